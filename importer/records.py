@@ -1,0 +1,98 @@
+"""The frozen values that cross module borders, from a call read to a line of the results file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from importer.errors import ExitCode
+from schemas.vocabulary import CallState, Outcome, State
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record starts: the file as the operator named it, and its physical line (header = line 1)."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One outgoing call that the customer did not attend, ready to be notified.
+
+    ``agent_number`` and ``customer_number`` are E.164 with ``+``; ``start_time`` is GMT text
+    ``yyyy-MM-dd HH:mm:ss``; ``zohouser``, ``voiceuri`` and ``source_id`` are empty where there is none.
+    """
+
+    call_id: str
+    state: State
+    agent_number: str
+    customer_number: str
+    start_time: str
+    zohouser: str
+    voiceuri: str
+    source_id: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one call sent: what the answer proves, and the answer's own words.
+
+    ``state`` is ``accepted``, ``refused``, ``uncertain`` or ``pending`` (proved not applied). ``reason`` is a
+    stable slug and ``hint`` a sentence for the results file; ``http_status`` is None without an answer.
+    """
+
+    call_id: str
+    state: CallState
+    reason: str = ""
+    hint: str = ""
+    http_status: int | None = None
+    code: str = ""
+    attempts: int = 0
+    sent_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One line of the results file; see `schemas.vocabulary.RESULT_COLUMNS`."""
+
+    place: Place
+    outcome: Outcome
+    call_id: str = ""
+    state: str = ""
+    agent_number: str = ""
+    customer_number: str = ""
+    start_time: str = ""
+    zohouser: str = ""
+    source_id: str = ""
+    reason: str = ""
+    hint: str = ""
+    http_status: int | None = None
+    code: str = ""
+    attempts: int = 0
+    sent_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """The counts of one run.
+
+    ``rows`` are the records read; ``carried`` the calls of earlier runs that this one took up. Every one of
+    them is in ``outcomes`` exactly once; ``skipped`` breaks the skipped rows down by reason.
+    """
+
+    run_id: str
+    exit_code: ExitCode
+    reason: str
+    rows: int
+    carried: int
+    outcomes: Mapping[Outcome, int]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    results: Path | None = None
+
+    def adds_up(self) -> bool:
+        """Say whether every row read and every call taken up ended as exactly one outcome."""
+        return sum(self.outcomes.values()) == self.rows + self.carried and sum(
+            self.skipped.values()
+        ) == self.outcomes.get(Outcome.SKIPPED, 0)

@@ -1,0 +1,99 @@
+"""The closed sets of words of this program; values are the words on disk and on the wire.
+
+Standard library only, so that the ledger and the client can use the words without loading pandas.
+"""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Why the customer did not attend: the six words of the API for an unattended outgoing call.
+
+    Source: https://www.zoho.com/phonebridge/developer/v3/outgoing-unattended.html
+    """
+
+    BUSY = "busy"
+    INVALID = "invalid"
+    BLOCKED = "blocked"
+    NOTAVAILABLE = "notavailable"
+    NOANSWER = "noanswer"
+    REJECTED = "rejected"
+
+
+class Verdict(StrEnum):
+    """What one row says about its call: one of the six states, or why it says nothing of the customer."""
+
+    ATTENDED = "attended"
+    BUSY = "busy"
+    REJECTED = "rejected"
+    BLOCKED = "blocked"
+    INVALID = "invalid"
+    NOTAVAILABLE = "notavailable"
+    NOANSWER = "noanswer"
+    CANCELLED = "cancelled"
+    VOICEMAIL = "voicemail"
+    OUR_SIDE = "our_side"
+    IGNORE = "ignore"
+
+
+class Direction(StrEnum):
+    """Where a row's call went, seen from the agent.
+
+    ``agent_leg`` is a row of an outgoing call that describes our own telephone only: it names the agent and
+    says nothing of the customer.
+    """
+
+    OUTGOING = "outgoing"
+    INCOMING = "incoming"
+    INTERNAL = "internal"
+    AGENT_LEG = "agent_leg"
+
+
+class Outcome(StrEnum):
+    """The one fate of a row read."""
+
+    ACCEPTED = "accepted"
+    ALREADY_ACCEPTED = "already_accepted"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+    REFUSED = "refused"
+    UNCERTAIN = "uncertain"
+    PENDING = "pending"
+    CONFLICT = "conflict"
+    SKIPPED = "skipped"
+    WOULD_SEND = "would_send"
+
+
+class CallState(StrEnum):
+    """Where a call stands in the ledger."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNCERTAIN = "uncertain"
+    CLOSED = "closed"
+
+
+RESULT_COLUMNS = (
+    "file",
+    "line",
+    "call_id",
+    "outcome",
+    "state",
+    "from",
+    "to",
+    "start_time",
+    "zohouser",
+    "source_id",
+    "reason",
+    "hint",
+    "http_status",
+    "code",
+    "attempts",
+    "sent_at",
+)
+"""Header of the results file, in this order."""
+
+WIRE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+"""``start_time`` on the wire and in the results file, always GMT."""
