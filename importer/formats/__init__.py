@@ -1,0 +1,16 @@
+"""TOML descriptions of export layouts: the language, the catalogue of what is known, and detection by content."""
+
+from importer.formats.catalogue import Catalogue, load_catalogue
+from importer.formats.detection import Detection, OwnOutput, detect
+from importer.formats.language import CauseTable, CdrFormat, Quotes
+
+__all__ = [
+    "Catalogue",
+    "CauseTable",
+    "CdrFormat",
+    "Detection",
+    "OwnOutput",
+    "Quotes",
+    "detect",
+    "load_catalogue",
+]

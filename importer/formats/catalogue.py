@@ -1,0 +1,119 @@
+"""All formats and cause tables known to this run: the built-in ones and the user's own, checked when loaded."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TypeVar
+
+import platformdirs
+from pydantic import BaseModel, ValidationError
+
+from importer.errors import ConfigurationError, UsageError
+from importer.formats.language import CauseTable, CdrFormat
+from schemas.vocabulary import Verdict
+
+Model = TypeVar("Model", bound=BaseModel)
+
+DIRECTIVES = {*Verdict, "next"}
+"""What a word of a format may mean: a verdict, or hand the row to the next rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Formats and cause tables by name; ``own`` names the formats that came from the user's folder."""
+
+    formats: Mapping[str, CdrFormat]
+    causes: Mapping[str, CauseTable]
+    own: frozenset[str] = frozenset()
+
+    def pick(self, name: str) -> CdrFormat:
+        """Return the format of this name, or the one in the ``.toml`` file of this path.
+
+        Raises UsageError for an unknown name, ConfigurationError for a file that breaks a rule.
+        """
+        if name.endswith(".toml"):
+            return load_format(Path(name), self.causes)
+        if name not in self.formats:
+            known = ", ".join(sorted(self.formats))
+            raise UsageError(f"--format: there is no format {name!r}", hint=f"Known formats: {known}.")
+        return self.formats[name]
+
+
+def user_format_folder() -> Path:
+    """Return the folder whose ``*.toml`` files are the user's own formats."""
+    return platformdirs.user_config_path("cdr-importer") / "formats"
+
+
+def load_catalogue(own_folder: Path | None = None) -> Catalogue:
+    """Load the built-in formats and cause tables, and the user's formats where there are any.
+
+    Raises ConfigurationError naming file, key and rule for the first file that breaks one.
+    """
+    causes = {table.name: table for table in _load_all("causes", CauseTable)}
+    formats = {cdr_format.name: cdr_format for cdr_format in _load_all("formats", CdrFormat)}
+    for cdr_format in formats.values():
+        _check_tables(cdr_format, causes, f"{cdr_format.name}.toml")
+    folder = own_folder if own_folder is not None else user_format_folder()
+    own = {}
+    for path in sorted(folder.glob("*.toml")) if folder.is_dir() else ():
+        cdr_format = load_format(path, causes)
+        if cdr_format.name in formats or cdr_format.name in own:
+            raise ConfigurationError(
+                f"{path.name}: key name: the format name {cdr_format.name!r} is taken",
+                hint="Give the format of your own another name.",
+            )
+        own[cdr_format.name] = cdr_format
+    return Catalogue({**formats, **own}, causes, frozenset(own))
+
+
+def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
+    """Load one format file and check it against the cause tables."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"format file {path.name} cannot be read: {type(error).__name__}", hint="Check path and rights."
+        ) from error
+    cdr_format = _parse(text, path.name, CdrFormat)
+    _check_tables(cdr_format, causes, path.name)
+    return cdr_format
+
+
+def _load_all(folder: str, model: type[Model]) -> Iterator[Model]:
+    entries: list[Traversable] = [
+        entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")
+    ]
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        yield _parse(entry.read_text(encoding="utf-8"), entry.name, model)
+
+
+def _parse(text: str, name: str, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{name}: not valid TOML: {error}", hint="Mend the file.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=True)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise ConfigurationError(
+            f"{name}: key {key}: {first['msg']}", hint="See `Adding a format` in the README."
+        ) from error
+
+
+def _check_tables(cdr_format: CdrFormat, causes: Mapping[str, CauseTable], name: str) -> None:
+    for number, rule in enumerate(cdr_format.outcome, start=1):
+        if rule.table is not None and rule.table not in causes:
+            known = ", ".join(sorted(causes))
+            raise ConfigurationError(
+                f"{name}: key outcome.{number}.table: there is no cause table {rule.table!r}",
+                hint=f"Known cause tables: {known}.",
+            )
+        wrong = sorted(set(rule.words.values()) - DIRECTIVES)
+        if wrong:
+            raise ConfigurationError(
+                f"{name}: key outcome.{number}.words: {wrong[0]!r} is not a verdict",
+                hint=f"Use one of: {', '.join(sorted(DIRECTIVES))}.",
+            )

@@ -1,0 +1,75 @@
+"""Which encoding a file is in: by byte order mark, then UTF-8 strictly, then what format or operator say."""
+
+import codecs
+from pathlib import Path
+
+from importer.errors import InputUnusableError, UsageError
+
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+BLOCK_BYTES = 1 << 20
+
+
+def certain_encoding(path: Path, override: str | None) -> str | None:
+    """Return the encoding the operator or the file itself makes certain, or None when it is not UTF-8.
+
+    Raises UsageError for an unknown name in ``override``, InputUnusableError when the file contradicts it.
+    """
+    if override is not None:
+        try:
+            codecs.lookup(override)
+        except LookupError as error:
+            raise UsageError(f"--encoding: there is no encoding {override!r}") from error
+        _require(path, override)
+        return override
+    with path.open("rb") as source:
+        start = source.read(4)
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if start.startswith(mark):
+            _require(path, encoding)
+            return encoding
+    return "utf-8" if first_undecodable(path, "utf-8") is None else None
+
+
+def fallback_encoding(path: Path, encodings: tuple[str, ...]) -> str:
+    """Return the first of a format's single-byte encodings in which a file that is not UTF-8 can be read."""
+    for encoding in encodings:
+        if encoding != "utf-8" and first_undecodable(path, encoding) is None:
+            return encoding
+    _require(path, "utf-8")
+    raise AssertionError("a file that is UTF-8 was taken for one that is not")
+
+
+def first_undecodable(path: Path, encoding: str) -> int | None:
+    """Return the offset of the first byte that is not of this encoding, or None when all are."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    offset = 0
+    with path.open("rb") as source:
+        while True:
+            block = source.read(BLOCK_BYTES)
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                return offset - held + error.start
+            if not block:
+                return None
+            offset += len(block)
+
+
+def _require(path: Path, encoding: str) -> None:
+    offset = first_undecodable(path, encoding)
+    if offset is None:
+        return
+    with path.open("rb") as source:
+        line = source.read(offset).count(b"\n") + 1
+    raise InputUnusableError(
+        f"{path.name}: line {line}, byte {offset + 1} is not {encoding} text",
+        hint="Name the encoding of the export with --encoding, for example --encoding cp1252.",
+    )
