@@ -296,9 +296,7 @@ def _is_header_word(cell: str) -> bool:
     return bool(re.fullmatch(r"[^\d\n]{1,40}\d?", cell.strip()))
 
 
-def _nearest(
-    sample: _Sample, formats: Sequence[CdrFormat], delimiter: str | None
-) -> list[tuple[str, list[str]]]:
+def _nearest(sample: _Sample, formats: Sequence[CdrFormat], delimiter: str | None) -> list[tuple[str, list[str]]]:
     scored = []
     for cdr_format in formats:
         if not cdr_format.columns:

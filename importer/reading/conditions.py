@@ -1,0 +1,139 @@
+"""The conditions of a format on whole columns at once, and the values it takes out of them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from importer.formats.language import Source, Test
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """Our own internal numbers: those of the agents file (lower case), and what looks like one in this format."""
+
+    pattern: str
+    known: frozenset[str] = frozenset()
+
+
+class Conditions:
+    """Answers a format's conditions on one frame of text columns, each condition once."""
+
+    def __init__(self, frame: pd.DataFrame, extensions: Extensions) -> None:
+        self._frame = frame
+        self._extensions = extensions
+        self._known: dict[tuple[str, Test], Flags] = {}
+
+    def hold(self, tests: Mapping[str, Test]) -> Flags:
+        """Say for each row whether every condition holds."""
+        result = np.ones(len(self._frame), dtype=np.bool_)
+        for column, test in tests.items():
+            if (column, test) not in self._known:
+                self._known[column, test] = _holds(self._frame[column], test, self._extensions)
+            result &= self._known[column, test]
+        return result
+
+
+def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Extensions) -> pd.Series:
+    """Return for each row the first non-empty value that ``sources`` give, else empty text."""
+    found = _value(frame, sources[0], extensions)
+    for source in sources[1:]:
+        empty = found == ""
+        if not empty.any():
+            break
+        rest = _value(frame.loc[empty], source, extensions)
+        found = found.where(~empty, rest.reindex(found.index, fill_value=""))
+    return found
+
+
+def _value(frame: pd.DataFrame, source: Source, extensions: Extensions) -> pd.Series:
+    value = extracted(frame[source.column], source.extract)
+    if source.when:
+        value = value.where(Conditions(frame, extensions).hold(source.when), "")
+    return value
+
+
+def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
+    """Return the one group of ``pattern`` in each value, empty where it does not match."""
+    if pattern is None:
+        return values
+    named = re.sub(r"(?<!\\)\((?!\?)", "(?P<value>", pattern, count=1)
+    groups = pc.extract_regex(arrow_of(values), pattern=named)
+    return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
+
+
+def arrow_of(values: pd.Series) -> pa.ChunkedArray:
+    """Return a text column as Arrow sees it, without a copy."""
+    array = pa.array(values.array, type=pa.large_string())
+    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+
+
+def text_series(values: pa.ChunkedArray, index: pd.Index) -> pd.Series:
+    """Return an Arrow text column as a pandas text column under ``index``."""
+    return pd.Series(pd.arrays.ArrowExtensionArray(values), index=index).astype("str")
+
+
+def joined(columns: list[pd.Series]) -> pd.Series:
+    """Return the cells of each row joined by the unit separator, which no cell of an export holds."""
+    parts = [arrow_of(column).combine_chunks() for column in columns]
+    values = pc.binary_join_element_wise(*parts, pa.scalar("\x1f", pa.large_string()))
+    return text_series(pa.chunked_array([values]), columns[0].index)
+
+
+def seconds_of(values: pd.Series) -> pd.Series:
+    """Return durations in seconds (float64, NaN where there is none) of `12`, `0:00:12`, `00:01'05`, `1m 15s`."""
+    codes, distinct = pd.factorize(values)
+    seconds = np.array([*(_seconds(text) for text in distinct), np.nan], dtype=np.float64)
+    return pd.Series(seconds[codes], index=values.index)
+
+
+def _seconds(text: str) -> float:
+    text = text.strip().replace("'", ":")
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if re.fullmatch(r"\d+(:\d\d){1,2}(\.\d+)?", text):
+        total = 0.0
+        for part in text.split(":"):
+            total = total * 60 + float(part)
+        return total
+    units = re.fullmatch(r"(?:(\d+)h)? ?(?:(\d+)m(?:in)?)? ?(?:(\d+)s)?", text)
+    if text and units:
+        hours, minutes, rest = (int(part or 0) for part in units.groups())
+        return float(hours * 3600 + minutes * 60 + rest)
+    return float("nan")
+
+
+def _holds(values: pd.Series, test: Test, extensions: Extensions) -> Flags:
+    result = np.ones(len(values), dtype=np.bool_)
+    if test.any_of is not None:
+        result &= _is_one_of(values, [word.casefold() for word in test.any_of])
+    if test.matches is not None:
+        result &= _matches(values, test.matches)
+    if test.empty is not None:
+        result &= (values == "").to_numpy(dtype=np.bool_) == test.empty
+    if test.extension is not None:
+        listed = _is_one_of(values, sorted(extensions.known))
+        result &= (listed | _matches(values, extensions.pattern)) == test.extension
+    if test.over is not None:
+        result &= (seconds_of(values) > test.over).to_numpy(dtype=np.bool_)
+    return result
+
+
+def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
+    wanted = pa.array(words, type=pa.large_string())
+    return _flags(pc.is_in(pc.utf8_lower(arrow_of(values)), value_set=wanted))
+
+
+def _matches(values: pd.Series, pattern: str) -> Flags:
+    return _flags(pc.match_substring_regex(arrow_of(values), pattern=f"^(?:{pattern})$"))
+
+
+def _flags(values: pa.ChunkedArray) -> Flags:
+    return np.asarray(values.to_numpy(), dtype=np.bool_)
