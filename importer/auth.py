@@ -1,0 +1,426 @@
+"""From a refresh token to an access token: one per hour, shared by threads and processes, never one per row.
+
+The token endpoint answers most errors with status 200 and gives out ten tokens in ten minutes at most
+(https://zoho.com/accounts/protocol/oauth/web-apps/access-token-expiry.html); both rule this module.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import ipaddress
+import json
+import logging
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from boltons.fileutils import atomic_save  # type: ignore[import-untyped]
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from importer.errors import (
+    ConfigurationError,
+    NotPermittedError,
+    ProtocolError,
+    TryLaterError,
+    UnavailableError,
+)
+from importer.pacing import Backoff
+
+_log = logging.getLogger(__name__)
+
+TOKEN_PATH = "/oauth/v2/token"  # noqa: S105 a path, not a secret
+TOKEN_BACKOFF = Backoff(attempts=3)
+
+_LIFETIME_SECONDS = 3600.0
+_MARGIN_SECONDS = 300.0
+_REFRESHES = 2
+_REFRESH_PERIOD_SECONDS = 600.0
+_LOCK_PATIENCE_SECONDS = 120.0
+_LOCK_POLL_SECONDS = 0.2
+_CACHE_BYTES = 16 * 1024
+
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")
+
+_AUTHORISE_HINT = "Run `cdr-importer auth` to authorise again, and check that --data-center is the account's own."
+_ERROR_HINTS = {
+    # Seen with status 200: Weble/ZohoBooksApi issue 84.
+    "invalid_code": f"The refresh token is revoked or belongs to another data centre. {_AUTHORISE_HINT}",
+    # Seen with status 200: asciisd/zoho issue 6; wrong data centre as the cause: asciisd/zoho-v3 issue 38.
+    "invalid_client": "The client id or secret is wrong, or unknown in this data centre: see --data-center.",
+    "invalid_grant": f"The refresh token was revoked; the 21st of a user deletes the first. {_AUTHORISE_HINT}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """How to sign in: where, as whom, and which API hosts the answer may name.
+
+    ``accounts_url`` and ``api_url`` are bases (scheme, host, port); ``api_url`` is the operator's own and
+    overrules the answer. ``api_hosts`` are the host names allowed otherwise. ``cache_path`` None keeps the token
+    in memory only. ``proxy`` and ``ca_bundle`` are for whoever builds the transport.
+    """
+
+    accounts_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    api_url: str | None = None
+    api_hosts: frozenset[str] = frozenset()
+    cache_path: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token, the API base it is for, and when to stop using it (seconds since the epoch)."""
+
+    access_token: str = field(repr=False)
+    api_url: str
+    expires_at: float
+
+
+class Reply(Protocol):
+    """What the token endpoint answered."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The body as it came."""
+        ...
+
+
+Transport = Callable[[str, Mapping[str, str]], Reply]
+"""Posts a form to a URL. Raises UnavailableError for the network, ProtocolError for an answer that is cut or
+not HTTP (both are tried again), ConfigurationError for a certificate that is not trusted or a proxy."""
+
+
+class _GarbledError(ProtocolError):
+    """An answer that may be better the next time: a page, cut, not JSON."""
+
+
+class TokenSource:
+    """Gives the current access token and renews it; safe for threads and, through the cache file, processes.
+
+    ``clock`` is the wall clock, since the expiry is shared between processes.
+    """
+
+    def __init__(
+        self,
+        sign_in: SignIn,
+        *,
+        transport: Transport,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        backoff: Backoff = TOKEN_BACKOFF,
+    ) -> None:
+        self._sign_in = sign_in
+        self._token_url = check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH
+        self._transport = transport
+        self._clock = clock
+        self._sleep = sleep
+        self._backoff = backoff
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+        self._refreshes: list[float] = []
+
+    def token(self) -> Token:
+        """Return a token that is still good, from memory, the cache file or the token endpoint.
+
+        Raises:
+            ConfigurationError: the API host named is not one of ours, or TLS trust (78).
+            NotPermittedError: the sign-in is refused (77).
+            ProtocolError: what answers is not the token endpoint (76).
+            TryLaterError: Zoho's or our own limit on tokens is reached (75).
+            UnavailableError: the token endpoint is out of reach (69).
+        """
+        with self._lock:
+            if self._token is None or self._token.expires_at <= self._clock():
+                self._token = self._obtain(self._token)
+            return self._token
+
+    def renew(self, stale: Token) -> Token:
+        """Return another token than the one the API refused; refreshes only if that is still the current one.
+
+        Raises: as `token`.
+        """
+        with self._lock:
+            current = self._token
+            if current is None or current.access_token == stale.access_token:
+                self._token = current = self._obtain(stale)
+            return current
+
+    def _obtain(self, stale: Token | None) -> Token:
+        with self._cache_lock():
+            cached = self._read_cache()
+            if cached is not None and (stale is None or cached.access_token != stale.access_token):
+                return cached
+            token = self._refresh()
+            self._write_cache(token)
+            return token
+
+    def _refresh(self) -> Token:
+        now = self._clock()
+        self._refreshes = [moment for moment in self._refreshes if now - moment < _REFRESH_PERIOD_SECONDS]
+        if len(self._refreshes) >= _REFRESHES:
+            raise TryLaterError(
+                f"signed in {_REFRESHES} times within 10 minutes and the tokens do not last",
+                hint="Does another program or host use the same refresh token? Wait 10 minutes, then run again.",
+            )
+        self._refreshes.append(now)
+        trying = Retrying(
+            stop=stop_after_attempt(self._backoff.attempts),
+            wait=lambda state: self._backoff.wait_seconds(state.attempt_number),
+            retry=retry_if_exception_type((UnavailableError, _GarbledError)),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return trying(self._ask)
+
+    def _ask(self) -> Token:
+        asked_at = self._clock()
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": self._sign_in.client_id,
+            "client_secret": self._sign_in.client_secret,
+            "refresh_token": self._sign_in.refresh_token,
+        }
+        try:
+            reply = self._transport(self._token_url, form)
+        except ProtocolError as error:
+            raise _GarbledError(error.message, hint=error.hint) from None
+        return read_token_answer(reply, self._sign_in, asked_at=asked_at)
+
+    @contextlib.contextmanager
+    def _cache_lock(self) -> Iterator[None]:
+        path = self._sign_in.cache_path
+        if path is None:
+            yield
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            descriptor = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
+        except OSError:
+            _log.warning("the token cache cannot be locked; this run signs in by itself")
+            yield
+            return
+        try:
+            self._wait_for_lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _wait_for_lock(self, descriptor: int) -> None:
+        waited_seconds = 0.0
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waited_seconds >= _LOCK_PATIENCE_SECONDS:
+                    raise TryLaterError(
+                        "another run has been signing in for two minutes",
+                        hint="Run again when it has ended.",
+                    ) from None
+                self._sleep(_LOCK_POLL_SECONDS)
+                waited_seconds += _LOCK_POLL_SECONDS
+            else:
+                return
+
+    def _read_cache(self) -> Token | None:
+        text = _private_text(self._sign_in.cache_path)
+        try:
+            entry = json.loads(text)
+            access_token, expires_at = str(entry["access_token"]), float(entry["expires_at"])
+            known = entry["key"] == _cache_key(self._sign_in) and _TOKEN.fullmatch(access_token) is not None
+            api_url = check_api_url(entry["api_domain"], self._sign_in)
+        except (ValueError, KeyError, TypeError, RecursionError, ConfigurationError):
+            return None
+        left_seconds = expires_at - self._clock()
+        return (
+            Token(access_token, api_url, expires_at) if known and 0 < left_seconds <= _LIFETIME_SECONDS else None
+        )
+
+    def _write_cache(self, token: Token) -> None:
+        path = self._sign_in.cache_path
+        if path is None:
+            return
+        entry = {
+            "key": _cache_key(self._sign_in),
+            "access_token": token.access_token,
+            "api_domain": token.api_url,
+            "expires_at": token.expires_at,
+        }
+        try:
+            with atomic_save(str(path), text_mode=True, file_perms=0o600, overwrite_part=True) as file:
+                file.write(json.dumps(entry))
+        except OSError:
+            _log.warning("the token cache cannot be written; the next run signs in again")
+
+
+def read_token_answer(reply: Reply, sign_in: SignIn, *, asked_at: float) -> Token:
+    """Judge one answer of the token endpoint and return its token; ``asked_at`` is when the request began.
+
+    Raises: as `TokenSource.token`; of these, UnavailableError and an answer that is not JSON may be tried again.
+    """
+    if 300 <= reply.status < 400:
+        raise ProtocolError(
+            f"the token endpoint redirects (status {reply.status}); redirects are not followed",
+            hint="Check --accounts-url and --proxy: a portal may be answering.",
+        )
+    answer = _json_object(reply)
+    if _over_limit(answer):
+        raise TryLaterError(
+            "the token endpoint refuses more tokens: 10 in 10 minutes are the limit",
+            hint="Wait 10 minutes, then run again; share one token cache between runs.",
+        )
+    if reply.status == 429 or reply.status >= 500:
+        raise UnavailableError(
+            f"the token endpoint is not available (status {reply.status})",
+            hint="Nothing was lost; run again later.",
+        )
+    if reply.status == 407:
+        raise ConfigurationError("the proxy wants a sign-in of its own", hint="Put user and password in --proxy.")
+    if "error" in answer:
+        raise _refused(answer["error"])
+    if reply.status != 200 or "access_token" not in answer:
+        raise _GarbledError(
+            f"what answers is not the token endpoint (status {reply.status}, no token)",
+            hint="Check --accounts-url, --data-center and --proxy.",
+        )
+    return Token(_access_token(answer), _api_url(answer, sign_in), asked_at + _usable_seconds(answer))
+
+
+def check_api_url(answered: str, sign_in: SignIn) -> str:
+    r"""Return the API base to use: the operator's, else the answered one if it is exactly an allowed host.
+
+    The answer is compared as text with ``https://<allowed host>``, never parsed, because URL parsers disagree
+    (``https://good\@evil/`` is another host for urlsplit than for requests).
+
+    Raises:
+        ConfigurationError: anything else; nothing may be sent there.
+    """
+    if sign_in.api_url is not None:
+        return check_base_url(sign_in.api_url, "--api-url")
+    if isinstance(answered, str):
+        for host in sign_in.api_hosts:
+            if answered.lower() in (f"https://{host}", f"https://{host}/"):
+                return f"https://{host}"
+    raise ConfigurationError(
+        "the token endpoint names an API host that is not one of Zoho's; nothing was sent to it",
+        hint="Check --data-center and --accounts-url; a host of your own must be named with --api-url.",
+    )
+
+
+def check_base_url(url: str, option: str) -> str:
+    """Return an operator's base URL without a slash at the end.
+
+    Raises:
+        ConfigurationError: not ``https://host[:port]``; plain http is for loopback addresses only.
+    """
+    match = _BASE_URL.fullmatch(url)
+    if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
+        raise ConfigurationError(
+            f"{option} is not a base URL: scheme, host and port only",
+            hint="Write https://host or https://host:port.",
+        )
+    if match[1] == "http" and not _is_loopback(match[2]):
+        raise ConfigurationError(f"{option} is plain http", hint="Use https; http is for loopback addresses only.")
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _json_object(reply: Reply) -> Mapping[str, object]:
+    if reply.status == 429 or reply.status >= 500:
+        with contextlib.suppress(ValueError, RecursionError):
+            answer = json.loads(reply.body.decode("utf-8"))
+            return answer if isinstance(answer, dict) else {}
+        return {}
+    try:
+        answer = json.loads(reply.body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise _GarbledError(
+            f"the token endpoint did not answer with JSON (status {reply.status})",
+            hint="A proxy or login page may be answering: check --accounts-url and --proxy.",
+        )
+    return answer
+
+
+def _over_limit(answer: Mapping[str, object]) -> bool:
+    words = [str(answer.get(key, "")).strip().lower() for key in ("error", "message", "error_description")]
+    return "access denied" in words[:2] or any("too many requests" in text for text in words)
+
+
+def _refused(error: object) -> NotPermittedError:
+    name = re.sub(r"[^A-Za-z0-9_ .-]", "", str(error))[:64]
+    return NotPermittedError(f"the sign-in is refused: {name}", hint=_ERROR_HINTS.get(name, _AUTHORISE_HINT))
+
+
+def _access_token(answer: Mapping[str, object]) -> str:
+    token = answer["access_token"]
+    if isinstance(token, str) and _TOKEN.fullmatch(token):
+        return token
+    raise ProtocolError(
+        "the token endpoint answered a token that cannot be one",
+        hint="Nothing was sent. Check --accounts-url and --proxy.",
+    )
+
+
+def _api_url(answer: Mapping[str, object], sign_in: SignIn) -> str:
+    domain = answer.get("api_domain")
+    return check_api_url(domain if isinstance(domain, str) else "", sign_in)
+
+
+def _usable_seconds(answer: Mapping[str, object]) -> float:
+    # Old answers carry expires_in_sec; expires_in is in milliseconds then (zohocrm-python-sdk, oauth_token.py).
+    lifetime = answer.get("expires_in_sec", answer.get("expires_in"))
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime != lifetime:
+        lifetime = _LIFETIME_SECONDS
+    if lifetime <= 0:
+        raise ProtocolError(
+            "the token endpoint answered a token that has expired already",
+            hint="Run again later; if it repeats, authorise again with `cdr-importer auth`.",
+        )
+    lifetime_seconds = min(float(min(lifetime, 10**9)), _LIFETIME_SECONDS)
+    return lifetime_seconds - min(_MARGIN_SECONDS, lifetime_seconds / 2)
+
+
+def _cache_key(sign_in: SignIn) -> str:
+    # The refresh token is part of the key: after a new authorisation an older token would have the old scopes.
+    parts = (sign_in.accounts_url.rstrip("/").lower(), sign_in.client_id, sign_in.refresh_token)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _private_text(path: Path | None) -> str:
+    """Return what a small file of ours holds; empty when it is not there, a link, or open to others."""
+    if path is None:
+        return ""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+            return ""
+        return file.read(_CACHE_BYTES).decode("utf-8", errors="replace")

@@ -1,0 +1,150 @@
+"""Call to form to POST to judgement: the only place that knows the words of the API.
+
+`connection` sends one request through the door and reads its answer within bounds, `classify` says what an
+answer proves; here are the two requests we make: notifying a call and asking for a token.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import requests
+from requests.auth import AuthBase
+
+from importer.auth import SignIn, Token, Transport
+from importer.client.classify import Judgement, Proof, Reaction, classify, is_success, judge_failure
+from importer.client.connection import (
+    Answer,
+    Limits,
+    Line,
+    Route,
+    SendDoor,
+    SendFailure,
+    trust_context,
+)
+from importer.errors import ConfigurationError, ProtocolError, UnavailableError
+from importer.records import Call
+
+__all__ = [
+    "Answer",
+    "Client",
+    "Judgement",
+    "Limits",
+    "Proof",
+    "Reaction",
+    "Route",
+    "SendDoor",
+    "SendFailure",
+    "classify",
+    "form_of",
+    "judge_failure",
+    "token_transport",
+]
+
+CALLNOTIFY_PATH = "/phonebridge/v3/callnotify"
+
+
+class _ZohoToken(AuthBase):
+    """Sets the Authorization header; as an auth object no .netrc entry can replace it (requests 2.34)."""
+
+    def __init__(self, access_token: str) -> None:
+        self._access_token = access_token
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        r.headers["Authorization"] = f"Zoho-oauthtoken {self._access_token}"
+        return r
+
+
+def form_of(call: Call) -> dict[str, str]:
+    """Return the fields of a call as the API names them; optional ones only where there is something.
+
+    Source: https://www.zoho.com/phonebridge/developer/v3/outgoing-unattended.html
+    """
+    form = {
+        "type": "dialed",
+        "state": str(call.state),
+        "id": call.call_id,
+        "from": call.agent_number,
+        "to": call.customer_number,
+        "start_time": call.start_time,
+    }
+    optional = {"zohouser": call.zohouser, "voiceuri": call.voiceuri}
+    return form | {name: value for name, value in optional.items() if value}
+
+
+class Client:
+    """Notifies calls, one at a time; one per worker thread, to be closed."""
+
+    def __init__(
+        self,
+        route: Route | None = None,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        route = route or Route()
+        self._line = Line(route, trust=trust_context(route.ca_bundle), limits=limits or Limits(), clock=clock)
+
+    def notify(self, call: Call, token: Token, door: SendDoor) -> Answer:
+        """Post one call, once, and return the whole answer.
+
+        The connection is used again only after the documented success; anything else closes it.
+
+        Raises:
+            SendFailure: no complete answer came.
+        """
+        request = requests.Request(
+            "POST",
+            token.api_url + CALLNOTIFY_PATH,
+            data=form_of(call),
+            auth=_ZohoToken(token.access_token),
+        )
+        answer = self._line.exchange(request, door)
+        if not is_success(answer):
+            self._line.hang_up()
+        return answer
+
+    def close(self) -> None:
+        """Close the connection and end the deadline thread."""
+        self._line.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def token_transport(
+    sign_in: SignIn, *, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
+) -> Transport:
+    """Return what a TokenSource posts its form with: a fresh connection each time, with all our bounds.
+
+    Raises:
+        ConfigurationError: the CA bundle cannot be read.
+    """
+    route = Route(sign_in.proxy, sign_in.ca_bundle)
+    trust = trust_context(route.ca_bundle)
+
+    def post(url: str, form: Mapping[str, str]) -> Answer:
+        line = Line(route, trust=trust, limits=limits or Limits(), clock=clock)
+        try:
+            return line.exchange(requests.Request("POST", url, data=dict(form)))
+        except SendFailure as failure:
+            raise _sign_in_error(failure) from None
+        finally:
+            line.close()
+
+    return post
+
+
+def _sign_in_error(failure: SendFailure) -> ConfigurationError | ProtocolError | UnavailableError:
+    message = f"the token endpoint gave no answer ({failure.kind})"
+    if failure.kind in ("tls_certificate", "tls_client_certificate", "proxy_sign_in", "bad_address"):
+        return ConfigurationError(message, hint="Check --accounts-url, --ca-bundle, --proxy and the clock.")
+    if failure.kind in ("cut", "malformed"):
+        return ProtocolError(message, hint="Check --accounts-url and --proxy: something else may be answering.")
+    return UnavailableError(message, hint="Nothing was lost; run again when the network is back.")

@@ -1,0 +1,515 @@
+"""What an answer, or the lack of one, proves about a call and what to do next: every dialect in one place.
+
+Status, body and header decide by the tables below; a service code that is known outranks the status, because
+PhoneBridge was seen answering ``INVALID_TOKEN`` with status 400 and throttles come with 400, 200 and 429.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum, auto
+
+from importer.client.connection import BODY_LIMIT_BYTES, Answer, SendFailure
+from importer.errors import ExitCode
+from importer.pacing import parse_retry_after
+
+
+class Proof(StrEnum):
+    """What is certain about the call after one request."""
+
+    NOT_SENT = "not_sent"
+    NOT_APPLIED = "not_applied"
+    TAKEN = "taken"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+class Reaction(StrEnum):
+    """What the run does next: another call, this call again (now, after a wait, with a new token), or end."""
+
+    GO_ON = "go_on"
+    RETRY = "retry"
+    WAIT = "wait"
+    RENEW_TOKEN = "renew_token"  # noqa: S105 a word, not a secret
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an answer or a failure proves, and the reaction.
+
+    ``reason`` is a stable slug and ``hint`` a sentence, both for the results file; ``code`` is the service's own,
+    reduced to ``[A-Za-z0-9_ .-]{0,64}``. ``stop_after`` equal judgements in a row end the run with ``exit_code``
+    (1 at once, 0 never by count); where retries, waits or token renewals run out, ``exit_code`` applies too.
+    ``wait_seconds`` is the wait the service asks for, None where it names none.
+    """
+
+    proof: Proof
+    reaction: Reaction
+    reason: str = ""
+    hint: str = ""
+    code: str = ""
+    exit_code: ExitCode | None = None
+    stop_after: int = 0
+    wait_seconds: float | None = None
+
+
+def _hold(reason: str, hint: str, exit_code: ExitCode, stop_after: int) -> Judgement:
+    reaction = Reaction.STOP if stop_after == 1 else Reaction.GO_ON
+    return Judgement(Proof.UNKNOWN, reaction, reason, hint, exit_code=exit_code, stop_after=stop_after)
+
+
+def _refuse(reason: str, hint: str, exit_code: ExitCode, stop_after: int) -> Judgement:
+    return Judgement(Proof.REFUSED, Reaction.GO_ON, reason, hint, exit_code=exit_code, stop_after=stop_after)
+
+
+def _stop(reason: str, hint: str, exit_code: ExitCode) -> Judgement:
+    return Judgement(Proof.NOT_APPLIED, Reaction.STOP, reason, hint, exit_code=exit_code, stop_after=1)
+
+
+def _again(reaction: Reaction, reason: str, hint: str, exit_code: ExitCode, stop_after: int = 0) -> Judgement:
+    return Judgement(Proof.NOT_APPLIED, reaction, reason, hint, exit_code=exit_code, stop_after=stop_after)
+
+
+_LOOK = "Look for the call in Zoho, then settle it with `cdr-importer resolve`."
+_PENDING = "The call stays pending."
+
+TAKEN = Judgement(Proof.TAKEN, Reaction.GO_ON)
+
+TOKEN = _again(
+    Reaction.RENEW_TOKEN,
+    "token_refused",
+    f"The access token was refused. {_PENDING} If a new one is refused too, authorise again.",
+    ExitCode.NOT_PERMITTED,
+)
+THROTTLED = _again(
+    Reaction.WAIT,
+    "throttled",
+    f"The service takes no more requests for a while. {_PENDING} Lower --rate if this repeats.",
+    ExitCode.TRY_LATER,
+)
+OVERLOADED = _again(
+    Reaction.WAIT,
+    "overloaded",
+    f"The service asks to come back later. {_PENDING}",
+    ExitCode.TRY_LATER,
+)
+SCOPE = _stop(
+    "scope_missing",
+    f"The token lacks the scope PhoneBridge.call.log. {_PENDING} Authorise again with that scope.",
+    ExitCode.NOT_PERMITTED,
+)
+NOT_ENABLED = _stop(
+    "integration_not_enabled",
+    f"The PhoneBridge integration is not enabled for this account. {_PENDING} Enable it in Zoho, then run again.",
+    ExitCode.NOT_PERMITTED,
+)
+NOT_REGISTERED = _stop(
+    "provider_not_registered",
+    f"The client id is not that of a registered PhoneBridge provider. {_PENDING} Check the client id.",
+    ExitCode.NOT_PERMITTED,
+)
+OTHER_PROVIDER = _stop(
+    "other_provider_enabled",
+    f"Another telephony provider is enabled for this account. {_PENDING} Disable it in Zoho, then run again.",
+    ExitCode.NOT_PERMITTED,
+)
+FORBIDDEN = _stop(
+    "not_permitted",
+    f"The signed-in user may not do this. {_PENDING} Authorise as a user with PhoneBridge rights.",
+    ExitCode.NOT_PERMITTED,
+)
+INVALID_USER = _refuse(
+    "invalid_user",
+    "The service does not know the call's user: check zohouser in the agents file or --default-zohouser.",
+    ExitCode.CONFIGURATION,
+    3,
+)
+PARAMETER_MISSING = _refuse(
+    "parameter_missing",
+    "The service misses a mandatory field of this call: check the row's values.",
+    ExitCode.PROTOCOL,
+    3,
+)
+INTERNAL_ERROR = _hold(
+    "server_error",
+    f"The service failed while it had the call. {_LOOK}",
+    ExitCode.UNAVAILABLE,
+    2,
+)
+
+CODES: Mapping[str, Judgement] = {
+    "INVALID_TOKEN": TOKEN,  # 400 on v3 callnotify: pastebin VkvZW1Vy; 401: ntidev/ZohoPhoneBridgeClient
+    "INVALID_OAUTHTOKEN": TOKEN,  # Zoho CRM v8 token-validity page
+    "AUTHENTICATION_FAILURE": TOKEN,  # in place of INVALID_TOKEN now and then: rikas/zoho_hub PRs 34 and 46
+    "OAUTH_SCOPE_MISMATCH": SCOPE,  # zoho/crm-oas share_records.json; a refresh would only waste the quota
+    "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED": THROTTLED,  # Zoho Projects, status 400, in error.title; also under 200
+    "TOO_MANY_REQUESTS": THROTTLED,  # zoho/crm-oas bulk_read.json; Kaizen 203
+    "request_limit_exceeded": THROTTLED,  # Zoho Cliq, status 400: topic zoho-cliq-api-rate-limit
+    "PBX_NOT_INTEGRATED": NOT_ENABLED,  # ntidev/ZohoPhoneBridgeClient
+    "PROVIDER_NOT_REGISTERED": NOT_REGISTERED,  # zoho.com/phonebridge/developer/v3/integration.html
+    "DIFFERENT_PROVIDER_ALREADY_ENABLED": OTHER_PROVIDER,  # zoho.com/phonebridge/developer/v3/zoho-user-list.html
+    "NO_PERMISSION": FORBIDDEN,  # zoho.com/phonebridge/developer/v3/zoho-user-list.html
+    "INVALID_USER": INVALID_USER,  # status 400: ntidev/ZohoPhoneBridgeClient
+    "REQUIRED_PARAM_MISSING": PARAMETER_MISSING,  # zoho.com/phonebridge/developer/v3/outgoing-unattended.html
+    "INTERNAL_ERROR": INTERNAL_ERROR,  # status 500, "an exception while processing": outgoing-unattended.html
+}
+"""Service codes; a code not here falls to the status, never to success."""
+
+CODES_UNDER: Mapping[tuple[int, str], Judgement] = {
+    (403, "INTERNAL_ERROR"): FORBIDDEN,  # the user lacks the privilege: integration.html
+}
+"""Codes that mean something else under one status; looked up before `CODES`."""
+
+WRONG_ADDRESS = _stop(
+    "wrong_address",
+    f"The API is not at this address. {_PENDING} Check --data-center and --api-url.",
+    ExitCode.CONFIGURATION,
+)
+OUR_REQUEST = _stop(
+    "request_not_understood",
+    f"The service does not understand how the request is built. {_PENDING} Please report this as a bug.",
+    ExitCode.INTERNAL,
+)
+TOO_LARGE = _refuse("too_large", "The service finds this call too large.", ExitCode.INTERNAL, 2)
+REFUSED = _refuse(
+    "refused_by_service",
+    "The service refuses this call; `code` and `http_status` say how. Mend the row and import it again.",
+    ExitCode.PROTOCOL,
+    3,
+)
+REDIRECTED = _hold(
+    "redirected",
+    f"A redirect answered in place of the API; it was not followed. {_LOOK}",
+    ExitCode.PROTOCOL,
+    1,
+)
+MOVED = _stop(
+    "moved",
+    f"The service redirects to another address; it is not followed. {_PENDING} Check --api-url and --proxy.",
+    ExitCode.PROTOCOL,
+)
+PROXY_SIGN_IN = _stop(
+    "proxy_sign_in",
+    f"The proxy wants a sign-in of its own. {_PENDING} Put user and password in --proxy.",
+    ExitCode.CONFIGURATION,
+)
+NO_CONTENT = _hold(
+    "no_content", f"The service answered without the words of success. {_LOOK}", ExitCode.PROTOCOL, 2
+)
+UNEXPECTED = _hold(
+    "unexpected_status",
+    f"The service answered with a status that is not the API's. {_LOOK}",
+    ExitCode.PROTOCOL,
+    1,
+)
+INFORMATIONAL = _hold(
+    "informational_answer",
+    f"Only an interim answer came. {_LOOK}",
+    ExitCode.PROTOCOL,
+    3,
+)
+SERVER_ERROR = _hold(
+    "server_error",
+    f"The service or a gateway failed while it had the call. {_LOOK}",
+    ExitCode.UNAVAILABLE,
+    2,
+)
+SERVICE_CONFLICT = Judgement(
+    Proof.UNKNOWN,
+    Reaction.GO_ON,
+    "service_conflict",
+    f"The service sees a conflict; it may hold the call already. {_LOOK}",
+)
+NOT_RECEIVED = _again(
+    Reaction.RETRY,
+    "not_received",
+    f"The service did not receive the whole request. {_PENDING}",
+    ExitCode.UNAVAILABLE,
+)
+TOO_EARLY = _again(
+    Reaction.RETRY,
+    "too_early",
+    f"The service did not process the request yet. {_PENDING}",
+    ExitCode.UNAVAILABLE,
+)
+MISDIRECTED = _again(
+    Reaction.RETRY,
+    "misdirected",
+    f"The request reached a server that is not the API. {_PENDING} Check --api-url and --proxy.",
+    ExitCode.CONFIGURATION,
+    2,
+)
+
+STATUSES: Mapping[int, Judgement] = {
+    204: NO_CONTENT,
+    205: NO_CONTENT,
+    307: MOVED,  # asks for the same request elsewhere, so it was not applied here: RFC 9110 15.4.8
+    308: MOVED,  # RFC 9110 15.4.9
+    401: TOKEN,  # not applied: RFC 9110 15.5.2
+    402: FORBIDDEN,
+    403: FORBIDDEN,
+    404: WRONG_ADDRESS,
+    405: WRONG_ADDRESS,
+    406: OUR_REQUEST,
+    407: PROXY_SIGN_IN,
+    408: NOT_RECEIVED,  # the complete request was not received: RFC 9110 15.5.9
+    409: SERVICE_CONFLICT,
+    410: WRONG_ADDRESS,
+    411: OUR_REQUEST,
+    413: TOO_LARGE,
+    414: TOO_LARGE,
+    415: OUR_REQUEST,
+    417: OUR_REQUEST,
+    421: MISDIRECTED,  # may be repeated on another connection: RFC 9110 15.5.20
+    425: TOO_EARLY,  # not processed: RFC 8470 5.2
+    426: OUR_REQUEST,
+    429: THROTTLED,
+    431: OUR_REQUEST,
+    501: WRONG_ADDRESS,
+    505: WRONG_ADDRESS,
+}
+"""Statuses with a meaning of their own; the others fall to their class."""
+
+STATUS_CLASSES: Mapping[int, Judgement] = {
+    1: INFORMATIONAL,
+    2: UNEXPECTED,
+    3: REDIRECTED,
+    4: REFUSED,
+    5: SERVER_ERROR,
+}
+
+BODY_DECIDES = frozenset({200, 201, 202})
+"""Statuses that say nothing by themselves: the shape of the body decides."""
+
+NEEDS_NO_BODY = frozenset({401, 404, 407, 408, 421, 425, 429})
+"""Statuses whose meaning no body is expected to change, so that an unreadable one does no harm."""
+
+
+class Shape(Enum):
+    """What a body is, before its words are looked at."""
+
+    OBJECT = auto()
+    EMPTY = auto()
+    PAGE = auto()
+    BROKEN = auto()
+    ENCODED = auto()
+    OVERSIZED = auto()
+
+
+SHAPES: Mapping[Shape, Judgement] = {
+    shape: _hold(reason, f"{sentence} {_LOOK}", ExitCode.PROTOCOL, stop_after)
+    for shape, reason, sentence, stop_after in (
+        (Shape.OBJECT, "unknown_code", "The service answered with a code that is not known.", 3),
+        (Shape.EMPTY, "empty_answer", "The answer is empty.", 3),
+        (Shape.PAGE, "web_page", "A page or text answered in place of the API: a login page or a proxy?", 1),
+        (Shape.BROKEN, "broken_answer", "The answer is not one whole JSON object.", 3),
+        (Shape.ENCODED, "encoded_answer", "The answer is compressed, which was not asked for.", 1),
+        (Shape.OVERSIZED, "oversized_answer", "The answer is longer than 64 KiB.", 3),
+    )
+}
+"""Where the status does not decide, the shape of the body does."""
+
+CONTRADICTION = _hold(
+    "contradictory_answer",
+    f"The answer says success and something else at once. {_LOOK}",
+    ExitCode.PROTOCOL,
+    3,
+)
+
+FAILURES_BEFORE: Mapping[str, Judgement] = {
+    "tls_certificate": Judgement(
+        Proof.NOT_SENT,
+        Reaction.STOP,
+        "tls_certificate",
+        f"The server's certificate is not trusted. {_PENDING} Check --ca-bundle, --api-url and the clock.",
+        exit_code=ExitCode.CONFIGURATION,
+        stop_after=1,
+    ),
+    "proxy_sign_in": replace(PROXY_SIGN_IN, proof=Proof.NOT_SENT),
+    "bad_address": replace(WRONG_ADDRESS, proof=Proof.NOT_SENT),
+    "other": Judgement(
+        Proof.NOT_SENT,
+        Reaction.STOP,
+        "send_failed",
+        f"Sending failed in an unknown way before the first byte. {_PENDING} Please report this as a bug.",
+        exit_code=ExitCode.INTERNAL,
+        stop_after=1,
+    ),
+}
+"""Failures before the first byte that trying again does not mend."""
+
+NOT_REACHED = Judgement(
+    Proof.NOT_SENT,
+    Reaction.RETRY,
+    hint=f"The service is out of reach; nothing was sent. {_PENDING}",
+    exit_code=ExitCode.UNAVAILABLE,
+)
+
+FAILURES_AFTER: Mapping[str, Judgement] = {
+    "tls_client_certificate": _hold(
+        "", f"The server wants a client certificate. {_LOOK}", ExitCode.CONFIGURATION, 1
+    ),
+    "tls_certificate": _hold("", f"The server's certificate is not trusted. {_LOOK}", ExitCode.CONFIGURATION, 1),
+    "malformed": _hold("", f"What answers does not speak HTTP properly. {_LOOK}", ExitCode.PROTOCOL, 1),
+    "other": _hold(
+        "", f"Sending failed in an unknown way; please report this as a bug. {_LOOK}", ExitCode.INTERNAL, 1
+    ),
+}
+ANSWER_LOST = _hold("", f"The call was sent, but no complete answer came. {_LOOK}", ExitCode.UNAVAILABLE, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    shape: Shape
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def code(self) -> str:
+        """The service's code: ``code``, or the ``title`` of an ``error`` object."""
+        for candidate in (self.fields.get("code"), _inner(self.fields, "title")):
+            if isinstance(candidate, str) and candidate:
+                return candidate
+        return ""
+
+    @property
+    def claims_success(self) -> bool:
+        """Some word says success, in any case of letters."""
+        return "success" in (str(self.fields.get("status")).lower(), self.code.lower())
+
+    @property
+    def is_success(self) -> bool:
+        """The documented success body; further keys are allowed, an ``error`` is not."""
+        words = (self.fields.get("status"), self.fields.get("code"))
+        return words == ("success", "SUCCESS") and not self.fields.get("error")
+
+
+def classify(answer: Answer, *, now_epoch: float) -> Judgement:
+    """Judge a complete answer of callnotify; never raises.
+
+    Success is exactly status 200 with ``status`` success and ``code`` SUCCESS in one strict JSON object.
+    ``now_epoch`` stands in for a missing Date header when Retry-After is a date.
+    """
+    body = _read_body(answer)
+    if answer.status == 200 and body.is_success:
+        return replace(TAKEN, code="SUCCESS")
+    wait_seconds = _asked_wait_seconds(answer, body, now_epoch)
+    judgement = _judge(
+        answer.status, body, asks_to_wait="retry-after" in answer.headers and wait_seconds is not None
+    )
+    return replace(
+        judgement,
+        code=re.sub(r"[^A-Za-z0-9_ .-]", "", body.code)[:64],
+        wait_seconds=wait_seconds if judgement.reaction is Reaction.WAIT else None,
+    )
+
+
+def judge_failure(failure: SendFailure) -> Judgement:
+    """Judge a request without a complete answer: the mark of the first byte decides, not the kind."""
+    if failure.first_byte:
+        judgement = FAILURES_AFTER.get(failure.kind, ANSWER_LOST)
+    else:
+        judgement = FAILURES_BEFORE.get(failure.kind, NOT_REACHED)
+    return judgement if judgement.reason else replace(judgement, reason=failure.kind)
+
+
+def is_success(answer: Answer) -> bool:
+    """Say whether the answer is the documented success, after which a connection may be used again."""
+    return answer.status == 200 and _read_body(answer).is_success
+
+
+def _judge(status: int, body: _Body, *, asks_to_wait: bool) -> Judgement:
+    by_status = STATUSES.get(status) or STATUS_CLASSES.get(status // 100, UNEXPECTED)
+    if body.shape in (Shape.ENCODED, Shape.OVERSIZED) and status not in NEEDS_NO_BODY:
+        return by_status if by_status.proof is Proof.UNKNOWN and status not in BODY_DECIDES else SHAPES[body.shape]
+    if body.claims_success:
+        return _contradiction(status, by_status)
+    by_code = CODES_UNDER.get((status, body.code)) or CODES.get(body.code)
+    if by_code is not None:
+        return by_code
+    if status in BODY_DECIDES:
+        return SHAPES[body.shape]
+    return OVERLOADED if status == 503 and asks_to_wait else by_status
+
+
+def _contradiction(status: int, by_status: Judgement) -> Judgement:
+    """Judge words of success that are not the documented answer; the run stops no later than by the status."""
+    if status in BODY_DECIDES or by_status.proof is not Proof.UNKNOWN:
+        return CONTRADICTION
+    return replace(by_status, reason=CONTRADICTION.reason, hint=CONTRADICTION.hint)
+
+
+def _read_body(answer: Answer) -> _Body:
+    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        return _Body(Shape.ENCODED)
+    if len(answer.body) > BODY_LIMIT_BYTES:
+        return _Body(Shape.OVERSIZED)
+    start = answer.body.lstrip()[:1]
+    if not start:
+        return _Body(Shape.EMPTY)
+    try:
+        fields = _strict_json(answer.body)
+    except (ValueError, RecursionError):
+        return _Body(Shape.BROKEN if start in b'{["\xff\xfe\xef\x00' else Shape.PAGE)
+    return _Body(Shape.OBJECT, fields) if isinstance(fields, dict) else _Body(Shape.BROKEN)
+
+
+def _strict_json(body: bytes) -> object:
+    """Parse what json.loads is lax about: it takes UTF-16, NaN, and the last of keys that disagree."""
+    if body.count(b"{") + body.count(b"[") > 200:
+        raise ValueError("nested too deep")
+    return json.loads(
+        body.decode("utf-8"),
+        object_pairs_hook=_agreeing,
+        parse_constant=_no_constant,
+        parse_int=_short_integer,
+    )
+
+
+def _agreeing(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for key, value in pairs:
+        if key in fields and (fields[key] != value or type(fields[key]) is not type(value)):
+            raise ValueError("a key stands twice with different values")
+        fields[key] = value
+    return fields
+
+
+def _no_constant(word: str) -> object:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _short_integer(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError("a number is too long")
+    return int(digits)
+
+
+def _inner(fields: Mapping[str, object], key: str) -> object:
+    error = fields.get("error")
+    return error.get(key) if isinstance(error, dict) else None
+
+
+_TRY_AGAIN = re.compile(r"try again after ([0-9]{1,6}) (second|minute|hour)", re.IGNORECASE)
+_UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+
+
+def _asked_wait_seconds(answer: Answer, body: _Body, now_epoch: float) -> float | None:
+    headers = answer.headers
+    date = headers.get("date")
+    asked = parse_retry_after(headers.get("retry-after"), response_date=date, now_epoch=now_epoch)
+    if asked is not None:
+        return asked
+    details = _inner(body.fields, "details")
+    texts = (
+        body.fields.get("message"),
+        _inner(body.fields, "message"),
+        details.get("message") if isinstance(details, dict) else None,
+    )
+    for text in texts:
+        match = _TRY_AGAIN.search(text) if isinstance(text, str) else None
+        if match is not None:
+            seconds = int(match[1]) * _UNIT_SECONDS[match[2].lower()]
+            return parse_retry_after(str(seconds), response_date=None, now_epoch=now_epoch)
+    return None

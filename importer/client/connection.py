@@ -1,0 +1,553 @@
+"""One request over one connection: the door before the first byte, the deadline, and the bounds on the answer.
+
+Exception classes prove nothing about what the server got: requests raises ReadTimeout when no byte was sent and
+SSLError when the server has everything. So the connection object itself marks the first byte, and a failure
+carries that mark.
+"""
+
+import contextlib
+import http.client
+import io
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import create_connection
+
+from importer import __version__
+from importer.errors import ConfigurationError
+
+BODY_LIMIT_BYTES = 64 * 1024
+
+# Their meaning is in the status line alone, so that a body cut short takes nothing from it (RFC 9110 15.5).
+_CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one request may take: connecting (per address), between bytes, in all; and a connection's rest.
+
+    A connection that rested longer than ``idle_seconds`` is not used again: servers close idle connections
+    just as the next request is written, which makes an uncertain call of a call that was never sent.
+    """
+
+    connect_seconds: float = 10.0
+    gap_seconds: float = 30.0
+    deadline_seconds: float = 60.0
+    idle_seconds: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The only ways a proxy or a further trust root comes in; the environment's are ignored."""
+
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendDoor:
+    """What happens around the bytes of one request.
+
+    ``before_first_byte`` is called once, after connect and TLS and before any byte of the request; if it raises,
+    no byte leaves and the exception reaches the caller unchanged. ``after_write`` is called after each write.
+    """
+
+    before_first_byte: Callable[[], None]
+    after_write: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer; header names in lower case.
+
+    A body longer than `BODY_LIMIT_BYTES` is cut one byte later.
+    """
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class SendFailure(Exception):  # noqa: N818 not an error of the program: one of the outcomes of sending
+    """No complete answer. ``first_byte`` says whether bytes of the request may have left.
+
+    ``kind`` is a slug: refused, dns, connect_timeout, tls_certificate, tls_client_certificate, tls, proxy,
+    proxy_sign_in, reset, timeout, deadline, cut, malformed, bad_address or other. ``classes`` names the
+    exception classes for a log line; their texts may hold addresses and are never kept.
+    """
+
+    def __init__(self, *, first_byte: bool, kind: str, classes: str = "") -> None:
+        super().__init__(f"{kind}, {'after' if first_byte else 'before'} the first byte of the request")
+        self.first_byte = first_byte
+        self.kind = kind
+        self.classes = classes
+
+
+class _DoorShut(BaseException):
+    """Carries what the door raised through urllib3 and requests, which would swallow or wrap an OSError."""
+
+    def __init__(self, refusal: BaseException) -> None:
+        super().__init__()
+        self.refusal = refusal
+
+
+class _Malformed(Exception):  # noqa: N818
+    """The answer breaks HTTP in a way the libraries let pass."""
+
+
+class _LineWatch(io.BufferedReader):
+    """Remembers the last line read, which tells a finished header block from a cut one."""
+
+    last_line = b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.last_line = super().readline(size)
+        return self.last_line
+
+
+class _WatchedResponse(http.client.HTTPResponse):
+    """Raises IncompleteRead for a header block cut short; CPython 3.11 to 3.14 hand it over as a whole answer."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self._watch = _LineWatch(sock.makefile("rb", buffering=0))
+        self.fp = self._watch
+
+    def begin(self) -> None:
+        try:
+            super().begin()
+        except http.client.BadStatusLine:
+            if self._watch.last_line and not self._watch.last_line.endswith(b"\n"):
+                raise http.client.IncompleteRead(b"") from None
+            raise
+        if not self._watch.last_line.endswith(b"\n"):
+            raise http.client.IncompleteRead(b"")
+
+
+class Wire:
+    """What a connection object, its owner and the watchdog share: the request in flight and its socket."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+        self._door: SendDoor | None = None
+        self._deadline = float("inf")
+        self.first_byte = False
+        self.expired = False
+        self.dialling = False
+
+    def begin(self, door: SendDoor | None, deadline_seconds: float) -> None:
+        """Start a request."""
+        self._door = door
+        self._deadline = self._clock() + deadline_seconds
+        self.first_byte = self.expired = False
+
+    def seconds_left(self) -> float:
+        """Say how long the request in flight may still take."""
+        return self._deadline - self._clock()
+
+    def adopt(self, sock: socket.socket) -> socket.socket:
+        """Keep a second handle on a new connection: TLS takes the first one away from its socket object."""
+        with self._lock:
+            self._close_handle()
+            self._handle = sock.dup()
+        return sock
+
+    def open_door(self) -> None:
+        """Run the door, once per request, and mark the first byte."""
+        if self.first_byte:
+            return
+        if self._door is not None:
+            try:
+                self._door.before_first_byte()
+            except BaseException as refusal:
+                raise _DoorShut(refusal) from None
+        with self._lock:
+            if self.expired:
+                raise TimeoutError
+            self.first_byte = True
+
+    def wrote(self) -> None:
+        """Tell the door that bytes were handed to the network."""
+        if self._door is not None:
+            try:
+                self._door.after_write()
+            except BaseException as refusal:
+                raise _DoorShut(refusal) from None
+
+    def cut(self) -> None:
+        """End the connection under whatever is reading or writing; called by the watchdog."""
+        with self._lock:
+            self.expired = True
+            if self._handle is not None:
+                with contextlib.suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
+
+    def drop(self) -> None:
+        """Forget the connection."""
+        with self._lock:
+            self._close_handle()
+
+    def _close_handle(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+
+class Watchdog:
+    """Calls ``cut`` when an armed deadline passes; one sleeping thread, started at the first use."""
+
+    def __init__(self, cut: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._cut = cut
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._due: float | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def arm(self, seconds: float) -> None:
+        """Cut after so many seconds unless disarmed before."""
+        with self._changed:
+            self._due = self._clock() + seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def disarm(self) -> None:
+        """Call off the cut; once this returns, none is under way."""
+        with self._changed:
+            self._due = None
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                if self._due is None:
+                    self._changed.wait()
+                elif (left_seconds := self._due - self._clock()) > 0:
+                    self._changed.wait(left_seconds)
+                else:
+                    self._due = None
+                    self._cut()
+
+
+class _DoorConnection(HTTPConnection):
+    """Opens the door before the first byte of a request; bytes for a proxy's CONNECT are not the request's."""
+
+    response_class = _WatchedResponse
+    wire: ClassVar[Wire]
+
+    def connect(self) -> None:
+        self.wire.dialling = True
+        try:
+            super().connect()
+        finally:
+            self.wire.dialling = False
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            # http.client connects inside send, which would open the door for a refused connection.
+            self.connect()
+        if self.wire.dialling:
+            super().send(data)
+            return
+        self.wire.open_door()
+        try:
+            super().send(data)
+        finally:
+            self.wire.wrote()
+
+    def _new_conn(self) -> socket.socket:
+        """Try the host's addresses in turn; urllib3 2.8 would give each the full time, without a common end."""
+        last: OSError | None = None
+        for address in _addresses(self):
+            timeout_seconds = min(float(self.timeout or 0), self.wire.seconds_left())
+            if timeout_seconds <= 0:
+                break
+            try:
+                return self.wire.adopt(self._dial(address, timeout_seconds))
+            except OSError as error:
+                last = error
+        if last is None or isinstance(last, TimeoutError):
+            raise ConnectTimeoutError(self, "no address answered in time") from last
+        raise NewConnectionError(self, "no address took the connection") from last
+
+    def _dial(self, address: str, timeout_seconds: float) -> socket.socket:
+        return create_connection((address, self.port), timeout=timeout_seconds, socket_options=self.socket_options)
+
+
+class _DoorTlsConnection(_DoorConnection, HTTPSConnection):
+    """The same under TLS."""
+
+
+def _addresses(connection: HTTPConnection) -> Iterator[str]:
+    try:
+        found = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise NameResolutionError(connection.host, connection, socket.gaierror()) from error
+    except socket.gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    return iter(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class _DoorAdapter(HTTPAdapter):
+    """Makes connections of one wire only, with our own trust and without retries."""
+
+    def __init__(self, wire: Wire, trust: ssl.SSLContext) -> None:
+        self._trust = trust
+        self._pools = _pool_classes(wire)
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, proxy_ssl_context=self._trust, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        host_parameters, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host_parameters, {"ssl_context": self._trust}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002 as in HTTPAdapter
+        """Leave trust to the context: requests 2.34 would load the CA file again for each connection (44 ms)."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _pool_classes(wire: Wire) -> dict[str, type[HTTPConnectionPool]]:
+    # Attributes are bound through names of their own, since a class body does not see a like-named argument.
+    this_wire = wire
+
+    class Plain(_DoorConnection):
+        wire = this_wire
+
+    class Tls(_DoorTlsConnection):
+        wire = this_wire
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = Tls
+
+    return {"http": PlainPool, "https": TlsPool}
+
+
+def trust_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Build what we trust: the CA list that ships with requests, and the operator's file.
+
+    The environment (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, SSLKEYLOGFILE) has no say.
+
+    Raises:
+        ConfigurationError: the file cannot be read or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    if ca_bundle is not None:
+        try:
+            context.load_verify_locations(ca_bundle)
+        except OSError:
+            raise ConfigurationError(
+                "--ca-bundle cannot be read as certificates", hint="Name a readable file in PEM form."
+            ) from None
+    return context
+
+
+class Line:
+    """At most one connection and one request in flight; for one thread.
+
+    ``trust`` is a `trust_context`, which several lines may share.
+    """
+
+    def __init__(
+        self, route: Route, *, trust: ssl.SSLContext, limits: Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._proxies = {"http": route.proxy, "https": route.proxy} if route.proxy else {}
+        self._wire = Wire(clock)
+        self._watchdog = Watchdog(self._wire.cut, clock)
+        self._adapter = _DoorAdapter(self._wire, trust)
+        self._session = requests.Session()
+        # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
+        self._session.trust_env = False
+        self._session.headers.update({"User-Agent": f"cdr-importer/{__version__}", "Accept-Encoding": "identity"})
+        self._rests_since = clock()
+
+    def exchange(self, request: requests.Request, door: SendDoor | None = None) -> Answer:
+        """Send one request and read its whole answer; redirects are not followed, nothing is repeated.
+
+        Raises:
+            SendFailure: no complete answer came; the connection is closed.
+        """
+        if self._clock() - self._rests_since > self._limits.idle_seconds:
+            self.hang_up()
+        self._wire.begin(door, self._limits.deadline_seconds)
+        self._watchdog.arm(self._limits.deadline_seconds)
+        try:
+            answer = self._exchange(request)
+        except _DoorShut as shut:
+            self.hang_up()
+            raise shut.refusal from shut.refusal.__cause__
+        except Exception as error:
+            failure = self._failure(error)
+            self.hang_up()
+            raise failure from None
+        except BaseException:
+            self.hang_up()
+            raise
+        finally:
+            self._watchdog.disarm()
+            self._rests_since = self._clock()
+        return answer
+
+    def hang_up(self) -> None:
+        """Close the connection; the next request opens another."""
+        self._adapter.close()
+        self._wire.drop()
+
+    def close(self) -> None:
+        """Close the connection for good."""
+        self.hang_up()
+        self._session.close()
+        self._watchdog.close()
+
+    def _exchange(self, request: requests.Request) -> Answer:
+        prepared = self._session.prepare_request(request)
+        # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound.
+        response = self._adapter.send(
+            prepared,
+            stream=True,
+            timeout=(self._limits.connect_seconds, self._limits.gap_seconds),
+            proxies=self._proxies,
+        )
+        try:
+            return self._read(response.raw)
+        except BaseException:
+            response.raw.close()
+            raise
+
+    def _read(self, raw: urllib3.BaseHTTPResponse) -> Answer:
+        headers = {name.lower(): value for name, value in raw.headers.items()}
+        try:
+            body = _bounded_body(raw)
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
+            if self._wire.expired or raw.status not in _CUT_BODY_IS_NO_LOSS:
+                raise
+            raw.close()
+            return Answer(raw.status, b"", headers)
+        if self._wire.expired:
+            raise TimeoutError
+        if len(body) > BODY_LIMIT_BYTES:
+            raw.close()
+        elif raw.status >= 200 and raw.status not in (204, 304):
+            _check_length(headers, len(body))
+        return Answer(raw.status, body, headers)
+
+    def _failure(self, error: Exception) -> SendFailure:
+        chain = list(_chain(error))
+        kind = "deadline" if self._wire.expired else _kind_of(chain)
+        classes = "/".join(type(link).__name__ for link in chain)
+        return SendFailure(first_byte=self._wire.first_byte, kind=kind, classes=classes)
+
+
+def _bounded_body(raw: urllib3.BaseHTTPResponse) -> bytes:
+    parts = []
+    room = BODY_LIMIT_BYTES + 1
+    while room > 0 and (part := raw.read(room, decode_content=False)):
+        parts.append(part)
+        room -= len(part)
+    return b"".join(parts)
+
+
+def _check_length(headers: Mapping[str, str], length: int) -> None:
+    """Refuse a Content-Length that is no number or not what came; urllib3 2.8 ignores one it cannot read."""
+    declared = headers.get("content-length")
+    if declared is None:
+        return
+    values = {value.strip() for value in declared.split(",")}
+    if "transfer-encoding" in headers or len(values) != 1 or not re.fullmatch(r"0*[0-9]{1,9}", min(values)):
+        raise _Malformed
+    if int(min(values)) != length:
+        raise http.client.IncompleteRead(b"")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Walk what an exception was made from; not ``__context__``, which reaches into what the caller is doing."""
+    seen: dict[int, BaseException] = {}
+    waiting: list[object] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen[id(link)] = link
+            waiting += [*link.args, getattr(link, "reason", None), link.__cause__]
+    return iter(seen.values())
+
+
+def _is_proxy_sign_in(link: BaseException) -> bool:
+    # CPython 3.11 gives the status of a refused CONNECT only in the text of an OSError.
+    return isinstance(link, OSError) and str(link).startswith("Tunnel connection failed: 407")
+
+
+def _is_client_certificate(link: BaseException) -> bool:
+    return isinstance(link, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(link.reason)
+
+
+def _is(*classes: type[BaseException]) -> Callable[[BaseException], bool]:
+    return lambda link: isinstance(link, classes)
+
+
+_KINDS: tuple[tuple[str, Callable[[BaseException], bool]], ...] = (
+    ("tls_certificate", _is(ssl.SSLCertVerificationError)),
+    ("tls_client_certificate", _is_client_certificate),
+    ("proxy_sign_in", _is_proxy_sign_in),
+    ("proxy", _is(urllib3.exceptions.ProxyError)),
+    ("dns", _is(NameResolutionError)),
+    ("refused", _is(NewConnectionError)),
+    ("connect_timeout", _is(ConnectTimeoutError)),
+    ("tls", _is(ssl.SSLError, urllib3.exceptions.SSLError)),
+    ("cut", _is(http.client.IncompleteRead)),
+    ("timeout", _is(TimeoutError, urllib3.exceptions.TimeoutError)),
+    ("reset", _is(ConnectionError)),
+    ("bad_address", _is(requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError, UnicodeError)),
+    ("bad_address", _is(requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)),
+    ("malformed", _is(_Malformed, http.client.HTTPException, urllib3.exceptions.InvalidHeader)),
+    ("malformed", _is(requests.exceptions.InvalidHeader, urllib3.exceptions.DecodeError)),
+)
+"""First line that fits any exception of the chain decides."""
+
+
+def _kind_of(chain: list[BaseException]) -> str:
+    for kind, fits in _KINDS:
+        if any(fits(link) for link in chain):
+            return kind
+    # requests' own exceptions are OSErrors too: only one with a number comes from the system (no route, ...).
+    return "reset" if any(isinstance(link, OSError) and link.errno for link in chain) else "other"

@@ -1,0 +1,292 @@
+"""The ledger's tables, and SQLite set up so that a commit survives a power cut.
+
+In goes a path, out comes a checked connection. Must not know what a run does with the tables.
+"""
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from importer.errors import ConfigurationError, ImporterError, LedgerError, TryLaterError
+from importer.ledger.lock import take_lock_file
+
+APPLICATION_ID = 0x43445231
+"""``CDR1``, in the header of every ledger: https://www.sqlite.org/pragma.html#pragma_application_id."""
+
+FINGERPRINT_KEY_BYTES = 32
+
+# A payload is a row of its own so that its pages are used again once its call is settled: a ledger grows by
+# the key, the fingerprint and the fate of a call only. A call has a seq exactly while it has a payload.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value ANY NOT NULL) STRICT, WITHOUT ROWID",
+        """CREATE TABLE runs (
+            number INTEGER PRIMARY KEY,
+            run_id TEXT NOT NULL UNIQUE,
+            started_at TEXT NOT NULL,
+            version TEXT NOT NULL,
+            finished_at TEXT,
+            exit_code INTEGER,
+            summary TEXT
+        ) STRICT""",
+        """CREATE TABLE calls (
+            call_id TEXT PRIMARY KEY NOT NULL,
+            fingerprint BLOB NOT NULL,
+            state TEXT NOT NULL DEFAULT 'pending'
+                CHECK (state IN ('pending', 'sending', 'accepted', 'refused', 'uncertain', 'closed')),
+            seq INTEGER,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            resends INTEGER NOT NULL DEFAULT 0,
+            sent_run INTEGER REFERENCES runs (number),
+            sent_at TEXT NOT NULL DEFAULT '',
+            http_status INTEGER,
+            code TEXT NOT NULL DEFAULT '',
+            reason TEXT NOT NULL DEFAULT '',
+            hint TEXT NOT NULL DEFAULT '',
+            CHECK ((seq IS NOT NULL) = (state IN ('pending', 'sending', 'uncertain')))
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX calls_open ON calls (state, seq) WHERE seq IS NOT NULL",
+        """CREATE TABLE payloads (
+            seq INTEGER PRIMARY KEY,
+            state TEXT NOT NULL,
+            agent_number TEXT NOT NULL,
+            customer_number TEXT NOT NULL,
+            start_time TEXT NOT NULL,
+            zohouser TEXT NOT NULL,
+            voiceuri TEXT NOT NULL,
+            source_id TEXT NOT NULL,
+            file TEXT NOT NULL,
+            line INTEGER NOT NULL,
+            staged_run INTEGER NOT NULL REFERENCES runs (number),
+            staged_at TEXT NOT NULL
+        ) STRICT""",
+        """CREATE VIEW open_calls AS
+            SELECT calls.state AS ledger_state, calls.seq, calls.call_id, payloads.state, agent_number,
+                customer_number, start_time, zohouser, voiceuri, source_id, file, line, staged_run,
+                staged_at, attempts, sent_run, sent_at, http_status, code, reason, hint
+            FROM calls JOIN payloads ON payloads.seq = calls.seq""",
+        """CREATE TABLE decisions (
+            number INTEGER PRIMARY KEY,
+            call_id TEXT NOT NULL REFERENCES calls (call_id),
+            decision TEXT NOT NULL CHECK (decision IN ('sent', 'not_sent', 'close')),
+            note TEXT NOT NULL,
+            who TEXT NOT NULL,
+            decided_at TEXT NOT NULL,
+            run INTEGER NOT NULL REFERENCES runs (number)
+        ) STRICT""",
+    ),
+)
+"""Statements that lead from each schema version to the next; never edited once released, only added to."""
+
+# WAL with FULL syncs every commit once; Python's defaults can undo a commit after a power cut (measured with
+# SQLite 3.40.1: DELETE journal with FULL lost a committed row when the journal's unlink was lost).
+_PRAGMAS = (
+    ("journal_mode", "WAL", "wal"),
+    ("synchronous", "FULL", 2),
+    ("foreign_keys", "ON", 1),
+    ("secure_delete", "ON", 1),
+    ("cache_size", "-32768", -32768),
+)
+
+
+def ledger_error(error: sqlite3.Error, path: Path) -> ImporterError:
+    """Return what a SQLite error means to the operator: its name, never a value out of the ledger."""
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return TryLaterError(
+            f"another program is writing to the ledger {path} ({name})",
+            hint="Close what has the ledger open, then run again.",
+        )
+    return LedgerError(
+        f"the ledger {path} cannot be read or written ({name})",
+        hint="Look at the disk (space, mount, errors). If the file is damaged, restore the latest backup.",
+    )
+
+
+@contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """Turn every SQLite error inside into one that says what the operator can do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ledger_error(error, path) from error
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit all that is written inside, or nothing of it on any exception, a keyboard interrupt included."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # Some errors (disk full, I/O) have rolled back already; a failing ROLLBACK must not hide the cause.
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+def connect(path: Path, *, mode: str, busy_seconds: float) -> sqlite3.Connection:
+    """Open a SQLite file that exists; ``mode`` is ``rw`` or ``ro``, neither of which creates one."""
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=busy_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def configure(connection: sqlite3.Connection, path: Path) -> None:
+    """Set the durability the ledger promises and read each setting back; `LedgerError` if one did not take."""
+    for name, value, expected in _PRAGMAS:
+        connection.execute(f"PRAGMA {name} = {value}").fetchall()
+        (actual,) = connection.execute(f"PRAGMA {name}").fetchone()
+        if actual != expected:
+            raise LedgerError(
+                f"SQLite does not take {name}={value} for the ledger {path}, it answers {actual}",
+                hint="Keep the ledger on a local disk with an ordinary file system.",
+            )
+
+
+def check_identity(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise unless this is a ledger whose schema we know; writes nothing."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID:
+        raise LedgerError(
+            f"{path} is not a ledger",
+            hint="Correct the path. An empty file may stand where a ledger was lost: restore the latest backup.",
+        )
+    version = schema_version(connection)
+    if version > len(MIGRATIONS):
+        raise ConfigurationError(
+            f"the ledger {path} has schema {version}, this program knows up to {len(MIGRATIONS)}",
+            hint="A newer version of this program wrote it: use that version.",
+        )
+
+
+def check_health(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `LedgerError` unless SQLite finds the file's structure whole (``PRAGMA quick_check``)."""
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok" or _is_cut(connection, path):
+        raise LedgerError(
+            f"the ledger {path} is damaged",
+            hint="Keep the file, restore the latest backup; nothing was sent.",
+        )
+
+
+def _is_cut(connection: sqlite3.Connection, path: Path) -> bool:
+    # SQLite 3.40 fills a last page that is cut short with zeros. While the -wal file holds something, a kill
+    # in the middle of a checkpoint leaves the same sight, and the missing bytes are in there.
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        return False
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    return path.stat().st_size < int(pages) * int(page_bytes)
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return how many migrations the file has seen."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Apply the migrations the file has not seen, each with its number in one transaction."""
+    for number in range(schema_version(connection) + 1, len(migrations) + 1):
+        with transaction(connection):
+            for statement in migrations[number - 1]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+
+
+def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
+    """Make an empty ledger, mode 0600, with the folders missing above it, mode 0700, whatever the umask.
+
+    ``now`` is GMT text. ``random_bytes`` makes the key of the fingerprints. Raises `ConfigurationError` if
+    something is there already, `TryLaterError` if it is being made right now, `LedgerError` if the disk
+    does not let us.
+    """
+    path = path.resolve()
+    if path.exists() or path.with_name(path.name + "-wal").exists():
+        raise _exists(path)
+    try:
+        _make_folders(path.parent)
+    except OSError as error:
+        raise _cannot_create(path, error) from error
+    lock = take_lock_file(path)
+    try:
+        make_private_file(path)
+        _fill(path, now, random_bytes(FINGERPRINT_KEY_BYTES))
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise _cannot_create(path, error) from error
+    finally:
+        lock.release()
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file of mode 0600 whatever the umask; `FileExistsError` if anything is there."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fill(path: Path, now: str, fingerprint_key: bytes) -> None:
+    meta = (("created_at", now), ("fingerprint_key", fingerprint_key), ("next_seq", 1))
+    try:
+        with translated_errors(path):
+            connection = connect(path, mode="rw", busy_seconds=0)
+            try:
+                configure(connection, path)
+                with transaction(connection):
+                    for statement in MIGRATIONS[0]:
+                        connection.execute(statement)
+                    connection.execute("PRAGMA user_version = 1")
+                    connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", meta)
+                migrate(connection)
+            finally:
+                connection.close()
+        sync_folder(path.parent)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _make_folders(folder: Path) -> None:
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)
+        parent.chmod(0o700)
+
+
+def _exists(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"there is something at {path} already, so no ledger is made there",
+        hint="Use it as it is, or give another path with --ledger; a new ledger knows of no call sent before.",
+    )
+
+
+def _cannot_create(path: Path, error: OSError) -> LedgerError:
+    return LedgerError(
+        f"cannot make a ledger at {path}: {error.strerror}",
+        hint="Give a path with --ledger in a folder where you may write.",
+    )

@@ -1,0 +1,285 @@
+"""Taking calls in: which are new, which the ledger knows, and what that means for each.
+
+In go calls in input order, out comes one `Staged` each. Runs inside one transaction that `Ledger.staging`
+opens and closes.
+"""
+
+import hmac
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from importer.ledger.schema import translated_errors
+from importer.ledger.values import KnownFate, LedgerInvariantError, Staged
+from importer.records import Call
+from schemas.vocabulary import CallState, Outcome
+
+# Half of SHA-256's length is the shortest cut that RFC 2104 section 5 advises.
+_FINGERPRINT_BYTES = 16
+# Few lengths of IN lists, so that SQLite's statements are used again; SQLite takes 32,766 parameters.
+_LIST_LENGTHS = (1, 30, 300, 1_000, 3_000, 10_000, 30_000)
+_INSERT_PAYLOAD = """INSERT INTO payloads (state, agent_number, customer_number, start_time, zohouser, voiceuri,
+    source_id, file, line, staged_run, staged_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_UPDATE_PAYLOAD = """UPDATE payloads SET state = ?, agent_number = ?, customer_number = ?, start_time = ?,
+    zohouser = ?, voiceuri = ?, source_id = ?, file = ?, line = ?, staged_run = ? WHERE seq = ?"""
+_RENEW = "UPDATE calls SET fingerprint = ? WHERE call_id = ? AND state = 'pending'"
+_REOPEN = """UPDATE calls SET state = 'pending', fingerprint = ?, seq = ?, resends = resends + ?,
+    http_status = NULL, code = '', reason = '', hint = '' WHERE call_id = ? AND state = ?"""
+_NEVER_SENT = KnownFate()
+_UNCHANGED = {
+    CallState.ACCEPTED: Outcome.ALREADY_ACCEPTED,
+    CallState.REFUSED: Outcome.REFUSED,
+    CallState.UNCERTAIN: Outcome.UNCERTAIN,
+    CallState.CLOSED: Outcome.SKIPPED,
+}
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True)
+class StagingRun:
+    """What one staging knows of its run: its number, the time (GMT text), and the key of the fingerprints."""
+
+    number: int
+    now: str
+    fingerprint_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which known calls the operator wants sent again though nothing about them changed."""
+
+    retry_refused: bool
+    resend_uncertain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    state: CallState
+    seq: int | None
+    fingerprint: bytes
+    fate: KnownFate
+
+
+@dataclass(slots=True)
+class _Writes:
+    """What one chunk of calls changes, as parameters of the statements of `Stage._write`."""
+
+    met: list[tuple[str, bytes]] = field(default_factory=list)
+    payloads: list[tuple[object, ...]] = field(default_factory=list)
+    new_payloads: list[tuple[object, ...]] = field(default_factory=list)
+    new: list[tuple[str, bytes, int]] = field(default_factory=list)
+    renewed: list[tuple[bytes, str]] = field(default_factory=list)
+    reopened: list[tuple[bytes, int, int, str, str]] = field(default_factory=list)
+
+
+class Stage:
+    """One staging: everything added is in the ledger when it ends well, nothing of it otherwise."""
+
+    def __init__(self, connection: sqlite3.Connection, run: StagingRun, path: Path) -> None:
+        self._connection = connection
+        self._run = run
+        self._path = path
+        self._next_seq = 0
+        self._open = False
+
+    def begin(self) -> None:
+        """Make ready, inside the transaction.
+
+        Raises `LedgerInvariantError` if a call is still `sending`: recovery has to come first.
+        """
+        sending = "SELECT count(*) FROM calls WHERE state = 'sending' AND seq IS NOT NULL"
+        if self._connection.execute(sending).fetchone() != (0,):
+            raise LedgerInvariantError("calls were staged before the ledger was recovered")
+        # A table and not a dict: a backfill of millions of calls must not grow the process.
+        self._connection.execute(
+            "CREATE TEMP TABLE met (call_id TEXT PRIMARY KEY NOT NULL, fingerprint BLOB NOT NULL) WITHOUT ROWID"
+        )
+        (self._next_seq,) = self._connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
+        self._open = True
+
+    def end(self) -> None:
+        """Keep what the next staging needs to know, inside the transaction.
+
+        Raises `LedgerInvariantError` when adding failed and the error was swallowed: half is never kept.
+        """
+        self._check_open()
+        self._open = False
+        self._connection.execute("DROP TABLE temp.met")
+        next_seq = "UPDATE meta SET value = ? WHERE key = 'next_seq'"
+        expect_rows(self._connection.execute(next_seq, (self._next_seq,)).rowcount, 1)
+
+    def abandon(self) -> None:
+        """Take no more calls: the transaction is being rolled back."""
+        self._open = False
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Keep all that is added inside, or on an exception none of it, without giving up the staging.
+
+        For one file among several: damage in its last line leaves nothing of it.
+        """
+        self._check_open()
+        with translated_errors(self._path):
+            self._connection.execute("SAVEPOINT whole")
+        try:
+            yield
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK TO whole")
+                self._connection.execute("RELEASE whole")
+            raise
+        with translated_errors(self._path):
+            self._connection.execute("RELEASE whole")
+
+    def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
+        """Take calls in, and say for each, in order, whether it is now pending or what is known of it.
+
+        ``retry_refused`` makes unchanged refused calls pending again, ``resend_uncertain`` uncertain ones.
+        """
+        self._check_open()
+        rules = Rules(retry_refused, resend_uncertain)
+        longest = _LIST_LENGTHS[-1]
+        staged: list[Staged] = []
+        try:
+            with translated_errors(self._path):
+                for start in range(0, len(calls), longest):
+                    staged += self._add_chunk(calls[start : start + longest], rules)
+        except BaseException:
+            self._open = False
+            raise
+        return staged
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise LedgerInvariantError("a staging that failed or ended was used further")
+
+    def _add_chunk(self, calls: Sequence[Call], rules: Rules) -> list[Staged]:
+        call_ids = [call.call_id for call in calls]
+        known = self._known(call_ids)
+        met: dict[str, bytes] = dict(
+            select_in(self._connection, "SELECT call_id, fingerprint FROM temp.met WHERE call_id", call_ids)
+        )
+        writes = _Writes()
+        staged = []
+        for call in calls:
+            fingerprint = fingerprint_of(call, self._run.fingerprint_key)
+            if call.call_id in met:
+                again = Outcome.DUPLICATE if met[call.call_id] == fingerprint else Outcome.CONFLICT
+                staged.append(Staged(call.call_id, again, _NEVER_SENT))
+                continue
+            met[call.call_id] = fingerprint
+            writes.met.append((call.call_id, fingerprint))
+            before = known.get(call.call_id)
+            outcome = judge(before.state, before.fingerprint == fingerprint, rules) if before else None
+            if outcome is None:
+                self._make_pending(call, fingerprint, before, writes)
+            staged.append(Staged(call.call_id, outcome, before.fate if before else _NEVER_SENT))
+        self._write(writes)
+        return staged
+
+    def _make_pending(self, call: Call, fingerprint: bytes, before: _Known | None, writes: _Writes) -> None:
+        payload = self._payload(call)
+        if before is not None and before.seq is not None:
+            seq = before.seq
+            writes.payloads.append((*payload, seq))
+        else:
+            seq = self._next_seq
+            self._next_seq += 1
+            writes.new_payloads.append((*payload, self._run.now, seq))
+        if before is None:
+            writes.new.append((call.call_id, fingerprint, seq))
+        elif before.state is not CallState.PENDING:
+            resends = int(before.state is CallState.UNCERTAIN)
+            writes.reopened.append((fingerprint, seq, resends, call.call_id, before.state))
+        elif before.fingerprint != fingerprint:
+            writes.renewed.append((fingerprint, call.call_id))
+
+    def _payload(self, call: Call) -> tuple[object, ...]:
+        return (
+            call.state,
+            call.agent_number,
+            call.customer_number,
+            call.start_time,
+            call.zohouser,
+            call.voiceuri,
+            call.source_id,
+            call.place.file,
+            call.place.line,
+            self._run.number,
+        )
+
+    def _write(self, writes: _Writes) -> None:
+        self._write_all("INSERT INTO temp.met (call_id, fingerprint) VALUES (?, ?)", writes.met)
+        self._write_all(_INSERT_PAYLOAD, writes.new_payloads)
+        self._write_all(_UPDATE_PAYLOAD, writes.payloads)
+        self._write_all("INSERT INTO calls (call_id, fingerprint, seq) VALUES (?, ?, ?)", writes.new)
+        self._write_all(_RENEW, writes.renewed)
+        self._write_all(_REOPEN, writes.reopened)
+
+    def _write_all(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if rows:
+            expect_rows(self._connection.executemany(statement, rows).rowcount, len(rows))
+
+    def _known(self, call_ids: Sequence[str]) -> dict[str, _Known]:
+        query = """SELECT call_id, state, seq, fingerprint, reason, hint, http_status, code, attempts, sent_at
+            FROM calls WHERE call_id"""
+        return {
+            row[0]: _Known(CallState(row[1]), row[2], row[3], KnownFate(*row[4:]))
+            for row in select_in(self._connection, query, call_ids)
+        }
+
+
+def judge(state: CallState, same: bool, rules: Rules) -> Outcome | None:
+    """Say what meeting a known call again comes to; None when it is to be sent.
+
+    ``same`` says whether what would be posted is what was posted, or was to be, before.
+    """
+    if state is CallState.PENDING:
+        return None
+    if not same:
+        return None if state is CallState.REFUSED else Outcome.CONFLICT
+    if state is CallState.REFUSED and rules.retry_refused:
+        return None
+    if state is CallState.UNCERTAIN and rules.resend_uncertain:
+        return None
+    return _UNCHANGED[state]
+
+
+def fingerprint_of(call: Call, key: bytes) -> bytes:
+    """Return what stands for all that would be posted.
+
+    Keyed, because a plain hash of a telephone number is undone by trying all numbers.
+    """
+    posted = (
+        call.call_id,
+        call.state,
+        call.agent_number,
+        call.customer_number,
+        call.start_time,
+        call.zohouser,
+        call.voiceuri,
+    )
+    return hmac.digest(key, _encode(posted).encode(), "sha256")[:_FINGERPRINT_BYTES]
+
+
+def select_in(connection: sqlite3.Connection, query: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Run a query that ends in ``WHERE column`` for the rows whose column is one of the values."""
+    longest = _LIST_LENGTHS[-1]
+    for start in range(0, len(values), longest):
+        part = values[start : start + longest]
+        length = next(length for length in _LIST_LENGTHS if length >= len(part))
+        marks = ",".join("?" * length)
+        # NULL is in no list, so it fills the list up.
+        parameters = [*part, *[None] * (length - len(part))]
+        yield from connection.execute(f"{query} IN ({marks})", parameters)
+
+
+def expect_rows(written: int, expected: int) -> None:
+    """Raise `LedgerInvariantError` unless a statement changed as many rows as it had to."""
+    if written != expected:
+        raise LedgerInvariantError(f"the ledger changed {written} rows where {expected} had to change")

@@ -1,0 +1,88 @@
+"""What goes into the ledger and comes out of it beside calls and receipts, and its own kind of bug.
+
+Must not know SQLite: these values are all that other modules see of the ledger's tables.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from importer.errors import ExitCode, ImporterError
+from importer.records import Call
+from schemas.vocabulary import CallState, Outcome
+
+
+class LedgerInvariantError(ImporterError):
+    """A step asked for something that the states of a call forbid: a bug of ours, and nothing was written."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+class Decision(StrEnum):
+    """What a person found out about an uncertain call."""
+
+    SENT = "sent"
+    NOT_SENT = "not_sent"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """Who writes: the run's id, when it started (GMT text) and the program's version."""
+
+    run_id: str
+    started_at: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFate:
+    """What the ledger knew of a call before: why it stands where it stands, and the last answer's words.
+
+    ``attempts`` counts requests begun over all runs; ``sent_at`` is when the last one began, in GMT.
+    """
+
+    reason: str = ""
+    hint: str = ""
+    http_status: int | None = None
+    code: str = ""
+    attempts: int = 0
+    sent_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate(KnownFate):
+    """Where a call stands now, for its line in the results file."""
+
+    state: CallState = CallState.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What taking one call in came to; ``outcome`` is None when the call is now pending."""
+
+    call_id: str
+    outcome: Outcome | None
+    receipt: KnownFate
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One pending call to be sent.
+
+    ``seq`` is its place in staging order, ``attempts`` the requests begun before. ``own_run`` is False for a
+    call that an earlier run staged and this run's input did not hold.
+    """
+
+    seq: int
+    call: Call
+    attempts: int
+    own_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainCall:
+    """One call that waits for a person; ``run_id`` is the run that began its last request."""
+
+    call: Call
+    fate: Fate
+    run_id: str

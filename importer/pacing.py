@@ -1,0 +1,242 @@
+"""How fast and how often: the rolling rate limit, back-off, the retry budget and Retry-After.
+
+Nothing here reads a clock or sleeps by itself; both are passed in. Seconds everywhere.
+"""
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from random import SystemRandom
+from typing import Self
+
+from tenacity import RetryCallState, Retrying, wait_exponential
+
+_UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
+_RATE = re.compile(r"([0-9]{1,9})/(second|minute|hour)")
+
+_LONGEST_WAIT_SECONDS = 6 * 3600.0
+_SHORTEST_WAIT_SECONDS = 1.0
+_STOP_POLL_SECONDS = 0.2
+
+_HTTP_DATE = re.compile(
+    r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
+    r"|[A-Z][a-z]{5,8}, [0-9]{2}-[A-Z][a-z]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
+    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``limit`` requests in any rolling ``period_seconds``."""
+
+    limit: int
+    period_seconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``N/second``, ``N/minute`` or ``N/hour``.
+
+        Raises:
+            ValueError: the text is of another form or N is 0.
+        """
+        match = _RATE.fullmatch(text.strip())
+        if match is None or int(match[1]) < 1:
+            raise ValueError(f"{text!r} is not a rate: write N/second, N/minute or N/hour with N at least 1")
+        return cls(int(match[1]), _UNIT_SECONDS[match[2]])
+
+    def __str__(self) -> str:
+        for unit, seconds in _UNIT_SECONDS.items():
+            if seconds == self.period_seconds:
+                return f"{self.limit}/{unit}"
+        return f"{self.limit}/{self.period_seconds:g} seconds"
+
+
+class Slot:
+    """The right to send one request, given by `RollingLimiter.acquire`; counts as used until it expires."""
+
+    __slots__ = ("_limiter",)
+
+    def __init__(self, limiter: "RollingLimiter") -> None:
+        self._limiter = limiter
+
+    def written(self) -> None:
+        """Stamp the slot: bytes were handed to the network now. The last stamp counts."""
+        self._limiter._stamp(self)
+
+    def release(self) -> None:
+        """Give back a slot whose bytes never left; without effect on one that was written."""
+        self._limiter._give_back(self)
+
+
+class RollingLimiter:
+    """Keeps any number of threads under one rate, as the server sees it.
+
+    A slot comes back one period and ``guard_seconds`` after its bytes were *written*. Counting from the grant
+    let 13 of 10 through on a busy machine, because a thread may stand still between grant and write; without
+    the guard, network jitter lets 1 to 3 more through.
+    """
+
+    def __init__(
+        self,
+        rate: Rate,
+        *,
+        clock: Callable[[], float],
+        wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait,
+        guard_seconds: float = 0.010,
+    ) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._wait_for = wait_for
+        self._hold_seconds = rate.period_seconds + guard_seconds
+        self._changed = threading.Condition()
+        self._unwritten: set[Slot] = set()
+        self._written: OrderedDict[Slot, float] = OrderedDict()
+        self._paused_until = float("-inf")
+
+    def acquire(self, stop: Callable[[], bool], *, deadline: float | None = None) -> Slot | None:
+        """Wait for a slot and take it.
+
+        Returns None as soon as ``stop()`` is true (looked at five times a second), or when ``deadline``, a
+        moment of the limiter's clock, has passed or lies before the end of a pause.
+        """
+        with self._changed:
+            while True:
+                now = self._clock()
+                if stop() or self._hopeless(now, deadline):
+                    return None
+                wait_seconds = self._seconds_until_free(now)
+                if wait_seconds <= 0:
+                    slot = Slot(self)
+                    self._unwritten.add(slot)
+                    return slot
+                left_seconds = wait_seconds if deadline is None else min(wait_seconds, deadline - now)
+                self._wait_for(self._changed, min(left_seconds, _STOP_POLL_SECONDS))
+
+    def pause_until(self, moment: float) -> None:
+        """Grant nothing before ``moment``; a throttle slows everybody and outranks our own schedule."""
+        with self._changed:
+            self._paused_until = max(self._paused_until, moment)
+            self._changed.notify_all()
+
+    def count_earlier(self, moments: Iterable[float]) -> None:
+        """Count requests of an earlier run, sent at these moments of the limiter's clock, against the rate."""
+        with self._changed:
+            known = [*self._written.items(), *((Slot(self), moment) for moment in moments)]
+            self._written = OrderedDict(sorted(known, key=lambda item: item[1]))
+
+    def seconds_until_free(self) -> float:
+        """Say how long the next `acquire` will wait at most, for a progress line; 0 when a slot is free."""
+        with self._changed:
+            return max(0.0, self._seconds_until_free(self._clock()))
+
+    def _hopeless(self, now: float, deadline: float | None) -> bool:
+        return deadline is not None and (now >= deadline or self._paused_until > deadline)
+
+    def _seconds_until_free(self, now: float) -> float:
+        while self._written and next(iter(self._written.values())) + self._hold_seconds <= now:
+            self._written.popitem(last=False)
+        wait_seconds = max(0.0, self._paused_until - now)
+        if len(self._unwritten) + len(self._written) < self._rate.limit:
+            return wait_seconds
+        oldest = next(iter(self._written.values()), now)
+        return max(wait_seconds, oldest + self._hold_seconds - now)
+
+    def _stamp(self, slot: Slot) -> None:
+        with self._changed:
+            if slot in self._unwritten or slot in self._written:
+                self._unwritten.discard(slot)
+                self._written[slot] = self._clock()
+                self._written.move_to_end(slot)
+                self._changed.notify_all()
+
+    def _give_back(self, slot: Slot) -> None:
+        with self._changed:
+            self._unwritten.discard(slot)
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Full jitter: a random wait between 0 and 1, 2, 4, 8 ... seconds, at most ``cap_seconds``.
+
+    ``attempts`` is the number of tries in all; ``uniform(low, high)`` draws the wait.
+    Source: AWS, "Exponential backoff and jitter"; the cap of 20 s is that of botocore's standard mode.
+    """
+
+    attempts: int = 4
+    first_seconds: float = 1.0
+    cap_seconds: float = 20.0
+    uniform: Callable[[float, float], float] = field(default=SystemRandom().uniform, repr=False)
+
+    def exhausted(self, attempt: int) -> bool:
+        """Say whether no further try follows ``attempt``, counted from 1."""
+        return attempt >= self.attempts
+
+    def wait_seconds(self, attempt: int) -> float:
+        """Draw the wait after ``attempt``, counted from 1."""
+        state = RetryCallState(Retrying(), fn=None, args=(), kwargs={})
+        state.attempt_number = attempt
+        # tenacity's own wait_random_exponential draws from the global generator, which a test cannot seed.
+        ceiling = wait_exponential(multiplier=self.first_seconds, max=self.cap_seconds)(state)
+        return self.uniform(0.0, ceiling)
+
+
+class RetryBudget:
+    """A bucket shared by a run: a retry costs 1, a success returns 0.1, and an empty bucket ends retrying.
+
+    Source: the retry quota of botocore's standard mode, in round figures.
+    """
+
+    def __init__(self, *, capacity: float = 20.0, refund: float = 0.1) -> None:
+        self._capacity = capacity
+        self._refund = refund
+        self._level = capacity
+        self._lock = threading.Lock()
+
+    def spend(self) -> bool:
+        """Take what one retry costs; False when there is not enough left."""
+        with self._lock:
+            if self._level < 1.0:
+                return False
+            self._level -= 1.0
+            return True
+
+    def success(self) -> None:
+        """Return a little for one success."""
+        with self._lock:
+            self._level = min(self._capacity, self._level + self._refund)
+
+
+def parse_retry_after(value: str | None, *, response_date: str | None, now_epoch: float) -> float | None:
+    """Read a Retry-After header as seconds to wait, between 1 s and 6 h; None when it says nothing usable.
+
+    A date is taken against the answer's own Date header, since clocks differ; ``now_epoch`` stands in for a
+    missing one. Source: RFC 9110 10.2.3. (urllib3 2.7's parser raises on ``-5``, ``1.5`` and the year 99999.)
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]+", text):
+        seconds = float(text) if len(text) < 10 else _LONGEST_WAIT_SECONDS
+        return _bounded(seconds)
+    moment = _epoch_of(text)
+    if moment is None:
+        return None
+    reference = _epoch_of((response_date or "").strip())
+    return _bounded(moment - (now_epoch if reference is None else reference))
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
+
+
+def _epoch_of(http_date: str) -> float | None:
+    if not _HTTP_DATE.fullmatch(http_date):
+        return None
+    try:
+        moment = parsedate_to_datetime(http_date)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,18 @@
+"""Chunks of text to calls and outcomes: evidence of each row, one call out of its rows, agents, ids, validity."""
+
+from importer.prepare.agents import AgentBook, load_agents, no_agents
+from importer.prepare.calls import Prepared, call_id_of
+from importer.prepare.plan import Policies, PreparePlan, Window
+from importer.prepare.preparation import Preparation
+
+__all__ = [
+    "AgentBook",
+    "Policies",
+    "Preparation",
+    "PreparePlan",
+    "Prepared",
+    "Window",
+    "call_id_of",
+    "load_agents",
+    "no_agents",
+]

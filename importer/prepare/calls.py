@@ -1,0 +1,257 @@
+"""Spooled rows, now that every call is decided, to calls ready to be staged and lines of the results."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from importer.prepare.agents import Agent
+from importer.prepare.groups import LINES_PER_FILE, SKIPPED_FOR, Decision, Resolved
+from importer.prepare.plan import PreparePlan
+from importer.prepare.rows import STATE_OF
+from importer.records import Call, Place, ResultRow
+from schemas.call import CALL_ID, call_schema, first_faults
+from schemas.numbers import NumberBook
+from schemas.times import wire_text
+from schemas.vocabulary import Outcome, State
+
+FUTURE_SECONDS = 300
+"""So far may the telephone system's clock be ahead of ours."""
+
+Prepared = Call | ResultRow
+
+
+class _Row(Protocol):
+    """One spooled row with its decision, as `DataFrame.itertuples` gives it."""
+
+    file: int
+    line: int
+    decision: int
+    witness: int
+    skip: str
+    reason: str
+    hint: str
+    state: str
+    source_id: str
+    key: str
+    customer: str
+    agent_number: str
+    call_id: str
+    start_text: str
+    zohouser: str
+    voiceuri: str
+
+
+_STATES = {int(rank): state.value for rank, state in STATE_OF.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input: its name as the operator gave it, and what its format calls the agent."""
+
+    name: str
+    agent_columns: tuple[str, ...]
+    numbers: NumberBook
+
+
+def call_id_of(site: str, source_id: str, key: str) -> str:
+    """Return the id under which the API gets a call: the same on every run, machine and version.
+
+    The export's own id where it is 1 to 64 letters and digits and no site is set; else 32 hexadecimal digits of
+    SHA-256 over site and key.
+    """
+    if not site and re.fullmatch(CALL_ID, source_id):
+        return source_id
+    return hashlib.sha256(f"{site}\x1f{key}".encode()).hexdigest()[:32]
+
+
+class CallMaker:
+    """Makes the final word on every spooled row; each frame in turn, in input order."""
+
+    def __init__(
+        self, files: Sequence[InputFile], resolved: Resolved, agent_names: Sequence[str], plan: PreparePlan
+    ) -> None:
+        self._files = files
+        self._resolved = resolved
+        self._agent_names = agent_names
+        self._plan = plan
+        self._schema = call_schema(latest=np.datetime64(plan.now + FUTURE_SECONDS, "s"))
+        self._found: dict[tuple[int, int, str], Agent] = {}
+
+    def make(self, spooled: pd.DataFrame) -> list[Prepared]:
+        """Return one call or result row for each row of a spooled frame, in its order."""
+        rows = self._with_decisions(spooled)
+        rows = self._with_selection(rows)
+        rows = self._with_calls(rows)
+        return [self._finished(cast(_Row, row)) for row in rows.itertuples(index=False)]
+
+    def _with_decisions(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``witness`` and ``leg_agent``."""
+        slot = rows["slot"].to_numpy()
+        grouped = slot >= 0
+        for name, nothing in (("decision", -1), ("start", 0), ("witness", 0), ("leg_agent", -1)):
+            values = np.full(len(rows), nothing, dtype=np.int64)
+            values[grouped] = getattr(self._resolved, name)[slot[grouped]]
+            rows[name] = values
+        rows["state"] = rows["rank"].map(_STATES).fillna("").astype("str")
+        return rows
+
+    def _with_selection(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Skip the calls outside the window or in a state that is not wanted (column ``skip``)."""
+        chosen = rows["decision"].isin([Decision.CALL, Decision.DUPLICATE, Decision.CONFLICT])
+        window = self._plan.window
+        outside = pd.Series(False, index=rows.index)
+        if window.since is not None:
+            outside |= rows["start"] < window.since
+        if window.until is not None:
+            outside |= rows["start"] >= window.until
+        unwanted = ~rows["state"].isin([state.value for state in self._plan.states])
+        rows.loc[chosen & unwanted, "skip"] = "state_not_wanted"
+        rows.loc[chosen & outside, "skip"] = "outside_window"
+        return rows
+
+    def _with_calls(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Add number, user, id and start of the calls, and reason and hint of those that cannot be used."""
+        for name in ("agent_number", "call_id", "start_text"):
+            rows[name] = ""
+        calls = rows.loc[(rows["decision"] == Decision.CALL) & (rows["skip"] == "")]
+        if not len(calls):
+            return rows
+        agents = [
+            self._agent(*row) for row in zip(calls["file"], calls["leg_agent"], calls["agents"], strict=True)
+        ]
+        made = pd.DataFrame(
+            {
+                "state": calls["state"],
+                "customer_number": calls["customer"],
+                "start_time": pd.to_datetime(calls["start"], unit="s").astype("datetime64[s]"),
+                "agent_number": [agent.number for agent in agents],
+                "zohouser": calls["zohouser"].where(calls["zohouser"] != "", [agent.zohouser for agent in agents]),
+                "voiceuri": calls["voiceuri"],
+                "call_id": [
+                    call_id_of(self._plan.site, source_id, key)
+                    for source_id, key in zip(calls["source_id"], calls["key"], strict=True)
+                ],
+            },
+            index=calls.index,
+        ).astype({"agent_number": "str", "zohouser": "str", "call_id": "str"})
+        rows.loc[made.index, ["agent_number", "zohouser", "call_id"]] = made[
+            ["agent_number", "zohouser", "call_id"]
+        ]
+        rows.loc[made.index, "start_text"] = wire_text(made["start_time"])
+        faults = first_faults(made, self._schema)
+        for index, column in faults[faults != ""].items():
+            rows.loc[index, ["reason", "hint"]] = self._fault(column, rows.loc[index])
+        return rows
+
+    def _agent(self, file: int, leg_agent: int, own: str) -> Agent:
+        key = (file, leg_agent, own)
+        if key not in self._found:
+            texts = [self._agent_names[leg_agent]] if leg_agent >= 0 else []
+            candidates = tuple(name for text in (*texts, own) for name in text.split("\x1f") if name)
+            self._found[key] = self._plan.agents.find(candidates, self._files[file].numbers)
+        return self._found[key]
+
+    def _fault(self, column: str, row: pd.Series) -> tuple[str, str]:
+        """Return reason and hint for a call whose ``column`` breaks the schema."""
+        if column == "customer_number":
+            return row["customer_reason"], row["customer_hint"]
+        if column == "start_time":
+            return "future_time", (
+                f"The call would start at {row['start_text']} GMT, which is not possible: check --timezone, "
+                "and the clock of the telephone system."
+            )
+        if column == "agent_number":
+            columns = ", ".join(self._files[row["file"]].agent_columns)
+            named = ", ".join(f'"{name}"' for name in row["agents"].split("\x1f") if name) or "nothing"
+            return "no_agent_number", (
+                f"Column {columns} names the agent as {named}, which is no telephone number and not in the agents "
+                "file: add a line for it there (--agents), or give --default-agent-number."
+            )
+        if column == "voiceuri":
+            return "invalid_voiceuri", f'Column voiceuri: "{row["voiceuri"]}" is not an absolute http(s) URL.'
+        return (
+            f"invalid_{column}",
+            f'Column {column}: "{row[column]}" may hold only letters and digits, at most 64.',
+        )
+
+    def _place(self, code: int) -> Place:
+        return Place(self._files[code // LINES_PER_FILE].name, code % LINES_PER_FILE)
+
+    def _finished(self, row: _Row) -> Prepared:
+        place = Place(self._files[row.file].name, row.line)
+        if row.skip:
+            return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=row.skip)
+        if row.decision in SKIPPED_FOR:
+            reason = SKIPPED_FOR[Decision(row.decision)]
+            return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=reason)
+        if row.decision in (Decision.DUPLICATE, Decision.CONFLICT, Decision.UNCLEAR_CALL):
+            return self._beside_another(row, place)
+        if row.reason:
+            return ResultRow(
+                place,
+                Outcome.REJECTED,
+                state=row.state,
+                customer_number=row.customer,
+                agent_number=row.agent_number,
+                source_id=row.source_id,
+                reason=row.reason,
+                hint=row.hint,
+            )
+        return Call(
+            call_id=row.call_id,
+            state=State(row.state),
+            agent_number=row.agent_number,
+            customer_number=row.customer,
+            start_time=row.start_text,
+            zohouser=row.zohouser,
+            voiceuri=row.voiceuri,
+            source_id=row.source_id,
+            place=place,
+        )
+
+    def _beside_another(self, row: _Row, place: Place) -> ResultRow:
+        outcome, reason, text = _BESIDE[Decision(row.decision)]
+        witness = self._place(row.witness)
+        if row.decision == Decision.CONFLICT and witness == place:
+            text = "Another row of this input has the same id and says something else: keep the right one."
+        return ResultRow(
+            place,
+            outcome,
+            call_id=call_id_of(self._plan.site, row.source_id, row.key),
+            state=row.state,
+            customer_number=row.customer,
+            source_id=row.source_id,
+            reason=reason,
+            hint=text.format(file=witness.file, line=witness.line),
+        )
+
+
+_BESIDE = {
+    Decision.DUPLICATE: (Outcome.DUPLICATE, "same_row", "The same row stands in {file}, line {line}."),
+    Decision.CONFLICT: (
+        Outcome.CONFLICT,
+        "same_id_other_content",
+        "{file}, line {line}, has the same id and says something else: keep the right one of the rows.",
+    ),
+    Decision.UNCLEAR_CALL: (
+        Outcome.REJECTED,
+        "unclear_call",
+        "{file}, line {line}, is a row of the same call and could not be used: mend that row, then import both.",
+    ),
+}
+
+
+def count_unspooled(resolved: Resolved, spooled: npt.NDArray[np.bool_]) -> Counter[str]:
+    """Count, by reason, the rows of the index that were decided without ever being spooled."""
+    counts = np.bincount(resolved.decision[~spooled], minlength=len(Decision))
+    wrong = [Decision(code).name for code in np.flatnonzero(counts) if Decision(code) not in SKIPPED_FOR]
+    if wrong:
+        raise AssertionError(f"rows of the kind {wrong[0]} were not kept")
+    return Counter({SKIPPED_FOR[Decision(code)]: int(counts[code]) for code in np.flatnonzero(counts)})

@@ -1,0 +1,108 @@
+"""From detected files to calls and outcomes: read every file once, then decide, then hand out in input order."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from importer.formats import CauseTable, CdrFormat, Detection
+from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
+from importer.prepare.evidence import Rules
+from importer.prepare.groups import IndexRows, joined_rows, resolve
+from importer.prepare.plan import PreparePlan
+from importer.prepare.rows import AgentNames, RowSorter, SortedChunk
+from importer.prepare.spool import Spool
+from importer.reading import read_chunks
+from schemas.numbers import NumberBook, NumberRules, PlainDigits
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """What reading one file gave."""
+
+    rows: int
+
+
+class Preparation:
+    """Prepares the files of one run; use as a context manager, since rows wait in a temporary file.
+
+    First `read` each file, then take `results` once. ``rows`` counts the records read, ``skipped`` by reason
+    those that no result row will name; it is complete when `results` is used up.
+    """
+
+    def __init__(self, causes: Mapping[str, CauseTable], plan: PreparePlan) -> None:
+        self._causes = causes
+        self._plan = plan
+        self._spool = Spool()
+        self._index: list[IndexRows] = []
+        self._slots = 0
+        self._files: list[InputFile] = []
+        self._agent_names = AgentNames()
+        self._books: dict[NumberRules, NumberBook] = {}
+        self.rows = 0
+        self.skipped: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.__exit__(kind, error, trace)
+
+    def read(self, detection: Detection, name: str, progress: Callable[[int], None]) -> FileCounts:
+        """Read one file whole; ``progress`` is told how many rows each chunk had.
+
+        Raises InputUnusableError when the file is damaged; nothing of it is kept then.
+        """
+        book = self._book(detection.format)
+        number = len(self._files)
+        self._files.append(InputFile(name, detection.format.call.agent, book))
+        sorter = RowSorter(Rules(detection.format, self._causes, self._plan), book, self._agent_names, number)
+        file_index: list[IndexRows] = []
+        counts: Counter[str] = Counter()
+
+        def frames() -> Iterator[pd.DataFrame]:
+            slots = self._slots
+            for chunk in read_chunks(detection, self._plan.chunk_rows):
+                done: SortedChunk = sorter.sort(chunk, slots)
+                slots += len(done.index)
+                file_index.append(done.index)
+                counts.update(done.skipped)
+                counts["rows"] += len(chunk)
+                progress(len(chunk))
+                yield done.spooled
+
+        self._spool.add_file(frames())
+        rows = counts.pop("rows", 0)
+        self._index += file_index
+        self._slots += sum(len(part) for part in file_index)
+        self.skipped += counts
+        self.rows += rows
+        return FileCounts(rows)
+
+    def results(self) -> Iterator[list[Prepared]]:
+        """Decide every call and yield calls and result rows in input order, some thousands at a time."""
+        if not self._index:
+            return
+        resolved = resolve(joined_rows(self._index))
+        self._index.clear()
+        maker = CallMaker(self._files, resolved, self._agent_names.texts, self._plan)
+        spooled = np.zeros(len(resolved.decision), dtype=np.bool_)
+        for frame in self._spool.frames():
+            slots = frame["slot"].to_numpy()
+            spooled[slots[slots >= 0]] = True
+            yield maker.make(frame)
+        self.skipped += count_unspooled(resolved, spooled)
+
+    def _book(self, cdr_format: CdrFormat) -> NumberBook:
+        rules = NumberRules(
+            self._plan.country, PlainDigits(cdr_format.numbers.plain_digits), cdr_format.numbers.outside_prefix
+        )
+        if rules not in self._books:
+            self._books[rules] = NumberBook(rules)
+        return self._books[rules]

@@ -1,0 +1,225 @@
+"""One chunk of text rows to spooled rows and index rows: everything that a row says by itself."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from importer.formats import CdrFormat
+from importer.prepare.evidence import Rules, add_evidence, call_keys, directions, with_derived
+from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Rank
+from importer.reading import Chunk
+from importer.reading.conditions import Conditions, joined
+from schemas import numbers
+from schemas.vocabulary import Direction, State
+
+SPOOLED_COLUMNS = (
+    "file",
+    "line",
+    "slot",
+    "rank",
+    "skip",
+    "reason",
+    "hint",
+    "source_id",
+    "key",
+    "customer",
+    "customer_reason",
+    "customer_hint",
+    "agents",
+    "zohouser",
+    "voiceuri",
+)
+"""``file`` and ``line`` place the row; ``slot`` is its place in the index (-1: decided by itself, then ``skip``
+or ``reason`` and ``hint`` say how); ``customer`` is E.164 or empty with its reason; ``agents`` the joined names
+under which the export knows the agent. Integers: file, line, slot (int64), rank (uint8); else text."""
+
+STATE_OF = {
+    Rank.BUSY: State.BUSY,
+    Rank.REJECTED: State.REJECTED,
+    Rank.BLOCKED: State.BLOCKED,
+    Rank.INVALID: State.INVALID,
+    Rank.NOTAVAILABLE: State.NOTAVAILABLE,
+    Rank.NOANSWER: State.NOANSWER,
+}
+
+HASH_KEYS = ("cdr-importer key", "a call's key: 16")
+"""Two keys of 16 bytes make 128 bits of two 64-bit hashes."""
+
+
+@dataclass(slots=True)
+class AgentNames:
+    """The agents that rows name, numbered in the order met."""
+
+    texts: list[str] = field(default_factory=list)
+    _codes: dict[str, int] = field(default_factory=dict)
+
+    def codes(self, values: pd.Series) -> npt.NDArray[np.int32]:
+        """Return the number of each value."""
+        local, distinct = pd.factorize(values)
+        known = []
+        for text in distinct:
+            if text not in self._codes:
+                self._codes[text] = len(self.texts)
+                self.texts.append(text)
+            known.append(self._codes[text])
+        return np.array(known, dtype=np.int32)[local] if known else np.zeros(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class SortedChunk:
+    """A chunk after preparing: rows to spool, rows for the index, and what was skipped without a trace."""
+
+    spooled: pd.DataFrame
+    index: IndexRows
+    skipped: Counter[str]
+
+
+class RowSorter:
+    """Turns the chunks of one file into spooled rows and index rows."""
+
+    def __init__(self, rules: Rules, book: numbers.NumberBook, agents: AgentNames, file_number: int) -> None:
+        self._rules = rules
+        self._book = book
+        self._agents = agents
+        self._file_number = file_number
+
+    def sort(self, chunk: Chunk, first_slot: int) -> SortedChunk:
+        """Sort one chunk; index rows are numbered from ``first_slot`` on."""
+        frame = with_derived(chunk.frame, self._rules)
+        frame["direction"] = directions(frame, self._rules)
+        kept_out = frame["direction"].isin([Direction.INCOMING.value, Direction.INTERNAL.value])
+        rows = add_evidence(frame.loc[~kept_out].copy(), self._rules)
+        rows[["source_id", "key"]] = call_keys(rows, self._rules.format)
+        rows = self._with_customer(rows)
+        in_group = (rows["key"] != "").to_numpy()
+        rows["slot"] = -1
+        rows.loc[in_group, "slot"] = first_slot + np.arange(int(in_group.sum()))
+        rows["agents"] = joined([rows[name] for name in self._rules.format.call.agent])
+        index = self._index_rows(rows.loc[in_group])
+        skipped = Counter(frame.loc[kept_out, "direction"].tolist())
+        spooled = self._spooled(rows, chunk, frame.loc[kept_out])
+        return SortedChunk(spooled, index, Counter() if self._rules.plan.all_rows else skipped)
+
+    def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows with a state."""
+        column = self._rules.format.call.customer
+        with_state = rows["rank"].between(Rank.BUSY, Rank.NOANSWER)
+        for name in ("customer", "customer_reason", "customer_hint"):
+            rows[name] = pd.Series("", index=rows.index, dtype="str")
+        texts = rows.loc[with_state, column]
+        read = self._book.read_column(texts)
+        usable = read["valid"] | ((rows.loc[with_state, "rank"] == Rank.INVALID) & (read["e164"] != ""))
+        rows.loc[with_state, "customer"] = read["e164"].where(usable, "")
+        faulty = read.loc[~usable, "reason"]
+        rows.loc[faulty.index, "customer_reason"] = faulty
+        rows.loc[faulty.index, "customer_hint"] = [
+            numbers.REASONS[reason].format(column=column, value=text)
+            for reason, text in zip(faulty, texts[faulty.index], strict=True)
+        ]
+        return rows
+
+    def _index_rows(self, rows: pd.DataFrame) -> IndexRows:
+        call = self._rules.format.call
+        high, low = (_hashes(rows["key"], key) for key in HASH_KEYS)
+        known = rows["start_time"].notna().to_numpy()
+        start = np.where(known, rows["start_time"].to_numpy().astype("datetime64[s]").astype(np.int64), NO_START)
+        conditions = Conditions(rows, self._rules.extensions())
+        secondary = conditions.hold(call.secondary) if call.secondary else np.zeros(len(rows), dtype=np.bool_)
+        return IndexRows(
+            key_high=high,
+            key_low=low,
+            rank=rows["rank"].to_numpy(dtype=np.uint8),
+            secondary=secondary,
+            start=start,
+            content=_hashes(joined(self._content(rows)), HASH_KEYS[0]),
+            place=self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64),
+            agent=self._agents.codes(rows["agents"]),
+            legs=np.full(len(rows), call.legs, dtype=np.bool_),
+        )
+
+    def _content(self, rows: pd.DataFrame) -> list[pd.Series]:
+        """Return the columns that tell the rows of a call apart."""
+        cdr_format = self._rules.format
+        if cdr_format.call.row:
+            return [rows[name] for name in cdr_format.call.row]
+        if cdr_format.call.legs:
+            return [rows[name] for name in cdr_format.used_columns()]
+        columns = [rows[name] for name in ("customer", "agents")]
+        columns += [rows[name] for name in (cdr_format.call.zohouser, cdr_format.call.voiceuri) if name]
+        return [*columns, rows["rank"].astype("str"), rows["start_time"].astype("str")]
+
+    def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows that the results may list, in the order of the file."""
+        rows = rows if self._rules.plan.all_rows else rows.loc[_may_matter(rows)]
+        listed = self._listed(rows, self._rules.format)
+        parts = [listed, self._bad(chunk)]
+        if self._rules.plan.all_rows:
+            parts.append(self._kept_out(kept_out))
+        filled = [part for part in parts if len(part)] or [listed]
+        spooled = pd.concat(filled).sort_values("line", kind="stable")[[*SPOOLED_COLUMNS]]
+        return spooled.astype(_SPOOLED_TYPES)
+
+    def _listed(self, rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
+        listed = rows[["line", "slot", "rank", "source_id", "key", "agents"]].copy()
+        for name in ("customer", "customer_reason", "customer_hint"):
+            listed[name] = rows[name]
+        listed["zohouser"] = rows[cdr_format.call.zohouser] if cdr_format.call.zohouser else ""
+        listed["voiceuri"] = rows[cdr_format.call.voiceuri] if cdr_format.call.voiceuri else ""
+        listed["file"] = self._file_number
+        listed["skip"] = ""
+        listed["reason"] = rows["problem"]
+        listed["hint"] = rows["problem_hint"]
+        keyless = (listed["slot"] < 0) & (listed["reason"] == "")
+        listed.loc[keyless, "reason"] = "no_call_id"
+        listed.loc[keyless, "hint"] = _keyless_hint(cdr_format)
+        return listed
+
+    def _bad(self, chunk: Chunk) -> pd.DataFrame:
+        bad = pd.DataFrame(
+            {
+                "line": [row.line for row in chunk.bad],
+                "reason": [row.reason for row in chunk.bad],
+                "hint": [row.hint for row in chunk.bad],
+            }
+        )
+        return self._filled(bad, rank=Rank.PROBLEM)
+
+    def _kept_out(self, kept_out: pd.DataFrame) -> pd.DataFrame:
+        shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["direction"]})
+        shown["source_id"] = call_keys(kept_out, self._rules.format)["source_id"]
+        return self._filled(shown, rank=Rank.IGNORE)
+
+    def _filled(self, frame: pd.DataFrame, rank: Rank) -> pd.DataFrame:
+        defaults = {"file": self._file_number, "slot": -1, "rank": int(rank)}
+        for name in SPOOLED_COLUMNS:
+            if name not in frame:
+                frame[name] = defaults.get(name, "")
+        return frame
+
+
+_SPOOLED_TYPES = {name: "str" for name in SPOOLED_COLUMNS} | {
+    "file": "int64",
+    "line": "int64",
+    "slot": "int64",
+    "rank": "uint8",
+}
+
+
+def _may_matter(rows: pd.DataFrame) -> pd.Series:
+    """Say which rows the results list even without the skipped ones: calls, and rows that are no use."""
+    rank = rows["rank"]
+    return rank.between(Rank.BUSY, Rank.NOANSWER) | (rank == Rank.PROBLEM) | (rows["slot"] < 0)
+
+
+def _keyless_hint(cdr_format: CdrFormat) -> str:
+    columns = ", ".join(name for candidate in cdr_format.call.id for name in candidate)
+    return f"The row has no id of its call (column {columns}): without one it could be notified twice."
+
+
+def _hashes(values: pd.Series, key: str) -> npt.NDArray[np.uint64]:
+    if not len(values):
+        return np.zeros(0, dtype=np.uint64)
+    return pd.util.hash_array(values.to_numpy(dtype=object), hash_key=key, categorize=False)

@@ -1,0 +1,53 @@
+"""Rows on their way, kept in a nameless temporary file: memory stays flat however long the exports are."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.ipc
+
+
+class Spool:
+    """Frames of one column set, written file by file and read back in the order written.
+
+    The temporary file has no name and is readable by nobody else (POSIX), since it holds telephone numbers.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="cdr-importer-")
+        self._streams: list[int] = []
+        self._end = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add_file(self, frames: Iterable[pd.DataFrame]) -> None:
+        """Write all frames of one input file; when making them fails half-way, nothing of it stays."""
+        self._file.seek(self._end)
+        self._file.truncate()
+        writer = None
+        for frame in frames:
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            if writer is None:
+                writer = pyarrow.ipc.new_stream(self._file, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+            self._streams.append(self._end)
+            self._end = self._file.tell()
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """Yield the frames of all files in the order written."""
+        for offset in self._streams:
+            self._file.seek(offset)
+            with pyarrow.ipc.open_stream(self._file) as reader:
+                for batch in reader:
+                    yield batch.to_pandas()

@@ -1,0 +1,521 @@
+"""Text to GMT: declared formats, one zone, and evidence for the hours a clock shows twice or never.
+
+Own layouts instead of ``pandas.to_datetime``: pandas 3.1 reads ``now`` as this machine's clock, second 60 as
+the next minute, and doubled spaces and one-digit fields in any format; pyarrow's ``strptime`` takes 30 February.
+Here a text is read place by place or by a regular expression, and exact arithmetic, in less time.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+REASONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "missing_time": "Column {column} is empty; export the call's start time.",
+        "unreadable_time": (
+            "Column {column} holds {value}, which none of the format's time layouts reads; "
+            "export times as yyyy-MM-dd HH:mm:ss or correct the format's layouts."
+        ),
+        "no_zone": (
+            "Column {column} holds {value} without a time zone; "
+            "say with --timezone which zone the telephone system's clock shows."
+        ),
+        "nonexistent_time": (
+            "Column {column} holds {value}, which the clock skips in spring in this time zone; "
+            "check --timezone, or export the time in UTC or with its offset."
+        ),
+        "ambiguous_time": (
+            "Column {column} holds {value}, which the clock shows twice in autumn in this time zone; "
+            "export the time in UTC or with its offset."
+        ),
+        "impossible_year": (
+            "Column {column} holds {value}, which lies before 1990 or after 2100; "
+            "check the telephone system's clock and the format's time layouts."
+        ),
+    }
+)
+"""Hint sentence of each reason, with ``{column}`` and ``{value}`` to fill in."""
+
+EVIDENCE_TOLERANCE_SECONDS: Final = 120
+"""How far a record's start may lie from the making of its channel and still be the same moment."""
+
+_SLUGS: Final = ("", *REASONS)
+_EARLIEST_SECOND: Final = 631_152_000  # 1990-01-01
+_LATEST_SECOND: Final = 4_133_980_799  # 2100-12-31 23:59:59
+_QUARTER_SECONDS: Final = 900
+_QUARTER_TOLERANCE_SECONDS: Final = 90
+_OFFSET_RANGE_SECONDS: Final = (-12 * 3600, 14 * 3600)
+_LARGEST_OFFSET_SECONDS: Final = 15 * 3600
+
+_Ints: TypeAlias = npt.NDArray[np.int64]
+_Flags: TypeAlias = npt.NDArray[np.bool_]
+# pyarrow 26 has no type information: its arrays are Any to the type checker.
+_Texts: TypeAlias = Any
+_Fields: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRules:
+    """How a column of times is to be read.
+
+    ``formats`` are strptime formats, or the words ``iso8601``, ``rfc2822``, ``epoch``, ``epoch_ms``, tried
+    strictly in this order on what is still unread. ``zone`` is the IANA zone of values that carry no offset;
+    None: every value must carry its own offset or be an epoch. Raises ValueError for a format that does not
+    name a whole date and an hour, and for an unknown zone.
+    """
+
+    formats: tuple[str, ...]
+    zone: str | None
+
+    def __post_init__(self) -> None:
+        if not self.formats:
+            raise ValueError("no time format")
+        for time_format in self.formats:
+            _layouts(time_format)
+        if self.zone is not None and not is_zone(self.zone):
+            raise ValueError(f"{self.zone!r} is not an IANA time zone")
+
+
+def is_zone(name: str) -> bool:
+    """Say whether ``name`` is a time zone of the IANA database, spelt as there."""
+    # Debian's zone folder holds these beside the zones; right/ counts leap seconds.
+    if name.startswith(("right/", "posix/")) or name in {"localtime", "posixrules", "Factory"}:
+        return False
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return False
+    return True
+
+
+def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = None) -> pd.DataFrame:
+    """Return columns ``utc`` (naive GMT, ``datetime64[s]``, NaT when unusable) and ``reason`` ("" when fine).
+
+    ``evidence``, row by row beside ``texts``, is the epoch second at which the channel was made, as some
+    systems write it into the record's id. It decides between the two instants of a time that the zone's clock
+    shows twice or skips, and nothing else does: neighbours, order and chunks do not matter. Sub-seconds are cut.
+    """
+    cleaned = _cleaned(texts)
+    wall = _read_wall(cleaned, rules.formats)
+    codes = np.zeros(len(texts), dtype=np.int64)
+    unread = np.flatnonzero(~wall.is_read)
+    is_missing = _is_missing(cleaned.take(pa.array(unread)))
+    codes[unread] = np.where(is_missing, _code("missing_time"), _code("unreadable_time"))
+    in_range = (wall.seconds >= _EARLIEST_SECOND) & (wall.seconds <= _LATEST_SECOND)
+    codes[wall.is_read & ~in_range] = _code("impossible_year")
+    naive = np.flatnonzero((codes == 0) & ~wall.is_absolute)
+    if rules.zone is None:
+        codes[naive] = _code("no_zone")
+    elif len(naive):
+        wall.seconds[naive], codes[naive] = _instants(wall.seconds[naive], rules.zone, _told(evidence, naive))
+    instants = wall.seconds.astype("datetime64[s]")
+    instants[codes != 0] = np.datetime64("NaT")
+    slugs = pd.array(list(_SLUGS), dtype="str").take(codes)
+    return pd.DataFrame({"utc": instants, "reason": slugs}, index=texts.index)
+
+
+def wire_text(utc: pd.Series) -> pd.Series:
+    """Return naive GMT times as ``yyyy-MM-dd HH:mm:ss``, "" for NaT."""
+    seconds = pa.array(utc.to_numpy().astype("datetime64[s]"), from_pandas=True)
+    written = pc.fill_null(seconds.cast(pa.large_string()), "")
+    return pd.Series(pd.arrays.ArrowExtensionArray(written), index=utc.index, name=utc.name).astype("str")
+
+
+def zone_offsets(texts: pd.Series, formats: tuple[str, ...], evidence: pd.Series) -> tuple[tuple[int, int], ...]:
+    """Return the offsets from GMT that the system's clock showed, as (offset in seconds, rows), commonest first.
+
+    The offset of a row is its local time minus the epoch in its id (``evidence``), rounded to a quarter hour;
+    rows more than 90 s off a quarter hour, as later legs of long calls are, say nothing. Values that carry an
+    offset of their own say nothing either.
+    """
+    wall = _read_wall(_cleaned(texts), formats)
+    told = _told(evidence, np.arange(len(texts)))
+    usable = wall.is_read & ~wall.is_absolute & told.is_known
+    differences = wall.seconds[usable] - told.seconds[usable]
+    offsets = (differences + _QUARTER_SECONDS // 2) // _QUARTER_SECONDS * _QUARTER_SECONDS
+    lowest, highest = _OFFSET_RANGE_SECONDS
+    near = np.abs(differences - offsets) <= _QUARTER_TOLERANCE_SECONDS
+    distinct, counts = np.unique(offsets[near & (offsets >= lowest) & (offsets <= highest)], return_counts=True)
+    counted = zip(distinct.tolist(), counts.tolist(), strict=True)
+    return tuple(sorted(counted, key=lambda pair: (-pair[1], pair[0])))
+
+
+def _code(reason: str) -> int:
+    return _SLUGS.index(reason)
+
+
+# --- Text ------------------------------------------------------------------------------------------------
+
+
+def _cleaned(texts: pd.Series) -> _Texts:
+    """Plain ASCII spelling: no wrapping quotes, no invisible characters, ordinary spaces and digits."""
+    column = pa.array(texts.astype("str"), type=pa.large_string(), from_pandas=True)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    column = pc.fill_null(column, "")
+    if not pc.all(pc.string_is_ascii(column), min_count=0).as_py():
+        # Excel puts U+202F or U+00A0 before AM and PM on some machines.
+        column = pc.utf8_normalize(column, form="NFKC")
+        column = pc.replace_substring_regex(column, pattern=r"\p{Cf}", replacement="")
+        column = pc.replace_substring_regex(column, pattern=r"\p{Zs}", replacement=" ")
+    return pc.utf8_trim(column, characters=" \t\r\n\"'=")
+
+
+def _is_missing(column: _Texts) -> _Flags:
+    # MySQL writes a time that never was as zeros.
+    pattern = r"^(?i:|null|nil|none|nan|nat|n/?a|-+|\\n|0000-00-00([ T]00:00:00)?)$"
+    return _flags(pc.match_substring_regex(column, pattern=pattern))
+
+
+def _flags(column: _Texts) -> _Flags:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+# --- Layouts ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _FreeLayout:
+    """A regular expression (RE2) whose groups are named after the fields."""
+
+    pattern: str
+
+    def read(self, column: _Texts) -> tuple[_Flags, _Fields]:
+        """Say which texts match, and give the fields of those that do."""
+        found = pc.extract_regex(column, pattern=self.pattern)
+        matched = pc.is_valid(found)
+        fields = found.filter(matched)
+        return _flags(matched), {field.name: pc.struct_field(fields, field.name) for field in found.type}
+
+
+@dataclass(frozen=True, slots=True)
+class _FixedLayout:
+    """One character a place: a field's name where it wants a digit of that field, or a literal (UTF-8 byte).
+
+    Reads all texts of this length place by place, seven times as fast as the regular expression.
+    """
+
+    places: tuple[str | int, ...]
+
+    def read(self, column: _Texts) -> tuple[_Flags, _Fields]:
+        """Say which texts match, and give the fields of those that do."""
+        width = len(self.places)
+        matched = _flags(pc.equal(pc.binary_length(column), width))
+        wide = np.flatnonzero(matched)
+        table = _bytes_table(column if len(wide) == len(column) else column.take(pa.array(wide)), width)
+        fine = np.ones(len(wide), dtype=np.bool_)
+        fields: dict[str, _Ints] = {}
+        for place, wanted in enumerate(self.places):
+            if isinstance(wanted, int):
+                fine &= table[:, place] == wanted
+                continue
+            digits = table[:, place] - np.uint8(ord("0"))  # wraps around: what is no digit is above 9
+            fine &= digits <= 9
+            fields[wanted] = fields[wanted] * 10 + digits if wanted in fields else digits.astype(np.int64)
+        matched[wide] = fine
+        return matched, fields if fine.all() else {name: values[fine] for name, values in fields.items()}
+
+
+def _bytes_table(column: _Texts, width: int) -> npt.NDArray[np.uint8]:
+    """Return texts that all have this many bytes as a table of a row each."""
+    if not len(column):
+        return np.zeros((0, width), dtype=np.uint8)
+    _, offsets, content = column.buffers()
+    start = int(np.frombuffer(offsets, dtype=np.int64)[column.offset])
+    size = len(column) * width
+    return np.frombuffer(content, dtype=np.uint8, count=size, offset=start).reshape(len(column), width)
+
+
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH_NAMES: Final = "january|february|march|april|may|june|july|august|september|october|november|december"
+_WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WEEKDAY_NAMES: Final = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
+_OFFSET: Final = "[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?"
+# RFC 2822 section 4.3: the only zone names with one meaning.
+_ZONE_NAME_HOURS: Final[Mapping[str, int]] = MappingProxyType(
+    {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+    | {"UT": 0, "GMT": 0, "UTC": 0, "Z": 0}
+)
+_FIXED_WIDTHS: Final[Mapping[str, int]] = MappingProxyType(
+    {"Y": 4, "y": 2, "m": 2, "d": 2, "H": 2, "I": 2, "M": 2, "S": 2}
+)
+_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "b": f"(?i:{'|'.join(_MONTHS)})",
+        "B": f"(?i:{_MONTH_NAMES})",
+        "a": f"(?i:{'|'.join(_WEEKDAYS)})",
+        "A": f"(?i:{_WEEKDAY_NAMES})",
+        "p": r"(?i:[ap]\.? ?m\.?)",
+        "f": "[0-9]{1,9}",
+        "z": _OFFSET,
+        "Z": "(?i:UTC|GMT|Z)",
+    }
+)
+_ONE_OR_TWO_DIGITS: Final = frozenset("mdHI")
+
+_ISO_DATE_TIME: Final = "(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})[Tt ](?P<H>[0-9]{2}):(?P<M>[0-9]{2})"
+_ISO8601: Final = (
+    _FixedLayout((*"YYYY", 45, *"mm", 45, *"dd", 84, *"HH", 58, *"MM", 58, *"SS")),
+    _FixedLayout((*"YYYY", 45, *"mm", 45, *"dd", 32, *"HH", 58, *"MM", 58, *"SS")),
+    _FreeLayout(f"^{_ISO_DATE_TIME}(?::(?P<S>[0-9]{{2}})(?:[.,][0-9]{{1,9}})?)? ?(?P<z>{_OFFSET})?$"),
+)
+_RFC2822: Final = (
+    _FreeLayout(
+        f"^(?:(?P<a>{_WORDS['a']}), *)?(?P<d>[0-9]{{1,2}}) +(?P<b>{_WORDS['b']}) +(?P<Y>[0-9]{{4}}) +"
+        "(?P<H>[0-9]{2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2}))? +"
+        f"(?P<z>[+-][0-9]{{4}}|{'|'.join(_ZONE_NAME_HOURS)})(?: *\\([^()]*\\))?$"
+    ),
+)
+_SPECIAL_LAYOUTS: Final[Mapping[str, tuple[_FixedLayout | _FreeLayout, ...]]] = MappingProxyType(
+    {
+        "iso8601": _ISO8601,
+        "rfc2822": _RFC2822,
+        "epoch": (_FreeLayout(r"^(?P<s>[0-9]{1,10})(?:\.[0-9]+)?$"),),
+        "epoch_ms": (_FreeLayout(r"^(?P<s>[0-9]{9,10})[0-9]{3}(?:\.[0-9]+)?$"),),
+    }
+)
+
+
+def _layouts(time_format: str) -> tuple[_FixedLayout | _FreeLayout, ...]:
+    """Return the layouts of one format, the fast one first; raise ValueError if it cannot be read strictly."""
+    special = _SPECIAL_LAYOUTS.get(time_format)
+    if special is not None:
+        return special
+    pieces = re.findall(r"%.|[^%]", time_format)
+    if "".join(pieces) != time_format:
+        raise ValueError(f"time format {time_format!r} ends in a lone %")
+    _check_directives(time_format, [piece[1] for piece in pieces if piece[0] == "%" and piece != "%%"])
+    free = _FreeLayout(f"^{''.join(_free_patterns(pieces))}$")
+    fixed = _fixed_layout(pieces)
+    return (free,) if fixed is None else (fixed, free)
+
+
+def _check_directives(time_format: str, directives: Sequence[str]) -> None:
+    unknown = [name for name in directives if name not in _FIXED_WIDTHS and name not in _WORDS]
+    if unknown:
+        raise ValueError(f"time format {time_format!r}: directive %{unknown[0]} is not known")
+    if len(set(directives)) != len(directives):
+        raise ValueError(f"time format {time_format!r} names a field twice")
+    for choices in ("Yy", "mbB", "d", "HI", "M"):
+        if sum(name in choices for name in directives) != 1:
+            raise ValueError(f"time format {time_format!r} needs exactly one of %{', %'.join(choices)}")
+    if ("I" in directives) != ("p" in directives):
+        raise ValueError(f"time format {time_format!r}: %I and %p go together")
+
+
+def _free_patterns(pieces: Sequence[str]) -> Iterator[str]:
+    """Yield the pattern of each piece: one or two digits where nothing but the separator tells fields apart."""
+    is_digits = [piece.isdigit() or (len(piece) == 2 and piece[1] in {*_FIXED_WIDTHS, "f"}) for piece in pieces]
+    for place, piece in enumerate(pieces):
+        name = piece[-1]
+        touches = any(is_digits[max(place - 1, 0) : place]) or any(is_digits[place + 1 : place + 2])
+        if piece == " ":
+            yield " +"
+        elif piece[0] != "%" or piece == "%%":
+            yield re.escape(name)
+        elif name in _WORDS:
+            yield f"(?P<{name}>{_WORDS[name]})"
+        else:
+            width = "1,2" if name in _ONE_OR_TWO_DIGITS and not touches else str(_FIXED_WIDTHS[name])
+            yield f"(?P<{name}>[0-9]{{{width}}})"
+
+
+def _fixed_layout(pieces: Sequence[str]) -> _FixedLayout | None:
+    """Return the layout in which every field has its full width, None if a word or fraction forbids that."""
+    places: list[str | int] = []
+    for piece in pieces:
+        if piece[0] != "%" or piece == "%%":
+            places.extend(piece[-1].encode())
+        elif piece[1] in _WORDS:
+            return None
+        else:
+            places.extend(piece[1] * _FIXED_WIDTHS[piece[1]])
+    return _FixedLayout(tuple(places))
+
+
+# --- Wall clock ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Wall:
+    """What the texts say: seconds since 1970 on the clock they show, or of GMT where ``is_absolute``."""
+
+    seconds: _Ints
+    is_read: _Flags
+    is_absolute: _Flags
+
+
+def _read_wall(column: _Texts, formats: tuple[str, ...]) -> _Wall:
+    """Read each text by the first format that takes it."""
+    size = len(column)
+    wall = _Wall(np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.bool_), np.zeros(size, dtype=np.bool_))
+    for layout in (layout for time_format in formats for layout in _layouts(time_format)):
+        unread = np.flatnonzero(~wall.is_read)
+        if not len(unread):
+            break
+        matched, fields = layout.read(column if len(unread) == size else column.take(pa.array(unread)))
+        rows = unread[matched]
+        if not len(rows):
+            continue
+        offsets, offset_known, offset_fine = _offsets(fields, len(rows))
+        seconds, fine = _seconds(fields, len(rows))
+        wall.seconds[rows] = seconds - offsets
+        wall.is_absolute[rows] = offset_known
+        wall.is_read[rows] = fine & offset_fine
+    return wall
+
+
+def _seconds(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
+    """Return seconds since 1970 and whether the fields name a real date and time (no hour 24, no second 60)."""
+    if "s" in fields:
+        return _ints(fields, "s", size), np.ones(size, dtype=np.bool_)
+    days, fine = _days(fields, size)
+    hours, hours_fine = _hours(fields, size)
+    minutes, seconds = _ints(fields, "M", size), _ints(fields, "S", size)
+    fine &= hours_fine & (minutes < 60) & (seconds < 60)
+    return days * 86_400 + hours * 3600 + minutes * 60 + seconds, fine
+
+
+def _days(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
+    """Return days since 1970, and whether the day exists and its weekday, where named, agrees."""
+    if "Y" in fields:
+        years = _ints(fields, "Y", size)
+    else:
+        # POSIX: 69 to 99 are 1969 to 1999.
+        short = _ints(fields, "y", size)
+        years = short + np.where(short >= 69, 1900, 2000)
+    month_field = next((name for name in ("b", "B") if name in fields), "")
+    months = _word_places(fields[month_field], _MONTHS) + 1 if month_field else _ints(fields, "m", size)
+    fine = (months >= 1) & (months <= 12)
+    serial = (years - 1970) * 12 + np.where(fine, months, 1) - 1
+    first, last = int(serial.min()), int(serial.max())
+    starts = np.arange(first, last + 2).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    month_starts, next_starts = starts[serial - first], starts[serial - first + 1]
+    days = month_starts + _ints(fields, "d", size) - 1
+    fine &= (days >= month_starts) & (days < next_starts)
+    for weekday_field in {"a", "A"} & fields.keys():
+        named = _word_places(fields[weekday_field], _WEEKDAYS)
+        fine &= (named == (days + 3) % 7) | (named < 0)
+    return days, fine
+
+
+def _hours(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
+    if "H" in fields:
+        hours = _ints(fields, "H", size)
+        return hours, hours < 24
+    hours = _ints(fields, "I", size)
+    is_afternoon = _flags(pc.starts_with(fields["p"], "p", ignore_case=True))
+    return hours % 12 + np.where(is_afternoon, 12, 0), (hours >= 1) & (hours <= 12)
+
+
+def _ints(fields: _Fields, name: str, size: int) -> _Ints:
+    """Return a field of digits as numbers, 0 where the text leaves it out."""
+    if name not in fields:
+        return np.zeros(size, dtype=np.int64)
+    digits = fields[name]
+    if isinstance(digits, np.ndarray):
+        return digits
+    if name == "S":
+        digits = pc.if_else(pc.equal(digits, ""), "0", digits)
+    return np.asarray(pc.cast(digits, pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _word_places(column: _Texts, words: Sequence[str]) -> _Ints:
+    """Return the place of each word (by its first three letters) among ``words``, -1 where there is none."""
+    encoded = column.dictionary_encode()
+    places = [words.index(word[:3].lower()) if word else -1 for word in encoded.dictionary.to_pylist()]
+    found: _Ints = np.asarray(places, dtype=np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+    return found
+
+
+def _offsets(fields: _Fields, size: int) -> tuple[_Ints, _Flags, _Flags]:
+    """Return the offsets from GMT the texts carry, in seconds, which carry one, and which can be so."""
+    name = next((name for name in ("z", "Z") if name in fields), "")
+    if not name:
+        known = np.full(size, "s" in fields, dtype=np.bool_)
+        return np.zeros(size, dtype=np.int64), known, np.ones(size, dtype=np.bool_)
+    encoded = fields[name].dictionary_encode()
+    places = encoded.indices.to_numpy(zero_copy_only=False)
+    words = encoded.dictionary.to_pylist()
+    offsets = np.asarray([_offset_seconds(word) for word in words], dtype=np.int64)[places]
+    known = np.asarray([word != "" for word in words], dtype=np.bool_)[places]
+    minutes_fine = np.asarray([word[-2:] < "60" or len(word) < 5 for word in words], dtype=np.bool_)[places]
+    return offsets, known, minutes_fine & (np.abs(offsets) <= _LARGEST_OFFSET_SECONDS)
+
+
+def _offset_seconds(word: str) -> int:
+    if not word or word[0] not in "+-":
+        return _ZONE_NAME_HOURS.get(word.upper(), 0) * 3600
+    digits = word[1:].replace(":", "").ljust(4, "0")
+    seconds = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+    return -seconds if word[0] == "-" else seconds
+
+
+# --- Zone and evidence -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Epoch seconds at which the channels were made, 0 where not ``is_known``."""
+
+    seconds: _Ints
+    is_known: _Flags
+
+
+def _told(evidence: pd.Series | None, rows: _Ints) -> _Told:
+    if evidence is None:
+        return _Told(np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.bool_))
+    picked = evidence.iloc[rows].astype("Int64")
+    seconds = picked.to_numpy(dtype="int64", na_value=0).astype(np.int64)
+    return _Told(seconds, picked.notna().to_numpy())
+
+
+def _instants(walls: _Ints, zone: str, told: _Told) -> tuple[_Ints, _Ints]:
+    """Return GMT seconds and reason codes (0: known) of wall-clock seconds in the zone."""
+    zone_info = ZoneInfo(zone)
+    index = pd.DatetimeIndex(walls.astype("datetime64[s]"))
+    localized = index.tz_localize(zone_info, ambiguous="NaT", nonexistent="NaT").tz_convert(None)
+    instants = localized.to_numpy().astype("datetime64[s]").astype(np.int64)
+    codes = np.zeros(len(walls), dtype=np.int64)
+    doubtful = np.flatnonzero(localized.isna())
+    if len(doubtful):
+        evidence = _Told(told.seconds[doubtful], told.is_known[doubtful])
+        instants[doubtful], codes[doubtful] = _settled(walls[doubtful], zone_info, evidence)
+    return instants, codes
+
+
+def _settled(walls: _Ints, zone: ZoneInfo, told: _Told) -> tuple[_Ints, _Ints]:
+    """Choose between the two instants of each wall time by evidence alone.
+
+    A row cannot start before its channel was made. Of the instants this leaves, the one within the tolerance
+    of the evidence is taken, else the only one left; a row of a call made hours before stays in doubt.
+    """
+    distinct, places = np.unique(walls, return_inverse=True)
+    pairs = np.asarray([_candidates(wall, zone) for wall in distinct.tolist()], dtype=np.int64)[places]
+    is_possible = told.seconds[:, None] <= pairs + EVIDENCE_TOLERANCE_SECONDS
+    is_near = is_possible & (np.abs(pairs - told.seconds[:, None]) <= EVIDENCE_TOLERANCE_SECONDS)
+    chosen = np.where(is_near.any(axis=1)[:, None], is_near, is_possible)
+    is_one = pairs[:, 0] == pairs[:, 1]
+    is_settled = is_one | (told.is_known & (chosen.sum(axis=1) == 1))
+    instants = np.where(chosen[:, 0] | is_one, pairs[:, 0], pairs[:, 1])
+    # PEP 495: in a skipped hour fold 0 has the smaller offset, so the later instant.
+    reasons = np.where(pairs[:, 0] > pairs[:, 1], _code("nonexistent_time"), _code("ambiguous_time"))
+    return instants, np.where(is_settled, 0, reasons)
+
+
+def _candidates(wall_seconds: int, zone: ZoneInfo) -> tuple[int, int]:
+    """Return the instants of a wall time with the offset before and after the change of the clock (PEP 495)."""
+    wall = datetime(1970, 1, 1) + timedelta(seconds=wall_seconds)
+    offsets = (wall.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta() for fold in (0, 1))
+    first, second = (wall_seconds - round(offset.total_seconds()) for offset in offsets)
+    return first, second

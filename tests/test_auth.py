@@ -1,0 +1,619 @@
+"""Tokens: every answer of the token endpoint, the cache file, and which API hosts are believed."""
+
+import fcntl
+import json
+import os
+import stat
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from importer.auth import SignIn, Token, TokenSource, check_api_url, check_base_url
+from importer.errors import (
+    ConfigurationError,
+    ExitCode,
+    ImporterError,
+    NotPermittedError,
+    ProtocolError,
+    TryLaterError,
+    UnavailableError,
+)
+
+NOW = 1_795_428_000.0
+SECRETS = ("the-secret", "the-refresh-token")
+SIGN_IN = SignIn(
+    accounts_url="https://accounts.zoho.com",
+    client_id="1000.CLIENT",
+    client_secret="the-secret",
+    refresh_token="the-refresh-token",
+    api_hosts=frozenset({"www.zohoapis.com", "www.zohoapis.eu"}),
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of the token endpoint."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_reply(status: int = 200, /, **fields: object) -> Reply:
+    """Build an answer in JSON."""
+    return Reply(status, json.dumps(fields).encode())
+
+
+def good(token: str = "1000.aa.bb", /, **fields: object) -> Reply:
+    """Build the documented answer."""
+    answer: dict[str, object] = {
+        "access_token": token,
+        "api_domain": "https://www.zohoapis.com",
+        "token_type": "Bearer",
+        "expires_in": 3600,
+    }
+    return json_reply(**(answer | fields))
+
+
+ACCESS_DENIED = {
+    "error": "Access Denied",
+    "error_description": "You have made too many requests continuously. Please try again after some time.",
+    "status": "failure",
+}
+
+
+class Endpoint:
+    """A transport that plays answers and failures in turn, the last one for ever."""
+
+    def __init__(self, *script: Reply | Exception) -> None:
+        self.script = list(script)
+        self.asked: list[tuple[str, Mapping[str, str]]] = []
+        self.when_asked: Callable[[], None] = lambda: None
+
+    def __call__(self, url: str, form: Mapping[str, str]) -> Reply:
+        """Answer one request."""
+        self.asked.append((url, form))
+        self.when_asked()
+        turn = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+
+class Clock:
+    """A wall clock that moves when told, or by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Move on instead of sleeping."""
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give a clock."""
+    return Clock()
+
+
+def source(endpoint: Endpoint, clock: Clock, sign_in: SignIn = SIGN_IN) -> TokenSource:
+    """Build a token source over a scripted endpoint."""
+    return TokenSource(sign_in, transport=endpoint, clock=clock, sleep=clock.sleep)
+
+
+def test_token_form(clock: Clock) -> None:
+    """The request is a form for the accounts host, with the four documented fields and nothing in the URL."""
+    endpoint = Endpoint(good())
+    source(endpoint, clock).token()
+
+    assert endpoint.asked == [
+        (
+            "https://accounts.zoho.com/oauth/v2/token",
+            {
+                "grant_type": "refresh_token",
+                "client_id": "1000.CLIENT",
+                "client_secret": "the-secret",
+                "refresh_token": "the-refresh-token",
+            },
+        )
+    ]
+
+
+def test_token_value(clock: Clock) -> None:
+    """A token carries its API base and ends five minutes before the service says, from before the request."""
+    endpoint = Endpoint(good())
+    endpoint.when_asked = lambda: clock.sleep(7)
+
+    assert source(endpoint, clock).token() == Token("1000.aa.bb", "https://www.zohoapis.com", NOW + 3300)
+
+
+def test_token_is_asked_once(clock: Clock) -> None:
+    """While the token is good, it comes from memory."""
+    endpoint = Endpoint(good())
+    tokens = source(endpoint, clock)
+    tokens.token()
+    clock.now += 3299
+    tokens.token()
+
+    assert len(endpoint.asked) == 1
+
+
+def test_token_expired(clock: Clock) -> None:
+    """Once the token has expired, another is asked for."""
+    endpoint = Endpoint(good("1000.one"), good("1000.two"))
+    tokens = source(endpoint, clock)
+    tokens.token()
+    clock.now += 3301
+
+    assert tokens.token().access_token == "1000.two"
+
+
+@pytest.mark.parametrize("value", [SIGN_IN, Token("the-secret", "https://www.zohoapis.com", NOW)])
+def test_repr_hides_secrets(value: object) -> None:
+    """Neither a sign-in nor a token shows its secrets when printed."""
+    assert not any(secret in repr(value) for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "usable_seconds"),
+    [
+        ({"expires_in": 3600}, 3300.0),
+        ({"expires_in": 1800}, 1500.0),
+        ({"expires_in": 60}, 30.0),
+        ({"expires_in": None}, 3300.0),
+        ({"expires_in": "3600"}, 3300.0),
+        ({"expires_in": "soon"}, 3300.0),
+        ({"expires_in": True}, 3300.0),
+        ({"expires_in": [1]}, 3300.0),
+        ({"expires_in": 1e12}, 3300.0),
+        ({"expires_in": 10**400}, 3300.0),
+        ({"expires_in": 3600000, "expires_in_sec": 3600}, 3300.0),
+        ({"expires_in": 1800000, "expires_in_sec": 1800}, 1500.0),
+    ],
+)
+def test_token_lifetime(fields: dict[str, object], usable_seconds: float, clock: Clock) -> None:
+    """A lifetime that is missing, no number or huge counts as an hour; expires_in_sec outranks expires_in."""
+    endpoint = Endpoint(good(**fields))
+
+    assert source(endpoint, clock).token().expires_at == NOW + usable_seconds
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "requests"),
+    [
+        (json_reply(error="invalid_code"), NotPermittedError, 1),
+        (json_reply(error="invalid_client"), NotPermittedError, 1),
+        (json_reply(400, error="invalid_grant"), NotPermittedError, 1),
+        (json_reply(401, error="invalid_client"), NotPermittedError, 1),
+        (json_reply(200, error="general_error"), NotPermittedError, 1),
+        (json_reply(200, error={"x": 1}), NotPermittedError, 1),
+        (json_reply(200, **ACCESS_DENIED), TryLaterError, 1),
+        (json_reply(400, **ACCESS_DENIED), TryLaterError, 1),
+        (json_reply(429, **ACCESS_DENIED), TryLaterError, 1),
+        (json_reply(200, message="Access Denied"), TryLaterError, 1),
+        (Reply(200, b"<html>Sign in</html>"), ProtocolError, 3),
+        (Reply(200, b""), ProtocolError, 3),
+        (Reply(200, b'{"access_token":"1000.'), ProtocolError, 3),
+        (Reply(200, b"[]"), ProtocolError, 3),
+        (Reply(200, b"{}"), ProtocolError, 3),
+        (Reply(200, "{}".encode("utf-16")), ProtocolError, 3),
+        (Reply(200, b"[" * 60000), ProtocolError, 3),
+        (Reply(404, b"<html>"), ProtocolError, 3),
+        (replace(good(), status=201), ProtocolError, 3),
+        (ProtocolError("cut"), ProtocolError, 3),
+        (Reply(301, b""), ProtocolError, 1),
+        (replace(good(), status=302), ProtocolError, 1),
+        (replace(good(), status=307), ProtocolError, 1),
+        (good("1000.aa\r\nX-Evil: 1"), ProtocolError, 1),
+        (good(""), ProtocolError, 1),
+        (good("x" * 4097), ProtocolError, 1),
+        (good("töken"), ProtocolError, 1),
+        (good(access_token=12), ProtocolError, 1),
+        (good(access_token=None), ProtocolError, 1),
+        (good(expires_in=0), ProtocolError, 1),
+        (good(expires_in=-5), ProtocolError, 1),
+        (Reply(429, b""), UnavailableError, 3),
+        (Reply(500, b"<html>"), UnavailableError, 3),
+        (Reply(503, b""), UnavailableError, 3),
+        (json_reply(500, error="invalid_code"), UnavailableError, 3),
+        (UnavailableError("refused"), UnavailableError, 3),
+        (ConfigurationError("certificate"), ConfigurationError, 1),
+        (Reply(407, b"{}"), ConfigurationError, 1),
+        (good(api_domain="https://evil.example"), ConfigurationError, 1),
+        (good(api_domain=None), ConfigurationError, 1),
+    ],
+)
+def test_token_failure(reply: Reply | Exception, error: type[ImporterError], requests: int, clock: Clock) -> None:
+    """Each bad answer ends as its exit code after the right number of requests."""
+    endpoint = Endpoint(reply)
+
+    with pytest.raises(error):
+        source(endpoint, clock).token()
+    assert len(endpoint.asked) == requests
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("invalid_code", "data centre"),
+        ("invalid_client", "--data-center"),
+        ("invalid_grant", "cdr-importer auth"),
+        ("\x1b[2Jnew", "cdr-importer auth"),
+    ],
+)
+def test_refusal_advises(error: str, words: str, clock: Clock) -> None:
+    """A refused sign-in says what to do, without repeating control characters."""
+    with pytest.raises(NotPermittedError) as caught:
+        source(Endpoint(json_reply(error=error)), clock).token()
+
+    assert words in caught.value.hint
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("trouble", [UnavailableError("reset"), ProtocolError("cut"), Reply(502, b"")])
+def test_token_after_trouble(trouble: Reply | Exception, clock: Clock) -> None:
+    """Passing trouble is tried again, with waits between, until a token comes."""
+    endpoint = Endpoint(trouble, trouble, good())
+
+    assert source(endpoint, clock).token().access_token == "1000.aa.bb"
+    assert len(clock.slept) == 2
+
+
+def test_renew(clock: Clock) -> None:
+    """Renewing the current token asks for another."""
+    tokens = source(Endpoint(good("1000.one"), good("1000.two")), clock)
+
+    assert tokens.renew(tokens.token()).access_token == "1000.two"
+
+
+def test_renew_an_older_token(clock: Clock) -> None:
+    """Renewing a token that was replaced already gives the present one without asking."""
+    endpoint = Endpoint(good("1000.one"), good("1000.two"))
+    tokens = source(endpoint, clock)
+    first = tokens.token()
+    second = tokens.renew(first)
+
+    assert tokens.renew(first) == second
+    assert len(endpoint.asked) == 2
+
+
+def test_renew_by_many_threads(clock: Clock) -> None:
+    """Eight threads that meet the same refused token cause one request."""
+    endpoint = Endpoint(good("1000.one"), good("1000.two"))
+    tokens = source(endpoint, clock)
+    first = tokens.token()
+    start = threading.Barrier(8)
+    renewed: list[str] = []
+
+    def renew() -> None:
+        start.wait(10)
+        renewed.append(tokens.renew(first).access_token)
+
+    threads = [threading.Thread(target=renew) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert (renewed, len(endpoint.asked)) == (["1000.two"] * 8, 2)
+
+
+def test_renew_too_often(clock: Clock) -> None:
+    """The third sign-in within ten minutes is not made."""
+    endpoint = Endpoint(good("1000.one"), good("1000.two"), good("1000.three"))
+    tokens = source(endpoint, clock)
+    second = tokens.renew(tokens.token())
+
+    with pytest.raises(TryLaterError) as caught:
+        tokens.renew(second)
+    assert (len(endpoint.asked), caught.value.exit_code) == (2, ExitCode.TRY_LATER)
+
+
+def test_renew_after_ten_minutes(clock: Clock) -> None:
+    """After ten minutes there is room for another sign-in."""
+    tokens = source(Endpoint(good("1000.one"), good("1000.two"), good("1000.three")), clock)
+    second = tokens.renew(tokens.token())
+    clock.now += 601
+
+    assert tokens.renew(second).access_token == "1000.three"
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> SignIn:
+    """Give a sign-in with a cache file in a folder that is not there yet."""
+    return replace(SIGN_IN, cache_path=tmp_path / "state" / "token.json")
+
+
+def cache_of(sign_in: SignIn) -> Path:
+    """Return the path of the cache file."""
+    assert sign_in.cache_path is not None
+    return sign_in.cache_path
+
+
+def test_cache_is_shared(shared: SignIn, clock: Clock) -> None:
+    """A second process finds the token of the first and asks for none."""
+    source(Endpoint(good()), clock, shared).token()
+    second = Endpoint(UnavailableError("never asked"))
+
+    assert source(second, clock, shared).token().access_token == "1000.aa.bb"
+
+
+def test_cache_mode(shared: SignIn, clock: Clock) -> None:
+    """The cache file and its lock are for the owner only, whatever the umask."""
+    before = os.umask(0)
+    try:
+        source(Endpoint(good()), clock, shared).token()
+    finally:
+        os.umask(before)
+
+    folder = cache_of(shared).parent
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_cache_holds_no_secret(shared: SignIn, clock: Clock) -> None:
+    """The cache file holds the access token, but no other secret."""
+    source(Endpoint(good()), clock, shared).token()
+    text = cache_of(shared).read_text()
+
+    assert "1000.aa.bb" in text
+    assert not any(secret in text for secret in (*SECRETS, "1000.CLIENT"))
+
+
+@pytest.mark.parametrize("junk", ["", "{", "[]", "null", '{"key":1}', '{"access_token":', "[" * 9000, "\x00\xff"])
+def test_cache_corrupt(junk: str, shared: SignIn, clock: Clock) -> None:
+    """A damaged cache file is ignored and written anew."""
+    cache_of(shared).parent.mkdir()
+    cache_of(shared).write_text(junk, encoding="latin-1")
+    cache_of(shared).chmod(0o600)
+
+    assert source(Endpoint(good()), clock, shared).token().access_token == "1000.aa.bb"
+    assert json.loads(cache_of(shared).read_text())["access_token"] == "1000.aa.bb"
+
+
+@pytest.mark.parametrize("length", [0, 1, 20, 60, 120])
+def test_cache_cut(length: int, shared: SignIn, clock: Clock) -> None:
+    """A half-written cache file is ignored."""
+    source(Endpoint(good("1000.old")), clock, shared).token()
+    cache_of(shared).write_text(cache_of(shared).read_text()[:length])
+
+    assert source(Endpoint(good("1000.new")), clock, shared).token().access_token == "1000.new"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"client_id": "1000.OTHER"},
+        {"accounts_url": "https://accounts.zoho.eu"},
+        {"refresh_token": "another"},
+        {"api_hosts": frozenset({"www.zohoapis.eu"})},
+    ],
+)
+def test_cache_of_another(change: dict[str, object], shared: SignIn, clock: Clock) -> None:
+    """A token of another client, data centre, authorisation or API host is not used."""
+    source(Endpoint(good("1000.old")), clock, shared).token()
+    other = replace(shared, **change)  # type: ignore[arg-type]
+    endpoint = Endpoint(good("1000.new", api_domain=f"https://{max(other.api_hosts)}"))
+    if len(other.api_hosts) == 2:
+        endpoint = Endpoint(good("1000.new"))
+
+    assert source(endpoint, clock, other).token().access_token == "1000.new"
+
+
+@pytest.mark.parametrize("seconds", [3301.0, -90000.0])
+def test_cache_out_of_date(seconds: float, shared: SignIn, clock: Clock) -> None:
+    """A cached token that has expired, or that a clock set back makes good for days, is not used."""
+    source(Endpoint(good("1000.old")), clock, shared).token()
+    clock.now += seconds
+
+    assert source(Endpoint(good("1000.new")), clock, shared).token().access_token == "1000.new"
+
+
+def test_cache_open_to_others(shared: SignIn, clock: Clock) -> None:
+    """A cache file that others can read is not used."""
+    source(Endpoint(good("1000.old")), clock, shared).token()
+    cache_of(shared).chmod(0o644)
+
+    assert source(Endpoint(good("1000.new")), clock, shared).token().access_token == "1000.new"
+
+
+def test_cache_symlink(shared: SignIn, clock: Clock, tmp_path: Path) -> None:
+    """A link planted as the cache file is neither read nor written through."""
+    source(Endpoint(good("1000.old")), clock, shared).token()
+    target = tmp_path / "target"
+    cache_of(shared).rename(target)
+    before = target.read_bytes()
+    cache_of(shared).symlink_to(target)
+
+    assert source(Endpoint(good("1000.new")), clock, shared).token().access_token == "1000.new"
+    assert target.read_bytes() == before
+
+
+def test_cache_left_part(shared: SignIn, clock: Clock) -> None:
+    """What a killed run left half written does not keep the next one from caching."""
+    cache_of(shared).parent.mkdir()
+    cache_of(shared).with_name("token.json.part").write_text("half")
+    source(Endpoint(good()), clock, shared).token()
+
+    assert json.loads(cache_of(shared).read_text())["access_token"] == "1000.aa.bb"
+
+
+def test_cache_not_writable(shared: SignIn, clock: Clock) -> None:
+    """A cache that cannot be written does not keep a run from signing in."""
+    cache_of(shared).parent.write_text("a file where the folder should be")
+
+    assert source(Endpoint(good()), clock, shared).token().access_token == "1000.aa.bb"
+
+
+def test_renew_finds_token_of_another_process(shared: SignIn, clock: Clock) -> None:
+    """A token that another process renewed meanwhile is taken from the cache, without asking."""
+    endpoint = Endpoint(good("1000.one"))
+    tokens = source(endpoint, clock, shared)
+    stale = tokens.token()
+    source(Endpoint(good("1000.two")), clock, shared).renew(stale)
+
+    assert tokens.renew(stale).access_token == "1000.two"
+    assert len(endpoint.asked) == 1
+
+
+def test_lock_is_waited_for(shared: SignIn, clock: Clock) -> None:
+    """While another process signs in, we wait, and then take its token."""
+    source(Endpoint(good("1000.other")), clock, shared).token()
+    content = cache_of(shared).read_text()
+    cache_of(shared).unlink()
+    with cache_of(shared).with_name("token.json.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def sleep(seconds: float) -> None:
+            cache_of(shared).touch(0o600)
+            cache_of(shared).write_text(content)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        endpoint = Endpoint(good("1000.own"))
+        tokens = TokenSource(shared, transport=endpoint, clock=clock, sleep=sleep)
+
+        assert (tokens.token().access_token, endpoint.asked) == ("1000.other", [])
+
+
+def test_lock_held_too_long(shared: SignIn, clock: Clock) -> None:
+    """A lock that is held for two minutes ends as try later."""
+    cache_of(shared).parent.mkdir()
+    with cache_of(shared).with_name("token.json.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        with pytest.raises(TryLaterError):
+            source(Endpoint(good()), clock, shared).token()
+
+
+@pytest.mark.parametrize(
+    ("answered", "url"),
+    [
+        ("https://www.zohoapis.com", "https://www.zohoapis.com"),
+        ("https://www.zohoapis.eu/", "https://www.zohoapis.eu"),
+        ("HTTPS://WWW.ZohoApis.com", "https://www.zohoapis.com"),
+    ],
+)
+def test_api_url(answered: str, url: str) -> None:
+    """An API host on the list is used."""
+    assert check_api_url(answered, SIGN_IN) == url
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        "",
+        "http://www.zohoapis.com",
+        "https://",
+        "https:///",
+        "www.zohoapis.com",
+        "//www.zohoapis.com",
+        "https://www.zohoapis.com.",
+        "https://www.zohoapis.com:443",
+        "https://www.zohoapis.com:8443",
+        "https://www.zohoapis.com/path",
+        "https://www.zohoapis.com//",
+        "https://www.zohoapis.com?x=1",
+        "https://www.zohoapis.com#x",
+        "https://www.zohoapis.com\\",
+        "https://www.zohoapis.com\\@evil.example/",
+        "https://www.zohoapis.com@evil.example",
+        "https://user:secret@www.zohoapis.com",
+        "https://user@www.zohoapis.com",
+        "https://@www.zohoapis.com",
+        "https://evil.example",
+        "https://www.zohoapis.com.evil.example",
+        "https://evilwww.zohoapis.com",
+        "https://zohoapis.com",
+        "https://www.zoho\u0430pis.com",
+        "https://xn--www-zoho.example",
+        "https://www\u3002zohoapis\u3002com",
+        "https://127.0.0.1",
+        "http://127.0.0.1:8080",
+        "https://[::1]",
+        "https://2130706433",
+        "https://0x7f.1",
+        "https://localhost",
+        "file:///etc/passwd",
+        "ftp://www.zohoapis.com",
+        " https://www.zohoapis.com",
+        "https://www.zohoapis.com\n",
+        "https://www.zohoapis.com\r\nX-Evil: 1",
+        "https://www.zohoapis.com\t",
+        "https://www.zohoapis.com\x00",
+    ],
+)
+def test_api_url_refuses(answered: str) -> None:
+    """Any other text is refused, without showing it."""
+    with pytest.raises(ConfigurationError) as caught:
+        check_api_url(answered, SIGN_IN)
+    assert "--api-url" in caught.value.hint
+
+
+def test_api_url_of_the_operator(clock: Clock) -> None:
+    """The operator's --api-url overrules what the token endpoint names."""
+    sign_in = replace(SIGN_IN, api_url="http://127.0.0.1:8080/")
+    tokens = source(Endpoint(good(api_domain="https://evil.example")), clock, sign_in)
+
+    assert tokens.token().api_url == "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://www.zohoapis.com",
+        "https://api.example:8443",
+        "http://127.0.0.1:8080",
+        "http://127.8.9.1",
+        "http://localhost:8080",
+        "http://[::1]:8080",
+    ],
+)
+def test_base_url(url: str) -> None:
+    """The operator may name a scheme, a host and a port; http for loopback addresses only."""
+    assert check_base_url(url + "/", "--api-url") == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.example",
+        "http://api.example",
+        "http://10.0.0.1",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "http://127.1",
+        "http://0.0.0.0",
+        "http://[::]",
+        "https://user@api.example",
+        "https://api.example/path",
+        "https://api.example?x",
+        "https://api.example.",
+        "https://api.example:0",
+        "https://api.example:70000",
+        "https://api.example\\@evil.example",
+        "https://\u0430pi.example",
+        "https://api.example\n",
+        "ftp://localhost",
+    ],
+)
+def test_base_url_refuses(url: str) -> None:
+    """Anything else is a matter of configuration, named by its option."""
+    with pytest.raises(ConfigurationError, match="--api-url"):
+        check_base_url(url, "--api-url")
+
+
+def test_accounts_url_is_checked(clock: Clock) -> None:
+    """A secret is never sent over plain http to another machine."""
+    with pytest.raises(ConfigurationError, match="--accounts-url"):
+        source(Endpoint(good()), clock, replace(SIGN_IN, accounts_url="http://accounts.zoho.com"))

@@ -1,0 +1,1564 @@
+"""The form, the door, the connection and the judgement, against servers that misbehave on loopback."""
+
+import contextlib
+import json
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from importer import __version__
+from importer.auth import SignIn, Token, TokenSource
+from importer.client import (
+    Answer,
+    Client,
+    Judgement,
+    Limits,
+    Proof,
+    Reaction,
+    Route,
+    SendDoor,
+    SendFailure,
+    classify,
+    form_of,
+    judge_failure,
+    token_transport,
+)
+from importer.client.classify import BODY_DECIDES, CODES, NEEDS_NO_BODY, STATUSES
+from importer.errors import ConfigurationError, ExitCode, ProtocolError, UnavailableError
+from importer.records import Call, Place
+from schemas.vocabulary import State
+
+SUCCESS_BODY = b'{"status":"success","code":"SUCCESS"}'
+PATIENCE_SECONDS = 10.0
+QUICK = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
+CALL = Call(
+    call_id="call1",
+    state=State.NOANSWER,
+    agent_number="+12125550123",
+    customer_number="+447700900123",
+    start_time="2026-11-22 09:30:00",
+    zohouser="",
+    voiceuri="",
+    source_id="1.1",
+    place=Place("a.csv", 2),
+)
+
+
+# --- a server that plays one behaviour per connection ------------------------------------------------------------
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(self, sock: socket.socket, over: threading.Event) -> None:
+        self.sock = sock
+        self.over = over
+        self.received = b""
+        self._rest = b""
+
+    def read_request(self) -> bytes:
+        """Read one whole request and return it; empty at the end of the connection."""
+        data = self._rest
+        while b"\r\n\r\n" not in data and (part := self._recv()):
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = next(
+            (int(line[15:]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0
+        )
+        while len(body) < length and (part := self._recv()):
+            body += part
+        self._rest = body[length:]
+        return head + b"\r\n\r\n" + body[:length] if head else b""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; the client may have gone."""
+        with contextlib.suppress(OSError):
+            self.sock.sendall(data)
+
+    def reset(self) -> None:
+        """End the connection with RST instead of FIN."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def drip(self, data: bytes) -> None:
+        """Send a byte every 20 ms."""
+        for start in range(len(data)):
+            if self.over.wait(0.02):
+                return
+            self.send(data[start : start + 1])
+
+    def _recv(self) -> bytes:
+        try:
+            part = self.sock.recv(65536)
+        except OSError:
+            return b""
+        self.received += part
+        return part
+
+
+Behaviour = Callable[[Peer], None]
+
+
+class Server:
+    """Listens on loopback; connection k plays behaviour k, the last one for ever."""
+
+    def __init__(self, *behaviours: Behaviour) -> None:
+        self._behaviours = behaviours
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.peers: list[Peer] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were taken."""
+        return len(self.peers)
+
+    def received(self) -> bytes:
+        """Return all bytes of all connections, once they have ended."""
+        self.close()
+        return b"".join(peer.received for peer in self.peers)
+
+    def close(self) -> None:
+        """End everything."""
+        self._over.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join(PATIENCE_SECONDS)
+        for peer in self.peers:
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            peer = Peer(sock, self._over)
+            behaviour = self._behaviours[min(self.accepted, len(self._behaviours) - 1)]
+            self.peers.append(peer)
+            thread = threading.Thread(target=self._play, args=(behaviour, peer))
+            self._threads.append(thread)
+            thread.start()
+
+    def _play(self, behaviour: Behaviour, peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            behaviour(peer)
+        peer.sock.close()
+
+
+def http_answer(status: str = "200 OK", body: bytes = SUCCESS_BODY, **headers: str) -> bytes:
+    """Write an answer with the right Content-Length; header names with _ for -."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def answering(*answers: bytes) -> Behaviour:
+    """Answer the requests of one connection in turn, the last answer for ever."""
+
+    def play(peer: Peer) -> None:
+        turn = 0
+        while peer.read_request():
+            peer.send(answers[min(turn, len(answers) - 1)])
+            turn += 1
+
+    return play
+
+
+def last_words(data: bytes) -> Behaviour:
+    """Answer one request with these bytes and end the connection."""
+
+    def play(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(data)
+
+    return play
+
+
+def silent(peer: Peer) -> None:
+    """Take the request and never answer."""
+    peer.read_request()
+    peer.over.wait(PATIENCE_SECONDS)
+
+
+def reset_before_reading(peer: Peer) -> None:
+    """Reset as soon as a byte is there, without taking it."""
+    peer.sock.recv(1, socket.MSG_PEEK)
+    peer.reset()
+
+
+def reset_after_reading(peer: Peer) -> None:
+    """Take the request, then reset."""
+    peer.read_request()
+    peer.reset()
+
+
+@dataclass
+class Door:
+    """Counts what the connection tells it."""
+
+    opened: int = 0
+    writes: int = 0
+    events: list[str] = field(default_factory=list)
+    refusal: BaseException | None = None
+
+    def before_first_byte(self) -> None:
+        """Count, then refuse if so told."""
+        self.opened += 1
+        self.events.append("open")
+        if self.refusal is not None:
+            raise self.refusal
+
+    def after_write(self) -> None:
+        """Count."""
+        self.writes += 1
+        self.events.append("write")
+
+    @property
+    def send_door(self) -> SendDoor:
+        """The door as the client takes it."""
+        return SendDoor(self.before_first_byte, self.after_write)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Start servers that are closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*behaviours: Behaviour) -> Server:
+            server = Server(*behaviours)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def clients() -> Iterator[Callable[..., Client]]:
+    """Make clients that are closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(route: Route | None = None, limits: Limits = QUICK) -> Client:
+            return stack.enter_context(Client(route, limits=limits))
+
+        yield make
+
+
+Serve = Callable[..., Server]
+Clients = Callable[..., Client]
+
+
+def token_for(url: str) -> Token:
+    """Build a token for an API base."""
+    return Token("1000.aa.bb", url, 0.0)
+
+
+def notify(client: Client, url: str, door: Door | None = None, call: Call = CALL) -> Answer:
+    """Notify one call."""
+    return client.notify(call, token_for(url), (door or Door()).send_door)
+
+
+def failure_of(client: Client, url: str, door: Door | None = None) -> SendFailure:
+    """Notify one call, which must fail."""
+    with pytest.raises(SendFailure) as caught:
+        notify(client, url, door)
+    return caught.value
+
+
+# --- the form and the request ------------------------------------------------------------------------------------
+
+
+def test_form_of() -> None:
+    """A call becomes the six mandatory fields, under the API's names."""
+    assert form_of(CALL) == {
+        "type": "dialed",
+        "state": "noanswer",
+        "id": "call1",
+        "from": "+12125550123",
+        "to": "+447700900123",
+        "start_time": "2026-11-22 09:30:00",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("zohouser", "20068512682"), ("voiceuri", "https://pbx.example/1.wav")]
+)
+def test_form_of_optional(name: str, value: str) -> None:
+    """An optional field is there when it has a value."""
+    fields = {slot: getattr(CALL, slot) for slot in CALL.__slots__}
+
+    assert form_of(Call(**fields | {name: value}))[name] == value
+
+
+def test_request_line_and_headers(serve: Serve, clients: Clients) -> None:
+    """The request goes to callnotify with the token, as a form, uncompressed, under our name."""
+    server = serve(answering(http_answer()))
+    notify(clients(), server.url)
+    head = server.received().split(b"\r\n\r\n")[0].decode().split("\r\n")
+
+    assert head[0] == "POST /phonebridge/v3/callnotify HTTP/1.1"
+    assert {
+        "Authorization: Zoho-oauthtoken 1000.aa.bb",
+        "Content-Type: application/x-www-form-urlencoded",
+        "Accept-Encoding: identity",
+        f"User-Agent: cdr-importer/{__version__}",
+    } <= set(head)
+
+
+def test_request_body(serve: Serve, clients: Clients) -> None:
+    """The plus of a number is encoded, and the form decodes to the same fields."""
+    server = serve(answering(http_answer()))
+    notify(clients(), server.url)
+    body = server.received().split(b"\r\n\r\n")[1].decode()
+
+    assert "from=%2B12125550123&to=%2B447700900123" in body
+    assert dict(parse_qsl(body, strict_parsing=True)) == form_of(CALL)
+
+
+def test_answer(serve: Serve, clients: Clients) -> None:
+    """An answer carries status, body and lower-case header names."""
+    server = serve(answering(http_answer("400 Bad Request", b"{}", Retry_After="7")))
+    answer = notify(clients(), server.url)
+
+    assert (answer.status, answer.body, answer.headers["retry-after"]) == (400, b"{}", "7")
+
+
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set up a .netrc that has a sign-in for every host."""
+    path = tmp_path / "netrc"
+    path.write_text("machine 127.0.0.1 login eve password other\ndefault login eve password other\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+
+
+def test_netrc_is_ignored(netrc: None, serve: Serve, clients: Clients) -> None:
+    """A .netrc entry for the host does not replace the token."""
+    server = serve(answering(http_answer()))
+    notify(clients(), server.url)
+
+    assert b"Authorization: Zoho-oauthtoken 1000.aa.bb\r\n" in server.received()
+
+
+def test_token_transport_ignores_netrc(netrc: None, serve: Serve) -> None:
+    """A .netrc entry for the token endpoint is not sent to it."""
+    server = serve(answering(http_answer(body=b"{}")))
+    token_transport(sign_in_at(server.url))(server.url, {})
+
+    assert b"Authorization" not in server.received()
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+def test_environment_proxy_is_ignored(
+    name: str, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy of the environment gets no byte."""
+    proxy, server = serve(answering(http_answer())), serve(answering(http_answer()))
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv(name, proxy.url)
+    notify(clients(), server.url)
+
+    assert (proxy.accepted, server.accepted) == (0, 1)
+
+
+def test_cookies_are_not_sent_back(serve: Serve, clients: Clients) -> None:
+    """A cookie of one answer does not come with the next request."""
+    server = serve(answering(http_answer(Set_Cookie="phonebridgecsr=x; Path=/")))
+    client = clients()
+    notify(client, server.url)
+    notify(client, server.url)
+
+    assert b"\r\nCookie:" not in server.received()
+
+
+# --- the door ----------------------------------------------------------------------------------------------------
+
+
+def test_door_opens_once(serve: Serve, clients: Clients) -> None:
+    """The door opens once per request, before the first write, and hears of each write."""
+    server, door = serve(answering(http_answer())), Door()
+    notify(clients(), server.url, door)
+
+    assert (door.opened, door.events[0], door.writes) == (1, "open", 2)
+
+
+def test_door_opens_for_each_request(serve: Serve, clients: Clients) -> None:
+    """A connection used again opens the door of the next request too."""
+    server, client, doors = serve(answering(http_answer())), clients(), [Door(), Door()]
+    for door in doors:
+        notify(client, server.url, door)
+
+    assert ([door.opened for door in doors], server.accepted) == ([1, 1], 1)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        RuntimeError("x"),
+        OSError(5, "x"),
+        BrokenPipeError(32, "x"),
+        ConnectionResetError(104, "x"),
+        TimeoutError(),
+        KeyboardInterrupt(),
+    ],
+)
+def test_door_raises(refusal: BaseException, serve: Serve, clients: Clients) -> None:
+    """What the door raises comes out unchanged, and no byte of the request has left."""
+    server = serve(answering(http_answer()))
+
+    with pytest.raises(type(refusal)) as caught:
+        notify(clients(), server.url, Door(refusal=refusal))
+    assert (caught.value, server.received()) == (refusal, b"")
+
+
+def test_door_raises_on_used_connection(serve: Serve, clients: Clients) -> None:
+    """The same holds on a connection that is used again; the next call gets a fresh one."""
+    server, client = serve(answering(http_answer())), clients()
+    notify(client, server.url)
+    with pytest.raises(RuntimeError):
+        notify(client, server.url, Door(refusal=RuntimeError()))
+    answer = notify(client, server.url)
+
+    assert (answer.status, server.accepted, server.received().count(b"POST ")) == (200, 2, 2)
+
+
+def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
+    """What the door raises after a write comes out unchanged too."""
+    server = serve(answering(http_answer()))
+
+    def fail() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        clients().notify(CALL, token_for(server.url), SendDoor(lambda: None, fail))
+
+
+def refused_url() -> str:
+    """Return the address of a port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_refused_connection(clients: Clients) -> None:
+    """A refused connection never opens the door."""
+    door = Door()
+    failure = failure_of(clients(), refused_url(), door)
+
+    assert (failure.kind, failure.first_byte, door.opened) == ("refused", False, 0)
+
+
+@pytest.mark.parametrize("url", ["http://cdr-importer.invalid", "http://" + "a" * 64 + ".invalid"])
+def test_unknown_host(url: str, clients: Clients) -> None:
+    """A host that has no address never opens the door."""
+    door = Door()
+    failure = failure_of(clients(), url, door)
+
+    assert (failure.kind, failure.first_byte, door.opened) == ("dns", False, 0)
+
+
+def test_connect_timeout(clients: Clients) -> None:
+    """A server that does not take the connection never opens the door."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        failure = failure_of(clients(limits=Limits(connect_seconds=0.2)), url)
+
+    assert (failure.kind, failure.first_byte) == ("connect_timeout", False)
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999"])
+def test_bad_address(url: str, clients: Clients) -> None:
+    """An address that cannot be one never opens the door."""
+    failure = failure_of(clients(), url)
+
+    assert (failure.kind, failure.first_byte) == ("bad_address", False)
+
+
+def test_second_address_is_tried(serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the first address of a host refuses, the next is tried."""
+    server = serve(answering(http_answer()))
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *args: object, **kwargs: object) -> object:
+        if host == "api.invalid":
+            hosts = ("::1", "127.0.0.1")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in hosts]
+        return real(host, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    assert notify(clients(), f"http://api.invalid:{server.port}").status == 200
+
+
+# --- answers that do not come whole ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        (reset_before_reading, "reset"),
+        (reset_after_reading, "reset"),
+        (last_words(b""), "reset"),
+        (last_words(b"HTTP/1.1 20"), "cut"),
+        (last_words(b"HTTP/1.1 200 OK\r\n"), "cut"),
+        (last_words(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nX-Fo"), "cut"),
+        (last_words(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n"), "cut"),
+        (last_words(http_answer()[:-1]), "cut"),
+        (last_words(http_answer("400 Bad Request", b"{}")[:-1]), "cut"),
+        (last_words(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n25\r\n" + SUCCESS_BODY[:9]), "cut"),
+        (last_words(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"), "cut"),
+        (last_words(b"SSH-2.0-OpenSSH_9.9\r\n"), "malformed"),
+        (last_words(b"<html>hello</html>\n"), "malformed"),
+        (last_words(b"HTTP/1.1 99999 Odd\r\n\r\n"), "malformed"),
+        (last_words(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"), "malformed"),
+        (last_words(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), "malformed"),
+        (
+            last_words(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 37\r\n\r\n" + SUCCESS_BODY),
+            "malformed",
+        ),
+        (last_words(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + SUCCESS_BODY), "malformed"),
+        (last_words(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n" + SUCCESS_BODY), "malformed"),
+        (last_words(http_answer(Transfer_Encoding="chunked").replace(SUCCESS_BODY, b"0\r\n\r\n")), "malformed"),
+    ],
+)
+def test_incomplete_answer(behaviour: Behaviour, kind: str, serve: Serve, clients: Clients) -> None:
+    """After the first byte, an answer that is not whole leaves the call unknown, whatever its status line said."""
+    server, door = serve(behaviour), Door()
+    failure = failure_of(clients(), server.url, door)
+
+    assert (failure.kind, failure.first_byte, door.opened) == (kind, True, 1)
+    assert judge_failure(failure).proof is Proof.UNKNOWN
+
+
+def test_incomplete_answer_sends_once(serve: Serve, clients: Clients) -> None:
+    """Nothing is sent again behind our back."""
+    server = serve(reset_after_reading)
+    failure_of(clients(), server.url)
+
+    assert (server.received().count(b"POST "), server.accepted) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "429 Too Many Requests"])
+def test_cut_body_that_is_no_loss(status: str, serve: Serve, clients: Clients) -> None:
+    """A status that means not applied keeps its meaning when only its body is cut."""
+    server = serve(last_words(http_answer(status, b"x" * 90)[:-10]))
+    answer = notify(clients(), server.url)
+
+    assert (answer.status, answer.body) == (int(status[:3]), b"")
+
+
+def test_silence(serve: Serve, clients: Clients) -> None:
+    """A server that takes the request and says nothing ends as a timeout after the first byte."""
+    server = serve(silent)
+    failure = failure_of(clients(limits=Limits(gap_seconds=0.1)), server.url)
+
+    assert (failure.kind, failure.first_byte) == ("timeout", True)
+
+
+@pytest.mark.parametrize("kept", [0, 60])
+def test_dripping_answer(kept: int, serve: Serve, clients: Clients) -> None:
+    """An answer that drips, in its header or its body, ends at the deadline although no gap is too long."""
+    whole = http_answer(body=SUCCESS_BODY + b" " * 4000)
+
+    def drip(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(whole[:kept])
+        peer.drip(whole[kept:])
+
+    server = serve(drip)
+    failure = failure_of(clients(limits=Limits(gap_seconds=5, deadline_seconds=0.3)), server.url)
+
+    assert (failure.kind, failure.first_byte) == ("deadline", True)
+
+
+def test_dripping_body_without_length(serve: Serve, clients: Clients) -> None:
+    """Our own cut at the deadline is not taken for the end of a body without a length."""
+
+    def drip(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + SUCCESS_BODY)
+        peer.drip(b" " * 4000)
+
+    server = serve(drip)
+    failure = failure_of(clients(limits=Limits(gap_seconds=5, deadline_seconds=0.3)), server.url)
+
+    assert failure.kind == "deadline"
+
+
+def test_dripping_answer_in_time(serve: Serve, clients: Clients) -> None:
+    """A slow answer that is whole before the deadline counts."""
+
+    def drip(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(http_answer()[:-5])
+        peer.drip(http_answer()[-5:])
+
+    assert notify(clients(), serve(drip).url).body == SUCCESS_BODY
+
+
+def test_deadline_in_the_door(serve: Serve, clients: Clients) -> None:
+    """When the deadline passes while the door is open, no byte leaves and the call is proved not sent."""
+    server, cut = serve(answering(http_answer())), threading.Event()
+    client = clients(limits=Limits(deadline_seconds=0.1))
+
+    def wait() -> None:
+        cut.wait(0.5)
+
+    with pytest.raises(SendFailure) as caught:
+        client.notify(CALL, token_for(server.url), SendDoor(wait, lambda: None))
+    assert (caught.value.kind, caught.value.first_byte, server.received()) == ("deadline", False, b"")
+
+
+def test_deadline_of_one_request_spares_the_next(serve: Serve, clients: Clients) -> None:
+    """After a request was cut, the next one on the same client has its own deadline."""
+    server, client = serve(silent, answering(http_answer())), clients(limits=Limits(deadline_seconds=0.2))
+    failure_of(client, server.url)
+
+    assert notify(client, server.url).status == 200
+
+
+def test_body_is_bounded(serve: Serve, clients: Clients) -> None:
+    """Of an endless body only 64 KiB and a byte are read."""
+
+    def pour(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not peer.over.is_set():
+            peer.sock.sendall(b"x" * 65536)
+
+    answer = notify(clients(), serve(pour).url)
+
+    assert len(answer.body) == 64 * 1024 + 1
+    assert classify(answer, now_epoch=0).reason == "oversized_answer"
+
+
+def test_compressed_answer_stays_compressed(serve: Serve, clients: Clients) -> None:
+    """A compressed answer is not unpacked, so that no bomb goes off."""
+    answer = notify(clients(), serve(answering(http_answer(body=b"\x1f\x8b junk", Content_Encoding="gzip"))).url)
+
+    assert answer.body == b"\x1f\x8b junk"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n25\r\n" + SUCCESS_BODY + b"\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n" + SUCCESS_BODY,
+        b"HTTP/1.1 100 Continue\r\n\r\n" + http_answer(),
+    ],
+)
+def test_whole_answer_in_other_forms(data: bytes, serve: Serve, clients: Clients) -> None:
+    """Chunks, a body up to the end of the connection, and 100 Continue are read as HTTP has them."""
+    assert notify(clients(), serve(last_words(data)).url).body == SUCCESS_BODY
+
+
+# --- one connection, used again only after success ---------------------------------------------------------------
+
+
+def test_connection_is_used_again_after_success(serve: Serve, clients: Clients) -> None:
+    """Three accepted calls take one connection."""
+    server, client = serve(answering(http_answer())), clients()
+    for _ in range(3):
+        notify(client, server.url)
+
+    assert server.accepted == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        http_answer(body=b'{"status":"success"}'),
+        http_answer("201 Created"),
+        http_answer("400 Bad Request", b'{"code":"INVALID_USER"}'),
+        http_answer("401 Unauthorized", b""),
+        http_answer("429 Too Many Requests", b""),
+        http_answer("204 No Content", b""),
+        http_answer("503 Service Unavailable", b""),
+        http_answer("302 Found", b"", Location="/login"),
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
+    ],
+)
+def test_connection_is_closed_after_anything_else(data: bytes, serve: Serve, clients: Clients) -> None:
+    """Any other answer is the last on its connection."""
+    server, client = serve(answering(data), answering(http_answer())), clients()
+    notify(client, server.url)
+
+    assert (notify(client, server.url).status, server.accepted) == (200, 2)
+
+
+def test_early_hints_do_not_shift_answers(serve: Serve, clients: Clients) -> None:
+    """After a 103, the late answer of the first call is not taken for that of the second."""
+    first_gone = threading.Event()
+
+    def late(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        first_gone.wait(PATIENCE_SECONDS)
+        peer.send(http_answer())
+
+    server = serve(late, answering(http_answer("400 Bad Request", b"{}")))
+    client = clients()
+    statuses = [notify(client, server.url).status]
+    first_gone.set()
+    statuses.append(notify(client, server.url).status)
+
+    assert statuses == [103, 400]
+
+
+@pytest.mark.parametrize("more", [b"", http_answer("400 Bad Request", b"{}")])
+def test_connection_the_server_left(more: bytes, serve: Serve, clients: Clients) -> None:
+    """A connection that the server closed, or talked on unasked, is replaced before the next request."""
+    ended = threading.Event()
+
+    def leave(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(http_answer())
+        peer.over.wait(0.05)
+        peer.send(more)
+        peer.sock.shutdown(socket.SHUT_WR)
+        ended.set()
+        peer.over.wait(PATIENCE_SECONDS)
+
+    server, client = serve(leave, answering(http_answer())), clients()
+    notify(client, server.url)
+    ended.wait(PATIENCE_SECONDS)
+
+    assert (notify(client, server.url).status, server.accepted) == (200, 2)
+
+
+def test_connection_that_rested(serve: Serve) -> None:
+    """A connection that rested longer than allowed is not used again."""
+    now = [0.0]
+    server = serve(answering(http_answer()))
+    with Client(limits=Limits(idle_seconds=4), clock=lambda: now[0]) as client:
+        for moment in (0.0, 3.9, 7.0, 11.5):
+            now[0] = moment
+            notify(client, server.url)
+
+    assert server.accepted == 2
+
+
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"]
+)
+def test_redirect_is_not_followed(status: str, serve: Serve, clients: Clients) -> None:
+    """A redirect is an answer like any other; its target gets no byte."""
+    target = serve(answering(http_answer()))
+    server = serve(answering(http_answer(status, b"", Location=target.url + "/x")))
+    answer = notify(clients(), server.url)
+
+    assert (answer.status, target.accepted) == (int(status[:3]), 0)
+
+
+# --- proxies -----------------------------------------------------------------------------------------------------
+
+
+def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
+    """For plain http the configured proxy gets the request with the whole address; the door opens once."""
+    proxy, door = serve(answering(http_answer())), Door()
+    answer = notify(clients(Route(proxy=proxy.url)), "http://127.0.0.1:1", door)
+
+    assert (answer.status, door.opened) == (200, 1)
+    assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
+
+
+def hang_on_connect(peer: Peer) -> None:
+    """Take a CONNECT and never answer."""
+    peer.read_request()
+    peer.over.wait(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind", "reaction"),
+    [
+        (last_words(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), "proxy_sign_in", Reaction.STOP),
+        (last_words(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), "proxy", Reaction.RETRY),
+        (last_words(b""), "reset", Reaction.RETRY),
+        (reset_after_reading, "reset", Reaction.RETRY),
+        (hang_on_connect, "timeout", Reaction.RETRY),
+        (last_words(b"SSH-2.0-x\r\n"), "malformed", Reaction.RETRY),
+    ],
+)
+def test_proxy_refuses_tunnel(
+    behaviour: Behaviour, kind: str, reaction: Reaction, serve: Serve, clients: Clients
+) -> None:
+    """A tunnel that does not come about never opens the door, whatever the exception class says."""
+    proxy, door = serve(behaviour), Door()
+    client = clients(Route(proxy=proxy.url), limits=Limits(connect_seconds=0.2))
+    failure = failure_of(client, "https://localhost:1", door)
+
+    assert (failure.kind, failure.first_byte, door.opened, door.writes) == (kind, False, 0, 0)
+    assert judge_failure(failure).reaction is reaction
+
+
+def test_proxy_refuses_connection(clients: Clients) -> None:
+    """A proxy that is not there is a failure of the proxy, before the first byte."""
+    failure = failure_of(clients(Route(proxy=refused_url())), "https://localhost:1")
+
+    assert (failure.kind, failure.first_byte) == ("proxy", False)
+
+
+# --- TLS ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A self-signed certificate and its key."""
+
+    path: Path
+    key: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """Build the server's side."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path, self.key)
+        return context
+
+
+def make_certificate(folder: Path, name: str) -> Certificate:
+    """Make a certificate for a name with the openssl command."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl command")
+    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    files = ["-keyout", str(made.key), "-out", str(made.path)]
+    subprocess.run([openssl, "req", "-x509", *curve, *names, *files], check=True, capture_output=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Give a certificate for localhost."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), "localhost")
+
+
+def under_tls(context: ssl.SSLContext, behaviour: Behaviour) -> Behaviour:
+    """Play a behaviour behind a handshake."""
+
+    def play(peer: Peer) -> None:
+        peer.sock = context.wrap_socket(peer.sock, server_side=True)
+        behaviour(peer)
+
+    return play
+
+
+def https_url(server: Server) -> str:
+    """Return the address by name, as the certificate has it."""
+    return f"https://localhost:{server.port}"
+
+
+def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
+    """With the certificate in --ca-bundle calls go through TLS; the door opens once, the connection is kept."""
+    server, door = serve(under_tls(certificate.server_context(), answering(http_answer()))), Door()
+    client = clients(Route(ca_bundle=str(certificate.path)))
+    statuses = [notify(client, https_url(server), door).status, notify(client, https_url(server)).status]
+
+    assert (statuses, door.opened, server.accepted) == ([200, 200], 1, 1)
+
+
+def test_tls_not_trusted(certificate: Certificate, serve: Serve, clients: Clients) -> None:
+    """A certificate nobody vouches for ends before the first byte and stops the run."""
+    server, door = serve(under_tls(certificate.server_context(), answering(http_answer()))), Door()
+    failure = failure_of(clients(), https_url(server), door)
+
+    assert (failure.kind, failure.first_byte, door.opened) == ("tls_certificate", False, 0)
+    assert judge_failure(failure).exit_code is ExitCode.CONFIGURATION
+
+
+def test_tls_wrong_name(serve: Serve, clients: Clients, tmp_path: Path) -> None:
+    """A trusted certificate for another name ends before the first byte."""
+    other = make_certificate(tmp_path, "other.example")
+    server = serve(under_tls(other.server_context(), answering(http_answer())))
+    failure = failure_of(clients(Route(ca_bundle=str(other.path))), https_url(server))
+
+    assert (failure.kind, failure.first_byte) == ("tls_certificate", False)
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_tls_environment_is_ignored(
+    name: str, certificate: Certificate, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CA file of the environment is not trusted."""
+    monkeypatch.setenv(name, str(certificate.path))
+    server = serve(under_tls(certificate.server_context(), answering(http_answer())))
+
+    assert failure_of(clients(), https_url(server)).kind == "tls_certificate"
+
+
+def test_tls_key_log_is_ignored(
+    certificate: Certificate, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """SSLKEYLOGFILE does not make the keys of our connections known."""
+    context = certificate.server_context()
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    server = serve(under_tls(context, answering(http_answer())))
+    notify(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
+
+    assert not (tmp_path / "keys").exists()
+
+
+def reset_handshake(peer: Peer) -> None:
+    """Reset in the middle of the handshake."""
+    peer.sock.recv(5)
+    peer.reset()
+
+
+def close_handshake(peer: Peer) -> None:
+    """Leave after the client's first handshake message."""
+    peer.sock.recv(65536)
+
+
+def plain_handshake(peer: Peer) -> None:
+    """Answer the handshake in plain HTTP."""
+    peer.sock.recv(65536)
+    peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def hang_handshake(peer: Peer) -> None:
+    """Never answer the handshake."""
+    peer.over.wait(PATIENCE_SECONDS)
+
+
+def drip_handshake(peer: Peer) -> None:
+    """Announce a long handshake message and drip it."""
+    peer.sock.recv(65536)
+    peer.send(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+    peer.drip(b"\x03" * 4000)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "limits", "kinds"),
+    [
+        (reset_handshake, QUICK, {"reset"}),
+        (close_handshake, QUICK, {"tls", "reset"}),
+        (hang_handshake, Limits(connect_seconds=0.2), {"timeout"}),
+        (drip_handshake, Limits(deadline_seconds=0.3), {"deadline"}),
+        (plain_handshake, QUICK, {"tls"}),
+    ],
+)
+def test_tls_handshake_fails(
+    behaviour: Behaviour, limits: Limits, kinds: set[str], serve: Serve, clients: Clients
+) -> None:
+    """A handshake that does not end well never opens the door: the call is proved not sent."""
+    server, door = serve(behaviour), Door()
+    failure = failure_of(clients(limits=limits), https_url(server), door)
+
+    assert failure.kind in kinds
+    assert (failure.first_byte, door.opened) == (False, 0)
+
+
+def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Clients) -> None:
+    """Under TLS too, nothing of the request leaves when the door raises."""
+    seen: list[bytes] = []
+
+    def record(peer: Peer) -> None:
+        seen.append(peer.read_request())
+
+    server = serve(under_tls(certificate.server_context(), record))
+    with pytest.raises(BrokenPipeError):
+        notify(clients(Route(ca_bundle=str(certificate.path))), https_url(server), Door(refusal=BrokenPipeError()))
+    server.close()
+
+    assert seen == [b""]
+
+
+def garbage_after_request(peer: Peer) -> None:
+    """Read the request, then send a record that cannot be decrypted."""
+    peer.read_request()
+    with socket.socket(fileno=peer.sock.detach()) as plain:
+        plain.sendall(b"\x17\x03\x03\x00\x40" + b"\x00" * 64)
+        peer.over.wait(0.2)
+
+
+def test_tls_garbage_after_request(certificate: Certificate, serve: Serve, clients: Clients) -> None:
+    """TLS garbage in place of an answer leaves the call unknown, and the call is sent once, not four times."""
+    server = serve(under_tls(certificate.server_context(), garbage_after_request))
+    failure = failure_of(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
+
+    assert (failure.kind, failure.first_byte) == ("tls", True)
+    assert (server.received().count(b"POST "), server.accepted) == (1, 1)
+
+
+def test_tls_body_cut_without_notice(certificate: Certificate, serve: Serve, clients: Clients) -> None:
+    """A body without a length that ends with the bare connection is handed over and is no success."""
+    server = serve(
+        under_tls(certificate.server_context(), last_words(b"HTTP/1.1 200 OK\r\n\r\n" + SUCCESS_BODY[:-1]))
+    )
+    answer = notify(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
+
+    assert classify(answer, now_epoch=0).proof is Proof.UNKNOWN
+
+
+def test_tls_silence(certificate: Certificate, serve: Serve, clients: Clients) -> None:
+    """Under TLS the deadline cuts a silent server too."""
+    server = serve(under_tls(certificate.server_context(), silent))
+    client = clients(Route(ca_bundle=str(certificate.path)), limits=Limits(deadline_seconds=0.3))
+
+    assert failure_of(client, https_url(server)).kind == "deadline"
+
+
+def test_tls_client_certificate(certificate: Certificate, serve: Serve, clients: Clients) -> None:
+    """A server that wants a client certificate leaves the call unknown: with TLS 1.3 it says so afterwards."""
+    context = certificate.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate.path)
+    server = serve(under_tls(context, answering(http_answer())))
+    failure = failure_of(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
+
+    assert judge_failure(failure).proof is Proof.UNKNOWN
+    assert failure.first_byte
+
+
+def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: Clients) -> None:
+    """Through a proxy's tunnel the door opens once, after CONNECT, which carries neither token nor call."""
+    connects: list[bytes] = []
+
+    def tunnel(peer: Peer) -> None:
+        connects.append(peer.read_request())
+        peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        under_tls(certificate.server_context(), answering(http_answer()))(peer)
+
+    proxy, door = serve(tunnel), Door()
+    client = clients(Route(proxy=proxy.url, ca_bundle=str(certificate.path)))
+    answer = notify(client, "https://localhost:1", door)
+
+    assert (answer.status, door.opened, door.events[0], door.writes) == (200, 1, "open", 2)
+    assert connects[0].startswith(b"CONNECT localhost:1 ") and b"1000.aa.bb" not in connects[0]
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_ca_bundle_unusable(content: str | None, tmp_path: Path) -> None:
+    """A CA bundle that is not there or holds no certificate is a matter of configuration."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(ConfigurationError, match="--ca-bundle"):
+        Client(Route(ca_bundle=str(path)))
+
+
+# --- what failures say -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [(reset_after_reading, "reset"), (last_words(b"1000.aa.bb +447700900123\r\n"), "malformed")],
+)
+def test_failure_shows_no_secret(behaviour: Behaviour, kind: str, serve: Serve, clients: Clients) -> None:
+    """A failure carries class names only: neither text of third parties, nor address, number or token."""
+    server = serve(behaviour)
+    failure = failure_of(clients(), server.url)
+    shown = f"{failure} {failure!r} {failure.classes}"
+
+    assert failure.kind == kind
+    assert not any(word in shown for word in ("1000.aa", "447700900123", "127.0.0.1", str(server.port)))
+
+
+BEFORE_RETRY = (Proof.NOT_SENT, Reaction.RETRY, ExitCode.UNAVAILABLE, 0)
+AFTER_HOLD = (Proof.UNKNOWN, Reaction.GO_ON, ExitCode.UNAVAILABLE, 3)
+
+
+@pytest.mark.parametrize(
+    ("first_byte", "kind", "expected"),
+    [
+        *((False, kind, BEFORE_RETRY) for kind in ("refused", "dns", "connect_timeout", "tls", "proxy", "reset")),
+        *((False, kind, BEFORE_RETRY) for kind in ("timeout", "deadline", "cut", "malformed")),
+        (False, "tls_certificate", (Proof.NOT_SENT, Reaction.STOP, ExitCode.CONFIGURATION, 1)),
+        (False, "proxy_sign_in", (Proof.NOT_SENT, Reaction.STOP, ExitCode.CONFIGURATION, 1)),
+        (False, "bad_address", (Proof.NOT_SENT, Reaction.STOP, ExitCode.CONFIGURATION, 1)),
+        (False, "other", (Proof.NOT_SENT, Reaction.STOP, ExitCode.INTERNAL, 1)),
+        *((True, kind, AFTER_HOLD) for kind in ("reset", "timeout", "deadline", "cut", "tls", "proxy")),
+        (True, "malformed", (Proof.UNKNOWN, Reaction.STOP, ExitCode.PROTOCOL, 1)),
+        (True, "tls_client_certificate", (Proof.UNKNOWN, Reaction.STOP, ExitCode.CONFIGURATION, 1)),
+        (True, "other", (Proof.UNKNOWN, Reaction.STOP, ExitCode.INTERNAL, 1)),
+    ],
+)
+def test_judge_failure(first_byte: bool, kind: str, expected: tuple[Proof, Reaction, ExitCode, int]) -> None:
+    """The mark of the first byte decides what a failure proves; the kind only how to go on."""
+    judgement = judge_failure(SendFailure(first_byte=first_byte, kind=kind))
+
+    assert (judgement.proof, judgement.reaction, judgement.exit_code, judgement.stop_after) == expected
+    assert judgement.reason and judgement.hint
+
+
+# --- the token endpoint ------------------------------------------------------------------------------------------
+
+
+def sign_in_at(url: str) -> SignIn:
+    """Build a sign-in."""
+    return SignIn(accounts_url=url, client_id="c", client_secret="s", refresh_token="r")
+
+
+def test_token_transport(serve: Serve) -> None:
+    """The token form goes as a body, never in the address, and the answer comes back."""
+    server = serve(answering(http_answer(body=b"{}")))
+    reply = token_transport(sign_in_at(server.url))(server.url + "/oauth/v2/token", {"client_secret": "a+b c"})
+    head, _, body = server.received().partition(b"\r\n\r\n")
+
+    assert (reply.status, reply.body) == (200, b"{}")
+    assert head.startswith(b"POST /oauth/v2/token HTTP/1.1\r\n") and b"Authorization" not in head
+    assert parse_qs(body.decode()) == {"client_secret": ["a+b c"]}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error"),
+    [
+        (reset_after_reading, UnavailableError),
+        (last_words(b""), UnavailableError),
+        (silent, UnavailableError),
+        (last_words(http_answer()[:-1]), ProtocolError),
+        (last_words(b"SSH-2.0-x\r\n"), ProtocolError),
+    ],
+)
+def test_token_transport_failure(behaviour: Behaviour, error: type[Exception], serve: Serve) -> None:
+    """A token request that fails ends as the error the token source knows."""
+    server = serve(behaviour)
+    post = token_transport(sign_in_at(server.url), limits=Limits(gap_seconds=0.2))
+
+    with pytest.raises(error):
+        post(server.url, {})
+
+
+def test_token_transport_not_trusted(certificate: Certificate, serve: Serve) -> None:
+    """A token endpoint whose certificate is not trusted gets no secret."""
+    server = serve(under_tls(certificate.server_context(), answering(http_answer())))
+
+    with pytest.raises(ConfigurationError):
+        token_transport(sign_in_at(https_url(server)))(https_url(server), {"client_secret": "s"})
+
+
+def test_token_transport_redirect(serve: Serve) -> None:
+    """A redirect of the token endpoint is handed over, not followed with the secret."""
+    target = serve(answering(http_answer()))
+    server = serve(answering(http_answer("307 Temporary Redirect", b"", Location=target.url)))
+    reply = token_transport(sign_in_at(server.url))(server.url, {"client_secret": "s"})
+
+    assert (reply.status, target.accepted) == (307, 0)
+
+
+# --- token source, client and judgement together, against the simulator ------------------------------------------
+
+
+def simulate(clock: Callable[[], float] = lambda: 0.0, **switches: Any) -> Any:
+    """Make a simulator with these switches of its behaviour."""
+    # Imported here, so that a fault of the simulator does not hide all the tests above.
+    from importer.simulator import Behaviour, Simulator
+
+    return Simulator(Behaviour(**switches), clock=clock)
+
+
+def tokens_of(simulator: Any) -> TokenSource:
+    """Sign in at a simulator."""
+    known = simulator.credentials
+    sign_in = SignIn(
+        accounts_url=simulator.base_url,
+        client_id=known.client_id,
+        client_secret=known.client_secret,
+        refresh_token=known.refresh_token,
+        api_url=simulator.base_url,
+    )
+    return TokenSource(sign_in, transport=token_transport(sign_in), clock=lambda: 0.0, sleep=lambda _: None)
+
+
+def test_simulator_takes_a_call(clients: Clients) -> None:
+    """A call arrives at the service field by field as it was meant, and is judged taken."""
+    with simulate() as simulator:
+        answer = clients().notify(CALL, tokens_of(simulator).token(), Door().send_door)
+
+        assert classify(answer, now_epoch=0).proof is Proof.TAKEN
+        assert [dict(fields) for fields in simulator.accepted] == [form_of(CALL)]
+
+
+@pytest.mark.parametrize("status", [401, 400])
+def test_simulator_expired_token(status: int, clients: Clients) -> None:
+    """A token that the service has forgotten is renewed once, and the call is taken with the new one."""
+    now = [0.0]
+    with simulate(clock=lambda: now[0], invalid_token_status=status) as simulator:
+        tokens, client = tokens_of(simulator), clients()
+        token = tokens.token()
+        now[0] = 3601.0
+        judgement = classify(client.notify(CALL, token, Door().send_door), now_epoch=0)
+        answer = client.notify(CALL, tokens.renew(token), Door().send_door)
+
+        assert (judgement.reaction, classify(answer, now_epoch=0).proof) == (Reaction.RENEW_TOKEN, Proof.TAKEN)
+        assert simulator.token_requests == 2
+
+
+@pytest.mark.parametrize(("profile", "waits"), [("A", True), ("B", True), ("C", False)])
+def test_simulator_throttle(profile: str, waits: bool, clients: Clients) -> None:
+    """Each dialect of a throttle is understood; A and B say how long."""
+    with simulate(rate_limit=(1, 60.0), throttle_profile=profile) as simulator:
+        token, client = tokens_of(simulator).token(), clients()
+        client.notify(CALL, token, Door().send_door)
+        judgement = classify(client.notify(CALL, token, Door().send_door), now_epoch=0)
+
+    assert (judgement.reaction, judgement.wait_seconds is not None) == (Reaction.WAIT, waits)
+
+
+# --- judging answers: one table, a row per status and body -------------------------------------------------------
+
+
+def service_error(code: str) -> bytes:
+    """Write the service's error envelope."""
+    return json.dumps({"code": code, "details": {}, "message": "m", "status": "error"}).encode()
+
+
+def throttle_title(text: str = "Try again after 22 minutes.") -> bytes:
+    """Write the throttle of the security filter that Zoho products share."""
+    details = {"message": f"Cannot execute more than 100 requests per API in 2 minutes. {text}"}
+    error = {"status_code": 400, "title": "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED", "details": details}
+    return json.dumps({"error": error}).encode()
+
+
+UNKNOWN_CODE = service_error("SOMETHING_NEW")
+HTML = b"<!DOCTYPE html><html>Sign in</html>"
+BROKEN = SUCCESS_BODY[:-1]
+
+TAKEN = (Proof.TAKEN, Reaction.GO_ON, None, 0)
+RENEW = (Proof.NOT_APPLIED, Reaction.RENEW_TOKEN, 77, 0)
+WAIT = (Proof.NOT_APPLIED, Reaction.WAIT, 75, 0)
+AGAIN = (Proof.NOT_APPLIED, Reaction.RETRY, 69, 0)
+REFUSED = (Proof.REFUSED, Reaction.GO_ON, 76, 3)
+REFUSED_USER = (Proof.REFUSED, Reaction.GO_ON, 78, 3)
+TOO_LARGE = (Proof.REFUSED, Reaction.GO_ON, 70, 2)
+HOLD = (Proof.UNKNOWN, Reaction.GO_ON, 76, 3)
+HOLD_2 = (Proof.UNKNOWN, Reaction.GO_ON, 76, 2)
+HOLD_STOP = (Proof.UNKNOWN, Reaction.STOP, 76, 1)
+HOLD_CONFLICT = (Proof.UNKNOWN, Reaction.GO_ON, None, 0)
+OUTAGE = (Proof.UNKNOWN, Reaction.GO_ON, 69, 2)
+MOVED = (Proof.NOT_APPLIED, Reaction.STOP, 76, 1)
+STOP_70 = (Proof.NOT_APPLIED, Reaction.STOP, 70, 1)
+STOP_77 = (Proof.NOT_APPLIED, Reaction.STOP, 77, 1)
+STOP_78 = (Proof.NOT_APPLIED, Reaction.STOP, 78, 1)
+MISDIRECTED = (Proof.NOT_APPLIED, Reaction.RETRY, 78, 2)
+
+Expected = tuple[Proof, Reaction, int | None, int]
+
+BODIES: Mapping[str, bytes] = {
+    "success": SUCCESS_BODY,
+    "unknown": UNKNOWN_CODE,
+    "html": HTML,
+    "empty": b"",
+    "broken": BROKEN,
+}
+
+BY_STATUS: tuple[tuple[tuple[int, ...], Mapping[str, Expected]], ...] = (
+    ((200,), {"success": TAKEN, "unknown": HOLD, "html": HOLD_STOP, "empty": HOLD, "broken": HOLD}),
+    ((201, 202), {"success": HOLD, "unknown": HOLD, "html": HOLD_STOP, "empty": HOLD, "broken": HOLD}),
+    ((100, 102, 103), dict.fromkeys(BODIES, HOLD)),
+    ((204, 205), dict.fromkeys(BODIES, HOLD_2)),
+    ((203, 206, 207, 226, 299), dict.fromkeys(BODIES, HOLD_STOP)),
+    ((300, 301, 302, 303, 304, 399), dict.fromkeys(BODIES, HOLD_STOP)),
+    ((307, 308), dict.fromkeys(BODIES, MOVED) | {"success": HOLD}),
+    ((400, 422, 423, 424, 428, 451, 418, 499), dict.fromkeys(BODIES, REFUSED) | {"success": HOLD}),
+    ((401,), dict.fromkeys(BODIES, RENEW) | {"success": HOLD}),
+    ((402, 403), dict.fromkeys(BODIES, STOP_77) | {"success": HOLD}),
+    ((404, 405, 410, 501, 505), dict.fromkeys(BODIES, STOP_78) | {"success": HOLD}),
+    ((406, 411, 415, 417, 426, 431), dict.fromkeys(BODIES, STOP_70) | {"success": HOLD}),
+    ((407,), dict.fromkeys(BODIES, STOP_78) | {"success": HOLD}),
+    ((408, 425), dict.fromkeys(BODIES, AGAIN) | {"success": HOLD}),
+    ((409,), dict.fromkeys(BODIES, HOLD_CONFLICT)),
+    ((413, 414), dict.fromkeys(BODIES, TOO_LARGE) | {"success": HOLD}),
+    ((421,), dict.fromkeys(BODIES, MISDIRECTED) | {"success": HOLD}),
+    ((429,), dict.fromkeys(BODIES, WAIT) | {"success": HOLD}),
+    ((500, 502, 503, 504, 507, 520, 527, 599), dict.fromkeys(BODIES, OUTAGE)),
+    ((600, 999), dict.fromkeys(BODIES, HOLD_STOP)),
+)
+
+STATUS_TABLE = [
+    pytest.param(status, BODIES[name], expected, id=f"{status}-{name}")
+    for statuses, row in BY_STATUS
+    for status in statuses
+    for name, expected in row.items()
+]
+
+BY_CODE: tuple[tuple[str, Expected], ...] = (
+    ("INVALID_TOKEN", RENEW),
+    ("INVALID_OAUTHTOKEN", RENEW),
+    ("AUTHENTICATION_FAILURE", RENEW),
+    ("OAUTH_SCOPE_MISMATCH", STOP_77),
+    ("URL_ROLLING_THROTTLES_LIMIT_EXCEEDED", WAIT),
+    ("TOO_MANY_REQUESTS", WAIT),
+    ("request_limit_exceeded", WAIT),
+    ("PBX_NOT_INTEGRATED", STOP_77),
+    ("PROVIDER_NOT_REGISTERED", STOP_77),
+    ("DIFFERENT_PROVIDER_ALREADY_ENABLED", STOP_77),
+    ("NO_PERMISSION", STOP_77),
+    ("INVALID_USER", REFUSED_USER),
+    ("REQUIRED_PARAM_MISSING", REFUSED),
+    ("INTERNAL_ERROR", OUTAGE),
+)
+
+CODE_TABLE = [
+    pytest.param(status, code, expected, id=f"{status}-{code}")
+    for code, expected in BY_CODE
+    for status in (200, 400, 401, 403, 500)
+    if (status, code) != (403, "INTERNAL_ERROR")
+]
+
+
+def verdict(judgement: Judgement) -> Expected:
+    """Reduce a judgement to what the tables say."""
+    return (judgement.proof, judgement.reaction, judgement.exit_code, judgement.stop_after)
+
+
+def judged(status: int, body: bytes, **headers: str) -> Judgement:
+    """Judge one answer; header names with _ for -."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return classify(Answer(status, body, named), now_epoch=0.0)
+
+
+@pytest.mark.parametrize(("status", "body", "expected"), STATUS_TABLE)
+def test_classify_status(status: int, body: bytes, expected: Expected) -> None:
+    """Status and shape of the body decide where no code is known."""
+    assert verdict(judged(status, body)) == expected
+
+
+@pytest.mark.parametrize(("status", "code", "expected"), CODE_TABLE)
+def test_classify_code(status: int, code: str, expected: Expected) -> None:
+    """A known service code outranks the status."""
+    assert verdict(judged(status, service_error(code))) == expected
+
+
+def test_classify_code_table_is_whole() -> None:
+    """Each code of the program has a line in the table above."""
+    assert {code for code, _ in BY_CODE} == set(CODES)
+
+
+def test_classify_internal_error_without_privilege() -> None:
+    """INTERNAL_ERROR under 403 means a missing privilege."""
+    assert verdict(judged(403, service_error("INTERNAL_ERROR"))) == STOP_77
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        SUCCESS_BODY,
+        b'{"code":"SUCCESS","message":"done","details":{"a":[1,2.5,null,true]},"status":"success"}',
+        b' \r\n{"status" : "success",\n"code" : "SUCCESS"}\n',
+        b'{"status":"success","status":"success","code":"SUCCESS"}',
+        b'{"status":"success","code":"SUCCESS","error":null}',
+        b'{"status":"success","code":"\\u0053UCCESS"}',
+    ],
+)
+def test_classify_success(body: bytes) -> None:
+    """Under 200, the two words of success in one strict JSON object are success; further keys are allowed."""
+    assert verdict(judged(200, body)) == TAKEN
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"status":"SUCCESS","code":"SUCCESS"}',
+        b'{"status":"success","code":"success"}',
+        b'{"status":"success"}',
+        b'{"code":"SUCCESS"}',
+        b'{"status":"error","code":"SUCCESS"}',
+        b'{"status":"success","code":"INVALID_TOKEN"}',
+        b'{"status":"success","code":"INVALID_USER"}',
+        b'{"status":"success","code":"SUCCESS","error":{"title":"URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"}}',
+        b'{"status":"success","code":"SUCCESS","code":"INVALID_USER"}',
+        b'{"status":"error","status":"success","code":"SUCCESS"}',
+        b'{"status":"success","code":"SUCCESS","a":1,"a":true}',
+        b'{"status":"success","code":"SUCCESS","a":NaN}',
+        b'{"status":"success","code":"SUCCESS","a":-Infinity}',
+        b'{"status":"success","code":"SUCCESS","a":' + b"9" * 5000 + b"}",
+        b'{"status":"success","code":"SUCCESS","a":' + b"[" * 20000 + b"]" * 20000 + b"}",
+        b'{"a":' * 10000 + b"1" + b"}" * 10000,
+        SUCCESS_BODY + b" trailing",
+        SUCCESS_BODY + SUCCESS_BODY,
+        SUCCESS_BODY + b"\x00",
+        b"\xef\xbb\xbf" + SUCCESS_BODY,
+        SUCCESS_BODY.decode().encode("utf-16"),
+        SUCCESS_BODY.decode().encode("utf-16-le"),
+        b'{"status":"success","code":"SUCCESS","a":"\xff"}',
+        b"[" + SUCCESS_BODY + b"]",
+        b'{"data":' + SUCCESS_BODY + b"}",
+        b'"SUCCESS"',
+        b"{}",
+        b" ",
+        b'{"status":["success"],"code":["SUCCESS"]}',
+        b'{"status":{"a":1},"code":{"b":2},"error":"x"}',
+    ],
+)
+def test_classify_almost_success(body: bytes) -> None:
+    """What only looks like success is unknown: held, and the run stops at the third in a row."""
+    assert verdict(judged(200, body)) == HOLD
+
+
+@pytest.mark.parametrize("length", range(len(SUCCESS_BODY)))
+def test_classify_cut_success(length: int) -> None:
+    """No beginning of the success body is success."""
+    assert judged(200, SUCCESS_BODY[:length]).proof is Proof.UNKNOWN
+
+
+@pytest.mark.parametrize("body", [b"true", b"OK", b"SUCCESS", HTML, b"<?xml version='1.0'?>"])
+def test_classify_page(body: bytes) -> None:
+    """A page or text under 200 is not the API."""
+    judgement = judged(200, body)
+
+    assert (judgement.proof, judgement.exit_code) == (Proof.UNKNOWN, ExitCode.PROTOCOL)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "wait_seconds"),
+    [
+        (429, b"", {"retry_after": "120"}, 120.0),
+        (429, b"", {"retry_after": "0"}, 1.0),
+        (429, b"", {"retry_after": "1" + "0" * 20}, 21600.0),
+        (429, b"", {"retry_after": "-5"}, None),
+        (429, b"", {"retry_after": "soon"}, None),
+        (429, b"", {}, None),
+        (429, HTML, {"retry_after": "5"}, 5.0),
+        (
+            429,
+            b"",
+            {"retry_after": "Mon, 23 Nov 2026 10:02:00 GMT", "date": "Mon, 23 Nov 2026 10:00:00 GMT"},
+            120.0,
+        ),
+        (400, throttle_title(), {}, 1320.0),
+        (200, throttle_title(), {}, 1320.0),
+        (429, throttle_title("try again after 30 seconds"), {}, 30.0),
+        (400, throttle_title("Try again after 900 hours"), {}, 21600.0),
+        (400, throttle_title("Try again later"), {}, None),
+        (400, throttle_title(), {"retry_after": "9"}, 9.0),
+        (400, b'{"code":"request_limit_exceeded","message":"Try again after 2 minutes"}', {}, 120.0),
+        (503, b"", {"retry_after": "10"}, 10.0),
+        (503, HTML, {"retry_after": "10"}, 10.0),
+    ],
+)
+def test_classify_wait(status: int, body: bytes, headers: dict[str, str], wait_seconds: float | None) -> None:
+    """A throttle, in whatever dialect, waits as long as header or text ask."""
+    judgement = judged(status, body, **headers)
+
+    assert (verdict(judgement), judgement.wait_seconds) == (WAIT, wait_seconds)
+
+
+@pytest.mark.parametrize("value", ["-5", "", "soon"])
+def test_classify_503_with_junk(value: str) -> None:
+    """A 503 whose Retry-After says nothing is an outage like any other."""
+    assert verdict(judged(503, b"", retry_after=value)) == OUTAGE
+
+
+def test_classify_wait_only_where_waiting() -> None:
+    """A Retry-After on an answer that is no throttle is not a wait."""
+    assert judged(404, b"", retry_after="10").wait_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (200, HOLD_STOP),
+        (201, HOLD_STOP),
+        (400, HOLD_STOP),
+        (403, HOLD_STOP),
+        (500, OUTAGE),
+        (401, RENEW),
+        (429, WAIT),
+    ],
+)
+def test_classify_encoded(status: int, expected: Expected) -> None:
+    """A compressed answer proves nothing but what its status does alone."""
+    assert verdict(judged(status, SUCCESS_BODY, content_encoding="gzip")) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(200, HOLD), (400, HOLD), (401, RENEW), (302, HOLD_STOP), (502, OUTAGE)]
+)
+def test_classify_oversized(status: int, expected: Expected) -> None:
+    """An answer beyond 64 KiB proves nothing but what its status does alone."""
+    assert verdict(judged(status, SUCCESS_BODY + b" " * 65536)) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("INVALID_USER", "INVALID_USER"),
+        ("=cmd()|x", "cmdx"),
+        ("a\r\nb\x1b[2Jc", "ab2Jc"),
+        ("x" * 500, "x" * 64),
+        ("\u202eabc", "abc"),
+    ],
+)
+def test_classify_code_is_clean(code: str, shown: str) -> None:
+    """The service's code is reduced to plain characters, at most 64."""
+    assert judged(400, service_error(code)).code == shown
+
+
+def test_classify_code_in_title() -> None:
+    """A code is also read from error.title."""
+    assert judged(400, throttle_title()).code == "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"
+
+
+def test_classify_has_words() -> None:
+    """Whatever is not taken has a reason that is a slug and a hint that is a sentence."""
+    judgements = [judged(status, body) for status in range(100, 600) for body in BODIES.values()]
+    spoken = [judgement for judgement in judgements if judgement.proof is not Proof.TAKEN]
+
+    assert all(judgement.reason.replace("_", "").islower() for judgement in spoken)
+    assert all(judgement.hint.endswith((".", "?")) for judgement in spoken)
+
+
+def test_classify_stop_is_at_once() -> None:
+    """A reaction of stop is always at the first time and has an exit code."""
+    judgements = [judged(status, body) for status in range(100, 600) for body in BODIES.values()]
+    stops = [judgement for judgement in judgements if judgement.reaction is Reaction.STOP]
+
+    assert {judgement.stop_after for judgement in stops} == {1}
+    assert None not in {judgement.exit_code for judgement in stops}
+
+
+def test_classify_tables_agree() -> None:
+    """A status whose body decides has no line of its own."""
+    assert not BODY_DECIDES & (set(STATUSES) | NEEDS_NO_BODY)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["status", "code", "error", "title"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    status=st.integers(0, 1000),
+    body=st.binary(max_size=80) | ANY_JSON.map(lambda value: json.dumps(value).encode()),
+    headers=st.dictionaries(st.sampled_from(["retry-after", "date", "content-encoding"]), st.text(max_size=12)),
+)
+def test_classify_never_raises(status: int, body: bytes, headers: dict[str, str]) -> None:
+    """Whatever comes is judged, and only the documented success is taken."""
+    judgement = classify(Answer(status, body, headers), now_epoch=0.0)
+
+    if judgement.proof is Proof.TAKEN:
+        fields = json.loads(body)
+        assert (status, fields["status"], fields["code"]) == (200, "success", "SUCCESS")

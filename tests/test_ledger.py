@@ -1,0 +1,1300 @@
+"""The ledger on real files: what is durable when, who may write, and which steps a call may take."""
+
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from importer.errors import (
+    CannotCreateError,
+    ConfigurationError,
+    ExitCode,
+    ImporterError,
+    LedgerError,
+    TryLaterError,
+    UsageError,
+)
+from importer.ledger import (
+    Decision,
+    Fate,
+    KnownFate,
+    Ledger,
+    LedgerInvariantError,
+    RunInfo,
+    Staged,
+    create_ledger,
+    lock_path,
+    open_reader,
+)
+from importer.ledger.schema import MIGRATIONS, connect, migrate, schema_version
+from importer.ledger.staging import select_in
+from importer.records import Call, Place, Receipt
+from schemas.vocabulary import CallState, Outcome, State
+
+CREATED = "2026-03-01 00:00:00"
+RUN = RunInfo("run1", "2026-03-01 01:00:00", "0.1.0")
+LATER_RUN = RunInfo("run2", "2026-03-02 01:00:00", "0.1.0")
+AGENT = "+12125550123"
+CUSTOMER = "+447700900456"
+ROOT = Path(__file__).resolve().parent.parent
+
+ACCEPTED = CallState.ACCEPTED
+CLOSED = CallState.CLOSED
+PENDING = CallState.PENDING
+REFUSED = CallState.REFUSED
+SENDING = CallState.SENDING
+UNCERTAIN = CallState.UNCERTAIN
+
+
+def ticking() -> Callable[[], str]:
+    """Return a clock that goes one second further at every look."""
+    seconds = itertools.count()
+    return lambda: "2026-03-01 {:02}:{:02}:{:02}".format(*_split(next(seconds)))
+
+
+def _split(seconds: int) -> tuple[int, int, int]:
+    return seconds // 3600 % 24, seconds // 60 % 60, seconds % 60
+
+
+def call(call_id: str = "a1", *, line: int = 2, file: str = "one.csv", voiceuri: str = "") -> Call:
+    """Return a fictional call; ``voiceuri`` serves to make the content another one."""
+    place = Place(file, line)
+    return Call(
+        call_id, State.BUSY, AGENT, CUSTOMER, "2026-02-28 10:00:00", "ZU1", voiceuri, f"s-{call_id}", place
+    )
+
+
+def opened(path: Path, run: RunInfo = RUN, *, busy_seconds: float = 0) -> Ledger:
+    """Open a ledger for writing without waiting for anybody."""
+    return Ledger.open(path, run=run, now=ticking(), busy_seconds=busy_seconds)
+
+
+def take(ledger: Ledger, *calls: Call, retry_refused: bool = False, resend: bool = False) -> list[Staged]:
+    """Stage calls as one staging."""
+    with ledger.staging() as stage:
+        return stage.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
+
+
+def outcomes(staged: list[Staged]) -> list[Outcome | None]:
+    """Return the outcomes alone."""
+    return [one.outcome for one in staged]
+
+
+def bring_to(ledger: Ledger, state: CallState, one: Call) -> None:
+    """Take a new call through its life to a state."""
+    take(ledger, one)
+    if state is PENDING:
+        return
+    ledger.mark_sending(one.call_id)
+    if state is SENDING:
+        return
+    answer = UNCERTAIN if state is CLOSED else state
+    ledger.settle(Receipt(one.call_id, answer, "slug", "Do this.", 418, "CODE"))
+    if state is CLOSED:
+        ledger.resolve([one.call_id], Decision.CLOSE, note="gone", who="ann")
+
+
+def row(path: Path, call_id: str, columns: str = "state") -> tuple[object, ...] | None:
+    """Read a call's row as another process would, over a connection of its own."""
+    with open_reader(path) as reader:
+        found = reader._rows(f"SELECT {columns} FROM calls WHERE call_id = ?", (call_id,))
+    return found[0] if found else None
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a new empty ledger and return its path."""
+    created = tmp_path / "ledger.sqlite"
+    create_ledger(created, now=CREATED)
+    return created
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    """Open a new ledger as a run does."""
+    with opened(path) as one:
+        yield one
+
+
+# --- making and opening ---------------------------------------------------------------------------------
+
+
+def test_create_refuses_what_exists(path: Path) -> None:
+    """A ledger is never made over another one."""
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="already"):
+        create_ledger(path, now=CREATED)
+    assert path.read_bytes() == before
+
+
+def test_create_refuses_the_remains_of_a_ledger(tmp_path: Path) -> None:
+    """A -wal file without its ledger means that a ledger was lost, so no new one takes its place."""
+    (tmp_path / "l.db-wal").write_bytes(b"x")
+    with pytest.raises(ConfigurationError):
+        create_ledger(tmp_path / "l.db", now=CREATED)
+
+
+@pytest.mark.parametrize("below", ["l.db", "deep/l.db"])
+def test_create_below_a_file(tmp_path: Path, below: str) -> None:
+    """A folder that cannot be made or used is an error of the ledger, not a bug."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="Not a directory"):
+        create_ledger(tmp_path / "file" / below, now=CREATED)
+
+
+def test_every_ledger_has_its_own_fingerprint_key(tmp_path: Path) -> None:
+    """Two ledgers give the same call different fingerprints."""
+    prints = set()
+    for name in ("a.db", "b.db"):
+        create_ledger(tmp_path / name, now=CREATED)
+        with opened(tmp_path / name) as ledger:
+            take(ledger, call())
+            prints.add(row(tmp_path / name, "a1", "fingerprint"))
+    assert len(prints) == 2
+
+
+@pytest.mark.parametrize("opener", [opened, open_reader])
+def test_missing_ledger_is_configuration(tmp_path: Path, opener: Callable[[Path], object]) -> None:
+    """A path without a ledger is exit 78 with a hint, and nothing is created."""
+    with pytest.raises(ConfigurationError, match="no ledger at") as caught:
+        opener(tmp_path / "typo.db")
+    assert "--init-ledger" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def _foreign(path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE calls (call_id TEXT)")
+    other.commit()
+    other.close()
+
+
+UNUSABLE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("a,b,c\n" * 2000),
+    "one byte": lambda path: path.write_bytes(b"S"),
+    "header only": lambda path: path.write_bytes(b"SQLite format 3\0"),
+    "other application": _foreign,
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("make", UNUSABLE.values(), ids=UNUSABLE.keys())
+@pytest.mark.parametrize("opener", [opened, open_reader])
+def test_what_is_no_ledger(
+    tmp_path: Path, make: Callable[[Path], object], opener: Callable[[Path], object]
+) -> None:
+    """What is not a ledger is exit 74 and never taken for a new one."""
+    path = tmp_path / "l.db"
+    make(path)
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(LedgerError):
+        opener(path)
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def _filled(path: Path, calls: int = 300) -> bytes:
+    create_ledger(path, now=CREATED)
+    with opened(path) as ledger:
+        take(ledger, *(call(f"id{number:05}", line=number) for number in range(calls)))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("part", [1, 99, 100, 512, 4095, 4096, 8192, 20480, -4096, -1])
+def test_truncated_ledger(tmp_path: Path, part: int) -> None:
+    """A ledger cut anywhere is exit 74."""
+    path = tmp_path / "l.db"
+    path.write_bytes(_filled(path)[:part])
+    with pytest.raises(LedgerError):
+        opened(path)
+
+
+def test_flipped_bytes(tmp_path: Path) -> None:
+    """Bytes overwritten anywhere either are noticed or leave every call known: none is taken for new."""
+    path = tmp_path / "l.db"
+    whole = _filled(path)
+    dice = random.Random(7)
+    for offset in [*range(0, 100, 5), *(dice.randrange(len(whole)) for _ in range(60))]:
+        path.write_bytes(
+            whole[:offset] + bytes(byte ^ 0xFF for byte in whole[offset : offset + 8]) + whole[offset + 8 :]
+        )
+        try:
+            with opened(path) as ledger:
+                known = ledger.fates([f"id{number:05}" for number in range(300)])
+        except (LedgerError, ConfigurationError):
+            continue
+        # A changed byte inside an id or a fate cannot be noticed without checksums; it touches that row alone.
+        assert len(known) >= 299, offset
+
+
+def test_newer_schema_is_configuration(path: Path) -> None:
+    """A ledger of a newer program is exit 78 for writers and readers."""
+    other = sqlite3.connect(path)
+    other.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    other.close()
+    for opener in (opened, open_reader):
+        with pytest.raises(ConfigurationError, match="has schema"):
+            opener(path)
+
+
+def test_lost_fingerprint_key(path: Path) -> None:
+    """A ledger without its key is refused: every known call would look changed."""
+    other = sqlite3.connect(path)
+    other.execute("DELETE FROM meta WHERE key = 'fingerprint_key'")
+    other.commit()
+    other.close()
+    with pytest.raises(LedgerError, match="key"):
+        opened(path)
+
+
+def test_migrations_run_once_each(tmp_path: Path) -> None:
+    """Migrations not seen yet are applied in order; one that fails leaves the schema where it was."""
+    (tmp_path / "m.db").touch()
+    connection = connect(tmp_path / "m.db", mode="rw", busy_seconds=0)
+    steps = [("CREATE TABLE a (x)",), ("CREATE TABLE b (x)",)]
+    migrate(connection, steps[:1])
+    migrate(connection, steps)
+    with pytest.raises(sqlite3.Error):
+        migrate(connection, [*steps, ("CREATE TABLE c (x)", "CREATE TABLE a (x)")])
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema ORDER BY name")]
+    version = schema_version(connection)
+    connection.close()
+    assert (tables, version) == (["a", "b"], 2)
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("foreign_keys", 1),
+        ("secure_delete", 1),
+        ("cache_size", -32768),
+    ],
+)
+def test_pragmas(ledger: Ledger, pragma: str, value: object) -> None:
+    """The writing connection has the durability that is promised."""
+    assert ledger._connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+
+
+def test_umask_is_not_trusted(tmp_path: Path) -> None:
+    """With umask 000 files are 0600 and new folders 0700, those of SQLite too."""
+    before = os.umask(0)
+    try:
+        path = tmp_path / "new" / "deep" / "l.db"
+        create_ledger(path, now=CREATED)
+        with opened(path) as ledger:
+            take(ledger, call())
+            ledger.backup(path.with_name("copy.db"))
+            files = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert files == dict.fromkeys(["l.db", "l.db-wal", "l.db-shm", "l.db.lock", "copy.db"], 0o600)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "new/deep")} == {0o700}
+
+
+# --- one run per ledger ---------------------------------------------------------------------------------
+
+
+def test_second_run_is_refused(path: Path, ledger: Ledger) -> None:
+    """While a run holds the ledger another one ends with exit 75, told who holds it."""
+    with pytest.raises(TryLaterError, match=rf"pid {os.getpid()}, since {RUN.started_at}\)"):
+        opened(path, LATER_RUN)
+
+
+def test_link_leads_to_the_same_lock(path: Path, ledger: Ledger) -> None:
+    """A symbolic link to the ledger is the same ledger."""
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    with pytest.raises(TryLaterError):
+        opened(link, LATER_RUN)
+
+
+def test_deleted_lock_file_lets_nobody_in(path: Path, ledger: Ledger) -> None:
+    """Deleting the lock file of a live run does not let a second run in."""
+    lock_path(path).unlink()
+    with pytest.raises(TryLaterError):
+        opened(path, LATER_RUN)
+
+
+def test_junk_in_the_lock_file_is_ignored(path: Path) -> None:
+    """The text of the lock file decides nothing, and terminal codes in it are not passed on."""
+    lock_path(path).write_bytes(b"pid=1 since=2020-01-01 run=old\n\xff\x1b[2J")
+    with opened(path) as ledger:
+        lock_path(path).write_bytes(b"pid=\x1b[2J since=\xff\n")
+        with pytest.raises(TryLaterError) as caught:
+            opened(path, LATER_RUN)
+        assert ledger.pending_count() == 0
+    assert caught.value.message.isprintable()
+
+
+def test_link_in_place_of_the_lock_file(path: Path, tmp_path: Path) -> None:
+    """A link planted where the lock file belongs is refused, and what it leads to is left alone."""
+    victim = tmp_path / "victim"
+    victim.write_text("keep")
+    lock_path(path).unlink()
+    lock_path(path).symlink_to(victim)
+    with pytest.raises(LedgerError):
+        opened(path)
+    assert victim.read_text() == "keep"
+
+
+def test_lock_is_not_inherited(path: Path, ledger: Ledger) -> None:
+    """A child that outlives the run does not keep the ledger locked."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    ledger.close()
+    try:
+        opened(path, LATER_RUN).close()
+    finally:
+        child.communicate(b"\n")
+
+
+def test_failed_open_gives_the_lock_back(path: Path) -> None:
+    """An open that fails leaves the ledger free."""
+    with pytest.raises(LedgerError):
+        Ledger.open(path, run=replace(RUN, version=None), now=ticking())  # type: ignore[arg-type]
+    opened(path).close()
+
+
+def test_another_program_writing_is_try_later(path: Path, ledger: Ledger) -> None:
+    """A write lock of some other program is exit 75, and the next attempt works once it is gone."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(TryLaterError, match="SQLITE_BUSY"):
+        take(ledger, call())
+    other.execute("ROLLBACK")
+    other.close()
+    assert outcomes(take(ledger, call())) == [None]
+
+
+CHILD = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from importer.ledger import Ledger, RunInfo
+from importer.records import Call, Place, Receipt
+from schemas.vocabulary import CallState, State
+path, calls = Path(sys.argv[1]), int(sys.argv[2])
+with Ledger.open(path, run=RunInfo(sys.argv[3], "2026-03-01 02:00:00", "1"), now=lambda: "GMT") as ledger:
+    ledger.recover()
+    with ledger.staging() as stage:
+        stage.add([Call(f"k{{n:04}}", State.BUSY, "{AGENT}", "{CUSTOMER}", "2026-02-28 10:00:00", "", "", "",
+                  Place("f", n)) for n in range(calls)], retry_refused=False, resend_uncertain=False)
+    print("staged", flush=True)
+    for claimed in ledger.claim(calls, after=0):
+        ledger.mark_sending(claimed.call.call_id)
+        print("S", claimed.call.call_id, flush=True)
+        ledger.settle(Receipt(claimed.call.call_id, CallState.ACCEPTED, http_status=200, code="SUCCESS"))
+        print("A", claimed.call.call_id, flush=True)
+    print("end", flush=True)
+    sys.stdin.read()
+"""
+
+
+def child(path: Path, calls: int, run_id: str = "child") -> "subprocess.Popen[str]":
+    """Start another process that stages and sends calls and then holds the ledger until its input ends."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path), str(calls), run_id],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill(process: "subprocess.Popen[str]") -> list[str]:
+    """Kill a child with SIGKILL and return what it had said."""
+    process.send_signal(signal.SIGKILL)
+    said, _ = process.communicate()
+    return said.splitlines()
+
+
+def test_two_processes_and_a_killed_holder(path: Path) -> None:
+    """Another process holds the ledger while it lives, and not a moment longer when killed."""
+    with child(path, 1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "staged\n"
+        with pytest.raises(TryLaterError, match=f"pid {process.pid}, since 2026-03-01 02:00:00"):
+            opened(path)
+        kill(process)
+    opened(path).close()
+
+
+def judged(path: Path, said: list[str], run_id: str) -> int:
+    """Recover after a kill and check every call against what the killed run had said; how many uncertain."""
+    sent = {line[2:] for line in said if line.startswith("S ")}
+    taken = {line[2:] for line in said if line.startswith("A ")}
+    with opened(path, replace(RUN, run_id=run_id)) as ledger:
+        recovered = ledger.recover()
+        fates = ledger.fates([f"k{number:04}" for number in range(200)])
+        assert all(fates[one].state is ACCEPTED for one in taken)
+        assert all(fates[one].state in (ACCEPTED, UNCERTAIN) for one in sent)
+        assert all(fate.attempts == 0 for fate in fates.values() if fate.state is PENDING)
+        assert recovered <= 1
+        assert ledger.recover() == 0
+    return recovered
+
+
+def _kill_in_the_middle(path: Path, lines: int, run_id: str) -> None:
+    with child(path, 200, run_id) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline().strip() for _ in range(lines)]
+        said += kill(process)
+    judged(path, said, f"judge-{run_id}")
+
+
+@pytest.mark.parametrize("lines", [1, 2, 100])
+def test_kill_mid_way_then_recover(path: Path, lines: int) -> None:
+    """After kill -9 what was said to be accepted is, at most one call is uncertain, the rest is untouched."""
+    _kill_in_the_middle(path, lines, "child")
+
+
+@pytest.mark.slow
+def test_kill_loop(path: Path) -> None:
+    """The same over many kills of runs that take up one another's work."""
+    dice = random.Random(3)
+    for number in range(40):
+        _kill_in_the_middle(path, dice.randrange(1, 12), f"child{number}")
+
+
+# --- durability and disk --------------------------------------------------------------------------------
+
+
+def test_every_step_is_committed_when_it_returns(path: Path, ledger: Ledger) -> None:
+    """Another connection sees each step as soon as its method has returned."""
+    seen = []
+    take(ledger, call())
+    seen.append(row(path, "a1"))
+    ledger.mark_sending("a1")
+    seen.append(row(path, "a1", "state, attempts"))
+    ledger.settle(Receipt("a1", ACCEPTED, http_status=200, code="SUCCESS"))
+    seen.append(row(path, "a1", "state, http_status, code, seq"))
+    assert seen == [("pending",), ("sending", 1), ("accepted", 200, "SUCCESS", None)]
+
+
+def test_a_write_takes_the_lock_first(path: Path, ledger: Ledger) -> None:
+    """From the start of a transaction on no other program can write, so no step fails half-way for that."""
+    other = sqlite3.connect(path, isolation_level=None, timeout=0)
+    with ledger.staging(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
+    other.close()
+
+
+def test_full_disk_at_staging(ledger: Ledger) -> None:
+    """A disk that is full while staging is exit 74, names the error, and leaves nothing of the staging."""
+    ledger._connection.execute("PRAGMA max_page_count = 30")
+    with pytest.raises(LedgerError, match="SQLITE_FULL"):
+        take(ledger, *(call(f"b{number}") for number in range(3000)))
+    assert ledger.pending_count() == 0
+
+
+def test_after_a_disk_error_nothing_more_is_written(ledger: Ledger) -> None:
+    """After the first error of the disk every write of the run is refused."""
+    ledger._connection.execute("PRAGMA max_page_count = 30")
+    with pytest.raises(LedgerError):
+        take(ledger, *(call(f"b{number}") for number in range(3000)))
+    ledger._connection.execute("PRAGMA max_page_count = 100000")
+    with pytest.raises(LedgerError, match="failed before"):
+        take(ledger, call())
+
+
+def test_swallowed_error_keeps_nothing(ledger: Ledger) -> None:
+    """An error of `add` that the caller swallows still leaves nothing of the staging."""
+    lone_surrogate = call("b1", voiceuri="\ud800")
+    with pytest.raises(LedgerInvariantError), ledger.staging() as stage:
+        stage.add([call()], retry_refused=False, resend_uncertain=False)
+        with pytest.raises(UnicodeEncodeError):
+            stage.add([lone_surrogate], retry_refused=False, resend_uncertain=False)
+    assert ledger.pending_count() == 0
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
+def test_staging_is_all_or_nothing(ledger: Ledger, failure: type[BaseException]) -> None:
+    """Any exception inside a staging, Ctrl-C too, leaves nothing of it, and the ledger goes on working."""
+    with pytest.raises(failure), ledger.staging() as stage:
+        stage.add([call()], retry_refused=False, resend_uncertain=False)
+        raise failure
+    assert (ledger.pending_count(), outcomes(take(ledger, call()))) == (0, [None])
+
+
+def test_one_damaged_file_among_several(ledger: Ledger) -> None:
+    """A file given up inside a staging leaves nothing of itself, and does not make the next a duplicate."""
+    with ledger.staging() as stage:
+        with stage.whole():
+            stage.add([call("a1")], retry_refused=False, resend_uncertain=False)
+        with pytest.raises(ValueError, match="damaged"), stage.whole():
+            stage.add([call("b1")], retry_refused=False, resend_uncertain=False)
+            raise ValueError("damaged")
+        with stage.whole():
+            last = stage.add([call("b1"), call("a1")], retry_refused=False, resend_uncertain=False)
+    assert outcomes(last) == [None, Outcome.DUPLICATE]
+    assert [one.call.call_id for one in ledger.claim(9, after=0)] == ["a1", "b1"]
+
+
+def test_stage_ends_with_its_staging(ledger: Ledger) -> None:
+    """A stage kept beyond its staging takes nothing."""
+    with ledger.staging() as stage:
+        pass
+    with pytest.raises(LedgerInvariantError):
+        stage.add([call()], retry_refused=False, resend_uncertain=False)
+
+
+def test_no_write_inside_a_staging(ledger: Ledger) -> None:
+    """A write inside a staging would be undone with it, so it is refused."""
+    with pytest.raises(LedgerInvariantError), ledger.staging():
+        ledger.hold_until("2026-03-01 05:00:00")
+
+
+def test_staging_before_recovery(path: Path) -> None:
+    """With a dead run's call still `sending` nothing can be staged."""
+    with opened(path) as ledger:
+        bring_to(ledger, SENDING, call())
+    with opened(path, LATER_RUN) as ledger, pytest.raises(LedgerInvariantError):
+        take(ledger, call("b1"))
+
+
+# --- staging rules --------------------------------------------------------------------------------------
+
+SAME, OTHER = "", "https://r.example/1.wav"
+RULES = [
+    # state before, content, retry_refused, resend_uncertain, outcome, state after, resends
+    (PENDING, SAME, False, False, None, PENDING, 0),
+    (PENDING, OTHER, False, False, None, PENDING, 0),
+    (ACCEPTED, SAME, True, True, Outcome.ALREADY_ACCEPTED, ACCEPTED, 0),
+    (ACCEPTED, OTHER, True, True, Outcome.CONFLICT, ACCEPTED, 0),
+    (REFUSED, SAME, False, True, Outcome.REFUSED, REFUSED, 0),
+    (REFUSED, SAME, True, False, None, PENDING, 0),
+    (REFUSED, OTHER, False, False, None, PENDING, 0),
+    (UNCERTAIN, SAME, True, False, Outcome.UNCERTAIN, UNCERTAIN, 0),
+    (UNCERTAIN, SAME, False, True, None, PENDING, 1),
+    (UNCERTAIN, OTHER, True, True, Outcome.CONFLICT, UNCERTAIN, 0),
+    (CLOSED, SAME, True, True, Outcome.SKIPPED, CLOSED, 0),
+    (CLOSED, OTHER, True, True, Outcome.CONFLICT, CLOSED, 0),
+]
+
+
+@pytest.mark.parametrize(("before", "content", "retry", "resend", "outcome", "after", "resends"), RULES)
+def test_staging_rules(
+    path: Path,
+    ledger: Ledger,
+    before: CallState,
+    content: str,
+    retry: bool,
+    resend: bool,
+    outcome: Outcome | None,
+    after: CallState,
+    resends: int,
+) -> None:
+    """What a known call met again becomes follows the table of design section 7."""
+    bring_to(ledger, before, call())
+    staged = take(ledger, call(voiceuri=content), retry_refused=retry, resend=resend)
+    assert outcomes(staged) == [outcome]
+    assert row(path, "a1", "state, resends") == (after, resends)
+
+
+@pytest.mark.parametrize("before", [PENDING, REFUSED])
+def test_new_content_is_what_is_sent(ledger: Ledger, before: CallState) -> None:
+    """A pending or refused call that changed is sent as it now is, once, and then known as such."""
+    bring_to(ledger, before, call())
+    changed = call(voiceuri=OTHER, line=7, file="two.csv")
+    take(ledger, changed)
+    assert [one.call for one in ledger.claim(9, after=0)] == [changed]
+    ledger.mark_sending("a1")
+    ledger.settle(Receipt("a1", ACCEPTED))
+    assert outcomes(take(ledger, changed)) == [Outcome.ALREADY_ACCEPTED]
+    assert outcomes(take(ledger, call())) == [Outcome.CONFLICT]
+
+
+@pytest.mark.parametrize(
+    ("changed", "outcome"),
+    [
+        ({"state": State.NOANSWER}, Outcome.CONFLICT),
+        ({"agent_number": "+12125550199"}, Outcome.CONFLICT),
+        ({"customer_number": "+61491570006"}, Outcome.CONFLICT),
+        ({"start_time": "2026-02-28 10:00:01"}, Outcome.CONFLICT),
+        ({"zohouser": "ZU2"}, Outcome.CONFLICT),
+        ({"voiceuri": OTHER}, Outcome.CONFLICT),
+        ({"zohouser": "ZU", "voiceuri": "1"}, Outcome.CONFLICT),
+        ({"source_id": "other"}, Outcome.ALREADY_ACCEPTED),
+        ({"place": Place("other.csv", 9)}, Outcome.ALREADY_ACCEPTED),
+    ],
+)
+def test_fingerprint_covers_what_is_posted(ledger: Ledger, changed: dict[str, object], outcome: Outcome) -> None:
+    """Every posted field makes another content; where the row stood does not."""
+    bring_to(ledger, ACCEPTED, call())
+    assert outcomes(take(ledger, replace(call(), **changed))) == [outcome]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("before", [None, PENDING, ACCEPTED, REFUSED, UNCERTAIN, CLOSED])
+def test_twice_in_one_staging(ledger: Ledger, before: CallState | None) -> None:
+    """A call met again in one staging is a duplicate, with other content a conflict, whatever it was before."""
+    if before is not None:
+        bring_to(ledger, before, call())
+    with ledger.staging() as stage:
+        stage.add([call()], retry_refused=False, resend_uncertain=False)
+        again = stage.add(
+            [call(line=3), call(line=4, voiceuri=OTHER)], retry_refused=False, resend_uncertain=False
+        )
+        together = stage.add(
+            [call("b1"), call("b1"), call("b1", voiceuri=OTHER)], retry_refused=False, resend_uncertain=False
+        )
+    assert outcomes(again) == [Outcome.DUPLICATE, Outcome.CONFLICT]
+    assert outcomes(together) == [None, Outcome.DUPLICATE, Outcome.CONFLICT]
+
+
+def test_duplicates_end_with_their_staging(ledger: Ledger) -> None:
+    """In the next staging a call is not a duplicate of the one before."""
+    take(ledger, call())
+    assert outcomes(take(ledger, call())) == [None]
+
+
+def test_known_fate_is_handed_back(ledger: Ledger) -> None:
+    """A refused call met again comes with the earlier answer's words."""
+    bring_to(ledger, REFUSED, call())
+    (staged,) = take(ledger, call())
+    sent_at = ledger.fates(["a1"])["a1"].sent_at
+    assert staged.receipt == KnownFate("slug", "Do this.", 418, "CODE", 1, sent_at)
+    assert sent_at
+
+
+def test_closed_call_says_so(ledger: Ledger) -> None:
+    """A call that a person closed is skipped with reason `closed`."""
+    bring_to(ledger, CLOSED, call())
+    (staged,) = take(ledger, call())
+    assert (staged.outcome, staged.receipt.reason) == (Outcome.SKIPPED, "closed")
+
+
+def test_staged_in_order(ledger: Ledger) -> None:
+    """Answers stand in the order of the calls, and calls are claimed in that order."""
+    ids = [f"c{number % 7}{number:05}" for number in range(35_000)]
+    staged = take(ledger, *(call(one) for one in ids))
+    assert [one.call_id for one in staged] == ids
+    assert [one.call.call_id for one in ledger.claim(40_000, after=0)] == ids
+
+
+@pytest.mark.parametrize("call_id", ["'); DROP TABLE calls; --", "%", "a\nb", "", "\0", "\U0001f4de", "A" * 5000])
+def test_odd_ids_are_data(ledger: Ledger, call_id: str) -> None:
+    """An id is never anything but data."""
+    bring_to(ledger, ACCEPTED, call(call_id))
+    assert outcomes(take(ledger, call(call_id), call("other"))) == [Outcome.ALREADY_ACCEPTED, None]
+    assert ledger.fates([call_id])[call_id].state is ACCEPTED
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 30, 31, 29_999, 30_000, 30_001])
+def test_lists_of_any_length(ledger: Ledger, count: int) -> None:
+    """A lookup by any number of ids finds the known ones, each once."""
+    take(ledger, call("n0"), call("x"))
+    found = select_in(
+        ledger._connection, "SELECT call_id FROM calls WHERE call_id", [f"n{number}" for number in range(count)]
+    )
+    assert list(found) == ([("n0",)] if count else [])
+
+
+def test_database_refuses_broken_rows(ledger: Ledger) -> None:
+    """The tables themselves refuse a settled call that still has a place in the queue, and unknown states."""
+    take(ledger, call())
+    for change in ("state = 'accepted'", "seq = NULL", "state = 'lost'"):
+        with pytest.raises(sqlite3.IntegrityError):
+            ledger._connection.execute(f"UPDATE calls SET {change}")
+
+
+# --- delivery -------------------------------------------------------------------------------------------
+
+
+def test_claim_pages_through(ledger: Ledger) -> None:
+    """Claims go on after the last one, in staging order, and change nothing."""
+    take(ledger, *(call(f"c{9 - number}") for number in range(5)))
+    first = ledger.claim(3, after=0)
+    second = ledger.claim(3, after=first[-1].seq)
+    assert [one.call.call_id for one in (*first, *second)] == ["c9", "c8", "c7", "c6", "c5"]
+    assert ledger.claim(3, after=second[-1].seq) == []
+    assert ledger.counts()[PENDING] == ledger.pending_count() == 5
+
+
+def test_claimed_call_is_the_staged_one(ledger: Ledger) -> None:
+    """What comes out of the ledger is what went in."""
+    staged = call(voiceuri=OTHER)
+    take(ledger, staged)
+    (claimed,) = ledger.claim(1, after=0)
+    assert (claimed.call, claimed.attempts, claimed.own_run) == (staged, 0, True)
+
+
+def test_earlier_runs_come_first(path: Path) -> None:
+    """Pending calls of an earlier run come first; those that this run's input holds too are its own."""
+    with opened(path) as ledger:
+        take(ledger, call("a1"), call("b1"))
+    with opened(path, LATER_RUN) as ledger:
+        take(ledger, call("c1"), call("b1", file="two.csv", line=9))
+        claimed = ledger.claim(9, after=0)
+    assert [(one.call.call_id, one.own_run) for one in claimed] == [("a1", False), ("b1", True), ("c1", True)]
+    assert claimed[1].call.place == Place("two.csv", 9)
+
+
+def test_seq_is_never_used_again(ledger: Ledger) -> None:
+    """A call staged after others were settled comes after them all."""
+    bring_to(ledger, ACCEPTED, call("a1"))
+    take(ledger, call("b1"))
+    (claimed,) = ledger.claim(9, after=1)
+    assert claimed.call.call_id == "b1"
+
+
+ANSWERS = [ACCEPTED, REFUSED, UNCERTAIN, PENDING]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_settle(path: Path, ledger: Ledger, answer: CallState) -> None:
+    """An answer is kept with its words; attempts and time are those of `mark_sending`."""
+    bring_to(ledger, SENDING, call())
+    ledger.settle(Receipt("a1", answer, "slug", "Do this.", 429, "CODE", attempts=77, sent_at="never"))
+    sent = row(path, "a1", "attempts, sent_at")
+    assert sent is not None
+    assert ledger.fates(["a1"]) == {"a1": Fate("slug", "Do this.", 429, "CODE", 1, str(sent[1]), answer)}
+    assert sent[1] != "never"
+
+
+@pytest.mark.parametrize("state", [ACCEPTED, REFUSED, CLOSED])
+def test_payload_is_scrubbed(ledger: Ledger, state: CallState) -> None:
+    """A call with nothing left to send or decide keeps no payload."""
+    bring_to(ledger, state, call())
+    assert ledger._rows("SELECT count(*) FROM payloads") == [(0,)]
+
+
+@pytest.mark.parametrize("state", [PENDING, SENDING, UNCERTAIN])
+def test_payload_is_kept_while_open(ledger: Ledger, state: CallState) -> None:
+    """A call that may have to be sent or looked up keeps its payload."""
+    bring_to(ledger, state, call())
+    assert ledger._rows("SELECT customer_number FROM payloads") == [(CUSTOMER,)]
+
+
+def _numbers_in(folder: Path, numbers: set[bytes]) -> set[bytes]:
+    data = b"".join(file.read_bytes() for file in folder.iterdir() if not file.name.endswith(".lock"))
+    return {number for number in numbers if number in data}
+
+
+@pytest.mark.parametrize("order", ["staged", "shuffled"])
+def test_scrubbed_bytes_are_gone(path: Path, order: str) -> None:
+    """After the close no byte of a settled call's payload is in any file of the ledger, at any page split."""
+    dice = random.Random(11)
+    ids = [f"c{number:04}" for number in range(600)]
+    with opened(path) as ledger:
+        take(
+            ledger,
+            *(
+                replace(
+                    call(one),
+                    customer_number=f"+4477009{one[1:]}",
+                    agent_number=f"+1212555{one[1:]}",
+                    zohouser=f"ZU{one}" + "z" * dice.randrange(90),
+                    voiceuri=f"https://r.example/{one}.wav",
+                )
+                for one in ids
+            ),
+        )
+        if order == "shuffled":
+            dice.shuffle(ids)
+        kept, gone = ids[:60], ids[60:]
+        for one in gone:
+            ledger.mark_sending(one)
+            ledger.settle(Receipt(one, dice.choice([ACCEPTED, REFUSED])))
+
+    def canaries(ids: list[str]) -> set[bytes]:
+        shapes = ("+4477009{}", "+1212555{}", "ZUc{}", "example/c{}.wav")
+        return {shape.format(one[1:]).encode() for one in ids for shape in shapes}
+
+    assert _numbers_in(path.parent, canaries(gone)) == set()
+    assert _numbers_in(path.parent, canaries(kept)) == canaries(kept)
+
+
+def test_close_empties_the_wal_beside_a_reader(path: Path, ledger: Ledger) -> None:
+    """A reader that stays open does not keep scrubbed payloads alive in the -wal file."""
+    with open_reader(path) as reader:
+        bring_to(ledger, ACCEPTED, call())
+        assert reader.pending_count() == 0
+        ledger.close()
+        assert path.with_name(path.name + "-wal").stat().st_size == 0
+
+
+def test_pages_of_payloads_are_used_again(path: Path) -> None:
+    """A ledger grows by the fate of a call, not by its payload."""
+    sizes = []
+    for number in range(3):
+        with opened(path, replace(RUN, run_id=f"r{number}")) as ledger:
+            ids = [f"c{number}{one:04}" for one in range(400)]
+            take(ledger, *(call(one, voiceuri=OTHER) for one in ids))
+            for one in ids:
+                ledger.mark_sending(one)
+                ledger.settle(Receipt(one, ACCEPTED, http_status=200, code="SUCCESS"))
+        sizes.append(path.stat().st_size)
+    assert (sizes[2] - sizes[1]) / 400 < 120
+
+
+FORBIDDEN: list[tuple[CallState, str]] = [
+    *((state, "mark") for state in CallState if state is not PENDING),
+    *((state, "settle") for state in CallState if state is not SENDING),
+    *((state, "note") for state in CallState if state is not PENDING),
+]
+
+
+@pytest.mark.parametrize(("state", "step"), FORBIDDEN)
+def test_forbidden_steps(path: Path, ledger: Ledger, state: CallState, step: str) -> None:
+    """A step that a call's state forbids is a bug of ours (exit 70) and changes nothing."""
+    bring_to(ledger, state, call())
+    before = row(path, "a1", "*")
+    steps = {
+        "mark": lambda: ledger.mark_sending("a1"),
+        "settle": lambda: ledger.settle(Receipt("a1", ACCEPTED)),
+        "note": lambda: ledger.note_unsent("a1", reason="r"),
+    }
+    with pytest.raises(LedgerInvariantError) as caught:
+        steps[step]()
+    assert caught.value.exit_code is ExitCode.INTERNAL
+    assert row(path, "a1", "*") == before
+
+
+@pytest.mark.parametrize("state", [SENDING, CLOSED])
+def test_no_answer_means_that(ledger: Ledger, state: CallState) -> None:
+    """No answer of the API makes a call `sending` or `closed`."""
+    bring_to(ledger, SENDING, call())
+    with pytest.raises(LedgerInvariantError):
+        ledger.settle(Receipt("a1", state))
+
+
+def test_unknown_call_is_a_bug(ledger: Ledger) -> None:
+    """A step for a call that was never staged is a bug of ours."""
+    with pytest.raises(LedgerInvariantError):
+        ledger.mark_sending("never")
+
+
+def test_note_unsent(ledger: Ledger) -> None:
+    """A call that never left keeps its state and attempts, and says why it waits."""
+    take(ledger, call())
+    ledger.note_unsent("a1", reason="no_connection", hint="Try later.")
+    assert ledger.fates(["a1", "unknown"]) == {"a1": Fate("no_connection", "Try later.")}
+
+
+def test_threads_mark_and_settle(ledger: Ledger) -> None:
+    """Many threads at once leave every call accepted after one attempt."""
+    ids = [f"t{number}" for number in range(80)]
+    take(ledger, *map(call, ids))
+    errors: list[BaseException] = []
+
+    def deliver(part: list[str]) -> None:
+        try:
+            for one in part:
+                ledger.mark_sending(one)
+                ledger.settle(Receipt(one, ACCEPTED))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=deliver, args=(ids[start::8],)) for start in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert {fate.attempts for fate in ledger.fates(ids).values()} == {1}
+    assert ledger.counts()[ACCEPTED] == 80
+
+
+def test_threads_racing_for_one_call(ledger: Ledger) -> None:
+    """Of many threads that mark the same call exactly one may send it."""
+    take(ledger, call())
+    start = threading.Barrier(8)
+    won: list[bool] = []
+
+    def mark() -> None:
+        start.wait()
+        try:
+            ledger.mark_sending("a1")
+            won.append(True)
+        except LedgerInvariantError:
+            won.append(False)
+
+    threads = [threading.Thread(target=mark) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False] * 7 + [True]
+
+
+# --- recovery, people, upkeep ---------------------------------------------------------------------------
+
+
+def test_recover(path: Path) -> None:
+    """What a dead run was sending is uncertain because of the crash; recovery may be repeated."""
+    with opened(path) as ledger:
+        take(ledger, call("a1"), call("b1"), call("c1"))
+        ledger.mark_sending("a1")
+        ledger.mark_sending("b1")
+    with opened(path, LATER_RUN) as ledger:
+        assert (ledger.recover(), ledger.recover()) == (2, 0)
+        (first, second) = ledger.uncertain_calls(9)
+    assert (first.call, first.fate.reason, first.fate.attempts, first.run_id) == (call("a1"), "crash", 1, "run1")
+    assert second.call.call_id == "b1"
+
+
+def test_uncertain_calls_are_limited(ledger: Ledger) -> None:
+    """At most as many uncertain calls as asked for are listed, the oldest first."""
+    for one in ("z1", "y1", "x1"):
+        bring_to(ledger, UNCERTAIN, call(one))
+    assert [one.call.call_id for one in ledger.uncertain_calls(2)] == ["z1", "y1"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "state"),
+    [(Decision.SENT, ACCEPTED), (Decision.NOT_SENT, PENDING), (Decision.CLOSE, CLOSED)],
+)
+def test_resolve(ledger: Ledger, decision: Decision, state: CallState) -> None:
+    """A person's decision moves the calls and is kept with note, name and time."""
+    bring_to(ledger, UNCERTAIN, call("a1"))
+    bring_to(ledger, UNCERTAIN, call("b1"))
+    ledger.resolve(["a1", "b1", "a1"], decision, note="asked Zoho", who="ann")
+    assert [fate.state for fate in ledger.fates(["a1", "b1"]).values()] == [state, state]
+    kept = ledger._rows("SELECT call_id, decision, note, who, decided_at <> '' FROM decisions")
+    assert kept == [(one, decision, "asked Zoho", "ann", 1) for one in ("a1", "b1")]
+
+
+def test_resolved_as_not_sent_is_sent_again(ledger: Ledger) -> None:
+    """A call declared not sent is claimed with its payload and its attempts."""
+    bring_to(ledger, UNCERTAIN, call())
+    ledger.resolve(["a1"], Decision.NOT_SENT, note="", who="ann")
+    (claimed,) = ledger.claim(9, after=0)
+    assert (claimed.call, claimed.attempts) == (call(), 1)
+
+
+@pytest.mark.parametrize("state", [None, PENDING, SENDING, ACCEPTED, REFUSED, CLOSED])
+def test_only_uncertain_calls_are_resolved(ledger: Ledger, state: CallState | None) -> None:
+    """Resolving anything else names it, is exit 2, and changes none of the others."""
+    bring_to(ledger, UNCERTAIN, call("b1"))
+    if state is not None:
+        bring_to(ledger, state, call("a1"))
+    with pytest.raises(UsageError, match="'a1'"):
+        ledger.resolve(["b1", "a1"], Decision.SENT, note="", who="ann")
+    assert ledger.fates(["b1"])["b1"].state is UNCERTAIN
+
+
+def test_counts(ledger: Ledger) -> None:
+    """Every state is counted, those without a call as 0."""
+    for number, state in enumerate((PENDING, PENDING, ACCEPTED, UNCERTAIN, CLOSED)):
+        bring_to(ledger, state, call(f"n{number}"))
+    assert ledger.counts() == {PENDING: 2, SENDING: 0, ACCEPTED: 1, REFUSED: 0, UNCERTAIN: 1, CLOSED: 1}
+
+
+def test_oldest_pending(ledger: Ledger) -> None:
+    """The oldest pending call keeps its age when it is met again."""
+    assert ledger.oldest_pending() is None
+    take(ledger, call())
+    staged_at = ledger.oldest_pending()
+    take(ledger, call(), call("b1"))
+    assert staged_at is not None
+    assert ledger.oldest_pending() == staged_at
+
+
+def test_hold_until(path: Path) -> None:
+    """A wait that outlasts the run is there for the next one, until lifted."""
+    with opened(path) as ledger:
+        assert ledger.held_until() is None
+        ledger.hold_until("2026-03-01 09:00:00")
+        ledger.hold_until("2026-03-01 10:00:00")
+    with opened(path, LATER_RUN) as ledger:
+        assert ledger.held_until() == "2026-03-01 10:00:00"
+        ledger.hold_until(None)
+        assert ledger.held_until() is None
+
+
+def test_runs_are_kept(path: Path, ledger: Ledger) -> None:
+    """A run is noted when it opens the ledger, and how it ended."""
+    ledger.finish_run(ExitCode.PARTIAL, json.dumps({"rows": 3}))
+    kept = ledger._rows("SELECT run_id, started_at, version, finished_at <> '', exit_code, summary FROM runs")
+    assert kept == [("run1", RUN.started_at, "0.1.0", 1, 3, '{"rows": 3}')]
+
+
+def test_reader_during_a_run(path: Path, ledger: Ledger) -> None:
+    """A reader looks on while a run holds the ledger, sees what is committed and cannot write."""
+    take(ledger, call())
+    with open_reader(path) as reader:
+        with ledger.staging() as stage:
+            stage.add([call("b1")], retry_refused=False, resend_uncertain=False)
+            assert reader.pending_count() == 1
+        assert reader.pending_count() == 2
+        with pytest.raises(LedgerError, match="SQLITE_READONLY"):
+            reader._rows("DELETE FROM calls")
+
+
+def test_reader_after_a_kill(path: Path) -> None:
+    """A reader sees what a killed run had committed, before any new run recovers it."""
+    with child(path, 3) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "staged\n"
+        kill(process)
+    with open_reader(path) as reader:
+        assert sum(reader.counts().values()) == 3
+
+
+def test_backup(path: Path, ledger: Ledger) -> None:
+    """A backup is a ledger of its own with all that was committed."""
+    bring_to(ledger, ACCEPTED, call())
+    target = path.with_name("backup.sqlite")
+    ledger.backup(target)
+    with opened(target, LATER_RUN) as copy:
+        assert outcomes(take(copy, call(), call("b1"))) == [Outcome.ALREADY_ACCEPTED, None]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_backup_by_a_reader(path: Path, ledger: Ledger) -> None:
+    """A backup can be made beside a run."""
+    take(ledger, call())
+    with open_reader(path) as reader:
+        reader.backup(path.with_name("backup.sqlite"))
+    with open_reader(path.with_name("backup.sqlite")) as copy:
+        assert copy.pending_count() == 1
+
+
+def test_backup_never_overwrites(path: Path, ledger: Ledger) -> None:
+    """A backup over a file that is there is exit 73 and leaves the file alone."""
+    target = path.with_name("old")
+    target.write_text("keep")
+    with pytest.raises(CannotCreateError):
+        ledger.backup(target)
+    assert target.read_text() == "keep"
+
+
+def test_backup_inside_a_staging(path: Path, ledger: Ledger) -> None:
+    """A backup of what is not committed is refused and leaves no file."""
+    with pytest.raises(LedgerInvariantError), ledger.staging():
+        ledger.backup(path.with_name("early"))
+    assert not path.with_name("early").exists()
+
+
+def test_closed_ledger(ledger: Ledger) -> None:
+    """Closing twice is harmless; using a closed ledger is an error of the ledger."""
+    ledger.close()
+    ledger.close()
+    with pytest.raises(LedgerError):
+        ledger.pending_count()
+
+
+@pytest.mark.parametrize("step", ["take", "disk", "lock"])
+def test_errors_hold_no_number(path: Path, ledger: Ledger, step: str) -> None:
+    """No message or hint holds a telephone number."""
+
+    def full() -> None:
+        ledger._connection.execute("PRAGMA max_page_count = 30")
+        take(ledger, *(call(f"b{number}") for number in range(3000)))
+
+    steps: dict[str, Callable[[], object]] = {
+        "take": lambda: take(ledger, replace(call(), zohouser=None)),  # type: ignore[arg-type]
+        "disk": full,
+        "lock": lambda: opened(path, LATER_RUN),
+    }
+    with pytest.raises(ImporterError) as caught:
+        steps[step]()
+    text = caught.value.message + caught.value.hint
+    assert AGENT[1:] not in text
+    assert CUSTOMER[1:] not in text
+
+
+# --- the whole against a model --------------------------------------------------------------------------
+
+IDS = st.sampled_from(["a", "b", "c", "d"])
+CONTENTS = st.sampled_from([SAME, OTHER])
+
+
+@dataclass
+class Kept:
+    """What the model remembers of one call."""
+
+    state: CallState
+    content: str
+    run: int
+    seq: int
+    attempts: int = 0
+    resends: int = 0
+
+
+def expected(kept: Kept | None, content: str, retry: bool, resend: bool) -> Outcome | None:
+    """Return what design section 7 says of a call met again; None when it is pending after."""
+    if kept is None or kept.state is PENDING:
+        return None
+    if kept.content != content:
+        return None if kept.state is REFUSED else Outcome.CONFLICT
+    if (kept.state is REFUSED and retry) or (kept.state is UNCERTAIN and resend):
+        return None
+    return {
+        ACCEPTED: Outcome.ALREADY_ACCEPTED,
+        REFUSED: Outcome.REFUSED,
+        UNCERTAIN: Outcome.UNCERTAIN,
+        CLOSED: Outcome.SKIPPED,
+    }[kept.state]
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """A ledger and a dict take the same steps and must agree after each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "l.db"
+        create_ledger(self.path, now=CREATED)
+        self.run = 1
+        self.seq = itertools.count()
+        self.model: dict[str, Kept] = {}
+        self.ledger = opened(self.path, replace(RUN, run_id="run1"))
+
+    def teardown(self) -> None:
+        """Throw the ledger away."""
+        self.ledger.close()
+        shutil.rmtree(self.folder)
+
+    def sending(self) -> list[str]:
+        """Return the calls in flight."""
+        return [one for one, kept in self.model.items() if kept.state is SENDING]
+
+    @precondition(lambda self: not self.sending())
+    @rule(
+        calls=st.lists(st.tuples(IDS, CONTENTS), max_size=6),
+        retry=st.booleans(),
+        resend=st.booleans(),
+        keep=st.booleans(),
+    )
+    def stage(self, calls: list[tuple[str, str]], retry: bool, resend: bool, keep: bool) -> None:
+        """Stage calls, and sometimes give the staging up."""
+        wanted, after = self.staged(calls, retry, resend)
+        given = []
+        try:
+            with self.ledger.staging() as stage:
+                for start in range(0, len(calls), 2):
+                    part = [call(one, voiceuri=content) for one, content in calls[start : start + 2]]
+                    given += stage.add(part, retry_refused=retry, resend_uncertain=resend)
+                if not keep:
+                    raise ZeroDivisionError
+        except ZeroDivisionError:
+            pass
+        else:
+            self.model = after
+        assert outcomes(given) == wanted
+
+    def staged(
+        self, calls: list[tuple[str, str]], retry: bool, resend: bool
+    ) -> tuple[list[Outcome | None], dict[str, Kept]]:
+        """Say what a staging must answer and leave."""
+        model = {one: replace(kept) for one, kept in self.model.items()}
+        met: dict[str, str] = {}
+        wanted: list[Outcome | None] = []
+        for one, content in calls:
+            if one in met:
+                wanted.append(Outcome.DUPLICATE if met[one] == content else Outcome.CONFLICT)
+                continue
+            met[one] = content
+            kept = model.get(one)
+            wanted.append(expected(kept, content, retry, resend))
+            if wanted[-1] is None:
+                model[one] = self.made_pending(kept, content)
+        return wanted, model
+
+    def made_pending(self, kept: Kept | None, content: str) -> Kept:
+        """Say what a call is once it is to be sent."""
+        if kept is None:
+            return Kept(PENDING, content, self.run, next(self.seq))
+        seq = next(self.seq) if kept.state is REFUSED else kept.seq
+        resends = kept.resends + (kept.state is UNCERTAIN)
+        return Kept(PENDING, content, self.run, seq, kept.attempts, resends)
+
+    @rule(one=IDS)
+    def mark(self, one: str) -> None:
+        """Begin a request, which only a pending call may."""
+        kept = self.model.get(one)
+        if kept is None or kept.state is not PENDING:
+            with pytest.raises(LedgerInvariantError):
+                self.ledger.mark_sending(one)
+            return
+        self.ledger.mark_sending(one)
+        kept.state = SENDING
+        kept.attempts += 1
+
+    @rule(one=IDS, answer=st.sampled_from(ANSWERS))
+    def settle(self, one: str, answer: CallState) -> None:
+        """Record an answer, which only a call in flight may have."""
+        kept = self.model.get(one)
+        if kept is None or kept.state is not SENDING:
+            with pytest.raises(LedgerInvariantError):
+                self.ledger.settle(Receipt(one, answer))
+            return
+        self.ledger.settle(Receipt(one, answer))
+        kept.state = answer
+
+    @rule(one=IDS, decision=st.sampled_from(Decision))
+    def resolve(self, one: str, decision: Decision) -> None:
+        """Let a person decide, which only an uncertain call may need."""
+        kept = self.model.get(one)
+        if kept is None or kept.state is not UNCERTAIN:
+            with pytest.raises(UsageError):
+                self.ledger.resolve([one], decision, note="n", who="w")
+            return
+        self.ledger.resolve([one], decision, note="n", who="w")
+        kept.state = {Decision.SENT: ACCEPTED, Decision.NOT_SENT: PENDING, Decision.CLOSE: CLOSED}[decision]
+
+    @rule()
+    def next_run(self) -> None:
+        """End the run in the middle of whatever it does, and let the next one recover."""
+        self.ledger.close()
+        self.run += 1
+        self.ledger = opened(self.path, replace(RUN, run_id=f"run{self.run}"))
+        assert self.ledger.recover() == len(self.sending())
+        for one in self.sending():
+            self.model[one].state = UNCERTAIN
+
+    @invariant()
+    def same_rows(self) -> None:
+        """Ledger and model hold the same calls."""
+        rows = self.ledger._rows("SELECT call_id, state, attempts, resends FROM calls")
+        assert sorted(rows) == sorted(
+            (one, kept.state, kept.attempts, kept.resends) for one, kept in self.model.items()
+        )
+
+    @invariant()
+    def same_queue(self) -> None:
+        """Pending calls are claimed in the same order and with the same content."""
+        pending = sorted((kept.seq, one, kept) for one, kept in self.model.items() if kept.state is PENDING)
+        claimed = [(got.call.call_id, got.call.voiceuri, got.own_run) for got in self.ledger.claim(9, after=0)]
+        assert claimed == [(one, kept.content, kept.run == self.run) for _, one, kept in pending]
+
+    @invariant()
+    def payloads_of_open_calls_only(self) -> None:
+        """Exactly the open calls have a payload."""
+        (count,) = self.ledger._rows("SELECT count(*) FROM payloads")[0]
+        joined = self.ledger._rows("SELECT call_id FROM open_calls ORDER BY call_id")
+        open_ids = sorted(one for one, kept in self.model.items() if kept.state in (PENDING, SENDING, UNCERTAIN))
+        assert (count, [one for (one,) in joined]) == (len(open_ids), open_ids)
+
+
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+
+
+class TestLedgerMachine(LedgerMachine.TestCase):  # type: ignore[valid-type, misc]
+    """No sequence of steps makes ledger and model differ."""
+
+    settings = settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=QUIET)
+
+
+@pytest.mark.slow
+class TestLedgerMachineLong(LedgerMachine.TestCase):  # type: ignore[valid-type, misc]
+    """The same, searched for longer."""
+
+    settings = settings(max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=QUIET)

@@ -1,0 +1,391 @@
+import re
+from string import Formatter
+
+import pandas as pd
+import phonenumbers
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from schemas.numbers import REASONS, NumberBook, NumberReading, NumberRules, PlainDigits, is_region
+
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+KEYPAD = {
+    letter: digit
+    for digit, letters in enumerate(("abc", "def", "ghi", "jkl", "mno", "pqrs", "tuv", "wxyz"), 2)
+    for letter in letters
+}
+
+
+def read(text: str, country: str | None = "DE", **rules: str) -> NumberReading:
+    """Read one text with a new book."""
+    plain_digits = PlainDigits(rules.get("plain_digits", "national"))
+    return NumberBook(NumberRules(country, plain_digits, rules.get("outside_prefix", ""))).read(text)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "e164"),
+    [
+        ("US", "2125550123", "+12125550123"),
+        ("US", "(212) 555-0123", "+12125550123"),
+        ("US", "212.555.0100", "+12125550100"),
+        ("US", "1-212-555-0123", "+12125550123"),
+        ("US", "4165550123", "+14165550123"),  # Toronto: another region of the same plan
+        ("US", "+1 900 555 0100", "+19005550100"),
+        ("GB", "020 7946 0958", "+442079460958"),
+        ("AU", "0491 570 156", "+61491570156"),
+        ("DE", "030 23125000", "+493023125000"),
+        ("DE", "030/23125000", "+493023125000"),
+        ("IT", "02 1234 5678", "+390212345678"),
+        ("FO", "201234", "+298201234"),  # the islands' own numbers have six digits
+    ],
+)
+def test_national_number(country: str, text: str, e164: str) -> None:
+    """A number as dialled inside the country is read with that country's plan."""
+    assert read(text, country) == NumberReading(e164, "", True)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "e164"),
+    [
+        (None, "+44 7700 900123", "+447700900123"),
+        ("US", "+44 7700 900123", "+447700900123"),
+        ("DE", "+49 (0)30 23125000", "+493023125000"),
+        ("DE", "+493023125000", "+493023125000"),
+        ("DE", "+49030 23125000", "+493023125000"),
+        ("DE", "0049 030 23125000", "+493023125000"),
+        ("DE", "++493023125000", "+493023125000"),
+        ("DE", "+00493023125000", "+493023125000"),
+        ("DE", "(+49) 30 23125000", "+493023125000"),
+        ("DE", "0044 7700 900123", "+447700900123"),
+        ("US", "011 44 7700 900123", "+447700900123"),
+        ("US", "+011 44 7700 900123", "+447700900123"),
+        ("AU", "0011 44 7700 900123", "+447700900123"),
+        ("IT", "+39 02 1234 5678", "+390212345678"),
+        (None, "+39 02 1234 5678", "+390212345678"),
+    ],
+)
+def test_international_number(country: str | None, text: str, e164: str) -> None:
+    """A number with plus, or with the region's own international prefix, is read and keeps an Italian zero."""
+    assert read(text, country) == NumberReading(e164, "", True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tel:+1-212-555-0123",
+        "tel:+12125550123;npdi",
+        "sip:+12125550123@sbc.example.com",
+        "SIPS:+12125550123@sbc.example.com:5061;user=phone",
+        "sip:%2B12125550123@sbc.example.com",
+        "+12125550123@sbc.example.com",
+        "<sip:+12125550123@sbc.example.com>;tag=1",
+        '"Alice" <+12125550123>',
+        '="+12125550123"',
+        "'+12125550123",
+        '"+12125550123"',
+        "\u201c+12125550123\u201d",
+        "\t+12125550123",
+        "\ufeff\u202a+1 212\u00a0555\u20110123\u202c",
+        "+1 212\u2013555\u202f0123",
+        "+１２１２５５５０１２３",  # noqa: RUF001
+        "+\u0661\u0662\u0661\u0662\u0665\u0665\u0665\u0660\u0661\u0662\u0663",
+    ],
+)
+def test_spelling(text: str) -> None:
+    """Wrappings, URIs, invisible characters, odd spaces, dashes and digits do not change the number."""
+    assert read(text, None) == NumberReading("+12125550123", "", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "missing_number"),
+        ("  ", "missing_number"),
+        ("-", "missing_number"),
+        ('=""', "missing_number"),
+        ("NULL", "missing_number"),
+        ("\\N", "missing_number"),
+        ("n/a", "missing_number"),
+        ("Anonymous", "withheld_number"),
+        ("anonymous@anonymous.invalid", "withheld_number"),
+        ("<withheld>", "withheld_number"),
+        ("Private Number", "withheld_number"),
+        ("No Caller ID", "withheld_number"),
+        ("RESTRICTED", "withheld_number"),
+        ("Unknown", "withheld_number"),
+        ("unavailable", "withheld_number"),
+        ("Rufnummer unterdrückt", "withheld_number"),
+        ("numéro masqué", "withheld_number"),
+        ("número oculto", "withheld_number"),
+        ("неизвестный номер", "withheld_number"),
+        ("非通知", "withheld_number"),
+        ("s", "withheld_number"),
+        ("-1", "withheld_number"),
+        ("****", "masked_number"),
+        ("+1212555****", "masked_number"),
+        ("0301234XXXX", "masked_number"),
+        ("xxx-xxx-0123", "masked_number"),
+        ("+1212555...", "masked_number"),
+        ("+1 212 555 01\u2022\u2022", "masked_number"),
+        ("REDACTED", "masked_number"),
+        ("*98", "service_code"),
+        ("#31#03023125000", "service_code"),
+        ("03023125000abc", "letters_in_number"),
+        ("1-800-FLOWERS", "letters_in_number"),
+        ("client:alice", "letters_in_number"),
+        ("sip:alice@example.com", "letters_in_number"),
+        ("tel:555;phone-context=+1212", "letters_in_number"),
+        ("03023125000\u00b9", "unusable_characters"),
+        ("030\u246023125000", "unusable_characters"),
+        ("03023125000#", "unusable_characters"),
+        ("14,155,550,123", "unusable_characters"),
+        ("03023125000\n03023125001", "unusable_characters"),
+        ("+" + "1" * 600, "unusable_characters"),
+        ("+12125550123 +12125550124", "several_numbers"),
+        ("030 23125000/1", "several_numbers"),
+        ("03023125000 / 03023125001", "several_numbers"),
+        ("301234567.0", "lost_decimal"),
+        ("301234567,0", "lost_decimal"),
+        ("+493023125000.0", "lost_decimal"),
+        ("301234567.25", "lost_decimal"),
+        ("-1294967296", "lost_decimal"),
+        ("4.93023E+11", "scientific_notation"),
+        ("4,93023E+11", "scientific_notation"),
+        ("4.93023125E11", "scientific_notation"),
+        ("1001", "short_number"),
+        ("216", "short_number"),
+        ("112", "short_number"),
+        ("116117", "short_number"),
+        ("+49116117", "short_number"),
+        ("03023125000x12", "has_extension"),
+        ("03023125000;ext=12", "has_extension"),
+        ("tel:+49-30-23125000;ext=12", "has_extension"),
+        ("03023125000,,12#", "has_extension"),
+        ("03023125000 (ext. 12)", "has_extension"),
+        ("266696687", "keypad_word"),
+        ("7378742833", "keypad_word"),
+        ("8656696", "keypad_word"),
+        ("+86282452253", "keypad_word"),
+        ("0086282452253", "keypad_word"),
+        ("+999123456789", "impossible_number"),
+        ("+1 2", "impossible_number"),
+        ("+03023125000", "impossible_number"),
+        ("+48 (0) 512 345 678", "impossible_number"),
+        ("011442079460958", "impossible_number"),  # the international prefix of another country
+        ("+4930231250001234567", "too_many_digits"),
+        ("+1 212 555 01234", "too_many_digits"),
+        ("1" * 39, "too_many_digits"),
+    ],
+)
+def test_unusable_text(text: str, reason: str) -> None:
+    """What is not plainly one customer's number has no E.164 and a reason of its own."""
+    assert read(text) == NumberReading("", reason, False)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "reason"),
+    [
+        ("US", "911", "short_number"),
+        ("BY", "88898271", "impossible_number"),  # 8 may be a trunk prefix or not
+        ("US", "5550123", "no_area_code"),
+        ("US", "+15550123", "no_area_code"),
+        ("US", "00442079460958", "too_many_digits"),
+        ("US", "7378742833", "keypad_word"),
+        (None, "2125550123", "no_country"),
+        (None, "00447700900123", "no_country"),
+        (None, "+00447700900123", "no_country"),
+        (None, "1001", "short_number"),
+    ],
+)
+def test_unusable_in_country(country: str | None, text: str, reason: str) -> None:
+    """Without the country, or in another one, the same digits are something else."""
+    assert read(text, country) == NumberReading("", reason, False)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "e164"),
+    [
+        ("GB", "07700 900123", "+447700900123"),
+        ("GB", "447700900123", "+447700900123"),
+        ("IT", "669812345", "+39669812345"),
+        ("DE", "9030 23125000", "+49903023125000"),
+        ("US", "5555550123", "+15555550123"),
+    ],
+)
+def test_possible_only(country: str, text: str, e164: str) -> None:
+    """A national number that the plan does not assign is kept for calls to numbers that do not exist."""
+    assert read(text, country) == NumberReading(e164, "invalid_number", False)
+
+
+@pytest.mark.parametrize("text", ["+447700900123", "+39669812345", "+15555550123"])
+def test_international_need_only_be_possible(text: str) -> None:
+    """An international number that libphonenumber's tables do not know is not lost to them."""
+    assert read(text, "DE") == NumberReading(text, "", True)
+
+
+@pytest.mark.parametrize(
+    ("plain_digits", "e164"), [("national", "+49442079460958"), ("international", "+442079460958")]
+)
+def test_plain_digits_follow_the_format(plain_digits: str, e164: str) -> None:
+    """The same digits are another number under another statement of the format: there is nothing to guess from."""
+    assert read("442079460958", "DE", plain_digits=plain_digits) == NumberReading(e164, "", True)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "reading"),
+    [
+        (None, "447700900123", NumberReading("+447700900123", "", True)),
+        (None, "00447700900123", NumberReading("+447700900123", "", True)),
+        ("US", "00447700900123", NumberReading("+447700900123", "", True)),
+        ("US", "011447700900123", NumberReading("+447700900123", "", True)),
+        ("GB", "07700900123", NumberReading("", "impossible_number", False)),
+        ("DE", "000447700900123", NumberReading("", "impossible_number", False)),
+        ("DE", "116117", NumberReading("", "short_number", False)),
+    ],
+)
+def test_international_plain_digits(country: str | None, text: str, reading: NumberReading) -> None:
+    """Digits that start with a country code get their plus, ``00`` stands for it, and a trunk zero is refused."""
+    assert read(text, country, plain_digits="international") == reading
+
+
+@pytest.mark.parametrize(
+    ("country", "prefix", "text", "reading"),
+    [
+        ("US", "9", "92125550123", NumberReading("+12125550123", "", True)),
+        ("US", "9", "9011447700900123", NumberReading("+447700900123", "", True)),
+        ("US", "9", "2125550123", NumberReading("+12125550123", "", True)),
+        ("US", "9", "+919812345678", NumberReading("+919812345678", "", True)),
+        ("US", "9", "9911", NumberReading("", "short_number", False)),
+        ("US", "9", "9", NumberReading("", "short_number", False)),
+        ("US", "9", "9-7378742833", NumberReading("", "keypad_word", False)),
+        ("DE", "0", "003023125000", NumberReading("+493023125000", "", True)),
+        ("DE", "0", "000447700900123", NumberReading("+447700900123", "", True)),
+        ("US", "9", "99125550123", NumberReading("+19125550123", "", True)),
+    ],
+)
+def test_outside_prefix(country: str, prefix: str, text: str, reading: NumberReading) -> None:
+    """The digits for an outside line go exactly once, and never from a number with plus."""
+    assert read(text, country, outside_prefix=prefix) == reading
+
+
+@pytest.mark.parametrize("word", ["anonymous", "restricted", "unknown", "private", "blocked", "unavailable"])
+def test_keypad_word(word: str) -> None:
+    """The digits listed are the words typed on a keypad."""
+    assert read("".join(str(KEYPAD[letter]) for letter in word)).reason == "keypad_word"
+
+
+@pytest.mark.parametrize(
+    ("country", "known"),
+    [("GB", True), ("US", True), ("UK", False), ("gb", False), ("XX", False), ("", False), ("001", False)],
+)
+def test_region(country: str, known: bool) -> None:
+    """Regions are ISO 3166 in upper case; UK is none."""
+    assert is_region(country) is known
+
+
+@pytest.mark.parametrize(("country", "prefix"), [("UK", ""), ("", ""), ("GB", "9,"), ("GB", "+")])
+def test_rules_refuse(country: str, prefix: str) -> None:
+    """Rules that would silently reject or change every row cannot be made."""
+    with pytest.raises(ValueError):
+        NumberRules(country, outside_prefix=prefix)
+
+
+def test_hints() -> None:
+    """Every hint is a sentence with room for the column and the value only."""
+    for hint in REASONS.values():
+        assert {name for _, name, _, _ in Formatter().parse(hint) if name} <= {"column", "value"}
+        assert hint.endswith(".")
+
+
+def test_column_equals_single_readings() -> None:
+    """A column with repeated and missing values on any index reads like its cells one by one."""
+    texts = pd.Series(["2125550123", "x", None, "2125550123", ""], index=[7, 7, 3, 1, 0], dtype="str")
+    book = NumberBook(NumberRules("US"))
+    expected = [book.read("" if pd.isna(text) else text) for text in texts]
+    column = book.read_column(texts)
+    assert list(column.itertuples(index=False, name=None)) == [(r.e164, r.reason, r.valid) for r in expected]
+    assert list(column.index) == [7, 7, 3, 1, 0]
+    assert [str(dtype) for dtype in column.dtypes] == ["str", "str", "bool"]
+
+
+@pytest.mark.parametrize("texts", [[], [None, None]])
+def test_column_without_text(texts: list[None]) -> None:
+    """A column of no rows or of missing values keeps its shape and types."""
+    column = NumberBook(NumberRules("US")).read_column(pd.Series(texts, dtype="str"))
+    assert column["reason"].tolist() == ["missing_number"] * len(texts)
+    assert [str(dtype) for dtype in column.dtypes] == ["str", "str", "bool"]
+
+
+NUMBER_LIKE = st.text(alphabet="0123456789+()/.- x*#,;@:'\"=eE\u202a\u00a0\uff11\u0663\u00b2", max_size=24)
+DIGITS = st.text(alphabet="0123456789", max_size=20)
+TEXTS = st.one_of(st.text(max_size=30), NUMBER_LIKE, DIGITS, DIGITS.map(lambda digits: f"+{digits}"))
+RULES = st.builds(
+    NumberRules,
+    st.sampled_from([None, "DE", "US", "GB", "AU", "IT"]),
+    st.sampled_from(PlainDigits),
+    st.sampled_from(["", "0", "9"]),
+)
+
+
+@given(texts=st.lists(TEXTS), capacity=st.integers(1, 5))
+def test_memory_never_changes_a_result(texts: list[str], capacity: int) -> None:
+    """A book too small to remember anything reads like one that remembers all."""
+    rules = NumberRules("DE")
+    small, large = NumberBook(rules, capacity=capacity), NumberBook(rules)
+    assert [small.read(text) for text in texts * 2] == [large.read(text) for text in texts * 2]
+
+
+@given(text=TEXTS, rules=RULES)
+@example("008656696", NumberRules("DE"))
+@example("0080012345678", NumberRules("DE"))
+def test_any_text_has_a_number_or_a_reason(text: str, rules: NumberRules) -> None:
+    """Whatever a cell holds, the reading is an E.164 number or a known reason, and valid means no reason."""
+    reading = NumberBook(rules).read(text)
+    assert reading.reason in REASONS or (reading.reason == "" and reading.e164)
+    assert reading.valid == (reading.reason == "")
+    assert reading.e164 == "" or (E164.fullmatch(reading.e164) and reading.reason in {"", "invalid_number"})
+
+
+@given(text=TEXTS, rules=RULES)
+@example("378800000", NumberRules(None, PlainDigits.INTERNATIONAL))
+def test_digits_come_from_the_text(text: str, rules: NumberRules) -> None:
+    """No digit is made up: all stand in the text, in their order, but for a national number's country code.
+
+    The exception are plans with a rewriting rule of their own, like San Marino's area code 0549.
+    """
+    e164 = NumberBook(rules).read(text).e164
+    if not e164 or _is_rewritten(e164):
+        return
+    written = "".join(str(int(char)) for char in text if char.isdecimal())
+    country_code = str(phonenumbers.country_code_for_region(rules.country)) if rules.country else ""
+    assert _is_within(e164[1:], written) or _is_within(e164[1:].removeprefix(country_code), written)
+
+
+def _is_rewritten(e164: str) -> bool:
+    country_code = phonenumbers.parse(e164).country_code or 0
+    region = phonenumbers.region_code_for_country_code(country_code)
+    plan = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    return plan is not None and plan.national_prefix_transform_rule is not None
+
+
+def _is_within(digits: str, written: str) -> bool:
+    remaining = iter(written)
+    return all(digit in remaining for digit in digits)
+
+
+@given(text=TEXTS, rules=RULES)
+def test_reading_a_number_again_gives_itself(text: str, rules: NumberRules) -> None:
+    """An E.164 number read under the same or no country is that number."""
+    e164 = NumberBook(rules).read(text).e164
+    if e164:
+        assert NumberBook(rules).read(e164) == NumberReading(e164, "", True)
+        assert NumberBook(NumberRules(None)).read(e164) == NumberReading(e164, "", True)
+
+
+@given(texts=st.lists(TEXTS, max_size=20), rules=RULES)
+def test_column_reading_equals_single_reading(texts: list[str], rules: NumberRules) -> None:
+    """Reading a column at once gives what reading its cells gives."""
+    column = NumberBook(rules).read_column(pd.Series(texts, dtype="str"))
+    single = [NumberBook(rules).read(text) for text in texts]
+    assert list(column.itertuples(index=False, name=None)) == [(r.e164, r.reason, r.valid) for r in single]

@@ -1,0 +1,396 @@
+"""Rate, back-off, retry budget and Retry-After, on a clock that only moves when told."""
+
+import random
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from importer.pacing import Backoff, Rate, RetryBudget, RollingLimiter, Slot, parse_retry_after
+
+GUARD_SECONDS = 0.010
+LONGEST_SECONDS = 6 * 3600.0
+
+
+class FakeClock:
+    """A clock that waits by moving on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.waits: list[float] = []
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+    def wait_for(self, _: threading.Condition, seconds: float) -> None:
+        """Move on instead of waiting."""
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+def never() -> bool:
+    """Never tell to stop."""
+    return False
+
+
+def limiter_on(clock: FakeClock, rate: str = "3/second") -> RollingLimiter:
+    """Build a limiter that lives on the clock."""
+    return RollingLimiter(Rate.parse(rate), clock=clock, wait_for=clock.wait_for)
+
+
+def taken(limiter: RollingLimiter) -> Slot:
+    """Take a slot, waiting as long as it needs."""
+    slot = limiter.acquire(never)
+    assert slot is not None
+    return slot
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "period_seconds"),
+    [("1/second", 1, 1.0), ("60/minute", 60, 60.0), ("1000/hour", 1000, 3600.0), (" 5/minute ", 5, 60.0)],
+)
+def test_rate_parse(text: str, limit: int, period_seconds: float) -> None:
+    """A rate is N per second, minute or hour."""
+    assert Rate.parse(text) == Rate(limit, period_seconds)
+
+
+@pytest.mark.parametrize("text", ["1/second", "60/minute", "1000/hour"])
+def test_rate_str(text: str) -> None:
+    """A rate gives its text back."""
+    assert str(Rate.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "0/second", "-1/second", "1.5/second", "10", "10/day", "1e3/hour", "٣/hour"])
+def test_rate_parse_refuses(text: str) -> None:
+    """Anything else is refused with a sentence that says what to write."""
+    with pytest.raises(ValueError, match="write N/second, N/minute or N/hour"):
+        Rate.parse(text)
+
+
+def test_limiter_burst() -> None:
+    """The first N slots are there at once."""
+    clock = FakeClock()
+    limiter = limiter_on(clock)
+
+    for _ in range(3):
+        taken(limiter).written()
+
+    assert clock.waits == []
+
+
+def test_limiter_slot_comes_back() -> None:
+    """A slot comes back one period and the guard after its bytes were written, not after it was taken."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "1/second")
+    slot = taken(limiter)
+    clock.now += 0.5
+    slot.written()
+    written_at = clock.now
+
+    taken(limiter)
+
+    assert clock.now == pytest.approx(written_at + 1.0 + GUARD_SECONDS)
+
+
+def test_limiter_last_stamp_wins() -> None:
+    """A second write of the same request moves its stamp on."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "1/second")
+    slot = taken(limiter)
+    slot.written()
+    clock.now += 0.3
+    slot.written()
+
+    assert limiter.seconds_until_free() == pytest.approx(1.0 + GUARD_SECONDS)
+
+
+def test_limiter_unwritten_slot_is_used() -> None:
+    """A slot that was taken and neither written nor released never comes back by itself."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "1/second")
+    taken(limiter)
+
+    assert limiter.acquire(never, deadline=clock.now + 100) is None
+
+
+def test_limiter_release() -> None:
+    """A slot whose bytes never left is free again at once."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "1/second")
+    taken(limiter).release()
+
+    taken(limiter)
+
+    assert clock.waits == []
+
+
+def test_limiter_release_after_write() -> None:
+    """Giving back a slot that was written has no effect."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "1/second")
+    slot = taken(limiter)
+    slot.written()
+    slot.release()
+
+    assert limiter.seconds_until_free() > 1.0
+
+
+def test_limiter_late_stamp() -> None:
+    """A stamp on a slot that was given back counts for nothing."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "1/second")
+    slot = taken(limiter)
+    slot.release()
+    slot.written()
+
+    assert limiter.seconds_until_free() == 0
+
+
+def test_limiter_stop() -> None:
+    """Acquire ends without a slot once told to stop, and looks at least five times a second."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "1/hour")
+    taken(limiter).written()
+
+    assert limiter.acquire(lambda: clock.now >= 1001.0) is None
+    assert max(clock.waits) <= 0.2
+
+
+def test_limiter_deadline() -> None:
+    """Acquire ends without a slot when its deadline passes."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "1/hour")
+    taken(limiter).written()
+
+    assert limiter.acquire(never, deadline=1005.0) is None
+    assert clock.now == pytest.approx(1005.0)
+
+
+def test_limiter_pause() -> None:
+    """A throttle holds everybody back until its moment, even with slots free."""
+    clock = FakeClock()
+    limiter = limiter_on(clock)
+    limiter.pause_until(clock.now + 30)
+
+    taken(limiter)
+
+    assert clock.now == pytest.approx(1030.0)
+
+
+def test_limiter_pause_is_not_shortened() -> None:
+    """A shorter pause does not cut a longer one."""
+    clock = FakeClock()
+    limiter = limiter_on(clock)
+    limiter.pause_until(clock.now + 30)
+    limiter.pause_until(clock.now + 5)
+
+    assert limiter.seconds_until_free() == pytest.approx(30.0)
+
+
+def test_limiter_pause_beyond_deadline() -> None:
+    """A pause that ends after the deadline is not waited for."""
+    clock = FakeClock()
+    limiter = limiter_on(clock)
+    limiter.pause_until(clock.now + 30)
+
+    assert limiter.acquire(never, deadline=clock.now + 10) is None
+    assert clock.waits == []
+
+
+def test_limiter_counts_earlier() -> None:
+    """Requests of a run that ended just now count against the rate of this one."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, "2/minute")
+    limiter.count_earlier([clock.now - 10, clock.now - 59, clock.now - 300])
+
+    assert limiter.seconds_until_free() == pytest.approx(1.0 + GUARD_SECONDS)
+
+
+@given(
+    limit=st.integers(1, 5),
+    steps=st.lists(
+        st.tuples(st.floats(0, 2), st.floats(0, 0.5), st.sampled_from(["write", "write twice", "release"])),
+        min_size=1,
+        max_size=40,
+    ),
+)
+def test_limiter_never_exceeds(limit: int, steps: list[tuple[float, float, str]]) -> None:
+    """No rolling period holds more than N writes, whatever the gaps between grants, writes and releases."""
+    clock = FakeClock()
+    limiter = limiter_on(clock, f"{limit}/second")
+    written = []
+    for gap_seconds, hold_seconds, action in steps:
+        clock.now += gap_seconds
+        slot = taken(limiter)
+        clock.now += hold_seconds
+        if action == "release":
+            slot.release()
+            continue
+        slot.written()
+        if action == "write twice":
+            clock.now += 0.05
+            slot.written()
+        written.append(clock.now)
+
+    assert all(later - earlier > 1.0 for earlier, later in zip(written, written[limit:], strict=False))
+
+
+@pytest.mark.slow
+def test_limiter_threads() -> None:
+    """Eight threads on the real clock stay under the rate and use at least 90 % of it."""
+    limit, period_seconds = 10, 0.2
+    limiter = RollingLimiter(Rate(limit, period_seconds), clock=time.monotonic)
+    end = time.monotonic() + 2.0
+    written: list[float] = []
+
+    def send() -> None:
+        while (slot := limiter.acquire(never, deadline=end)) is not None:
+            slot.written()
+            written.append(time.monotonic())
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    written.sort()
+    assert all(later - earlier > period_seconds for earlier, later in zip(written, written[limit:], strict=False))
+    assert len(written) >= 0.9 * limit * 2.0 / (period_seconds + GUARD_SECONDS)
+
+
+def test_limiter_wakes_waiting_thread() -> None:
+    """A thread that waits for a slot gets it as soon as another gives one back."""
+    waiting = threading.Event()
+
+    def wait_for(condition: threading.Condition, seconds: float) -> None:
+        waiting.set()
+        condition.wait(30)
+
+    limiter = RollingLimiter(Rate.parse("1/hour"), clock=lambda: 0.0, wait_for=wait_for)
+    slot = taken(limiter)
+    granted: list[Slot | None] = []
+    thread = threading.Thread(target=lambda: granted.append(limiter.acquire(never)))
+    thread.start()
+    assert waiting.wait(10)
+    slot.release()
+    thread.join(10)
+
+    assert granted != [] and granted[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("attempt", "ceiling"), [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 16.0), (6, 20.0), (99, 20.0)]
+)
+def test_backoff_ceiling(attempt: int, ceiling: float) -> None:
+    """The wait is drawn between 0 and a ceiling that doubles up to 20 s."""
+    drawn: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        drawn.append((low, high))
+        return high
+
+    assert Backoff(uniform=uniform).wait_seconds(attempt) == ceiling
+    assert drawn == [(0.0, ceiling)]
+
+
+def test_backoff_seeded() -> None:
+    """The same seed gives the same waits."""
+    waits = [[Backoff(uniform=random.Random(7).uniform).wait_seconds(n) for n in range(1, 5)] for _ in range(2)]
+
+    assert waits[0] == waits[1]
+
+
+def test_backoff_exhausted() -> None:
+    """Four tries are made in all."""
+    assert [Backoff().exhausted(attempt) for attempt in (1, 2, 3, 4)] == [False, False, False, True]
+
+
+def test_retry_budget_empties() -> None:
+    """Twenty retries empty the bucket."""
+    budget = RetryBudget()
+
+    assert [budget.spend() for _ in range(21)] == [True] * 20 + [False]
+
+
+def test_retry_budget_success() -> None:
+    """Ten successes pay for one retry."""
+    budget = RetryBudget(capacity=1)
+    budget.spend()
+    for _ in range(11):
+        budget.success()
+
+    assert [budget.spend(), budget.spend()] == [True, False]
+
+
+DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
+EPOCH = 1795428000.0  # the same moment
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("0", 1.0),
+        ("21601", LONGEST_SECONDS),
+        ("1" + "0" * 20, LONGEST_SECONDS),
+        ("9" * 5000, LONGEST_SECONDS),
+        ("Mon, 23 Nov 2026 10:02:00 GMT", 120.0),
+        ("Monday, 23-Nov-26 10:02:00 GMT", 120.0),
+        ("Mon Nov 23 10:02:00 2026", 120.0),
+        ("Mon, 23 Nov 2026 09:00:00 GMT", 1.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_SECONDS),
+    ],
+)
+def test_retry_after(value: str, seconds: float) -> None:
+    """Digits and the three forms of an HTTP date are understood, from 1 s to 6 h."""
+    assert parse_retry_after(value, response_date=DATE, now_epoch=0.0) == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "-5",
+        "1.5",
+        "abc",
+        "1e9",
+        "٣",
+        "Fri, 31 Dec 99999 23:59:59 GMT",
+        "Mon, 99 Nov 2026 10:00:00 GMT",
+        "+3",
+    ],
+)
+def test_retry_after_junk(value: str | None) -> None:
+    """Anything else says nothing, without an exception."""
+    assert parse_retry_after(value, response_date=DATE, now_epoch=0.0) is None
+
+
+@pytest.mark.parametrize("response_date", [None, "junk"])
+def test_retry_after_without_date(response_date: str | None) -> None:
+    """Without a usable Date header our own clock stands in."""
+    value = "Mon, 23 Nov 2026 10:02:00 GMT"
+
+    assert parse_retry_after(value, response_date=response_date, now_epoch=EPOCH) == 120.0
+
+
+@given(value=st.text(max_size=60), date=st.none() | st.text(max_size=40), now=st.floats(0, 4e9))
+def test_retry_after_never_raises(value: str, date: str | None, now: float) -> None:
+    """Whatever comes, the result is None or within 1 s and 6 h."""
+    seconds = parse_retry_after(value, response_date=date, now_epoch=now)
+
+    assert seconds is None or 1.0 <= seconds <= LONGEST_SECONDS
+
+
+def test_retry_after_grows() -> None:
+    """A later date never gives a shorter wait."""
+    dates = [f"Mon, 23 Nov 2026 {hour:02}:30:00 GMT" for hour in range(24)]
+    waits = [parse_retry_after(value, response_date=DATE, now_epoch=0.0) or 0.0 for value in dates]
+
+    assert all(earlier <= later for earlier, later in pairwise(waits))

@@ -1,0 +1,419 @@
+from datetime import UTC, datetime
+from string import Formatter
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.times import REASONS, TimeRules, is_zone, read_times, wire_text, zone_offsets
+
+ISO = "%Y-%m-%d %H:%M:%S"
+BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
+
+
+def epoch(text: str) -> int:
+    """Return the epoch second of a GMT time."""
+    return int(datetime.strptime(text, ISO).replace(tzinfo=UTC).timestamp())
+
+
+def read(text: str, formats: tuple[str, ...] = (ISO,), zone: str | None = "UTC", made: int | None = None) -> str:
+    """Return the wire text of one time, or its reason."""
+    evidence = pd.Series([made], dtype="Int64")
+    frame = read_times(pd.Series([text], dtype="str"), TimeRules(formats, zone), evidence)
+    return str(wire_text(frame["utc"])[0] or frame["reason"][0])
+
+
+@pytest.mark.parametrize(
+    ("time_format", "text", "gmt"),
+    [
+        (ISO, "2024-02-29 23:05:09", "2024-02-29 23:05:09"),
+        (ISO, "2024-2-9 3:05:09", "2024-02-09 03:05:09"),
+        ("%d/%m/%Y %H:%M:%S", "01/02/2024 10:00:00", "2024-02-01 10:00:00"),
+        ("%m/%d/%Y %H:%M:%S", "01/02/2024 10:00:00", "2024-01-02 10:00:00"),
+        ("%d.%m.%Y %H:%M", "01.02.2024 10:05", "2024-02-01 10:05:00"),
+        ("%m/%d/%y %I:%M %p", "1/2/24 9:05 PM", "2024-01-02 21:05:00"),
+        ("%m/%d/%Y %I:%M %p", "01/02/2024 12:05 AM", "2024-01-02 00:05:00"),
+        ("%m/%d/%Y %I:%M %p", "01/02/2024 12:05 p.m.", "2024-01-02 12:05:00"),
+        ("%m/%d/%Y %I:%M %p", "01/02/2024 9:05\u202fPM", "2024-01-02 21:05:00"),
+        ("%m/%d/%Y %I:%M %p", "01/02/2024 9:05\u00a0pm", "2024-01-02 21:05:00"),
+        ("%a %m/%d/%Y %I:%M %p", "Tue 01/02/2024 9:05 AM", "2024-01-02 09:05:00"),
+        ("%A, %d %B %Y %H:%M", "tuesday, 2 JANUARY 2024 09:05", "2024-01-02 09:05:00"),
+        ("%b %d %Y %H:%M:%S", "Jan  2 2024 09:05:00", "2024-01-02 09:05:00"),
+        ("%Y%m%d%H%M", "202401020905", "2024-01-02 09:05:00"),
+        ("%Y%m%dT%H%M%S", "20240102T090500", "2024-01-02 09:05:00"),
+        ("%Y-%m-%d %H:%M:%S.%f", "2024-01-02 09:05:00.999999", "2024-01-02 09:05:00"),
+        ("%Y-%m-%d %H:%M:%S%z", "2017-05-22 17:49:30+05:30", "2017-05-22 12:19:30"),
+        ("%Y-%m-%d %H:%M:%S%z", "2026-08-21 08:33:31-06", "2026-08-21 14:33:31"),
+        ("%Y-%m-%d %H:%M:%S %Z", "2024-01-02 09:05:00 UTC", "2024-01-02 09:05:00"),
+        ("%d/%m/%Y 100%% %H:%M", "01/02/2024 100% 10:05", "2024-02-01 10:05:00"),
+        ("iso8601", "2024-01-02T09:05:00Z", "2024-01-02 09:05:00"),
+        ("iso8601", "2024-01-02 09:05:00", "2024-01-02 09:05:00"),
+        ("iso8601", "2024-01-02T09:05", "2024-01-02 09:05:00"),
+        ("iso8601", "2024-01-02T09:05:00.1234567Z", "2024-01-02 09:05:00"),
+        ("iso8601", "2019-06-28T15:30:00+0000", "2019-06-28 15:30:00"),
+        ("iso8601", "2024-01-01 01:00:00.5 +02:00", "2023-12-31 23:00:00"),
+        ("rfc2822", "Wed, 18 Aug 2010 20:20:06 +0000", "2010-08-18 20:20:06"),
+        ("rfc2822", "18 Aug 2010 20:20 PDT", "2010-08-19 03:20:00"),
+        ("rfc2822", "Wed, 18 Aug 2010 20:20:06 +0200 (CEST)", "2010-08-18 18:20:06"),
+        ("epoch", "1704186300", "2024-01-02 09:05:00"),
+        ("epoch", "1704186300.75", "2024-01-02 09:05:00"),
+        ("epoch_ms", "1704186300999", "2024-01-02 09:05:00"),
+        (ISO, '="2024-01-02 09:05:00"', "2024-01-02 09:05:00"),
+        (ISO, "'2024-01-02 09:05:00", "2024-01-02 09:05:00"),
+        (ISO, "\ufeff２０２４-01-02 09:05:00 ", "2024-01-02 09:05:00"),  # noqa: RUF001
+    ],
+)
+def test_declared_format(time_format: str, text: str, gmt: str) -> None:
+    """A text is read by the declared format only, and sub-seconds are cut off."""
+    assert read(text, (time_format,)) == gmt
+
+
+@pytest.mark.parametrize(
+    ("time_format", "text"),
+    [
+        (ISO, "now"),
+        (ISO, "today"),
+        (ISO, "2024-02-30 01:00:00"),
+        (ISO, "2023-02-29 01:00:00"),
+        (ISO, "2024-13-01 01:00:00"),
+        (ISO, "2024-00-01 01:00:00"),
+        (ISO, "2024-01-00 01:00:00"),
+        (ISO, "2024-01-02 24:00:00"),
+        (ISO, "2016-12-31 23:59:60"),
+        (ISO, "2024-01-02 23:60:00"),
+        (ISO, "24-01-02 09:05:00"),
+        (ISO, "2024-01-02 09:05:0:"),
+        (ISO, "2024-01-02 09:05:/0"),
+        (ISO, "2024-01-02T09:05:00"),
+        (ISO, "2024-01-02 09:05:00Z"),
+        (ISO, "2024-01-02 09:05:00.5"),
+        (ISO, "2024-01-02 09:05"),
+        (ISO, "2024-01-02"),
+        (ISO, "2024-01-02 09:05:00\n2024-01-02 09:05:01"),
+        (ISO, "1704186300"),
+        ("%d/%m/%Y %H:%M:%S", "13/13/2024 10:00:00"),
+        ("%d/%m/%Y %H:%M:%S", "01/02/24 10:00:00"),
+        ("%m/%d/%y %H:%M", "01/02/2024 10:00"),
+        ("%m/%d/%Y %I:%M %p", "01/02/2024 13:05 PM"),
+        ("%m/%d/%Y %I:%M %p", "01/02/2024 00:05 AM"),
+        ("%m/%d/%Y %I:%M %p", "01/02/2024 09:05"),
+        ("%a %m/%d/%Y %H:%M", "Mon 01/02/2024 09:05"),  # a Tuesday: the date was damaged
+        ("%Y%m%d%H%M", "2024010295"),
+        ("%Y-%m-%d %H:%M:%S%z", "2024-01-02 09:05:00+16:00"),
+        ("%Y-%m-%d %H:%M:%S%z", "2024-01-02 09:05:00+0199"),
+        ("%Y-%m-%d %H:%M:%S %Z", "2024-01-02 09:05:00 IST"),
+        ("iso8601", "2024-1-2T09:05:00Z"),
+        ("iso8601", "2024-01-02T24:00:00Z"),
+        ("rfc2822", "Thu, 18 Aug 2010 20:20:06 +0000"),
+        ("rfc2822", "18 Aug 2010 20:20:06"),
+        ("epoch", "1704186300999"),
+        ("epoch", "-1"),
+        ("epoch", "1.7E+09"),
+        ("epoch_ms", "1704186300"),
+    ],
+)
+def test_unreadable(time_format: str, text: str) -> None:
+    """What the declared format does not say exactly is not read."""
+    assert read(text, (time_format,)) == "unreadable_time"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "NULL", "\\N", "N/A", "-", "0000-00-00 00:00:00"])
+def test_missing(text: str) -> None:
+    """Empty cells and the words and zeros that databases write for them are missing times."""
+    assert read(text) == "missing_time"
+
+
+@pytest.mark.parametrize(
+    ("time_format", "text", "expected"),
+    [
+        (ISO, "1989-12-31 23:59:59", "impossible_year"),
+        (ISO, "1990-01-01 00:00:00", "1990-01-01 00:00:00"),
+        (ISO, "2100-12-31 23:59:59", "2100-12-31 23:59:59"),
+        (ISO, "2101-01-01 00:00:00", "impossible_year"),
+        (ISO, "0000-01-01 00:00:00", "impossible_year"),
+        (ISO, "9999-12-31 23:59:59", "impossible_year"),
+        ("%m/%d/%y %H:%M", "01/02/68 10:00", "2068-01-02 10:00:00"),
+        ("%m/%d/%y %H:%M", "01/02/69 10:00", "impossible_year"),
+        ("epoch", "0", "impossible_year"),
+        ("epoch", "20240102", "impossible_year"),
+    ],
+)
+def test_years(time_format: str, text: str, expected: str) -> None:
+    """Years before 1990 and after 2100 are a wrong clock or a wrong format."""
+    assert read(text, (time_format,)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-01-02 09:05:00", "no_zone"),
+        ("2024-01-02 09:05:00Z", "2024-01-02 09:05:00"),
+        ("1704186300", "2024-01-02 09:05:00"),
+    ],
+)
+def test_without_zone(text: str, expected: str) -> None:
+    """Without a zone only values that carry an offset, and epochs, are instants."""
+    assert read(text, ("iso8601", "epoch"), None) == expected
+
+
+def test_offset_outranks_zone() -> None:
+    """A value's own offset counts, not the zone of the others."""
+    texts = pd.Series(["2024-07-01T12:00:00+05:30", "2024-07-01T12:00:00"], dtype="str")
+    frame = read_times(texts, TimeRules(("iso8601",), BERLIN))
+    assert wire_text(frame["utc"]).tolist() == ["2024-07-01 06:30:00", "2024-07-01 10:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("formats", "gmt"),
+    [
+        (("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"), ["2024-02-01 10:00:00", "2024-01-13 10:00:00"]),
+        (("%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M"), ["2024-01-02 10:00:00", "2024-01-13 10:00:00"]),
+    ],
+)
+def test_formats_in_order(formats: tuple[str, ...], gmt: list[str]) -> None:
+    """A later format sees only what the earlier ones left."""
+    texts = pd.Series(["01/02/2024 10:00", "01/13/2024 10:00"], dtype="str")
+    assert wire_text(read_times(texts, TimeRules(formats, "UTC"))["utc"]).tolist() == gmt
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "reason"),
+    [
+        (BERLIN, "2024-03-31 01:59:59", "2024-03-31 00:59:59"),
+        (BERLIN, "2024-03-31 02:00:00", "nonexistent_time"),
+        (BERLIN, "2024-03-31 02:59:59", "nonexistent_time"),
+        (BERLIN, "2024-03-31 03:00:00", "2024-03-31 01:00:00"),
+        (BERLIN, "2024-10-27 01:59:59", "2024-10-26 23:59:59"),
+        (BERLIN, "2024-10-27 02:00:00", "ambiguous_time"),
+        (BERLIN, "2024-10-27 02:59:59", "ambiguous_time"),
+        (BERLIN, "2024-10-27 03:00:00", "2024-10-27 02:00:00"),
+        (NEW_YORK, "2024-03-10 02:30:00", "nonexistent_time"),
+        (NEW_YORK, "2024-11-03 01:30:00", "ambiguous_time"),
+        (NEW_YORK, "2024-11-03 02:00:00", "2024-11-03 07:00:00"),
+        (LORD_HOWE, "2024-10-06 02:15:00", "nonexistent_time"),
+        (LORD_HOWE, "2024-10-06 02:30:00", "2024-10-05 15:30:00"),
+        (LORD_HOWE, "2024-04-07 01:45:00", "ambiguous_time"),
+        (LORD_HOWE, "2024-04-07 01:15:00", "2024-04-06 14:15:00"),
+        ("UTC", "2024-03-31 02:30:00", "2024-03-31 02:30:00"),
+        (BERLIN, "2099-10-25 02:30:00", "ambiguous_time"),
+    ],
+)
+def test_clock_changes(zone: str, text: str, reason: str) -> None:
+    """Without evidence a skipped or doubled time is rejected, and the seconds beside it are read."""
+    assert read(text, zone=zone) == reason
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "made", "expected"),
+    [
+        (BERLIN, "2024-10-27 02:30:00", "2024-10-27 00:30:00", "2024-10-27 00:30:00"),
+        (BERLIN, "2024-10-27 02:30:00", "2024-10-27 01:30:00", "2024-10-27 01:30:00"),
+        (BERLIN, "2024-10-27 02:30:00", "2024-10-27 00:28:00", "2024-10-27 00:30:00"),
+        (BERLIN, "2024-10-27 02:30:00", "2024-10-27 00:32:00", "2024-10-27 00:30:00"),
+        # A channel made in between cannot belong to the first: a row does not start before its channel.
+        (BERLIN, "2024-10-27 02:30:00", "2024-10-27 00:32:01", "2024-10-27 01:30:00"),
+        (BERLIN, "2024-10-27 02:30:00", "2024-10-27 00:27:59", "ambiguous_time"),
+        (BERLIN, "2024-10-27 02:30:00", "2024-10-26 20:00:00", "ambiguous_time"),
+        (BERLIN, "2024-10-27 02:30:00", "2024-10-27 01:32:01", "ambiguous_time"),
+        (BERLIN, "2024-03-31 02:30:00", "2024-03-31 01:30:00", "2024-03-31 01:30:00"),
+        (BERLIN, "2024-03-31 02:30:00", "2024-03-31 00:30:00", "2024-03-31 00:30:00"),
+        (BERLIN, "2024-03-31 02:30:00", "2024-03-30 12:00:00", "nonexistent_time"),
+        (NEW_YORK, "2024-11-03 01:30:00", "2024-11-03 05:30:05", "2024-11-03 05:30:00"),
+        (NEW_YORK, "2024-11-03 01:30:00", "2024-11-03 06:29:55", "2024-11-03 06:30:00"),
+        (LORD_HOWE, "2024-04-07 01:45:00", "2024-04-06 14:45:00", "2024-04-06 14:45:00"),
+        (LORD_HOWE, "2024-04-07 01:45:00", "2024-04-06 15:15:00", "2024-04-06 15:15:00"),
+        # A time that has one instant needs no evidence and is not moved by it.
+        (BERLIN, "2024-10-27 04:30:00", "2020-01-01 00:00:00", "2024-10-27 03:30:00"),
+    ],
+)
+def test_evidence(zone: str, text: str, made: str, expected: str) -> None:
+    """When the channel was made settles which of two instants is meant, or nothing does."""
+    assert read(text, zone=zone, made=epoch(made)) == expected
+
+
+@pytest.mark.parametrize(
+    ("formats", "zone"),
+    [
+        ((), "UTC"),
+        ((ISO,), "Europe"),
+        (("%Y-%m-%d",), "UTC"),
+        (("%H:%M:%S",), "UTC"),
+        (("%m-%d %H:%M",), "UTC"),
+        (("%Y-%m-%d %H",), "UTC"),
+        (("%Y-%m-%d %I:%M",), "UTC"),
+        (("%Y-%m-%d %H:%M %p",), "UTC"),
+        (("%Y-%Y-%m-%d %H:%M",), "UTC"),
+        (("%Y-%j %H:%M",), "UTC"),
+        (("%c",), "UTC"),
+        (("%Y-%m-%d %H:%M%",), "UTC"),
+        (("iso",), "UTC"),
+    ],
+)
+def test_rules_refuse(formats: tuple[str, ...], zone: str) -> None:
+    """Rules that leave a part of the time to be guessed cannot be made."""
+    with pytest.raises(ValueError):
+        TimeRules(formats, zone)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        (BERLIN, True),
+        ("UTC", True),
+        ("Etc/GMT+1", True),
+        ("", False),
+        ("Europe", False),
+        ("Europe/Atlantis", False),
+        ("/etc/localtime", False),
+        ("../Europe/Berlin", False),
+        ("localtime", False),
+        ("right/Europe/Berlin", False),
+        ("zone.tab", False),
+        ("Europe/Berlin\0", False),
+        ("x" * 5000, False),
+    ],
+)
+def test_zone(name: str, known: bool) -> None:
+    """Zones are names of the IANA database, not files, folders or the machine's own setting."""
+    assert is_zone(name) is known
+
+
+def test_hints() -> None:
+    """Every hint is a sentence with room for the column and the value only."""
+    for hint in REASONS.values():
+        assert {name for _, name, _, _ in Formatter().parse(hint) if name} <= {"column", "value"}
+        assert hint.endswith(".")
+
+
+def test_wire_text() -> None:
+    """GMT is written to the second whatever the unit, and an unusable time as nothing, on the same index."""
+    utc = pd.Series(
+        pd.DatetimeIndex(["2024-01-02 09:05:00.999", "NaT"], dtype="datetime64[ns]"), index=[5, 3], name="start"
+    )
+    written = wire_text(utc)
+    assert written.tolist() == ["2024-01-02 09:05:00", ""]
+    assert (written.index.tolist(), written.name, str(written.dtype)) == ([5, 3], "start", "str")
+
+
+@pytest.mark.parametrize("texts", [[], [None, None]])
+def test_column_without_text(texts: list[None]) -> None:
+    """A column of no rows or of missing values keeps its shape and types."""
+    frame = read_times(pd.Series(texts, dtype="str"), TimeRules((ISO, "iso8601", "%b %d %Y %H:%M"), BERLIN))
+    assert frame["reason"].tolist() == ["missing_time"] * len(texts)
+    assert [str(dtype) for dtype in frame.dtypes] == ["datetime64[s]", "str"]
+    assert wire_text(frame["utc"]).tolist() == [""] * len(texts)
+
+
+def test_zone_offsets() -> None:
+    """The offsets a clock showed come commonest first; long calls and values with an offset do not count."""
+    rows = [
+        ("2024-07-01 12:00:00", epoch("2024-07-01 10:00:00")),
+        ("2024-07-01 12:01:30", epoch("2024-07-01 10:00:00")),
+        ("2024-01-01 12:00:00", epoch("2024-01-01 11:00:30")),
+        ("2024-07-01 12:01:31", epoch("2024-07-01 10:00:00")),
+        ("2024-07-03 12:00:00", epoch("2024-07-01 10:00:00")),
+        ("2024-07-01T12:00:00Z", epoch("2024-07-01 12:00:00")),
+        ("2024-07-01 12:00:00", None),
+        ("nonsense", epoch("2024-07-01 10:00:00")),
+    ]
+    texts = pd.Series([text for text, _ in rows], dtype="str")
+    evidence = pd.Series([made for _, made in rows], dtype="Int64")
+    assert zone_offsets(texts, ("iso8601",), evidence) == ((7200, 2), (3600, 1))
+
+
+@pytest.mark.parametrize(("minutes", "offset"), [(-570, -34_200), (345, 20_700), (0, 0), (840, 50_400)])
+def test_zone_offset_of_quarter_hours(minutes: int, offset: int) -> None:
+    """Offsets off the full hour are told apart."""
+    made = epoch("2024-07-01 12:00:00")
+    local = datetime.fromtimestamp(made + minutes * 60, UTC).strftime(ISO)
+    offsets = zone_offsets(pd.Series([local], dtype="str"), (ISO,), pd.Series([made], dtype="Int64"))
+    assert offsets == ((offset, 1),)
+
+
+ZONES = st.sampled_from(
+    [
+        BERLIN,
+        NEW_YORK,
+        LORD_HOWE,
+        "UTC",
+        "Asia/Kathmandu",
+        "Africa/Casablanca",
+        "America/St_Johns",
+        "Europe/Dublin",
+        "Pacific/Apia",
+        "Asia/Tehran",
+        "Antarctica/Troll",
+        "America/Caracas",
+        "Pacific/Chatham",
+        "Etc/GMT+1",
+    ]
+)
+# Half of the instants lie in the nights in which clocks change in Europe, the Americas and Australia.
+INSTANTS = st.one_of(
+    st.integers(epoch("1990-01-02 00:00:00"), epoch("2100-12-30 00:00:00")),
+    st.builds(
+        lambda day, second: epoch(f"{day} 00:00:00") + second,
+        st.sampled_from(["2024-03-31", "2024-10-27", "2024-03-10", "2024-11-03", "2024-04-06", "2024-10-05"]),
+        st.integers(0, 100_000),
+    ),
+)
+
+
+def _wall(instant: int, zone: str) -> str:
+    return datetime.fromtimestamp(instant, ZoneInfo(zone)).strftime(ISO)
+
+
+@given(instant=INSTANTS, zone=ZONES)
+def test_local_time_reads_back(instant: int, zone: str) -> None:
+    """Local time read back gives the instant, or is called ambiguous exactly where the clock shows it twice."""
+    wall = datetime.fromtimestamp(instant, ZoneInfo(zone)).replace(fold=0)
+    is_doubled = wall.utcoffset() != wall.replace(fold=1).utcoffset()
+    gmt = datetime.fromtimestamp(instant, UTC).strftime(ISO)
+    assert read(_wall(instant, zone), zone=zone) == ("ambiguous_time" if is_doubled else gmt)
+
+
+@given(instant=INSTANTS, zone=ZONES, late=st.integers(-120, 120))
+def test_local_time_reads_back_with_evidence(instant: int, zone: str, late: int) -> None:
+    """With the epoch of the channel beside it, local time always gives the instant."""
+    gmt = datetime.fromtimestamp(instant, UTC).strftime(ISO)
+    assert read(_wall(instant, zone), zone=zone, made=instant + late) == gmt
+
+
+@given(
+    wall=st.datetimes(datetime(1990, 1, 2), datetime(2100, 12, 30)),
+    zone=ZONES,
+    made=st.none() | st.integers(0, 2**33),
+)
+def test_any_wall_time_has_an_instant_or_a_reason(wall: datetime, zone: str, made: int | None) -> None:
+    """An instant that is given shows the text again on the zone's clock, unless the clock skips the text."""
+    text = wall.replace(microsecond=0).strftime(ISO)
+    result = read(text, zone=zone, made=made)
+    aware = wall.replace(microsecond=0, tzinfo=ZoneInfo(zone))
+    is_skipped = aware.astimezone(UTC).astimezone(ZoneInfo(zone)).strftime(ISO) != text
+    assert result in REASONS or is_skipped or _wall(epoch(result), zone) == text
+    assert made is not None or (result == "nonexistent_time") == is_skipped
+
+
+@given(text=st.one_of(st.text(max_size=30), st.text(alphabet="0123456789-:/ TZ+.apmAPM", max_size=30)))
+def test_any_text_has_an_instant_or_a_reason(text: str) -> None:
+    """Whatever a cell holds, it ends as an instant or with a known reason."""
+    formats = (ISO, "%d/%m/%y %I:%M %p", "%b %d %Y %H:%M", "iso8601", "rfc2822", "epoch", "epoch_ms")
+    result = read(text, formats, BERLIN)
+    assert result in REASONS or 1990 <= datetime.strptime(result, ISO).year <= 2101
+
+
+@given(instants=st.lists(INSTANTS, min_size=1, max_size=12), zone=ZONES, cut=st.integers(0, 12), data=st.data())
+def test_chunks_and_order_do_not_matter(instants: list[int], zone: str, cut: int, data: st.DataObject) -> None:
+    """A row reads the same in any chunk and any order."""
+    made = [instant if index % 2 else None for index, instant in enumerate(instants)]
+    order = data.draw(st.permutations(range(len(instants))))
+    texts = pd.Series([_wall(instant, zone) for instant in instants], dtype="str")
+    evidence = pd.Series(made, dtype="Int64")
+    rules = TimeRules((ISO,), zone)
+    whole = read_times(texts, rules, evidence)
+    shuffled = [
+        read_times(texts.iloc[part], rules, evidence.iloc[part]) for part in (order[:cut], order[cut:]) if part
+    ]
+    assert pd.concat(shuffled).sort_index().equals(whole)
