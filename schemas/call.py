@@ -1,7 +1,5 @@
 """The shape of a call as pandera sees it: the one judge of what may be sent."""
 
-from collections.abc import Collection
-
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
@@ -32,9 +30,7 @@ def call_schema(*, latest: np.datetime64) -> pa.DataFrameSchema:
         {
             "state": pa.Column(str, pa.Check.isin([state.value for state in State])),
             "customer_number": pa.Column(str, pa.Check.str_matches(E164)),
-            "start_time": pa.Column(
-                "datetime64[s]", [pa.Check.ge(EARLIEST), pa.Check.le(latest)], nullable=False
-            ),
+            "start_time": pa.Column("datetime64[s]", [pa.Check.ge(EARLIEST), pa.Check.le(latest)], nullable=False),
             "agent_number": pa.Column(str, pa.Check.str_matches(E164)),
             "zohouser": pa.Column(str, pa.Check.str_matches(ZOHOUSER)),
             "voiceuri": pa.Column(str, pa.Check.str_matches(VOICEURI)),
@@ -57,9 +53,9 @@ def first_faults(calls: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.Series:
         if cases["index"].isna().any():
             raise AssertionError("the frame itself does not have the shape of calls") from None
         for column in reversed(CHECKED_COLUMNS):
-            faults[_rows(cases.loc[cases["column"] == column, "index"])] = column
+            faults.loc[_rows(cases.loc[cases["column"] == column, "index"])] = column
     return faults
 
 
-def _rows(index: pd.Series) -> Collection[int]:
+def _rows(index: pd.Series) -> list[int]:
     return index.astype("int64").unique().tolist()

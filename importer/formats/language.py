@@ -199,6 +199,9 @@ class CdrFormat(_Table):
         unknown = sorted(self._references() - self.known_columns())
         if unknown:
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
+        wrong = sorted(name for name in self.known_columns() if not re.fullmatch(r"[a-z][a-z0-9_]*", name))
+        if wrong:
+            raise ValueError(f"column name {wrong[0]!r} must be lower case letters, digits and underscores")
         for pattern in self._patterns():
             re.compile(pattern)
         for sources in self.derived.values():
@@ -221,6 +224,13 @@ class CdrFormat(_Table):
         """Return the columns of the file that preparing needs, in the order of the file."""
         used = self._references()
         return tuple(name for name in self.read_columns() if name in used)
+
+    def shown(self, name: str) -> str:
+        """Return a column as the operator finds it in the export: its header, or where a derived one is taken."""
+        while name in self.derived:
+            name = self.derived[name][0].column
+        spellings = self.columns.get(name) or self.optional_columns.get(name)
+        return spellings[0] if spellings else name
 
     def _references(self) -> set[str]:
         call = self.call

@@ -146,8 +146,9 @@ class CallMaker:
         ]
         rows.loc[made.index, "start_text"] = wire_text(made["start_time"])
         faults = first_faults(made, self._schema)
-        for index, column in faults[faults != ""].items():
-            rows.loc[index, ["reason", "hint"]] = self._fault(column, rows.loc[index])
+        for index in faults.index[faults != ""]:
+            reason, hint = self._fault(str(faults.at[index]), rows.loc[index])
+            rows.at[index, "reason"], rows.at[index, "hint"] = reason, hint
         return rows
 
     def _agent(self, file: int, leg_agent: int, own: str) -> Agent:
@@ -169,7 +170,9 @@ class CallMaker:
             )
         if column == "agent_number":
             columns = ", ".join(self._files[row["file"]].agent_columns)
-            named = ", ".join(f'"{name}"' for name in row["agents"].split("\x1f") if name) or "nothing"
+            named = (
+                ", ".join(f'"{name}"' for name in dict.fromkeys(row["agents"].split("\x1f")) if name) or "nothing"
+            )
             return "no_agent_number", (
                 f"Column {columns} names the agent as {named}, which is no telephone number and not in the agents "
                 "file: add a line for it there (--agents), or give --default-agent-number."
@@ -251,7 +254,8 @@ _BESIDE = {
 def count_unspooled(resolved: Resolved, spooled: npt.NDArray[np.bool_]) -> Counter[str]:
     """Count, by reason, the rows of the index that were decided without ever being spooled."""
     counts = np.bincount(resolved.decision[~spooled], minlength=len(Decision))
-    wrong = [Decision(code).name for code in np.flatnonzero(counts) if Decision(code) not in SKIPPED_FOR]
+    found = {Decision(code): count for code, count in enumerate(counts.tolist()) if count}
+    wrong = [decision.name for decision in found if decision not in SKIPPED_FOR]
     if wrong:
         raise AssertionError(f"rows of the kind {wrong[0]} were not kept")
-    return Counter({SKIPPED_FOR[Decision(code)]: int(counts[code]) for code in np.flatnonzero(counts)})
+    return Counter({SKIPPED_FOR[decision]: count for decision, count in found.items()})

@@ -68,22 +68,24 @@ def directions(frame: pd.DataFrame, rules: Rules) -> pd.Series:
 def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """Return the rows of outgoing calls with what they say of the call.
 
-    Takes the derived columns and ``direction``; adds ``rank`` (uint8, Rank), ``start_time`` (datetime64[s],
-    GMT), ``problem`` and ``problem_hint`` (text, "" when the row is understood).
+    Takes the derived columns and ``call.direction``; adds ``call.rank`` (uint8, Rank), ``call.start_time`` (datetime64[s],
+    GMT), ``call.problem`` and ``call.problem_hint`` (text, "" when the row is understood).
     """
-    rows["problem"] = ""
-    rows["problem_hint"] = ""
-    unknown = rows["direction"] == ""
-    rows.loc[unknown, "problem"] = "unknown_direction"
-    rows.loc[unknown, "problem_hint"] = _direction_hint(rules.format)
+    rows["call.problem"] = ""
+    rows["call.problem_hint"] = ""
+    unknown = rows["call.direction"] == ""
+    rows.loc[unknown, "call.problem"] = "unknown_direction"
+    rows.loc[unknown, "call.problem_hint"] = _direction_hint(rules.format)
     _add_ranks(rows, rules)
     _add_start(rows, rules)
-    rows.loc[rows["problem"] != "", "rank"] = Rank.PROBLEM
+    rows.loc[rows["call.problem"] != "", "call.rank"] = Rank.PROBLEM
     return rows
 
 
 def _direction_hint(cdr_format: CdrFormat) -> str:
-    columns = ", ".join(dict.fromkeys(name for rule in cdr_format.direction for name in rule.when))
+    columns = ", ".join(
+        dict.fromkeys(cdr_format.shown(name) for rule in cdr_format.direction for name in rule.when)
+    )
     return (
         f"Columns {columns} do not tell whether this call went out or came in: "
         "list the agent's extension in the agents file, or add a [[direction]] rule to a format of your own."
@@ -92,8 +94,8 @@ def _direction_hint(cdr_format: CdrFormat) -> str:
 
 def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
     ranks = np.full(len(rows), UNDECIDED, dtype=np.uint8)
-    ranks[(rows["direction"] == Direction.AGENT_LEG).to_numpy()] = Rank.AGENT_LEG
-    ranks[(rows["direction"] == "").to_numpy()] = Rank.PROBLEM
+    ranks[(rows["call.direction"] == Direction.AGENT_LEG).to_numpy()] = Rank.AGENT_LEG
+    ranks[(rows["call.direction"] == "").to_numpy()] = Rank.PROBLEM
     conditions = Conditions(rows, rules.extensions())
     for rule in rules.format.outcome:
         open_rows = ranks == UNDECIDED
@@ -104,14 +106,14 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
         else:
             _look_up(rows, ranks, open_rows & conditions.hold(rule.when), rule, rules)
     missing = ranks == UNDECIDED
-    rows.loc[missing, "problem"] = "missing_status"
-    rows.loc[missing, "problem_hint"] = _missing_hint(rules.format)
+    rows.loc[missing, "call.problem"] = "missing_status"
+    rows.loc[missing, "call.problem_hint"] = _missing_hint(rules.format)
     ranks[_cancelled_after_ringing(rows, ranks, rules)] = Rank.NOANSWER
-    rows["rank"] = ranks
+    rows["call.rank"] = ranks
 
 
 def _missing_hint(cdr_format: CdrFormat) -> str:
-    columns = ", ".join(dict.fromkeys(rule.column for rule in cdr_format.outcome if rule.column))
+    columns = ", ".join(dict.fromkeys(cdr_format.shown(rule.column) for rule in cdr_format.outcome if rule.column))
     return f"Column {columns} is empty: nothing says what became of the call. Export the row again or remove it."
 
 
@@ -123,8 +125,7 @@ def _look_up(
     rules: Rules,
 ) -> None:
     """Rank the open rows by the words of one column; a word that nothing knows is a problem of its row."""
-    assert rule.column is not None
-    codes, words = pd.factorize(rows[rule.column])
+    codes, words = pd.factorize(rows[rule.column or ""])
     rang, talked = _rang_and_talked(rows, rules.format)
     for code, word in enumerate(words):
         chosen = open_rows & (codes == code)
@@ -133,8 +134,8 @@ def _look_up(
         cause = _cause(word, rule, rules.causes)
         if cause is None:
             ranks[chosen] = Rank.PROBLEM
-            rows.loc[chosen, "problem"] = "unknown_status"
-            rows.loc[chosen, "problem_hint"] = _unknown_word_hint(word, rule, rules.format)
+            rows.loc[chosen, "call.problem"] = "unknown_status"
+            rows.loc[chosen, "call.problem_hint"] = _unknown_word_hint(word, rule, rules.format)
         elif isinstance(cause, Cause):
             ranks[chosen] = RANK_OF[cause.otherwise]
             if cause.rang is not None:
@@ -164,7 +165,8 @@ def _unknown_word_hint(word: str, rule: OutcomeRule, cdr_format: CdrFormat) -> s
         if rule.table
         else f"the words of the format {cdr_format.name}"
     )
-    return f'Column {rule.column}: no table knows "{word}". Add a line `"{word}" = "..."` to {where}.'
+    shown = cdr_format.shown(rule.column or "")
+    return f'Column {shown}: no table knows "{word}". Add a line `"{word}" = "..."` to {where}.'
 
 
 def _rang_and_talked(
@@ -186,12 +188,13 @@ def _cancelled_after_ringing(
     rows: pd.DataFrame, ranks: npt.NDArray[np.uint8], rules: Rules
 ) -> npt.NDArray[np.bool_]:
     """Say which calls the agent gave up count as not answered: long enough ringing, or no way to tell."""
-    cancelled = ranks == Rank.CANCELLED
+    cancelled = np.asarray(ranks == Rank.CANCELLED, dtype=np.bool_)
     column = rules.format.call.ring_seconds
     if column is None or not cancelled.any():
         return cancelled
     seconds = seconds_of(rows[column]).to_numpy()
-    return cancelled & (np.isnan(seconds) | (seconds >= rules.plan.policies.cancelled_ring_seconds))
+    long_enough = seconds >= rules.plan.policies.cancelled_ring_seconds
+    return np.asarray(cancelled & (np.isnan(seconds) | long_enough), dtype=np.bool_)
 
 
 def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
@@ -205,13 +208,15 @@ def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
         digits = extracted(rows[spec.evidence.column], spec.evidence.extract)
         evidence = pd.to_numeric(digits.where(digits != ""), errors="coerce").astype("Int64")
     read = times.read_times(texts, times.TimeRules(spec.formats, _zone(rules)), evidence)
-    rows["start_time"] = read["utc"]
-    faulty = ((read["reason"] != "") & (rows["rank"] != Rank.ATTENDED) & (rows["problem"] == "")).to_numpy()
+    rows["call.start_time"] = read["utc"]
+    faulty = (
+        (read["reason"] != "") & (rows["call.rank"] != Rank.ATTENDED) & (rows["call.problem"] == "")
+    ).to_numpy()
     if faulty.any():
-        column = " ".join(spec.columns)
-        rows.loc[faulty, "problem"] = read["reason"][faulty]
-        rows.loc[faulty, "problem_hint"] = [
-            times.REASONS[reason].format(column=column, value=text, zone=_zone(rules) or "its zone")
+        column = " ".join(rules.format.shown(name) for name in spec.columns)
+        rows.loc[faulty, "call.problem"] = read["reason"][faulty]
+        rows.loc[faulty, "call.problem_hint"] = [
+            times.REASONS[reason].format(column=column, value=f'"{text}"')
             for reason, text in zip(read["reason"][faulty], texts[faulty], strict=True)
         ]
 

@@ -61,7 +61,7 @@ class Preparation:
         """
         book = self._book(detection.format)
         number = len(self._files)
-        self._files.append(InputFile(name, detection.format.call.agent, book))
+        self._files.append(InputFile(name, _agent_columns(detection.format), book))
         sorter = RowSorter(Rules(detection.format, self._causes, self._plan), book, self._agent_names, number)
         file_index: list[IndexRows] = []
         counts: Counter[str] = Counter()
@@ -106,3 +106,7 @@ class Preparation:
         if rules not in self._books:
             self._books[rules] = NumberBook(rules)
         return self._books[rules]
+
+
+def _agent_columns(cdr_format: CdrFormat) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(cdr_format.shown(name) for name in cdr_format.call.agent))

@@ -89,54 +89,56 @@ class RowSorter:
     def sort(self, chunk: Chunk, first_slot: int) -> SortedChunk:
         """Sort one chunk; index rows are numbered from ``first_slot`` on."""
         frame = with_derived(chunk.frame, self._rules)
-        frame["direction"] = directions(frame, self._rules)
-        kept_out = frame["direction"].isin([Direction.INCOMING.value, Direction.INTERNAL.value])
+        frame["call.direction"] = directions(frame, self._rules)
+        kept_out = frame["call.direction"].isin([Direction.INCOMING.value, Direction.INTERNAL.value])
         rows = add_evidence(frame.loc[~kept_out].copy(), self._rules)
-        rows[["source_id", "key"]] = call_keys(rows, self._rules.format)
+        rows[["call.source_id", "call.key"]] = call_keys(rows, self._rules.format)
         rows = self._with_customer(rows)
-        in_group = (rows["key"] != "").to_numpy()
-        rows["slot"] = -1
-        rows.loc[in_group, "slot"] = first_slot + np.arange(int(in_group.sum()))
-        rows["agents"] = joined([rows[name] for name in self._rules.format.call.agent])
+        in_group = (rows["call.key"] != "").to_numpy()
+        rows["call.slot"] = -1
+        rows.loc[in_group, "call.slot"] = first_slot + np.arange(int(in_group.sum()))
+        rows["call.agents"] = joined([rows[name] for name in self._rules.format.call.agent])
         index = self._index_rows(rows.loc[in_group])
-        skipped = Counter(frame.loc[kept_out, "direction"].tolist())
+        skipped = Counter(frame.loc[kept_out, "call.direction"].tolist())
         spooled = self._spooled(rows, chunk, frame.loc[kept_out])
         return SortedChunk(spooled, index, Counter() if self._rules.plan.all_rows else skipped)
 
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows with a state."""
         column = self._rules.format.call.customer
-        with_state = rows["rank"].between(Rank.BUSY, Rank.NOANSWER)
-        for name in ("customer", "customer_reason", "customer_hint"):
+        with_state = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER)
+        for name in ("call.customer", "call.customer_reason", "call.customer_hint"):
             rows[name] = pd.Series("", index=rows.index, dtype="str")
         texts = rows.loc[with_state, column]
         read = self._book.read_column(texts)
-        usable = read["valid"] | ((rows.loc[with_state, "rank"] == Rank.INVALID) & (read["e164"] != ""))
-        rows.loc[with_state, "customer"] = read["e164"].where(usable, "")
+        usable = read["valid"] | ((rows.loc[with_state, "call.rank"] == Rank.INVALID) & (read["e164"] != ""))
+        rows.loc[with_state, "call.customer"] = read["e164"].where(usable, "")
         faulty = read.loc[~usable, "reason"]
-        rows.loc[faulty.index, "customer_reason"] = faulty
-        rows.loc[faulty.index, "customer_hint"] = [
-            numbers.REASONS[reason].format(column=column, value=text)
+        rows.loc[faulty.index, "call.customer_reason"] = faulty
+        rows.loc[faulty.index, "call.customer_hint"] = [
+            numbers.REASONS[reason].format(column=self._rules.format.shown(column), value=f'"{text}"')
             for reason, text in zip(faulty, texts[faulty.index], strict=True)
         ]
         return rows
 
     def _index_rows(self, rows: pd.DataFrame) -> IndexRows:
         call = self._rules.format.call
-        high, low = (_hashes(rows["key"], key) for key in HASH_KEYS)
-        known = rows["start_time"].notna().to_numpy()
-        start = np.where(known, rows["start_time"].to_numpy().astype("datetime64[s]").astype(np.int64), NO_START)
+        high, low = (_hashes(rows["call.key"], key) for key in HASH_KEYS)
+        known = rows["call.start_time"].notna().to_numpy()
+        start = np.where(
+            known, rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64), NO_START
+        )
         conditions = Conditions(rows, self._rules.extensions())
         secondary = conditions.hold(call.secondary) if call.secondary else np.zeros(len(rows), dtype=np.bool_)
         return IndexRows(
             key_high=high,
             key_low=low,
-            rank=rows["rank"].to_numpy(dtype=np.uint8),
+            rank=rows["call.rank"].to_numpy(dtype=np.uint8),
             secondary=secondary,
             start=start,
             content=_hashes(joined(self._content(rows)), HASH_KEYS[0]),
             place=self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64),
-            agent=self._agents.codes(rows["agents"]),
+            agent=self._agents.codes(rows["call.agents"]),
             legs=np.full(len(rows), call.legs, dtype=np.bool_),
         )
 
@@ -147,9 +149,9 @@ class RowSorter:
             return [rows[name] for name in cdr_format.call.row]
         if cdr_format.call.legs:
             return [rows[name] for name in cdr_format.used_columns()]
-        columns = [rows[name] for name in ("customer", "agents")]
+        columns = [rows[name] for name in ("call.customer", "call.agents")]
         columns += [rows[name] for name in (cdr_format.call.zohouser, cdr_format.call.voiceuri) if name]
-        return [*columns, rows["rank"].astype("str"), rows["start_time"].astype("str")]
+        return [*columns, rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
 
     def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
         """Return the rows that the results may list, in the order of the file."""
@@ -163,15 +165,11 @@ class RowSorter:
         return spooled.astype(_SPOOLED_TYPES)
 
     def _listed(self, rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
-        listed = rows[["line", "slot", "rank", "source_id", "key", "agents"]].copy()
-        for name in ("customer", "customer_reason", "customer_hint"):
-            listed[name] = rows[name]
+        listed = rows[["line", *_OWN_COLUMNS]].rename(columns=_OWN_COLUMNS)
         listed["zohouser"] = rows[cdr_format.call.zohouser] if cdr_format.call.zohouser else ""
         listed["voiceuri"] = rows[cdr_format.call.voiceuri] if cdr_format.call.voiceuri else ""
         listed["file"] = self._file_number
         listed["skip"] = ""
-        listed["reason"] = rows["problem"]
-        listed["hint"] = rows["problem_hint"]
         keyless = (listed["slot"] < 0) & (listed["reason"] == "")
         listed.loc[keyless, "reason"] = "no_call_id"
         listed.loc[keyless, "hint"] = _keyless_hint(cdr_format)
@@ -188,7 +186,7 @@ class RowSorter:
         return self._filled(bad, rank=Rank.PROBLEM)
 
     def _kept_out(self, kept_out: pd.DataFrame) -> pd.DataFrame:
-        shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["direction"]})
+        shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["call.direction"]})
         shown["source_id"] = call_keys(kept_out, self._rules.format)["source_id"]
         return self._filled(shown, rank=Rank.IGNORE)
 
@@ -200,7 +198,7 @@ class RowSorter:
         return frame
 
 
-_SPOOLED_TYPES = {name: "str" for name in SPOOLED_COLUMNS} | {
+_SPOOLED_TYPES = dict.fromkeys(SPOOLED_COLUMNS, "str") | {
     "file": "int64",
     "line": "int64",
     "slot": "int64",
@@ -208,14 +206,30 @@ _SPOOLED_TYPES = {name: "str" for name in SPOOLED_COLUMNS} | {
 }
 
 
+_OWN_COLUMNS = {
+    "call.slot": "slot",
+    "call.rank": "rank",
+    "call.source_id": "source_id",
+    "call.key": "key",
+    "call.agents": "agents",
+    "call.customer": "customer",
+    "call.customer_reason": "customer_reason",
+    "call.customer_hint": "customer_hint",
+    "call.problem": "reason",
+    "call.problem_hint": "hint",
+}
+"""Columns that preparing adds to the export's own, and their names among the spooled ones. A format's column
+names hold no dot, so the two never meet."""
+
+
 def _may_matter(rows: pd.DataFrame) -> pd.Series:
     """Say which rows the results list even without the skipped ones: calls, and rows that are no use."""
-    rank = rows["rank"]
-    return rank.between(Rank.BUSY, Rank.NOANSWER) | (rank == Rank.PROBLEM) | (rows["slot"] < 0)
+    rank = rows["call.rank"]
+    return rank.between(Rank.BUSY, Rank.NOANSWER) | (rank == Rank.PROBLEM) | (rows["call.slot"] < 0)
 
 
 def _keyless_hint(cdr_format: CdrFormat) -> str:
-    columns = ", ".join(name for candidate in cdr_format.call.id for name in candidate)
+    columns = ", ".join(cdr_format.shown(name) for candidate in cdr_format.call.id for name in candidate)
     return f"The row has no id of its call (column {columns}): without one it could be notified twice."
 
 

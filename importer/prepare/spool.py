@@ -17,7 +17,7 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="cdr-importer-")
+        self._file = tempfile.TemporaryFile(prefix="cdr-importer-")  # noqa: SIM115 closed by __exit__
         self._streams: list[int] = []
         self._end = 0
 
