@@ -194,13 +194,13 @@ class _Exchange(BaseHTTPRequestHandler):
         judge = service.notify if door == "calls" else service.token
         answer = judge(place, request, fault)
         latency = service.behaviour.latency_seconds if door == "calls" else 0.0
+        if fault.early_hints:
+            self.wfile.write(EARLY_HINTS)
         if fault.is_silent:
             if fault.hang:
                 stopping.wait()
             self._drop(reset=fault.reset_after_reading)
             return
-        if fault.early_hints:
-            self.wfile.write(EARLY_HINTS)
         delay = latency + fault.delay_seconds
         if delay > 0 and stopping.wait(delay):
             self.close_connection = True

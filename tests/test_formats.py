@@ -1,0 +1,475 @@
+"""Formats and cause tables: the built-in ones, what is said about broken ones, and detection by content."""
+
+import csv
+import re
+import tomllib
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from importer.errors import ConfigurationError, InputUnusableError, NoInputError, UsageError
+from importer.formats import Catalogue, CdrFormat, Detection, OwnOutput, detect, load_catalogue
+from importer.formats.catalogue import load_format
+from importer.formats.detection import Overrides
+from schemas.vocabulary import RESULT_COLUMNS, State
+
+SAMPLES = Path(__file__).parent.parent / "sample_data"
+INPUTS = sorted(path for path in SAMPLES.glob("*/*.csv") if not path.name.endswith(".expected.csv"))
+FORMATS = sorted(entry.name for entry in files("schemas").joinpath("formats").iterdir() if entry.is_file())
+TABLES = sorted(entry.name for entry in files("schemas").joinpath("causes").iterdir() if entry.is_file())
+
+OWN_FORMAT = """
+name = "own"
+title = "Own"
+certainty = "src"
+
+[columns]
+number = "Number dialled"
+agent = "Agent"
+word = "Result"
+started = "Started"
+
+[detect.patterns]
+number = '.+'
+
+[derived]
+digits = [{ column = "number", extract = '(\\d+)' }]
+
+[[direction]]
+when = { agent = { empty = false } }
+is = "outgoing"
+
+[[outcome]]
+column = "word"
+table = "sip"
+words = { gone = "invalid" }
+
+[time]
+columns = "started"
+formats = ["%Y-%m-%d %H:%M:%S"]
+
+[call]
+unique_by = ["agent", "number", "started"]
+customer = "digits"
+agent = "agent"
+"""
+
+RESULTS_HEADER = ",".join(RESULT_COLUMNS)
+ASTERISK_ROW = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()[0]
+TWILIO_HEADER = "Sid,To,From,Status,StartTime,Direction"
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """Load the built-in formats and tables, without those of the machine's user."""
+    return load_catalogue(tmp_path_factory.mktemp("no-formats"))
+
+
+def _detect(path: Path, catalogue: Catalogue, overrides: Overrides | None = None) -> Detection | OwnOutput:
+    return detect(path, list(catalogue.formats.values()), overrides or Overrides())
+
+
+def _file(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "export.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def _found(detection: Detection | OwnOutput) -> Detection:
+    assert isinstance(detection, Detection)
+    return detection
+
+
+def _word_key(word: str) -> str:
+    return re.sub(r"[\s_-]+", "", word.casefold())
+
+
+def _patterns(cdr_format: CdrFormat) -> list[str]:
+    """Every regular expression of a format, found by walking its dump."""
+    tests = [
+        test
+        for rules in (cdr_format.direction, cdr_format.outcome)
+        for rule in rules
+        for test in rule.when.values()
+    ]
+    sources = [source for each in cdr_format.derived.values() for source in each]
+    tests += [test for source in sources for test in source.when.values()]
+    tests += [test for each in cdr_format.file.drop_rows for test in each.values()]
+    tests += cdr_format.call.secondary.values()
+    patterns = [cdr_format.numbers.extension, *cdr_format.detect.patterns.values()]
+    patterns += [pattern for layout in cdr_format.layouts for pattern in layout.where.values()]
+    patterns += [source.extract for source in sources if source.extract]
+    if cdr_format.time.evidence and cdr_format.time.evidence.extract:
+        patterns.append(cdr_format.time.evidence.extract)
+    return patterns + [test.matches for test in tests if test.matches]
+
+
+# --- The built-in ones --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_format_file_loads_under_its_own_name(name: str, catalogue: Catalogue) -> None:
+    """Each file of schemas/formats is a format that bears the file's name."""
+    assert name.removesuffix(".toml") in catalogue.formats
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_cause_table_file_loads_under_its_own_name(name: str, catalogue: Catalogue) -> None:
+    """Each file of schemas/causes is a cause table that bears the file's name."""
+    assert name.removesuffix(".toml") in catalogue.causes
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_cause_words_are_unique_as_they_are_compared(name: str, catalogue: Catalogue) -> None:
+    """No two words of a table are the same without case, spaces, hyphens and underscores."""
+    counts = Counter(_word_key(word) for word in catalogue.causes[name.removesuffix(".toml")].words)
+    assert [word for word, count in counts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_format_patterns_are_understood_by_re2(name: str, catalogue: Catalogue) -> None:
+    """Every regular expression of a format works where rows are read: in Arrow's RE2."""
+    cell = pa.array(["x"])
+    for pattern in _patterns(catalogue.formats[name.removesuffix(".toml")]):
+        pc.match_substring_regex(cell, pattern)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_format_has_a_sample(name: str) -> None:
+    """Each built-in format has an export to show what it reads."""
+    assert [path for path in INPUTS if path.parent.name == name.removesuffix(".toml")]
+
+
+@pytest.mark.parametrize("folder", ["formats", "causes"])
+def test_schema_file_says_where_it_comes_from(folder: str) -> None:
+    """Each format and table opens with a comment: product, sources, judgement."""
+    entries = [entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")]
+    assert [entry.name for entry in entries if not entry.read_text(encoding="utf-8").startswith("# ")] == []
+
+
+def test_freeswitch_detection_knows_every_cause_of_its_table(catalogue: Catalogue) -> None:
+    """The names by which the format is recognised are the names of the table, no more and no fewer."""
+    names = catalogue.formats["freeswitch-csv"].detect.patterns["hangup_cause"].split("|")
+    assert sorted(names) == sorted(catalogue.causes["freeswitch"].words)
+
+
+def test_q850_table_covers_every_value(catalogue: Catalogue) -> None:
+    """A Q.850 cause is 0 to 127, and none of them is unknown."""
+    assert set(catalogue.causes["q850"].words) == {str(cause) for cause in range(128)}
+
+
+def test_callnotify_words_are_the_states_of_the_api(catalogue: Catalogue) -> None:
+    """In the API's own shape each of the six states means itself."""
+    words = catalogue.formats["callnotify"].outcome[0].words
+    assert {word: words[word] for word in words if word in set(State)} == {state: state for state in State}
+
+
+@pytest.mark.parametrize(
+    ("table", "word", "verdict"),
+    [
+        ("sip", "487", "cancelled"),
+        ("sip", "603", "rejected"),
+        ("sip", "503", "our_side"),
+        ("q850", "17", "busy"),
+        ("freeswitch", "CALL_REJECTED", "rejected"),
+        ("freeswitch", "ORIGINATOR_CANCEL", "cancelled"),
+        ("asterisk-dialstatus", "CANCEL", "cancelled"),
+        ("asterisk-disposition", "FAILED", "our_side"),
+        ("twilio-status", "canceled", "cancelled"),
+        ("3cx-details", "declined", "rejected"),
+    ],
+)
+def test_cause_verdict(table: str, word: str, verdict: str, catalogue: Catalogue) -> None:
+    """Words that other importers read differently mean what the contract says."""
+    assert catalogue.causes[table].words[word].otherwise == verdict
+
+
+def test_sip_timeout_depends_on_ringing(catalogue: Catalogue) -> None:
+    """SIP 408 is noanswer where it rang, else notavailable."""
+    cause = catalogue.causes["sip"].words["408"]
+    assert (cause.rang, cause.otherwise) == ("noanswer", "notavailable")
+
+
+# --- What is said about broken ones -------------------------------------------------------------------------
+
+
+def test_own_format_loads(tmp_path: Path, catalogue: Catalogue) -> None:
+    """The format that the next tests break is sound."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT, encoding="utf-8")
+    assert load_format(path, catalogue.causes).name == "own"
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "said"),
+    [
+        ('title = "Own"', 'title = "Own"\ncolour = "red"', ["colour", "not permitted"]),
+        ('title = "Own"', "", ["title", "required"]),
+        ('name = "own"', 'name = "My own"', ["key name"]),
+        ('title = "Own"', "title", ["not valid TOML", "line 3"]),
+        ("number = '.+'", "number = '(.+'", ["unterminated"]),
+        ("'(\\d+)'", "'(\\d+)(x)'", ["exactly one group"]),
+        ('table = "sip"', 'table = "sips"', ["outcome.1.table", "'sips'"]),
+        ('column = "word"', 'column = "wrod"', ["'wrod'"]),
+        ('customer = "digits"', 'customer = "digit"', ["'digit'"]),
+        ("agent = { empty", "clerk = { empty", ["'clerk'"]),
+        ('gone = "invalid"', 'gone = "engaged"', ["outcome.1.words", "'engaged'"]),
+        ('is = "outgoing"', 'is = "sideways"', ["direction", "is"]),
+        ('column = "word"\ntable = "sip"', 'is = "busy"\ntable = "sip"\ncolumn = "word"', ["outcome"]),
+        ("[columns]", '[[layouts]]\ncolumns = ["number"]\n[columns]', ["columns", "layouts"]),
+    ],
+)
+def test_broken_format_is_refused(
+    sound: str, broken: str, said: list[str], tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """A format that breaks a rule is refused with its file, the key and the rule."""
+    assert sound in OWN_FORMAT
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT.replace(sound, broken, 1), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_format(path, catalogue.causes)
+    assert all(part in caught.value.message for part in ["own.toml", *said])
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "hint"),
+    [
+        ('table = "sip"', 'table = "sips"', "asterisk-disposition"),
+        ('gone = "invalid"', 'gone = "engaged"', "notavailable"),
+    ],
+)
+def test_broken_format_hint_lists_what_there_is(
+    sound: str, broken: str, hint: str, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """Where a name is wrong, the hint lists the names there are."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT.replace(sound, broken, 1), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_format(path, catalogue.causes)
+    assert hint in caught.value.hint
+
+
+def test_format_file_that_is_missing_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A path without a file is a configuration error that names it."""
+    with pytest.raises(ConfigurationError, match=r"gone\.toml"):
+        load_format(tmp_path / "gone.toml", catalogue.causes)
+
+
+def test_format_name_that_is_taken_is_refused(tmp_path: Path) -> None:
+    """The user's own format cannot stand in for a built-in one by accident."""
+    (tmp_path / "mine.toml").write_text(OWN_FORMAT.replace('name = "own"', 'name = "twilio"'), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"mine\.toml.*'twilio' is taken"):
+        load_catalogue(tmp_path)
+
+
+def test_own_format_joins_the_catalogue(tmp_path: Path) -> None:
+    """Formats of the user's folder are listed beside the built-in ones, and marked as theirs."""
+    (tmp_path / "own.toml").write_text(OWN_FORMAT, encoding="utf-8")
+    loaded = load_catalogue(tmp_path)
+    assert loaded.own == {"own"}
+    assert {"own", "twilio"} <= set(loaded.formats)
+
+
+def test_format_that_is_not_known_is_refused(catalogue: Catalogue) -> None:
+    """--format with a name nobody knows is a wrong option, and the known names are listed."""
+    with pytest.raises(UsageError) as caught:
+        catalogue.pick("asterisk")
+    assert "asterisk-csv" in caught.value.hint
+
+
+def test_format_is_picked_by_path(tmp_path: Path, catalogue: Catalogue) -> None:
+    """--format takes the path of a format file."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT, encoding="utf-8")
+    assert catalogue.pick(str(path)).name == "own"
+
+
+# --- Detection ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_sample_is_of_exactly_its_own_format(path: Path, catalogue: Catalogue) -> None:
+    """Among all built-in formats each sample fits one: that of its folder."""
+    assert _found(_detect(path, catalogue)).format.name == path.parent.name
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_detection_ignores_the_file_name(path: Path, tmp_path: Path, catalogue: Catalogue) -> None:
+    """The content decides: under another name the same format is found."""
+    other = tmp_path / "twilio-freepbx.txt"
+    other.write_bytes(path.read_bytes())
+    assert _found(_detect(other, catalogue)).format.name == path.parent.name
+
+
+@pytest.mark.parametrize(
+    ("sample", "field_count"),
+    [
+        ("asterisk-csv/day.csv", 18),
+        ("asterisk-csv/master-16-columns.csv", 16),
+        ("asterisk-csv/master-21-columns.csv", 21),
+        ("freepbx/16-columns.csv", 16),
+        ("freepbx/26-columns.csv", 26),
+        ("freeswitch-csv/day.csv", 15),
+        ("freeswitch-csv/template-default.csv", 13),
+        ("3cx-cdr/day.csv", 27),
+        ("3cx-web/9-columns.csv", 9),
+        ("3cx-web/day.csv", 13),
+    ],
+)
+def test_detection_counts_the_cells(sample: str, field_count: int, catalogue: Catalogue) -> None:
+    """The layout found has as many cells as the rows of the file."""
+    assert _found(_detect(SAMPLES / sample, catalogue)).field_count == field_count
+
+
+def test_asterisk_empty_last_column_is_kept(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A userfield that most rows leave empty is a column: rows that fill it are not ragged."""
+    rows = [ASTERISK_ROW] * 9 + [ASTERISK_ROW[: -len('""')] + '"offer 7781"']
+    assert _found(_detect(_file(tmp_path, "\n".join(rows) + "\n"), catalogue)).field_count == 18
+
+
+@pytest.mark.parametrize(
+    ("sample", "encoding", "delimiter", "header_line"),
+    [
+        ("asterisk-csv/master-16-columns.csv", "cp1252", ",", None),
+        ("3cx-web/day.csv", "utf-8-sig", ",", 1),
+        ("callnotify/state-only.csv", "utf-8-sig", ";", 1),
+        ("freepbx/16-columns.csv", "utf-8", ",", 1),
+    ],
+)
+def test_detection_finds_how_the_file_is_written(
+    sample: str, encoding: str, delimiter: str, header_line: int | None, catalogue: Catalogue
+) -> None:
+    """Encoding, delimiter and header line come from the content."""
+    found = _found(_detect(SAMPLES / sample, catalogue))
+    assert (found.encoding, found.delimiter, found.header_line) == (encoding, delimiter, header_line)
+
+
+@pytest.mark.parametrize("spelling", ["Start Time", "start_time", "STARTTIME", "startTime"])
+def test_header_is_compared_without_case_and_punctuation(
+    spelling: str, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """All spellings of a column are the same column."""
+    path = _file(tmp_path, TWILIO_HEADER.replace("StartTime", spelling) + "\n")
+    assert _found(_detect(path, catalogue)).positions["start_time"] == 4
+
+
+def test_header_is_found_below_a_preamble(tmp_path: Path, catalogue: Catalogue) -> None:
+    """Lines of title above the header are passed over, and the header's line is that of the file."""
+    path = _file(tmp_path, f"Calls of March\n\nby nobody\n{TWILIO_HEADER}\n")
+    assert _found(_detect(path, catalogue)).header_line == 4
+
+
+def test_header_with_a_column_twice_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+    """Which of two columns of one name counts is not guessed."""
+    with pytest.raises(InputUnusableError, match="twice"):
+        _detect(_file(tmp_path, f"{TWILIO_HEADER},to\n"), catalogue)
+
+
+def test_callnotify_does_not_claim_exports_with_a_direction(tmp_path: Path, catalogue: Catalogue) -> None:
+    """An export that happens to have id, from, to and start_time is not taken for the API's own shape."""
+    path = _file(tmp_path, "id,from,to,start_time,direction,status\n1,2,3,4,outbound,busy\n")
+    with pytest.raises(InputUnusableError, match="no format known"):
+        _detect(path, catalogue)
+
+
+def test_twilio_does_not_claim_ids_of_others(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A compatible service with the same header and ids of its own is not Twilio."""
+    with pytest.raises(InputUnusableError, match="no format known"):
+        _detect(_file(tmp_path, f"{TWILIO_HEADER}\n6f2c1a58-0d3e,,,busy,,outbound-api\n"), catalogue)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\ufeff", " \r\n\t\n"])
+def test_empty_file_is_unusable(text: str, tmp_path: Path, catalogue: Catalogue) -> None:
+    """A file without a visible character is refused: even a day without calls has a header."""
+    with pytest.raises(InputUnusableError, match="is empty"):
+        _detect(_file(tmp_path, text), catalogue)
+
+
+def test_unknown_header_is_shown_with_the_nearest_formats(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A file of no known format is refused with the header found and what the nearest formats miss."""
+    path = _file(tmp_path, "Sid,To,From,Status,Began,Direction\n")
+    with pytest.raises(InputUnusableError) as caught:
+        _detect(path, catalogue)
+    assert "Began" in caught.value.message
+    assert "twilio (missing: Start Time)" in caught.value.hint
+
+
+def test_unknown_file_does_not_show_numbers(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A first line of data is not printed: it may hold telephone numbers."""
+    with pytest.raises(InputUnusableError) as caught:
+        _detect(_file(tmp_path, "+12125550142,busy,2125550143\n"), catalogue)
+    assert "5550142" not in caught.value.message + caught.value.hint
+
+
+def test_ambiguous_file_is_refused_with_both_names(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A file that two formats fit is refused, and --format settles it."""
+    twin = catalogue.formats["twilio"].model_copy(update={"name": "twin"})
+    path = SAMPLES / "twilio" / "title-case.csv"
+    with pytest.raises(InputUnusableError, match="twilio and twin"):
+        detect(path, [catalogue.formats["twilio"], twin], Overrides())
+    assert _found(detect(path, [], Overrides(format=twin))).format.name == "twin"
+
+
+def test_format_given_by_the_operator_must_fit(catalogue: Catalogue) -> None:
+    """--format does not make a file what it is not."""
+    forced = Overrides(format=catalogue.formats["freepbx"])
+    with pytest.raises(InputUnusableError, match="not of format freepbx"):
+        _detect(SAMPLES / "twilio" / "title-case.csv", catalogue, forced)
+
+
+def test_directory_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A folder is refused with the way to name its files."""
+    with pytest.raises(NoInputError) as caught:
+        _detect(tmp_path, catalogue)
+    assert "*.csv" in caught.value.hint
+
+
+def test_missing_file_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A path without a file is no input."""
+    with pytest.raises(NoInputError, match="not found"):
+        _detect(tmp_path / "gone.csv", catalogue)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_own_results_are_recognised(start: str, tmp_path: Path, catalogue: Catalogue) -> None:
+    """A results file that comes back among the inputs is named as what it is."""
+    assert isinstance(_detect(_file(tmp_path, f"{start}{RESULTS_HEADER}\n"), catalogue), OwnOutput)
+
+
+def test_encoding_that_does_not_fit_is_refused(catalogue: Catalogue) -> None:
+    """--encoding overrules detection, and is refused where the bytes contradict it."""
+    with pytest.raises(InputUnusableError, match="utf-8"):
+        _detect(SAMPLES / "asterisk-csv" / "master-16-columns.csv", catalogue, Overrides(encoding="utf-8"))
+
+
+# --- The samples --------------------------------------------------------------------------------------------
+
+FICTIONAL = re.compile(r"1?212555\d{4}|447700900\d{3}|61491570\d{3}")
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_sample_numbers_are_fictional(path: Path) -> None:
+    """Every international number of the samples is from a range set aside for fiction."""
+    numbers = re.findall(r"(?:\+|\b011)(\d{9,15})(?![\d:-])", path.read_text(encoding="latin-1"))
+    assert [number for number in numbers if not FICTIONAL.match(number)] == []
+
+
+def test_agents_of_the_samples_have_numbers_of_their_own() -> None:
+    """The agents file of the samples names each extension and number once."""
+    with (SAMPLES / "agents.csv").open(encoding="utf-8", newline="") as source:
+        agents = list(csv.DictReader(source))
+    assert len({agent["extension"] for agent in agents}) == len(agents)
+    assert len({agent["number"] for agent in agents}) == len(agents)
+
+
+def test_format_files_are_toml_without_tabs() -> None:
+    """Each format file reads as TOML by itself, and is indented with spaces."""
+    for entry in files("schemas").joinpath("formats").iterdir():
+        if entry.name.endswith(".toml"):
+            text = entry.read_text(encoding="utf-8")
+            assert tomllib.loads(text)
+            assert "\t" not in text
