@@ -18,6 +18,7 @@ from importer.errors import ExitCode, ImporterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import Backoff, RetryBudget, RollingLimiter, Slot
 from importer.records import Receipt
+from importer.settings import ErrorLimit
 from schemas.vocabulary import CallState
 
 LONGEST_WAIT_SECONDS = 600.0
@@ -39,27 +40,13 @@ STATE_PROVED = {
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorLimit:
-    """Refusals after which a run stops: a count, or a percentage of the calls sent once there are 20."""
-
-    count: int | None = 20
-    percent: float | None = None
-
-    def exceeded(self, errors: int, sent: int) -> bool:
-        """Say whether ``errors`` of ``sent`` calls are too many."""
-        if self.count is not None and errors >= self.count:
-            return True
-        return self.percent is not None and sent >= 20 and errors * 100 > self.percent * sent
-
-
-@dataclass(frozen=True, slots=True)
 class DeliveryPlan:
     """How much is sent at once and in all, and when to stop."""
 
     batch_size: int = 50
     workers: int = 1
     limit: int | None = None
-    errors: ErrorLimit = ErrorLimit()
+    errors: ErrorLimit = field(default_factory=lambda: ErrorLimit.parse("20"))
     max_uncertain: int = 3
 
 

@@ -8,8 +8,9 @@ import csv
 import os
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,9 @@ from schemas.call import E164
 from schemas.vocabulary import RESULT_COLUMNS, Outcome
 
 CHUNK_ROWS = 500
-_OUTCOME, _CALL_ID = RESULT_COLUMNS.index("outcome"), RESULT_COLUMNS.index("call_id")
+_FILE, _LINE, _CALL_ID, _OUTCOME, _REASON = (
+    RESULT_COLUMNS.index(name) for name in ("file", "line", "call_id", "outcome", "reason")
+)
 _FATE_COLUMNS = ("outcome", "reason", "hint", "http_status", "code", "attempts", "sent_at")
 _FORMULA_START = frozenset("=+-@\t\r\n")
 
@@ -48,16 +51,35 @@ def results_path(first_input: Path | None, run_id: str, chosen: Path | None) -> 
     return chosen
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the results file came to: rows by outcome, skipped rows by reason, and the lines to be mended by file.
+
+    ``carried`` counts the rows of calls that earlier runs had left; ``to_mend`` has the rejected and refused rows
+    of this input under the file's name as it stands in the results.
+    """
+
+    outcomes: Mapping[Outcome, int]
+    skipped: Mapping[str, int]
+    carried: int
+    to_mend: Mapping[str, frozenset[int]]
+
+
 class ResultsFile:
-    """The results of one run, row by row: first `add` what staging decided, then `note` receipts, then `finish`."""
+    """The results of one run: first `add` what staging decided, then `note` receipts, then `finish`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._part = path.with_name(path.name + ".part")
+        self._carried_part = path.with_name(path.name + ".carried.part")
+        self._final_part = path.with_name(path.name + ".final.part")
         self._stream = _create(self._part)
         self._writer = csv.writer(self._stream, lineterminator="\r\n")
         self._writer.writerow(RESULT_COLUMNS)
-        self._added = 0
+        self._carried_stream = _create(self._carried_part)
+        self._carried_writer = csv.writer(self._carried_stream, lineterminator="\r\n")
+        self._added = self._carried = 0
+        self._noted = False
 
     def add(self, rows: Iterable[ResultRow]) -> None:
         """Take rows in input order; those still `pending` get their fate at the end."""
@@ -65,43 +87,64 @@ class ResultsFile:
             self._writer.writerow(cells_of(row))
             self._added += 1
 
-    def note(self, row: ResultRow) -> None:
-        """Take a receipt as it comes; `flush` makes it last."""
-        self._writer.writerow(cells_of(row))
+    def note(self, row: ResultRow, *, carried: bool) -> None:
+        """Take a receipt as it comes; ``carried`` says that an earlier run had staged the call."""
+        self._noted = True
+        if carried:
+            self._carried_writer.writerow(cells_of(row))
+            self._carried += 1
+        else:
+            self._writer.writerow(cells_of(row))
+
+    def has_receipts(self) -> bool:
+        """Say whether anything was sent: then the parts are worth keeping whatever happens."""
+        return self._noted
 
     def flush(self) -> None:
         """Hand what was written so far to the operating system."""
         try:
             self._stream.flush()
+            self._carried_stream.flush()
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def finish(self, fates: Fates, carried: Iterable[ResultRow]) -> Counter[Outcome]:
-        """Write the results in order: calls of earlier runs first, then the input's rows; return the counts."""
+    def discard(self) -> None:
+        """Leave no file behind: for a run that ends before it has any result."""
+        self._stream.close()
+        self._carried_stream.close()
+        for path in (self._part, self._carried_part, self._final_part):
+            path.unlink(missing_ok=True)
+
+    def finish(self, fates: Fates) -> Finished:
+        """Write the results in order: calls of earlier runs as sent, then the input's rows with their fates."""
         self.flush()
         self._stream.close()
-        counts: Counter[Outcome] = Counter()
-        final = self.path.with_name(self.path.name + ".final.part")
+        self._carried_stream.close()
+        tally = _Tally()
         try:
-            with _create(final) as stream:
+            with _create(self._final_part) as stream:
                 writer = csv.writer(stream, lineterminator="\r\n")
                 writer.writerow(RESULT_COLUMNS)
-                for cells in self._final_cells(fates, carried):
+                for cells in self._carried_cells():
                     writer.writerow(cells)
-                    counts[Outcome(cells[_OUTCOME])] += 1
+                    tally.add(cells, own=False)
+                for cells in self._own_cells(fates):
+                    writer.writerow(cells)
+                    tally.add(cells, own=True)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.link(final, self.path)  # unlike a rename, this never replaces a file
+            os.link(self._final_part, self.path)  # unlike a rename, this never replaces a file
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        final.unlink()
-        self._part.unlink()
+        self.discard()
         _sync_folder(self.path.parent)
-        return counts
+        return tally.finished(self._carried)
 
-    def _final_cells(self, fates: Fates, carried: Iterable[ResultRow]) -> Iterator[list[str]]:
-        for row in carried:
-            yield cells_of(row)
+    def _carried_cells(self) -> Iterator[list[str]]:
+        with self._carried_part.open(encoding="utf-8", newline="") as stream:
+            yield from csv.reader(stream)
+
+    def _own_cells(self, fates: Fates) -> Iterator[list[str]]:
         with self._part.open(encoding="utf-8", newline="") as stream:
             reader = csv.reader(stream)
             next(reader)
@@ -110,6 +153,25 @@ class ResultsFile:
                 chunk = [next(reader) for _ in range(min(CHUNK_ROWS, left))]
                 left -= len(chunk)
                 yield from _with_fates(chunk, fates)
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self._outcomes: Counter[Outcome] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._to_mend: defaultdict[str, set[int]] = defaultdict(set)
+
+    def add(self, cells: Sequence[str], *, own: bool) -> None:
+        outcome = Outcome(cells[_OUTCOME])
+        self._outcomes[outcome] += 1
+        if outcome is Outcome.SKIPPED:
+            self._skipped[cells[_REASON]] += 1
+        if own and outcome in (Outcome.REJECTED, Outcome.REFUSED):
+            self._to_mend[cells[_FILE]].add(int(cells[_LINE]))
+
+    def finished(self, carried: int) -> Finished:
+        lines = {file: frozenset(lines) for file, lines in self._to_mend.items()}
+        return Finished(self._outcomes, self._skipped, carried, lines)
 
 
 def _with_fates(chunk: list[list[str]], fates: Fates) -> Iterator[list[str]]:
@@ -159,11 +221,9 @@ def defused(text: str) -> str:
     return "'" + text
 
 
-def write_rejects(path: Path, header: str | None, records: Iterable[str]) -> None:
-    """Write records verbatim under their original header, to be mended and imported again."""
+def write_rejects(path: Path, records: Iterable[str]) -> None:
+    """Write the original header and records verbatim, to be mended and imported again."""
     with _create(path) as stream:
-        if header is not None:
-            stream.write(header + "\r\n")
         for record in records:
             stream.write(record + "\r\n")
         stream.flush()

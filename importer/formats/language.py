@@ -225,6 +225,10 @@ class CdrFormat(_Table):
         used = self._references()
         return tuple(name for name in self.read_columns() if name in used)
 
+    def needs_timezone(self) -> bool:
+        """Say whether times can be read only when the operator names their zone."""
+        return self.time.zone == Zone.OPTION
+
     def shown(self, name: str) -> str:
         """Return a column as the operator finds it in the export: its header, or where a derived one is taken."""
         while name in self.derived:

@@ -17,7 +17,9 @@ from importer.prepare.plan import PreparePlan
 from importer.prepare.rows import AgentNames, RowSorter, SortedChunk
 from importer.prepare.spool import Spool
 from importer.reading import read_chunks
+from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules, PlainDigits
+from schemas.vocabulary import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,16 @@ class Preparation:
         for frame in self._spool.frames():
             slots = frame["slot"].to_numpy()
             spooled[slots[slots >= 0]] = True
-            yield maker.make(frame)
+            yield self._listed(maker.make(frame))
         self.skipped += count_unspooled(resolved, spooled)
+
+    def _listed(self, rows: list[Prepared]) -> list[Prepared]:
+        """Count the skipped rows instead of listing them, unless all rows are wanted."""
+        if self._plan.all_rows:
+            return rows
+        skipped = [row for row in rows if isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED]
+        self.skipped.update(row.reason for row in skipped)
+        return [row for row in rows if not (isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED)]
 
     def _book(self, cdr_format: CdrFormat) -> NumberBook:
         rules = NumberRules(

@@ -1,0 +1,98 @@
+"""The command line: options in, one exit code out; the only package that prints or exits.
+
+Everything that costs (pandas, pandera, requests) is imported inside the command that needs it, so that
+``--help`` and a wrong option answer at once.
+"""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from importer import __version__
+from importer.errors import ExitCode, ImporterError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+_COMMANDS = {
+    "import": ("importer.cli.sending", "import_command"),
+    "check": ("importer.cli.sending", "check_command"),
+    "deliver": ("importer.cli.sending", "deliver_command"),
+    "detect": ("importer.cli.looking", "detect_command"),
+    "formats": ("importer.cli.looking", "formats_command"),
+    "status": ("importer.cli.looking", "status_command"),
+    "resolve": ("importer.cli.deciding", "resolve_command"),
+    "sandbox": ("importer.cli.sandbox", "sandbox_command"),
+}
+"""Command -> module and function, imported when it is used."""
+
+
+class _Commands(click.Group):
+    """Commands that are imported one at a time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command = getattr(__import__(module, fromlist=[name]), name)
+        assert isinstance(command, click.Command)  # noqa: S101 a table of our own
+        return command
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="cdr-importer")
+def cli() -> None:
+    """Notify the outgoing calls that nobody attended, from any telephone system's CDR export, to Zoho PhoneBridge.
+
+    Try `cdr-importer import --sandbox FILE` first: nothing leaves this machine.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit with its code; anything that is not expected is a bug of ours (exit 70)."""
+    os.umask(0o077)
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    try:
+        result: Any = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
+        return int(result or 0)
+    except ImporterError as error:
+        _complain(error.message, error.hint)
+        return int(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return int(ExitCode.USAGE)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted", "")
+        return int(ExitCode.INTERRUPTED)
+    except Exception as error:  # the last resort: no text of a foreign exception is printed
+        _complain(*_bug(error))
+        return int(ExitCode.INTERNAL)
+
+
+def _complain(message: str, hint: str) -> None:
+    click.echo(f"cdr-importer: {message}", err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
+
+
+def _bug(error: BaseException) -> tuple[str, str]:
+    """Return where a bug showed itself, without any value: those could be numbers or secrets."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace is not None else "an unknown place"
+    return (
+        f"internal error: {type(error).__name__} in {place}",
+        "This is a bug. The ledger is safe; report this line together with `cdr-importer --version`.",
+    )

@@ -1,0 +1,41 @@
+"""The command `resolve`: a person settles calls whose answer was lost."""
+
+import getpass
+import os
+from typing import Any
+
+import click
+
+from importer.cli.options import CONFIG, LEDGER, given, options
+from importer.errors import ExitCode, UsageError
+
+
+@click.command("resolve", short_help="Settle uncertain calls: sent, not sent, or closed.")
+@options(CONFIG, LEDGER)
+@click.argument("call_ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--sent", "decision", flag_value="sent", help="Zoho has the call: never send it again.")
+@click.option(
+    "--not-sent", "decision", flag_value="not_sent", help="Zoho does not have it: send it with the next run."
+)
+@click.option("--close", "decision", flag_value="close", help="Never send it, whatever Zoho has.")
+@click.option("--note", required=True, help="How you know; kept with the call.")
+def resolve_command(call_ids: tuple[str, ...], decision: str | None, note: str, **flags: Any) -> int:
+    """Settle the uncertain calls ID... as you found them in Zoho; `status` names them."""
+    import time
+
+    from importer import __version__
+    from importer.ledger import Decision, Ledger, RunInfo
+    from importer.pipeline import gmt_text, new_run_id
+    from importer.settings import load_settings
+
+    if decision is None:
+        raise UsageError("resolve: say --sent, --not-sent or --close", hint="Look for the call in Zoho first.")
+    settings = load_settings(given(flags), os.environ)
+    now = time.time()
+    info = RunInfo(new_run_id(now), gmt_text(now), __version__)
+    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(time.time())) as ledger:
+        ledger.recover()
+        ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
+        ledger.finish_run(ExitCode.OK, "{}")
+    click.echo(f"{len(set(call_ids))} settled as {decision}.")
+    return int(ExitCode.OK)

@@ -1,0 +1,195 @@
+"""The commands that only look: `detect`, `formats` and `status`."""
+
+import json as json_module
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from importer.cli.options import CONFIG, FILES, LEDGER, PREPARING, READING, given, options
+from importer.errors import ExitCode, ImporterError, most_severe
+
+SHOWN_ROWS = 3
+
+
+@click.command("detect", short_help="Say what kind of file it is and how it is understood.")
+@options(CONFIG, READING, PREPARING)
+@FILES
+def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
+    """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
+    from importer.formats import OwnOutput, detect, load_catalogue
+    from importer.formats.detection import Overrides
+    from importer.settings import load_settings
+
+    settings = load_settings(given(flags), os.environ)
+    catalogue = load_catalogue()
+    chosen = catalogue.pick(settings.format) if settings.format else None
+    overrides = Overrides(chosen, settings.encoding, settings.delimiter)
+    codes = [ExitCode.OK]
+    for path in files:
+        try:
+            found = detect(path, list(catalogue.formats.values()), overrides)
+        except ImporterError as error:
+            click.echo(f"cdr-importer: {error.message}\n  {error.hint}", err=True)
+            codes.append(error.exit_code)
+            continue
+        if isinstance(found, OwnOutput):
+            click.echo(f"{path}: a results file of this program; import passes it over.")
+            continue
+        for line in _described(found, settings, catalogue):
+            click.echo(line)
+    return int(most_severe(codes))
+
+
+def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
+    """Yield what is known of one file, as lines."""
+    delimiter = {"\t": "tab"}.get(found.delimiter, found.delimiter)
+    yield f"{found.path}"
+    yield f"  format     {found.format.name}: {found.format.title} (sources: {found.format.certainty})"
+    yield f"  encoding   {found.encoding}    delimiter  {delimiter}    cells per row  {found.field_count}"
+    yield f"  header     {f'line {found.header_line}' if found.header_line else 'none'}"
+    yield f"  times      {_zone_text(found.format, settings.timezone)}"
+    yield from (f"  evidence   {line}" for line in _zone_evidence(found))
+    for note in found.format.notes:
+        yield f"  note       {note}"
+    yield "  columns    " + ", ".join(
+        f"{name} = cell {position + 1}" for name, position in sorted(found.positions.items(), key=lambda p: p[1])
+    )
+    for cells in found.sample[:SHOWN_ROWS]:
+        yield "  row        " + (found.delimiter.join(cells))
+    yield from _understood(found, settings, catalogue)
+
+
+def _zone_text(cdr_format: Any, timezone: str | None) -> str:
+    if cdr_format.needs_timezone():
+        return f"local, read as {timezone}" if timezone else "local, zone unknown: give --timezone"
+    return f"zone: {cdr_format.time.zone}"
+
+
+def _zone_evidence(found: Any) -> list[str]:
+    """Return what the ids in the sample prove about the zone of the times."""
+    import pandas as pd
+
+    from importer.reading.conditions import extracted
+    from schemas.times import zone_offsets
+
+    spec = found.format.time
+    if spec.evidence is None or spec.evidence.column not in found.positions or not found.sample:
+        return []
+    rows = [cells for cells in found.sample if len(cells) >= found.field_count]
+    cells = {
+        name: pd.Series([row[found.positions[name]] for row in rows], dtype="str")
+        for name in (spec.columns[0], spec.evidence.column)
+    }
+    digits = extracted(cells[spec.evidence.column], spec.evidence.extract)
+    epochs = pd.to_numeric(digits.where(digits != ""), errors="coerce").astype("Int64")
+    offsets = zone_offsets(cells[spec.columns[0]], spec.formats, epochs)
+    return [
+        f"the ids say the clock stood at UTC{seconds / 3600:+.2f} h in {count} of the first rows"
+        for seconds, count in offsets[:2]
+    ]
+
+
+def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
+    """Yield what becomes of the first rows, as `check --all-rows` would say."""
+    import time
+    from dataclasses import replace
+
+    from importer.pipeline import Run, detect_inputs, prepare_plan
+    from importer.prepare import Preparation
+    from importer.records import Call
+
+    if found.format.needs_timezone() and settings.timezone is None:
+        return
+    run = Run(settings, catalogue, now=time.time())
+    inputs = detect_inputs(run, [found.path])
+    plan = replace(prepare_plan(run, inputs), all_rows=True)
+    shown = 0
+    with Preparation(catalogue.causes, plan) as preparation:
+        preparation.read(found, str(found.path), lambda _: None)
+        for batch in preparation.results():
+            for each in batch[: SHOWN_ROWS - shown]:
+                shown += 1
+                if isinstance(each, Call):
+                    yield f"  line {each.place.line:<5} {each.state}: {each.agent_number} called " + (
+                        f"{each.customer_number} at {each.start_time} GMT"
+                    )
+                else:
+                    yield f"  line {each.place.line:<5} {each.outcome} {each.reason}"
+            if shown >= SHOWN_ROWS:
+                return
+
+
+@click.command("formats", short_help="List the formats, or explain one.")
+@click.argument("name", required=False)
+def formats_command(name: str | None) -> int:
+    """List the built-in formats and your own; with NAME, explain one."""
+    from importer.formats import load_catalogue
+
+    catalogue = load_catalogue()
+    if name is None:
+        width = max(len(known) for known in catalogue.formats)
+        for known, cdr_format in sorted(catalogue.formats.items()):
+            mark = " (your own)" if known in catalogue.own else ""
+            click.echo(f"{known.ljust(width)}  {cdr_format.title}{mark}")
+        return 0
+    for line in _explained(catalogue.pick(name), catalogue):
+        click.echo(line)
+    return 0
+
+
+def _explained(cdr_format: Any, catalogue: Any) -> Iterator[str]:
+    yield f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"
+    for note in cdr_format.notes:
+        yield f"  note: {note}"
+    if cdr_format.layouts:
+        for layout in cdr_format.layouts:
+            yield f"  no header, {len(layout.columns)} cells: {', '.join(layout.columns)}"
+    else:
+        yield f"  columns needed: {', '.join(names[0] for names in cdr_format.columns.values())}"
+        optional = ", ".join(names[0] for names in cdr_format.optional_columns.values())
+        yield f"  columns used if there: {optional or 'none'}"
+    yield f"  times: {', '.join(cdr_format.time.formats)}; {_zone_text(cdr_format, None)}"
+    yield "  what became of the call:"
+    for rule in cdr_format.outcome:
+        if rule.column is None:
+            yield f"    by rule: {rule.value}"
+            continue
+        words = dict(rule.words)
+        if rule.table:
+            table = catalogue.causes[rule.table].words
+            words |= {known: cause.otherwise.value for known, cause in table.items()}
+        pairs = [f"{known} = {verdict}" for known, verdict in list(words.items())[:12]]
+        more = f", and {len(words) - 12} more" if len(words) > 12 else ""
+        yield f"    column {cdr_format.shown(rule.column)}: {', '.join(pairs)}{more}"
+
+
+@click.command("status", short_help="Count the calls of the ledger by state.")
+@options(CONFIG, LEDGER)
+@click.option("--json", "json", is_flag=True, default=None, help="Print one JSON object.")
+def status_command(**flags: Any) -> int:
+    """Count the ledger's calls by state and name the uncertain ones; works while a run goes on."""
+    from importer.ledger import open_reader
+    from importer.settings import load_settings
+
+    settings = load_settings(given(flags), os.environ)
+    with open_reader(settings.ledger) as ledger:
+        counts = {state.value: count for state, count in ledger.counts().items()}
+        oldest = ledger.oldest_pending() or ""
+        uncertain = ledger.uncertain_calls(20)
+        held = ledger.held_until() or ""
+    if settings.json_output:
+        facts = {"states": counts, "oldest_pending": oldest, "held_until": held}
+        click.echo(json_module.dumps({**facts, "uncertain": [each.call.call_id for each in uncertain]}))
+    else:
+        for state, count in counts.items():
+            click.echo(f"{state:<10} {count}")
+        if oldest:
+            click.echo(f"oldest pending call: taken in {oldest} GMT")
+        if held:
+            click.echo(f"the service asked to wait until {held} GMT")
+        for each in uncertain:
+            click.echo(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
+    return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)

@@ -1,0 +1,120 @@
+"""What a person sees: progress on a terminal, the summary line, tables that fit 80 columns."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import click
+from tqdm import tqdm
+
+from importer.errors import ExitCode, ImporterError
+from importer.pipeline import Listener, summary_fields
+from importer.records import Receipt, RunSummary
+from importer.settings import Settings
+
+MOST_DETAIL_LINES = 10
+
+
+class Screen:
+    """Shows one run: progress bars on a terminal, problems as they come, the summary at the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._shows_progress = sys.stderr.isatty() and not settings.quiet
+        self._bar: tqdm[Any] | None = None
+        self._counts = {"accepted": 0, "refused": 0, "uncertain": 0}
+        self._details: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_bar()
+
+    def listener(self) -> Listener:
+        """Return the callables a run talks to."""
+        return Listener(self._rows, self._calls, self._receipt, self._details.append, self._problem)
+
+    def finish(self, summary: RunSummary) -> None:
+        """Print the end of a run: nothing when cron runs it and nobody is needed."""
+        self._close_bar()
+        if self._settings.json_output:
+            skipped = {"skipped_by_reason": dict(sorted(summary.skipped.items()))}
+            click.echo(json.dumps({**summary_fields(summary), **skipped}))
+        silent = summary.exit_code is ExitCode.OK and (self._settings.quiet or not sys.stderr.isatty())
+        if silent:
+            return
+        for line in self._details[:MOST_DETAIL_LINES]:
+            click.echo(f"cdr-importer: {line}", err=True)
+        if len(self._details) > MOST_DETAIL_LINES:
+            click.echo(f"cdr-importer: and {len(self._details) - MOST_DETAIL_LINES} more like these", err=True)
+        if sys.stderr.isatty():
+            for line in summary_table(summary):
+                click.echo(line, err=True)
+        click.echo(summary_line(summary), err=True)
+
+    def _rows(self, count: int) -> None:
+        self._show("Reading", "rows", None)
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def _calls(self, total: int) -> None:
+        self._close_bar()
+        if total:
+            self._show("Sending", "calls", total)
+
+    def _receipt(self, receipt: Receipt) -> None:
+        if receipt.state in self._counts:
+            self._counts[receipt.state] += 1
+        if self._bar is not None:
+            self._bar.set_postfix(self._counts, refresh=False)
+            self._bar.update()
+
+    def _problem(self, problem: ImporterError) -> None:
+        self._details.append(f"{problem.message} {problem.hint}".strip())
+
+    def _show(self, what: str, unit: str, total: int | None) -> None:
+        if self._shows_progress and self._bar is None:
+            self._bar = tqdm(desc=what, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def summary_line(summary: RunSummary) -> str:
+    """Return the one line of a run: `key=value`, the counts first."""
+    return " ".join(f"{name}={_word(value)}" for name, value in summary_fields(summary).items())
+
+
+def _word(value: object) -> str:
+    text = str(value)
+    return json.dumps(text) if any(character in text for character in ' "\n\r\t') else text
+
+
+def summary_table(summary: RunSummary) -> list[str]:
+    """Return the counts of a run as lines for a person."""
+    rows = [(outcome.value, str(count)) for outcome, count in summary.outcomes.items() if count]
+    rows += [(f"  {reason}", str(count)) for reason, count in sorted(summary.skipped.items())]
+    head = [("rows read", str(summary.rows))]
+    if summary.carried:
+        head.append(("from earlier runs", str(summary.carried)))
+    return table((), [*head, *rows])
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int = 80) -> list[str]:
+    """Return rows as aligned lines no wider than ``width``; the last column is cut where it must be."""
+    lines = [tuple(header), *map(tuple, rows)] if header else [tuple(row) for row in rows]
+    if not lines:
+        return []
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    out = []
+    for line in lines:
+        text = "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip()
+        out.append(text if len(text) <= width else text[: width - 3] + "...")
+    return out

@@ -1,0 +1,55 @@
+"""The command `sandbox`: the simulator in the foreground."""
+
+import signal
+
+import click
+
+from importer.errors import UsageError
+
+
+@click.command("sandbox", short_help="Run the simulator of the API in the foreground.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks one.")
+@click.option("--rate-limit", metavar="N/SECONDS", help="Throttle like the API might: N requests in SECONDS.")
+def sandbox_command(host: str, port: int, rate_limit: str | None) -> int:
+    """Run a simulator of the PhoneBridge API and its token endpoint until interrupted.
+
+    It validates what it gets and lists what it accepted, decoded, under /sandbox/calls.
+    """
+    from importer.simulator import Behaviour, Simulator
+
+    try:
+        simulator = Simulator(Behaviour(rate_limit=_limit(rate_limit)), host=host, port=port)
+        simulator.start()
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--host/--port: cannot listen on {host} port {port}", hint=str(error)) from error
+    account = simulator.credentials
+    click.echo(
+        f"The sandbox answers at {simulator.base_url} (accepted calls: {simulator.base_url}/sandbox/calls)."
+    )
+    click.echo("Point an import at it from another terminal:")
+    click.echo(
+        f"  export CDR_IMPORTER_ACCOUNTS_URL={simulator.base_url} CDR_IMPORTER_API_URL={simulator.base_url}"
+    )
+    click.echo(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
+    click.echo(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
+    click.echo(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
+    click.echo("Stop it with Ctrl-C.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+    finally:
+        simulator.stop()
+    return 0
+
+
+def _limit(text: str | None) -> tuple[int, float] | None:
+    if text is None:
+        return None
+    count, _, seconds = text.partition("/")
+    try:
+        return int(count), float(seconds)
+    except ValueError as error:
+        raise UsageError(f"--rate-limit: {text!r} is not N/SECONDS, such as 60/60") from error

@@ -1,0 +1,128 @@
+"""The commands `import`, `check` and `deliver`."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from importer.cli.options import (
+    CONFIG,
+    DELIVERY,
+    FILES,
+    HOSTS,
+    LEDGER,
+    PREPARING,
+    READING,
+    RESULTS,
+    ROWS,
+    SANDBOX,
+    STAGING,
+    given,
+    options,
+)
+from importer.errors import ExitCode
+
+
+@click.command("import", short_help="Read exports and notify their unattended outgoing calls.")
+@options(CONFIG, READING, PREPARING, STAGING, DELIVERY, LEDGER, RESULTS, ROWS, HOSTS, SANDBOX)
+@FILES
+def import_command(files: tuple[Path, ...], **flags: Any) -> int:
+    """Read the exports FILE..., notify every outgoing call the customer did not attend, write a results CSV."""
+    from importer.pipeline import import_calls
+    from importer.settings import load_credentials, load_settings
+
+    settings = load_settings(given(flags), os.environ)
+    if settings.sandbox:
+        return _import_to_sandbox(settings, files)
+    return _run(settings, lambda run: import_calls(run, files, load_credentials(os.environ)))
+
+
+@click.command("check", short_help="Do the same up to sending; neither network nor ledger.")
+@options(CONFIG, READING, PREPARING, RESULTS, ROWS)
+@FILES
+def check_command(files: tuple[Path, ...], **flags: Any) -> int:
+    """Read and check the exports FILE... as `import` would; the results say `would_send`."""
+    from importer.pipeline import check
+    from importer.settings import load_settings
+
+    return _run(load_settings(given(flags), os.environ), lambda run: check(run, files))
+
+
+@click.command("deliver", short_help="Send what the ledger still holds.")
+@options(CONFIG, DELIVERY, LEDGER, RESULTS, HOSTS)
+def deliver_command(**flags: Any) -> int:
+    """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""
+    from importer.pipeline import deliver_pending
+    from importer.settings import load_credentials, load_settings
+
+    settings = load_settings(given(flags), os.environ)
+    return _run(settings, lambda run: deliver_pending(run, load_credentials(os.environ)))
+
+
+def _run(settings: Any, work: Any, catalogue: Any = None) -> int:
+    """Do one run's work with a screen and signals that stop it in order."""
+    from importer.cli.printing import Screen
+    from importer.formats import load_catalogue
+    from importer.pipeline import Run
+
+    with Screen(settings) as screen, orderly_signals() as signals:
+        run = Run(settings, catalogue or load_catalogue(), screen.listener(), interrupted=signals.exit_code)
+        summary = work(run)
+        screen.finish(summary)
+        return int(summary.exit_code)
+
+
+def _import_to_sandbox(settings: Any, files: tuple[Path, ...]) -> int:
+    """Import into a simulator that lives as long as the run, with its own credentials and ledger."""
+    from importer.pipeline import import_calls
+    from importer.settings import Credentials
+    from importer.simulator import Simulator
+
+    with Simulator() as simulator, tempfile.TemporaryDirectory(prefix="cdr-importer-") as folder:
+        inside = settings.model_copy(
+            update={
+                "ledger": Path(folder) / "ledger.sqlite",
+                "init_ledger": True,
+                "accounts_url": simulator.base_url,
+                "api_url": simulator.base_url,
+            }
+        )
+        account = simulator.credentials
+        credentials = Credentials(account.client_id, account.client_secret, account.refresh_token)
+        return _run(inside, lambda run: import_calls(run, files, credentials))
+
+
+@dataclass(slots=True)
+class Signals:
+    """The first signal that asked for a stop; a second one ends the process as it would without us."""
+
+    received: list[int] = field(default_factory=list)
+
+    def exit_code(self) -> ExitCode | None:
+        """Return 128 + the signal's number, None while none came."""
+        return ExitCode(128 + self.received[0]) if self.received else None
+
+
+@contextmanager
+def orderly_signals() -> Iterator[Signals]:
+    """Note SIGHUP, SIGINT and SIGTERM instead of dying: the call in flight is finished and recorded."""
+    signals = Signals()
+    kinds = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 signal's signature
+        signals.received.append(number)
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+
+    before = {kind: signal.signal(kind, note) for kind in kinds}
+    try:
+        yield signals
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,162 @@
+"""From flags, environment and TOML file to Settings, with every fault blamed on where it was written."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource
+
+from importer.errors import ConfigurationError, UsageError
+from importer.settings.naming import (
+    APPLICATION,
+    ENVIRONMENT_PREFIX,
+    SECRETS,
+    SHOWN_CHARACTERS,
+    field_of,
+    option_of,
+    variable_of,
+)
+from importer.settings.options import OPTIONS, Settings
+from importer.settings.values import usable_path
+
+_CONFIG_NAME = "cdr-importer.toml"
+# Their values may be a telephone number or hold a password.
+_UNSHOWN = frozenset({"default_agent_number", "proxy", "accounts_url", "api_url"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One value, where it was given in the operator's words, and whether that was the command line."""
+
+    value: Any
+    origin: str
+    is_flag: bool = False
+
+    def error(self, rule: str, *, is_shown: bool = True) -> ConfigurationError | UsageError:
+        value = f" {str(self.value)[:SHOWN_CHARACTERS]!r}" if is_shown else ""
+        kind = UsageError if self.is_flag else ConfigurationError
+        return kind(f"{self.origin}: the value{value} cannot be used", hint=f"Rule: {rule}.")
+
+
+def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
+    """Return the options of a run: flags, then environment variables, then the TOML file, then defaults.
+
+    ``flags`` are by click's parameter name, None where an option was not given; ``config`` among them names the
+    TOML file. An environment variable that is empty counts as not given.
+
+    Raises:
+        UsageError: a flag's value cannot be used (2).
+        ConfigurationError: an environment variable or a key of the file is unknown or cannot be used, or the
+            file named is not there or not TOML (78).
+    """
+    by_flag = _from_flags(flags)
+    by_environment = _from_environment(environment)
+    by_file = _from_file(_config_path(flags, environment))
+    given = {**by_file, **by_environment, **by_flag}
+    try:
+        return Settings(**{field: one.value for field, one in given.items()})
+    except ValidationError as error:
+        raise _refusal(error, given) from None
+
+
+def _refusal(error: ValidationError, given: Mapping[str, _Given]) -> ConfigurationError | UsageError:
+    problem = error.errors(include_url=False)[0]
+    field = str(problem["loc"][0])
+    cause = problem.get("ctx", {}).get("error")
+    rule = (str(cause) if cause is not None else problem["msg"]).rstrip(".")
+    return given[field].error(rule, is_shown=field not in _UNSHOWN)
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
+    given = {}
+    for name, value in flags.items():
+        if value is None or name == "config":
+            continue
+        option = option_of(name)
+        if option not in OPTIONS:
+            raise UsageError(f"--{option} is not an option", hint=_nearest(option, OPTIONS))
+        given[field_of(option)] = _Given(value, f"--{option}", is_flag=True)
+    return given
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
+    variables = {variable_of(option): option for option in OPTIONS}
+    known = {*variables, *map(variable_of, SECRETS), variable_of("config")}
+    for name in environment:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            raise ConfigurationError(
+                f"the environment variable {name} is not known", hint=_nearest(name, known) or "Unset it."
+            )
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {
+        f"{ENVIRONMENT_PREFIX}{field_of(option)}".lower(): environment[variable]
+        for variable, option in variables.items()
+        if environment.get(variable)
+    }
+    return {
+        field: _Given(value, f"environment variable {variable_of(option_of(field))}")
+        for field, value in source().items()
+    }
+
+
+def _from_file(path: Path | None) -> dict[str, _Given]:
+    if path is None:
+        return {}
+    given: dict[str, _Given] = {}
+    for key, value in _read_toml(path).items():
+        option = key.replace("_", "-")
+        if key.replace("-", "_").lower() in SECRETS:
+            raise ConfigurationError(
+                f"{path}: {key} is a secret and does not belong into this file",
+                hint=f"Take it out; set {variable_of(key)}, or let `cdr-importer auth` write the credentials file.",
+            )
+        if option not in OPTIONS:
+            raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=_nearest(option, OPTIONS))
+        if field_of(option) in given:
+            raise ConfigurationError(f"{path}: the key {key!r} stands there twice", hint="Leave one of the two.")
+        given[field_of(option)] = _Given(value, f"{path}: {key}")
+    return given
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        # Not pydantic-settings' own source: it takes whatever is no regular file for an empty one.
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}", hint="Mend the path or the permissions, or leave it out."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} is not TOML: {error}", hint="Write UTF-8 lines `key = value`."
+        ) from error
+
+
+def _config_path(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path | None:
+    variable = variable_of("config")
+    if flags.get("config") is not None:
+        named = _Given(str(flags["config"]), "--config", is_flag=True)
+    elif environment.get(variable):
+        named = _Given(environment[variable], f"environment variable {variable}")
+    else:
+        path = platformdirs.user_config_path(APPLICATION, appauthor=False) / _CONFIG_NAME
+        return path if os.path.lexists(path) else None
+    try:
+        path = usable_path(Path(named.value))
+    except ValueError as error:
+        raise named.error(str(error)) from None
+    if path.is_dir() or not path.exists():
+        raise named.error("must be a TOML file that is there")
+    return path
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"Did you mean {matches[0]}?" if matches else ""

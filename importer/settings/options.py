@@ -1,0 +1,87 @@
+"""Every option of a run as one frozen value."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from importer.settings import values
+from importer.settings.naming import APPLICATION, ENVIRONMENT_PREFIX, option_of
+from schemas.vocabulary import State
+
+
+def _default_ledger() -> Path:
+    return platformdirs.user_state_path(APPLICATION, appauthor=False) / "ledger.sqlite"
+
+
+_Text = Annotated[str, AfterValidator(values.not_blank)]
+_Location = Annotated[Path, AfterValidator(values.usable_path)]
+_Number = BeforeValidator(values.not_bool)
+_Moment = Annotated[str, AfterValidator(values.moment_text)]
+_BaseUrl = Annotated[str, AfterValidator(values.base_url)]
+
+
+class Settings(BaseSettings):
+    """Every option of a run, checked; what each means stands in the README's table of options.
+
+    Constructed directly it reads neither environment nor file; `load_settings` does. ``rate`` is ``N/second``,
+    ``N/minute`` or ``N/hour``; ``since`` and ``until`` are as written, for `parse_moment`; ``accounts_url`` and
+    ``api_url`` are bases without a slash at the end, None for those of ``data_center`` in `DATA_CENTERS`.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX)
+
+    format: _Text | None = None
+    timezone: Annotated[str, AfterValidator(values.known_zone)] | None = None
+    country: Annotated[str, AfterValidator(values.known_region)] | None = None
+    agents: _Location | None = None
+    default_agent_number: _Text | None = Field(default=None, repr=False)
+    default_zohouser: _Text | None = None
+    site: Annotated[str, AfterValidator(values.site_name)] = ""
+    since: _Moment | None = None
+    until: _Moment | None = None
+    states: Annotated[frozenset[State], NoDecode, BeforeValidator(values.states_of)] = frozenset(State)
+    rate: Annotated[str, AfterValidator(values.rate_text)] = "60/minute"
+    batch_size: Annotated[int, _Number, Field(ge=1, le=10_000)] = 50
+    workers: Annotated[int, _Number, Field(ge=1, le=64)] = 1
+    limit: Annotated[int, _Number, Field(ge=1)] | None = None
+    on_uncertain: Literal["hold", "resend"] = "hold"
+    retry_refused: bool = False
+    max_errors: Annotated[values.ErrorLimit, NoDecode, BeforeValidator(values.error_limit)] = values.ErrorLimit(
+        20, None
+    )
+    encoding: Annotated[str, AfterValidator(values.encoding_name)] | None = None
+    delimiter: Annotated[str, AfterValidator(values.delimiter_character)] | None = None
+    ledger: _Location = Field(default_factory=_default_ledger)
+    results: _Location | None = None
+    rejects: _Location | None = None
+    all_rows: bool = False
+    sandbox: bool = False
+    init_ledger: bool = False
+    accounts_url: _BaseUrl | None = None
+    api_url: _BaseUrl | None = None
+    proxy: Annotated[str, AfterValidator(values.proxy_url)] | None = Field(default=None, repr=False)
+    ca_bundle: _Location | None = None
+    data_center: Annotated[str, BeforeValidator(values.lower_word), AfterValidator(values.known_center)] = "us"
+    quiet: bool = False
+    verbose: bool = False
+    json_output: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave only what is passed in: the process's own environment is never read unasked."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+OPTIONS = tuple(map(option_of, Settings.model_fields))
+"""Every option's name, as on the command line without ``--`` and in the TOML file."""

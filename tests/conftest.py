@@ -1,0 +1,89 @@
+"""What every test stands on: loopback only, no environment or home of the machine, the real program and simulator."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from importer.cli import run
+from importer.simulator import Simulator
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "sample_data"
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that would leave the machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+        if not (host.startswith("127.") or host in ("::1", "localhost")):
+            raise AssertionError(f"a test tried to connect to {host}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give each test an empty home and none of the machine's own settings."""
+    home = tmp_path_factory.mktemp("home")
+    for name in [name for name in os.environ if name.startswith(("CDR_IMPORTER_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """Return a running simulator of the API."""
+    with Simulator() as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one run of the program printed, and its exit code."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def summary(self) -> dict[str, str]:
+        """Return the fields of the summary line."""
+        return dict(word.split("=", 1) for word in self.stderr.splitlines()[-1].split(" ") if "=" in word)
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Return the program as a function of its arguments."""
+
+    def call(*arguments: str | Path) -> Ran:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        out = capsys.readouterr()
+        return Ran(code, out.out, out.err)
+
+    return call
+
+
+@pytest.fixture
+def account(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Simulator:
+    """Point the program at the simulator through the environment, with a ledger of its own that `--init-ledger` makes."""
+    credentials = simulator.credentials
+    for name, value in {
+        "CLIENT_ID": credentials.client_id,
+        "CLIENT_SECRET": credentials.client_secret,
+        "REFRESH_TOKEN": credentials.refresh_token,
+        "ACCOUNTS_URL": simulator.base_url,
+        "API_URL": simulator.base_url,
+        "LEDGER": str(tmp_path / "ledger.sqlite"),
+        "RATE": "1000/second",
+    }.items():
+        monkeypatch.setenv(f"CDR_IMPORTER_{name}", value)
+    return simulator
