@@ -20,7 +20,14 @@ from importer import __version__
 from importer.auth import SignIn, TokenSource
 from importer.client import Client, Route, token_transport
 from importer.deliver import Delivery, DeliveryPlan, Service, Stop
-from importer.errors import ConfigurationError, ExitCode, ImporterError, InputUnusableError, most_severe
+from importer.errors import (
+    CannotCreateError,
+    ConfigurationError,
+    ExitCode,
+    ImporterError,
+    InputUnusableError,
+    most_severe,
+)
 from importer.formats import Catalogue, Detection, OwnOutput, detect
 from importer.formats.detection import Overrides
 from importer.ledger import Claimed, Ledger, RunInfo, Staged, create_ledger
@@ -28,7 +35,7 @@ from importer.pacing import Rate, RollingLimiter
 from importer.prepare import AgentBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.reading import verbatim_records
 from importer.records import Call, Place, Receipt, ResultRow, RunSummary
-from importer.results import Finished, ResultsFile, defused, results_path, write_rejects
+from importer.results import Finished, ResultsFile, check_free, defused, results_path, write_rejects
 from importer.settings import DATA_CENTERS, Credentials, Settings, parse_moment
 from schemas.vocabulary import CallState, Outcome
 
@@ -88,10 +95,11 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     """
     target = results_path(paths[0], run.run_id, run.settings.results)
     inputs = detect_inputs(run, paths)
+    _check_rejects(run, inputs, target)
     with Preparation(run.catalogue.causes, prepare_plan(run, inputs)) as preparation, _results(target) as results:
         problems = [*inputs.problems, *_read_all(run, inputs, preparation)]
         for batch in preparation.results():
-            results.add(_row_of(each, Outcome.WOULD_SEND) if isinstance(each, Call) else each for each in batch)
+            results.add(batch, Outcome.WOULD_SEND)
         finished = results.finish(lambda _: {})
         _write_rejects(run, inputs, finished)
         return _summary(run, _Ended(finished, preparation, tuple(problems)), target)
@@ -106,6 +114,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
     target = results_path(paths[0], run.run_id, run.settings.results)
     # 2 Detect. Needs the files; gives how each is to be read.
     inputs = detect_inputs(run, paths)
+    _check_rejects(run, inputs, target)
     plan = prepare_plan(run, inputs)
     # 3 Ledger. Needs its path; gives the lock, and what a dead run left as uncertain.
     if run.settings.init_ledger and not run.settings.ledger.exists():
@@ -240,27 +249,28 @@ def _stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsF
             calls = [each for each in batch if isinstance(each, Call)]
             resend = settings.on_uncertain == "resend"
             staged = iter(stage.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
-            results.add(_staged_row(each, next(staged)) if isinstance(each, Call) else each for each in batch)
+            rows = (_staged_row(each, next(staged)) if isinstance(each, Call) else each for each in batch)
+            results.add(rows, Outcome.PENDING)
     results.flush()
 
 
-def _staged_row(call: Call, staged: Staged) -> ResultRow:
+def _staged_row(call: Call, staged: Staged) -> ResultRow | Call:
+    """Return a call that is pending as it is, and the row of one whose fate the ledger knows already."""
+    if staged.outcome is None:
+        return call
     known = staged.receipt
-    receipt = Receipt(
-        call.call_id,
-        CallState.PENDING,
-        known.reason,
-        known.hint,
-        known.http_status,
-        known.code,
-        known.attempts,
-        known.sent_at,
+    return replace(
+        _row_of(call, staged.outcome),
+        reason=known.reason,
+        hint=known.hint,
+        http_status=known.http_status,
+        code=known.code,
+        attempts=known.attempts,
+        sent_at=known.sent_at,
     )
-    return _row_of(call, staged.outcome or Outcome.PENDING, receipt if staged.outcome else None)
 
 
-def _row_of(call: Call, outcome: Outcome, receipt: Receipt | None = None) -> ResultRow:
-    receipt = receipt or Receipt(call.call_id, CallState.PENDING)
+def _row_of(call: Call, outcome: Outcome) -> ResultRow:
     return ResultRow(
         place=call.place,
         outcome=outcome,
@@ -271,12 +281,6 @@ def _row_of(call: Call, outcome: Outcome, receipt: Receipt | None = None) -> Res
         start_time=call.start_time,
         zohouser=call.zohouser,
         source_id=call.source_id,
-        reason=receipt.reason,
-        hint=receipt.hint,
-        http_status=receipt.http_status,
-        code=receipt.code,
-        attempts=receipt.attempts,
-        sent_at=receipt.sent_at,
     )
 
 
@@ -383,6 +387,27 @@ def sign_in_of(settings: Settings, credentials: Credentials) -> SignIn:
     )
 
 
+def _check_rejects(run: Run, inputs: _Inputs, target: Path) -> None:
+    """Find out before anything is sent that the rejects could not be written.
+
+    Raises CannotCreateError for a path that is taken, whose folder is not there, or that the results have.
+    """
+    chosen = run.settings.rejects
+    if chosen is None:
+        return
+    for number in range(1, len({detection.header for detection in inputs.detections}) + 1):
+        check_free(_rejects_path(chosen, number), "rejects")
+    if chosen.absolute() == target.absolute():
+        raise CannotCreateError(
+            f"results and rejects are the same file {chosen}", hint="Give --results and --rejects two names."
+        )
+
+
+def _rejects_path(chosen: Path, number: int) -> Path:
+    """Return where the rejects with the ``number``-th kind of header go."""
+    return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
+
+
 def _write_rejects(run: Run, inputs: _Inputs, finished: Finished) -> None:
     """Write the rows to be mended, one file for each kind of header among the inputs."""
     chosen = run.settings.rejects
@@ -394,8 +419,7 @@ def _write_rejects(run: Run, inputs: _Inputs, finished: Finished) -> None:
         if lines:
             by_header.setdefault(detection.header, []).append((detection, lines))
     for number, parts in enumerate(by_header.values(), start=1):
-        path = chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
-        write_rejects(path, _verbatim(parts))
+        write_rejects(_rejects_path(chosen, number), _verbatim(parts))
 
 
 def _verbatim(parts: Sequence[tuple[Detection, frozenset[int]]]) -> Iterator[str]:

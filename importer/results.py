@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from importer.errors import CannotCreateError
-from importer.records import ResultRow
+from importer.records import Call, ResultRow
 from schemas.call import E164
 from schemas.vocabulary import RESULT_COLUMNS, Outcome
 
@@ -24,6 +24,7 @@ _FILE, _LINE, _CALL_ID, _OUTCOME, _REASON = (
     RESULT_COLUMNS.index(name) for name in ("file", "line", "call_id", "outcome", "reason")
 )
 _FATE_COLUMNS = ("outcome", "reason", "hint", "http_status", "code", "attempts", "sent_at")
+_NUMBER = re.compile(E164)
 _FORMULA_START = frozenset("=+-@\t\r\n")
 
 Fates = Callable[[Sequence[str]], Mapping[str, ResultRow]]
@@ -39,16 +40,21 @@ def results_path(first_input: Path | None, run_id: str, chosen: Path | None) -> 
         name = f"{first_input.name if first_input else 'cdr-importer'}.results-{run_id}.csv"
         beside = first_input.parent if first_input else Path.cwd()
         chosen = (beside if os.access(beside, os.W_OK) else Path.cwd()) / name
-    if chosen.exists() or chosen.is_symlink():
-        raise CannotCreateError(
-            f"results file {chosen} exists already", hint="It is never overwritten: name another with --results."
-        )
-    if not chosen.parent.is_dir() or not os.access(chosen.parent, os.W_OK):
-        raise CannotCreateError(
-            f"results file {chosen} cannot be created: its folder is missing or read-only",
-            hint="Create the folder, or name another file with --results.",
-        )
+    check_free(chosen, "results")
     return chosen
+
+
+def check_free(path: Path, kind: str) -> None:
+    """Raise CannotCreateError unless a file can be made at ``path``; ``kind`` is `results` or `rejects`."""
+    if path.exists() or path.is_symlink():
+        raise CannotCreateError(
+            f"{kind} file {path} exists already", hint=f"It is never overwritten: name another with --{kind}."
+        )
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise CannotCreateError(
+            f"{kind} file {path} cannot be created: its folder is missing or read-only",
+            hint=f"Create the folder, or name another file with --{kind}.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +84,23 @@ class ResultsFile:
         self._writer.writerow(RESULT_COLUMNS)
         self._carried_stream = _create(self._carried_part)
         self._carried_writer = csv.writer(self._carried_stream, lineterminator="\r\n")
-        self._added = self._carried = 0
+        self._added = self._carried = self._open = 0
+        self._tally = _Tally()
         self._noted = False
 
-    def add(self, rows: Iterable[ResultRow]) -> None:
-        """Take rows in input order; those still `pending` get their fate at the end."""
+    def add(self, rows: Iterable[ResultRow | Call], calls_are: Outcome) -> None:
+        """Take rows in input order; those still `pending` get their fate at the end.
+
+        A bare call stands for its row with the outcome ``calls_are``.
+        """
         for row in rows:
-            self._writer.writerow(cells_of(row))
+            cells = cells_of(row) if isinstance(row, ResultRow) else call_cells(row, calls_are)
+            self._writer.writerow(cells)
             self._added += 1
+            if cells[_OUTCOME] == Outcome.PENDING:
+                self._open += 1
+            else:
+                self._tally.add(cells, own=True)
 
     def note(self, row: ResultRow, *, carried: bool) -> None:
         """Take a receipt as it comes; ``carried`` says that an earlier run had staged the call."""
@@ -118,33 +133,40 @@ class ResultsFile:
     def finish(self, fates: Fates) -> Finished:
         """Write the results in order: calls of earlier runs as sent, then the input's rows with their fates."""
         self.flush()
+        os.fsync(self._stream.fileno())
         self._stream.close()
         self._carried_stream.close()
-        tally = _Tally()
         try:
-            with _create(self._final_part) as stream:
-                writer = csv.writer(stream, lineterminator="\r\n")
-                writer.writerow(RESULT_COLUMNS)
-                for cells in self._carried_cells():
-                    writer.writerow(cells)
-                    tally.add(cells, own=False)
-                for cells in self._own_cells(fates):
-                    writer.writerow(cells)
-                    tally.add(cells, own=True)
-                stream.flush()
-                os.fsync(stream.fileno())
+            if self._open or self._noted:
+                self._write_final(fates)
+            else:
+                self._part.rename(self._final_part)
             os.link(self._final_part, self.path)  # unlike a rename, this never replaces a file
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self.discard()
         _sync_folder(self.path.parent)
-        return tally.finished(self._carried)
+        return self._tally.finished(self._carried)
+
+    def _write_final(self, fates: Fates) -> None:
+        with _create(self._final_part) as stream:
+            writer = csv.writer(stream, lineterminator="\r\n")
+            writer.writerow(RESULT_COLUMNS)
+            for cells in self._carried_cells():
+                writer.writerow(cells)
+                self._tally.add(cells, own=False)
+            for cells, was_open in self._own_cells(fates):
+                writer.writerow(cells)
+                if was_open:
+                    self._tally.add(cells, own=True)
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def _carried_cells(self) -> Iterator[list[str]]:
         with self._carried_part.open(encoding="utf-8", newline="") as stream:
             yield from csv.reader(stream)
 
-    def _own_cells(self, fates: Fates) -> Iterator[list[str]]:
+    def _own_cells(self, fates: Fates) -> Iterator[tuple[list[str], bool]]:
         with self._part.open(encoding="utf-8", newline="") as stream:
             reader = csv.reader(stream)
             next(reader)
@@ -174,15 +196,37 @@ class _Tally:
         return Finished(self._outcomes, self._skipped, carried, lines)
 
 
-def _with_fates(chunk: list[list[str]], fates: Fates) -> Iterator[list[str]]:
+def _with_fates(chunk: list[list[str]], fates: Fates) -> Iterator[tuple[list[str], bool]]:
+    """Yield the rows with their fates, and whether each was open until now."""
     open_ids = [cells[_CALL_ID] for cells in chunk if cells[_OUTCOME] == Outcome.PENDING]
     found = fates(open_ids) if open_ids else {}
     for cells in chunk:
-        if cells[_OUTCOME] == Outcome.PENDING and cells[_CALL_ID] in found:
+        was_open = cells[_OUTCOME] == Outcome.PENDING
+        if was_open and cells[_CALL_ID] in found:
             fate = dict(zip(RESULT_COLUMNS, cells_of(found[cells[_CALL_ID]]), strict=True))
             for name in _FATE_COLUMNS:
                 cells[RESULT_COLUMNS.index(name)] = fate[name]
-        yield cells
+        yield cells, was_open
+
+
+def call_cells(call: Call, outcome: Outcome) -> list[str]:
+    """Return the row of a call that nothing more is to be said of; numbers and times are valid by then."""
+    return [
+        defused(call.place.file),
+        str(call.place.line),
+        call.call_id,
+        outcome.value,
+        call.state.value,
+        call.agent_number,
+        call.customer_number,
+        call.start_time,
+        defused(call.zohouser),
+        defused(call.source_id),
+        *_NO_FATE,
+    ]
+
+
+_NO_FATE = ("",) * 6
 
 
 def cells_of(row: ResultRow) -> list[str]:
@@ -212,11 +256,13 @@ def defused(text: str) -> str:
 
     The dangerous first characters are OWASP's (CSV Injection), also behind blanks and invisible characters.
     """
+    if not text or (text[0].isascii() and text[0].isalnum()):
+        return text
     bare = text.lstrip(" \u00a0")
     while bare and unicodedata.category(bare[0]) == "Cf":
         bare = bare[1:].lstrip(" \u00a0")
     first = unicodedata.normalize("NFKC", bare[:1])
-    if first not in _FORMULA_START or not first or re.fullmatch(E164, text):
+    if first not in _FORMULA_START or not first or _NUMBER.fullmatch(text):
         return text
     return "'" + text
 

@@ -1,8 +1,9 @@
 """What every test stands on: loopback only, no environment or home of the machine, the real program and simulator."""
 
+import csv
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,36 @@ from importer.simulator import Simulator
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_data"
+
+
+CALLNOTIFY_HEADER = "type,state,id,from,to,start_time,zohouser,voiceuri"
+
+
+def call_row(number: int, **changes: str) -> str:
+    """Return one row of the format `callnotify` as text; ``changes`` are cells by column (`sender` is `from`)."""
+    cells = {
+        "type": "dialed",
+        "state": "busy",
+        "id": f"call{number:05}",
+        "sender": "+12125550101",
+        "to": f"+121255501{number % 100:02}",
+        "start_time": f"2026-03-02 {14 + number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}",
+        "zohouser": "",
+        "voiceuri": "",
+    }
+    return ",".join((cells | changes).values())
+
+
+def write_export(path: Path, rows: Iterable[str]) -> Path:
+    """Write rows of the format `callnotify` under their header; the first row is line 2."""
+    path.write_text("\n".join((CALLNOTIFY_HEADER, *rows)) + "\n", encoding="utf-8")
+    return path
+
+
+def read_results(path: Path | str) -> list[dict[str, str]]:
+    """Return the rows of a results file by column."""
+    with Path(path).open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 @pytest.fixture(autouse=True)

@@ -79,6 +79,11 @@ def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
         ) from error
     cdr_format = _parse(text, path.name, CdrFormat)
     _check_tables(cdr_format, causes, path.name)
+    # Loads pandas and Arrow: the built-in formats are checked by the tests instead.
+    from importer.formats.soundness import first_fault
+
+    if fault := first_fault(cdr_format):
+        raise ConfigurationError(f"{path.name}: key {fault}", hint="See `Adding a format` in the README.")
     return cdr_format
 
 
@@ -97,9 +102,12 @@ def _parse(text: str, name: str, model: type[Model]) -> Model:
         raise ConfigurationError(f"{name}: not valid TOML: {error}", hint="Mend the file.") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=True)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        # Tables of a list are counted from 1, as a person counts them.
+        parts = [str(part + 1) if isinstance(part, int) else part for part in first["loc"]]
+        key = ".".join(parts) or "(whole file)"
+        said = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(
-            f"{name}: key {key}: {first['msg']}", hint="See `Adding a format` in the README."
+            f"{name}: key {key}: {said}", hint="See `Adding a format` in the README."
         ) from error
 
 

@@ -6,11 +6,11 @@ that holds decides. Regular expressions are RE2's (no look-around); letter case 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schemas.vocabulary import Direction, Verdict
 
@@ -26,6 +26,36 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_tuple_of)]
 """One text or a list of texts."""
 
 
+def _sound_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"regular expression {pattern!r}: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_sound_pattern)]
+"""A regular expression. Python's own `re` is asked here; `importer.formats.soundness` asks RE2."""
+
+
+def named_group(extract: str) -> str:
+    """Return an ``extract`` with its one group named ``value``, as RE2 in Arrow wants it."""
+    return re.sub(r"(?<!\\)\((?!\?)", "(?P<value>", extract, count=1)
+
+
+def _one_group(extract: str) -> str:
+    compiled = re.compile(_sound_pattern(extract))
+    if compiled.groups != 1 or compiled.groupindex:
+        raise ValueError(f"regular expression {extract!r} must have exactly one group, without a name")
+    if dict(re.compile(named_group(extract)).groupindex) != {"value": 1}:
+        raise ValueError(f"regular expression {extract!r}: write \\( for a bracket that opens no group")
+    return extract
+
+
+Extract = Annotated[str, AfterValidator(_one_group)]
+"""A regular expression whose one group is what is wanted."""
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
@@ -36,6 +66,13 @@ class Quotes(StrEnum):
     DOUBLED = "doubled"
     BARE = "bare"
     NONE = "none"
+
+
+class IdRule(StrEnum):
+    """Which of several ids of a call in one row is taken: the first that is filled, or the least as text."""
+
+    FIRST = "first"
+    LEAST = "least"
 
 
 class Zone(StrEnum):
@@ -53,7 +90,7 @@ class Test(_Table):
     """
 
     any_of: Texts | None = None
-    matches: str | None = None
+    matches: Pattern | None = None
     empty: bool | None = None
     extension: bool | None = None
     over: int | None = None
@@ -82,22 +119,26 @@ class Layout(_Table):
     """One order of the columns of an export without header; ``where`` tells layouts of equal length apart."""
 
     columns: tuple[str, ...]
-    where: Mapping[str, str] = Field(default_factory=dict)
+    where: Mapping[str, Pattern] = Field(default_factory=dict)
 
 
 class Detect(_Table):
     """What must hold for a file to be of this format, beyond its columns being there."""
 
-    patterns: Mapping[str, str] = Field(default_factory=dict)
+    patterns: Mapping[str, Pattern] = Field(default_factory=dict)
     forbidden: Texts = ()
 
 
 class Source(_Table):
-    """A value taken from a column: all of it, or the first group of ``extract`` (empty without a match)."""
+    """A value taken from a column: all of it, or the one group of ``extract`` (empty without a match).
+
+    ``agent`` keeps it only where the agents file lists it under any key; numbers are compared as E.164.
+    """
 
     column: str
-    extract: str | None = None
+    extract: Extract | None = None
     when: Tests = Field(default_factory=dict)
+    agent: bool = False
 
 
 class DirectionRule(_Table):
@@ -132,13 +173,23 @@ class TimeSpec(_Table):
     """The start of the call: columns (joined by a space), how it is written, and whose clock it is.
 
     ``zone`` is ``option`` (the operator's ``--timezone``), ``value`` (each value carries its offset) or an IANA
-    name. ``evidence`` finds the epoch second at which the channel was made, where the id carries one.
+    name; ``zone_default`` stands in for an ``option`` that is not given. ``evidence`` finds the epoch second at
+    which the channel was made, where the id carries one.
     """
 
     columns: Texts
     formats: Texts
     zone: str = Zone.OPTION
+    zone_default: str | None = None
     evidence: Source | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.zone_default is not None and self.zone != Zone.OPTION:
+            raise ValueError('`zone_default` needs zone = "option"')
+        if self.evidence is not None and (self.evidence.when or self.evidence.agent):
+            raise ValueError("`evidence` takes `column` and `extract` only")
+        return self
 
 
 class NumberSpec(_Table):
@@ -146,30 +197,39 @@ class NumberSpec(_Table):
 
     plain_digits: str = Field(default="national", pattern="^(national|international)$")
     outside_prefix: str = Field(default="", pattern=r"^\d*$")
-    extension: str = DEFAULT_EXTENSION
+    extension: Pattern = DEFAULT_EXTENSION
 
 
 class CallSpec(_Table):
     """Which columns make the call.
 
-    ``id`` lists candidates for the export's own id of the call, ``unique_by`` what makes a call unique
-    without one. ``row`` tells the rows of a call apart; without it rows are equal when all their cells are.
-    ``legs`` false: a call is one row, and a second row with its id must say the same. ``secondary`` rows lose
-    against the other rows of their call. ``agent`` candidates are tried in turn.
+    ``id`` lists candidates for the export's own id of the call, of which ``id_rule`` picks one; ``unique_by``
+    is what makes a call unique without one. ``row`` tells the rows of a call apart; without it rows are equal
+    when all their cells are. ``legs`` false: a call is one row, and a second row with its id must say the same.
+    ``secondary`` rows lose against the other rows of their call. ``incoming_decides``: a call that has an
+    incoming row came in, whatever its other rows are. ``agent`` candidates are tried in turn.
     """
 
     customer: str
     agent: Texts
     id: tuple[Texts, ...] = ()
+    id_rule: IdRule = IdRule.FIRST
     unique_by: Texts = ()
     row: Texts = ()
     legs: bool = True
     secondary: Tests = Field(default_factory=dict)
+    incoming_decides: bool = False
     ring_seconds: str | None = None
     talk_seconds: str | None = None
     answer_time: str | None = None
     zohouser: str | None = None
     voiceuri: str | None = None
+
+    @model_validator(mode="after")
+    def _has_comparable_ids(self) -> Self:
+        if self.id_rule is IdRule.LEAST and any(len(candidate) != 1 for candidate in self.id):
+            raise ValueError('id_rule = "least" needs candidates of one column each')
+        return self
 
 
 class CdrFormat(_Table):
@@ -199,15 +259,15 @@ class CdrFormat(_Table):
         unknown = sorted(self._references() - self.known_columns())
         if unknown:
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
+        known = set(self.read_columns())
+        for name, sources in self.derived.items():
+            early = sorted({column for source in sources for column in (source.column, *source.when)} - known)
+            if early:
+                raise ValueError(f"derived column {name!r} is taken from {early[0]!r}, which stands below it")
+            known.add(name)
         wrong = sorted(name for name in self.known_columns() if not re.fullmatch(r"[a-z][a-z0-9_]*", name))
         if wrong:
             raise ValueError(f"column name {wrong[0]!r} must be lower case letters, digits and underscores")
-        for pattern in self._patterns():
-            re.compile(pattern)
-        for sources in self.derived.values():
-            for source in sources:
-                if source.extract is not None and re.compile(source.extract).groups != 1:
-                    raise ValueError(f"extract {source.extract!r} must have exactly one group")
         return self
 
     def read_columns(self) -> tuple[str, ...]:
@@ -225,41 +285,72 @@ class CdrFormat(_Table):
         used = self._references()
         return tuple(name for name in self.read_columns() if name in used)
 
-    def needs_timezone(self) -> bool:
-        """Say whether times can be read only when the operator names their zone."""
-        return self.time.zone == Zone.OPTION
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Return the columns of the file that a column is taken from, the first choice first."""
+        if name not in self.derived:
+            return (name,)
+        found = [origin for source in self.derived[name] for origin in self.origins(source.column)]
+        return tuple(dict.fromkeys(found))
 
     def shown(self, name: str) -> str:
         """Return a column as the operator finds it in the export: its header, or where a derived one is taken."""
-        while name in self.derived:
-            name = self.derived[name][0].column
+        name = self.origins(name)[0]
         spellings = self.columns.get(name) or self.optional_columns.get(name)
         return spellings[0] if spellings else name
 
+    def needs_timezone(self) -> bool:
+        """Say whether the operator must give --timezone: the times are local and no zone stands in."""
+        return self.time.zone == Zone.OPTION and self.time.zone_default is None
+
+    def asks_for_agents(self) -> bool:
+        """Say whether the agents file can settle the direction of a call."""
+        tests = [(name, test) for rule in self.direction for name, test in rule.when.items()]
+        names = {name for name, _ in tests}
+        sources = [source for name in names for source in self.derived.get(name, ())]
+        asked = [test for _, test in tests] + [test for source in sources for test in source.when.values()]
+        return any(source.agent for source in sources) or any(test.extension is not None for test in asked)
+
+    def patterns(self) -> Iterator[tuple[str, str]]:
+        """Yield every regular expression with its key in the TOML file, positions counted from 1."""
+        yield "numbers.extension", self.numbers.extension
+        yield from ((f"detect.patterns.{name}", pattern) for name, pattern in self.detect.patterns.items())
+        for number, layout in enumerate(self.layouts, start=1):
+            yield from ((f"layouts.{number}.where.{name}", pattern) for name, pattern in layout.where.items())
+        for key, tests in self._all_tests():
+            for name, test in tests.items():
+                if test.matches is not None:
+                    yield f"{key}.{name}.matches", test.matches
+
+    def extracts(self) -> Iterator[tuple[str, str]]:
+        """Yield every regular expression that takes a value out of a cell, with its key as in `patterns`."""
+        for key, source in self._sources():
+            if source.extract is not None:
+                yield f"{key}.extract", source.extract
+
     def _references(self) -> set[str]:
         call = self.call
-        names = {*call.agent, call.customer, *call.unique_by, *call.row, *call.secondary, *self.time.columns}
+        names = {*call.agent, call.customer, *call.unique_by, *call.row, *self.time.columns}
         names.update(name for candidate in call.id for name in candidate)
         singles = (call.ring_seconds, call.talk_seconds, call.answer_time, call.zohouser, call.voiceuri)
         names.update(name for name in singles if name)
-        names.update(name for tests in self._all_tests() for name in tests)
+        names.update(name for _, tests in self._all_tests() for name in tests)
         names.update(rule.column for rule in self.outcome if rule.column)
-        names.update(source.column for sources in self.derived.values() for source in sources)
+        names.update(source.column for _, source in self._sources())
         names.update(self.detect.patterns)
-        if self.time.evidence:
-            names.add(self.time.evidence.column)
         return names
 
-    def _all_tests(self) -> list[Tests]:
-        tests = [rule.when for rule in self.direction] + [rule.when for rule in self.outcome]
-        tests += [source.when for sources in self.derived.values() for source in sources]
-        return [*tests, *self.file.drop_rows]
+    def _sources(self) -> Iterator[tuple[str, Source]]:
+        for name, sources in self.derived.items():
+            yield from ((f"derived.{name}.{number}", each) for number, each in enumerate(sources, start=1))
+        if self.time.evidence is not None:
+            yield "time.evidence", self.time.evidence
 
-    def _patterns(self) -> list[str]:
-        patterns = [self.numbers.extension, *self.detect.patterns.values()]
-        patterns += [pattern for layout in self.layouts for pattern in layout.where.values()]
-        tests = [test for tests in (*self._all_tests(), self.call.secondary) for test in tests.values()]
-        return patterns + [test.matches for test in tests if test.matches]
+    def _all_tests(self) -> Iterator[tuple[str, Tests]]:
+        yield from ((f"direction.{number}.when", rule.when) for number, rule in enumerate(self.direction, start=1))
+        yield from ((f"outcome.{number}.when", rule.when) for number, rule in enumerate(self.outcome, start=1))
+        yield from ((f"{key}.when", source.when) for key, source in self._sources())
+        yield from ((f"file.drop_rows.{number}", each) for number, each in enumerate(self.file.drop_rows, start=1))
+        yield "call.secondary", self.call.secondary
 
 
 class Cause(_Table):

@@ -43,6 +43,10 @@ class AgentBook:
         zohouser = listed.zohouser if listed else ""
         return Agent(number, zohouser or self.default_zohouser)
 
+    def lists(self, text: str, numbers: NumberBook) -> bool:
+        """Say whether the agents file knows an agent by this text."""
+        return bool(self.by_key and text) and self._listed(text, numbers) is not None
+
     def _listed(self, text: str, numbers: NumberBook) -> Agent | None:
         key = text.strip().casefold()
         return self.by_key.get(key) or self.by_key.get(_own_number(text, numbers) or key)

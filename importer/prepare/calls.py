@@ -3,9 +3,9 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,11 @@ import pandas as pd
 
 from importer.prepare.agents import Agent
 from importer.prepare.groups import LINES_PER_FILE, SKIPPED_FOR, Decision, Resolved
-from importer.prepare.plan import PreparePlan
+from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
+from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.records import Call, Place, ResultRow
 from schemas.call import CALL_ID, call_schema, first_faults
-from schemas.numbers import NumberBook
 from schemas.times import wire_text
 from schemas.vocabulary import Outcome, State
 
@@ -27,8 +27,8 @@ FUTURE_SECONDS = 300
 Prepared = Call | ResultRow
 
 
-class _Row(Protocol):
-    """One spooled row with its decision, as `DataFrame.itertuples` gives it."""
+class _Row(NamedTuple):
+    """One spooled row with its decision; ``fault`` names the column that breaks the schema of a call."""
 
     file: int
     line: int
@@ -41,23 +41,28 @@ class _Row(Protocol):
     source_id: str
     key: str
     customer: str
+    customer_reason: str
+    customer_hint: str
+    agents: str
     agent_number: str
     call_id: str
     start_text: str
+    fault: str
     zohouser: str
     voiceuri: str
 
 
+_PLAIN_ID = re.compile(CALL_ID)
+_STATE_BY_WORD = {state.value: state for state in State}
 _STATES = {int(rank): state.value for rank, state in STATE_OF.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One input: its name as the operator gave it, and what its format calls the agent."""
+    """One input: its name as the operator gave it, and the rules of its rows."""
 
     name: str
-    agent_columns: tuple[str, ...]
-    numbers: NumberBook
+    rules: Rules
 
 
 def call_id_of(site: str, source_id: str, key: str) -> str:
@@ -66,7 +71,7 @@ def call_id_of(site: str, source_id: str, key: str) -> str:
     The export's own id where it is 1 to 64 letters and digits and no site is set; else 32 hexadecimal digits of
     SHA-256 over site and key.
     """
-    if not site and re.fullmatch(CALL_ID, source_id):
+    if not site and _PLAIN_ID.fullmatch(source_id):
         return source_id
     return hashlib.sha256(f"{site}\x1f{key}".encode()).hexdigest()[:32]
 
@@ -89,7 +94,8 @@ class CallMaker:
         rows = self._with_decisions(spooled)
         rows = self._with_selection(rows)
         rows = self._with_calls(rows)
-        return [self._finished(cast(_Row, row)) for row in rows.itertuples(index=False)]
+        cells = [rows[name].to_numpy(dtype=object) for name in _Row._fields]  # iterating Arrow text is slow
+        return [self._finished(_Row._make(row)) for row in zip(*cells, strict=True)]
 
     def _with_decisions(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``witness`` and ``leg_agent``."""
@@ -118,14 +124,12 @@ class CallMaker:
 
     def _with_calls(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add number, user, id and start of the calls, and reason and hint of those that cannot be used."""
-        for name in ("agent_number", "call_id", "start_text"):
+        for name in ("agent_number", "call_id", "start_text", "fault"):
             rows[name] = ""
         calls = rows.loc[(rows["decision"] == Decision.CALL) & (rows["skip"] == "")]
         if not len(calls):
             return rows
-        agents = [
-            self._agent(*row) for row in zip(calls["file"], calls["leg_agent"], calls["agents"], strict=True)
-        ]
+        agents = [self._agent(*row) for row in _cells(calls, "file", "leg_agent", "agents")]
         made = pd.DataFrame(
             {
                 "state": calls["state"],
@@ -136,7 +140,7 @@ class CallMaker:
                 "voiceuri": calls["voiceuri"],
                 "call_id": [
                     call_id_of(self._plan.site, source_id, key)
-                    for source_id, key in zip(calls["source_id"], calls["key"], strict=True)
+                    for source_id, key in _cells(calls, "source_id", "key")
                 ],
             },
             index=calls.index,
@@ -145,10 +149,7 @@ class CallMaker:
             ["agent_number", "zohouser", "call_id"]
         ]
         rows.loc[made.index, "start_text"] = wire_text(made["start_time"])
-        faults = first_faults(made, self._schema)
-        for index in faults.index[faults != ""]:
-            reason, hint = self._fault(str(faults.at[index]), rows.loc[index])
-            rows.at[index, "reason"], rows.at[index, "hint"] = reason, hint
+        rows.loc[made.index, "fault"] = first_faults(made, self._schema)
         return rows
 
     def _agent(self, file: int, leg_agent: int, own: str) -> Agent:
@@ -156,33 +157,31 @@ class CallMaker:
         if key not in self._found:
             texts = [self._agent_names[leg_agent]] if leg_agent >= 0 else []
             candidates = tuple(name for text in (*texts, own) for name in text.split("\x1f") if name)
-            self._found[key] = self._plan.agents.find(candidates, self._files[file].numbers)
+            self._found[key] = self._plan.agents.find(candidates, self._files[file].rules.numbers)
         return self._found[key]
 
-    def _fault(self, column: str, row: pd.Series) -> tuple[str, str]:
+    def _fault(self, column: str, row: _Row) -> tuple[str, str]:
         """Return reason and hint for a call whose ``column`` breaks the schema."""
+        rules = self._files[row.file].rules
         if column == "customer_number":
-            return row["customer_reason"], row["customer_hint"]
+            return row.customer_reason, row.customer_hint
         if column == "start_time":
+            columns = columns_text(rules.shown(rules.format.time.columns))
             return "future_time", (
-                f"The call would start at {row['start_text']} GMT, which is not possible: check --timezone, "
-                "and the clock of the telephone system."
+                f"{columns}: the call would start at {row.start_text} GMT, which is not possible: check "
+                "--timezone, and the clock of the telephone system."
             )
         if column == "agent_number":
-            columns = ", ".join(self._files[row["file"]].agent_columns)
-            named = (
-                ", ".join(f'"{name}"' for name in dict.fromkeys(row["agents"].split("\x1f")) if name) or "nothing"
-            )
-            return "no_agent_number", (
-                f"Column {columns} names the agent as {named}, which is no telephone number and not in the agents "
-                "file: add a line for it there (--agents), or give --default-agent-number."
-            )
+            return "no_agent_number", agent_hint(row.agents, rules)
         if column == "voiceuri":
-            return "invalid_voiceuri", f'Column voiceuri: "{row["voiceuri"]}" is not an absolute http(s) URL.'
-        return (
-            f"invalid_{column}",
-            f'Column {column}: "{row[column]}" may hold only letters and digits, at most 64.',
-        )
+            shown = rules.shown((rules.format.call.voiceuri or "",))[0]
+            return "invalid_voiceuri", (
+                f"Column {shown} holds {quoted(row.voiceuri)}, which is not an absolute http(s) URL: "
+                "correct it or leave it empty."
+            )
+        if column == "zohouser":
+            return "invalid_zohouser", user_hint(row.zohouser, rules)
+        raise AssertionError(f"{column} of a call breaks the schema")
 
     def _place(self, code: int) -> Place:
         return Place(self._files[code // LINES_PER_FILE].name, code % LINES_PER_FILE)
@@ -196,7 +195,8 @@ class CallMaker:
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=reason)
         if row.decision in (Decision.DUPLICATE, Decision.CONFLICT, Decision.UNCLEAR_CALL):
             return self._beside_another(row, place)
-        if row.reason:
+        reason, hint = self._fault(row.fault, row) if row.fault else (row.reason, row.hint)
+        if reason:
             return ResultRow(
                 place,
                 Outcome.REJECTED,
@@ -204,12 +204,12 @@ class CallMaker:
                 customer_number=row.customer,
                 agent_number=row.agent_number,
                 source_id=row.source_id,
-                reason=row.reason,
-                hint=row.hint,
+                reason=reason,
+                hint=hint,
             )
         return Call(
             call_id=row.call_id,
-            state=State(row.state),
+            state=_STATE_BY_WORD[row.state],
             agent_number=row.agent_number,
             customer_number=row.customer,
             start_time=row.start_text,
@@ -249,6 +249,10 @@ _BESIDE = {
         "{file}, line {line}, is a row of the same call and could not be used: mend that row, then import both.",
     ),
 }
+
+
+def _cells(rows: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(rows[name].to_numpy(dtype=object) for name in names), strict=True)
 
 
 def count_unspooled(resolved: Resolved, spooled: npt.NDArray[np.bool_]) -> Counter[str]:

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from importer.formats import CauseTable, CdrFormat
-from importer.formats.language import Cause, OutcomeRule, Zone
+from importer.formats.language import Cause, IdRule, OutcomeRule, Source, Zone
 from importer.prepare.groups import Rank
-from importer.prepare.plan import PreparePlan
-from importer.reading.conditions import Conditions, Extensions, extracted, joined, seconds_of, values_of
+from importer.prepare.hints import direction_hints, missing_status_hint, unknown_word_hint, value_hints
+from importer.prepare.plan import Rules
+from importer.reading.conditions import Conditions, extracted, joined, seconds_of, values_of
 from schemas import times
 from schemas.vocabulary import Direction, Verdict
 
@@ -33,24 +33,29 @@ RANK_OF = {
 UNDECIDED = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """One format with the cause tables it uses and what the operator wants."""
-
-    format: CdrFormat
-    causes: Mapping[str, CauseTable]
-    plan: PreparePlan
-
-    def extensions(self) -> Extensions:
-        """Return how our own internal numbers are recognised."""
-        return Extensions(self.format.numbers.extension, self.plan.agents.extensions)
-
-
 def with_derived(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """Return the chunk with the format's derived columns (text) added."""
     for name, sources in rules.format.derived.items():
-        frame[name] = values_of(frame, sources, rules.extensions())
+        frame[name] = _derived(frame, sources, rules)
     return frame
+
+
+def _derived(frame: pd.DataFrame, sources: tuple[Source, ...], rules: Rules) -> pd.Series:
+    if not any(source.agent for source in sources):
+        return values_of(frame, sources, rules.extensions())
+    found = pd.Series("", index=frame.index, dtype="str")
+    for source in sources:
+        value = values_of(frame, (source,), rules.extensions())
+        if source.agent:
+            value = value.where(_names_an_agent(value, rules), "")
+        found = found.where(found != "", value)
+    return found
+
+
+def _names_an_agent(values: pd.Series, rules: Rules) -> npt.NDArray[np.bool_]:
+    codes, distinct = pd.factorize(values)
+    listed = [rules.plan.agents.lists(text, rules.numbers) for text in distinct]
+    return np.array([*listed, False], dtype=np.bool_)[codes]
 
 
 def directions(frame: pd.DataFrame, rules: Rules) -> pd.Series:
@@ -68,33 +73,27 @@ def directions(frame: pd.DataFrame, rules: Rules) -> pd.Series:
 def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """Return the rows of outgoing calls with what they say of the call.
 
-    Takes the derived columns and ``call.direction``; adds ``call.rank`` (uint8, Rank), ``call.start_time`` (datetime64[s],
-    GMT), ``call.problem`` and ``call.problem_hint`` (text, "" when the row is understood).
+    Takes the derived columns and ``call.direction``; adds ``call.rank`` (uint8, Rank; PROBLEM where anything is
+    not understood), ``call.said`` (the rank of the outcome alone), ``call.start_time`` (datetime64[s], GMT),
+    ``call.problem`` and ``call.problem_hint`` (text, "" when the row is understood).
     """
     rows["call.problem"] = ""
     rows["call.problem_hint"] = ""
     unknown = rows["call.direction"] == ""
     rows.loc[unknown, "call.problem"] = "unknown_direction"
-    rows.loc[unknown, "call.problem_hint"] = _direction_hint(rules.format)
+    if unknown.any():
+        rows.loc[unknown, "call.problem_hint"] = direction_hints(rows.loc[unknown], rules)
     _add_ranks(rows, rules)
     _add_start(rows, rules)
+    rows["call.said"] = rows["call.rank"]
     rows.loc[rows["call.problem"] != "", "call.rank"] = Rank.PROBLEM
     return rows
-
-
-def _direction_hint(cdr_format: CdrFormat) -> str:
-    columns = ", ".join(
-        dict.fromkeys(cdr_format.shown(name) for rule in cdr_format.direction for name in rule.when)
-    )
-    return (
-        f"Columns {columns} do not tell whether this call went out or came in: "
-        "list the agent's extension in the agents file, or add a [[direction]] rule to a format of your own."
-    )
 
 
 def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
     ranks = np.full(len(rows), UNDECIDED, dtype=np.uint8)
     ranks[(rows["call.direction"] == Direction.AGENT_LEG).to_numpy()] = Rank.AGENT_LEG
+    ranks[(rows["call.direction"] == Direction.INCOMING).to_numpy()] = Rank.INCOMING
     ranks[(rows["call.direction"] == "").to_numpy()] = Rank.PROBLEM
     conditions = Conditions(rows, rules.extensions())
     for rule in rules.format.outcome:
@@ -107,14 +106,10 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
             _look_up(rows, ranks, open_rows & conditions.hold(rule.when), rule, rules)
     missing = ranks == UNDECIDED
     rows.loc[missing, "call.problem"] = "missing_status"
-    rows.loc[missing, "call.problem_hint"] = _missing_hint(rules.format)
+    rows.loc[missing, "call.problem_hint"] = missing_status_hint(rules)
+    ranks[missing] = Rank.PROBLEM
     ranks[_cancelled_after_ringing(rows, ranks, rules)] = Rank.NOANSWER
     rows["call.rank"] = ranks
-
-
-def _missing_hint(cdr_format: CdrFormat) -> str:
-    columns = ", ".join(dict.fromkeys(cdr_format.shown(rule.column) for rule in cdr_format.outcome if rule.column))
-    return f"Column {columns} is empty: nothing says what became of the call. Export the row again or remove it."
 
 
 def _look_up(
@@ -126,22 +121,28 @@ def _look_up(
 ) -> None:
     """Rank the open rows by the words of one column; a word that nothing knows is a problem of its row."""
     codes, words = pd.factorize(rows[rule.column or ""])
+    causes = [_cause(word, rule, rules.causes) if word else "next" for word in words]
     rang, talked = _rang_and_talked(rows, rules.format)
-    for code, word in enumerate(words):
-        chosen = open_rows & (codes == code)
-        if word == "" or not chosen.any():
-            continue
-        cause = _cause(word, rule, rules.causes)
-        if cause is None:
-            ranks[chosen] = Rank.PROBLEM
-            rows.loc[chosen, "call.problem"] = "unknown_status"
-            rows.loc[chosen, "call.problem_hint"] = _unknown_word_hint(word, rule, rules.format)
-        elif isinstance(cause, Cause):
-            ranks[chosen] = RANK_OF[cause.otherwise]
-            if cause.rang is not None:
-                ranks[chosen & rang] = RANK_OF[cause.rang]
-            if cause.talked is not None:
-                ranks[chosen & talked] = RANK_OF[cause.talked]
+    for part, applies in (("otherwise", open_rows), ("rang", open_rows & rang), ("talked", open_rows & talked)):
+        ranked = np.array([_rank(cause, part) for cause in causes], dtype=np.uint8)[codes]
+        chosen = applies & (ranked != UNDECIDED)
+        ranks[chosen] = ranked[chosen]
+    unknown = open_rows & np.array([cause is None for cause in causes], dtype=np.bool_)[codes]
+    if unknown.any():
+        hints = [
+            unknown_word_hint(word, rule, rules) if known is None else ""
+            for word, known in zip(words, causes, strict=True)
+        ]
+        rows.loc[unknown, "call.problem"] = "unknown_status"
+        rows.loc[unknown, "call.problem_hint"] = np.array(hints, dtype=object)[codes][unknown]
+
+
+def _rank(cause: Cause | str | None, part: str) -> int:
+    """Return the rank that one part of a cause gives, UNDECIDED where it says nothing."""
+    if cause is None:
+        return Rank.PROBLEM if part == "otherwise" else UNDECIDED
+    verdict = getattr(cause, part) if isinstance(cause, Cause) else None
+    return UNDECIDED if verdict is None else RANK_OF[verdict]
 
 
 def _cause(word: str, rule: OutcomeRule, causes: Mapping[str, CauseTable]) -> Cause | str | None:
@@ -157,16 +158,6 @@ def _cause(word: str, rule: OutcomeRule, causes: Mapping[str, CauseTable]) -> Ca
 def word_key(word: str) -> str:
     """Return a status word in the form in which words are compared: without case, spaces, `-` and `_`."""
     return re.sub(r"[\s_-]+", "", word.casefold())
-
-
-def _unknown_word_hint(word: str, rule: OutcomeRule, cdr_format: CdrFormat) -> str:
-    where = (
-        f"[words] of the cause table {rule.table} (schemas/causes/{rule.table}.toml)"
-        if rule.table
-        else f"the words of the format {cdr_format.name}"
-    )
-    shown = cdr_format.shown(rule.column or "")
-    return f'Column {shown}: no table knows "{word}". Add a line `"{word}" = "..."` to {where}.'
 
 
 def _rang_and_talked(
@@ -209,22 +200,18 @@ def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
         evidence = pd.to_numeric(digits.where(digits != ""), errors="coerce").astype("Int64")
     read = times.read_times(texts, times.TimeRules(spec.formats, _zone(rules)), evidence)
     rows["call.start_time"] = read["utc"]
-    faulty = (
-        (read["reason"] != "") & (rows["call.rank"] != Rank.ATTENDED) & (rows["call.problem"] == "")
-    ).to_numpy()
+    decided = rows["call.rank"].isin([Rank.INCOMING, Rank.ATTENDED])
+    faulty = (read["reason"] != "") & ~decided & (rows["call.problem"] == "")
     if faulty.any():
-        column = " ".join(rules.format.shown(name) for name in spec.columns)
-        rows.loc[faulty, "call.problem"] = read["reason"][faulty]
-        rows.loc[faulty, "call.problem_hint"] = [
-            times.REASONS[reason].format(column=column, value=f'"{text}"')
-            for reason, text in zip(read["reason"][faulty], texts[faulty], strict=True)
-        ]
+        told = rows.loc[faulty].assign(**{"call.text": texts[faulty], "call.reason": read["reason"][faulty]})
+        rows.loc[faulty, "call.problem"] = told["call.reason"]
+        rows.loc[faulty, "call.problem_hint"] = value_hints(times.REASONS, told, rules, spec.columns[0])
 
 
 def _zone(rules: Rules) -> str | None:
     zone = rules.format.time.zone
     if zone == Zone.OPTION:
-        return rules.plan.timezone
+        return rules.plan.timezone or rules.format.time.zone_default
     return None if zone == Zone.VALUE else zone
 
 
@@ -234,6 +221,8 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
     ``key`` is "" where the row has neither an id nor all the columns that make a call unique.
     """
     source_id = pd.Series("", index=rows.index, dtype="str")
+    if cdr_format.call.id_rule is IdRule.LEAST:
+        source_id = _least([rows[column] for (column,) in cdr_format.call.id])
     for candidate in cdr_format.call.id:
         parts = [rows[name] for name in candidate]
         value = parts[0] if len(parts) == 1 else joined(parts).str.replace("\x1f", ".")
@@ -244,6 +233,15 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
         parts = [rows[name] for name in cdr_format.call.unique_by]
         key = key.where((key != "") | ~_all_filled(parts), "u" + joined(parts))
     return pd.DataFrame({"source_id": source_id, "key": key})
+
+
+def _least(parts: list[pd.Series]) -> pd.Series:
+    """Return for each row the least of its filled cells as text, "" where all are empty."""
+    least = parts[0]
+    for part in parts[1:]:
+        taken = (part != "") & ((least == "") | (part < least))
+        least = least.where(~taken, part)
+    return least
 
 
 def _all_filled(parts: list[pd.Series]) -> pd.Series:

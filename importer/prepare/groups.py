@@ -19,20 +19,24 @@ NO_START = np.iinfo(np.int64).max
 
 
 class Rank(IntEnum):
-    """What a row says of its call, best evidence first; a row of rank PROBLEM could not be understood."""
+    """What a row says of its call, best evidence first; a row of rank PROBLEM could not be understood.
 
-    ATTENDED = 0
-    BUSY = 1
-    REJECTED = 2
-    BLOCKED = 3
-    INVALID = 4
-    NOTAVAILABLE = 5
-    NOANSWER = 6
-    CANCELLED = 7
-    OUR_SIDE = 8
-    IGNORE = 9
-    AGENT_LEG = 10
-    PROBLEM = 11
+    INCOMING rows are here only where a format says that one of them decides for its call.
+    """
+
+    INCOMING = 0
+    ATTENDED = 1
+    BUSY = 2
+    REJECTED = 3
+    BLOCKED = 4
+    INVALID = 5
+    NOTAVAILABLE = 6
+    NOANSWER = 7
+    CANCELLED = 8
+    OUR_SIDE = 9
+    IGNORE = 10
+    AGENT_LEG = 11
+    PROBLEM = 12
 
 
 class Decision(IntEnum):
@@ -49,6 +53,7 @@ class Decision(IntEnum):
     CONFLICT = 8
     UNCLEAR_CALL = 9
     PROBLEM = 10
+    INCOMING = 11
 
 
 SKIPPED_FOR = {
@@ -58,6 +63,7 @@ SKIPPED_FOR = {
     Decision.OUR_SIDE: "our_side",
     Decision.NOT_FINAL: "not_final",
     Decision.AGENT_LEG: "agent_leg",
+    Decision.INCOMING: "incoming",
 }
 """Decisions that skip a row, with the reason in the results file."""
 
@@ -90,7 +96,7 @@ class Resolved:
     """For each row of the index, in its order: decision, start of its call, and a row worth naming.
 
     ``witness`` is the place of the row that decided: the one taken for the call, or the one not understood.
-    ``leg_agent`` numbers the agent that a row of rank AGENT_LEG names, -1 without one.
+    ``leg_agent`` numbers the agent that the earliest row of rank AGENT_LEG names, -1 without one.
     """
 
     decision: npt.NDArray[np.uint8]
@@ -107,10 +113,10 @@ def joined_rows(parts: list[IndexRows]) -> IndexRows:
 def resolve(rows: IndexRows) -> Resolved:
     """Decide every row from all rows of its call.
 
-    Attended beats all. A row that was not understood makes the unattended rows of its call unclear, since it
-    might have been the one that was attended or the earliest. Else the best evidence is the call, the first of
-    equal rows in the input; further rows with the same content are duplicates, others legs, or in a format
-    whose calls are one row, contradictions.
+    A call with an incoming row is incoming. Else attended beats all. A row that was not understood makes the
+    unattended rows of its call unclear, since it might have been the one that was attended or the earliest. Else
+    the best evidence is the call, the first of equal rows in the input; further rows with the same content are
+    duplicates, others legs, or in a format whose calls are one row, contradictions.
     """
     if not len(rows):
         empty = np.zeros(0, dtype=np.int64)
@@ -128,12 +134,17 @@ def resolve(rows: IndexRows) -> Resolved:
     decision = _decisions(rows, order, first, group, unclear)
     witness = np.where(unclear, rows.place[order][problem_at], rows.place[order][first])
     start = np.minimum.reduceat(rows.start[order], first)
-    agents = np.where(rank == Rank.AGENT_LEG, rows.agent[order], -1)
-    leg_agent = np.maximum.reduceat(agents, first)
+    leg_agent = _leg_agents(rank, rows.agent[order], first)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     per_row = group[back]
-    return Resolved(decision[back], start[per_row], witness[per_row], leg_agent[per_row].astype(np.int32))
+    return Resolved(decision[back], start[per_row], witness[per_row], leg_agent[per_row])
+
+
+def _leg_agents(rank: npt.NDArray[np.uint8], agent: npt.NDArray[np.int32], first: Ints) -> npt.NDArray[np.int32]:
+    """Return for each call the agent of its first row of rank AGENT_LEG in sorted order, -1 without one."""
+    at = np.where(rank == Rank.AGENT_LEG, np.arange(len(rank)), len(rank))
+    return np.append(agent, np.int32(-1))[np.minimum.reduceat(at, first)]
 
 
 def _decisions(
@@ -149,6 +160,7 @@ def _decisions(
     contradicted = np.zeros(len(first), dtype=np.bool_)
     np.logical_or.at(contradicted, group, called & state & ~same & ~legs)
     decision = np.full(len(rank), Decision.OTHER_LEG, dtype=np.uint8)
+    decision[(best == Rank.INCOMING) & (rank == Rank.INCOMING)] = Decision.INCOMING
     decision[(best == Rank.ATTENDED) & (rank == Rank.ATTENDED)] = Decision.ATTENDED
     for each, found in _ALONE:
         decision[is_first & (best == each)] = found

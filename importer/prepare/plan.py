@@ -1,8 +1,12 @@
-"""What the operator wants of preparing: zone, country, agents, window, states, policies."""
+"""What the operator wants of preparing: zone, country, agents, window, states, policies; the rules of a file."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.agents import AgentBook
+from importer.reading.conditions import Extensions
+from schemas.numbers import NumberBook
 from schemas.vocabulary import State
 
 
@@ -43,3 +47,38 @@ class PreparePlan:
     policies: Policies = Policies()
     all_rows: bool = False
     chunk_rows: int = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides about the rows of one file: its format, the cause tables, and what the operator wants.
+
+    ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers.
+    """
+
+    format: CdrFormat
+    causes: Mapping[str, CauseTable]
+    plan: PreparePlan
+    numbers: NumberBook
+    headers: Mapping[str, str]
+
+    def extensions(self) -> Extensions:
+        """Return how our own internal numbers are recognised."""
+        return Extensions(self.format.numbers.extension, self.plan.agents.extensions)
+
+    def shown(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return columns as the operator finds them in the file, without those that the file lacks.
+
+        Where it lacks them all they are named as the format spells them.
+        """
+        origins = [self.format.origins(name) for name in names]
+        there = [next((self.headers[each] for each in found if each in self.headers), "") for found in origins]
+        shown = [column for column in there if column] or [self.format.shown(found[0]) for found in origins]
+        return tuple(dict.fromkeys(shown))
+
+
+def headers_of(detection: Detection) -> dict[str, str]:
+    """Return the columns of a detected file by the format's names, as the file spells them."""
+    if not detection.header:
+        return {name: name for name in detection.positions}
+    return {name: " ".join(detection.header[place].split())[:60] for name, place in detection.positions.items()}

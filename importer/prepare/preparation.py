@@ -11,9 +11,8 @@ import pandas as pd
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
-from importer.prepare.evidence import Rules
 from importer.prepare.groups import IndexRows, joined_rows, resolve
-from importer.prepare.plan import PreparePlan
+from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter, SortedChunk
 from importer.prepare.spool import Spool
 from importer.reading import read_chunks
@@ -61,10 +60,10 @@ class Preparation:
 
         Raises InputUnusableError when the file is damaged; nothing of it is kept then.
         """
-        book = self._book(detection.format)
-        number = len(self._files)
-        self._files.append(InputFile(name, _agent_columns(detection.format), book))
-        sorter = RowSorter(Rules(detection.format, self._causes, self._plan), book, self._agent_names, number)
+        numbers = self._book(detection.format)
+        rules = Rules(detection.format, self._causes, self._plan, numbers, headers_of(detection))
+        sorter = RowSorter(rules, self._agent_names, len(self._files))
+        self._files.append(InputFile(name, rules))
         file_index: list[IndexRows] = []
         counts: Counter[str] = Counter()
 
@@ -116,7 +115,3 @@ class Preparation:
         if rules not in self._books:
             self._books[rules] = NumberBook(rules)
         return self._books[rules]
-
-
-def _agent_columns(cdr_format: CdrFormat) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(cdr_format.shown(name) for name in cdr_format.call.agent))

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.formats import CdrFormat
-from importer.prepare.evidence import Rules, add_evidence, call_keys, directions, with_derived
+from importer.prepare.evidence import add_evidence, call_keys, directions, with_derived
 from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Rank
+from importer.prepare.hints import keyless_hint, value_hints
+from importer.prepare.plan import Rules
 from importer.reading import Chunk
 from importer.reading.conditions import Conditions, joined
 from schemas import numbers
@@ -32,9 +33,10 @@ SPOOLED_COLUMNS = (
     "zohouser",
     "voiceuri",
 )
-"""``file`` and ``line`` place the row; ``slot`` is its place in the index (-1: decided by itself, then ``skip``
-or ``reason`` and ``hint`` say how); ``customer`` is E.164 or empty with its reason; ``agents`` the joined names
-under which the export knows the agent. Integers: file, line, slot (int64), rank (uint8); else text."""
+"""``file`` and ``line`` place the row; ``rank`` is what it says of the outcome; ``slot`` is its place in the index
+(-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer`` is E.164 or empty with its
+reason; ``agents`` the joined names under which the export knows the agent. Integers: file, line, slot (int64),
+rank (uint8); else text."""
 
 STATE_OF = {
     Rank.BUSY: State.BUSY,
@@ -80,9 +82,8 @@ class SortedChunk:
 class RowSorter:
     """Turns the chunks of one file into spooled rows and index rows."""
 
-    def __init__(self, rules: Rules, book: numbers.NumberBook, agents: AgentNames, file_number: int) -> None:
+    def __init__(self, rules: Rules, agents: AgentNames, file_number: int) -> None:
         self._rules = rules
-        self._book = book
         self._agents = agents
         self._file_number = file_number
 
@@ -90,7 +91,7 @@ class RowSorter:
         """Sort one chunk; index rows are numbered from ``first_slot`` on."""
         frame = with_derived(chunk.frame, self._rules)
         frame["call.direction"] = directions(frame, self._rules)
-        kept_out = frame["call.direction"].isin([Direction.INCOMING.value, Direction.INTERNAL.value])
+        kept_out = self._kept_out(frame)
         rows = add_evidence(frame.loc[~kept_out].copy(), self._rules)
         rows[["call.source_id", "call.key"]] = call_keys(rows, self._rules.format)
         rows = self._with_customer(rows)
@@ -103,22 +104,29 @@ class RowSorter:
         spooled = self._spooled(rows, chunk, frame.loc[kept_out])
         return SortedChunk(spooled, index, Counter() if self._rules.plan.all_rows else skipped)
 
+    def _kept_out(self, frame: pd.DataFrame) -> pd.Series:
+        """Say which rows are of no outgoing call, as far as the row itself can tell."""
+        incoming = frame["call.direction"] == Direction.INCOMING.value
+        kept_out = incoming | (frame["call.direction"] == Direction.INTERNAL.value)
+        if self._rules.format.call.incoming_decides:
+            tied = call_keys(frame.loc[incoming], self._rules.format)["key"] != ""
+            kept_out.loc[tied.index[tied]] = False
+        return kept_out
+
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows with a state."""
         column = self._rules.format.call.customer
-        with_state = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER)
+        with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER)
         for name in ("call.customer", "call.customer_reason", "call.customer_hint"):
             rows[name] = pd.Series("", index=rows.index, dtype="str")
         texts = rows.loc[with_state, column]
-        read = self._book.read_column(texts)
-        usable = read["valid"] | ((rows.loc[with_state, "call.rank"] == Rank.INVALID) & (read["e164"] != ""))
+        read = self._rules.numbers.read_column(texts)
+        usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
         rows.loc[with_state, "call.customer"] = read["e164"].where(usable, "")
         faulty = read.loc[~usable, "reason"]
         rows.loc[faulty.index, "call.customer_reason"] = faulty
-        rows.loc[faulty.index, "call.customer_hint"] = [
-            numbers.REASONS[reason].format(column=self._rules.format.shown(column), value=f'"{text}"')
-            for reason, text in zip(faulty, texts[faulty.index], strict=True)
-        ]
+        told = rows.loc[faulty.index].assign(**{"call.text": texts[faulty.index], "call.reason": faulty})
+        rows.loc[faulty.index, "call.customer_hint"] = value_hints(numbers.REASONS, told, self._rules, column)
         return rows
 
     def _index_rows(self, rows: pd.DataFrame) -> IndexRows:
@@ -156,15 +164,16 @@ class RowSorter:
     def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
         """Return the rows that the results may list, in the order of the file."""
         rows = rows if self._rules.plan.all_rows else rows.loc[_may_matter(rows)]
-        listed = self._listed(rows, self._rules.format)
+        listed = self._listed(rows)
         parts = [listed, self._bad(chunk)]
         if self._rules.plan.all_rows:
-            parts.append(self._kept_out(kept_out))
+            parts.append(self._passed_over(kept_out))
         filled = [part for part in parts if len(part)] or [listed]
         spooled = pd.concat(filled).sort_values("line", kind="stable")[[*SPOOLED_COLUMNS]]
         return spooled.astype(_SPOOLED_TYPES)
 
-    def _listed(self, rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
+    def _listed(self, rows: pd.DataFrame) -> pd.DataFrame:
+        cdr_format = self._rules.format
         listed = rows[["line", *_OWN_COLUMNS]].rename(columns=_OWN_COLUMNS)
         listed["zohouser"] = rows[cdr_format.call.zohouser] if cdr_format.call.zohouser else ""
         listed["voiceuri"] = rows[cdr_format.call.voiceuri] if cdr_format.call.voiceuri else ""
@@ -172,7 +181,7 @@ class RowSorter:
         listed["skip"] = ""
         keyless = (listed["slot"] < 0) & (listed["reason"] == "")
         listed.loc[keyless, "reason"] = "no_call_id"
-        listed.loc[keyless, "hint"] = _keyless_hint(cdr_format)
+        listed.loc[keyless, "hint"] = keyless_hint(self._rules)
         return listed
 
     def _bad(self, chunk: Chunk) -> pd.DataFrame:
@@ -185,7 +194,7 @@ class RowSorter:
         )
         return self._filled(bad, rank=Rank.PROBLEM)
 
-    def _kept_out(self, kept_out: pd.DataFrame) -> pd.DataFrame:
+    def _passed_over(self, kept_out: pd.DataFrame) -> pd.DataFrame:
         shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["call.direction"]})
         shown["source_id"] = call_keys(kept_out, self._rules.format)["source_id"]
         return self._filled(shown, rank=Rank.IGNORE)
@@ -208,7 +217,7 @@ _SPOOLED_TYPES = dict.fromkeys(SPOOLED_COLUMNS, "str") | {
 
 _OWN_COLUMNS = {
     "call.slot": "slot",
-    "call.rank": "rank",
+    "call.said": "rank",
     "call.source_id": "source_id",
     "call.key": "key",
     "call.agents": "agents",
@@ -226,11 +235,6 @@ def _may_matter(rows: pd.DataFrame) -> pd.Series:
     """Say which rows the results list even without the skipped ones: calls, and rows that are no use."""
     rank = rows["call.rank"]
     return rank.between(Rank.BUSY, Rank.NOANSWER) | (rank == Rank.PROBLEM) | (rows["call.slot"] < 0)
-
-
-def _keyless_hint(cdr_format: CdrFormat) -> str:
-    columns = ", ".join(cdr_format.shown(name) for candidate in cdr_format.call.id for name in candidate)
-    return f"The row has no id of its call (column {columns}): without one it could be notified twice."
 
 
 def _hashes(values: pd.Series, key: str) -> npt.NDArray[np.uint64]:

@@ -104,17 +104,20 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     data = np.frombuffer(text, dtype=np.uint8)
     if dialect.quotes is Quotes.BARE:
         return _scan_bare(text, data, line, dialect)
-    if dialect.quotes is Quotes.NONE or b'"' not in text:
-        outside = np.ones(len(data), dtype=np.bool_)
-    else:
-        parity = np.cumsum(data == QUOTE, dtype=np.uint8) & np.uint8(1)
-        if _has_stray_quote(data, parity, dialect):
-            return _scan_slowly(text, line, dialect)
-        outside = parity == 0
     newlines = np.flatnonzero(data == NEWLINE)
-    ends = newlines[outside[newlines]]
-    delimiters = np.flatnonzero((data == ord(dialect.delimiter)) & outside)
-    return _records(text, ends, newlines, delimiters, line)
+    delimiters = np.flatnonzero(data == ord(dialect.delimiter))
+    if dialect.quotes is Quotes.NONE or b'"' not in text:
+        return _records(text, newlines, newlines, delimiters, line)
+    quotes = np.flatnonzero(data == QUOTE)
+    if _has_stray_quote(data, quotes, dialect):
+        return _scan_slowly(text, line, dialect)
+    ends = newlines[_outside(quotes, newlines)]
+    return _records(text, ends, newlines, delimiters[_outside(quotes, delimiters)], line)
+
+
+def _outside(quotes: Ints, positions: Ints) -> Flags:
+    """Say which positions stand outside quotes: behind an even number of them."""
+    return np.asarray(np.searchsorted(quotes, positions) % 2 == 0, dtype=np.bool_)
 
 
 def _records(text: bytes, ends: Ints, newlines: Ints, delimiters: Ints, line: int) -> tuple[Records, int]:
@@ -137,11 +140,14 @@ def _begins_cell(data: Bytes, dialect: Dialect) -> Flags:
     return begins
 
 
-def _has_stray_quote(data: Bytes, parity: Bytes, dialect: Dialect) -> bool:
+def _has_stray_quote(data: Bytes, quotes: Ints, dialect: Dialect) -> bool:
     """Say whether a quote opens anywhere but where a cell begins or right behind a closing one."""
-    opening = np.flatnonzero((data == QUOTE) & (parity == 1))
-    after_quote = data[np.maximum(opening - 1, 0)] == QUOTE
-    return not bool(np.all(_begins_cell(data, dialect)[opening] | (after_quote & (opening > 0))))
+    opening = quotes[::2]
+    before = data[np.maximum(opening - 1, 0)]
+    fine = (before == ord(dialect.delimiter)) | (before == NEWLINE) | (before == QUOTE) | (opening == 0)
+    if dialect.skip_initial_space and not fine.all():
+        fine |= _begins_cell(data, dialect)[opening]
+    return not bool(fine.all())
 
 
 def _scan_slowly(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:

@@ -114,7 +114,7 @@ def _from_file(path: Path | None) -> dict[str, _Given]:
         if key.replace("-", "_").lower() in SECRETS:
             raise ConfigurationError(
                 f"{path}: {key} is a secret and does not belong into this file",
-                hint=f"Take it out; set {variable_of(key)}, or let `cdr-importer auth` write the credentials file.",
+                hint=f"Take it out; set {variable_of(key)} or run `cdr-importer auth`, which keeps it apart.",
             )
         if option not in OPTIONS:
             raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=_nearest(option, OPTIONS))

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from importer.settings import values
 from importer.settings.naming import APPLICATION, ENVIRONMENT_PREFIX, option_of
+from importer.settings.values import ErrorLimit
 from schemas.vocabulary import State
 
 
@@ -49,9 +50,7 @@ class Settings(BaseSettings):
     limit: Annotated[int, _Number, Field(ge=1)] | None = None
     on_uncertain: Literal["hold", "resend"] = "hold"
     retry_refused: bool = False
-    max_errors: Annotated[values.ErrorLimit, NoDecode, BeforeValidator(values.error_limit)] = values.ErrorLimit(
-        20, None
-    )
+    max_errors: Annotated[ErrorLimit, NoDecode, BeforeValidator(values.error_limit)] = ErrorLimit(20, None)
     encoding: Annotated[str, AfterValidator(values.encoding_name)] | None = None
     delimiter: Annotated[str, AfterValidator(values.delimiter_character)] | None = None
     ledger: _Location = Field(default_factory=_default_ledger)

@@ -53,6 +53,8 @@ class ErrorLimit:
 
 
 def known_zone(name: str) -> str:
+    """Take a zone of the IANA database."""
+    # Loads pandas: only when the option is given.
     from schemas.times import is_zone
 
     if not is_zone(name):
@@ -61,6 +63,8 @@ def known_zone(name: str) -> str:
 
 
 def known_region(country: str) -> str:
+    """Take an ISO 3166 region that has a numbering plan."""
+    # Loads pandas: only when the option is given.
     from schemas.numbers import is_region
 
     if not is_region(country):
@@ -69,24 +73,28 @@ def known_region(country: str) -> str:
 
 
 def not_blank(text: str) -> str:
+    """Take one line that is not blank."""
     if not text.strip() or any(character in text for character in "\0\r\n"):
         raise ValueError("must be one line that is not blank")
     return text
 
 
 def site_name(text: str) -> str:
+    """Take a namespace of call ids; empty for none."""
     if not _SITE.fullmatch(text):
         raise ValueError("letters, digits, '-', '_' and '.' only, 64 at most")
     return text
 
 
 def moment_text(text: str) -> str:
+    """Take what `parse_moment` understands, as it is written."""
     if not is_moment(text):
         raise ValueError(f"not a moment. {MOMENT_HINT}")
     return text
 
 
 def states_of(value: object) -> frozenset[State]:
+    """Read ``busy,noanswer``, or a list of these words, as states."""
     if isinstance(value, frozenset) and all(isinstance(state, State) for state in value):
         return value
     words = value.split(",") if isinstance(value, str) else value
@@ -100,12 +108,14 @@ def states_of(value: object) -> frozenset[State]:
 
 
 def rate_text(text: str) -> str:
+    """Take ``N/second``, ``N/minute`` or ``N/hour``, as it is written."""
     if not _RATE.fullmatch(text):
         raise ValueError("write N/second, N/minute or N/hour with N at least 1")
     return text
 
 
 def error_limit(value: object) -> ErrorLimit:
+    """Read ``20``, ``5%`` or the number 20."""
     if isinstance(value, ErrorLimit):
         return value
     if isinstance(value, bool) or not isinstance(value, int | str):
@@ -114,6 +124,7 @@ def error_limit(value: object) -> ErrorLimit:
 
 
 def not_bool(value: object) -> object:
+    """Take anything but true and false."""
     # pydantic takes TOML's `true` for the number 1.
     if isinstance(value, bool):
         raise ValueError("must be a whole number")
@@ -121,6 +132,7 @@ def not_bool(value: object) -> object:
 
 
 def encoding_name(name: str) -> str:
+    """Take a text encoding that Python knows."""
     try:
         "".encode(name)
     except (LookupError, ValueError) as error:
@@ -129,6 +141,7 @@ def encoding_name(name: str) -> str:
 
 
 def delimiter_character(text: str) -> str:
+    """Take one character, or a word for one that is hard to type."""
     character = _DELIMITER_WORDS.get(text.lower(), text)
     if len(character) != 1 or character.isalnum() or character in '"\r\n\0':
         raise ValueError("must be one character, no letter, digit, quote or line end; or the word tab")
@@ -145,6 +158,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def base_url(url: str) -> str:
+    """Take ``https://host[:port]`` and return it without a slash at the end; http on loopback only."""
     match = _BASE_URL.fullmatch(url)
     if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
         raise ValueError("must be scheme, host and port only, like https://host or https://host:port")
@@ -154,6 +168,7 @@ def base_url(url: str) -> str:
 
 
 def proxy_url(url: str) -> str:
+    """Take the URL of an HTTP proxy."""
     rule = "must be http://[user:password@]host:port or the same with https"
     try:
         parts = urlsplit(url)
@@ -167,6 +182,7 @@ def proxy_url(url: str) -> str:
 
 
 def usable_path(path: Path) -> Path:
+    """Return the path with ``~`` replaced."""
     if path == Path() or "\0" in str(path):
         raise ValueError("must be a path")
     try:
@@ -176,10 +192,12 @@ def usable_path(path: Path) -> Path:
 
 
 def lower_word(value: object) -> object:
+    """Return a text in small letters, without blanks around it."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
 def known_center(name: str) -> str:
+    """Take the word of a data centre."""
     if name not in DATA_CENTERS:
         raise ValueError(f"must be one of {' '.join(DATA_CENTERS)}")
     return name

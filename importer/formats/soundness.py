@@ -1,0 +1,36 @@
+"""What only the engines that read rows can say of a format: RE2 in Arrow, and the layouts and zones of times."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from importer.formats.language import CdrFormat, Zone, named_group
+from schemas.times import TimeRules, is_zone
+
+
+def first_fault(cdr_format: CdrFormat) -> str:
+    """Return the first fault of a format as `key: what is wrong`, "" when it is sound."""
+    for key, pattern in cdr_format.patterns():
+        if said := _refused_by_re2(f"^(?:{pattern})$"):
+            return f"{key}: regular expression {pattern!r}: {said}"
+    for key, pattern in cdr_format.extracts():
+        if said := _refused_by_re2(named_group(pattern)):
+            return f"{key}: regular expression {pattern!r}: {said}"
+    time = cdr_format.time
+    try:
+        TimeRules(time.formats, None)
+    except ValueError as error:
+        return f"time.formats: {error}"
+    if time.zone not in set(Zone) and not is_zone(time.zone):
+        return f"time.zone: {time.zone!r} is neither `option` nor `value` nor an IANA time zone"
+    if time.zone_default is not None and not is_zone(time.zone_default):
+        return f"time.zone_default: {time.zone_default!r} is not an IANA time zone"
+    return ""
+
+
+def _refused_by_re2(pattern: str) -> str:
+    # Arrow compiles a pattern only when there is a cell to look at (checked with 26.0): not an empty array.
+    try:
+        pc.match_substring_regex(pa.array([""], type=pa.large_string()), pattern=pattern)
+    except pa.ArrowInvalid as error:
+        return str(error)
+    return ""

@@ -1,0 +1,118 @@
+"""What an operator is told about a row that cannot be used: the file's own columns, the values, what to do."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from importer.formats.language import OutcomeRule
+from importer.prepare.plan import Rules
+
+LONGEST_VALUE = 80
+
+
+def quoted(text: str) -> str:
+    """Return a value of the export in quotes, cut where it is over-long."""
+    return f'"{text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."}"'
+
+
+def columns_text(columns: Sequence[str]) -> str:
+    """Return `Column a` or `Columns a, b`."""
+    return f"Column{'s' if len(columns) > 1 else ''} {', '.join(columns)}"
+
+
+def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
+    """Return for each row why nothing says whether its call went out or came in."""
+    cdr_format = rules.format
+    origins = dict.fromkeys(cdr_format.origins(name)[0] for rule in cdr_format.direction for name in rule.when)
+    there = [name for name in origins if name in rules.headers] or list(origins)
+    shown = rules.shown(there)
+    agents = " list the agent in the agents file (--agents)," if cdr_format.asks_for_agents() else ""
+    todo = f"Correct the value,{agents} or add a [[direction]] rule to a format of your own."
+    hints = []
+    for values in rows[there].itertuples(index=False, name=None):
+        filled = [f"{column} {quoted(value)}" for column, value in zip(shown, values, strict=True) if value]
+        hints.append(f"{_silent(filled, shown)} whether the call went out or came in. {todo}")
+    return hints
+
+
+def _silent(filled: Sequence[str], shown: Sequence[str]) -> str:
+    if not filled:
+        return f"{columns_text(shown)} {'are' if len(shown) > 1 else 'is'} empty: nothing tells"
+    return f"{columns_text(filled)} {'do' if len(filled) > 1 else 'does'} not tell"
+
+
+def value_hints(template_of: Mapping[str, str], faulty: pd.DataFrame, rules: Rules, name: str) -> list[str]:
+    """Return for each row what its ``reason`` says of the text of column ``name``.
+
+    ``faulty`` has the columns of the row that ``name`` is taken from, ``call.text`` and ``call.reason``.
+    """
+    origins = [origin for origin in rules.format.origins(name) if origin in rules.headers]
+    shown = dict(zip(origins, rules.shown(origins), strict=True))
+    first = rules.shown((name,))[0]
+    hints = []
+    for row in faulty.to_dict("records"):
+        text = row["call.text"]
+        column = next((shown[origin] for origin in origins if text and text in row[origin]), first)
+        hints.append(template_of[row["call.reason"]].format(column=column, value=quoted(text)))
+    return hints
+
+
+def missing_status_hint(rules: Rules) -> str:
+    """Return what is said where every column that tells the outcome is empty."""
+    columns = rules.shown(rule.column for rule in rules.format.outcome if rule.column)
+    verb = "are" if len(columns) > 1 else "is"
+    return (
+        f"{columns_text(columns)} {verb} empty: nothing says what became of the call. "
+        "Export the row again, or remove it."
+    )
+
+
+def unknown_word_hint(word: str, rule: OutcomeRule, rules: Rules) -> str:
+    """Return what is said where a status word is in no table."""
+    column = rules.shown((rule.column or "",))[0]
+    line = f"""{json.dumps(word, ensure_ascii=False)} = "noanswer\""""
+    if rule.table:
+        return (
+            f"Column {column} holds {quoted(word)}, a word that the cause table {rule.table} does not know: "
+            f"add what it means, such as `{line}`, to [words] of schemas/causes/{rule.table}.toml, or to the `words` "
+            "of a format of your own."
+        )
+    return (
+        f"Column {column} holds {quoted(word)}, a word that the format {rules.format.name} does not know: "
+        f"use one of {', '.join(rule.words)}, or add what it means, such as `{line}`, to a format of your own."
+    )
+
+
+def keyless_hint(rules: Rules) -> str:
+    """Return what is said where nothing ties a row to its call."""
+    cdr_format = rules.format
+    ids = rules.shown(name for candidate in cdr_format.call.id for name in candidate)
+    columns = columns_text(ids) + (" is empty" if len(ids) == 1 else " are empty") if ids else ""
+    if cdr_format.call.unique_by:
+        others = columns_text(rules.shown(cdr_format.call.unique_by))
+        columns += f"{', and of c' if ids else 'Of c'}{others[1:]} one is empty too"
+    return f"{columns}: without an id the call could be notified twice. Export the row again with it."
+
+
+def agent_hint(names: str, rules: Rules) -> str:
+    """Return what is said where nobody knows the agent's number; ``names`` are joined by the unit separator."""
+    columns = rules.shown(rules.format.call.agent)
+    named = [quoted(name) for name in dict.fromkeys(names.split("\x1f")) if name]
+    several = len(columns) > 1
+    if not named:
+        what = f"{columns_text(columns)} {'are' if several else 'is'} empty: nothing says which agent called."
+        return f"{what} Fill it in, or give --default-agent-number."
+    return (
+        f"{columns_text(columns)} {'name' if several else 'names'} the agent as {', '.join(named)}, which is no "
+        "telephone number and not in the agents file: add a line for it there (--agents), or give "
+        "--default-agent-number."
+    )
+
+
+def user_hint(zohouser: str, rules: Rules) -> str:
+    """Return what is said of a PhoneBridge user id that cannot be one."""
+    column = rules.format.call.zohouser
+    columns = [f"column {rules.shown((column,))[0]}"] if column in rules.headers and column else []
+    where = " or ".join([*columns, "column zohouser of the agents file", "--default-zohouser"])
+    return f"User {quoted(zohouser)} ({where}): an id has only letters, digits, `.`, `_` and `-`, at most 64."

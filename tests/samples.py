@@ -1,0 +1,140 @@
+"""The sample exports, the options that their README names for each, and what preparing makes of a file."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from importer.formats import Catalogue, Detection, detect, load_catalogue
+from importer.formats.detection import Overrides
+from importer.formats.language import Quotes
+from importer.prepare import Prepared, Preparation, PreparePlan, load_agents, no_agents
+from importer.records import Call
+
+FOLDER = Path(__file__).parent.parent / "sample_data"
+INPUTS = sorted(path for path in FOLDER.glob("*/*.csv") if not path.name.endswith(".expected.csv"))
+NOW = 1_830_000_000
+"""A run's start (2027-12-28): after every call of the samples."""
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Return the built-in formats and tables."""
+    return load_catalogue(Path("/nonexistent"))
+
+
+@cache
+def options_by_format() -> dict[str, dict[str, str]]:
+    """Return the options table of sample_data/README.md: format -> option -> value."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| `(.*)` \|$", text, flags=re.MULTILINE)
+    return {name: dict(re.findall(r"--([a-z-]+) (\S+)", options)) for name, options in rows}
+
+
+def plan_for(format_name: str, **changes: Any) -> PreparePlan:
+    """Return the plan that the README's options make."""
+    options = options_by_format()[format_name]
+    country = options.get("country")
+    agents = load_agents(FOLDER.parent / options["agents"], country)
+    plan = PreparePlan(agents, NOW, options.get("timezone"), country, all_rows=True)
+    return replace(plan, **changes)
+
+
+def detected(path: Path) -> Detection:
+    """Return how a file is to be read."""
+    found = detect(path, list(catalogue().formats.values()), Overrides())
+    assert isinstance(found, Detection)
+    return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """What preparing gave: rows read, what became of those listed, and the counts of the others."""
+
+    rows: int
+    listed: list[Prepared]
+    skipped: Counter[str]
+
+    def calls(self) -> list[Call]:
+        """Return the calls."""
+        return [each for each in self.listed if isinstance(each, Call)]
+
+    def outcomes(self) -> list[str]:
+        """Return each row's outcome in input order: `call`, or its reason."""
+        return ["call" if isinstance(each, Call) else each.reason for each in self.listed]
+
+    def content(self) -> Counter[tuple[str, ...]]:
+        """Return what became of the rows, without where they stood."""
+        return Counter(content_of(each) for each in self.listed)
+
+
+def content_of(each: Prepared) -> tuple[str, ...]:
+    """Return everything of a call or result row that does not depend on its place in the input."""
+    shared = (each.call_id, each.state, each.agent_number, each.customer_number, each.start_time, each.zohouser)
+    own = (each.voiceuri,) if isinstance(each, Call) else (each.outcome, each.reason)
+    return (*shared, each.source_id, *own)
+
+
+def prepared(detections: Iterable[Detection], plan: PreparePlan) -> Result:
+    """Prepare files together."""
+    with Preparation(catalogue().causes, plan) as preparation:
+        for detection in detections:
+            preparation.read(detection, detection.path.name, lambda _: None)
+        listed = [each for batch in preparation.results() for each in batch]
+        return Result(preparation.rows, listed, preparation.skipped)
+
+
+def prepared_text(folder: Path, text: str, **changes: Any) -> Result:
+    """Prepare a file of this text, with the options of its format."""
+    path = folder / "export.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    detection = detected(path)
+    return prepared([detection], plan_for(detection.format.name, **changes))
+
+
+def without_agents(**changes: Any) -> PreparePlan:
+    """Return a plan of a run without an agents file."""
+    return replace(PreparePlan(no_agents(), NOW, all_rows=True), **changes)
+
+
+def split_records(detection: Detection) -> tuple[str, list[str]]:
+    """Return the lines up to the header's end and the records below as they stand, line ends included."""
+    text = detection.path.read_bytes().decode(detection.encoding)
+    lines = io.StringIO(text, newline="").readlines()
+    head = lines[: detection.header_line or 0]
+    records: list[str] = []
+    is_open = False
+    for line in lines[len(head) :]:
+        if is_open:
+            records[-1] += line
+        else:
+            records.append(line)
+        if detection.format.file.quotes is Quotes.DOUBLED:
+            is_open ^= line.count('"') % 2 == 1
+    return "".join(head), records
+
+
+def written(detection: Detection, path: Path, records: Iterable[str]) -> Detection:
+    """Write the header and these records to another file, read in the same way."""
+    head, _ = split_records(detection)
+    path.write_bytes((head + "".join(records)).encode(detection.encoding))
+    return replace(detection, path=path)
+
+
+def reordered(detection: Detection, path: Path, order: list[int]) -> Detection:
+    """Write the export with its columns in another order; rows of another shape stay as they are."""
+    head, records = split_records(detection)
+    target = io.StringIO(newline="")
+    writer = csv.writer(target, delimiter=detection.delimiter)
+    for record in [head, *records]:
+        cells = next(csv.reader(io.StringIO(record, newline=""), delimiter=detection.delimiter))
+        if cells[:1] == ["Totals"]:
+            continue
+        writer.writerow([cells[place] for place in order] if len(cells) == len(order) else cells)
+    path.write_bytes(target.getvalue().encode(detection.encoding))
+    return detected(path)

@@ -1,0 +1,331 @@
+"""What a person and cron see: help without weight, silence on success, progress on a terminal, orderly signals."""
+
+import os
+import pty
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Ran, call_row, read_results, write_export
+
+from importer.ledger import open_reader
+from importer.simulator import FOREVER, Behaviour, Fault, SandboxCredentials, Simulator
+
+Program = Callable[..., Ran]
+
+HEAVY = "pandas pandera requests phonenumbers pydantic pydantic_settings pyarrow numpy tqdm urllib3".split()
+COMMANDS = "import check deliver detect formats status resolve sandbox".split()
+WAIT_SECONDS = 20
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """Return the command line of the program as another process."""
+    return [sys.executable, "-m", "importer", *map(str, arguments)]
+
+
+def started(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Return the program running in another process with pipes for its output."""
+    return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def twenty(tmp_path: Path) -> Path:
+    """Return an export of twenty good calls."""
+    return write_export(tmp_path / "export.csv", (call_row(number) for number in range(20)))
+
+
+# help --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["import", "--help"], ["import", "--no-such"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    """--help, --version and a wrong option answer without loading what only a run needs."""
+    script = (
+        "import sys\nfrom importer.cli import run\n"
+        f"run({arguments!r})\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(program: Program, name: str) -> None:
+    """COMMAND --help prints its usage and exits 0."""
+    ran = program(name, "--help")
+    assert (ran.code, ran.stdout.startswith(f"Usage: cdr-importer {name}"), ran.stderr) == (0, True, "")
+
+
+def test_help_lists_every_command(program: Program) -> None:
+    """The program's own help names each command."""
+    assert set(COMMANDS) <= set(re.findall(r"^  (\w+) ", program("--help").stdout, re.MULTILINE))
+
+
+def test_unknown_command_is_usage(program: Program) -> None:
+    """A command that is not there is exit 2."""
+    assert program("imprt").code == 2
+
+
+def test_check_has_no_delivery_options(program: Program) -> None:
+    """`check` sends nothing and so knows no --rate."""
+    assert program("check", "--rate", "1/second", "x.csv").code == 2
+
+
+# silence and noise -------------------------------------------------------------------------------------------
+
+
+def test_success_is_silent_without_a_terminal(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Cron mails whatever is printed: exit 0 prints nothing."""
+    assert program("import", "--init-ledger", twenty(tmp_path)) == Ran(0, "", "")
+
+
+def test_trouble_ends_with_the_summary_line(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A run that needs a person says why in its last line, even with --quiet."""
+    path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104")])
+    ran = program("import", "--quiet", "--init-ledger", path)
+    assert (ran.code, ran.stdout, ran.summary()["rows"], ran.summary()["exit"]) == (3, "", "2", "3")
+
+
+def on_terminal(*arguments: str | Path) -> tuple[int, str]:
+    """Return exit code and output of the program with a pseudo-terminal for stderr."""
+    terminal, its_end = pty.openpty()
+    with subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=its_end) as process:
+        os.close(its_end)
+        shown = b""
+        while select.select([terminal], [], [], WAIT_SECONDS)[0]:
+            try:
+                block = os.read(terminal, 65_536)
+            except OSError:  # Linux: EIO once the other end is closed
+                break
+            shown += block
+        code = process.wait(WAIT_SECONDS)
+    os.close(terminal)
+    return code, shown.decode()
+
+
+def test_terminal_shows_progress_and_counts(account: Simulator, tmp_path: Path) -> None:
+    """On a terminal there is a bar of calls, a table of counts and the summary line."""
+    code, shown = on_terminal("import", "--init-ledger", twenty(tmp_path))
+    assert code == 0
+    assert "Sending" in shown
+    assert "20/20" in shown
+    assert re.search(r"^accepted +20\r?$", shown, re.MULTILINE)
+    assert "rows=20" in shown.splitlines()[-1]
+
+
+def test_quiet_terminal_shows_nothing(account: Simulator, tmp_path: Path) -> None:
+    """--quiet does on a terminal what cron gets."""
+    assert on_terminal("import", "--quiet", "--init-ledger", twenty(tmp_path)) == (0, "")
+
+
+# signals -----------------------------------------------------------------------------------------------------
+
+
+def wait_for_calls(simulator: Simulator, count: int, process: subprocess.Popen[str]) -> None:
+    """Return once so many requests have arrived."""
+    for _ in range(WAIT_SECONDS * 100):
+        if len(simulator.arrivals) >= count:
+            return
+        try:
+            process.wait(0.01)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    raise AssertionError(f"the program ended early: {process.communicate()}")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+    ids=lambda each: str(each),
+)
+def test_signal_ends_the_run_in_order(
+    account: Simulator, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """The call in flight is finished and recorded, the rest is pending, the results are complete."""
+    account.behaviour = Behaviour(latency_seconds=0.2)
+    results = tmp_path / "results.csv"
+    with started("import", "--init-ledger", "--results", results, twenty(tmp_path)) as process:
+        wait_for_calls(account, 2, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=WAIT_SECONDS)
+    taken = {call["id"] for call in account.accepted}
+    rows = read_results(results)
+    assert process.returncode == code
+    assert {row["call_id"] for row in rows if row["outcome"] == "accepted"} == taken
+    assert [row["outcome"] for row in rows] == ["accepted"] * len(taken) + ["pending"] * (20 - len(taken))
+    assert f"exit={code} reason=signal" in errors.splitlines()[-1]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_signal_loses_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """After SIGTERM `deliver` sends the rest, and no call arrives twice."""
+    account.behaviour = Behaviour(latency_seconds=0.1)
+    with started("import", "--init-ledger", "--workers", "3", twenty(tmp_path)) as process:
+        wait_for_calls(account, 2, process)
+        process.terminate()
+        process.communicate(timeout=WAIT_SECONDS)
+    account.behaviour = Behaviour()
+    assert program("deliver").code == 0
+    assert sorted(call["id"] for call in account.accepted) == [f"call{number:05}" for number in range(20)]
+
+
+# looking and deciding ----------------------------------------------------------------------------------------
+
+
+def test_status_counts_and_names_the_uncertain(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """`status` counts by state, names uncertain calls, and is exit 4 while there are any."""
+    account.script(Fault.lost_answer())
+    program("import", "--init-ledger", "--limit", "2", twenty(tmp_path))
+    ran = program("status")
+    assert ran.code == 4
+    assert re.search(r"^pending +18$", ran.stdout, re.MULTILINE)
+    assert re.search(r"^uncertain: call00000  ", ran.stdout, re.MULTILINE)
+
+
+def test_status_works_while_a_run_goes_on(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """`status` reads the ledger that a run holds."""
+    account.behaviour = Behaviour(latency_seconds=0.2)
+    with started("import", "--init-ledger", twenty(tmp_path)) as process:
+        wait_for_calls(account, 1, process)
+        ran = program("status")
+        process.terminate()
+        process.communicate(timeout=WAIT_SECONDS)
+    assert (ran.code, "pending" in ran.stdout) == (0, True)
+
+
+def test_resolve_of_an_unknown_call_changes_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """`resolve` of an id that is not uncertain is an error, and settles none of the others."""
+    account.script(Fault.lost_answer())
+    program("import", "--init-ledger", twenty(tmp_path))
+    ran = program("resolve", "call00000", "call99999", "--sent", "--note", "seen")
+    assert ran.code != 0
+    with open_reader(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.counts()["uncertain"] == 1
+
+
+@pytest.mark.parametrize("name", ["callnotify", "asterisk-csv", "3cx-cdr"])
+def test_formats_explains_one(program: Program, name: str) -> None:
+    """`formats NAME` explains a format, and the list names it."""
+    assert program("formats", name).stdout.startswith(f"{name}: ")
+    assert re.search(rf"^{name} ", program("formats").stdout, re.MULTILINE)
+
+
+def test_detect_shows_rows_before_and_after(program: Program, tmp_path: Path) -> None:
+    """`detect` names format and columns and says what becomes of the first rows."""
+    ran = program("detect", twenty(tmp_path))
+    assert ran.code == 0
+    assert re.search(r"^  format +callnotify", ran.stdout, re.MULTILINE)
+    assert "line 2     busy: +12125550101 called +12125550100 at 2026-03-02 14:00:00 GMT" in ran.stdout
+
+
+def test_sandbox_inside_needs_no_credentials(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`import --sandbox` sends to a simulator of its own, with a ledger that does not stay."""
+    monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "ledger.sqlite"))
+    ran = program(
+        "import", "--sandbox", "--rate", "1000/second", "--results", tmp_path / "r.csv", twenty(tmp_path)
+    )
+    assert (ran, {row["outcome"] for row in read_results(tmp_path / "r.csv")}) == (Ran(0, "", ""), {"accepted"})
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
+# secrets -----------------------------------------------------------------------------------------------------
+
+CANARY = SandboxCredentials("1000.CANARYCLIENT", "canary-secret-4711", "1000.canary.refresh-4712")
+FAILURES = {
+    "login-page": (Fault.login_page(), ()),
+    "lost-answer": (Fault.lost_answer(), ()),
+    "refused": (Fault.refusal("INVALID_DATA"), ()),
+    "500": (Fault.internal_error(), ()),
+    "no-permission": (Fault.refusal("NO_PERMISSION", 403), ()),
+    "token-refused": (Fault.refusal("INVALID_TOKEN", 401), ()),
+    "echo": (Fault(status=200, body=b'{"status":"error","code":"+447700900111","message":"+447700900111"}'), ()),
+    "not-http": (Fault(raw_answer=b"220 +447700900111 smtp ready\r\n"), ()),
+    "bad-option": (Fault(), ("--default-agent-number", "+447700900112x", "--since", "soon")),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_neither_secrets_nor_numbers_are_printed(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: Simulator, failure: str
+) -> None:
+    """Whatever goes wrong, no secret, token or telephone number stands on stdout or stderr."""
+    fault, arguments = FAILURES[failure]
+    account.behaviour = Behaviour(credentials=CANARY)
+    for name in ("client_id", "client_secret", "refresh_token"):
+        monkeypatch.setenv(f"CDR_IMPORTER_{name.upper()}", getattr(CANARY, name))
+    account.script(fault.repeated(FOREVER))
+    rows = [
+        call_row(1, to="+447700900111"),
+        call_row(2, to="+44 7700 900XXX"),
+        call_row(3, start_time="+447700900111"),
+    ]
+    ran = program(
+        "import", "-v", "--json", "--init-ledger", *arguments, write_export(tmp_path / "export.csv", rows)
+    )
+    tokens = [arrival.raw_body.decode() for arrival in account.token_arrivals]
+    said = ran.stdout + ran.stderr
+    secret = ["canary", "CANARY", "7700900", "7700 900", "5550101", "Zoho-oauthtoken", *filter(None, tokens)]
+    assert (ran.code != 0, [each for each in secret if each in said]) == (True, [])
+
+
+def test_access_token_is_never_printed(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """The access token that a run obtained and cached is not in what it prints."""
+    account.script(Fault.refusal("NO_PERMISSION", 403))
+    ran = program("import", "-v", "--json", "--init-ledger", twenty(tmp_path))
+    cache = next(Path(os.environ["HOME"]).rglob("token.json")).read_text()
+    token = re.search(r'"(1000\.[^"]+)"', cache)
+    assert token is not None
+    assert token[1] not in ran.stdout + ran.stderr
+
+
+def test_sign_in_refused_prints_no_secret(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials that the token endpoint refuses are not printed either."""
+    monkeypatch.setenv("CDR_IMPORTER_CLIENT_SECRET", "canary-secret-4711")
+    ran = program("import", "-v", "--init-ledger", twenty(tmp_path))
+    assert (ran.code, "canary" in ran.stdout + ran.stderr) == (77, False)
+
+
+def test_files_are_private_whatever_the_umask(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Under umask 0 everything a run writes is 0600: results, rejects, ledger, lock, token cache."""
+    path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104")])
+    before = os.umask(0)
+    try:
+        program("import", "--init-ledger", "--rejects", tmp_path / "rejects.csv", path)
+    finally:
+        os.umask(before)
+    written = {each for each in [*tmp_path.iterdir(), *Path(os.environ["HOME"]).rglob("*")] if each.is_file()} - {
+        path
+    }
+    assert {"ledger.sqlite", "ledger.sqlite.lock", "rejects.csv", "token.json"} < {each.name for each in written}
+    assert {each.name: oct(stat.S_IMODE(each.stat().st_mode)) for each in written} == {
+        each.name: "0o600" for each in written
+    }
+
+
+def test_files_are_private_while_a_run_goes_on(account: Simulator, tmp_path: Path) -> None:
+    """Under umask 0 the write-ahead log, its index and the unfinished results are 0600 too."""
+    account.behaviour = Behaviour(latency_seconds=0.3)
+    path = twenty(tmp_path)
+    before = os.umask(0)
+    try:
+        process = started("import", "--init-ledger", path)
+    finally:
+        os.umask(before)
+    with process:
+        wait_for_calls(account, 1, process)
+        modes = {each.name: oct(stat.S_IMODE(each.stat().st_mode)) for each in tmp_path.iterdir() if each != path}
+        process.terminate()
+        process.communicate(timeout=WAIT_SECONDS)
+    assert {"ledger.sqlite-wal", "ledger.sqlite-shm"} < set(modes)
+    assert any(name.endswith(".part") for name in modes)
+    assert set(modes.values()) == {"0o600"}

@@ -1,0 +1,618 @@
+"""`import` from end to end: real files, the real ledger, the real simulator; and `check`, which needs neither."""
+
+import csv
+import fcntl
+import json
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SAMPLES, Ran, call_row, read_results, write_export
+
+from importer.ledger import lock_path, open_reader
+from importer.simulator import FOREVER, ORDINARY, Behaviour, Fault, Simulator
+from schemas.vocabulary import CallState, Outcome
+
+Program = Callable[..., Ran]
+
+NEW_YORK = ("--timezone", "America/New_York", "--country", "US")
+SAMPLE_OPTIONS = {
+    "callnotify/day.csv": (),
+    "3cx-cdr/day.csv": ("--country", "US"),
+    "3cx-web/day.csv": NEW_YORK,
+    "freepbx/26-columns.csv": NEW_YORK,
+    "asterisk-csv/day.csv": NEW_YORK,
+    "freeswitch-csv/day.csv": ("--timezone", "Europe/London", "--country", "GB"),
+    "twilio/snake-case.csv": (),
+}
+POSTED = {"state": "state", "from": "from", "to": "to", "start_time": "start_time", "zohouser": "zohouser"}
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Callable[..., Path]:
+    """Return a writer of exports in the format `callnotify`."""
+
+    def write(*rows: str, name: str = "export.csv") -> Path:
+        return write_export(tmp_path / name, rows)
+
+    return write
+
+
+def ten(exported: Callable[..., Path]) -> Path:
+    """Return an export of ten good calls."""
+    return exported(*(call_row(number) for number in range(10)))
+
+
+def run_import(program: Program, *arguments: str | Path) -> Ran:
+    """Return an import that creates the ledger if it is not there."""
+    return program("import", "--init-ledger", *arguments)
+
+
+def outcomes(ran: Ran) -> Counter[str]:
+    """Return the counts of a run's results file."""
+    return Counter(row["outcome"] for row in read_results(ran.summary()["results"]))
+
+
+def ledger_counts(tmp_path: Path) -> dict[str, int]:
+    """Return the ledger's calls by state, without empty ones."""
+    with open_reader(tmp_path / "ledger.sqlite") as ledger:
+        return {state.value: count for state, count in ledger.counts().items() if count}
+
+
+def posted_ids(simulator: Simulator) -> list[str]:
+    """Return the ids of every request to callnotify, in order."""
+    return [arrival.fields["id"] for arrival in simulator.arrivals]
+
+
+# what arrives is what the results say ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample", SAMPLE_OPTIONS)
+def test_simulator_has_what_the_results_say(
+    program: Program, account: Simulator, tmp_path: Path, sample: str
+) -> None:
+    """What the API took in, decoded, equals the accepted rows of the results; none arrives twice."""
+    options = (*SAMPLE_OPTIONS[sample], "--agents", SAMPLES / "agents.csv", "--results", tmp_path / "results.csv")
+    run_import(program, *options, SAMPLES / sample)
+    accepted = [row for row in read_results(tmp_path / "results.csv") if row["outcome"] == "accepted"]
+    said = {row["call_id"]: {name: row[column] for name, column in POSTED.items()} for row in accepted}
+    taken = {call["id"]: {name: call.get(name, "") for name in POSTED} for call in account.accepted}
+    assert taken == said
+    assert said
+    assert len(account.arrivals) == len(said) == len(accepted)
+
+
+def test_recording_and_plus_survive(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """Numbers keep their plus sign, encoded on the wire, and the recording's address arrives as it stood."""
+    address = "https://recordings.example.com/a.mp3?x=1&y=2%20z"
+    run_import(program, exported(call_row(1, voiceuri=address, to="+447700900123")))
+    assert account.accepted[0]["to"] == "+447700900123"
+    assert account.accepted[0]["voiceuri"] == address
+    assert b"%2B447700900123" in account.arrivals[0].raw_body
+
+
+@pytest.mark.parametrize("sample", ["callnotify/day.csv", "asterisk-csv/day.csv"])
+def test_second_import_posts_nothing(program: Program, account: Simulator, tmp_path: Path, sample: str) -> None:
+    """Every call sent before is already_accepted, and nothing else about the file changes."""
+    options = (*SAMPLE_OPTIONS[sample], "--agents", SAMPLES / "agents.csv", "--results")
+    first = run_import(program, *options, tmp_path / "1.csv", SAMPLES / sample)
+    posted = len(account.arrivals)
+    second = run_import(program, *options, tmp_path / "2.csv", SAMPLES / sample)
+    counts = outcomes(first)
+    counts["already_accepted"] = counts.pop("accepted")
+    assert (second.code, outcomes(second), len(account.arrivals)) == (first.code, counts, posted)
+
+
+def test_second_import_of_clean_file_is_silent(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """A file whose calls were all taken before is exit 0, without a word."""
+    path = ten(exported)
+    run_import(program, path)
+    assert run_import(program, path) == Ran(0, "", "")
+
+
+def split_sample(sample: Path, folder: Path) -> list[Path]:
+    """Return the sample cut in two at a call's border, the header in both."""
+    header, *lines = sample.read_text(encoding="utf-8").splitlines(keepends=True)
+    parts = [folder / "part-1.csv", folder / "part-2.csv"]
+    half = len(lines) // 2
+    for path, body in zip(parts, (lines[:half], lines[half:]), strict=True):
+        path.write_text(header + "".join(body), encoding="utf-8")
+    return parts
+
+
+@pytest.mark.parametrize("in_one_run", [True, False])
+def test_ids_do_not_depend_on_the_split(
+    program: Program, account: Simulator, tmp_path: Path, in_one_run: bool
+) -> None:
+    """The same rows in two files, in one run or two, become calls of the same ids."""
+    options = (*NEW_YORK, "--agents", SAMPLES / "agents.csv")
+    whole = SAMPLES / "freepbx/26-columns.csv"
+    program("check", *options, "--results", tmp_path / "whole.csv", whole)
+    wanted = {row["call_id"] for row in read_results(tmp_path / "whole.csv") if row["outcome"] == "would_send"}
+    parts = split_sample(whole, tmp_path)
+    for inputs in [parts] if in_one_run else [[part] for part in parts]:
+        run_import(program, *options, *inputs)
+    assert sorted(posted_ids(account)) == sorted(wanted)
+
+
+@pytest.mark.parametrize("sample", SAMPLE_OPTIONS)
+def test_counts_add_up_to_the_rows(program: Program, account: Simulator, tmp_path: Path, sample: str) -> None:
+    """Every row is in exactly one count of the summary, and with --all-rows in exactly one line."""
+    options = (*SAMPLE_OPTIONS[sample], "--json", "--all-rows", "--results", tmp_path / "results.csv")
+    said = json.loads(run_import(program, *options, SAMPLES / sample).stdout)
+    counts = {outcome.value: said[outcome.value] for outcome in Outcome}
+    in_file = Counter(row["outcome"] for row in read_results(tmp_path / "results.csv"))
+    assert {name: count for name, count in counts.items() if count} == dict(in_file)
+    assert sum(counts.values()) == said["rows"] + said["carried"]
+    assert sum(said["skipped_by_reason"].values()) == said["skipped"]
+
+
+# options -----------------------------------------------------------------------------------------------------
+
+
+def test_limit_then_deliver(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """--limit sends the first calls and leaves the rest pending with exit 0; `deliver` sends just those."""
+    first = run_import(program, "--limit", "3", "--json", ten(exported))
+    said = json.loads(first.stdout)
+    assert (first.code, said["accepted"], said["pending"]) == (0, 3, 7)
+    rest = json.loads(program("deliver", "--json").stdout)
+    assert (rest["exit"], rest["rows"], rest["carried"], rest["accepted"]) == (0, 0, 7, 7)
+    assert posted_ids(account) == [f"call{number:05}" for number in range(10)]
+
+
+def test_states_choose_what_is_sent(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """Only the wanted states are sent; the others are skipped by their reason."""
+    rows = (call_row(1), call_row(2, state="noanswer"), call_row(3, state="invalid"))
+    said = json.loads(run_import(program, "--states", "noanswer,invalid", "--json", exported(*rows)).stdout)
+    assert posted_ids(account) == ["call00002", "call00003"]
+    assert said["skipped_by_reason"] == {"state_not_wanted": 1}
+
+
+@pytest.mark.parametrize(
+    ("window", "sent"),
+    [
+        (("--since", "2026-03-02T14:00:05Z"), [5, 6, 7, 8, 9]),
+        (("--until", "2026-03-02T14:00:02Z"), [0, 1]),
+        (("--since", "2026-03-02T14:00:02Z", "--until", "2026-03-02T14:00:04Z"), [2, 3]),
+        (("--since", "2026-03-02 09:00:07", "--timezone", "America/New_York"), [7, 8, 9]),
+    ],
+)
+def test_window_is_half_open(
+    program: Program, account: Simulator, exported: Callable[..., Path], window: tuple[str, ...], sent: list[int]
+) -> None:
+    """A call at --since is in, a call at --until is out."""
+    run_import(program, *window, ten(exported))
+    assert posted_ids(account) == [f"call{number:05}" for number in sent]
+
+
+def test_json_is_one_object_on_stdout(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """--json gives the summary on stdout also on exit 0, with the results' path, and nothing on stderr."""
+    ran = run_import(program, "--json", "--results", tmp_path / "out.csv", ten(exported))
+    said = json.loads(ran.stdout)
+    assert (said["rows"], said["accepted"], said["exit"], said["results"]) == (
+        10,
+        10,
+        0,
+        str(tmp_path / "out.csv"),
+    )
+    assert ran.stderr == ""
+
+
+def test_rejects_are_mended_and_imported_again(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The rejects file holds the bad rows verbatim under the header; mended, just those rows are posted."""
+    bad = [call_row(2, to="+1 212 555 XXXX"), call_row(4, start_time="soon")]
+    path = exported(call_row(1), bad[0], call_row(3), bad[1], call_row(5))
+    rejects = tmp_path / "rejects.csv"
+    assert run_import(program, "--rejects", rejects, path).code == 3
+    assert rejects.read_text().splitlines() == [path.read_text().splitlines()[0], *bad]
+    mended = rejects.read_text().replace("+1 212 555 XXXX", "+12125550102").replace("soon", "2026-03-02 15:00:00")
+    rejects.write_text(mended)
+    before = len(account.arrivals)
+    assert run_import(program, rejects).code == 0
+    assert posted_ids(account)[before:] == ["call00002", "call00004"]
+
+
+def test_own_results_among_the_inputs_are_passed_over(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A results file that comes back as an input is no error and posts nothing."""
+    path = ten(exported)
+    run_import(program, path)
+    earlier = next(tmp_path.glob("export.csv.results-*.csv"))
+    said = json.loads(run_import(program, "--json", path, earlier).stdout)
+    assert (said["exit"], said["rows"], said["already_accepted"], len(account.arrivals)) == (0, 10, 10, 10)
+
+
+def test_one_bad_file_does_not_stop_the_others(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A file of an unknown format is 65 and sends nothing of it; the other file is sent."""
+    (tmp_path / "menu.csv").write_text("soup,salad\n1,2\n")
+    assert run_import(program, tmp_path / "menu.csv", ten(exported)).code == 65
+    assert len(account.accepted) == 10
+
+
+def test_damage_in_the_last_line_leaves_nothing(
+    program: Program, account: Simulator, tmp_path: Path, exported: Callable[..., Path]
+) -> None:
+    """A file is staged whole or not at all: an unclosed quote at its end sends none of its calls."""
+    path = ten(exported)
+    path.write_text(path.read_text() + 'dialed,busy,"call00099\n')
+    assert run_import(program, path).code == 65
+    assert (len(account.arrivals), ledger_counts(tmp_path)) == (0, {})
+
+
+# calls of earlier runs ---------------------------------------------------------------------------------------
+
+
+def test_carried_calls_keep_their_own_file_and_line(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A later import sends what an earlier left, first, and reports it under the earlier file and line."""
+    early = exported(call_row(1), call_row(2), name="early.csv")
+    late = exported(call_row(3), name="late.csv")
+    run_import(program, "--limit", "1", early)
+    said = json.loads(run_import(program, "--json", "--results", tmp_path / "late-results.csv", late).stdout)
+    rows = [(row["file"], row["line"], row["call_id"]) for row in read_results(tmp_path / "late-results.csv")]
+    assert rows == [(str(early), "3", "call00002"), (str(late), "2", "call00003")]
+    assert (said["rows"], said["carried"], said["accepted"]) == (1, 1, 2)
+    assert posted_ids(account) == ["call00001", "call00002", "call00003"]
+
+
+def test_pending_call_of_the_same_file_is_sent_by_the_next_import(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """What --limit left pending is sent by importing the same file again, each call once."""
+    path = ten(exported)
+    run_import(program, "--limit", "4", path)
+    said = json.loads(run_import(program, "--json", path).stdout)
+    assert (said["already_accepted"], said["accepted"], said["pending"]) == (4, 6, 0)
+    assert said["rows"] + said["carried"] == sum(said[outcome.value] for outcome in Outcome)
+    assert Counter(posted_ids(account)).most_common(1)[0][1] == 1
+
+
+def test_accepted_call_with_other_content_is_a_conflict(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """The id of a call that was taken, with another content, is not sent and needs a person."""
+    run_import(program, exported(call_row(1)))
+    again = run_import(program, exported(call_row(1, state="noanswer")))
+    assert (again.code, again.summary()["conflict"], len(account.arrivals)) == (3, "1", 1)
+
+
+def test_pending_call_takes_the_new_content(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """A call not sent yet is sent as the newest export says."""
+    run_import(program, "--limit", "1", exported(call_row(1), call_row(2)))
+    run_import(program, exported(call_row(2, state="noanswer"), name="newer.csv"))
+    assert [(call["id"], call["state"]) for call in account.accepted] == [
+        ("call00001", "busy"),
+        ("call00002", "noanswer"),
+    ]
+
+
+# what the API refuses ----------------------------------------------------------------------------------------
+
+
+def test_refused_call_is_not_sent_again_unasked(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """A refusal is exit 3 and is remembered; only --retry-refused sends the call again."""
+    account.behaviour = Behaviour(known_zohousers=frozenset({"7"}))
+    path = exported(call_row(1, zohouser="7"), call_row(2, zohouser="8"))
+    first = run_import(program, path)
+    assert (first.code, first.summary()["refused"], first.summary()["accepted"]) == (3, "1", "1")
+    second = run_import(program, path)
+    assert (second.code, second.summary()["refused"], len(account.arrivals)) == (3, "1", 2)
+    account.behaviour = Behaviour()
+    third = run_import(program, "--retry-refused", path)
+    assert (third.code, posted_ids(account)) == (0, ["call00001", "call00002", "call00002"])
+
+
+def test_refused_row_names_code_and_status(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """The results of a refused call say what the API answered."""
+    account.behaviour = Behaviour(known_zohousers=frozenset())
+    ran = run_import(program, exported(call_row(1, zohouser="8")))
+    row = read_results(ran.summary()["results"])[0]
+    assert (row["outcome"], row["reason"], row["http_status"], row["code"], row["attempts"]) == (
+        "refused",
+        "invalid_user",
+        "400",
+        "INVALID_USER",
+        "1",
+    )
+
+
+def test_max_errors_stops_the_run(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """After so many refusals the run stops with 3 and leaves the rest pending."""
+    account.script(Fault.refusal("A"), ORDINARY, Fault.refusal("B"), ORDINARY)
+    ran = run_import(program, "--max-errors", "2", ten(exported))
+    said = ran.summary()
+    assert (ran.code, said["reason"], said["refused"], said["accepted"]) == (3, "max_errors", "2", "1")
+    assert said["pending"] == "7"
+
+
+# sign-in, throttles, outages ---------------------------------------------------------------------------------
+
+
+def test_token_expiry_refreshes_once(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """A token that expires in mid-run costs one refresh, and each call is accepted exactly once."""
+    account.script(ORDINARY.repeated(4), Fault.expired_token())
+    assert run_import(program, ten(exported)).code == 0
+    assert (account.token_requests, len(account.accepted)) == (2, 10)
+    assert Counter(call["id"] for call in account.accepted).most_common(1)[0][1] == 1
+
+
+def test_throttle_is_waited_out(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """429 with Retry-After: 1 holds every request for a second, then the run goes on and ends well."""
+    account.script(ORDINARY.repeated(2), Fault.throttle("A", wait_seconds=1))
+    assert run_import(program, ten(exported)).code == 0
+    moments = [arrival.moment for arrival in account.arrivals]
+    assert len(account.accepted) == 10
+    assert moments[3] - moments[2] >= 1.0
+
+
+def test_lost_answer_is_held(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A lost answer is `uncertain` and exit 4; the next import says so again and does not send it."""
+    account.script(Fault.lost_answer())
+    path = exported(call_row(1), call_row(2))
+    first = run_import(program, path)
+    assert (first.code, first.summary()["uncertain"], first.summary()["accepted"]) == (4, "1", "1")
+    second = run_import(program, path)
+    assert (second.code, second.summary()["uncertain"], len(account.arrivals)) == (4, "1", 2)
+    assert ledger_counts(tmp_path) == {"accepted": 1, "uncertain": 1}
+
+
+def test_resolved_as_not_sent_is_delivered(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """`resolve --not-sent` makes the call pending again, and `deliver` sends it under its own id."""
+    account.script(Fault(close_after_reading=True))
+    run_import(program, exported(call_row(1)))
+    assert program("resolve", "call00001", "--not-sent", "--note", "not in Zoho").code == 0
+    assert program("deliver").code == 0
+    assert [call["id"] for call in account.accepted] == ["call00001"]
+    assert ledger_counts(tmp_path) == {"accepted": 1}
+
+
+def test_resolved_as_sent_is_never_sent(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """`resolve --sent` makes the call accepted: exit 0, and nothing is posted again."""
+    account.script(Fault.lost_answer())
+    path = exported(call_row(1))
+    run_import(program, path)
+    program("resolve", "call00001", "--sent", "--note", "seen in Zoho")
+    assert (run_import(program, path).code, len(account.arrivals)) == (0, 1)
+
+
+def test_on_uncertain_resend(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """--on-uncertain resend sends the call again under the same id, once somebody asks for it."""
+    account.script(Fault(close_after_reading=True))
+    path = exported(call_row(1))
+    run_import(program, path)
+    again = run_import(program, "--on-uncertain", "resend", path)
+    assert (again.code, posted_ids(account)) == (0, ["call00001", "call00001"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "sent", "left"),
+    [
+        (Fault.login_page(), 76, 1, {"pending": 9, "uncertain": 1}),
+        (Fault.redirect("http://127.0.0.1:9/"), 76, 1, {"pending": 9, "uncertain": 1}),
+        (Fault.internal_error(), 69, 2, {"pending": 8, "uncertain": 2}),
+        (Fault.refusal("NO_PERMISSION", 403), 77, 1, {"pending": 10}),
+        (Fault.refusal("PBX_NOT_INTEGRATED", 401), 77, 1, {"pending": 10}),
+        (Fault.refusal("OAUTH_SCOPE_MISMATCH", 401), 77, 1, {"pending": 10}),
+        (Fault(status=404), 78, 1, {"pending": 10}),
+    ],
+    ids=["login-page", "redirect", "500", "no-permission", "not-integrated", "scope", "404"],
+)
+def test_service_that_will_not_do_stops_the_run(
+    program: Program,
+    account: Simulator,
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    fault: Fault,
+    code: int,
+    sent: int,
+    left: dict[str, int],
+) -> None:
+    """The run ends at once with the code of who must act, and no call is lost."""
+    account.script(fault.repeated(FOREVER))
+    ran = run_import(program, ten(exported))
+    expected = 4 if code == 69 else code  # the uncertain calls outrank the outage
+    assert (ran.code, len(account.arrivals), ledger_counts(tmp_path)) == (expected, sent, left)
+
+
+def test_integration_switched_off(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The account without the integration is 77, everything stays pending, and goes out once it is on."""
+    account.behaviour = Behaviour(integration_enabled=False)
+    ran = run_import(program, ten(exported))
+    assert (ran.code, ran.summary()["reason"], ledger_counts(tmp_path)) == (
+        77,
+        "integration_not_enabled",
+        {"pending": 10},
+    )
+    account.behaviour = Behaviour()
+    assert (program("deliver").code, len(account.accepted)) == (0, 10)
+
+
+def test_sign_in_refused(
+    program: Program,
+    account: Simulator,
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wrong credentials are 77: everything is pending and nothing was posted."""
+    monkeypatch.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked.token")
+    ran = run_import(program, ten(exported))
+    assert (ran.code, ran.summary()["pending"], ledger_counts(tmp_path), len(account.arrivals)) == (
+        77,
+        "10",
+        {"pending": 10},
+        0,
+    )
+
+
+def closed_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("variable", ["ACCOUNTS_URL", "API_URL"])
+def test_unreachable_service(
+    program: Program,
+    account: Simulator,
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    """Nobody at the other end is 69 with everything pending."""
+    monkeypatch.setenv(f"CDR_IMPORTER_{variable}", f"http://127.0.0.1:{closed_port()}")
+    ran = run_import(program, exported(call_row(1)))
+    assert (ran.code, ran.summary()["pending"], ledger_counts(tmp_path)) == (69, "1", {"pending": 1})
+
+
+# what stops a run before anything is sent --------------------------------------------------------------------
+
+
+def test_missing_ledger(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Without --init-ledger a ledger that is not there is 78; none appears and no results stay."""
+    path = ten(exported)
+    assert program("import", path).code == 78
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["export.csv"]
+    assert (len(account.arrivals), account.token_requests) == (0, 0)
+
+
+def test_locked_ledger(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """While another run holds the ledger, a second one is 75 and posts nothing."""
+    path = ten(exported)
+    run_import(program, "--limit", "1", path)
+    with lock_path(tmp_path / "ledger.sqlite").open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert program("import", path).code == 75
+    assert len(account.arrivals) == 1
+
+
+def test_results_path_taken(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A results file that exists is 73 before anything is sent, and stays as it was."""
+    taken = tmp_path / "taken.csv"
+    taken.write_text("mine")
+    assert run_import(program, "--results", taken, ten(exported)).code == 73
+    assert (taken.read_text(), len(account.arrivals), account.token_requests) == ("mine", 0, 0)
+
+
+def test_rejects_path_taken(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A rejects file that exists is 73 before anything is sent, too."""
+    taken = tmp_path / "taken.csv"
+    taken.write_text("mine")
+    path = exported(call_row(1), call_row(2, to="104"))
+    assert run_import(program, "--rejects", taken, path).code == 73
+    assert (taken.read_text(), len(account.arrivals)) == ("mine", 0)
+
+
+def test_missing_credentials(
+    program: Program, account: Simulator, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without secrets the run is 78 and names the variables."""
+    for name in ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"):
+        monkeypatch.delenv(f"CDR_IMPORTER_{name}")
+    ran = run_import(program, ten(exported))
+    assert ran.code == 78
+    assert "CDR_IMPORTER_REFRESH_TOKEN" in ran.stderr
+    assert len(account.arrivals) == 0
+
+
+# check -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection."""
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        raise AssertionError(f"tried to connect to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.parametrize("sample", SAMPLE_OPTIONS)
+def test_check_needs_neither_network_nor_ledger(
+    program: Program, no_network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: str
+) -> None:
+    """Two checks of a file write the same bytes, connect to nothing and leave nothing but the results."""
+    monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "ledger.sqlite"))
+    options = (*SAMPLE_OPTIONS[sample], "--agents", SAMPLES / "agents.csv", "--all-rows", SAMPLES / sample)
+    written = []
+    for name in ("1.csv", "2.csv"):
+        program("check", "--results", tmp_path / name, *options)
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
+    assert b"would_send" in written[0]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["1.csv", "2.csv"]
+
+
+def test_check_says_what_import_then_sends(
+    program: Program, account: Simulator, tmp_path: Path, exported: Callable[..., Path]
+) -> None:
+    """The rows that `check` would send are those that `import` sends."""
+    copy = Path(shutil.copy(SAMPLES / "callnotify/day.csv", tmp_path))
+    options = ("--agents", SAMPLES / "agents.csv", "--results")
+    program("check", *options, tmp_path / "check.csv", copy)
+    run_import(program, *options, tmp_path / "import.csv", copy)
+    checked, sent = (
+        [
+            (row["line"], row["call_id"], row["to"])
+            for row in read_results(tmp_path / name)
+            if row["outcome"] == wanted
+        ]
+        for name, wanted in (("check.csv", "would_send"), ("import.csv", "accepted"))
+    )
+    assert checked == sent
+
+
+def test_results_are_in_input_order(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """With many workers, whoever is answered first, the results stand by file and line."""
+    path = exported(*(call_row(number) for number in range(120)))
+    run_import(program, "--workers", "4", "--batch-size", "7", "--results", path.with_name("r.csv"), path)
+    rows = read_results(path.with_name("r.csv"))
+    assert [int(row["line"]) for row in rows] == list(range(2, 122))
+    assert {row["outcome"] for row in rows} == {CallState.ACCEPTED.value}
+
+
+def test_formula_in_a_cell_is_defused(program: Program, exported: Callable[..., Path], tmp_path: Path) -> None:
+    """A source id that a spreadsheet would run gets a quote in front; numbers stay as they are."""
+    program("check", "--results", tmp_path / "r.csv", exported(call_row(1, id="=1+1")))
+    with (tmp_path / "r.csv").open(newline="") as stream:
+        row = next(csv.DictReader(stream))
+    assert (row["source_id"], row["to"]) == ("'=1+1", "+12125550101")

@@ -1,0 +1,451 @@
+"""Preparing: every row ends as one outcome, whatever the order, the files and the chunks; calls say only what rows say."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from samples import (
+    INPUTS,
+    NOW,
+    catalogue,
+    content_of,
+    detected,
+    plan_for,
+    prepared,
+    prepared_text,
+    reordered,
+    split_records,
+    written,
+)
+
+from importer.errors import InputUnusableError
+from importer.formats import Detection
+from importer.prepare import Policies, Preparation, Window, call_id_of
+from importer.records import Call
+from schemas.vocabulary import Outcome, State
+
+PER_SAMPLE = pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+HEADERLESS = {"3cx-cdr", "asterisk-csv", "freeswitch-csv"}
+WITH_HEADER = [path for path in INPUTS if path.parent.name not in HEADERLESS]
+
+CALLNOTIFY = "type,state,id,from,to,start_time,zohouser,voiceuri\n"
+WEB = "Call Time,Call ID,From,To,Direction,Status,Ringing,Talking\n"
+TWILIO = "Sid,ParentCallSid,From,To,Direction,Status,StartTime,AnsweredBy\n"
+
+
+def _notify(state: str, call_id: str = "a1", start: str = "2026-03-02 14:00:00", to: str = "+12125550142") -> str:
+    return f"dialed,{state},{call_id},101,{to},{start},,\n"
+
+
+def _web(time: str, status: str, call_id: str = "77", ringing: str = "0:00:12") -> str:
+    return f"2026-03-02T{time},{call_id},Ann Lee (101),+12125550142,Outbound,{status},{ringing},0:00:00\n"
+
+
+def _twilio(sid: str, parent: str, ends: tuple[str, str], direction: str, status: str = "no-answer") -> str:
+    ids = f"CA{sid:0>32},{f'CA{parent:0>32}' if parent else ''}"
+    return f"{ids},{ends[0]},{ends[1]},{direction},{status},2026-03-02T14:00:{sid:0>2}Z,\n"
+
+
+# --- Order, files, chunks and columns do not matter ---------------------------------------------------------
+
+
+@PER_SAMPLE
+def test_rows_in_are_outcomes_out(path: Path) -> None:
+    """Every record of an export ends as exactly one call or result row."""
+    detection = detected(path)
+    result = prepared([detection], plan_for(path.parent.name))
+    totals = sum(record.startswith("Totals") for record in split_records(detection)[1])
+    assert (result.rows, len(result.listed)) == (len(split_records(detection)[1]) - totals,) * 2
+
+
+@PER_SAMPLE
+def test_order_of_rows_does_not_matter(path: Path, tmp_path: Path) -> None:
+    """A shuffled export gives the same calls, ids, outcomes and reasons."""
+    detection = detected(path)
+    plan = plan_for(path.parent.name)
+    expected = prepared([detection], plan).content()
+    records = split_records(detection)[1]
+    for seed in range(3):
+        random.Random(seed).shuffle(records)  # noqa: S311 not for secrets
+        assert prepared([written(detection, tmp_path / "shuffled.csv", records)], plan).content() == expected
+
+
+@PER_SAMPLE
+def test_rows_of_a_call_may_stand_in_two_files(path: Path, tmp_path: Path) -> None:
+    """An export dealt out into two files gives the same calls, ids, outcomes and reasons."""
+    detection = detected(path)
+    plan = plan_for(path.parent.name)
+    records = split_records(detection)[1]
+    parts = [written(detection, tmp_path / f"part{number}.csv", records[number::2]) for number in (0, 1)]
+    assert prepared(parts, plan).content() == prepared([detection], plan).content()
+
+
+@PER_SAMPLE
+@pytest.mark.parametrize("chunk_rows", [1, 7])
+def test_chunk_size_does_not_matter(path: Path, chunk_rows: int) -> None:
+    """Small chunks give exactly what one big chunk gives, line by line."""
+    detection = detected(path)
+    whole = prepared([detection], plan_for(path.parent.name, chunk_rows=100_000))
+    assert prepared([detection], plan_for(path.parent.name, chunk_rows=chunk_rows)) == whole
+
+
+@pytest.mark.parametrize("path", WITH_HEADER, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_order_of_columns_does_not_matter(path: Path, tmp_path: Path) -> None:
+    """Where a header names the columns, they may stand in any order."""
+    detection = detected(path)
+    plan = plan_for(path.parent.name)
+    order = list(range(len(detection.header)))
+    random.Random(7).shuffle(order)  # noqa: S311 not for secrets
+    turned = prepared([reordered(detection, tmp_path / "turned.csv", order)], plan)
+    assert turned.content() == prepared([detection], plan).content()
+
+
+@PER_SAMPLE
+def test_skipped_rows_are_listed_or_counted(path: Path) -> None:
+    """Without --all-rows the skipped rows are counted by the reasons that they would be listed with."""
+    detection = detected(path)
+    every = prepared([detection], plan_for(path.parent.name))
+    short = prepared([detection], plan_for(path.parent.name, all_rows=False))
+    is_skipped = [not isinstance(row, Call) and row.outcome is Outcome.SKIPPED for row in every.listed]
+    assert short.listed == [row for row, skipped in zip(every.listed, is_skipped, strict=True) if not skipped]
+    reasons = [row.reason for row, skipped in zip(every.listed, is_skipped, strict=True) if skipped]
+    assert short.skipped == {reason: reasons.count(reason) for reason in reasons}
+
+
+@PER_SAMPLE
+def test_every_call_has_a_start(path: Path) -> None:
+    """No call is made whose start is not known."""
+    calls = prepared([detected(path)], plan_for(path.parent.name)).calls()
+    assert [call for call in calls if not call.start_time.startswith("2026-")] == []
+
+
+def test_damaged_file_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    """A file that turns out damaged in its last line gives no row, call or count, and changes no other file's."""
+    sound, damaged = tmp_path / "sound.csv", tmp_path / "damaged.csv"
+    sound.write_text(CALLNOTIFY + _notify("busy"), encoding="utf-8")
+    damaged.write_text(CALLNOTIFY + _notify("rejected") + _notify("busy", "b2") + '"open', encoding="utf-8")
+    plan = plan_for("callnotify", chunk_rows=1)
+    alone = prepared([detected(sound)], plan)
+    with Preparation(catalogue().causes, plan) as preparation:
+        preparation.read(detected(sound), "sound.csv", lambda _: None)
+        with pytest.raises(InputUnusableError):
+            preparation.read(detected(damaged), "damaged.csv", lambda _: None)
+        listed = [each for batch in preparation.results() for each in batch]
+        assert (preparation.rows, preparation.skipped, listed) == (alone.rows, alone.skipped, alone.listed)
+
+
+# --- One call out of its rows -------------------------------------------------------------------------------
+
+
+def test_attended_beats_all(tmp_path: Path) -> None:
+    """A call of which one row was attended is not notified, wherever that row stands."""
+    text = WEB + _web("09:00:00", "Unanswered") + _web("09:00:30", "Answered")
+    assert prepared_text(tmp_path, text).outcomes() == ["other_leg", "attended"]
+
+
+def test_call_starts_with_its_earliest_row(tmp_path: Path) -> None:
+    """The call starts when its earliest row does, even where another row is the better evidence."""
+    text = WEB + _web("09:00:30", "Unanswered") + _web("09:00:00", "Redirected")
+    assert prepared_text(tmp_path, text).calls()[0].start_time == "2026-03-02 14:00:00"
+
+
+@pytest.mark.parametrize("bad", [_web("09:00:30", "Dropped"), _web("09:61:30", "Unanswered")])
+def test_row_not_understood_makes_its_call_unclear(bad: str, tmp_path: Path) -> None:
+    """Beside a row that could not be used, no other row of the call is notified."""
+    result = prepared_text(tmp_path, WEB + _web("09:00:00", "Unanswered") + bad)
+    assert result.outcomes()[0] == "unclear_call"
+    assert "export.csv, line 3" in result.listed[0].hint  # type: ignore[union-attr]
+
+
+def test_row_not_understood_leaves_an_attended_call_alone(tmp_path: Path) -> None:
+    """A call known to be attended stays so beside a row that could not be used."""
+    text = WEB + _web("09:00:00", "Answered") + _web("09:00:30", "Dropped")
+    assert prepared_text(tmp_path, text).outcomes() == ["attended", "unknown_status"]
+
+
+def test_same_row_is_a_duplicate(tmp_path: Path) -> None:
+    """The second of two equal rows is a duplicate that names the first."""
+    result = prepared_text(tmp_path, CALLNOTIFY + _notify("busy") * 2)
+    assert result.outcomes() == ["call", "same_row"]
+    assert "export.csv, line 2" in result.listed[1].hint  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [_notify("noanswer"), _notify("busy", to="+12125550143"), _notify("busy", start="2026-03-02 14:00:01")],
+)
+def test_same_id_with_other_content_is_a_conflict(other: str, tmp_path: Path) -> None:
+    """Of two rows with one id that disagree none is sent."""
+    assert prepared_text(tmp_path, CALLNOTIFY + _notify("busy") + other).outcomes() == ["same_id_other_content"] * 2
+
+
+def test_row_without_id_is_known_by_its_fields(tmp_path: Path) -> None:
+    """Without an id, the same from, to and start_time are the same call."""
+    text = CALLNOTIFY + _notify("busy", "") * 2 + _notify("busy", "", start="2026-03-02 14:00:01")
+    assert prepared_text(tmp_path, text).outcomes() == ["call", "same_row", "call"]
+
+
+def test_rejected_row_keeps_what_is_known_of_it(tmp_path: Path) -> None:
+    """A row rejected for its time still shows id, state and customer."""
+    row = prepared_text(tmp_path, CALLNOTIFY + _notify("busy", start="soon")).listed[0]
+    assert (row.source_id, row.state, row.customer_number) == ("a1", "busy", "+12125550142")
+
+
+# --- FreeSWITCH with both legs, Twilio forwarding and click-to-call -----------------------------------------
+
+A_LEG, B_LEG = "6f2c1a58-0d3e-4b7a-9c41-2f0a8d5e7b10", "1a2c1a58-0d3e-4b7a-9c41-2f0a8d5e7b11"
+
+
+def _freeswitch(own: str, other: str, second: int, cause: str) -> str:
+    times = f'"2026-03-02 09:00:{second:02}","","2026-03-02 09:00:20"'
+    return f'"Emma","105","+447700900142","default",{times},"20","0","{cause}","{own}","{other}","105","P","P"\n'
+
+
+LEGS = [_freeswitch(A_LEG, B_LEG, 0, "USER_BUSY"), _freeswitch(B_LEG, A_LEG, 1, "USER_BUSY")]
+
+
+@pytest.mark.parametrize("rows", [LEGS, LEGS[::-1]])
+def test_freeswitch_legs_are_one_call(rows: list[str], tmp_path: Path) -> None:
+    """With legs=ab the rows that name each other are one call, in either order."""
+    result = prepared_text(tmp_path, "".join(rows))
+    assert sorted(result.outcomes()) == ["call", "other_leg"]
+    assert result.calls()[0].start_time == "2026-03-02 09:00:00"
+
+
+@pytest.mark.parametrize("row", LEGS)
+def test_freeswitch_call_id_does_not_need_both_legs(row: str, tmp_path: Path) -> None:
+    """The call has the same id when only one of its rows is in the input."""
+    ids = {call.call_id for text in ("".join(LEGS), row) for call in prepared_text(tmp_path, text).calls()}
+    assert len(ids) == 1
+
+
+CUSTOMER, COMPANY, MOBILE = "+12125550142", "+12125550100", "+12125550103"
+
+
+def test_twilio_forwarded_call_is_incoming(tmp_path: Path) -> None:
+    """A call from a customer that was forwarded to anybody outside is not notified."""
+    rows = _twilio("1", "", (CUSTOMER, COMPANY), "inbound", "completed")
+    rows += _twilio("2", "1", (CUSTOMER, "+12125550199"), "outbound-dial")
+    result = prepared_text(tmp_path, TWILIO + rows)
+    assert result.outcomes() == ["incoming", "other_leg"]
+
+
+def test_twilio_incoming_rows_are_counted_when_not_listed(tmp_path: Path) -> None:
+    """An incoming row that decides for its call is counted as incoming without --all-rows."""
+    rows = _twilio("1", "", (CUSTOMER, COMPANY), "inbound") + _twilio("2", "1", (CUSTOMER, MOBILE), "outbound-dial")
+    result = prepared_text(tmp_path, TWILIO + rows, all_rows=False)
+    assert (result.listed, result.skipped) == ([], {"incoming": 1, "other_leg": 1})
+
+
+def test_twilio_click_to_call_names_the_agent_by_the_leg_that_rings_them(tmp_path: Path) -> None:
+    """A parent that rings an agent's own number is the agent's leg; its child is the call to the customer."""
+    rows = _twilio("1", "", (COMPANY, MOBILE), "outbound-api", "completed")
+    rows += _twilio("2", "1", (COMPANY, CUSTOMER), "outbound-dial", "busy")
+    result = prepared_text(tmp_path, TWILIO + rows)
+    assert result.outcomes() == ["other_leg", "call"]
+    assert (result.calls()[0].agent_number, result.calls()[0].customer_number) == (MOBILE, CUSTOMER)
+
+
+def test_twilio_agent_who_did_not_pick_up_is_no_customer(tmp_path: Path) -> None:
+    """A click-to-call that ended at the agent's own unanswered telephone is not notified."""
+    rows = TWILIO + _twilio("1", "", (COMPANY, MOBILE), "outbound-api")
+    assert prepared_text(tmp_path, rows).outcomes() == ["agent_leg"]
+
+
+@pytest.mark.parametrize("legs", [("101", "102"), ("102", "101")])
+def test_earliest_agent_leg_names_the_agent(legs: tuple[str, str], tmp_path: Path) -> None:
+    """Of several legs of agents the earliest names the agent, in whatever order the rows stand."""
+    ring = {"101": ("1", ""), "102": ("2", "1")}
+    rows = [_twilio(*ring[leg], (f"client:{leg}", CUSTOMER), "inbound", "completed") for leg in legs]
+    rows.append(_twilio("3", "1", (COMPANY, CUSTOMER), "outbound-dial"))
+    assert prepared_text(tmp_path, TWILIO + "".join(rows)).calls()[0].agent_number == "+12125550101"
+
+
+# --- Window, states, policies, zone -------------------------------------------------------------------------
+
+MOMENT = 1_772_460_000
+"""2026-03-02 14:00:00 GMT."""
+
+
+@pytest.mark.parametrize(
+    ("window", "outcome"),
+    [
+        (Window(), "call"),
+        (Window(since=MOMENT), "call"),
+        (Window(since=MOMENT + 1), "outside_window"),
+        (Window(until=MOMENT), "outside_window"),
+        (Window(until=MOMENT + 1), "call"),
+    ],
+)
+def test_window_takes_its_start_and_not_its_end(window: Window, outcome: str, tmp_path: Path) -> None:
+    """Calls that start in [since, until) are chosen."""
+    assert prepared_text(tmp_path, CALLNOTIFY + _notify("busy"), window=window).outcomes() == [outcome]
+
+
+def test_states_that_are_not_wanted_are_skipped(tmp_path: Path) -> None:
+    """Only calls of the wanted states are chosen."""
+    text = CALLNOTIFY + _notify("busy", "a1") + _notify("noanswer", "a2")
+    result = prepared_text(tmp_path, text, states=frozenset({State.BUSY}))
+    assert result.outcomes() == ["call", "state_not_wanted"]
+
+
+def test_call_in_the_future_is_rejected(tmp_path: Path) -> None:
+    """A call cannot start after the run: then zone or clock are wrong."""
+    text = CALLNOTIFY + _notify("busy", start="2027-12-31 00:00:00")
+    assert NOW < 1_830_200_000
+    assert prepared_text(tmp_path, text).outcomes() == ["future_time"]
+
+
+@pytest.mark.parametrize("answered_by", ["machine_start", "machine_end_beep", "fax"])
+def test_voicemail_is_not_answered(answered_by: str, tmp_path: Path) -> None:
+    """A machine that the system names as such is no customer who attended."""
+    row = _twilio("1", "", (MOBILE, CUSTOMER), "outbound-api", "completed").replace("Z,\n", f"Z,{answered_by}\n")
+    assert prepared_text(tmp_path, TWILIO + row).calls()[0].state is State.NOANSWER
+
+
+RINGING = """
+name = "ringing"
+title = "Ringing"
+certainty = "src"
+[columns]
+id = "Id"
+agent = "Agent"
+number = "Dialled"
+word = "Result"
+rung = "Rung"
+started = "Started"
+[[direction]]
+when = { agent = { empty = false } }
+is = "outgoing"
+[[outcome]]
+column = "word"
+words = { gone = "cancelled" }
+[time]
+columns = "started"
+formats = ["%Y-%m-%d %H:%M:%S"]
+zone = "UTC"
+[call]
+id = ["id"]
+customer = "number"
+agent = "agent"
+ring_seconds = "rung"
+"""
+
+
+@pytest.mark.parametrize(
+    ("rung", "least", "outcome"),
+    [("9", 10, "cancelled"), ("10", 10, "call"), ("0:00:10", 10, "call"), ("", 10, "call"), ("10", 11, "cancelled")],
+)
+def test_cancelled_call_counts_when_it_rang(rung: str, least: int, outcome: str, tmp_path: Path) -> None:
+    """A call given up by the agent is noanswer after enough ringing, or where the row cannot tell."""
+    form, path = tmp_path / "ringing.toml", tmp_path / "export.csv"
+    form.write_text(RINGING, encoding="utf-8")
+    row = f"a1,+12125550101,+12125550142,gone,{rung},2026-03-02 14:00:00\n"
+    path.write_text(f"Id,Agent,Dialled,Result,Rung,Started\n{row}", encoding="utf-8")
+    own = catalogue().pick(str(form))
+    detection = replace(detected_as(path, own.name, form), format=own)
+    plan = plan_for("callnotify", policies=Policies(cancelled_ring_seconds=least))
+    assert prepared([detection], plan).outcomes() == [outcome]
+
+
+def detected_as(path: Path, name: str, form: Path) -> Detection:
+    """Return how a file of a format of one's own is to be read."""
+    from importer.formats import detect
+    from importer.formats.detection import Overrides
+
+    found = detect(path, [], Overrides(format=catalogue().pick(str(form))))
+    assert isinstance(found, Detection)
+    assert found.format.name == name
+    return found
+
+
+@pytest.mark.parametrize(
+    ("timezone", "start"), [(None, "2026-03-02 14:14:07"), ("Europe/Paris", "2026-03-02 13:14:07")]
+)
+def test_zone_default_gives_way_to_the_option(timezone: str | None, start: str, tmp_path: Path) -> None:
+    """A 3CX CDR file is read as UTC unless --timezone says otherwise."""
+    path = next(path for path in INPUTS if path.parent.name == "3cx-cdr")
+    first = path.read_text(encoding="utf-8").splitlines(keepends=True)[0]
+    assert prepared_text(tmp_path, first, timezone=timezone).calls()[0].start_time == start
+
+
+# --- Call ids -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("site", "source_id", "key", "call_id"),
+    [
+        ("", "call20260302a1", "icall20260302a1", "call20260302a1"),
+        ("", "A" * 64, "i" + "A" * 64, "A" * 64),
+        ("", "1772460847.42", "i1772460847.42", "@1"),
+        ("paris", "call20260302a1", "icall20260302a1", "@2"),
+        ("", "", "u+12125550101\x1f+12125550142\x1f2026-03-02 14:14:07", "@3"),
+    ],
+)
+def test_call_id_is_the_same_for_ever(site: str, source_id: str, key: str, call_id: str) -> None:
+    """An id once given never changes: it is the key of the ledger and of what the API got."""
+    assert call_id_of(site, source_id, key) == call_id
+
+
+@pytest.mark.parametrize("source_id", ["a-1", "a.1", "A" * 65, "ä1", "a1\n"])
+def test_call_id_holds_letters_and_digits_only(source_id: str) -> None:
+    """An export's own id with anything else in it, or too long, is derived."""
+    made = call_id_of("", source_id, f"i{source_id}")
+    assert len(made) == 32
+    assert made.isascii()
+    assert made.isalnum()
+
+
+def test_call_id_differs_by_site() -> None:
+    """Two systems that count alike do not share ids once each has a site of its own."""
+    assert len({call_id_of(site, "17", "i17") for site in ("", "paris", "rome")}) == 3
+
+
+# --- Nothing invented ---------------------------------------------------------------------------------------
+
+CELLS = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["dialed", "", "received", "Dialed", "nonsense"]),
+        "state": st.sampled_from([*State, "answered", "missed", "No Answer", "", "gone"]),
+        "id": st.one_of(st.just(""), st.from_regex(r"[a-z0-9.-]{1,12}", fullmatch=True)),
+        "from": st.sampled_from(["+12125550101", "102", "cora.diaz@example.com", "Dev Shah", "", "447700900105", "x"]),
+        "to": st.one_of(
+            st.from_regex(r"\+1212555[01][0-9]{3}", fullmatch=True), st.text(" +0123456789xX-()", max_size=16)
+        ),
+        "start_time": st.one_of(
+            st.datetimes().map(lambda moment: moment.strftime("%Y-%m-%d %H:%M:%S")),
+            st.text("0123456789-: TZ", max_size=20),
+        ),
+        "zohouser": st.sampled_from(["", "2006", "bad user"]),
+        "voiceuri": st.sampled_from(["", "https://example.com/a.mp3", "a.mp3"]),
+    }
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(CELLS, min_size=1, max_size=8))
+def test_everything_of_a_call_stands_in_its_row(rows: list[dict[str, str]], tmp_path: Path) -> None:
+    """Every number, id, user, address and time of a call can be traced to the text of its row or the agents file."""
+    text = CALLNOTIFY + "".join(",".join(row.values()) + "\n" for row in rows)
+    result = prepared_text(tmp_path, text)
+    assert len(result.listed) == len(rows) == result.rows
+    for call in result.calls():
+        row = rows[call.place.line - 2]
+        digits = "".join(filter(str.isdigit, row["to"]))
+        assert call.customer_number[1:] in (digits, digits.removeprefix("00"), digits.removeprefix("011"))
+        assert call.source_id == row["id"].strip()
+        assert call.start_time == row["start_time"].strip()[:19].replace("T", " ")
+        assert call.state == row["state"].lower().replace(" ", "")
+        assert call.voiceuri == row["voiceuri"]
+        agent = {"102": "+12125550102", "cora.diaz@example.com": "+12125550103", "Dev Shah": "+12125550104"}
+        assert call.agent_number == agent.get(row["from"], "+" + row["from"].lstrip("+"))
+
+
+def test_content_tells_calls_apart(tmp_path: Path) -> None:
+    """What the tests above compare differs where a call differs."""
+    first = prepared_text(tmp_path, CALLNOTIFY + _notify("busy")).listed[0]
+    second = prepared_text(tmp_path, CALLNOTIFY + _notify("noanswer")).listed[0]
+    assert content_of(first) != content_of(second)

@@ -1,0 +1,576 @@
+"""Options from three sources and who is blamed for a bad one; secrets; data centres; moments."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from importer.auth import check_base_url
+from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
+from importer.pacing import Rate
+from importer.settings import (
+    DATA_CENTERS,
+    OPTIONS,
+    Credentials,
+    DataCenter,
+    ErrorLimit,
+    Settings,
+    credentials_path,
+    load_credentials,
+    load_settings,
+    parse_moment,
+)
+from schemas.vocabulary import State
+
+NOW = datetime(2026, 3, 10, 15, 30, tzinfo=UTC)
+SECRET_VARIABLES = {
+    "CDR_IMPORTER_CLIENT_ID": "1000.ID",
+    "CDR_IMPORTER_CLIENT_SECRET": "s3cret",
+    "CDR_IMPORTER_REFRESH_TOKEN": "1000.refresh",
+}
+SECRETS = Credentials("1000.ID", "s3cret", "1000.refresh")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the user's folders at a place of their own."""
+    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Name a TOML file that is not written yet."""
+    return tmp_path / "own.toml"
+
+
+def refusal(flags: Mapping[str, object], environment: Mapping[str, str]) -> ImporterError:
+    """Load settings that cannot be loaded and return the error."""
+    with pytest.raises(ImporterError) as caught:
+        load_settings(flags, environment)
+    return caught.value
+
+
+def epoch(text: str) -> int:
+    """Return the second of an ISO date-time with offset."""
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """Without any source every option has the contract's default."""
+    settings = load_settings({"rate": None}, {})
+    given = (settings.rate, settings.batch_size, settings.workers, settings.max_errors, settings.states)
+    assert given == ("60/minute", 50, 1, ErrorLimit(20, None), frozenset(State))
+    assert settings.ledger == tmp_path / "xdg_state_home/cdr-importer/ledger.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "expected"),
+    [(None, None, 7), (None, "8", 8), (9, None, 9), (9, "8", 9), (None, "", 7)],
+)
+def test_precedence(config: Path, flag: int | None, variable: str | None, expected: int) -> None:
+    """A flag outranks the variable, which outranks the file; an empty variable counts as not given."""
+    config.write_text("workers = 7\n")
+    environment = {"CDR_IMPORTER_CONFIG": str(config)}
+    if variable is not None:
+        environment["CDR_IMPORTER_WORKERS"] = variable
+    assert load_settings({"workers": flag}, environment).workers == expected
+
+
+def test_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's own variables do not count; only the mapping passed in does."""
+    monkeypatch.setenv("CDR_IMPORTER_WORKERS", "9")
+    assert (load_settings({}, {}).workers, Settings().workers) == (1, 1)
+
+
+def test_default_config_file(tmp_path: Path) -> None:
+    """The file in the user's config folder is read when it is there."""
+    folder = tmp_path / "xdg_config_home/cdr-importer"
+    folder.mkdir(parents=True)
+    (folder / "cdr-importer.toml").write_text('site = "berlin"\n')
+    assert load_settings({}, {}).site == "berlin"
+
+
+def test_config_flag_first(config: Path) -> None:
+    """--config outranks CDR_IMPORTER_CONFIG."""
+    config.write_text('site = "here"\n')
+    assert load_settings({"config": config}, {"CDR_IMPORTER_CONFIG": "/nowhere.toml"}).site == "here"
+
+
+@pytest.mark.parametrize("key", ["default-agent-number", "default_agent_number"])
+def test_toml_key_spelling(config: Path, key: str) -> None:
+    """A key may be written with - or _."""
+    config.write_text(f'{key} = "+447700900123"\n')
+    assert load_settings({"config": config}, {}).default_agent_number == "+447700900123"
+
+
+GOOD = [
+    ("states", "busy, noanswer", "states", frozenset({State.BUSY, State.NOANSWER})),
+    ("rate", "10/second", "rate", "10/second"),
+    ("max-errors", "2.5%", "max_errors", ErrorLimit(None, 2.5)),
+    ("max-errors", "7", "max_errors", ErrorLimit(7, None)),
+    ("delimiter", "tab", "delimiter", "\t"),
+    ("delimiter", r"\t", "delimiter", "\t"),
+    ("delimiter", ";", "delimiter", ";"),
+    ("limit", "1", "limit", 1),
+    ("workers", "64", "workers", 64),
+    ("data-center", "EU", "data_center", "eu"),
+    ("accounts-url", "http://127.0.0.1:8080/", "accounts_url", "http://127.0.0.1:8080"),
+    ("api-url", "https://api.example", "api_url", "https://api.example"),
+    ("api-url", "http://[::1]:1", "api_url", "http://[::1]:1"),
+    ("timezone", "Europe/Berlin", "timezone", "Europe/Berlin"),
+    ("country", "GB", "country", "GB"),
+    ("encoding", "cp1252", "encoding", "cp1252"),
+    ("json", "true", "json_output", True),
+    ("all-rows", "1", "all_rows", True),
+    ("since", "2d", "since", "2d"),
+    ("site", "a.b-c_9", "site", "a.b-c_9"),
+    ("proxy", "http://user:pw@proxy.example:3128", "proxy", "http://user:pw@proxy.example:3128"),
+    ("on-uncertain", "resend", "on_uncertain", "resend"),
+    ("results", "out.csv", "results", Path("out.csv")),
+]
+
+
+@pytest.mark.parametrize(("option", "text", "field", "expected"), GOOD)
+def test_good_value(option: str, text: str, field: str, expected: object) -> None:
+    """A good text means the same as flag and as variable."""
+    variable = "CDR_IMPORTER_" + option.upper().replace("-", "_")
+    from_flag = load_settings({option.replace("-", "_"): text}, {})
+    from_variable = load_settings({}, {variable: text})
+    assert (getattr(from_flag, field), getattr(from_variable, field)) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "expected"),
+    [
+        ('states = ["busy", "invalid"]', "states", frozenset({State.BUSY, State.INVALID})),
+        ("max-errors = 5", "max_errors", ErrorLimit(5, None)),
+        ("sandbox = true", "sandbox", True),
+        ("json = true", "json_output", True),
+    ],
+)
+def test_toml_types(config: Path, line: str, field: str, expected: object) -> None:
+    """The file may use TOML's own types."""
+    config.write_text(line)
+    assert getattr(load_settings({"config": config}, {}), field) == expected
+
+
+def test_home_folder(home: Path) -> None:
+    """A path from environment or file may start with ~, which no shell has replaced there."""
+    assert load_settings({}, {"CDR_IMPORTER_LEDGER": "~/calls.sqlite"}).ledger == home / "calls.sqlite"
+
+
+BAD = [
+    ("format", " "),
+    ("timezone", "Berlin"),
+    ("timezone", "../etc/passwd"),
+    ("country", "UK"),
+    ("agents", "\0"),
+    ("site", "a b"),
+    ("site", "x" * 65),
+    ("since", "soon"),
+    ("until", "2026-3-1"),
+    ("states", "busy,engaged"),
+    ("states", "busy,,noanswer"),
+    ("rate", "0/minute"),
+    ("rate", "60"),
+    ("rate", "1/day"),
+    ("batch-size", "0"),
+    ("workers", "65"),
+    ("workers", "two"),
+    ("limit", "0"),
+    ("on-uncertain", "retry"),
+    ("max-errors", "0"),
+    ("max-errors", "101%"),
+    ("max-errors", "-1"),
+    ("encoding", "utf-99"),
+    ("encoding", "rot13"),
+    ("delimiter", ";;"),
+    ("delimiter", "a"),
+    ("delimiter", '"'),
+    ("accounts-url", "http://accounts.zoho.com"),
+    ("accounts-url", "https://accounts.zoho.com/oauth"),
+    ("api-url", "https://user@host"),
+    ("api-url", "https://host:99999"),
+    ("proxy", "socks5://proxy.example:1080"),
+    ("proxy", "proxy.example:3128"),
+    ("data-center", "de"),
+    ("quiet", "perhaps"),
+]
+
+
+@pytest.mark.parametrize(("option", "text"), BAD)
+def test_bad_flag(option: str, text: str) -> None:
+    """A flag's bad value is a usage error that names the flag."""
+    error = refusal({option.replace("-", "_"): text}, {})
+    assert (error.exit_code, error.message.partition(":")[0]) == (ExitCode.USAGE, f"--{option}")
+
+
+@pytest.mark.parametrize(("option", "text"), BAD)
+def test_bad_variable(option: str, text: str) -> None:
+    """A variable's bad value is a configuration error that names the variable."""
+    variable = "CDR_IMPORTER_" + option.upper().replace("-", "_")
+    error = refusal({}, {variable: text})
+    place = error.message.partition(":")[0]
+    assert (error.exit_code, place) == (ExitCode.CONFIGURATION, f"environment variable {variable}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["workers = 0", "workers = true", "max-errors = true", "rate = 60", "default-agent-number = 447700900123"],
+)
+def test_bad_toml_value(config: Path, line: str) -> None:
+    """The file's bad value is a configuration error that names file and key."""
+    config.write_text(line)
+    error = refusal({"config": config}, {})
+    key = line.partition(" ")[0]
+    assert (error.exit_code, error.message.startswith(f"{config}: {key}:")) == (ExitCode.CONFIGURATION, True)
+
+
+def test_shadowed_bad_value() -> None:
+    """A bad value that a higher source overrules does no harm."""
+    assert load_settings({"workers": 2}, {"CDR_IMPORTER_WORKERS": "two"}).workers == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "private"),
+    [
+        ("default_agent_number", "+447700900123\n", "7700900123"),
+        ("proxy", "socks5://user:hunter2@proxy.example", "hunter2"),
+        ("api_url", "https://user:hunter2@host.example", "hunter2"),
+    ],
+)
+def test_private_value_in_error(option: str, value: str, private: str) -> None:
+    """Neither a telephone number nor a password is repeated in a message."""
+    error = refusal({option: value}, {})
+    assert private not in error.message + error.hint + str(error.__cause__)
+
+
+def test_private_value_in_repr() -> None:
+    """The representation of settings shows neither number nor proxy password."""
+    settings = Settings(default_agent_number="+447700900123", proxy="http://u:hunter2@proxy.example:1")
+    assert not any(private in repr(settings) for private in ("7700900123", "hunter2"))
+
+
+def test_unknown_toml_key(config: Path) -> None:
+    """A key that is not known is refused by name, with the nearest one."""
+    config.write_text("batchsize = 5\n")
+    error = refusal({"config": config}, {})
+    assert (error.exit_code, "'batchsize'" in error.message, error.hint) == (
+        ExitCode.CONFIGURATION,
+        True,
+        "Did you mean batch-size?",
+    )
+
+
+def test_unknown_variable() -> None:
+    """A CDR_IMPORTER_ variable that is not known is refused by name, with the nearest one."""
+    error = refusal({}, {"CDR_IMPORTER_WORKER": "5"})
+    assert (error.exit_code, "CDR_IMPORTER_WORKER " in error.message, error.hint) == (
+        ExitCode.CONFIGURATION,
+        True,
+        "Did you mean CDR_IMPORTER_WORKERS?",
+    )
+
+
+def test_unknown_flag() -> None:
+    """A flag that is no option is refused rather than dropped."""
+    assert isinstance(refusal({"worker": 5}, {}), UsageError)
+
+
+def test_other_variables() -> None:
+    """Secrets and variables of other programs are no unknown options."""
+    assert load_settings({}, {**SECRET_VARIABLES, "HTTPS_PROXY": "http://x", "PATH": "/bin"}).proxy is None
+
+
+@pytest.mark.parametrize("key", ["client_id", "client-secret", "refresh_token"])
+def test_secret_in_config(config: Path, key: str) -> None:
+    """A secret in the config file is refused with the places where it belongs, and is not shown."""
+    config.write_text(f'{key} = "hunter2"\n')
+    error = refusal({"config": config}, {})
+    assert error.exit_code == ExitCode.CONFIGURATION
+    assert "cdr-importer auth" in error.hint
+    assert "hunter2" not in error.message + error.hint
+
+
+def test_key_twice(config: Path) -> None:
+    """One option under both spellings is refused."""
+    config.write_text("all-rows = true\nall_rows = false\n")
+    assert "twice" in refusal({"config": config}, {}).message
+
+
+@pytest.mark.parametrize("content", [b"workers: 3\n", b"site = '\xff'\n", b"[import]\nworkers = 3\n"])
+def test_config_unusable(config: Path, content: bytes) -> None:
+    """What is not flat TOML in UTF-8 is a configuration error that names the file."""
+    config.write_bytes(content)
+    error = refusal({"config": config}, {})
+    assert (error.exit_code, str(config) in error.message) == (ExitCode.CONFIGURATION, True)
+
+
+def test_config_missing_flag(config: Path) -> None:
+    """--config with a file that is not there is a usage error."""
+    assert refusal({"config": config}, {}).exit_code == ExitCode.USAGE
+
+
+def test_config_missing_variable(config: Path) -> None:
+    """CDR_IMPORTER_CONFIG with a file that is not there is a configuration error."""
+    assert refusal({}, {"CDR_IMPORTER_CONFIG": str(config)}).exit_code == ExitCode.CONFIGURATION
+
+
+def test_settings_frozen() -> None:
+    """Settings do not change after loading."""
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().workers = 2
+
+
+def test_every_option_named() -> None:
+    """`json` goes by its option's name and no field by its own where they differ."""
+    assert {"json", "default-agent-number", "ca-bundle"} <= set(OPTIONS)
+    assert "json-output" not in OPTIONS
+
+
+def test_light_import() -> None:
+    """Loading settings without zone and country does not load pandas."""
+    code = "import sys, importer.settings as s; s.load_settings({}, {}); print('pandas' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+
+
+@given(st.from_regex(r"[0-9]{1,10}/(second|minute|hour|day)s?", fullmatch=True))
+def test_rate_agrees(text: str) -> None:
+    """A rate is taken here exactly if the limiter can read it."""
+    try:
+        Rate.parse(text)
+    except ValueError:
+        assert isinstance(refusal({"rate": text}, {}), UsageError)
+    else:
+        assert load_settings({"rate": text}, {}).rate == text
+
+
+@pytest.mark.parametrize(
+    ("limit", "errors", "sent", "expected"),
+    [
+        (ErrorLimit(20, None), 19, 1000, False),
+        (ErrorLimit(20, None), 20, 20, True),
+        (ErrorLimit(None, 5.0), 1, 1, False),
+        (ErrorLimit(None, 5.0), 1, 20, True),
+        (ErrorLimit(None, 5.0), 4, 100, False),
+        (ErrorLimit(None, 5.0), 0, 100, False),
+        (ErrorLimit(None, 100.0), 20, 20, True),
+    ],
+)
+def test_error_limit(limit: ErrorLimit, errors: int, sent: int, expected: bool) -> None:
+    """A count is reached by so many refusals; a share only once 20 calls were sent."""
+    assert limit.exceeded(errors, sent) is expected
+
+
+@pytest.mark.parametrize("center", DATA_CENTERS.values(), ids=lambda center: center.name)
+def test_data_centers(center: DataCenter) -> None:
+    """Every data centre has a base URL that the sign-in takes and bare API host names."""
+    assert check_base_url(center.accounts_url, "--accounts-url") == center.accounts_url
+    assert all(host and "/" not in host for host in center.api_hosts)
+
+
+def test_data_center_words() -> None:
+    """The data centres are those of the contract, in its order."""
+    assert " ".join(DATA_CENTERS) == "us eu in au jp ca cn sa uk ae"
+
+
+def credentials_error(environment: Mapping[str, str], path: Path) -> ConfigurationError:
+    """Load credentials that cannot be loaded and return the error."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_credentials(environment, path)
+    return caught.value
+
+
+@pytest.fixture
+def credentials_file(tmp_path: Path) -> Path:
+    """Write a good credentials file."""
+    path = tmp_path / "credentials.toml"
+    path.touch(mode=0o600)
+    path.write_text('client_id = "1000.ID"\nclient_secret = "s3cret"\nrefresh_token = "1000.refresh"\n')
+    return path
+
+
+def test_credentials_from_environment(tmp_path: Path) -> None:
+    """The three variables are enough."""
+    assert load_credentials(SECRET_VARIABLES, tmp_path / "none.toml") == SECRETS
+
+
+def test_credentials_from_file(credentials_file: Path) -> None:
+    """Without variables the file gives all three."""
+    assert load_credentials({}, credentials_file) == SECRETS
+
+
+def test_credentials_default_file(credentials_file: Path) -> None:
+    """Without a path the file in the user's config folder is read."""
+    credentials_path().parent.mkdir(parents=True)
+    credentials_file.rename(credentials_path())
+    assert load_credentials({}) == SECRETS
+
+
+def test_credentials_not_mixed(credentials_file: Path) -> None:
+    """One variable of three is an error naming the two others, whatever the file holds."""
+    error = credentials_error({"CDR_IMPORTER_CLIENT_ID": "1000.other"}, credentials_file)
+    assert error.message.startswith("missing for the sign-in: client_secret, refresh_token")
+
+
+def test_credentials_missing(tmp_path: Path) -> None:
+    """Nothing at all names the three and both ways to give them."""
+    path = tmp_path / "none.toml"
+    error = credentials_error({}, path)
+    assert error.message == "missing for the sign-in: client_id, client_secret, refresh_token"
+    assert "CDR_IMPORTER_REFRESH_TOKEN" in error.hint
+    assert str(path) in error.hint
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_credentials_mode(credentials_file: Path, mode: int) -> None:
+    """A file that others can read is refused with the remedy."""
+    credentials_file.chmod(mode)
+    assert f"chmod 600 {credentials_file}" in credentials_error({}, credentials_file).hint
+
+
+def test_credentials_link(credentials_file: Path) -> None:
+    """A symbolic link is refused."""
+    link = credentials_file.with_name("link.toml")
+    link.symlink_to(credentials_file)
+    assert "symbolic link" in credentials_error({}, link).hint
+
+
+def test_credentials_pipe(tmp_path: Path) -> None:
+    """A named pipe is refused without waiting for a writer."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert "not a regular file" in credentials_error({}, tmp_path / "pipe").message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "hunter2",
+        "client_id = hunter2",
+        '"hunter2" = 1\n"hunter2" = 2',
+        'hunter2 = ""',
+        "client_id = 5\nhunter2 = 1",
+        'client_id = "hunter2\\n"\nclient_secret = "a"\nrefresh_token = "b"',
+    ],
+)
+def test_credentials_damaged(credentials_file: Path, content: str) -> None:
+    """A file that is not three texts is refused by name, and nothing in it is shown."""
+    credentials_file.write_text(content)
+    error = credentials_error({}, credentials_file)
+    assert str(credentials_file) in error.message
+    assert "hunter2" not in error.message + error.hint + str(error.__cause__)
+
+
+@pytest.mark.parametrize("secret", ["hunter2\n", "hunter2\r", " hunter2", "hunter2 ", "hunt\0er2", "hunter2\x7f"])
+def test_secret_characters(tmp_path: Path, secret: str) -> None:
+    """A secret with blanks or control characters is refused by the variable's name and not shown."""
+    error = credentials_error({**SECRET_VARIABLES, "CDR_IMPORTER_CLIENT_SECRET": secret}, tmp_path / "none.toml")
+    assert "CDR_IMPORTER_CLIENT_SECRET" in error.message
+    assert "hunt" not in error.message + error.hint
+
+
+def test_credentials_repr() -> None:
+    """Credentials do not show themselves."""
+    assert not any(secret in repr(SECRETS) for secret in ("1000.ID", "s3cret", "1000.refresh"))
+
+
+@pytest.mark.parametrize(
+    ("text", "timezone", "expected"),
+    [
+        ("2026-03-01", "Europe/Berlin", "2026-03-01T00:00+01:00"),
+        ("2026-03-01 14:30", "America/New_York", "2026-03-01T14:30-05:00"),
+        ("2026-03-01T14:30:15", "Europe/Berlin", "2026-03-01T14:30:15+01:00"),
+        ("2026-03-01T14:30Z", None, "2026-03-01T14:30+00:00"),
+        ("2026-03-01 14:30:00+05:30", None, "2026-03-01T14:30+05:30"),
+        ("2026-03-01T14:30-0330", "Europe/Berlin", "2026-03-01T14:30-03:30"),
+        ("12h", None, "2026-03-10T03:30+00:00"),
+        ("2d", None, "2026-03-08T15:30+00:00"),
+        ("3w", "Europe/Berlin", "2026-02-17T15:30+00:00"),
+        ("today", "UTC", "2026-03-10T00:00+00:00"),
+        ("today", "Pacific/Auckland", "2026-03-11T00:00+13:00"),
+        ("yesterday", "America/Los_Angeles", "2026-03-09T00:00-07:00"),
+        ("2026-03-29", "Europe/Berlin", "2026-03-29T00:00+01:00"),
+        # Cuba's clock goes from 24:00 to 01:00, and back from 01:00 to 00:00.
+        ("2026-03-08", "America/Havana", "2026-03-08T01:00-04:00"),
+        ("2026-11-01", "America/Havana", "2026-11-01T00:00-04:00"),
+    ],
+)
+def test_moment(text: str, timezone: str | None, expected: str) -> None:
+    """A moment is the second it names; a day is its first instant."""
+    assert parse_moment(text, now=NOW, timezone=timezone) == epoch(expected)
+
+
+@pytest.mark.parametrize("text", ["2026-03-01", "2026-03-01 14:30", "today", "yesterday"])
+def test_moment_without_zone(text: str) -> None:
+    """A local time of an unknown zone is refused and --timezone asked for."""
+    with pytest.raises(UsageError) as caught:
+        parse_moment(text, now=NOW, timezone=None)
+    assert "--timezone" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "timezone", "fault"),
+    [
+        ("2026-03-29 02:30", "Europe/Berlin", "does not exist"),
+        ("2026-10-25 02:30", "Europe/Berlin", "occurs twice"),
+        ("2026-11-01 00:30", "America/Havana", "occurs twice"),
+        ("2011-12-30", "Pacific/Apia", "skipped it"),
+    ],
+)
+def test_moment_of_clock_change(text: str, timezone: str, fault: str) -> None:
+    """A local time that the clock skipped or showed twice is refused with the reason."""
+    with pytest.raises(UsageError, match=fault):
+        parse_moment(text, now=NOW, timezone=timezone)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "soon",
+        "2026-02-30",
+        "2026-13-01",
+        "2026-03-01 24:30",
+        "0000-01-01",
+        "0001-01-01",
+        "01/03/2026",
+        "-2d",
+        "2m",
+    ],
+)
+def test_moment_refused(text: str) -> None:
+    """Another form, or a date that no calendar has, is refused."""
+    with pytest.raises(UsageError):
+        parse_moment(text, now=NOW, timezone="Asia/Tokyo")
+
+
+@given(
+    st.datetimes(datetime(1990, 1, 1), datetime(2037, 1, 1)), st.sampled_from(["Europe/Berlin", "America/Havana"])
+)
+def test_moment_round_trip(local: datetime, timezone: str) -> None:
+    """A date-time taken shows the same on the zone's clock."""
+    text = f"{local:%Y-%m-%d %H:%M:%S}"
+    try:
+        moment = parse_moment(text, now=NOW, timezone=timezone)
+    except UsageError:
+        return
+    assert f"{datetime.fromtimestamp(moment, ZoneInfo(timezone)):%Y-%m-%d %H:%M:%S}" == text
+
+
+@given(st.text(max_size=30))
+def test_moment_any_text(text: str) -> None:
+    """Any text is a moment or a usage error."""
+    try:
+        parse_moment(text, now=NOW, timezone="Europe/Berlin")
+    except UsageError as error:
+        assert error.hint
