@@ -143,7 +143,9 @@ class Delivery:
                     on_receipt(delivered.claimed, delivered.receipt)
                     stop = stop or self._tally.add(delivered)
         if isinstance(failure, ImporterError) and failure.exit_code not in (ExitCode.LEDGER, ExitCode.INTERNAL):
-            return Stop(failure.exit_code, _slug(failure), f"{failure.message} {failure.hint}".strip())
+            return Stop(
+                failure.exit_code, _slug(failure), "\n  ".join(filter(None, (failure.message, failure.hint)))
+            )
         if failure is not None:
             raise failure
         return stop

@@ -16,7 +16,7 @@ from typing import Self
 from tenacity import RetryCallState, Retrying, wait_exponential
 
 _UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
-_RATE = re.compile(r"([0-9]{1,9})/(second|minute|hour)")
+_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
 
 _LONGEST_WAIT_SECONDS = 6 * 3600.0
 _SHORTEST_WAIT_SECONDS = 1.0

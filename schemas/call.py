@@ -14,7 +14,7 @@ CALL_ID = r"^[A-Za-z0-9]{1,64}$"
 VOICEURI = r"^(https?://[^\s/$.?#][^\s]*)?$"
 ZOHOUSER = r"^[A-Za-z0-9_.-]{0,64}$"
 
-EARLIEST = np.datetime64("1990-01-01T00:00:00", "s")
+EARLIEST = np.datetime64("1989-12-30T00:00:00", "s")  # 1990 on any clock of the world
 
 CHECKED_COLUMNS = ("state", "customer_number", "start_time", "agent_number", "zohouser", "voiceuri", "call_id")
 """The columns of a call, in the order in which the first fault of a row is reported."""

@@ -1,4 +1,4 @@
-"""What every test stands on: loopback only, no environment or home of the machine, the real program and simulator."""
+"""What every test stands on: loopback only, nothing of the machine's own, the real program and simulator."""
 
 import csv
 import os
@@ -45,6 +45,11 @@ def read_results(path: Path | str) -> list[dict[str, str]]:
     """Return the rows of a results file by column."""
     with Path(path).open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes expected files which are missing."""
+    parser.addoption("--write-missing-expected", action="store_true", help="write missing *.expected.csv files")
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +110,7 @@ def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 
 @pytest.fixture
 def account(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Simulator:
-    """Point the program at the simulator through the environment, with a ledger of its own that `--init-ledger` makes."""
+    """Point the program at the simulator through the environment, with a ledger that `--init-ledger` makes."""
     credentials = simulator.credentials
     for name, value in {
         "CLIENT_ID": credentials.client_id,

@@ -1,8 +1,7 @@
-"""The sample exports, the options that their README names for each, and what preparing makes of a file."""
+"""What preparing makes of a file, and the same file written down in other ways."""
 
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,14 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from expected import SAMPLES, sample_files, sample_options
 from importer.formats import Catalogue, Detection, detect, load_catalogue
 from importer.formats.detection import Overrides
 from importer.formats.language import Quotes
-from importer.prepare import Prepared, Preparation, PreparePlan, load_agents, no_agents
+from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
 from importer.records import Call
 
-FOLDER = Path(__file__).parent.parent / "sample_data"
-INPUTS = sorted(path for path in FOLDER.glob("*/*.csv") if not path.name.endswith(".expected.csv"))
+INPUTS = sample_files()
 NOW = 1_830_000_000
 """A run's start (2027-12-28): after every call of the samples."""
 
@@ -28,20 +27,13 @@ def catalogue() -> Catalogue:
     return load_catalogue(Path("/nonexistent"))
 
 
-@cache
-def options_by_format() -> dict[str, dict[str, str]]:
-    """Return the options table of sample_data/README.md: format -> option -> value."""
-    text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| `(.*)` \|$", text, flags=re.MULTILINE)
-    return {name: dict(re.findall(r"--([a-z-]+) (\S+)", options)) for name, options in rows}
-
-
 def plan_for(format_name: str, **changes: Any) -> PreparePlan:
-    """Return the plan that the README's options make."""
-    options = options_by_format()[format_name]
-    country = options.get("country")
-    agents = load_agents(FOLDER.parent / options["agents"], country)
-    plan = PreparePlan(agents, NOW, options.get("timezone"), country, all_rows=True)
+    """Return the plan that the options of the sample README make for a format."""
+    words = sample_options(SAMPLES / format_name / "any.csv")
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    country = options.get("--country")
+    agents = load_agents(Path(options["--agents"]), country)
+    plan = PreparePlan(agents, NOW, options.get("--timezone"), country, all_rows=True)
     return replace(plan, **changes)
 
 
@@ -95,11 +87,6 @@ def prepared_text(folder: Path, text: str, **changes: Any) -> Result:
     path.write_text(text, encoding="utf-8", newline="")
     detection = detected(path)
     return prepared([detection], plan_for(detection.format.name, **changes))
-
-
-def without_agents(**changes: Any) -> PreparePlan:
-    """Return a plan of a run without an agents file."""
-    return replace(PreparePlan(no_agents(), NOW, all_rows=True), **changes)
 
 
 def split_records(detection: Detection) -> tuple[str, list[str]]:

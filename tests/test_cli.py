@@ -8,19 +8,31 @@ import signal
 import stat
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Ran, call_row, read_results, write_export
 
+from conftest import Ran, call_row, read_results, write_export
 from importer.ledger import open_reader
 from importer.simulator import FOREVER, Behaviour, Fault, SandboxCredentials, Simulator
 
 Program = Callable[..., Ran]
 
-HEAVY = "pandas pandera requests phonenumbers pydantic pydantic_settings pyarrow numpy tqdm urllib3".split()
-COMMANDS = "import check deliver detect formats status resolve sandbox".split()
+HEAVY = [
+    "pandas",
+    "pandera",
+    "requests",
+    "phonenumbers",
+    "pydantic",
+    "pydantic_settings",
+    "pyarrow",
+    "numpy",
+    "tqdm",
+    "urllib3",
+]
+COMMANDS = ["import", "check", "deliver", "detect", "formats", "status", "resolve", "sandbox"]
 WAIT_SECONDS = 20
 
 
@@ -94,6 +106,7 @@ def test_trouble_ends_with_the_summary_line(program: Program, account: Simulator
 def on_terminal(*arguments: str | Path) -> tuple[int, str]:
     """Return exit code and output of the program with a pseudo-terminal for stderr."""
     terminal, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (24, 80))
     with subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=its_end) as process:
         os.close(its_end)
         shown = b""
@@ -141,14 +154,14 @@ def wait_for_calls(simulator: Simulator, count: int, process: subprocess.Popen[s
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
     ids=lambda each: str(each),
 )
 def test_signal_ends_the_run_in_order(
-    account: Simulator, tmp_path: Path, number: signal.Signals, code: int
+    program: Program, account: Simulator, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    """The call in flight is finished and recorded, the rest is pending, the results are complete."""
-    account.behaviour = Behaviour(latency_seconds=0.2)
+    """The call in flight is recorded, the rest is pending, the results are complete; `deliver` sends the rest."""
+    account.behaviour = Behaviour(latency_seconds=0.1)
     results = tmp_path / "results.csv"
     with started("import", "--init-ledger", "--results", results, twenty(tmp_path)) as process:
         wait_for_calls(account, 2, process)
@@ -161,18 +174,9 @@ def test_signal_ends_the_run_in_order(
     assert [row["outcome"] for row in rows] == ["accepted"] * len(taken) + ["pending"] * (20 - len(taken))
     assert f"exit={code} reason=signal" in errors.splitlines()[-1]
     assert not list(tmp_path.glob("*.part"))
-
-
-def test_signal_loses_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """After SIGTERM `deliver` sends the rest, and no call arrives twice."""
-    account.behaviour = Behaviour(latency_seconds=0.1)
-    with started("import", "--init-ledger", "--workers", "3", twenty(tmp_path)) as process:
-        wait_for_calls(account, 2, process)
-        process.terminate()
-        process.communicate(timeout=WAIT_SECONDS)
     account.behaviour = Behaviour()
     assert program("deliver").code == 0
-    assert sorted(call["id"] for call in account.accepted) == [f"call{number:05}" for number in range(20)]
+    assert [call["id"] for call in account.accepted] == [f"call{each:05}" for each in range(20)]
 
 
 # looking and deciding ----------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Screen:
             self._bar.update()
 
     def _problem(self, problem: ImporterError) -> None:
-        self._details.append(f"{problem.message} {problem.hint}".strip())
+        self._details.append("\n  ".join(filter(None, (problem.message, problem.hint))))
 
     def _show(self, what: str, unit: str, total: int | None) -> None:
         if self._shows_progress and self._bar is None:

@@ -4,10 +4,12 @@ import codecs
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from importer.errors import InputUnusableError
 
 BLOCK_BYTES = 8 << 20
+UTF8_NAMES = ("utf-8", "utf-8-sig", "ascii")
 
 
 def text_blocks(path: Path, encoding: str, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
@@ -17,25 +19,56 @@ def text_blocks(path: Path, encoding: str, block_bytes: int = BLOCK_BYTES) -> It
     """
     with path.open("rb") as source:
         before = _identity(os.fstat(source.fileno()))
-        decoder = None if encoding in ("utf-8", "ascii") else codecs.getincrementaldecoder(encoding)()
         held = b""
-        while block := source.read(block_bytes):
-            text = block if decoder is None else decoder.decode(block).encode("utf-8")
-            text, held = _split_carriage_return(held + text)
-            yield _unix_lines(text)
-        if decoder is not None:
-            held += decoder.decode(b"", final=True).encode("utf-8")
+        try:
+            for text in _without_mark(_decoded(source, encoding, block_bytes)):
+                whole, held = _split_carriage_return(held + text)
+                if whole:
+                    yield _unix_lines(whole)
+        except UnicodeDecodeError as error:
+            # Detection decoded all of it: it was another file then.
+            raise _changed(path) from error
         if held:
             yield _unix_lines(held)
-        if _identity(path.stat()) != before:
-            raise InputUnusableError(
-                f"{path.name} changed while it was read; nothing of it was used",
-                hint="Import it when the telephone system has finished writing it.",
-            )
+    if _now(path) != before:
+        raise _changed(path)
+
+
+def _decoded(source: BinaryIO, encoding: str, block_bytes: int) -> Iterator[bytes]:
+    decoder = None if encoding in UTF8_NAMES else codecs.getincrementaldecoder(encoding)()
+    while block := source.read(block_bytes):
+        yield block if decoder is None else decoder.decode(block).encode("utf-8")
+    if decoder is not None:
+        yield decoder.decode(b"", final=True).encode("utf-8")
+
+
+def _without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Leave out a byte order mark at the very beginning; an ``--encoding utf-8`` does not know of it."""
+    start = b""
+    for block in blocks:
+        start += block
+        if len(start) >= len(codecs.BOM_UTF8):
+            break
+    yield start.removeprefix(codecs.BOM_UTF8)
+    yield from blocks
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _now(path: Path) -> tuple[int, int, int] | None:
+    try:
+        return _identity(path.stat())
+    except FileNotFoundError:
+        return None
+
+
+def _changed(path: Path) -> InputUnusableError:
+    return InputUnusableError(
+        f"{path.name} changed while it was read; nothing of it was used",
+        hint="Import it when the telephone system has finished writing it.",
+    )
 
 
 def _split_carriage_return(text: bytes) -> tuple[bytes, bytes]:

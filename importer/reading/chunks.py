@@ -1,5 +1,6 @@
 """Chunks of rows as text columns, each row with its number in the file and its physical line."""
 
+import codecs
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +12,17 @@ import pyarrow.compute as pc
 
 from importer.errors import InputUnusableError
 from importer.formats import CdrFormat, Detection, Quotes
-from importer.reading.blocks import text_blocks
-from importer.reading.conditions import Conditions, Extensions, arrow_of, text_series
+from importer.reading.blocks import BLOCK_BYTES, text_blocks
+from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, text_series
 from importer.reading.scanning import Dialect, Records, scan
 
 CHUNK_ROWS = 50_000
 LONGEST_RECORD_BYTES = 128 * 1024
 SURPLUS_CELLS = 64
 """So many empty cells behind the last column are put up with, as spreadsheets and some systems write them."""
+
+CONTROLS = (b"\0", b"\x1f")
+"""Bytes that no cell may hold: NUL, and the unit separator by which cells are joined further on."""
 
 TEXT = pd.ArrowDtype(pa.large_string())
 
@@ -55,35 +59,39 @@ def dialect_of(detection: Detection) -> Dialect:
     return Dialect(detection.delimiter, spec.quotes, spec.skip_initial_space)
 
 
-def read_chunks(detection: Detection, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
-    """Read every row of a detected file as text.
+def read_chunks(
+    detection: Detection, chunk_rows: int = CHUNK_ROWS, *, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Chunk]:
+    """Read every row of a detected file as text, at most ``chunk_rows`` at a time.
+
+    The file itself is read ``block_bytes`` at a time. Neither number changes what is read.
 
     Raises InputUnusableError when the file is damaged: an unclosed quote, a last line cut off, or a change
     while it is read.
     """
     ordinal = 0
-    for records in _batches(data_records(detection), chunk_rows):
-        records = _without_dropped(records, detection)
+    for batch in _batches(data_records(detection, block_bytes), chunk_rows):
+        records = _without_dropped(batch, detection)
         if not len(records):
             continue
+        if records.last_is_open:
+            _require_whole_last_row(records, detection)
         yield _chunk(records, ordinal, detection)
         ordinal += len(records)
 
 
-def data_records(detection: Detection) -> Iterator[Records]:
+def data_records(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterator[Records]:
     """Yield the records of the file behind its header."""
-    blocks = text_blocks(detection.path, detection.encoding)
+    blocks = text_blocks(detection.path, detection.encoding, block_bytes)
     first_line = detection.header_line or 0
     for records in scan(blocks, dialect_of(detection), detection.path.name):
         rows = records.select(records.lines > first_line)
-        if rows.last_is_open and len(rows):
-            _require_whole_last_row(rows, detection)
         if len(rows):
             yield rows
 
 
 def _require_whole_last_row(rows: Records, detection: Detection) -> None:
-    if rows.cells[-1] < detection.field_count:
+    if rows.cells[-1] < detection.field_count or rows.broken[-1]:
         raise InputUnusableError(
             f"{detection.path.name}: line {rows.lines[-1]}: the file ends in the middle of a row "
             f"({rows.cells[-1]} of {detection.field_count} cells and no line end)",
@@ -102,7 +110,7 @@ def _without_dropped(records: Records, detection: Detection) -> Records:
     rules = detection.format.file.drop_rows
     if not rules:
         return records
-    frame = _text_frame(records, detection, records.broken)
+    frame = _text_frame(records, detection, _misshapen(records, detection, fewest_cells=1))
     conditions = Conditions(frame, Extensions(detection.format.numbers.extension))
     dropped = np.zeros(len(frame), dtype=np.bool_)
     for tests in rules:
@@ -113,9 +121,8 @@ def _without_dropped(records: Records, detection: Detection) -> Records:
 
 
 def _chunk(records: Records, ordinal: int, detection: Detection) -> Chunk:
-    wrong = {**_wrong_shapes(records, detection)}
-    unusable = np.zeros(len(records), dtype=np.bool_)
-    unusable[list(wrong)] = True
+    unusable = _misshapen(records, detection, fewest_cells=detection.field_count)
+    wrong = {int(index): _what_is_wrong(records, int(index), detection) for index in np.flatnonzero(unusable)}
     frame = _text_frame(records, detection, unusable)
     wrong |= _surplus_cells(frame, records, detection)
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
@@ -129,28 +136,48 @@ def _chunk(records: Records, ordinal: int, detection: Detection) -> Chunk:
     return Chunk(frame, bad)
 
 
-def _wrong_shapes(records: Records, detection: Detection) -> dict[int, tuple[str, str]]:
-    expected = detection.field_count
-    wrong = {
-        int(index): (
-            "wrong_cell_count",
-            f"The row has {records.cells[index]} cells, the format has {expected}: "
-            "look for a missing or surplus delimiter or quote in this line.",
-        )
-        for index in np.flatnonzero((records.cells < expected) | (records.cells > expected + SURPLUS_CELLS))
-    }
-    for index in np.flatnonzero(records.broken).tolist():
-        wrong[index] = ("broken_quotes", "The quotes of this line cannot be paired: mend the line.")
-    for index in np.flatnonzero(records.ends - records.starts > LONGEST_RECORD_BYTES).tolist():
-        wrong[index] = ("over_long_row", "The row is longer than 128 KiB: it cannot be a call record.")
-    if b"\0" in records.text:
-        for index in range(len(records)):
-            if b"\0" in records.text[records.starts[index] : records.ends[index]]:
-                wrong[index] = ("control_character", "The row holds a NUL character: export it again.")
-    return wrong
+def _misshapen(records: Records, detection: Detection, fewest_cells: int) -> Flags:
+    """Say for each record whether its shape, its length or its bytes keep it from being parsed."""
+    most_cells = detection.field_count + SURPLUS_CELLS
+    return (
+        (records.cells < fewest_cells)
+        | (records.cells > most_cells)
+        | (records.ends - records.starts > LONGEST_RECORD_BYTES)
+        | records.broken
+        | _holds_control(records)
+    )
 
 
-def _text_frame(records: Records, detection: Detection, left_out: np.typing.NDArray[np.bool_]) -> pd.DataFrame:
+def _holds_control(records: Records) -> Flags:
+    """Say for each record whether it holds a NUL or the unit separator that later joins cells."""
+    found = np.zeros(len(records), dtype=np.bool_)
+    if not any(each in records.text for each in CONTROLS):
+        return found
+    data = np.frombuffer(records.text, dtype=np.uint8)
+    at = np.flatnonzero(np.isin(data, [each[0] for each in CONTROLS]))
+    owner = np.searchsorted(records.ends, at)
+    inside = owner < len(records)
+    owner, at = owner[inside], at[inside]
+    found[owner[at >= records.starts[owner]]] = True
+    return found
+
+
+def _what_is_wrong(records: Records, index: int, detection: Detection) -> tuple[str, str]:
+    record = records.text[records.starts[index] : records.ends[index]]
+    if any(each in record for each in CONTROLS):
+        return "control_character", "The row holds a control character (NUL or unit separator): export it again."
+    if len(record) > LONGEST_RECORD_BYTES:
+        return "over_long_row", "The row is longer than 128 KiB: it cannot be a call record."
+    if records.broken[index]:
+        return "broken_quotes", "The quotes of this line cannot be paired: mend the line."
+    return (
+        "wrong_cell_count",
+        f"The row has {records.cells[index]} cells, the format has {detection.field_count}: "
+        "look for a missing or surplus delimiter or quote in this line.",
+    )
+
+
+def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.DataFrame:
     """Return the records as text columns, trimmed, indexed by their number among ``records``.
 
     Columns: those the format uses, and integers from the field count on for surplus cells.
@@ -175,7 +202,7 @@ def _text_frame(records: Records, detection: Detection, left_out: np.typing.NDAr
     return pd.DataFrame(columns, index=index)
 
 
-def _text_of(records: Records, left_out: np.typing.NDArray[np.bool_]) -> bytes:
+def _text_of(records: Records, left_out: Flags) -> bytes:
     """Return the text of the kept records; one slice when nothing is left out and nothing stands between."""
     if not len(records):
         return b""
@@ -194,6 +221,8 @@ def _parse(text: bytes, width: int, wanted: list[int], detection: Detection) -> 
     names = list(range(width))
     if not text:
         return pd.DataFrame({name: pd.Series([], dtype=TEXT) for name in wanted})
+    if text.startswith(codecs.BOM_UTF8):
+        text = codecs.BOM_UTF8 + text  # pandas takes one away, wherever in the file this text stands
     return pd.read_csv(
         io.BytesIO(text),
         sep=detection.delimiter,

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from importer.formats.language import Source, Test
+from importer.formats.language import Source, Test, named_group
 
 Flags = npt.NDArray[np.bool_]
 
@@ -64,8 +64,7 @@ def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
     """Return the one group of ``pattern`` in each value, empty where it does not match."""
     if pattern is None:
         return values
-    named = re.sub(r"(?<!\\)\((?!\?)", "(?P<value>", pattern, count=1)
-    groups = pc.extract_regex(arrow_of(values), pattern=named)
+    groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 
 
@@ -96,14 +95,14 @@ def seconds_of(values: pd.Series) -> pd.Series:
 
 def _seconds(text: str) -> float:
     text = text.strip().replace("'", ":")
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)
-    if re.fullmatch(r"\d+(:\d\d){1,2}(\.\d+)?", text):
+    if re.fullmatch(r"\d{1,9}(:\d\d){1,2}(\.\d+)?", text):
         total = 0.0
         for part in text.split(":"):
             total = total * 60 + float(part)
         return total
-    units = re.fullmatch(r"(?:(\d+)h)? ?(?:(\d+)m(?:in)?)? ?(?:(\d+)s)?", text)
+    units = re.fullmatch(r"(?:(\d{1,9})h)? ?(?:(\d{1,9})m(?:in)?)? ?(?:(\d{1,9})s)?", text)
     if text and units:
         hours, minutes, rest = (int(part or 0) for part in units.groups())
         return float(hours * 3600 + minutes * 60 + rest)
@@ -113,7 +112,7 @@ def _seconds(text: str) -> float:
 def _holds(values: pd.Series, test: Test, extensions: Extensions) -> Flags:
     result = np.ones(len(values), dtype=np.bool_)
     if test.any_of is not None:
-        result &= _is_one_of(values, [word.casefold() for word in test.any_of])
+        result &= _is_one_of(values, [word.lower() for word in test.any_of])
     if test.matches is not None:
         result &= _matches(values, test.matches)
     if test.empty is not None:

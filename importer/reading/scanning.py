@@ -2,14 +2,13 @@
 
 pandas reads fast, but pads short rows, drops blank lines and swallows the rest of a file behind an unclosed
 quote without a word. So the structure is found here first, with numpy over whole blocks, and pandas is given
-only records whose shape is known. A block whose quotes do not follow RFC 4180 goes through `csv` instead.
+only records whose shape is known. A block whose quotes do not follow RFC 4180 is searched cell by cell instead,
+by the rules that `csv` and pandas share: a quote inside an unquoted cell is a letter.
 """
 
-import csv
-import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,11 @@ import numpy.typing as npt
 from importer.errors import InputUnusableError
 from importer.formats import Quotes
 
-QUOTE, NEWLINE, SPACE = b'" \n'[0], b'" \n'[2], b'" \n'[1]
+QUOTE, SPACE, NEWLINE, TAB = b'" \n\t'
 OPEN_RECORD_BYTES = 16 << 20
 """A quote that is still open after so many bytes was never meant to be closed."""
+LEADING_SPACES = 64
+"""So many spaces before an opening quote are looked through at once; more are left to the search cell by cell."""
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -28,7 +29,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How cells are told apart: one-byte delimiter, quoting, and whether a space may stand before a quote."""
+    """How cells are told apart: one-byte delimiter, quoting, and whether spaces may stand before a quote."""
 
     delimiter: str
     quotes: Quotes
@@ -66,30 +67,57 @@ class Records:
             self.last_is_open,
         )
 
-    def record(self, index: int) -> str:
-        """Return one record as it stands in the file."""
-        return self.text[self.starts[index] : self.ends[index]].decode("utf-8")
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """Positions in a text: line ends of records, all line ends, delimiters between cells, and what is astray."""
+
+    ends: Ints
+    newlines: Ints
+    delimiters: Ints
+    astray: Ints
+
+
+NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 
 
 def scan(blocks: Iterator[bytes], dialect: Dialect, name: str) -> Iterator[Records]:
-    """Yield the non-blank records of a file, block by block.
+    """Yield the records of a file that are more than delimiters and blanks, block by block.
 
-    Raises InputUnusableError naming the line of a quote that is never closed.
+    Raises InputUnusableError naming the line of a quote that is never closed, or not where its cell ends.
     """
     rest, line = b"", 1
     for block in blocks:
         text = rest + block
         records, used = _scan_text(text, line, dialect)
+        _require_closed(records, name)
         rest = text[used:]
+        line += text.count(b"\n", 0, used)
         if len(rest) > OPEN_RECORD_BYTES:
-            raise _unclosed(name, line + text[:used].count(b"\n"))
-        line += text[:used].count(b"\n")
+            raise _endless(name, line, rest)
         yield records
     if rest:
         records, used = _scan_text(rest + b"\n", line, dialect)
+        _require_closed(records, name)
         if used == 0:
             raise _unclosed(name, line)
         yield replace(records, last_is_open=True)
+
+
+def _require_closed(records: Records, name: str) -> None:
+    """Refuse a quoted cell that goes on over line ends up to a quote that opens another cell."""
+    for index in np.flatnonzero(records.broken).tolist():
+        if b"\n" in records.text[records.starts[index] : records.ends[index]]:
+            raise _unclosed(name, int(records.lines[index]))
+
+
+def _endless(name: str, line: int, rest: bytes) -> InputUnusableError:
+    if b"\n" in rest:
+        return _unclosed(name, line)
+    return InputUnusableError(
+        f"{name}: line {line}: the line is longer than {OPEN_RECORD_BYTES >> 20} MiB",
+        hint="This is not an export of call records, or it is damaged: export it again.",
+    )
 
 
 def _unclosed(name: str, line: int) -> InputUnusableError:
@@ -104,97 +132,91 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     data = np.frombuffer(text, dtype=np.uint8)
     if dialect.quotes is Quotes.BARE:
         return _scan_bare(text, data, line, dialect)
+    outside, astray = np.ones(len(data), dtype=np.bool_), NOWHERE
+    if dialect.quotes is Quotes.DOUBLED and b'"' in text:
+        parity = np.cumsum(data == QUOTE, dtype=np.uint8) & np.uint8(1)
+        outside = parity == 0
+        if not _is_regular(data, outside, dialect):
+            outside, astray = _search_cells(text, dialect)
     newlines = np.flatnonzero(data == NEWLINE)
-    delimiters = np.flatnonzero(data == ord(dialect.delimiter))
-    if dialect.quotes is Quotes.NONE or b'"' not in text:
-        return _records(text, newlines, newlines, delimiters, line)
-    quotes = np.flatnonzero(data == QUOTE)
-    if _has_stray_quote(data, quotes, dialect):
-        return _scan_slowly(text, line, dialect)
-    ends = newlines[_outside(quotes, newlines)]
-    return _records(text, ends, newlines, delimiters[_outside(quotes, delimiters)], line)
+    delimiters = np.flatnonzero((data == ord(dialect.delimiter)) & outside)
+    return _records(text, _Marks(newlines[outside[newlines]], newlines, delimiters, astray), line, dialect)
 
 
-def _outside(quotes: Ints, positions: Ints) -> Flags:
-    """Say which positions stand outside quotes: behind an even number of them."""
-    return np.asarray(np.searchsorted(quotes, positions) % 2 == 0, dtype=np.bool_)
+def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[Records, int]:
+    if not len(marks.ends):
+        return Records(b"", NOWHERE, NOWHERE, NOWHERE, NOWHERE, np.zeros(0, dtype=np.bool_)), 0
+    ends = marks.ends
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    cells = np.searchsorted(marks.delimiters, ends) - np.searchsorted(marks.delimiters, starts) + 1
+    lines = line + np.searchsorted(marks.newlines, starts)
+    broken = np.zeros(len(ends), dtype=np.bool_)
+    owner = np.searchsorted(ends, marks.astray)
+    broken[owner[owner < len(ends)]] = True
+    records = Records(text, starts, ends, lines, cells, broken)
+    used = int(ends[-1]) + 1
+    return records.select(_is_solid(text, used, starts, dialect)), used
 
 
-def _records(text: bytes, ends: Ints, newlines: Ints, delimiters: Ints, line: int) -> tuple[Records, int]:
-    starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int64) if len(ends) else ends
-    commas = np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts)
-    lines = line + np.searchsorted(newlines, starts)
-    records = Records(text, starts, ends, lines, commas + 1, np.zeros(len(ends), dtype=np.bool_))
-    not_blank = (ends - starts) > commas
-    return records.select(not_blank), int(ends[-1]) + 1 if len(ends) else 0
+def _is_solid(text: bytes, used: int, starts: Ints, dialect: Dialect) -> Flags:
+    """Say for each record whether it has more than delimiters, quotes and blanks."""
+    data = np.frombuffer(text, dtype=np.uint8, count=used)
+    solid = (data != ord(dialect.delimiter)) & (data != NEWLINE)
+    for filler in (SPACE, TAB, QUOTE):
+        solid &= data != filler
+    return np.logical_or.reduceat(solid, starts)
 
 
-def _begins_cell(data: Bytes, dialect: Dialect) -> Flags:
-    """Say for each byte whether a cell may begin there."""
-    delimiter = ord(dialect.delimiter)
-    edge = (data == delimiter) | (data == NEWLINE)
-    begins = np.ones(len(data), dtype=np.bool_)
-    begins[1:] = edge[:-1]
+def _begins_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
+    """Say for each of these positions whether a cell begins there."""
+    before = at - 1
     if dialect.skip_initial_space:
-        begins[2:] |= (data[1:-1] == SPACE) & edge[:-2]
+        for _ in range(LEADING_SPACES):
+            spaces = (before >= 0) & (data[before] == SPACE)
+            if not spaces.any():
+                break
+            before = before - spaces
+    begins: Flags = (before < 0) | (data[before] == ord(dialect.delimiter)) | (data[before] == NEWLINE)
     return begins
 
 
-def _has_stray_quote(data: Bytes, quotes: Ints, dialect: Dialect) -> bool:
-    """Say whether a quote opens anywhere but where a cell begins or right behind a closing one."""
-    opening = quotes[::2]
-    before = data[np.maximum(opening - 1, 0)]
-    fine = (before == ord(dialect.delimiter)) | (before == NEWLINE) | (before == QUOTE) | (opening == 0)
-    if dialect.skip_initial_space and not fine.all():
-        fine |= _begins_cell(data, dialect)[opening]
-    return not bool(fine.all())
+def _ends_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
+    """Say for each of these positions whether a cell ends right behind it."""
+    after = data[np.minimum(at + 1, len(data) - 1)]
+    ends: Flags = (after == ord(dialect.delimiter)) | (after == NEWLINE) | (at == len(data) - 1)
+    return ends
 
 
-def _scan_slowly(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
-    """Split with `csv`, which takes a quote inside an unquoted cell for a letter, and write it down anew."""
-    whole = text[: text.rfind(b"\n") + 1].decode("utf-8")
-    fed = lines_fed = 0
-
-    def feed() -> Iterator[str]:
-        nonlocal fed, lines_fed
-        for each in whole.split("\n")[:-1]:
-            fed += len(each.encode("utf-8")) + 1
-            lines_fed += 1
-            yield each + "\n"
-        yield "\x1f\n"  # swallowed when a quote is still open at the end
-
-    written, spans, used = io.StringIO(), [], 0
-    writer = csv.writer(written, delimiter=dialect.delimiter, lineterminator="\n")
-    start_line = line
-    try:
-        reader = csv.reader(feed(), delimiter=dialect.delimiter, skipinitialspace=dialect.skip_initial_space)
-        for cells in reader:
-            if cells == ["\x1f"] or any("\x1f\n" in cell for cell in cells[-1:]):
-                break
-            if any(cells):
-                writer.writerow(cells)
-                spans.append((start_line, len(cells), written.tell()))
-            used, start_line = fed, line + lines_fed
-    except csv.Error as error:
-        raise InputUnusableError(
-            f"line {start_line}: {error}", hint="The export is damaged: export it again."
-        ) from error
-    return _rewritten(written.getvalue(), spans), used
-
-
-def _rewritten(text: str, spans: list[tuple[int, int, int]]) -> Records:
-    lengths = [0, *(end for _, _, end in spans)]
-    edges = [len(text[a:b].encode("utf-8")) for a, b in pairwise(lengths)]
-    stops = np.cumsum(np.array(edges, dtype=np.int64))
-    starts = stops - np.array(edges, dtype=np.int64)
-    return Records(
-        text.encode("utf-8"),
-        starts,
-        stops - 1,
-        np.array([line for line, _, _ in spans], dtype=np.int64),
-        np.array([cells for _, cells, _ in spans], dtype=np.int64),
-        np.zeros(len(spans), dtype=np.bool_),
+def _is_regular(data: Bytes, outside: Flags, dialect: Dialect) -> bool:
+    """Say whether every quote opens a cell, closes one, or is half of a doubled one."""
+    quotes = np.flatnonzero(data == QUOTE)
+    closes = outside[quotes]
+    adjacent = np.diff(quotes) == 1
+    after_quote = np.concatenate(([False], adjacent))
+    before_quote = np.concatenate((adjacent, [False]))
+    opening, closing = quotes[~closes], quotes[closes]
+    return bool(
+        np.all(after_quote[~closes] | _begins_cell(data, opening, dialect))
+        and np.all(before_quote[closes] | _ends_cell(data, closing, dialect))
     )
+
+
+def _search_cells(text: bytes, dialect: Dialect) -> tuple[Flags, Ints]:
+    """Return which bytes are outside quoted cells, and where text stands behind a quoted part with line ends."""
+    delimiter = re.escape(dialect.delimiter.encode())
+    spaces = b" *+" if dialect.skip_initial_space else b""
+    quoted = b'(?:\\A|[%b\n])%b("[^"]*+(?:""[^"]*+)*+"?)([^%b\n]*+)' % (delimiter, spaces, delimiter)
+    spans, astray = [], []
+    for found in re.finditer(quoted, text):
+        start, end = found.span(1)
+        spans.append((start, end))
+        if found[2].strip(b" ") and text.find(b"\n", start, end) >= 0:
+            astray.append(start)
+    steps = np.zeros(len(text) + 1, dtype=np.int8)
+    edges = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    np.add.at(steps, edges[:, 0], 1)
+    np.add.at(steps, edges[:, 1], -1)
+    return np.cumsum(steps[:-1], dtype=np.int8) == 0, np.array(astray, dtype=np.int64)
 
 
 def _scan_bare(text: bytes, data: Bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
@@ -205,26 +227,24 @@ def _scan_bare(text: bytes, data: Bytes, line: int, dialect: Dialect) -> tuple[R
     used = text.rfind(b"\n") + 1
     text, data = text[:used], data[:used]
     ends = np.flatnonzero(data == NEWLINE)
-    starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int64) if used else ends
     opens, closes = _edge_quotes(data, dialect)
-    depth = np.cumsum(opens.astype(np.int64) - closes.astype(np.int64))
-    base = np.concatenate(([0], depth[ends[:-1]])) if used else depth
-    level = depth - np.repeat(base, ends + 1 - starts)
+    depth = np.cumsum(opens.view(np.int8) - closes.view(np.int8), dtype=np.int32)
+    base = np.concatenate(([0], depth[ends[:-1]])).astype(np.int32) if used else depth
+    level = depth - np.repeat(base, np.diff(ends, prepend=-1))
     delimiters = np.flatnonzero((data == ord(dialect.delimiter)) & (level == 0))
-    records, _ = _records(text, ends, ends, delimiters, line)
     astray = np.flatnonzero((level < 0) | (level > 1) | ((data == NEWLINE) & (level != 0)))
-    owner = np.searchsorted(records.ends, astray)
-    records.broken[owner[owner < len(records)]] = True
-    inner = np.flatnonzero((data == QUOTE) & ~opens & ~closes)
+    records, _ = _records(text, _Marks(ends, ends, delimiters, astray), line, dialect)
+    inner = np.flatnonzero((data == QUOTE) & ~opens & ~closes & (level == 1))
     return _with_doubled(records, data, inner), used
 
 
 def _edge_quotes(data: Bytes, dialect: Dialect) -> tuple[Flags, Flags]:
-    quote = data == QUOTE
-    ends_after = np.ones(len(data), dtype=np.bool_)
-    ends_after[:-1] = (data[1:] == ord(dialect.delimiter)) | (data[1:] == NEWLINE)
-    opens = quote & _begins_cell(data, dialect)
-    return opens, quote & ends_after & ~opens
+    quotes = np.flatnonzero(data == QUOTE)
+    opens, closes = np.zeros((2, len(data)), dtype=np.bool_)
+    begins = _begins_cell(data, quotes, dialect)
+    opens[quotes[begins]] = True
+    closes[quotes[_ends_cell(data, quotes, dialect) & ~begins]] = True
+    return opens, closes
 
 
 def _with_doubled(records: Records, data: Bytes, inner: Ints) -> Records:

@@ -1,14 +1,19 @@
 """The records of a file exactly as they stand in it, for the file of rejected rows."""
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import TextIO
 
 import numpy as np
 
 from importer.formats import Detection
-from importer.reading.blocks import text_blocks
+from importer.reading.blocks import BLOCK_BYTES, text_blocks
 from importer.reading.chunks import dialect_of
 from importer.reading.scanning import scan
+
+MARK = codecs.BOM_UTF8.decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +24,28 @@ class Verbatim:
     text: str
 
 
-def verbatim_records(detection: Detection, lines: frozenset[int]) -> Iterator[Verbatim]:
-    """Yield the header (if the file has one) and the records that start on these lines, in file order."""
+def verbatim_records(
+    detection: Detection, lines: frozenset[int], *, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Verbatim]:
+    """Yield the header (if the file has one) and the records that start on these lines, in file order.
+
+    The text is that of the file: line ends inside a record and quotes of whatever kind stay as they are.
+    Raises InputUnusableError when the file changes while it is read.
+    """
     wanted = np.array(sorted({*lines, *([detection.header_line] if detection.header_line else [])}))
-    blocks = text_blocks(detection.path, detection.encoding)
-    for records in scan(blocks, dialect_of(detection), detection.path.name):
-        for index in np.flatnonzero(np.isin(records.lines, wanted)):
-            yield Verbatim(int(records.lines[index]), records.record(int(index)))
+    blocks = text_blocks(detection.path, detection.encoding, block_bytes)
+    next_line = 1
+    with detection.path.open(encoding=detection.encoding, newline="") as source:
+        for records in scan(blocks, dialect_of(detection), detection.path.name):
+            for index in np.flatnonzero(np.isin(records.lines, wanted)):
+                line = int(records.lines[index])
+                length = records.text.count(b"\n", records.starts[index], records.ends[index]) + 1
+                text = _lines(source, line - next_line, length)
+                next_line = line + length
+                yield Verbatim(line, text.removeprefix(MARK) if line == 1 else text)
+
+
+def _lines(source: TextIO, skipped: int, count: int) -> str:
+    """Return the next lines behind those skipped, without the last line end."""
+    text = "".join(islice(source, skipped, skipped + count))
+    return text.removesuffix("\n").removesuffix("\r")

@@ -17,7 +17,7 @@ from schemas.vocabulary import State
 _PERCENT_SAMPLE_CALLS = 20
 
 _SITE = re.compile(r"[A-Za-z0-9._-]{0,64}")
-_RATE = re.compile(r"0*[1-9][0-9]{0,8}/(second|minute|hour)")
+_RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
 _BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")

@@ -1,0 +1,65 @@
+"""Every kind of input error with the very words that a person gets: `errors/<case>.txt` is the whole of it.
+
+A case is `<case>.csv` (the input, if it has one), `<case>.args` (arguments where they are more than the input;
+``@NAME=value`` sets a variable of the environment, ``@toml:line`` writes a line into a config file) and
+`<case>.txt`: the exit code, then stderr. Run this file as a program to write the texts anew, and read the diff.
+"""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran
+from importer.simulator import Simulator
+
+Program = Callable[..., Ran]
+
+ERRORS = Path(__file__).parent / "errors"
+CASES = sorted({path.stem for path in ERRORS.iterdir()})
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+
+
+@pytest.fixture
+def outcome_of(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str]:
+    """Return a function that runs one case and gives exit code and stderr, without paths and run ids."""
+
+    def run_case(case: str) -> str:
+        file, words = tmp_path / f"{case}.csv", "{file}"
+        if (ERRORS / f"{case}.csv").exists():
+            file.write_bytes((ERRORS / f"{case}.csv").read_bytes())
+        if (ERRORS / f"{case}.args").exists():
+            words = (ERRORS / f"{case}.args").read_text(encoding="utf-8")
+        arguments = []
+        for word in shlex.split(words, posix=False):
+            if word.startswith("@toml:"):
+                (tmp_path / "config.toml").write_text(word.removeprefix("@toml:") + "\n", encoding="utf-8")
+                arguments += ["--config", str(tmp_path / "config.toml")]
+            elif word.startswith("@"):
+                monkeypatch.setenv(*word[1:].split("=", 1))
+            else:
+                arguments.append(word.format(file=file, folder=tmp_path))
+        if any("rate" in word.lower() for word in shlex.split(words, posix=False) if word.startswith("@toml")):
+            monkeypatch.delenv("CDR_IMPORTER_RATE")
+        ran = program("import", "--init-ledger", *arguments)
+        said = RUN_ID.sub("{run}", ran.stderr.replace(str(tmp_path), "{folder}"))
+        return f"exit {ran.code}\n{said}"
+
+    return run_case
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_error_says_what_and_what_to_do(outcome_of: Callable[[str], str], case: str) -> None:
+    """Exit code and stderr are those of the gallery."""
+    assert outcome_of(case) == (ERRORS / f"{case}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("rejected-row", "nul-in-a-row")])
+def test_nothing_is_sent(outcome_of: Callable[[str], str], account: Simulator, case: str) -> None:
+    """An error before sending sends nothing, not even a sign-in."""
+    outcome_of(case)
+    assert (len(account.arrivals), account.token_requests) == (0, 0)
