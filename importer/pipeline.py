@@ -19,7 +19,7 @@ import platformdirs
 from importer import __version__
 from importer.auth import SignIn, TokenSource
 from importer.client import Client, Route, token_transport
-from importer.deliver import Delivery, DeliveryPlan, Service, Stop
+from importer.deliver import LONGEST_WAIT_SECONDS, Delivery, DeliveryPlan, Service, Stop
 from importer.errors import (
     CannotCreateError,
     ConfigurationError,
@@ -37,7 +37,7 @@ from importer.reading import verbatim_records
 from importer.records import Call, Place, Receipt, ResultRow, RunSummary
 from importer.results import Finished, ResultsFile, check_free, defused, results_path, write_rejects
 from importer.settings import DATA_CENTERS, Credentials, Settings, parse_moment
-from schemas.vocabulary import CallState, Outcome
+from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, Outcome
 
 NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})
 
@@ -318,6 +318,11 @@ def _deliver(run: Run, ledger: Ledger, credentials: Credentials, results: Result
     run.listener.calls(min(waiting, run.settings.limit or waiting))
     if not waiting:
         return None
+    service = _service(run, credentials)
+    stop = _take_over_pace(ledger, service, Rate.parse(run.settings.rate))
+    if stop is not None:
+        run.listener.note(stop.message)
+        return stop
     since_flush = 0
 
     def on_receipt(claimed: Claimed, receipt: Receipt) -> None:
@@ -330,10 +335,30 @@ def _deliver(run: Run, ledger: Ledger, credentials: Credentials, results: Result
             since_flush = 0
         run.listener.receipt(receipt)
 
-    stop = Delivery(ledger, _service(run, credentials), _delivery_plan(run.settings)).run(on_receipt)
+    stop = Delivery(ledger, service, _delivery_plan(run.settings)).run(on_receipt)
     if stop and stop.message:
         run.listener.note(stop.message)
     return stop
+
+
+def _take_over_pace(ledger: Ledger, service: Service, rate: Rate) -> Stop | None:
+    """Count the requests of earlier runs against the rate, and keep the wait that the service asked them for."""
+    now, clock = service.wall_clock(), service.clock()
+    earlier = [_epoch_of(text) + 1.0 for text in ledger.sent_since(gmt_text(now - rate.period_seconds - 1))]
+    service.limiter.count_earlier(clock - now + moment for moment in earlier)
+    held = ledger.held_until()
+    left = _epoch_of(held) - now if held else 0.0
+    if left > LONGEST_WAIT_SECONDS:
+        return Stop(ExitCode.TRY_LATER, "held", f"The service asked to wait until {held} GMT; nothing was sent.")
+    if left > 0:
+        service.limiter.pause_until(clock + left)
+    if held:
+        ledger.hold_until(None)
+    return None
+
+
+def _epoch_of(text: str) -> float:
+    return datetime.strptime(text, WIRE_TIME_FORMAT).replace(tzinfo=UTC).timestamp()
 
 
 def _sent_row(call: Call, fate: ResultRow) -> ResultRow:

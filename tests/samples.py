@@ -89,6 +89,12 @@ def prepared_text(folder: Path, text: str, **changes: Any) -> Result:
     return prepared([detection], plan_for(detection.format.name, **changes))
 
 
+@cache
+def as_it_is(path: Path) -> Result:
+    """Prepare a sample with the options of its format, in one chunk and listing all rows; not to be changed."""
+    return prepared([detected(path)], plan_for(path.parent.name))
+
+
 def split_records(detection: Detection) -> tuple[str, list[str]]:
     """Return the lines up to the header's end and the records below as they stand, line ends included."""
     text = detection.path.read_bytes().decode(detection.encoding)

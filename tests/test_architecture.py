@@ -1,6 +1,7 @@
 """The house's own rules, read from the source: who imports whom, who prints, how long a function may be."""
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ SOURCES = sorted(
 WITH_MODULES = [source for source in SOURCES if source.split("/")[0] == "importer" and len(source.split("/")) > 1]
 
 
+@functools.cache
 def parsed(source: str) -> ast.Module:
     """Return a source file's tree."""
     return ast.parse((ROOT / source).read_text(encoding="utf-8"))
@@ -134,7 +136,7 @@ def test_only_the_command_line_prints_or_exits(source: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_only_the_client_speaks_to_the_api(source: str) -> None:
-    """The API's path and its token scheme stand in `client` and `simulator` only; certificates are always checked."""
+    """The API's path and token scheme stand in `client` and `simulator` only; certificates count always."""
     code = re.sub(r'""".*?"""|#[^\n]*', "", (ROOT / source).read_text(encoding="utf-8"), flags=re.DOTALL)
     if not source.startswith(("importer/client/", "importer/simulator/")):
         assert not re.search(r"v3/callnotify|Zoho-oauthtoken", code)

@@ -2,19 +2,20 @@
 
 import csv
 import re
+import subprocess
+import sys
 import tomllib
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError, UsageError
-from importer.formats import Catalogue, CdrFormat, Detection, OwnOutput, detect, load_catalogue
+from importer.formats import Catalogue, Detection, OwnOutput, detect, load_catalogue
 from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
+from importer.formats.soundness import first_fault
 from schemas.vocabulary import RESULT_COLUMNS, State
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
@@ -88,26 +89,6 @@ def _word_key(word: str) -> str:
     return re.sub(r"[\s_-]+", "", word.casefold())
 
 
-def _patterns(cdr_format: CdrFormat) -> list[str]:
-    """Every regular expression of a format, found by walking its dump."""
-    tests = [
-        test
-        for rules in (cdr_format.direction, cdr_format.outcome)
-        for rule in rules
-        for test in rule.when.values()
-    ]
-    sources = [source for each in cdr_format.derived.values() for source in each]
-    tests += [test for source in sources for test in source.when.values()]
-    tests += [test for each in cdr_format.file.drop_rows for test in each.values()]
-    tests += cdr_format.call.secondary.values()
-    patterns = [cdr_format.numbers.extension, *cdr_format.detect.patterns.values()]
-    patterns += [pattern for layout in cdr_format.layouts for pattern in layout.where.values()]
-    patterns += [source.extract for source in sources if source.extract]
-    if cdr_format.time.evidence and cdr_format.time.evidence.extract:
-        patterns.append(cdr_format.time.evidence.extract)
-    return patterns + [test.matches for test in tests if test.matches]
-
-
 # --- The built-in ones --------------------------------------------------------------------------------------
 
 
@@ -131,11 +112,9 @@ def test_cause_words_are_unique_as_they_are_compared(name: str, catalogue: Catal
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_format_patterns_are_understood_by_re2(name: str, catalogue: Catalogue) -> None:
-    """Every regular expression of a format works where rows are read: in Arrow's RE2."""
-    cell = pa.array(["x"])
-    for pattern in _patterns(catalogue.formats[name.removesuffix(".toml")]):
-        pc.match_substring_regex(cell, pattern)
+def test_format_is_sound_to_the_engines_that_read_rows(name: str, catalogue: Catalogue) -> None:
+    """Every regular expression is understood by Arrow's RE2, every time layout and zone by what reads times."""
+    assert first_fault(catalogue.formats[name.removesuffix(".toml")]) == ""
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -211,8 +190,35 @@ def test_own_format_loads(tmp_path: Path, catalogue: Catalogue) -> None:
         ('title = "Own"', "", ["title", "required"]),
         ('name = "own"', 'name = "My own"', ["key name"]),
         ('title = "Own"', "title", ["not valid TOML", "line 3"]),
-        ("number = '.+'", "number = '(.+'", ["unterminated"]),
-        ("'(\\d+)'", "'(\\d+)(x)'", ["exactly one group"]),
+        ("number = '.+'", "number = '(.+'", ["detect.patterns.number", "'(.+'", "unterminated"]),
+        ("number = '.+'", "number = '.(?=x)'", ["detect.patterns.number", "'.(?=x)'", "perl operator"]),
+        ("'(\\d+)'", "'(\\d+)(x)'", ["derived.digits.1.extract", "exactly one group"]),
+        ("'(\\d+)'", "'\\d+'", ["derived.digits.1.extract", "exactly one group"]),
+        ("'(\\d+)'", "'(?P<n>\\d+)'", ["derived.digits.1.extract", "without a name"]),
+        ("'(\\d+)'", "'[(](\\d+)'", ["derived.digits.1.extract", "opens no group"]),
+        ("'(\\d+)'", "'(\\d+'", ["derived.digits.1.extract", "unterminated"]),
+        ("'(\\d+)'", "'(?<=x)(\\d+)'", ["derived.digits.1.extract", "perl operator"]),
+        ("{ empty = false }", "{ matches = '[' }", ["direction.1.when.agent.matches", "'['", "unterminated"]),
+        ("{ empty = false }", "{ matches = '(?!x).' }", ["direction.1.when.agent.matches", "perl operator"]),
+        ('agent = "agent"', 'agent = "agent"\nsecondary = { word = { matches = "(" } }', ["call.secondary.word"]),
+        (
+            'agent = "agent"',
+            'agent = "agent"\nsecondary = { word = { matches = "(?=a)" } }',
+            ["call.secondary.word"],
+        ),
+        ('agent = "agent"', 'agent = "agent"\nsecondary = { wrod = "a" }', ["'wrod'"]),
+        (
+            'agent = "agent"',
+            'agent = "agent"\nid = [["word", "number"]]\nid_rule = "least"',
+            ["key call", "one column"],
+        ),
+        ('%S"]', '%S"]\nevidence = { column = "word", extract = \'(\' }', ["time.evidence.extract", "missing )"]),
+        ('%S"]', '%S"]\nevidence = { column = "word", extract = \'(?=a)(b)\' }', ["time.evidence.extract"]),
+        ('%S"]', '%Q"]', ["time.formats", "%Q"]),
+        ('%S"]', '%S"]\nzone = "Mars/Olympus"', ["time.zone", "'Mars/Olympus'"]),
+        ('%S"]', '%S"]\nzone_default = "Mars/Olympus"', ["time.zone_default", "'Mars/Olympus'"]),
+        ('%S"]', '%S"]\nzone = "UTC"\nzone_default = "UTC"', ["key time", "`zone_default`"]),
+        ("[[direction]]", "[derived.more]\n[[direction]]", ["derived.more"]),
         ('table = "sip"', 'table = "sips"', ["outcome.1.table", "'sips'"]),
         ('column = "word"', 'column = "wrod"', ["'wrod'"]),
         ('customer = "digits"', 'customer = "digit"', ["'digit'"]),
@@ -251,6 +257,35 @@ def test_broken_format_hint_lists_what_there_is(
     with pytest.raises(ConfigurationError) as caught:
         load_format(path, catalogue.causes)
     assert hint in caught.value.hint
+
+
+def test_derived_column_is_taken_from_those_above_it(tmp_path: Path, catalogue: Catalogue) -> None:
+    """Derived columns are made in their order: one that is taken from a later one is refused."""
+    path = tmp_path / "own.toml"
+    early = 'early = [{ column = "digits" }]\ndigits ='
+    path.write_text(OWN_FORMAT.replace("digits =", early, 1), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="'early' is taken from 'digits', which stands below it"):
+        load_format(path, catalogue.causes)
+
+
+@pytest.mark.parametrize(
+    ("lines", "needed"),
+    [("", True), ('zone_default = "UTC"', False), ('zone = "value"', False), ('zone = "Europe/Paris"', False)],
+)
+def test_format_says_whether_it_needs_a_zone(
+    lines: str, needed: bool, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """Only local times without any zone in the format need --timezone."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT.replace('%S"]', f'%S"]\n{lines}'), encoding="utf-8")
+    assert load_format(path, catalogue.causes).needs_timezone() is needed
+
+
+def test_formats_and_detection_load_without_pandas() -> None:
+    """Detecting a file of a built-in format loads neither pandas nor Arrow."""
+    code = "import sys, importer.formats as f; f.load_catalogue(); print({'pandas', 'pyarrow'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
 
 
 def test_format_file_that_is_missing_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:

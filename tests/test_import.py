@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import os
 import shutil
 import socket
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SAMPLES, Ran, call_row, read_results, write_export
+from conftest import ROOT, SAMPLES, Ran, call_row, closed_port, read_results, write_export
 from importer.ledger import lock_path, open_reader
 from importer.simulator import FOREVER, ORDINARY, Behaviour, Fault, Simulator
 from schemas.vocabulary import CallState, Outcome
@@ -473,13 +474,7 @@ def test_sign_in_refused(
     )
 
 
-def closed_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["ACCOUNTS_URL", "API_URL"])
 def test_unreachable_service(
     program: Program,
@@ -551,6 +546,34 @@ def test_missing_credentials(
     assert ran.code == 78
     assert "CDR_IMPORTER_REFRESH_TOKEN" in ran.stderr
     assert len(account.arrivals) == 0
+
+
+def test_two_formats_that_match(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """A file that two formats describe is 65 and names both; nothing is sent."""
+    folder = Path(os.environ["HOME"]) / ".config/cdr-importer/formats"
+    folder.mkdir(parents=True)
+    built_in = (ROOT / "schemas/formats/callnotify.toml").read_text(encoding="utf-8")
+    (folder / "twin.toml").write_text(built_in.replace('name = "callnotify"', 'name = "twin"'), encoding="utf-8")
+    ran = run_import(program, ten(exported))
+    assert (ran.code, len(account.arrivals)) == (65, 0)
+    assert all(name in ran.stderr.splitlines()[0] for name in ("callnotify", "twin"))
+
+
+def test_rate_holds_over_two_runs(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """Two runs one after the other keep the rate at the server together."""
+    path = ten(exported)
+    for _ in range(2):
+        run_import(program, "--rate", "5/second", "--limit", "5", path)
+    assert account.worst_window(1.0) <= 5
+
+
+def test_wait_outlasts_the_run(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+    """A wait longer than a run's own limit ends it with 75, and the next run within that time sends nothing."""
+    account.script(Fault.throttle("A", wait_seconds=3600))
+    path = ten(exported)
+    codes = [run_import(program, path).code for _ in range(2)]
+
+    assert (codes, len(account.arrivals), account.accepted) == ([75, 75], 1, ())
 
 
 # check -------------------------------------------------------------------------------------------------------

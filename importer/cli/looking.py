@@ -65,7 +65,7 @@ def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
 def _zone_text(cdr_format: Any, timezone: str | None) -> str:
     if cdr_format.needs_timezone():
         return f"local, read as {timezone}" if timezone else "local, zone unknown: give --timezone"
-    return f"zone: {cdr_format.time.zone}"
+    return f"zone: {timezone or cdr_format.time.zone_default or cdr_format.time.zone}"
 
 
 def _zone_evidence(found: Any) -> list[str]:

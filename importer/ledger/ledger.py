@@ -118,6 +118,10 @@ class LedgerReader:
         with self._guard, translated_errors(self._path):
             return {row[0]: _fate(row[1:]) for row in select_in(self._connection, query, call_ids)}
 
+    def sent_since(self, moment: str) -> list[str]:
+        """Return when each request that began at this GMT moment or later began, so that a new run counts them."""
+        return [row[0] for row in self._rows("SELECT sent_at FROM calls WHERE sent_at >= ?", (moment,))]
+
     def held_until(self) -> str | None:
         """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""
         rows = self._rows("SELECT value FROM meta WHERE key = 'not_before'")

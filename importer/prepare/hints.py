@@ -75,8 +75,8 @@ def unknown_word_hint(word: str, rule: OutcomeRule, rules: Rules) -> str:
     if rule.table:
         return (
             f"Column {column} holds {quoted(word)}, a word that the cause table {rule.table} does not know: "
-            f"add what it means, such as `{line}`, to [words] of schemas/causes/{rule.table}.toml, or to the `words` "
-            "of a format of your own."
+            f"add what it means, such as `{line}`, to [words] of schemas/causes/{rule.table}.toml, or to the "
+            "`words` of a format of your own."
         )
     return (
         f"Column {column} holds {quoted(word)}, a word that the format {rules.format.name} does not know: "

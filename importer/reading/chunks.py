@@ -1,6 +1,5 @@
 """Chunks of rows as text columns, each row with its number in the file and its physical line."""
 
-import codecs
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -221,10 +220,11 @@ def _parse(text: bytes, width: int, wanted: list[int], detection: Detection) -> 
     names = list(range(width))
     if not text:
         return pd.DataFrame({name: pd.Series([], dtype=TEXT) for name in wanted})
-    if text.startswith(codecs.BOM_UTF8):
-        text = codecs.BOM_UTF8 + text  # pandas takes one away, wherever in the file this text stands
-    return pd.read_csv(
-        io.BytesIO(text),
+    # A first line of full width, taken off again: pandas 3.1 refuses columns that no row has, and takes a byte
+    # order mark away from the beginning of any text.
+    full_width = detection.delimiter.encode() * (width - 1) + b"\n"
+    frame = pd.read_csv(
+        io.BytesIO(full_width + text),
         sep=detection.delimiter,
         header=None,
         names=names,
@@ -238,6 +238,7 @@ def _parse(text: bytes, width: int, wanted: list[int], detection: Detection) -> 
         skip_blank_lines=False,
         engine="c",
     )
+    return frame.iloc[1:]
 
 
 def _clean(values: pd.Series, cdr_format: CdrFormat, index: pd.Index) -> pd.Series:

@@ -132,15 +132,20 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     data = np.frombuffer(text, dtype=np.uint8)
     if dialect.quotes is Quotes.BARE:
         return _scan_bare(text, data, line, dialect)
-    outside, astray = np.ones(len(data), dtype=np.bool_), NOWHERE
-    if dialect.quotes is Quotes.DOUBLED and b'"' in text:
-        parity = np.cumsum(data == QUOTE, dtype=np.uint8) & np.uint8(1)
-        outside = parity == 0
-        if not _is_regular(data, outside, dialect):
-            outside, astray = _search_cells(text, dialect)
     newlines = np.flatnonzero(data == NEWLINE)
-    delimiters = np.flatnonzero((data == ord(dialect.delimiter)) & outside)
-    return _records(text, _Marks(newlines[outside[newlines]], newlines, delimiters, astray), line, dialect)
+    delimiters = np.flatnonzero(data == ord(dialect.delimiter))
+    if dialect.quotes is Quotes.NONE or b'"' not in text:
+        return _records(text, _Marks(newlines, newlines, delimiters, NOWHERE), line, dialect)
+    borders, astray = np.flatnonzero(data == QUOTE), NOWHERE
+    if not _is_regular(data, borders, dialect):
+        borders, astray = _search_cells(text, dialect)
+    ends, delimiters = newlines[_outside(borders, newlines)], delimiters[_outside(borders, delimiters)]
+    return _records(text, _Marks(ends, newlines, delimiters, astray), line, dialect)
+
+
+def _outside(borders: Ints, positions: Ints) -> Flags:
+    """Say which positions stand outside quotes: behind an even number of borders."""
+    return np.asarray(np.searchsorted(borders, positions, side="right") % 2 == 0, dtype=np.bool_)
 
 
 def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[Records, int]:
@@ -187,36 +192,30 @@ def _ends_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
     return ends
 
 
-def _is_regular(data: Bytes, outside: Flags, dialect: Dialect) -> bool:
+def _is_regular(data: Bytes, quotes: Ints, dialect: Dialect) -> bool:
     """Say whether every quote opens a cell, closes one, or is half of a doubled one."""
-    quotes = np.flatnonzero(data == QUOTE)
-    closes = outside[quotes]
-    adjacent = np.diff(quotes) == 1
-    after_quote = np.concatenate(([False], adjacent))
-    before_quote = np.concatenate((adjacent, [False]))
-    opening, closing = quotes[~closes], quotes[closes]
-    return bool(
-        np.all(after_quote[~closes] | _begins_cell(data, opening, dialect))
-        and np.all(before_quote[closes] | _ends_cell(data, closing, dialect))
-    )
+    opening, closing = quotes[::2], quotes[1::2]
+    doubled = opening[1:] - closing[: len(opening) - 1] == 1
+    opens = _begins_cell(data, opening, dialect)
+    opens[1:] |= doubled
+    closes = _ends_cell(data, closing, dialect)
+    closes[: len(doubled)] |= doubled
+    return bool(opens.all() and closes.all())
 
 
-def _search_cells(text: bytes, dialect: Dialect) -> tuple[Flags, Ints]:
-    """Return which bytes are outside quoted cells, and where text stands behind a quoted part with line ends."""
+def _search_cells(text: bytes, dialect: Dialect) -> tuple[Ints, Ints]:
+    """Return where quoted parts begin and end in turn, and where text stands behind one that has line ends."""
     delimiter = re.escape(dialect.delimiter.encode())
     spaces = b" *+" if dialect.skip_initial_space else b""
     quoted = b'(?:\\A|[%b\n])%b("[^"]*+(?:""[^"]*+)*+"?)([^%b\n]*+)' % (delimiter, spaces, delimiter)
-    spans, astray = [], []
+    borders: list[int] = []
+    astray: list[int] = []
     for found in re.finditer(quoted, text):
         start, end = found.span(1)
-        spans.append((start, end))
+        borders += (start, end)
         if found[2].strip(b" ") and text.find(b"\n", start, end) >= 0:
             astray.append(start)
-    steps = np.zeros(len(text) + 1, dtype=np.int8)
-    edges = np.array(spans, dtype=np.int64).reshape(-1, 2)
-    np.add.at(steps, edges[:, 0], 1)
-    np.add.at(steps, edges[:, 1], -1)
-    return np.cumsum(steps[:-1], dtype=np.int8) == 0, np.array(astray, dtype=np.int64)
+    return np.array(borders, dtype=np.int64), np.array(astray, dtype=np.int64)
 
 
 def _scan_bare(text: bytes, data: Bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
@@ -224,27 +223,21 @@ def _scan_bare(text: bytes, data: Bytes, line: int, dialect: Dialect) -> tuple[R
 
     A record is one line then. Inner quotes are doubled in the text that is handed on, so that pandas agrees.
     """
-    used = text.rfind(b"\n") + 1
-    text, data = text[:used], data[:used]
     ends = np.flatnonzero(data == NEWLINE)
-    opens, closes = _edge_quotes(data, dialect)
-    depth = np.cumsum(opens.view(np.int8) - closes.view(np.int8), dtype=np.int32)
-    base = np.concatenate(([0], depth[ends[:-1]])).astype(np.int32) if used else depth
-    level = depth - np.repeat(base, np.diff(ends, prepend=-1))
-    delimiters = np.flatnonzero((data == ord(dialect.delimiter)) & (level == 0))
-    astray = np.flatnonzero((level < 0) | (level > 1) | ((data == NEWLINE) & (level != 0)))
-    records, _ = _records(text, _Marks(ends, ends, delimiters, astray), line, dialect)
-    inner = np.flatnonzero((data == QUOTE) & ~opens & ~closes & (level == 1))
-    return _with_doubled(records, data, inner), used
-
-
-def _edge_quotes(data: Bytes, dialect: Dialect) -> tuple[Flags, Flags]:
+    used = int(ends[-1]) + 1 if len(ends) else 0
+    data = data[:used]
     quotes = np.flatnonzero(data == QUOTE)
-    opens, closes = np.zeros((2, len(data)), dtype=np.bool_)
-    begins = _begins_cell(data, quotes, dialect)
-    opens[quotes[begins]] = True
-    closes[quotes[_ends_cell(data, quotes, dialect) & ~begins]] = True
-    return opens, closes
+    opens = _begins_cell(data, quotes, dialect)
+    closes = _ends_cell(data, quotes, dialect) & ~opens
+    depth = np.concatenate(([0], np.cumsum(opens.astype(np.int64) - closes)))
+    depth_at_end = depth[np.searchsorted(quotes, ends)]
+    base = np.concatenate(([0], depth_at_end))
+    level = depth[1:] - base[np.searchsorted(ends, quotes)]
+    astray = np.concatenate((quotes[(level < 0) | (level > 1)], ends[depth_at_end != base[:-1]]))
+    delimiters = np.flatnonzero(data == ord(dialect.delimiter))
+    outside = depth[np.searchsorted(quotes, delimiters)] == base[np.searchsorted(ends, delimiters)]
+    records, _ = _records(text, _Marks(ends, ends, delimiters[outside], astray), line, dialect)
+    return _with_doubled(records, data, quotes[~opens & ~closes & (level == 1)]), used
 
 
 def _with_doubled(records: Records, data: Bytes, inner: Ints) -> Records:

@@ -1,0 +1,653 @@
+"""Reading: cells and lines as they stand in the file, whatever its line ends and quotes; damage named by line."""
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from importer.errors import InputUnusableError
+from importer.formats import CdrFormat, Detection, Quotes, detect
+from importer.formats.detection import Overrides
+from importer.reading import BadRow, read_chunks, verbatim_records
+from importer.reading.blocks import text_blocks
+from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS
+from importer.reading.scanning import OPEN_RECORD_BYTES, Dialect, scan
+
+NAMES = ("caller", "called", "begun")
+HEADER = "Caller,Called,Begun\n"
+ROW = "105,+442079460000,2026-03-02 09:14:07\n"
+
+Row = tuple[int, tuple[str, ...]]
+Read = tuple[list[Row], list[BadRow]]
+
+
+def _format(empty_words: tuple[str, ...] = (), **file: Any) -> CdrFormat:
+    """Return a format of three columns; ``file`` is its table of that name."""
+    with_header = file.get("header", True)
+    shape: dict[str, Any] = (
+        {"columns": {name: name.title() for name in NAMES}} if with_header else {"layouts": [{"columns": NAMES}]}
+    )
+    return CdrFormat.model_validate(
+        {
+            "name": "small",
+            "title": "Small",
+            "certainty": "src",
+            "file": file,
+            **shape,
+            "empty_words": empty_words,
+            "direction": [{"when": {"caller": {"empty": False}}, "is": "outgoing"}],
+            "outcome": [{"when": {"called": {"empty": False}}, "is": "busy"}],
+            "time": {"columns": "begun", "formats": ["%Y-%m-%d %H:%M:%S"]},
+            "call": {"customer": "called", "agent": "caller", "row": NAMES, "unique_by": NAMES},
+        }
+    )
+
+
+def _detected(path: Path, content: str | bytes, cdr_format: CdrFormat, **overrides: str) -> Detection:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    detection = detect(path, [cdr_format], Overrides(format=cdr_format, **overrides))
+    assert isinstance(detection, Detection)
+    return detection
+
+
+def _read(detection: Detection, chunk_rows: int = 100_000, block_bytes: int = 1 << 20) -> Read:
+    """Return (line, cells) of all rows, and the bad ones, having checked that they are numbered without a gap."""
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    ordinals: list[int] = []
+    for chunk in read_chunks(detection, chunk_rows, block_bytes=block_bytes):
+        assert 0 < len(chunk) <= chunk_rows
+        cells = chunk.frame[list(NAMES)].itertuples(index=False, name=None)
+        rows += zip(chunk.frame["line"].tolist(), cells, strict=True)
+        bad += chunk.bad
+        ordinals += sorted([*chunk.frame.index.tolist(), *(each.ordinal for each in chunk.bad)])
+    assert ordinals == list(range(len(ordinals)))
+    return rows, bad
+
+
+def _read_text(folder: Path, text: str | bytes, **file: Any) -> Read:
+    return _read(_detected(folder / "export.csv", text, _format(**file)))
+
+
+def _reasons(bad: list[BadRow]) -> list[tuple[int, str]]:
+    return [(each.line, each.reason) for each in bad]
+
+
+def _is_solid(text: str, delimiter: str) -> bool:
+    """Say whether a record is more than delimiters, quotes and blanks."""
+    return bool(text.strip(f'{delimiter} \t"\n'))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for the files of all examples of a property."""
+    return tmp_path_factory.mktemp("examples")
+
+
+# Tables that csv.writer wrote
+
+LETTERS = st.one_of(
+    st.sampled_from(list("ab1+ \t\"',;|\n\u00e9\u6f22\U0001f4de\ufeff\u2028\x0b\x85")),
+    st.characters(exclude_characters="\0\x1f\r", exclude_categories=("Cs",)),
+)
+CELLS = st.text(LETTERS, max_size=8)
+TABLES = st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=12)
+CHUNK_ROWS = st.sampled_from([1, 7, 100_000])
+BLOCK_BYTES = st.one_of(st.integers(1, 50), st.just(1 << 20))
+
+
+def _written(rows: list[tuple[str, ...]], delimiter: str, quoting: int, line_end: str) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, delimiter=delimiter, quoting=quoting, lineterminator="\n").writerows(rows)  # type: ignore[arg-type]
+    return stream.getvalue().replace("\n", line_end)
+
+
+def _expected(rows: list[tuple[str, ...]], delimiter: str) -> list[Row]:
+    expected, line = [], 2
+    for cells in rows:
+        if _is_solid("".join(cells), delimiter):
+            expected.append((line, tuple(cell.strip() for cell in cells)))
+        line += 1 + sum(cell.count("\n") for cell in cells)
+    return expected
+
+
+@given(
+    TABLES,
+    st.sampled_from([",", ";", "\t", "|"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    CHUNK_ROWS,
+    BLOCK_BYTES,
+)
+@example([("\ufeff", "a", ""), ('\ufeff"', "\n", "")], ",", csv.QUOTE_MINIMAL, "\n", "utf-8", 1, 1)
+def test_any_table(
+    folder: Path,
+    rows: list[tuple[str, ...]],
+    delimiter: str,
+    quoting: int,
+    line_end: str,
+    encoding: str,
+    chunk_rows: int,
+    block_bytes: int,
+) -> None:
+    """Whatever csv.writer writes is read back cell by cell with its lines, in chunks and blocks of any size."""
+    text = _written([NAMES, *rows], delimiter, quoting, line_end)
+    detection = _detected(folder / "table.csv", text.encode(encoding), _format(delimiters=[delimiter]))
+    assert _read(detection, chunk_rows, block_bytes) == (_expected(rows, delimiter), [])
+
+
+@given(TABLES, st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["utf-8-sig", "utf-16"]), BLOCK_BYTES)
+def test_any_table_verbatim(
+    folder: Path, rows: list[tuple[str, ...]], line_end: str, encoding: str, block_bytes: int
+) -> None:
+    """The verbatim records of a table, joined by its line ends, are the file without its blank lines."""
+    records = [_written([cells], ",", csv.QUOTE_MINIMAL, line_end) for cells in [NAMES, *rows]]
+    detection = _detected(folder / "verbatim.csv", "".join(records).encode(encoding), _format())
+    lines = frozenset(range(1, 1000))
+    found = [each.text + line_end for each in verbatim_records(detection, lines, block_bytes=block_bytes)]
+    assert found == [record for record in records if _is_solid(record.replace("\r", ""), ",")]
+
+
+# Any text at all, against a reader that goes letter by letter
+
+
+class UnclosedError(Exception):
+    """A quote is not closed where its cell ends."""
+
+
+def _model(text: str, dialect: Dialect) -> list[tuple[int, list[str], str]]:
+    """Split as csv.reader does, letter by letter: (line, cells, record as it stands)."""
+    records: list[tuple[int, list[str], str]] = []
+    line = start_line = 1
+    start, cells, cell, state = 0, list[str](), "", "begin"
+    spread = False
+    for at, letter in enumerate(text):
+        doubled = state == "closed" and letter == '"' and text[at - 1] == '"'
+        if letter == "\n":
+            line += 1
+        if state == "quoted":
+            spread |= letter == "\n"
+            state, cell = ("closed", cell) if letter == '"' else (state, cell + letter)
+        elif letter in ("\n", dialect.delimiter):
+            cells, cell, state, spread = [*cells, cell], "", "begin", False
+            if letter == "\n":
+                records.append((start_line, cells, text[start:at]))
+                start, start_line, cells = at + 1, line, []
+        elif state == "begin" and letter == '"':
+            state = "quoted"
+        elif doubled:
+            state, cell = "quoted", cell + '"'
+        elif not (state == "begin" and letter == " " and dialect.skip_initial_space):
+            if spread and letter != " ":
+                raise UnclosedError
+            state, cell = "plain", cell + letter
+    if state == "quoted":
+        raise UnclosedError
+    if text and not text.endswith("\n"):
+        records.append((start_line, [*cells, cell], text[start:]))
+    return records
+
+
+TEXTS = st.text(st.sampled_from('ab1 ,"\n'), max_size=60)
+DIALECTS = st.builds(Dialect, st.just(","), st.just(Quotes.DOUBLED), st.booleans())
+
+
+@given(TEXTS, DIALECTS)
+def test_model(text: str, dialect: Dialect) -> None:
+    """The reader that goes letter by letter splits as csv.reader does, where it does not refuse."""
+    try:
+        records = [cells for _, cells, _ in _model(text, dialect)]
+    except UnclosedError:
+        return
+    lines = io.StringIO(text, newline="\n")
+    reader = csv.reader(lines, delimiter=dialect.delimiter, skipinitialspace=dialect.skip_initial_space)
+    # csv.reader answers [] for an empty line
+    assert [[""] if cells == [] else cells for cells in reader] == records
+
+
+def _blocks(text: str, block_bytes: int) -> Iterator[bytes]:
+    data = text.encode("utf-8")
+    return (data[at : at + block_bytes] for at in range(0, len(data), block_bytes))
+
+
+@given(TEXTS, DIALECTS, BLOCK_BYTES)
+@example('1,"a\n2,b\n3,"c\n', Dialect(",", Quotes.DOUBLED), 100)
+@example('1,a"b\n2,"c,\n"\n', Dialect(",", Quotes.DOUBLED), 3)
+def test_any_text(text: str, dialect: Dialect, block_bytes: int) -> None:
+    """Records of any text begin where csv.reader begins them and have as many cells, whatever the block size."""
+    try:
+        expected = [
+            (line, len(cells), record)
+            for line, cells, record in _model(text, dialect)
+            if _is_solid(record, dialect.delimiter)
+        ]
+    except UnclosedError:
+        with pytest.raises(InputUnusableError, match=r"export\.csv: line \d+: a quote"):
+            list(scan(_blocks(text, block_bytes), dialect, "export.csv"))
+        return
+    found = [
+        (line, cells, part.text[start:end].decode("utf-8"))
+        for part in scan(_blocks(text, block_bytes), dialect, "export.csv")
+        for line, cells, start, end in zip(part.lines, part.cells, part.starts, part.ends, strict=True)
+    ]
+    assert found == expected
+
+
+@given(TEXTS, st.booleans(), CHUNK_ROWS, BLOCK_BYTES)
+@example('a,b",c\n', False, 100_000, 50)
+@example('a,"b"c,"d\n', False, 1, 1)
+@example('a,  "b,b",c\n', True, 1, 1 << 20)
+def test_any_rows(folder: Path, body: str, skip: bool, chunk_rows: int, block_bytes: int) -> None:
+    """Below a header, rows of any text become the cells of csv.reader or bad rows, and never more or fewer."""
+    detection = _detected(folder / "rows.csv", HEADER + body, _format(skip_initial_space=skip))
+    try:
+        records = _model(HEADER + body, Dialect(",", Quotes.DOUBLED, skip))[1:]
+    except UnclosedError:
+        records = None
+    solid = [(line, cells) for line, cells, record in records or [] if _is_solid(record, ",")]
+    last_is_cut = (
+        records and not body.endswith("\n") and _is_solid(records[-1][2], ",") and len(records[-1][1]) < 3
+    )
+    if records is None or last_is_cut:
+        with pytest.raises(InputUnusableError):
+            _read(detection, chunk_rows, block_bytes)
+        return
+    fits = {line: len(cells) >= 3 and not any(cell.strip() for cell in cells[3:]) for line, cells in solid}
+    rows, bad = _read(detection, chunk_rows, block_bytes)
+    assert rows == [(line, tuple(cell.strip() for cell in cells[:3])) for line, cells in solid if fits[line]]
+    assert _reasons(bad) == [(line, "wrong_cell_count") for line, _ in solid if not fits[line]]
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        pytest.param('105,"+1555\n' + ROW * 3, 2, id="to-the-end-of-the-file"),
+        pytest.param(
+            ROW + '105,"+1555,x\n' + '"105","+1555","x"\n' * 3, 3, id="up-to-a-quote-that-opens-another-cell"
+        ),
+        pytest.param('1,"a\n2,b,c\n3,"d,e\n' + ROW, 2, id="two-that-would-pair-up"),
+        pytest.param(ROW * 2 + '105,b,"2026', 4, id="in-the-last-row"),
+        pytest.param('a,b"b,c\n105,"+1555\n' + ROW, 3, id="behind-a-stray-quote"),
+        pytest.param('105,"+1555\n' + 'a,b"b,c\n' * 40_000, 2, id="a-long-way"),
+    ],
+)
+def test_unclosed_quote(tmp_path: Path, body: str, line: int) -> None:
+    """A quote that is not closed where its cell ends stops the file and is named by its line."""
+    with pytest.raises(InputUnusableError, match=rf"export\.csv: line {line}: a quote"):
+        _read_text(tmp_path, HEADER + body)
+
+
+def test_unclosed_quote_bounded() -> None:
+    """An unclosed quote is found out when 16 MiB are read, however long the file is."""
+    taken = []
+
+    def endless() -> Iterator[bytes]:
+        yield b'a,"b\n'
+        while True:
+            taken.append(1 << 20)
+            yield b"c,d\n" * (1 << 18)
+
+    with pytest.raises(InputUnusableError, match="line 1: a quote"):
+        list(scan(endless(), Dialect(",", Quotes.DOUBLED), "export.csv"))
+    assert sum(taken) <= OPEN_RECORD_BYTES + (1 << 20)
+
+
+def test_endless_line() -> None:
+    """A line without end is found out when 16 MiB are read, and is not called a quote."""
+    with pytest.raises(InputUnusableError, match="line 1: the line is longer than 16 MiB"):
+        list(scan(iter([b"x" * (1 << 20)] * 17), Dialect(",", Quotes.DOUBLED), "export.csv"))
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        pytest.param("a,b", "wrong_cell_count", id="short"),
+        pytest.param("a", "wrong_cell_count", id="one-cell"),
+        pytest.param("a,b,c,d", "wrong_cell_count", id="long"),
+        pytest.param("a,b,c,,,d", "wrong_cell_count", id="surplus-cell-behind-empty-ones"),
+        pytest.param("a,b,c" + "," * (SURPLUS_CELLS + 1), "wrong_cell_count", id="too-many-empty-cells"),
+        pytest.param("a,b" + ",x" * 50_000, "wrong_cell_count", id="fifty-thousand-cells"),
+        pytest.param("a,b\0b,c", "control_character", id="nul"),
+        pytest.param("a,b\0b", "control_character", id="nul-in-a-short-row"),
+        pytest.param("a,b\x1fb,c", "control_character", id="unit-separator"),
+        pytest.param(f"a,{'b' * LONGEST_RECORD_BYTES},c", "over_long_row", id="over-long"),
+        pytest.param(f'a,"{"b" * LONGEST_RECORD_BYTES}",c', "over_long_row", id="over-long-quoted"),
+        pytest.param(f'a"a,{"b" * LONGEST_RECORD_BYTES},c', "over_long_row", id="over-long-with-stray-quote"),
+    ],
+)
+@pytest.mark.parametrize("drop_rows", [[], [{"caller": "Totals"}]], ids=["no-footer", "footer"])
+def test_bad_row(tmp_path: Path, record: str, reason: str, drop_rows: list[Any]) -> None:
+    """A row of the wrong shape is named by its line, and its neighbours are read."""
+    rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{record}\n{ROW}", drop_rows=drop_rows)
+    assert ([line for line, _ in rows], _reasons(bad)) == ([2, 4], [(3, reason)])
+
+
+def test_bad_row_hint(tmp_path: Path) -> None:
+    """The hint of a row of the wrong shape gives both counts."""
+    _, bad = _read_text(tmp_path, f"{HEADER}a,b\n{ROW}")
+    assert bad[0].hint.startswith("The row has 2 cells, the format has 3:")
+
+
+@pytest.mark.parametrize("tail", [",", ",,,", ", ,", ",\t", "," * SURPLUS_CELLS])
+@pytest.mark.parametrize("where", ["on-some-rows", "on-all-rows", "on-header-too"])
+def test_surplus_empty_cells(tmp_path: Path, tail: str, where: str) -> None:
+    """Empty cells behind the last column shift nothing, be they on some rows or on all."""
+    header = HEADER.rstrip("\n") + (tail if where == "on-header-too" else "")
+    plain = "a,b,c" if where == "on-some-rows" else f"a,b,c{tail}"
+    rows, bad = _read_text(tmp_path, f"{header}\na,b,c{tail}\n{plain}\n")
+    assert (rows, bad) == ([(2, ("a", "b", "c")), (3, ("a", "b", "c"))], [])
+
+
+@pytest.mark.parametrize("filler", ["", " ", "\t", " \t ", ",,", ",,,,,,", " , ,\t", '"","",""', '""'])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+def test_blank_line(tmp_path: Path, filler: str, line_end: str) -> None:
+    """A line of blanks, delimiters or nothing is no row but counts as a line, also at the end."""
+    text = f"{HEADER}{filler}\n{ROW}{filler}\n{filler}\n{ROW}{filler}".replace("\n", line_end)
+    rows, bad = _read_text(tmp_path, text)
+    assert ([line for line, _ in rows], bad) == ([3, 6], [])
+
+
+def test_blank_line_before_header(tmp_path: Path) -> None:
+    """Title and blank lines above the header count as lines and are no rows."""
+    rows, bad = _read_text(tmp_path, f"Calls of March,,\n\n,,\n{HEADER}{ROW}")
+    assert ([line for line, _ in rows], bad) == ([5], [])
+
+
+def test_header_over_two_lines(tmp_path: Path) -> None:
+    """A header cell with a line break moves the first row down by one line."""
+    rows, _ = _read_text(tmp_path, f'Caller,Called,"Be\ngun"\n{ROW}')
+    assert [line for line, _ in rows] == [3]
+
+
+def test_quoted_line_break(tmp_path: Path) -> None:
+    """A quoted line break belongs to its cell, and the rows below keep the lines an editor shows."""
+    rows, bad = _read_text(tmp_path, f'{HEADER}a,"b\r\n\r\nb",c\r\n{ROW}')
+    assert (rows[0], rows[1][0], bad) == ((2, ("a", "b\n\nb", "c")), 5, [])
+
+
+@pytest.mark.parametrize("text", [HEADER, HEADER.strip(), HEADER + "\n\n"])
+def test_header_only(tmp_path: Path, text: str) -> None:
+    """The export of a day without calls has no rows and no fault."""
+    assert _read_text(tmp_path, text) == ([], [])
+
+
+@pytest.mark.parametrize("cut", range(1, len(ROW)))
+def test_cut_off(tmp_path: Path, cut: int) -> None:
+    """A file cut off in its last row is not used, unless all cells of that row are there."""
+    whole = ROW[:cut].count(",") == 2
+    if whole:
+        assert [line for line, _ in _read_text(tmp_path, HEADER + ROW + ROW[:cut])[0]] == [2, 3]
+        return
+    with pytest.raises(InputUnusableError, match="line 3: the file ends in the middle of a row"):
+        _read_text(tmp_path, HEADER + ROW + ROW[:cut])
+
+
+def test_cut_off_bare(tmp_path: Path) -> None:
+    """A file with bare quotes that is cut off in the last cell of its last row is not used."""
+    with pytest.raises(InputUnusableError, match="line 3: the file ends in the middle of a row"):
+        _read_text(tmp_path, f'{HEADER}"a","b","c"\n"a","b","20', quotes="bare")
+
+
+def test_short_row_with_line_end(tmp_path: Path) -> None:
+    """A short last row that has its line end is a bad row, not a file cut off."""
+    assert _reasons(_read_text(tmp_path, f"{HEADER}{ROW}a,b\n")[1]) == [(3, "wrong_cell_count")]
+
+
+# Files that change
+
+
+def test_growing_file(tmp_path: Path) -> None:
+    """A file that grows while it is read is not used."""
+    detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
+    chunks = read_chunks(detection, 1, block_bytes=100)
+    next(chunks)
+    with detection.path.open("a") as stream:
+        stream.write(ROW)
+    with pytest.raises(InputUnusableError, match="changed while it was read"):
+        list(chunks)
+
+
+def test_replaced_file(tmp_path: Path) -> None:
+    """A file that is replaced by one of the same size while it is read is not used."""
+    detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
+    chunks = read_chunks(detection, 1, block_bytes=100)
+    next(chunks)
+    times = detection.path.stat()
+    other = tmp_path / "other.csv"
+    other.write_bytes(detection.path.read_bytes())
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(detection.path)
+    with pytest.raises(InputUnusableError, match="changed while it was read"):
+        list(chunks)
+
+
+def test_removed_file(tmp_path: Path) -> None:
+    """A file that is removed while it is read is not used."""
+    detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
+    chunks = read_chunks(detection, 1, block_bytes=100)
+    next(chunks)
+    detection.path.unlink()
+    with pytest.raises(InputUnusableError, match="changed while it was read"):
+        list(chunks)
+
+
+def test_file_of_another_encoding(tmp_path: Path) -> None:
+    """A file that was exchanged for one of another encoding after its detection is not used."""
+    detection = _detected(tmp_path / "export.csv", (HEADER + ROW).encode("utf-16"), _format())
+    detection.path.write_bytes(HEADER.encode("utf-16") + b"\x00\xd8\x00\xd8")
+    with pytest.raises(InputUnusableError, match="changed while it was read"):
+        _read(detection)
+
+
+# Encodings and line ends
+
+ZOE = 'Zoë,"+44\n7700","2026"\n'
+
+
+@pytest.mark.parametrize(
+    ("encoding", "overrides"),
+    [
+        ("utf-8", {}),
+        ("utf-8-sig", {}),
+        ("utf-8-sig", {"encoding": "utf-8"}),
+        ("utf-16", {}),
+        ("utf-16-le", {"encoding": "utf-16-le"}),
+        ("utf-32", {}),
+        ("cp1252", {}),
+        ("cp850", {"encoding": "cp850"}),
+    ],
+)
+@pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
+def test_encoding(tmp_path: Path, encoding: str, overrides: dict[str, str], block_bytes: int) -> None:
+    """The same text in any encoding gives the same cells."""
+    cdr_format = _format(encodings=["utf-8", "cp1252"])
+    detection = _detected(tmp_path / "export.csv", (HEADER + ZOE).encode(encoding), cdr_format, **overrides)
+    assert _read(detection, block_bytes=block_bytes)[0] == [(2, ("Zoë", "+44\n7700", "2026"))]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_mark_the_operator_did_not_name(tmp_path: Path, encoding: str) -> None:
+    """A byte order mark is no part of the first cell, even if --encoding names an encoding without one."""
+    text = f"\ufeff{ROW * 3}".encode(encoding)
+    detection = _detected(tmp_path / "export.csv", text, _format(header=False), encoding=encoding)
+    assert _read(detection)[0][0] == (1, tuple(ROW.strip().split(",")))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 7, 1 << 20])
+def test_mixed_line_ends(tmp_path: Path, block_bytes: int) -> None:
+    """CR LF, lone CR and LF end a line each, also all in one file and cut apart by a block."""
+    text = HEADER + "a,b,c\r\nd,e,f\rg,h,i\n\r\n\r\rj,k,l\r\n"
+    detection = _detected(tmp_path / "export.csv", text, _format())
+    assert [(line, cells[0]) for line, cells in _read(detection, block_bytes=block_bytes)[0]] == [
+        (2, "a"),
+        (3, "d"),
+        (4, "g"),
+        (8, "j"),
+    ]
+
+
+@given(
+    st.text(st.sampled_from("a\r\né"), max_size=30), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), BLOCK_BYTES
+)
+def test_text_blocks(folder: Path, text: str, encoding: str, block_bytes: int) -> None:
+    """The blocks of a file joined are its text with universal line ends, whatever the block size."""
+    path = folder / "blocks.txt"
+    path.write_bytes(text.encode(encoding))
+    expected = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8")
+    assert b"".join(text_blocks(path, encoding, block_bytes)) == expected
+
+
+# Cells
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("NA", "N/A", "null", "None", "nan", "NULL", "-", "#N/A"),
+        *("00441632960001", "+447700900142", "007", "1740906847.00012300", "123456789012345678901234567890"),
+        *("1e5", "1.41556E+10", "0x1F", "True", "inf", '="0123"', "'0123", "2026-03-02", "50%", "1,5"),
+    ],
+)
+def test_cell_stays_text(tmp_path: Path, cell: str) -> None:
+    """A cell is read as the text it is, whatever it looks like."""
+    text = HEADER + _written([("105", cell, "x")], ",", csv.QUOTE_MINIMAL, "\n")
+    assert _read_text(tmp_path, text)[0] == [(2, ("105", cell, "x"))]
+
+
+def test_empty_words(tmp_path: Path) -> None:
+    """A format's words for `nothing` become empty text as whole trimmed cells only, in their own letter case."""
+    text = HEADER + "NA, NA ,na\nNAN,- NA,NA\n"
+    detection = _detected(tmp_path / "export.csv", text, _format(empty_words=("NA", "-")))
+    assert _read(detection)[0] == [(2, ("", "", "na")), (3, ("NAN", "- NA", ""))]
+
+
+def test_missing_optional_column(tmp_path: Path) -> None:
+    """A column that the export lacks is empty text."""
+    cdr_format = _format().model_copy(update={"columns": {}, "optional_columns": _format().columns})
+    detection = _detected(tmp_path / "export.csv", "Caller,Begun\n105,2026\n", cdr_format)
+    assert _read(detection)[0] == [(2, ("105", "", "2026"))]
+
+
+# Rows that are none
+
+TOTALS = [{"caller": {"matches": "Totals?:?"}}]
+
+
+@pytest.mark.parametrize("footer", ["Totals", "Totals,2", "Totals,2,3", "Totals,2,3,,", '"Totals"', " Totals ,,"])
+@pytest.mark.parametrize("line_end", ["\n", ""], ids=["ended", "open"])
+def test_dropped_row(tmp_path: Path, footer: str, line_end: str) -> None:
+    """A line of totals, of whatever length and with or without line end, is no row."""
+    rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{footer}{line_end}", drop_rows=TOTALS)
+    assert ([line for line, _ in rows], bad) == ([2], [])
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 100])
+def test_dropped_row_in_the_middle(tmp_path: Path, chunk_rows: int) -> None:
+    """Totals between the rows leave no gap in their numbers, in chunks of any size."""
+    text = f"{HEADER}{ROW}Totals,1\n{ROW}a,b\nTotals,2\n{ROW}"
+    rows, bad = _read(_detected(tmp_path / "export.csv", text, _format(drop_rows=TOTALS)), chunk_rows)
+    assert ([line for line, _ in rows], _reasons(bad)) == ([2, 4, 7], [(5, "wrong_cell_count")])
+
+
+# Exports that quote in their own way
+
+UNAMBIGUOUS = CELLS.map(lambda text: text.replace("\n", " ")).filter(
+    lambda text: not ('",' in text or ',"' in text or text.endswith(","))
+)
+
+
+@given(
+    st.lists(st.tuples(UNAMBIGUOUS, UNAMBIGUOUS, UNAMBIGUOUS), max_size=8), st.sampled_from(["", " "]), BLOCK_BYTES
+)
+def test_bare_quotes(folder: Path, rows: list[tuple[str, ...]], space: str, block_bytes: int) -> None:
+    """Cells quoted by plain text substitution are read back where no quote stands beside a comma."""
+    lines = [f",{space}".join(f'"{cell}"' for cell in cells) for cells in [NAMES, *rows]]
+    cdr_format = _format(quotes="bare", skip_initial_space=True)
+    detection = _detected(folder / "bare.csv", "\n".join(lines) + "\n", cdr_format)
+    assert _read(detection, block_bytes=block_bytes) == (_expected(rows, ","), [])
+
+
+@pytest.mark.parametrize(
+    "record",
+    ['"Clarke, "Em" Emma","b","c"', '"a,","b","c"', '"a","b","c', 'a",b,c', '"a" ,"b","c"', ',"a,b'],
+)
+def test_broken_quotes(tmp_path: Path, record: str) -> None:
+    """A row whose bare quotes cannot be paired is bad, and its neighbours are read."""
+    text = f'{HEADER}",\n{ROW}{record}\n",\n{ROW}'
+    rows, bad = _read_text(tmp_path, text, quotes="bare", skip_initial_space=True)
+    assert ([line for line, _ in rows], _reasons(bad)) == ([3, 6], [(4, "broken_quotes")])
+
+
+def test_bare_quotes_in_unquoted_cell(tmp_path: Path) -> None:
+    """A quote inside an unquoted cell stays one quote where quotes are bare."""
+    rows, _ = _read_text(tmp_path, f'{HEADER}a"a,"b"b",c\n', quotes="bare")
+    assert rows == [(2, ('a"a', 'b"b', "c"))]
+
+
+@pytest.mark.parametrize("record", ['"a,b",c', 'a",b,c', '"a","b""b",c', "a,\"'b,c"])
+def test_no_quotes(tmp_path: Path, record: str) -> None:
+    """Without quoting a quote is a letter and every delimiter parts two cells."""
+    rows, bad = _read_text(tmp_path, f"{HEADER}{record}\n", quotes="none")
+    assert (rows, bad) == ([(2, tuple(record.split(",")))], [])
+
+
+# Verbatim
+
+ODD_RECORDS = (
+    'a"a,b,c',
+    '"a","b ""b""",  c ',
+    'a,"b\r\nb",c',
+    "é,b",
+    'a,"b"c",d,e',
+    "a,b,c,,,",
+)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_verbatim(tmp_path: Path, line_end: str, encoding: str) -> None:
+    """Records stand in the file of rejects as they stand in the export: quotes, blanks and line ends inside."""
+    text = line_end.join((HEADER.strip(), "", *ODD_RECORDS)) + line_end
+    cdr_format = _format(encodings=["utf-8", "cp1252"])
+    detection = _detected(tmp_path / "export.csv", text.encode(encoding), cdr_format)
+    found = list(verbatim_records(detection, frozenset([3, 4, 5, 7, 8, 9])))
+    assert [each.text for each in found] == [HEADER.strip(), *ODD_RECORDS]
+    assert [each.line for each in found] == [1, 3, 4, 5, 7, 8, 9]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 20, 1 << 20])
+def test_verbatim_bare_quotes(tmp_path: Path, block_bytes: int) -> None:
+    """The doubling of bare quotes that reading does inside does not show in the file of rejects."""
+    records = ['"Emma "Em" Clarke","b","c"', '"Clarke, "Em" Emma","b","c"', '"""","b","c"']
+    text = "\n".join([*records, *records, '"x"y","b","c"'])
+    detection = _detected(tmp_path / "export.csv", text, _format(header=False, quotes="bare"))
+    found = verbatim_records(detection, frozenset([1, 2, 3, 7]), block_bytes=block_bytes)
+    assert [(each.line, each.text) for each in found] == [
+        *((number, record) for number, record in enumerate(records, 1)),
+        (7, '"x"y","b","c"'),
+    ]
+
+
+def test_verbatim_is_importable(tmp_path: Path) -> None:
+    """The header and the bad rows of an export, written down again, are the same bad rows."""
+    text = HEADER + ROW + 'a"a,b\n' + ROW + '"x","y""y"\n'
+    detection = _detected(tmp_path / "export.csv", text, _format())
+    lines = frozenset(each.line for each in _read(detection)[1])
+    again = "".join(f"{each.text}\n" for each in verbatim_records(detection, lines))
+    assert _reasons(_read_text(tmp_path, again)[1]) == [(2, "wrong_cell_count"), (3, "wrong_cell_count")]
+
+
+def test_verbatim_header_below_title(tmp_path: Path) -> None:
+    """The header is given from where it stands, without the title above it."""
+    detection = _detected(tmp_path / "export.csv", f"March,,\n\n{HEADER}{ROW}", _format())
+    assert [each.line for each in verbatim_records(detection, frozenset([4]))] == [3, 4]

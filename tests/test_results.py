@@ -1,0 +1,160 @@
+"""The results file: order, fates, what is private, what a spreadsheet must not run, and what is never replaced."""
+
+import csv
+import stat
+from pathlib import Path
+
+import pytest
+
+from conftest import read_results
+from importer.errors import CannotCreateError
+from importer.records import Place, ResultRow
+from importer.results import CHUNK_ROWS, ResultsFile, check_free, defused, results_path, write_rejects
+from schemas.vocabulary import RESULT_COLUMNS, Outcome
+
+
+def row(line: int, outcome: Outcome = Outcome.PENDING, **changes: str) -> ResultRow:
+    """Return a row of the results."""
+    return ResultRow(Place("export.csv", line), outcome, call_id=f"call{line}", **changes)
+
+
+def fate(call_id: str, outcome: Outcome) -> ResultRow:
+    """Return a call's fate as the ledger tells it."""
+    return ResultRow(Place("", 0), outcome, call_id=call_id, http_status=200, code="SUCCESS", attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1 212", "'+1 212"),
+        ("-2", "'-2"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("  =1", "'  =1"),
+        ("\u200b=1", "'\u200b=1"),
+        ("\u00a0\ufeff=1", "'\u00a0\ufeff=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("+12125550101", "+12125550101"),
+        ("+12125550101=1", "'+12125550101=1"),
+        ("+0123", "'+0123"),
+        ("a=1", "a=1"),
+        ("", ""),
+        ("  ", "  "),
+    ],
+)
+def test_formulas_are_defused(text: str, cell: str) -> None:
+    """What a spreadsheet would run gets a quote in front; strict E.164 and plain text stay."""
+    assert defused(text) == cell
+
+
+def test_columns_are_the_contract(tmp_path: Path) -> None:
+    """The header stands in the order of the contract, lines end as RFC 4180 says."""
+    results = ResultsFile(tmp_path / "r.csv")
+    results.finish(lambda _: {})
+    assert (tmp_path / "r.csv").read_bytes() == (
+        b"file,line,call_id,outcome,state,from,to,start_time,zohouser,source_id,reason,hint,"
+        b"http_status,code,attempts,sent_at\r\n"
+    )
+    assert len(RESULT_COLUMNS) == 16
+
+
+def test_fates_fill_what_was_pending(tmp_path: Path) -> None:
+    """Rows stand as added; only those pending take the ledger's word, and the counts follow."""
+    results = ResultsFile(tmp_path / "r.csv")
+    results.add([row(2), row(3, Outcome.REJECTED, reason="invalid_number"), row(4), row(5)], Outcome.PENDING)
+    asked: list[str] = []
+
+    def fates(call_ids: list[str]) -> dict[str, ResultRow]:
+        asked.extend(call_ids)
+        return {"call2": fate("call2", Outcome.ACCEPTED), "call4": fate("call4", Outcome.REFUSED)}
+
+    finished = results.finish(fates)
+    rows = read_results(tmp_path / "r.csv")
+    assert asked == ["call2", "call4", "call5"]
+    assert [each["outcome"] for each in rows] == ["accepted", "rejected", "refused", "pending"]
+    assert [each["attempts"] for each in rows] == ["2", "", "2", ""]
+    assert finished.to_mend == {"export.csv": frozenset({3, 4})}
+    assert sum(finished.outcomes.values()) == 4
+
+
+def test_carried_rows_come_first_and_are_not_to_be_mended(tmp_path: Path) -> None:
+    """Calls of earlier runs stand before the input's rows and are not in its rejects."""
+    results = ResultsFile(tmp_path / "r.csv")
+    results.add([row(2)], Outcome.PENDING)
+    results.note(row(90, Outcome.REFUSED), carried=True)
+    results.note(row(2, Outcome.ACCEPTED), carried=False)
+    finished = results.finish(lambda _: {"call2": fate("call2", Outcome.ACCEPTED)})
+    assert [each["line"] for each in read_results(tmp_path / "r.csv")] == ["90", "2"]
+    assert (finished.carried, dict(finished.to_mend)) == (1, {})
+
+
+def test_receipts_noted_are_not_rows(tmp_path: Path) -> None:
+    """More rows than one chunk, with a receipt for each: every row stands there once, in order."""
+    results = ResultsFile(tmp_path / "r.csv")
+    count = CHUNK_ROWS * 2 + 1
+    results.add((row(line) for line in range(count)), Outcome.PENDING)
+    for line in reversed(range(count)):
+        results.note(row(line, Outcome.ACCEPTED), carried=False)
+    finished = results.finish(lambda ids: {each: fate(each, Outcome.ACCEPTED) for each in ids})
+    assert [each["call_id"] for each in read_results(tmp_path / "r.csv")] == [
+        f"call{line}" for line in range(count)
+    ]
+    assert finished.outcomes == {Outcome.ACCEPTED: count}
+
+
+def test_part_has_what_came_before_a_crash(tmp_path: Path) -> None:
+    """What was flushed is readable beside the results while the run goes on."""
+    results = ResultsFile(tmp_path / "r.csv")
+    results.add([row(2)], Outcome.PENDING)
+    results.note(row(2, Outcome.ACCEPTED), carried=False)
+    results.flush()
+    assert [each["outcome"] for each in read_results(tmp_path / "r.csv.part")] == ["pending", "accepted"]
+    results.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    """A file that somebody else made under the results' name in mid-run stays, and the run says so."""
+    results = ResultsFile(tmp_path / "r.csv")
+    (tmp_path / "r.csv").write_text("mine")
+    with pytest.raises(CannotCreateError):
+        results.finish(lambda _: {})
+    assert (tmp_path / "r.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling-link", "no-folder"])
+def test_path_that_cannot_be_had(tmp_path: Path, kind: str) -> None:
+    """A path that is taken, even by a link to nowhere, or has no folder is told before the run."""
+    path = tmp_path / "r.csv"
+    if kind == "file":
+        path.touch()
+    elif kind == "dangling-link":
+        path.symlink_to(tmp_path / "nowhere")
+    else:
+        path = tmp_path / "none" / "r.csv"
+    with pytest.raises(CannotCreateError):
+        check_free(path, "results")
+
+
+def test_default_path_is_beside_the_first_input(tmp_path: Path) -> None:
+    """Without --results the file stands beside the input and carries the run's id."""
+    assert results_path(tmp_path / "a.csv", "run-1", None) == tmp_path / "a.csv.results-run-1.csv"
+
+
+def test_rejects_are_verbatim_and_private(tmp_path: Path) -> None:
+    """Records go out as they came in, quotes and all, for our eyes only."""
+    write_rejects(tmp_path / "rejects.csv", ["a,b", '"x, y","=1"'])
+    assert (tmp_path / "rejects.csv").read_bytes() == b'a,b\r\n"x, y","=1"\r\n'
+    assert stat.S_IMODE((tmp_path / "rejects.csv").stat().st_mode) == 0o600
+
+
+def test_cells_survive_the_csv(tmp_path: Path) -> None:
+    """Quotes, delimiters and line breaks in a hint come back as they were."""
+    results = ResultsFile(tmp_path / "r.csv")
+    hint = 'Column "to", line\nbreak; and\r\nanother.'
+    results.add([row(2, Outcome.REJECTED, hint=hint)], Outcome.PENDING)
+    results.finish(lambda _: {})
+    with (tmp_path / "r.csv").open(encoding="utf-8", newline="") as stream:
+        assert next(csv.DictReader(stream))["hint"] == hint
