@@ -6,10 +6,10 @@ import tomllib
 import click
 import pytest
 
+from expected import ROOT
 from importer.cli import cli
 from importer.errors import ExitCode
 from importer.settings import OPTIONS
-from expected import ROOT
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
