@@ -2,6 +2,8 @@
 
 import json as json_module
 import os
+import shutil
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,8 +41,15 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
             click.echo(f"{path}: a results file of this program; import passes it over.")
             continue
         for line in _described(found, settings, catalogue):
-            click.echo(line)
+            _show(line)
     return int(most_severe(codes))
+
+
+def _show(line: str) -> None:
+    """Print a line, broken to the width of the terminal, with what follows under its own column."""
+    width = shutil.get_terminal_size().columns
+    indent = " " * (13 if line.startswith("  ") else 4)
+    click.echo(textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False) if line else line)
 
 
 def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
@@ -51,7 +60,7 @@ def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     yield f"  encoding   {found.encoding}    delimiter  {delimiter}    cells per row  {found.field_count}"
     yield f"  header     {f'line {found.header_line}' if found.header_line else 'none'}"
     yield f"  times      {_zone_text(found.format, settings.timezone)}"
-    yield from (f"  evidence   {line}" for line in _zone_evidence(found))
+    yield from (f"  evidence   {line}" for line in _zone_evidence(found, settings, catalogue))
     for note in found.format.notes:
         yield f"  note       {note}"
     yield "  columns    " + ", ".join(
@@ -68,24 +77,14 @@ def _zone_text(cdr_format: Any, timezone: str | None) -> str:
     return f"zone: {timezone or cdr_format.time.zone_default or cdr_format.time.zone}"
 
 
-def _zone_evidence(found: Any) -> list[str]:
-    """Return what the ids in the sample prove about the zone of the times."""
-    import pandas as pd
+def _zone_evidence(found: Any, settings: Any, catalogue: Any) -> list[str]:
+    """Return what the ids of the first rows prove about the zone of the times."""
+    from importer.pipeline import Run
+    from importer.prepare import Preparation, PreparePlan, no_agents
 
-    from importer.reading.conditions import extracted
-    from schemas.times import zone_offsets
-
-    spec = found.format.time
-    if spec.evidence is None or spec.evidence.column not in found.positions or not found.sample:
-        return []
-    rows = [cells for cells in found.sample if len(cells) >= found.field_count]
-    cells = {
-        name: pd.Series([row[found.positions[name]] for row in rows], dtype="str")
-        for name in (spec.columns[0], spec.evidence.column)
-    }
-    digits = extracted(cells[spec.evidence.column], spec.evidence.extract)
-    epochs = pd.to_numeric(digits.where(digits != ""), errors="coerce").astype("Int64")
-    offsets = zone_offsets(cells[spec.columns[0]], spec.formats, epochs)
+    run = Run(settings, catalogue)
+    with Preparation(catalogue.causes, PreparePlan(no_agents(), int(run.now), settings.timezone)) as preparation:
+        offsets = preparation.zone_offsets(found)
     return [
         f"the ids say the clock stood at UTC{seconds / 3600:+.2f} h in {count} of the first rows"
         for seconds, count in offsets[:2]
@@ -136,7 +135,7 @@ def formats_command(name: str | None) -> int:
             click.echo(f"{known.ljust(width)}  {cdr_format.title}{mark}")
         return 0
     for line in _explained(catalogue.pick(name), catalogue):
-        click.echo(line)
+        _show(line)
     return 0
 
 

@@ -188,16 +188,28 @@ def _cancelled_after_ringing(
     return np.asarray(cancelled & (np.isnan(seconds) | long_enough), dtype=np.bool_)
 
 
-def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
-    spec = rules.format.time
+def zone_offsets(frame: pd.DataFrame, rules: Rules) -> tuple[tuple[int, int], ...]:
+    """Return the offsets from UTC, in seconds, that the ids of these rows prove, each with its count of rows."""
+    texts, evidence = _start_and_evidence(with_derived(frame, rules), rules.format)
+    return () if evidence is None else times.zone_offsets(texts, rules.format.time.formats, evidence)
+
+
+def _start_and_evidence(rows: pd.DataFrame, cdr_format: CdrFormat) -> tuple[pd.Series, pd.Series | None]:
+    """Return the text of each start, and the epoch second at which the channel was made where an id carries it."""
+    spec = cdr_format.time
     texts = rows[spec.columns[0]]
     for name in spec.columns[1:]:
         texts = texts + " " + rows[name]
     texts = texts.str.strip() if len(spec.columns) > 1 else texts
-    evidence = None
-    if spec.evidence is not None:
-        digits = extracted(rows[spec.evidence.column], spec.evidence.extract)
-        evidence = pd.to_numeric(digits.where(digits != ""), errors="coerce").astype("Int64")
+    if spec.evidence is None:
+        return texts, None
+    digits = extracted(rows[spec.evidence.column], spec.evidence.extract)
+    return texts, pd.to_numeric(digits.where(digits != ""), errors="coerce").astype("Int64")
+
+
+def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
+    spec = rules.format.time
+    texts, evidence = _start_and_evidence(rows, rules.format)
     read = times.read_times(texts, times.TimeRules(spec.formats, _zone(rules)), evidence)
     rows["call.start_time"] = read["utc"]
     decided = rows["call.rank"].isin([Rank.INCOMING, Rank.ATTENDED])

@@ -11,6 +11,7 @@ import pandas as pd
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
+from importer.prepare.evidence import zone_offsets
 from importer.prepare.groups import IndexRows, joined_rows, resolve
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter, SortedChunk
@@ -19,6 +20,8 @@ from importer.reading import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules, PlainDigits
 from schemas.vocabulary import Outcome
+
+FIRST_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,7 @@ class Preparation:
 
         Raises InputUnusableError when the file is damaged; nothing of it is kept then.
         """
-        numbers = self._book(detection.format)
-        rules = Rules(detection.format, self._causes, self._plan, numbers, headers_of(detection))
+        rules = self._rules(detection)
         sorter = RowSorter(rules, self._agent_names, len(self._files))
         self._files.append(InputFile(name, rules))
         file_index: list[IndexRows] = []
@@ -107,6 +109,15 @@ class Preparation:
         skipped = [row for row in rows if isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED]
         self.skipped.update(row.reason for row in skipped)
         return [row for row in rows if not (isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED)]
+
+    def zone_offsets(self, detection: Detection) -> tuple[tuple[int, int], ...]:
+        """Return the offsets from UTC (seconds, count of rows) that ids among the first rows of a file prove."""
+        chunk = next(read_chunks(detection, FIRST_ROWS), None)
+        return zone_offsets(chunk.frame, self._rules(detection)) if chunk is not None else ()
+
+    def _rules(self, detection: Detection) -> Rules:
+        numbers = self._book(detection.format)
+        return Rules(detection.format, self._causes, self._plan, numbers, headers_of(detection))
 
     def _book(self, cdr_format: CdrFormat) -> NumberBook:
         rules = NumberRules(
