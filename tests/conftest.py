@@ -1,6 +1,7 @@
 """What every test stands on: loopback only, nothing of the machine's own, the real program and simulator."""
 
 import csv
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -74,9 +75,11 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Give each test an empty home and none of the machine's own settings."""
-    home = tmp_path_factory.mktemp("home")
+def _own_home(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Give each test a home that is not there yet, and none of the machine's own settings."""
+    home = tmp_path_factory.getbasetemp() / "homes" / hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
     for name in [name for name in os.environ if name.startswith(("CDR_IMPORTER_", "XDG_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))

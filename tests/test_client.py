@@ -960,7 +960,11 @@ def drip_handshake(peer: Peer) -> None:
         (reset_handshake, QUICK, {"reset"}),
         (close_handshake, QUICK, {"tls", "reset"}),
         (hang_handshake, Limits(connect_seconds=0.2), {"timeout"}),
-        (drip_handshake, Limits(deadline_seconds=0.3), {"deadline"}),
+        (
+            drip_handshake,
+            Limits(deadline_seconds=0.3),
+            {"deadline", "timeout"},
+        ),  # the socket may wait no longer than the deadline,
         (plain_handshake, QUICK, {"tls"}),
     ],
 )

@@ -3,12 +3,13 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from importer.errors import InputUnusableError
@@ -117,6 +118,7 @@ def _expected(rows: list[tuple[str, ...]], delimiter: str) -> list[Row]:
     return expected
 
 
+@settings(deadline=None)
 @given(
     TABLES,
     st.sampled_from([",", ";", "\t", "|"]),
@@ -143,6 +145,7 @@ def test_any_table(
     assert _read(detection, chunk_rows, block_bytes) == (_expected(rows, delimiter), [])
 
 
+@settings(deadline=None)
 @given(TABLES, st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["utf-8-sig", "utf-16"]), BLOCK_BYTES)
 def test_any_table_verbatim(
     folder: Path, rows: list[tuple[str, ...]], line_end: str, encoding: str, block_bytes: int
@@ -199,6 +202,7 @@ TEXTS = st.text(st.sampled_from('ab1 ,"\n'), max_size=60)
 DIALECTS = st.builds(Dialect, st.just(","), st.just(Quotes.DOUBLED), st.booleans())
 
 
+@settings(deadline=None)
 @given(TEXTS, DIALECTS)
 def test_model(text: str, dialect: Dialect) -> None:
     """The reader that goes letter by letter splits as csv.reader does, where it does not refuse."""
@@ -217,6 +221,7 @@ def _blocks(text: str, block_bytes: int) -> Iterator[bytes]:
     return (data[at : at + block_bytes] for at in range(0, len(data), block_bytes))
 
 
+@settings(deadline=None)
 @given(TEXTS, DIALECTS, BLOCK_BYTES)
 @example('1,"a\n2,b\n3,"c\n', Dialect(",", Quotes.DOUBLED), 100)
 @example('1,a"b\n2,"c,\n"\n', Dialect(",", Quotes.DOUBLED), 3)
@@ -240,6 +245,7 @@ def test_any_text(text: str, dialect: Dialect, block_bytes: int) -> None:
     assert found == expected
 
 
+@settings(deadline=None)
 @given(TEXTS, st.booleans(), CHUNK_ROWS, BLOCK_BYTES)
 @example('a,b",c\n', False, 100_000, 50)
 @example('a,"b"c,"d\n', False, 1, 1)
@@ -496,6 +502,7 @@ def test_mixed_line_ends(tmp_path: Path, block_bytes: int) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(
     st.text(st.sampled_from("a\r\né"), max_size=30), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), BLOCK_BYTES
 )
@@ -562,10 +569,11 @@ def test_dropped_row_in_the_middle(tmp_path: Path, chunk_rows: int) -> None:
 # Exports that quote in their own way
 
 UNAMBIGUOUS = CELLS.map(lambda text: text.replace("\n", " ")).filter(
-    lambda text: not ('",' in text or ',"' in text or text.endswith(","))
+    lambda text: re.search(r'",|, *("|$)', text) is None
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(UNAMBIGUOUS, UNAMBIGUOUS, UNAMBIGUOUS), max_size=8), st.sampled_from(["", " "]), BLOCK_BYTES
 )
