@@ -48,13 +48,17 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person."""
+    """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person.
+
+    ``detail`` gets what is told only when asked for more.
+    """
 
     rows: Callable[[int], None] = _ignore
     calls: Callable[[int], None] = _ignore
     receipt: Callable[[Receipt], None] = _ignore
     note: Callable[[str], None] = _ignore
     problem: Callable[[ImporterError], None] = _ignore
+    detail: Callable[[str], None] = _ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +233,10 @@ def _read_all(run: Run, inputs: _Inputs, preparation: Preparation) -> list[Impor
     problems: list[ImporterError] = []
     for detection in inputs.detections:
         try:
-            preparation.read(detection, inputs.names[detection.path], run.listener.rows)
+            counts = preparation.read(detection, inputs.names[detection.path], run.listener.rows)
+            run.listener.detail(
+                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {counts.rows} rows"
+            )
         except InputUnusableError as problem:
             problems.append(problem)
             run.listener.problem(problem)
@@ -316,6 +323,10 @@ def _deliver(run: Run, ledger: Ledger, credentials: Credentials, results: Result
     """Send what is pending, oldest first; return why the run stopped early, if it did."""
     waiting = ledger.pending_count()
     run.listener.calls(min(waiting, run.settings.limit or waiting))
+    run.listener.detail(
+        f"ledger {run.settings.ledger}: {waiting} calls pending; at most {run.settings.rate}, "
+        f"{run.settings.workers} at once"
+    )
     if not waiting:
         return None
     service = _service(run, credentials)

@@ -333,3 +333,12 @@ def test_files_are_private_while_a_run_goes_on(account: Simulator, tmp_path: Pat
     assert {"ledger.sqlite-wal", "ledger.sqlite-shm"} < set(modes)
     assert any(name.endswith(".part") for name in modes)
     assert set(modes.values()) == {"0o600"}
+
+
+def test_verbose_says_more(program: Program, tmp_path: Path) -> None:
+    """-v tells how each file was understood, and the summary, even when all is well."""
+    path = write_export(tmp_path / "calls.csv", [call_row(1)])
+    ran = program("check", "-v", "--results", tmp_path / "results.csv", path)
+
+    assert (ran.code, ran.stderr.splitlines()[0]) == (0, f"cdr-importer: {path}: format callnotify, utf-8, 1 rows")
+    assert ran.summary()["would_send"] == "1"

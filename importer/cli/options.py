@@ -62,7 +62,11 @@ RESULTS = (
     click.option("--results", metavar="PATH", help="The results file. Default: beside the first input."),
     click.option("-q", "--quiet", is_flag=True, default=None, help="Print nothing unless a person is needed."),
     click.option(
-        "-v", "--verbose", is_flag=True, default=None, help="Print more, such as where settings come from."
+        "-v",
+        "--verbose",
+        is_flag=True,
+        default=None,
+        help="Print more: format and rows of each file, the rate.",
     ),
     click.option("--json", "json", is_flag=True, default=None, help="Print the summary as one JSON object."),
 )

@@ -37,7 +37,7 @@ class Screen:
 
     def listener(self) -> Listener:
         """Return the callables a run talks to."""
-        return Listener(self._rows, self._calls, self._receipt, self._details.append, self._problem)
+        return Listener(self._rows, self._calls, self._receipt, self._details.append, self._problem, self._detail)
 
     def finish(self, summary: RunSummary) -> None:
         """Print the end of a run: nothing when cron runs it and nobody is needed."""
@@ -45,8 +45,7 @@ class Screen:
         if self._settings.json_output:
             skipped = {"skipped_by_reason": dict(sorted(summary.skipped.items()))}
             click.echo(json.dumps({**summary_fields(summary), **skipped}))
-        silent = summary.exit_code is ExitCode.OK and (self._settings.quiet or not sys.stderr.isatty())
-        if silent:
+        if self._is_silent(summary):
             return
         for line in self._details[:MOST_DETAIL_LINES]:
             click.echo(f"cdr-importer: {line}", err=True)
@@ -56,6 +55,16 @@ class Screen:
             for line in summary_table(summary):
                 click.echo(line, err=True)
         click.echo(summary_line(summary), err=True)
+
+    def _is_silent(self, summary: RunSummary) -> bool:
+        """Say whether nothing is to be printed: all is well, and nobody looks or asked for more."""
+        asked = self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
+        return summary.exit_code is ExitCode.OK and not asked
+
+    def _detail(self, line: str) -> None:
+        if self._settings.verbose:
+            self._close_bar()
+            click.echo(f"cdr-importer: {line}", err=True)
 
     def _rows(self, count: int) -> None:
         self._show("Reading", "rows", None)
