@@ -1,5 +1,6 @@
 """The commands `import`, `check` and `deliver`."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -74,9 +75,19 @@ def _run(settings: Any, work: Any, catalogue: Any = None) -> int:
 
     with Screen(settings) as screen, orderly_signals() as signals:
         run = Run(settings, catalogue or load_catalogue(), screen.listener(), interrupted=signals.exit_code)
+        _spare_the_collector()
         summary = work(run)
         screen.finish(summary)
         return int(summary.exit_code)
+
+
+def _spare_the_collector() -> None:
+    """Keep the garbage collector from going over all modules again and again while rows stream by.
+
+    CPython 3.11: one tenth of the time of `check` on a million rows; the rows make no reference cycles.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _import_to_sandbox(settings: Any, files: tuple[Path, ...]) -> int:
