@@ -10,9 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -30,7 +31,7 @@ from importer.errors import (
 )
 from importer.formats import Catalogue, Detection, OwnOutput, detect
 from importer.formats.detection import Overrides
-from importer.ledger import Claimed, Ledger, RunInfo, Staged, create_ledger
+from importer.ledger import Claimed, KnownFate, Ledger, RunInfo, Staged, create_ledger
 from importer.pacing import Rate, RollingLimiter
 from importer.prepare import AgentBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.reading import verbatim_records
@@ -263,21 +264,11 @@ def _stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsF
 
 def _staged_row(call: Call, staged: Staged) -> ResultRow | Call:
     """Return a call that is pending as it is, and the row of one whose fate the ledger knows already."""
-    if staged.outcome is None:
-        return call
-    known = staged.receipt
-    return replace(
-        _row_of(call, staged.outcome),
-        reason=known.reason,
-        hint=known.hint,
-        http_status=known.http_status,
-        code=known.code,
-        attempts=known.attempts,
-        sent_at=known.sent_at,
-    )
+    return call if staged.outcome is None else _row_of(call, staged.outcome, staged.receipt)
 
 
-def _row_of(call: Call, outcome: Outcome) -> ResultRow:
+def _row_of(call: Call, outcome: Outcome, known: KnownFate) -> ResultRow:
+    """Return the row of a call with what the ledger knows of it."""
     return ResultRow(
         place=call.place,
         outcome=outcome,
@@ -288,7 +279,12 @@ def _row_of(call: Call, outcome: Outcome) -> ResultRow:
         start_time=call.start_time,
         zohouser=call.zohouser,
         source_id=call.source_id,
+        **_fate_fields(known),
     )
+
+
+def _fate_fields(known: KnownFate) -> dict[str, Any]:
+    return {each.name: getattr(known, each.name) for each in fields(KnownFate)}
 
 
 _OUTCOME_OF = {
@@ -304,17 +300,7 @@ _OUTCOME_OF = {
 def _fates(ledger: Ledger, call_ids: Sequence[str]) -> dict[str, ResultRow]:
     """Return the fates of calls as result rows."""
     return {
-        call_id: ResultRow(
-            place=Place("", 0),
-            outcome=_OUTCOME_OF[fate.state],
-            call_id=call_id,
-            reason=fate.reason,
-            hint=fate.hint,
-            http_status=fate.http_status,
-            code=fate.code,
-            attempts=fate.attempts,
-            sent_at=fate.sent_at,
-        )
+        call_id: ResultRow(Place("", 0), _OUTCOME_OF[fate.state], call_id=call_id, **_fate_fields(fate))
         for call_id, fate in ledger.fates(call_ids).items()
     }
 
@@ -338,8 +324,9 @@ def _deliver(run: Run, ledger: Ledger, credentials: Credentials, results: Result
 
     def on_receipt(claimed: Claimed, receipt: Receipt) -> None:
         nonlocal since_flush
-        fate = _fates(ledger, [receipt.call_id])[receipt.call_id]
-        results.note(_sent_row(claimed.call, fate), carried=not claimed.own_run)
+        fate = ledger.fates([receipt.call_id])[receipt.call_id]
+        row = _row_of(claimed.call, _OUTCOME_OF[fate.state], fate)
+        results.note(row, carried=not claimed.own_run)
         since_flush += 1
         if since_flush >= run.settings.batch_size:
             results.flush()
@@ -370,19 +357,6 @@ def _take_over_pace(ledger: Ledger, service: Service, rate: Rate) -> Stop | None
 
 def _epoch_of(text: str) -> float:
     return datetime.strptime(text, WIRE_TIME_FORMAT).replace(tzinfo=UTC).timestamp()
-
-
-def _sent_row(call: Call, fate: ResultRow) -> ResultRow:
-    """Return the row of a call with the fate the ledger holds."""
-    return replace(
-        _row_of(call, fate.outcome),
-        reason=fate.reason,
-        hint=fate.hint,
-        http_status=fate.http_status,
-        code=fate.code,
-        attempts=fate.attempts,
-        sent_at=fate.sent_at,
-    )
 
 
 def _delivery_plan(settings: Settings) -> DeliveryPlan:
