@@ -7,7 +7,6 @@ The token endpoint answers most errors with status 200 and gives out ten tokens 
 import contextlib
 import fcntl
 import hashlib
-import ipaddress
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ from importer.errors import (
     UnavailableError,
 )
 from importer.pacing import Backoff
+from importer.settings.values import BASE_URL, is_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ _LOCK_POLL_SECONDS = 0.2
 _CACHE_BYTES = 16 * 1024
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
-_BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")
 
 _AUTHORISE_HINT = "Run `cdr-importer auth` to authorise again, and check that --data-center is the account's own."
 _ERROR_HINTS = {
@@ -328,24 +327,15 @@ def check_base_url(url: str, option: str) -> str:
     Raises:
         ConfigurationError: not ``https://host[:port]``; plain http is for loopback addresses only.
     """
-    match = _BASE_URL.fullmatch(url)
+    match = BASE_URL.fullmatch(url)
     if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
         raise ConfigurationError(
             f"{option} is not a base URL: scheme, host and port only",
             hint="Write https://host or https://host:port.",
         )
-    if match[1] == "http" and not _is_loopback(match[2]):
+    if match[1] == "http" and not is_loopback(match[2]):
         raise ConfigurationError(f"{option} is plain http", hint="Use https; http is for loopback addresses only.")
     return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _json_object(reply: Reply) -> Mapping[str, object]:

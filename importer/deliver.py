@@ -19,7 +19,7 @@ from importer.ledger import Claimed, Ledger
 from importer.pacing import Backoff, RetryBudget, RollingLimiter, Slot
 from importer.records import Receipt
 from importer.settings import ErrorLimit
-from schemas.vocabulary import CallState
+from schemas.vocabulary import WIRE_TIME_FORMAT, CallState
 
 LONGEST_WAIT_SECONDS = 600.0
 """A throttle that asks for more ends the run: the calls stay pending (exit 75)."""
@@ -290,7 +290,7 @@ class _Attempts:
         self._waits += 1
         service = self._delivery.service
         if seconds > LONGEST_WAIT_SECONDS or self._waits > 10:
-            moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(service.wall_clock() + seconds))
+            moment = time.strftime(WIRE_TIME_FORMAT, time.gmtime(service.wall_clock() + seconds))
             self._delivery.ledger.hold_until(moment)
             return _stop_of(judgement, ExitCode.TRY_LATER)
         service.limiter.pause_until(service.clock() + seconds)

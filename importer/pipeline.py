@@ -170,7 +170,7 @@ def _results(target: Path) -> Iterator[ResultsFile]:
 
 def detect_inputs(run: Run, paths: Sequence[Path]) -> _Inputs:
     """Detect every file; a file that is not usable is a problem told at once, results files are passed over."""
-    overrides = _overrides(run)
+    overrides = overrides_of(run.settings, run.catalogue)
     detections, problems = [], []
     for path in paths:
         try:
@@ -188,9 +188,9 @@ def detect_inputs(run: Run, paths: Sequence[Path]) -> _Inputs:
     return _Inputs(tuple(detections), {found.path: str(found.path) for found in detections}, tuple(problems))
 
 
-def _overrides(run: Run) -> Overrides:
-    settings = run.settings
-    chosen = run.catalogue.pick(settings.format) if settings.format else None
+def overrides_of(settings: Settings, catalogue: Catalogue) -> Overrides:
+    """Return what the operator says about the files, over what detection finds."""
+    chosen = catalogue.pick(settings.format) if settings.format else None
     return Overrides(chosen, settings.encoding, settings.delimiter)
 
 
@@ -234,9 +234,9 @@ def _read_all(run: Run, inputs: _Inputs, preparation: Preparation) -> list[Impor
     problems: list[ImporterError] = []
     for detection in inputs.detections:
         try:
-            counts = preparation.read(detection, inputs.names[detection.path], run.listener.rows)
+            rows = preparation.read(detection, inputs.names[detection.path], run.listener.rows)
             run.listener.detail(
-                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {counts.rows} rows"
+                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
             )
         except InputUnusableError as problem:
             problems.append(problem)

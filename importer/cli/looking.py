@@ -22,13 +22,12 @@ SHOWN_ROWS = 3
 def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.formats import OwnOutput, detect, load_catalogue
-    from importer.formats.detection import Overrides
+    from importer.pipeline import overrides_of
     from importer.settings import load_settings
 
     settings = load_settings(given(flags), os.environ)
     catalogue = load_catalogue()
-    chosen = catalogue.pick(settings.format) if settings.format else None
-    overrides = Overrides(chosen, settings.encoding, settings.delimiter)
+    overrides = overrides_of(settings, catalogue)
     codes = [ExitCode.OK]
     for path in files:
         try:

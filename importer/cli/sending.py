@@ -67,14 +67,14 @@ def deliver_command(**flags: Any) -> int:
     return _run(settings, lambda run: deliver_pending(run, load_credentials(os.environ)))
 
 
-def _run(settings: Any, work: Any, catalogue: Any = None) -> int:
+def _run(settings: Any, work: Any) -> int:
     """Do one run's work with a screen and signals that stop it in order."""
     from importer.cli.printing import Screen
     from importer.formats import load_catalogue
     from importer.pipeline import Run
 
     with Screen(settings) as screen, orderly_signals() as signals:
-        run = Run(settings, catalogue or load_catalogue(), screen.listener(), interrupted=signals.exit_code)
+        run = Run(settings, load_catalogue(), screen.listener(), interrupted=signals.exit_code)
         _spare_the_collector()
         summary = work(run)
         screen.finish(summary)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -22,13 +21,6 @@ from schemas.numbers import NumberBook, NumberRules, PlainDigits
 from schemas.vocabulary import Outcome
 
 FIRST_ROWS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class FileCounts:
-    """What reading one file gave."""
-
-    rows: int
 
 
 class Preparation:
@@ -58,8 +50,8 @@ class Preparation:
     ) -> None:
         self._spool.__exit__(kind, error, trace)
 
-    def read(self, detection: Detection, name: str, progress: Callable[[int], None]) -> FileCounts:
-        """Read one file whole; ``progress`` is told how many rows each chunk had.
+    def read(self, detection: Detection, name: str, progress: Callable[[int], None]) -> int:
+        """Read one file whole and return its rows; ``progress`` is told how many each chunk had.
 
         Raises InputUnusableError when the file is damaged; nothing of it is kept then.
         """
@@ -86,7 +78,7 @@ class Preparation:
         self._slots += sum(len(part) for part in file_index)
         self.skipped += counts
         self.rows += rows
-        return FileCounts(rows)
+        return rows
 
     def results(self) -> Iterator[list[Prepared]]:
         """Decide every call and yield calls and result rows in input order, some thousands at a time."""
@@ -106,9 +98,13 @@ class Preparation:
         """Count the skipped rows instead of listing them, unless all rows are wanted."""
         if self._plan.all_rows:
             return rows
-        skipped = [row for row in rows if isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED]
-        self.skipped.update(row.reason for row in skipped)
-        return [row for row in rows if not (isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED)]
+        listed: list[Prepared] = []
+        for row in rows:
+            if isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED:
+                self.skipped[row.reason] += 1
+            else:
+                listed.append(row)
+        return listed
 
     def zone_offsets(self, detection: Detection) -> tuple[tuple[int, int], ...]:
         """Return the offsets from UTC (seconds, count of rows) that ids among the first rows of a file prove."""

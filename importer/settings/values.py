@@ -20,7 +20,7 @@ _SITE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
-_BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")
+BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 
@@ -148,7 +148,8 @@ def delimiter_character(text: str) -> str:
     return character
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine itself: localhost, 127.0.0.0/8 or ::1."""
     if host.lower() == "localhost":
         return True
     try:
@@ -159,10 +160,10 @@ def _is_loopback(host: str) -> bool:
 
 def base_url(url: str) -> str:
     """Take ``https://host[:port]`` and return it without a slash at the end; http on loopback only."""
-    match = _BASE_URL.fullmatch(url)
+    match = BASE_URL.fullmatch(url)
     if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
         raise ValueError("must be scheme, host and port only, like https://host or https://host:port")
-    if match[1] == "http" and not _is_loopback(match[2]):
+    if match[1] == "http" and not is_loopback(match[2]):
         raise ValueError("must be https; plain http is for loopback addresses only")
     return url.rstrip("/")
 
