@@ -16,8 +16,7 @@ from typing import IO
 
 from importer.errors import CannotCreateError
 from importer.records import Call, ResultRow
-from schemas.call import E164
-from schemas.vocabulary import RESULT_COLUMNS, Outcome
+from schemas.vocabulary import E164, RESULT_COLUMNS, Outcome
 
 CHUNK_ROWS = 500
 _FILE, _LINE, _CALL_ID, _OUTCOME, _REASON = (

@@ -5,10 +5,7 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-from schemas.vocabulary import State
-
-E164 = r"^\+[1-9][0-9]{6,14}$"
-"""E.164: plus, country code not starting with 0, at most 15 digits; no number in use has fewer than seven."""
+from schemas.vocabulary import E164, State
 
 CALL_ID = r"^[A-Za-z0-9]{1,64}$"
 VOICEURI = r"^(https?://[^\s/$.?#][^\s]*)?$"

@@ -95,5 +95,8 @@ RESULT_COLUMNS = (
 )
 """Header of the results file, in this order."""
 
+E164 = r"^\+[1-9][0-9]{6,14}$"
+"""E.164: plus, country code not starting with 0, at most 15 digits; no number in use has fewer than seven."""
+
 WIRE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 """``start_time`` on the wire and in the results file, always GMT."""

@@ -95,7 +95,8 @@ def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     import time
     from dataclasses import replace
 
-    from importer.pipeline import Run, detect_inputs, prepare_plan
+    from importer.pipeline import Run, detect_inputs
+    from importer.pipeline.preparing import prepare_plan
     from importer.prepare import Preparation
     from importer.records import Call
 

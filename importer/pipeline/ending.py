@@ -1,0 +1,85 @@
+"""How a run ended: its counts, its exit code, and one word why."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from importer.deliver import Stop
+from importer.errors import ExitCode, ImporterError, most_severe
+from importer.pipeline.run import Run
+from importer.records import RunSummary
+from importer.results import Finished
+from schemas.vocabulary import Outcome
+
+NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended; ``rows`` were read, and ``skipped`` by reason those that no result row names."""
+
+    finished: Finished
+    problems: tuple[ImporterError, ...] = ()
+    stop: Stop | None = None
+    recovered: int = 0
+    rows: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
+    """Count, and give the exit code; counts that do not add up are a bug of ours (exit 70)."""
+    outcomes = Counter(ended.finished.outcomes)
+    outcomes[Outcome.SKIPPED] += sum(ended.skipped.values())
+    code = most_severe([*_codes(run, ended, outcomes)])
+    summary = RunSummary(
+        run_id=run.run_id,
+        exit_code=code,
+        reason=_reason(ended, outcomes, code),
+        rows=ended.rows,
+        carried=ended.finished.carried,
+        outcomes=outcomes,
+        skipped=Counter(ended.finished.skipped) + Counter(ended.skipped),
+        results=target,
+    )
+    if summary.adds_up():
+        return summary
+    return replace(summary, exit_code=ExitCode.INTERNAL, reason="counts_do_not_add_up")
+
+
+def _codes(run: Run, ended: Ended, outcomes: Mapping[Outcome, int]) -> Iterator[ExitCode]:
+    yield from (problem.exit_code for problem in ended.problems)
+    if ended.stop:
+        yield ended.stop.exit_code
+    if outcomes[Outcome.UNCERTAIN] or ended.recovered:
+        yield ExitCode.UNCERTAIN
+    if any(outcomes[outcome] for outcome in NEEDS_A_PERSON):
+        yield ExitCode.PARTIAL
+    if outcomes[Outcome.PENDING] and not ended.stop and run.settings.limit is None:
+        yield ExitCode.UNAVAILABLE
+
+
+def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> str:
+    """Return one word for the exit code."""
+    if ended.stop and ended.stop.exit_code == code:
+        return ended.stop.reason
+    problem = next((problem for problem in ended.problems if problem.exit_code == code), None)
+    if problem is not None:
+        return "input_unusable" if code is ExitCode.INPUT_UNUSABLE else "no_input"
+    if code is ExitCode.PARTIAL:
+        return next(outcome.value for outcome in sorted(NEEDS_A_PERSON) if outcomes[outcome])
+    return {ExitCode.OK: "done", ExitCode.UNCERTAIN: "uncertain"}.get(code, "pending")
+
+
+def summary_fields(summary: RunSummary) -> dict[str, object]:
+    """Return the summary as it is printed: numbers, then why, which run, and where the results are."""
+    counts = {outcome.value: summary.outcomes.get(outcome, 0) for outcome in Outcome}
+    return {
+        "rows": summary.rows,
+        "carried": summary.carried,
+        **counts,
+        "exit": int(summary.exit_code),
+        "reason": summary.reason,
+        "run": summary.run_id,
+        "results": str(summary.results) if summary.results else "",
+    }

@@ -1,0 +1,83 @@
+"""Files to calls, and calls into the ledger; the only module of the pipeline that costs pandas."""
+
+from datetime import UTC, datetime
+
+from importer.errors import ConfigurationError, ImporterError, InputUnusableError
+from importer.ledger import Ledger, Staged
+from importer.pipeline.fates import row_of
+from importer.pipeline.inputs import Inputs
+from importer.pipeline.run import Run
+from importer.prepare import AgentBook, Preparation, PreparePlan, Window, load_agents, no_agents
+from importer.records import Call, ResultRow
+from importer.results import ResultsFile
+from importer.settings import Settings, parse_moment
+from schemas.vocabulary import Outcome
+
+
+def prepare_plan(run: Run, inputs: Inputs) -> PreparePlan:
+    """Return what preparing needs to know.
+
+    Raises ConfigurationError when a file's local times need a zone and none is given: nothing is guessed.
+    """
+    settings = run.settings
+    for detection in inputs.detections:
+        if settings.timezone is None and detection.format.needs_timezone():
+            raise ConfigurationError(
+                f"{detection.path}: the times of format {detection.format.name} are local and name no zone",
+                hint="Say whose clock it is with --timezone, for example --timezone Europe/London.",
+            )
+    moment = datetime.fromtimestamp(run.now, UTC)
+    since, until = (
+        parse_moment(text, now=moment, timezone=settings.timezone) if text else None
+        for text in (settings.since, settings.until)
+    )
+    return PreparePlan(
+        agents=_agents(settings),
+        now=int(run.now),
+        timezone=settings.timezone,
+        country=settings.country,
+        site=settings.site,
+        window=Window(since, until),
+        states=settings.states,
+        all_rows=settings.all_rows,
+    )
+
+
+def _agents(settings: Settings) -> AgentBook:
+    number, user = settings.default_agent_number or "", settings.default_zohouser or ""
+    if settings.agents is None:
+        return no_agents(number, user)
+    return load_agents(settings.agents, settings.country, number, user)
+
+
+def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> list[ImporterError]:
+    """Read every usable file whole; return what was wrong with those that turned out damaged."""
+    problems: list[ImporterError] = []
+    for detection in inputs.detections:
+        try:
+            rows = preparation.read(detection, inputs.names[detection.path], run.listener.rows)
+            run.listener.detail(
+                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
+            )
+        except InputUnusableError as problem:
+            problems.append(problem)
+            run.listener.problem(problem)
+    return problems
+
+
+def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFile) -> None:
+    """Make every call durable as pending, all or none."""
+    settings = run.settings
+    with ledger.staging() as stage:
+        for batch in preparation.results():
+            calls = [each for each in batch if isinstance(each, Call)]
+            resend = settings.on_uncertain == "resend"
+            staged = iter(stage.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
+            rows = (_staged_row(each, next(staged)) if isinstance(each, Call) else each for each in batch)
+            results.add(rows, Outcome.PENDING)
+    results.flush()
+
+
+def _staged_row(call: Call, staged: Staged) -> ResultRow | Call:
+    """Return a call that is pending as it is, and the row of one whose fate the ledger knows already."""
+    return call if staged.outcome is None else row_of(call, staged.outcome, staged.receipt)

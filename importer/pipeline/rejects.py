@@ -1,0 +1,56 @@
+"""The rows to be mended, verbatim: one file for each kind of header among the inputs."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from importer.errors import CannotCreateError
+from importer.formats import Detection
+from importer.pipeline.inputs import Inputs
+from importer.pipeline.run import Run
+from importer.reading import verbatim_records
+from importer.results import Finished, check_free, defused, write_rejects
+
+
+def check_rejects(run: Run, inputs: Inputs, target: Path) -> None:
+    """Find out before anything is sent that the rejects could not be written.
+
+    Raises CannotCreateError for a path that is taken, whose folder is not there, or that the results have.
+    """
+    chosen = run.settings.rejects
+    if chosen is None:
+        return
+    for number in range(1, len({detection.header for detection in inputs.detections}) + 1):
+        check_free(_rejects_path(chosen, number), "rejects")
+    if chosen.absolute() == target.absolute():
+        raise CannotCreateError(
+            f"results and rejects are the same file {chosen}", hint="Give --results and --rejects two names."
+        )
+
+
+def _rejects_path(chosen: Path, number: int) -> Path:
+    """Return where the rejects with the ``number``-th kind of header go."""
+    return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
+
+
+def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> None:
+    """Write the rows to be mended, one file for each kind of header among the inputs."""
+    chosen = run.settings.rejects
+    if chosen is None:
+        return
+    by_header: dict[tuple[str, ...], list[tuple[Detection, frozenset[int]]]] = {}
+    for detection in inputs.detections:
+        lines = finished.to_mend.get(defused(str(detection.path)))
+        if lines:
+            by_header.setdefault(detection.header, []).append((detection, lines))
+    for number, parts in enumerate(by_header.values(), start=1):
+        write_rejects(_rejects_path(chosen, number), _verbatim(parts))
+
+
+def _verbatim(parts: Sequence[tuple[Detection, frozenset[int]]]) -> Iterator[str]:
+    """Yield the header once, then the records of these lines as they stand in their files."""
+    with_header = True
+    for detection, lines in parts:
+        for record in verbatim_records(detection, lines):
+            if record.line != detection.header_line or with_header:
+                yield record.text
+        with_header = False

@@ -1,0 +1,53 @@
+"""One run: its id, its settings, and who listens to it."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from importer.errors import ExitCode, ImporterError
+from importer.formats import Catalogue
+from importer.records import Receipt
+from importer.settings import Settings
+
+
+def _ignore(*_: object) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person.
+
+    ``detail`` gets what is told only when asked for more.
+    """
+
+    rows: Callable[[int], None] = _ignore
+    calls: Callable[[int], None] = _ignore
+    receipt: Callable[[Receipt], None] = _ignore
+    note: Callable[[str], None] = _ignore
+    problem: Callable[[ImporterError], None] = _ignore
+    detail: Callable[[str], None] = _ignore
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: its id, its start (epoch seconds), its settings, and who listens."""
+
+    settings: Settings
+    catalogue: Catalogue
+    listener: Listener = field(default_factory=Listener)
+    run_id: str = field(default_factory=lambda: new_run_id(time.time()))
+    now: float = field(default_factory=time.time)
+    interrupted: Callable[[], ExitCode | None] = lambda: None
+
+
+def new_run_id(now: float) -> str:
+    """Return an id for a run: its start in GMT and four random hexadecimal digits."""
+    return f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def gmt_text(now: float) -> str:
+    """Return a moment as GMT text to the second."""
+    return f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,118 @@
+"""The stages of a run wired together, numbered, with what each needs and gives.
+
+A file that is not usable stops that file only; everything else that goes wrong before sending stops the run
+with nothing sent. Nothing in here prints: what happens is told to a `Listener`.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from importer import __version__
+from importer.errors import ImporterError
+from importer.ledger import Ledger, RunInfo, create_ledger
+from importer.pipeline.ending import Ended, summary_fields, summary_of
+from importer.pipeline.fates import fates_of
+from importer.pipeline.inputs import detect_inputs
+from importer.pipeline.run import Run, gmt_text
+from importer.pipeline.sending import deliver
+from importer.records import RunSummary
+from importer.results import ResultsFile, results_path
+from importer.settings import Credentials
+from schemas.vocabulary import Outcome
+
+
+def check(run: Run, paths: Sequence[Path]) -> RunSummary:
+    """Read and prepare the files as `import_calls` would; needs neither ledger nor network.
+
+    Raises ImporterError for what stops the whole run.
+    """
+    # pandas comes in here and not on top: `deliver` and `status` do without.
+    from importer.pipeline.preparing import prepare_plan, read_all
+    from importer.pipeline.rejects import check_rejects, write_mendable
+    from importer.prepare import Preparation
+
+    target = results_path(paths[0], run.run_id, run.settings.results)
+    inputs = detect_inputs(run, paths)
+    check_rejects(run, inputs, target)
+    plan = prepare_plan(run, inputs)
+    with Preparation(run.catalogue.causes, plan) as preparation, _results(target) as results:
+        problems = [*inputs.problems, *read_all(run, inputs, preparation)]
+        for batch in preparation.results():
+            results.add(batch, Outcome.WOULD_SEND)
+        finished = results.finish(lambda _: {})
+        write_mendable(run, inputs, finished)
+        return summary_of(
+            run, Ended(finished, tuple(problems), rows=preparation.rows, skipped=preparation.skipped), target
+        )
+
+
+def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> RunSummary:
+    """Do the main job: detect, read, prepare, stage, deliver, write results.
+
+    Raises ImporterError for what stops the whole run before anything is sent.
+    """
+    # pandas comes in here and not on top: `deliver` and `status` do without.
+    from importer.pipeline.preparing import prepare_plan, read_all, stage
+    from importer.pipeline.rejects import check_rejects, write_mendable
+    from importer.prepare import Preparation
+
+    # 1 Results path. Needs the options; gives a path that can be written, before anything is sent.
+    target = results_path(paths[0], run.run_id, run.settings.results)
+    # 2 Detect. Needs the files; gives how each is to be read.
+    inputs = detect_inputs(run, paths)
+    check_rejects(run, inputs, target)
+    plan = prepare_plan(run, inputs)
+    # 3 Ledger. Needs its path; gives the lock, and what a dead run left as uncertain.
+    if run.settings.init_ledger and not run.settings.ledger.exists():
+        create_ledger(run.settings.ledger, now=gmt_text(run.now))
+    with (
+        _open_ledger(run) as ledger,
+        Preparation(run.catalogue.causes, plan) as preparation,
+        _results(target) as results,
+    ):
+        recovered = ledger.recover()
+        # 4 Read and prepare. Needs files and agents; gives every row's own word, waiting in a spool.
+        problems = [*inputs.problems, *read_all(run, inputs, preparation)]
+        # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
+        stage(run, ledger, preparation, results)
+        # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
+        stop = deliver(run, ledger, credentials, results)
+        # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
+        finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
+        write_mendable(run, inputs, finished)
+        ended = Ended(finished, tuple(problems), stop, recovered, preparation.rows, preparation.skipped)
+        summary = summary_of(run, ended, target)
+        ledger.finish_run(summary.exit_code, json.dumps(summary_fields(summary)))
+        return summary
+
+
+def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
+    """Send what the ledger still holds, and write the results of just that."""
+    target = results_path(None, run.run_id, run.settings.results)
+    with _open_ledger(run) as ledger, _results(target) as results:
+        recovered = ledger.recover()
+        stop = deliver(run, ledger, credentials, results)
+        finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
+        summary = summary_of(run, Ended(finished, stop=stop, recovered=recovered), target)
+        ledger.finish_run(summary.exit_code, json.dumps(summary_fields(summary)))
+        return summary
+
+
+@contextmanager
+def _results(target: Path) -> Iterator[ResultsFile]:
+    """Give a results file; what a failed run wrote before anything was sent does not stay behind."""
+    results = ResultsFile(target)
+    try:
+        yield results
+    except ImporterError:
+        if not results.has_receipts():
+            results.discard()
+        raise
+
+
+def _open_ledger(run: Run) -> Ledger:
+    info = RunInfo(run.run_id, gmt_text(run.now), __version__)
+    return Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(time.time()))
