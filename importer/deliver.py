@@ -19,6 +19,7 @@ from importer.ledger import Claimed, Ledger
 from importer.pacing import Backoff, RetryBudget, RollingLimiter, Slot
 from importer.records import Receipt
 from importer.settings import ErrorLimit
+from importer.steps import Step, Told, tell_nobody
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState
 
 LONGEST_WAIT_SECONDS = 600.0
@@ -90,8 +91,9 @@ class Delivered:
 class Delivery:
     """One run's delivery; `run` may be called once."""
 
-    def __init__(self, ledger: Ledger, service: Service, plan: DeliveryPlan) -> None:
+    def __init__(self, ledger: Ledger, service: Service, plan: DeliveryPlan, step: Told = tell_nobody) -> None:
         self._ledger = ledger
+        self.step = step
         self._service = service
         self._plan = plan
         self._retries = RetryBudget()
@@ -210,6 +212,7 @@ class _Attempts:
         last: Delivered | None = None
         while True:
             token = self._delivery.service.tokens.token()
+            self._delivery.step(Step.TOKEN)
             slot = self._delivery.service.limiter.acquire(self._delivery.is_stopping)
             if slot is None:
                 return last
@@ -228,16 +231,22 @@ class _Attempts:
 
     def _send(self, token: Token, slot: Slot) -> tuple[Judgement, Receipt]:
         """Send one request and record what it proves before anything else happens."""
-        ledger, call = self._delivery.ledger, self._claimed.call
+        ledger, call, step = self._delivery.ledger, self._claimed.call, self._delivery.step
         marked = False
 
         def open_door() -> None:
             nonlocal marked
+            step(Step.BEFORE_INTENT)
             ledger.mark_sending(call.call_id)
             marked = True
+            step(Step.INTENT_DURABLE)
+
+        def written() -> None:
+            slot.written()
+            step(Step.WRITTEN)
 
         try:
-            answer = self._client.notify(call, token, SendDoor(open_door, slot.written))
+            answer = self._client.notify(call, token, SendDoor(open_door, written))
             judgement = classify(answer, now_epoch=self._delivery.service.wall_clock())
             status: int | None = answer.status
         except SendFailure as failure:
@@ -259,7 +268,9 @@ class _Attempts:
             self._claimed.attempts + self._attempt,
         )
         if marked:
+            step(Step.ANSWERED)
             ledger.settle(receipt)
+            step(Step.SETTLED)
         else:
             ledger.note_unsent(call.call_id, reason=judgement.reason, hint=judgement.hint)
         return judgement, receipt

@@ -16,6 +16,7 @@ from typing import IO
 
 from importer.errors import CannotCreateError
 from importer.records import Call, ResultRow
+from importer.steps import Step, Told, tell_nobody
 from schemas.vocabulary import E164, RESULT_COLUMNS, Outcome
 
 CHUNK_ROWS = 500
@@ -73,8 +74,9 @@ class Finished:
 class ResultsFile:
     """The results of one run: first `add` what staging decided, then `note` receipts, then `finish`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, step: Told = tell_nobody) -> None:
         self.path = path
+        self._step = step
         self._part = path.with_name(path.name + ".part")
         self._carried_part = path.with_name(path.name + ".carried.part")
         self._final_part = path.with_name(path.name + ".final.part")
@@ -86,6 +88,7 @@ class ResultsFile:
         self._added = self._carried = self._open = 0
         self._tally = _Tally()
         self._noted = False
+        step(Step.RESULTS_CREATED)
 
     def add(self, rows: Iterable[ResultRow | Call], calls_are: Outcome) -> None:
         """Take rows in input order; those still `pending` get their fate at the end.
@@ -122,6 +125,15 @@ class ResultsFile:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
+    def sync(self) -> None:
+        """Make the rows added so far durable, with the names of their files."""
+        self.flush()
+        try:
+            os.fsync(self._stream.fileno())
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
     def discard(self) -> None:
         """Leave no file behind: for a run that ends before it has any result."""
         self._stream.close()
@@ -140,9 +152,11 @@ class ResultsFile:
                 self._write_final(fates)
             else:
                 self._part.rename(self._final_part)
+            self._step(Step.RESULTS_PART_SYNCED)
             os.link(self._final_part, self.path)  # unlike a rename, this never replaces a file
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        self._step(Step.RESULTS_LINKED)
         self.discard()
         _sync_folder(self.path.parent)
         return self._tally.finished(self._carried)

@@ -13,6 +13,7 @@ from conftest import ROOT
 ORDER = (
     "errors",
     "records",
+    "steps",
     "settings",
     "formats",
     "reading",

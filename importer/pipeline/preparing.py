@@ -11,6 +11,7 @@ from importer.prepare import AgentBook, Preparation, PreparePlan, Window, load_a
 from importer.records import Call, ResultRow
 from importer.results import ResultsFile
 from importer.settings import Settings, parse_moment
+from importer.steps import Step
 from schemas.vocabulary import Outcome
 
 
@@ -75,7 +76,9 @@ def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFi
             staged = iter(stage.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
             rows = (_staged_row(each, next(staged)) if isinstance(each, Call) else each for each in batch)
             results.add(rows, Outcome.PENDING)
-    results.flush()
+        results.sync()
+        run.listener.step(Step.ROWS_SYNCED)
+    run.listener.step(Step.STAGED)
 
 
 def _staged_row(call: Call, staged: Staged) -> ResultRow | Call:

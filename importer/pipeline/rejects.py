@@ -9,6 +9,7 @@ from importer.pipeline.inputs import Inputs
 from importer.pipeline.run import Run
 from importer.reading import verbatim_records
 from importer.results import Finished, check_free, defused, write_rejects
+from importer.steps import Step
 
 
 def check_rejects(run: Run, inputs: Inputs, target: Path) -> None:
@@ -44,6 +45,7 @@ def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> None:
             by_header.setdefault(detection.header, []).append((detection, lines))
     for number, parts in enumerate(by_header.values(), start=1):
         write_rejects(_rejects_path(chosen, number), _verbatim(parts))
+    run.listener.step(Step.REJECTS_WRITTEN)
 
 
 def _verbatim(parts: Sequence[tuple[Detection, frozenset[int]]]) -> Iterator[str]:

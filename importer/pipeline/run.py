@@ -10,6 +10,7 @@ from importer.errors import ExitCode, ImporterError
 from importer.formats import Catalogue
 from importer.records import Receipt
 from importer.settings import Settings
+from importer.steps import Step
 
 
 def _ignore(*_: object) -> None:
@@ -20,7 +21,8 @@ def _ignore(*_: object) -> None:
 class Listener:
     """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person.
 
-    ``detail`` gets what is told only when asked for more.
+    ``detail`` gets what is told only when asked for more, ``step`` the moments of `Step`, also from the threads
+    that send.
     """
 
     rows: Callable[[int], None] = _ignore
@@ -29,6 +31,7 @@ class Listener:
     note: Callable[[str], None] = _ignore
     problem: Callable[[ImporterError], None] = _ignore
     detail: Callable[[str], None] = _ignore
+    step: Callable[[Step], None] = _ignore
 
 
 @dataclass(frozen=True, slots=True)

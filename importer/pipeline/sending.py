@@ -16,6 +16,7 @@ from importer.pipeline.run import Run, gmt_text
 from importer.records import Receipt
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
+from importer.steps import Step
 from schemas.vocabulary import WIRE_TIME_FORMAT
 
 
@@ -45,9 +46,10 @@ def deliver(run: Run, ledger: Ledger, credentials: Credentials, results: Results
         if since_flush >= run.settings.batch_size:
             results.flush()
             since_flush = 0
+        run.listener.step(Step.NOTED)
         run.listener.receipt(receipt)
 
-    stop = Delivery(ledger, service, _delivery_plan(run.settings)).run(on_receipt)
+    stop = Delivery(ledger, service, _delivery_plan(run.settings), run.listener.step).run(on_receipt)
     if stop and stop.message:
         run.listener.note(stop.message)
     return stop

@@ -21,6 +21,7 @@ from importer.pipeline.sending import deliver
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
+from importer.steps import Step
 from schemas.vocabulary import Outcome
 
 
@@ -38,7 +39,7 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     inputs = detect_inputs(run, paths)
     check_rejects(run, inputs, target)
     plan = prepare_plan(run, inputs)
-    with Preparation(run.catalogue.causes, plan) as preparation, _results(target) as results:
+    with Preparation(run.catalogue.causes, plan) as preparation, _results(run, target) as results:
         problems = [*inputs.problems, *read_all(run, inputs, preparation)]
         for batch in preparation.results():
             results.add(batch, Outcome.WOULD_SEND)
@@ -68,51 +69,62 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
     # 3 Ledger. Needs its path; gives the lock, and what a dead run left as uncertain.
     if run.settings.init_ledger and not run.settings.ledger.exists():
         create_ledger(run.settings.ledger, now=gmt_text(run.now))
-    with (
-        _open_ledger(run) as ledger,
-        Preparation(run.catalogue.causes, plan) as preparation,
-        _results(target) as results,
-    ):
-        recovered = ledger.recover()
-        # 4 Read and prepare. Needs files and agents; gives every row's own word, waiting in a spool.
-        problems = [*inputs.problems, *read_all(run, inputs, preparation)]
-        # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
-        stage(run, ledger, preparation, results)
-        # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
-        stop = deliver(run, ledger, credentials, results)
-        # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
-        finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
-        write_mendable(run, inputs, finished)
-        ended = Ended(finished, tuple(problems), stop, recovered, preparation.rows, preparation.skipped)
-        summary = summary_of(run, ended, target)
-        ledger.finish_run(summary.exit_code, json.dumps(summary_fields(summary)))
-        return summary
+    with _open_ledger(run) as ledger:
+        recovered = _recover(run, ledger)
+        with Preparation(run.catalogue.causes, plan) as preparation, _results(run, target) as results:
+            # 4 Read and prepare. Needs files and agents; gives every row's own word, waiting in a spool.
+            problems = [*inputs.problems, *read_all(run, inputs, preparation)]
+            # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
+            stage(run, ledger, preparation, results)
+            # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
+            stop = deliver(run, ledger, credentials, results)
+            # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
+            finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
+            write_mendable(run, inputs, finished)
+            ended = Ended(finished, tuple(problems), stop, recovered, preparation.rows, preparation.skipped)
+            summary = summary_of(run, ended, target)
+            _finish(run, ledger, summary)
+            return summary
 
 
 def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send what the ledger still holds, and write the results of just that."""
     target = results_path(None, run.run_id, run.settings.results)
-    with _open_ledger(run) as ledger, _results(target) as results:
-        recovered = ledger.recover()
-        stop = deliver(run, ledger, credentials, results)
-        finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
-        summary = summary_of(run, Ended(finished, stop=stop, recovered=recovered), target)
-        ledger.finish_run(summary.exit_code, json.dumps(summary_fields(summary)))
-        return summary
+    with _open_ledger(run) as ledger:
+        recovered = _recover(run, ledger)
+        with _results(run, target) as results:
+            stop = deliver(run, ledger, credentials, results)
+            finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
+            summary = summary_of(run, Ended(finished, stop=stop, recovered=recovered), target)
+            _finish(run, ledger, summary)
+            return summary
+
+
+def _open_ledger(run: Run) -> Ledger:
+    info = RunInfo(run.run_id, gmt_text(run.now), __version__)
+    ledger = Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(time.time()))
+    run.listener.step(Step.LOCKED)
+    return ledger
+
+
+def _recover(run: Run, ledger: Ledger) -> int:
+    recovered = ledger.recover()
+    run.listener.step(Step.RECOVERED)
+    return recovered
+
+
+def _finish(run: Run, ledger: Ledger, summary: RunSummary) -> None:
+    ledger.finish_run(summary.exit_code, json.dumps(summary_fields(summary)))
+    run.listener.step(Step.RUN_FINISHED)
 
 
 @contextmanager
-def _results(target: Path) -> Iterator[ResultsFile]:
+def _results(run: Run, target: Path) -> Iterator[ResultsFile]:
     """Give a results file; what a failed run wrote before anything was sent does not stay behind."""
-    results = ResultsFile(target)
+    results = ResultsFile(target, run.listener.step)
     try:
         yield results
     except ImporterError:
         if not results.has_receipts():
             results.discard()
         raise
-
-
-def _open_ledger(run: Run) -> Ledger:
-    info = RunInfo(run.run_id, gmt_text(run.now), __version__)
-    return Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(time.time()))
