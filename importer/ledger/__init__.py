@@ -15,6 +15,7 @@ from importer.ledger.values import (
     KnownFate,
     LedgerInvariantError,
     RunInfo,
+    RunRecord,
     Staged,
     UncertainCall,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "LedgerInvariantError",
     "LedgerReader",
     "RunInfo",
+    "RunRecord",
     "Stage",
     "Staged",
     "UncertainCall",

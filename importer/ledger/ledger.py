@@ -33,6 +33,7 @@ from importer.ledger.values import (
     Fate,
     LedgerInvariantError,
     RunInfo,
+    RunRecord,
     UncertainCall,
 )
 from importer.records import Call, Place, Receipt
@@ -58,6 +59,8 @@ _DECIDED_REASON = {
 _SETTLED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.CLOSED})
 _ANSWERED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.UNCERTAIN, CallState.PENDING})
 _LONGEST_SHOWN_ID = 64
+_RUNS = """SELECT run_id, started_at, version, command, results, settings, inputs, finished_at, exit_code, summary
+    FROM runs"""
 
 
 class LedgerReader:
@@ -117,6 +120,16 @@ class LedgerReader:
             FROM calls WHERE call_id"""
         with self._guard, translated_errors(self._path):
             return {row[0]: _fate(row[1:]) for row in select_in(self._connection, query, call_ids)}
+
+    def runs(self, limit: int) -> list[RunRecord]:
+        """Return the latest runs, newest first, at most ``limit``."""
+        return [RunRecord(*row) for row in self._rows(f"{_RUNS} ORDER BY number DESC LIMIT ?", (limit,))]
+
+    def run_fates(self, run_id: str) -> dict[str, Fate]:
+        """Return where the calls stand whose last request that run began, by call id; reads the whole table."""
+        query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state FROM calls
+            WHERE sent_run = (SELECT number FROM runs WHERE run_id = ?)"""
+        return {row[0]: _fate(row[1:]) for row in self._rows(query, (run_id,))}
 
     def sent_since(self, moment: str) -> list[str]:
         """Return when each request that began at this GMT moment or later began, so that a new run counts them."""
@@ -310,6 +323,36 @@ class Ledger(LedgerReader):
             )
             expect_rows(changed.rowcount, 1)
 
+    def note_results(self, path: Path) -> None:
+        """Keep where this run writes its results, so that a later run can finish them if this one dies."""
+        self._update_run("UPDATE runs SET results = ? WHERE number = ?", str(path.absolute()))
+
+    def note_inputs(self, inputs_json: str) -> None:
+        """Keep which files this run read: a JSON list of ``{file, sha256, bytes, rows}``."""
+        self._update_run("UPDATE runs SET inputs = ? WHERE number = ?", inputs_json)
+
+    def unfinished_runs(self) -> list[RunRecord]:
+        """Return the runs before this one that did not note their end, oldest first: they died."""
+        query = f"{_RUNS} WHERE finished_at IS NULL AND number < ? ORDER BY number"
+        return [RunRecord(*row) for row in self._rows(query, (self._run_number,))]
+
+    def finish_dead_run(self, run_id: str, summary_json: str) -> None:
+        """Note for an earlier run that died that this one has written its results; its exit code stays unknown.
+
+        Raises `LedgerInvariantError` unless that run is one of `unfinished_runs`.
+        """
+        with self._transaction() as connection:
+            changed = connection.execute(
+                """UPDATE runs SET finished_at = ?, summary = ?
+                    WHERE run_id = ? AND finished_at IS NULL AND number < ?""",
+                (self._now(), summary_json, run_id, self._run_number),
+            )
+            expect_rows(changed.rowcount, 1)
+
+    def _update_run(self, statement: str, value: str) -> None:
+        with self._transaction() as connection:
+            expect_rows(connection.execute(statement, (value, self._run_number)).rowcount, 1)
+
     def _start(self, run: RunInfo) -> None:
         check_identity(self._connection, self._path)
         check_health(self._connection, self._path)
@@ -325,8 +368,17 @@ class Ledger(LedgerReader):
         with self._transaction() as connection:
             # A run id met again is the same run, opening its ledger once more.
             connection.execute(
-                "INSERT INTO runs (run_id, started_at, version) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (run.run_id, run.started_at, run.version),
+                """INSERT INTO runs (run_id, started_at, version, command, results, settings, inputs)
+                    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
+                (
+                    run.run_id,
+                    run.started_at,
+                    run.version,
+                    run.command,
+                    run.results,
+                    run.settings,
+                    run.inputs,
+                ),
             )
             query = "SELECT number FROM runs WHERE run_id = ?"
             (self._run_number,) = connection.execute(query, (run.run_id,)).fetchone()

@@ -79,6 +79,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             run INTEGER NOT NULL REFERENCES runs (number)
         ) STRICT""",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN command TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN results TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN settings TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE runs ADD COLUMN inputs TEXT NOT NULL DEFAULT '[]'",
+        "INSERT OR IGNORE INTO meta (key, value) VALUES ('generation', 0)",
+        "CREATE INDEX decisions_of_call ON decisions (call_id)",
+    ),
 )
 """Statements that lead from each schema version to the next; never edited once released, only added to."""
 

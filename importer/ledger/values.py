@@ -27,11 +27,32 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Who writes: the run's id, when it started (GMT text) and the program's version."""
+    """Who writes: the run's id, when it started (GMT text) and the program's version.
+
+    ``command`` is the command's name, ``results`` the path of the results file; ``settings`` is a JSON object
+    without secrets, ``inputs`` a JSON list of ``{file, sha256, bytes, rows}``.
+    """
 
     run_id: str
     started_at: str
     version: str
+    command: str = ""
+    results: str = ""
+    settings: str = "{}"
+    inputs: str = "[]"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord(RunInfo):
+    """What the ledger keeps of a run.
+
+    ``finished_at`` (GMT text) is None while it goes on and after it died; ``exit_code`` stays None for a run
+    that died and was settled by a later one.
+    """
+
+    finished_at: str | None = None
+    exit_code: int | None = None
+    summary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,77 @@
+"""Ledgers, calls and steps that the tests of the ledger share."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from importer.ledger import Decision, Ledger, RunInfo, Staged, open_reader
+from importer.records import Call, Place, Receipt
+from schemas.vocabulary import CallState, Outcome, State
+
+CREATED = "2026-03-01 00:00:00"
+RUN = RunInfo("run1", "2026-03-01 01:00:00", "0.1.0")
+LATER_RUN = RunInfo("run2", "2026-03-02 01:00:00", "0.1.0")
+AGENT = "+12125550123"
+CUSTOMER = "+447700900456"
+
+ACCEPTED = CallState.ACCEPTED
+CLOSED = CallState.CLOSED
+PENDING = CallState.PENDING
+REFUSED = CallState.REFUSED
+SENDING = CallState.SENDING
+UNCERTAIN = CallState.UNCERTAIN
+
+
+def ticking() -> Callable[[], str]:
+    """Return a clock that goes one second further at every look."""
+    seconds = itertools.count()
+    return lambda: "2026-03-01 {:02}:{:02}:{:02}".format(*_split(next(seconds)))
+
+
+def _split(seconds: int) -> tuple[int, int, int]:
+    return seconds // 3600 % 24, seconds // 60 % 60, seconds % 60
+
+
+def call(call_id: str = "a1", *, line: int = 2, file: str = "one.csv", voiceuri: str = "") -> Call:
+    """Return a fictional call; ``voiceuri`` serves to make the content another one."""
+    place = Place(file, line)
+    return Call(
+        call_id, State.BUSY, AGENT, CUSTOMER, "2026-02-28 10:00:00", "ZU1", voiceuri, f"s-{call_id}", place
+    )
+
+
+def opened(path: Path, run: RunInfo = RUN, *, busy_seconds: float = 0) -> Ledger:
+    """Open a ledger for writing without waiting for anybody."""
+    return Ledger.open(path, run=run, now=ticking(), busy_seconds=busy_seconds)
+
+
+def take(ledger: Ledger, *calls: Call, retry_refused: bool = False, resend: bool = False) -> list[Staged]:
+    """Stage calls as one staging."""
+    with ledger.staging() as stage:
+        return stage.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
+
+
+def outcomes(staged: list[Staged]) -> list[Outcome | None]:
+    """Return the outcomes alone."""
+    return [one.outcome for one in staged]
+
+
+def bring_to(ledger: Ledger, state: CallState, one: Call) -> None:
+    """Take a new call through its life to a state."""
+    take(ledger, one)
+    if state is PENDING:
+        return
+    ledger.mark_sending(one.call_id)
+    if state is SENDING:
+        return
+    answer = UNCERTAIN if state is CLOSED else state
+    ledger.settle(Receipt(one.call_id, answer, "slug", "Do this.", 418, "CODE"))
+    if state is CLOSED:
+        ledger.resolve([one.call_id], Decision.CLOSE, note="gone", who="ann")
+
+
+def row(path: Path, call_id: str, columns: str = "state") -> tuple[object, ...] | None:
+    """Read a call's row as another process would, over a connection of its own."""
+    with open_reader(path) as reader:
+        found = reader._rows(f"SELECT {columns} FROM calls WHERE call_id = ?", (call_id,))
+    return found[0] if found else None

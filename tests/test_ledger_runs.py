@@ -1,0 +1,135 @@
+"""What the ledger keeps of runs, and the upgrade of a ledger of the first release."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from importer.errors import ExitCode
+from importer.ledger import Ledger, LedgerInvariantError, RunInfo, RunRecord, create_ledger, open_reader
+from importer.ledger.schema import MIGRATIONS
+from importer.records import Receipt
+from ledgers import ACCEPTED, AGENT, CREATED, LATER_RUN, RUN, SENDING, UNCERTAIN, bring_to, call, opened, take
+from schemas.vocabulary import CallState, Outcome
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a new empty ledger and return its path."""
+    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    """Open a new ledger as a run does."""
+    with opened(path) as one:
+        yield one
+
+
+def made_by_the_first_release(path: Path) -> None:
+    """Make a ledger with the tables of schema version 1 and a call in every state."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA journal_mode = WAL")
+    for statement in (*MIGRATIONS[0], "PRAGMA user_version = 1"):
+        other.execute(statement)
+    meta = [("created_at", CREATED), ("fingerprint_key", b"k" * 32), ("next_seq", 4)]
+    other.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+    other.execute("INSERT INTO runs (run_id, started_at, version) VALUES ('old', ?, '0.1.0')", (CREATED,))
+    open_seqs = {"pending": 1, "sending": 2, "uncertain": 3}
+    for state in CallState:
+        seq = open_seqs.get(state)
+        columns = "(call_id, fingerprint, state, seq, sent_run, sent_at, attempts)"
+        other.execute(
+            f"INSERT INTO calls {columns} VALUES (?, ?, ?, ?, 1, ?, 1)", (state, b"f", state, seq, CREATED)
+        )
+        if seq:
+            other.execute(
+                "INSERT INTO payloads VALUES (?, 'busy', ?, '+447700900456', ?, '', '', '', 'f', 2, 1, ?)",
+                (seq, AGENT, CREATED, CREATED),
+            )
+    other.execute("INSERT INTO decisions VALUES (1, 'closed', 'close', 'n', 'ann', ?, 1)", (CREATED,))
+    other.close()
+
+
+def test_upgrade_keeps_every_call(tmp_path: Path) -> None:
+    """A ledger of schema 1 opens with every call where it stood and its runs as they were."""
+    path = tmp_path / "old.sqlite"
+    made_by_the_first_release(path)
+    with opened(path, LATER_RUN) as ledger:
+        assert {one: fate.state for one, fate in ledger.fates(list(CallState)).items()} == {
+            state: state for state in CallState
+        }
+        assert ledger.recover() == 1
+        assert ledger.runs(9)[1] == RunRecord("old", CREATED, "0.1.0")
+        assert [claimed.call.call_id for claimed in ledger.claim(9, after=0)] == ["pending"]
+    opened(path).close()
+
+
+def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
+    """`status` on a ledger of schema 1 reads it as it is and does not change it."""
+    path = tmp_path / "old.sqlite"
+    made_by_the_first_release(path)
+    before = path.read_bytes()
+    with open_reader(path) as reader:
+        assert reader.counts()[CallState.ACCEPTED] == 1
+        assert reader.pending_count() == 1
+    assert path.read_bytes() == before
+
+
+def test_run_says_what_it_is(path: Path) -> None:
+    """Command, results, settings and inputs of a run are kept, and added later where they come later."""
+    run = RunInfo("run1", "2026-03-01 01:00:00", "0.1.0", "import", "/r.csv", '{"rate":1}', "[1]")
+    with opened(path, run) as ledger:
+        ledger.note_results(path.parent / "results.csv")
+        ledger.note_inputs("[2]")
+        ledger.finish_run(ExitCode.PARTIAL, '{"rows":1}')
+        (record,) = ledger.runs(5)
+    assert (record.command, record.results) == ("import", str(path.parent / "results.csv"))
+    assert (record.settings, record.inputs) == ('{"rate":1}', "[2]")
+    assert (record.exit_code, record.summary, bool(record.finished_at)) == (3, '{"rows":1}', True)
+
+
+def test_unfinished_runs(path: Path) -> None:
+    """Runs that did not note their end are told to later ones until one of them has settled their results."""
+    for name in ("dead", "done", "dead too"):
+        with opened(path, replace(RUN, run_id=name)) as ledger:
+            if name == "done":
+                ledger.finish_run(ExitCode.OK, "{}")
+    with opened(path, LATER_RUN) as ledger:
+        assert [run.run_id for run in ledger.unfinished_runs()] == ["dead", "dead too"]
+        ledger.finish_dead_run("dead", '{"rebuilt":true}')
+        assert [run.run_id for run in ledger.unfinished_runs()] == ["dead too"]
+        record = ledger.runs(9)[-1]
+    assert (record.run_id, record.exit_code, record.summary) == ("dead", None, '{"rebuilt":true}')
+    assert record.finished_at is not None
+
+
+@pytest.mark.parametrize("run_id", ["nobody", "done", LATER_RUN.run_id])
+def test_only_dead_runs_are_finished_for_them(path: Path, run_id: str) -> None:
+    """A run unknown, finished or our own cannot be finished as a dead one."""
+    with opened(path, replace(RUN, run_id="done")) as ledger:
+        ledger.finish_run(ExitCode.OK, "{}")
+    with opened(path, LATER_RUN) as ledger, pytest.raises(LedgerInvariantError):
+        ledger.finish_dead_run(run_id, "{}")
+
+
+def test_run_fates(path: Path) -> None:
+    """A run's calls are those whose last request it began, with the fate they have now."""
+    with opened(path) as ledger:
+        bring_to(ledger, ACCEPTED, call("a1"))
+        bring_to(ledger, CallState.PENDING, call("a2"))
+        bring_to(ledger, SENDING, call("a3"))
+        ledger.settle(Receipt("a3", CallState.PENDING))
+        bring_to(ledger, SENDING, call("a4"))
+    with opened(path, LATER_RUN) as ledger:
+        ledger.recover()
+        ledger.mark_sending("a3")
+        states = {one: fate.state for one, fate in ledger.run_fates(RUN.run_id).items()}
+        assert states == {"a1": ACCEPTED, "a4": UNCERTAIN}
+        assert list(ledger.run_fates(LATER_RUN.run_id)) == ["a3"]
+        assert ledger.run_fates("nobody") == {}
+        ledger.settle(Receipt("a3", ACCEPTED))
+        assert take(ledger, call("a3"))[0].outcome is Outcome.ALREADY_ACCEPTED
