@@ -7,10 +7,12 @@ At the end the results are written in input order with the fates the ledger hold
 import csv
 import os
 import re
+import string
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +26,9 @@ _FILE, _LINE, _CALL_ID, _OUTCOME, _REASON = (
     RESULT_COLUMNS.index(name) for name in ("file", "line", "call_id", "outcome", "reason")
 )
 _FATE_COLUMNS = ("outcome", "reason", "hint", "http_status", "code", "attempts", "sent_at")
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _NUMBER = re.compile(E164)
+_HARMLESS_START = frozenset(("", *string.digits, *string.ascii_letters))
 _FORMULA_START = frozenset("=+-@\t\r\n")
 
 Fates = Callable[[Sequence[str]], Mapping[str, ResultRow]]
@@ -95,14 +99,16 @@ class ResultsFile:
 
         A bare call stands for its row with the outcome ``calls_are``.
         """
-        for row in rows:
-            cells = cells_of(row) if isinstance(row, ResultRow) else call_cells(row, calls_are)
-            self._writer.writerow(cells)
-            self._added += 1
-            if cells[_OUTCOME] == Outcome.PENDING:
-                self._open += 1
-            else:
-                self._tally.add(cells, own=True)
+        left = iter(rows)
+        while chunk := list(islice(left, CHUNK_ROWS)):
+            lines = [cells_of(row) if isinstance(row, ResultRow) else call_cells(row, calls_are) for row in chunk]
+            self._writer.writerows(lines)
+            self._added += len(lines)
+            for cells in lines:
+                if cells[_OUTCOME] == Outcome.PENDING:
+                    self._open += 1
+                else:
+                    self._tally.add(cells, own=True)
 
     def note(self, row: ResultRow, *, carried: bool) -> None:
         """Take a receipt as it comes; ``carried`` says that an earlier run had staged the call."""
@@ -197,7 +203,7 @@ class _Tally:
         self._to_mend: defaultdict[str, set[int]] = defaultdict(set)
 
     def add(self, cells: Sequence[str], *, own: bool) -> None:
-        outcome = Outcome(cells[_OUTCOME])
+        outcome = _OUTCOMES[cells[_OUTCOME]]
         self._outcomes[outcome] += 1
         if outcome is Outcome.SKIPPED:
             self._skipped[cells[_REASON]] += 1
@@ -228,8 +234,8 @@ def call_cells(call: Call, outcome: Outcome) -> list[str]:
         defused(call.place.file),
         str(call.place.line),
         call.call_id,
-        outcome.value,
-        call.state.value,
+        outcome,
+        call.state,
         call.agent_number,
         call.customer_number,
         call.start_time,
@@ -269,7 +275,7 @@ def defused(text: str) -> str:
 
     The dangerous first characters are OWASP's (CSV Injection), also behind blanks and invisible characters.
     """
-    if not text or (text[0].isascii() and text[0].isalnum()):
+    if text[:1] in _HARMLESS_START:
         return text
     bare = text.lstrip(" \u00a0")
     while bare and unicodedata.category(bare[0]) == "Cf":

@@ -28,7 +28,7 @@ Prepared = Call | ResultRow
 
 
 class _Row(NamedTuple):
-    """One spooled row with its decision; ``fault`` names the column that breaks the schema of a call."""
+    """One spooled row that is no call, with its decision; ``fault`` names the column that breaks the schema."""
 
     file: int
     line: int
@@ -45,7 +45,6 @@ class _Row(NamedTuple):
     customer_hint: str
     agents: str
     agent_number: str
-    call_id: str
     start_text: str
     fault: str
     zohouser: str
@@ -94,8 +93,32 @@ class CallMaker:
         rows = self._with_decisions(spooled)
         rows = self._with_selection(rows)
         rows = self._with_calls(rows)
-        cells = [rows[name].to_numpy(dtype=object) for name in _Row._fields]  # iterating Arrow text is slow
-        return [self._finished(_Row._make(row)) for row in zip(*cells, strict=True)]
+        plain = (
+            (rows["decision"] == Decision.CALL)
+            & (rows["skip"] == "")
+            & (rows["fault"] == "")
+            & (rows["reason"] == "")
+        ).to_numpy()
+        made: npt.NDArray[np.object_] = np.empty(len(rows), dtype=object)
+        made[plain] = self._calls(rows.loc[plain])
+        made[~plain] = [self._finished(_Row._make(row)) for row in _cells(rows.loc[~plain], *_Row._fields)]
+        prepared: list[Prepared] = made.tolist()
+        return prepared
+
+    def _calls(self, rows: pd.DataFrame) -> list[Call]:
+        """Return the calls of rows that have nothing wrong: column by column, in half the time of row by row."""
+        names = [self._files[file].name for file in rows["file"].tolist()]
+        states = [_STATE_BY_WORD[word] for word in rows["state"].tolist()]
+        return list(
+            map(
+                Call,
+                rows["call_id"].tolist(),
+                states,
+                *(rows[name].tolist() for name in ("agent_number", "customer", "start_text")),
+                *(rows[name].tolist() for name in ("zohouser", "voiceuri", "source_id")),
+                map(Place, names, rows["line"].tolist()),
+            )
+        )
 
     def _with_decisions(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``witness`` and ``leg_agent``."""
@@ -124,11 +147,9 @@ class CallMaker:
 
     def _with_calls(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add number, user, id and start of the calls, and reason and hint of those that cannot be used."""
-        for name in ("agent_number", "call_id", "start_text", "fault"):
-            rows[name] = ""
         calls = rows.loc[(rows["decision"] == Decision.CALL) & (rows["skip"] == "")]
         if not len(calls):
-            return rows
+            return rows.assign(agent_number="", call_id="", start_text="", fault="")
         agents = [self._agent(*row) for row in _cells(calls, "file", "leg_agent", "agents")]
         made = pd.DataFrame(
             {
@@ -145,11 +166,10 @@ class CallMaker:
             },
             index=calls.index,
         ).astype({"agent_number": "str", "zohouser": "str", "call_id": "str"})
-        rows.loc[made.index, ["agent_number", "zohouser", "call_id"]] = made[
-            ["agent_number", "zohouser", "call_id"]
-        ]
-        rows.loc[made.index, "start_text"] = wire_text(made["start_time"])
-        rows.loc[made.index, "fault"] = first_faults(made, self._schema)
+        made["start_text"] = wire_text(made["start_time"])
+        made["fault"] = first_faults(made, self._schema)
+        for name in ("agent_number", "zohouser", "call_id", "start_text", "fault"):
+            rows[name] = made[name].reindex(rows.index, fill_value="")
         return rows
 
     def _agent(self, file: int, leg_agent: int, own: str) -> Agent:
@@ -186,7 +206,7 @@ class CallMaker:
     def _place(self, code: int) -> Place:
         return Place(self._files[code // LINES_PER_FILE].name, code % LINES_PER_FILE)
 
-    def _finished(self, row: _Row) -> Prepared:
+    def _finished(self, row: _Row) -> ResultRow:
         place = Place(self._files[row.file].name, row.line)
         if row.skip:
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=row.skip)
@@ -207,17 +227,7 @@ class CallMaker:
                 reason=reason,
                 hint=hint,
             )
-        return Call(
-            call_id=row.call_id,
-            state=_STATE_BY_WORD[row.state],
-            agent_number=row.agent_number,
-            customer_number=row.customer,
-            start_time=row.start_text,
-            zohouser=row.zohouser,
-            voiceuri=row.voiceuri,
-            source_id=row.source_id,
-            place=place,
-        )
+        raise AssertionError(f"{place.file}, line {place.line}: a call without fault was taken for something else")
 
     def _beside_another(self, row: _Row, place: Place) -> ResultRow:
         outcome, reason, text = _BESIDE[Decision(row.decision)]
@@ -252,7 +262,7 @@ _BESIDE = {
 
 
 def _cells(rows: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
-    return zip(*(rows[name].to_numpy(dtype=object) for name in names), strict=True)
+    return zip(*(rows[name].tolist() for name in names), strict=True)  # iterating Arrow text is slow
 
 
 def count_unspooled(resolved: Resolved, spooled: npt.NDArray[np.bool_]) -> Counter[str]:
