@@ -41,7 +41,7 @@ def most_severe(codes: list[ExitCode]) -> ExitCode:
 class ImporterError(Exception):
     """Base of every failure that is expected to happen; anything else is a bug of ours (exit 70)."""
 
-    exit_code = ExitCode.INTERNAL
+    exit_code: ExitCode = ExitCode.INTERNAL
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -77,6 +77,14 @@ class CannotCreateError(ImporterError):
     """The results file cannot be written."""
 
     exit_code = ExitCode.CANNOT_CREATE
+
+
+class StoppedError(ImporterError):
+    """A signal came in before anything was sent; the exit code is 128 and its number."""
+
+    def __init__(self, exit_code: ExitCode) -> None:
+        super().__init__("stopped by a signal; nothing was taken in or sent", hint="Run again.")
+        self.exit_code = exit_code
 
 
 class LedgerError(ImporterError):

@@ -1262,7 +1262,7 @@ MOVED = (Proof.NOT_APPLIED, Reaction.STOP, 76, 1)
 STOP_70 = (Proof.NOT_APPLIED, Reaction.STOP, 70, 1)
 STOP_77 = (Proof.NOT_APPLIED, Reaction.STOP, 77, 1)
 STOP_78 = (Proof.NOT_APPLIED, Reaction.STOP, 78, 1)
-MISDIRECTED = (Proof.NOT_APPLIED, Reaction.RETRY, 78, 2)
+MISDIRECTED = (Proof.NOT_APPLIED, Reaction.RETRY, 78, 1)
 
 Expected = tuple[Proof, Reaction, int | None, int]
 

@@ -8,14 +8,22 @@ import pytest
 
 from conftest import read_results
 from importer.errors import CannotCreateError
-from importer.records import Place, ResultRow
+from importer.records import Call, Place, ResultRow
 from importer.results import CHUNK_ROWS, ResultsFile, check_free, defused, results_path, write_rejects
-from schemas.vocabulary import RESULT_COLUMNS, Outcome
+from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
 
 def row(line: int, outcome: Outcome = Outcome.PENDING, **changes: str) -> ResultRow:
     """Return a row of the results."""
     return ResultRow(Place("export.csv", line), outcome, call_id=f"call{line}", **changes)
+
+
+def call(line: int) -> Call:
+    """Return a call of that line of another file."""
+    place = Place("earlier.csv", line)
+    return Call(
+        f"call{line}", State.BUSY, "+12125550101", "+12125550102", "2026-03-02 14:00:00", "", "", "", place
+    )
 
 
 def fate(call_id: str, outcome: Outcome) -> ResultRow:
@@ -83,20 +91,19 @@ def test_carried_rows_come_first_and_are_not_to_be_mended(tmp_path: Path) -> Non
     """Calls of earlier runs stand before the input's rows and are not in its rejects."""
     results = ResultsFile(tmp_path / "r.csv")
     results.add([row(2)], Outcome.PENDING)
-    results.note(row(90, Outcome.REFUSED), carried=True)
-    results.note(row(2, Outcome.ACCEPTED), carried=False)
-    finished = results.finish(lambda _: {"call2": fate("call2", Outcome.ACCEPTED)})
-    assert [each["line"] for each in read_results(tmp_path / "r.csv")] == ["90", "2"]
+    results.take_up([call(90)])
+    known = {"call2": fate("call2", Outcome.ACCEPTED), "call90": fate("call90", Outcome.REFUSED)}
+    finished = results.finish(lambda ids: {each: known[each] for each in ids})
+    rows = [(each["line"], each["outcome"]) for each in read_results(tmp_path / "r.csv")]
+    assert rows == [("90", "refused"), ("2", "accepted")]
     assert (finished.carried, dict(finished.to_mend)) == (1, {})
 
 
-def test_receipts_noted_are_not_rows(tmp_path: Path) -> None:
-    """More rows than one chunk, with a receipt for each: every row stands there once, in order."""
+def test_more_rows_than_one_chunk(tmp_path: Path) -> None:
+    """More rows than the ledger is asked for at once: every row stands there once, in order."""
     results = ResultsFile(tmp_path / "r.csv")
     count = CHUNK_ROWS * 2 + 1
     results.add((row(line) for line in range(count)), Outcome.PENDING)
-    for line in reversed(range(count)):
-        results.note(row(line, Outcome.ACCEPTED), carried=False)
     finished = results.finish(lambda ids: {each: fate(each, Outcome.ACCEPTED) for each in ids})
     assert [each["call_id"] for each in read_results(tmp_path / "r.csv")] == [
         f"call{line}" for line in range(count)
@@ -104,13 +111,15 @@ def test_receipts_noted_are_not_rows(tmp_path: Path) -> None:
     assert finished.outcomes == {Outcome.ACCEPTED: count}
 
 
-def test_part_has_what_came_before_a_crash(tmp_path: Path) -> None:
-    """What was flushed is readable beside the results while the run goes on."""
+def test_parts_are_whole_before_anything_is_sent(tmp_path: Path) -> None:
+    """Once synced the rows stand beside the results, and calls taken up at once; a discard leaves nothing."""
     results = ResultsFile(tmp_path / "r.csv")
     results.add([row(2)], Outcome.PENDING)
-    results.note(row(2, Outcome.ACCEPTED), carried=False)
-    results.flush()
-    assert [each["outcome"] for each in read_results(tmp_path / "r.csv.part")] == ["pending", "accepted"]
+    assert not (tmp_path / "r.csv.part").exists()
+    results.sync()
+    results.take_up([call(90)])
+    assert [each["outcome"] for each in read_results(tmp_path / "r.csv.part")] == ["pending"]
+    assert [each["line"] for each in read_results(tmp_path / "r.csv.carried.part")] == ["90"]
     results.discard()
     assert list(tmp_path.iterdir()) == []
 

@@ -5,12 +5,15 @@ Everything that costs (pandas, pandera, requests) is imported inside the command
 """
 
 import os
+import resource
 import sys
+import threading
 from typing import Any
 
 import click
 
 from importer import __version__
+from importer.cli.streams import make_streams_last
 from importer.errors import ExitCode, ImporterError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -55,6 +58,11 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit with its code; anything that is not expected is a bug of ours (exit 70)."""
     os.umask(0o077)
+    # No core file and no traceback: both hold numbers and secrets.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.excepthook = lambda _kind, error, _trace: _complain(*_bug(error))
+    threading.excepthook = lambda arguments: _complain(*_bug(arguments.exc_value or arguments.exc_type()))
+    make_streams_last()
     sys.exit(run(arguments))
 
 

@@ -44,14 +44,23 @@ DELIVERY = (
     click.option("--workers", metavar="N", type=int, help="Requests in flight at once. Default: 1."),
     click.option("--limit", metavar="N", type=int, help="Send at most N calls now; the rest stays pending."),
     click.option("--max-errors", metavar="N[%]", help="Stop after so many refusals. Default: 20."),
-)
-
-STAGING = (
+    click.option(
+        "--max-uncertain",
+        metavar="N",
+        type=int,
+        help="Stop after so many calls whose answer was lost. Default: 3.",
+    ),
+    click.option(
+        "--max-runtime", metavar="DURATION", help="Begin nothing after so long (90m, 2h, seconds); the rest waits."
+    ),
     click.option(
         "--on-uncertain",
         type=click.Choice(["hold", "resend"]),
         help="What to do with a call whose answer was lost. Default: hold.",
     ),
+)
+
+STAGING = (
     click.option("--retry-refused", is_flag=True, default=None, help="Send again what the API refused before."),
     click.option("--init-ledger", is_flag=True, default=None, help="Create the ledger if it is not there."),
 )

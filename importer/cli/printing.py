@@ -37,7 +37,15 @@ class Screen:
 
     def listener(self) -> Listener:
         """Return the callables a run talks to."""
-        return Listener(self._rows, self._calls, self._receipt, self._details.append, self._problem, self._detail)
+        return Listener(
+            self._rows,
+            self._calls,
+            self._receipt,
+            self._details.append,
+            self._problem,
+            self._detail,
+            unrecorded=self._unrecorded,
+        )
 
     def finish(self, summary: RunSummary) -> None:
         """Print the end of a run: nothing when cron runs it and nobody is needed."""
@@ -65,6 +73,15 @@ class Screen:
         if self._settings.verbose:
             self._close_bar()
             click.echo(f"cdr-importer: {line}", err=True)
+
+    def _unrecorded(self, receipt: Receipt) -> None:
+        """Print what an answer was that the ledger could not take: the evidence for `resolve`."""
+        status = "-" if receipt.http_status is None else receipt.http_status
+        click.echo(
+            f"LEDGER-WRITE-FAILED call_id={receipt.call_id} outcome={receipt.state.value} "
+            f"http_status={status} code={_word(receipt.code) or '-'}",
+            err=True,
+        )
 
     def _rows(self, count: int) -> None:
         self._show("Reading", "rows", None)

@@ -72,9 +72,18 @@ def _run(settings: Any, work: Any) -> int:
     from importer.cli.printing import Screen
     from importer.formats import load_catalogue
     from importer.pipeline import Run
+    from importer.requirements import check_versions, found_versions
+
+    check_versions(found_versions())
 
     with Screen(settings) as screen, orderly_signals() as signals:
-        run = Run(settings, load_catalogue(), screen.listener(), interrupted=signals.exit_code)
+        run = Run(
+            settings,
+            load_catalogue(),
+            screen.listener(),
+            interrupted=signals.exit_code,
+            is_cut=signals.is_cut,
+        )
         _spare_the_collector()
         summary = work(run)
         screen.finish(summary)
@@ -112,7 +121,7 @@ def _import_to_sandbox(settings: Any, files: tuple[Path, ...]) -> int:
 
 @dataclass(slots=True)
 class Signals:
-    """The first signal that asked for a stop; a second one ends the process as it would without us."""
+    """The signals that asked for a stop: the first in order, the second at once."""
 
     received: list[int] = field(default_factory=list)
 
@@ -120,16 +129,26 @@ class Signals:
         """Return 128 + the signal's number, None while none came."""
         return ExitCode(128 + self.received[0]) if self.received else None
 
+    def is_cut(self) -> bool:
+        """Say whether a second one came: the requests in flight are not to be waited for."""
+        return len(self.received) > 1
+
 
 @contextmanager
 def orderly_signals() -> Iterator[Signals]:
-    """Note SIGHUP, SIGINT and SIGTERM instead of dying: the call in flight is finished and recorded."""
+    """Note SIGHUP, SIGINT and SIGTERM instead of dying.
+
+    After the first the call in flight is finished and recorded; the second cuts it, which is recorded as
+    uncertain; the third ends the process as it would without us, and the next run finds what it left.
+    """
     signals = Signals()
     kinds = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 signal's signature
         signals.received.append(number)
-        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+        if signals.is_cut():
+            for kind in kinds:
+                signal.signal(kind, signal.SIG_DFL)
 
     before = {kind: signal.signal(kind, note) for kind in kinds}
     try:

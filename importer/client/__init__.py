@@ -105,6 +105,10 @@ class Client:
             self._line.hang_up()
         return answer
 
+    def cut(self) -> None:
+        """End the request in flight at once, from any thread: `notify` raises SendFailure."""
+        self._line.cut()
+
     def close(self) -> None:
         """Close the connection and end the deadline thread."""
         self._line.close()

@@ -42,7 +42,8 @@ class Judgement:
     ``reason`` is a stable slug and ``hint`` a sentence, both for the results file; ``code`` is the service's own,
     reduced to ``[A-Za-z0-9_ .-]{0,64}``. ``stop_after`` equal judgements in a row end the run with ``exit_code``
     (1 at once, 0 never by count); where retries, waits or token renewals run out, ``exit_code`` applies too.
-    ``wait_seconds`` is the wait the service asks for, None where it names none.
+    ``wait_seconds`` is the wait the service asks for, None where it names none; ``most_tries`` bounds the requests
+    of one call closer than the run does, 0 not at all.
     """
 
     proof: Proof
@@ -53,6 +54,7 @@ class Judgement:
     exit_code: ExitCode | None = None
     stop_after: int = 0
     wait_seconds: float | None = None
+    most_tries: int = 0
 
 
 def _hold(reason: str, hint: str, exit_code: ExitCode, stop_after: int) -> Judgement:
@@ -222,11 +224,14 @@ SERVICE_CONFLICT = Judgement(
     "service_conflict",
     f"The service sees a conflict; it may hold the call already. {_LOOK}",
 )
-NOT_RECEIVED = _again(
-    Reaction.RETRY,
-    "not_received",
-    f"The service did not receive the whole request. {_PENDING}",
-    ExitCode.UNAVAILABLE,
+NOT_RECEIVED = replace(
+    _again(
+        Reaction.RETRY,
+        "not_received",
+        f"The service did not receive the whole request. {_PENDING}",
+        ExitCode.UNAVAILABLE,
+    ),
+    most_tries=2,
 )
 TOO_EARLY = _again(
     Reaction.RETRY,
@@ -234,12 +239,15 @@ TOO_EARLY = _again(
     f"The service did not process the request yet. {_PENDING}",
     ExitCode.UNAVAILABLE,
 )
-MISDIRECTED = _again(
-    Reaction.RETRY,
-    "misdirected",
-    f"The request reached a server that is not the API. {_PENDING} Check --api-url and --proxy.",
-    ExitCode.CONFIGURATION,
-    2,
+MISDIRECTED = replace(
+    _again(
+        Reaction.RETRY,
+        "misdirected",
+        f"The request reached a server that is not the API. {_PENDING} Check --api-url and --proxy.",
+        ExitCode.CONFIGURATION,
+        1,
+    ),
+    most_tries=2,
 )
 
 STATUSES: Mapping[int, Judgement] = {
@@ -352,6 +360,7 @@ FAILURES_AFTER: Mapping[str, Judgement] = {
         "", f"The server wants a client certificate. {_LOOK}", ExitCode.CONFIGURATION, 1
     ),
     "tls_certificate": _hold("", f"The server's certificate is not trusted. {_LOOK}", ExitCode.CONFIGURATION, 1),
+    "interrupted": _hold("", f"A second signal cut the request before its answer. {_LOOK}", ExitCode.UNCERTAIN, 0),
     "malformed": _hold("", f"What answers does not speak HTTP properly. {_LOOK}", ExitCode.PROTOCOL, 1),
     "other": _hold(
         "", f"Sending failed in an unknown way; please report this as a bug. {_LOOK}", ExitCode.INTERNAL, 1

@@ -85,8 +85,8 @@ class SendFailure(Exception):  # noqa: N818 not an error of the program: one of 
     """No complete answer. ``first_byte`` says whether bytes of the request may have left.
 
     ``kind`` is a slug: refused, dns, connect_timeout, tls_certificate, tls_client_certificate, tls, proxy,
-    proxy_sign_in, reset, timeout, deadline, cut, malformed, bad_address or other. ``classes`` names the
-    exception classes for a log line; their texts may hold addresses and are never kept.
+    proxy_sign_in, reset, timeout, deadline, interrupted, cut, malformed, bad_address or other. ``classes`` names
+    the exception classes for a log line; their texts may hold addresses and are never kept.
     """
 
     def __init__(self, *, first_byte: bool, kind: str, classes: str = "") -> None:
@@ -149,6 +149,7 @@ class Wire:
         self._deadline = float("inf")
         self.first_byte = False
         self.expired = False
+        self.why_cut = ""
         self.dialling = False
 
     def begin(self, door: SendDoor | None, deadline_seconds: float) -> None:
@@ -190,9 +191,11 @@ class Wire:
             except BaseException as refusal:
                 raise _DoorShut(refusal) from None
 
-    def cut(self) -> None:
-        """End the connection under whatever is reading or writing; called by the watchdog."""
+    def cut(self, why: str = "deadline") -> None:
+        """End the connection under whatever is reading or writing; ``why`` becomes the kind of the failure."""
         with self._lock:
+            if not self.expired:
+                self.why_cut = why
             self.expired = True
             if self._handle is not None:
                 with contextlib.suppress(OSError):
@@ -429,6 +432,10 @@ class Line:
             self._rests_since = self._clock()
         return answer
 
+    def cut(self) -> None:
+        """End the request in flight at once, from any thread; without one, the resting connection."""
+        self._wire.cut("interrupted")
+
     def hang_up(self) -> None:
         """Close the connection; the next request opens another."""
         self._adapter.close()
@@ -474,7 +481,7 @@ class Line:
 
     def _failure(self, error: Exception) -> SendFailure:
         chain = list(_chain(error))
-        kind = "deadline" if self._wire.expired else _kind_of(chain)
+        kind = self._wire.why_cut if self._wire.expired else _kind_of(chain)
         classes = "/".join(type(link).__name__ for link in chain)
         return SendFailure(first_byte=self._wire.first_byte, kind=kind, classes=classes)
 

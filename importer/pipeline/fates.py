@@ -34,6 +34,11 @@ def row_of(call: Call, outcome: Outcome, known: KnownFate) -> ResultRow:
     )
 
 
+def fate_row(call_id: str, outcome: Outcome, known: KnownFate) -> ResultRow:
+    """Return the row of a call of which only the fate is known."""
+    return ResultRow(Place("", 0), outcome, call_id=call_id, **_fate_fields(known))
+
+
 def _fate_fields(known: KnownFate) -> dict[str, Any]:
     return {each.name: getattr(known, each.name) for each in fields(KnownFate)}
 
@@ -41,6 +46,6 @@ def _fate_fields(known: KnownFate) -> dict[str, Any]:
 def fates_of(ledger: Ledger, call_ids: Sequence[str]) -> dict[str, ResultRow]:
     """Return the fates of calls as result rows."""
     return {
-        call_id: ResultRow(Place("", 0), OUTCOME_OF[fate.state], call_id=call_id, **_fate_fields(fate))
+        call_id: fate_row(call_id, OUTCOME_OF[fate.state], fate)
         for call_id, fate in ledger.fates(call_ids).items()
     }

@@ -25,6 +25,7 @@ def detect_inputs(run: Run, paths: Sequence[Path]) -> Inputs:
     overrides = overrides_of(run.settings, run.catalogue)
     detections, problems = [], []
     for path in paths:
+        run.stop_if_interrupted()
         try:
             found = detect(path, list(run.catalogue.formats.values()), overrides)
         except ImporterError as problem:

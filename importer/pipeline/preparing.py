@@ -54,9 +54,14 @@ def _agents(settings: Settings) -> AgentBook:
 def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> list[ImporterError]:
     """Read every usable file whole; return what was wrong with those that turned out damaged."""
     problems: list[ImporterError] = []
+
+    def read(rows: int) -> None:
+        run.stop_if_interrupted()
+        run.listener.rows(rows)
+
     for detection in inputs.detections:
         try:
-            rows = preparation.read(detection, inputs.names[detection.path], run.listener.rows)
+            rows = preparation.read(detection, inputs.names[detection.path], read)
             run.listener.detail(
                 f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
             )
@@ -71,6 +76,7 @@ def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFi
     settings = run.settings
     with ledger.staging() as stage:
         for batch in preparation.results():
+            run.stop_if_interrupted()
             calls = [each for each in batch if isinstance(each, Call)]
             resend = settings.on_uncertain == "resend"
             staged = iter(stage.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
@@ -78,6 +84,8 @@ def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFi
             results.add(rows, Outcome.PENDING)
         results.sync()
         run.listener.step(Step.ROWS_SYNCED)
+        run.stop_if_interrupted()
+    results.keep()
     run.listener.step(Step.STAGED)
 
 

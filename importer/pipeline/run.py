@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from importer.errors import ExitCode, ImporterError
+from importer.errors import ExitCode, ImporterError, StoppedError
 from importer.formats import Catalogue
 from importer.records import Receipt
 from importer.settings import Settings
@@ -21,8 +21,8 @@ def _ignore(*_: object) -> None:
 class Listener:
     """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person.
 
-    ``detail`` gets what is told only when asked for more, ``step`` the moments of `Step`, also from the threads
-    that send.
+    ``detail`` gets what is told only when asked for more. ``step``, the moments of `Step`, and ``unrecorded``,
+    what an answer proved that the ledger could not take, are also told from the threads that send.
     """
 
     rows: Callable[[int], None] = _ignore
@@ -32,18 +32,34 @@ class Listener:
     problem: Callable[[ImporterError], None] = _ignore
     detail: Callable[[str], None] = _ignore
     step: Callable[[Step], None] = _ignore
+    unrecorded: Callable[[Receipt], None] = _ignore
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: its id, its start (epoch seconds), its settings, and who listens."""
+    """One run: its id, its start (epoch seconds and monotonic), its settings, and who listens.
+
+    ``interrupted`` tells the exit code of a signal that came in; ``is_cut`` that a second one did.
+    """
 
     settings: Settings
     catalogue: Catalogue
     listener: Listener = field(default_factory=Listener)
     run_id: str = field(default_factory=lambda: new_run_id(time.time()))
     now: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
     interrupted: Callable[[], ExitCode | None] = lambda: None
+    is_cut: Callable[[], bool] = lambda: False
+
+    def deadline(self) -> float | None:
+        """Return the monotonic moment after which nothing is to be begun, None without `--max-runtime`."""
+        return None if self.settings.max_runtime is None else self.began + self.settings.max_runtime
+
+    def stop_if_interrupted(self) -> None:
+        """Raise StoppedError when a signal came in: for the time before anything is sent."""
+        code = self.interrupted()
+        if code is not None:
+            raise StoppedError(code)
 
 
 def new_run_id(now: float) -> str:

@@ -1,17 +1,25 @@
 """What the ledger holds, sent: the service as the settings name it, and the pace that earlier runs left."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import platformdirs
 
 from importer.auth import SignIn, TokenSource
 from importer.client import Client, Route, token_transport
-from importer.deliver import LONGEST_WAIT_SECONDS, Delivery, DeliveryPlan, Service, Stop
+from importer.deliver import (
+    LONGEST_WAIT_SECONDS,
+    LOOK_EVERY_SECONDS,
+    Delivery,
+    DeliveryPlan,
+    Service,
+    Stop,
+    Witness,
+)
 from importer.errors import ExitCode
 from importer.ledger import Claimed, Ledger
 from importer.pacing import Rate, RollingLimiter
-from importer.pipeline.fates import OUTCOME_OF, row_of
 from importer.pipeline.run import Run, gmt_text
 from importer.records import Receipt
 from importer.results import ResultsFile
@@ -20,7 +28,7 @@ from importer.steps import Step
 from schemas.vocabulary import WIRE_TIME_FORMAT
 
 
-def deliver(run: Run, ledger: Ledger, credentials: Credentials, results: ResultsFile) -> Stop | None:
+def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> Stop | None:
     """Send what is pending, oldest first; return why the run stopped early, if it did."""
     waiting = ledger.pending_count()
     run.listener.calls(min(waiting, run.settings.limit or waiting))
@@ -30,43 +38,42 @@ def deliver(run: Run, ledger: Ledger, credentials: Credentials, results: Results
     )
     if not waiting:
         return None
-    service = _service(run, credentials)
-    stop = _take_over_pace(ledger, service, Rate.parse(run.settings.rate))
-    if stop is not None:
-        run.listener.note(stop.message)
-        return stop
-    since_flush = 0
-
-    def on_receipt(claimed: Claimed, receipt: Receipt) -> None:
-        nonlocal since_flush
-        fate = ledger.fates([receipt.call_id])[receipt.call_id]
-        row = row_of(claimed.call, OUTCOME_OF[fate.state], fate)
-        results.note(row, carried=not claimed.own_run)
-        since_flush += 1
-        if since_flush >= run.settings.batch_size:
-            results.flush()
-            since_flush = 0
-        run.listener.step(Step.NOTED)
-        run.listener.receipt(receipt)
-
-    stop = Delivery(ledger, service, _delivery_plan(run.settings), run.listener.step).run(on_receipt)
+    stop = _take_over_pace(run, ledger, service)
+    if stop is None:
+        stop = Delivery(ledger, service, _delivery_plan(run), _witness(run, results)).run()
     if stop and stop.message:
         run.listener.note(stop.message)
     return stop
 
 
-def _take_over_pace(ledger: Ledger, service: Service, rate: Rate) -> Stop | None:
+def _witness(run: Run, results: ResultsFile) -> Witness:
+    """Return who is told: the results of what is about to go, the listener of what went."""
+
+    def on_receipt(receipt: Receipt) -> None:
+        run.listener.step(Step.NOTED)
+        run.listener.receipt(receipt)
+
+    def on_claim(batch: Sequence[Claimed]) -> None:
+        # Their payload leaves the ledger with the answer, so the rows have to be safe before.
+        results.take_up([claimed.call for claimed in batch if not claimed.own_run])
+
+    return Witness(on_claim, on_receipt, run.listener.unrecorded, run.listener.step)
+
+
+def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
     """Count the requests of earlier runs against the rate, and keep the wait that the service asked them for."""
     now, clock = service.wall_clock(), service.clock()
-    earlier = [_epoch_of(text) + 1.0 for text in ledger.sent_since(gmt_text(now - rate.period_seconds - 1))]
+    period_seconds = Rate.parse(run.settings.rate).period_seconds
+    earlier = [_epoch_of(text) + 1.0 for text in ledger.sent_since(gmt_text(now - period_seconds - 1))]
     service.limiter.count_earlier(clock - now + moment for moment in earlier)
     held = ledger.held_until()
     left = _epoch_of(held) - now if held else 0.0
-    if left > LONGEST_WAIT_SECONDS:
+    deadline = run.deadline()
+    if left > LONGEST_WAIT_SECONDS or (left > 0 and deadline is not None and clock + left >= deadline):
         return Stop(ExitCode.TRY_LATER, "held", f"The service asked to wait until {held} GMT; nothing was sent.")
     if left > 0:
         service.limiter.pause_until(clock + left)
-    if held:
+    elif held:
         ledger.hold_until(None)
     return None
 
@@ -75,25 +82,46 @@ def _epoch_of(text: str) -> float:
     return datetime.strptime(text, WIRE_TIME_FORMAT).replace(tzinfo=UTC).timestamp()
 
 
-def _delivery_plan(settings: Settings) -> DeliveryPlan:
+def _delivery_plan(run: Run) -> DeliveryPlan:
+    settings = run.settings
     return DeliveryPlan(
         batch_size=settings.batch_size,
         workers=settings.workers,
         limit=settings.limit,
         errors=settings.max_errors,
+        max_uncertain=settings.max_uncertain,
+        deadline=run.deadline(),
     )
 
 
-def _service(run: Run, credentials: Credentials) -> Service:
+def service_of(run: Run, credentials: Credentials) -> Service:
+    """Return the API as the settings name it; nothing is asked of it yet.
+
+    Raises ConfigurationError when the CA bundle cannot be read.
+    """
     settings = run.settings
     sign_in = sign_in_of(settings, credentials)
     route = Route(settings.proxy, str(settings.ca_bundle) if settings.ca_bundle else None)
     return Service(
         clients=lambda: Client(route),
-        tokens=TokenSource(sign_in, transport=token_transport(sign_in), clock=time.time, sleep=time.sleep),
+        tokens=TokenSource(
+            sign_in,
+            transport=token_transport(sign_in),
+            clock=time.time,
+            sleep=lambda seconds: _sleep(run, seconds),
+        ),
         limiter=RollingLimiter(Rate.parse(settings.rate), clock=time.monotonic),
         interrupted=run.interrupted,
+        is_cut=run.is_cut,
     )
+
+
+def _sleep(run: Run, seconds: float) -> None:
+    """Sleep, but not through a signal: raises StoppedError then."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        run.stop_if_interrupted()
+        time.sleep(min(left, LOOK_EVERY_SECONDS))
 
 
 def sign_in_of(settings: Settings, credentials: Credentials) -> SignIn:

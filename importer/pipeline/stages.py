@@ -7,17 +7,18 @@ with nothing sent. Nothing in here prints: what happens is told to a `Listener`.
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import ImporterError
+from importer.errors import ExitCode, ImporterError
 from importer.ledger import Ledger, RunInfo, create_ledger
+from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import Ended, summary_fields, summary_of
 from importer.pipeline.fates import fates_of
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.run import Run, gmt_text
-from importer.pipeline.sending import deliver
+from importer.pipeline.sending import deliver, service_of
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
@@ -39,9 +40,10 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     inputs = detect_inputs(run, paths)
     check_rejects(run, inputs, target)
     plan = prepare_plan(run, inputs)
-    with Preparation(run.catalogue.causes, plan) as preparation, _results(run, target) as results:
+    with Preparation(run.catalogue.causes, plan) as preparation, _rows_of(run, target) as results:
         problems = [*inputs.problems, *read_all(run, inputs, preparation)]
         for batch in preparation.results():
+            run.stop_if_interrupted()
             results.add(batch, Outcome.WOULD_SEND)
         finished = results.finish(lambda _: {})
         write_mendable(run, inputs, finished)
@@ -66,18 +68,19 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
     inputs = detect_inputs(run, paths)
     check_rejects(run, inputs, target)
     plan = prepare_plan(run, inputs)
+    service = service_of(run, credentials)
     # 3 Ledger. Needs its path; gives the lock, and what a dead run left as uncertain.
     if run.settings.init_ledger and not run.settings.ledger.exists():
         create_ledger(run.settings.ledger, now=gmt_text(run.now))
-    with _open_ledger(run) as ledger:
+    with _open_ledger(run, "import", target) as ledger:
         recovered = _recover(run, ledger)
-        with Preparation(run.catalogue.causes, plan) as preparation, _results(run, target) as results:
+        with Preparation(run.catalogue.causes, plan) as preparation, _results(run, ledger, target) as results:
             # 4 Read and prepare. Needs files and agents; gives every row's own word, waiting in a spool.
             problems = [*inputs.problems, *read_all(run, inputs, preparation)]
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
             stage(run, ledger, preparation, results)
             # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
-            stop = deliver(run, ledger, credentials, results)
+            stop = deliver(run, ledger, service, results)
             # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
             finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
             write_mendable(run, inputs, finished)
@@ -90,18 +93,22 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
 def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send what the ledger still holds, and write the results of just that."""
     target = results_path(None, run.run_id, run.settings.results)
-    with _open_ledger(run) as ledger:
+    service = service_of(run, credentials)
+    with _open_ledger(run, "deliver", target) as ledger:
         recovered = _recover(run, ledger)
-        with _results(run, target) as results:
-            stop = deliver(run, ledger, credentials, results)
+        with _results(run, ledger, target) as results:
+            results.sync()
+            results.keep()
+            stop = deliver(run, ledger, service, results)
             finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
             summary = summary_of(run, Ended(finished, stop=stop, recovered=recovered), target)
             _finish(run, ledger, summary)
             return summary
 
 
-def _open_ledger(run: Run) -> Ledger:
-    info = RunInfo(run.run_id, gmt_text(run.now), __version__)
+def _open_ledger(run: Run, command: str, target: Path) -> Ledger:
+    kept = run.settings.model_dump_json(exclude_unset=True, exclude={"proxy", "default_agent_number"})
+    info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
     ledger = Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(time.time()))
     run.listener.step(Step.LOCKED)
     return ledger
@@ -110,6 +117,7 @@ def _open_ledger(run: Run) -> Ledger:
 def _recover(run: Run, ledger: Ledger) -> int:
     recovered = ledger.recover()
     run.listener.step(Step.RECOVERED)
+    finish_dead_runs(run, ledger)
     return recovered
 
 
@@ -119,12 +127,26 @@ def _finish(run: Run, ledger: Ledger, summary: RunSummary) -> None:
 
 
 @contextmanager
-def _results(run: Run, target: Path) -> Iterator[ResultsFile]:
-    """Give a results file; what a failed run wrote before anything was sent does not stay behind."""
+def _results(run: Run, ledger: Ledger, target: Path) -> Iterator[ResultsFile]:
+    """Give the results of a run with a ledger, whose end is noted there when it leaves no results."""
+    try:
+        with _rows_of(run, target) as results:
+            yield results
+    except Exception as error:
+        if not results.is_kept:
+            code = error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
+            with suppress(ImporterError):
+                ledger.finish_run(code, "{}")
+        raise
+
+
+@contextmanager
+def _rows_of(run: Run, target: Path) -> Iterator[ResultsFile]:
+    """Give a results file; what a failed run wrote before anything was taken in does not stay behind."""
     results = ResultsFile(target, run.listener.step)
     try:
         yield results
-    except ImporterError:
-        if not results.has_receipts():
+    except BaseException:
+        if not results.is_kept:
             results.discard()
         raise

@@ -28,8 +28,9 @@ class Settings(BaseSettings):
     """Every option of a run, checked; what each means stands in the README's table of options.
 
     Constructed directly it reads neither environment nor file; `load_settings` does. ``rate`` is ``N/second``,
-    ``N/minute`` or ``N/hour``; ``since`` and ``until`` are as written, for `parse_moment`; ``accounts_url`` and
-    ``api_url`` are bases without a slash at the end, None for those of ``data_center`` in `DATA_CENTERS`.
+    ``N/minute`` or ``N/hour``; ``max_runtime`` is in seconds; ``since`` and ``until`` are as written, for
+    `parse_moment`; ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for those of
+    ``data_center`` in `DATA_CENTERS`.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX)
@@ -51,6 +52,8 @@ class Settings(BaseSettings):
     on_uncertain: Literal["hold", "resend"] = "hold"
     retry_refused: bool = False
     max_errors: Annotated[ErrorLimit, NoDecode, BeforeValidator(values.error_limit)] = ErrorLimit(20, None)
+    max_uncertain: Annotated[int, _Number, Field(ge=1)] = 3
+    max_runtime: Annotated[float, BeforeValidator(values.duration_seconds)] | None = None
     encoding: Annotated[str, AfterValidator(values.encoding_name)] | None = None
     delimiter: Annotated[str, AfterValidator(values.delimiter_character)] | None = None
     ledger: _Location = Field(default_factory=_default_ledger)

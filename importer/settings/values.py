@@ -18,6 +18,8 @@ _PERCENT_SAMPLE_CALLS = 20
 
 _SITE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
+_DURATION = re.compile(r"([0-9]{1,7})(?:\.0)?([smh]?)")
+_DURATION_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _COUNT = re.compile(r"[0-9]{1,9}")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
 BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")
@@ -121,6 +123,15 @@ def error_limit(value: object) -> ErrorLimit:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("write a number of refusals from 1, or a share such as 5%")
     return ErrorLimit.parse(str(value).strip())
+
+
+def duration_seconds(value: object) -> float:
+    """Read ``90``, ``90s``, ``15m``, ``2h`` or the number 90 as seconds."""
+    text = "" if isinstance(value, bool) else str(value).strip()
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise ValueError("write seconds, or a duration such as 90m or 2h, from 1s")
+    return float(int(match[1]) * _DURATION_SECONDS[match[2]])
 
 
 def not_bool(value: object) -> object:

@@ -1,0 +1,24 @@
+"""Calls of the ledger to the API, in batches under one limiter; what each answer proves goes back at once.
+
+Only what is proved not applied is tried again. Everything a person must decide stays `uncertain`. The run
+stops by itself when going on would only cost more: a refusing account, an outage, too many errors.
+
+`plan` is what delivery is given and gives back, `breaker` counts what ends a run early, `attempts` are the
+requests for one call, `delivery` is the run of them all.
+"""
+
+from importer.deliver.attempts import LONGEST_WAIT_SECONDS, LOOK_EVERY_SECONDS
+from importer.deliver.breaker import UNANSWERED_IN_A_ROW
+from importer.deliver.delivery import Delivery
+from importer.deliver.plan import DeliveryPlan, Service, Stop, Witness
+
+__all__ = [
+    "LONGEST_WAIT_SECONDS",
+    "LOOK_EVERY_SECONDS",
+    "UNANSWERED_IN_A_ROW",
+    "Delivery",
+    "DeliveryPlan",
+    "Service",
+    "Stop",
+    "Witness",
+]

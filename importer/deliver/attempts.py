@@ -1,0 +1,196 @@
+"""The requests for one call, one after the other, and what each of them makes durable before the next step."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from importer.auth import Token
+from importer.client import Client, Judgement, Proof, Reaction, SendDoor, SendFailure, classify, judge_failure
+from importer.deliver.plan import Delivered, Service, Stop, Witness, stop_of
+from importer.errors import ExitCode, LedgerError
+from importer.ledger import Claimed, Ledger
+from importer.pacing import RetryBudget, Slot
+from importer.records import Receipt
+from importer.steps import Step
+from schemas.vocabulary import WIRE_TIME_FORMAT, CallState
+
+LONGEST_WAIT_SECONDS = 600.0
+"""A throttle that asks for more ends the run: the calls stay pending (exit 75)."""
+
+THROTTLE_WAITS_SECONDS = (30.0, 60.0, 120.0)
+"""Waits where a throttle names none."""
+
+JITTER = 0.1
+"""Up to so much of a wait is added to it, so that several hosts do not come back in one moment."""
+
+MOST_WAITS = 10
+LOOK_EVERY_SECONDS = 0.2
+
+STATE_PROVED = {
+    Proof.TAKEN: CallState.ACCEPTED,
+    Proof.REFUSED: CallState.REFUSED,
+    Proof.UNKNOWN: CallState.UNCERTAIN,
+    Proof.NOT_SENT: CallState.PENDING,
+    Proof.NOT_APPLIED: CallState.PENDING,
+}
+
+_LOOK = "Look for the call in Zoho, then settle it with `cdr-importer resolve`."
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all calls of a run share; ``is_stopping`` says whether no further request is to be begun."""
+
+    ledger: Ledger
+    service: Service
+    retries: RetryBudget
+    witness: Witness
+    is_stopping: Callable[[], bool]
+    deadline: float | None
+
+
+class Attempts:
+    """Sends one call until something is proved or nothing more is to be tried."""
+
+    def __init__(self, means: Means, claimed: Claimed, client: Client) -> None:
+        self._means = means
+        self._claimed = claimed
+        self._client = client
+        self._attempt = 0
+        self._waits = 0
+        self._renewed = False
+
+    def run(self) -> Delivered | None:
+        """Return what the run ends with for the call; None when no request was begun."""
+        last: Delivered | None = None
+        while True:
+            token = self._means.service.tokens.token()
+            self._means.witness.step(Step.TOKEN)
+            slot = self._means.service.limiter.acquire(self._means.is_stopping, deadline=self._means.deadline)
+            if slot is None:
+                return last
+            self._attempt += 1
+            judgement, receipt = _Request(self._means, self._claimed, self._attempt).send(
+                self._client, token, slot
+            )
+            last = Delivered(receipt, judgement)
+            if judgement.proof is Proof.TAKEN:
+                self._means.retries.success()
+            if judgement.reaction is Reaction.STOP:
+                return Delivered(receipt, judgement, stop_of(judgement, ExitCode.PROTOCOL))
+            if receipt.state is not CallState.PENDING:
+                return last
+            if self._tries_ran_out(judgement):
+                return Delivered(receipt, judgement, given_up=True)
+            stop = self._prepare_next(judgement, token)
+            if stop is not None:
+                return Delivered(receipt, judgement, stop)
+
+    def _tries_ran_out(self, judgement: Judgement) -> bool:
+        if judgement.reaction is not Reaction.RETRY:
+            return False
+        enough = bool(judgement.most_tries) and self._attempt >= judgement.most_tries
+        return enough or self._means.service.backoff.exhausted(self._attempt) or not self._means.retries.spend()
+
+    def _prepare_next(self, judgement: Judgement, token: Token) -> Stop | None:
+        """Get ready to send again; return why the run stops, if it does."""
+        if judgement.reaction is Reaction.RENEW_TOKEN:
+            if self._renewed:
+                return stop_of(judgement, ExitCode.NOT_PERMITTED)
+            self._renewed = True
+            self._means.service.tokens.renew(token)
+            return None
+        if judgement.reaction is Reaction.WAIT:
+            return self._wait(judgement)
+        self._pause(self._means.service.backoff.wait_seconds(self._attempt))
+        return None
+
+    def _wait(self, judgement: Judgement) -> Stop | None:
+        """Slow everybody down for as long as the service asks, and keep that for a run after this one."""
+        service = self._means.service
+        asked = judgement.wait_seconds
+        ran_out = self._waits >= (len(THROTTLE_WAITS_SECONDS) if asked is None else MOST_WAITS)
+        if asked is None:
+            asked = THROTTLE_WAITS_SECONDS[min(self._waits, len(THROTTLE_WAITS_SECONDS) - 1)]
+        self._waits += 1
+        now = service.clock()
+        moment = time.strftime(WIRE_TIME_FORMAT, time.gmtime(service.wall_clock() + asked))
+        self._means.ledger.hold_until(moment)
+        deadline = self._means.deadline
+        if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
+            return stop_of(judgement, ExitCode.TRY_LATER)
+        service.limiter.pause_until(now + asked + service.backoff.uniform(0.0, asked * JITTER))
+        return None
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt, awake to a stop."""
+        left = seconds
+        while left > 0 and not self._means.is_stopping():
+            self._means.service.sleep(min(left, LOOK_EVERY_SECONDS))
+            left -= LOOK_EVERY_SECONDS
+
+
+class _Request:
+    """One request: the intent durable before its first byte, what it proves durable before anything else."""
+
+    def __init__(self, means: Means, claimed: Claimed, attempt: int) -> None:
+        self._means = means
+        self._call = claimed.call
+        self._attempts = claimed.attempts + attempt
+        self._marked = False
+
+    def send(self, client: Client, token: Token, slot: Slot) -> tuple[Judgement, Receipt]:
+        """Send it and record what it proves.
+
+        Raises LedgerError, before the first byte or, told as ``unrecorded``, after the answer.
+        """
+        try:
+            answer = client.notify(self._call, token, SendDoor(self._open_door, lambda: self._written(slot)))
+            judgement = classify(answer, now_epoch=self._means.service.wall_clock())
+            status: int | None = answer.status
+        except SendFailure as failure:
+            judgement, status = judge_failure(failure), None
+            if not failure.first_byte:
+                slot.release()
+        except BaseException:
+            slot.release()
+            if self._marked:
+                self._settle(self._receipt(CallState.UNCERTAIN, reason="internal_error", hint=_LOOK))
+            raise
+        receipt = self._receipt(
+            STATE_PROVED[judgement.proof],
+            reason=judgement.reason,
+            hint=judgement.hint,
+            status=status,
+            code=judgement.code,
+        )
+        if self._marked:
+            self._means.witness.step(Step.ANSWERED)
+            self._settle(receipt)
+            self._means.witness.step(Step.SETTLED)
+        else:
+            self._means.ledger.note_unsent(self._call.call_id, reason=judgement.reason, hint=judgement.hint)
+        return judgement, receipt
+
+    def _open_door(self) -> None:
+        self._means.witness.step(Step.BEFORE_INTENT)
+        self._means.ledger.mark_sending(self._call.call_id)
+        self._marked = True
+        self._means.witness.step(Step.INTENT_DURABLE)
+
+    def _written(self, slot: Slot) -> None:
+        slot.written()
+        self._means.witness.step(Step.WRITTEN)
+
+    def _receipt(
+        self, state: CallState, *, reason: str, hint: str, status: int | None = None, code: str = ""
+    ) -> Receipt:
+        return Receipt(self._call.call_id, state, reason, hint, status, code, self._attempts)
+
+    def _settle(self, receipt: Receipt) -> None:
+        try:
+            self._means.ledger.settle(receipt)
+        except LedgerError:
+            # The only trace of what the answer was: a person needs it to resolve the call.
+            self._means.witness.unrecorded(receipt)
+            raise

@@ -1,0 +1,156 @@
+"""A run's delivery: workers that take calls from one place, and a main thread awake to signals."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from importer.client import Client
+from importer.deliver.attempts import LOOK_EVERY_SECONDS, Attempts, Means
+from importer.deliver.breaker import Breaker
+from importer.deliver.plan import Delivered, DeliveryPlan, Service, Stop, Witness
+from importer.errors import ExitCode, ImporterError
+from importer.ledger import Claimed, Ledger
+from importer.pacing import RetryBudget
+
+_ENDS_WITHOUT_RESULTS = frozenset({ExitCode.LEDGER, ExitCode.INTERNAL, ExitCode.CANNOT_CREATE})
+
+
+class Delivery:
+    """One run's delivery; `run` may be called once."""
+
+    def __init__(
+        self, ledger: Ledger, service: Service, plan: DeliveryPlan, witness: Witness | None = None
+    ) -> None:
+        self._service = service
+        self._plan = plan
+        self._witness = witness or Witness()
+        self._means = Means(ledger, service, RetryBudget(), self._witness, self.is_stopping, plan.deadline)
+        self._calls = _Calls(ledger, plan, self._witness)
+        self._guard = threading.Lock()
+        self._breaker = Breaker(plan)
+        self._stopping = threading.Event()
+        self._stop: Stop | None = None
+        self._failure: BaseException | None = None
+        self._ended: queue.SimpleQueue[Delivered | None] = queue.SimpleQueue()
+
+    def run(self) -> Stop | None:
+        """Send what the ledger holds, oldest first.
+
+        Returns why the run stopped before the end, or None. Raises LedgerError, CannotCreateError and whatever
+        is a bug, after the calls in flight are recorded.
+        """
+        clients = [self._service.clients() for _ in range(self._plan.workers)]
+        try:
+            with ThreadPoolExecutor(self._plan.workers, thread_name_prefix="deliver") as pool:
+                for client in clients:
+                    pool.submit(self._work, client)
+                self._look_on(clients)
+        finally:
+            for client in clients:
+                client.close()
+        return self._why_it_ended()
+
+    def is_stopping(self) -> bool:
+        """Say whether no further request is to be begun."""
+        return self._stopping.is_set() or self._service.interrupted() is not None or self._is_out_of_time()
+
+    def _work(self, client: Client) -> None:
+        """Send one call after the other; a failure ends the work of everybody."""
+        try:
+            while not self.is_stopping():
+                claimed = self._calls.take()
+                delivered = Attempts(self._means, claimed, client).run() if claimed else None
+                if delivered is None:
+                    return
+                self._count(delivered)
+                self._ended.put(delivered)
+        except BaseException as failure:
+            with self._guard:
+                self._failure = self._failure or failure
+            self._stopping.set()
+        finally:
+            self._ended.put(None)
+
+    def _count(self, delivered: Delivered) -> None:
+        with self._guard:
+            self._stop = self._stop or self._breaker.add(delivered)
+            if self._stop is not None:
+                self._stopping.set()
+
+    def _look_on(self, clients: Sequence[Client]) -> None:
+        """Tell receipts and watch for signals until every worker has ended."""
+        working = len(clients)
+        try:
+            while working:
+                if self._service.is_cut():
+                    for client in clients:
+                        client.cut()
+                try:
+                    delivered = self._ended.get(timeout=LOOK_EVERY_SECONDS)
+                except queue.Empty:
+                    continue
+                if delivered is None:
+                    working -= 1
+                else:
+                    self._witness.receipt(delivered.receipt)
+        finally:
+            self._stopping.set()
+
+    def _is_out_of_time(self) -> bool:
+        return self._plan.deadline is not None and self._service.clock() >= self._plan.deadline
+
+    def _ran_out_of_time(self) -> bool:
+        return self._plan.deadline is not None and self._calls.are_left and self._means.ledger.pending_count() > 0
+
+    def _why_it_ended(self) -> Stop | None:
+        failure = self._failure
+        if failure is not None and (
+            not isinstance(failure, ImporterError) or failure.exit_code in _ENDS_WITHOUT_RESULTS
+        ):
+            raise failure
+        code = self._service.interrupted()
+        if code is not None:
+            return Stop(code, "signal", "Stopped by a signal; the rest stays pending.")
+        if isinstance(failure, ImporterError):
+            text = "\n  ".join(filter(None, (failure.message, failure.hint)))
+            return Stop(failure.exit_code, type(failure).__name__.removesuffix("Error").lower(), text)
+        if self._stop is None and self._ran_out_of_time():
+            return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")
+        return self._stop
+
+
+class _Calls:
+    """Gives out the pending calls of the ledger to any thread, a batch claimed at a time, up to the limit."""
+
+    def __init__(self, ledger: Ledger, plan: DeliveryPlan, witness: Witness) -> None:
+        self._ledger = ledger
+        self._batch_size = plan.batch_size
+        self._left = plan.limit
+        self._witness = witness
+        self._guard = threading.Lock()
+        self._batch: deque[Claimed] = deque()
+        self._after = -1
+        self.are_left = True
+
+    def take(self) -> Claimed | None:
+        """Return the next call; None when there is none or the limit is reached."""
+        with self._guard:
+            if not self._batch:
+                self._claim()
+            if not self._batch:
+                self.are_left = False
+                return None
+            return self._batch.popleft()
+
+    def _claim(self) -> None:
+        size = self._batch_size if self._left is None else min(self._batch_size, self._left)
+        batch = self._ledger.claim(size, after=self._after) if size else []
+        if not batch:
+            return
+        self._witness.claimed(batch)
+        self._after = batch[-1].seq
+        self._batch.extend(batch)
+        if self._left is not None:
+            self._left -= len(batch)

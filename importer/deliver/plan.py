@@ -1,0 +1,89 @@
+"""What a delivery is given, whom it tells, and what it gives back."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from importer.auth import TokenSource
+from importer.client import Client, Judgement
+from importer.errors import ExitCode
+from importer.ledger import Claimed
+from importer.pacing import Backoff, RollingLimiter
+from importer.records import Receipt
+from importer.settings import ErrorLimit
+from importer.steps import Told, tell_nobody
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPlan:
+    """How much is sent at once and in all, and when to stop; ``deadline`` is a moment of the service's clock."""
+
+    batch_size: int = 50
+    workers: int = 1
+    limit: int | None = None
+    errors: ErrorLimit = field(default_factory=lambda: ErrorLimit.parse("20"))
+    max_uncertain: int = 3
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The API as delivery sees it; clocks and sleep are passed in.
+
+    ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``interrupted`` tells
+    the exit code of a signal that came in, None without one; ``is_cut`` whether the requests in flight are to
+    end at once.
+    """
+
+    clients: Callable[[], Client]
+    tokens: TokenSource
+    limiter: RollingLimiter
+    backoff: Backoff = field(default_factory=Backoff)
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    interrupted: Callable[[], ExitCode | None] = lambda: None
+    is_cut: Callable[[], bool] = lambda: False
+
+
+def _ignore(*_: object) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Who is told of a delivery while it goes on.
+
+    ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``receipt`` each
+    receipt once, in the main thread; ``unrecorded`` what an answer proved that the ledger could not take, from
+    the thread that sent; ``step`` the moments of `Step`.
+    """
+
+    claimed: Callable[[Sequence[Claimed]], None] = _ignore
+    receipt: Callable[[Receipt], None] = _ignore
+    unrecorded: Callable[[Receipt], None] = _ignore
+    step: Told = tell_nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ended before all was sent."""
+
+    exit_code: ExitCode
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One call with the receipt that this run ends with for it, and the judgement behind it."""
+
+    receipt: Receipt
+    judgement: Judgement
+    stop: Stop | None = None
+    given_up: bool = False
+
+
+def stop_of(judgement: Judgement, otherwise: ExitCode) -> Stop:
+    """Return the stop that a judgement makes, with its own exit code if it has one."""
+    return Stop(judgement.exit_code or otherwise, judgement.reason, judgement.hint)

@@ -1,0 +1,165 @@
+"""The results of the run that goes on: rows as they are decided, then the file in its place and the counts."""
+
+import csv
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from importer.errors import CannotCreateError
+from importer.records import Call, ResultRow
+from importer.results.cells import call_cells, cells_of
+from importer.results.parts import (
+    CHUNK_ROWS,
+    OUTCOME,
+    Fates,
+    FinalRow,
+    Parts,
+    final_rows,
+    put_in_place,
+    write_final,
+)
+from importer.results.paths import create, sync_folder, unwritable
+from importer.steps import Step, Told, tell_nobody
+from schemas.vocabulary import RESULT_COLUMNS, Outcome
+
+_FILE, _LINE, _REASON = (RESULT_COLUMNS.index(name) for name in ("file", "line", "reason"))
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the results file came to: rows by outcome, skipped rows by reason, and the lines to be mended by file.
+
+    ``carried`` counts the rows of calls that earlier runs had left; ``to_mend`` has the rejected and refused rows
+    of this input under the file's name as it stands in the results.
+    """
+
+    outcomes: Mapping[Outcome, int]
+    skipped: Mapping[str, int]
+    carried: int
+    to_mend: Mapping[str, frozenset[int]]
+
+
+class ResultsFile:
+    """The results of one run: `add` what was decided, `sync`, `take_up` calls of earlier runs, `finish`."""
+
+    def __init__(self, path: Path, step: Told = tell_nobody) -> None:
+        self.path = path
+        self._step = step
+        self._parts = Parts(path)
+        self._stream = create(self._parts.staging)
+        self._writer = csv.writer(self._stream, lineterminator="\r\n")
+        self._carried_stream = create(self._parts.carried)
+        self._carried_writer = csv.writer(self._carried_stream, lineterminator="\r\n")
+        for writer in (self._writer, self._carried_writer):
+            writer.writerow(RESULT_COLUMNS)
+        self._carried = self._open = 0
+        self._tally = _Tally()
+        self._is_synced = False
+        self.is_kept = False
+        step(Step.RESULTS_CREATED)
+
+    def add(self, rows: Iterable[ResultRow | Call], calls_are: Outcome) -> None:
+        """Take rows in input order; those still `pending` get their fate at the end.
+
+        A bare call stands for its row with the outcome ``calls_are``.
+        """
+        left = iter(rows)
+        while chunk := list(islice(left, CHUNK_ROWS)):
+            lines = [cells_of(row) if isinstance(row, ResultRow) else call_cells(row, calls_are) for row in chunk]
+            try:
+                self._writer.writerows(lines)
+            except OSError as error:
+                raise unwritable(self.path, error) from error
+            for cells in lines:
+                if cells[OUTCOME] == Outcome.PENDING:
+                    self._open += 1
+                else:
+                    self._tally.add(cells, own=True)
+
+    def sync(self) -> None:
+        """Make the rows added durable, with the name that says they are whole; nothing is added after that."""
+        if self._is_synced:
+            return
+        try:
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            self._parts.staging.rename(self._parts.rows)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        self._is_synced = True
+
+    def take_up(self, calls: Sequence[Call]) -> None:
+        """Take calls that earlier runs had left, durably: once they are sent, only this file has their rows."""
+        if not calls:
+            return
+        try:
+            self._carried_writer.writerows(call_cells(call, Outcome.PENDING) for call in calls)
+            self._carried_stream.flush()
+            os.fsync(self._carried_stream.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        self._carried += len(calls)
+
+    def keep(self) -> None:
+        """Leave the parts whatever happens: the calls of these rows are in the ledger now."""
+        self.is_kept = True
+
+    def discard(self) -> None:
+        """Leave no file behind: for a run that ends before it has any result."""
+        with suppress(CannotCreateError):
+            self._close()
+        self._parts.discard()
+
+    def finish(self, fates: Fates) -> Finished:
+        """Write the results in order: calls of earlier runs as sent, then the input's rows with their fates."""
+        self.sync()
+        self._close()
+        try:
+            if self._open or self._carried:
+                write_final(self._parts, self._counted(final_rows(self._parts, fates)))
+            else:
+                self._parts.rows.rename(self._parts.final)
+            put_in_place(self._parts, self._step)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        return self._tally.finished(self._carried)
+
+    def _close(self) -> None:
+        for stream in (self._stream, self._carried_stream):
+            try:
+                stream.close()
+            except OSError as error:
+                # Closing writes what a full disk did not take before.
+                raise unwritable(self.path, error) from error
+
+    def _counted(self, rows: Iterable[FinalRow]) -> Iterator[FinalRow]:
+        for row in rows:
+            if row.was_open:
+                self._tally.add(row.cells, own=row.own)
+            yield row
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self._outcomes: Counter[Outcome] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._to_mend: defaultdict[str, set[int]] = defaultdict(set)
+
+    def add(self, cells: Sequence[str], *, own: bool) -> None:
+        outcome = _OUTCOMES[cells[OUTCOME]]
+        self._outcomes[outcome] += 1
+        if outcome is Outcome.SKIPPED:
+            self._skipped[cells[_REASON]] += 1
+        if own and outcome in (Outcome.REJECTED, Outcome.REFUSED):
+            self._to_mend[cells[_FILE]].add(int(cells[_LINE]))
+
+    def finished(self, carried: int) -> Finished:
+        lines = {file: frozenset(lines) for file, lines in self._to_mend.items()}
+        return Finished(self._outcomes, self._skipped, carried, lines)

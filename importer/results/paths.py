@@ -1,0 +1,72 @@
+"""Where results and rejects go, and files that only we may read and that replace nothing."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from importer.errors import CannotCreateError
+
+
+def results_path(first_input: Path | None, run_id: str, chosen: Path | None) -> Path:
+    """Return where the results go: as chosen, else beside the first input, else in the working folder.
+
+    Raises CannotCreateError when the path is taken or its folder cannot be written to.
+    """
+    if chosen is None:
+        name = f"{first_input.name if first_input else 'cdr-importer'}.results-{run_id}.csv"
+        beside = first_input.parent if first_input else Path.cwd()
+        chosen = (beside if os.access(beside, os.W_OK) else Path.cwd()) / name
+    check_free(chosen, "results")
+    return chosen
+
+
+def check_free(path: Path, kind: str) -> None:
+    """Raise CannotCreateError unless a file can be made at ``path``; ``kind`` is `results` or `rejects`."""
+    if path.exists() or path.is_symlink():
+        raise CannotCreateError(
+            f"{kind} file {path} exists already", hint=f"It is never overwritten: name another with --{kind}."
+        )
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise CannotCreateError(
+            f"{kind} file {path} cannot be created: its folder is missing or read-only",
+            hint=f"Create the folder, or name another file with --{kind}.",
+        )
+
+
+def write_rejects(path: Path, records: Iterable[str]) -> None:
+    """Write the original header and records verbatim, to be mended and imported again."""
+    with create(path) as stream:
+        for record in records:
+            stream.write(record + "\r\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def create(path: Path) -> IO[str]:
+    """Create a file that only we may read, whatever the umask; never follow or replace what is there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o600)
+        os.fchmod(descriptor, 0o600)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return open(descriptor, "w", encoding="utf-8", newline="")  # noqa: PTH123 an open descriptor has no path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unwritable(path: Path, error: OSError) -> CannotCreateError:
+    """Return what a file that cannot be written comes to; whatever was sent by then is in the ledger."""
+    return CannotCreateError(
+        f"{path} cannot be written: {error.strerror}",
+        hint="Free space or mend rights. What was sent is safe in the ledger, and the next `import` or `deliver` "
+        "completes the results of this run.",
+    )

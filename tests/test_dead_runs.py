@@ -1,0 +1,148 @@
+"""The results of a run killed with -9: no line is lost, and the next run finishes them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Ran, call_row, read_results, write_export
+from dying_run import at
+from importer.errors import ExitCode
+from importer.formats import load_catalogue
+from importer.pipeline import Listener, Run, import_calls
+from importer.settings import load_credentials, load_settings
+from importer.simulator import Fault, Simulator
+from importer.steps import Step
+
+Program = Callable[..., Ran]
+
+CALLS = 5
+BEFORE_STAGING = (Step.LOCKED, Step.RECOVERED, Step.RESULTS_CREATED, Step.ROWS_SYNCED)
+
+
+def died(command: str, step: Step, results: Path, *files: Path, time: int = 1) -> None:
+    """Run in a process of its own that kills itself at a step."""
+    program = [sys.executable, str(ROOT / "tests" / "dying_run.py"), command, step.value, str(time)]
+    environment = {**os.environ, "RESULTS": str(results), "PYTHONPATH": str(ROOT)}
+    code = subprocess.run([*program, *map(str, files)], env=environment, timeout=60, check=False).returncode
+    assert code == -signal.SIGKILL
+
+
+@pytest.fixture
+def export(tmp_path: Path, program: Program, account: Simulator) -> Path:
+    """Return an export with a row that cannot be used, and a ledger that is there."""
+    program("import", "--init-ledger", "--results", tmp_path / "none.csv", write_export(tmp_path / "none", []))
+    assert account.accepted == ()
+    rows = [call_row(number) for number in range(CALLS)]
+    return write_export(tmp_path / "export.csv", [*rows[:2], call_row(9, state="nonsense"), *rows[2:]])
+
+
+def without_times(path: Path) -> list[dict[str, str]]:
+    """Return results without when each call was sent."""
+    return [row | {"sent_at": "" if row["sent_at"] else "never"} for row in read_results(path)]
+
+
+def outcomes(path: Path) -> list[str]:
+    """Return the outcomes of results in order."""
+    return [row["outcome"] for row in read_results(path)]
+
+
+def test_results_are_what_the_run_would_have_written(
+    export: Path, account: Simulator, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after three answers, the results come to what a run stopped there by a signal writes."""
+    dead, stopped = tmp_path / "dead.csv", tmp_path / "stopped.csv"
+    died("import", Step.SETTLED, dead, export, time=3)
+    ran = program("deliver", "--limit", "1", "--results", tmp_path / "next.csv", "-v")
+    assert f"which died, were completed: {dead}" in ran.stderr
+    assert outcomes(dead) == ["accepted", "accepted", "rejected", "accepted", "pending", "pending"]
+    assert not list(tmp_path.glob("*.part"))
+
+    monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "another.sqlite"))
+    signals: list[ExitCode] = []
+    run = Run(
+        load_settings({"results": str(stopped), "init_ledger": True}, os.environ),
+        load_catalogue(),
+        Listener(step=at(Step.SETTLED, 3, lambda: signals.append(ExitCode.TERMINATED))),
+        interrupted=lambda: signals[0] if signals else None,
+    )
+    import_calls(run, [export], load_credentials(os.environ))
+    assert without_times(dead) == without_times(stopped)
+
+
+def test_carried_rows_survive(export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:
+    """A `deliver` killed after two answers loses no row of the calls that an earlier run had left."""
+    program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
+    died("deliver", Step.SETTLED, tmp_path / "dead.csv", time=2)
+    program("deliver", "--results", tmp_path / "next.csv")
+    assert outcomes(tmp_path / "dead.csv") == ["accepted", "accepted", "pending", "pending"]
+    assert [row["line"] for row in read_results(tmp_path / "dead.csv")] == ["3", "5", "6", "7"]
+    assert outcomes(tmp_path / "next.csv") == ["accepted", "accepted"]
+    assert len(account.accepted) == CALLS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", list(Step))
+def test_death_at_any_step(step: Step, export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:
+    """Whatever the step, the next run sends the rest, each call once, and the dead run has its results if any."""
+    account.script(Fault(status=425))
+    dead = tmp_path / "dead.csv"
+    flags = ("--rejects", str(tmp_path / "rejects.csv")) if step is Step.REJECTS_WRITTEN else ()
+    if flags:
+        os.environ["CDR_IMPORTER_REJECTS"] = flags[1]
+    try:
+        died("import", step, dead, export)
+    finally:
+        os.environ.pop("CDR_IMPORTER_REJECTS", None)
+    ran = program("import", "--results", tmp_path / "next.csv", export)
+    sent = [call["id"] for call in account.accepted]
+    assert len(sent) == len(set(sent))
+    assert dead.exists() == (step not in BEFORE_STAGING)
+    assert not list(tmp_path.glob("*.part"))
+    if dead.exists():
+        assert len(read_results(dead)) == CALLS + 1
+    assert ran.code in (3, 4)
+    assert len(sent) >= CALLS - 1
+
+
+@pytest.mark.slow
+def test_file_in_the_way_is_not_replaced(
+    export: Path, account: Simulator, program: Program, tmp_path: Path
+) -> None:
+    """A file made meanwhile under the dead run's name stays; its results stand beside it."""
+    died("import", Step.STAGED, tmp_path / "dead.csv", export)
+    (tmp_path / "dead.csv").write_text("mine")
+    ran = program("deliver", "--results", tmp_path / "next.csv", "-v")
+    assert (tmp_path / "dead.csv").read_text() == "mine"
+    assert len(read_results(tmp_path / "dead.csv.final.part")) == CALLS + 1
+    assert f"stand in {tmp_path / 'dead.csv'}.final.part" in ran.stderr
+    assert len(account.accepted) == CALLS
+
+
+@pytest.mark.slow
+def test_parts_that_are_gone(export: Path, program: Program, tmp_path: Path) -> None:
+    """Without its parts, what the ledger knows of the calls sent is still written."""
+    died("import", Step.SETTLED, tmp_path / "dead.csv", export, time=2)
+    for path in tmp_path.glob("dead.csv.*"):
+        path.unlink()
+    ran = program("deliver", "--results", tmp_path / "next.csv", "-v")
+    assert [(row["call_id"], row["outcome"]) for row in read_results(tmp_path / "dead.csv")] == [
+        ("call00000", "accepted"),
+        ("call00001", "accepted"),
+    ]
+    assert "are gone" in ran.stderr
+
+
+def test_row_cut_short_is_left_out(export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:
+    """The last carried row of a full disk is no row: its call was not sent by the run that died."""
+    program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
+    died("deliver", Step.TOKEN, tmp_path / "dead.csv")
+    part = tmp_path / "dead.csv.carried.part"
+    part.write_bytes(part.read_bytes()[:-20])
+    program("deliver", "--results", tmp_path / "next.csv")
+    assert outcomes(tmp_path / "dead.csv") == ["pending"] * (CALLS - 2)
+    assert len(account.accepted) == CALLS
