@@ -255,7 +255,7 @@ def test_umask_is_not_trusted(tmp_path: Path) -> None:
             files = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
     finally:
         os.umask(before)
-    assert files == dict.fromkeys(["l.db", "l.db-wal", "l.db-shm", "l.db.lock", "copy.db"], 0o600)
+    assert files == dict.fromkeys(["l.db", "l.db-wal", "l.db-shm", "l.db.lock", "l.db.witness", "copy.db"], 0o600)
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "new/deep")} == {0o700}
 
 
@@ -1002,7 +1002,8 @@ def test_backup(path: Path, ledger: Ledger) -> None:
     bring_to(ledger, ACCEPTED, call())
     target = path.with_name("backup.sqlite")
     ledger.backup(target)
-    with opened(target, LATER_RUN) as copy:
+    with Ledger.open(target, run=LATER_RUN, now=ticking(), restored=True) as copy:
+        copy.accept_restore([], complete=True)
         assert outcomes(take(copy, call(), call("b1"))) == [Outcome.ALREADY_ACCEPTED, None]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 

@@ -4,8 +4,9 @@ The only module that knows its tables. `values` is what passes its door, `lock` 
 and checks the file, `staging` takes calls in, `ledger` is what a run does with it.
 """
 
-from importer.ledger.ledger import BUSY_SECONDS, Ledger, LedgerReader, open_reader
+from importer.ledger.ledger import Ledger
 from importer.ledger.lock import lock_path
+from importer.ledger.reader import BUSY_SECONDS, LedgerReader, open_reader
 from importer.ledger.schema import create_ledger
 from importer.ledger.staging import Stage
 from importer.ledger.values import (
@@ -14,9 +15,12 @@ from importer.ledger.values import (
     Fate,
     KnownFate,
     LedgerInvariantError,
+    Purged,
+    Restored,
     RunInfo,
     RunRecord,
     Staged,
+    Told,
     UncertainCall,
 )
 
@@ -29,10 +33,13 @@ __all__ = [
     "Ledger",
     "LedgerInvariantError",
     "LedgerReader",
+    "Purged",
+    "Restored",
     "RunInfo",
     "RunRecord",
     "Stage",
     "Staged",
+    "Told",
     "UncertainCall",
     "create_ledger",
     "lock_path",

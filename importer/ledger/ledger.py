@@ -4,43 +4,46 @@ Every write is one transaction and durable when its method returns; a step that 
 changes nothing and is a `LedgerInvariantError`. Must not know HTTP, pacing or files of calls.
 """
 
+import hmac
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, UsageError
+from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerError, TryLaterError, UsageError
+from importer.ledger import upkeep
 from importer.ledger.lock import LedgerLock, take_lock
+from importer.ledger.place import check_place
+from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, call_of, existing
+from importer.ledger.reserve import COMMITS_PER_TURN, extend_wal, wal_path
 from importer.ledger.schema import (
     FINGERPRINT_KEY_BYTES,
     check_health,
     check_identity,
     configure,
     connect,
-    make_private_file,
+    generation_of,
     migrate,
-    sync_folder,
+    schema_version,
     transaction,
     translated_errors,
 )
-from importer.ledger.staging import Stage, StagingRun, expect_rows, select_in
+from importer.ledger.staging import Stage, StagingRun, expect_rows, later, moment_in
 from importer.ledger.values import (
     Claimed,
     Decision,
     Fate,
     LedgerInvariantError,
+    Purged,
+    Restored,
     RunInfo,
     RunRecord,
-    UncertainCall,
+    Told,
 )
-from importer.records import Call, Place, Receipt
-from schemas.vocabulary import CallState, State
-
-BUSY_SECONDS = 5.0
-"""How long another program's hold on the file is waited for before it counts as busy."""
+from importer.ledger.witness import check_witness, read_witness, write_witness
+from importer.records import Receipt
+from schemas.vocabulary import CallState
 
 _CRASH_HINT = (
     "The run that sent this call ended before the answer was recorded. Look in Zoho whether it arrived, "
@@ -59,120 +62,6 @@ _DECIDED_REASON = {
 _SETTLED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.CLOSED})
 _ANSWERED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.UNCERTAIN, CallState.PENDING})
 _LONGEST_SHOWN_ID = 64
-_RUNS = """SELECT run_id, started_at, version, command, results, settings, inputs, finished_at, exit_code, summary
-    FROM runs"""
-
-
-class LedgerReader:
-    """Reads of the ledger; made by `open_reader`, and what a run's `Ledger` can do besides writing.
-
-    Methods raise `LedgerError` when the disk fails and `TryLaterError` when another program is in the way.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
-        self._path = path
-        # One connection for all threads; reentrant, so that a staging may read what it has just written.
-        self._guard = threading.RLock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; harmless when done before."""
-        with self._guard:
-            self._connection.close()
-
-    def counts(self) -> dict[CallState, int]:
-        """Return how many calls stand in each state; reads the whole table: 0.07 s for 300,000."""
-        counted = dict(self._rows("SELECT state, count(*) FROM calls GROUP BY state"))
-        return {state: counted.get(state, 0) for state in CallState}
-
-    def pending_count(self) -> int:
-        """Return how many calls wait to be sent, without looking at the others."""
-        query = "SELECT count(*) FROM calls WHERE state = 'pending' AND seq IS NOT NULL"
-        return int(self._rows(query)[0][0])
-
-    def oldest_pending(self) -> str | None:
-        """Return when the pending call that waits longest was staged, in GMT; None when none is pending."""
-        query = """SELECT staged_at FROM open_calls WHERE ledger_state = 'pending' AND seq IS NOT NULL
-            ORDER BY seq LIMIT 1"""
-        rows = self._rows(query)
-        return rows[0][0] if rows else None
-
-    def uncertain_calls(self, limit: int) -> list[UncertainCall]:
-        """Return the calls that wait for a person, oldest first, at most ``limit``."""
-        query = """SELECT call_id, open_calls.state, agent_number, customer_number, start_time, zohouser,
-                voiceuri, source_id, file, line,
-                reason, hint, http_status, code, attempts, sent_at, ledger_state, coalesce(run_id, '')
-            FROM open_calls LEFT JOIN runs ON runs.number = sent_run
-            WHERE ledger_state = 'uncertain' AND seq IS NOT NULL ORDER BY seq LIMIT ?"""
-        return [UncertainCall(_call(row[:10]), _fate(row[10:17]), row[17]) for row in self._rows(query, (limit,))]
-
-    def fates(self, call_ids: Sequence[str]) -> dict[str, Fate]:
-        """Return where calls stand, by call id; ids that the ledger does not know are left out."""
-        query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state
-            FROM calls WHERE call_id"""
-        with self._guard, translated_errors(self._path):
-            return {row[0]: _fate(row[1:]) for row in select_in(self._connection, query, call_ids)}
-
-    def runs(self, limit: int) -> list[RunRecord]:
-        """Return the latest runs, newest first, at most ``limit``."""
-        return [RunRecord(*row) for row in self._rows(f"{_RUNS} ORDER BY number DESC LIMIT ?", (limit,))]
-
-    def run_fates(self, run_id: str) -> dict[str, Fate]:
-        """Return where the calls stand whose last request that run began, by call id; reads the whole table."""
-        query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state FROM calls
-            WHERE sent_run = (SELECT number FROM runs WHERE run_id = ?)"""
-        return {row[0]: _fate(row[1:]) for row in self._rows(query, (run_id,))}
-
-    def sent_since(self, moment: str) -> list[str]:
-        """Return when each request that began at this GMT moment or later began, so that a new run counts them."""
-        return [row[0] for row in self._rows("SELECT sent_at FROM calls WHERE sent_at >= ?", (moment,))]
-
-    def held_until(self) -> str | None:
-        """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""
-        rows = self._rows("SELECT value FROM meta WHERE key = 'not_before'")
-        return rows[0][0] if rows else None
-
-    def backup(self, target: Path) -> None:
-        """Copy the ledger as it stands to a new file of mode 0600, also while a run goes on.
-
-        Raises `CannotCreateError` when something is there already or the copy cannot be written. Copying
-        the file with other tools loses what is only in the ``-wal`` file beside it.
-        """
-        try:
-            make_private_file(target)
-        except OSError as error:
-            raise CannotCreateError(
-                f"cannot write a backup to {target}: {error.strerror}",
-                hint="Give a path where nothing is yet, in a folder where you may write.",
-            ) from error
-        try:
-            self._copy(target)
-            sync_folder(target.parent)
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
-
-    def _copy(self, target: Path) -> None:
-        with self._guard, translated_errors(self._path):
-            if self._connection.in_transaction:
-                raise LedgerInvariantError("a backup was asked for inside a transaction")
-            copy = connect(target, mode="rw", busy_seconds=0)
-            try:
-                self._connection.backup(copy)
-            finally:
-                copy.close()
-
-    def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._guard, translated_errors(self._path):
-            return self._connection.execute(query, parameters).fetchall()
 
 
 class Ledger(LedgerReader):
@@ -191,21 +80,35 @@ class Ledger(LedgerReader):
         self._failed = False
         self._run_number = 0
         self._fingerprint_key = b""
+        self._commits = 0
+        self._wal_inode = (0, 0)
+        self._restored: ConfigurationError | None = None
 
     @classmethod
-    def open(cls, path: Path, *, run: RunInfo, now: Callable[[], str], busy_seconds: float = BUSY_SECONDS) -> Self:
+    def open(
+        cls,
+        path: Path,
+        *,
+        run: RunInfo,
+        now: Callable[[], str],
+        busy_seconds: float = BUSY_SECONDS,
+        restored: bool = False,
+    ) -> Self:
         """Lock, check and open the ledger of this run, and note the run in it.
 
-        ``now`` gives GMT text. Raises `ConfigurationError` when there is no ledger or a newer program wrote
-        it, `TryLaterError` when another run has it, `LedgerError` when it is damaged or not a ledger.
+        ``now`` gives GMT text. ``restored`` is for `accept_restore` only: it lets a ledger in that is older than
+        its witness, from which nothing can be sent before it is accepted. Raises `ConfigurationError` when there
+        is no ledger, a newer program wrote it, it was restored or its place is not safe, `TryLaterError` when
+        another run has it, `LedgerError` when it is damaged, not a ledger, or the disk is full.
         """
-        path = _existing(path)
+        path = existing(path)
+        check_place(path)
         lock = take_lock(path, run_id=run.run_id, since=run.started_at)
         ledger: Self | None = None
         try:
             with translated_errors(path):
                 ledger = cls(connect(path, mode="rw", busy_seconds=busy_seconds), path, lock=lock, now=now)
-                ledger._start(run)
+                ledger._start(run, restored=restored)
             return ledger
         except BaseException:
             if ledger is not None:
@@ -216,7 +119,11 @@ class Ledger(LedgerReader):
     def close(self) -> None:
         """Close the connection, leave no payload in the ``-wal`` file, then give the lock back."""
         with self._guard:
-            # Best effort: a reader may be looking on, and the next run's close comes round to it.
+            # Best effort: the ledger may be ahead of its witness, a reader may be looking on, and the next
+            # run's close comes round to it. A copy of the file made while this run went on is now behind.
+            with suppress(sqlite3.Error, ImporterError):
+                if self._is_sound():
+                    self._count_generation()
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
@@ -247,6 +154,8 @@ class Ledger(LedgerReader):
                 stage.end()
             finally:
                 stage.abandon()
+                # Many pages were written: the reserve is whole again only after a new beginning.
+                self._commits = COMMITS_PER_TURN
 
     def claim(self, batch_size: int, *, after: int) -> list[Claimed]:
         """Return the next pending calls in staging order, after that ``seq``; changes nothing."""
@@ -254,19 +163,30 @@ class Ledger(LedgerReader):
                 source_id, file, line, seq, attempts, staged_run
             FROM open_calls WHERE ledger_state = 'pending' AND seq > ? ORDER BY seq LIMIT ?"""
         return [
-            Claimed(row[10], _call(row[:10]), row[11], row[12] == self._run_number)
+            Claimed(row[10], call_of(row[:10]), row[11], row[12] == self._run_number)
             for row in self._rows(query, (after, batch_size))
         ]
 
     def mark_sending(self, call_id: str) -> None:
-        """Make durable that a request for this pending call is about to begin; before its first byte leaves."""
-        with self._transaction() as connection:
-            changed = connection.execute(
-                """UPDATE calls SET state = 'sending', attempts = attempts + 1, sent_at = ?, sent_run = ?
-                    WHERE call_id = ? AND state = 'pending'""",
-                (self._now(), self._run_number, call_id),
-            )
-            expect_rows(changed.rowcount, 1)
+        """Make durable that a request for this pending call is about to begin; before its first byte leaves.
+
+        Raises `LedgerError` when the ledger's files were replaced or deleted under the run, and `TryLaterError`
+        when another run has begun on it, as it may where locks do not hold.
+        """
+        with self._guard:
+            self._check_still_ours()
+            if self._commits >= COMMITS_PER_TURN:
+                self._begin_wal_anew()
+            with self._transaction() as connection:
+                changed = connection.execute(
+                    """UPDATE calls SET state = 'sending', attempts = attempts + 1, sent_at = ?, sent_run = ?
+                        WHERE call_id = ? AND state = 'pending'
+                        AND (SELECT max(number) FROM runs) = ?""",
+                    (self._now(), self._run_number, call_id, self._run_number),
+                )
+                if changed.rowcount == 0:
+                    self._check_newest()
+                expect_rows(changed.rowcount, 1)
 
     def settle(self, receipt: Receipt) -> None:
         """Make durable what the answer to a request proves; the call must be `sending`.
@@ -296,13 +216,107 @@ class Ledger(LedgerReader):
                 _check_uncertain(call_id, fates.get(call_id))
                 reason = _DECIDED_REASON[decision]
                 self._leave(CallState.UNCERTAIN, Receipt(call_id, _DECIDED[decision], reason=reason))
-            at = self._now()
-            written = connection.executemany(
-                """INSERT INTO decisions (call_id, decision, note, who, decided_at, run)
-                    VALUES (?, ?, ?, ?, ?, ?)""",
-                [(call_id, decision, note, who, at, self._run_number) for call_id in wanted],
+            self._note_decisions(connection, wanted, decision, note, who)
+
+    def _note_decisions(
+        self, connection: sqlite3.Connection, call_ids: Sequence[str], decision: Decision, note: str, who: str
+    ) -> None:
+        at = self._now()
+        written = connection.executemany(
+            """INSERT INTO decisions (call_id, decision, note, who, decided_at, run)
+                VALUES (?, ?, ?, ?, ?, ?)""",
+            [(call_id, decision, note, who, at, self._run_number) for call_id in call_ids],
+        )
+        # An empty list leaves rowcount at -1.
+        expect_rows(max(written.rowcount, 0), len(call_ids))
+
+    def forget(self, number: str, *, who: str) -> dict[CallState, int]:
+        """Close every open call of this number (E.164), scrub its payload and keep who asked and when.
+
+        The call ids stay, so that no later import sends them. Returns how many stood in which state.
+        """
+        with self._transaction() as connection:
+            call_ids = upkeep.open_calls_with(connection, number)
+            stood = [fate.state for fate in self.fates(call_ids).values()]
+            upkeep.scrub(connection, call_ids)
+            self._note_decisions(connection, call_ids, Decision.CLOSE, "forgotten", who)
+        return {state: stood.count(state) for state in (CallState.PENDING, CallState.UNCERTAIN)}
+
+    def purge(self, older_than: str) -> Purged:
+        """Delete settled calls whose last request began before that moment, and free their bytes.
+
+        From then on unknown calls from before it are `stale` and never sent. ``older_than`` is GMT text;
+        ValueError if it is none. Takes as much room on the disk again as the ledger that is left.
+        """
+        later(older_than, 0)
+        with self._guard, translated_errors(self._path):
+            # Deleting a run would look for its calls in the whole table, for each run.
+            self._connection.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with self._transaction() as connection:
+                    purged = upkeep.purge(connection, older_than, self._run_number)
+                    expect_rows(len(connection.execute("PRAGMA foreign_key_check").fetchall()), 0)
+            finally:
+                self._connection.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._begin_wal_anew()
+        return purged
+
+    def accept_restore(self, told: Iterable[Told], *, complete: bool) -> Restored:
+        """Take up a ledger that was restored from a backup, by what results files tell of the time since.
+
+        ``told`` names each call once. Unless it is ``complete``, every call still pending becomes `uncertain`,
+        and so do calls unknown that started before now when they are staged. Raises `UsageError` when the
+        ledger is the one that the last run left.
+        """
+        if self._restored is None:
+            raise UsageError(
+                f"the ledger {self._path} is the one that the last run left: there is nothing to accept",
+                hint="Just go on with it.",
             )
-            expect_rows(written.rowcount, len(wanted))
+        self.recover()
+        witness = read_witness(self._path)
+        with self._transaction() as connection:
+            restoring = upkeep.Restoring(connection, run=self._run_number, now=self._now())
+            restoring.take(told)
+            if not complete:
+                restoring.doubt_the_rest()
+            counts = restoring.end(doubt_before=moment_in(connection, "doubt_before") or None)
+            generation = max(generation_of(connection), witness.generation or 0)
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (generation,))
+        self._restored = None
+        self._begin_wal_anew()
+        return counts
+
+    def check_account(self, label: str) -> None:
+        """Raise `ConfigurationError` when calls of this ledger were sent to another account.
+
+        ``label`` tells the account apart, such as sign-in host and client id; only its keyed hash is kept.
+        """
+        bound = self._rows("SELECT value FROM meta WHERE key = 'account'")
+        if bound and not hmac.compare_digest(bound[0][0], self._account(label)):
+            raise ConfigurationError(
+                f"the ledger {self._path} belongs to another account than the one signed in to",
+                hint="Name this account's own ledger with --ledger, or correct --data-center and credentials. If "
+                "the same account just got a new client: cdr-importer ledger accept-account",
+            )
+
+    def bind_account(self, label: str) -> None:
+        """Keep which account this ledger's calls are sent to; the first one stays."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO meta (key, value) VALUES ('account', ?) ON CONFLICT DO NOTHING",
+                (self._account(label),),
+            )
+
+    def forget_account(self) -> bool:
+        """Let the next run bind this ledger to its account; say whether it was bound."""
+        with self._transaction() as connection:
+            return connection.execute("DELETE FROM meta WHERE key = 'account'").rowcount == 1
+
+    def _account(self, label: str) -> bytes:
+        return hmac.digest(self._fingerprint_key, b"account " + label.encode(), "sha256")
 
     def hold_until(self, not_before: str | None) -> None:
         """Keep for later runs that nothing is to be sent before that time; None lifts it."""
@@ -333,7 +347,7 @@ class Ledger(LedgerReader):
 
     def unfinished_runs(self) -> list[RunRecord]:
         """Return the runs before this one that did not note their end, oldest first: they died."""
-        query = f"{_RUNS} WHERE finished_at IS NULL AND number < ? ORDER BY number"
+        query = f"{RUNS} WHERE finished_at IS NULL AND number < ? ORDER BY number"
         return [RunRecord(*row) for row in self._rows(query, (self._run_number,))]
 
     def finish_dead_run(self, run_id: str, summary_json: str) -> None:
@@ -353,9 +367,15 @@ class Ledger(LedgerReader):
         with self._transaction() as connection:
             expect_rows(connection.execute(statement, (value, self._run_number)).rowcount, 1)
 
-    def _start(self, run: RunInfo) -> None:
+    def _start(self, run: RunInfo, *, restored: bool) -> None:
         check_identity(self._connection, self._path)
         check_health(self._connection, self._path)
+        try:
+            self._check_generation()
+        except ConfigurationError as error:
+            if not restored:
+                raise
+            self._restored = error
         configure(self._connection, self._path)
         migrate(self._connection)
         found = self._rows("SELECT value FROM meta WHERE key = 'fingerprint_key'")
@@ -382,6 +402,63 @@ class Ledger(LedgerReader):
             )
             query = "SELECT number FROM runs WHERE run_id = ?"
             (self._run_number,) = connection.execute(query, (run.run_id,)).fetchone()
+        if self._restored is None:
+            self._begin_wal_anew()
+
+    def _check_generation(self) -> None:
+        check_witness(
+            self._path,
+            read_witness(self._path),
+            generation=generation_of(self._connection),
+            first_release=schema_version(self._connection) == 1,
+        )
+
+    def _begin_wal_anew(self) -> None:
+        """Move the commits so far into the ledger's file, and make sure of the reserve for those to come.
+
+        The new generation is the first commit that only the -wal file holds: whoever loses that file is left
+        with a ledger behind its witness. Called between calls only, so that none is in between.
+        """
+        with self._guard, self._failing(), translated_errors(self._path):
+            # A reader may keep some commits from moving; then the file grows, and the next turn tries again.
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            found = extend_wal(self._path)
+            self._wal_inode = (found.st_dev, found.st_ino)
+            self._count_generation()
+            self._commits = 0
+
+    def _count_generation(self) -> None:
+        with translated_errors(self._path), transaction(self._connection):
+            self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+            generation = generation_of(self._connection)
+        write_witness(self._path, generation)
+
+    def _is_sound(self) -> bool:
+        return bool(self._run_number) and not (self._failed or self._restored or self._connection.in_transaction)
+
+    def _check_still_ours(self) -> None:
+        """Raise unless the files that were opened are still the ledger; costs two calls of lstat(2)."""
+        if self._restored is not None:
+            raise LedgerInvariantError("a call was to be sent from a ledger that was restored and not accepted")
+        try:
+            wal = wal_path(self._path).lstat()
+            whole = self._lock.holds(self._path) and (wal.st_dev, wal.st_ino) == self._wal_inode
+        except OSError:
+            whole = False
+        if not whole:
+            self._failed = True
+            raise LedgerError(
+                f"the ledger {self._path} was replaced or its -wal file deleted while this run used it",
+                hint="Leave the ledger's files alone while a run goes on. Nothing more was sent.",
+            )
+
+    def _check_newest(self) -> None:
+        ((newest,),) = self._rows("SELECT max(number) FROM runs")
+        if newest != self._run_number:
+            raise TryLaterError(
+                f"another run has begun on the ledger {self._path} while this one went on",
+                hint="Keep the ledger on a local disk and do not touch its lock file. Nothing more was sent.",
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -392,12 +469,18 @@ class Ledger(LedgerReader):
                 )
             if self._connection.in_transaction:
                 raise LedgerInvariantError("a write was asked for inside a staging")
-            try:
-                with translated_errors(self._path), transaction(self._connection):
-                    yield self._connection
-            except LedgerError:
-                self._failed = True
-                raise
+            with self._failing(), translated_errors(self._path), transaction(self._connection):
+                yield self._connection
+            self._commits += 1
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Refuse every further write after an error of the disk."""
+        try:
+            yield
+        except LedgerError:
+            self._failed = True
+            raise
 
     def _leave(self, state: CallState, receipt: Receipt) -> None:
         """Move one call out of a state; its payload goes when nothing is to be sent or decided any more."""
@@ -422,37 +505,6 @@ class Ledger(LedgerReader):
         expect_rows(changed.rowcount, 1)
 
 
-def open_reader(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> LedgerReader:
-    """Open a ledger for looking on while a run may be writing: no lock, nothing created in it.
-
-    Raises `ConfigurationError` when there is none or a newer program wrote it, `LedgerError` when it is
-    not a ledger.
-    """
-    path = _existing(path)
-    with translated_errors(path):
-        connection = connect(path, mode="ro", busy_seconds=busy_seconds)
-        try:
-            check_identity(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    return LedgerReader(connection, path)
-
-
-def _existing(path: Path) -> Path:
-    """Return the ledger's true path: links to one ledger must lead to one lock."""
-    path = path.resolve()
-    if not path.exists():
-        raise ConfigurationError(
-            f"no ledger at {path}",
-            hint="Correct the path, or make a new ledger with `cdr-importer import --init-ledger` or "
-            "`cdr-importer init`; a new ledger knows of no call sent before.",
-        )
-    if not path.is_file():
-        raise LedgerError(f"{path} is not a ledger but a folder or a device", hint="Correct the path.")
-    return path
-
-
 def _check_uncertain(call_id: str, fate: Fate | None) -> None:
     if fate is None or fate.state is not CallState.UNCERTAIN:
         shown = ascii(call_id[:_LONGEST_SHOWN_ID])
@@ -461,14 +513,3 @@ def _check_uncertain(call_id: str, fate: Fate | None) -> None:
             f"call {shown} {found}, only an uncertain call can be resolved; nothing was changed",
             hint="`cdr-importer status` lists the uncertain calls.",
         )
-
-
-def _call(row: Sequence[Any]) -> Call:
-    call_id, state, agent, customer, start_time, zohouser, voiceuri, source_id, file, line = row
-    place = Place(file, line)
-    return Call(call_id, State(state), agent, customer, start_time, zohouser, voiceuri, source_id, place)
-
-
-def _fate(row: Sequence[Any]) -> Fate:
-    reason, hint, http_status, code, attempts, sent_at, state = row
-    return Fate(reason, hint, http_status, code, attempts, sent_at, CallState(state))

@@ -21,6 +21,14 @@ class LedgerLock:
     def __init__(self, descriptors: list[int]) -> None:
         self._descriptors = descriptors
 
+    def holds(self, ledger: Path) -> bool:
+        """Say whether the file at the ledger's path still is the one that was locked."""
+        try:
+            there = ledger.lstat()
+        except OSError:
+            return False
+        return os.path.samestat(os.fstat(self._descriptors[-1]), there)
+
     def release(self) -> None:
         """Give the locks back; the lock file stays.
 

@@ -3,7 +3,6 @@
 In goes a path, out comes a checked connection. Must not know what a run does with the tables.
 """
 
-import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from importer.errors import ConfigurationError, ImporterError, LedgerError, TryLaterError
+from importer.ledger.files import make_private_file, sync_folder
 from importer.ledger.lock import take_lock_file
+from importer.ledger.place import check_place
+from importer.ledger.reserve import RESERVE_BYTES, wal_path
+from importer.ledger.witness import witness_path, write_witness
 
 APPLICATION_ID = 0x43445231
 """``CDR1``, in the header of every ledger: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -98,6 +101,9 @@ _PRAGMAS = (
     ("foreign_keys", "ON", 1),
     ("secure_delete", "ON", 1),
     ("cache_size", "-32768", -32768),
+    # The -wal file is begun anew by `Ledger` only, which then counts a generation on; it keeps the reserve.
+    ("wal_autocheckpoint", "0", 0),
+    ("journal_size_limit", str(RESERVE_BYTES), RESERVE_BYTES),
 )
 
 
@@ -162,6 +168,12 @@ def configure(connection: sqlite3.Connection, path: Path) -> None:
             )
 
 
+def generation_of(connection: sqlite3.Connection) -> int:
+    """Return how often the -wal file was begun anew; 0 for a ledger of the first release, which did not count."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
+    return int(row[0]) if row else 0
+
+
 def check_identity(connection: sqlite3.Connection, path: Path) -> None:
     """Raise unless this is a ledger whose schema we know; writes nothing."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -222,12 +234,14 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
     does not let us.
     """
     path = path.resolve()
-    if path.exists() or path.with_name(path.name + "-wal").exists():
-        raise _exists(path)
+    for found in (path, wal_path(path), witness_path(path)):
+        if found.exists():
+            raise _exists(found)
     try:
         _make_folders(path.parent)
     except OSError as error:
         raise _cannot_create(path, error) from error
+    check_place(path)
     lock = take_lock_file(path)
     try:
         make_private_file(path)
@@ -238,24 +252,6 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
         raise _cannot_create(path, error) from error
     finally:
         lock.release()
-
-
-def make_private_file(path: Path) -> None:
-    """Make an empty file of mode 0600 whatever the umask; `FileExistsError` if anything is there."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fill(path: Path, now: str, fingerprint_key: bytes) -> None:
@@ -274,6 +270,7 @@ def _fill(path: Path, now: str, fingerprint_key: bytes) -> None:
             finally:
                 connection.close()
         sync_folder(path.parent)
+        write_witness(path, 0)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -289,7 +286,8 @@ def _make_folders(folder: Path) -> None:
 def _exists(path: Path) -> ConfigurationError:
     return ConfigurationError(
         f"there is something at {path} already, so no ledger is made there",
-        hint="Use it as it is, or give another path with --ledger; a new ledger knows of no call sent before.",
+        hint="Use it as it is, or give another path with --ledger; a new ledger knows of no call sent before. "
+        "If only a -wal or .witness file is left, a ledger was lost: restore its backup.",
     )
 
 

@@ -10,16 +10,27 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from importer.ledger.schema import translated_errors
 from importer.ledger.values import KnownFate, LedgerInvariantError, Staged
 from importer.records import Call
-from schemas.vocabulary import CallState, Outcome
+from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, Outcome
 
+AHEAD_SECONDS = 300
+"""How far ahead of the clock a call may start and be taken in, so how far it may lie after its own sending."""
+
+RESTORED_HINT = (
+    "The ledger was restored from a backup, and the call may have been sent in between. Look in Zoho whether it "
+    "arrived, then settle it with: cdr-importer resolve"
+)
 # Half of SHA-256's length is the shortest cut that RFC 2104 section 5 advises.
 _FINGERPRINT_BYTES = 16
+UNKNOWN_CONTENT = b""
+"""Fingerprint of a call known from a results file only: any content is taken for the one that was sent."""
+
 # Few lengths of IN lists, so that SQLite's statements are used again; SQLite takes 32,766 parameters.
 _LIST_LENGTHS = (1, 30, 300, 1_000, 3_000, 10_000, 30_000)
 _INSERT_PAYLOAD = """INSERT INTO payloads (state, agent_number, customer_number, start_time, zohouser, voiceuri,
@@ -27,8 +38,12 @@ _INSERT_PAYLOAD = """INSERT INTO payloads (state, agent_number, customer_number,
 _UPDATE_PAYLOAD = """UPDATE payloads SET state = ?, agent_number = ?, customer_number = ?, start_time = ?,
     zohouser = ?, voiceuri = ?, source_id = ?, file = ?, line = ?, staged_run = ? WHERE seq = ?"""
 _RENEW = "UPDATE calls SET fingerprint = ? WHERE call_id = ? AND state = 'pending'"
-_REOPEN = """UPDATE calls SET state = 'pending', fingerprint = ?, seq = ?, resends = resends + ?,
-    http_status = NULL, code = '', reason = '', hint = '' WHERE call_id = ? AND state = ?"""
+_REOPEN = """UPDATE calls SET state = ?, reason = ?, hint = ?, fingerprint = ?, seq = ?, resends = resends + ?,
+    http_status = NULL, code = '' WHERE call_id = ? AND state = ?"""
+_INSERT_CALL = "INSERT INTO calls (call_id, fingerprint, seq, state, reason, hint) VALUES (?, ?, ?, ?, ?, ?)"
+_RESTORED = KnownFate(reason="restored", hint=RESTORED_HINT)
+_AS_PENDING = (CallState.PENDING, "", "")
+_AS_DOUBTFUL = (CallState.UNCERTAIN, _RESTORED.reason, _RESTORED.hint)
 _NEVER_SENT = KnownFate()
 _UNCHANGED = {
     CallState.ACCEPTED: Outcome.ALREADY_ACCEPTED,
@@ -72,9 +87,9 @@ class _Writes:
     met: list[tuple[str, bytes]] = field(default_factory=list)
     payloads: list[tuple[object, ...]] = field(default_factory=list)
     new_payloads: list[tuple[object, ...]] = field(default_factory=list)
-    new: list[tuple[str, bytes, int]] = field(default_factory=list)
+    new: list[tuple[object, ...]] = field(default_factory=list)
     renewed: list[tuple[bytes, str]] = field(default_factory=list)
-    reopened: list[tuple[bytes, int, int, str, str]] = field(default_factory=list)
+    reopened: list[tuple[object, ...]] = field(default_factory=list)
 
 
 class Stage:
@@ -86,6 +101,7 @@ class Stage:
         self._path = path
         self._next_seq = 0
         self._open = False
+        self._horizon = self._stale_before = self._doubt_before = ""
 
     def begin(self) -> None:
         """Make ready, inside the transaction.
@@ -100,6 +116,10 @@ class Stage:
             "CREATE TEMP TABLE met (call_id TEXT PRIMARY KEY NOT NULL, fingerprint BLOB NOT NULL) WITHOUT ROWID"
         )
         (self._next_seq,) = self._connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
+        horizon = moment_in(self._connection, "horizon")
+        if horizon:
+            self._horizon, self._stale_before = horizon, later(horizon, AHEAD_SECONDS)
+        self._doubt_before = moment_in(self._connection, "doubt_before")
         self._open = True
 
     def end(self) -> None:
@@ -174,16 +194,46 @@ class Stage:
                 continue
             met[call.call_id] = fingerprint
             writes.met.append((call.call_id, fingerprint))
-            before = known.get(call.call_id)
-            outcome = judge(before.state, before.fingerprint == fingerprint, rules) if before else None
-            if outcome is None:
-                self._make_pending(call, fingerprint, before, writes)
-            staged.append(Staged(call.call_id, outcome, before.fate if before else _NEVER_SENT))
+            staged.append(self._take(call, fingerprint, known.get(call.call_id), rules, writes))
         self._write(writes)
         return staged
 
-    def _make_pending(self, call: Call, fingerprint: bytes, before: _Known | None, writes: _Writes) -> None:
-        payload = self._payload(call)
+    def _take(
+        self, call: Call, fingerprint: bytes, before: _Known | None, rules: Rules, writes: _Writes
+    ) -> Staged:
+        """Say what one call, met for the first time in this staging, comes to; note what that writes."""
+        if before is None:
+            if call.start_time < self._stale_before:
+                return Staged(call.call_id, Outcome.REJECTED, self._stale())
+            doubtful = call.start_time < self._doubt_before
+            self._open_call(call, fingerprint, None, _AS_DOUBTFUL if doubtful else _AS_PENDING, writes)
+            return _doubtful(call) if doubtful else Staged(call.call_id, None, _NEVER_SENT)
+        same = before.fingerprint in (fingerprint, UNKNOWN_CONTENT)
+        outcome = judge(before.state, same, rules)
+        if outcome is None and before.state is CallState.REFUSED and call.start_time < self._doubt_before:
+            # After the backup it may have been sent with this very content.
+            self._open_call(call, fingerprint, before, _AS_DOUBTFUL, writes)
+            return _doubtful(call)
+        if outcome is None:
+            self._open_call(call, fingerprint, before, _AS_PENDING, writes)
+        return Staged(call.call_id, outcome, before.fate)
+
+    def _stale(self) -> KnownFate:
+        return KnownFate(
+            reason="stale",
+            hint=f"Calls sent before {self._horizon} GMT were purged from the ledger, so nobody knows if this one "
+            "was among them: it is not sent. Cut such old calls off with --since.",
+        )
+
+    def _open_call(
+        self,
+        call: Call,
+        fingerprint: bytes,
+        before: _Known | None,
+        standing: tuple[CallState, str, str],
+        writes: _Writes,
+    ) -> None:
+        payload = payload_of(call, self._run.number)
         if before is not None and before.seq is not None:
             seq = before.seq
             writes.payloads.append((*payload, seq))
@@ -192,32 +242,18 @@ class Stage:
             self._next_seq += 1
             writes.new_payloads.append((*payload, self._run.now, seq))
         if before is None:
-            writes.new.append((call.call_id, fingerprint, seq))
+            writes.new.append((call.call_id, fingerprint, seq, *standing))
         elif before.state is not CallState.PENDING:
             resends = int(before.state is CallState.UNCERTAIN)
-            writes.reopened.append((fingerprint, seq, resends, call.call_id, before.state))
+            writes.reopened.append((*standing, fingerprint, seq, resends, call.call_id, before.state))
         elif before.fingerprint != fingerprint:
             writes.renewed.append((fingerprint, call.call_id))
-
-    def _payload(self, call: Call) -> tuple[object, ...]:
-        return (
-            call.state,
-            call.agent_number,
-            call.customer_number,
-            call.start_time,
-            call.zohouser,
-            call.voiceuri,
-            call.source_id,
-            call.place.file,
-            call.place.line,
-            self._run.number,
-        )
 
     def _write(self, writes: _Writes) -> None:
         self._write_all("INSERT INTO temp.met (call_id, fingerprint) VALUES (?, ?)", writes.met)
         self._write_all(_INSERT_PAYLOAD, writes.new_payloads)
         self._write_all(_UPDATE_PAYLOAD, writes.payloads)
-        self._write_all("INSERT INTO calls (call_id, fingerprint, seq) VALUES (?, ?, ?)", writes.new)
+        self._write_all(_INSERT_CALL, writes.new)
         self._write_all(_RENEW, writes.renewed)
         self._write_all(_REOPEN, writes.reopened)
 
@@ -232,6 +268,37 @@ class Stage:
             row[0]: _Known(CallState(row[1]), row[2], row[3], KnownFate(*row[4:]))
             for row in select_in(self._connection, query, call_ids)
         }
+
+
+def _doubtful(call: Call) -> Staged:
+    return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
+
+
+def payload_of(call: Call, run: int) -> tuple[object, ...]:
+    """Return what is kept of a call while it is open, as the columns of `payloads` up to ``staged_run``."""
+    return (
+        call.state,
+        call.agent_number,
+        call.customer_number,
+        call.start_time,
+        call.zohouser,
+        call.voiceuri,
+        call.source_id,
+        call.place.file,
+        call.place.line,
+        run,
+    )
+
+
+def insert_payload(connection: sqlite3.Connection, call: Call, *, run: int, now: str, seq: int) -> None:
+    """Keep what is to be posted of a call that is opened outside a staging."""
+    connection.execute(_INSERT_PAYLOAD, (*payload_of(call, run), now, seq))
+
+
+def moment_in(connection: sqlite3.Connection, key: str) -> str:
+    """Return a moment that `meta` holds as GMT text; empty where there is none."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return str(row[0]) if row else ""
 
 
 def judge(state: CallState, same: bool, rules: Rules) -> Outcome | None:
@@ -265,6 +332,11 @@ def fingerprint_of(call: Call, key: bytes) -> bytes:
         call.voiceuri,
     )
     return hmac.digest(key, _encode(posted).encode(), "sha256")[:_FINGERPRINT_BYTES]
+
+
+def later(moment: str, seconds: int) -> str:
+    """Return the GMT text of a moment so many seconds after another; ValueError for what is no moment."""
+    return f"{datetime.strptime(moment, WIRE_TIME_FORMAT) + timedelta(seconds=seconds):{WIRE_TIME_FORMAT}}"
 
 
 def select_in(connection: sqlite3.Connection, query: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:

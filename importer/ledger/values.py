@@ -107,3 +107,38 @@ class UncertainCall:
     call: Call
     fate: Fate
     run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What results files tell of a call after a backup: accepted, or else perhaps sent.
+
+    ``sent_at`` is GMT text, empty where it is not told.
+    """
+
+    call: Call
+    accepted: bool
+    sent_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What taking a backup up came to: calls made accepted, accepted ones added, calls made uncertain.
+
+    Unknown calls that start before ``doubt_before`` (GMT text) are not sent by themselves; None when the
+    results told of everything.
+    """
+
+    accepted: int
+    added: int
+    uncertain: int
+    doubt_before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge deleted."""
+
+    calls: int
+    decisions: int
+    runs: int

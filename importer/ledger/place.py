@@ -1,0 +1,93 @@
+"""Where a ledger may stand: on a disk of this machine, in a folder of its user, with nothing planted beside it.
+
+In goes a path, out comes nothing or the error. Must not know SQLite or what is in the ledger.
+"""
+
+import re
+import stat
+from pathlib import Path
+
+from importer.errors import ConfigurationError
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""The mounts as this process sees them: proc(5)."""
+
+# flock(2) and SQLite's shared memory hold between the processes of one kernel only:
+# https://www.sqlite.org/wal.html#overview ("WAL does not work over a network filesystem").
+# 9p and virtiofs are not among them: they show a container, a virtual machine or WSL the disk of its own host,
+# refusing them would refuse every ledger in such a place, and all runs there share the one kernel.
+_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "davfs"}) | {
+    *("ceph", "glusterfs", "lustre", "gpfs", "gfs2", "ocfs2", "beegfs", "pvfs2", "orangefs"),
+}
+_LOCAL_FUSE = frozenset({"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.bindfs"})
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+COMPANIONS = ("-wal", "-shm", "-journal", ".witness", ".witness.new")
+
+
+def check_place(ledger: Path, mounts: str | None = None) -> None:
+    """Raise `ConfigurationError` for a ledger on a network share or in a folder that everybody may write to.
+
+    ``mounts`` is the text of a mountinfo file; without it that of this process counts, where there is one.
+    """
+    _check_file_system(ledger, _mounts() if mounts is None else mounts)
+    _check_folder(ledger)
+    for ending in COMPANIONS:
+        check_companion(ledger.with_name(ledger.name + ending))
+
+
+def check_companion(file: Path) -> None:
+    """Raise `ConfigurationError` if what stands at the place of a file of ours is a link or no file."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise ConfigurationError(
+            f"{file} is a link or not a file, so the ledger beside it is not used",
+            hint="Find out who put it there. Remove it if it is not the ledger's own.",
+        )
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """Return the type of the file system that holds a path; empty when the mounts do not say."""
+    best, kind = -1, ""
+    for line in mounts.splitlines():
+        mount, separator, source = line.partition(" - ")
+        fields, rest = mount.split(" "), source.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        point = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        depth = len(point.parts)
+        # Of two mounts on one point the later one is seen.
+        if path.is_relative_to(point) and depth >= best:
+            best, kind = depth, rest[0]
+    return kind
+
+
+def _mounts() -> str:
+    try:
+        return MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _check_file_system(ledger: Path, mounts: str) -> None:
+    kind = file_system_of(ledger, mounts)
+    if kind in _REMOTE or (kind.startswith("fuse") and kind not in _LOCAL_FUSE):
+        raise ConfigurationError(
+            f"the ledger {ledger} is on a file system of type {kind}: its locks do not hold between machines",
+            hint="Keep the ledger on a disk of this machine and name it with --ledger.",
+        )
+
+
+def _check_folder(ledger: Path) -> None:
+    try:
+        mode = ledger.parent.stat().st_mode
+    except OSError:
+        return
+    # In a sticky folder such as /tmp nobody can replace what is ours; what is planted is found by itself.
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise ConfigurationError(
+            f"everybody may write to the folder of the ledger {ledger}, so anybody could replace it",
+            hint=f"chmod o-w {ledger.parent}",
+        )

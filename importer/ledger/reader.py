@@ -1,0 +1,190 @@
+"""Reads of the ledger, for a run and for a person looking on while one goes on.
+
+Nothing in here changes the ledger. Must not know HTTP, pacing or files of calls.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from importer.errors import CannotCreateError, ConfigurationError, LedgerError
+from importer.ledger.files import make_private_file, sync_folder
+from importer.ledger.place import check_companion
+from importer.ledger.reserve import wal_path
+from importer.ledger.schema import check_identity, connect, transaction, translated_errors
+from importer.ledger.staging import select_in
+from importer.ledger.values import Fate, LedgerInvariantError, RunRecord, UncertainCall
+from importer.records import Call, Place
+from schemas.vocabulary import CallState, State
+
+BUSY_SECONDS = 5.0
+"""How long another program's hold on the file is waited for before it counts as busy."""
+
+RUNS = """SELECT run_id, started_at, version, command, results, settings, inputs, finished_at, exit_code, summary
+    FROM runs"""
+"""All that is kept of runs, to be narrowed."""
+
+
+class LedgerReader:
+    """Reads of the ledger; made by `open_reader`, and what a run's `Ledger` can do besides writing.
+
+    Methods raise `LedgerError` when the disk fails and `TryLaterError` when another program is in the way.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        # One connection for all threads; reentrant, so that a staging may read what it has just written.
+        self._guard = threading.RLock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; harmless when done before."""
+        with self._guard:
+            self._connection.close()
+
+    def counts(self) -> dict[CallState, int]:
+        """Return how many calls stand in each state; reads the whole table: 0.07 s for 300,000."""
+        counted = dict(self._rows("SELECT state, count(*) FROM calls GROUP BY state"))
+        return {state: counted.get(state, 0) for state in CallState}
+
+    def pending_count(self) -> int:
+        """Return how many calls wait to be sent, without looking at the others."""
+        query = "SELECT count(*) FROM calls WHERE state = 'pending' AND seq IS NOT NULL"
+        return int(self._rows(query)[0][0])
+
+    def oldest_pending(self) -> str | None:
+        """Return when the pending call that waits longest was staged, in GMT; None when none is pending."""
+        query = """SELECT staged_at FROM open_calls WHERE ledger_state = 'pending' AND seq IS NOT NULL
+            ORDER BY seq LIMIT 1"""
+        rows = self._rows(query)
+        return rows[0][0] if rows else None
+
+    def uncertain_calls(self, limit: int) -> list[UncertainCall]:
+        """Return the calls that wait for a person, oldest first, at most ``limit``."""
+        query = """SELECT call_id, open_calls.state, agent_number, customer_number, start_time, zohouser,
+                voiceuri, source_id, file, line,
+                reason, hint, http_status, code, attempts, sent_at, ledger_state, coalesce(run_id, '')
+            FROM open_calls LEFT JOIN runs ON runs.number = sent_run
+            WHERE ledger_state = 'uncertain' AND seq IS NOT NULL ORDER BY seq LIMIT ?"""
+        return [
+            UncertainCall(call_of(row[:10]), fate_of(row[10:17]), row[17]) for row in self._rows(query, (limit,))
+        ]
+
+    def fates(self, call_ids: Sequence[str]) -> dict[str, Fate]:
+        """Return where calls stand, by call id; ids that the ledger does not know are left out."""
+        query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state
+            FROM calls WHERE call_id"""
+        with self._guard, translated_errors(self._path):
+            return {row[0]: fate_of(row[1:]) for row in select_in(self._connection, query, call_ids)}
+
+    def runs(self, limit: int) -> list[RunRecord]:
+        """Return the latest runs, newest first, at most ``limit``."""
+        return [RunRecord(*row) for row in self._rows(f"{RUNS} ORDER BY number DESC LIMIT ?", (limit,))]
+
+    def run_fates(self, run_id: str) -> dict[str, Fate]:
+        """Return where the calls stand whose last request that run began, by call id; reads the whole table."""
+        query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state FROM calls
+            WHERE sent_run = (SELECT number FROM runs WHERE run_id = ?)"""
+        return {row[0]: fate_of(row[1:]) for row in self._rows(query, (run_id,))}
+
+    def sent_since(self, moment: str) -> list[str]:
+        """Return when each request that began at this GMT moment or later began, so that a new run counts them."""
+        return [row[0] for row in self._rows("SELECT sent_at FROM calls WHERE sent_at >= ?", (moment,))]
+
+    def held_until(self) -> str | None:
+        """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'not_before'")
+        return rows[0][0] if rows else None
+
+    def backup(self, target: Path) -> None:
+        """Copy the ledger as it stands to a new file of mode 0600, also while a run goes on.
+
+        Raises `CannotCreateError` when something is there already or the copy cannot be written. Copying
+        the file with other tools loses what is only in the ``-wal`` file beside it. The copy counts as older than
+        the ledger from the start, so that whoever restores it has to say what was sent since.
+        """
+        try:
+            make_private_file(target)
+        except OSError as error:
+            raise CannotCreateError(
+                f"cannot write a backup to {target}: {error.strerror}",
+                hint="Give a path where nothing is yet, in a folder where you may write.",
+            ) from error
+        try:
+            self._copy(target)
+            sync_folder(target.parent)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+    def _copy(self, target: Path) -> None:
+        with self._guard, translated_errors(self._path):
+            if self._connection.in_transaction:
+                raise LedgerInvariantError("a backup was asked for inside a transaction")
+            copy = connect(target, mode="rw", busy_seconds=0)
+            try:
+                self._connection.backup(copy)
+                with transaction(copy):
+                    copy.execute("UPDATE meta SET value = value - 1 WHERE key = 'generation'")
+            finally:
+                copy.close()
+
+    def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._guard, translated_errors(self._path):
+            return self._connection.execute(query, parameters).fetchall()
+
+
+def open_reader(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> LedgerReader:
+    """Open a ledger for looking on while a run may be writing: no lock, nothing created in it.
+
+    Raises `ConfigurationError` when there is none or a newer program wrote it, `LedgerError` when it is
+    not a ledger.
+    """
+    path = existing(path)
+    check_companion(wal_path(path))
+    with translated_errors(path):
+        connection = connect(path, mode="ro", busy_seconds=busy_seconds)
+        try:
+            check_identity(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return LedgerReader(connection, path)
+
+
+def existing(path: Path) -> Path:
+    """Return the ledger's true path: links to one ledger must lead to one lock."""
+    path = path.resolve()
+    if not path.exists():
+        raise ConfigurationError(
+            f"no ledger at {path}",
+            hint="Correct the path, or make a new ledger with `cdr-importer import --init-ledger` or "
+            "`cdr-importer init`; a new ledger knows of no call sent before.",
+        )
+    if not path.is_file():
+        raise LedgerError(f"{path} is not a ledger but a folder or a device", hint="Correct the path.")
+    return path
+
+
+def call_of(row: Sequence[Any]) -> Call:
+    """Return the call that ten columns of `open_calls` hold, from ``call_id`` to ``line``."""
+    call_id, state, agent, customer, start_time, zohouser, voiceuri, source_id, file, line = row
+    place = Place(file, line)
+    return Call(call_id, State(state), agent, customer, start_time, zohouser, voiceuri, source_id, place)
+
+
+def fate_of(row: Sequence[Any]) -> Fate:
+    """Return the fate that six columns of `calls` hold, and the state after them."""
+    reason, hint, http_status, code, attempts, sent_at, state = row
+    return Fate(reason, hint, http_status, code, attempts, sent_at, CallState(state))

@@ -1,0 +1,88 @@
+"""A number beside the ledger that shows when the ledger is older than the last run that used it.
+
+The ledger counts generations; the file beside it says how far the count had come. A ledger restored from a
+backup, or one whose ``-wal`` file was lost, is behind it. Must not know SQLite.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from importer.errors import ConfigurationError, LedgerError
+from importer.ledger.files import make_private_file, sync_folder
+from importer.ledger.place import check_companion
+
+_CONTENT = re.compile(r"generation=(\d{1,18})\n")
+_HINT = (
+    "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
+    "cdr-importer ledger accept-restore RESULTS.csv ..."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What stands beside the ledger: a generation, None when there is no file; ``readable`` is False for junk."""
+
+    generation: int | None
+    readable: bool = True
+
+
+def witness_path(ledger: Path) -> Path:
+    """Return where the witness of a ledger is."""
+    return ledger.with_name(ledger.name + ".witness")
+
+
+def read_witness(ledger: Path) -> Witness:
+    """Read the witness; raises `ConfigurationError` for a link and `LedgerError` when the disk fails."""
+    path = witness_path(ledger)
+    check_companion(path)
+    try:
+        with path.open("rb") as file:
+            text = file.read(64).decode("ascii", "replace")
+    except FileNotFoundError:
+        return Witness(None)
+    except OSError as error:
+        raise LedgerError(
+            f"cannot read {path}: {error.strerror}", hint="Look at the disk and the rights."
+        ) from error
+    found = _CONTENT.fullmatch(text)
+    return Witness(int(found[1])) if found else Witness(None, readable=False)
+
+
+def check_witness(ledger: Path, witness: Witness, *, generation: int, first_release: bool) -> None:
+    """Raise `ConfigurationError` unless the ledger is the one that the last run left.
+
+    A missing witness counts as a restore too: a copy of the ledger alone, on another machine, has none. Only
+    the first release (``first_release``) wrote none.
+    """
+    path = witness_path(ledger)
+    if not witness.readable:
+        raise ConfigurationError(f"{path} is damaged, so nobody knows if the ledger {ledger} is whole", hint=_HINT)
+    if witness.generation is None and not first_release:
+        raise ConfigurationError(
+            f"{path} is missing: the ledger {ledger} was moved or restored without it", hint=_HINT
+        )
+    if witness.generation is not None and witness.generation > generation:
+        raise ConfigurationError(
+            f"the ledger {ledger} (generation {generation}) is older than {path} ({witness.generation}): "
+            "it was restored from a backup, or its -wal file was lost",
+            hint=_HINT,
+        )
+
+
+def write_witness(ledger: Path, generation: int) -> None:
+    """Make the generation durable beside the ledger, mode 0600, in one step; `LedgerError` when the disk fails.
+
+    Not boltons' atomic_save, which syncs neither the file nor its folder.
+    """
+    path = witness_path(ledger)
+    new = path.with_name(path.name + ".new")
+    try:
+        new.unlink(missing_ok=True)
+        make_private_file(new, f"generation={generation}\n".encode())
+        new.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise LedgerError(
+            f"cannot write {path}: {error.strerror}", hint="Look at the disk (space, mount, errors, rights)."
+        ) from error

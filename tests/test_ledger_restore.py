@@ -1,0 +1,365 @@
+"""A ledger restored from a backup, or robbed of its -wal file, sends nothing twice."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from importer.errors import ConfigurationError, LedgerError, UsageError
+from importer.ledger import Decision, Ledger, LedgerInvariantError, Restored, Told, create_ledger, open_reader
+from importer.ledger.reserve import COMMITS_PER_TURN
+from importer.ledger.staging import AHEAD_SECONDS
+from importer.ledger.witness import witness_path
+from importer.prepare.calls import FUTURE_SECONDS
+from importer.records import Call, Receipt
+from ledgers import (
+    ACCEPTED,
+    CLOSED,
+    CREATED,
+    LATER_RUN,
+    PENDING,
+    REFUSED,
+    RUN,
+    SENDING,
+    UNCERTAIN,
+    bring_to,
+    call,
+    opened,
+    outcomes,
+    take,
+    ticking,
+)
+from schemas.vocabulary import CallState, Outcome
+
+RESTORE_RUN = replace(RUN, run_id="restore")
+AFTERWARDS = "2026-04-01 00:00:00"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a new empty ledger and return its path."""
+    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
+    return tmp_path / "ledger.sqlite"
+
+
+def restored(path: Path) -> Ledger:
+    """Open a ledger for `accept_restore`."""
+    return Ledger.open(path, run=RESTORE_RUN, now=ticking(), restored=True)
+
+
+def put_back(backup: Path, path: Path) -> None:
+    """Put a backup in the place of the ledger, as an operator does."""
+    for ending in ("-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    shutil.copy(backup, path)
+
+
+def copied(path: Path) -> Path:
+    """Make a backup of a ledger."""
+    target = path.with_name("backup")
+    with open_reader(path) as reader:
+        reader.backup(target)
+    return target
+
+
+def told(call_id: str, accepted: bool, sent_at: str = "2026-03-01 02:00:00") -> Told:
+    """Return what a results file tells of a call."""
+    return Told(call(call_id), accepted, sent_at)
+
+
+def test_runs_one_after_the_other(path: Path) -> None:
+    """A ledger that nobody touched is opened again and again."""
+    for number in range(5):
+        opened(path, replace(RUN, run_id=f"run{number}")).close()
+
+
+@pytest.mark.parametrize("between", ["nothing", "a run"])
+def test_backup_put_back(path: Path, between: str) -> None:
+    """A backup in the place of the ledger is exit 78 naming both, even when nothing was sent in between."""
+    backup = copied(path)
+    if between == "a run":
+        opened(path).close()
+    put_back(backup, path)
+    with pytest.raises(ConfigurationError, match="older than") as caught:
+        opened(path, LATER_RUN)
+    assert str(path) in caught.value.message
+    assert str(witness_path(path)) in caught.value.message
+    assert "accept-restore" in caught.value.hint
+
+
+def test_backup_made_during_a_run(path: Path) -> None:
+    """A backup made while a run goes on is as old as any, though that run counted no further generation."""
+    with opened(path) as ledger:
+        take(ledger, call())
+        backup = copied(path)
+        ledger.mark_sending("a1")
+        ledger.settle(Receipt("a1", ACCEPTED))
+        ledger._connection.close()
+        ledger._lock.release()
+    put_back(backup, path)
+    with pytest.raises(ConfigurationError, match="older than"):
+        opened(path, LATER_RUN)
+
+
+def test_file_copied_during_a_run(path: Path) -> None:
+    """A plain copy of the file made while a run goes on is behind as soon as that run has ended."""
+    with opened(path):
+        copy = shutil.copy(path, path.with_name("copy"))
+    put_back(Path(copy), path)
+    with pytest.raises(ConfigurationError, match="older than"):
+        opened(path, LATER_RUN)
+
+
+@pytest.mark.parametrize("calls", [1, COMMITS_PER_TURN // 2 + 3, COMMITS_PER_TURN])
+def test_lost_wal_file(path: Path, calls: int) -> None:
+    """A -wal file deleted after a crash is noticed, however much of it had been moved into the ledger before."""
+    ledger = opened(path)
+    take(ledger, *(call(f"id{number:04}") for number in range(calls)))
+    for number in range(calls):
+        ledger.mark_sending(f"id{number:04}")
+        ledger.settle(Receipt(f"id{number:04}", ACCEPTED))
+    crashed = path.with_name("crashed")
+    for each in (path, witness_path(path)):
+        shutil.copy(each, crashed.with_name(each.name.replace(path.name, "crashed")))
+    ledger.close()
+    with pytest.raises(ConfigurationError, match="-wal file was lost"):
+        opened(crashed)
+
+
+def test_crash_before_the_witness_is_written(path: Path) -> None:
+    """A ledger ahead of its witness is a crash in between, and locks nobody out."""
+    before = witness_path(path).read_bytes()
+    opened(path).close()
+    witness_path(path).write_bytes(before)
+    opened(path, LATER_RUN).close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (Path.unlink, "missing"),
+        (lambda file: file.write_bytes(b""), "damaged"),
+        (lambda file: file.write_bytes(b"generation=-1\n"), "damaged"),
+        (lambda file: file.write_bytes(b"\0" * 99), "damaged"),
+    ],
+)
+def test_spoilt_witness(path: Path, spoil: Callable[[Path], object], match: str) -> None:
+    """Without a witness nobody knows if the ledger is whole: exit 78 until it is accepted."""
+    opened(path).close()
+    spoil(witness_path(path))
+    with pytest.raises(ConfigurationError, match=match):
+        opened(path, LATER_RUN)
+    with restored(path) as ledger:
+        ledger.accept_restore([], complete=True)
+    opened(path, LATER_RUN).close()
+
+
+def test_new_ledger_beside_a_witness(path: Path) -> None:
+    """Where a witness is left a ledger was lost, so no new one is made."""
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="witness"):
+        create_ledger(path, now=CREATED)
+
+
+def test_nothing_to_accept(path: Path) -> None:
+    """A ledger that was not restored is left as it is."""
+    with opened(path) as ledger:
+        take(ledger, call())
+    with restored(path) as ledger, pytest.raises(UsageError, match="nothing to accept"):
+        ledger.accept_restore([], complete=False)
+    with opened(path, LATER_RUN) as ledger:
+        assert ledger.counts()[PENDING] == 1
+
+
+def test_nothing_is_sent_before_it_is_accepted(path: Path) -> None:
+    """A restored ledger that was opened to be accepted sends nothing, and stays restored."""
+    with opened(path) as ledger:
+        take(ledger, call())
+    put_back(copied(path), path)
+    with restored(path) as ledger, pytest.raises(LedgerInvariantError):
+        ledger.mark_sending("a1")
+    with pytest.raises(ConfigurationError):
+        opened(path, LATER_RUN)
+
+
+ACCEPTING = {
+    # (state in the backup, what the results tell, --complete) -> (state afterwards, reason)
+    (None, True, True): (ACCEPTED, "restored"),
+    (None, True, False): (ACCEPTED, "restored"),
+    (None, False, True): (UNCERTAIN, "restored"),
+    (None, False, False): (UNCERTAIN, "restored"),
+    (None, None, True): (None, ""),
+    (None, None, False): (None, ""),
+    (PENDING, True, True): (ACCEPTED, "restored"),
+    (PENDING, True, False): (ACCEPTED, "restored"),
+    (PENDING, False, True): (UNCERTAIN, "restored"),
+    (PENDING, False, False): (UNCERTAIN, "restored"),
+    (PENDING, None, True): (PENDING, ""),
+    (PENDING, None, False): (UNCERTAIN, "restored"),
+    (SENDING, True, True): (ACCEPTED, "restored"),
+    (SENDING, False, True): (UNCERTAIN, "crash"),
+    (SENDING, None, True): (UNCERTAIN, "crash"),
+    (SENDING, None, False): (UNCERTAIN, "crash"),
+    (UNCERTAIN, True, True): (ACCEPTED, "restored"),
+    (UNCERTAIN, False, True): (UNCERTAIN, "slug"),
+    (UNCERTAIN, None, False): (UNCERTAIN, "slug"),
+    (REFUSED, True, True): (ACCEPTED, "restored"),
+    (REFUSED, False, True): (UNCERTAIN, "restored"),
+    (REFUSED, None, False): (REFUSED, "slug"),
+    (ACCEPTED, False, False): (ACCEPTED, "slug"),
+    (CLOSED, True, False): (CLOSED, "closed"),
+}
+
+
+@pytest.mark.parametrize(("case", "after"), ACCEPTING.items(), ids=str)
+def test_accepting(
+    path: Path, case: tuple[CallState | None, bool | None, bool], after: tuple[CallState | None, str]
+) -> None:
+    """What the results tell, and what they leave in doubt, decides where each call of a backup stands."""
+    before, accepted, complete = case
+    with opened(path) as ledger:
+        if before is not None:
+            bring_to(ledger, before, call())
+        backup = copied(path)
+    put_back(backup, path)
+    with restored(path) as ledger:
+        ledger.accept_restore([] if accepted is None else [told("a1", accepted)], complete=complete)
+        fate = ledger.fates(["a1"]).get("a1")
+        assert (fate.state if fate else None, fate.reason if fate else "") == after
+        if after[0] is UNCERTAIN:
+            assert [one.call.customer_number for one in ledger.uncertain_calls(9)] == [call().customer_number]
+    with opened(path, LATER_RUN) as ledger:
+        assert [one.call.call_id for one in ledger.claim(9, after=-1)] == (["a1"] if after[0] is PENDING else [])
+
+
+def test_accepted_is_known_whatever_its_content(path: Path) -> None:
+    """A call that only a results file knows is not sent again, whatever content it comes back with."""
+    put_back(copied(path), path)
+    with restored(path) as ledger:
+        assert ledger.accept_restore([told("a1", True)], complete=True) == Restored(0, 1, 0, None)
+        assert outcomes(take(ledger, call(voiceuri="https://other.example/"))) == [Outcome.ALREADY_ACCEPTED]
+
+
+def test_doubt_about_unknown_calls(path: Path) -> None:
+    """Without all results an unknown call from before the restore is held, a later one is sent."""
+    put_back(copied(path), path)
+    old = replace(call("old"), start_time="2026-02-28 10:00:00")
+    new = replace(call("new"), start_time=AFTERWARDS)
+    with restored(path) as ledger:
+        counts = ledger.accept_restore([], complete=False)
+        assert counts.doubt_before is not None
+        assert counts.doubt_before < AFTERWARDS
+        held, sent = take(ledger, old, new)
+        assert (held.outcome, held.receipt.reason, sent.outcome) == (Outcome.UNCERTAIN, "restored", None)
+        assert "resolve" in held.receipt.hint
+        ledger.resolve(["old"], Decision.NOT_SENT, note="looked", who="ann")
+        assert outcomes(take(ledger, old)) == [None]
+
+
+def test_doubt_about_refused_calls(path: Path) -> None:
+    """A call refused before the backup, sent again with other content since, is held and not sent once more."""
+    with opened(path) as ledger:
+        bring_to(ledger, REFUSED, call())
+    put_back(copied(path), path)
+    with restored(path) as ledger:
+        ledger.accept_restore([], complete=False)
+        assert outcomes(take(ledger, call())) == [Outcome.REFUSED]
+        mended = take(ledger, call(voiceuri="https://r.example/"))
+        assert (mended[0].outcome, ledger.counts()[UNCERTAIN]) == (Outcome.UNCERTAIN, 1)
+        assert take(ledger, call(voiceuri="https://r.example/"), resend=True)[0].outcome is None
+
+
+def test_doubt_outlasts_another_restore(path: Path) -> None:
+    """Complete results of a second gap say nothing about the first."""
+    for complete in (False, True):
+        put_back(copied(path), path)
+        with restored(path) as ledger:
+            doubt = ledger.accept_restore([], complete=complete).doubt_before
+        path.with_name("backup").unlink()
+    assert doubt is not None
+
+
+def test_crash_while_accepting(path: Path) -> None:
+    """An error while results are read leaves the ledger restored and unchanged."""
+    with opened(path) as ledger:
+        take(ledger, call())
+    put_back(copied(path), path)
+
+    def broken() -> list[Told]:
+        raise LedgerError("gone")
+
+    with restored(path) as ledger, pytest.raises(LedgerError):
+        ledger.accept_restore((broken() for _ in range(1)), complete=False)  # type: ignore[misc]
+    with pytest.raises(ConfigurationError):
+        opened(path, LATER_RUN)
+    with restored(path) as ledger:
+        assert ledger.counts()[PENDING] == 1
+
+
+def test_tolerance_is_that_of_reading() -> None:
+    """The ledger allows calls to start as far ahead of the clock as reading them does."""
+    assert AHEAD_SECONDS == FUTURE_SECONDS
+
+
+IDS = ("a1", "a2", "a3", "a4")
+STEPS = st.lists(
+    st.tuples(st.sampled_from(IDS), st.sampled_from(["take", "mended", "accept", "refuse", "lose", "begin"]))
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=STEPS, since=STEPS, again=STEPS, complete=st.booleans())
+def test_nothing_is_sent_twice_after_a_restore(
+    tmp_path_factory: pytest.TempPathFactory,
+    before: list[tuple[str, str]],
+    since: list[tuple[str, str]],
+    again: list[tuple[str, str]],
+    complete: bool,
+) -> None:
+    """Whatever happened before and after the backup, no call that the API may hold is sent once more."""
+    path = tmp_path_factory.mktemp("restore") / "ledger.sqlite"
+    create_ledger(path, now=CREATED)
+    held: set[str] = set()
+    with opened(path) as ledger:
+        _drive(ledger, before, held)
+    backup = copied(path)
+    with opened(path, replace(RUN, run_id="since")) as ledger:
+        ledger.recover()
+        _drive(ledger, since, held)
+    with opened(path, replace(RUN, run_id="results")) as ledger:
+        ledger.recover()
+        fates = ledger.fates(IDS)
+    put_back(backup, path)
+    results = [
+        told(one, fate.state is ACCEPTED) for one, fate in fates.items() if fate.state in (ACCEPTED, UNCERTAIN)
+    ]
+    with restored(path) as ledger:
+        ledger.accept_restore(results if complete else results[: len(results) // 2], complete=complete)
+    with opened(path, LATER_RUN) as ledger:
+        _drive(ledger, again, held)
+
+
+def _drive(ledger: Ledger, steps: list[tuple[str, str]], held: set[str]) -> None:
+    """Do what a run may do with calls; each one sent must not be held by the API already."""
+    for call_id, step in steps:
+        one: Call = call(call_id, voiceuri="https://r.example/" if step == "mended" else "")
+        if step in ("take", "mended"):
+            take(ledger, one)
+            continue
+        fate = ledger.fates([call_id]).get(call_id)
+        if fate is None or fate.state is not PENDING:
+            continue
+        assert call_id not in held
+        ledger.mark_sending(call_id)
+        if step == "refuse":
+            ledger.settle(Receipt(call_id, REFUSED))
+            continue
+        held.add(call_id)
+        if step != "begin":
+            ledger.settle(Receipt(call_id, ACCEPTED if step == "accept" else UNCERTAIN))
+            continue
+        return
