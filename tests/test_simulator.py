@@ -1084,6 +1084,25 @@ def test_dropping_fault(
     )
 
 
+@pytest.mark.parametrize(
+    ("fault", "is_whole"),
+    [
+        (ORDINARY, True),
+        (Fault(early_hints=True), True),
+        (Fault(drip_seconds=0.0005), True),
+        (Fault.cut_answer(3), False),
+    ],
+)
+def test_sent_bytes_are_recorded(open_client: Opener, fault: Fault, is_whole: bool) -> None:
+    """The record holds the bytes of the answer that left, cut as they were."""
+    client = open_client(Behaviour(keep_alive=False))
+    client.simulator.script(fault)
+    received = exchange(client.simulator.port, raw_call(client))
+    assert received == client.simulator.arrivals[0].sent
+    assert client.simulator.arrivals[0].sent.endswith(b"}") is is_whole
+    assert client.simulator.token_arrivals[0].sent.startswith(b"HTTP/1.1 200 OK")
+
+
 def test_close_before_reading_is_orderly(open_client: Opener) -> None:
     """A close before a long body was read is a FIN, not the RST of unread bytes."""
     client = open_client()

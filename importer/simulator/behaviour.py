@@ -290,7 +290,8 @@ class Arrival:
     ``moment`` is the clock's seconds when the head had been read; ``fields`` the decoded form; ``complete``
     says whether the whole body was read. ``status`` and ``code`` are those of the answer and None and empty
     until it goes out, when nothing was answered, or when the bytes sent are a fault's ``raw_answer``.
-    ``stored`` says that the call was taken in, ``duplicate`` that its id was known already.
+    ``stored`` says that the call was taken in, ``duplicate`` that its id was known already. ``sent`` are the
+    bytes of the answer that the system took for the connection, whatever fault they show.
     """
 
     moment: float
@@ -302,3 +303,4 @@ class Arrival:
     stored: bool = False
     duplicate: bool = False
     complete: bool = False
+    sent: bytes = b""

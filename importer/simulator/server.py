@@ -111,6 +111,8 @@ class _Exchange(BaseHTTPRequestHandler):
     # With Nagle's algorithm a kept connection costs 45 ms per POST.
     disable_nagle_algorithm = True
     server: _Server
+    recorded: tuple[Door, int] | None = None
+    sent = b""
 
     def handle_one_request(self) -> None:
         """Read and answer one request; ``close_connection`` says whether another may follow."""
@@ -128,6 +130,7 @@ class _Exchange(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         service, door = self.server.service, DOORS.get(path)
         place, fault = (0, ORDINARY) if door is None else service.admit(door, moment, path)
+        self.recorded, self.sent = (None if door is None else (door, place)), b""
         if fault.drops_unread:
             self._drop(reset=fault.reset_before_reading)
             return
@@ -195,7 +198,7 @@ class _Exchange(BaseHTTPRequestHandler):
         answer = judge(place, request, fault)
         latency = service.behaviour.latency_seconds if door == "calls" else 0.0
         if fault.early_hints:
-            self.wfile.write(EARLY_HINTS)
+            self._hand_over(EARLY_HINTS)
         if fault.is_silent:
             if fault.hang:
                 stopping.wait()
@@ -229,7 +232,7 @@ class _Exchange(BaseHTTPRequestHandler):
         has_body = self.command != "HEAD" and answer.status not in answers.WITHOUT_BODY
         body = answer.body if has_body else b""
         if fault is None:
-            self.wfile.write(head + body)
+            self._hand_over(head + body)
             return
         self._write(head + body[: fault.cut_body_after] + fault.trailing, fault.drip_seconds)
         if fault.close_after_answer or fault.cut_body_after is not None:
@@ -237,13 +240,28 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _write(self, content: bytes, drip_seconds: float) -> None:
         if drip_seconds <= 0:
-            self.wfile.write(content)
+            self._hand_over(content)
             return
         for number in content:
-            self.wfile.write(bytes((number,)))
+            self._hand_over(bytes((number,)))
             if self.server.stopping.wait(drip_seconds):
                 self.close_connection = True
                 return
+
+    def _hand_over(self, content: bytes) -> None:
+        """Write and record; recorded first, since the client may act on the answer before write returns."""
+        before = self.sent
+        self._record_sent(before + content)
+        try:
+            self.wfile.write(content)
+        except OSError:
+            self._record_sent(before)
+            raise
+
+    def _record_sent(self, sent: bytes) -> None:
+        self.sent = sent
+        if self.recorded is not None:
+            self.server.service.record_sent(*self.recorded, sent)
 
     def _drop(self, *, reset: bool) -> None:
         """End the connection now: with RST, or with FIN whatever the client is still sending."""

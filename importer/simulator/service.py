@@ -222,6 +222,11 @@ class Service:
             arrival = self._arrivals[door][place]
             self._arrivals[door][place] = replace(arrival, status=status, code=code)
 
+    def record_sent(self, door: Door, place: int, sent: bytes) -> None:
+        """Record all bytes of the answer so far."""
+        with self._lock:
+            self._arrivals[door][place] = replace(self._arrivals[door][place], sent=sent)
+
     def notify(self, place: int, request: Request, fault: Fault) -> Answer:
         """Judge a whole ``callnotify`` request and take the call in if nothing is against it."""
         fields = request.form()

@@ -1,0 +1,232 @@
+"""The nine rules of delivery over a `History`; every breach is a sentence naming rule, call and evidence.
+
+The rules, in the words of the program: 1 a complete request is repeated only after an answer that proves it was
+not applied, or on an operator's word; 2 what is accepted was answered with success, or said to be sent; 3 what
+is pending was never taken as far as anyone can know; 4 what is refused was answered with a refusal; 5 a request
+without an answer that says something leaves the call uncertain; 6 every row of an input stands in its run's
+results once, and they say what happened; 7 uncertain are no more calls than kills and unclear answers explain;
+8 the ledger is whole, and keeps a payload exactly while a call is open; 9 nothing private is printed.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from judge.answers import Meaning
+from judge.history import CONTENT, Death, Held, History, Post, Record, Results, Row
+
+OPEN = frozenset({"pending", "sending", "uncertain"})
+MAKES_PENDING = frozenset({"not_sent", "resend", "restored_not_sent"})
+REOPENS_REFUSED = frozenset({"retry", "new_content"})
+ENDS_IN_RESULTS = frozenset(
+    {
+        "accepted",
+        "already_accepted",
+        "duplicate",
+        "rejected",
+        "refused",
+        "uncertain",
+        "pending",
+        "conflict",
+        "skipped",
+    }
+)
+TAKEN_OUTCOMES = frozenset({"accepted", "already_accepted"})
+INTERNAL = 70
+
+
+def violations(history: History) -> list[str]:
+    """Return every breach of a rule, as sentences."""
+    posts: defaultdict[str, list[Post]] = defaultdict(list)
+    for post in history.posts:
+        if post.complete:
+            posts[post.call_id].append(post)
+    records: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in history.records:
+        records[record.call_id].append(record)
+    found: list[str] = []
+    for call_id in sorted({*posts, *history.ledger, *history.staged}):
+        held = history.ledger.get(call_id)
+        case = _Case(call_id, held, posts[call_id], records[call_id], history.is_recovered)
+        found += case.breaches(call_id in history.staged)
+    found += _results_breaches(history)
+    found += _uncertain_breaches(history)
+    found += _ledger_breaches(history)
+    found += _leaks(history)
+    found += [f"bug: a run ended with exit {code}" for code in history.exit_codes if code == INTERNAL]
+    return found
+
+
+class _Case:
+    """One call against rules 1 to 5, and the part of 6 that is about the ledger."""
+
+    def __init__(
+        self, call_id: str, held: Held | None, posts: Sequence[Post], records: Sequence[Record], is_recovered: bool
+    ) -> None:
+        self.call_id = call_id
+        self.held = held
+        self.posts = sorted(posts, key=lambda post: post.moment)
+        self.records = sorted(records, key=lambda record: record.moment)
+        self.is_recovered = is_recovered
+
+    def breaches(self, is_staged: bool) -> Iterator[str]:
+        yield from self._repeats()
+        yield from self._after_the_last_word()
+        if self.held is None:
+            if self.posts or is_staged:
+                yield self._says(
+                    6, f"it is not in the ledger, though it was {'sent' if self.posts else 'taken in'}"
+                )
+            return
+        state = self.held.state
+        if state == "sending" and self.is_recovered:
+            yield self._says(3, "it is in flight though no run is")
+        by_state = {
+            "accepted": self._accepted,
+            "pending": self._pending,
+            "refused": self._refused,
+            "closed": self._closed,
+        }
+        if state in by_state:
+            yield from by_state[state]()
+
+    def _says(self, rule: int, evidence: str) -> str:
+        answers = ", ".join(post.meaning.value for post in self.posts) or "none"
+        kinds = ", ".join(record.kind for record in self.records) or "none"
+        state = self.held.state if self.held else "absent"
+        return (
+            f"rule {rule}: call {self.call_id or '(no id)'} [{state}] {evidence}"
+            f" (answers: {answers}; operator: {kinds})"
+        )
+
+    def _repeats(self) -> Iterator[str]:
+        for number, (one, two) in enumerate(zip(self.posts, self.posts[1:], strict=False), start=1):
+            if not self._may_follow(one, two.moment):
+                yield self._says(
+                    1, f"was sent again after request {number}, which was answered: {one.meaning.value}"
+                )
+
+    def _may_follow(self, post: Post, until: float = float("inf")) -> bool:
+        """Say whether the call may be pending after this request, with what was said up to then."""
+        between = {record.kind for record in self.records if post.moment < record.moment < until}
+        if post.meaning is Meaning.NOT_APPLIED or between & MAKES_PENDING:
+            return True
+        return post.meaning is Meaning.REFUSED and bool(between & REOPENS_REFUSED)
+
+    def _after_the_last_word(self) -> Iterator[str]:
+        """Tell requests for a call that a person had settled for good."""
+        for record in self.records:
+            if record.kind in ("sent", "close"):
+                later = sum(post.moment > record.moment for post in self.posts)
+                if later:
+                    yield self._says(1, f"was sent {later} times after a person settled it with {record.kind}")
+
+    def _accepted(self) -> Iterator[str]:
+        taken = sum(post.meaning is Meaning.TAKEN for post in self.posts)
+        if not taken and not self._said("sent"):
+            rule = 5 if self.posts and self.posts[-1].meaning is Meaning.NOTHING else 2
+            yield self._says(rule, "is accepted without an answer of success")
+        if taken > 1 + self._said(*MAKES_PENDING):
+            yield self._says(2, f"was answered {taken} times with success")
+
+    def _pending(self) -> Iterator[str]:
+        if self.posts and not self._may_follow(self.posts[-1]):
+            rule = 5 if self.posts[-1].meaning is Meaning.NOTHING else 3
+            yield self._says(rule, "is pending although the service may hold it")
+
+    def _refused(self) -> Iterator[str]:
+        if not self.posts or self.posts[-1].meaning is not Meaning.REFUSED:
+            rule = 5 if self.posts and self.posts[-1].meaning is Meaning.NOTHING else 4
+            yield self._says(rule, "is refused without an answer that refuses it")
+
+    def _closed(self) -> Iterator[str]:
+        if not self._said("close"):
+            yield self._says(2, "is closed though nobody closed it")
+
+    def _said(self, *kinds: str) -> int:
+        return sum(record.kind in kinds for record in self.records)
+
+
+def _results_breaches(history: History) -> Iterator[str]:
+    taken_posts = defaultdict(list)
+    for post in history.posts:
+        if post.complete and post.meaning is Meaning.TAKEN:
+            taken_posts[post.call_id].append(post)
+    said_sent = {record.call_id for record in history.records if record.kind == "sent"}
+    claims: Counter[str] = Counter()
+    for results in history.results:
+        yield from _places_breaches(results)
+        for row in results.rows:
+            claims[row.call_id] += row.outcome == "accepted"
+            if row.outcome in TAKEN_OUTCOMES and row.call_id not in said_sent:
+                yield from _claim_breaches(results, row, taken_posts[row.call_id])
+    for call_id, times in claims.items():
+        if times > len(taken_posts[call_id]) > 0:
+            yield (
+                f"rule 6: call {call_id} is reported accepted {times} times, "
+                f"the service took it {len(taken_posts[call_id])} times"
+            )
+
+
+def _places_breaches(results: Results) -> Iterator[str]:
+    met = Counter((row.file, row.line) for row in results.rows)
+    for file, line in results.input:
+        if met[file, line] != 1:
+            yield f"rule 6: run {results.run} reports {file} line {line} {met[file, line]} times"
+    for row in results.rows:
+        if row.outcome not in ENDS_IN_RESULTS:
+            yield f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome!r}, which is no outcome"
+
+
+def _claim_breaches(results: Results, row: Row, taken: Sequence[Post]) -> Iterator[str]:
+    if not taken:
+        yield f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome}, the service never took it"
+        return
+    contents = [tuple(dict(post.content).get(name, "") for name in CONTENT) for post in taken]
+    if row.content and row.content not in contents:
+        yield (
+            f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome} with content that was not sent"
+        )
+
+
+def _uncertain_breaches(history: History) -> Iterator[str]:
+    unclear: Counter[str] = Counter()
+    nameless = 0
+    for post in history.posts:
+        nameless += not post.complete
+        if post.meaning is Meaning.NOTHING and post.complete:
+            unclear[post.call_id] += 1
+    explained = _in_flight(history.deaths) + nameless + sum(unclear.values())
+    held = [call for call in history.ledger.values() if call.state == "uncertain"]
+    decided = sum(record.kind in ("sent", "not_sent", "close", "resend") for record in history.records)
+    restored = sum(record.kind == "restored" for record in history.records)
+    if len(held) + decided > explained + restored:
+        yield (
+            f"rule 7: {len(held)} calls are uncertain and {decided} were, but {len(history.deaths)} kills and "
+            f"{nameless + sum(unclear.values())} unclear answers explain {explained}"
+        )
+    needless = [call for call in held if call.reason != "crash" and not restored and not unclear[call.call_id]]
+    if len(needless) > nameless:
+        yield (
+            f"rule 7: call {needless[0].call_id} is uncertain ({needless[0].reason}), "
+            "though no answer to it was unclear"
+        )
+
+
+def _in_flight(deaths: Sequence[Death]) -> int:
+    return sum(death.workers for death in deaths)
+
+
+def _ledger_breaches(history: History) -> Iterator[str]:
+    if history.integrity != "ok":
+        yield f"rule 8: the ledger is damaged: {history.integrity}"
+    for call in history.ledger.values():
+        if call.has_payload != (call.state in OPEN):
+            has = "has" if call.has_payload else "has lost"
+            yield f"rule 8: call {call.call_id} [{call.state}] {has} its payload"
+
+
+def _leaks(history: History) -> Iterator[str]:
+    for name, text in history.texts.items():
+        for canary in history.canaries:
+            if canary.encode() in text:
+                yield f"rule 9: {name} holds {canary[:4]}..., which is private"

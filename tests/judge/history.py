@@ -1,0 +1,121 @@
+"""What the judge is shown: facts that others recorded, none of them told by the run that is judged."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from importer.simulator import Arrival
+from judge.answers import Meaning, meaning_of
+
+CONTENT = ("state", "from", "to", "start_time")
+
+
+@dataclass(frozen=True)
+class Post:
+    """One request at the server; ``content`` is its form without the id, ``moment`` monotonic seconds."""
+
+    moment: float
+    call_id: str
+    content: tuple[tuple[str, str], ...] = ()
+    meaning: Meaning = Meaning.NOTHING
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Record:
+    """One thing an operator said of a call, and when.
+
+    ``kind`` is ``sent``, ``not_sent`` or ``close`` of `resolve`, ``resend`` for an uncertain call met by
+    `--on-uncertain resend`, ``retry`` for a refused one met by `--retry-refused`, ``new_content`` for a row
+    imported with other content under the same id, ``restored`` for a backup accepted in the ledger's place.
+    """
+
+    moment: float
+    call_id: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """One call as the ledger holds it."""
+
+    call_id: str
+    state: str
+    reason: str = ""
+    has_payload: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a results file."""
+
+    file: str
+    line: int
+    call_id: str
+    outcome: str
+    content: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results file of one run, and the places (file, line) that its input holds."""
+
+    run: str
+    rows: Sequence[Row]
+    input: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True)
+class Death:
+    """One run that was killed, with so many requests in flight at most."""
+
+    moment: float
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class History:
+    """All that is known of one ledger and one account.
+
+    ``is_recovered`` says that the last run ended by itself, so that no call may be in flight. ``texts`` are
+    what runs printed and wrote, by a name for each; no word of ``canaries`` may stand in them.
+    """
+
+    posts: Sequence[Post] = ()
+    ledger: Mapping[str, Held] = field(default_factory=dict)
+    records: Sequence[Record] = ()
+    results: Sequence[Results] = ()
+    deaths: Sequence[Death] = ()
+    integrity: str = "ok"
+    is_recovered: bool = True
+    staged: frozenset[str] = frozenset()
+    texts: Mapping[str, bytes] = field(default_factory=dict)
+    canaries: Sequence[str] = ()
+    exit_codes: Sequence[int] = ()
+
+
+def posts_of(arrivals: Iterable[Arrival]) -> list[Post]:
+    """Return the server's record as posts; a request whose body never came names no call."""
+    return [
+        Post(
+            each.moment,
+            each.fields.get("id", ""),
+            tuple(sorted((name, value) for name, value in each.fields.items() if name != "id")),
+            meaning_of(each.sent),
+            each.complete,
+        )
+        for each in arrivals
+    ]
+
+
+def ledger_of(path: Path) -> tuple[dict[str, Held], str]:
+    """Return the calls of a ledger and SQLite's verdict on the file, read without the importer."""
+    query = """SELECT calls.call_id, calls.state, calls.reason, payloads.seq IS NOT NULL
+        FROM calls LEFT JOIN payloads ON payloads.seq = calls.seq"""
+    with closing(sqlite3.connect(path)) as connection:
+        held = {row[0]: Held(row[0], row[1], row[2], bool(row[3])) for row in connection.execute(query)}
+        verdicts = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+        broken = list(connection.execute("PRAGMA foreign_key_check"))
+    return held, "; ".join(verdicts) if not broken else f"{len(broken)} broken references"
