@@ -46,6 +46,9 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Hint sentence of each reason, with ``{column}`` and ``{value}`` to fill in."""
 
+DOUBTFUL: Final = ("nonexistent_time", "ambiguous_time")
+"""Reasons that evidence may settle."""
+
 EVIDENCE_TOLERANCE_SECONDS: Final = 120
 """How far a record's start may lie from the making of its channel and still be the same moment."""
 

@@ -12,7 +12,11 @@ import pyarrow.compute as pc
 
 from importer.formats.language import Source, Test, named_group
 
+SAMPLE_ROWS = 1000
+"""So many rows tell whether a column repeats itself."""
+
 Flags = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +34,36 @@ class Conditions:
         self._frame = frame
         self._extensions = extensions
         self._known: dict[tuple[str, Test], Flags] = {}
+        self._distinct: dict[str, tuple[pd.Series, Places] | None] = {}
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
         """Say for each row whether every condition holds."""
         result = np.ones(len(self._frame), dtype=np.bool_)
         for column, test in tests.items():
             if (column, test) not in self._known:
-                self._known[column, test] = _holds(self._frame[column], test, self._extensions)
+                self._known[column, test] = self._answer(column, test)
             result &= self._known[column, test]
         return result
+
+    def _answer(self, column: str, test: Test) -> Flags:
+        if column not in self._distinct:
+            self._distinct[column] = distinct_of(self._frame[column])
+        found = self._distinct[column]
+        if found is None:
+            return _holds(self._frame[column], test, self._extensions)
+        distinct, places = found
+        return _holds(distinct, test, self._extensions)[places]
+
+
+def distinct_of(values: pd.Series) -> tuple[pd.Series, Places] | None:
+    """Return the distinct values of a column that repeats itself and where each row's is, None for any other.
+
+    A regular expression on two contexts or 200 extensions costs nothing, on 30,000 rows some milliseconds.
+    """
+    if len(pc.unique(arrow_of(values.iloc[:SAMPLE_ROWS]))) > SAMPLE_ROWS // 2:
+        return None
+    places, distinct = pd.factorize(values)
+    return pd.Series(distinct), places
 
 
 def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Extensions) -> pd.Series:
@@ -64,6 +89,14 @@ def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
     """Return the one group of ``pattern`` in each value, empty where it does not match."""
     if pattern is None:
         return values
+    repeated = distinct_of(values)
+    if repeated is not None:
+        distinct, places = repeated
+        return _extracted(distinct, pattern).take(places).set_axis(values.index)
+    return _extracted(values, pattern)
+
+
+def _extracted(values: pd.Series, pattern: str) -> pd.Series:
     groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 
