@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,7 +171,9 @@ class TokenSource:
 
     def _refresh(self) -> Token:
         now = self._clock()
-        self._refreshes = [moment for moment in self._refreshes if now - moment < _REFRESH_PERIOD_SECONDS]
+        # Those of this run are in the cache too, unless it cannot be written.
+        known = Counter(self._refreshes) | Counter(self._cached_refreshes())
+        self._refreshes = [each for each in known.elements() if 0 <= now - each < _REFRESH_PERIOD_SECONDS]
         if len(self._refreshes) >= _REFRESHES:
             raise TryLaterError(
                 f"signed in {_REFRESHES} times within 10 minutes and the tokens do not last",
@@ -241,7 +244,7 @@ class TokenSource:
         try:
             entry = json.loads(text)
             access_token, expires_at = str(entry["access_token"]), float(entry["expires_at"])
-            known = entry["key"] == _cache_key(self._sign_in) and _TOKEN.fullmatch(access_token) is not None
+            known = self._is_ours(entry) and _TOKEN.fullmatch(access_token) is not None
             api_url = check_api_url(entry["api_domain"], self._sign_in)
         except (ValueError, KeyError, TypeError, RecursionError, ConfigurationError):
             return None
@@ -249,6 +252,17 @@ class TokenSource:
         return (
             Token(access_token, api_url, expires_at) if known and 0 < left_seconds <= _LIFETIME_SECONDS else None
         )
+
+    def _cached_refreshes(self) -> list[float]:
+        """Return when runs before this one, or beside it, signed in; whatever cannot be read is nothing."""
+        try:
+            entry = json.loads(_private_text(self._sign_in.cache_path))
+            return [float(moment) for moment in entry["refreshes"]] if self._is_ours(entry) else []
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return []
+
+    def _is_ours(self, entry: Mapping[str, object]) -> bool:
+        return entry["key"] == _cache_key(self._sign_in)
 
     def _write_cache(self, token: Token) -> None:
         path = self._sign_in.cache_path
@@ -259,6 +273,7 @@ class TokenSource:
             "access_token": token.access_token,
             "api_domain": token.api_url,
             "expires_at": token.expires_at,
+            "refreshes": self._refreshes,
         }
         try:
             with atomic_save(str(path), text_mode=True, file_perms=0o600, overwrite_part=True) as file:

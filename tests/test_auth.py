@@ -348,6 +348,17 @@ def test_cache_is_shared(shared: SignIn, clock: Clock) -> None:
     assert source(second, clock, shared).token().access_token == "1000.aa.bb"
 
 
+def test_refreshes_count_over_runs(shared: SignIn, clock: Clock) -> None:
+    """Two tokens in ten minutes are all, whichever run asked for them; later there may be another."""
+    first = source(Endpoint(good("1000.one")), clock, shared).token()
+    second = source(Endpoint(good("1000.two")), clock, shared).renew(first)
+    third = source(Endpoint(good("1000.three")), clock, shared)
+    with pytest.raises(TryLaterError, match="2 times within 10 minutes"):
+        third.renew(second)
+    clock.now += 601
+    assert third.renew(second).access_token == "1000.three"
+
+
 def test_cache_mode(shared: SignIn, clock: Clock) -> None:
     """The cache file and its lock are for the owner only, whatever the umask."""
     before = os.umask(0)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from conftest import closed_port
 from importer.auth import SignIn, TokenSource
 from importer.client import Client, token_transport
 from importer.deliver import UNANSWERED_IN_A_ROW, Delivery, DeliveryPlan, Service, Stop, Witness
-from importer.errors import ExitCode
-from importer.ledger import Ledger, RunInfo, create_ledger
+from importer.errors import CannotCreateError, ExitCode
+from importer.ledger import Claimed, Ledger, RunInfo, create_ledger
 from importer.pacing import Backoff, Rate, RollingLimiter
 from importer.records import Call, Place, Receipt
 from importer.settings import ErrorLimit
@@ -325,3 +325,56 @@ def test_refused_account_does_not_cost_the_calls(deliver: Deliver, ledger: Ledge
     simulator.behaviour = Behaviour(other_provider_enabled=True)
     stop, _ = deliver()
     assert (stop_of(stop), counts(ledger)) == ((77, "other_provider_enabled"), {"pending": 3})
+
+
+def test_results_that_cannot_take_a_batch(ledger: Ledger, service: Service, simulator: Simulator) -> None:
+    """A batch whose rows cannot be made safe is not sent; what was in flight is recorded, the failure raised."""
+    stage(ledger, 6)
+    batches: list[int] = []
+
+    def claimed(batch: Sequence[Claimed]) -> None:
+        batches.append(len(batch))
+        if len(batches) == 2:
+            raise CannotCreateError("results cannot be written")
+
+    with pytest.raises(CannotCreateError):
+        Delivery(ledger, service, DeliveryPlan(batch_size=2, workers=2), Witness(claimed=claimed)).run()
+    assert (counts(ledger), len(simulator.arrivals)) == ({"accepted": 2, "pending": 4}, 2)
+
+
+@pytest.mark.parametrize(("status", "code", "reason"), [(408, None, None), (421, 78, "misdirected")])
+def test_tried_once_more(
+    deliver: Deliver, ledger: Ledger, simulator: Simulator, status: int, code: int | None, reason: str | None
+) -> None:
+    """408 and 421 are repeated once on another connection; 421 then ends the run."""
+    stage(ledger, 2)
+    simulator.script(Fault(status=status).repeated(2))
+    stop, told = deliver()
+    assert (stop_of(stop), told[0].attempts) == ((code, reason) if code else None, 2)
+
+
+def test_failing_gateway_and_service_are_one_outage(
+    deliver: Deliver, ledger: Ledger, simulator: Simulator
+) -> None:
+    """500 with a code and then 502 without one are two server errors in a row: 69."""
+    stage(ledger, 6)
+    simulator.script(Fault.internal_error(), Fault.gateway(502))
+    stop, _ = deliver()
+    assert (stop_of(stop), len(simulator.arrivals)) == ((69, "server_error"), 2)
+
+
+def test_refused_retries_open_the_breaker(deliver: Deliver, ledger: Ledger, simulator: Simulator) -> None:
+    """Calls given up after all their tries count as unanswered, and the bucket of retries bounds the requests."""
+    stage(ledger, 20)
+    simulator.script(Fault(status=425).repeated(FOREVER))
+    stop, _ = deliver()
+    assert (stop_of(stop), counts(ledger)) == ((69, "unreachable"), {"pending": 20})
+    assert len(simulator.arrivals) == 5 * 4
+
+
+def test_wait_is_kept_before_it_is_waited_for(deliver: Deliver, ledger: Ledger, simulator: Simulator) -> None:
+    """A run killed while it waits leaves the moment to the next one."""
+    stage(ledger, 1)
+    simulator.script(Fault.throttle("A", wait_seconds=60))
+    deliver()
+    assert ledger.held_until() == "2026-03-02 15:01:00"

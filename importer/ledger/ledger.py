@@ -204,6 +204,15 @@ class Ledger(LedgerReader):
         with self._transaction():
             self._leave(CallState.PENDING, Receipt(call_id, CallState.PENDING, reason=reason, hint=hint))
 
+    def reopen_uncertain(self) -> int:
+        """Make every uncertain call pending again, on the operator's word, and return how many."""
+        with self._transaction() as connection:
+            changed = connection.execute(
+                """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
+                    reason = '', hint = '' WHERE state = 'uncertain' AND seq IS NOT NULL"""
+            )
+            return changed.rowcount
+
     def resolve(self, call_ids: Sequence[str], decision: Decision, *, note: str, who: str) -> None:
         """Settle uncertain calls as a person found out, all of them or none, and keep who, why and when.
 

@@ -96,6 +96,8 @@ def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     service = service_of(run, credentials)
     with _open_ledger(run, "deliver", target) as ledger:
         recovered = _recover(run, ledger)
+        if run.settings.on_uncertain == "resend":
+            recovered = _reopen(run, ledger)
         with _results(run, ledger, target) as results:
             results.sync()
             results.keep()
@@ -119,6 +121,14 @@ def _recover(run: Run, ledger: Ledger) -> int:
     run.listener.step(Step.RECOVERED)
     finish_dead_runs(run, ledger)
     return recovered
+
+
+def _reopen(run: Run, ledger: Ledger) -> int:
+    """Send again what is uncertain, with the same ids; return how many calls are left uncertain: none."""
+    count = ledger.reopen_uncertain()
+    if count:
+        run.listener.note(f"{count} uncertain calls are sent again, as --on-uncertain resend says.")
+    return 0
 
 
 def _finish(run: Run, ledger: Ledger, summary: RunSummary) -> None:

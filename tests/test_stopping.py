@@ -1,0 +1,266 @@
+"""What ends a run early, or must not: signals, budgets, full disks, closed streams, old libraries."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran, call_row, read_results, write_export
+from dying_run import at
+from importer.cli.printing import Screen
+from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
+from importer.formats import load_catalogue
+from importer.ledger import open_reader
+from importer.pipeline import Listener, Run, import_calls
+from importer.records import Receipt, RunSummary
+from importer.requirements import NEEDED, check_versions, found_versions
+from importer.settings import Settings, load_credentials, load_settings
+from importer.simulator import FOREVER, Behaviour, Fault, Simulator
+from importer.steps import Step
+from schemas.vocabulary import CallState
+
+Program = Callable[..., Ran]
+WAIT_SECONDS = 20
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Return an export of six good calls."""
+    return write_export(tmp_path / "export.csv", (call_row(number) for number in range(6)))
+
+
+def states(tmp_path: Path) -> dict[str, int]:
+    """Return the ledger's calls by state, without empty ones."""
+    with open_reader(tmp_path / "ledger.sqlite") as ledger:
+        return {state.value: count for state, count in ledger.counts().items() if count}
+
+
+def imported(export: Path, listener: Listener, **more: object) -> RunSummary:
+    """Import in this process with a listener; ``interrupted`` and ``is_cut`` go to the run, others are options."""
+    calls = {name: more.pop(name) for name in ("interrupted", "is_cut") if name in more}
+    flags = {"results": str(export.parent / "results.csv"), "init_ledger": True, **more}
+    run = Run(load_settings(flags, os.environ), load_catalogue(), listener, **calls)  # type: ignore[arg-type]
+    return import_calls(run, [export], load_credentials(os.environ))
+
+
+# signals -----------------------------------------------------------------------------------------------------
+
+
+def test_second_signal_cuts_what_is_in_flight(account: Simulator, tmp_path: Path, export: Path) -> None:
+    """A call whose answer is not waited for any more is uncertain at once, and the results are complete."""
+    account.script(Fault(delay_seconds=WAIT_SECONDS))
+    told: list[Step] = []
+
+    def asked() -> bool:
+        return Step.WRITTEN in told
+
+    summary = imported(
+        export,
+        Listener(step=told.append),
+        interrupted=lambda: ExitCode.TERMINATED if asked() else None,
+        is_cut=asked,
+    )
+    rows = read_results(tmp_path / "results.csv")
+    assert summary.exit_code is ExitCode.TERMINATED
+    assert [(row["outcome"], row["reason"]) for row in rows] == [("uncertain", "interrupted")] + [
+        ("pending", "")
+    ] * 5
+    assert states(tmp_path) == {"uncertain": 1, "pending": 5}
+
+
+def test_two_signals_to_the_program(account: Simulator, tmp_path: Path, export: Path) -> None:
+    """SIGHUP and SIGTERM end a run that waits for an answer, with the code of the first and its summary line."""
+    account.script(Fault(delay_seconds=WAIT_SECONDS))
+    command = [sys.executable, "-m", "importer", "import", "--init-ledger", str(export)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not account.arrivals and process.poll() is None:
+            time.sleep(0.01)
+        # Python takes signals that wait together in the order of their numbers.
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 129
+    assert "uncertain=1" in errors.splitlines()[-1]
+    assert "exit=129 reason=signal" in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("faults", [Fault.throttle("A", wait_seconds=300), Fault(status=429)])
+def test_signal_ends_a_wait_at_once(account: Simulator, tmp_path: Path, export: Path, faults: Fault) -> None:
+    """A signal while Retry-After is waited for ends the run with nothing uncertain."""
+    account.script(faults)
+    told: list[Step] = []
+    summary = imported(
+        export,
+        Listener(step=told.append),
+        interrupted=lambda: ExitCode.INTERRUPTED if told.count(Step.TOKEN) > 1 else None,
+    )
+    assert (summary.exit_code, states(tmp_path)) == (ExitCode.INTERRUPTED, {"pending": 6})
+
+
+@pytest.mark.parametrize("moment", ["reading", Step.RESULTS_CREATED, Step.ROWS_SYNCED])
+def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path, moment: str) -> None:
+    """A signal while files are read or calls taken in leaves nothing: no call, no results, nothing sent."""
+    told: list[str] = []
+    listener = Listener(rows=lambda _: told.append("reading"), step=told.append)
+    with pytest.raises(StoppedError) as stopped:
+        imported(export, listener, interrupted=lambda: ExitCode.HANGUP if moment in told else None)
+    assert (stopped.value.exit_code, account.arrivals, states(tmp_path)) == (ExitCode.HANGUP, (), {})
+    assert [path.name for path in tmp_path.glob("results.csv*")] == []
+
+
+# streams -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streams", [">&- 2>&-", ">/dev/full 2>/dev/full", "2>&1 | true"])
+def test_streams_that_fail_change_nothing(account: Simulator, tmp_path: Path, export: Path, streams: str) -> None:
+    """Closed, full or broken standard streams: everything is sent and recorded, the exit code is the run's."""
+    write_export(export, [*(call_row(number) for number in range(2)), call_row(9, to="104")])
+    results = tmp_path / "results.csv"
+    words = f"import --init-ledger --json -v --results '{results}' '{export}'"
+    script = f"{{ '{sys.executable}' -m importer {words}; echo $? >'{tmp_path}/code'; }} {streams}"
+    subprocess.run(["/bin/sh", "-c", script], timeout=60, check=False)
+    assert (tmp_path / "code").read_text() == "3\n"
+    assert [row["outcome"] for row in read_results(results)] == ["accepted", "accepted", "rejected"]
+    assert states(tmp_path) == {"accepted": 2}
+
+
+# budgets -----------------------------------------------------------------------------------------------------
+
+
+def test_max_uncertain(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
+    """--max-uncertain 1 ends the run at the first answer lost."""
+    account.script(Fault.lost_answer().repeated(FOREVER))
+    ran = program("import", "--init-ledger", "--max-uncertain", "1", export)
+    assert (ran.code, ran.summary()["reason"], states(tmp_path)) == (
+        4,
+        "max_uncertain",
+        {"uncertain": 1, "pending": 5},
+    )
+
+
+def test_breaker_counts_lost_answers(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
+    """Five calls in a row without an answer end the run, however many uncertain ones are allowed."""
+    account.script(Fault.lost_answer().repeated(FOREVER))
+    program("import", "--init-ledger", "--max-uncertain", "99", export)
+    assert states(tmp_path)["uncertain"] <= 5
+
+
+def test_max_runtime_finishes_what_is_in_flight(
+    program: Program, account: Simulator, tmp_path: Path, export: Path
+) -> None:
+    """When the time is over the call in flight is recorded, the rest is pending and the exit code 75."""
+    account.behaviour = Behaviour(latency_seconds=0.6)
+    ran = program("import", "--init-ledger", "--max-runtime", "1s", export)
+    left = states(tmp_path)
+    assert (ran.code, ran.summary()["reason"]) == (75, "max_runtime")
+    assert left["pending"] + left.get("accepted", 0) == 6
+    assert len(account.accepted) == left.get("accepted", 0)
+
+
+def test_wait_longer_than_the_time_left(
+    program: Program, account: Simulator, tmp_path: Path, export: Path
+) -> None:
+    """A Retry-After that ends after --max-runtime ends the run at once; the next one still keeps to it."""
+    account.script(Fault.throttle("A", wait_seconds=300))
+    ran = program("import", "--init-ledger", "--max-runtime", "1m", export)
+    assert (ran.code, ran.summary()["reason"], states(tmp_path)) == (75, "throttled", {"pending": 6})
+    again = program("deliver", "--max-runtime", "1m")
+    assert (again.code, again.summary()["reason"], len(account.arrivals)) == (75, "held", 1)
+
+
+# disks -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def filling_disk() -> Iterator[Callable[[], None]]:
+    """Give a function after which no file of this process can grow, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_ledger_that_fails_after_the_answer(account: Simulator, tmp_path: Path, export: Path) -> None:
+    """What the answer was is told once, the run ends with 74, and the ledger does not claim to know it."""
+    unrecorded: list[Receipt] = []
+    with filling_disk() as fill, pytest.raises(LedgerError):
+        step = at(Step.ANSWERED, 1, fill)
+        imported(export, Listener(step=step, unrecorded=unrecorded.append))
+    assert [(each.call_id, each.state.value, each.http_status, each.code) for each in unrecorded] == [
+        ("call00000", "accepted", 200, "SUCCESS")
+    ]
+    assert (states(tmp_path), len(account.arrivals)) == ({"sending": 1, "pending": 5}, 1)
+
+
+def test_evidence_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the ledger could not take is one line on stderr, without any number."""
+    receipt = Receipt("call00000", CallState.UNCERTAIN, reason="timeout")
+    Screen(Settings()).listener().unrecorded(receipt)
+    line = "LEDGER-WRITE-FAILED call_id=call00000 outcome=uncertain http_status=- code=-\n"
+    assert capsys.readouterr().err == line
+
+
+def test_disk_full_for_results(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
+    """Results that cannot be written are 73 with the ledger complete, and the next run writes them."""
+    with filling_disk() as fill, pytest.raises(CannotCreateError, match=r"results\.csv") as failed:
+        imported(export, Listener(step=at(Step.NOTED, 6, fill)))
+    assert "the next `import` or `deliver` completes the results" in failed.value.hint
+    assert states(tmp_path) == {"accepted": 6}
+    assert program("deliver", "--results", tmp_path / "next.csv").code == 0
+    assert [row["outcome"] for row in read_results(tmp_path / "results.csv")] == ["accepted"] * 6
+
+
+# libraries ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_old_library_is_refused_by_name(name: str) -> None:
+    """A library older than the promises need is exit 78 and named with both versions."""
+    with pytest.raises(ConfigurationError, match=rf"{name} 1\.26\.20 is too old, [0-9.]+ is needed"):
+        check_versions({**found_versions(), name: "1.26.20"})
+
+
+def test_what_is_installed_is_new_enough() -> None:
+    """The versions here pass, and odd version texts are read as far as they go."""
+    check_versions(found_versions())
+    check_versions({"requests": "2.33.0rc1", "urllib3": "2.7.0.post1", "SQLite": "3.37"})
+
+
+# sending again -----------------------------------------------------------------------------------------------
+
+
+def test_deliver_resends_what_is_uncertain(
+    program: Program, account: Simulator, tmp_path: Path, export: Path
+) -> None:
+    """`deliver` leaves uncertain calls alone; with --on-uncertain resend it sends them under the same id."""
+    account.script(Fault.lost_answer())
+    program("import", "--init-ledger", export)
+    assert program("deliver").code == 0
+    ran = program("deliver", "--on-uncertain", "resend", "-v")
+    assert (ran.code, "1 uncertain calls are sent again" in ran.stderr) == (0, True)
+    assert [arrival.fields["id"] for arrival in account.arrivals].count("call00000") == 2
+    assert states(tmp_path) == {"accepted": 6}
+
+
+@pytest.mark.parametrize("command", [["deliver"], ["status"]])
+def test_what_reads_no_file_loads_no_pandas(
+    command: list[str], program: Program, account: Simulator, tmp_path: Path, export: Path
+) -> None:
+    """`deliver` and `status` do their whole work without what only reading files needs."""
+    program("import", "--init-ledger", "--limit", "1", export)
+    script = (
+        f"import sys\nfrom importer.cli import run\nassert run({command!r}) == 0\n"
+        "print('loaded:', [name for name in ('pandas', 'pandera', 'pyarrow', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
