@@ -1,0 +1,114 @@
+"""A death at every step of a run: what it must leave, and what the next run makes of it."""
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from importer.simulator import Simulator
+from importer.steps import Step
+from judge.history import ledger_of
+from judge.world import ForkServer, World
+
+EARLIER, OWN = range(6), range(6, 12)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a death at a step must leave.
+
+    ``in_flight`` calls are `sending`, so uncertain at the next start; ``taken_in`` says that the calls of the
+    input are in the ledger, and that the next run completes the dead run's results; ``per_call`` that the step
+    comes once for each call; ``sent`` how many requests the service has seen at the step's nth time, less n.
+    """
+
+    in_flight: int = 0
+    taken_in: bool = True
+    per_call: bool = False
+    sent: int | None = None
+
+
+LEFT = {
+    Step.LOCKED: Left(taken_in=False, sent=-1),
+    Step.RECOVERED: Left(taken_in=False, sent=-1),
+    Step.RESULTS_CREATED: Left(taken_in=False, sent=-1),
+    Step.ROWS_SYNCED: Left(taken_in=False, sent=-1),
+    Step.STAGED: Left(sent=-1),
+    Step.TOKEN: Left(per_call=True, sent=-1),
+    Step.BEFORE_INTENT: Left(per_call=True, sent=-1),
+    Step.INTENT_DURABLE: Left(in_flight=1, per_call=True, sent=-1),
+    Step.WRITTEN: Left(in_flight=1, per_call=True),
+    Step.ANSWERED: Left(in_flight=1, per_call=True, sent=0),
+    Step.SETTLED: Left(per_call=True, sent=0),
+    Step.NOTED: Left(per_call=True, sent=0),
+    Step.RESULTS_PART_SYNCED: Left(),
+    Step.RESULTS_LINKED: Left(),
+    Step.REJECTS_WRITTEN: Left(),
+    Step.RUN_FINISHED: Left(),
+}
+"""Every step; the words beside it in `importer.steps` say the same."""
+
+IMPORT_ONLY = frozenset({Step.ROWS_SYNCED, Step.STAGED, Step.REJECTS_WRITTEN})
+
+
+def cases() -> list[tuple[str, Step, int]]:
+    """Return command, step and the time at which the run dies there."""
+    return [
+        (command, step, number)
+        for command in ("import", "deliver")
+        for step, left in LEFT.items()
+        if command == "import" or step not in IMPORT_ONLY
+        for number in ((1, 3) if left.per_call else (1,))
+    ]
+
+
+def test_every_step_has_a_row() -> None:
+    """A step without a row here is a moment at which nobody tried a death."""
+    assert set(LEFT) == set(Step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "step", "number"), cases())
+def test_death_at_a_step(
+    server: ForkServer, simulator: Simulator, tmp_path: Path, command: str, step: Step, number: int
+) -> None:
+    """A death leaves what the table says, and the next run completes the rest: nothing lost, nothing doubled."""
+    world, left = World(tmp_path / "world", simulator, server), LEFT[step]
+    world.run("import", world.add_file("earlier.csv", EARLIER), options=("--limit", "1"))
+    before = len(simulator.arrivals)
+    files = (world.add_file("own.csv", OWN),) if command == "import" else ()
+    rejects = ("--rejects", str(tmp_path / "rejects.csv")) if command == "import" else ()
+    dead = world.start(command, *files, options=rejects, at=(step, number, signal.SIGKILL))
+    assert world.finish(dead) == -signal.SIGKILL
+    states = world.states()
+    assert list(states.values()).count("sending") == left.in_flight
+    if command == "import":
+        assert len(states) == (12 if left.taken_in else 6)
+    if left.sent is not None:
+        assert len(simulator.arrivals) - before == (left.sent + number if left.per_call else 0)
+    world.run("deliver")
+    assert len(world.in_state("uncertain")) == left.in_flight
+    if command == "import" or left.taken_in:
+        assert dead.results.exists() is left.taken_in
+    assert world.breaches() == []
+    world.run("import", *(files or (world.add_file("own.csv", OWN),)))
+    states = world.states()
+    assert len(states) == 12 and set(states.values()) <= {"accepted", "uncertain"}
+    assert world.breaches() == []
+
+
+@pytest.mark.slow
+def test_recovery_killed(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
+    """Recovery that is itself killed, again and again, comes to the same in the end."""
+    world = World(tmp_path / "world", simulator, server)
+    path = world.add_file("own.csv", OWN)
+    dead = world.start("import", path, at=(Step.WRITTEN, 3, signal.SIGKILL))
+    assert world.finish(dead) == -signal.SIGKILL
+    uncertain = [call_id for call_id, held in ledger_of(world.ledger)[0].items() if held.state == "sending"]
+    for step in (Step.LOCKED, Step.RECOVERED, Step.RESULTS_CREATED, Step.RECOVERED):
+        assert world.run("deliver", at=(step, 1, signal.SIGKILL)) == -signal.SIGKILL
+    world.deliver_all()
+    assert world.in_state("uncertain") == uncertain
+    assert dead.results.exists()
+    assert world.breaches() == []

@@ -1,0 +1,317 @@
+"""One account, one ledger and many runs on it: drives the program and keeps what the judge wants to see."""
+
+import csv
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from conftest import ROOT, call_row, write_export
+from importer.simulator import Behaviour, Simulator
+from importer.steps import Step
+from judge.checker import violations
+from judge.history import Death, History, Record, Results, Row, ledger_of, posts_of
+
+PATIENCE_SECONDS = 60
+At = tuple[Step, int, int]
+ENDED_WITH_RESULTS = frozenset({0, 3, 4, 69, 76, 77})
+
+
+class ForkServer:
+    """The fork server as a child process; ``package_root`` is where `importer` and `schemas` are taken from."""
+
+    def __init__(self, package_root: Path = ROOT) -> None:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        environment = kept | {
+            "PYTHONPATH": os.pathsep.join((str(package_root), str(ROOT / "tests"))),
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "judge.fork_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=package_root,
+            env=environment,
+        )
+        self.threads = self._told()["threads"]
+        self._jobs = 0
+        self._codes: dict[int, int] = {}
+        self._pids: dict[int, int] = {}
+
+    def _told(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the fork server died"
+        told = json.loads(line)
+        assert isinstance(told, dict)
+        return told
+
+    def _listen(self) -> None:
+        told = self._told()
+        kept = self._pids if "pid" in told else self._codes
+        kept[told["number"]] = told["pid" if "pid" in told else "code"]
+
+    def start(self, job: Mapping[str, object]) -> tuple[int, int]:
+        """Begin a job; return its number and process id."""
+        assert self._process.stdin is not None
+        self._jobs += 1
+        number = self._jobs
+        self._process.stdin.write(json.dumps({**job, "number": number}).encode() + b"\n")
+        self._process.stdin.flush()
+        while number not in self._pids:
+            self._listen()
+        return number, self._pids[number]
+
+    def wait(self, number: int) -> int:
+        """Return a job's exit code, negative for a signal."""
+        while number not in self._codes:
+            self._listen()
+        return self._codes.pop(number)
+
+    def close(self) -> None:
+        """End the server."""
+        self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.wait(PATIENCE_SECONDS)
+        self._process.stdout.close()  # type: ignore[union-attr]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Started:
+    """One run under way."""
+
+    number: int
+    job: int
+    pid: int
+    arguments: Sequence[str]
+    files: Sequence[Path]
+    workers: int
+    moment: float
+    results: Path
+    resends_before: Mapping[str, int] = field(default_factory=dict)
+
+
+class World:
+    """One account with its ledger, and all that was ever done to it."""
+
+    def __init__(self, folder: Path, simulator: Simulator, server: ForkServer) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.simulator = simulator
+        self.ledger = folder / "ledger.sqlite"
+        self.records: list[Record] = []
+        self.deaths: list[Death] = []
+        self.exit_codes: list[int] = []
+        self._server = server
+        self._runs: list[tuple[Started, int]] = []
+        self._started = 0
+        self._is_recovered = True
+        self._inputs: dict[Path, dict[int, tuple[str, tuple[str, ...]]]] = {}
+        self._content: dict[str, tuple[str, ...]] = {}
+        self._contents_moment: dict[str, float] = {}
+
+    # --- input ---------------------------------------------------------------------------------------------
+
+    def add_file(self, name: str, calls: Iterable[int], **changes: str) -> Path:
+        """Write an export with these calls; ``changes`` are cells other than usual."""
+        numbers = list(calls)
+        rows = [call_row(number, **changes) for number in numbers]
+        path = write_export(self.folder / name, rows)
+        cells = [row.split(",") for row in rows]
+        self._inputs[path] = {
+            line: (cell[2], (cell[1], cell[3], cell[4], cell[5])) for line, cell in enumerate(cells, 2)
+        }
+        return path
+
+    # --- runs ----------------------------------------------------------------------------------------------
+
+    def start(
+        self, command: str, *files: Path, workers: int = 1, options: Sequence[str] = (), at: At | None = None
+    ) -> Started:
+        """Begin `import` or `deliver`; ``at`` sends it a signal at the nth time of a step."""
+        self._started += 1
+        results = self.folder / f"results-{self._started:04}.csv"
+        arguments = [command, *map(str, files), "--workers", str(workers), "--results", str(results), *options]
+        if command == "import":
+            arguments.append("--init-ledger")
+        moment = time.monotonic()
+        self._note_content(files, options, moment)
+        before = self._resends()
+        job, pid = self._server.start(self._job(arguments, self._started, at))
+        return Started(self._started, job, pid, arguments, files, workers, moment, results, before)
+
+    def _job(self, arguments: Sequence[str], number: int, at: At | None) -> dict[str, object]:
+        account = self.simulator.credentials
+        environment = {
+            "CDR_IMPORTER_CLIENT_ID": account.client_id,
+            "CDR_IMPORTER_CLIENT_SECRET": account.client_secret,
+            "CDR_IMPORTER_REFRESH_TOKEN": account.refresh_token,
+            "CDR_IMPORTER_ACCOUNTS_URL": self.simulator.base_url,
+            "CDR_IMPORTER_API_URL": self.simulator.base_url,
+            "CDR_IMPORTER_LEDGER": str(self.ledger),
+            "HOME": str(self.folder),
+        }
+        if arguments[0] in ("import", "deliver"):
+            environment["CDR_IMPORTER_RATE"] = "100000/second"
+        output = self.folder / f"output-{number:04}.txt"
+        return {
+            "arguments": list(arguments),
+            "environment": environment,
+            "folder": str(self.folder),
+            "output": str(output),
+            "at": at,
+        }
+
+    def finish(self, run: Started) -> int:
+        """Wait for the end of a run and keep what it was; return its exit code, negative for a signal."""
+        code = self._server.wait(run.job)
+        self._is_recovered = code >= 0
+        if code < 0:  # killed, or ended by a second signal as it would be without us
+            self.deaths.append(Death(time.monotonic(), run.workers))
+        self.exit_codes.append(code)
+        self._runs.append((run, code))
+        for call_id, resends in self._resends().items():
+            if resends > run.resends_before.get(call_id, 0) and "resend" in run.arguments:
+                self.records.append(Record(run.moment, call_id, "resend"))
+        return code
+
+    def run(
+        self, command: str, *files: Path, workers: int = 1, options: Sequence[str] = (), at: At | None = None
+    ) -> int:
+        """Do one run to its end."""
+        return self.finish(self.start(command, *files, workers=workers, options=options, at=at))
+
+    def kill_after(self, run: Started, seconds: float) -> int:
+        """Kill a run after so many seconds unless it ended before."""
+        time.sleep(seconds)
+        self.send(run, signal.SIGKILL)
+        return self.finish(run)
+
+    def send(self, run: Started, kind: int) -> None:
+        """Send a run a signal; one that has ended is gone."""
+        try:
+            os.kill(run.pid, kind)
+        except ProcessLookupError:
+            return
+
+    def other(self, *arguments: str) -> int:
+        """Do any other command of the program."""
+        self._started += 1
+        job, _ = self._server.start(self._job(arguments, self._started, None))
+        code = self._server.wait(job)
+        self.exit_codes.append(code)
+        return code
+
+    def resolve(self, call_id: str, decision: str) -> int:
+        """Settle an uncertain call as a person."""
+        flag = {"sent": "--sent", "not_sent": "--not-sent", "close": "--close"}[decision]
+        code = self.other("resolve", call_id, flag, "--note", "looked in Zoho")
+        if code == 0:
+            self.records.append(Record(time.monotonic(), call_id, decision))
+            self._is_recovered = True
+        return code
+
+    # --- what the judge sees -------------------------------------------------------------------------------
+
+    def _note_content(self, files: Sequence[Path], options: Sequence[str], moment: float) -> None:
+        for file in files:
+            for call_id, content in self._inputs[file].values():
+                if self._content.setdefault(call_id, content) != content:
+                    self.records.append(Record(moment, call_id, "new_content"))
+                    self._content[call_id] = content
+                if "--retry-refused" in options:
+                    self.records.append(Record(moment, call_id, "retry"))
+
+    def _resends(self) -> dict[str, int]:
+        if not self.ledger.exists():
+            return {}
+        with closing(sqlite3.connect(self.ledger, timeout=30)) as connection:
+            try:
+                return dict(connection.execute("SELECT call_id, resends FROM calls WHERE resends > 0"))
+            except sqlite3.OperationalError:  # killed before the tables were made
+                return {}
+
+    def states(self) -> dict[str, str]:
+        """Return the state of every call of the ledger."""
+        return {call_id: held.state for call_id, held in ledger_of(self.ledger)[0].items()}
+
+    def in_state(self, state: str) -> list[str]:
+        """Return the calls in one state."""
+        return sorted(call_id for call_id, held in self.states().items() if held == state)
+
+    def results_of(self, run: Started) -> list[Row]:
+        """Return the rows of a run's results; none if there are none."""
+        if not run.results.exists():
+            return []
+        with run.results.open(encoding="utf-8", newline="") as stream:
+            return [
+                Row(
+                    row["file"],
+                    int(row["line"] or 0),
+                    row["call_id"],
+                    row["outcome"],
+                    tuple(row[name] for name in ("state", "from", "to", "start_time")),
+                )
+                for row in csv.DictReader(stream)
+            ]
+
+    def history(self) -> History:
+        """Return all that is known up to now."""
+        ledger, integrity = ledger_of(self.ledger)
+        staged, told = set(), []
+        for run, code in self._runs:
+            if not run.results.exists():
+                if code in ENDED_WITH_RESULTS:
+                    told.append(Results(str(run.number), [], [("any", 1)]))
+                continue
+            places = [(str(file), line) for file in run.files for line in self._inputs[file]]
+            told.append(Results(str(run.number), self.results_of(run), places))
+            staged |= {call_id for file in run.files for call_id, _ in self._inputs[file].values()}
+        account = self.simulator.credentials
+        return History(
+            posts=posts_of(self.simulator.arrivals),
+            ledger=ledger,
+            records=self.records,
+            results=told,
+            deaths=self.deaths,
+            integrity=integrity,
+            is_recovered=self._is_recovered,
+            staged=frozenset(staged),
+            texts={path.name: path.read_bytes() for path in self.folder.glob("output-*.txt")}
+            | {path.name: path.read_bytes() for path in self.folder.glob("ledger.sqlite*")},
+            canaries=[account.client_secret, account.refresh_token],
+            exit_codes=self.exit_codes,
+        )
+
+    def breaches(self) -> list[str]:
+        """Return what the judge finds, and the parts of results that a run left behind."""
+        found = violations(self.history())
+        if self._is_recovered and self._runs and self._runs[-1][1] in ENDED_WITH_RESULTS:
+            found += [f"rule 6: {path.name} was left behind" for path in self.folder.glob("*.part")]
+        return found
+
+    def deliver_all(self, most_runs: int = 40) -> None:
+        """Deliver under an honest service until nothing is pending."""
+        self.simulator.behaviour = Behaviour()
+        for _ in range(most_runs):
+            self.run("deliver")
+            if not self.in_state("pending"):
+                return
+        raise AssertionError(f"{len(self.in_state('pending'))} calls stay pending, exit {self.exit_codes[-1]}")
