@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from importer.errors import InputUnusableError
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 6 << 20
 UTF8_NAMES = ("utf-8", "utf-8-sig", "ascii")
 
 
