@@ -13,6 +13,7 @@ from typing import Self
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerError, TryLaterError, UsageError
 from importer.ledger import upkeep
+from importer.ledger.grouping import GroupCommit
 from importer.ledger.lock import LedgerLock, take_lock
 from importer.ledger.place import check_place
 from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, call_of, existing
@@ -78,6 +79,7 @@ class Ledger(LedgerReader):
         self._lock = lock
         self._now = now
         self._failed = False
+        self._group = GroupCommit(self._transaction)
         self._run_number = 0
         self._fingerprint_key = b""
         self._commits = 0
@@ -177,16 +179,19 @@ class Ledger(LedgerReader):
             self._check_still_ours()
             if self._commits >= COMMITS_PER_TURN:
                 self._begin_wal_anew()
-            with self._transaction() as connection:
-                changed = connection.execute(
-                    """UPDATE calls SET state = 'sending', attempts = attempts + 1, sent_at = ?, sent_run = ?
-                        WHERE call_id = ? AND state = 'pending'
-                        AND (SELECT max(number) FROM runs) = ?""",
-                    (self._now(), self._run_number, call_id, self._run_number),
-                )
-                if changed.rowcount == 0:
-                    self._check_newest()
-                expect_rows(changed.rowcount, 1)
+
+        def mark(connection: sqlite3.Connection) -> None:
+            changed = connection.execute(
+                """UPDATE calls SET state = 'sending', attempts = attempts + 1, sent_at = ?, sent_run = ?
+                    WHERE call_id = ? AND state = 'pending'
+                    AND (SELECT max(number) FROM runs) = ?""",
+                (self._now(), self._run_number, call_id, self._run_number),
+            )
+            if changed.rowcount == 0:
+                self._check_newest()
+            expect_rows(changed.rowcount, 1)
+
+        self._group.write(mark)
 
     def settle(self, receipt: Receipt) -> None:
         """Make durable what the answer to a request proves; the call must be `sending`.
@@ -196,13 +201,12 @@ class Ledger(LedgerReader):
         """
         if receipt.state not in _ANSWERED:
             raise LedgerInvariantError(f"no answer makes a call {receipt.state}")
-        with self._transaction():
-            self._leave(CallState.SENDING, receipt)
+        self._group.write(lambda _: self._leave(CallState.SENDING, receipt))
 
     def note_unsent(self, call_id: str, *, reason: str, hint: str = "") -> None:
         """Note why a pending call was not sent; it stays pending."""
-        with self._transaction():
-            self._leave(CallState.PENDING, Receipt(call_id, CallState.PENDING, reason=reason, hint=hint))
+        receipt = Receipt(call_id, CallState.PENDING, reason=reason, hint=hint)
+        self._group.write(lambda _: self._leave(CallState.PENDING, receipt))
 
     def reopen_uncertain(self) -> int:
         """Make every uncertain call pending again, on the operator's word, and return how many."""
@@ -470,7 +474,7 @@ class Ledger(LedgerReader):
             )
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, writes: int = 1) -> Iterator[sqlite3.Connection]:
         with self._guard:
             if self._failed:
                 raise LedgerError(
@@ -480,7 +484,7 @@ class Ledger(LedgerReader):
                 raise LedgerInvariantError("a write was asked for inside a staging")
             with self._failing(), translated_errors(self._path), transaction(self._connection):
                 yield self._connection
-            self._commits += 1
+            self._commits += writes
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
