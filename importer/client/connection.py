@@ -220,6 +220,7 @@ class Watchdog:
         self._clock = clock
         self._changed = threading.Condition()
         self._due: float | None = None
+        self._wakes_at = float("inf")
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -230,7 +231,9 @@ class Watchdog:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            # The thread that still sleeps for an earlier request finds this one when it wakes: no switch per call.
+            if self._due < self._wakes_at:
+                self._changed.notify()
 
     def disarm(self) -> None:
         """Call off the cut; once this returns, none is under way."""
@@ -249,8 +252,10 @@ class Watchdog:
         with self._changed:
             while not self._closed:
                 if self._due is None:
+                    self._wakes_at = float("inf")
                     self._changed.wait()
                 elif (left_seconds := self._due - self._clock()) > 0:
+                    self._wakes_at = self._due
                     self._changed.wait(left_seconds)
                 else:
                     self._due = None

@@ -1,6 +1,5 @@
 """A run's delivery: workers that take calls from one place, and a main thread awake to signals."""
 
-import queue
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -33,7 +32,9 @@ class Delivery:
         self._stopping = threading.Event()
         self._stop: Stop | None = None
         self._failure: BaseException | None = None
-        self._ended: queue.SimpleQueue[Delivered | None] = queue.SimpleQueue()
+        self._ended: deque[Delivered] = deque()
+        self._working = plan.workers
+        self._all_ended = threading.Event()
 
     def run(self) -> Stop | None:
         """Send what the ledger holds, oldest first.
@@ -65,13 +66,16 @@ class Delivery:
                 if delivered is None:
                     return
                 self._count(delivered)
-                self._ended.put(delivered)
+                self._ended.append(delivered)
         except BaseException as failure:
             with self._guard:
                 self._failure = self._failure or failure
             self._stopping.set()
         finally:
-            self._ended.put(None)
+            with self._guard:
+                self._working -= 1
+                if not self._working:
+                    self._all_ended.set()
 
     def _count(self, delivered: Delivered) -> None:
         with self._guard:
@@ -80,23 +84,20 @@ class Delivery:
                 self._stopping.set()
 
     def _look_on(self, clients: Sequence[Client]) -> None:
-        """Tell receipts and watch for signals until every worker has ended."""
-        working = len(clients)
+        """Tell receipts and watch for signals, five times a second, until every worker has ended."""
         try:
-            while working:
+            while not self._all_ended.wait(LOOK_EVERY_SECONDS):
                 if self._service.is_cut():
                     for client in clients:
                         client.cut()
-                try:
-                    delivered = self._ended.get(timeout=LOOK_EVERY_SECONDS)
-                except queue.Empty:
-                    continue
-                if delivered is None:
-                    working -= 1
-                else:
-                    self._witness.receipt(delivered.receipt)
+                self._tell()
+            self._tell()
         finally:
             self._stopping.set()
+
+    def _tell(self) -> None:
+        while self._ended:
+            self._witness.receipt(self._ended.popleft().receipt)
 
     def _is_out_of_time(self) -> bool:
         return self._plan.deadline is not None and self._service.clock() >= self._plan.deadline

@@ -55,8 +55,11 @@ class GroupCommit:
     def _commit(self, together: list[_Write]) -> None:
         try:
             with self._transaction(len(together)) as connection:
-                for write in together:
-                    self._run(connection, write)
+                if len(together) == 1:
+                    together[0].act(connection)
+                else:
+                    for write in together:
+                        self._run(connection, write)
         except BaseException as failure:
             for write in together:
                 write.failure = write.failure or failure
