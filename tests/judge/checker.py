@@ -31,7 +31,7 @@ ENDS_IN_RESULTS = frozenset(
     }
 )
 TAKEN_OUTCOMES = frozenset({"accepted", "already_accepted"})
-INTERNAL = 70
+OURS = {70: "internal error", 74: "ledger failure on a sound disk"}
 
 
 def violations(history: History) -> list[str]:
@@ -52,7 +52,7 @@ def violations(history: History) -> list[str]:
     found += _uncertain_breaches(history)
     found += _ledger_breaches(history)
     found += _leaks(history)
-    found += [f"bug: a run ended with exit {code}" for code in history.exit_codes if code == INTERNAL]
+    found += [f"bug: a run ended with exit {code}, {OURS[code]}" for code in history.exit_codes if code in OURS]
     return found
 
 

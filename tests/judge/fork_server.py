@@ -123,7 +123,11 @@ def serve() -> None:
     os.set_blocking(wake_write, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    tell(threads=[(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()])
+    package = str(Path(importer.cli.__file__).parent.parent)
+    tell(
+        package=package,
+        threads=[(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()],
+    )
     running: dict[int, int] = {}
     waiting = b""
     while True:

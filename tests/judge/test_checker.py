@@ -134,7 +134,7 @@ def test_false_results(told: History, wanted: str) -> None:
 
 def test_internal_error_is_a_breach() -> None:
     """A run that ended as a bug of ours is told, whatever it left."""
-    assert violations(History(exit_codes=(0, 70))) == ["bug: a run ended with exit 70"]
+    assert violations(History(exit_codes=(0, 70))) == ["bug: a run ended with exit 70, internal error"]
 
 
 def answer(status: int, body: str, *headers: str, length: int | None = None) -> bytes:

@@ -43,7 +43,9 @@ class ForkServer:
             cwd=package_root,
             env=environment,
         )
-        self.threads = self._told()["threads"]
+        told = self._told()
+        self.threads = told["threads"]
+        assert told["package"] == str(package_root / "importer"), told["package"]
         self._jobs = 0
         self._codes: dict[int, int] = {}
         self._pids: dict[int, int] = {}

@@ -1,0 +1,188 @@
+"""Bugs that a delivery may have, each seeded as one changed text in a copy of the program."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import ROOT
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One bug: ``old`` must stand in the file exactly once. ``scenario`` names what provokes it."""
+
+    name: str
+    scenario: str
+    file: str
+    old: str
+    new: str
+
+
+CONNECTION, ATTEMPTS = "client/connection.py", "deliver/attempts.py"
+CLASSIFY, LEDGER, STAGING = "client/classify.py", "ledger/ledger.py", "ledger/staging.py"
+
+MUTATIONS = (
+    Mutation(
+        "library retries on",
+        "lost_answers",
+        CONNECTION,
+        "max_retries=0)",
+        "max_retries=urllib3.Retry(total=3, allowed_methods=None))",
+    ),
+    Mutation(
+        "a failed send counts as not sent",
+        "lost_answers",
+        CLASSIFY,
+        "    if failure.first_byte:\n",
+        "    if failure.kind == 'no such kind':\n",
+    ),
+    Mutation(
+        "sent again after a lost answer",
+        "lost_answers",
+        ATTEMPTS,
+        "Proof.UNKNOWN: CallState.UNCERTAIN",
+        "Proof.UNKNOWN: CallState.PENDING",
+    ),
+    Mutation(
+        "redirects followed",
+        "redirect",
+        CONNECTION,
+        "        response = self._adapter.send(\n            prepared,\n",
+        '        self._session.mount("http://", self._adapter)\n'
+        "        response = self._session.send(\n            prepared,\n            allow_redirects=True,\n",
+    ),
+    Mutation(
+        "connection used again after an interim answer",
+        "early_hints",
+        "client/__init__.py",
+        "        if not is_success(answer):\n",
+        "        if answer.status >= 300:\n",
+    ),
+    Mutation(
+        "any 200 is success",
+        "odd_successes",
+        CLASSIFY,
+        "    if answer.status == 200 and body.is_success:\n",
+        "    if answer.status == 200:\n",
+    ),
+    Mutation(
+        "any word of success is success",
+        "odd_successes",
+        CLASSIFY,
+        "    if answer.status == 200 and body.is_success:\n",
+        '    if b"success" in answer.body.lower():\n',
+    ),
+    Mutation(
+        "an answer believed before it is whole",
+        "cut_answers",
+        ATTEMPTS,
+        "            judgement, status = judge_failure(failure), None\n",
+        "            judgement, status = judge_failure(failure), None\n"
+        '            if failure.kind == "cut":\n'
+        '                judgement = Judgement(Proof.TAKEN, Reaction.GO_ON, code="SUCCESS")\n',
+    ),
+    Mutation(
+        "lock skipped",
+        "two_runs",
+        "ledger/lock.py",
+        "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "recovery makes in-flight calls pending",
+        "kill_in_flight",
+        LEDGER,
+        "UPDATE calls SET state = 'uncertain', reason = 'crash'",
+        "UPDATE calls SET state = 'pending', reason = 'crash'",
+    ),
+    Mutation(
+        "recovery makes in-flight calls accepted",
+        "kill_before_send",
+        LEDGER,
+        "UPDATE calls SET state = 'uncertain', reason = 'crash'",
+        "UPDATE calls SET state = 'accepted', seq = NULL, reason = 'crash'",
+    ),
+    Mutation(
+        "synchronous=NORMAL",
+        "power_cut",
+        "ledger/schema.py",
+        '("synchronous", "FULL", 2)',
+        '("synchronous", "NORMAL", 1)',
+    ),
+    Mutation(
+        "intent committed after the send",
+        "power_cut",
+        ATTEMPTS,
+        "SendDoor(self._open_door, lambda: self._written(slot))",
+        "SendDoor(lambda: None, lambda: (self._marked or self._open_door(), self._written(slot)))",
+    ),
+    Mutation(
+        "other content under a known id is sent",
+        "changed_content",
+        STAGING,
+        "        return None if state is CallState.REFUSED else Outcome.CONFLICT\n",
+        "        return None\n",
+    ),
+    Mutation(
+        "fingerprint ignored",
+        "changed_content",
+        STAGING,
+        "outcome = judge(before.state, same, rules)",
+        "outcome = judge(before.state, True, rules)",
+    ),
+    Mutation(
+        "refused calls sent again unasked",
+        "refused_again",
+        STAGING,
+        "    if state is CallState.REFUSED and rules.retry_refused:\n",
+        "    if state is CallState.REFUSED:\n",
+    ),
+    Mutation(
+        "uncertain calls sent again unasked",
+        "lost_then_imported",
+        STAGING,
+        "    if state is CallState.UNCERTAIN and rules.resend_uncertain:\n",
+        "    if state is CallState.UNCERTAIN:\n",
+    ),
+    Mutation(
+        "payload of an uncertain call scrubbed",
+        "lost_answers",
+        LEDGER,
+        "        settled = receipt.state in _SETTLED\n",
+        "        settled = receipt.state in _SETTLED or receipt.state is CallState.UNCERTAIN\n",
+    ),
+    Mutation(
+        "claim gives out uncertain calls",
+        "lost_then_more",
+        LEDGER,
+        "FROM open_calls WHERE ledger_state = 'pending' AND seq > ? ORDER BY seq LIMIT ?",
+        "FROM open_calls WHERE ledger_state IN ('pending', 'uncertain') AND seq > ? ORDER BY seq LIMIT ?",
+    ),
+    Mutation(
+        "results praise what is pending",
+        "limit",
+        "pipeline/fates.py",
+        "CallState.PENDING: Outcome.PENDING",
+        "CallState.PENDING: Outcome.ACCEPTED",
+    ),
+    Mutation(
+        "results of the dead left unfinished",
+        "kill_in_flight",
+        "pipeline/stages.py",
+        "    finish_dead_runs(run, ledger)\n",
+        "",
+    ),
+)
+
+
+def mutated_copy(mutation: Mutation | None, target: Path) -> Path:
+    """Copy the program and change the one text; return where the copy is."""
+    for package in ("importer", "schemas"):
+        shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+    if mutation is not None:
+        path = target / "importer" / mutation.file
+        text = path.read_text(encoding="utf-8")
+        times = text.count(mutation.old)
+        assert times == 1, f"{mutation.name}: the text to change stands {times} times in {mutation.file}"
+        path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+    return target
