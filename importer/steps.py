@@ -22,7 +22,7 @@ class Step(StrEnum):
     ``WRITTEN``               the call is uncertain at the next start
     ``ANSWERED``              the call is uncertain at the next start, whatever the answer was
     ``SETTLED``               the answer is recorded; results take it from the ledger
-    ``NOTED``                 as ``SETTLED``; a row of results may or may not have been handed to the system
+    ``NOTED``                 as ``SETTLED``; the call was counted, and its receipt waits for the listener
     ``RESULTS_PART_SYNCED``   the results are whole under another name; the next run moves them into place
     ``RESULTS_LINKED``        the results are in place; the next run only tidies up and closes the run
     ``REJECTS_WRITTEN``       results and rejects are in place; the next run only closes the run

@@ -21,10 +21,8 @@ from importer.errors import ExitCode
 from importer.ledger import Claimed, Ledger
 from importer.pacing import Rate, RollingLimiter
 from importer.pipeline.run import Run, gmt_text
-from importer.records import Receipt
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
-from importer.steps import Step
 from schemas.vocabulary import WIRE_TIME_FORMAT
 
 
@@ -49,15 +47,11 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
 def _witness(run: Run, results: ResultsFile) -> Witness:
     """Return who is told: the results of what is about to go, the listener of what went."""
 
-    def on_receipt(receipt: Receipt) -> None:
-        run.listener.step(Step.NOTED)
-        run.listener.receipt(receipt)
-
     def on_claim(batch: Sequence[Claimed]) -> None:
         # Their payload leaves the ledger with the answer, so the rows have to be safe before.
         results.take_up([claimed.call for claimed in batch if not claimed.own_run])
 
-    return Witness(on_claim, on_receipt, run.listener.unrecorded, run.listener.step)
+    return Witness(on_claim, run.listener.receipt, run.listener.unrecorded, run.listener.step)
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
