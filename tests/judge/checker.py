@@ -15,7 +15,7 @@ from judge.answers import Meaning
 from judge.history import CONTENT, Death, Held, History, Post, Record, Results, Row
 
 OPEN = frozenset({"pending", "sending", "uncertain"})
-MAKES_PENDING = frozenset({"not_sent", "resend", "restored_not_sent"})
+MAKES_PENDING = frozenset({"not_sent", "resend"})
 REOPENS_REFUSED = frozenset({"retry", "new_content"})
 ENDS_IN_RESULTS = frozenset(
     {
@@ -72,7 +72,7 @@ class _Case:
         yield from self._repeats()
         yield from self._after_the_last_word()
         if self.held is None:
-            if self.posts or is_staged:
+            if (self.posts or is_staged) and not self._said("purged", "restored"):
                 yield self._says(
                     6, f"it is not in the ledger, though it was {'sent' if self.posts else 'taken in'}"
                 )
@@ -115,7 +115,7 @@ class _Case:
     def _after_the_last_word(self) -> Iterator[str]:
         """Tell requests for a call that a person had settled for good."""
         for record in self.records:
-            if record.kind in ("sent", "close"):
+            if record.kind in ("sent", "close", "forgotten"):
                 later = sum(post.moment > record.moment for post in self.posts)
                 if later:
                     yield self._says(1, f"was sent {later} times after a person settled it with {record.kind}")
@@ -134,12 +134,14 @@ class _Case:
             yield self._says(rule, "is pending although the service may hold it")
 
     def _refused(self) -> Iterator[str]:
+        if self._said("restored") and any(post.meaning is Meaning.REFUSED for post in self.posts):
+            return
         if not self.posts or self.posts[-1].meaning is not Meaning.REFUSED:
             rule = 5 if self.posts and self.posts[-1].meaning is Meaning.NOTHING else 4
             yield self._says(rule, "is refused without an answer that refuses it")
 
     def _closed(self) -> Iterator[str]:
-        if not self._said("close"):
+        if not self._said("close", "forgotten"):
             yield self._says(2, "is closed though nobody closed it")
 
     def _said(self, *kinds: str) -> int:

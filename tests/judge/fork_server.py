@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandera.strategies.pandas_strategies  # noqa: F401 pandera would import it in every child
+
 import importer.cli
 import importer.cli.deciding
 import importer.cli.looking

@@ -29,7 +29,8 @@ class Record:
 
     ``kind`` is ``sent``, ``not_sent`` or ``close`` of `resolve`, ``resend`` for an uncertain call met by
     `--on-uncertain resend`, ``retry`` for a refused one met by `--retry-refused`, ``new_content`` for a row
-    imported with other content under the same id, ``restored`` for a backup accepted in the ledger's place.
+    imported with other content under the same id, ``restored`` for a backup accepted in the ledger's place,
+    ``forgotten`` for a call that was open when its number was forgotten, ``purged`` for a settled one deleted.
     """
 
     moment: float

@@ -47,6 +47,14 @@ HONEST = {
     "answer lost, not sent": history("pending", post(NOTHING), records=said("not_sent")),
     "answer lost, closed": history("closed", post(NOTHING), records=said("close")),
     "sent twice on a word": history("accepted", post(NOTHING), post(TAKEN, 3), records=said("resend")),
+    "accepted, purged": History(posts=(post(TAKEN),), records=said("purged")),
+    "refused again by a backup": history(
+        "refused", post(REFUSED), post(TAKEN, 3), records=(*said("retry"), *said("restored", 4))
+    ),
+    "accepted, doubted by a backup": history(
+        "uncertain", post(TAKEN), reason="restored", records=said("restored")
+    ),
+    "throttled, forgotten": history("closed", post(NOT_APPLIED), records=said("forgotten")),
     "killed after the answer": replace(history("uncertain", post(TAKEN), reason="crash"), deaths=(Death(1.5),)),
     "killed before the first byte": replace(history("uncertain", reason="crash"), deaths=(Death(1.5),)),
     "killed, not recovered": replace(history("sending", post(TAKEN)), is_recovered=False),
@@ -68,6 +76,11 @@ BROKEN = {
         (1, 1),
         history("closed", post(NOTHING), post(NOTHING, 3), records=said("close")),
     ),
+    "sent after it was forgotten": (
+        (1,),
+        history("closed", post(NOT_APPLIED), post(NOT_APPLIED, 3), records=said("forgotten")),
+    ),
+    "pending after a backup": ((3,), history("pending", post(TAKEN), records=said("restored"))),
     "accepted out of nothing": ((2,), history("accepted")),
     "accepted after a throttle": ((2,), history("accepted", post(NOT_APPLIED))),
     "closed by nobody": ((2,), history("closed")),

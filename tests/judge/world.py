@@ -3,19 +3,23 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from conftest import ROOT, call_row, write_export
+from importer.errors import ExitCode
+from importer.ledger import Ledger, RunInfo, open_reader
+from importer.pipeline import gmt_text
 from importer.simulator import Behaviour, Simulator
 from importer.steps import Step
 from judge.checker import violations
@@ -230,6 +234,64 @@ class World:
             self._is_recovered = True
         return code
 
+    # --- upkeep ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def opened(self, *, restored: bool = False) -> Iterator[Ledger]:
+        """Open the ledger as a run of its own would, for upkeep."""
+        now = gmt_text(time.time())
+        self._started += 1
+        info = RunInfo(f"upkeep-{self._started}", now, "0")
+        with Ledger.open(self.ledger, run=info, now=lambda: now, restored=restored) as ledger:
+            ledger.recover()
+            self._is_recovered = True
+            yield ledger
+            ledger.finish_run(ExitCode.OK, "{}")
+
+    def purge(self, older_than: str) -> None:
+        """Purge; what vanished was settled before."""
+        before = self.states()
+        with self.opened() as ledger:
+            ledger.purge(older_than)
+        gone = set(before) - set(self.states())
+        assert {before[call_id] for call_id in gone} <= {"accepted", "refused", "closed"}
+        self._say("purged", gone)
+
+    def forget(self, number: int) -> None:
+        """Forget the customer of a call."""
+        before = self.states()
+        with self.opened() as ledger:
+            ledger.forget(call_row(number).split(",")[4], who="judge")
+        after = self.states()
+        closed = {call_id for call_id, state in after.items() if state == "closed" != before[call_id]}
+        undecided = {call_id for call_id in closed if before[call_id] != "pending"}
+        self._say("forgotten", closed - undecided)
+        self._say("close", undecided)
+
+    def _say(self, kind: str, call_ids: Iterable[str]) -> None:
+        self.records += [Record(time.monotonic(), call_id, kind) for call_id in sorted(call_ids)]
+
+    def backup(self) -> Path:
+        """Return a backup of the ledger."""
+        self._started += 1
+        target = self.folder / f"backup-{self._started}.sqlite"
+        with open_reader(self.ledger) as reader:
+            reader.backup(target)
+        return target
+
+    def restore(self, backup: Path) -> None:
+        """Put a backup in the ledger's place, see that no run goes on with it as it is, and accept it."""
+        known = {*self._content, *self.states()}
+        for suffix in ("-wal", "-shm"):
+            self.ledger.with_name(self.ledger.name + suffix).unlink(missing_ok=True)
+        shutil.copy(backup, self.ledger)
+        before = len(self.simulator.arrivals)
+        assert self.other("deliver") == ExitCode.CONFIGURATION
+        assert len(self.simulator.arrivals) == before
+        with self.opened(restored=True) as ledger:
+            ledger.accept_restore([], complete=False)
+        self._say("restored", known)
+
     # --- what the judge sees -------------------------------------------------------------------------------
 
     def _note_content(self, files: Sequence[Path], options: Sequence[str], moment: float) -> None:
@@ -285,7 +347,7 @@ class World:
                 continue
             places = [(str(file), line) for file in run.files for line in self._inputs[file]]
             told.append(Results(str(run.number), self.results_of(run), places))
-            staged |= {call_id for file in run.files for call_id, _ in self._inputs[file].values()}
+            staged |= {row.call_id for row in told[-1].rows if row.outcome not in ("rejected", "skipped")}
         account = self.simulator.credentials
         return History(
             posts=posts_of(self.simulator.arrivals),

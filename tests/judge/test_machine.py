@@ -1,0 +1,178 @@
+"""Any sequence of runs, faults, kills and an operator's commands: the judge finds nothing."""
+
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from importer.errors import ExitCode
+from importer.simulator import Behaviour, Fault, Simulator
+from importer.steps import Step
+from judge.world import ForkServer, World
+
+EXAMPLES, STEPS = 40, 12
+CALLS = st.lists(st.integers(0, 19), min_size=1, max_size=6, unique=True)
+WORKERS = st.sampled_from((1, 1, 3))
+COMMANDS = st.sampled_from(("import", "deliver"))
+FAULTS = st.sampled_from(
+    (
+        Fault(reset_after_reading=True),
+        Fault(reset_before_reading=True),
+        Fault.lost_answer(),
+        Fault.cut_answer(),
+        Fault.internal_error(store=True),
+        Fault.gateway(),
+        Fault.refusal("INVALID_DATA"),
+        Fault.expired_token(),
+        Fault.throttle(wait_seconds=0),
+        Fault.refusal("NO_PERMISSION", 403),
+        Fault.login_page(),
+        Fault(early_hints=True),
+        Fault(drops=("code",)),
+        Fault(status=409),
+        Fault(status=408),
+    )
+)
+OPTIONS = st.sampled_from(
+    ((), (), (), ("--limit", "1"), ("--on-uncertain", "resend"), ("--batch-size", "1"), ("--retry-refused",))
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """One ledger and one account in the hands of cron, an operator and bad luck."""
+
+    server: ClassVar[ForkServer]
+
+    @initialize()
+    def begin(self) -> None:
+        """Open an account and take the first calls in."""
+        self.folder = Path(tempfile.mkdtemp(prefix="judge-"))
+        self.simulator = Simulator(Behaviour(token_limit_per_10_minutes=10_000)).start()
+        self.world = World(self.folder / "world", self.simulator, self.server)
+        self.files = [self.world.add_file("first.csv", (0, 1, 2, 3))]
+        self.backup_path: Path | None = None
+        self.world.run("import", self.files[0], options=("--limit", "2"))
+
+    def teardown(self) -> None:
+        """Deliver everything, judge once more, and clear away."""
+        if not hasattr(self, "simulator"):
+            return
+        try:
+            self.world.run("deliver")
+            assert self.world.breaches() == []
+        finally:
+            self.simulator.stop()
+            shutil.rmtree(self.folder)
+
+    def words(self, command: str, options: tuple[str, ...]) -> tuple[list[Path], tuple[str, ...]]:
+        """Return files and options that the command takes."""
+        if command == "import":
+            return [self.files[-1]], options
+        return [], () if "--retry-refused" in options else options
+
+    @rule(numbers=CALLS, changed=st.booleans())
+    def add_file(self, numbers: list[int], changed: bool) -> None:
+        """Have the telephone system write another export, of new, known or changed calls."""
+        cells = {"state": "noanswer"} if changed else {}
+        self.files.append(self.world.add_file(f"{len(self.files)}.csv", numbers, **cells))
+
+    @rule(command=COMMANDS, workers=WORKERS, options=OPTIONS)
+    def run(self, command: str, workers: int, options: tuple[str, ...]) -> None:
+        """Do one run."""
+        files, words = self.words(command, options)
+        self.world.run(command, *files, workers=workers, options=words)
+
+    @rule(command=COMMANDS, workers=WORKERS, faults=st.lists(FAULTS, min_size=1, max_size=3))
+    def run_with_faults(self, command: str, workers: int, faults: list[Fault]) -> None:
+        """Do one run while the service misbehaves."""
+        self.simulator.script(*faults)
+        self.world.run(command, *self.words(command, ())[0], workers=workers)
+
+    @rule(command=COMMANDS, workers=WORKERS, step=st.sampled_from(Step), number=st.sampled_from((1, 1, 2, 3)))
+    def kill_at_step(self, command: str, workers: int, step: Step, number: int) -> None:
+        """Kill one run at a step."""
+        self.world.run(command, *self.words(command, ())[0], workers=workers, at=(step, number, signal.SIGKILL))
+
+    @rule(command=COMMANDS, seconds=st.floats(0, 0.2))
+    def kill_at_random(self, command: str, seconds: float) -> None:
+        """Kill one run after a while."""
+        self.world.kill_after(self.world.start(command, *self.words(command, ())[0], workers=3), seconds)
+
+    @rule(command=COMMANDS, workers=WORKERS, step=st.sampled_from(Step))
+    def stop_at_step(self, command: str, workers: int, step: Step) -> None:
+        """Ask one run to stop at a step; nothing is cut by one signal."""
+        code = self.world.run(command, *self.words(command, ())[0], workers=workers, at=(step, 1, signal.SIGTERM))
+        assert code >= 0
+
+    @rule()
+    def two_runs(self) -> None:
+        """Begin a run while another is in the middle of something."""
+        self.simulator.behaviour = Behaviour(latency_seconds=0.1, token_limit_per_10_minutes=10_000)
+        first = self.world.start("import", self.files[-1])
+        time.sleep(0.15)
+        self.world.run("deliver")
+        self.world.finish(first)
+        self.simulator.behaviour = Behaviour(token_limit_per_10_minutes=10_000)
+
+    @precondition(lambda self: self.world.in_state("uncertain"))
+    @rule(decision=st.sampled_from(("sent", "not_sent", "close")), data=st.data())
+    def resolve(self, decision: str, data: st.DataObject) -> None:
+        """Settle an uncertain call."""
+        call_id = data.draw(st.sampled_from(self.world.in_state("uncertain")))
+        assert self.world.resolve(call_id, decision) == ExitCode.OK
+
+    @rule(older_than=st.sampled_from(("2026-01-01 00:00:00", "2026-01-01 00:00:00", "2100-01-01 00:00:00")))
+    def purge(self, older_than: str) -> None:
+        """Purge old calls."""
+        self.world.purge(older_than)
+
+    @rule(number=st.integers(0, 19))
+    def forget(self, number: int) -> None:
+        """Forget a customer."""
+        self.world.forget(number)
+
+    @rule()
+    def backup(self) -> None:
+        """Back the ledger up."""
+        self.backup_path = self.world.backup()
+
+    @precondition(lambda self: self.backup_path is not None)
+    @rule()
+    def restore(self) -> None:
+        """Put the backup in the ledger's place and accept it."""
+        assert self.backup_path is not None
+        self.world.restore(self.backup_path)
+
+    @invariant()
+    def nothing_is_wrong(self) -> None:
+        """Let the judge look."""
+        if hasattr(self, "world"):
+            assert self.world.breaches() == []
+
+
+@pytest.mark.slow
+def test_any_sequence(server: ForkServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """No sequence of runs, faults, kills and commands breaks a rule of delivery."""
+    from hypothesis.stateful import run_state_machine_as_test
+
+    Machine.server = server
+    began = time.monotonic()
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    print(f"{EXAMPLES} examples of up to {STEPS} steps in {time.monotonic() - began:.0f} s")
