@@ -228,7 +228,9 @@ def _ledger_breaches(history: History) -> Iterator[str]:
 
 
 def _leaks(history: History) -> Iterator[str]:
-    for name, text in history.texts.items():
-        for canary in history.canaries:
-            if canary.encode() in text:
-                yield f"rule 9: {name} holds {canary[:4]}..., which is private"
+    secret = [(name, text, history.canaries) for name, text in history.files.items()]
+    secret += [(name, text, [*history.canaries, *history.numbers]) for name, text in history.outputs.items()]
+    for name, text, words in secret:
+        for word in words:
+            if word.encode() in text:
+                yield f"rule 9: {name} holds {word[:4]}..., which is private"

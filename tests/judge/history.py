@@ -80,8 +80,9 @@ class Death:
 class History:
     """All that is known of one ledger and one account.
 
-    ``is_recovered`` says that the last run ended by itself, so that no call may be in flight. ``texts`` are
-    what runs printed and wrote, by a name for each; no word of ``canaries`` may stand in them.
+    ``is_recovered`` says that the last run ended by itself, so that no call may be in flight. ``outputs`` are
+    what runs printed and ``files`` what they wrote, by a name for each: ``canaries`` may stand in neither,
+    ``numbers`` in no output.
     """
 
     posts: Sequence[Post] = ()
@@ -92,8 +93,10 @@ class History:
     integrity: str = "ok"
     is_recovered: bool = True
     staged: frozenset[str] = frozenset()
-    texts: Mapping[str, bytes] = field(default_factory=dict)
+    outputs: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
     canaries: Sequence[str] = ()
+    numbers: Sequence[str] = ()
     exit_codes: Sequence[int] = ()
 
 

@@ -100,7 +100,9 @@ BROKEN = {
         (8,),
         replace(history("accepted", post(TAKEN)), ledger={"a": Held("a", "accepted")}),
     ),
-    "number printed": ((9,), History(texts={"stderr": b"to +12125550102"}, canaries=("+12125550102",))),
+    "number printed": ((9,), History(outputs={"stderr": b"to +12125550102"}, numbers=("+12125550102",))),
+    "secret printed": ((9,), History(outputs={"stderr": b"with hush"}, canaries=("hush",))),
+    "secret written": ((9,), History(files={"ledger": b"with hush"}, canaries=("hush",))),
 }
 
 

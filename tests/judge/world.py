@@ -160,10 +160,11 @@ class World:
         moment = time.monotonic()
         self._note_content(files, options, moment)
         before = self._resends()
-        job, pid = self._server.start(self._job(arguments, self._started, at))
+        job, pid = self._server.start(self.job(arguments, self._started, at))
         return Started(self._started, job, pid, arguments, files, workers, moment, results, before)
 
-    def _job(self, arguments: Sequence[str], number: int, at: At | None) -> dict[str, object]:
+    def job(self, arguments: Sequence[str], number: int, at: At | None) -> dict[str, object]:
+        """Return a run as a job for the fork server."""
         account = self.simulator.credentials
         environment = {
             "CDR_IMPORTER_CLIENT_ID": account.client_id,
@@ -220,7 +221,7 @@ class World:
     def other(self, *arguments: str) -> int:
         """Do any other command of the program."""
         self._started += 1
-        job, _ = self._server.start(self._job(arguments, self._started, None))
+        job, _ = self._server.start(self.job(arguments, self._started, None))
         code = self._server.wait(job)
         self.exit_codes.append(code)
         return code
@@ -358,9 +359,10 @@ class World:
             integrity=integrity,
             is_recovered=self._is_recovered,
             staged=frozenset(staged),
-            texts={path.name: path.read_bytes() for path in self.folder.glob("output-*.txt")}
-            | {path.name: path.read_bytes() for path in self.folder.glob("ledger.sqlite*")},
+            outputs={path.name: path.read_bytes() for path in self.folder.glob("output-*.txt")},
+            files={path.name: path.read_bytes() for path in self.folder.glob("ledger.sqlite*")},
             canaries=[account.client_secret, account.refresh_token],
+            numbers=sorted({number for content in self._content.values() for number in content[1:3]}),
             exit_codes=self.exit_codes,
         )
 
