@@ -23,11 +23,14 @@ CLASSIFY, LEDGER, STAGING = "client/classify.py", "ledger/ledger.py", "ledger/st
 
 MUTATIONS = (
     Mutation(
-        "library retries on",
+        "library retries on, for every method",
         "lost_answers",
         CONNECTION,
         "max_retries=0)",
         "max_retries=urllib3.Retry(total=3, allowed_methods=None))",
+    ),
+    Mutation(
+        "library retries on, for safe methods", "tls_garbage", CONNECTION, "max_retries=0)", "max_retries=3)"
     ),
     Mutation(
         "a failed send counts as not sent",

@@ -1,7 +1,9 @@
 """Proof of the judge: seeded bugs must each be caught, and the program as it is must pass the same scenarios."""
 
 import re
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from importer.simulator import ORDINARY, Behaviour, Fault, Simulator
 from importer.steps import Step
 from judge.mutations import MUTATIONS, Mutation, mutated_copy
 from judge.test_power_cut import power_cut_breaches, trace_of_import
+from judge.tls_garbage import GarbageServer
 from judge.trace import has_strace, unordered_requests
 from judge.world import ForkServer, World
 
@@ -104,6 +107,30 @@ def refused_again(world: World, simulator: Simulator) -> None:
     world.run("import", path)
 
 
+def tls_garbage(world: World, simulator: Simulator) -> None:
+    """Break TLS after each request: urllib3 sends a POST again then, whatever methods it may repeat."""
+    certificate, key = world.folder / "tls.pem", world.folder / "tls.key"
+    make = (
+        "openssl",
+        "req",
+        "-x509",
+        "-nodes",
+        "-days",
+        "2",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    )
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    subprocess.run([*make, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    with GarbageServer(certificate, key) as server:
+        world.other_posts = server.posts
+        route = ("--api-url", f"https://localhost:{server.port}", "--ca-bundle", str(certificate))
+        world.run("import", world.add_file("a.csv", range(2)), options=route)
+        assert server.posts
+
+
 def limit(world: World, simulator: Simulator) -> None:
     """Send one call as a canary and leave the rest."""
     world.run("import", world.add_file("a.csv", range(3)), options=("--limit", "1"))
@@ -124,6 +151,7 @@ SCENARIOS: dict[str, Scenario] = {
         kill_before_send,
         changed_content,
         refused_again,
+        tls_garbage,
         limit,
     )
 }
@@ -143,6 +171,14 @@ def judged(scenario: str, package_root: Path, folder: Path, server: ForkServer |
             return world.breaches()
 
 
+def skip_without_tools(scenario: str) -> None:
+    """Skip a scenario whose tool this machine does not have."""
+    if scenario == "power_cut" and not has_strace():
+        pytest.skip("strace is missing or may not trace")
+    if scenario == "tls_garbage" and shutil.which("openssl") is None:
+        pytest.skip("there is no openssl command")
+
+
 def caught_by(found: list[str]) -> str:
     """Return the rules that a list of breaches names."""
     heads = (re.search(r"rule \d+|bug|request \d+ (?:has|began)", sentence) for sentence in found)
@@ -153,8 +189,7 @@ def caught_by(found: list[str]) -> str:
 @pytest.mark.parametrize("scenario", sorted({mutation.scenario for mutation in MUTATIONS}))
 def test_honest_program(tmp_path: Path, scenario: str) -> None:
     """The copy without a bug passes the scenario that provokes one."""
-    if scenario == "power_cut" and not has_strace():
-        pytest.skip("strace is missing or may not trace")
+    skip_without_tools(scenario)
     assert judged(scenario, mutated_copy(None, tmp_path / "copy"), tmp_path / "world") == []
 
 
@@ -162,8 +197,7 @@ def test_honest_program(tmp_path: Path, scenario: str) -> None:
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_seeded_bug(tmp_path: Path, mutation: Mutation) -> None:
     """The copy with the bug is caught."""
-    if mutation.scenario == "power_cut" and not has_strace():
-        pytest.skip("strace is missing or may not trace")
+    skip_without_tools(mutation.scenario)
     found = judged(mutation.scenario, mutated_copy(mutation, tmp_path / "copy"), tmp_path / "world")
     print(f"{mutation.name:45} {mutation.scenario:20} caught by {caught_by(found)}")
     assert found != []

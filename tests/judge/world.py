@@ -23,7 +23,7 @@ from importer.pipeline import gmt_text
 from importer.simulator import Behaviour, Simulator
 from importer.steps import Step
 from judge.checker import violations
-from judge.history import Death, History, Record, Results, Row, ledger_of, posts_of
+from judge.history import Death, History, Post, Record, Results, Row, ledger_of, posts_of
 
 PATIENCE_SECONDS = 60
 At = tuple[Step, int, int]
@@ -125,6 +125,7 @@ class World:
         self.records: list[Record] = []
         self.deaths: list[Death] = []
         self.exit_codes: list[int] = []
+        self.other_posts: list[Post] = []
         self._server = server
         self._runs: list[tuple[Started, int]] = []
         self._started = 0
@@ -351,7 +352,7 @@ class World:
             staged |= {row.call_id for row in told[-1].rows if row.outcome not in ("rejected", "skipped")}
         account = self.simulator.credentials
         return History(
-            posts=posts_of(self.simulator.arrivals),
+            posts=[*posts_of(self.simulator.arrivals), *self.other_posts],
             ledger=ledger,
             records=self.records,
             results=told,
