@@ -4,6 +4,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,6 +50,7 @@ class Machine(RuleBasedStateMachine):
     """One ledger and one account in the hands of cron, an operator and bad luck."""
 
     server: ClassVar[ForkServer]
+    met: ClassVar[Counter[str]] = Counter()
 
     @initialize()
     def begin(self) -> None:
@@ -68,6 +70,8 @@ class Machine(RuleBasedStateMachine):
             self.world.run("deliver")
             assert self.world.breaches() == []
         finally:
+            self.met.update(record.kind for record in self.world.records)
+            self.met.update(f"exit {code}" for code in self.world.exit_codes)
             self.simulator.stop()
             shutil.rmtree(self.folder)
 
@@ -158,7 +162,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_any_sequence(server: ForkServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_sequence(server: ForkServer) -> None:
     """No sequence of runs, faults, kills and commands breaks a rule of delivery."""
     from hypothesis.stateful import run_state_machine_as_test
 
@@ -175,4 +179,8 @@ def test_any_sequence(server: ForkServer, capsys: pytest.CaptureFixture[str]) ->
             suppress_health_check=list(HealthCheck),
         ),
     )
-    print(f"{EXAMPLES} examples of up to {STEPS} steps in {time.monotonic() - began:.0f} s")
+    told = ", ".join(f"{name}: {times}" for name, times in sorted(Machine.met.items()))
+    print(f"{EXAMPLES} examples of up to {STEPS} steps in {time.monotonic() - began:.0f} s; {told}")
+    assert {"restored", "purged", "forgotten", "sent", "not_sent", "exit -9", "exit 143", "exit 75"} <= set(
+        Machine.met
+    )

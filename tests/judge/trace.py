@@ -87,6 +87,12 @@ def requests(trace: Sequence[Event]) -> list[Event]:
     ]
 
 
+def call_of(trace: Sequence[Event], request: Event) -> str:
+    """Return the call that a request is about; its form goes out in the same write as its head or in the next."""
+    sent = (event.data for event in trace if event.path == request.path and event.began >= request.began)
+    return next(found[1].decode() for data in sent if (found := re.search(rb"(?:^|&|\n)id=([A-Za-z0-9]+)", data)))
+
+
 def unordered_requests(trace: Sequence[Event], wal: str) -> list[str]:
     """Return a sentence for every request not preceded by a write to the ``-wal`` of its own and a sync of it."""
     found = []
