@@ -14,7 +14,7 @@ from importer.ledger.files import make_private_file, sync_folder
 from importer.ledger.lock import take_lock_file
 from importer.ledger.place import check_place
 from importer.ledger.reserve import RESERVE_BYTES, wal_path
-from importer.ledger.witness import witness_path, write_witness
+from importer.ledger.witness import read_witness, witness_path, write_witness
 
 APPLICATION_ID = 0x43445231
 """``CDR1``, in the header of every ledger: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -234,8 +234,10 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
     does not let us.
     """
     path = path.resolve()
+    made = path.with_name(path.name + ".new")
     for found in (path, wal_path(path), witness_path(path)):
-        if found.exists():
+        # A death while a ledger was made leaves the file in the making, and perhaps its witness: begun anew.
+        if found.exists() and not (made.exists() and found == witness_path(path)):
             raise _exists(found)
     try:
         _make_folders(path.parent)
@@ -244,8 +246,13 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
     check_place(path)
     lock = take_lock_file(path)
     try:
-        make_private_file(path)
-        _fill(path, now, random_bytes(FINGERPRINT_KEY_BYTES))
+        _clear_unfinished(path, made)
+        make_private_file(made)
+        _fill(made, now, random_bytes(FINGERPRINT_KEY_BYTES))
+        write_witness(path, 0)
+        path.hardlink_to(made)  # unlike a rename, this never replaces a file
+        made.unlink()
+        sync_folder(path.parent)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
@@ -270,10 +277,21 @@ def _fill(path: Path, now: str, fingerprint_key: bytes) -> None:
             finally:
                 connection.close()
         sync_folder(path.parent)
-        write_witness(path, 0)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def _clear_unfinished(path: Path, made: Path) -> None:
+    """Take away what a death in the middle of `create_ledger` left; no run has used it."""
+    if not made.exists():
+        return
+    witness = read_witness(path)
+    if witness.generation or not witness.readable:
+        raise _exists(witness_path(path))
+    witness_path(path).unlink(missing_ok=True)
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        made.with_name(made.name + suffix).unlink(missing_ok=True)
 
 
 def _make_folders(folder: Path) -> None:
