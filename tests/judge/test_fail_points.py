@@ -68,6 +68,7 @@ def test_every_step_has_a_row() -> None:
     assert set(LEFT) == set(Step)
 
 
+@pytest.mark.fault(91, 101)
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "step", "number"), cases())
 def test_death_at_a_step(
@@ -98,6 +99,7 @@ def test_death_at_a_step(
     assert world.breaches() == []
 
 
+@pytest.mark.fault(100)
 @pytest.mark.slow
 def test_recovery_killed(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
     """Recovery that is itself killed, again and again, comes to the same in the end."""

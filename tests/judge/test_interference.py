@@ -18,6 +18,7 @@ from judge.world import ForkServer, World
 CALLS = 12
 
 
+@pytest.mark.fault(99)
 def test_stopped_and_continued(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
     """A run that is stopped with a request in flight reads the answer when it goes on, and sends nothing twice."""
     simulator.behaviour = Behaviour(latency_seconds=0.1)
@@ -33,6 +34,7 @@ def test_stopped_and_continued(server: ForkServer, simulator: Simulator, tmp_pat
     assert world.breaches() == []
 
 
+@pytest.mark.fault(107)
 @pytest.mark.slow
 @pytest.mark.skipif(not has_strace(), reason="strace is missing or may not trace")
 @pytest.mark.parametrize("number", [1, 4, 7, 8, 9, 14, 15])

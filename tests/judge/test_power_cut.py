@@ -122,6 +122,7 @@ def power_cut_breaches(trace: list[Event], folder: Path, account: Simulator) -> 
     return found
 
 
+@pytest.mark.fault(102)
 @pytest.mark.slow
 @pytest.mark.skipif(not has_strace(), reason="strace is missing or may not trace")
 @pytest.mark.parametrize("workers", [1, 4])

@@ -25,6 +25,7 @@ def test_fork_server_has_one_thread(server: ForkServer) -> None:
     assert sorted(set(server.threads) - {"jemalloc_bg_thd"}) == server.threads[:1]
 
 
+@pytest.mark.fault(90, 117)
 def test_kill_once(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
     """A run killed with calls in flight leaves those uncertain and the rest pending, and `deliver` goes on."""
     world = World(tmp_path / "world", simulator, server)
@@ -46,6 +47,7 @@ def faults(chance: random.Random) -> Iterator[Fault]:
         yield chance.choice(AMBIGUOUS) if dice < 0.03 else chance.choice(CLEAR) if dice < 0.035 else ORDINARY
 
 
+@pytest.mark.fault(90)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_kill_again_and_again(server: ForkServer, simulator: Simulator, tmp_path: Path, seed: int) -> None:
