@@ -26,6 +26,7 @@ _COMMANDS = {
     "formats": ("importer.cli.looking", "formats_command"),
     "status": ("importer.cli.looking", "status_command"),
     "resolve": ("importer.cli.deciding", "resolve_command"),
+    "ledger": ("importer.cli.upkeep", "ledger_group"),
     "sandbox": ("importer.cli.sandbox", "sandbox_command"),
 }
 """Command -> module and function, imported when it is used."""

@@ -21,21 +21,13 @@ from importer.errors import ExitCode, UsageError
 @click.option("--note", required=True, help="How you know; kept with the call.")
 def resolve_command(call_ids: tuple[str, ...], decision: str | None, note: str, **flags: Any) -> int:
     """Settle the uncertain calls ID... as you found them in Zoho; `status` names them."""
-    import time
-
-    from importer import __version__
-    from importer.ledger import Decision, Ledger, RunInfo
-    from importer.pipeline import gmt_text, new_run_id
+    from importer.cli.holding import held_ledger
+    from importer.ledger import Decision
     from importer.settings import load_settings
 
     if decision is None:
         raise UsageError("resolve: say --sent, --not-sent or --close", hint="Look for the call in Zoho first.")
-    settings = load_settings(given(flags), os.environ)
-    now = time.time()
-    info = RunInfo(new_run_id(now), gmt_text(now), __version__)
-    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(time.time())) as ledger:
-        ledger.recover()
+    with held_ledger(load_settings(given(flags), os.environ), "resolve") as ledger:
         ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
-        ledger.finish_run(ExitCode.OK, "{}")
     click.echo(f"{len(set(call_ids))} settled as {decision}.")
     return int(ExitCode.OK)

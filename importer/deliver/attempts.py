@@ -65,6 +65,7 @@ class Attempts:
         last: Delivered | None = None
         while True:
             token = self._means.service.tokens.token()
+            self._means.witness.token()
             self._means.witness.step(Step.TOKEN)
             slot = self._means.service.limiter.acquire(self._means.is_stopping, deadline=self._means.deadline)
             if slot is None:

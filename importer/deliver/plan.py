@@ -32,7 +32,7 @@ class Service:
 
     ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``interrupted`` tells
     the exit code of a signal that came in, None without one; ``is_cut`` whether the requests in flight are to
-    end at once.
+    end at once; ``account`` tells the account apart, so that a ledger knows its own.
     """
 
     clients: Callable[[], Client]
@@ -44,6 +44,7 @@ class Service:
     sleep: Callable[[float], None] = time.sleep
     interrupted: Callable[[], ExitCode | None] = lambda: None
     is_cut: Callable[[], bool] = lambda: False
+    account: str = ""
 
 
 def _ignore(*_: object) -> None:
@@ -54,12 +55,14 @@ def _ignore(*_: object) -> None:
 class Witness:
     """Who is told of a delivery while it goes on.
 
-    ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``receipt`` each
-    receipt once, in the main thread; ``unrecorded`` what an answer proved that the ledger could not take, from
-    the thread that sent; ``step`` the moments of `Step`.
+    ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``token`` is told
+    from a sending thread that there is a token to send with; ``receipt`` each receipt once, in the main thread;
+    ``unrecorded`` what an answer proved that the ledger could not take, from the thread that sent; ``step`` the
+    moments of `Step`.
     """
 
     claimed: Callable[[Sequence[Claimed]], None] = _ignore
+    token: Callable[[], None] = _ignore
     receipt: Callable[[Receipt], None] = _ignore
     unrecorded: Callable[[Receipt], None] = _ignore
     step: Told = tell_nobody

@@ -317,11 +317,11 @@ class Ledger(LedgerReader):
 
     def bind_account(self, label: str) -> None:
         """Keep which account this ledger's calls are sent to; the first one stays."""
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO meta (key, value) VALUES ('account', ?) ON CONFLICT DO NOTHING",
-                (self._account(label),),
-            )
+        with self._guard:
+            if self._rows("SELECT 1 FROM meta WHERE key = 'account'"):
+                return
+            with self._transaction() as connection:
+                connection.execute("INSERT INTO meta (key, value) VALUES ('account', ?)", (self._account(label),))
 
     def forget_account(self) -> bool:
         """Let the next run bind this ledger to its account; say whether it was bound."""

@@ -38,20 +38,24 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
         return None
     stop = _take_over_pace(run, ledger, service)
     if stop is None:
-        stop = Delivery(ledger, service, _delivery_plan(run), _witness(run, results)).run()
+        stop = Delivery(ledger, service, _delivery_plan(run), _witness(run, ledger, service, results)).run()
     if stop and stop.message:
         run.listener.note(stop.message)
     return stop
 
 
-def _witness(run: Run, results: ResultsFile) -> Witness:
+def _witness(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> Witness:
     """Return who is told: the results of what is about to go, the listener of what went."""
 
     def on_claim(batch: Sequence[Claimed]) -> None:
         # Their payload leaves the ledger with the answer, so the rows have to be safe before.
         results.take_up([claimed.call for claimed in batch if not claimed.own_run])
 
-    return Witness(on_claim, run.listener.receipt, run.listener.unrecorded, run.listener.step)
+    def on_token() -> None:
+        # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
+        ledger.bind_account(service.account)
+
+    return Witness(on_claim, on_token, run.listener.receipt, run.listener.unrecorded, run.listener.step)
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
@@ -97,6 +101,7 @@ def service_of(run: Run, credentials: Credentials) -> Service:
     sign_in = sign_in_of(settings, credentials)
     route = Route(settings.proxy, str(settings.ca_bundle) if settings.ca_bundle else None)
     return Service(
+        account=f"{sign_in.accounts_url} {sign_in.client_id}",
         clients=lambda: Client(route),
         tokens=TokenSource(
             sign_in,

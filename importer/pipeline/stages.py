@@ -72,7 +72,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
     # 3 Ledger. Needs its path; gives the lock, and what a dead run left as uncertain.
     if run.settings.init_ledger and not run.settings.ledger.exists():
         create_ledger(run.settings.ledger, now=gmt_text(run.now))
-    with _open_ledger(run, "import", target) as ledger:
+    with _open_ledger(run, "import", target, service.account) as ledger:
         recovered = _recover(run, ledger)
         with Preparation(run.catalogue.causes, plan) as preparation, _results(run, ledger, target) as results:
             # 4 Read and prepare. Needs files and agents; gives every row's own word, waiting in a spool.
@@ -94,7 +94,7 @@ def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send what the ledger still holds, and write the results of just that."""
     target = results_path(None, run.run_id, run.settings.results)
     service = service_of(run, credentials)
-    with _open_ledger(run, "deliver", target) as ledger:
+    with _open_ledger(run, "deliver", target, service.account) as ledger:
         recovered = _recover(run, ledger)
         if run.settings.on_uncertain == "resend":
             recovered = _reopen(run, ledger)
@@ -108,11 +108,19 @@ def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
             return summary
 
 
-def _open_ledger(run: Run, command: str, target: Path) -> Ledger:
+def _open_ledger(run: Run, command: str, target: Path, account: str) -> Ledger:
+    """Open the ledger for this run, and see that it is the one of this account before anything is taken in."""
     kept = run.settings.model_dump_json(exclude_unset=True, exclude={"proxy", "default_agent_number"})
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
     ledger = Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(time.time()))
     run.listener.step(Step.LOCKED)
+    try:
+        ledger.check_account(account)
+    except ImporterError as error:
+        with suppress(ImporterError):
+            ledger.finish_run(error.exit_code, "{}")
+        ledger.close()
+        raise
     return ledger
 
 
@@ -157,6 +165,8 @@ def _rows_of(run: Run, target: Path) -> Iterator[ResultsFile]:
     try:
         yield results
     except BaseException:
-        if not results.is_kept:
+        if results.is_kept:
+            results.leave()
+        else:
             results.discard()
         raise

@@ -9,7 +9,7 @@ that died left its parts, from which the next one finishes its results in the sa
 the results of the run that goes on.
 """
 
-from importer.results.cells import call_cells, cells_of, defused
+from importer.results.cells import call_cells, cells_of, defused, fused
 from importer.results.file import Finished, ResultsFile
 from importer.results.parts import CHUNK_ROWS, Completion, Fates, complete
 from importer.results.paths import check_free, results_path, write_rejects
@@ -25,6 +25,7 @@ __all__ = [
     "check_free",
     "complete",
     "defused",
+    "fused",
     "results_path",
     "write_rejects",
 ]

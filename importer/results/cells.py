@@ -66,3 +66,9 @@ def defused(text: str) -> str:
     if first not in _FORMULA_START or not first or _NUMBER.fullmatch(text):
         return text
     return "'" + text
+
+
+def fused(text: str) -> str:
+    """Return what a cell held before `defused`, where it did anything."""
+    bare = text[1:]
+    return bare if text[:1] == "'" and defused(bare) == text else text

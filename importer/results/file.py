@@ -111,10 +111,14 @@ class ResultsFile:
         """Leave the parts whatever happens: the calls of these rows are in the ledger now."""
         self.is_kept = True
 
-    def discard(self) -> None:
-        """Leave no file behind: for a run that ends before it has any result."""
+    def leave(self) -> None:
+        """Leave the parts as they are: the next run on the ledger finishes the results from them."""
         with suppress(CannotCreateError):
             self._close()
+
+    def discard(self) -> None:
+        """Leave no file behind: for a run that ends before it has any result."""
+        self.leave()
         self._parts.discard()
 
     def finish(self, fates: Fates) -> Finished:

@@ -1,0 +1,83 @@
+"""Results files as evidence: what became of calls that a ledger restored from a backup knows nothing of."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from importer.errors import InputUnusableError, NoInputError
+from importer.ledger import Told
+from importer.records import Call, Place
+from importer.results import fused
+from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
+
+_TAKEN = frozenset({Outcome.ACCEPTED, Outcome.ALREADY_ACCEPTED})
+_NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent"})
+
+
+def told_by(paths: Sequence[Path]) -> list[Told]:
+    """Return each call that results files say was accepted, or may have been sent, once; accepted outranks.
+
+    A call that a person closed counts as one that may have been sent, so that it is not sent again. The
+    recording's address is not in a results file and stays empty.
+    Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file.
+    """
+    told: dict[str, Told] = {}
+    for path in paths:
+        for one in _told_in(path):
+            known = told.get(one.call.call_id)
+            if known is None or one.accepted > known.accepted:
+                told[one.call.call_id] = one
+    return list(told.values())
+
+
+def _told_in(path: Path) -> Iterator[Told]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            if tuple(next(reader, ())) != tuple(RESULT_COLUMNS):
+                raise _unusable(path, 1)
+            for cells in reader:
+                one = _told_of(path, reader.line_num, cells)
+                if one is not None:
+                    yield one
+    except OSError as error:
+        raise NoInputError(
+            f"results file {path} cannot be read: {error.strerror}", hint="Check its path and rights."
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _unusable(path, 1) from error
+
+
+def _told_of(path: Path, line: int, cells: Sequence[str]) -> Told | None:
+    try:
+        row = dict(zip(RESULT_COLUMNS, cells, strict=True))
+        outcome = Outcome(row["outcome"])
+        accepted = outcome in _TAKEN
+        closed = outcome is Outcome.SKIPPED and row["reason"] in _NEVER_TO_BE_SENT
+        if not row["call_id"] or not (accepted or closed or outcome is Outcome.UNCERTAIN):
+            return None
+        return Told(_call(row), accepted, row["sent_at"])
+    except ValueError as error:
+        raise _unusable(path, line) from error
+
+
+def _call(row: dict[str, str]) -> Call:
+    return Call(
+        call_id=row["call_id"],
+        state=State(row["state"]),
+        agent_number=row["from"],
+        customer_number=row["to"],
+        start_time=row["start_time"],
+        zohouser=fused(row["zohouser"]),
+        voiceuri="",
+        source_id=fused(row["source_id"]),
+        place=Place(fused(row["file"]), int(row["line"] or 0)),
+    )
+
+
+def _unusable(path: Path, line: int) -> InputUnusableError:
+    return InputUnusableError(
+        f"{path}: line {line} is not that of a results file of this program",
+        hint="Give the results files as they were written, with the header "
+        f"{RESULT_COLUMNS[0]},{RESULT_COLUMNS[1]},...,{RESULT_COLUMNS[-1]}.",
+    )

@@ -1,0 +1,149 @@
+"""The commands under `ledger`, and what they leave for the runs after them."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran, call_row, read_results, write_export
+from importer.simulator import Behaviour, Simulator
+
+Program = Callable[..., Ran]
+
+
+def rows(count: int) -> list[str]:
+    """Return calls to different customers, none of whom has the agent's number."""
+    return [call_row(number, sender="+12125550199") for number in range(count)]
+
+
+@pytest.fixture
+def export(account: Simulator, program: Program, tmp_path: Path) -> Path:
+    """Return an export of three calls of which the first was sent and the others wait."""
+    path = write_export(tmp_path / "export.csv", rows(3))
+    assert program("import", "--init-ledger", "--limit", "1", path).code == 0
+    return path
+
+
+def states(program: Program) -> dict[str, int]:
+    """Return the ledger's calls by state, as `status` tells them."""
+    lines = (line.split() for line in program("status").stdout.splitlines())
+    return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1] != "0"}
+
+
+def outcomes(path: Path | str) -> list[str]:
+    """Return the outcomes of a results file, in order."""
+    return [row["outcome"] for row in read_results(path)]
+
+
+def test_backup(program: Program, export: Path, tmp_path: Path) -> None:
+    """A backup is a whole ledger of mode 0600; an existing file is left as it is."""
+    target = tmp_path / "backup.sqlite"
+    assert program("ledger", "backup", target).code == 0
+    with closing(sqlite3.connect(target)) as connection:
+        assert connection.execute("SELECT count(*) FROM calls").fetchone() == (3,)
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert program("ledger", "backup", target).code == 73
+
+
+def test_purge(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """A purge of nothing old deletes nothing, and an age that is none is a wrong option."""
+    ran = program("ledger", "purge")
+    assert (ran.code, ran.stdout.split(" ")[0]) == (0, "0")
+    assert states(program) == {"accepted": 1, "pending": 2}
+    for age in ("0d", "400", "-1d", "1w"):
+        assert program("ledger", "purge", "--older-than", age).code == 2
+
+
+@pytest.mark.fault(155)
+def test_forget(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """A forgotten number's open calls are never sent, not even when they are imported again, and never printed."""
+    number = rows(2)[1].split(",")[4]
+    ran = program("ledger", "forget", "--number", number)
+    assert (ran.code, ran.stdout.startswith("1 calls were closed")) == (0, True)
+    assert number not in ran.stdout + ran.stderr
+    assert program("import", "--results", tmp_path / "again.csv", "--all-rows", export).code == 0
+    assert outcomes(tmp_path / "again.csv") == ["already_accepted", "skipped", "accepted"]
+    assert [call["id"] for call in account.accepted] == ["call00000", "call00002"]
+
+
+def test_forget_what_is_no_number(program: Program, export: Path) -> None:
+    """Something that is not an international number is a wrong option and is not repeated."""
+    ran = program("ledger", "forget", "--number", "02125550101")
+    assert (ran.code, "02125550101" in ran.stderr) == (2, False)
+
+
+@pytest.fixture
+def restored(program: Program, export: Path, tmp_path: Path) -> Path:
+    """Return the results of a run whose ledger was then replaced by a backup from before it."""
+    ledger = tmp_path / "ledger.sqlite"
+    assert program("ledger", "backup", tmp_path / "backup.sqlite").code == 0
+    more = write_export(tmp_path / "more.csv", rows(5))
+    assert program("import", "--results", tmp_path / "lost.csv", more).code == 0
+    shutil.copy(tmp_path / "backup.sqlite", ledger)
+    return more
+
+
+@pytest.mark.fault(110)
+def test_restored_ledger_is_refused(program: Program, account: Simulator, restored: Path, tmp_path: Path) -> None:
+    """A ledger older than its last run sends nothing and names the command that takes it up."""
+    before = len(account.arrivals)
+    for command in (("import", restored), ("deliver",), ("ledger", "purge")):
+        ran = program(*command)
+        assert (ran.code, "ledger accept-restore" in ran.stderr) == (78, True)
+    assert len(account.arrivals) == before
+
+
+@pytest.mark.fault(110)
+def test_accept_restore_with_all_results(
+    program: Program, account: Simulator, restored: Path, tmp_path: Path
+) -> None:
+    """With all results since the backup, calls they tell accepted are known, and the next run sends nothing."""
+    ran = program("ledger", "accept-restore", "--complete", tmp_path / "lost.csv")
+    assert (ran.code, ran.stdout.splitlines()[0]) == (0, "2 calls were made accepted, 2 accepted ones added.")
+    assert program("import", "--results", tmp_path / "after.csv", restored).code == 0
+    assert outcomes(tmp_path / "after.csv") == ["already_accepted"] * 5
+    assert len(account.accepted) == 5
+
+
+@pytest.mark.fault(110)
+def test_accept_restore_without_results(
+    program: Program, account: Simulator, restored: Path, tmp_path: Path
+) -> None:
+    """Without results every call that may have been sent waits for a person, and none is sent twice."""
+    ran = program("ledger", "accept-restore")
+    assert (ran.code, states(program)) == (4, {"accepted": 1, "uncertain": 2})
+    assert program("import", "--results", tmp_path / "after.csv", restored).code == 4
+    assert outcomes(tmp_path / "after.csv") == ["already_accepted", *["uncertain"] * 4]
+    assert len(account.accepted) == 5
+
+
+def test_accept_restore_needs_a_reason(program: Program, export: Path, tmp_path: Path) -> None:
+    """A ledger that is as its last run left it cannot be accepted, nor can a file that is no results file."""
+    assert program("ledger", "accept-restore").code == 2
+    assert program("ledger", "accept-restore", "--complete").code == 2
+    assert program("ledger", "accept-restore", export).code == 65
+    assert program("ledger", "accept-restore", tmp_path / "none.csv").code == 66
+
+
+@pytest.mark.fault(122)
+def test_another_account(
+    program: Program, account: Simulator, export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A ledger bound to one account sends nothing to another, until a person says that it is the same."""
+    with Simulator(Behaviour()) as other:
+        for name, value in {
+            "CLIENT_ID": other.credentials.client_id,
+            "CLIENT_SECRET": other.credentials.client_secret,
+            "REFRESH_TOKEN": other.credentials.refresh_token,
+            "ACCOUNTS_URL": other.base_url,
+            "API_URL": other.base_url,
+        }.items():
+            monkeypatch.setenv(f"CDR_IMPORTER_{name}", value)
+        ran = program("deliver")
+        assert (ran.code, "another account" in ran.stderr, len(other.accepted)) == (78, True, 0)
+        assert program("ledger", "accept-account").code == 0
+        assert program("deliver").code == 0
+        assert len(other.accepted) == 2
