@@ -35,7 +35,7 @@ from importer.client import (
     judge_failure,
     token_transport,
 )
-from importer.client.classify import BODY_DECIDES, CODES, NEEDS_NO_BODY, STATUSES
+from importer.client.classify import BODY_DECIDES, NEEDS_NO_BODY, STATUSES
 from importer.errors import ConfigurationError, ExitCode, ProtocolError, UnavailableError
 from importer.records import Call, Place
 from schemas.vocabulary import State
@@ -1249,20 +1249,10 @@ BROKEN = SUCCESS_BODY[:-1]
 TAKEN = (Proof.TAKEN, Reaction.GO_ON, None, 0)
 RENEW = (Proof.NOT_APPLIED, Reaction.RENEW_TOKEN, 77, 0)
 WAIT = (Proof.NOT_APPLIED, Reaction.WAIT, 75, 0)
-AGAIN = (Proof.NOT_APPLIED, Reaction.RETRY, 69, 0)
 REFUSED = (Proof.REFUSED, Reaction.GO_ON, 76, 3)
-REFUSED_USER = (Proof.REFUSED, Reaction.GO_ON, 78, 3)
-TOO_LARGE = (Proof.REFUSED, Reaction.GO_ON, 70, 2)
 HOLD = (Proof.UNKNOWN, Reaction.GO_ON, 76, 3)
-HOLD_2 = (Proof.UNKNOWN, Reaction.GO_ON, 76, 2)
 HOLD_STOP = (Proof.UNKNOWN, Reaction.STOP, 76, 1)
-HOLD_CONFLICT = (Proof.UNKNOWN, Reaction.GO_ON, None, 0)
 OUTAGE = (Proof.UNKNOWN, Reaction.GO_ON, 69, 2)
-MOVED = (Proof.NOT_APPLIED, Reaction.STOP, 76, 1)
-STOP_70 = (Proof.NOT_APPLIED, Reaction.STOP, 70, 1)
-STOP_77 = (Proof.NOT_APPLIED, Reaction.STOP, 77, 1)
-STOP_78 = (Proof.NOT_APPLIED, Reaction.STOP, 78, 1)
-MISDIRECTED = (Proof.NOT_APPLIED, Reaction.RETRY, 78, 1)
 
 Expected = tuple[Proof, Reaction, int | None, int]
 
@@ -1274,60 +1264,6 @@ BODIES: Mapping[str, bytes] = {
     "broken": BROKEN,
 }
 
-BY_STATUS: tuple[tuple[tuple[int, ...], Mapping[str, Expected]], ...] = (
-    ((200,), {"success": TAKEN, "unknown": HOLD, "html": HOLD_STOP, "empty": HOLD, "broken": HOLD}),
-    ((201, 202), {"success": HOLD, "unknown": HOLD, "html": HOLD_STOP, "empty": HOLD, "broken": HOLD}),
-    ((100, 102, 103), dict.fromkeys(BODIES, HOLD)),
-    ((204, 205), dict.fromkeys(BODIES, HOLD_2)),
-    ((203, 206, 207, 226, 299), dict.fromkeys(BODIES, HOLD_STOP)),
-    ((300, 301, 302, 303, 304, 399), dict.fromkeys(BODIES, HOLD_STOP)),
-    ((307, 308), dict.fromkeys(BODIES, MOVED) | {"success": HOLD}),
-    ((400, 422, 423, 424, 428, 451, 418, 499), dict.fromkeys(BODIES, REFUSED) | {"success": HOLD}),
-    ((401,), dict.fromkeys(BODIES, RENEW) | {"success": HOLD}),
-    ((402, 403), dict.fromkeys(BODIES, STOP_77) | {"success": HOLD}),
-    ((404, 405, 410, 501, 505), dict.fromkeys(BODIES, STOP_78) | {"success": HOLD}),
-    ((406, 411, 415, 417, 426, 431), dict.fromkeys(BODIES, STOP_70) | {"success": HOLD}),
-    ((407,), dict.fromkeys(BODIES, STOP_78) | {"success": HOLD}),
-    ((408, 425), dict.fromkeys(BODIES, AGAIN) | {"success": HOLD}),
-    ((409,), dict.fromkeys(BODIES, HOLD_CONFLICT)),
-    ((413, 414), dict.fromkeys(BODIES, TOO_LARGE) | {"success": HOLD}),
-    ((421,), dict.fromkeys(BODIES, MISDIRECTED) | {"success": HOLD}),
-    ((429,), dict.fromkeys(BODIES, WAIT) | {"success": HOLD}),
-    ((500, 502, 503, 504, 507, 520, 527, 599), dict.fromkeys(BODIES, OUTAGE)),
-    ((600, 999), dict.fromkeys(BODIES, HOLD_STOP)),
-)
-
-STATUS_TABLE = [
-    pytest.param(status, BODIES[name], expected, id=f"{status}-{name}")
-    for statuses, row in BY_STATUS
-    for status in statuses
-    for name, expected in row.items()
-]
-
-BY_CODE: tuple[tuple[str, Expected], ...] = (
-    ("INVALID_TOKEN", RENEW),
-    ("INVALID_OAUTHTOKEN", RENEW),
-    ("AUTHENTICATION_FAILURE", RENEW),
-    ("OAUTH_SCOPE_MISMATCH", STOP_77),
-    ("URL_ROLLING_THROTTLES_LIMIT_EXCEEDED", WAIT),
-    ("TOO_MANY_REQUESTS", WAIT),
-    ("request_limit_exceeded", WAIT),
-    ("PBX_NOT_INTEGRATED", STOP_77),
-    ("PROVIDER_NOT_REGISTERED", STOP_77),
-    ("DIFFERENT_PROVIDER_ALREADY_ENABLED", STOP_77),
-    ("NO_PERMISSION", STOP_77),
-    ("INVALID_USER", REFUSED_USER),
-    ("REQUIRED_PARAM_MISSING", REFUSED),
-    ("INTERNAL_ERROR", OUTAGE),
-)
-
-CODE_TABLE = [
-    pytest.param(status, code, expected, id=f"{status}-{code}")
-    for code, expected in BY_CODE
-    for status in (200, 400, 401, 403, 500)
-    if (status, code) != (403, "INTERNAL_ERROR")
-]
-
 
 def verdict(judgement: Judgement) -> Expected:
     """Reduce a judgement to what the tables say."""
@@ -1338,28 +1274,6 @@ def judged(status: int, body: bytes, **headers: str) -> Judgement:
     """Judge one answer; header names with _ for -."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return classify(Answer(status, body, named), now_epoch=0.0)
-
-
-@pytest.mark.parametrize(("status", "body", "expected"), STATUS_TABLE)
-def test_classify_status(status: int, body: bytes, expected: Expected) -> None:
-    """Status and shape of the body decide where no code is known."""
-    assert verdict(judged(status, body)) == expected
-
-
-@pytest.mark.parametrize(("status", "code", "expected"), CODE_TABLE)
-def test_classify_code(status: int, code: str, expected: Expected) -> None:
-    """A known service code outranks the status."""
-    assert verdict(judged(status, service_error(code))) == expected
-
-
-def test_classify_code_table_is_whole() -> None:
-    """Each code of the program has a line in the table above."""
-    assert {code for code, _ in BY_CODE} == set(CODES)
-
-
-def test_classify_internal_error_without_privilege() -> None:
-    """INTERNAL_ERROR under 403 means a missing privilege."""
-    assert verdict(judged(403, service_error("INTERNAL_ERROR"))) == STOP_77
 
 
 @pytest.mark.parametrize(

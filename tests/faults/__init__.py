@@ -1,0 +1,1 @@
+"""Faults of the list, played one by one."""

@@ -1,0 +1,182 @@
+"""Every answer there can be, held against the one table of what it proves; a part of them over the wire."""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Ran, call_row, read_results, write_export
+from importer.client import Proof, classify
+from importer.client.classify import CODES, Judgement
+from importer.client.connection import BODY_LIMIT_BYTES, Answer
+from importer.simulator import Simulator
+from importer.simulator.behaviour import Fault
+
+TABLE: Mapping[str, Any] = tomllib.loads((Path(__file__).parent / "answers.toml").read_text(encoding="utf-8"))
+SUCCESS = b'{"status":"success","code":"SUCCESS"}'
+FEWEST_CASES = 8_000
+
+Verdict = tuple[str, str, int, int]
+
+
+def envelope(code: str) -> bytes:
+    """Return the service's error body with a code."""
+    return json.dumps({"code": code, "details": {}, "message": "m", "status": "error"}).encode()
+
+
+BODIES: Mapping[str, tuple[str, bytes]] = {
+    "documented success": ("documented", SUCCESS),
+    "success in capitals": ("claimed", SUCCESS.replace(b"success", b"SUCCESS")),
+    "success and something else": ("claimed", SUCCESS[:-1] + b',"error":{"title":"BUSY"}}'),
+    "unknown code": ("plain", envelope("SOMETHING_NEW")),
+    "empty object": ("plain", b"{}"),
+    "a list": ("plain", b"[]"),
+    "page": ("page", b"<!DOCTYPE html><html>Sign in</html>"),
+    "text": ("page", b"Access Denied"),
+    "nothing": ("plain", b""),
+    "blanks": ("plain", b" \r\n"),
+    "cut": ("plain", SUCCESS[:-1]),
+    "success with something behind it": ("plain", SUCCESS + b" trailing"),
+    "a key twice": ("plain", b'{"status":"success","code":"SUCCESS","code":"BUSY"}'),
+    "not a number": ("plain", b'{"status":"error","a":NaN}'),
+    "another encoding": ("plain", SUCCESS.decode().encode("utf-16")),
+    "oversized": ("oversized", b" " * (BODY_LIMIT_BYTES + 1)),
+    "encoded": ("encoded", b"\x1f\x8b\x08"),
+}
+"""Kind of body -> column of the table, and the body."""
+
+
+def statuses_in(text: str) -> Iterator[int]:
+    """Yield the statuses that a row names: single ones and ranges."""
+    for word in text.split():
+        first, _, last = word.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
+ROWS = {status: row for row in TABLE["answers"] for status in statuses_in(row["statuses"])}
+PLAYED = [*range(100, 600), 600, 999]
+ENDS = sorted({int(end) for row in TABLE["answers"] for end in re.findall(r"\d+", row["statuses"])})
+EXCEPTIONS = {(each["status"], each["code"]): each["verdict"] for each in TABLE["code_exceptions"]}
+
+
+def verdict(name: str) -> Verdict:
+    """Return a verdict of the table by name."""
+    proof, reaction, exit_code, in_a_row = TABLE["verdicts"][name]
+    return (proof, reaction, exit_code, in_a_row)
+
+
+def expected(status: int, column: str) -> Verdict:
+    """Return the verdict of a status for a body that names no known code."""
+    row = ROWS[status]
+    fallback = {"documented": "claimed", "page": "plain"}
+    return verdict(row[column] if column in row else row[fallback[column]])
+
+
+def judged(status: int, body: bytes, **headers: str) -> Judgement:
+    """Judge one answer; header names with _ for -."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return classify(Answer(status, body, named), now_epoch=0.0)
+
+
+def found(judgement: Judgement) -> Verdict:
+    """Reduce a judgement to what the table says."""
+    return (judgement.proof, judgement.reaction, int(judgement.exit_code or 0), judgement.stop_after)
+
+
+def test_table_names_every_status_once() -> None:
+    """Each status of HTTP, and those beyond, stands in exactly one row."""
+    named = [status for row in TABLE["answers"] for status in statuses_in(row["statuses"])]
+    assert sorted(named) == list(range(100, 1000))
+
+
+def test_table_names_every_code() -> None:
+    """Each code that the program knows stands in the table, and no other."""
+    assert set(TABLE["codes"]) == set(CODES)
+
+
+@pytest.mark.fault(73, 84, 85, 87)
+def test_every_status_with_every_body() -> None:
+    """Status and kind of body decide where no code is known; only the documented answer is success."""
+    wrong = []
+    cases = list(product(PLAYED, BODIES))
+    for status, name in cases:
+        column, body = BODIES[name]
+        headers = {"content_encoding": "gzip"} if column == "encoded" else {}
+        judgement = judged(status, body, **headers)
+        if found(judgement) != expected(status, column):
+            wrong.append((status, name, found(judgement)))
+        assert (judgement.proof is Proof.TAKEN) == ((status, name) == (200, "documented success"))
+    print(f"{len(cases)} answers judged by status and body")
+    assert wrong == []
+    assert len(cases) > FEWEST_CASES
+
+
+@pytest.mark.fault(73)
+def test_every_status_with_every_code() -> None:
+    """A known service code outranks the status, also as the title of an error object."""
+    wrong = []
+    cases = list(product(ENDS, TABLE["codes"]))
+    for status, code in cases:
+        meant = verdict(EXCEPTIONS.get((status, code), TABLE["codes"][code]))
+        for body in (envelope(code), json.dumps({"error": {"title": code}}).encode()):
+            if found(judged(status, body)) != meant:
+                wrong.append((status, code, body))
+    print(f"{len(cases) * 2} answers judged by code")
+    assert wrong == []
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize(("value", "name"), [("30", "wait"), ("-5", "outage"), ("soon", "outage"), ("", "outage")])
+def test_overload_that_names_a_wait(value: str, name: str) -> None:
+    """503 with a Retry-After that can be read is a wait, any other 503 an outage."""
+    assert found(judged(503, b"<html>", retry_after=value)) == verdict(name)
+
+
+Program = Callable[..., Ran]
+
+STATE_OF = {"taken": "accepted", "refused": "refused", "unknown": "uncertain", "not_applied": "pending"}
+CODE_OF_STATE = {"accepted": 0, "refused": 3, "uncertain": 4}
+SENT_AS_THEY_ARE = [
+    *product((200,), ("documented success", "success in capitals", "unknown code", "page", "nothing", "cut")),
+    *product((201, 202), ("documented success", "page")),
+    *product((203, 206, 300, 301, 302, 303, 304), ("page",)),
+    *product((307, 308), ("documented success", "page")),
+    *product((400, 403, 404, 413), ("documented success", "unknown code", "page")),
+    *product((402, 405, 406, 407, 409, 410, 411, 415, 417, 426, 431, 451, 501, 505), ("page",)),
+    *product((500, 502, 503, 504, 520, 599), ("page", "documented success")),
+    (200, "success with something behind it"),
+    (200, "a key twice"),
+    (200, "oversized"),
+    (200, "encoded"),
+]
+"""Answers played over the wire; those that are waited or tried again for are played with a clock elsewhere."""
+
+
+@pytest.mark.fault(73)
+@pytest.mark.parametrize(("status", "name"), SENT_AS_THEY_ARE)
+def test_over_the_wire(program: Program, account: Simulator, tmp_path: Path, status: int, name: str) -> None:
+    """An answer from a socket puts the call where the table says, with one post, one row, and the exit code."""
+    column, body = BODIES[name]
+    proof, reaction, exit_code, _ = expected(status, column)
+    headers = [("Content-Type", "application/json"), ("Location", f"{account.base_url}/elsewhere")]
+    if column == "encoded":
+        headers.append(("Content-Encoding", "gzip"))
+    account.script(Fault(status=status, headers=tuple(headers), body=b"" if status == 304 else body))
+    path = write_export(tmp_path / "export.csv", [call_row(1)])
+
+    ran = program("import", "--init-ledger", "--results", tmp_path / "out.csv", path)
+
+    state = STATE_OF[proof]
+    assert ran.code == (exit_code if reaction == "stop" else CODE_OF_STATE[state])
+    assert [(row["outcome"], row["http_status"]) for row in read_results(tmp_path / "out.csv")] == [
+        (state, str(status))
+    ]
+    assert [arrival.path for arrival in account.arrivals if "/oauth/" not in arrival.path] == [
+        "/phonebridge/v3/callnotify"
+    ]
+    assert not re.search(r"5550\d{3}|Zoho-oauthtoken|sandbox-secret", ran.stdout + ran.stderr)
