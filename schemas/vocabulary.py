@@ -40,13 +40,20 @@ class Direction(StrEnum):
     """Where a row's call went, seen from the agent.
 
     ``agent_leg`` is a row of an outgoing call that describes our own telephone only: it names the agent and
-    says nothing of the customer.
+    says nothing of the customer. ``other_leg`` is a detail of a call whose own row tells all of it.
+    ``other_kind`` is no call of an agent to anybody: a fax, a message, a bot, a conference dialling in.
     """
 
     OUTGOING = "outgoing"
     INCOMING = "incoming"
     INTERNAL = "internal"
     AGENT_LEG = "agent_leg"
+    OTHER_LEG = "other_leg"
+    OTHER_KIND = "other_kind"
+
+
+PASSED_OVER = (Direction.INCOMING, Direction.INTERNAL, Direction.OTHER_LEG, Direction.OTHER_KIND)
+"""Directions whose rows are skipped, with the direction as the reason."""
 
 
 class Outcome(StrEnum):

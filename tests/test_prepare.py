@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
+from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
 from importer.prepare import Policies, Preparation, Window, call_id_of
 from importer.records import Call
@@ -198,6 +199,63 @@ def test_rejected_row_keeps_what_is_known_of_it(tmp_path: Path) -> None:
     """A row rejected for its time still shows id, state and customer."""
     row = prepared_text(tmp_path, CALLNOTIFY + _notify("busy", start="soon")).listed[0]
     assert (row.source_id, row.state, row.customer_number) == ("a1", "busy", "+12125550142")
+
+
+DIRECTIONS = """
+name = "own"
+title = "Own"
+certainty = "src"
+
+[columns]
+id = "Id"
+kind = "Kind"
+to = "To"
+started = "Started"
+
+[[direction]]
+when = { kind = "call" }
+is = "outgoing"
+
+[[direction]]
+when = { kind = "fax" }
+is = "other_kind"
+
+[[direction]]
+when = { id = { empty = true }, kind = { empty = true } }
+is = "other_leg"
+
+[[outcome]]
+column = "kind"
+words = { call = "noanswer" }
+
+[time]
+columns = "started"
+formats = ["iso8601"]
+zone = "UTC"
+
+[call]
+id = ["id"]
+customer = "to"
+agent = "to"
+"""
+
+
+@pytest.mark.parametrize("all_rows", [True, False])
+def test_details_and_other_kinds_are_skipped(all_rows: bool, tmp_path: Path) -> None:
+    """A detail row needs no id, time or number, a fax no outcome: both are skipped with what they are."""
+    (tmp_path / "own.toml").write_text(DIRECTIONS, encoding="utf-8")
+    path = tmp_path / "export.csv"
+    path.write_text(
+        "Id,Kind,To,Started\na1,call,+12125550142,2026-03-02 14:00:00\n,,,\na2,fax,,\n", encoding="utf-8"
+    )
+    overrides = Overrides(format=load_format(tmp_path / "own.toml", catalogue().causes))
+    found = detect(path, [], overrides)
+    assert isinstance(found, Detection)
+    result = prepared([found], plan_for("callnotify", all_rows=all_rows))
+    if all_rows:
+        assert result.outcomes() == ["call", "other_leg", "other_kind"]
+    else:
+        assert (result.outcomes(), result.skipped) == (["call"], {"other_leg": 1, "other_kind": 1})
 
 
 # --- FreeSWITCH with both legs, Twilio forwarding and click-to-call -----------------------------------------

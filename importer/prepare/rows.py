@@ -14,7 +14,7 @@ from importer.prepare.plan import Rules
 from importer.reading import Chunk
 from importer.reading.conditions import Conditions, joined
 from schemas import numbers
-from schemas.vocabulary import Direction, State
+from schemas.vocabulary import PASSED_OVER, Direction, State
 
 SPOOLED_COLUMNS = (
     "file",
@@ -108,7 +108,7 @@ class RowSorter:
     def _kept_out(self, frame: pd.DataFrame) -> pd.Series:
         """Say which rows are of no outgoing call, as far as the row itself can tell."""
         incoming = frame["call.direction"] == Direction.INCOMING.value
-        kept_out = incoming | (frame["call.direction"] == Direction.INTERNAL.value)
+        kept_out = frame["call.direction"].isin([direction.value for direction in PASSED_OVER])
         if self._rules.format.call.incoming_decides:
             tied = call_keys(frame.loc[incoming], self._rules.format)["key"] != ""
             kept_out.loc[tied.index[tied]] = False
