@@ -245,9 +245,8 @@ def test_details_and_other_kinds_are_skipped(all_rows: bool, tmp_path: Path) -> 
     """A detail row needs no id, time or number, a fax no outcome: both are skipped with what they are."""
     (tmp_path / "own.toml").write_text(DIRECTIONS, encoding="utf-8")
     path = tmp_path / "export.csv"
-    path.write_text(
-        "Id,Kind,To,Started\na1,call,+12125550142,2026-03-02 14:00:00\n,,,\na2,fax,,\n", encoding="utf-8"
-    )
+    rows = "a1,call,+12125550142,2026-03-02 14:00:00\n,,102,\na2,fax,,\n"
+    path.write_text(f"Id,Kind,To,Started\n{rows}", encoding="utf-8")
     overrides = Overrides(format=load_format(tmp_path / "own.toml", catalogue().causes))
     found = detect(path, [], overrides)
     assert isinstance(found, Detection)
