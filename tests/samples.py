@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 from expected import SAMPLES, sample_files, sample_options
 from importer.formats import Catalogue, Detection, detect, load_catalogue
-from importer.formats.detection import Overrides
+from importer.formats.detection import Overrides, spilled
 from importer.formats.language import Quotes
 from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
 from importer.records import Call
@@ -95,6 +96,15 @@ def as_it_is(path: Path) -> Result:
     return prepared([detected(path)], plan_for(path.parent.name))
 
 
+NO_ROWS = re.compile(r'"?Totals|"?INTEGER[,;]|-[-+]+$|\(\d+ rows?\)$|Datum\|')
+"""How the lines of the samples begin that are no rows: totals, a line of types, a printed table's frame."""
+
+
+def is_no_row(record: str) -> bool:
+    """Say whether a record of a sample is one that its format drops, or blank."""
+    return not record.strip() or bool(NO_ROWS.match(record))
+
+
 def split_records(detection: Detection) -> tuple[str, list[str]]:
     """Return the lines up to the header's end and the records below as they stand, line ends included."""
     text = detection.path.read_bytes().decode(detection.encoding)
@@ -126,8 +136,9 @@ def reordered(detection: Detection, path: Path, order: list[int]) -> Detection:
     writer = csv.writer(target, delimiter=detection.delimiter)
     for record in [head, *records]:
         cells = next(csv.reader(io.StringIO(record, newline=""), delimiter=detection.delimiter))
-        if cells[:1] == ["Totals"]:
+        if is_no_row(record):
             continue
+        cells = [*spilled(cells, len(order), detection.spill)]
         writer.writerow([cells[place] for place in order] if len(cells) == len(order) else cells)
     path.write_bytes(target.getvalue().encode(detection.encoding))
     return detected(path)

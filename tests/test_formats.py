@@ -15,6 +15,7 @@ from importer.errors import ConfigurationError, InputUnusableError, NoInputError
 from importer.formats import Catalogue, Detection, OwnOutput, detect, load_catalogue
 from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
+from importer.formats.language import Detect
 from importer.formats.soundness import first_fault
 from schemas.vocabulary import RESULT_COLUMNS, State
 
@@ -454,6 +455,23 @@ def test_format_given_by_the_operator_must_fit(catalogue: Catalogue) -> None:
     forced = Overrides(format=catalogue.formats["freepbx"])
     with pytest.raises(InputUnusableError, match="not of format freepbx"):
         _detect(SAMPLES / "twilio" / "title-case.csv", catalogue, forced)
+
+
+def test_lookalike_is_refused_only_where_no_format_fits(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A format of one's own may read what is otherwise refused by name."""
+    path = _file(tmp_path, "cdrRecordType,globalCallID_callId,directoryNum,jitter\n")
+    own = catalogue.formats["twilio"].model_copy(update={"columns": {"sid": ("jitter",)}, "detect": Detect()})
+    with pytest.raises(InputUnusableError, match=r"is a Cisco Unified CM call management record \(CMR\) file"):
+        detect(path, [], Overrides(), catalogue.lookalikes)
+    assert isinstance(detect(path, [own], Overrides(), catalogue.lookalikes), Detection)
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_lookalikes_claim_no_sample(path: Path, catalogue: Catalogue) -> None:
+    """What is refused by name is none of the exports that hold calls."""
+    other = catalogue.formats["callnotify"].model_copy(update={"columns": {"id": ("no such column",)}})
+    with pytest.raises(InputUnusableError, match="no format known"):
+        detect(path, [other], Overrides(), catalogue.lookalikes)
 
 
 def test_directory_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from importer.errors import InputUnusableError
 from importer.formats import CdrFormat, Detection, Quotes, detect
 from importer.formats.detection import Overrides
+from importer.formats.language import Layout
 from importer.reading import BadRow, read_chunks, verbatim_records
 from importer.reading.blocks import text_blocks
 from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS
@@ -342,6 +343,42 @@ def test_bad_row_hint(tmp_path: Path) -> None:
     """The hint of a row of the wrong shape gives both counts."""
     _, bad = _read_text(tmp_path, f"{HEADER}a,b\n{ROW}")
     assert bad[0].hint.startswith("The row has 2 cells, the format has 3:")
+
+
+@pytest.mark.parametrize(
+    ("quotes", "row", "cells"),
+    [
+        ("doubled", "a,b,c,d", ("a", "b c", "d")),
+        ("doubled", '"a,x",b,,d,e', ("a,x", "b  d", "e")),
+        ("doubled", '"a" <1>,"b ""x""",c,d', ("a <1>", 'b "x" c', "d")),
+        ("bare", '"a "x" y","b",c,"d"', ('a "x" y', "b c", "d")),
+        ("none", '"a",b",c,d', ('"a"', 'b" c', "d")),
+        ("none", "a,b,c", ("a", "b", "c")),
+    ],
+)
+def test_surplus_cells_spill_into_the_cell_named(
+    quotes: str, row: str, cells: tuple[str, ...], tmp_path: Path
+) -> None:
+    """What a row has too many cells is joined into the one that the format lets spill, on that row alone."""
+    text = f"Caller,Called,Begun\n1,2,3\n{row}\n4,5,6\n"
+    rows, bad = _read_text(tmp_path, text, quotes=quotes, spill="called")
+    assert rows == [(2, ("1", "2", "3")), (3, cells), (4, ("4", "5", "6"))]
+    assert bad == []
+
+
+def test_row_with_too_few_cells_does_not_spill(tmp_path: Path) -> None:
+    """A cell that may spill does not make good what a row lacks."""
+    assert _reasons(_read_text(tmp_path, "Caller,Called,Begun\na,b\n", spill="called")[1]) == [
+        (2, "wrong_cell_count")
+    ]
+
+
+def test_cells_behind_an_open_end_are_passed_over(tmp_path: Path) -> None:
+    """Where a layout has an open end, rows may have any number of cells behind those it names."""
+    cdr_format = _format(header=False).model_copy(update={"layouts": (Layout(columns=NAMES, open_end=True),)})
+    rows, bad = _read(_detected(tmp_path / "export.csv", "a,b,c,d,e\nf,g,h\ni,j\nk,l,m,,n\n", cdr_format))
+    assert rows == [(1, ("a", "b", "c")), (2, ("f", "g", "h")), (4, ("k", "l", "m"))]
+    assert _reasons(bad) == [(3, "wrong_cell_count")]
 
 
 @pytest.mark.parametrize("tail", [",", ",,,", ", ,", ",\t", "," * SURPLUS_CELLS])

@@ -31,7 +31,7 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
     codes = [ExitCode.OK]
     for path in files:
         try:
-            found = detect(path, list(catalogue.formats.values()), overrides)
+            found = detect(path, list(catalogue.formats.values()), overrides, catalogue.lookalikes)
         except ImporterError as error:
             click.echo(f"cdr-importer: {error.message}\n  {error.hint}", err=True)
             codes.append(error.exit_code)

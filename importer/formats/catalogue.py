@@ -12,7 +12,7 @@ import platformdirs
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
-from importer.formats.language import CauseTable, CdrFormat
+from importer.formats.language import CauseTable, CdrFormat, LookAlike
 from schemas.vocabulary import Verdict
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -23,11 +23,15 @@ DIRECTIVES = {*Verdict, "next"}
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Formats and cause tables by name; ``own`` names the formats that came from the user's folder."""
+    """Formats and cause tables by name; ``own`` names the formats that came from the user's folder.
+
+    ``lookalikes`` are files that no format fits and that are refused by name.
+    """
 
     formats: Mapping[str, CdrFormat]
     causes: Mapping[str, CauseTable]
     own: frozenset[str] = frozenset()
+    lookalikes: tuple[LookAlike, ...] = ()
 
     def pick(self, name: str) -> CdrFormat:
         """Return the format of this name, or the one in the ``.toml`` file of this path.
@@ -66,7 +70,8 @@ def load_catalogue(own_folder: Path | None = None) -> Catalogue:
                 hint="Give the format of your own another name.",
             )
         own[cdr_format.name] = cdr_format
-    return Catalogue({**formats, **own}, causes, frozenset(own))
+    lookalikes = tuple(_load_all("lookalikes", LookAlike))
+    return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes)
 
 
 def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from importer.errors import InputUnusableError, NoInputError
 from importer.formats.encoding import certain_encoding, fallback_encoding
-from importer.formats.language import CdrFormat, Layout, Quotes
+from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
 from schemas.vocabulary import RESULT_COLUMNS
 
 SAMPLE_CHARACTERS = 256 * 1024
@@ -24,8 +24,8 @@ class Detection:
     """How one file is to be read: its format, and where each column of the format stands.
 
     ``positions`` maps the format's column names to positions from 0; ``field_count`` is the number of cells a
-    row has; ``header_line`` is the physical line of the header, None without one; ``sample`` holds the cells of
-    the first rows.
+    row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, None without
+    one; ``sample`` holds the cells of the first rows.
     """
 
     path: Path
@@ -37,6 +37,12 @@ class Detection:
     positions: Mapping[str, int]
     field_count: int
     sample: tuple[tuple[str, ...], ...]
+    open_end: bool = False
+
+    @property
+    def spill(self) -> int | None:
+        """Where the cell stands that takes a row's surplus cells, None when no cell does."""
+        return None if self.format.file.spill is None else self.positions.get(self.format.file.spill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,6 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    format: CdrFormat
     delimiter: str
     header_index: int | None
     header_line: int | None
@@ -65,6 +70,7 @@ class _Match:
     positions: Mapping[str, int]
     field_count: int
     rows: tuple[tuple[str, ...], ...]
+    open_end: bool = False
 
 
 class _Sample:
@@ -74,7 +80,7 @@ class _Sample:
         self._text = text
         self._split: dict[tuple[str, Quotes, bool], list[tuple[int, tuple[str, ...]]]] = {}
 
-    def records(self, delimiter: str, cdr_format: CdrFormat) -> list[tuple[int, tuple[str, ...]]]:
+    def records(self, delimiter: str, cdr_format: Shape) -> list[tuple[int, tuple[str, ...]]]:
         """Return (line, cells) of the first non-blank records."""
         key = (delimiter, cdr_format.file.quotes, cdr_format.file.skip_initial_space)
         if key not in self._split:
@@ -101,11 +107,16 @@ class _Sample:
         return records
 
 
-def detect(path: Path, formats: Sequence[CdrFormat], overrides: Overrides) -> Detection | OwnOutput:
+def detect(
+    path: Path,
+    formats: Sequence[CdrFormat],
+    overrides: Overrides,
+    lookalikes: Sequence[LookAlike] = (),
+) -> Detection | OwnOutput:
     """Say how this file is to be read.
 
     Raises NoInputError when it cannot be read at all, InputUnusableError when it is empty, in no encoding that
-    could be decided, of no format known here, or of more than one.
+    could be decided, one of the ``lookalikes``, of no format known here, or of more than one.
     """
     _require_file(path)
     encoding = certain_encoding(path, overrides.encoding)
@@ -118,12 +129,22 @@ def detect(path: Path, formats: Sequence[CdrFormat], overrides: Overrides) -> De
     if overrides.format is None and _is_own_output(text):
         return OwnOutput(path)
     candidates = [overrides.format] if overrides.format else formats
-    matches = [found for each in candidates if (found := _match(sample, each, overrides.delimiter))]
+    matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides.delimiter))]
     if not matches:
-        raise _unknown(path, sample, candidates, overrides)
+        alike = next((each for each in lookalikes if _match(sample, each, overrides.delimiter)), None)
+        raise _refused(path, alike) if alike else _unknown(path, sample, candidates, overrides)
     if len(matches) > 1:
-        raise _ambiguous(path, matches)
-    return _detection(path, matches[0], encoding)
+        raise _ambiguous(path, [each.name for each, _ in matches])
+    return _detection(path, *matches[0], encoding)
+
+
+def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[str, ...]:
+    """Return the cells of a row with those it has too many joined into the cell at ``spill``, by spaces."""
+    surplus = len(cells) - field_count
+    if spill is None or surplus <= 0:
+        return tuple(cells)
+    behind = spill + surplus + 1
+    return (*cells[:spill], " ".join(cells[spill:behind]), *cells[behind:])
 
 
 def column_key(text: str) -> str:
@@ -157,7 +178,7 @@ def _is_own_output(text: str) -> bool:
     return next(csv.reader([first]), []) == list(RESULT_COLUMNS)
 
 
-def _match(sample: _Sample, cdr_format: CdrFormat, delimiter: str | None) -> _Match | None:
+def _match(sample: _Sample, cdr_format: Shape, delimiter: str | None) -> _Match | None:
     for candidate in (delimiter,) if delimiter else cdr_format.file.delimiters:
         records = sample.records(candidate, cdr_format)
         found = (
@@ -170,9 +191,7 @@ def _match(sample: _Sample, cdr_format: CdrFormat, delimiter: str | None) -> _Ma
     return None
 
 
-def _match_header(
-    records: list[tuple[int, tuple[str, ...]]], cdr_format: CdrFormat, delimiter: str
-) -> _Match | None:
+def _match_header(records: list[tuple[int, tuple[str, ...]]], cdr_format: Shape, delimiter: str) -> _Match | None:
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
         if _missing_columns(keys, cdr_format):
@@ -180,11 +199,12 @@ def _match_header(
         if any(column_key(name) in keys for name in cdr_format.detect.forbidden):
             return None
         positions = _positions(cells, keys, cdr_format)
-        rows = [cells for _, cells in records[index + 1 :]][:SAMPLE_ROWS]
+        field_count = len(cells) if any(cells[-1:]) else len(_without_empty_tail(cells))
+        spill = positions.get(cdr_format.file.spill or "")
+        rows = [spilled(each, field_count, spill) for _, each in records[index + 1 :]][:SAMPLE_ROWS]
         if not _fits(rows, positions, cdr_format.detect.patterns):
             return None
-        field_count = len(cells) if any(cells[-1:]) else len(_without_empty_tail(cells))
-        return _Match(cdr_format, delimiter, index, line, tuple(cells), positions, field_count, tuple(rows))
+        return _Match(delimiter, index, line, tuple(cells), positions, field_count, tuple(rows))
     return None
 
 
@@ -195,7 +215,7 @@ def _without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _missing_columns(keys: Sequence[str], cdr_format: CdrFormat) -> list[str]:
+def _missing_columns(keys: Sequence[str], cdr_format: Shape) -> list[str]:
     return [
         spellings[0]
         for spellings in cdr_format.columns.values()
@@ -203,7 +223,7 @@ def _missing_columns(keys: Sequence[str], cdr_format: CdrFormat) -> list[str]:
     ]
 
 
-def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: CdrFormat) -> dict[str, int]:
+def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> dict[str, int]:
     positions = {}
     for name, spellings in {**cdr_format.columns, **cdr_format.optional_columns}.items():
         wanted = {column_key(spelling) for spelling in spellings}
@@ -218,23 +238,22 @@ def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: CdrFormat)
     return positions
 
 
-def _match_layout(
-    records: list[tuple[int, tuple[str, ...]]], cdr_format: CdrFormat, delimiter: str
-) -> _Match | None:
-    rows = [cells for _, cells in records][:SAMPLE_ROWS]
+def _match_layout(records: list[tuple[int, tuple[str, ...]]], cdr_format: Shape, delimiter: str) -> _Match | None:
     for layout in cdr_format.layouts:
+        count = len(layout.columns)
         positions = {name: index for index, name in enumerate(layout.columns)}
+        spill = positions.get(cdr_format.file.spill or "")
+        rows = [spilled(cells, count, spill) for _, cells in records[:SAMPLE_ROWS]]
         fitting = [cells for cells in rows if _fits_layout(cells, layout, positions, cdr_format)]
         if fitting and len(fitting) >= LEAST_SHARE * len(rows):
-            return _Match(cdr_format, delimiter, None, None, (), positions, len(layout.columns), tuple(rows))
+            return _Match(delimiter, None, None, (), positions, count, tuple(rows), layout.open_end)
     return None
 
 
-def _fits_layout(
-    cells: Sequence[str], layout: Layout, positions: Mapping[str, int], cdr_format: CdrFormat
-) -> bool:
+def _fits_layout(cells: Sequence[str], layout: Layout, positions: Mapping[str, int], cdr_format: Shape) -> bool:
     count = len(layout.columns)
-    if len(cells) < count or any(cell.strip() for cell in cells[count:]):
+    surplus = [] if layout.open_end else cells[count:]
+    if len(cells) < count or any(cell.strip() for cell in surplus):
         return False
     patterns = {**cdr_format.detect.patterns, **layout.where}
     return _fits([cells], positions, patterns)
@@ -256,24 +275,29 @@ def _fits(rows: Sequence[Sequence[str]], positions: Mapping[str, int], patterns:
     return fitting >= LEAST_SHARE * len(rows)
 
 
-def _detection(path: Path, match: _Match, encoding: str | None) -> Detection:
+def _detection(path: Path, cdr_format: CdrFormat, match: _Match, encoding: str | None) -> Detection:
     return Detection(
         path=path,
-        format=match.format,
-        encoding=encoding or fallback_encoding(path, match.format.file.encodings),
+        format=cdr_format,
+        encoding=encoding or fallback_encoding(path, cdr_format.file.encodings),
         delimiter=match.delimiter,
         header_line=match.header_line,
         header=match.header,
         positions=match.positions,
         field_count=match.field_count,
         sample=match.rows,
+        open_end=match.open_end,
     )
 
 
-def _ambiguous(path: Path, matches: Sequence[_Match]) -> InputUnusableError:
-    names = " and ".join(match.format.name for match in matches)
+def _refused(path: Path, alike: LookAlike) -> InputUnusableError:
+    return InputUnusableError(f"{path.name} is a {alike.title}: {alike.why}", hint=alike.todo)
+
+
+def _ambiguous(path: Path, names: Sequence[str]) -> InputUnusableError:
     return InputUnusableError(
-        f"{path.name} fits more than one format: {names}", hint="Say which one it is with --format NAME."
+        f"{path.name} fits more than one format: {' and '.join(names)}",
+        hint="Say which one it is with --format NAME.",
     )
 
 

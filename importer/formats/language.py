@@ -105,7 +105,11 @@ Tests = Mapping[str, Annotated[Test, BeforeValidator(_test_of)]]
 
 
 class FileSpec(_Table):
-    """How the file is written down."""
+    """How the file is written down.
+
+    ``spill`` names a column whose cell may hold delimiters that nothing quotes: what a row has too many cells is
+    joined into it, by spaces.
+    """
 
     header: bool = True
     delimiters: Texts = (",", ";", "\t", "|")
@@ -113,13 +117,18 @@ class FileSpec(_Table):
     skip_initial_space: bool = False
     encodings: Texts = ("utf-8",)
     drop_rows: tuple[Tests, ...] = ()
+    spill: str | None = None
 
 
 class Layout(_Table):
-    """One order of the columns of an export without header; ``where`` tells layouts of equal length apart."""
+    """One order of the columns of an export without header; ``where`` tells layouts of equal length apart.
+
+    ``open_end``: systems and versions add cells behind these, which are passed over.
+    """
 
     columns: tuple[str, ...]
     where: Mapping[str, Pattern] = Field(default_factory=dict)
+    open_end: bool = False
 
 
 class Detect(_Table):
@@ -232,18 +241,43 @@ class CallSpec(_Table):
         return self
 
 
-class CdrFormat(_Table):
-    """One export layout, complete and checked; see the comment on top of its TOML file for its sources."""
+class Shape(_Table):
+    """By what a file is recognised: its columns, how it is written down, and what its cells look like."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
     certainty: str
-    notes: tuple[str, ...] = ()
     file: FileSpec = FileSpec()
     columns: Mapping[str, Texts] = Field(default_factory=dict)
     optional_columns: Mapping[str, Texts] = Field(default_factory=dict)
     layouts: tuple[Layout, ...] = ()
     detect: Detect = Detect()
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_columns(self) -> Self:
+        if self.file.header == bool(self.layouts):
+            raise ValueError("a format has either `columns` (with a header) or `layouts` (without)")
+        return self
+
+    def used_columns(self) -> tuple[str, ...]:
+        """Return the columns whose cells are read; none of a file that is only recognised."""
+        return ()
+
+
+class LookAlike(Shape):
+    """An export that no call can be taken from, though it comes from a telephone system: refused by name.
+
+    ``why`` ends the sentence "... is a <title>: "; ``todo`` says what to import instead.
+    """
+
+    why: str
+    todo: str
+
+
+class CdrFormat(Shape):
+    """One export layout, complete and checked; see the comment on top of its TOML file for its sources."""
+
+    notes: tuple[str, ...] = ()
     derived: Mapping[str, tuple[Source, ...]] = Field(default_factory=dict)
     empty_words: Texts = ()
     direction: tuple[DirectionRule, ...]
@@ -254,8 +288,6 @@ class CdrFormat(_Table):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if self.file.header == bool(self.layouts):
-            raise ValueError("a format has either `columns` (with a header) or `layouts` (without)")
         unknown = sorted(self._references() - self.known_columns())
         if unknown:
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
@@ -337,6 +369,8 @@ class CdrFormat(_Table):
         names.update(rule.column for rule in self.outcome if rule.column)
         names.update(source.column for _, source in self._sources())
         names.update(self.detect.patterns)
+        if self.file.spill is not None:
+            names.add(self.file.spill)
         return names
 
     def _sources(self) -> Iterator[tuple[str, Source]]:

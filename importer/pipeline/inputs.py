@@ -27,7 +27,7 @@ def detect_inputs(run: Run, paths: Sequence[Path]) -> Inputs:
     for path in paths:
         run.stop_if_interrupted()
         try:
-            found = detect(path, list(run.catalogue.formats.values()), overrides)
+            found = detect(path, list(run.catalogue.formats.values()), overrides, run.catalogue.lookalikes)
         except ImporterError as problem:
             if problem.exit_code not in (ExitCode.INPUT_UNUSABLE, ExitCode.NO_INPUT):
                 raise

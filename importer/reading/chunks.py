@@ -14,11 +14,15 @@ from importer.formats import CdrFormat, Detection, Quotes
 from importer.reading.blocks import BLOCK_BYTES, text_blocks
 from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, text_series
 from importer.reading.scanning import Dialect, Records, scan
+from importer.reading.spilling import without_spill
 
 CHUNK_ROWS = 50_000
 LONGEST_RECORD_BYTES = 128 * 1024
 SURPLUS_CELLS = 64
 """So many empty cells behind the last column are put up with, as spreadsheets and some systems write them."""
+
+SURPLUS_CELLS_OPEN_END = 512
+"""So many cells behind the last named column are passed over where a layout has an open end."""
 
 CONTROLS = (b"\0", b"\x1f")
 """Bytes that no cell may hold: NUL, and the unit separator by which cells are joined further on."""
@@ -86,7 +90,7 @@ def data_records(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterat
     for records in scan(blocks, dialect_of(detection), detection.path.name):
         rows = records.select(records.lines > first_line)
         if len(rows):
-            yield rows
+            yield without_spill(rows, detection, LONGEST_RECORD_BYTES)
 
 
 def _require_whole_last_row(rows: Records, detection: Detection) -> None:
@@ -137,7 +141,7 @@ def _chunk(records: Records, ordinal: int, detection: Detection) -> Chunk:
 
 def _misshapen(records: Records, detection: Detection, fewest_cells: int) -> Flags:
     """Say for each record whether its shape, its length or its bytes keep it from being parsed."""
-    most_cells = detection.field_count + SURPLUS_CELLS
+    most_cells = detection.field_count + (SURPLUS_CELLS_OPEN_END if detection.open_end else SURPLUS_CELLS)
     return (
         (records.cells < fewest_cells)
         | (records.cells > most_cells)
@@ -186,7 +190,7 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
         name: detection.positions[name] for name in detection.format.used_columns() if name in detection.positions
     }
     width = int(max(detection.field_count, records.cells[kept].max(initial=0)))
-    surplus = list(range(detection.field_count, width))
+    surplus = [] if detection.open_end else list(range(detection.field_count, width))
     frame = _parse(_text_of(records, left_out), width, [*positions.values(), *surplus], detection)
     if len(frame) != len(kept):
         raise AssertionError(f"pandas read {len(frame)} rows where {len(kept)} were scanned")
