@@ -76,6 +76,7 @@ def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
     with open_reader(path) as reader:
         assert reader.counts()[CallState.ACCEPTED] == 1
         assert reader.pending_count() == 1
+        assert reader.runs(9) == [RunRecord("old", CREATED, "0.1.0")]
     assert path.read_bytes() == before
 
 

@@ -24,7 +24,7 @@ _COMMANDS = {
     "deliver": ("importer.cli.sending", "deliver_command"),
     "detect": ("importer.cli.looking", "detect_command"),
     "formats": ("importer.cli.looking", "formats_command"),
-    "status": ("importer.cli.looking", "status_command"),
+    "status": ("importer.cli.status", "status_command"),
     "resolve": ("importer.cli.deciding", "resolve_command"),
     "ledger": ("importer.cli.upkeep", "ledger_group"),
     "sandbox": ("importer.cli.sandbox", "sandbox_command"),

@@ -1,13 +1,14 @@
 """The ledger held for one command of an operator, who settles or looks after calls and sends none."""
 
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from importer import __version__
-from importer.errors import ExitCode
+from importer.errors import ExitCode, ImporterError
 from importer.ledger import Ledger, RunInfo
-from importer.pipeline import gmt_text, new_run_id
+from importer.pipeline import ending_record, gmt_text, new_run_id
 from importer.settings import Settings
 
 
@@ -23,5 +24,10 @@ def held_ledger(settings: Settings, command: str, *, restored: bool = False) -> 
     with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(time.time()), restored=restored) as ledger:
         if not restored:
             ledger.recover()
-        yield ledger
-        ledger.finish_run(ExitCode.OK, "{}")
+        try:
+            yield ledger
+        except ImporterError as error:
+            with suppress(ImporterError):
+                ledger.finish_run(error.exit_code, json.dumps(ending_record(error)))
+            raise
+        ledger.finish_run(ExitCode.OK, json.dumps({"reason": "done"}))

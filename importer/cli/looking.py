@@ -1,6 +1,5 @@
-"""The commands that only look: `detect`, `formats` and `status`."""
+"""The commands that only look at files and formats: `detect` and `formats`."""
 
-import json as json_module
 import os
 import shutil
 import textwrap
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from importer.cli.options import CONFIG, FILES, LEDGER, PREPARING, READING, given, options
+from importer.cli.options import CONFIG, FILES, PREPARING, READING, given, options
 from importer.errors import ExitCode, ImporterError, most_severe
 
 SHOWN_ROWS = 3
@@ -163,32 +162,3 @@ def _explained(cdr_format: Any, catalogue: Any) -> Iterator[str]:
         pairs = [f"{known} = {verdict}" for known, verdict in list(words.items())[:12]]
         more = f", and {len(words) - 12} more" if len(words) > 12 else ""
         yield f"    column {cdr_format.shown(rule.column)}: {', '.join(pairs)}{more}"
-
-
-@click.command("status", short_help="Count the calls of the ledger by state.")
-@options(CONFIG, LEDGER)
-@click.option("--json", "json", is_flag=True, default=None, help="Print one JSON object.")
-def status_command(**flags: Any) -> int:
-    """Count the ledger's calls by state and name the uncertain ones; works while a run goes on."""
-    from importer.ledger import open_reader
-    from importer.settings import load_settings
-
-    settings = load_settings(given(flags), os.environ)
-    with open_reader(settings.ledger) as ledger:
-        counts = {state.value: count for state, count in ledger.counts().items()}
-        oldest = ledger.oldest_pending() or ""
-        uncertain = ledger.uncertain_calls(20)
-        held = ledger.held_until() or ""
-    if settings.json_output:
-        facts = {"states": counts, "oldest_pending": oldest, "held_until": held}
-        click.echo(json_module.dumps({**facts, "uncertain": [each.call.call_id for each in uncertain]}))
-    else:
-        for state, count in counts.items():
-            click.echo(f"{state:<10} {count}")
-        if oldest:
-            click.echo(f"oldest pending call: taken in {oldest} GMT")
-        if held:
-            click.echo(f"the service asked to wait until {held} GMT")
-        for each in uncertain:
-            click.echo(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
-    return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)

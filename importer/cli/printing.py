@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 from importer.errors import ExitCode, ImporterError
-from importer.pipeline import Listener, summary_fields
+from importer.pipeline import Listener, summary_fields, summary_record
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
 
@@ -51,8 +51,7 @@ class Screen:
         """Print the end of a run: nothing when cron runs it and nobody is needed."""
         self._close_bar()
         if self._settings.json_output:
-            skipped = {"skipped_by_reason": dict(sorted(summary.skipped.items()))}
-            click.echo(json.dumps({**summary_fields(summary), **skipped}))
+            click.echo(json.dumps(summary_record(summary)))
         if self._is_silent(summary):
             return
         for line in self._details[:MOST_DETAIL_LINES]:

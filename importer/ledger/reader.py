@@ -14,7 +14,7 @@ from importer.errors import CannotCreateError, ConfigurationError, LedgerError
 from importer.ledger.files import make_private_file, sync_folder
 from importer.ledger.place import check_companion
 from importer.ledger.reserve import wal_path
-from importer.ledger.schema import check_identity, connect, transaction, translated_errors
+from importer.ledger.schema import check_identity, connect, schema_version, transaction, translated_errors
 from importer.ledger.staging import select_in
 from importer.ledger.values import Fate, LedgerInvariantError, RunRecord, UncertainCall
 from importer.records import Call, Place
@@ -26,6 +26,9 @@ BUSY_SECONDS = 5.0
 RUNS = """SELECT run_id, started_at, version, command, results, settings, inputs, finished_at, exit_code, summary
     FROM runs"""
 """All that is kept of runs, to be narrowed."""
+
+_RUNS_OF_THE_FIRST_RELEASE = """SELECT run_id, started_at, version, '', '', '{}', '[]', finished_at,
+    exit_code, summary FROM runs"""
 
 
 class LedgerReader:
@@ -90,7 +93,14 @@ class LedgerReader:
 
     def runs(self, limit: int) -> list[RunRecord]:
         """Return the latest runs, newest first, at most ``limit``."""
-        return [RunRecord(*row) for row in self._rows(f"{RUNS} ORDER BY number DESC LIMIT ?", (limit,))]
+        with self._guard, translated_errors(self._path):
+            first_release = schema_version(self._connection) == 1
+        kept = _RUNS_OF_THE_FIRST_RELEASE if first_release else RUNS
+        return [RunRecord(*row) for row in self._rows(f"{kept} ORDER BY number DESC LIMIT ?", (limit,))]
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """Return one run; None when the ledger does not know it."""
+        return next((run for run in self.runs(-1) if run.run_id == run_id), None)
 
     def run_fates(self, run_id: str) -> dict[str, Fate]:
         """Return where the calls stand whose last request that run began, by call id; reads the whole table."""

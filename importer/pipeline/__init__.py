@@ -6,7 +6,7 @@ mended; `ending` counts and exit code. Files are read with pandas, which costs h
 `preparing` and `rejects` are imported only where files are read, so that `deliver` and `status` go without.
 """
 
-from importer.pipeline.ending import summary_fields
+from importer.pipeline.ending import ending_record, summary_fields, summary_record
 from importer.pipeline.inputs import detect_inputs, overrides_of
 from importer.pipeline.run import Listener, Run, gmt_text, new_run_id
 from importer.pipeline.stages import check, deliver_pending, import_calls
@@ -17,9 +17,11 @@ __all__ = [
     "check",
     "deliver_pending",
     "detect_inputs",
+    "ending_record",
     "gmt_text",
     "import_calls",
     "new_run_id",
     "overrides_of",
     "summary_fields",
+    "summary_record",
 ]

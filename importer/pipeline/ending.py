@@ -1,5 +1,6 @@
 """How a run ended: its counts, its exit code, and one word why."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,22 @@ def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> st
     if code is ExitCode.PARTIAL:
         return next(outcome.value for outcome in sorted(NEEDS_A_PERSON) if outcomes[outcome])
     return {ExitCode.OK: "done", ExitCode.UNCERTAIN: "uncertain"}.get(code, "pending")
+
+
+def summary_record(summary: RunSummary) -> dict[str, object]:
+    """Return the summary as JSON has it: as it is printed, and the skipped rows by reason."""
+    return {**summary_fields(summary), "skipped_by_reason": dict(sorted(summary.skipped.items()))}
+
+
+def ending_record(error: BaseException) -> dict[str, object]:
+    """Return what is kept of a run that left no results: one word why."""
+    return {"reason": reason_of(error)}
+
+
+def reason_of(error: BaseException) -> str:
+    """Return one word for a failure: the name of its class."""
+    words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
+    return "_".join(words).lower() or "internal"
 
 
 def summary_fields(summary: RunSummary) -> dict[str, object]:

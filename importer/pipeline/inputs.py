@@ -1,6 +1,9 @@
-"""Which of the files named can be used, and how each is to be read."""
+"""Which of the files named can be used, how each is to be read, and what tells the file read from another."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +42,23 @@ def detect_inputs(run: Run, paths: Sequence[Path]) -> Inputs:
         else:
             detections.append(found)
     return Inputs(tuple(detections), {found.path: str(found.path) for found in detections}, tuple(problems))
+
+
+def inputs_json(inputs: Inputs, rows: Mapping[Path, int]) -> str:
+    """Return the usable files as the ledger keeps them: a JSON list of ``{file, sha256, bytes, rows}``.
+
+    ``rows`` has those that were read whole; the others have none. Taken after reading, when the file is still in
+    the page cache: a file that grows meanwhile has the hash of what it grew to.
+    """
+    return json.dumps([_input_record(path, name, rows.get(path)) for path, name in inputs.names.items()])
+
+
+def _input_record(path: Path, name: str, rows: int | None) -> dict[str, object]:
+    record: dict[str, object] = {"file": name, "sha256": None, "bytes": None, "rows": rows}
+    with suppress(OSError), path.open("rb") as stream:
+        record["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+        record["bytes"] = stream.tell()
+    return record
 
 
 def overrides_of(settings: Settings, catalogue: Catalogue) -> Overrides:

@@ -1,6 +1,9 @@
 """Files to calls, and calls into the ledger; the only module of the pipeline that costs pandas."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from importer.errors import ConfigurationError, ImporterError, InputUnusableError
 from importer.ledger import Ledger, Staged
@@ -51,8 +54,17 @@ def _agents(settings: Settings) -> AgentBook:
     return load_agents(settings.agents, settings.country, number, user)
 
 
-def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> list[ImporterError]:
-    """Read every usable file whole; return what was wrong with those that turned out damaged."""
+@dataclass(frozen=True, slots=True)
+class WholeFiles:
+    """The rows of each file that was read whole, and what was wrong with those that turned out damaged."""
+
+    rows: Mapping[Path, int]
+    problems: tuple[ImporterError, ...]
+
+
+def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> WholeFiles:
+    """Read every usable file whole; a damaged one is a problem told at once, and nothing of it is kept."""
+    whole: dict[Path, int] = {}
     problems: list[ImporterError] = []
 
     def read(rows: int) -> None:
@@ -62,13 +74,14 @@ def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> list[Importe
     for detection in inputs.detections:
         try:
             rows = preparation.read(detection, inputs.names[detection.path], read)
+            whole[detection.path] = rows
             run.listener.detail(
                 f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
             )
         except InputUnusableError as problem:
             problems.append(problem)
             run.listener.problem(problem)
-    return problems
+    return WholeFiles(whole, tuple(problems))
 
 
 def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFile) -> None:

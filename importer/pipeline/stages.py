@@ -14,9 +14,9 @@ from importer import __version__
 from importer.errors import ExitCode, ImporterError
 from importer.ledger import Ledger, RunInfo, create_ledger
 from importer.pipeline.dead_runs import finish_dead_runs
-from importer.pipeline.ending import Ended, summary_fields, summary_of
+from importer.pipeline.ending import Ended, ending_record, summary_of, summary_record
 from importer.pipeline.fates import fates_of
-from importer.pipeline.inputs import detect_inputs
+from importer.pipeline.inputs import detect_inputs, inputs_json
 from importer.pipeline.run import Run, gmt_text
 from importer.pipeline.sending import deliver, service_of
 from importer.records import RunSummary
@@ -41,7 +41,7 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     check_rejects(run, inputs, target)
     plan = prepare_plan(run, inputs)
     with Preparation(run.catalogue.causes, plan) as preparation, _rows_of(run, target) as results:
-        problems = [*inputs.problems, *read_all(run, inputs, preparation)]
+        problems = [*inputs.problems, *read_all(run, inputs, preparation).problems]
         for batch in preparation.results():
             run.stop_if_interrupted()
             results.add(batch, Outcome.WOULD_SEND)
@@ -76,7 +76,9 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
         recovered = _recover(run, ledger)
         with Preparation(run.catalogue.causes, plan) as preparation, _results(run, ledger, target) as results:
             # 4 Read and prepare. Needs files and agents; gives every row's own word, waiting in a spool.
-            problems = [*inputs.problems, *read_all(run, inputs, preparation)]
+            whole = read_all(run, inputs, preparation)
+            problems = [*inputs.problems, *whole.problems]
+            ledger.note_inputs(inputs_json(inputs, whole.rows))
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
             stage(run, ledger, preparation, results)
             # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
@@ -110,7 +112,7 @@ def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
 
 def _open_ledger(run: Run, command: str, target: Path, account: str) -> Ledger:
     """Open the ledger for this run, and see that it is the one of this account before anything is taken in."""
-    kept = run.settings.model_dump_json(exclude_unset=True, exclude={"proxy", "default_agent_number"})
+    kept = json.dumps(run.settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
     ledger = Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(time.time()))
     run.listener.step(Step.LOCKED)
@@ -118,7 +120,7 @@ def _open_ledger(run: Run, command: str, target: Path, account: str) -> Ledger:
         ledger.check_account(account)
     except ImporterError as error:
         with suppress(ImporterError):
-            ledger.finish_run(error.exit_code, "{}")
+            ledger.finish_run(error.exit_code, json.dumps(ending_record(error)))
         ledger.close()
         raise
     return ledger
@@ -140,7 +142,7 @@ def _reopen(run: Run, ledger: Ledger) -> int:
 
 
 def _finish(run: Run, ledger: Ledger, summary: RunSummary) -> None:
-    ledger.finish_run(summary.exit_code, json.dumps(summary_fields(summary)))
+    ledger.finish_run(summary.exit_code, json.dumps(summary_record(summary)))
     run.listener.step(Step.RUN_FINISHED)
 
 
@@ -154,7 +156,7 @@ def _results(run: Run, ledger: Ledger, target: Path) -> Iterator[ResultsFile]:
         if not results.is_kept:
             code = error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
             with suppress(ImporterError):
-                ledger.finish_run(code, "{}")
+                ledger.finish_run(code, json.dumps(ending_record(error)))
         raise
 
 

@@ -71,6 +71,15 @@ class Settings(BaseSettings):
     verbose: bool = False
     json_output: bool = False
 
+    def in_force(self) -> dict[str, object]:
+        """Return the options as in a TOML file, defaults included, without what may hold a secret or a number."""
+        hidden = {name for name, field in type(self).model_fields.items() if not field.repr}
+        kept = self.model_dump(mode="json", exclude=hidden, exclude_none=True)
+        kept["states"] = sorted(kept["states"])
+        limit = self.max_errors
+        kept["max_errors"] = f"{limit.percent:g}%" if limit.count is None else limit.count
+        return {option_of(name): value for name, value in kept.items()}
+
     @classmethod
     def settings_customise_sources(
         cls,
