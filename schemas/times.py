@@ -30,6 +30,10 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "Column {column} holds {value} without a time zone; "
             "say with --timezone which zone the telephone system's clock shows."
         ),
+        "unknown_zone": (
+            "Column {column} holds {value}, and what the row names as its time zone is no IANA zone like "
+            "Europe/London: correct it in the export."
+        ),
         "nonexistent_time": (
             "Column {column} holds {value}, which the clock skips in spring in this time zone; "
             "check --timezone, or export the time in UTC or with its offset."

@@ -282,6 +282,16 @@ def test_format_says_whether_it_needs_a_zone(
     assert load_format(path, catalogue.causes).needs_timezone() is needed
 
 
+@pytest.mark.parametrize(("columns", "needed"), [((), True), (("number",), True), (("number", "word"), False)])
+def test_zone_column_stands_in_for_the_option(
+    columns: tuple[str, ...], needed: bool, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """A file whose rows name their zone needs no --timezone; one that was exported without that column does."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT.replace('%S"]', '%S"]\nzone_column = "word"'), encoding="utf-8")
+    assert load_format(path, catalogue.causes).needs_timezone(columns) is needed
+
+
 def test_formats_and_detection_load_without_pandas() -> None:
     """Detecting a file of a built-in format loads neither pandas nor Arrow."""
     code = "import sys, importer.formats as f; f.load_catalogue(); print({'pandas', 'pyarrow'} & set(sys.modules))"

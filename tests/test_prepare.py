@@ -17,6 +17,7 @@ from importer.records import Call
 from samples import (
     INPUTS,
     NOW,
+    Result,
     as_it_is,
     catalogue,
     content_of,
@@ -421,6 +422,121 @@ def test_cancelled_call_counts_when_it_rang(rung: str, least: int, outcome: str,
     assert isinstance(detection, Detection)
     plan = plan_for("callnotify", policies=Policies(cancelled_ring_seconds=least))
     assert prepared([detection], plan).outcomes() == [outcome]
+
+
+RULES = """
+name = "rules"
+title = "Rules"
+certainty = "src"
+[columns]
+id = "Id"
+agent = "Agent"
+number = "Dialled"
+code = "Country code"
+word = "Result"
+trunk = "Trunk"
+started = "Started"
+zone = "Zone"
+[derived]
+whole = [{ column = "number", country_code = "code" }]
+[[direction]]
+when = { agent = { empty = false } }
+is = "outgoing"
+[[outcome]]
+column = "word"
+words = { gone = "invalid" }
+unknown = "next"
+[[outcome]]
+column = "trunk"
+table = "sip"
+[time]
+columns = "started"
+formats = ["%Y-%m-%d %H:%M:%S", "iso8601"]
+zone_column = "zone"
+[call]
+id = ["id"]
+customer = "whole"
+agent = "agent"
+"""
+RULES_HEADER = "Id,Agent,Dialled,Country code,Result,Trunk,Started,Zone\n"
+
+
+def _rules(folder: Path, row: str, **changes: object) -> Result:
+    form, path = folder / "rules.toml", folder / "export.csv"
+    form.write_text(RULES, encoding="utf-8")
+    path.write_text(f"{RULES_HEADER}{row}\n", encoding="utf-8")
+    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
+    assert isinstance(detection, Detection)
+    return prepared([detection], plan_for("callnotify", **changes))
+
+
+@pytest.mark.parametrize(
+    ("word", "trunk", "outcome"),
+    [
+        ("gone", "486", State.INVALID),
+        ("Sold", "486", State.BUSY),
+        ("", "486", State.BUSY),
+        ("Sold", "", "unknown_status"),
+        ("Sold", "999", "unknown_status"),
+        ("", "", "missing_status"),
+        ("Sold", "200", "attended"),
+    ],
+)
+def test_word_that_nothing_knows_may_leave_it_to_the_next_rule(
+    word: str, trunk: str, outcome: str, tmp_path: Path
+) -> None:
+    """With unknown = "next" a word of the customer's own leaves the row to the rules below; else it is named."""
+    row = f"a1,+12125550101,+12125550142,,{word},{trunk},2026-03-02 14:00:00,UTC"
+    found = _rules(tmp_path, row).listed[0]
+    assert (found.state if isinstance(found, Call) else found.reason) == outcome
+    if outcome == "unknown_status":
+        assert 'Column Result holds "Sold"' in found.hint  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "customer"),
+    [
+        ("1", "2125550142", "+12125550142"),
+        ("44", "07700900142", "+447700900142"),
+        ("44", "7700 900142", "+447700900142"),
+        ("44", "+12125550142", "+12125550142"),
+        ("", "+12125550142", "+12125550142"),
+        ("44", "447700900142", "too_many_digits"),
+        ("x", "2125550142", "letters_in_number"),
+        ("044", "7700900142", "impossible_number"),
+        ("1", "Anonymous", "withheld_number"),
+        ("1", "", "missing_number"),
+        ("", "2125550142", "no_country"),
+    ],
+)
+def test_country_code_of_its_own_column(code: str, number: str, customer: str, tmp_path: Path) -> None:
+    """A national number is read with the country code beside it, and never without one or with another."""
+    row = f"a1,+12125550101,{number},{code},gone,,2026-03-02 14:00:00,UTC"
+    found = _rules(tmp_path, row, country=None).listed[0]
+    assert (found.customer_number if isinstance(found, Call) else found.reason) == customer
+
+
+@pytest.mark.parametrize(
+    ("zone", "option", "start"),
+    [
+        ("UTC", "Europe/Paris", "2026-03-02 14:00:00"),
+        ("America/New_York", "Europe/Paris", "2026-03-02 19:00:00"),
+        ("", "Europe/Paris", "2026-03-02 13:00:00"),
+        ("", None, "no_zone"),
+        ("Mars/Olympus", "Europe/Paris", "unknown_zone"),
+    ],
+)
+def test_zone_of_its_own_column(zone: str, option: str | None, start: str, tmp_path: Path) -> None:
+    """The zone that a row names outranks --timezone, and one that does not exist is never replaced by it."""
+    row = f"a1,+12125550101,+12125550142,,gone,,2026-03-02 14:00:00,{zone}"
+    found = _rules(tmp_path, row, timezone=option).listed[0]
+    assert (found.start_time if isinstance(found, Call) else found.reason) == start
+
+
+def test_offset_of_the_value_outranks_the_zone_column(tmp_path: Path) -> None:
+    """A time that carries its own offset needs no zone at all."""
+    row = "a1,+12125550101,+12125550142,,gone,,2026-03-02T14:00:00+02:00,Mars/Olympus"
+    assert _rules(tmp_path, row).calls()[0].start_time == "2026-03-02 12:00:00"
 
 
 @pytest.mark.parametrize(

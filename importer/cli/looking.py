@@ -3,7 +3,7 @@
 import os
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     yield f"  format     {found.format.name}: {found.format.title} (sources: {found.format.certainty})"
     yield f"  encoding   {found.encoding}    delimiter  {delimiter}    cells per row  {found.field_count}"
     yield f"  header     {f'line {found.header_line}' if found.header_line else 'none'}"
-    yield f"  times      {_zone_text(found.format, settings.timezone)}"
+    yield f"  times      {_zone_text(found.format, settings.timezone, found.positions)}"
     yield from (f"  evidence   {line}" for line in _zone_evidence(found, settings, catalogue))
     for note in found.format.notes:
         yield f"  note       {note}"
@@ -69,7 +69,9 @@ def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     yield from _understood(found, settings, catalogue)
 
 
-def _zone_text(cdr_format: Any, timezone: str | None) -> str:
+def _zone_text(cdr_format: Any, timezone: str | None, columns: Collection[str] = ()) -> str:
+    if cdr_format.time.zone_column in columns:
+        return f"local, zone in column {cdr_format.shown(cdr_format.time.zone_column)}"
     if cdr_format.needs_timezone():
         return f"local, read as {timezone}" if timezone else "local, zone unknown: give --timezone"
     return f"zone: {timezone or cdr_format.time.zone_default or cdr_format.time.zone}"
@@ -99,7 +101,7 @@ def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     from importer.prepare import Preparation
     from importer.records import Call
 
-    if found.format.needs_timezone() and settings.timezone is None:
+    if found.format.needs_timezone(found.positions) and settings.timezone is None:
         return
     run = Run(settings, catalogue, now=time.time())
     inputs = detect_inputs(run, [found.path])

@@ -6,7 +6,7 @@ that holds decides. Regular expressions are RE2's (no look-around); letter case 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -142,12 +142,18 @@ class Source(_Table):
     """A value taken from a column: all of it, or the one group of ``extract`` (empty without a match).
 
     ``agent`` keeps it only where the agents file lists it under any key; numbers are compared as E.164.
+    ``country_code`` names the column with the country code of a national number: digits become ``+44 7700...``.
     """
 
     column: str
+    country_code: str | None = None
     extract: Extract | None = None
     when: Tests = Field(default_factory=dict)
     agent: bool = False
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns that this value depends on."""
+        return (self.column, *([self.country_code] if self.country_code else []), *self.when)
 
 
 class DirectionRule(_Table):
@@ -160,7 +166,8 @@ class DirectionRule(_Table):
 class OutcomeRule(_Table):
     """Either a decision (``when`` and ``is``) or a look-up of a column's word in ``words`` and ``table``.
 
-    An empty cell, or the word ``next``, hands the row to the rule below.
+    An empty cell, or the word ``next``, hands the row to the rule below. So does, with ``unknown = "next"``, a
+    word that nothing knows; where no rule below decides either, the row is rejected for that word.
     """
 
     when: Tests = Field(default_factory=dict)
@@ -168,6 +175,7 @@ class OutcomeRule(_Table):
     column: str | None = None
     table: str | None = None
     words: Mapping[str, str] = Field(default_factory=dict)
+    unknown: str = Field(default="reject", pattern="^(reject|next)$")
 
     @model_validator(mode="after")
     def _is_one_of_two(self) -> Self:
@@ -175,6 +183,8 @@ class OutcomeRule(_Table):
             raise ValueError("give either `is` with `when`, or `column` with `table` or `words`")
         if self.column is not None and not (self.table or self.words):
             raise ValueError("a `column` needs a `table` or `words` to look its values up in")
+        if self.column is None and self.unknown == "next":
+            raise ValueError("`unknown` needs a `column` to look values up in")
         return self
 
 
@@ -182,21 +192,23 @@ class TimeSpec(_Table):
     """The start of the call: columns (joined by a space), how it is written, and whose clock it is.
 
     ``zone`` is ``option`` (the operator's ``--timezone``), ``value`` (each value carries its offset) or an IANA
-    name; ``zone_default`` stands in for an ``option`` that is not given. ``evidence`` finds the epoch second at
-    which the channel was made, where the id carries one.
+    name; ``zone_default`` stands in for an ``option`` that is not given. ``zone_column`` holds, row by row, the
+    IANA name of the zone, which outranks ``zone`` where it is filled. ``evidence`` finds the epoch second at which
+    the channel was made, where the id carries one.
     """
 
     columns: Texts
     formats: Texts
     zone: str = Zone.OPTION
     zone_default: str | None = None
+    zone_column: str | None = None
     evidence: Source | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.zone_default is not None and self.zone != Zone.OPTION:
             raise ValueError('`zone_default` needs zone = "option"')
-        if self.evidence is not None and (self.evidence.when or self.evidence.agent):
+        if self.evidence is not None and (len(self.evidence.columns()) > 1 or self.evidence.agent):
             raise ValueError("`evidence` takes `column` and `extract` only")
         return self
 
@@ -293,7 +305,7 @@ class CdrFormat(Shape):
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
         known = set(self.read_columns())
         for name, sources in self.derived.items():
-            early = sorted({column for source in sources for column in (source.column, *source.when)} - known)
+            early = sorted({column for source in sources for column in source.columns()} - known)
             if early:
                 raise ValueError(f"derived column {name!r} is taken from {early[0]!r}, which stands below it")
             known.add(name)
@@ -330,9 +342,13 @@ class CdrFormat(Shape):
         spellings = self.columns.get(name) or self.optional_columns.get(name)
         return spellings[0] if spellings else name
 
-    def needs_timezone(self) -> bool:
-        """Say whether the operator must give --timezone: the times are local and no zone stands in."""
-        return self.time.zone == Zone.OPTION and self.time.zone_default is None
+    def needs_timezone(self, columns: Collection[str] = ()) -> bool:
+        """Say whether the operator must give --timezone: the times are local and no zone stands in.
+
+        ``columns`` are those that the file has: one of them may name the zone of each row.
+        """
+        time = self.time
+        return time.zone == Zone.OPTION and time.zone_default is None and time.zone_column not in columns
 
     def asks_for_agents(self) -> bool:
         """Say whether the agents file can settle the direction of a call."""
@@ -362,12 +378,13 @@ class CdrFormat(Shape):
     def _references(self) -> set[str]:
         call = self.call
         names = {*call.agent, call.customer, *call.unique_by, *call.row, *self.time.columns}
+        names.update([self.time.zone_column] if self.time.zone_column else [])
         names.update(name for candidate in call.id for name in candidate)
         singles = (call.ring_seconds, call.talk_seconds, call.answer_time, call.zohouser, call.voiceuri)
         names.update(name for name in singles if name)
         names.update(name for _, tests in self._all_tests() for name in tests)
         names.update(rule.column for rule in self.outcome if rule.column)
-        names.update(source.column for _, source in self._sources())
+        names.update(name for _, source in self._sources() for name in source.columns())
         names.update(self.detect.patterns)
         if self.file.spill is not None:
             names.add(self.file.spill)

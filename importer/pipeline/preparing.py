@@ -25,7 +25,7 @@ def prepare_plan(run: Run, inputs: Inputs) -> PreparePlan:
     """
     settings = run.settings
     for detection in inputs.detections:
-        if settings.timezone is None and detection.format.needs_timezone():
+        if settings.timezone is None and detection.format.needs_timezone(detection.positions):
             raise ConfigurationError(
                 f"{detection.path}: the times of format {detection.format.name} are local and name no zone",
                 hint="Say whose clock it is with --timezone, for example --timezone Europe/London.",

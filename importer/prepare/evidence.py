@@ -94,6 +94,7 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
     ranks[(rows["call.direction"] == Direction.INCOMING).to_numpy()] = Rank.INCOMING
     ranks[(rows["call.direction"] == "").to_numpy()] = Rank.PROBLEM
     conditions = Conditions(rows, rules.extensions())
+    word_hints = np.full(len(rows), "", dtype=object)
     for rule in rules.format.outcome:
         open_rows = ranks == UNDECIDED
         if not open_rows.any():
@@ -101,11 +102,15 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
         if rule.column is None and rule.value is not None:
             ranks[open_rows & conditions.hold(rule.when)] = RANK_OF[rule.value]
         else:
-            _look_up(rows, ranks, open_rows & conditions.hold(rule.when), rule, rules)
-    missing = ranks == UNDECIDED
-    rows.loc[missing, "call.problem"] = "missing_status"
-    rows.loc[missing, "call.problem_hint"] = missing_status_hint(rules)
-    ranks[missing] = Rank.PROBLEM
+            hints = _look_up(rows, ranks, open_rows & conditions.hold(rule.when), rule, rules)
+            word_hints = np.where(word_hints == "", hints, word_hints)
+    undecided = ranks == UNDECIDED
+    ranks[undecided] = Rank.PROBLEM
+    unknown = (word_hints != "") & (ranks == Rank.PROBLEM)
+    rows.loc[unknown, "call.problem"] = "unknown_status"
+    rows.loc[unknown, "call.problem_hint"] = word_hints[unknown]
+    rows.loc[undecided & ~unknown, "call.problem"] = "missing_status"
+    rows.loc[undecided & ~unknown, "call.problem_hint"] = missing_status_hint(rules)
     ranks[_cancelled_after_ringing(rows, ranks, rules)] = Rank.NOANSWER
     rows["call.rank"] = ranks
 
@@ -113,32 +118,31 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
 def _look_up(
     rows: pd.DataFrame,
     ranks: npt.NDArray[np.uint8],
-    open_rows: npt.NDArray[np.bool_],
+    applies: npt.NDArray[np.bool_],
     rule: OutcomeRule,
     rules: Rules,
-) -> None:
-    """Rank the open rows by the words of one column; a word that nothing knows is a problem of its row."""
+) -> npt.NDArray[np.object_]:
+    """Rank rows by the words of one column; return the hint of each row whose word nothing knows, else ""."""
     codes, words = pd.factorize(rows[rule.column or ""])
     causes = [_cause(word, rule, rules.causes) if word else "next" for word in words]
     rang, talked = _rang_and_talked(rows, rules.format)
-    for part, applies in (("otherwise", open_rows), ("rang", open_rows & rang), ("talked", open_rows & talked)):
+    for part, chosen in (("otherwise", applies), ("rang", applies & rang), ("talked", applies & talked)):
         ranked = np.array([_rank(cause, part) for cause in causes], dtype=np.uint8)[codes]
-        chosen = applies & (ranked != UNDECIDED)
-        ranks[chosen] = ranked[chosen]
-    unknown = open_rows & np.array([cause is None for cause in causes], dtype=np.bool_)[codes]
-    if unknown.any():
-        hints = [
-            unknown_word_hint(word, rule, rules) if known is None else ""
-            for word, known in zip(words, causes, strict=True)
-        ]
-        rows.loc[unknown, "call.problem"] = "unknown_status"
-        rows.loc[unknown, "call.problem_hint"] = np.array(hints, dtype=object)[codes][unknown]
+        ranks[chosen & (ranked != UNDECIDED)] = ranked[chosen & (ranked != UNDECIDED)]
+    unknown = applies & np.array([cause is None for cause in causes], dtype=np.bool_)[codes]
+    if not unknown.any():
+        return np.array("", dtype=object)
+    if rule.unknown == "reject":
+        ranks[unknown] = Rank.PROBLEM
+    hints = [
+        unknown_word_hint(word, rule, rules) if known is None else ""
+        for word, known in zip(words, causes, strict=True)
+    ]
+    return np.where(unknown, np.array(hints, dtype=object)[codes], "")
 
 
 def _rank(cause: Cause | str | None, part: str) -> int:
     """Return the rank that one part of a cause gives, UNDECIDED where it says nothing."""
-    if cause is None:
-        return Rank.PROBLEM if part == "otherwise" else UNDECIDED
     verdict = getattr(cause, part) if isinstance(cause, Cause) else None
     return UNDECIDED if verdict is None else RANK_OF[verdict]
 
@@ -221,11 +225,25 @@ def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
 
 
 def _read_times(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+    """Read the starts, each in the zone that its row names, else in the format's or the operator's."""
+    zone, column = _zone(rules), rules.format.time.zone_column
+    if column is None or not len(rows):
+        return _read_in_zone(texts, rows, rules, zone)
+    parts = []
+    for name in rows[column].unique().tolist():
+        part = rows.loc[(rows[column] == name).to_numpy()]
+        known = not name or times.is_zone(name)
+        read = _read_in_zone(texts.loc[part.index], part, rules, (name or zone) if known else None)
+        parts.append(read if known else read.replace({"reason": {"no_zone": "unknown_zone"}}))
+    return pd.concat(parts).loc[rows.index]
+
+
+def _read_in_zone(texts: pd.Series, rows: pd.DataFrame, rules: Rules, zone: str | None) -> pd.DataFrame:
     """Read the starts; the ids are searched for evidence only where the clock leaves two instants.
 
     That is never or for two hours a year: searching all of them took 3 % of the time of `check`.
     """
-    time_rules = times.TimeRules(rules.format.time.formats, _zone(rules))
+    time_rules = times.TimeRules(rules.format.time.formats, zone)
     read = times.read_times(texts, time_rules)
     doubtful = read["reason"].isin(times.DOUBTFUL)
     if not doubtful.any() or rules.format.time.evidence is None:

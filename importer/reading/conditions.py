@@ -80,9 +80,20 @@ def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Exte
 
 def _value(frame: pd.DataFrame, source: Source, extensions: Extensions) -> pd.Series:
     value = extracted(frame[source.column], source.extract)
+    if source.country_code is not None:
+        value = _international(value, frame[source.country_code])
     if source.when:
         value = value.where(Conditions(frame, extensions).hold(source.when), "")
     return value
+
+
+def _international(numbers: pd.Series, codes: pd.Series) -> pd.Series:
+    """Return numbers with their country code in front; a number with ``+``, a word and an empty cell stay."""
+    texts, codes = arrow_of(numbers).combine_chunks(), arrow_of(codes).combine_chunks()
+    plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
+    joined_texts = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
+    is_national = pc.and_(pc.match_substring_regex(texts, pattern="^[0-9(]"), pc.not_equal(codes, ""))
+    return text_series(pa.chunked_array([pc.if_else(is_national, joined_texts, texts)]), numbers.index)
 
 
 def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
