@@ -307,17 +307,61 @@ def test_format_file_that_is_missing_is_refused(tmp_path: Path, catalogue: Catal
 
 def test_format_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     """The user's own format cannot stand in for a built-in one by accident."""
-    (tmp_path / "mine.toml").write_text(OWN_FORMAT.replace('name = "own"', 'name = "twilio"'), encoding="utf-8")
+    (tmp_path / "formats").mkdir()
+    (tmp_path / "formats" / "mine.toml").write_text(
+        OWN_FORMAT.replace('name = "own"', 'name = "twilio"'), encoding="utf-8"
+    )
     with pytest.raises(ConfigurationError, match=r"mine\.toml.*'twilio' is taken"):
         load_catalogue(tmp_path)
 
 
 def test_own_format_joins_the_catalogue(tmp_path: Path) -> None:
     """Formats of the user's folder are listed beside the built-in ones, and marked as theirs."""
-    (tmp_path / "own.toml").write_text(OWN_FORMAT, encoding="utf-8")
+    (tmp_path / "formats").mkdir()
+    (tmp_path / "formats" / "own.toml").write_text(OWN_FORMAT, encoding="utf-8")
     loaded = load_catalogue(tmp_path)
     assert loaded.own == {"own"}
     assert {"own", "twilio"} <= set(loaded.formats)
+
+
+def _own_causes(folder: Path, name: str, text: str) -> Path:
+    (folder / "causes").mkdir(exist_ok=True)
+    path = folder / "causes" / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_own_words_outrank_those_of_the_table(tmp_path: Path) -> None:
+    """A cause table of one's own needs words only: they outrank the built-in table's, whose others stay."""
+    _own_causes(tmp_path, "asterisk-disposition", '[words]\n"failed" = "notavailable"\n"LIMIT" = "our_side"\n')
+    loaded = load_catalogue(tmp_path)
+    words = loaded.causes["asterisk-disposition"].words
+    assert loaded.own_causes == {"asterisk-disposition"}
+    assert next(cause.otherwise for word, cause in words.items() if _word_key(word) == "failed") == "notavailable"
+    assert (words["LIMIT"].otherwise, words["NO ANSWER"].otherwise) == ("our_side", "noanswer")
+
+
+def test_own_cause_table_of_a_new_name(tmp_path: Path) -> None:
+    """A file of another name is a cause table of its own, for formats of one's own."""
+    _own_causes(tmp_path, "ours", '[words]\n"weg" = "busy"\n')
+    assert load_catalogue(tmp_path).causes["ours"].words["weg"].otherwise == "busy"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('name = "theirs"\n[words]\n"gone" = "busy"\n', "'theirs' is not the name of the file"),
+        ('[words]\n"gone" = "engaged"\n', "words.gone"),
+        ('[words]\n"No answer" = "busy"\n"no_answer" = "noanswer"\n', "the same word as 'No answer'"),
+        ("[words]\ngone\n", "not valid TOML"),
+        ('[word]\n"gone" = "busy"\n', "word"),
+    ],
+)
+def test_broken_own_cause_table_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    """A cause table of one's own that breaks a rule is refused with its file."""
+    _own_causes(tmp_path, "ours", text)
+    with pytest.raises(ConfigurationError, match=rf"ours\.toml.*{re.escape(said)}"):
+        load_catalogue(tmp_path)
 
 
 def test_format_that_is_not_known_is_refused(catalogue: Catalogue) -> None:

@@ -126,7 +126,7 @@ def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
 @click.argument("name", required=False)
 def formats_command(name: str | None) -> int:
     """List the built-in formats and your own; with NAME, explain one."""
-    from importer.formats import load_catalogue
+    from importer.formats import load_catalogue, user_folder
 
     catalogue = load_catalogue()
     if name is None:
@@ -134,6 +134,7 @@ def formats_command(name: str | None) -> int:
         for known, cdr_format in sorted(catalogue.formats.items()):
             mark = " (your own)" if known in catalogue.own else ""
             click.echo(f"{known.ljust(width)}  {cdr_format.title}{mark}")
+        click.echo(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}")
         return 0
     for line in _explained(catalogue.pick(name), catalogue):
         _show(line)
@@ -163,4 +164,5 @@ def _explained(cdr_format: Any, catalogue: Any) -> Iterator[str]:
             words |= {known: cause.otherwise.value for known, cause in table.items()}
         pairs = [f"{known} = {verdict}" for known, verdict in list(words.items())[:12]]
         more = f", and {len(words) - 12} more" if len(words) > 12 else ""
-        yield f"    column {cdr_format.shown(rule.column)}: {', '.join(pairs)}{more}"
+        own = f" (some your own, causes/{rule.table}.toml)" if rule.table in catalogue.own_causes else ""
+        yield f"    column {cdr_format.shown(rule.column)}{own}: {', '.join(pairs)}{more}"

@@ -1,6 +1,6 @@
 """TOML descriptions of export layouts: the language, the catalogue of what is known, and detection by content."""
 
-from importer.formats.catalogue import Catalogue, load_catalogue
+from importer.formats.catalogue import Catalogue, load_catalogue, user_folder
 from importer.formats.detection import Detection, OwnOutput, detect
 from importer.formats.language import CauseTable, CdrFormat, Quotes
 
@@ -13,4 +13,5 @@ __all__ = [
     "Quotes",
     "detect",
     "load_catalogue",
+    "user_folder",
 ]

@@ -38,6 +38,11 @@ Pattern = Annotated[str, AfterValidator(_sound_pattern)]
 """A regular expression. Python's own `re` is asked here; `importer.formats.soundness` asks RE2."""
 
 
+def word_key(word: str) -> str:
+    """Return a status word in the form in which words are compared: without case, spaces, `-` and `_`."""
+    return re.sub(r"[\s_-]+", "", word.casefold())
+
+
 def named_group(extract: str) -> str:
     """Return an ``extract`` with its one group named ``value``, as RE2 in Arrow wants it."""
     return re.sub(r"(?<!\\)\((?!\?)", "(?P<value>", extract, count=1)
@@ -417,8 +422,13 @@ def _cause_of(value: object) -> object:
 
 
 class CauseTable(_Table):
-    """The words of one vocabulary of outcomes, each with its meaning."""
+    """The words of one vocabulary of outcomes, each with its meaning; the first of equal words counts."""
 
     name: str
-    title: str
+    title: str = ""
     words: Mapping[str, Annotated[Cause, BeforeValidator(_cause_of)]]
+
+    def over(self, below: Self) -> Self:
+        """Return this table with the title it lacks and the words it does not know from another one."""
+        words = {**self.words, **{word: cause for word, cause in below.words.items() if word not in self.words}}
+        return self.model_copy(update={"title": self.title or below.title, "words": words})

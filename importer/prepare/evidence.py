@@ -1,6 +1,5 @@
 """What each row of a chunk says: where the call went, what became of it, when it started, which call it is of."""
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.formats import CauseTable, CdrFormat
-from importer.formats.language import Cause, IdRule, OutcomeRule, Source, Zone
+from importer.formats.language import Cause, IdRule, OutcomeRule, Source, Zone, word_key
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hint, unknown_word_hint, value_hints
 from importer.prepare.plan import Rules
@@ -155,11 +154,6 @@ def _cause(word: str, rule: OutcomeRule, causes: Mapping[str, CauseTable]) -> Ca
             return meaning if meaning == "next" else Cause(otherwise=Verdict(meaning))
     table = causes[rule.table].words if rule.table else {}
     return next((cause for known, cause in table.items() if word_key(known) == key), None)
-
-
-def word_key(word: str) -> str:
-    """Return a status word in the form in which words are compared: without case, spaces, `-` and `_`."""
-    return re.sub(r"[\s_-]+", "", word.casefold())
 
 
 def _rang_and_talked(

@@ -7,6 +7,7 @@ import pandas as pd
 
 from importer.formats.language import OutcomeRule
 from importer.prepare.plan import Rules
+from schemas.vocabulary import Verdict
 
 LONGEST_VALUE = 80
 
@@ -69,18 +70,19 @@ def missing_status_hint(rules: Rules) -> str:
 
 
 def unknown_word_hint(word: str, rule: OutcomeRule, rules: Rules) -> str:
-    """Return what is said where a status word is in no table."""
+    """Return what is said where a status word is in no table: the file and the very line to add to it."""
     column = rules.shown((rule.column or "",))[0]
-    line = f"""{json.dumps(word, ensure_ascii=False)} = "noanswer\""""
+    line = f"""`{json.dumps(word, ensure_ascii=False)} = "noanswer"`"""
+    choices = f"with what it means: {', '.join([*Verdict][:-1])} or {[*Verdict][-1]}."
+    holds = f"Column {column} holds {quoted(word)}, a word that the"
     if rule.table:
         return (
-            f"Column {column} holds {quoted(word)}, a word that the cause table {rule.table} does not know: "
-            f"add what it means, such as `{line}`, to [words] of schemas/causes/{rule.table}.toml, or to the "
-            "`words` of a format of your own."
+            f"{holds} cause table {rule.table} does not know: add the line {line} under [words] in "
+            f"causes/{rule.table}.toml of your configuration folder, {choices}"
         )
     return (
-        f"Column {column} holds {quoted(word)}, a word that the format {rules.format.name} does not know: "
-        f"use one of {', '.join(rule.words)}, or add what it means, such as `{line}`, to a format of your own."
+        f"{holds} format {rules.format.name} does not know: use one of {', '.join(rule.words)}, or add {line} to "
+        f"the `words` of its [[outcome]] in a format of your own, {choices}"
     )
 
 

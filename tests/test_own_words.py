@@ -1,0 +1,47 @@
+"""Words that no table knows: what the operator is told, and that doing it is enough."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import SAMPLES, Ran, read_results
+from importer.formats import user_folder
+from schemas.vocabulary import Verdict
+
+Program = Callable[..., Ran]
+
+SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"
+READ_AS = ("--timezone", "America/New_York", "--country", "US", "--agents", SAMPLES / "agents.csv")
+
+
+def checked(program: Program, results: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of `check` by line."""
+    program("check", "--all-rows", *READ_AS, "--results", results, SAMPLE)
+    return {row["line"]: row for row in read_results(results)}
+
+
+def test_hint_names_file_line_and_choices(program: Program, tmp_path: Path) -> None:
+    """A row with an unknown word is rejected with the table's file, the line to add and every possible meaning."""
+    row = checked(program, tmp_path / "r.csv")["30"]
+    assert (row["outcome"], row["reason"]) == ("rejected", "unknown_status")
+    assert '`"LIMIT EXCEEDED" = "noanswer"`' in row["hint"]
+    assert "causes/asterisk-disposition.toml of your configuration folder" in row["hint"]
+    assert all(re.search(rf"\b{verdict}\b", row["hint"]) for verdict in Verdict)
+
+
+def test_doing_what_the_hint_says_is_enough(program: Program, tmp_path: Path) -> None:
+    """With the very line in the very file the row becomes a call, and no other row changes."""
+    before = checked(program, tmp_path / "before.csv")
+    said = re.search(r"add the line `(.*?)` under (\[words\]) in (causes/\S+)", before["30"]["hint"])
+    assert said is not None
+    path = user_folder() / said[3]
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{said[2]}\n{said[1]}\n", encoding="utf-8")
+    after = checked(program, tmp_path / "after.csv")
+    assert (after["30"]["outcome"], after["30"]["state"]) == ("would_send", "noanswer")
+    assert [line for line in before if before[line] != after[line]] == ["30"]
+
+
+def test_formats_says_where_own_files_belong(program: Program) -> None:
+    """`formats` ends with the folder of one's own formats and words."""
+    assert str(user_folder()) in program("formats").stdout
