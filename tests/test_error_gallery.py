@@ -20,6 +20,8 @@ Program = Callable[..., Ran]
 ERRORS = Path(__file__).parent / "errors"
 CASES = sorted({path.stem for path in ERRORS.iterdir()})
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+# Which formats come second and third changes with every format that is added.
+FURTHER_FORMATS = re.compile(r"(?<=\). )Nearest: .*(?=See )")
 
 
 @pytest.fixture
@@ -49,6 +51,7 @@ def outcome_of(
             monkeypatch.delenv("CDR_IMPORTER_RATE")
         ran = program("import", "--init-ledger", *arguments)
         said = RUN_ID.sub("{run}", ran.stderr.replace(str(folder), "{folder}"))
+        said = FURTHER_FORMATS.sub("{further formats} ", said)
         requests = len(account.arrivals) + account.token_requests
         return f"exit {ran.code}, {requests} requests\n{said}"
 

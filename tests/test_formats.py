@@ -365,7 +365,7 @@ def test_broken_own_cause_table_is_refused(text: str, said: str, tmp_path: Path)
 
 
 def test_format_that_is_not_known_is_refused(catalogue: Catalogue) -> None:
-    """--format with a name nobody knows is a wrong option, and the known names are listed."""
+    """--format with a name nobody knows is a wrong option, and the nearest names are told."""
     with pytest.raises(UsageError) as caught:
         catalogue.pick("asterisk")
     assert "asterisk-csv" in caught.value.hint

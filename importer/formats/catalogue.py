@@ -1,5 +1,6 @@
 """All formats and cause tables known to this run: the built-in ones and the user's own, checked when loaded."""
 
+import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -42,8 +43,11 @@ class Catalogue:
         if name.endswith(".toml"):
             return load_format(Path(name), self.causes)
         if name not in self.formats:
-            known = ", ".join(sorted(self.formats))
-            raise UsageError(f"--format: there is no format {name!r}", hint=f"Known formats: {known}.")
+            near = difflib.get_close_matches(name, self.formats, n=3)
+            meant = f"Did you mean {' or '.join(near)}? " if near else ""
+            raise UsageError(
+                f"--format: there is no format {name!r}", hint=f"{meant}`cdr-importer formats` lists them all."
+            )
         return self.formats[name]
 
 
