@@ -1,5 +1,6 @@
 """What every test stands on: loopback only, nothing of the machine's own, the real program and simulator."""
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from certificates import Certificate, make_certificate
 from importer.cli import run
 from importer.simulator import Simulator
+from peers import Behaviour, Server
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_data"
@@ -90,6 +93,25 @@ def simulator() -> Iterator[Simulator]:
     """Return a running simulator of the API."""
     with Simulator() as running:
         yield running
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Start servers that are closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*behaviours: Behaviour) -> Server:
+            server = Server(*behaviours)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Give a certificate for localhost."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), "localhost")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,8 @@
 
 import contextlib
 import json
-import shutil
 import socket
 import ssl
-import struct
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certificates import Certificate, make_certificate
+from conftest import closed_port
 from importer import __version__
 from importer.auth import SignIn, Token, TokenSource
 from importer.client import (
@@ -30,18 +29,38 @@ from importer.client import (
     Route,
     SendDoor,
     SendFailure,
+    TokenTransport,
     classify,
     form_of,
     judge_failure,
-    token_transport,
 )
 from importer.client.classify import BODY_DECIDES, NEEDS_NO_BODY, STATUSES
 from importer.errors import ConfigurationError, ExitCode, ProtocolError, UnavailableError
 from importer.records import Call, Place
+from peers import (
+    PATIENCE_SECONDS,
+    SUCCESS_BODY,
+    Behaviour,
+    Peer,
+    Server,
+    answering,
+    black_hole,
+    close_handshake,
+    drip_handshake,
+    garbage_after_request,
+    hang_handshake,
+    http_answer,
+    https_url,
+    last_words,
+    plain_handshake,
+    reset_after_reading,
+    reset_before_reading,
+    reset_handshake,
+    silent,
+    under_tls,
+)
 from schemas.vocabulary import State
 
-SUCCESS_BODY = b'{"status":"success","code":"SUCCESS"}'
-PATIENCE_SECONDS = 10.0
 QUICK = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
 CALL = Call(
     call_id="call1",
@@ -54,163 +73,6 @@ CALL = Call(
     source_id="1.1",
     place=Place("a.csv", 2),
 )
-
-
-# --- a server that plays one behaviour per connection ------------------------------------------------------------
-
-
-class Peer:
-    """The server's end of one connection."""
-
-    def __init__(self, sock: socket.socket, over: threading.Event) -> None:
-        self.sock = sock
-        self.over = over
-        self.received = b""
-        self._rest = b""
-
-    def read_request(self) -> bytes:
-        """Read one whole request and return it; empty at the end of the connection."""
-        data = self._rest
-        while b"\r\n\r\n" not in data and (part := self._recv()):
-            data += part
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = next(
-            (int(line[15:]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0
-        )
-        while len(body) < length and (part := self._recv()):
-            body += part
-        self._rest = body[length:]
-        return head + b"\r\n\r\n" + body[:length] if head else b""
-
-    def send(self, data: bytes) -> None:
-        """Send bytes; the client may have gone."""
-        with contextlib.suppress(OSError):
-            self.sock.sendall(data)
-
-    def reset(self) -> None:
-        """End the connection with RST instead of FIN."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
-
-    def drip(self, data: bytes) -> None:
-        """Send a byte every 20 ms."""
-        for start in range(len(data)):
-            if self.over.wait(0.02):
-                return
-            self.send(data[start : start + 1])
-
-    def _recv(self) -> bytes:
-        try:
-            part = self.sock.recv(65536)
-        except OSError:
-            return b""
-        self.received += part
-        return part
-
-
-Behaviour = Callable[[Peer], None]
-
-
-class Server:
-    """Listens on loopback; connection k plays behaviour k, the last one for ever."""
-
-    def __init__(self, *behaviours: Behaviour) -> None:
-        self._behaviours = behaviours
-        self._over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.peers: list[Peer] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    @property
-    def accepted(self) -> int:
-        """How many connections were taken."""
-        return len(self.peers)
-
-    def received(self) -> bytes:
-        """Return all bytes of all connections, once they have ended."""
-        self.close()
-        return b"".join(peer.received for peer in self.peers)
-
-    def close(self) -> None:
-        """End everything."""
-        self._over.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._threads[0].join(PATIENCE_SECONDS)
-        for peer in self.peers:
-            with contextlib.suppress(OSError):
-                peer.sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(PATIENCE_SECONDS)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            peer = Peer(sock, self._over)
-            behaviour = self._behaviours[min(self.accepted, len(self._behaviours) - 1)]
-            self.peers.append(peer)
-            thread = threading.Thread(target=self._play, args=(behaviour, peer))
-            self._threads.append(thread)
-            thread.start()
-
-    def _play(self, behaviour: Behaviour, peer: Peer) -> None:
-        with contextlib.suppress(OSError):
-            behaviour(peer)
-        peer.sock.close()
-
-
-def http_answer(status: str = "200 OK", body: bytes = SUCCESS_BODY, **headers: str) -> bytes:
-    """Write an answer with the right Content-Length; header names with _ for -."""
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def answering(*answers: bytes) -> Behaviour:
-    """Answer the requests of one connection in turn, the last answer for ever."""
-
-    def play(peer: Peer) -> None:
-        turn = 0
-        while peer.read_request():
-            peer.send(answers[min(turn, len(answers) - 1)])
-            turn += 1
-
-    return play
-
-
-def last_words(data: bytes) -> Behaviour:
-    """Answer one request with these bytes and end the connection."""
-
-    def play(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(data)
-
-    return play
-
-
-def silent(peer: Peer) -> None:
-    """Take the request and never answer."""
-    peer.read_request()
-    peer.over.wait(PATIENCE_SECONDS)
-
-
-def reset_before_reading(peer: Peer) -> None:
-    """Reset as soon as a byte is there, without taking it."""
-    peer.sock.recv(1, socket.MSG_PEEK)
-    peer.reset()
-
-
-def reset_after_reading(peer: Peer) -> None:
-    """Take the request, then reset."""
-    peer.read_request()
-    peer.reset()
 
 
 @dataclass
@@ -238,19 +100,6 @@ class Door:
     def send_door(self) -> SendDoor:
         """The door as the client takes it."""
         return SendDoor(self.before_first_byte, self.after_write)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    """Start servers that are closed at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def start(*behaviours: Behaviour) -> Server:
-            server = Server(*behaviours)
-            stack.callback(server.close)
-            return server
-
-        yield start
 
 
 @pytest.fixture
@@ -363,7 +212,7 @@ def test_netrc_is_ignored(netrc: None, serve: Serve, clients: Clients) -> None:
 def test_token_transport_ignores_netrc(netrc: None, serve: Serve) -> None:
     """A .netrc entry for the token endpoint is not sent to it."""
     server = serve(answering(http_answer(body=b"{}")))
-    token_transport(sign_in_at(server.url))(server.url, {})
+    TokenTransport(sign_in_at(server.url))(server.url, {})
 
     assert b"Authorization" not in server.received()
 
@@ -454,16 +303,10 @@ def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
         clients().notify(CALL, token_for(server.url), SendDoor(lambda: None, fail))
 
 
-def refused_url() -> str:
-    """Return the address of a port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
 def test_refused_connection(clients: Clients) -> None:
     """A refused connection never opens the door."""
     door = Door()
-    failure = failure_of(clients(), refused_url(), door)
+    failure = failure_of(clients(), f"http://127.0.0.1:{closed_port()}", door)
 
     assert (failure.kind, failure.first_byte, door.opened) == ("refused", False, 0)
 
@@ -479,17 +322,87 @@ def test_unknown_host(url: str, clients: Clients) -> None:
 
 def test_connect_timeout(clients: Clients) -> None:
     """A server that does not take the connection never opens the door."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with black_hole() as url:
         failure = failure_of(clients(limits=Limits(connect_seconds=0.2)), url)
 
     assert (failure.kind, failure.first_byte) == ("connect_timeout", False)
+
+
+@dataclass
+class SilentResolver:
+    """Tells when a look-up of a name has begun, and when it has ended after all."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentResolver]:
+    """Let every look-up of a name hang until the end."""
+    resolver, over = SilentResolver(), threading.Event()
+    real = socket.getaddrinfo
+
+    def resolve(host: str, port: int, *args: Any, **options: Any) -> Any:
+        if options["flags"] & socket.AI_NUMERICHOST:
+            return real(host, port, *args, **options)
+        resolver.begun.set()
+        over.wait(PATIENCE_SECONDS)
+        resolver.ended.set()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    yield resolver
+    over.set()
+
+
+def test_silent_resolver(silent_resolver: SilentResolver, clients: Clients) -> None:
+    """A look-up that gets no answer ends with the time for connecting, before the door."""
+    door = Door()
+    failure = failure_of(clients(limits=Limits(connect_seconds=0.1)), "https://api.invalid", door)
+
+    assert (failure.kind, failure.first_byte, door.opened) == ("dns", False, 0)
+    assert not silent_resolver.ended.is_set()
+
+
+def cut_when(begun: Callable[[], object], client: Client) -> None:
+    """Cut the request in flight from another thread, once ``begun`` returns."""
+
+    def cut() -> None:
+        begun()
+        client.cut()
+
+    threading.Thread(target=cut).start()
+
+
+def test_cut_while_looking_up(silent_resolver: SilentResolver, clients: Clients) -> None:
+    """A cut ends a look-up at once."""
+    client, door = clients(limits=Limits(connect_seconds=60)), Door()
+    cut_when(silent_resolver.begun.wait, client)
+    failure = failure_of(client, "https://api.invalid", door)
+
+    assert (failure.kind, failure.first_byte, door.opened) == ("interrupted", False, 0)
+    assert not silent_resolver.ended.is_set()
+
+
+def test_cut_while_connecting(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut ends the wait for a server that does not take the connection."""
+    client, begun, ends = clients(), threading.Event(), list[type[Exception]]()
+    connect = socket.socket.connect
+
+    def connecting(self: socket.socket, address: Any) -> None:
+        threading.Timer(0.05, begun.set).start()
+        try:
+            connect(self, address)
+        except OSError as error:
+            ends.append(type(error))
+            raise
+
+    with black_hole() as url:
+        monkeypatch.setattr(socket.socket, "connect", connecting)
+        cut_when(begun.wait, client)
+        failure = failure_of(client, url)
+
+    assert (failure.kind, failure.first_byte, ends) == ("interrupted", False, [ConnectionResetError])
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999"])
@@ -507,8 +420,10 @@ def test_second_address_is_tried(serve: Serve, clients: Clients, monkeypatch: py
 
     def resolve(host: str, *args: object, **kwargs: object) -> object:
         if host == "api.invalid":
-            hosts = ("::1", "127.0.0.1")
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in hosts]
+            return [
+                (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", server.port, 0, 0)),
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)),
+            ]
         return real(host, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -752,6 +667,32 @@ def test_connection_the_server_left(more: bytes, serve: Serve, clients: Clients)
     assert (notify(client, server.url).status, server.accepted) == (200, 2)
 
 
+@pytest.mark.parametrize("ending", [b"", http_answer("400 Bad Request", b"{}")])
+def test_connection_left_while_the_door_opens(ending: bytes, serve: Serve, clients: Clients) -> None:
+    """A connection that the server leaves while the door opens is replaced: not a byte was sent over it."""
+    resting, left = threading.Event(), threading.Event()
+
+    def leave(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(http_answer())
+        resting.wait(PATIENCE_SECONDS)
+        peer.send(ending)
+        peer.sock.shutdown(socket.SHUT_WR)
+        left.set()
+        peer.over.wait(PATIENCE_SECONDS)
+
+    def open_slowly() -> None:
+        opened.append(server.accepted)
+        resting.set()
+        left.wait(PATIENCE_SECONDS)
+
+    server, client, opened = serve(leave, answering(http_answer())), clients(), list[int]()
+    notify(client, server.url)
+    answer = client.notify(CALL, token_for(server.url), SendDoor(open_slowly, lambda: None))
+
+    assert (answer.status, opened, server.accepted, server.received().count(b"POST ")) == (200, [1], 2, 2)
+
+
 def test_connection_that_rested(serve: Serve) -> None:
     """A connection that rested longer than allowed is not used again."""
     now = [0.0]
@@ -788,12 +729,6 @@ def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
     assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
 
 
-def hang_on_connect(peer: Peer) -> None:
-    """Take a CONNECT and never answer."""
-    peer.read_request()
-    peer.over.wait(PATIENCE_SECONDS)
-
-
 @pytest.mark.parametrize(
     ("behaviour", "kind", "reaction"),
     [
@@ -801,7 +736,7 @@ def hang_on_connect(peer: Peer) -> None:
         (last_words(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), "proxy", Reaction.RETRY),
         (last_words(b""), "reset", Reaction.RETRY),
         (reset_after_reading, "reset", Reaction.RETRY),
-        (hang_on_connect, "timeout", Reaction.RETRY),
+        (silent, "timeout", Reaction.RETRY),
         (last_words(b"SSH-2.0-x\r\n"), "malformed", Reaction.RETRY),
     ],
 )
@@ -819,60 +754,12 @@ def test_proxy_refuses_tunnel(
 
 def test_proxy_refuses_connection(clients: Clients) -> None:
     """A proxy that is not there is a failure of the proxy, before the first byte."""
-    failure = failure_of(clients(Route(proxy=refused_url())), "https://localhost:1")
+    failure = failure_of(clients(Route(proxy=f"http://127.0.0.1:{closed_port()}")), "https://localhost:1")
 
     assert (failure.kind, failure.first_byte) == ("proxy", False)
 
 
 # --- TLS ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A self-signed certificate and its key."""
-
-    path: Path
-    key: Path
-
-    def server_context(self) -> ssl.SSLContext:
-        """Build the server's side."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.path, self.key)
-        return context
-
-
-def make_certificate(folder: Path, name: str) -> Certificate:
-    """Make a certificate for a name with the openssl command."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("there is no openssl command")
-    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
-    files = ["-keyout", str(made.key), "-out", str(made.path)]
-    subprocess.run([openssl, "req", "-x509", *curve, *names, *files], check=True, capture_output=True)
-    return made
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """Give a certificate for localhost."""
-    return make_certificate(tmp_path_factory.mktemp("tls"), "localhost")
-
-
-def under_tls(context: ssl.SSLContext, behaviour: Behaviour) -> Behaviour:
-    """Play a behaviour behind a handshake."""
-
-    def play(peer: Peer) -> None:
-        peer.sock = context.wrap_socket(peer.sock, server_side=True)
-        behaviour(peer)
-
-    return play
-
-
-def https_url(server: Server) -> str:
-    """Return the address by name, as the certificate has it."""
-    return f"https://localhost:{server.port}"
 
 
 def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
@@ -925,35 +812,6 @@ def test_tls_key_log_is_ignored(
     assert not (tmp_path / "keys").exists()
 
 
-def reset_handshake(peer: Peer) -> None:
-    """Reset in the middle of the handshake."""
-    peer.sock.recv(5)
-    peer.reset()
-
-
-def close_handshake(peer: Peer) -> None:
-    """Leave after the client's first handshake message."""
-    peer.sock.recv(65536)
-
-
-def plain_handshake(peer: Peer) -> None:
-    """Answer the handshake in plain HTTP."""
-    peer.sock.recv(65536)
-    peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-
-def hang_handshake(peer: Peer) -> None:
-    """Never answer the handshake."""
-    peer.over.wait(PATIENCE_SECONDS)
-
-
-def drip_handshake(peer: Peer) -> None:
-    """Announce a long handshake message and drip it."""
-    peer.sock.recv(65536)
-    peer.send(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
-    peer.drip(b"\x03" * 4000)
-
-
 @pytest.mark.parametrize(
     ("behaviour", "limits", "kinds"),
     [
@@ -992,14 +850,6 @@ def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Client
     server.close()
 
     assert seen == [b""]
-
-
-def garbage_after_request(peer: Peer) -> None:
-    """Read the request, then send a record that cannot be decrypted."""
-    peer.read_request()
-    with socket.socket(fileno=peer.sock.detach()) as plain:
-        plain.sendall(b"\x17\x03\x03\x00\x40" + b"\x00" * 64)
-        peer.over.wait(0.2)
 
 
 def test_tls_garbage_after_request(certificate: Certificate, serve: Serve, clients: Clients) -> None:
@@ -1124,7 +974,7 @@ def sign_in_at(url: str) -> SignIn:
 def test_token_transport(serve: Serve) -> None:
     """The token form goes as a body, never in the address, and the answer comes back."""
     server = serve(answering(http_answer(body=b"{}")))
-    reply = token_transport(sign_in_at(server.url))(server.url + "/oauth/v2/token", {"client_secret": "a+b c"})
+    reply = TokenTransport(sign_in_at(server.url))(server.url + "/oauth/v2/token", {"client_secret": "a+b c"})
     head, _, body = server.received().partition(b"\r\n\r\n")
 
     assert (reply.status, reply.body) == (200, b"{}")
@@ -1145,7 +995,7 @@ def test_token_transport(serve: Serve) -> None:
 def test_token_transport_failure(behaviour: Behaviour, error: type[Exception], serve: Serve) -> None:
     """A token request that fails ends as the error the token source knows."""
     server = serve(behaviour)
-    post = token_transport(sign_in_at(server.url), limits=Limits(gap_seconds=0.2))
+    post = TokenTransport(sign_in_at(server.url), limits=Limits(gap_seconds=0.2))
 
     with pytest.raises(error):
         post(server.url, {})
@@ -1156,14 +1006,14 @@ def test_token_transport_not_trusted(certificate: Certificate, serve: Serve) -> 
     server = serve(under_tls(certificate.server_context(), answering(http_answer())))
 
     with pytest.raises(ConfigurationError):
-        token_transport(sign_in_at(https_url(server)))(https_url(server), {"client_secret": "s"})
+        TokenTransport(sign_in_at(https_url(server)))(https_url(server), {"client_secret": "s"})
 
 
 def test_token_transport_redirect(serve: Serve) -> None:
     """A redirect of the token endpoint is handed over, not followed with the secret."""
     target = serve(answering(http_answer()))
     server = serve(answering(http_answer("307 Temporary Redirect", b"", Location=target.url)))
-    reply = token_transport(sign_in_at(server.url))(server.url, {"client_secret": "s"})
+    reply = TokenTransport(sign_in_at(server.url))(server.url, {"client_secret": "s"})
 
     assert (reply.status, target.accepted) == (307, 0)
 
@@ -1189,7 +1039,7 @@ def tokens_of(simulator: Any) -> TokenSource:
         refresh_token=known.refresh_token,
         api_url=simulator.base_url,
     )
-    return TokenSource(sign_in, transport=token_transport(sign_in), clock=lambda: 0.0, sleep=lambda _: None)
+    return TokenSource(sign_in, transport=TokenTransport(sign_in), clock=lambda: 0.0, sleep=lambda _: None)
 
 
 def test_simulator_takes_a_call(clients: Clients) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import closed_port
 from importer.auth import SignIn, TokenSource
-from importer.client import Client, token_transport
+from importer.client import Client, TokenTransport
 from importer.deliver import UNANSWERED_IN_A_ROW, Delivery, DeliveryPlan, Service, Stop, Witness
 from importer.errors import CannotCreateError, ExitCode
 from importer.ledger import Claimed, Ledger, RunInfo, create_ledger
@@ -91,7 +91,7 @@ def service(simulator: Simulator, time: FakeTime) -> Iterator[Service]:
     yield Service(
         clients=Client,
         tokens=TokenSource(
-            sign_in, transport=token_transport(sign_in), clock=lambda: WALL_SECONDS, sleep=time.sleep
+            sign_in, transport=TokenTransport(sign_in), clock=lambda: WALL_SECONDS, sleep=time.sleep
         ),
         limiter=RollingLimiter(Rate.parse("1000/second"), clock=time.clock, wait_for=time.wait_for),
         backoff=Backoff(uniform=max),
@@ -299,7 +299,7 @@ def test_nobody_there(
     account = simulator.credentials
     nowhere = f"http://127.0.0.1:{closed_port()}"
     sign_in = SignIn(simulator.base_url, account.client_id, account.client_secret, account.refresh_token, nowhere)
-    tokens = TokenSource(sign_in, transport=token_transport(sign_in), clock=lambda: WALL_SECONDS, sleep=time.sleep)
+    tokens = TokenSource(sign_in, transport=TokenTransport(sign_in), clock=lambda: WALL_SECONDS, sleep=time.sleep)
     stop, told = deliver(DeliveryPlan(workers=workers), replace(service, tokens=tokens))
     assert (stop_of(stop), counts(ledger)) == ((69, "unreachable"), {"pending": 20})
     assert UNANSWERED_IN_A_ROW <= len(told) <= UNANSWERED_IN_A_ROW + workers

@@ -1,9 +1,12 @@
 """Call to form to POST to judgement: the only place that knows the words of the API.
 
-`connection` sends one request through the door and reads its answer within bounds, `classify` says what an
-answer proves; here are the two requests we make: notifying a call and asking for a token.
+`dialling` gets a connection, `wire` knows the request in flight and can end it, `connection` sends one request
+and reads its answer within bounds, `classify` says what an answer proves; here are the two requests we make:
+notifying a call and asking for a token.
 """
 
+import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -12,17 +15,17 @@ from typing import Self
 import requests
 from requests.auth import AuthBase
 
-from importer.auth import SignIn, Token, Transport
+from importer.auth import SignIn, Token
 from importer.client.classify import Judgement, Proof, Reaction, classify, is_success, judge_failure
 from importer.client.connection import (
     Answer,
     Limits,
     Line,
     Route,
-    SendDoor,
     SendFailure,
     trust_context,
 )
+from importer.client.wire import SendDoor
 from importer.errors import ConfigurationError, ProtocolError, UnavailableError
 from importer.records import Call
 
@@ -36,10 +39,11 @@ __all__ = [
     "Route",
     "SendDoor",
     "SendFailure",
+    "TokenTransport",
     "classify",
     "form_of",
     "judge_failure",
-    "token_transport",
+    "trust_context",
 ]
 
 CALLNOTIFY_PATH = "/phonebridge/v3/callnotify"
@@ -74,17 +78,22 @@ def form_of(call: Call) -> dict[str, str]:
 
 
 class Client:
-    """Notifies calls, one at a time; one per worker thread, to be closed."""
+    """Notifies calls, one at a time; one per worker thread, to be closed.
+
+    ``trust`` is the `trust_context` of the route, which takes 40 ms to build and may be shared.
+    """
 
     def __init__(
         self,
         route: Route | None = None,
         *,
+        trust: ssl.SSLContext | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         route = route or Route()
-        self._line = Line(route, trust=trust_context(route.ca_bundle), limits=limits or Limits(), clock=clock)
+        trust = trust or trust_context(route.ca_bundle)
+        self._line = Line(route, trust=trust, limits=limits or Limits(), clock=clock)
 
     def notify(self, call: Call, token: Token, door: SendDoor) -> Answer:
         """Post one call, once, and return the whole answer.
@@ -122,27 +131,48 @@ class Client:
         self.close()
 
 
-def token_transport(
-    sign_in: SignIn, *, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
-) -> Transport:
-    """Return what a TokenSource posts its form with: a fresh connection each time, with all our bounds.
+class TokenTransport:
+    """What a TokenSource posts its form with: a fresh connection each time, with all our bounds; for one thread.
 
-    Raises:
-        ConfigurationError: the CA bundle cannot be read.
+    ``trust`` is as for `Client`. Raises ConfigurationError when the CA bundle cannot be read.
     """
-    route = Route(sign_in.proxy, sign_in.ca_bundle)
-    trust = trust_context(route.ca_bundle)
 
-    def post(url: str, form: Mapping[str, str]) -> Answer:
-        line = Line(route, trust=trust, limits=limits or Limits(), clock=clock)
+    def __init__(
+        self,
+        sign_in: SignIn,
+        *,
+        trust: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._route = Route(sign_in.proxy, sign_in.ca_bundle)
+        self._trust = trust or trust_context(sign_in.ca_bundle)
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._line: Line | None = None
+
+    def __call__(self, url: str, form: Mapping[str, str]) -> Answer:
+        """Post the form once and return the answer; raises as `importer.auth.Transport` says."""
+        line = Line(self._route, trust=self._trust, limits=self._limits, clock=self._clock)
+        self._use(line)
         try:
             return line.exchange(requests.Request("POST", url, data=dict(form)))
         except SendFailure as failure:
             raise _sign_in_error(failure) from None
         finally:
+            self._use(None)
             line.close()
 
-    return post
+    def cut(self) -> None:
+        """End the request in flight at once, from any thread: UnavailableError."""
+        with self._guard:
+            if self._line is not None:
+                self._line.cut()
+
+    def _use(self, line: Line | None) -> None:
+        with self._guard:
+            self._line = line
 
 
 def _sign_in_error(failure: SendFailure) -> ConfigurationError | ProtocolError | UnavailableError:

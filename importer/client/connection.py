@@ -1,19 +1,17 @@
-"""One request over one connection: the door before the first byte, the deadline, and the bounds on the answer.
+"""One request over one connection, never repeated, and the bounds on its answer.
 
 Exception classes prove nothing about what the server got: requests raises ReadTimeout when no byte was sent and
 SSLError when the server has everything. So the connection object itself marks the first byte, and a failure
 carries that mark.
 """
 
-import contextlib
 import http.client
 import io
 import re
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,9 +22,10 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.connection import create_connection
 
 from importer import __version__
+from importer.client.dialling import Found, dial, look_up
+from importer.client.wire import DoorShut, LeftBehind, SendDoor, Watchdog, Wire
 from importer.errors import ConfigurationError
 
 BODY_LIMIT_BYTES = 64 * 1024
@@ -37,7 +36,9 @@ _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long one request may take: connecting (per address), between bytes, in all; and a connection's rest.
+    """How long one request may take: connecting, between bytes, in all; and how long a connection may rest.
+
+    ``connect_seconds`` is for looking the host up and again for each of its addresses.
 
     A connection that rested longer than ``idle_seconds`` is not used again: servers close idle connections
     just as the next request is written, which makes an uncertain call of a call that was never sent.
@@ -55,18 +56,6 @@ class Route:
 
     proxy: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SendDoor:
-    """What happens around the bytes of one request.
-
-    ``before_first_byte`` is called once, after connect and TLS and before any byte of the request; if it raises,
-    no byte leaves and the exception reaches the caller unchanged. ``after_write`` is called after each write.
-    """
-
-    before_first_byte: Callable[[], None]
-    after_write: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +83,6 @@ class SendFailure(Exception):  # noqa: N818 not an error of the program: one of 
         self.first_byte = first_byte
         self.kind = kind
         self.classes = classes
-
-
-class _DoorShut(BaseException):
-    """Carries what the door raised through urllib3 and requests, which would swallow or wrap an OSError."""
-
-    def __init__(self, refusal: BaseException) -> None:
-        super().__init__()
-        self.refusal = refusal
 
 
 class _Malformed(Exception):  # noqa: N818
@@ -138,130 +119,6 @@ class _WatchedResponse(http.client.HTTPResponse):
             raise http.client.IncompleteRead(b"")
 
 
-class Wire:
-    """What a connection object, its owner and the watchdog share: the request in flight and its socket."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
-        self._door: SendDoor | None = None
-        self._deadline = float("inf")
-        self.first_byte = False
-        self.expired = False
-        self.why_cut = ""
-        self.dialling = False
-
-    def begin(self, door: SendDoor | None, deadline_seconds: float) -> None:
-        """Start a request."""
-        self._door = door
-        self._deadline = self._clock() + deadline_seconds
-        self.first_byte = self.expired = False
-
-    def seconds_left(self) -> float:
-        """Say how long the request in flight may still take."""
-        return self._deadline - self._clock()
-
-    def adopt(self, sock: socket.socket) -> socket.socket:
-        """Keep a second handle on a new connection: TLS takes the first one away from its socket object."""
-        with self._lock:
-            self._close_handle()
-            self._handle = sock.dup()
-        return sock
-
-    def open_door(self) -> None:
-        """Run the door, once per request, and mark the first byte."""
-        if self.first_byte:
-            return
-        if self._door is not None:
-            try:
-                self._door.before_first_byte()
-            except BaseException as refusal:
-                raise _DoorShut(refusal) from None
-        with self._lock:
-            if self.expired:
-                raise TimeoutError
-            self.first_byte = True
-
-    def wrote(self) -> None:
-        """Tell the door that bytes were handed to the network."""
-        if self._door is not None:
-            try:
-                self._door.after_write()
-            except BaseException as refusal:
-                raise _DoorShut(refusal) from None
-
-    def cut(self, why: str = "deadline") -> None:
-        """End the connection under whatever is reading or writing; ``why`` becomes the kind of the failure."""
-        with self._lock:
-            if not self.expired:
-                self.why_cut = why
-            self.expired = True
-            if self._handle is not None:
-                with contextlib.suppress(OSError):
-                    self._handle.shutdown(socket.SHUT_RDWR)
-
-    def drop(self) -> None:
-        """Forget the connection."""
-        with self._lock:
-            self._close_handle()
-
-    def _close_handle(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-
-class Watchdog:
-    """Calls ``cut`` when an armed deadline passes; one sleeping thread, started at the first use."""
-
-    def __init__(self, cut: Callable[[], None], clock: Callable[[], float]) -> None:
-        self._cut = cut
-        self._clock = clock
-        self._changed = threading.Condition()
-        self._due: float | None = None
-        self._wakes_at = float("inf")
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    def arm(self, seconds: float) -> None:
-        """Cut after so many seconds unless disarmed before."""
-        with self._changed:
-            self._due = self._clock() + seconds
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
-                self._thread.start()
-            # The thread that still sleeps for an earlier request finds this one when it wakes: no switch per call.
-            if self._due < self._wakes_at:
-                self._changed.notify()
-
-    def disarm(self) -> None:
-        """Call off the cut; once this returns, none is under way."""
-        with self._changed:
-            self._due = None
-
-    def close(self) -> None:
-        """End the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _watch(self) -> None:
-        with self._changed:
-            while not self._closed:
-                if self._due is None:
-                    self._wakes_at = float("inf")
-                    self._changed.wait()
-                elif (left_seconds := self._due - self._clock()) > 0:
-                    self._wakes_at = self._due
-                    self._changed.wait(left_seconds)
-                else:
-                    self._due = None
-                    self._cut()
-
-
 class _DoorConnection(HTTPConnection):
     """Opens the door before the first byte of a request; bytes for a proxy's CONNECT are not the request's."""
 
@@ -291,34 +148,32 @@ class _DoorConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         """Try the host's addresses in turn; urllib3 2.8 would give each the full time, without a common end."""
         last: OSError | None = None
-        for address in _addresses(self):
-            timeout_seconds = min(float(self.timeout or 0), self.wire.seconds_left())
-            if timeout_seconds <= 0:
+        for found in self._look_up():
+            timeout_seconds = self._timeout_seconds()
+            if timeout_seconds <= 0 or self.wire.expired:
                 break
             try:
-                return self.wire.adopt(self._dial(address, timeout_seconds))
+                return dial(found, wire=self.wire, seconds=timeout_seconds, options=self.socket_options or ())
             except OSError as error:
                 last = error
         if last is None or isinstance(last, TimeoutError):
             raise ConnectTimeoutError(self, "no address answered in time") from last
         raise NewConnectionError(self, "no address took the connection") from last
 
-    def _dial(self, address: str, timeout_seconds: float) -> socket.socket:
-        return create_connection((address, self.port), timeout=timeout_seconds, socket_options=self.socket_options)
+    def _look_up(self) -> Sequence[Found]:
+        try:
+            return look_up(self.host, int(self.port or 0), wire=self.wire, seconds=self._timeout_seconds())
+        except UnicodeError as error:
+            raise NameResolutionError(self.host, self, socket.gaierror()) from error
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+
+    def _timeout_seconds(self) -> float:
+        return min(float(self.timeout or 0), self.wire.seconds_left())
 
 
 class _DoorTlsConnection(_DoorConnection, HTTPSConnection):
     """The same under TLS."""
-
-
-def _addresses(connection: HTTPConnection) -> Iterator[str]:
-    try:
-        found = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
-        raise NameResolutionError(connection.host, connection, socket.gaierror()) from error
-    except socket.gaierror as error:
-        raise NameResolutionError(connection.host, connection, error) from error
-    return iter(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class _DoorAdapter(HTTPAdapter):
@@ -421,8 +276,8 @@ class Line:
         self._wire.begin(door, self._limits.deadline_seconds)
         self._watchdog.arm(self._limits.deadline_seconds)
         try:
-            answer = self._exchange(request)
-        except _DoorShut as shut:
+            answer = self._exchange_once(request)
+        except DoorShut as shut:
             self.hang_up()
             raise shut.refusal from shut.refusal.__cause__
         except Exception as error:
@@ -451,6 +306,14 @@ class Line:
         self.hang_up()
         self._session.close()
         self._watchdog.close()
+
+    def _exchange_once(self, request: requests.Request) -> Answer:
+        try:
+            return self._exchange(request)
+        except LeftBehind:
+            # Not a byte was sent, so that this repeats nothing.
+            self.hang_up()
+            return self._exchange(request)
 
     def _exchange(self, request: requests.Request) -> Answer:
         prepared = self._session.prepare_request(request)

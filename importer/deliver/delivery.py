@@ -90,6 +90,7 @@ class Delivery:
         try:
             while not self._all_ended.wait(LOOK_EVERY_SECONDS):
                 if self._service.is_cut():
+                    self._service.cut_sign_in()
                     for client in clients:
                         client.cut()
                 self._tell()

@@ -32,7 +32,8 @@ class Service:
 
     ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``interrupted`` tells
     the exit code of a signal that came in, None without one; ``is_cut`` whether the requests in flight are to
-    end at once; ``account`` tells the account apart, so that a ledger knows its own.
+    end at once; ``cut_sign_in`` ends a sign-in in flight; ``account`` tells the account apart, so that a ledger
+    knows its own.
     """
 
     clients: Callable[[], Client]
@@ -44,6 +45,7 @@ class Service:
     sleep: Callable[[float], None] = time.sleep
     interrupted: Callable[[], ExitCode | None] = lambda: None
     is_cut: Callable[[], bool] = lambda: False
+    cut_sign_in: Callable[[], None] = lambda: None
     account: str = ""
 
 

@@ -8,12 +8,13 @@ mended; `ending` counts and exit code. Files are read with pandas, which costs h
 
 from importer.pipeline.ending import ending_record, summary_fields, summary_record
 from importer.pipeline.inputs import detect_inputs, overrides_of
-from importer.pipeline.run import Listener, Run, gmt_text, new_run_id
+from importer.pipeline.run import Listener, Run, Timing, gmt_text, new_run_id
 from importer.pipeline.stages import check, deliver_pending, import_calls
 
 __all__ = [
     "Listener",
     "Run",
+    "Timing",
     "check",
     "deliver_pending",
     "detect_inputs",

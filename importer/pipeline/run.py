@@ -1,11 +1,13 @@
 """One run: its id, its settings, and who listens to it."""
 
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from importer.client import Limits
 from importer.errors import ExitCode, ImporterError, StoppedError
 from importer.formats import Catalogue
 from importer.records import Receipt
@@ -36,8 +38,23 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """How a run tells the time and waits, passed in; ``limits`` of one request are in real time whatever it is.
+
+    ``clock`` is monotonic and ``wall_clock`` epoch seconds; ``sleep`` and ``wait_for``, with which the limiter
+    waits, let both go on.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One run: its id, its start (epoch seconds and monotonic), its settings, and who listens.
+    """One run: its id, its start (epoch seconds and monotonic), its settings, its time, and who listens.
 
     ``interrupted`` tells the exit code of a signal that came in; ``is_cut`` that a second one did.
     """
@@ -50,6 +67,7 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     interrupted: Callable[[], ExitCode | None] = lambda: None
     is_cut: Callable[[], bool] = lambda: False
+    timing: Timing = field(default_factory=Timing)
 
     def deadline(self) -> float | None:
         """Return the monotonic moment after which nothing is to be begun, None without `--max-runtime`."""

@@ -1,13 +1,12 @@
 """What the ledger holds, sent: the service as the settings name it, and the pace that earlier runs left."""
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import platformdirs
 
 from importer.auth import SignIn, TokenSource
-from importer.client import Client, Route, token_transport
+from importer.client import Client, Route, TokenTransport, trust_context
 from importer.deliver import (
     LONGEST_WAIT_SECONDS,
     LOOK_EVERY_SECONDS,
@@ -97,30 +96,32 @@ def service_of(run: Run, credentials: Credentials) -> Service:
 
     Raises ConfigurationError when the CA bundle cannot be read.
     """
-    settings = run.settings
-    sign_in = sign_in_of(settings, credentials)
-    route = Route(settings.proxy, str(settings.ca_bundle) if settings.ca_bundle else None)
+    timing = run.timing
+    sign_in = sign_in_of(run.settings, credentials)
+    route, trust = Route(sign_in.proxy, sign_in.ca_bundle), trust_context(sign_in.ca_bundle)
+    transport = TokenTransport(sign_in, trust=trust, limits=timing.limits)
     return Service(
-        account=f"{sign_in.accounts_url} {sign_in.client_id}",
-        clients=lambda: Client(route),
+        clients=lambda: Client(route, trust=trust, limits=timing.limits),
         tokens=TokenSource(
-            sign_in,
-            transport=token_transport(sign_in),
-            clock=time.time,
-            sleep=lambda seconds: _sleep(run, seconds),
+            sign_in, transport=transport, clock=timing.wall_clock, sleep=lambda seconds: _sleep(run, seconds)
         ),
-        limiter=RollingLimiter(Rate.parse(settings.rate), clock=time.monotonic),
+        limiter=RollingLimiter(Rate.parse(run.settings.rate), clock=timing.clock, wait_for=timing.wait_for),
+        clock=timing.clock,
+        wall_clock=timing.wall_clock,
+        sleep=timing.sleep,
         interrupted=run.interrupted,
         is_cut=run.is_cut,
+        cut_sign_in=transport.cut,
+        account=f"{sign_in.accounts_url} {sign_in.client_id}",
     )
 
 
 def _sleep(run: Run, seconds: float) -> None:
     """Sleep, but not through a signal: raises StoppedError then."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+    end = run.timing.clock() + seconds
+    while (left := end - run.timing.clock()) > 0:
         run.stop_if_interrupted()
-        time.sleep(min(left, LOOK_EVERY_SECONDS))
+        run.timing.sleep(min(left, LOOK_EVERY_SECONDS))
 
 
 def sign_in_of(settings: Settings, credentials: Credentials) -> SignIn:

@@ -5,7 +5,6 @@ with nothing sent. Nothing in here prints: what happens is told to a `Listener`.
 """
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -114,7 +113,7 @@ def _open_ledger(run: Run, command: str, target: Path, account: str) -> Ledger:
     """Open the ledger for this run, and see that it is the one of this account before anything is taken in."""
     kept = json.dumps(run.settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
-    ledger = Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(time.time()))
+    ledger = Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(run.timing.wall_clock()))
     run.listener.step(Step.LOCKED)
     try:
         ledger.check_account(account)

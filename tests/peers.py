@@ -1,0 +1,232 @@
+"""Servers of a few lines on loopback, each connection of which plays one behaviour, at the level of bytes."""
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+SUCCESS_BODY = b'{"status":"success","code":"SUCCESS"}'
+PATIENCE_SECONDS = 10.0
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(self, sock: socket.socket, over: threading.Event) -> None:
+        self.sock = sock
+        self.over = over
+        self.received = b""
+        self._rest = b""
+
+    def read_request(self) -> bytes:
+        """Read one whole request and return it; empty at the end of the connection."""
+        data = self._rest
+        while b"\r\n\r\n" not in data and (part := self._recv()):
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = next(
+            (int(line[15:]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0
+        )
+        while len(body) < length and (part := self._recv()):
+            body += part
+        self._rest = body[length:]
+        return head + b"\r\n\r\n" + body[:length] if head else b""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; the client may have gone."""
+        with contextlib.suppress(OSError):
+            self.sock.sendall(data)
+
+    def reset(self) -> None:
+        """End the connection with RST instead of FIN."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def drip(self, data: bytes) -> None:
+        """Send a byte every 20 ms."""
+        for start in range(len(data)):
+            if self.over.wait(0.02):
+                return
+            self.send(data[start : start + 1])
+
+    def _recv(self) -> bytes:
+        try:
+            part = self.sock.recv(65536)
+        except OSError:
+            return b""
+        self.received += part
+        return part
+
+
+Behaviour = Callable[[Peer], None]
+
+
+class Server:
+    """Listens on loopback; connection k plays behaviour k, the last one for ever."""
+
+    def __init__(self, *behaviours: Behaviour) -> None:
+        self._behaviours = behaviours
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.peers: list[Peer] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were taken."""
+        return len(self.peers)
+
+    def received(self) -> bytes:
+        """Return all bytes of all connections, once they have ended."""
+        self.close()
+        return b"".join(peer.received for peer in self.peers)
+
+    def close(self) -> None:
+        """End everything."""
+        self._over.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join(PATIENCE_SECONDS)
+        for peer in self.peers:
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            peer = Peer(sock, self._over)
+            behaviour = self._behaviours[min(self.accepted, len(self._behaviours) - 1)]
+            self.peers.append(peer)
+            thread = threading.Thread(target=self._play, args=(behaviour, peer))
+            self._threads.append(thread)
+            thread.start()
+
+    def _play(self, behaviour: Behaviour, peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            behaviour(peer)
+        peer.sock.close()
+
+
+@contextlib.contextmanager
+def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Give the address of a server that takes no connection and refuses none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener, contextlib.ExitStack() as stack:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket(family))
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://{host}:{listener.getsockname()[1]}"
+
+
+def http_answer(status: str = "200 OK", body: bytes = SUCCESS_BODY, **headers: str) -> bytes:
+    """Write an answer with the right Content-Length; header names with _ for -."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def answering(*answers: bytes) -> Behaviour:
+    """Answer the requests of one connection in turn, the last answer for ever."""
+
+    def play(peer: Peer) -> None:
+        turn = 0
+        while peer.read_request():
+            peer.send(answers[min(turn, len(answers) - 1)])
+            turn += 1
+
+    return play
+
+
+def last_words(data: bytes) -> Behaviour:
+    """Answer one request with these bytes and end the connection."""
+
+    def play(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(data)
+
+    return play
+
+
+def silent(peer: Peer) -> None:
+    """Take the request and never answer."""
+    peer.read_request()
+    peer.over.wait(PATIENCE_SECONDS)
+
+
+def reset_before_reading(peer: Peer) -> None:
+    """Reset as soon as a byte is there, without taking it."""
+    peer.sock.recv(1, socket.MSG_PEEK)
+    peer.reset()
+
+
+def reset_after_reading(peer: Peer) -> None:
+    """Take the request, then reset."""
+    peer.read_request()
+    peer.reset()
+
+
+def under_tls(context: ssl.SSLContext, behaviour: Behaviour) -> Behaviour:
+    """Play a behaviour behind a handshake."""
+
+    def play(peer: Peer) -> None:
+        peer.sock = context.wrap_socket(peer.sock, server_side=True)
+        behaviour(peer)
+
+    return play
+
+
+def https_url(server: Server) -> str:
+    """Return the address by name, as the certificate has it."""
+    return f"https://localhost:{server.port}"
+
+
+def reset_handshake(peer: Peer) -> None:
+    """Reset in the middle of the handshake."""
+    peer.sock.recv(5)
+    peer.reset()
+
+
+def close_handshake(peer: Peer) -> None:
+    """Leave after the client's first handshake message."""
+    peer.sock.recv(65536)
+
+
+def plain_handshake(peer: Peer) -> None:
+    """Answer the handshake in plain HTTP."""
+    peer.sock.recv(65536)
+    peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def hang_handshake(peer: Peer) -> None:
+    """Never answer the handshake."""
+    peer.over.wait(PATIENCE_SECONDS)
+
+
+def drip_handshake(peer: Peer) -> None:
+    """Announce a long handshake message and drip it."""
+    peer.sock.recv(65536)
+    peer.send(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+    peer.drip(b"\x03" * 4000)
+
+
+def garbage_after_request(peer: Peer) -> None:
+    """Read the request, then send a record that cannot be decrypted."""
+    peer.read_request()
+    with socket.socket(fileno=peer.sock.detach()) as plain:
+        plain.sendall(b"\x17\x03\x03\x00\x40" + b"\x00" * 64)
+        peer.over.wait(0.2)
