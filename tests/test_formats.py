@@ -187,7 +187,7 @@ def test_own_format_loads(tmp_path: Path, catalogue: Catalogue) -> None:
 @pytest.mark.parametrize(
     ("sound", "broken", "said"),
     [
-        ('title = "Own"', 'title = "Own"\ncolour = "red"', ["colour", "not permitted"]),
+        ('title = "Own"', 'title = "Own"\ncolour = "red"', ["line 4", "colour", "not known"]),
         ('title = "Own"', "", ["title", "required"]),
         ('name = "own"', 'name = "My own"', ["key name"]),
         ('title = "Own"', "title", ["not valid TOML", "line 3"]),
@@ -240,6 +240,73 @@ def test_broken_format_is_refused(
     with pytest.raises(ConfigurationError) as caught:
         load_format(path, catalogue.causes)
     assert all(part in caught.value.message for part in ["own.toml", *said])
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "line"),
+    [
+        ('title = "Own"', 'title = "Own"\ncolour = "red"', 4),
+        ('name = "own"', 'name = "My own"', 2),
+        ("number = '.+'", "number = '(.+'", 13),
+        ("'(\\d+)'", "'(?<=x)(\\d+)'", 16),
+        ("{ empty = false }", "{ matches = '(?!x).' }", 19),
+        ('is = "outgoing"', 'is = "sideways"', 20),
+        ('column = "word"', 'column = "wrod"', 23),
+        ('table = "sip"', 'table = "sips"', 24),
+        ('gone = "invalid"', 'gone = "engaged"', 25),
+        ('{ empty = false } }\nis = "outgoing"', "{ empty = false } }\n\n# above it\nis = 7", 22),
+        ('%S"]', '%S"]\nzone = "Mars/Olympus"', 30),
+        ('["%Y-%m-%d %H:%M:%S"]', '[\n  "iso8601",\n  "%Q",\n]', 29),
+        ('customer = "digits"', 'customer = "digit"', 33),
+        (
+            "[{ column = \"number\", extract = '(\\d+)' }]",
+            '[\n  { column = "number" },\n  { column = "number", extract = \'(\' },\n]',
+            18,
+        ),
+        ('[call]\nunique_by = ["agent", "number", "started"]\n', "[call]\n# nothing\nunique_by = 4\n", 33),
+    ],
+)
+def test_broken_format_is_refused_with_the_line(
+    sound: str, broken: str, line: int, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """The message names the line of the file on which the value stands, also inside lists of several lines."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT.replace(sound, broken, 1), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=rf"own\.toml: line {line}, key "):
+        load_format(path, catalogue.causes)
+
+
+def test_wrong_column_is_told_the_nearest(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A column that is used but not read is answered with the nearest one and all that there are."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT.replace('column = "word"', 'column = "wrod"'), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_format(path, catalogue.causes)
+    assert caught.value.hint.startswith(
+        "Did you mean `word`? Columns here: number, agent, word, started, digits. "
+    )
+
+
+def test_draft_is_refused_with_every_open_point(tmp_path: Path, catalogue: Catalogue) -> None:
+    """A format with the word TODO in it is not used, whatever else it says, and each place is named."""
+    path = tmp_path / "own.toml"
+    text = OWN_FORMAT.replace('gone = "invalid"', 'gone = "TODO"').replace(
+        "[call]", "# TODO what of transfers?\n[call]"
+    )
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="is a draft: 2 open points") as caught:
+        load_format(path, catalogue.causes)
+    assert 'line 25: words = { gone = "TODO" }' in caught.value.hint
+    assert "line 31: # TODO what of transfers?" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["new", "test", "list"])
+def test_names_of_commands_are_no_format_names(name: str, tmp_path: Path, catalogue: Catalogue) -> None:
+    """`formats new` must stay the command."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_FORMAT.replace('name = "own"', f'name = "{name}"'), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=f"line 2, key name: '{name}' is a command"):
+        load_format(path, catalogue.causes)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """All formats and cause tables known to this run: the built-in ones and the user's own, checked when loaded."""
 
 import difflib
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,6 +12,7 @@ import platformdirs
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
+from importer.formats.faults import TomlText, open_points_text, path_of
 from importer.formats.language import CauseTable, CdrFormat, LookAlike, word_key
 from schemas.vocabulary import Verdict
 
@@ -20,6 +20,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 DIRECTIVES = {*Verdict, "next"}
 """What a word of a format may mean: a verdict, or hand the row to the next rule."""
+
+RESERVED_NAMES = frozenset({"list", "new", "test"})
+"""Words that `cdr-importer formats` takes for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +73,15 @@ def load_catalogue(own_folder: Path | None = None) -> Catalogue:
     causes = {**built_in, **own_causes}
     formats = {cdr_format.name: cdr_format for cdr_format in _load_all("formats", CdrFormat)}
     for cdr_format in formats.values():
-        _check_tables(cdr_format, causes, f"{cdr_format.name}.toml")
+        _check_tables(cdr_format, causes, TomlText(f"{cdr_format.name}.toml", ""))
     own: dict[str, CdrFormat] = {}
     for path in sorted((folder / "formats").glob("*.toml")):
         cdr_format = load_format(path, causes)
         if cdr_format.name in formats or cdr_format.name in own:
-            raise ConfigurationError(
-                f"{path.name}: key name: the format name {cdr_format.name!r} is taken",
-                hint="Give the format of your own another name.",
+            raise _own_file(path).fault(
+                ("name",),
+                f"the format name {cdr_format.name!r} is taken",
+                "Give the format of your own another name.",
             )
         own[cdr_format.name] = cdr_format
     lookalikes = tuple(_load_all("lookalikes", LookAlike))
@@ -86,18 +90,17 @@ def load_catalogue(own_folder: Path | None = None) -> Catalogue:
 
 def load_causes(path: Path, built_in: Mapping[str, CauseTable]) -> CauseTable:
     """Load a cause table of the user's, named after its file, with the words of the built-in one below its own."""
-    table = _parse(_text_of(path), path.name, CauseTable, {"name": path.stem})
+    file = _own_file(path)
+    table = _checked(file, CauseTable, {"name": path.stem})
     if table.name != path.stem:
-        raise ConfigurationError(
-            f"{path.name}: key name: {table.name!r} is not the name of the file", hint="Take the line out."
-        )
+        raise file.fault(("name",), f"{table.name!r} is not the name of the file", "Take the line out.")
     keys: dict[str, str] = {}
     for word in table.words:
         if word_key(word) in keys:
-            raise ConfigurationError(
-                f"{path.name}: key words.{word}: the same word as {keys[word_key(word)]!r}, since case, spaces, "
-                "- and _ do not count",
-                hint="Leave one of the two lines.",
+            raise file.fault(
+                ("words", word),
+                f"the same word as {keys[word_key(word)]!r}, since case, spaces, - and _ do not count",
+                "Leave one of the two lines.",
             )
         keys[word_key(word)] = word
     below = built_in.get(table.name)
@@ -105,24 +108,36 @@ def load_causes(path: Path, built_in: Mapping[str, CauseTable]) -> CauseTable:
 
 
 def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
-    """Load one format file and check it against the cause tables."""
-    cdr_format = _parse(_text_of(path), path.name, CdrFormat)
-    _check_tables(cdr_format, causes, path.name)
+    """Load one format file of the user's and check it against the cause tables.
+
+    Raises ConfigurationError naming file, line, key and rule for its first fault, or all open points of a draft.
+    """
+    file = _own_file(path)
+    if points := file.open_points():
+        raise ConfigurationError(
+            f"{file.name} is a draft: {len(points)} open point{'s' if len(points) > 1 else ''}",
+            hint=f"{open_points_text(points)}\n  Settle each and delete the word TODO; nothing is guessed.",
+        )
+    cdr_format = _checked(file, CdrFormat)
+    if cdr_format.name in RESERVED_NAMES:
+        raise file.fault(("name",), f"{cdr_format.name!r} is a command of `cdr-importer formats`", "Rename it.")
+    _check_tables(cdr_format, causes, file)
     # Loads pandas and Arrow: the built-in formats are checked by the tests instead.
     from importer.formats.soundness import first_fault
 
     if fault := first_fault(cdr_format):
-        raise ConfigurationError(f"{path.name}: key {fault}", hint="See `Adding a format` in the README.")
+        key, _, said = fault.partition(": ")
+        raise file.fault(path_of(key), said)
     return cdr_format
 
 
-def _text_of(path: Path) -> str:
+def _own_file(path: Path) -> TomlText:
     try:
-        return path.read_text(encoding="utf-8")
+        return TomlText(str(path), path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"{path.name} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
-            hint=f"Check path and rights of {path}.",
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
+            hint="Check path and rights.",
         ) from error
 
 
@@ -131,36 +146,30 @@ def _load_all(folder: str, model: type[Model]) -> Iterator[Model]:
         entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")
     ]
     for entry in sorted(entries, key=lambda entry: entry.name):
-        yield _parse(entry.read_text(encoding="utf-8"), entry.name, model)
+        yield _checked(TomlText(entry.name, entry.read_text(encoding="utf-8")), model)
 
 
-def _parse(text: str, name: str, model: type[Model], defaults: Mapping[str, str] | None = None) -> Model:
+def _checked(file: TomlText, model: type[Model], defaults: Mapping[str, str] | None = None) -> Model:
+    tables = file.parsed()
     try:
-        return model.model_validate({**(defaults or {}), **tomllib.loads(text)})
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{name}: not valid TOML: {error}", hint="Mend the file.") from error
+        return model.model_validate({**(defaults or {}), **tables})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=True)[0]
-        # Tables of a list are counted from 1, as a person counts them.
-        parts = [str(part + 1) if isinstance(part, int) else part for part in first["loc"]]
-        key = ".".join(parts) or "(whole file)"
-        said = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(
-            f"{name}: key {key}: {said}", hint="See `Adding a format` in the README."
-        ) from error
+        raise file.fault_of(error, model) from error
 
 
-def _check_tables(cdr_format: CdrFormat, causes: Mapping[str, CauseTable], name: str) -> None:
-    for number, rule in enumerate(cdr_format.outcome, start=1):
+def _check_tables(cdr_format: CdrFormat, causes: Mapping[str, CauseTable], file: TomlText) -> None:
+    for number, rule in enumerate(cdr_format.outcome):
         if rule.table is not None and rule.table not in causes:
-            known = ", ".join(sorted(causes))
-            raise ConfigurationError(
-                f"{name}: key outcome.{number}.table: there is no cause table {rule.table!r}",
-                hint=f"Known cause tables: {known}.",
+            near = difflib.get_close_matches(rule.table, causes, n=1)
+            raise file.fault(
+                ("outcome", number, "table"),
+                f"there is no cause table {rule.table!r}",
+                f"{f'Did you mean {near[0]}? ' if near else ''}Known cause tables: {', '.join(sorted(causes))}.",
             )
-        wrong = sorted(set(rule.words.values()) - DIRECTIVES)
-        if wrong:
-            raise ConfigurationError(
-                f"{name}: key outcome.{number}.words: {wrong[0]!r} is not a verdict",
-                hint=f"Use one of: {', '.join(sorted(DIRECTIVES))}.",
-            )
+        for word, directive in rule.words.items():
+            if directive not in DIRECTIVES:
+                raise file.fault(
+                    ("outcome", number, "words", word),
+                    f"{directive!r} is not a verdict",
+                    f"Use one of: {', '.join(sorted(DIRECTIVES))}.",
+                )

@@ -1,0 +1,183 @@
+"""What is wrong with a TOML file of the user's: file, line, key, value, rule and what to do."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from importer.errors import ConfigurationError
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands: keys of tables, and positions in lists from 0."""
+
+SHOWN_CHARACTERS = 60
+SEE_README = "See `Adding a format` in the README."
+OPEN_POINT = re.compile(r"\bTODO\b")
+
+
+@dataclass(frozen=True, slots=True)
+class TomlText:
+    """A TOML file as it stands; ``name`` is what messages call it."""
+
+    name: str
+    text: str
+
+    def parsed(self) -> dict[str, Any]:
+        """Return its tables; raises ConfigurationError where it is not TOML."""
+        try:
+            return tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            said, _, place = str(error).partition(" (at ")
+            where = re.match(r"line \d+", place)
+            raise ConfigurationError(
+                f"{self.name}:{f' {where[0]}:' if where else ''} not valid TOML: {said}",
+                hint="Mend the line: texts stand in quotes, and one key has one line.",
+            ) from error
+
+    def fault(self, path: KeyPath, said: str, hint: str = SEE_README) -> ConfigurationError:
+        """Return an error for the value at ``path``: ``said`` holds value and rule, ``hint`` what to do."""
+        line = self._line_of(path)
+        place = f" line {line}," if line else ""
+        return ConfigurationError(f"{self.name}:{place} key {_key_text(path)}: {said}", hint=hint)
+
+    def fault_of(self, error: ValidationError, model: type[BaseModel]) -> ConfigurationError:
+        """Return the first fault that pydantic found."""
+        first = error.errors(include_url=False)[0]
+        path: KeyPath = first["loc"]
+        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
+        value = first["input"]
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(path[-1]), known_keys(model), n=1)
+            meant = f"Did you mean `{near[0]}`? " if near else ""
+            return self.fault(path, "this key is not known", f"{meant}{SEE_README}")
+        if first["type"] == "missing":
+            return self.fault(path, "this key is required and missing", f"Add it. {SEE_README}")
+        if first["type"] == "value_error" and not path:
+            return self._fault_of_the_whole(said)
+        if isinstance(value, str | int | float) and repr(value) not in said:
+            said = f"{repr(value)[:SHOWN_CHARACTERS]}: {said}"
+        return self.fault(path, said)
+
+    def _fault_of_the_whole(self, said: str) -> ConfigurationError:
+        """Return a fault that only the tables together show; what it names in quotes tells the place."""
+        named = re.search(r"'([^']+)'", said)
+        tables = self.parsed()
+        path = next(_places_of(named[1], tables), ()) if named else ()
+        columns = _column_names(tables)
+        near = difflib.get_close_matches(named[1], columns, n=1) if named and path else []
+        meant = f"Did you mean `{near[0]}`? " if near else ""
+        read = f"Columns here: {', '.join(columns)}. " if path else ""
+        return self.fault(path, said, f"{meant}{read}{SEE_README}")
+
+    def open_points(self) -> list[tuple[int, str]]:
+        """Return line and text of every place that a draft marks with the word TODO."""
+        lines = enumerate(self.text.split("\n"), start=1)
+        return [(number, line.strip()) for number, line in lines if OPEN_POINT.search(line)]
+
+    def _line_of(self, path: KeyPath) -> int | None:
+        """Return the line where the value at ``path``, or the table it should stand in, begins."""
+        lines = self.text.split("\n")
+        begins, deepest = 1, 0
+        found: tuple[int, int] | None = None
+        for ends in range(1, len(lines) + 1):
+            # The first lines of a TOML file are TOML again, except in the middle of a value.
+            try:
+                tables = tomllib.loads("\n".join(lines[:ends]))
+            except tomllib.TOMLDecodeError:
+                continue
+            depth = _depth(path, tables)
+            if depth > deepest:
+                found, deepest = (begins, ends), depth
+            if deepest == len(path):
+                break
+            begins = ends + 1
+        return None if found is None else self._within(found, path)
+
+    def _within(self, lines: tuple[int, int], path: KeyPath) -> int:
+        """Return the one line of several on which the value at ``path`` is written, else the first."""
+        value = _value_at(path, self.parsed())
+        text = self.text.split("\n")
+        numbers = range(lines[0], lines[1] + 1)
+        holding = [number for number in numbers if isinstance(value, str) and value and value in text[number - 1]]
+        return holding[0] if len(holding) == 1 else lines[0]
+
+
+def known_keys(model: type[BaseModel]) -> set[str]:
+    """Return every key that a file of this kind may have, at whatever depth."""
+    keys: set[str] = set()
+    for name, field in model.model_fields.items():
+        keys.add(field.alias or name)
+        for inner in _models_in(field.annotation):
+            keys |= known_keys(inner)
+    return keys
+
+
+def path_of(key: str) -> KeyPath:
+    """Return the path of a key written with dots and positions counted from 1."""
+    return tuple(int(part) - 1 if part.isdigit() else part for part in key.split("."))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _key_text(path: KeyPath) -> str:
+    # Tables of a list are counted from 1, as a person counts them.
+    return ".".join(str(part + 1) if isinstance(part, int) else part for part in path) or "(whole file)"
+
+
+def _child(value: Any, part: str | int) -> Any:
+    if isinstance(value, dict) and part in value:
+        return value[part]
+    if isinstance(value, list) and isinstance(part, int) and part < len(value):
+        return value[part]
+    raise LookupError(part)
+
+
+def _depth(path: KeyPath, tables: Any) -> int:
+    for depth, part in enumerate(path):
+        try:
+            tables = _child(tables, part)
+        except LookupError:
+            return depth
+    return len(path)
+
+
+def _value_at(path: KeyPath, tables: Any) -> Any:
+    for part in path[: _depth(path, tables)]:
+        tables = _child(tables, part)
+    return tables
+
+
+_SAY_NO_COLUMN = ("name", "title", "certainty", "notes", "words", "columns", "optional_columns")
+
+
+def _places_of(name: str, tables: dict[str, Any]) -> Iterator[KeyPath]:
+    """Yield where a column is named: as a value, or as the key of a condition."""
+    waiting: list[tuple[KeyPath, Any]] = [((), tables)]
+    while waiting:
+        path, value = waiting.pop(0)
+        if value == name or (path and path[-1] == name):
+            yield path
+        if isinstance(value, list):
+            waiting += [((*path, place), each) for place, each in enumerate(value)]
+        if isinstance(value, dict):
+            skipped: Sequence[str] = _SAY_NO_COLUMN if not path else ("words",)
+            waiting += [((*path, key), each) for key, each in value.items() if key not in skipped]
+
+
+def _column_names(tables: dict[str, Any]) -> list[str]:
+    named = [name for part in ("columns", "optional_columns", "derived") for name in tables.get(part, {})]
+    return [*named, *(name for layout in tables.get("layouts", ()) for name in layout.get("columns", ()))]
+
+
+def open_points_text(points: Iterable[tuple[int, str]]) -> str:
+    """Return the open points of a draft as lines."""
+    return "\n  ".join(f"line {number}: {text[:160]}" for number, text in points)
