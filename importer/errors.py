@@ -87,6 +87,17 @@ class StoppedError(ImporterError):
         self.exit_code = exit_code
 
 
+class DeclinedError(ImporterError):
+    """A person at the terminal said no to what was about to be sent."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nothing was taken in or sent, as you said", hint="`cdr-importer check` shows what would be."
+        )
+
+
 class LedgerError(ImporterError):
     """The ledger cannot be read or written: disk, damage, or not a ledger."""
 

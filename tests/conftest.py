@@ -152,6 +152,7 @@ def account(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         "API_URL": simulator.base_url,
         "LEDGER": str(tmp_path / "ledger.sqlite"),
         "RATE": "1000/second",
+        "YES": "true",
     }.items():
         monkeypatch.setenv(f"CDR_IMPORTER_{name}", value)
     return simulator

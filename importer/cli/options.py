@@ -62,6 +62,9 @@ DELIVERY = (
 
 STAGING = (
     click.option("--retry-refused", is_flag=True, default=None, help="Send again what the API refused before."),
+    click.option(
+        "-y", "--yes", is_flag=True, default=None, help="Ask nothing; old calls of a first import are meant."
+    ),
     click.option("--init-ledger", is_flag=True, default=None, help="Create the ledger if it is not there."),
 )
 

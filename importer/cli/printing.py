@@ -9,8 +9,9 @@ from typing import Any, Self
 import click
 from tqdm import tqdm
 
+from importer.cli.asking import agreed, is_somebody_there
 from importer.errors import ExitCode, ImporterError
-from importer.pipeline import Listener, summary_fields, summary_record
+from importer.pipeline import Listener, Outlook, summary_fields, summary_record
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
 
@@ -45,6 +46,7 @@ class Screen:
             self._problem,
             self._detail,
             unrecorded=self._unrecorded,
+            confirm=self._confirm,
         )
 
     def finish(self, summary: RunSummary) -> None:
@@ -72,6 +74,12 @@ class Screen:
         if self._settings.verbose:
             self._close_bar()
             click.echo(f"cdr-importer: {line}", err=True)
+
+    def _confirm(self, outlook: Outlook) -> bool:
+        if not is_somebody_there():
+            return True
+        self._close_bar()
+        return agreed(outlook, self._settings.rate)
 
     def _unrecorded(self, receipt: Receipt) -> None:
         """Print what an answer was that the ledger could not take: the evidence for `resolve`."""

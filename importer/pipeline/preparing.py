@@ -9,6 +9,7 @@ from importer.errors import ConfigurationError, ImporterError, InputUnusableErro
 from importer.ledger import Ledger, Staged
 from importer.pipeline.fates import row_of
 from importer.pipeline.inputs import Inputs
+from importer.pipeline.outlook import Intake, ask_before_sending
 from importer.pipeline.run import Run
 from importer.prepare import AgentBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.records import Call, ResultRow
@@ -87,21 +88,26 @@ def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> WholeFiles:
 def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFile) -> None:
     """Make every call durable as pending, all or none."""
     settings = run.settings
+    intake = Intake()
     with ledger.staging() as stage:
         for batch in preparation.results():
             run.stop_if_interrupted()
             calls = [each for each in batch if isinstance(each, Call)]
             resend = settings.on_uncertain == "resend"
             staged = iter(stage.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
-            rows = (_staged_row(each, next(staged)) if isinstance(each, Call) else each for each in batch)
+            rows = (_staged_row(each, next(staged), intake) if isinstance(each, Call) else each for each in batch)
             results.add(rows, Outcome.PENDING)
         results.sync()
         run.listener.step(Step.ROWS_SYNCED)
+        ask_before_sending(run, ledger, intake)
         run.stop_if_interrupted()
     results.keep()
     run.listener.step(Step.STAGED)
 
 
-def _staged_row(call: Call, staged: Staged) -> ResultRow | Call:
+def _staged_row(call: Call, staged: Staged, intake: Intake) -> ResultRow | Call:
     """Return a call that is pending as it is, and the row of one whose fate the ledger knows already."""
-    return call if staged.outcome is None else row_of(call, staged.outcome, staged.receipt)
+    if staged.outcome is not None:
+        return row_of(call, staged.outcome, staged.receipt)
+    intake.add(call.start_time)
+    return call

@@ -20,11 +20,32 @@ def _ignore(*_: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a run is about to send: ``calls`` now, of which up to ``from_earlier`` were left by earlier runs.
+
+    ``first`` and ``last`` are the starts of the new calls, GMT text; ``seconds`` is how long it takes at the rate.
+    """
+
+    calls: int
+    left_pending: int
+    from_earlier: int
+    first: str
+    last: str
+    seconds: float
+
+
+def _agree(_: Outlook) -> bool:
+    """Say yes to whatever is about to be sent: nobody is there to be asked."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person.
 
     ``detail`` gets what is told only when asked for more. ``step``, the moments of `Step`, and ``unrecorded``,
-    what an answer proved that the ledger could not take, are also told from the threads that send.
+    what an answer proved that the ledger could not take, are also told from the threads that send. ``confirm`` is
+    asked before anything is taken in: nothing is, if it says no.
     """
 
     rows: Callable[[int], None] = _ignore
@@ -35,6 +56,7 @@ class Listener:
     detail: Callable[[str], None] = _ignore
     step: Callable[[Step], None] = _ignore
     unrecorded: Callable[[Receipt], None] = _ignore
+    confirm: Callable[[Outlook], bool] = _agree
 
 
 @dataclass(frozen=True, slots=True)

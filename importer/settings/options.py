@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     all_rows: bool = False
     sandbox: bool = False
     init_ledger: bool = False
+    yes: bool = False
     accounts_url: _BaseUrl | None = None
     api_url: _BaseUrl | None = None
     proxy: Annotated[str, AfterValidator(values.proxy_url)] | None = Field(default=None, repr=False)

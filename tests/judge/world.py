@@ -177,6 +177,7 @@ class World:
             "CDR_IMPORTER_API_URL": self.simulator.base_url,
             "CDR_IMPORTER_LEDGER": str(self.ledger),
             "HOME": str(self.folder),
+            "CDR_IMPORTER_YES": "true",
         }
         if arguments[0] in ("import", "deliver"):
             environment["CDR_IMPORTER_RATE"] = "100000/second"

@@ -1,0 +1,128 @@
+"""A person sees what is about to be sent, and can say no while nothing of it is taken in."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran, call_row, write_export
+from importer.cli.asking import outlook_lines
+from importer.errors import DeclinedError, ExitCode
+from importer.formats import load_catalogue
+from importer.pipeline import Listener, Outlook, Run, import_calls
+from importer.settings import load_credentials, load_settings
+from importer.simulator import Simulator
+
+Program = Callable[..., Ran]
+
+DAY = timedelta(days=1)
+
+
+def days_ago(days: int) -> str:
+    """Return a GMT time so many days before now, as a row writes it."""
+    return f"{datetime.now(UTC) - days * DAY:%Y-%m-%d %H:%M:%S}"
+
+
+@pytest.fixture
+def _asked(account: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the answer that other tests give beforehand."""
+    monkeypatch.delenv("CDR_IMPORTER_YES")
+
+
+def calls_in(ledger: Path) -> int:
+    """Count the calls a ledger knows."""
+    with closing(sqlite3.connect(ledger)) as connection:
+        return int(connection.execute("SELECT count(*) FROM calls").fetchone()[0])
+
+
+def imported(export: Path, listener: Listener, **flags: object) -> None:
+    """Import with a listener."""
+    settings = load_settings({"results": export.with_name("out.csv"), **flags}, os.environ)
+    import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
+
+
+@pytest.mark.usefixtures("_asked")
+def test_answer_no(account: Simulator, tmp_path: Path) -> None:
+    """A no leaves neither calls nor results, and the question named all that would have been sent."""
+    rows = [call_row(number, start_time=days_ago(number)) for number in (1, 2, 3)]
+    asked: list[Outlook] = []
+    listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
+
+    with pytest.raises(DeclinedError):
+        imported(write_export(tmp_path / "export.csv", rows), listener, init_ledger=True, limit=2)
+
+    assert calls_in(tmp_path / "ledger.sqlite") == 0
+    assert sorted(path.name for path in tmp_path.glob("out*")) == []
+    assert account.arrivals == ()
+    assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(2, 1, 0)]
+    assert (asked[0].first[:10], asked[0].last[:10]) == (days_ago(3)[:10], days_ago(1)[:10])
+
+
+@pytest.mark.usefixtures("_asked")
+def test_answer_yes_and_nothing_new(account: Simulator, tmp_path: Path) -> None:
+    """A yes sends; the same file again asks nothing, since nothing new would be sent."""
+    export = write_export(tmp_path / "export.csv", [call_row(1, start_time=days_ago(1))])
+    asked: list[Outlook] = []
+    listener = Listener(confirm=lambda outlook: asked.append(outlook) is None)
+
+    imported(export, listener, init_ledger=True)
+    export.with_name("out.csv").unlink()
+    imported(export, listener)
+
+    assert (len(asked), len(account.accepted)) == (1, 1)
+
+
+@pytest.mark.usefixtures("_asked")
+def test_first_import_of_old_calls(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Calls older than 30 days on a ledger that has sent nothing need --since or --yes, terminal or not."""
+    export = write_export(tmp_path / "export.csv", [call_row(1, start_time=days_ago(31)), call_row(2)])
+
+    ran = program("import", "--init-ledger", "--results", tmp_path / "1.csv", export)
+    assert (ran.code, len(account.arrivals)) == (ExitCode.CONFIGURATION, 0)
+    assert "and this ledger has sent nothing yet" in ran.stderr
+    assert "Give --since 30d to leave older calls out, or --yes" in ran.stderr
+    assert calls_in(tmp_path / "ledger.sqlite") == 0
+
+    assert program("import", "--results", tmp_path / "2.csv", "--limit", "1", "--yes", export).code == 0
+    assert program("import", "--results", tmp_path / "3.csv", export).code == 0
+    assert len(account.accepted) == 2
+
+
+@pytest.mark.usefixtures("_asked")
+def test_first_import_since(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """--since says how far back is meant."""
+    export = write_export(tmp_path / "export.csv", [call_row(1, start_time=days_ago(40))])
+
+    ran = program("import", "--init-ledger", "--results", tmp_path / "1.csv", "--since", "60d", export)
+
+    assert (ran.code, len(account.accepted)) == (0, 1)
+
+
+def test_outlook_in_words() -> None:
+    """The question names number, dates and duration, and fits 80 columns."""
+    outlook = Outlook(104_720, 12, 1_000, "2023-11-27 08:00:01", "2026-11-25 17:59:59", 104_660.0)
+
+    lines = outlook_lines(outlook, "60/minute")
+
+    assert lines == [
+        "About to notify 104,720 calls to Zoho, new ones from",
+        "2023-11-27 08:00:01 to 2026-11-25 17:59:59 GMT.",
+        "At 60/minute this takes about 1 d 5 h 05 min.",
+        "Each may open a window on its agent's screen.",
+        "1,000 calls that earlier runs left pending go first.",
+        "12 more stay pending, because of --limit.",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "up to a minute"), (60.0, "up to a minute"), (61.0, "about 2 minutes"), (7200.0, "about 2 h 00 min")],
+)
+def test_duration_in_words(seconds: float, words: str) -> None:
+    """Durations are rounded up to the next minute."""
+    assert f"takes {words}." in outlook_lines(Outlook(1, 0, 0, "", "", seconds), "60/minute")[2]
