@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from expected import SAMPLES, sample_files, sample_options
+from importer.files import ExportFile
 from importer.formats import Catalogue, Detection, detect, load_catalogue
 from importer.formats.detection import Overrides, spilled
 from importer.formats.language import Quotes
@@ -126,7 +127,7 @@ def written(detection: Detection, path: Path, records: Iterable[str]) -> Detecti
     """Write the header and these records to another file, read in the same way."""
     head, _ = split_records(detection)
     path.write_bytes((head + "".join(records)).encode(detection.encoding))
-    return replace(detection, path=path)
+    return replace(detection, file=ExportFile(path))
 
 
 def reordered(detection: Detection, path: Path, order: list[int]) -> Detection:

@@ -16,6 +16,7 @@ ORDER = (
     "records",
     "steps",
     "settings",
+    "files",
     "formats",
     "reading",
     "prepare",

@@ -1,6 +1,7 @@
 """Every kind of input error with the very words that a person gets: `errors/<case>.txt` is the whole of it.
 
-A case is `<case>.csv` (the input, if it has one), `<case>.args` (arguments where they are more than the input;
+A case is `<case>.csv` (the input, if it has one; `.gz` and the like for a packed one), `<case>.args` (arguments
+where they are more than the input;
 ``@NAME=value`` sets a variable of the environment, ``@toml:line`` writes a line into a config file) and
 `<case>.txt`: the exit code and how many requests were sent, then stderr.
 """
@@ -34,8 +35,9 @@ def outcome_of(
         folder = tmp_path / "in"
         folder.mkdir()
         file, words = folder / f"{case}.csv", "{file}"
-        if (ERRORS / f"{case}.csv").exists():
-            file.write_bytes((ERRORS / f"{case}.csv").read_bytes())
+        for source in (each for each in ERRORS.glob(f"{case}.*") if each.suffix not in (".args", ".txt")):
+            file = folder / source.name
+            file.write_bytes(source.read_bytes())
         if (ERRORS / f"{case}.args").exists():
             words = (ERRORS / f"{case}.args").read_text(encoding="utf-8")
         arguments = []

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from importer.errors import InputUnusableError
+from importer.files import ExportFile
 from importer.formats import CdrFormat, Detection, Quotes, detect
 from importer.formats.detection import Overrides
 from importer.formats.language import Layout
@@ -548,7 +549,7 @@ def test_text_blocks(folder: Path, text: str, encoding: str, block_bytes: int) -
     path = folder / "blocks.txt"
     path.write_bytes(text.encode(encoding))
     expected = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8")
-    assert b"".join(text_blocks(path, encoding, block_bytes)) == expected
+    assert b"".join(text_blocks(ExportFile(path), encoding, block_bytes)) == expected
 
 
 # Cells

@@ -20,6 +20,7 @@ SHOWN_ROWS = 3
 @FILES
 def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
+    from importer.files import named_files
     from importer.formats import OwnOutput, detect, load_catalogue
     from importer.pipeline import overrides_of
     from importer.settings import load_settings
@@ -27,12 +28,17 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
     settings = load_settings(given(flags), os.environ)
     catalogue = load_catalogue()
     overrides = overrides_of(settings, catalogue)
-    codes = [ExitCode.OK]
-    for path in files:
+    named = named_files(files)
+    for problem in named.problems:
+        _tell(problem)
+    codes = [ExitCode.OK, *(problem.exit_code for problem in named.problems)]
+    for note in named.notes:
+        click.echo(note)
+    for path in named.paths:
         try:
             found = detect(path, list(catalogue.formats.values()), overrides, catalogue.lookalikes)
         except ImporterError as error:
-            click.echo(f"cdr-importer: {error.message}\n  {error.hint}", err=True)
+            _tell(error)
             codes.append(error.exit_code)
             continue
         if isinstance(found, OwnOutput):
@@ -41,6 +47,10 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
         for line in _described(found, settings, catalogue):
             _show(line)
     return int(most_severe(codes))
+
+
+def _tell(problem: ImporterError) -> None:
+    click.echo(f"cdr-importer: {problem.message}\n  {problem.hint}", err=True)
 
 
 def _show(line: str) -> None:
@@ -53,7 +63,7 @@ def _show(line: str) -> None:
 def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     """Yield what is known of one file, as lines."""
     delimiter = {"\t": "tab"}.get(found.delimiter, found.delimiter)
-    yield f"{found.path}"
+    yield f"{found.path}" + (f" ({found.file.packing}, unpacked)" if found.file.packing else "")
     yield f"  format     {found.format.name}: {found.format.title} (sources: {found.format.certainty})"
     yield f"  encoding   {found.encoding}    delimiter  {delimiter}    cells per row  {found.field_count}"
     yield f"  header     {f'line {found.header_line}' if found.header_line else 'none'}"
@@ -96,7 +106,7 @@ def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     import time
     from dataclasses import replace
 
-    from importer.pipeline import Run, detect_inputs
+    from importer.pipeline import Run, inputs_of
     from importer.pipeline.preparing import prepare_plan
     from importer.prepare import Preparation
     from importer.records import Call
@@ -104,8 +114,7 @@ def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     if found.format.needs_timezone(found.positions) and settings.timezone is None:
         return
     run = Run(settings, catalogue, now=time.time())
-    inputs = detect_inputs(run, [found.path])
-    plan = replace(prepare_plan(run, inputs), all_rows=True)
+    plan = replace(prepare_plan(run, inputs_of([found], [])), all_rows=True)
     shown = 0
     with Preparation(catalogue.causes, plan) as preparation:
         preparation.read(found, str(found.path), lambda _: None)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from importer.errors import InputUnusableError, NoInputError
+from importer.errors import InputUnusableError
+from importer.files import ExportFile, open_export
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
 from schemas.vocabulary import RESULT_COLUMNS
@@ -28,7 +29,7 @@ class Detection:
     one; ``sample`` holds the cells of the first rows.
     """
 
-    path: Path
+    file: ExportFile
     format: CdrFormat
     encoding: str
     delimiter: str
@@ -43,6 +44,11 @@ class Detection:
     def spill(self) -> int | None:
         """Where the cell stands that takes a row's surplus cells, None when no cell does."""
         return None if self.format.file.spill is None else self.positions.get(self.format.file.spill)
+
+    @property
+    def path(self) -> Path:
+        """The path of the file as it was given."""
+        return self.file.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +119,17 @@ def detect(
     overrides: Overrides,
     lookalikes: Sequence[LookAlike] = (),
 ) -> Detection | OwnOutput:
-    """Say how this file is to be read.
+    """Say how this file is to be read; `-` is standard input, and a packed file is unpacked.
 
-    Raises NoInputError when it cannot be read at all, InputUnusableError when it is empty, in no encoding that
-    could be decided, one of the ``lookalikes``, of no format known here, or of more than one.
+    Raises NoInputError when it cannot be read at all, InputUnusableError when it is damaged, empty, in no encoding
+    that could be decided, one of the ``lookalikes``, of no format known here, or of more than one.
     """
-    _require_file(path)
-    encoding = certain_encoding(path, overrides.encoding)
-    text = _sample_text(path, encoding or "latin-1")
+    file = open_export(path)
+    encoding = certain_encoding(file, overrides.encoding)
+    text = _sample_text(file, encoding or "latin-1")
     if not text.strip("\ufeff \t\r\n"):
         raise InputUnusableError(
-            f"{path.name} is empty", hint="An export of a day without calls has at least its header line."
+            f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
         )
     sample = _Sample(text)
     if overrides.format is None and _is_own_output(text):
@@ -132,10 +138,10 @@ def detect(
     matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides.delimiter))]
     if not matches:
         alike = next((each for each in lookalikes if _match(sample, each, overrides.delimiter)), None)
-        raise _refused(path, alike) if alike else _unknown(path, sample, candidates, overrides)
+        raise _refused(file, alike) if alike else _unknown(file, sample, candidates, overrides)
     if len(matches) > 1:
-        raise _ambiguous(path, [each.name for each, _ in matches])
-    return _detection(path, *matches[0], encoding)
+        raise _ambiguous(file, [each.name for each, _ in matches])
+    return _detection(file, *matches[0], encoding)
 
 
 def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[str, ...]:
@@ -152,19 +158,8 @@ def column_key(text: str) -> str:
     return re.sub(r"[^0-9a-z]+", "", text.casefold()) or text.strip().casefold()
 
 
-def _require_file(path: Path) -> None:
-    if not path.exists():
-        raise NoInputError(f"input not found: {path}", hint="Check the path of the export.")
-    if not path.is_file():
-        raise NoInputError(f"{path} is not a file", hint="Name the export itself, or a pattern like *.csv.")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise NoInputError(f"{path} cannot be read: {error.strerror}", hint="Check its rights.") from error
-
-
-def _sample_text(path: Path, encoding: str) -> str:
-    with path.open(encoding=encoding, newline="") as source:
+def _sample_text(file: ExportFile, encoding: str) -> str:
+    with file.open_text(encoding) as source:
         text = source.read(SAMPLE_CHARACTERS)
         whole = not source.read(1)
     if whole:
@@ -275,11 +270,11 @@ def _fits(rows: Sequence[Sequence[str]], positions: Mapping[str, int], patterns:
     return fitting >= LEAST_SHARE * len(rows)
 
 
-def _detection(path: Path, cdr_format: CdrFormat, match: _Match, encoding: str | None) -> Detection:
+def _detection(file: ExportFile, cdr_format: CdrFormat, match: _Match, encoding: str | None) -> Detection:
     return Detection(
-        path=path,
+        file=file,
         format=cdr_format,
-        encoding=encoding or fallback_encoding(path, cdr_format.file.encodings),
+        encoding=encoding or fallback_encoding(file, cdr_format.file.encodings),
         delimiter=match.delimiter,
         header_line=match.header_line,
         header=match.header,
@@ -290,19 +285,19 @@ def _detection(path: Path, cdr_format: CdrFormat, match: _Match, encoding: str |
     )
 
 
-def _refused(path: Path, alike: LookAlike) -> InputUnusableError:
-    return InputUnusableError(f"{path.name} is a {alike.title}: {alike.why}", hint=alike.todo)
+def _refused(file: ExportFile, alike: LookAlike) -> InputUnusableError:
+    return InputUnusableError(f"{file.shown} is a {alike.title}: {alike.why}", hint=alike.todo)
 
 
-def _ambiguous(path: Path, names: Sequence[str]) -> InputUnusableError:
+def _ambiguous(file: ExportFile, names: Sequence[str]) -> InputUnusableError:
     return InputUnusableError(
-        f"{path.name} fits more than one format: {' and '.join(names)}",
+        f"{file.shown} fits more than one format: {' and '.join(names)}",
         hint="Say which one it is with --format NAME.",
     )
 
 
 def _unknown(
-    path: Path, sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides
+    file: ExportFile, sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides
 ) -> InputUnusableError:
     first = next(iter(sample.records(overrides.delimiter or ",", formats[0])), (1, ()))[1]
     shown = ", ".join(cell.strip()[:40] for cell in first[:12] if _is_header_word(cell)) or "none found"
@@ -310,7 +305,7 @@ def _unknown(
     what = f"is not of format {formats[0].name}" if overrides.format else "is of no format known here"
     near = " ".join(f"Nearest: {name} (missing: {', '.join(missing)})." for name, missing in nearest)
     return InputUnusableError(
-        f"{path.name} {what}; column names found: {shown}",
+        f"{file.shown} {what}; column names found: {shown}",
         hint=f"{near} See `cdr-importer formats`, or describe the export in a format of your own.".strip(),
     )
 

@@ -1,9 +1,9 @@
 """Which encoding a file is in: by byte order mark, then UTF-8 strictly, then what format or operator say."""
 
 import codecs
-from pathlib import Path
 
 from importer.errors import InputUnusableError, UsageError
+from importer.files import ExportFile
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -16,7 +16,7 @@ BYTE_ORDER_MARKS = (
 BLOCK_BYTES = 1 << 20
 
 
-def certain_encoding(path: Path, override: str | None) -> str | None:
+def certain_encoding(file: ExportFile, override: str | None) -> str | None:
     """Return the encoding the operator or the file itself makes certain, or None when it is not UTF-8.
 
     Raises UsageError for an unknown name in ``override``, InputUnusableError when the file contradicts it.
@@ -26,31 +26,31 @@ def certain_encoding(path: Path, override: str | None) -> str | None:
             codecs.lookup(override)
         except LookupError as error:
             raise UsageError(f"--encoding: there is no encoding {override!r}") from error
-        _require(path, override)
+        _require(file, override)
         return override
-    with path.open("rb") as source:
+    with file.open() as source:
         start = source.read(4)
     for mark, encoding in BYTE_ORDER_MARKS:
         if start.startswith(mark):
-            _require(path, encoding)
+            _require(file, encoding)
             return encoding
-    return "utf-8" if first_undecodable(path, "utf-8") is None else None
+    return "utf-8" if first_undecodable(file, "utf-8") is None else None
 
 
-def fallback_encoding(path: Path, encodings: tuple[str, ...]) -> str:
+def fallback_encoding(file: ExportFile, encodings: tuple[str, ...]) -> str:
     """Return the first of a format's single-byte encodings in which a file that is not UTF-8 can be read."""
     for encoding in encodings:
-        if encoding != "utf-8" and first_undecodable(path, encoding) is None:
+        if encoding != "utf-8" and first_undecodable(file, encoding) is None:
             return encoding
-    _require(path, "utf-8")
+    _require(file, "utf-8")
     raise AssertionError("a file that is UTF-8 was taken for one that is not")
 
 
-def first_undecodable(path: Path, encoding: str) -> int | None:
+def first_undecodable(file: ExportFile, encoding: str) -> int | None:
     """Return the offset of the first byte that is not of this encoding, or None when all are."""
     decoder = codecs.getincrementaldecoder(encoding)()
     offset = 0
-    with path.open("rb") as source:
+    with file.open() as source:
         while True:
             block = source.read(BLOCK_BYTES)
             held = len(decoder.getstate()[0])
@@ -63,13 +63,13 @@ def first_undecodable(path: Path, encoding: str) -> int | None:
             offset += len(block)
 
 
-def _require(path: Path, encoding: str) -> None:
-    offset = first_undecodable(path, encoding)
+def _require(file: ExportFile, encoding: str) -> None:
+    offset = first_undecodable(file, encoding)
     if offset is None:
         return
-    with path.open("rb") as source:
+    with file.open() as source:
         line = source.read(offset).count(b"\n") + 1
     raise InputUnusableError(
-        f"{path.name}: line {line}, byte {offset + 1} is not {encoding} text",
+        f"{file.shown}: line {line}, byte {offset + 1} is not {encoding} text",
         hint="Name the encoding of the export with --encoding, for example --encoding cp1252.",
     )

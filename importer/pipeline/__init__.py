@@ -8,7 +8,7 @@ a second and 100 MB: `preparing` and `rejects` are imported only where files are
 """
 
 from importer.pipeline.ending import ending_record, summary_fields, summary_record
-from importer.pipeline.inputs import detect_inputs, overrides_of
+from importer.pipeline.inputs import detect_inputs, inputs_of, overrides_of
 from importer.pipeline.run import Listener, Outlook, Run, Timing, gmt_text, new_run_id
 from importer.pipeline.stages import check, deliver_pending, import_calls
 
@@ -23,6 +23,7 @@ __all__ = [
     "ending_record",
     "gmt_text",
     "import_calls",
+    "inputs_of",
     "new_run_id",
     "overrides_of",
     "summary_fields",

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import ExitCode, ImporterError
+from importer.files import ExportFile, NamedFiles
 from importer.formats import Catalogue, Detection, OwnOutput, detect
 from importer.formats.detection import Overrides
 from importer.pipeline.run import Run
@@ -23,11 +24,16 @@ class Inputs:
     problems: tuple[ImporterError, ...]
 
 
-def detect_inputs(run: Run, paths: Sequence[Path]) -> Inputs:
+def detect_inputs(run: Run, named: NamedFiles) -> Inputs:
     """Detect every file; a file that is not usable is a problem told at once, results files are passed over."""
     overrides = overrides_of(run.settings, run.catalogue)
-    detections, problems = [], []
-    for path in paths:
+    detections: list[Detection] = []
+    problems: list[ImporterError] = [*named.problems]
+    for problem in problems:
+        run.listener.problem(problem)
+    for note in named.notes:
+        run.listener.note(note)
+    for path in named.paths:
         run.stop_if_interrupted()
         try:
             found = detect(path, list(run.catalogue.formats.values()), overrides, run.catalogue.lookalikes)
@@ -41,6 +47,11 @@ def detect_inputs(run: Run, paths: Sequence[Path]) -> Inputs:
             run.listener.note(f"{path} is a results file of this program: passed over.")
         else:
             detections.append(found)
+    return inputs_of(detections, problems)
+
+
+def inputs_of(detections: list[Detection], problems: list[ImporterError]) -> Inputs:
+    """Return usable files and problems, with the names that the files have in the results: those given."""
     return Inputs(tuple(detections), {found.path: str(found.path) for found in detections}, tuple(problems))
 
 
@@ -50,12 +61,12 @@ def inputs_json(inputs: Inputs, rows: Mapping[Path, int]) -> str:
     ``rows`` has those that were read whole; the others have none. Taken after reading, when the file is still in
     the page cache: a file that grows meanwhile has the hash of what it grew to.
     """
-    return json.dumps([_input_record(path, name, rows.get(path)) for path, name in inputs.names.items()])
+    return json.dumps([_input_record(each.file, rows.get(each.path)) for each in inputs.detections])
 
 
-def _input_record(path: Path, name: str, rows: int | None) -> dict[str, object]:
-    record: dict[str, object] = {"file": name, "sha256": None, "bytes": None, "rows": rows}
-    with suppress(OSError), path.open("rb") as stream:
+def _input_record(file: ExportFile, rows: int | None) -> dict[str, object]:
+    record: dict[str, object] = {"file": str(file.path), "sha256": None, "bytes": None, "rows": rows}
+    with suppress(OSError), file.open_as_it_came() as stream:
         record["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
         record["bytes"] = stream.tell()
     return record

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from importer import __version__
 from importer.errors import ExitCode, ImporterError
+from importer.files import named_files
 from importer.ledger import Ledger, RunInfo, create_ledger
 from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import Ended, ending_record, summary_of, summary_record
@@ -35,8 +36,9 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     from importer.pipeline.rejects import check_rejects, write_mendable
     from importer.prepare import Preparation
 
-    target = results_path(paths[0], run.run_id, run.settings.results)
-    inputs = detect_inputs(run, paths)
+    named = named_files(paths)
+    target = results_path(named.beside, run.run_id, run.settings.results)
+    inputs = detect_inputs(run, named)
     check_rejects(run, inputs, target)
     plan = prepare_plan(run, inputs)
     with Preparation(run.catalogue.causes, plan) as preparation, _rows_of(run, target) as results:
@@ -61,10 +63,11 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
     from importer.pipeline.rejects import check_rejects, write_mendable
     from importer.prepare import Preparation
 
-    # 1 Results path. Needs the options; gives a path that can be written, before anything is sent.
-    target = results_path(paths[0], run.run_id, run.settings.results)
+    # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
+    named = named_files(paths)
+    target = results_path(named.beside, run.run_id, run.settings.results)
     # 2 Detect. Needs the files; gives how each is to be read.
-    inputs = detect_inputs(run, paths)
+    inputs = detect_inputs(run, named)
     check_rejects(run, inputs, target)
     plan = prepare_plan(run, inputs)
     service = service_of(run, credentials)

@@ -1,24 +1,23 @@
 """A file as a stream of UTF-8 blocks with one kind of line end, whatever its own encoding and line ends."""
 
 import codecs
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from importer.errors import InputUnusableError
+from importer.files import ExportFile
 
 BLOCK_BYTES = 6 << 20
 UTF8_NAMES = ("utf-8", "utf-8-sig", "ascii")
 
 
-def text_blocks(path: Path, encoding: str, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Yield the file as UTF-8 without byte order mark, every line end (CR LF, CR, LF) as LF.
 
     Raises InputUnusableError when the file changes while it is read: half of an export must not be sent.
     """
-    with path.open("rb") as source:
-        before = _identity(os.fstat(source.fileno()))
+    with file.open() as source:
+        before = file.identity(source)
         held = b""
         try:
             for text in _without_mark(_decoded(source, encoding, block_bytes)):
@@ -27,11 +26,11 @@ def text_blocks(path: Path, encoding: str, block_bytes: int = BLOCK_BYTES) -> It
                     yield _unix_lines(whole)
         except UnicodeDecodeError as error:
             # Detection decoded all of it: it was another file then.
-            raise _changed(path) from error
+            raise _changed(file) from error
         if held:
             yield _unix_lines(held)
-    if _now(path) != before:
-        raise _changed(path)
+    if file.identity_now() != before:
+        raise _changed(file)
 
 
 def _decoded(source: BinaryIO, encoding: str, block_bytes: int) -> Iterator[bytes]:
@@ -53,20 +52,9 @@ def _without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield from blocks
 
 
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _now(path: Path) -> tuple[int, int, int] | None:
-    try:
-        return _identity(path.stat())
-    except FileNotFoundError:
-        return None
-
-
-def _changed(path: Path) -> InputUnusableError:
+def _changed(file: ExportFile) -> InputUnusableError:
     return InputUnusableError(
-        f"{path.name} changed while it was read; nothing of it was used",
+        f"{file.shown} changed while it was read; nothing of it was used",
         hint="Import it when the telephone system has finished writing it.",
     )
 

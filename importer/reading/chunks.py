@@ -85,9 +85,9 @@ def read_chunks(
 
 def data_records(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterator[Records]:
     """Yield the records of the file behind its header."""
-    blocks = text_blocks(detection.path, detection.encoding, block_bytes)
+    blocks = text_blocks(detection.file, detection.encoding, block_bytes)
     first_line = detection.header_line or 0
-    for records in scan(blocks, dialect_of(detection), detection.path.name):
+    for records in scan(blocks, dialect_of(detection), detection.file.shown):
         rows = records.select(records.lines > first_line)
         if len(rows):
             yield without_spill(rows, detection, LONGEST_RECORD_BYTES)
@@ -96,7 +96,7 @@ def data_records(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterat
 def _require_whole_last_row(rows: Records, detection: Detection) -> None:
     if rows.cells[-1] < detection.field_count or rows.broken[-1]:
         raise InputUnusableError(
-            f"{detection.path.name}: line {rows.lines[-1]}: the file ends in the middle of a row "
+            f"{detection.file.shown}: line {rows.lines[-1]}: the file ends in the middle of a row "
             f"({rows.cells[-1]} of {detection.field_count} cells and no line end)",
             hint="The export was cut off: export it again. Nothing of this file was used.",
         )

@@ -33,10 +33,10 @@ def verbatim_records(
     Raises InputUnusableError when the file changes while it is read.
     """
     wanted = np.array(sorted({*lines, *([detection.header_line] if detection.header_line else [])}))
-    blocks = text_blocks(detection.path, detection.encoding, block_bytes)
+    blocks = text_blocks(detection.file, detection.encoding, block_bytes)
     next_line = 1
-    with detection.path.open(encoding=detection.encoding, newline="") as source:
-        for records in scan(blocks, dialect_of(detection), detection.path.name):
+    with detection.file.open_text(detection.encoding) as source:
+        for records in scan(blocks, dialect_of(detection), detection.file.shown):
             for index in np.flatnonzero(np.isin(records.lines, wanted)):
                 line = int(records.lines[index])
                 length = records.text.count(b"\n", records.starts[index], records.ends[index]) + 1

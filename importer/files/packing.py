@@ -1,0 +1,171 @@
+"""How a file is packed, by its first bytes and never by its name, and its content block by block.
+
+Sources of the first bytes: RFC 1952 (gzip), RFC 8878 (zstd), the bzip2 and ZIP specifications, and for what cannot
+be used the lists of `file(1)`. Each unpacker hands out at most a megabyte at once, whatever a hostile file says.
+"""
+
+import bz2
+import gzip
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import BinaryIO, Final
+
+from importer.errors import InputUnusableError
+from importer.files.spooling import BLOCK_BYTES
+
+FIRST_BYTES = 512
+"""So many bytes at the beginning tell what a file is."""
+
+
+class Packing(StrEnum):
+    """What one export can be packed with."""
+
+    GZIP = "gzip"
+    BZIP2 = "bzip2"
+    ZSTD = "zstd"
+    ZIP = "zip"
+
+
+_MARKS: Final = (
+    (b"\x1f\x8b", Packing.GZIP),
+    (b"\x28\xb5\x2f\xfd", Packing.ZSTD),
+    (b"PK\x03\x04", Packing.ZIP),
+    (b"PK\x05\x06", Packing.ZIP),
+)
+_BZIP2_BLOCKS: Final = (b"1AY&SY", b"\x17rE8P\x90")
+_SKIPPABLE_ZSTD: Final = b"\x2a\x4d\x18"
+_UNUSABLE_MARKS: Final = (
+    (0, b"\xfd7zXZ\x00", "an xz file"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (0, b"PK\x07\x08", "a part of a zip archive"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a workbook or document of old Microsoft Office"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"SQLite format 3\x00", "an SQLite database"),
+    (257, b"ustar", "a tar archive"),
+)
+_ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_NOT_THE_USERS: Final = ("__MACOSX/", ".DS_Store")
+"""What the Finder of macOS puts beside the one file that was packed."""
+_ENCRYPTED_FLAG: Final = 0x1
+
+
+def packing_of(start: bytes) -> Packing | None:
+    """Return how a file that begins with these bytes is packed, None for a plain one."""
+    for mark, packing in _MARKS:
+        if start.startswith(mark):
+            return packing
+    if start[:3] == b"BZh" and start[3:4] in b"123456789" and start[4:10] in _BZIP2_BLOCKS:
+        return Packing.BZIP2
+    if start[1:4] == _SKIPPABLE_ZSTD and start[:1] >= b"\x50" and start[:1] <= b"\x5f":
+        return Packing.ZSTD
+    return None
+
+
+def require_usable(start: bytes, shown: str) -> None:
+    """Raise InputUnusableError for what can be told apart from text and cannot be read."""
+    for place, mark, what in _UNUSABLE_MARKS:
+        if start[place : place + len(mark)] == mark:
+            raise InputUnusableError(
+                f"{shown} is {what}, not a CSV export",
+                hint="Save or unpack it as CSV and import that; .gz, .zst, .bz2 and .zip are unpacked here.",
+            )
+
+
+def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes]:
+    """Yield the content in blocks of at most a megabyte.
+
+    Raises InputUnusableError for a file that is cut off, damaged, encrypted or has not exactly one member, and
+    OSError when it cannot be read.
+    """
+    try:
+        yield from _UNPACKERS[packing](source, shown)
+    except (EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+        raise _damaged(shown, packing) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # What bz2, gzip and Arrow raise for content that is no stream of theirs.
+        raise _damaged(shown, packing) from error
+
+
+def _damaged(shown: str, packing: Packing) -> InputUnusableError:
+    return InputUnusableError(
+        f"{shown}: the {packing} file is damaged or cut off",
+        hint="Copy it again, or pack the export again. Nothing of it was used.",
+    )
+
+
+def _gzip(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one form for all unpackers
+    with gzip.GzipFile(fileobj=source) as stream:
+        while block := stream.read(BLOCK_BYTES):
+            yield block
+
+
+def _bzip2(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one form for all unpackers
+    # BZ2File passes over whatever stands behind the first stream: half of a damaged file would look whole.
+    waiting = source.read(BLOCK_BYTES)
+    while waiting:
+        stream = bz2.BZ2Decompressor()
+        while not stream.eof:
+            if stream.needs_input and not waiting:
+                waiting = source.read(BLOCK_BYTES)
+                if not waiting:
+                    raise EOFError
+            yield stream.decompress(waiting, BLOCK_BYTES)
+            waiting = b""
+        waiting = stream.unused_data or source.read(BLOCK_BYTES)
+
+
+def _zstd(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one form for all unpackers
+    # Arrow brings zstd along, and refuses windows over 128 MiB. It takes its time to load: only where needed.
+    import pyarrow as pa
+
+    with pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            yield block
+
+
+def _zip(source: BinaryIO, shown: str) -> Iterator[bytes]:
+    with zipfile.ZipFile(source) as archive:
+        member = _only_member(archive, shown)
+        with archive.open(member) as stream:
+            while block := stream.read(BLOCK_BYTES):
+                yield block
+
+
+def _only_member(archive: zipfile.ZipFile, shown: str) -> zipfile.ZipInfo:
+    members = [member for member in archive.infolist() if not member.is_dir() and not _is_foreign(member.filename)]
+    if any(member.filename == "[Content_Types].xml" for member in members):
+        raise InputUnusableError(
+            f"{shown} is a workbook or document of Office, not a CSV export",
+            hint="Open it in the spreadsheet program, save it as `CSV UTF-8` and import that file.",
+        )
+    if len(members) != 1:
+        raise InputUnusableError(
+            f"{shown}: the zip file has {len(members) or 'no'} members, it must have exactly one",
+            hint="Unpack it and name the exports themselves, or the folder they are in.",
+        )
+    if members[0].flag_bits & _ENCRYPTED_FLAG:
+        raise InputUnusableError(
+            f"{shown}: the zip file is encrypted", hint="Unpack it with its password and import the export in it."
+        )
+    if members[0].compress_type not in _ZIP_METHODS:
+        # zipfile unpacks bzip2 and lzma members without a bound on memory.
+        raise InputUnusableError(
+            f"{shown}: the zip file is packed by method {members[0].compress_type}, which is not read here",
+            hint="Unpack it and import the export in it, or pack it again in the ordinary way (deflate).",
+        )
+    return members[0]
+
+
+def _is_foreign(name: str) -> bool:
+    return name.startswith(_NOT_THE_USERS[0]) or name.rpartition("/")[2] == _NOT_THE_USERS[1]
+
+
+_UNPACKERS: Final[Mapping[Packing, Callable[[BinaryIO, str], Iterator[bytes]]]] = MappingProxyType(
+    {Packing.GZIP: _gzip, Packing.BZIP2: _bzip2, Packing.ZSTD: _zstd, Packing.ZIP: _zip}
+)

@@ -1,0 +1,105 @@
+"""Bytes that come only once, in a nameless temporary file: private, and gone with its last reader.
+
+A packed export is unpacked into such a file and not anew for each reader: an export is read three times (which
+encoding, which rows, the rejected rows verbatim), standard input comes once, and what was looked at first must be
+what is sent. Memory stays flat: blocks of a megabyte. The file has no name from the start, so neither another user
+nor a kill can lay hands on the telephone numbers in it (POSIX: mode 0600, unlinked; it lies in `TMPDIR`).
+"""
+
+import io
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from importer.errors import CannotCreateError
+
+BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be spooled: ``largest_bytes`` of one file.
+
+    A packed file that comes to more than ``free_bytes`` may also hold at most ``most_times`` its own size: exports
+    shrink to a tenth or a fiftieth, a hostile file to a thousandth and less.
+    """
+
+    largest_bytes: int = 4 << 30
+    free_bytes: int = 64 << 20
+    most_times: int = 250
+
+
+class TooLargeError(Exception):
+    """More came than the limits allow."""
+
+
+class Spooled:
+    """Bytes in a nameless temporary file; the space is given back when the last reader is gone."""
+
+    __slots__ = ("__weakref__", "descriptor")
+
+    def __init__(self, blocks: Iterator[bytes], most_bytes: int) -> None:
+        """Take all blocks.
+
+        Raises TooLargeError beyond ``most_bytes``, CannotCreateError when the disk does not take them, and what
+        ``blocks`` raises.
+        """
+        try:
+            with tempfile.TemporaryFile(prefix="cdr-importer-") as file:
+                self.descriptor = os.dup(file.fileno())
+        except OSError as error:
+            raise _unwritable(error) from error
+        weakref.finalize(self, os.close, self.descriptor)
+        size = 0
+        for block in blocks:
+            size += len(block)
+            if size > most_bytes:
+                raise TooLargeError
+            _write(self.descriptor, block)
+
+    def open(self) -> io.BufferedReader:
+        """Return a reader of its own from the beginning on."""
+        return io.BufferedReader(_SpoolReader(self), BLOCK_BYTES)
+
+
+class _SpoolReader(io.RawIOBase):
+    """Reads at a place of its own, so that several readers do not move each other."""
+
+    def __init__(self, spool: Spooled) -> None:
+        self._spool = spool
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}.get(whence, os.fstat(self._spool.descriptor).st_size)
+        self._place = start + offset
+        return self._place
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        found = os.pread(self._spool.descriptor, len(buffer), self._place)
+        buffer[: len(found)] = found
+        self._place += len(found)
+        return len(found)
+
+
+def _write(descriptor: int, block: bytes) -> None:
+    left = memoryview(block)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> CannotCreateError:
+    return CannotCreateError(
+        f"the temporary file for an unpacked export cannot be written: {error.strerror}",
+        hint=f"Free space in {tempfile.gettempdir()}, or name another folder in TMPDIR. Nothing was sent.",
+    )

@@ -1,0 +1,390 @@
+"""Files as they come: packed, piped, by pattern or folder; what cannot be used is named."""
+
+import bz2
+import gzip
+import io
+import os
+import stat
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from conftest import Ran, call_row, read_results, write_export
+from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
+from importer.files import ExportFile, Limits, named_files, open_export
+from importer.files.packing import Packing
+from importer.simulator import Simulator
+
+Program = Callable[..., Ran]
+TEXT = b"id,from,to,start_time,state\n" + b"".join(
+    f"call{number},+12125550101,+1212555{number:04},2026-03-02 10:00:00,busy\n".encode() for number in range(300)
+)
+SMALL = Limits(largest_bytes=1 << 20, free_bytes=1 << 16, most_times=20)
+
+
+def zstd(data: bytes) -> bytes:
+    """Return one zstd frame."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def zipped(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Return a zip archive."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return target.getvalue()
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "zstd": zstd,
+    "zip": lambda data: zipped(("export.csv", data)),
+}
+
+
+def content(file: ExportFile) -> bytes:
+    """Return all bytes of an export."""
+    with file.open() as source:
+        return source.read()
+
+
+def written(folder: Path, data: bytes, name: str = "export.dat") -> Path:
+    """Return a file of these bytes."""
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def refusal(path: Path, limits: Limits | None = None) -> ImporterError:
+    """Return why a file is not usable."""
+    with pytest.raises(InputUnusableError) as caught:
+        open_export(path, limits)
+    return caught.value
+
+
+# packed files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_packed_file(tmp_path: Path, packing: str) -> None:
+    """A packed file is known by its content, whatever its name, and gives its content as often as it is read."""
+    file = open_export(written(tmp_path, PACKERS[packing](TEXT), "export.csv"))
+    assert (file.packing, content(file), content(file)) == (Packing(packing), TEXT, TEXT)
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_readers_do_not_move_each_other(tmp_path: Path, packing: str) -> None:
+    """Two readers of a packed file are each at a place of their own."""
+    file = open_export(written(tmp_path, PACKERS[packing](TEXT)))
+    with file.open() as one, file.open_text("utf-8") as other:
+        assert (one.read(5), other.read(9), one.read(4)) == (TEXT[:5], TEXT[:9].decode(), TEXT[5:9])
+
+
+@pytest.mark.parametrize("packing", ["gzip", "bzip2", "zstd"])
+def test_packed_parts_in_a_row(tmp_path: Path, packing: str) -> None:
+    """Parts packed one by one and joined are one file, as `gzip -d` and its like read them."""
+    pack = PACKERS[packing]
+    assert content(open_export(written(tmp_path, pack(TEXT[:50]) + pack(b"") + pack(TEXT[50:])))) == TEXT
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_cut_off_anywhere(tmp_path: Path, packing: str) -> None:
+    """A packed file that lacks its end, be it one byte, is not used."""
+    packed = PACKERS[packing](TEXT)
+    for length in {*range(12, len(packed), 37), *range(len(packed) - 30, len(packed))}:
+        assert "damaged or cut off" in refusal(written(tmp_path, packed[:length])).message
+
+
+@pytest.mark.parametrize("packing", ["gzip", "bzip2", "zip"])
+def test_damaged_byte(tmp_path: Path, packing: str) -> None:
+    """A byte that was changed is found out by a check sum or the structure, or changes nothing of the content.
+
+    Arrow writes zstd without a check sum; the gallery has a file of the `zstd` program, which writes one.
+    """
+    packed = bytearray(PACKERS[packing](TEXT))
+    for place in range(len(packed) // 3, len(packed) - 60, 41):
+        packed[place] ^= 0x55
+        try:
+            assert content(open_export(written(tmp_path, bytes(packed)))) == TEXT
+        except InputUnusableError as error:
+            assert "damaged or cut off" in error.message or "zip file" in error.message
+        packed[place] ^= 0x55
+
+
+@pytest.mark.parametrize("packing", ["gzip", "bzip2", "zstd"])
+def test_something_behind_the_end(tmp_path: Path, packing: str) -> None:
+    """What stands behind a packed file and is no packed file makes it a damaged one."""
+    path = written(tmp_path, PACKERS[packing](TEXT) + b"call300,+12125550101")
+    assert "damaged or cut off" in refusal(path).message
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_bomb(tmp_path: Path, packing: str) -> None:
+    """A file that comes to far more than its size is refused before it fills the disk."""
+    path = written(tmp_path, PACKERS[packing](b"\0" * (3 << 20)))
+    assert "holds more than" in refusal(path, SMALL).message
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_too_large(tmp_path: Path, packing: str) -> None:
+    """A file that comes to more than may be spooled is refused, however little it was packed."""
+    path = written(tmp_path, PACKERS[packing](os.urandom(1 << 20) + b"x"))
+    assert "holds more than 1048576 bytes" in refusal(path, SMALL).message
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ((), "no members"),
+        ((("a.csv", TEXT), ("b.csv", TEXT)), "2 members"),
+        ((("a/", b""),), "no members"),
+        ((("[Content_Types].xml", b""), ("xl/workbook.xml", b"")), "a workbook or document of Office"),
+    ],
+)
+def test_zip_of_another_shape(tmp_path: Path, members: tuple[tuple[str, bytes], ...], words: str) -> None:
+    """A zip file must have exactly one member, and a workbook is called what it is."""
+    assert words in refusal(written(tmp_path, zipped(*members))).message
+
+
+def test_zip_of_the_finder(tmp_path: Path) -> None:
+    """What macOS puts beside the one file that was packed does not count."""
+    extra = (("day/", b""), ("__MACOSX/day/._export.csv", b"\0"), ("day/.DS_Store", b"\0"))
+    assert content(open_export(written(tmp_path, zipped(("day/export.csv", TEXT), *extra)))) == TEXT
+
+
+def test_zip_that_is_encrypted(tmp_path: Path) -> None:
+    """An encrypted member is named as that."""
+    packed = bytearray(zipped(("a.csv", TEXT)))
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        packed[packed.index(mark) + place] |= 1
+    assert "is encrypted" in refusal(written(tmp_path, bytes(packed))).message
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_that_is_packed_unusually(tmp_path: Path, method: int) -> None:
+    """Methods that cannot be unpacked in bounded memory are refused."""
+    assert f"method {method}" in refusal(written(tmp_path, zipped(("a.csv", TEXT), method=method))).message
+
+
+def test_packed_twice(tmp_path: Path) -> None:
+    """A packed file in a packed file is refused with the way out."""
+    assert "holds another packed file" in refusal(written(tmp_path, gzip.compress(gzip.compress(TEXT)))).message
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\xfd7zXZ\x00", "an xz file"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"Rar!\x1a\x07\x01\x00", "a RAR archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a workbook or document of old Microsoft Office"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"a.csv".ljust(257, b"\0") + b"ustar\0", "a tar archive"),
+    ],
+)
+def test_what_is_no_text(tmp_path: Path, start: bytes, what: str) -> None:
+    """Files that people take for exports are called what they are, packed or not."""
+    for data in (start.ljust(600, b"\0"), gzip.compress(start.ljust(600, b"\0"))):
+        assert what in refusal(written(tmp_path, data)).message
+
+
+def test_spool_is_private_and_nameless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unpacked has mode 0600 and no name: nothing of it stays behind, however the run ends."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    file = open_export(written(tmp_path, gzip.compress(TEXT)))
+    assert file.spool is not None
+    status = os.fstat(file.spool.descriptor)
+    assert (stat.S_IMODE(status.st_mode), status.st_nlink) == (0o600, 0)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_spool_closes_with_its_last_reader(tmp_path: Path) -> None:
+    """A reader keeps the spool open, and the space is given back behind it."""
+    file = open_export(written(tmp_path, gzip.compress(TEXT)))
+    assert file.spool is not None
+    descriptor = file.spool.descriptor
+    source = file.open()
+    del file
+    assert source.read() == TEXT
+    source.close()
+    del source
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_folder_for_temporary_files_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a place to unpack to the run ends before anything is sent, and says which folder it is."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(CannotCreateError, match="temporary file") as caught:
+        open_export(written(tmp_path, gzip.compress(TEXT)))
+    assert str(tmp_path / "gone") in caught.value.hint
+
+
+# standard input -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Return a function that puts bytes on standard input."""
+
+    def pipe(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return pipe
+
+
+@pytest.mark.parametrize("packing", [None, *PACKERS])
+def test_standard_input(piped: Callable[[bytes], None], packing: str | None) -> None:
+    """`-` is standard input, packed or not."""
+    piped(PACKERS[packing](TEXT) if packing else TEXT)
+    file = open_export(Path("-"))
+    assert (file.shown, content(file), content(file)) == ("standard input", TEXT, TEXT)
+
+
+def test_standard_input_without_end(piped: Callable[[bytes], None]) -> None:
+    """What is piped in may not be larger than may be spooled."""
+    piped(b"x" * (SMALL.largest_bytes + 1))
+    assert "standard input is larger than" in refusal(Path("-"), SMALL).message
+
+
+def test_named_pipe(tmp_path: Path) -> None:
+    """A named pipe, as a shell makes for <(...), is read to its end."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(TEXT))
+    writer.start()
+    assert content(open_export(tmp_path / "pipe")) == TEXT
+    writer.join()
+
+
+def test_import_from_standard_input(
+    program: Program,
+    account: Simulator,
+    tmp_path: Path,
+    piped: Callable[[bytes], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A piped export is posted, its rows are called `-`, its results lie in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    piped(write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="nobody")]).read_bytes())
+    ran = program("import", "--init-ledger", "--rejects", tmp_path / "rejects.csv", "-")
+    rows = read_results(tmp_path / ran.summary()["results"])
+    assert [(row["file"], row["line"], row["outcome"]) for row in rows] == [
+        ("'-", "2", "accepted"),
+        ("'-", "3", "rejected"),
+    ]
+    assert (tmp_path / "rejects.csv").read_text().splitlines()[1] == call_row(2, to="nobody")
+    assert len(account.accepted) == 1
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_import_of_a_packed_file(program: Program, account: Simulator, tmp_path: Path, packing: str) -> None:
+    """Results of a packed file have its own name and the lines of the text in it, rejects the text itself."""
+    plain = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="nobody")]).read_bytes()
+    path = written(tmp_path, PACKERS[packing](plain), "export.packed")
+    ran = program("import", "--init-ledger", "--rejects", tmp_path / "rejects.csv", path)
+    rows = read_results(ran.summary()["results"])
+    assert [(row["file"], row["line"], row["outcome"]) for row in rows] == [
+        (str(path), "2", "accepted"),
+        (str(path), "3", "rejected"),
+    ]
+    assert (tmp_path / "rejects.csv").read_text().splitlines()[1] == call_row(2, to="nobody")
+    assert len(account.accepted) == 1
+
+
+def test_damaged_packed_file_leaves_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Of a packed file that is cut off nothing is staged; the other file goes through."""
+    good = write_export(tmp_path / "good.csv", [call_row(1)])
+    packed = gzip.compress(write_export(tmp_path / "bad.csv", [call_row(n) for n in range(2, 200)]).read_bytes())
+    bad = written(tmp_path, packed[:-20], "bad.csv.gz")
+    ran = program("import", "--init-ledger", bad, good)
+    assert (ran.code, len(account.accepted), ran.summary()["rows"]) == (65, 1, "1")
+
+
+# names --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with two exports, a hidden file, an unfinished one and another folder."""
+    path = tmp_path / "spool"
+    (path / "older").mkdir(parents=True)
+    for name in ("b.csv", "a.csv.gz", ".hidden.csv", "a.csv.results-1.csv.part", "older/c.csv"):
+        (path / name).write_bytes(TEXT)
+    return path
+
+
+def test_folder(folder: Path) -> None:
+    """A folder stands for the files right in it, sorted; what is passed over but for hidden files is said."""
+    found = named_files([folder])
+    assert found.paths == (folder / "a.csv.gz", folder / "b.csv")
+    assert [note.split(": ")[0] for note in found.notes] == [
+        f"{folder / 'older'} is a folder inside a folder",
+        f"{folder / 'a.csv.results-1.csv.part'} is still being written (its name ends in .part)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.csv", ["b.csv"]),
+        ("*", ["a.csv.gz", "b.csv"]),
+        ("?.csv*", ["a.csv.gz", "b.csv"]),
+        ("*/c.csv", ["older/c.csv"]),
+    ],
+)
+def test_pattern(folder: Path, pattern: str, names: list[str]) -> None:
+    """A pattern that no shell has replaced, as in a systemd unit, stands for the files it matches, sorted."""
+    assert named_files([folder / pattern]).paths == tuple(folder / name for name in names)
+
+
+def test_file_called_like_a_pattern(tmp_path: Path) -> None:
+    """A file that has the pattern for its name is that file."""
+    path = written(tmp_path, TEXT, "[2026].csv")
+    assert named_files([path]).paths == (path,)
+
+
+@pytest.mark.parametrize("name", ["none-*.csv", "empty"])
+def test_nothing_behind_a_name(folder: Path, name: str) -> None:
+    """A pattern or folder without a file is a problem and not silence."""
+    (folder / "empty").mkdir()
+    found = named_files([folder / name, folder / "b.csv"])
+    assert found.paths == (folder / "b.csv",)
+    assert "no file" in found.problems[0].message
+
+
+def test_file_named_twice(folder: Path) -> None:
+    """A file that two names stand for is read once."""
+    found = named_files([folder / "b.csv", folder, folder / "*.csv"])
+    assert found.paths == (folder / "b.csv", folder / "a.csv.gz")
+    assert sum("named twice" in note for note in found.notes) == 2
+
+
+def test_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    """A plain name that is not there is left to the opening, which says so."""
+    assert named_files([tmp_path / "gone.csv"]).paths == (tmp_path / "gone.csv",)
+    with pytest.raises(NoInputError, match="not found"):
+        open_export(tmp_path / "gone.csv")
+
+
+def test_import_of_a_folder_twice(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """The results that the first run left in the folder are passed over by the second with a note."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    for number in (1, 2):
+        write_export(spool / f"{number}.csv", [call_row(number)])
+    first = program("import", "--init-ledger", spool)
+    second = program("import", "--verbose", "--all-rows", spool)
+    assert (first.code, second.code, len(account.accepted)) == (0, 0, 2)
+    assert "is a results file of this program: passed over." in second.stderr
+    assert second.summary()["already_accepted"] == "2"
