@@ -142,6 +142,30 @@ def test_q850_table_covers_every_value(catalogue: Catalogue) -> None:
     assert set(catalogue.causes["q850"].words) == {str(cause) for cause in range(128)}
 
 
+def test_asterisk_hangup_causes_mean_what_their_numbers_mean(catalogue: Catalogue) -> None:
+    """HANGUPCAUSE is a Q.850 number or a name; the numbers are those of the Q.850 table."""
+    words = catalogue.causes["asterisk-hangupcause"].words
+    assert {word: words[word] for word in words if word.isdigit()} == catalogue.causes["q850"].words
+
+
+def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean(catalogue: Catalogue) -> None:
+    """Above 255 the high byte names the SIP code, and the low byte alone would mislead."""
+    code_of = {**{code - 399: code for code in range(400, 480)}, **{code - 416: code for code in range(480, 500)}}
+    code_of |= {code - 416: code for code in range(500, 506)} | {
+        0x5A: 513,
+        0xA1: 600,
+        0xA2: 603,
+        0xA3: 604,
+        0xA4: 606,
+    }
+    causes, sip = catalogue.causes["cisco"].words, catalogue.causes["sip"].words
+    # Cisco prints 420 with a wrong digit as well, and 503 has a second value.
+    values = {int(word) for word in causes if int(word) > 0xFFFFFF} - {83886207, 2801795135}
+    assert {value: causes[str(value)] for value in values} == {
+        value: sip[str(code_of[value >> 24])] for value in values
+    }
+
+
 def test_callnotify_words_are_the_states_of_the_api(catalogue: Catalogue) -> None:
     """In the API's own shape each of the six states means itself."""
     words = catalogue.formats["callnotify"].outcome[0].words
@@ -472,6 +496,13 @@ def test_detection_ignores_the_file_name(path: Path, tmp_path: Path, catalogue: 
         ("freepbx/26-columns.csv", 26),
         ("freeswitch-csv/day.csv", 15),
         ("freeswitch-csv/template-default.csv", 13),
+        ("asterisk-csv/custom-18-columns.csv", 18),
+        ("asterisk-csv/custom-19-columns.csv", 19),
+        ("freeswitch-csv/template-asterisk.csv", 18),
+        ("freeswitch-csv/template-linksys.csv", 17),
+        ("freeswitch-csv/template-snom.csv", 20),
+        ("freeswitch-sql/day.csv", 13),
+        ("grandstream-api/day.csv", 22),
         ("3cx-cdr/day.csv", 27),
         ("3cx-web/9-columns.csv", 9),
         ("3cx-web/day.csv", 13),

@@ -553,6 +553,20 @@ def test_zone_default_gives_way_to_the_option(timezone: str | None, start: str, 
 
 
 @pytest.mark.parametrize(
+    ("timezone", "outcomes"),
+    [(None, ["call", "call", "no_zone"]), ("Europe/London", ["call", "call", "call"])],
+)
+def test_time_without_offset_needs_the_option(timezone: str | None, outcomes: list[str], tmp_path: Path) -> None:
+    """Where values carry their offset, one that does not is read by --timezone alone; the others do not care."""
+    header = "xml_cdr_uuid,direction,destination_number,extension,status,start_stamp\n"
+    times = ["2026-03-02 09:14:07+00", "2026-03-02 10:14:07+01", "2026-03-02 09:14:07"]
+    rows = [f"{number},outbound,+447700900142,105,busy,{time}\n" for number, time in enumerate(times)]
+    result = prepared_text(tmp_path, header + "".join(rows), timezone=timezone)
+    assert result.outcomes() == outcomes
+    assert {call.start_time for call in result.calls()} == {"2026-03-02 09:14:07"}
+
+
+@pytest.mark.parametrize(
     ("site", "source_id", "key", "call_id"),
     [
         ("", "call20260302a1", "icall20260302a1", "call20260302a1"),

@@ -196,10 +196,11 @@ class OutcomeRule(_Table):
 class TimeSpec(_Table):
     """The start of the call: columns (joined by a space), how it is written, and whose clock it is.
 
-    ``zone`` is ``option`` (the operator's ``--timezone``), ``value`` (each value carries its offset) or an IANA
-    name; ``zone_default`` stands in for an ``option`` that is not given. ``zone_column`` holds, row by row, the
-    IANA name of the zone, which outranks ``zone`` where it is filled. ``evidence`` finds the epoch second at which
-    the channel was made, where the id carries one.
+    ``zone`` is ``option`` (the operator's ``--timezone``), ``value`` (values carry an offset or are epochs;
+    another is rejected unless the operator gives ``--timezone``) or an IANA name; ``zone_default`` stands in for
+    an ``option`` that is not given. ``zone_column`` holds, row by row, the IANA name of the zone, which outranks
+    ``zone`` where it is filled. ``evidence`` finds the epoch second at which the channel was made, where the id
+    carries one.
     """
 
     columns: Texts

@@ -250,7 +250,7 @@ def _zone(rules: Rules) -> str | None:
     zone = rules.format.time.zone
     if zone == Zone.OPTION:
         return rules.plan.timezone or rules.format.time.zone_default
-    return None if zone == Zone.VALUE else zone
+    return rules.plan.timezone if zone == Zone.VALUE else zone
 
 
 def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
