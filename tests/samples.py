@@ -34,7 +34,7 @@ def plan_for(format_name: str, **changes: Any) -> PreparePlan:
     words = sample_options(SAMPLES / format_name / "any.csv")
     options = dict(zip(words[::2], words[1::2], strict=True))
     country = options.get("--country")
-    agents = load_agents(Path(options["--agents"]), country)
+    agents = load_agents(Path(options["--agents"]), country, options.get("--default-agent-number", ""))
     plan = PreparePlan(agents, NOW, options.get("--timezone"), country, all_rows=True)
     return replace(plan, **changes)
 
@@ -134,12 +134,16 @@ def reordered(detection: Detection, path: Path, order: list[int]) -> Detection:
     """Write the export with its columns in another order; rows of another shape stay as they are."""
     head, records = split_records(detection)
     target = io.StringIO(newline="")
-    writer = csv.writer(target, delimiter=detection.delimiter)
+    plain = detection.format.file.quotes is Quotes.NONE
+    quoting = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+    writer = csv.writer(target, delimiter=detection.delimiter, quoting=quoting, quotechar=None if plain else '"')
     for record in [head, *records]:
-        cells = next(csv.reader(io.StringIO(record, newline=""), delimiter=detection.delimiter))
+        source = io.StringIO(record, newline="")
+        cells = next(csv.reader(source, delimiter=detection.delimiter, quoting=quoting))
         if is_no_row(record):
             continue
         cells = [*spilled(cells, len(order), detection.spill)]
-        writer.writerow([cells[place] for place in order] if len(cells) == len(order) else cells)
+        shown = cells if any(cells[len(order) :]) else cells[: len(order)]
+        writer.writerow([shown[place] for place in order] if len(shown) == len(order) else cells)
     path.write_bytes(target.getvalue().encode(detection.encoding))
     return detected(path)

@@ -9,7 +9,7 @@ import pandas as pd
 from importer.formats import CauseTable, CdrFormat
 from importer.formats.language import Cause, IdRule, OutcomeRule, Source, Zone, word_key
 from importer.prepare.groups import Rank
-from importer.prepare.hints import direction_hints, missing_status_hint, unknown_word_hint, value_hints
+from importer.prepare.hints import direction_hints, missing_status_hints, unknown_word_hint, value_hints
 from importer.prepare.plan import Rules
 from importer.reading.conditions import Conditions, extracted, joined, seconds_of, values_of, whole_numbers
 from schemas import times
@@ -93,7 +93,7 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
     ranks[(rows["call.direction"] == Direction.INCOMING).to_numpy()] = Rank.INCOMING
     ranks[(rows["call.direction"] == "").to_numpy()] = Rank.PROBLEM
     conditions = Conditions(rows, rules.extensions())
-    word_hints = np.full(len(rows), "", dtype=object)
+    word_hints: npt.NDArray[np.object_] | None = None
     for rule in rules.format.outcome:
         open_rows = ranks == UNDECIDED
         if not open_rows.any():
@@ -102,14 +102,19 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
             ranks[open_rows & conditions.hold(rule.when)] = RANK_OF[rule.value]
         else:
             hints = _look_up(rows, ranks, open_rows & conditions.hold(rule.when), rule, rules)
-            word_hints = np.where(word_hints == "", hints, word_hints)
+            if hints is not None:
+                word_hints = hints if word_hints is None else np.where(word_hints == "", hints, word_hints)
     undecided = ranks == UNDECIDED
     ranks[undecided] = Rank.PROBLEM
-    unknown = (word_hints != "") & (ranks == Rank.PROBLEM)
-    rows.loc[unknown, "call.problem"] = "unknown_status"
-    rows.loc[unknown, "call.problem_hint"] = word_hints[unknown]
-    rows.loc[undecided & ~unknown, "call.problem"] = "missing_status"
-    rows.loc[undecided & ~unknown, "call.problem_hint"] = missing_status_hint(rules)
+    missing = undecided
+    if word_hints is not None:
+        unknown = (word_hints != "") & (ranks == Rank.PROBLEM)
+        rows.loc[unknown, "call.problem"] = "unknown_status"
+        rows.loc[unknown, "call.problem_hint"] = word_hints[unknown]
+        missing = undecided & ~unknown
+    if missing.any():
+        rows.loc[missing, "call.problem"] = "missing_status"
+        rows.loc[missing, "call.problem_hint"] = missing_status_hints(rows.loc[missing], rules)
     ranks[_cancelled_after_ringing(rows, ranks, rules)] = Rank.NOANSWER
     rows["call.rank"] = ranks
 
@@ -120,7 +125,7 @@ def _look_up(
     applies: npt.NDArray[np.bool_],
     rule: OutcomeRule,
     rules: Rules,
-) -> npt.NDArray[np.object_]:
+) -> npt.NDArray[np.object_] | None:
     """Rank rows by the words of one column; return the hint of each row whose word nothing knows, else ""."""
     codes, words = pd.factorize(rows[rule.column or ""])
     causes = [_cause(word, rule, rules.causes) if word else "next" for word in words]
@@ -130,7 +135,7 @@ def _look_up(
         ranks[chosen & (ranked != UNDECIDED)] = ranked[chosen & (ranked != UNDECIDED)]
     unknown = applies & np.array([cause is None for cause in causes], dtype=np.bool_)[codes]
     if not unknown.any():
-        return np.array("", dtype=object)
+        return None
     if rule.unknown == "reject":
         ranks[unknown] = Rank.PROBLEM
     hints = [

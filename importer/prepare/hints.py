@@ -59,14 +59,22 @@ def value_hints(template_of: Mapping[str, str], faulty: pd.DataFrame, rules: Rul
     return hints
 
 
-def missing_status_hint(rules: Rules) -> str:
-    """Return what is said where every column that tells the outcome is empty."""
+def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
+    """Return for each row why nothing in it says what became of the call."""
     columns = rules.shown(rule.column for rule in rules.format.outcome if rule.column)
-    verb = "are" if len(columns) > 1 else "is"
-    return (
-        f"{columns_text(columns)} {verb} empty: nothing says what became of the call. "
-        "Export the row again, or remove it."
-    )
+    origins = [name for rule in rules.format.outcome for name in rules.format.origins(rule.column or "")]
+    there = [name for name in dict.fromkeys(origins) if name in rules.headers]
+    hints = []
+    for values in rows[there].itertuples(index=False, name=None):
+        cells = zip(rules.shown(there), values, strict=True)
+        filled = [f"{column} {quoted(value)}" for column, value in cells if value]
+        several = len(filled or columns) > 1
+        if filled:
+            what = f"{columns_text(filled)} {'do' if several else 'does'} not decide: nothing else"
+        else:
+            what = f"{columns_text(columns)} {'are' if several else 'is'} empty: nothing"
+        hints.append(f"{what} says what became of the call. Export the row again, or remove it.")
+    return hints
 
 
 def unknown_word_hint(word: str, rule: OutcomeRule, rules: Rules) -> str:

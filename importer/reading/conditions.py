@@ -88,11 +88,13 @@ def _value(frame: pd.DataFrame, source: Source, extensions: Extensions) -> pd.Se
 
 
 def _international(numbers: pd.Series, codes: pd.Series) -> pd.Series:
-    """Return numbers with their country code in front; a number with ``+``, a word and an empty cell stay."""
+    """Return numbers with their country code in front; what is not of digits alone stays, and so does ``+...``."""
     texts, codes = arrow_of(numbers).combine_chunks(), arrow_of(codes).combine_chunks()
     plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
     joined_texts = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
-    is_national = pc.and_(pc.match_substring_regex(texts, pattern="^[0-9(]"), pc.not_equal(codes, ""))
+    is_national = pc.and_(
+        pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$"), pc.not_equal(codes, "")
+    )
     return text_series(pa.chunked_array([pc.if_else(is_national, joined_texts, texts)]), numbers.index)
 
 
