@@ -1,8 +1,9 @@
 """The requests for one call, one after the other, and what each of them makes durable before the next step."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from importer.auth import Token
 from importer.client import Client, Judgement, Proof, Reaction, SendDoor, SendFailure, classify, judge_failure
@@ -115,11 +116,13 @@ class Attempts:
             asked = THROTTLE_WAITS_SECONDS[min(self._waits, len(THROTTLE_WAITS_SECONDS) - 1)]
         self._waits += 1
         now = service.clock()
-        moment = time.strftime(WIRE_TIME_FORMAT, time.gmtime(service.wall_clock() + asked))
+        # Whole seconds are kept: rounded down, the next run would come back too early.
+        moment = time.strftime(WIRE_TIME_FORMAT, time.gmtime(math.ceil(service.wall_clock() + asked)))
         self._means.ledger.hold_until(moment)
         deadline = self._means.deadline
         if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
-            return stop_of(judgement, ExitCode.TRY_LATER)
+            stop = stop_of(judgement, ExitCode.TRY_LATER)
+            return replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")
         service.limiter.pause_until(now + asked + service.backoff.uniform(0.0, asked * JITTER))
         return None
 

@@ -1,0 +1,202 @@
+"""A ledger of calls that wait to be sent, and whole runs of `deliver` on it, whose waits take no time."""
+
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conftest import read_results
+from importer.client import Limits
+from importer.errors import ExitCode
+from importer.formats import load_catalogue
+from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
+from importer.pipeline import Listener, Run, Timing, deliver_pending
+from importer.records import Call, Place, RunSummary
+from importer.settings import Credentials, Settings
+from importer.simulator import Simulator
+from importer.steps import Step
+from schemas.vocabulary import State
+
+LEDGER = "ledger.sqlite"
+NOW = "2026-03-02 15:00:00"
+NOW_EPOCH_SECONDS = 1_772_463_600.0
+PATIENT = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
+
+
+@dataclass
+class OwnTime:
+    """A clock that goes on only while somebody waits."""
+
+    passed_seconds: float = 0.0
+    waits: list[float] = field(default_factory=list)
+
+    def clock(self) -> float:
+        """Return a monotonic moment."""
+        return 1000.0 + self.passed_seconds
+
+    def wall_clock(self) -> float:
+        """Return epoch seconds."""
+        return NOW_EPOCH_SECONDS + self.passed_seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.passed_seconds += seconds
+        self.waits.append(seconds)
+
+    def wait_for(self, _changed: threading.Condition, seconds: float) -> None:
+        """Let time pass where the limiter waits."""
+        self.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: its summary, the rows of its results, and what it told a person."""
+
+    summary: RunSummary
+    rows: list[dict[str, str]]
+    notes: list[str]
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return int(self.summary.exit_code)
+
+    @property
+    def why(self) -> tuple[int, str]:
+        """The exit code and its one word."""
+        return self.code, self.summary.reason
+
+    def reasons(self) -> set[str]:
+        """Return the reasons of the rows that have one."""
+        return {row["reason"] for row in self.rows} - {""}
+
+
+class Waiting:
+    """Ledgers with so many calls pending, each made once in a folder and copied from there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.catalogue = load_catalogue()
+
+    def copy_to(self, folder: Path, count: int) -> None:
+        """Put a ledger with so many pending calls into a folder."""
+        made = self._folder / str(count)
+        if not made.exists():
+            made.mkdir()
+            _make_ledger(made / LEDGER, count)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+
+
+def _make_ledger(path: Path, count: int) -> None:
+    create_ledger(path, now=NOW)
+    with Ledger.open(path, run=RunInfo("before", NOW, "0"), now=lambda: NOW) as ledger:
+        with ledger.staging() as staging:
+            staging.add([_call(number) for number in range(count)], retry_refused=False, resend_uncertain=False)
+        ledger.finish_run(ExitCode.OK, "{}")
+
+
+def _call(number: int) -> Call:
+    to, place = f"+121255501{number % 100:02}", Place("export.csv", number + 2)
+    return Call(f"call{number:03}", State.BUSY, "+12125550101", to, NOW, "", "", "", place)
+
+
+class Night:
+    """An account at an API of its own, with calls waiting; each run is a whole `deliver` with its own results.
+
+    The API lives in the same time as the runs.
+    """
+
+    def __init__(self, folder: Path, waiting: Waiting) -> None:
+        self.time = OwnTime()
+        self.api = Simulator(clock=self.time.clock, wall_clock=self.time.wall_clock)
+        self.ledger = folder / LEDGER
+        self._folder = folder
+        self._waiting = waiting
+        self._count = 0
+        self._runs = 0
+
+    def take_in(self, count: int) -> None:
+        """Make so many calls pending: call000 and so on."""
+        self._waiting.copy_to(self._folder, count)
+        self._count = count
+
+    def run(
+        self,
+        *,
+        limits: Limits = PATIENT,
+        step: Callable[[Step], None] = lambda _: None,
+        is_cut: Callable[[], bool] = lambda: False,
+        **options: object,
+    ) -> Ended:
+        """Deliver what is pending; ``options`` are those of the command line.
+
+        Whatever the fault, no call may be lost, none said to be other than the ledger knows, and nothing told
+        that is a secret or a number.
+        """
+        notes: list[str] = []
+        listener = Listener(note=notes.append, step=step)
+        settings = self._settings(options)
+        summary = deliver_pending(self._run(settings, listener, limits, is_cut), self._credentials())
+        assert settings.results is not None
+        ended = Ended(summary, read_results(settings.results), notes)
+        states = self.states()
+        assert sum(states.values()) == self._count
+        assert not states.get("sending")
+        assert summary.adds_up()
+        assert all(self.state_of(row["call_id"]) == row["outcome"] for row in ended.rows)
+        assert not re.search(r"\+?[0-9]{10}|1000\.", " ".join(notes))
+        return ended
+
+    def _settings(self, options: dict[str, object]) -> Settings:
+        self._runs += 1
+        given: dict[str, object] = {
+            "ledger": self.ledger,
+            "results": self._folder / f"results-{self._runs}.csv",
+            "rate": "1000/second",
+            "accounts_url": self.api.base_url,
+            "api_url": self.api.base_url,
+        }
+        return Settings(**(given | options))  # type: ignore[arg-type]
+
+    def _run(self, settings: Settings, listener: Listener, limits: Limits, is_cut: Callable[[], bool]) -> Run:
+        time = self.time
+        return Run(
+            settings,
+            self._waiting.catalogue,
+            listener,
+            now=time.wall_clock(),
+            began=time.clock(),
+            interrupted=lambda: ExitCode.TERMINATED if is_cut() else None,
+            is_cut=is_cut,
+            timing=Timing(limits, time.clock, time.wall_clock, time.sleep, time.wait_for),
+        )
+
+    def _credentials(self) -> Credentials:
+        account = self.api.credentials
+        return Credentials(account.client_id, account.client_secret, account.refresh_token)
+
+    def states(self) -> dict[str, int]:
+        """Return the ledger's calls by state, without empty ones."""
+        with open_reader(self.ledger) as ledger:
+            return {state.value: count for state, count in ledger.counts().items() if count}
+
+    def state_of(self, call_id: str) -> str:
+        """Return what the ledger says of one call."""
+        with open_reader(self.ledger) as ledger:
+            return str(ledger.fates([call_id])[call_id].state)
+
+    def posts(self) -> list[str]:
+        """Return the ids of all whole requests at the API, in order."""
+        return [arrival.fields["id"] for arrival in self.api.arrivals if arrival.complete]
+
+    def taken_once(self) -> bool:
+        """Say whether the API took no call in twice."""
+        return max(Counter(call["id"] for call in self.api.accepted).values(), default=0) <= 1
+
+
+def ids_in(received: bytes) -> list[str]:
+    """Return the ids of the calls in what a server of bytes received, in order."""
+    return re.findall(r"&id=(call[0-9]+)&", received.decode("latin-1"))
