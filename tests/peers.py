@@ -105,6 +105,8 @@ class Server:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            # Nagle's algorithm would keep back what is said unasked.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = Peer(sock, self._over)
             behaviour = self._behaviours[min(self.accepted, len(self._behaviours) - 1)]
             self.peers.append(peer)

@@ -164,6 +164,7 @@ def test_repr_hides_secrets(value: object) -> None:
     assert not any(secret in repr(value) for secret in SECRETS)
 
 
+@pytest.mark.fault(47)
 @pytest.mark.parametrize(
     ("fields", "usable_seconds"),
     [
@@ -188,6 +189,7 @@ def test_token_lifetime(fields: dict[str, object], usable_seconds: float, clock:
     assert source(endpoint, clock).token().expires_at == NOW + usable_seconds
 
 
+@pytest.mark.fault(42, 43, 45, 47)
 @pytest.mark.parametrize(
     ("reply", "error", "requests"),
     [
@@ -381,6 +383,7 @@ def test_cache_holds_no_secret(shared: SignIn, clock: Clock) -> None:
     assert not any(secret in text for secret in (*SECRETS, "1000.CLIENT"))
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize("junk", ["", "{", "[]", "null", '{"key":1}', '{"access_token":', "[" * 9000, "\x00\xff"])
 def test_cache_corrupt(junk: str, shared: SignIn, clock: Clock) -> None:
     """A damaged cache file is ignored and written anew."""
@@ -392,6 +395,7 @@ def test_cache_corrupt(junk: str, shared: SignIn, clock: Clock) -> None:
     assert json.loads(cache_of(shared).read_text())["access_token"] == "1000.aa.bb"
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize("length", [0, 1, 20, 60, 120])
 def test_cache_cut(length: int, shared: SignIn, clock: Clock) -> None:
     """A half-written cache file is ignored."""

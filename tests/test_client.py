@@ -303,6 +303,7 @@ def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
         clients().notify(CALL, token_for(server.url), SendDoor(lambda: None, fail))
 
 
+@pytest.mark.fault(51)
 def test_refused_connection(clients: Clients) -> None:
     """A refused connection never opens the door."""
     door = Door()
@@ -311,6 +312,7 @@ def test_refused_connection(clients: Clients) -> None:
     assert (failure.kind, failure.first_byte, door.opened) == ("refused", False, 0)
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("url", ["http://cdr-importer.invalid", "http://" + "a" * 64 + ".invalid"])
 def test_unknown_host(url: str, clients: Clients) -> None:
     """A host that has no address never opens the door."""
@@ -320,6 +322,7 @@ def test_unknown_host(url: str, clients: Clients) -> None:
     assert (failure.kind, failure.first_byte, door.opened) == ("dns", False, 0)
 
 
+@pytest.mark.fault(53)
 def test_connect_timeout(clients: Clients) -> None:
     """A server that does not take the connection never opens the door."""
     with black_hole() as url:
@@ -355,6 +358,7 @@ def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentResolver]
     over.set()
 
 
+@pytest.mark.fault(52)
 def test_silent_resolver(silent_resolver: SilentResolver, clients: Clients) -> None:
     """A look-up that gets no answer ends with the time for connecting, before the door."""
     door = Door()
@@ -413,6 +417,7 @@ def test_bad_address(url: str, clients: Clients) -> None:
     assert (failure.kind, failure.first_byte) == ("bad_address", False)
 
 
+@pytest.mark.fault(71)
 def test_second_address_is_tried(serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the first address of a host refuses, the next is tried."""
     server = serve(answering(http_answer()))
@@ -434,6 +439,7 @@ def test_second_address_is_tried(serve: Serve, clients: Clients, monkeypatch: py
 # --- answers that do not come whole ------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(57, 58, 59, 62, 63)
 @pytest.mark.parametrize(
     ("behaviour", "kind"),
     [
@@ -471,6 +477,7 @@ def test_incomplete_answer(behaviour: Behaviour, kind: str, serve: Serve, client
     assert judge_failure(failure).proof is Proof.UNKNOWN
 
 
+@pytest.mark.fault(58)
 def test_incomplete_answer_sends_once(serve: Serve, clients: Clients) -> None:
     """Nothing is sent again behind our back."""
     server = serve(reset_after_reading)
@@ -488,6 +495,7 @@ def test_cut_body_that_is_no_loss(status: str, serve: Serve, clients: Clients) -
     assert (answer.status, answer.body) == (int(status[:3]), b"")
 
 
+@pytest.mark.fault(60)
 def test_silence(serve: Serve, clients: Clients) -> None:
     """A server that takes the request and says nothing ends as a timeout after the first byte."""
     server = serve(silent)
@@ -496,6 +504,7 @@ def test_silence(serve: Serve, clients: Clients) -> None:
     assert (failure.kind, failure.first_byte) == ("timeout", True)
 
 
+@pytest.mark.fault(61)
 @pytest.mark.parametrize("kept", [0, 60])
 def test_dripping_answer(kept: int, serve: Serve, clients: Clients) -> None:
     """An answer that drips, in its header or its body, ends at the deadline although no gap is too long."""
@@ -512,6 +521,7 @@ def test_dripping_answer(kept: int, serve: Serve, clients: Clients) -> None:
     assert (failure.kind, failure.first_byte) == ("deadline", True)
 
 
+@pytest.mark.fault(61)
 def test_dripping_body_without_length(serve: Serve, clients: Clients) -> None:
     """Our own cut at the deadline is not taken for the end of a body without a length."""
 
@@ -526,6 +536,7 @@ def test_dripping_body_without_length(serve: Serve, clients: Clients) -> None:
     assert failure.kind == "deadline"
 
 
+@pytest.mark.fault(61)
 def test_dripping_answer_in_time(serve: Serve, clients: Clients) -> None:
     """A slow answer that is whole before the deadline counts."""
 
@@ -558,6 +569,7 @@ def test_deadline_of_one_request_spares_the_next(serve: Serve, clients: Clients)
     assert notify(client, server.url).status == 200
 
 
+@pytest.mark.fault(86)
 def test_body_is_bounded(serve: Serve, clients: Clients) -> None:
     """Of an endless body only 64 KiB and a byte are read."""
 
@@ -573,6 +585,7 @@ def test_body_is_bounded(serve: Serve, clients: Clients) -> None:
     assert classify(answer, now_epoch=0).reason == "oversized_answer"
 
 
+@pytest.mark.fault(86)
 def test_compressed_answer_stays_compressed(serve: Serve, clients: Clients) -> None:
     """A compressed answer is not unpacked, so that no bomb goes off."""
     answer = notify(clients(), serve(answering(http_answer(body=b"\x1f\x8b junk", Content_Encoding="gzip"))).url)
@@ -627,6 +640,7 @@ def test_connection_is_closed_after_anything_else(data: bytes, serve: Serve, cli
     assert (notify(client, server.url).status, server.accepted) == (200, 2)
 
 
+@pytest.mark.fault(65)
 def test_early_hints_do_not_shift_answers(serve: Serve, clients: Clients) -> None:
     """After a 103, the late answer of the first call is not taken for that of the second."""
     first_gone = threading.Event()
@@ -646,6 +660,7 @@ def test_early_hints_do_not_shift_answers(serve: Serve, clients: Clients) -> Non
     assert statuses == [103, 400]
 
 
+@pytest.mark.fault(66, 67)
 @pytest.mark.parametrize("more", [b"", http_answer("400 Bad Request", b"{}")])
 def test_connection_the_server_left(more: bytes, serve: Serve, clients: Clients) -> None:
     """A connection that the server closed, or talked on unasked, is replaced before the next request."""
@@ -667,6 +682,7 @@ def test_connection_the_server_left(more: bytes, serve: Serve, clients: Clients)
     assert (notify(client, server.url).status, server.accepted) == (200, 2)
 
 
+@pytest.mark.fault(66, 67)
 @pytest.mark.parametrize("ending", [b"", http_answer("400 Bad Request", b"{}")])
 def test_connection_left_while_the_door_opens(ending: bytes, serve: Serve, clients: Clients) -> None:
     """A connection that the server leaves while the door opens is replaced: not a byte was sent over it."""
@@ -705,6 +721,7 @@ def test_connection_that_rested(serve: Serve) -> None:
     assert server.accepted == 2
 
 
+@pytest.mark.fault(81, 82)
 @pytest.mark.parametrize(
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"]
 )
@@ -729,6 +746,7 @@ def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
     assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize(
     ("behaviour", "kind", "reaction"),
     [
@@ -752,6 +770,7 @@ def test_proxy_refuses_tunnel(
     assert judge_failure(failure).reaction is reaction
 
 
+@pytest.mark.fault(68)
 def test_proxy_refuses_connection(clients: Clients) -> None:
     """A proxy that is not there is a failure of the proxy, before the first byte."""
     failure = failure_of(clients(Route(proxy=f"http://127.0.0.1:{closed_port()}")), "https://localhost:1")
@@ -771,6 +790,7 @@ def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     assert (statuses, door.opened, server.accepted) == ([200, 200], 1, 1)
 
 
+@pytest.mark.fault(55)
 def test_tls_not_trusted(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     """A certificate nobody vouches for ends before the first byte and stops the run."""
     server, door = serve(under_tls(certificate.server_context(), answering(http_answer()))), Door()
@@ -780,6 +800,7 @@ def test_tls_not_trusted(certificate: Certificate, serve: Serve, clients: Client
     assert judge_failure(failure).exit_code is ExitCode.CONFIGURATION
 
 
+@pytest.mark.fault(55)
 def test_tls_wrong_name(serve: Serve, clients: Clients, tmp_path: Path) -> None:
     """A trusted certificate for another name ends before the first byte."""
     other = make_certificate(tmp_path, "other.example")
@@ -812,6 +833,7 @@ def test_tls_key_log_is_ignored(
     assert not (tmp_path / "keys").exists()
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize(
     ("behaviour", "limits", "kinds"),
     [
@@ -852,6 +874,7 @@ def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Client
     assert seen == [b""]
 
 
+@pytest.mark.fault(64)
 def test_tls_garbage_after_request(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     """TLS garbage in place of an answer leaves the call unknown, and the call is sent once, not four times."""
     server = serve(under_tls(certificate.server_context(), garbage_after_request))
@@ -861,6 +884,7 @@ def test_tls_garbage_after_request(certificate: Certificate, serve: Serve, clien
     assert (server.received().count(b"POST "), server.accepted) == (1, 1)
 
 
+@pytest.mark.fault(63)
 def test_tls_body_cut_without_notice(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     """A body without a length that ends with the bare connection is handed over and is no success."""
     server = serve(
@@ -879,6 +903,7 @@ def test_tls_silence(certificate: Certificate, serve: Serve, clients: Clients) -
     assert failure_of(client, https_url(server)).kind == "deadline"
 
 
+@pytest.mark.fault(56)
 def test_tls_client_certificate(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     """A server that wants a client certificate leaves the call unknown: with TLS 1.3 it says so afterwards."""
     context = certificate.server_context()
@@ -982,6 +1007,7 @@ def test_token_transport(serve: Serve) -> None:
     assert parse_qs(body.decode()) == {"client_secret": ["a+b c"]}
 
 
+@pytest.mark.fault(44)
 @pytest.mark.parametrize(
     ("behaviour", "error"),
     [
@@ -1051,6 +1077,7 @@ def test_simulator_takes_a_call(clients: Clients) -> None:
         assert [dict(fields) for fields in simulator.accepted] == [form_of(CALL)]
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize("status", [401, 400])
 def test_simulator_expired_token(status: int, clients: Clients) -> None:
     """A token that the service has forgotten is renewed once, and the call is taken with the new one."""

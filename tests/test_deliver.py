@@ -182,6 +182,7 @@ def test_tries_run_out(deliver: Deliver, ledger: Ledger, simulator: Simulator) -
     ]
 
 
+@pytest.mark.fault(75)
 def test_throttle_without_a_wait_is_given_up_at_last(
     deliver: Deliver, ledger: Ledger, simulator: Simulator, time: FakeTime
 ) -> None:
@@ -193,6 +194,7 @@ def test_throttle_without_a_wait_is_given_up_at_last(
     assert time.seconds - 1000.0 == pytest.approx(1.1 * (30 + 60 + 120), abs=1.0)
 
 
+@pytest.mark.fault(75)
 def test_throttle_that_asks_for_an_hour_ends_the_run(
     deliver: Deliver, ledger: Ledger, simulator: Simulator, time: FakeTime
 ) -> None:
@@ -214,6 +216,7 @@ def test_throttle_holds_all_workers(
     assert time.seconds >= 1020.0
 
 
+@pytest.mark.fault(59)
 def test_lost_answer_is_never_repeated(deliver: Deliver, ledger: Ledger, simulator: Simulator) -> None:
     """A call whose answer was lost is uncertain after one request, and the run goes on."""
     stage(ledger, 3)
@@ -240,6 +243,7 @@ def test_too_many_uncertain_of_several_kinds(deliver: Deliver, ledger: Ledger, s
     assert counts(ledger) == {"pending": 4, "accepted": 2, "uncertain": 3}
 
 
+@pytest.mark.fault(76)
 def test_server_errors_stop_after_two(deliver: Deliver, ledger: Ledger, simulator: Simulator) -> None:
     """Two 500 in a row end the run with 69; a success between them does not count as a row."""
     stage(ledger, 6)
@@ -248,6 +252,7 @@ def test_server_errors_stop_after_two(deliver: Deliver, ledger: Ledger, simulato
     assert (stop_of(stop), len(simulator.arrivals)) == ((69, "server_error"), 4)
 
 
+@pytest.mark.fault(41)
 def test_token_that_is_refused_twice(deliver: Deliver, ledger: Ledger, simulator: Simulator) -> None:
     """A new token that is refused too ends the run with 77; the call stays pending after two requests."""
     stage(ledger, 3)
@@ -257,6 +262,7 @@ def test_token_that_is_refused_twice(deliver: Deliver, ledger: Ledger, simulator
     assert (len(simulator.arrivals), simulator.token_requests) == (2, 2)
 
 
+@pytest.mark.fault(42)
 def test_sign_in_revoked_in_mid_run(deliver: Deliver, ledger: Ledger, simulator: Simulator) -> None:
     """When the token expires and cannot be renewed, what was sent stays recorded and the rest pending."""
     stage(ledger, 4)
@@ -267,6 +273,7 @@ def test_sign_in_revoked_in_mid_run(deliver: Deliver, ledger: Ledger, simulator:
     assert (stop.exit_code, counts(ledger)) == (ExitCode.NOT_PERMITTED, {"accepted": 1, "pending": 3})
 
 
+@pytest.mark.fault(40)
 def test_workers_share_one_refresh(deliver: Deliver, ledger: Ledger, simulator: Simulator) -> None:
     """A token that expires under four workers is renewed once."""
     stage(ledger, 12)
@@ -290,6 +297,7 @@ def test_error_limit(
         assert (stop_of(stop), counts(ledger)["refused"]) == ((3, "max_errors"), refused)
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_nobody_there(
     ledger: Ledger, service: Service, deliver: Deliver, simulator: Simulator, time: FakeTime, workers: int
@@ -353,6 +361,7 @@ def test_tried_once_more(
     assert (stop_of(stop), told[0].attempts) == ((code, reason) if code else None, 2)
 
 
+@pytest.mark.fault(76, 77)
 def test_failing_gateway_and_service_are_one_outage(
     deliver: Deliver, ledger: Ledger, simulator: Simulator
 ) -> None:

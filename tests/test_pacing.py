@@ -331,6 +331,7 @@ DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
 EPOCH = 1795428000.0  # the same moment
 
 
+@pytest.mark.fault(74)
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
@@ -352,6 +353,7 @@ def test_retry_after(value: str, seconds: float) -> None:
     assert parse_retry_after(value, response_date=DATE, now_epoch=0.0) == seconds
 
 
+@pytest.mark.fault(74)
 @pytest.mark.parametrize(
     "value",
     [
@@ -380,6 +382,7 @@ def test_retry_after_without_date(response_date: str | None) -> None:
     assert parse_retry_after(value, response_date=response_date, now_epoch=EPOCH) == 120.0
 
 
+@pytest.mark.fault(74)
 @given(value=st.text(max_size=60), date=st.none() | st.text(max_size=40), now=st.floats(0, 4e9))
 def test_retry_after_never_raises(value: str, date: str | None, now: float) -> None:
     """Whatever comes, the result is None or within 1 s and 6 h."""

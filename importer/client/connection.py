@@ -30,6 +30,8 @@ from importer.errors import ConfigurationError
 
 BODY_LIMIT_BYTES = 64 * 1024
 
+_LAST_WORD_SECONDS = 1.0
+
 # Their meaning is in the status line alone, so that a body cut short takes nothing from it (RFC 9110 15.5).
 _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
 
@@ -173,7 +175,25 @@ class _DoorConnection(HTTPConnection):
 
 
 class _DoorTlsConnection(_DoorConnection, HTTPSConnection):
-    """The same under TLS."""
+    """The same under TLS, where the server may have said why it hung up in the middle of our request."""
+
+    def send(self, data: Any) -> None:
+        try:
+            super().send(data)
+        except (ssl.SSLError, ConnectionError) as broken:
+            self._raise_last_word(broken)
+            raise
+
+    def _raise_last_word(self, broken: OSError) -> None:
+        """Raise that a client certificate is wanted: TLS 1.3 says so after the handshake (RFC 8446 6.2)."""
+        if not self.wire.first_byte or not isinstance(self.sock, ssl.SSLSocket):
+            return
+        try:
+            self.sock.settimeout(_LAST_WORD_SECONDS)
+            self.sock.recv(1)
+        except OSError as word:
+            if _is_client_certificate(word):
+                raise word from broken
 
 
 class _DoorAdapter(HTTPAdapter):

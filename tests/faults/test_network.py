@@ -1,0 +1,438 @@
+"""Section D of the list: what the network and those in the middle may do, played to whole runs."""
+
+import json
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certificates import SHORT_KEY, Certificate, make_certificate, make_expired_certificate
+from conftest import closed_port
+from dying_run import at
+from faults.night import Ended, Night, ids_in
+from importer.client import Limits
+from importer.simulator import ORDINARY, Fault
+from importer.steps import Step
+from peers import (
+    PATIENCE_SECONDS,
+    SUCCESS_BODY,
+    Behaviour,
+    Peer,
+    Server,
+    answering,
+    black_hole,
+    close_handshake,
+    garbage_after_request,
+    hang_handshake,
+    http_answer,
+    https_url,
+    last_words,
+    reset_after_reading,
+    reset_before_reading,
+    reset_handshake,
+    silent,
+    under_tls,
+)
+
+Serve = Callable[..., Server]
+QUICK = Limits(connect_seconds=0.05, gap_seconds=5, deadline_seconds=10)
+REFUSAL = http_answer("400 Bad Request", b'{"code":"INVALID_USER","status":"error"}')
+TOKEN = http_answer(body=json.dumps({"access_token": "1000.aa.bb", "expires_in": 3600}).encode())
+
+
+# nothing was sent --------------------------------------------------------------------------------------------
+
+
+def nothing_sent(night: Night, ended: Ended, why: tuple[int, str]) -> None:
+    """See that the run ended like that with every call pending."""
+    assert (ended.why, set(night.states())) == (why, {"pending"})
+    assert {row["attempts"] for row in ended.rows} == {""}
+
+
+@pytest.mark.fault(51)
+def test_refused(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody listens each call is tried four times, and the fifth in a row ends the run with 69."""
+    night.take_in(7)
+    port, tries, connect = closed_port(), [], socket.socket.connect
+
+    def counted(self: socket.socket, address: Any) -> None:
+        if address[1] == port:
+            tries.append(address)
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", counted)
+    ended = night.run(api_url=f"http://127.0.0.1:{port}")
+    nothing_sent(night, ended, (69, "unreachable"))
+    assert (len(tries), ended.reasons()) == (5 * 4, {"refused"})
+
+
+@pytest.mark.fault(52)
+def test_no_such_host(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without an address: 69, everything pending."""
+    night.take_in(7)
+    look_up = socket.getaddrinfo
+
+    def resolve(host: str, *rest: Any, **more: Any) -> Any:
+        if host == "api.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "no such host")
+        return look_up(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    ended = night.run(api_url="https://api.invalid")
+    nothing_sent(night, ended, (69, "unreachable"))
+    assert ended.reasons() == {"dns"}
+
+
+@pytest.mark.fault(53)
+def test_connect_timeout(night: Night) -> None:
+    """A host that takes no connection: 69, everything pending."""
+    night.take_in(1)
+    with black_hole() as url:
+        ended = night.run(limits=QUICK, api_url=url)
+    nothing_sent(night, ended, (69, "pending"))
+    assert ended.reasons() == {"connect_timeout"}
+
+
+@pytest.mark.fault(54)
+@pytest.mark.parametrize("behaviour", [hang_handshake, reset_handshake, close_handshake])
+def test_handshake_fails(night: Night, serve: Serve, behaviour: Behaviour) -> None:
+    """A handshake that hangs, is reset or closed is tried four times; nothing is uncertain."""
+    night.take_in(1)
+    server = serve(behaviour)
+    ended = night.run(limits=QUICK, api_url=https_url(server))
+    nothing_sent(night, ended, (69, "pending"))
+    assert server.accepted == 4
+
+
+@pytest.mark.fault(55)
+@pytest.mark.parametrize("kind", ["untrusted", "expired", "wrong-name", "weak"])
+def test_bad_certificate(night: Night, serve: Serve, tmp_path: Path, kind: str) -> None:
+    """A certificate that nobody vouches for, expired, of another name or too weak: 78 at once, no request."""
+    made = {
+        "untrusted": lambda: make_certificate(tmp_path, "localhost"),
+        "expired": lambda: make_expired_certificate(tmp_path, "localhost"),
+        "wrong-name": lambda: make_certificate(tmp_path, "other.example"),
+        "weak": lambda: make_certificate(tmp_path, "localhost", key=SHORT_KEY),
+    }[kind]()
+    night.take_in(2)
+    requests: list[bytes] = []
+    server = serve(under_tls(made.server_context(), lambda peer: requests.append(peer.read_request())))
+    trusted = {} if kind == "untrusted" else {"ca_bundle": made.path}
+    ended = night.run(api_url=https_url(server), **trusted)
+    nothing_sent(night, ended, (78, "tls_certificate"))
+    server.close()
+    assert (server.accepted, requests) == (1, [])
+
+
+# sent, and no answer ----------------------------------------------------------------------------------------
+
+
+def drip(whole: bytes, *, kept: int) -> Behaviour:
+    """Send a part of an answer, then the rest a byte at a time."""
+
+    def play(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(whole[:kept])
+        peer.drip(whole[kept:])
+
+    return play
+
+
+def each_sent_once(server: Server, count: int) -> bool:
+    """Say whether the first ``count`` calls arrived once each, and no other."""
+    return ids_in(server.received()) == [f"call{number:03}" for number in range(count)]
+
+
+@pytest.mark.fault(57)
+def test_reset_before_reading(night: Night, serve: Serve) -> None:
+    """A server that resets each connection leaves three calls uncertain, then the run ends with 4."""
+    night.take_in(6)
+    server = serve(reset_before_reading)
+    ended = night.run(api_url=server.url)
+    assert (ended.why, night.states()) == ((4, "uncertain"), {"uncertain": 3, "pending": 3})
+    assert server.accepted == 3
+
+
+@pytest.mark.fault(58, 59, 60)
+@pytest.mark.parametrize(
+    ("behaviour", "reason"), [(reset_after_reading, "reset"), (last_words(b""), "reset"), (silent, "timeout")]
+)
+def test_request_without_answer(night: Night, serve: Serve, behaviour: Behaviour, reason: str) -> None:
+    """Reset, closed or silent after the request: uncertain, sent once and never again."""
+    night.take_in(2)
+    server = serve(behaviour)
+    ended = night.run(limits=Limits(gap_seconds=0.1), api_url=server.url)
+    assert (ended.why, night.states(), ended.reasons()) == ((4, "uncertain"), {"uncertain": 2}, {reason})
+    assert night.run(api_url=server.url).rows == []
+    assert each_sent_once(server, 2)
+
+
+@pytest.mark.fault(61)
+@pytest.mark.parametrize("kept", [0, 60], ids=["header", "body"])
+def test_answer_that_drips(night: Night, serve: Serve, kept: int) -> None:
+    """An answer that drips ends at the deadline, though no gap is too long; one that is whole in time counts."""
+    night.take_in(2)
+    server = serve(
+        drip(http_answer(body=SUCCESS_BODY + b" " * 4000), kept=kept),
+        drip(http_answer(), kept=len(http_answer()) - 5),
+    )
+    limits = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=0.3)
+    ended = night.run(limits=limits, api_url=server.url)
+    assert [(row["outcome"], row["reason"]) for row in ended.rows] == [("uncertain", "deadline"), ("accepted", "")]
+    assert each_sent_once(server, 2)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CUT = (
+    HEAD,
+    HEAD + b"Content-Length: 37\r\nX-Fo",
+    HEAD + b"Content-Length: 37\r\n",
+    HEAD + b"Content-Length: 37\r\n\r\n" + SUCCESS_BODY[:-1],
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n25\r\n" + SUCCESS_BODY,
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + SUCCESS_BODY[:-1] + b"\r\n",
+    HEAD + b"\r\n" + SUCCESS_BODY[:-1],
+)
+
+
+@pytest.mark.fault(62, 63)
+def test_answer_that_is_cut(night: Night, serve: Serve) -> None:
+    """An answer cut in its header or its body, however its length was told, leaves the call uncertain."""
+    night.take_in(2 * len(CUT))
+    # Every other call is answered, or the run would end before all were played.
+    server = serve(*(each for part in CUT for each in (last_words(part), last_words(http_answer()))))
+    ended = night.run(api_url=server.url, max_uncertain=99)
+    assert [row["outcome"] for row in ended.rows] == ["uncertain", "accepted"] * len(CUT)
+    assert each_sent_once(server, 2 * len(CUT))
+
+
+def leave_without_notice(data: bytes) -> Behaviour:
+    """Answer under TLS and end the bare connection, without TLS's own word of farewell."""
+
+    def play(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(data)
+        socket.socket(fileno=peer.sock.detach()).close()
+
+    return play
+
+
+@pytest.mark.fault(63, 64)
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [(leave_without_notice(HEAD + b"\r\n" + SUCCESS_BODY[:-1]), "broken_answer"), (garbage_after_request, "tls")],
+    ids=["cut", "garbage"],
+)
+def test_tls_that_breaks_after_the_request(
+    night: Night, serve: Serve, certificate: Certificate, behaviour: Behaviour, reason: str
+) -> None:
+    """A TLS connection that ends without notice, or in garbage, leaves the call uncertain; it is sent once."""
+    night.take_in(2)
+    server = serve(under_tls(certificate.server_context(), behaviour))
+    ended = night.run(api_url=https_url(server), ca_bundle=certificate.path)
+    assert (night.states(), ended.reasons()) == ({"uncertain": 2}, {reason})
+    assert each_sent_once(server, 2)
+
+
+@pytest.mark.fault(56)
+def test_client_certificate_demanded(night: Night, serve: Serve, certificate: Certificate) -> None:
+    """A server that wants to see a certificate of ours, and says so after the request: one uncertain, 78."""
+    night.take_in(4)
+    context = certificate.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate.path)
+    server = serve(under_tls(context, answering(http_answer())))
+    ended = night.run(api_url=https_url(server), ca_bundle=certificate.path)
+    assert (ended.why, night.states()) == ((78, "tls_client_certificate"), {"uncertain": 1, "pending": 3})
+
+
+# whose answer is it ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(65)
+def test_early_hints(night: Night, serve: Serve) -> None:
+    """After a 103 the call is uncertain, and its late answer is not taken for that of the next call."""
+    night.take_in(2)
+    next_call = threading.Event()
+
+    def hint(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        next_call.wait(PATIENCE_SECONDS)
+        peer.send(http_answer())
+
+    def refuse(peer: Peer) -> None:
+        peer.read_request()
+        next_call.set()
+        peer.over.wait(0.05)
+        peer.send(REFUSAL)
+
+    server = serve(hint, refuse)
+    ended = night.run(api_url=server.url)
+    assert [(row["outcome"], row["reason"]) for row in ended.rows] == [
+        ("uncertain", "informational_answer"),
+        ("refused", "invalid_user"),
+    ]
+    assert each_sent_once(server, 2)
+
+
+@pytest.mark.fault(66)
+def test_two_answers_to_one_request(night: Night, serve: Serve) -> None:
+    """A second answer, with the first or a moment after it, is nobody's: each call gets its own."""
+    night.take_in(4)
+    said = threading.Event()
+
+    def talk_on(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(http_answer() + REFUSAL)
+        peer.read_request()
+        peer.send(http_answer())
+        peer.over.wait(0.01)
+        peer.send(REFUSAL)
+        said.set()
+        answering(http_answer())(peer)
+
+    server = serve(talk_on, answering(http_answer()))
+    step = at(Step.BEFORE_INTENT, 3, lambda: said.wait(PATIENCE_SECONDS))
+    ended = night.run(api_url=server.url, step=step)
+    assert (ended.why, night.states(), server.accepted) == ((0, "done"), {"accepted": 4}, 2)
+    assert each_sent_once(server, 4)
+
+
+@pytest.mark.fault(67)
+@pytest.mark.parametrize("moment", [Step.TOKEN, Step.BEFORE_INTENT])
+def test_idle_connection_is_closed(night: Night, serve: Serve, moment: Step) -> None:
+    """A server that closes each connection after its answer, at once or as the next call begins, costs no call."""
+    night.take_in(5)
+    closed = threading.Semaphore(0)
+
+    def close_after_answer(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(http_answer())
+        peer.sock.shutdown(socket.SHUT_WR)
+        closed.release()
+        peer.over.wait(PATIENCE_SECONDS)
+
+    begun: list[Step] = []
+
+    def wait_for_close(step: Step) -> None:
+        if step is moment:
+            begun.append(step)
+            assert len(begun) == 1 or closed.acquire(timeout=PATIENCE_SECONDS)
+
+    server = serve(close_after_answer)
+    ended = night.run(api_url=server.url, step=wait_for_close)
+    assert (ended.why, night.states(), server.accepted) == ((0, "done"), {"accepted": 5}, 5)
+    assert each_sent_once(server, 5)
+
+
+# proxies -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(68)
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        (last_words(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), (78, "proxy_sign_in")),
+        (last_words(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), (69, "pending")),
+        (silent, (69, "pending")),
+        (last_words(b""), (69, "pending")),
+        (None, (69, "pending")),
+    ],
+    ids=["407", "502", "hangs", "closes", "refuses"],
+)
+def test_proxy_makes_no_tunnel(
+    night: Night, serve: Serve, behaviour: Behaviour | None, why: tuple[int, str]
+) -> None:
+    """A proxy that lets the sign-in through and no tunnel: nothing was sent, nothing is uncertain."""
+    night.take_in(1)
+    proxy = serve(last_words(TOKEN), behaviour or silent)
+    step = at(Step.TOKEN, 1, proxy.close if behaviour is None else lambda: None)
+    ended = night.run(limits=QUICK, step=step, proxy=proxy.url, api_url="https://localhost:1")
+    nothing_sent(night, ended, why)
+    assert ids_in(proxy.received()) == []
+
+
+@pytest.mark.fault(69)
+def test_proxy_cuts_the_tunnel(night: Night, serve: Serve, certificate: Certificate) -> None:
+    """A tunnel that breaks after the request leaves the call uncertain; it is sent once."""
+    night.take_in(1)
+    sent: list[bytes] = []
+
+    def tunnel(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        under_tls(certificate.server_context(), lambda inside: sent.append(inside.read_request()))(peer)
+        peer.reset()
+
+    proxy = serve(last_words(TOKEN), tunnel)
+    ended = night.run(proxy=proxy.url, api_url="https://localhost:1", ca_bundle=certificate.path)
+    assert (ended.why, night.states()) == ((4, "uncertain"), {"uncertain": 1})
+    assert [ids_in(request) for request in sent] == [["call000"]]
+
+
+@pytest.mark.fault(70)
+def test_proxy_answers_itself(night: Night, serve: Serve) -> None:
+    """A page of the proxy's own in answer to a call: one uncertain, 76."""
+    night.take_in(3)
+    proxy = serve(last_words(TOKEN), answering(http_answer(body=b"<html>Welcome to the hotel</html>")))
+    ended = night.run(proxy=proxy.url, api_url="http://127.0.0.1:1")
+    assert (ended.why, night.states()) == ((76, "web_page"), {"uncertain": 1, "pending": 2})
+    assert each_sent_once(proxy, 1)
+
+
+# addresses and outages ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(71)
+def test_black_hole_before_a_good_address(night: Night, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where IPv6 leads nowhere and IPv4 works, each call goes once, by IPv4."""
+    night.take_in(2)
+    server = serve(answering(http_answer()))
+    look_up = socket.getaddrinfo
+
+    def resolve(host: str, *rest: Any, **more: Any) -> Any:
+        if host != "localhost":
+            return look_up(host, *rest, **more)
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", server.port, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)),
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    try:
+        with black_hole("::1", server.port):
+            ended = night.run(limits=QUICK, api_url=f"http://localhost:{server.port}")
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    assert (ended.why, night.states()) == ((0, "done"), {"accepted": 2})
+    assert each_sent_once(server, 2)
+
+
+@pytest.mark.fault(72)
+@pytest.mark.parametrize("returns", [True, False])
+def test_network_lost_in_mid_run(night: Night, returns: bool) -> None:
+    """The network goes in the middle of a call: that one is uncertain, the others are accepted once at last."""
+    night.take_in(10)
+    night.api.script(ORDINARY.repeated(3), Fault(hang=True))
+    sleep, back = night.time.sleep, list[bool]()
+
+    def wait(seconds: float) -> None:
+        sleep(seconds)
+        if returns and sum(night.time.waits) > 0.5 and not back:
+            back.append(True)
+            night.api.start()
+
+    night.time.sleep = wait
+    ended = night.run(step=at(Step.WRITTEN, 8, night.api.stop))
+    if not returns:
+        assert (ended.code, night.states()) == (4, {"accepted": 3, "uncertain": 1, "pending": 6})
+        night.time.sleep = sleep
+        night.api.start()
+        assert night.run().why == (0, "done")
+    assert night.states() == {"accepted": 9, "uncertain": 1}
+    assert Counter(night.posts()).most_common(1)[0][1] == 1
