@@ -97,7 +97,7 @@ def as_it_is(path: Path) -> Result:
     return prepared([detected(path)], plan_for(path.parent.name))
 
 
-NO_ROWS = re.compile(r'"?Totals|"?INTEGER[,;]|-[-+]+$|\(\d+ rows?\)$|Datum\|')
+NO_ROWS = re.compile(r'"?Totals|"?INTEGER[,;]|-[-+]+$|\(\d+ rows?\)$|Datum\||Call Start,')
 """How the lines of the samples begin that are no rows: totals, a line of types, a printed table's frame."""
 
 

@@ -1,5 +1,6 @@
 """Preparing: rows in are outcomes out, whatever the order, the files and the chunks; nothing is invented."""
 
+import json
 import random
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from expected import ROOT, SAMPLES
 from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
 from importer.formats.catalogue import load_format
@@ -320,6 +322,31 @@ def test_twilio_agent_who_did_not_pick_up_is_no_customer(tmp_path: Path) -> None
     """A click-to-call that ended at the agent's own unanswered telephone is not notified."""
     rows = TWILIO + _twilio("1", "", (COMPANY, MOBILE), "outbound-api")
     assert prepared_text(tmp_path, rows).outcomes() == ["agent_leg"]
+
+
+def test_3cx_fields_in_another_order_are_a_format_of_ones_own(tmp_path: Path) -> None:
+    """A copy of the built-in format with another name and another order of the fields reads what it read."""
+    names = catalogue().formats["3cx-cdr"].layouts[0].columns
+    order = [names.index(name) for name in ("time_start", *names[3::-1][1:], *names[4:])]
+    text = (
+        (ROOT / "schemas/formats/3cx-cdr.toml")
+        .read_text(encoding="utf-8")
+        .replace('name = "3cx-cdr"', 'name = "our-3cx"', 1)
+    )
+    quoted = [json.dumps(name) for name in names]
+    text = text.replace(", ".join(quoted), ", ".join(quoted[place] for place in order), 1)
+    text = text.replace("historyid = 'Call .+'\n", "", 1).replace("time_start = '", "time_start = 'Call ", 1)
+    own = tmp_path / "our-3cx.toml"
+    own.write_text(text, encoding="utf-8")
+    rows = (SAMPLES / "3cx-cdr/day.csv").read_text(encoding="utf-8").removeprefix("Call ").split("\nCall ")
+    cells = [row.split(",") for row in rows[:23]]
+    path = tmp_path / "cdr.log"
+    path.write_text("".join(f"Call {','.join(row[at] for at in order)},\n" for row in cells), encoding="utf-8")
+    detection = detect(path, [], Overrides(format=catalogue().pick(str(own))))
+    assert isinstance(detection, Detection)
+    expected = as_it_is(SAMPLES / "3cx-cdr/day.csv").listed[:23]
+    found = prepared([detection], plan_for("3cx-cdr")).listed
+    assert [content_of(each) for each in found] == [content_of(each) for each in expected]
 
 
 @pytest.mark.parametrize("legs", [("101", "102"), ("102", "101")])
