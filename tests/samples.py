@@ -118,7 +118,7 @@ def split_records(detection: Detection) -> tuple[str, list[str]]:
             records[-1] += line
         else:
             records.append(line)
-        if detection.format.file.quotes is Quotes.DOUBLED:
+        if detection.quotes is Quotes.DOUBLED:
             is_open ^= line.count('"') % 2 == 1
     return "".join(head), records
 

@@ -639,3 +639,21 @@ def test_formula_in_a_cell_is_defused(program: Program, exported: Callable[..., 
     with (tmp_path / "r.csv").open(newline="") as stream:
         row = next(csv.DictReader(stream))
     assert (row["source_id"], row["to"]) == ("'=1+1", "+12125550101")
+
+
+def test_rejects_of_different_exports_are_kept_apart(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Rows of two layouts without header, or with one header and two delimiters, never share a file of rejects."""
+    exports = [tmp_path / name for name in ("comma.csv", "semicolon.csv", "asterisk.csv", "3cx.csv")]
+    write_export(exports[0], [call_row(1, to="nobody")])
+    exports[1].write_text(exports[0].read_text().replace(",", ";").replace("call00001", "call00002"))
+    shutil.copy(SAMPLES / "asterisk-csv/day.csv", exports[2])
+    shutil.copy(SAMPLES / "3cx-cdr/day.csv", exports[3])
+    agents = ("--agents", SAMPLES / "agents.csv", "--rejects", tmp_path / "rejects.csv")
+    first = run_import(program, *NEW_YORK, *agents, *exports)
+    rejected = 0
+    for number, name in enumerate(["callnotify", "callnotify", "asterisk-csv", "3cx-cdr"], start=1):
+        rejects = tmp_path / ("rejects.csv" if number == 1 else f"rejects-{number}.csv")
+        again = program("check", "--format", name, *NEW_YORK, *agents[:2], rejects)
+        assert again.summary()["rows"] == again.summary()["rejected"]
+        rejected += int(again.summary()["rejected"])
+    assert rejected == int(first.summary()["rejected"])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from importer.errors import InputUnusableError
 from importer.files import ExportFile
 from importer.formats import CdrFormat, Detection, Quotes, detect
+from importer.formats.cells import plain_cell
 from importer.formats.detection import Overrides
 from importer.formats.language import Layout
 from importer.reading import BadRow, read_chunks, verbatim_records
 from importer.reading.blocks import text_blocks
 from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS
+from importer.reading.cleaning import Cleaning
 from importer.reading.scanning import OPEN_RECORD_BYTES, Dialect, scan
 
 NAMES = ("caller", "called", "begun")
@@ -115,7 +118,7 @@ def _expected(rows: list[tuple[str, ...]], delimiter: str) -> list[Row]:
     expected, line = [], 2
     for cells in rows:
         if _is_solid("".join(cells), delimiter):
-            expected.append((line, tuple(cell.strip() for cell in cells)))
+            expected.append((line, tuple(plain_cell(cell) for cell in cells)))
         line += 1 + sum(cell.count("\n") for cell in cells)
     return expected
 
@@ -560,13 +563,52 @@ def test_text_blocks(folder: Path, text: str, encoding: str, block_bytes: int) -
     [
         *("NA", "N/A", "null", "None", "nan", "NULL", "-", "#N/A"),
         *("00441632960001", "+447700900142", "007", "1740906847.00012300", "123456789012345678901234567890"),
-        *("1e5", "1.41556E+10", "0x1F", "True", "inf", '="0123"', "'0123", "2026-03-02", "50%", "1,5"),
+        *("1e5", "1.41556E+10", "0x1F", "True", "inf", "'t Hart", "=0123", "2026-03-02", "50%", "1,5"),
     ],
 )
 def test_cell_stays_text(tmp_path: Path, cell: str) -> None:
     """A cell is read as the text it is, whatever it looks like."""
     text = HEADER + _written([("105", cell, "x")], ",", csv.QUOTE_MINIMAL, "\n")
     assert _read_text(tmp_path, text)[0] == [(2, ("105", cell, "x"))]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('"=""0123"""', "0123"),
+        ('="0123"', "0123"),
+        ('" =""+44 7700"" "', "+44 7700"),
+        ("'0123", "0123"),
+        ("'+447700900142", "+447700900142"),
+        ("'=1+1", "=1+1"),
+        ("'(020) 7946", "(020) 7946"),
+        ("\t0123", "0123"),
+        ("\u200e+44\u202d7700\u202c", "+447700"),
+        ("\ufeff0123\u200b", "0123"),
+        ("Jo\u00a0Clarke\u202f", "Jo Clarke"),
+        ("'t Hart", "'t Hart"),
+        ("O'Neill", "O'Neill"),
+        ("\u0646\u0645\u06cc\u200c\u062f", "\u0646\u0645\u06cc\u200c\u062f"),
+    ],
+)
+def test_cell_as_it_was_meant(tmp_path: Path, written: str, meant: str) -> None:
+    """Forced text is unwrapped, direction marks go, no-break spaces are spaces; what belongs to a name stays."""
+    assert _read_text(tmp_path, f"{HEADER}{written},x,y\n{ROW}")[0][0] == (2, (meant, "x", "y"))
+
+
+MARKS = "\u00a0\u202f\u2007\u200b\u200c\u200e\u202a\u2066\ufeff\u00ad\u061c"
+MARKED = st.text(st.sampled_from(list("a1+ \t\"'=(\n" + MARKS)), max_size=8)
+
+
+@settings(deadline=None)
+@given(st.lists(MARKED, min_size=1, max_size=5))
+@example(['="\n"'])
+@example(["'+\n"])
+def test_cleaning_of_columns(cells: list[str]) -> None:
+    """Whole columns are cleaned as single cells are."""
+    cleaning = Cleaning.of("\n".join(cells).encode("utf-8"))
+    column = pa.chunked_array([pa.array(cells, type=pa.large_string())])
+    assert cleaning.column(column).to_pylist() == [plain_cell(cell) for cell in cells]
 
 
 def test_empty_words(tmp_path: Path) -> None:
@@ -604,10 +646,50 @@ def test_dropped_row_in_the_middle(tmp_path: Path, chunk_rows: int) -> None:
     assert ([line for line, _ in rows], _reasons(bad)) == ([2, 4, 7], [(5, "wrong_cell_count")])
 
 
+@pytest.mark.parametrize(
+    "line", ["Total,,", "Total", '"Totals:",,', "Grand total", "SUMME,,", "Gesamt,,,", "Suma", "sub-total,,"]
+)
+def test_totals(tmp_path: Path, line: str) -> None:
+    """A line of totals without number and time is no row of any format, wherever it stands."""
+    rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{line}\n{ROW}{line}")
+    assert ([number for number, _ in rows], bad) == ([2, 4], [])
+
+
+@pytest.mark.parametrize("line", ["Total,+442079460000,", "Total,,2026-03-02 09:14:07", "Tom,,", "Totally,,"])
+def test_no_totals(tmp_path: Path, line: str) -> None:
+    """What has a number or a time, or another word, is a row."""
+    assert [number for number, _ in _read_text(tmp_path, f"{HEADER}{line}\n")[0]] == [2]
+
+
+# Files that a spreadsheet wrote anew
+
+
+@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;", "sep=;;;"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("header", [True, False], ids=["header", "none"])
+def test_separator_line(tmp_path: Path, line: str, line_end: str, header: bool) -> None:
+    """Excel's line `sep=;` is no row, counts as a line and tells the delimiter, with a header and without."""
+    text = f"{line}\n{HEADER if header else ''}{ROW}".replace(",", ";").replace("\n", line_end)
+    rows, bad = _read_text(tmp_path, text, header=header)
+    assert (rows, bad) == ([(3 if header else 2, tuple(ROW.strip().split(",")))], [])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("quotes", ["doubled", "bare", "none"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("header", [True, False], ids=["header", "none"])
+def test_written_anew(tmp_path: Path, delimiter: str, quotes: str, quoting: int, header: bool) -> None:
+    """Whatever the system's own delimiter and quoting, those that a spreadsheet writes are read as well."""
+    rows = [("105", 'Zoe "Z" Clarke', "a,b;c|d"), ("106", "+442079460000", '"'), ("107", "x", "")]
+    text = _written([NAMES, *rows] if header else rows, delimiter, quoting, "\r\n")
+    found, bad = _read_text(tmp_path, text, header=header, delimiters=[","], quotes=quotes)
+    assert (found, bad) == (list(enumerate(rows, 2 if header else 1)), [])
+
+
 # Exports that quote in their own way
 
 UNAMBIGUOUS = CELLS.map(lambda text: text.replace("\n", " ")).filter(
-    lambda text: re.search(r'",|, *("|$)', text) is None
+    lambda text: re.search(r'",|, *("|$)|""', text) is None
 )
 
 
@@ -640,7 +722,7 @@ def test_bare_quotes_in_unquoted_cell(tmp_path: Path) -> None:
     assert rows == [(2, ('a"a', 'b"b', "c"))]
 
 
-@pytest.mark.parametrize("record", ['"a,b",c', 'a",b,c', '"a","b""b",c', "a,\"'b,c"])
+@pytest.mark.parametrize("record", ['"a,b",c', 'a",b,c', '"a","b"b",c', "a,\"'b,c"])
 def test_no_quotes(tmp_path: Path, record: str) -> None:
     """Without quoting a quote is a letter and every delimiter parts two cells."""
     rows, bad = _read_text(tmp_path, f"{HEADER}{record}\n", quotes="none")

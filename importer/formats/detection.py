@@ -3,12 +3,15 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from importer.errors import InputUnusableError
 from importer.files import ExportFile, open_export
+from importer.formats.cells import plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
 from schemas.vocabulary import RESULT_COLUMNS
@@ -19,6 +22,15 @@ SAMPLE_ROWS = 200
 LEAST_SHARE = 0.6
 """Share of the first rows that must fit an export without header; the others are its bad rows."""
 
+MOST_NULS = 4
+"""More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
+
+RESAVED_DELIMITERS = (",", ";", "\t", "|")
+"""What spreadsheets write, by the machine's region and the kind of file chosen, whatever the system wrote."""
+
+SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^0-9A-Za-z"\r\n])"?[,;\t| ]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
+"""The first line by which Excel is told the delimiter; not a row, and no part of any export's layout."""
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:
@@ -26,7 +38,8 @@ class Detection:
 
     ``positions`` maps the format's column names to positions from 0; ``field_count`` is the number of cells a
     row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, None without
-    one; ``sample`` holds the cells of the first rows.
+    one; rows stand below ``last_line_above``; ``quotes`` are those of the format, unless a spreadsheet has written
+    the file anew; ``sample`` holds the cells of the first rows.
     """
 
     file: ExportFile
@@ -38,6 +51,8 @@ class Detection:
     positions: Mapping[str, int]
     field_count: int
     sample: tuple[tuple[str, ...], ...]
+    last_line_above: int
+    quotes: Quotes
     open_end: bool = False
 
     @property
@@ -68,44 +83,72 @@ class Overrides:
 
 
 @dataclass(frozen=True, slots=True)
-class _Match:
+class _Writing:
+    """One way in which a file may be written down."""
+
     delimiter: str
-    header_index: int | None
+    quotes: Quotes
+    skip_initial_space: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    writing: _Writing
     header_line: int | None
     header: tuple[str, ...]
     positions: Mapping[str, int]
     field_count: int
     rows: tuple[tuple[str, ...], ...]
+    fitting: int
     open_end: bool = False
 
 
+_Records = list[tuple[int, tuple[str, ...]]]
+
+
 class _Sample:
-    """The first records of a file, split once for each way of writing them down."""
+    """The first records of a file, split once for each way of writing them down.
+
+    ``told`` is the delimiter that a first line `sep=;` tells, "" without one.
+    """
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._split: dict[tuple[str, Quotes, bool], list[tuple[int, tuple[str, ...]]]] = {}
+        first = SEPARATOR_LINE.match(text)
+        self.told = first[1] if first else ""
+        self._text = text[first.end() :] if first else text
+        self._split: dict[_Writing, _Records] = {}
 
-    def records(self, delimiter: str, cdr_format: Shape) -> list[tuple[int, tuple[str, ...]]]:
+    def records(self, writing: _Writing) -> _Records:
         """Return (line, cells) of the first non-blank records."""
-        key = (delimiter, cdr_format.file.quotes, cdr_format.file.skip_initial_space)
-        if key not in self._split:
-            self._split[key] = self._read(*key)
-        return self._split[key]
+        if writing not in self._split:
+            self._split[writing] = self._read(writing)
+        return self._split[writing]
 
-    def _read(self, delimiter: str, quotes: Quotes, skip: bool) -> list[tuple[int, tuple[str, ...]]]:
+    def has_doubled_quotes(self, delimiter: str) -> bool:
+        """Say whether quotes inside cells are doubled, as a spreadsheet writes them, and never bare."""
+        edge = re.escape(delimiter) + r"\r\n"
+        doubled = re.search(f'[^{edge}]""[^{edge}]', self._text)
+        return bool(doubled) and not re.search(f'[^{edge}"]"[^{edge}"]', self._text)
+
+    def has_quoted_cells(self, delimiter: str) -> bool:
+        """Say whether there are quotes and all of them are those of RFC 4180."""
+        mark = re.escape(delimiter)
+        cell = f'(?:"(?:[^"]|"")*+"|[^{mark}"\r\n]*+)'
+        return '"' in self._text and bool(re.fullmatch(rf"(?:{cell}(?:{mark}|[\r\n]|\Z))*+", self._text))
+
+    def _read(self, writing: _Writing) -> _Records:
         source = io.StringIO(self._text, newline="")
-        if quotes is Quotes.NONE:
-            reader = csv.reader(source, delimiter=delimiter, quoting=csv.QUOTE_NONE, skipinitialspace=skip)
-        else:
-            reader = csv.reader(source, delimiter=delimiter, skipinitialspace=skip)
+        quoting: Literal[0, 3] = 3 if writing.quotes is Quotes.NONE else 0
+        skip = writing.skip_initial_space
+        reader = csv.reader(source, delimiter=writing.delimiter, quoting=quoting, skipinitialspace=skip)
         records = []
-        line = 1
+        above = 1 if self.told else 0
+        line = above + 1
         try:
             for cells in reader:
                 if any(cells):
                     records.append((line, tuple(cells)))
-                line = reader.line_num + 1
+                line = above + reader.line_num + 1
                 if len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
                     break
         except csv.Error:
@@ -131,17 +174,19 @@ def detect(
         raise InputUnusableError(
             f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
         )
+    if encoding == "utf-8" and text.count("\0") > len(text) // MOST_NULS:
+        raise _unmarked_utf16(file)
     sample = _Sample(text)
     if overrides.format is None and _is_own_output(text):
         return OwnOutput(path)
     candidates = [overrides.format] if overrides.format else formats
-    matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides.delimiter))]
+    matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
     if not matches:
-        alike = next((each for each in lookalikes if _match(sample, each, overrides.delimiter)), None)
+        alike = next((each for each in lookalikes if _match(sample, each, overrides)), None)
         raise _refused(file, alike) if alike else _unknown(file, sample, candidates, overrides)
     if len(matches) > 1:
         raise _ambiguous(file, [each.name for each, _ in matches])
-    return _detection(file, *matches[0], encoding)
+    return _detection(file, sample, *matches[0], encoding)
 
 
 def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[str, ...]:
@@ -153,6 +198,7 @@ def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[
     return (*cells[:spill], " ".join(cells[spill:behind]), *cells[behind:])
 
 
+@lru_cache(maxsize=4096)
 def column_key(text: str) -> str:
     """Return a header cell in the form in which headers are compared: letters and digits, lower case."""
     return re.sub(r"[^0-9a-z]+", "", text.casefold()) or text.strip().casefold()
@@ -173,20 +219,43 @@ def _is_own_output(text: str) -> bool:
     return next(csv.reader([first]), []) == list(RESULT_COLUMNS)
 
 
-def _match(sample: _Sample, cdr_format: Shape, delimiter: str | None) -> _Match | None:
-    for candidate in (delimiter,) if delimiter else cdr_format.file.delimiters:
-        records = sample.records(candidate, cdr_format)
-        found = (
-            _match_header(records, cdr_format, candidate)
-            if cdr_format.file.header
-            else _match_layout(records, cdr_format, candidate)
-        )
-        if found is not None:
-            return found
+def _match(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> _Match | None:
+    """Return how a file is read in this format: by the delimiter, then the quoting, that fit best.
+
+    A format that the operator names need not be proved by what its cells look like: rows to be mended may be few.
+    """
+    least_share = 0.0 if overrides.format else LEAST_SHARE
+    match = _match_header if cdr_format.file.header else _match_layout
+    for delimiter in _delimiters(sample, cdr_format, overrides):
+        found = [
+            fit
+            for writing in _writings(sample, cdr_format, delimiter)
+            if (fit := match(sample.records(writing), cdr_format, writing, least_share))
+        ]
+        if found:
+            return max(found, key=lambda fit: fit.fitting)
     return None
 
 
-def _match_header(records: list[tuple[int, tuple[str, ...]]], cdr_format: Shape, delimiter: str) -> _Match | None:
+def _delimiters(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> tuple[str, ...]:
+    if overrides.delimiter:
+        return (overrides.delimiter,)
+    told = (sample.told,) if sample.told else ()
+    return tuple(dict.fromkeys((*told, *cdr_format.file.delimiters, *RESAVED_DELIMITERS)))
+
+
+def _writings(sample: _Sample, cdr_format: Shape, delimiter: str) -> Iterator[_Writing]:
+    """Yield the ways in which the cells may be quoted: that of the format, and what a spreadsheet makes of it."""
+    spec = cdr_format.file
+    own = _Writing(delimiter, spec.quotes, spec.skip_initial_space)
+    anew = _Writing(delimiter, Quotes.DOUBLED, spec.skip_initial_space)
+    if spec.quotes is Quotes.NONE:
+        yield from (anew, own) if sample.has_quoted_cells(delimiter) else (own, anew)
+    else:
+        yield anew if spec.quotes is Quotes.BARE and sample.has_doubled_quotes(delimiter) else own
+
+
+def _match_header(records: _Records, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
         if _missing_columns(keys, cdr_format):
@@ -197,9 +266,11 @@ def _match_header(records: list[tuple[int, tuple[str, ...]]], cdr_format: Shape,
         field_count = len(cells) if any(cells[-1:]) else len(_without_empty_tail(cells))
         spill = positions.get(cdr_format.file.spill or "")
         rows = [spilled(each, field_count, spill) for _, each in records[index + 1 :]][:SAMPLE_ROWS]
-        if not _fits(rows, positions, cdr_format.detect.patterns):
+        fitting = sum(_fits(row, positions, cdr_format.detect.patterns) for row in rows)
+        if fitting < least_share * len(rows):
             return None
-        return _Match(delimiter, index, line, tuple(cells), positions, field_count, tuple(rows))
+        fitting += sum(_has_shape(row, field_count) for row in rows)
+        return _Match(writing, line, tuple(cells), positions, field_count, tuple(rows), fitting)
     return None
 
 
@@ -233,55 +304,66 @@ def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> 
     return positions
 
 
-def _match_layout(records: list[tuple[int, tuple[str, ...]]], cdr_format: Shape, delimiter: str) -> _Match | None:
+def _match_layout(records: _Records, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
+    best: _Match | None = None
     for layout in cdr_format.layouts:
         count = len(layout.columns)
         positions = {name: index for index, name in enumerate(layout.columns)}
         spill = positions.get(cdr_format.file.spill or "")
         rows = [spilled(cells, count, spill) for _, cells in records[:SAMPLE_ROWS]]
-        fitting = [cells for cells in rows if _fits_layout(cells, layout, positions, cdr_format)]
-        if fitting and len(fitting) >= LEAST_SHARE * len(rows):
-            return _Match(delimiter, None, None, (), positions, count, tuple(rows), layout.open_end)
-    return None
+        fitting = sum(_fits_layout(cells, layout, positions, cdr_format) for cells in rows)
+        found = _Match(writing, None, (), positions, count, tuple(rows), fitting, layout.open_end)
+        if fitting and fitting >= LEAST_SHARE * len(rows):
+            return found
+        if fitting > (best.fitting if best else 0) and fitting >= least_share * len(rows):
+            best = found
+    return best
 
 
 def _fits_layout(cells: Sequence[str], layout: Layout, positions: Mapping[str, int], cdr_format: Shape) -> bool:
     count = len(layout.columns)
-    surplus = [] if layout.open_end else cells[count:]
-    if len(cells) < count or any(cell.strip() for cell in surplus):
+    if not _has_shape(cells[:count] if layout.open_end else cells, count):
         return False
-    patterns = {**cdr_format.detect.patterns, **layout.where}
-    return _fits([cells], positions, patterns)
+    return _fits(cells, positions, {**cdr_format.detect.patterns, **layout.where})
 
 
-def _fits(rows: Sequence[Sequence[str]], positions: Mapping[str, int], patterns: Mapping[str, str]) -> bool:
-    """Say whether at least the usual share of the rows match every pattern; no rows contradict nothing."""
-    if not rows or not patterns:
-        return True
-    fitting = sum(
-        all(
-            name in positions
-            and positions[name] < len(cells)
-            and re.fullmatch(pattern, cells[positions[name]].strip()) is not None
-            for name, pattern in patterns.items()
-        )
-        for cells in rows
+def _has_shape(cells: Sequence[str], count: int) -> bool:
+    return len(cells) >= count and not any(cell.strip() for cell in cells[count:])
+
+
+def _fits(cells: Sequence[str], positions: Mapping[str, int], patterns: Mapping[str, str]) -> bool:
+    """Say whether a row matches every pattern."""
+    return all(
+        name in positions
+        and positions[name] < len(cells)
+        and re.fullmatch(pattern, plain_cell(cells[positions[name]])) is not None
+        for name, pattern in patterns.items()
     )
-    return fitting >= LEAST_SHARE * len(rows)
 
 
-def _detection(file: ExportFile, cdr_format: CdrFormat, match: _Match, encoding: str | None) -> Detection:
+def _detection(
+    file: ExportFile, sample: _Sample, cdr_format: CdrFormat, match: _Match, encoding: str | None
+) -> Detection:
     return Detection(
         file=file,
         format=cdr_format,
         encoding=encoding or fallback_encoding(file, cdr_format.file.encodings),
-        delimiter=match.delimiter,
+        delimiter=match.writing.delimiter,
         header_line=match.header_line,
         header=match.header,
         positions=match.positions,
         field_count=match.field_count,
         sample=match.rows,
+        last_line_above=match.header_line or (1 if sample.told else 0),
+        quotes=match.writing.quotes,
         open_end=match.open_end,
+    )
+
+
+def _unmarked_utf16(file: ExportFile) -> InputUnusableError:
+    return InputUnusableError(
+        f"{file.shown} seems to be UTF-16 text without a byte order mark: every other byte is zero",
+        hint="Say so with --encoding utf-16-le (or utf-16-be), or save it as UTF-8.",
     )
 
 
@@ -299,9 +381,10 @@ def _ambiguous(file: ExportFile, names: Sequence[str]) -> InputUnusableError:
 def _unknown(
     file: ExportFile, sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides
 ) -> InputUnusableError:
-    first = next(iter(sample.records(overrides.delimiter or ",", formats[0])), (1, ()))[1]
+    plain = _Writing(overrides.delimiter or sample.told or ",", Quotes.DOUBLED, skip_initial_space=False)
+    first = next(iter(sample.records(plain)), (1, ()))[1]
     shown = ", ".join(cell.strip()[:40] for cell in first[:12] if _is_header_word(cell)) or "none found"
-    nearest = _nearest(sample, formats, overrides.delimiter)
+    nearest = _nearest(sample, formats, overrides)
     what = f"is not of format {formats[0].name}" if overrides.format else "is of no format known here"
     near = " ".join(f"Nearest: {name} (missing: {', '.join(missing)})." for name, missing in nearest)
     return InputUnusableError(
@@ -315,13 +398,14 @@ def _is_header_word(cell: str) -> bool:
     return bool(re.fullmatch(r"[^\d\n]{1,40}\d?", cell.strip()))
 
 
-def _nearest(sample: _Sample, formats: Sequence[CdrFormat], delimiter: str | None) -> list[tuple[str, list[str]]]:
+def _nearest(sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides) -> list[tuple[str, list[str]]]:
     scored = []
     for cdr_format in formats:
         if not cdr_format.columns:
             continue
-        for candidate in (delimiter,) if delimiter else cdr_format.file.delimiters:
-            for _, cells in sample.records(candidate, cdr_format)[:HEADER_RECORDS]:
+        for delimiter in _delimiters(sample, cdr_format, overrides):
+            writing = next(_writings(sample, cdr_format, delimiter))
+            for _, cells in sample.records(writing)[:HEADER_RECORDS]:
                 missing = _missing_columns([column_key(cell) for cell in cells], cdr_format)
                 share = 1 - len(missing) / len(cdr_format.columns)
                 scored.append((share, cdr_format.name, missing))

@@ -1,4 +1,4 @@
-"""The rows to be mended, verbatim: one file for each kind of header among the inputs."""
+"""The rows to be mended, verbatim: one file for each kind of export among the inputs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +11,14 @@ from importer.reading import verbatim_records
 from importer.results import Finished, check_free, defused, write_rejects
 from importer.steps import Step
 
+_Kind = tuple[str, str, str, int, tuple[str, ...]]
+
+
+def _kind(detection: Detection) -> _Kind:
+    """Return what rows must have in common to stand in one file that can be imported again."""
+    quotes = detection.quotes.value
+    return detection.format.name, detection.delimiter, quotes, detection.field_count, detection.header
+
 
 def check_rejects(run: Run, inputs: Inputs, target: Path) -> None:
     """Find out before anything is sent that the rejects could not be written.
@@ -20,7 +28,7 @@ def check_rejects(run: Run, inputs: Inputs, target: Path) -> None:
     chosen = run.settings.rejects
     if chosen is None:
         return
-    for number in range(1, len({detection.header for detection in inputs.detections}) + 1):
+    for number in range(1, len({_kind(detection) for detection in inputs.detections}) + 1):
         check_free(_rejects_path(chosen, number), "rejects")
     if chosen.absolute() == target.absolute():
         raise CannotCreateError(
@@ -29,21 +37,21 @@ def check_rejects(run: Run, inputs: Inputs, target: Path) -> None:
 
 
 def _rejects_path(chosen: Path, number: int) -> Path:
-    """Return where the rejects with the ``number``-th kind of header go."""
+    """Return where the rejects of the ``number``-th kind of export go."""
     return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
 
 
 def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> None:
-    """Write the rows to be mended, one file for each kind of header among the inputs."""
+    """Write the rows to be mended, one file for each kind of export among the inputs."""
     chosen = run.settings.rejects
     if chosen is None:
         return
-    by_header: dict[tuple[str, ...], list[tuple[Detection, frozenset[int]]]] = {}
+    by_kind: dict[_Kind, list[tuple[Detection, frozenset[int]]]] = {}
     for detection in inputs.detections:
         lines = finished.to_mend.get(defused(str(detection.path)))
         if lines:
-            by_header.setdefault(detection.header, []).append((detection, lines))
-    for number, parts in enumerate(by_header.values(), start=1):
+            by_kind.setdefault(_kind(detection), []).append((detection, lines))
+    for number, parts in enumerate(by_kind.values(), start=1):
         write_rejects(_rejects_path(chosen, number), _verbatim(parts))
     run.listener.step(Step.REJECTS_WRITTEN)
 

@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 from importer.errors import InputUnusableError
 from importer.formats import CdrFormat, Detection, Quotes
 from importer.reading.blocks import BLOCK_BYTES, text_blocks
+from importer.reading.cleaning import Cleaning
 from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, text_series
 from importer.reading.scanning import Dialect, Records, scan
 from importer.reading.spilling import without_spill
+from importer.reading.totals import totals_among
 
 CHUNK_ROWS = 50_000
 LONGEST_RECORD_BYTES = 128 * 1024
@@ -58,8 +60,7 @@ class Chunk:
 
 def dialect_of(detection: Detection) -> Dialect:
     """Return how the cells of a detected file are told apart."""
-    spec = detection.format.file
-    return Dialect(detection.delimiter, spec.quotes, spec.skip_initial_space)
+    return Dialect(detection.delimiter, detection.quotes, detection.format.file.skip_initial_space)
 
 
 def read_chunks(
@@ -86,9 +87,8 @@ def read_chunks(
 def data_records(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterator[Records]:
     """Yield the records of the file behind its header."""
     blocks = text_blocks(detection.file, detection.encoding, block_bytes)
-    first_line = detection.header_line or 0
     for records in scan(blocks, dialect_of(detection), detection.file.shown):
-        rows = records.select(records.lines > first_line)
+        rows = records.select(records.lines > detection.last_line_above)
         if len(rows):
             yield without_spill(rows, detection, LONGEST_RECORD_BYTES)
 
@@ -109,7 +109,10 @@ def _batches(parts: Iterator[Records], chunk_rows: int) -> Iterator[Records]:
 
 
 def _without_dropped(records: Records, detection: Detection) -> Records:
-    """Leave out the records that are no rows, such as a line of totals."""
+    """Leave out the records that are no rows: lines of totals, and what the format names."""
+    totals = totals_among(records, detection)
+    if totals.any():
+        records = records.select(~totals)
     rules = detection.format.file.drop_rows
     if not rules:
         return records
@@ -191,17 +194,19 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
     }
     width = int(max(detection.field_count, records.cells[kept].max(initial=0)))
     surplus = [] if detection.open_end else list(range(detection.field_count, width))
-    frame = _parse(_text_of(records, left_out), width, [*positions.values(), *surplus], detection)
+    text = _text_of(records, left_out)
+    cleaning = Cleaning.of(text)
+    frame = _parse(text, width, [*positions.values(), *surplus], detection)
     if len(frame) != len(kept):
         raise AssertionError(f"pandas read {len(frame)} rows where {len(kept)} were scanned")
     index = pd.Index(kept)
     columns: dict[str | int, pd.Series] = {
-        name: _clean(frame[positions[name]], detection.format, index)
+        name: _clean(frame[positions[name]], detection.format, index, cleaning)
         if name in positions
         else pd.Series("", index=index, dtype="str")
         for name in detection.format.used_columns()
     }
-    columns.update({position: _clean(frame[position], detection.format, index) for position in surplus})
+    columns.update({place: _clean(frame[place], detection.format, index, cleaning) for place in surplus})
     return pd.DataFrame(columns, index=index)
 
 
@@ -220,7 +225,6 @@ def _text_of(records: Records, left_out: Flags) -> bytes:
 
 
 def _parse(text: bytes, width: int, wanted: list[int], detection: Detection) -> pd.DataFrame:
-    spec = detection.format.file
     names = list(range(width))
     if not text:
         return pd.DataFrame({name: pd.Series([], dtype=TEXT) for name in wanted})
@@ -234,8 +238,8 @@ def _parse(text: bytes, width: int, wanted: list[int], detection: Detection) -> 
         names=names,
         usecols=wanted,
         dtype=TEXT,
-        quoting=3 if spec.quotes is Quotes.NONE else 0,
-        skipinitialspace=spec.skip_initial_space,
+        quoting=3 if detection.quotes is Quotes.NONE else 0,
+        skipinitialspace=detection.format.file.skip_initial_space,
         keep_default_na=False,
         na_filter=False,
         index_col=False,
@@ -245,9 +249,9 @@ def _parse(text: bytes, width: int, wanted: list[int], detection: Detection) -> 
     return frame.iloc[1:]
 
 
-def _clean(values: pd.Series, cdr_format: CdrFormat, index: pd.Index) -> pd.Series:
-    """Trim a column and empty the format's words for `nothing`."""
-    trimmed = pc.utf8_trim_whitespace(arrow_of(values))
+def _clean(values: pd.Series, cdr_format: CdrFormat, index: pd.Index, cleaning: Cleaning) -> pd.Series:
+    """Trim and clean a column, and empty the format's words for `nothing`."""
+    trimmed = cleaning.column(arrow_of(values))
     if cdr_format.empty_words:
         words = pa.array(cdr_format.empty_words, type=pa.large_string())
         empty = pc.is_in(trimmed, value_set=words)

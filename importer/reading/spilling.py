@@ -34,14 +34,14 @@ def without_spill(records: Records, detection: Detection, longest_bytes: int) ->
 
 def _joined(record: bytes, detection: Detection) -> bytes:
     text = record.decode("utf-8")
-    if detection.format.file.quotes is Quotes.NONE:
+    if detection.quotes is Quotes.NONE:
         cells = text.split(detection.delimiter)
     else:
         skip = detection.format.file.skip_initial_space
         source = io.StringIO(text, newline="")
         cells = next(csv.reader(source, delimiter=detection.delimiter, skipinitialspace=skip))
     kept = spilled(cells, detection.field_count, detection.spill)
-    if detection.format.file.quotes is Quotes.NONE:
+    if detection.quotes is Quotes.NONE:
         return detection.delimiter.join(kept).encode("utf-8")
     target = io.StringIO(newline="")
     csv.writer(target, delimiter=detection.delimiter, lineterminator="").writerow(kept)

@@ -1,0 +1,37 @@
+"""A cell as it was meant: without what spreadsheets, chats and address books leave around a value.
+
+`importer.reading.cleaning` does the same on whole columns; a test holds the two against each other.
+"""
+
+import re
+from typing import Final
+
+INVISIBLE: Final = "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+"""Direction marks (Unicode Bidi_Control), zero width space, word joiner, byte order mark.
+
+The joiners U+200C and U+200D stay: names in Persian or Hindi are spelt with them.
+"""
+
+NO_BREAK_SPACES: Final = "[\u00a0\u2007\u202f]"
+
+FORCED: Final = r'(?s)="([^"]*)"'
+"""What makes a spreadsheet take digits for text; RFC 4180 doubles the quotes around it."""
+
+APOSTROPHE: Final = r"(?s)'([-+=@(0-9].*)"
+"""The other way, which our own results use too; a name may begin with an apostrophe, but a letter follows then."""
+
+_INVISIBLE: Final = re.compile(INVISIBLE)
+_NO_BREAK_SPACES: Final = re.compile(NO_BREAK_SPACES)
+_FORCED: Final = re.compile(FORCED)
+_APOSTROPHE: Final = re.compile(APOSTROPHE)
+
+
+def plain_cell(text: str) -> str:
+    """Return the value of a cell: trimmed, without invisible marks, forced text unwrapped."""
+    if not text.isascii():
+        text = _NO_BREAK_SPACES.sub(" ", _INVISIBLE.sub("", text))
+    text = text.strip()
+    for pattern in (_FORCED, _APOSTROPHE):
+        if match := pattern.fullmatch(text):
+            text = match[1].strip()
+    return text
