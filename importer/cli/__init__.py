@@ -23,7 +23,7 @@ _COMMANDS = {
     "check": ("importer.cli.sending", "check_command"),
     "deliver": ("importer.cli.sending", "deliver_command"),
     "detect": ("importer.cli.looking", "detect_command"),
-    "formats": ("importer.cli.looking", "formats_command"),
+    "formats": ("importer.cli.formats", "formats_group"),
     "status": ("importer.cli.status", "status_command"),
     "resolve": ("importer.cli.deciding", "resolve_command"),
     "ledger": ("importer.cli.upkeep", "ledger_group"),

@@ -1,4 +1,4 @@
-"""The commands that only look at files and formats: `detect` and `formats`."""
+"""The command `detect`: what kind of file an export is, and how it is understood."""
 
 import os
 import shutil
@@ -67,7 +67,7 @@ def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     yield f"  format     {found.format.name}: {found.format.title} (sources: {found.format.certainty})"
     yield f"  encoding   {found.encoding}    delimiter  {delimiter}    cells per row  {found.field_count}"
     yield f"  header     {f'line {found.header_line}' if found.header_line else 'none'}"
-    yield f"  times      {_zone_text(found.format, settings.timezone, found.positions)}"
+    yield f"  times      {zone_text(found.format, settings.timezone, found.positions)}"
     yield from (f"  evidence   {line}" for line in _zone_evidence(found, settings, catalogue))
     for note in found.format.notes:
         yield f"  note       {note}"
@@ -79,7 +79,8 @@ def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     yield from _understood(found, settings, catalogue)
 
 
-def _zone_text(cdr_format: Any, timezone: str | None, columns: Collection[str] = ()) -> str:
+def zone_text(cdr_format: Any, timezone: str | None, columns: Collection[str] = ()) -> str:
+    """Return whose clock the times of a format are, for a person."""
     if cdr_format.time.zone_column in columns:
         return f"local, zone in column {cdr_format.shown(cdr_format.time.zone_column)}"
     if cdr_format.needs_timezone():
@@ -129,49 +130,3 @@ def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
                     yield f"  line {each.place.line:<5} {each.outcome} {each.reason}"
             if shown >= SHOWN_ROWS:
                 return
-
-
-@click.command("formats", short_help="List the formats, or explain one.")
-@click.argument("name", required=False)
-def formats_command(name: str | None) -> int:
-    """List the built-in formats and your own; with NAME, explain one."""
-    from importer.formats import load_catalogue, user_folder
-
-    catalogue = load_catalogue()
-    if name is None:
-        width = max(len(known) for known in catalogue.formats)
-        for known, cdr_format in sorted(catalogue.formats.items()):
-            mark = " (your own)" if known in catalogue.own else ""
-            click.echo(f"{known.ljust(width)}  {cdr_format.title}{mark}")
-        click.echo(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}")
-        return 0
-    for line in _explained(catalogue.pick(name), catalogue):
-        _show(line)
-    return 0
-
-
-def _explained(cdr_format: Any, catalogue: Any) -> Iterator[str]:
-    yield f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"
-    for note in cdr_format.notes:
-        yield f"  note: {note}"
-    if cdr_format.layouts:
-        for layout in cdr_format.layouts:
-            yield f"  no header, {len(layout.columns)} cells: {', '.join(layout.columns)}"
-    else:
-        yield f"  columns needed: {', '.join(names[0] for names in cdr_format.columns.values())}"
-        optional = ", ".join(names[0] for names in cdr_format.optional_columns.values())
-        yield f"  columns used if there: {optional or 'none'}"
-    yield f"  times: {', '.join(cdr_format.time.formats)}; {_zone_text(cdr_format, None)}"
-    yield "  what became of the call:"
-    for rule in cdr_format.outcome:
-        if rule.column is None:
-            yield f"    by rule: {rule.value}"
-            continue
-        words = dict(rule.words)
-        if rule.table:
-            table = catalogue.causes[rule.table].words
-            words |= {known: cause.otherwise.value for known, cause in table.items()}
-        pairs = [f"{known} = {verdict}" for known, verdict in list(words.items())[:12]]
-        more = f", and {len(words) - 12} more" if len(words) > 12 else ""
-        own = f" (some your own, causes/{rule.table}.toml)" if rule.table in catalogue.own_causes else ""
-        yield f"    column {cdr_format.shown(rule.column)}{own}: {', '.join(pairs)}{more}"

@@ -1,0 +1,169 @@
+"""The commands under `formats`: list and explain formats, draft one of one's own, test one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from importer.cli.looking import zone_text
+from importer.cli.options import CONFIG, READING, given, options
+from importer.cli.tables import table, terminal_width, wrapped
+from importer.errors import CannotCreateError, ExitCode
+
+NEEDED_ROLES = ("start", "direction", "status", "customer", "agent", "id")
+"""What a draft names even where no column was found for it."""
+
+
+class _Formats(click.Group):
+    """Takes what is no command of its own for the name of a format."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {*self.commands, *self.get_help_option_names(ctx)}
+        return super().parse_args(ctx, args if args[:1] and args[0] in known else ["list", *args])
+
+
+@click.group(
+    "formats",
+    cls=_Formats,
+    short_help="List the formats, explain one, draft or test one of your own.",
+    subcommand_metavar="[NAME] | new EXPORT | test FORMAT SAMPLE",
+    options_metavar="",
+)
+def formats_group() -> None:
+    """List the built-in formats and your own; with NAME, explain one."""
+
+
+@formats_group.command("list", short_help="List the formats, or explain NAME; `list` may be left out.")
+@click.argument("name", required=False)
+def list_command(name: str | None) -> int:
+    """List the built-in formats and your own; with NAME, explain one."""
+    from importer.formats import load_catalogue, user_folder
+
+    catalogue = load_catalogue()
+    if name is not None:
+        _show(_explained(catalogue.pick(name), catalogue))
+        return int(ExitCode.OK)
+    rows = [
+        (known, f"{cdr_format.title}{' (your own)' if known in catalogue.own else ''}")
+        for known, cdr_format in sorted(catalogue.formats.items())
+    ]
+    _show(table((), rows))
+    _show(wrapped(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}", "  "))
+    return int(ExitCode.OK)
+
+
+@formats_group.command("new", short_help="Draft a format of your own from an export.")
+@options(CONFIG, READING[1:])
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: named after the export.")
+@click.argument("export", type=click.Path(path_type=Path), metavar="EXPORT")
+def new_command(export: Path, output: Path | None, **flags: Any) -> int:
+    """Draft a format for exports like EXPORT as a TOML file with comments; never overwrites a file.
+
+    What the export shows is filled in with its evidence; what a person must decide is marked TODO, and the format
+    is refused until no TODO is left. Then try it with `formats test`.
+    """
+    from importer.formats import load_catalogue
+    from importer.formats.catalogue import RESERVED_NAMES
+    from importer.formats.drafting import draft_of, format_name
+    from importer.settings import load_settings
+
+    settings = load_settings(given(flags), os.environ)
+    catalogue = load_catalogue()
+    stem = (output or export).name.split(".")[0]
+    name = format_name(stem, {*catalogue.formats, *RESERVED_NAMES})
+    target = output or Path(f"{name}.toml")
+    if target.exists():
+        raise CannotCreateError(f"{target} is there already", hint="Name another file with --output.")
+    draft = draft_of(export, name, catalogue, encoding=settings.encoding, delimiter=settings.delimiter)
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(draft.text)
+    except OSError as error:
+        raise CannotCreateError(
+            f"{target} cannot be written: {error.strerror}", hint="Name another file with --output."
+        ) from error
+    _show(_about(draft, export, target, catalogue))
+    return int(ExitCode.OK)
+
+
+def _about(draft: Any, export: Path, target: Path, catalogue: Any) -> Iterator[str]:
+    """Yield what a draft was made from, what was taken for what, and what is left to do."""
+    seen = draft.export
+    header = f"header in line {seen.header_line}" if seen.header_line else "no header"
+    yield from wrapped(f"{target}: a draft from {seen.rows} rows ({seen.encoding}, {header}).", "  ")
+    yield ""
+    yield from table(("taken for", "column", "its cells"), _taken(draft.roles))
+    yield ""
+    if known := _formats_that_fit(export, catalogue):
+        yield from wrapped(f"The export is of format {known}, too: use that one, or your own with --format.", "  ")
+    count = len(draft.open_points)
+    yield from wrapped(f"{count} open point{'' if count == 1 else 's'}:", "  ")
+    for number, text in draft.open_points:
+        yield from wrapped(f"  line {number}: {text}"[: 2 * terminal_width() - 4], "    ")
+    yield from wrapped(f"Settle them, then: cdr-importer formats test {target} {export}", "  ")
+
+
+def _taken(roles: Any) -> list[tuple[str, str, str]]:
+    rows = []
+    for role in roles.values():
+        columns = [column for column in (role.column, role.clock) if column]
+        if not columns and role.role not in NEEDED_ROLES:
+            continue
+        shown = ", ".join(column.shown for column in columns) or "(none found)"
+        rows.append(
+            (role.role, shown, ", ".join(f"{column.kind}, {column.distinct} different" for column in columns))
+        )
+    return rows
+
+
+def _formats_that_fit(export: Path, catalogue: Any) -> str:
+    """Return the name of the format that the export is of already, "" without one."""
+    from importer.errors import InputUnusableError
+    from importer.formats import Detection, detect
+    from importer.formats.detection import Overrides
+
+    try:
+        found = detect(export, list(catalogue.formats.values()), Overrides())
+    except InputUnusableError:
+        return ""
+    return found.format.name if isinstance(found, Detection) else ""
+
+
+def _show(lines: Any) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _explained(cdr_format: Any, catalogue: Any) -> Iterator[str]:
+    """Yield what a format is made of, as lines."""
+    for line in _facts(cdr_format, catalogue):
+        yield from wrapped(line, "      ")
+
+
+def _facts(cdr_format: Any, catalogue: Any) -> Iterator[str]:
+    yield f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"
+    for note in cdr_format.notes:
+        yield f"  note: {note}"
+    if cdr_format.layouts:
+        for layout in cdr_format.layouts:
+            yield f"  no header, {len(layout.columns)} cells: {', '.join(layout.columns)}"
+    else:
+        yield f"  columns needed: {', '.join(names[0] for names in cdr_format.columns.values())}"
+        optional = ", ".join(names[0] for names in cdr_format.optional_columns.values())
+        yield f"  columns used if there: {optional or 'none'}"
+    yield f"  times: {', '.join(cdr_format.time.formats)}; {zone_text(cdr_format, None)}"
+    yield "  what became of the call:"
+    for rule in cdr_format.outcome:
+        if rule.column is None:
+            yield f"    by rule: {rule.value}"
+            continue
+        words = dict(rule.words)
+        if rule.table:
+            table = catalogue.causes[rule.table].words
+            words |= {known: cause.otherwise.value for known, cause in table.items()}
+        pairs = [f"{known} = {verdict}" for known, verdict in list(words.items())[:12]]
+        more = f", and {len(words) - 12} more" if len(words) > 12 else ""
+        own = f" (some your own, causes/{rule.table}.toml)" if rule.table in catalogue.own_causes else ""
+        yield f"    column {cdr_format.shown(rule.column)}{own}: {', '.join(pairs)}{more}"
