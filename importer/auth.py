@@ -47,7 +47,9 @@ _CACHE_BYTES = 16 * 1024
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
-_AUTHORISE_HINT = "Run `cdr-importer auth` to authorise again, and check that --data-center is the account's own."
+_AUTHORISE_HINT = (
+    "Run `cdr-importer auth login` to authorise again, and check that --data-center is the account's own."
+)
 _ERROR_HINTS = {
     # Seen with status 200: Weble/ZohoBooksApi issue 84.
     "invalid_code": f"The refresh token is revoked or belongs to another data centre. {_AUTHORISE_HINT}",
@@ -404,7 +406,7 @@ def _usable_seconds(answer: Mapping[str, object]) -> float:
     if lifetime <= 0:
         raise ProtocolError(
             "the token endpoint answered a token that has expired already",
-            hint="Run again later; if it repeats, authorise again with `cdr-importer auth`.",
+            hint="Run again later; if it repeats, authorise again with `cdr-importer auth login`.",
         )
     lifetime_seconds = min(float(min(lifetime, 10**9)), _LIFETIME_SECONDS)
     return lifetime_seconds - min(_MARGIN_SECONDS, lifetime_seconds / 2)

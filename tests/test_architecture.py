@@ -28,6 +28,7 @@ ORDER = (
     "results",
     "report",
     "pipeline",
+    "setup",
     "cli",
 )
 LONGEST_FUNCTION_LINES = 60

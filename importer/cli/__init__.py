@@ -19,6 +19,9 @@ from importer.errors import ExitCode, ImporterError
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _COMMANDS = {
+    "init": ("importer.cli.setting_up", "init_command"),
+    "auth": ("importer.cli.signing_in", "auth_group"),
+    "users": ("importer.cli.users", "users_command"),
     "import": ("importer.cli.sending", "import_command"),
     "check": ("importer.cli.sending", "check_command"),
     "deliver": ("importer.cli.sending", "deliver_command"),

@@ -34,6 +34,7 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> int:
     click.echo(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
     click.echo(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
     click.echo(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
+    click.echo(f"For `auth login`, a code that is good for three minutes: {simulator.base_url}/sandbox/code")
     click.echo("Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

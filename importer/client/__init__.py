@@ -1,8 +1,8 @@
 """Call to form to POST to judgement: the only place that knows the words of the API.
 
 `dialling` gets a connection, `wire` knows the request in flight and can end it, `connection` sends one request
-and reads its answer within bounds, `classify` says what an answer proves; here are the two requests we make:
-notifying a call and asking for a token.
+and reads its answer within bounds, `classify` says what an answer proves; here are the two requests of a run,
+notifying a call and asking for a token; `account` has those of setting up.
 """
 
 import ssl
@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Self
 
 import requests
-from requests.auth import AuthBase
 
 from importer.auth import SignIn, Token
+from importer.client.account import CALLNOTIFY_PATH, AccountClient, User
 from importer.client.classify import Judgement, Proof, Reaction, classify, is_success, judge_failure
 from importer.client.connection import (
     Answer,
@@ -25,11 +25,13 @@ from importer.client.connection import (
     SendFailure,
     trust_context,
 )
+from importer.client.token_header import ZohoToken
 from importer.client.wire import SendDoor
 from importer.errors import ConfigurationError, ProtocolError, UnavailableError
 from importer.records import Call
 
 __all__ = [
+    "AccountClient",
     "Answer",
     "Client",
     "Judgement",
@@ -40,24 +42,12 @@ __all__ = [
     "SendDoor",
     "SendFailure",
     "TokenTransport",
+    "User",
     "classify",
     "form_of",
     "judge_failure",
     "trust_context",
 ]
-
-CALLNOTIFY_PATH = "/phonebridge/v3/callnotify"
-
-
-class _ZohoToken(AuthBase):
-    """Sets the Authorization header; as an auth object no .netrc entry can replace it (requests 2.34)."""
-
-    def __init__(self, access_token: str) -> None:
-        self._access_token = access_token
-
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        r.headers["Authorization"] = f"Zoho-oauthtoken {self._access_token}"
-        return r
 
 
 def form_of(call: Call) -> dict[str, str]:
@@ -107,7 +97,7 @@ class Client:
             "POST",
             token.api_url + CALLNOTIFY_PATH,
             data=form_of(call),
-            auth=_ZohoToken(token.access_token),
+            auth=ZohoToken(token.access_token),
         )
         answer = self._line.exchange(request, door)
         if not is_success(answer):

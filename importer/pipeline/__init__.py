@@ -10,6 +10,7 @@ a second and 100 MB: `preparing` and `rejects` are imported only where files are
 from importer.pipeline.ending import ending_record, summary_fields, summary_record
 from importer.pipeline.inputs import detect_inputs, inputs_of, overrides_of
 from importer.pipeline.run import Listener, Outlook, Run, Timing, gmt_text, new_run_id
+from importer.pipeline.sending import sign_in_of
 from importer.pipeline.stages import check, deliver_pending, import_calls
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "inputs_of",
     "new_run_id",
     "overrides_of",
+    "sign_in_of",
     "summary_fields",
     "summary_record",
 ]

@@ -21,6 +21,17 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentLine:
+    """One line of the agents file as it stands, blanks around the cells gone."""
+
+    extension: str
+    number: str
+    zohouser: str
+    email: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentBook:
     """The agents by what an export may call them (lower case), and what stands in where there is no answer."""
 
@@ -81,6 +92,11 @@ def load_agents(
                 )
         extensions.update({row["extension"].casefold()} - {""})
     return AgentBook(by_key, frozenset(extensions), default_number, default_zohouser)
+
+
+def agent_lines(path: Path) -> list[AgentLine]:
+    """Return the lines of an agents file as they stand; raises ConfigurationError as `load_agents`."""
+    return [AgentLine(**row) for _, row in _rows(path)]
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

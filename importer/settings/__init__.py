@@ -6,9 +6,15 @@ and `values` the rules of single values, `options` all of them together, `loadin
 `credentials` the secrets.
 """
 
-from importer.settings.credentials import Credentials, credentials_path, load_credentials
+from importer.settings.credentials import (
+    Credentials,
+    credentials_path,
+    is_secret,
+    load_credentials,
+    save_credentials,
+)
 from importer.settings.data_centers import DATA_CENTERS, DataCenter
-from importer.settings.loading import load_settings
+from importer.settings.loading import config_path, load_settings
 from importer.settings.moments import parse_moment
 from importer.settings.naming import ENVIRONMENT_PREFIX
 from importer.settings.options import OPTIONS, Settings
@@ -22,8 +28,11 @@ __all__ = [
     "DataCenter",
     "ErrorLimit",
     "Settings",
+    "config_path",
     "credentials_path",
+    "is_secret",
     "load_credentials",
     "load_settings",
     "parse_moment",
+    "save_credentials",
 ]

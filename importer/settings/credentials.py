@@ -1,22 +1,21 @@
-"""The secrets of the sign-in, from the environment or a credentials file that nobody else can read."""
+"""The secrets of the sign-in: from the environment, systemd's credentials folder, or a private file."""
 
-import os
 import re
-import stat
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
 
 from importer.errors import ConfigurationError
 from importer.settings.naming import APPLICATION, SECRETS, variable_of
+from importer.settings.secret_store import read_secrets, write_secrets
 
-_CREDENTIALS_NAME = "credentials.toml"
-_CREDENTIALS_BYTES = 16 * 1024
+CREDENTIALS_NAME = "credentials.toml"
+SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what a unit's ``LoadCredential=`` names: systemd.exec(5)."""
+
 _SECRET = re.compile(r"[\x21-\x7e]{1,4096}")
-_TOML_POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -29,82 +28,65 @@ class Credentials:
 
 
 def credentials_path() -> Path:
-    """Return where `load_credentials` looks and ``auth`` writes: ``credentials.toml`` in the config folder."""
-    return platformdirs.user_config_path(APPLICATION, appauthor=False) / _CREDENTIALS_NAME
+    """Return where `load_credentials` looks and ``auth login`` writes, in the user's config folder."""
+    return platformdirs.user_config_path(APPLICATION, appauthor=False) / CREDENTIALS_NAME
 
 
 def load_credentials(environment: Mapping[str, str], path: Path | None = None) -> Credentials:
-    """Return the secrets, all three from the environment or all three from the credentials file.
+    """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
-    ``path`` is the credentials file, by default `credentials_path`; it is not looked at when any of the three
-    variables is set, so that the parts of two sign-ins are never mixed.
+    The place is the environment when any of the three variables is set, else the file that systemd passes, else
+    ``path``, by default `credentials_path`.
 
     Raises:
         ConfigurationError: some are missing, the file is not a regular file of ours of mode 0600, or a secret
             holds blanks or control characters (78).
     """
-    where = credentials_path() if path is None else path
-    in_environment = {
-        name: environment[variable_of(name)] for name in SECRETS if environment.get(variable_of(name))
-    }
-    secrets = in_environment or _secrets_of(where)
+    by_variable = {name: environment[variable_of(name)] for name in SECRETS if environment.get(variable_of(name))}
+    where, secrets = ("", by_variable) if by_variable else _from_files(environment, path or credentials_path())
     missing = [name for name in SECRETS if name not in secrets]
     if missing:
-        variables = ", ".join(map(variable_of, missing))
-        also = " (some of the three are in the environment, so the file is not read)" if in_environment else ""
-        raise ConfigurationError(
-            f"missing for the sign-in: {', '.join(missing)}{also}",
-            hint=f"Set {variables}, or run `cdr-importer auth`, which writes all three to {where}.",
-        )
+        raise _missing(missing, where or str(path or credentials_path()), is_mixed=bool(by_variable))
     for name, secret in secrets.items():
         if not _SECRET.fullmatch(secret):
-            origin = f"environment variable {variable_of(name)}" if in_environment else f"{where}: {name}"
             raise ConfigurationError(
-                f"{origin} holds a blank, a line end or another character that no such secret has",
+                f"{f'{where}: {name}' if where else f'environment variable {variable_of(name)}'} holds a blank, "
+                "a line end or another character that no such secret has",
                 hint="Copy it again, without quotes, blanks or line ends around it.",
             )
     return Credentials(**secrets)
 
 
-def _secrets_of(path: Path) -> dict[str, str]:
-    try:
-        content = tomllib.loads(_read_private(path).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        # The parser's own words may quote the file.
-        position = _TOML_POSITION.search(str(error))
-        raise ConfigurationError(
-            f"{path} is not TOML{f': see {position[1]}' if position else ''}",
-            hint='Write three lines like client_id = "...", or run `cdr-importer auth`.',
-        ) from None
-    secrets = {key.replace("-", "_"): value for key, value in content.items()}
-    if not set(SECRETS).issuperset(secrets) or not all(isinstance(value, str) for value in secrets.values()):
-        raise ConfigurationError(
-            f"{path} holds something else than the texts {', '.join(SECRETS)}",
-            hint="Leave only these three keys, each with its value in quotes.",
-        )
-    return {name: secret for name, secret in secrets.items() if secret}
+def save_credentials(credentials: Credentials, path: Path | None = None, *, in_keyring: bool = False) -> Path:
+    """Write the secrets where `load_credentials` finds them, and return the file.
+
+    Raises:
+        CannotCreateError: the file cannot be written. ConfigurationError: no keyring to write to.
+    """
+    where = path or credentials_path()
+    write_secrets(where, asdict(credentials), in_keyring=in_keyring)
+    return where
 
 
-def _read_private(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}",
-            hint="The credentials file must be a regular file of your own, no symbolic link.",
-        ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
-            raise ConfigurationError(
-                f"{path} is not a regular file that belongs to the user running this",
-                hint="Run `cdr-importer auth` as that user.",
-            )
-        if facts.st_mode & 0o077:
-            raise ConfigurationError(
-                f"{path} can be read by others: its mode is {stat.S_IMODE(facts.st_mode):04o}",
-                hint=f"Run `chmod 600 {path}`; if others use this machine, authorise again.",
-            )
-        return file.read(_CREDENTIALS_BYTES)
+def is_secret(text: str) -> bool:
+    """Say whether a text can be one of the secrets: visible ASCII without blanks."""
+    return _SECRET.fullmatch(text) is not None
+
+
+def _from_files(environment: Mapping[str, str], path: Path) -> tuple[str, dict[str, str]]:
+    folder = environment.get(SYSTEMD_VARIABLE)
+    if folder:
+        passed = Path(folder) / CREDENTIALS_NAME
+        secrets = read_secrets(passed, is_ours=False)
+        if secrets:
+            return str(passed), secrets
+    return str(path), read_secrets(path)
+
+
+def _missing(missing: list[str], where: str, *, is_mixed: bool) -> ConfigurationError:
+    variables = ", ".join(map(variable_of, missing))
+    also = " (some of the three are in the environment, so the file is not read)" if is_mixed else ""
+    return ConfigurationError(
+        f"missing for the sign-in: {', '.join(missing)}{also}",
+        hint=f"Set {variables}, or run `cdr-importer auth login`, which writes all three to {where}.",
+    )

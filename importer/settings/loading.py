@@ -44,6 +44,11 @@ class _Given:
         return kind(f"{self.origin}: the value{value} cannot be used", hint=f"Rule: {rule}.")
 
 
+def config_path() -> Path:
+    """Return the TOML file that is read when none is named, in the user's config folder."""
+    return platformdirs.user_config_path(APPLICATION, appauthor=False) / _CONFIG_NAME
+
+
 def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
     """Return the options of a run: flags, then environment variables, then the TOML file, then defaults.
 
@@ -114,7 +119,8 @@ def _from_file(path: Path | None) -> dict[str, _Given]:
         if key.replace("-", "_").lower() in SECRETS:
             raise ConfigurationError(
                 f"{path}: {key} is a secret and does not belong into this file",
-                hint=f"Take it out; set {variable_of(key)} or run `cdr-importer auth`, which keeps it apart.",
+                hint=f"Take it out; set {variable_of(key)} or run `cdr-importer auth login`, "
+                "which keeps it apart.",
             )
         if option not in OPTIONS:
             raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=_nearest(option, OPTIONS))
@@ -146,7 +152,7 @@ def _config_path(flags: Mapping[str, object], environment: Mapping[str, str]) ->
     elif environment.get(variable):
         named = _Given(environment[variable], f"environment variable {variable}")
     else:
-        path = platformdirs.user_config_path(APPLICATION, appauthor=False) / _CONFIG_NAME
+        path = config_path()
         return path if os.path.lexists(path) else None
     try:
         path = usable_path(Path(named.value))

@@ -162,6 +162,7 @@ class _Exchange(BaseHTTPRequestHandler):
             "/oauth/serverinfo": ("GET", service.server_info),
             "/sandbox": ("GET", service.status_page),
             "/sandbox/calls": ("GET", service.calls_page),
+            "/sandbox/code": ("GET", service.code_page),
         }
         if request.path not in routes:
             return answers.NO_SUCH_PATH

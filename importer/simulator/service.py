@@ -349,6 +349,10 @@ class Service:
         ]
         return answers.json_answer(200, calls)
 
+    def code_page(self) -> Answer:
+        """Give a grant code, as Zoho's API console would show it."""
+        return answers.text_answer(self.issue_grant_code() + "\n")
+
     def status_page(self) -> Answer:
         """Say in a few lines of text what has happened so far."""
         taken, arrivals = self.taken(), self.arrivals("calls")
@@ -359,6 +363,7 @@ class Service:
             f"of them duplicates   {sum(call.duplicate for call in taken)}",
             f"token requests       {len(self.arrivals('tokens'))}",
             "the calls themselves: GET /sandbox/calls",
+            "a code for a sign-in: GET /sandbox/code",
         )
         return answers.text_answer("\n".join(lines) + "\n")
 

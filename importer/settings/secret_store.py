@@ -1,0 +1,116 @@
+"""Where the secrets rest: a private TOML file of ours, or the system's keyring that such a file points to."""
+
+import importlib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from boltons.fileutils import atomic_save  # type: ignore[import-untyped]
+
+from importer.errors import CannotCreateError, ConfigurationError
+from importer.settings.naming import APPLICATION, SECRETS
+
+_FILE_BYTES = 16 * 1024
+_TOML_POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
+_KEYRING_KEY = "keyring"
+
+
+def read_secrets(path: Path, *, is_ours: bool = True) -> dict[str, str]:
+    """Return the secrets that a file holds or, with ``keyring = true``, points to; none where there is no file.
+
+    ``is_ours`` false leaves owner and mode to whoever made the file (systemd's credentials folder).
+
+    Raises:
+        ConfigurationError: not a private regular file of ours, not TOML, or other keys; or no keyring.
+    """
+    content = _toml(path, is_ours=is_ours)
+    if content.get(_KEYRING_KEY) is True and len(content) == 1:
+        return {name: secret for name in SECRETS if (secret := _keyring(path).get_password(APPLICATION, name))}
+    secrets = {key.replace("-", "_"): value for key, value in content.items()}
+    if not set(SECRETS).issuperset(secrets) or not all(isinstance(value, str) for value in secrets.values()):
+        raise ConfigurationError(
+            f"{path} holds something else than the texts {', '.join(SECRETS)}",
+            hint="Leave only these three keys, each with its value in quotes.",
+        )
+    return {name: secret for name, secret in secrets.items() if secret}
+
+
+def write_secrets(path: Path, secrets: Mapping[str, str], *, in_keyring: bool = False) -> None:
+    """Write the file whole or not at all, mode 0600; with ``in_keyring`` it only points to the keyring.
+
+    Raises:
+        CannotCreateError: the file cannot be written. ConfigurationError: no keyring to write to.
+    """
+    lines = [f'{name} = "{secret}"' for name, secret in secrets.items()]
+    if in_keyring:
+        keyring = _keyring(path)
+        try:
+            for name, secret in secrets.items():
+                keyring.set_password(APPLICATION, name, secret)
+        except Exception as error:
+            raise _no_keyring(f"refused the secrets ({type(error).__name__})") from None
+        lines = [f"{_KEYRING_KEY} = true"]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with atomic_save(str(path), text_mode=True, file_perms=0o600, overwrite_part=True) as file:
+            file.write("\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, "")))
+    except OSError as error:
+        raise CannotCreateError(f"{path} cannot be written: {error.strerror}", hint="Free the path.") from error
+
+
+def _keyring(path: Path) -> Any:
+    try:
+        keyring = importlib.import_module("keyring")
+    except ImportError:
+        raise _no_keyring(f"is wanted by {path}, but the package keyring is not installed") from None
+    if getattr(keyring.get_keyring(), "priority", 0) <= 0:
+        raise _no_keyring("has no backend on this machine")
+    return keyring
+
+
+def _no_keyring(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the system keyring {what}",
+        hint="Install it with `pip install 'cdr-importer[keyring]'`, or run `auth login` without --keyring.",
+    )
+
+
+def _toml(path: Path, *, is_ours: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_private_bytes(path, is_ours=is_ours).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # The parser's own words may quote the file.
+        position = _TOML_POSITION.search(str(error))
+        raise ConfigurationError(
+            f"{path} is not TOML{f': see {position[1]}' if position else ''}",
+            hint='Write three lines like client_id = "...", or run `cdr-importer auth login`.',
+        ) from None
+
+
+def _private_bytes(path: Path, *, is_ours: bool) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="The credentials file must be a regular file of your own, no symbolic link.",
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or (is_ours and facts.st_uid != os.geteuid()):
+            raise ConfigurationError(
+                f"{path} is not a regular file that belongs to the user running this",
+                hint="Run `cdr-importer auth login` as that user.",
+            )
+        if is_ours and facts.st_mode & 0o077:
+            raise ConfigurationError(
+                f"{path} can be read by others: its mode is {stat.S_IMODE(facts.st_mode):04o}",
+                hint=f"Run `chmod 600 {path}`; if others use this machine, authorise again.",
+            )
+        return file.read(_FILE_BYTES)

@@ -1,0 +1,69 @@
+"""A pseudo-terminal of 80 columns with a program in it, for tests of what a person sees and types."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PATIENCE_SECONDS = 60.0
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """One run of the program at a terminal; `expect` waits for words, `type` answers, `finish` gives the code."""
+
+    def __init__(self, arguments: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> None:
+        self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, 80))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "importer", *map(str, arguments)],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.shown = ""
+        self._seen = 0
+
+    def expect(self, words: str) -> None:
+        """Wait until the words appear behind those expected before."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while words not in self.shown[self._seen :]:
+            assert self._read(deadline), f"{words!r} never came; the terminal shows:\n{self.shown}"
+        self._seen = self.shown.index(words, self._seen) + len(words)
+
+    def type(self, line: str) -> None:
+        """Type a line and press Enter."""
+        os.write(self._master, f"{line}\n".encode())
+
+    def finish(self) -> int:
+        """Read to the end and return the exit code."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._read(deadline):
+            pass
+        os.close(self._master)
+        return self._process.wait(PATIENCE_SECONDS)
+
+    def lines(self) -> list[str]:
+        """Return the lines as they stand on the screen, without colours; what a bar drew over counts as lines."""
+        return re.split(r"\r\n|\r|\n", _ESCAPES.sub("", self.shown))
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return False
+        try:
+            data = os.read(self._master, 65_536)
+        except OSError:  # EIO: the last program at the other end has gone
+            return False
+        self.shown += data.decode("utf-8", "replace")
+        return bool(data)

@@ -1,0 +1,369 @@
+"""What is done once: `init`, `auth login`, `auth check` and `users`, against the simulator."""
+
+import io
+import stat
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Ran, read_results
+from importer.errors import ConfigurationError, ExitCode
+from importer.settings import (
+    OPTIONS,
+    Credentials,
+    config_path,
+    credentials_path,
+    load_credentials,
+    save_credentials,
+)
+from importer.setup.config_file import ASKED, config_text
+from importer.setup.grant import console_url
+from importer.simulator import Simulator
+from importer.simulator.behaviour import SandboxUser
+
+Program = Callable[..., Ran]
+Typed = Callable[..., None]
+
+SIGN_IN = Credentials("1000.ID", "s3cret", "1000.refresh")
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """Return a function that puts lines on standard input, which is no terminal."""
+    return lambda *lines: monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+
+
+@pytest.fixture
+def unsigned(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    """Point the program at a simulator that it has no sign-in for."""
+    monkeypatch.setenv("CDR_IMPORTER_ACCOUNTS_URL", simulator.base_url)
+    monkeypatch.setenv("CDR_IMPORTER_API_URL", simulator.base_url)
+    return simulator
+
+
+# --- init -----------------------------------------------------------------------------------------------------
+
+
+def test_init(program: Program, tmp_path: Path) -> None:
+    """One command writes config, agents file and ledger, all private, and an import then finds them."""
+    folder = tmp_path / "new"
+
+    ran = program("init", "--timezone", "Europe/London", "--country", "GB", "--agents", folder / "agents.csv")
+
+    assert ran.code == 0
+    config = tomllib.loads(config_path().read_text())
+    assert config == {"timezone": "Europe/London", "country": "GB", "agents": str(folder / "agents.csv")}
+    made = (config_path(), folder / "agents.csv")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [0o600, 0o600]
+    assert "1. cdr-importer auth login\n" in ran.stdout
+    assert program("status").code == 0
+
+
+def test_init_twice(program: Program) -> None:
+    """A config file that is there is never overwritten."""
+    assert program("init").code == 0
+    before = config_path().read_bytes()
+
+    ran = program("init", "--timezone", "Europe/Berlin")
+
+    assert (ran.code, config_path().read_bytes()) == (ExitCode.USAGE, before)
+
+
+def test_init_elsewhere(program: Program, tmp_path: Path) -> None:
+    """With --config the file stands there, and the next steps name it."""
+    path = tmp_path / "etc" / "own.toml"
+
+    ran = program("init", "--config", path, "--ledger", tmp_path / "var" / "ledger.sqlite")
+
+    assert ran.code == 0
+    assert f"cdr-importer auth login --config {path}" in ran.stdout
+    assert program("status", "--config", path).code == 0
+
+
+def test_init_with_a_bad_value(program: Program, tmp_path: Path) -> None:
+    """A value that cannot be used leaves nothing behind."""
+    ran = program("init", "--timezone", "Atlantis", "--ledger", tmp_path / "ledger.sqlite")
+
+    assert ran.code == ExitCode.USAGE
+    assert not config_path().exists()
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
+@pytest.mark.parametrize("value", ['a "quoted" name', "back\\slash", "tab\there", "Zoë"])
+def test_config_text_keeps_values(value: str) -> None:
+    """Any value comes back as it was, and every option the file names is one."""
+    assert tomllib.loads(config_text({"site": value})) == {"site": value}
+    assert set(ASKED) <= set(OPTIONS)
+
+
+# --- auth login -----------------------------------------------------------------------------------------------
+
+
+def test_login(program: Program, unsigned: Simulator, typed: Typed) -> None:
+    """Id, secret and code become a credentials file that signs in, and none of them is printed."""
+    account = unsigned.credentials
+    code = unsigned.issue_grant_code()
+    typed(account.client_id, account.client_secret, code)
+
+    ran = program("auth", "login")
+
+    assert ran.code == 0, ran.stderr
+    assert load_credentials({}) == Credentials(account.client_id, account.client_secret, account.refresh_token)
+    assert stat.S_IMODE(credentials_path().stat().st_mode) == 0o600
+    shown = ran.stdout + ran.stderr
+    assert not any(secret in shown for secret in (account.client_secret, account.refresh_token, code))
+    assert "PhoneBridge.call.log" in ran.stderr
+    assert program("auth", "check").code == 0
+
+
+def test_login_again(program: Program, unsigned: Simulator, typed: Typed) -> None:
+    """A second sign-in replaces the first one only when it works."""
+    save_credentials(SIGN_IN)
+    typed("1000.WRONG", "wrong", "1000.code")
+    assert program("auth", "login").code == ExitCode.NOT_PERMITTED
+    assert load_credentials({}) == SIGN_IN
+
+    account = unsigned.credentials
+    typed(account.client_id, account.client_secret, unsigned.issue_grant_code())
+    assert program("auth", "login").code == 0
+    assert load_credentials({}).refresh_token == account.refresh_token
+
+
+def test_login_with_a_used_code(program: Program, unsigned: Simulator, typed: Typed) -> None:
+    """A code that was used or is too old is told apart from a wrong client."""
+    account = unsigned.credentials
+    typed(account.client_id, account.client_secret, "1000.used.before")
+
+    ran = program("auth", "login")
+
+    assert ran.code == ExitCode.NOT_PERMITTED
+    assert "the code is refused: used before" in ran.stderr
+    assert not credentials_path().exists()
+
+
+@pytest.mark.parametrize("lines", [(), ("1000.ID",), ("1000.ID", "secret", "two words")])
+def test_login_without_answers(
+    program: Program, unsigned: Simulator, typed: Typed, lines: tuple[str, ...]
+) -> None:
+    """Answers that are missing or cannot be one stop before anything is asked of the service."""
+    typed(*lines)
+
+    assert program("auth", "login").code == ExitCode.CONFIGURATION
+    assert unsigned.token_requests == 0
+
+
+def test_login_with_client_in_environment(
+    program: Program, unsigned: Simulator, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With id and secret in the environment only the code is asked."""
+    account = unsigned.credentials
+    monkeypatch.setenv("CDR_IMPORTER_CLIENT_ID", account.client_id)
+    monkeypatch.setenv("CDR_IMPORTER_CLIENT_SECRET", account.client_secret)
+    typed(unsigned.issue_grant_code())
+
+    assert program("auth", "login").code == 0
+
+
+def test_console_is_the_data_centre_s_own() -> None:
+    """The console stands beside the sign-in host."""
+    assert console_url("https://accounts.zoho.com.au") == "https://api-console.zoho.com.au"
+
+
+# --- auth check -----------------------------------------------------------------------------------------------
+
+
+def test_check(program: Program, account: Simulator) -> None:
+    """All in order: four lines, exit 0, and no call was taken in."""
+    ran = program("auth", "check")
+
+    assert (ran.code, ran.stderr) == (0, "")
+    assert [line.split()[0] for line in ran.stdout.splitlines()] == ["ok", "ok", "ok", "-"]
+    shown = ran.stdout.replace(account.base_url, "https://accounts.zoho.com.au")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert account.accepted == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"call_log_scope": False}, ExitCode.NOT_PERMITTED, "auth login"),
+        ({"integration_enabled": False}, ExitCode.NOT_PERMITTED, "Enable the PhoneBridge integration"),
+        ({"provider_registered": False}, ExitCode.NOT_PERMITTED, "registered PhoneBridge provider"),
+        ({"permitted": False}, ExitCode.NOT_PERMITTED, "PhoneBridge rights"),
+        ({"other_provider_enabled": True}, ExitCode.NOT_PERMITTED, "Disable the other telephony provider"),
+        ({"rate_limit": (0, 60.0)}, ExitCode.TRY_LATER, "Wait a while"),
+    ],
+)
+def test_check_finds(
+    program: Program, account: Simulator, changes: Mapping[str, Any], code: ExitCode, words: str
+) -> None:
+    """What stands against notifying calls is named, with what to do."""
+    account.behaviour = replace(account.behaviour, **changes)
+
+    ran = program("auth", "check")
+
+    assert (ran.code, account.accepted) == (code, ())
+    assert words in ran.stderr
+
+
+def test_check_finds_revoked_sign_in(
+    program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refresh token that was revoked is found though an access token in the cache would still work."""
+    assert program("users").code == 0
+    monkeypatch.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked")
+
+    ran = program("auth", "check")
+
+    assert ran.code == ExitCode.NOT_PERMITTED
+    assert "invalid_code" in ran.stderr
+
+
+def test_check_finds_other_data_centre(
+    program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API host that is none of the data centre's is not spoken to."""
+    monkeypatch.delenv("CDR_IMPORTER_API_URL")
+
+    ran = program("auth", "check")
+
+    assert (ran.code, account.arrivals) == (ExitCode.CONFIGURATION, ())
+    assert "--data-center" in ran.stderr
+
+
+# --- users ----------------------------------------------------------------------------------------------------
+
+
+def test_users(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Each user is listed with the agent they are, by id, e-mail or name; the file to complete has all of both."""
+    agents = tmp_path / "agents.csv"
+    agents.write_text(
+        "extension,number,zohouser,email,name\n"
+        "101,+12125550101,,ADA@example.com,\n"
+        "102,,90000000002,,Benjamin\n"
+        "103,,99999999999,,Gone Example\n"
+    )
+
+    ran = program("users", "--agents", agents, "--write", tmp_path / "todo.csv")
+
+    assert ran.code == ExitCode.PARTIAL
+    lines = ran.stdout.splitlines()
+    assert [line.split() for line in lines[1:4]] == [
+        ["90000000001", "101", "by", "email", "Ada", "Example", "ada@example.com"],
+        ["90000000002", "102", "Ben", "Example", "ben@example.com"],
+        ["90000000003", "none", "Cleo", "Example", "cleo@example.com"],
+    ]
+    assert lines[4] == "not a user: 99999999999 of extension 103; calls would be refused"
+    assert lines[5] == "3 users, 1 without a line in the agents file"
+    assert [tuple(row.values()) for row in read_results(tmp_path / "todo.csv")] == [
+        ("101", "+12125550101", "90000000001", "ADA@example.com", ""),
+        ("102", "", "90000000002", "", "Benjamin"),
+        ("103", "", "99999999999", "", "Gone Example"),
+        ("", "", "90000000003", "cleo@example.com", "Cleo Example"),
+    ]
+
+
+@pytest.mark.parametrize("has_paging", [True, False])
+def test_many_users(program: Program, account: Simulator, has_paging: bool) -> None:
+    """Users on several pages are all listed, once."""
+    users = tuple(SandboxUser(str(9_000_000 + number), f"u{number}@example.com", "") for number in range(450))
+    account.behaviour = replace(account.behaviour, users=users, users_paging=has_paging)
+
+    ran = program("users")
+
+    assert (ran.code, ran.stdout.splitlines()[-1]) == (0, "450 users, 450 without a line in the agents file")
+    assert len(set(ran.stdout.splitlines())) == 452
+
+
+def test_users_refused(program: Program, account: Simulator) -> None:
+    """What stands against listing is named."""
+    account.behaviour = replace(account.behaviour, permitted=False)
+
+    ran = program("users")
+
+    assert ran.code == ExitCode.NOT_PERMITTED
+    assert "the users cannot be listed: not_permitted, status 403, NO_PERMISSION" in ran.stderr
+
+
+def test_users_never_overwrite(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A file that is there is kept."""
+    (tmp_path / "agents.csv").write_text("mine")
+
+    assert program("users", "--write", tmp_path / "agents.csv").code == ExitCode.CANNOT_CREATE
+    assert (tmp_path / "agents.csv").read_text() == "mine"
+
+
+# --- where secrets rest ---------------------------------------------------------------------------------------
+
+
+def test_credentials_passed_by_systemd(tmp_path: Path) -> None:
+    """A file in systemd's credentials folder is taken before the user's own, whatever its mode."""
+    passed = tmp_path / "credentials.toml"
+    passed.write_text('client_id = "1000.ID"\nclient_secret = "s3cret"\nrefresh_token = "1000.refresh"\n')
+    passed.chmod(0o440)
+    save_credentials(Credentials("other", "other", "other"), tmp_path / "own.toml")
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    assert load_credentials(environment, tmp_path / "own.toml") == SIGN_IN
+    passed.unlink()
+    assert load_credentials(environment, tmp_path / "own.toml").client_id == "other"
+
+
+@dataclass
+class Keyring:
+    """A keyring backend in memory."""
+
+    kept: dict[tuple[str, str], str]
+    priority: float = 1.0
+
+    def get_password(self, service: str, username: str) -> str | None:
+        """Return what is kept."""
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """Keep it."""
+        self.kept[service, username] = password
+
+
+@pytest.fixture
+def keyring() -> Iterator[Keyring]:
+    """Put a keyring in memory in the place of the system's."""
+    library = pytest.importorskip("keyring")
+    backend = pytest.importorskip("keyring.backend")
+    ours = type("Memory", (Keyring, backend.KeyringBackend), {"priority": 1.0})({})
+    before = library.get_keyring()
+    library.set_keyring(ours)
+    yield ours
+    library.set_keyring(before)
+
+
+def test_credentials_in_keyring(keyring: Keyring, tmp_path: Path) -> None:
+    """With a keyring the file only says so, and the secrets come from there."""
+    path = save_credentials(SIGN_IN, tmp_path / "credentials.toml", in_keyring=True)
+
+    assert "s3cret" not in path.read_text()
+    assert set(keyring.kept.values()) == {"1000.ID", "s3cret", "1000.refresh"}
+    assert load_credentials({}, path) == SIGN_IN
+
+
+def test_keyring_emptied(keyring: Keyring, tmp_path: Path) -> None:
+    """A keyring that lost the secrets is told like secrets that were never there."""
+    path = save_credentials(SIGN_IN, tmp_path / "credentials.toml", in_keyring=True)
+    keyring.kept.clear()
+
+    with pytest.raises(ConfigurationError, match="missing for the sign-in"):
+        load_credentials({}, path)
+
+
+def test_credentials_replaced_whole(tmp_path: Path) -> None:
+    """A new sign-in leaves no part of the old one and no other file."""
+    path = tmp_path / "folder" / "credentials.toml"
+    save_credentials(Credentials("a" * 90, "b", "c"), path)
+    save_credentials(SIGN_IN, path)
+
+    assert load_credentials({}, path) == SIGN_IN
+    assert [each.name for each in path.parent.iterdir()] == ["credentials.toml"]
