@@ -9,7 +9,8 @@ from typing import Any, Self
 import click
 from tqdm import tqdm
 
-from importer.cli.asking import agreed, is_somebody_there
+from importer.cli.asking import is_somebody_there
+from importer.cli.consent import agreed
 from importer.errors import ExitCode, ImporterError
 from importer.pipeline import Listener, Outlook, summary_fields, summary_record
 from importer.records import Receipt, RunSummary
