@@ -28,6 +28,7 @@ _COMMANDS = {
     "detect": ("importer.cli.looking", "detect_command"),
     "formats": ("importer.cli.formats", "formats_group"),
     "status": ("importer.cli.status", "status_command"),
+    "report": ("importer.cli.reporting", "report_command"),
     "resolve": ("importer.cli.deciding", "resolve_command"),
     "ledger": ("importer.cli.upkeep", "ledger_group"),
     "sandbox": ("importer.cli.sandbox", "sandbox_command"),

@@ -22,8 +22,10 @@ READING = (
     click.option("--delimiter", metavar="CHAR", help="Delimiter of the files (`tab` for a tab)."),
 )
 
+ZONE = (click.option("--timezone", metavar="ZONE", help="IANA zone of local times, such as Europe/London."),)
+
 PREPARING = (
-    click.option("--timezone", metavar="ZONE", help="IANA zone of local times, such as Europe/London."),
+    *ZONE,
     click.option("--country", metavar="CC", help="ISO 3166 region of national numbers, such as GB."),
     click.option("--agents", metavar="FILE", help="Agents file: CSV extension,number,zohouser,email,name."),
     click.option("--default-agent-number", metavar="NUMBER", help="Agent number where nothing else answers."),

@@ -4,18 +4,20 @@ import json as json_module
 import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
-from importer.cli.options import CONFIG, LEDGER, given, options
+from importer.cli.options import CONFIG, LEDGER, ZONE, given, options
+from importer.cli.reporting import FORCE, write_history
 from importer.errors import ExitCode
 
 SHOWN_UNCERTAIN = 20
 
 
 @click.command("status", short_help="Count the calls of the ledger by state, or list its runs.")
-@options(CONFIG, LEDGER)
+@options(CONFIG, LEDGER, ZONE)
 @click.option("--runs", is_flag=True, help="List the latest runs instead, the newest first.")
 @click.option(
     "--last",
@@ -25,13 +27,20 @@ SHOWN_UNCERTAIN = 20
     metavar="N",
     help="How many runs `--runs` lists.",
 )
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="PATH", help="Write an HTML page of the ledger's history."
+)
+@options(FORCE)
 @click.option("--json", "json", is_flag=True, default=None, help="Print one JSON object.")
-def status_command(runs: bool, last: int, **flags: Any) -> int:
+def status_command(runs: bool, last: int, html: Path | None, force: bool, **flags: Any) -> int:
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
     from importer.ledger import open_reader
     from importer.settings import load_settings
 
     settings = load_settings(given(flags), os.environ)
+    if html is not None:
+        write_history(settings, html, force=force, shown_ledger=str(flags.get("ledger") or ""))
+        return int(ExitCode.OK)
     with open_reader(settings.ledger) as ledger:
         if runs:
             _show_runs(ledger.runs(last), as_json=settings.json_output)

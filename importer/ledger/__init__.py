@@ -1,9 +1,11 @@
 """The operator's only protection against a call lost or notified twice: a record of every call and its fate.
 
 The only module that knows its tables. `values` is what passes its door, `lock` lets one run in, `schema` makes
-and checks the file, `staging` takes calls in, `ledger` is what a run does with it.
+and checks the file, `staging` takes calls in, `ledger` is what a run does with it, `history` counts over
+time.
 """
 
+from importer.ledger.history import Refusals, first_and_last_request, refusals, requests_over_time
 from importer.ledger.ledger import Ledger
 from importer.ledger.lock import lock_path
 from importer.ledger.reader import BUSY_SECONDS, LedgerReader, open_reader
@@ -34,6 +36,7 @@ __all__ = [
     "LedgerInvariantError",
     "LedgerReader",
     "Purged",
+    "Refusals",
     "Restored",
     "RunInfo",
     "RunRecord",
@@ -42,6 +45,9 @@ __all__ = [
     "Told",
     "UncertainCall",
     "create_ledger",
+    "first_and_last_request",
     "lock_path",
     "open_reader",
+    "refusals",
+    "requests_over_time",
 ]

@@ -1,0 +1,462 @@
+"""The page of a run: what it counts, that it asks for nothing and runs nothing, and that it fits every width."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran, call_row, write_export
+
+pytest.importorskip("jinja2", reason="the extra `report` is not installed")
+pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+
+from importer.report.from_results import results_report
+from importer.report.page import write_page
+from importer.report.tallies import Tally, Timeline
+from importer.simulator import Fault, Simulator
+from schemas.vocabulary import RESULT_COLUMNS, Outcome
+
+Program = Callable[..., Ran]
+HOSTILE = '<script>alert(1)</script>"\'><img src=//x.example/y onerror=z>$\\frac{$ {{7*7}} --> id="x" ]]>'
+VOID = {"meta", "br", "img", "link", "input", "hr", "wbr"}
+
+
+def result(line: int, **cells: str) -> dict[str, str]:
+    """Return one row of a results file: an accepted call, but for ``cells`` (`sender` is `from`)."""
+    row = dict.fromkeys(RESULT_COLUMNS, "") | {
+        "file": "day.csv",
+        "line": str(line),
+        "call_id": f"call{line:05}",
+        "outcome": "accepted",
+        "state": "busy",
+        "from": "+12125550101",
+        "to": "+447700900123",
+        "start_time": "2026-03-02 14:00:00",
+        "http_status": "200",
+        "code": "SUCCESS",
+        "attempts": "1",
+        "sent_at": "2026-03-03 03:30:00",
+    }
+    return row | {{"sender": "from"}.get(name, name): value for name, value in cells.items()}
+
+
+def write_results(path: Path, rows: Iterable[dict[str, str]]) -> Path:
+    """Write a results file."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, RESULT_COLUMNS, lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def mixed(folder: Path) -> Path:
+    """Return results with a row of each kind and hostile texts in every cell that an export or answer fills."""
+    rejected = {"outcome": "rejected", "state": "", "reason": "invalid_number", "hint": f"column to: {HOSTILE}"}
+    refused = {"outcome": "refused", "http_status": "400", "code": HOSTILE, "reason": "refused", "hint": HOSTILE}
+    uncertain = {"outcome": "uncertain", "call_id": "call00009", "reason": HOSTILE, "http_status": "", "code": ""}
+    rows = [
+        result(2),
+        result(3, state="noanswer", sender=HOSTILE, start_time="2026-03-03 09:30:00"),
+        result(4, **rejected, file=HOSTILE),
+        result(5, **rejected),
+        result(6, **refused, source_id=HOSTILE, zohouser=HOSTILE),
+        result(7, **uncertain),
+        result(8, outcome="skipped", reason="attended", state=""),
+        result(9, outcome="duplicate"),
+        result(10, outcome="already_accepted", sent_at="2026-03-01 03:30:00"),
+        result(11, sent_at="2026-03-03 03:35:00"),
+    ]
+    return write_results(folder / "results.csv", rows)
+
+
+class _Page(HTMLParser):
+    """Collects what a page consists of, and complains about tags left open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "style":
+            self.text += data
+
+
+# counting ----------------------------------------------------------------------------------------------------
+
+
+def test_counts_of_results(tmp_path: Path) -> None:
+    """Outcomes, states, agents, hours, reasons and answers are those of the file, each row once."""
+    report = results_report(mixed(tmp_path))
+    assert {each.value: count for each, count in report.outcomes.items() if count} == {
+        "accepted": 3,
+        "rejected": 2,
+        "refused": 1,
+        "uncertain": 1,
+        "skipped": 1,
+        "duplicate": 1,
+        "already_accepted": 1,
+    }
+    assert report.skipped == {"attended": 1}
+    assert [(group.label, group.count) for group in report.states] == [("busy", 5), ("noanswer", 1)]
+    assert [group.count for group in report.agents] == [5, 1]
+    assert report.hours == {datetime(2026, 3, 2, 14): 5, datetime(2026, 3, 3, 9): 1}
+    assert [(cause.reason, cause.count, len(cause.examples)) for cause in report.rejected] == [
+        ("invalid_number", 2, 2)
+    ]
+    assert [(cause.status, cause.code, cause.count) for cause in report.refused] == [("400", HOSTILE, 1)]
+    assert [call.call_id for call in report.uncertain] == ["call00009"]
+
+
+def test_pace_is_of_this_run(tmp_path: Path) -> None:
+    """Only accepted calls tell when this run sent: a call accepted before has the time of that run."""
+    pace = results_report(mixed(tmp_path)).pace
+    assert pace is not None
+    assert (pace.start, sum(pace.counts)) == (datetime(2026, 3, 3, 3, 30, tzinfo=UTC), 3)
+    assert [(wait.since.minute, wait.seconds) for wait in pace.waits] == [(30, 300)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "hour"),
+    [
+        (None, datetime(2026, 3, 2, 14)),
+        ("Asia/Kolkata", datetime(2026, 3, 2, 19)),
+        ("America/New_York", datetime(2026, 3, 2, 9)),
+    ],
+)
+def test_hours_are_local(tmp_path: Path, zone: str | None, hour: datetime) -> None:
+    """With --timezone a call counts in the hour that the clock of that zone showed, half hours included."""
+    path = write_results(tmp_path / "r.csv", [result(2, start_time="2026-03-02 14:10:00")])
+    assert results_report(path, zone).hours == {hour: 1}
+
+
+def test_long_results_are_counted_in_bounded_memory(tmp_path: Path) -> None:
+    """The peak of memory does not follow the number of rows: of three times the rows it is nearly the same."""
+
+    def peak(rows: int) -> int:
+        path = write_results(
+            tmp_path / f"{rows}.csv",
+            (
+                result(
+                    line, sender=f"+1212555{line % 50:04}", hint=f"row {line}", outcome=list(Outcome)[line % 10]
+                )
+                for line in range(2, rows + 2)
+            ),
+        )
+        tracemalloc.start()
+        report = results_report(path, chunk_rows=2000)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert sum(report.outcomes.values()) == rows
+        return used
+
+    peak(2000)
+    assert peak(18_000) < 1.5 * peak(6000)
+
+
+def test_tally_keeps_the_frequent() -> None:
+    """A tally of too many keys drops the rarest."""
+    tally: Tally[int] = Tally(most_keys=10)
+    for start in range(0, 1000, 10):
+        tally.add(dict.fromkeys(range(start, start + 10), 1) | {-1: 5})
+    assert tally.counts[-1] == 500
+    assert len(tally.counts) <= 20
+
+
+def test_timeline_widens() -> None:
+    """However long and dense a run, its pace comes out in at most some hundred spans that add up."""
+    timeline = Timeline()
+    for start in range(0, 40_000, 1000):
+        timeline.add(dict.fromkeys(range(start, start + 1000), 2))
+    pace = timeline.pace()
+    assert pace is not None
+    assert (len(pace.counts) <= 120, sum(pace.counts), pace.span_seconds) == (True, 80_000, 600)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (None, 66),
+        ("a,b\n1,2\n", 65),
+        ("", 65),
+        (",".join(RESULT_COLUMNS) + "\n" + "x" * 9 + ",1,c,sent\n", 65),
+        (",".join(RESULT_COLUMNS) + '\nx,1,"c\n', 65),
+    ],
+    ids=["missing", "other header", "empty", "unknown outcome", "open quote"],
+)
+def test_what_is_no_results_file(program: Program, tmp_path: Path, content: str | None, code: int) -> None:
+    """A file that is missing is exit 66, one that is no results file 65; no page is left."""
+    path = tmp_path / "r.csv"
+    if content is not None:
+        path.write_text(content)
+    assert program("report", path).code == code
+    assert not list(tmp_path.glob("*.html*"))
+
+
+def test_results_without_rows(program: Program, tmp_path: Path) -> None:
+    """A results file with nothing but its header makes a page that says that nobody is needed."""
+    path = write_results(tmp_path / "r.csv", [])
+    assert program("report", path) == Ran(0, "", "")
+    assert "Nothing in here needs a person" in (tmp_path / "r.csv.html").read_text()
+
+
+# the page ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hostile_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the page of results with hostile texts, once for all tests that look at it."""
+    folder = tmp_path_factory.mktemp("page")
+    write_page(results_report(mixed(folder)), folder / "page.html")
+    return folder / "page.html"
+
+
+@pytest.fixture
+def hostile_page(hostile_path: Path) -> _Page:
+    """Return that page, read."""
+    return _Page(hostile_path.read_text())
+
+
+def test_page_asks_for_nothing_and_runs_nothing(hostile_page: _Page) -> None:
+    """No script, no handler, no address outside: whatever stands in an export or an answer is only text."""
+    page = hostile_page
+    assert {tag for tag, _ in page.tags} & {"script", "img", "link", "iframe", "object", "a", "form"} == set()
+    attributes = [(name, value or "") for _, found in page.tags for name, value in found.items()]
+    assert [name for name, _ in attributes if name.startswith("on")] == []
+    addresses = [value for name, value in attributes if name in ("src", "href", "xlink:href", "action", "srcset")]
+    assert [address for address in addresses if not address.startswith("#")] == []
+    assert not re.search(r"url\((?!#)|@import", "".join(value for _, value in attributes))
+    assert page.text.count("alert(1)") >= 5
+    assert "49" not in page.text.replace("4900", "")
+
+
+def test_page_names_ids_once(hostile_page: _Page) -> None:
+    """No two elements share an id, so no picture takes its parts from another."""
+    page = hostile_page
+    ids = [found["id"] for _, found in page.tags if "id" in found]
+    used = {
+        value[1:] for _, found in page.tags for name, value in found.items() if value and name.endswith("href")
+    }
+    assert len(ids) == len(set(ids))
+    assert used <= set(ids)
+
+
+def test_colours_follow_the_reader(hostile_page: _Page) -> None:
+    """Pictures name the style sheet's colours only, so that light, dark and print each have their own."""
+    page = hostile_page
+    styles = "".join(found.get("style") or "" for _, found in page.tags)
+    assert "var(--accepted)" in styles
+    assert re.findall(r"#[0-9a-f]{6}", styles) == []
+
+
+def test_resolve_lines_can_be_pasted(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A line of the page settles its uncertain call when it is given to the program."""
+    account.script(Fault.lost_answer())
+    program("import", "--init-ledger", write_export(tmp_path / "export.csv", [call_row(1)]))
+    ledger = os.environ["CDR_IMPORTER_LEDGER"]
+    assert program("report", "--run", "last", "--ledger", ledger, "--output", tmp_path / "page.html").code == 0
+    text = _Page((tmp_path / "page.html").read_text()).text
+    (line,) = re.findall(r"cdr-importer (resolve .* --sent .*)", text)
+    assert program(*shlex.split(line)).code == 0
+    assert program("status").code == 0
+
+
+def test_page_is_private_and_replaces_nothing(program: Program, tmp_path: Path) -> None:
+    """The page is 0600 whatever the umask; one that is there stays as it is, unless --force says otherwise."""
+    path = write_results(tmp_path / "r.csv", [result(2)])
+    before = os.umask(0)
+    try:
+        program("report", path)
+    finally:
+        os.umask(before)
+    page = tmp_path / "r.csv.html"
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    page.write_text("mine")
+    assert (program("report", path).code, page.read_text()) == (73, "mine")
+    assert program("report", path, "--force").code == 0
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert program("report", path, "--output", tmp_path / "no" / "page.html").code == 73
+    assert {each.name for each in tmp_path.iterdir()} == {"r.csv", "r.csv.html"}
+
+
+# runs and history --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_runs(program: Program, account: Simulator, tmp_path: Path) -> Path:
+    """Leave a ledger with a run that lost an answer and met a refusal, one that knew all, and a delivery."""
+    rows = [call_row(number) for number in range(6)] + [call_row(7, to="104")]
+    path = write_export(tmp_path / "export.csv", rows)
+    account.script(Fault.lost_answer(), Fault(), Fault.refusal("INVALID_DATA"))
+    program("import", "--init-ledger", "--limit", "4", "--results", tmp_path / "one.csv", path)
+    program("import", "--limit", "1", "--results", tmp_path / "two.csv", path)
+    program("deliver", "--results", tmp_path / "three.csv")
+    return tmp_path / "ledger.sqlite"
+
+
+def run_ids(program: Program) -> list[str]:
+    """Return the runs of the ledger, oldest first."""
+    return [line.split()[0] for line in reversed(program("status", "--runs").stdout.splitlines()[1:])]
+
+
+def page_text(path: Path) -> str:
+    """Return what a reader of the page sees, each piece once."""
+    return re.sub(r"\s+", " ", _Page(path.read_text()).text)
+
+
+def test_report_of_a_run_is_the_same_with_and_without_its_results(
+    program: Program, three_runs: Path, tmp_path: Path
+) -> None:
+    """Of a run whose results file is gone the ledger still knows counts, answers and uncertain calls."""
+    first = run_ids(program)[0]
+    assert program("report", "--run", first).code == 0
+    by_results = page_text(tmp_path / "one.csv.html")
+    (tmp_path / "one.csv").unlink()
+    assert program("report", "--run", first, "--output", tmp_path / "bare.html").code == 0
+    by_ledger = page_text(tmp_path / "bare.html")
+    for said in ("1 uncertain", "1 refused", "1 rejected", "INVALID_DATA", "resolve call00000 --sent", "SHA-256"):
+        assert said in by_results, said
+        assert said in by_ledger, said
+    assert "+447700" not in by_ledger
+    assert "is not there any more" in by_ledger
+
+
+def test_unknown_run(program: Program, three_runs: Path) -> None:
+    """A run that the ledger does not know is exit 2; so is a report of nothing or of two things."""
+    assert program("report", "--run", "20260101T000000Z-ffff").code == 2
+    assert program("report").code == 2
+    assert program("report", "x.csv", "--run", "last").code == 2
+
+
+def test_history_page(program: Program, three_runs: Path, tmp_path: Path) -> None:
+    """`status --html` shows where all calls stand, the runs, answers, hours and what to paste."""
+    assert program("status", "--html", tmp_path / "history.html", "--timezone", "Asia/Kolkata").code == 0
+    text = page_text(tmp_path / "history.html")
+    for said in ("1 uncertain", "INVALID_DATA", "Requests by day and hour", "Asia/Kolkata", *run_ids(program)):
+        assert said in text, said
+    assert program("status", "--html", tmp_path / "history.html").code == 73
+
+
+def test_missing_extra_is_told(tmp_path: Path) -> None:
+    """Without the extra the command says how to install it (78), before it reads anything."""
+    script = (
+        "import sys\n"
+        "import importlib.util\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'matplotlib' else real(name, *rest)\n"
+        "from importer.cli import run\n"
+        f"code = run(['report', {str(tmp_path / 'r.csv')!r}])\n"
+        "print(code, 'pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "78 False"
+    assert "pip install 'cdr-importer[report]'" in done.stderr
+
+
+# how it looks ------------------------------------------------------------------------------------------------
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--virtual-time-budget=10000",
+    "--dump-dom",
+]
+WIDTHS = (1280, 700, 400)
+FRAMES = """<!DOCTYPE html><link rel="icon" href="data:,"><body><script>
+const widths = %s, found = {};
+for (const width of widths) {
+  const frame = document.createElement("iframe");
+  frame.width = width; frame.height = 900; frame.src = "page.html";
+  frame.onload = () => {
+    const root = frame.contentDocument.documentElement;
+    const right = Math.max(...[...root.querySelectorAll("*")].map(each => each.getBoundingClientRect().right));
+    const drawn = [...root.querySelectorAll("figure")].map(
+      each => [...each.querySelectorAll("svg")].filter(svg => svg.getBoundingClientRect().width > 0).length);
+    found[width] = [Math.ceil(Math.max(root.scrollWidth, right)), Math.min(...drawn), Math.max(...drawn)];
+    if (Object.keys(found).length === widths.length)
+      document.body.innerHTML = "<p id=found>" + JSON.stringify(found) + "</p>";
+  };
+  document.body.append(frame);
+}
+</script>"""
+
+
+class _Served(ThreadingHTTPServer):
+    """Serves the page and the frames around it, and remembers what was asked for, of whatever host."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.asked: list[str] = []
+        asked = self.asked
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                # The browser's own questions (the time, updates) are not the page's.
+                if "google" not in self.headers["Host"]:
+                    asked.append(self.path)
+                body = files.get(self.path.removeprefix("/"), "").encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_page_fits_every_width_and_asks_for_nothing(hostile_path: Path, tmp_path: Path) -> None:
+    """Nothing stands out to the right at any width, each picture shows once, and nothing is asked for."""
+    frames = FRAMES % json.dumps(WIDTHS)
+    with _Served({"page.html": hostile_path.read_text(), "frames.html": frames}) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        command = [str(CHROMIUM), *QUIET, f"--user-data-dir={tmp_path}"]
+        # Whatever host a page asked for, it would ask this server.
+        command += [f"--host-resolver-rules=MAP * 127.0.0.1:{port}", f"http://127.0.0.1:{port}/frames.html"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        server.shutdown()
+    measured = re.search(r'<p id="found">(.*?)</p>', done.stdout)
+    assert measured is not None, done.stdout[-2000:]
+    found = {int(width): tuple(numbers) for width, numbers in json.loads(measured[1]).items()}
+    assert found == {width: (width, 1, 1) for width in WIDTHS}
+    assert sorted(server.asked) == ["/frames.html", *["/page.html"] * len(WIDTHS)]
