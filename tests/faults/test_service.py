@@ -6,9 +6,11 @@ from email.utils import formatdate
 
 import pytest
 
+from dying_run import at
 from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
 from importer.client import Limits
 from importer.simulator import FOREVER, ORDINARY, Fault
+from importer.steps import Step
 from peers import PATIENCE_SECONDS, Behaviour, Peer, Server, answering, http_answer, last_words
 
 Serve = Callable[..., Server]
@@ -137,6 +139,25 @@ def test_unknown_refusal_of_everything(night: Night) -> None:
     assert len(night.posts()) == 3
 
 
+# tried once more ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(73)
+@pytest.mark.parametrize(
+    ("status", "why", "states"),
+    [(408, (69, "pending"), {"pending": 1, "accepted": 1}), (421, (78, "misdirected"), {"pending": 2})],
+)
+def test_tried_once_more(night: Night, status: int, why: tuple[int, str], states: dict[str, int]) -> None:
+    """408 and 421 are tried once more, over another connection, and then the call stays pending."""
+    night.take_in(2)
+    night.api.script(Fault(status=status).repeated(2))
+    connections: list[int] = []
+    ended = night.run(step=at(Step.ANSWERED, 2, lambda: connections.append(night.api.connections)))
+    assert (ended.why, night.states(), connections) == (why, states, [3])
+    assert night.posts()[:2] == ["call000", "call000"]
+    assert len(night.posts()) == 2 + states.get("accepted", 0)
+
+
 # something else answers --------------------------------------------------------------------------------------
 
 
@@ -235,7 +256,7 @@ def test_late_answer(night: Night, serve: Serve) -> None:
     assert (ended.code, ids_in(server.received())) == (4, ["call000", "call001"])
 
 
-@pytest.mark.fault(66, 85)
+@pytest.mark.fault(85)
 def test_answer_with_something_behind_it(night: Night, serve: Serve) -> None:
     """Text behind the words of success, as far as the length reaches, makes the call uncertain."""
     night.take_in(2)

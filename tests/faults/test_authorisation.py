@@ -1,0 +1,226 @@
+"""Section C of the list: the sign-in, played to whole runs."""
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from conftest import closed_port
+from dying_run import at
+from faults.night import Night
+from importer.auth import SignIn
+from importer.client import Limits, TokenTransport
+from importer.simulator import FOREVER, ORDINARY, Behaviour, Fault
+from importer.steps import Step
+from peers import Server, answering, http_answer
+
+Serve = Callable[..., Server]
+IMPATIENT = Limits(connect_seconds=5, gap_seconds=0.05, deadline_seconds=10)
+
+
+# tokens that end ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(40)
+@pytest.mark.parametrize("status", [401, 400])
+def test_token_expires_in_mid_run(night: Night, status: int) -> None:
+    """The call that meets an expired token is sent again after one refresh; every call is accepted once."""
+    night.take_in(6)
+    night.api.behaviour = Behaviour(invalid_token_status=status)
+    night.api.script(ORDINARY.repeated(3), Fault.expired_token())
+    ended = night.run()
+    answers = [(arrival.fields["id"], arrival.status) for arrival in night.api.arrivals]
+    assert (ended.why, night.states(), night.api.token_requests) == ((0, "done"), {"accepted": 6}, 2)
+    assert answers[3:5] == [("call003", status), ("call003", 200)]
+    assert len(answers) == 7
+    assert night.taken_once()
+
+
+@pytest.mark.fault(41)
+def test_new_token_is_refused_too(night: Night) -> None:
+    """A fresh token that is refused as well: 77, the rest pending, nothing uncertain."""
+    night.take_in(4)
+    night.api.script(ORDINARY, Fault.refusal("INVALID_TOKEN", 401).repeated(FOREVER))
+    ended = night.run()
+    assert (ended.why, night.states()) == ((77, "token_refused"), {"accepted": 1, "pending": 3})
+    assert (night.posts(), night.api.token_requests) == (["call000", "call001", "call001"], 2)
+
+
+@pytest.mark.fault(49)
+def test_another_host_with_the_same_refresh_token(night: Night) -> None:
+    """A token that a sign-in elsewhere has killed costs one refresh; every call is accepted once."""
+    night.take_in(6)
+    night.api.behaviour = Behaviour(active_token_limit=1)
+    account, url = night.api.credentials, night.api.base_url
+    sign_in = SignIn(url, account.client_id, account.client_secret, account.refresh_token)
+    form = {
+        "grant_type": "refresh_token",
+        "client_id": account.client_id,
+        "client_secret": account.client_secret,
+        "refresh_token": account.refresh_token,
+    }
+    elsewhere = TokenTransport(sign_in)
+    ended = night.run(step=at(Step.SETTLED, 3, lambda: elsewhere(f"{url}/oauth/v2/token", form)))
+    assert (ended.why, night.states()) == ((0, "done"), {"accepted": 6})
+    assert (night.api.token_requests, len(night.api.arrivals)) == (3, 7)
+    assert night.taken_once()
+
+
+@pytest.mark.fault(48)
+def test_permission_is_lost_in_mid_run(night: Night) -> None:
+    """403 in the middle of a run: 77 at once, the rest pending."""
+    night.take_in(5)
+    night.api.script(ORDINARY.repeated(2), Fault.refusal("NO_PERMISSION", 403).repeated(FOREVER))
+    ended = night.run()
+    assert (ended.why, night.states()) == ((77, "not_permitted"), {"accepted": 2, "pending": 3})
+    assert len(night.posts()) == 3
+
+
+# sign-ins that fail ------------------------------------------------------------------------------------------
+
+
+def token_answer(text: str) -> Fault:
+    """Return an answer of the token endpoint with status 200."""
+    return Fault(status=200, body=text.encode())
+
+
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("error", ["invalid_code", "invalid_client"])
+def test_sign_in_is_refused(night: Night, error: str) -> None:
+    """A refusal, which comes with status 200, is asked for once: 77, nothing sent, and what to do is said."""
+    night.take_in(3)
+    night.api.script_tokens(token_answer(json.dumps({"error": error})).repeated(FOREVER))
+    ended = night.run()
+    assert (ended.code, night.states(), night.api.arrivals) == (77, {"pending": 3}, ())
+    assert night.api.token_requests == 1
+    assert "data-center" in ended.notes[-1]
+
+
+@pytest.mark.fault(43)
+@pytest.mark.parametrize("status", [400, 200])
+def test_too_many_tokens(night: Night, status: int) -> None:
+    """The limit on tokens is met with one request, never a loop: 75, and to wait ten minutes."""
+    night.take_in(3)
+    night.api.behaviour = Behaviour(token_limit_per_10_minutes=0, token_throttle_status=status)
+    ended = night.run()
+    assert (ended.code, night.states(), night.api.arrivals) == (75, {"pending": 3}, ())
+    assert night.api.token_requests == 1
+    assert "Wait 10 minutes" in ended.notes[-1]
+
+
+@pytest.mark.fault(44)
+@pytest.mark.parametrize("fault", [Fault(hang=True), Fault(reset_after_reading=True), Fault(status=503), None])
+def test_token_endpoint_is_down(night: Night, fault: Fault | None) -> None:
+    """A token endpoint that hangs, resets, fails or is not there is tried three times: 69, everything pending."""
+    night.take_in(3)
+    accounts = {} if fault else {"accounts_url": f"http://127.0.0.1:{closed_port()}"}
+    night.api.script_tokens(*([fault.repeated(FOREVER)] if fault else []))
+    ended = night.run(limits=IMPATIENT, **accounts)
+    assert (ended.code, night.states(), night.api.arrivals) == (69, {"pending": 3}, ())
+    assert night.api.token_requests == (3 if fault else 0)
+    assert len(night.time.waits) >= 2
+
+
+@pytest.mark.fault(44)
+def test_token_endpoint_goes_down_in_mid_run(night: Night) -> None:
+    """What was sent stays sent, the call without a token stays pending, and the next run goes on."""
+    night.take_in(5)
+    night.api.script(ORDINARY.repeated(2), Fault.expired_token())
+    night.api.script_tokens(ORDINARY, Fault(status=503).repeated(3))
+    ended = night.run()
+    assert (ended.code, night.states()) == (69, {"accepted": 2, "pending": 3})
+    assert night.api.token_requests == 4
+    assert (night.run().why, night.states()) == ((0, "done"), {"accepted": 5})
+    assert night.taken_once()
+
+
+@pytest.mark.fault(45)
+@pytest.mark.parametrize(
+    ("answers", "requests"),
+    [
+        ((Fault.login_page(), Fault.cut_answer(), Fault(status=200)), 3),
+        ((Fault(changes={"access_token": "x" * 1_000_000}).repeated(FOREVER),), 3),
+        ((Fault(changes={"access_token": "1000.aa\r\nX-Evil: 1"}),), 1),
+        ((Fault(changes={"access_token": 12}),), 1),
+    ],
+    ids=["page-cut-empty", "megabyte", "line-break", "number"],
+)
+def test_token_that_cannot_be_one(night: Night, answers: tuple[Fault, ...], requests: int) -> None:
+    """What is no token is never sent as one: 76, and no request at the API."""
+    night.take_in(2)
+    night.api.script_tokens(*answers)
+    ended = night.run()
+    assert (ended.code, night.states(), night.api.arrivals) == (76, {"pending": 2}, ())
+    assert night.api.token_requests == requests
+
+
+@pytest.mark.fault(46)
+def test_another_api_host_is_named(night: Night, serve: Serve) -> None:
+    """An API host that is none of Zoho's gets neither token nor call, not even a connection: 78."""
+    night.take_in(2)
+    other = serve(answering(http_answer()))
+    night.api.behaviour = Behaviour(api_domain=other.url)
+    ended = night.run(api_url=None)
+    assert (ended.code, night.states(), other.accepted) == (78, {"pending": 2}, 0)
+    assert "API host" in ended.notes[-1]
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("lifetime", [0, -5])
+def test_token_without_a_life(night: Night, lifetime: int) -> None:
+    """A token that has expired already is not used: 76."""
+    night.take_in(2)
+    night.api.script_tokens(Fault(changes={"expires_in": lifetime}).repeated(FOREVER))
+    ended = night.run()
+    assert (ended.code, night.states(), night.api.arrivals) == (76, {"pending": 2}, ())
+    assert night.api.token_requests == 1
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(changes={"expires_in": "3600"}),
+        Fault(drops=("expires_in",)),
+        Fault(changes={"expires_in": 1e12}),
+    ],
+    ids=["text", "missing", "huge"],
+)
+def test_token_of_odd_life(night: Night, fault: Fault) -> None:
+    """A lifetime that is text, missing or huge counts as an hour at most."""
+    night.take_in(2)
+    night.api.script_tokens(fault)
+    assert night.run(limit=1).why == (0, "done")
+    night.time.passed_seconds += 3400
+    assert night.run().why == (0, "done")
+    assert (night.states(), night.api.token_requests, len(night.posts())) == ({"accepted": 2}, 2, 2)
+
+
+@pytest.mark.fault(50)
+@pytest.mark.parametrize("damage", [lambda text: text[: len(text) // 2], lambda _: "\x00junk"])
+def test_token_cache_is_damaged(night: Night, damage: Callable[[str], str]) -> None:
+    """A damaged cache is passed over, and written anew as a whole, for its owner only."""
+    night.take_in(2)
+    night.run(limit=1)
+    cache = platformdirs.user_cache_path("cdr-importer") / "token.json"
+    whole = cache.read_text()
+    cache.write_text(damage(whole))
+    ended = night.run()
+    assert (ended.why, night.states(), night.api.token_requests) == ((0, "done"), {"accepted": 2}, 2)
+    assert json.loads(cache.read_text()).keys() == json.loads(whole).keys()
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o600
+    assert sorted(path.name for path in Path(cache.parent).iterdir()) == ["token.json", "token.json.lock"]
+
+
+@pytest.mark.fault(93)
+def test_second_signal_cuts_the_sign_in(night: Night) -> None:
+    """A second signal does not wait for the token endpoint: everything is pending, and no other try is made."""
+    night.take_in(2)
+    night.api.script_tokens(Fault(delay_seconds=2))
+    ended = night.run(is_cut=lambda: night.api.token_requests > 0)
+    asked = night.api.token_arrivals
+    assert (ended.why, night.states(), night.api.arrivals) == ((143, "signal"), {"pending": 2}, ())
+    assert [arrival.status for arrival in asked] == [None]
