@@ -5,7 +5,6 @@ and reads its answer within bounds, `classify` says what an answer proves; here 
 notifying a call and asking for a token; `account` has those of setting up.
 """
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from importer.client.connection import (
     Line,
     Route,
     SendFailure,
-    trust_context,
+    Trust,
 )
 from importer.client.token_header import ZohoToken
 from importer.client.wire import SendDoor
@@ -42,11 +41,11 @@ __all__ = [
     "SendDoor",
     "SendFailure",
     "TokenTransport",
+    "Trust",
     "User",
     "classify",
     "form_of",
     "judge_failure",
-    "trust_context",
 ]
 
 
@@ -70,19 +69,19 @@ def form_of(call: Call) -> dict[str, str]:
 class Client:
     """Notifies calls, one at a time; one per worker thread, to be closed.
 
-    ``trust`` is the `trust_context` of the route, which takes 40 ms to build and may be shared.
+    ``trust`` is what the route trusts, where it is shared.
     """
 
     def __init__(
         self,
         route: Route | None = None,
         *,
-        trust: ssl.SSLContext | None = None,
+        trust: Trust | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         route = route or Route()
-        trust = trust or trust_context(route.ca_bundle)
+        trust = trust or Trust(route.ca_bundle)
         self._line = Line(route, trust=trust, limits=limits or Limits(), clock=clock)
 
     def notify(self, call: Call, token: Token, door: SendDoor) -> Answer:
@@ -131,12 +130,12 @@ class TokenTransport:
         self,
         sign_in: SignIn,
         *,
-        trust: ssl.SSLContext | None = None,
+        trust: Trust | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._route = Route(sign_in.proxy, sign_in.ca_bundle)
-        self._trust = trust or trust_context(sign_in.ca_bundle)
+        self._trust = trust or Trust(sign_in.ca_bundle)
         self._limits = limits or Limits()
         self._clock = clock
         self._guard = threading.Lock()

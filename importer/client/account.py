@@ -10,7 +10,7 @@ import requests
 
 from importer.auth import Token
 from importer.client.classify import Judgement, Reaction, classify, judge_failure
-from importer.client.connection import Answer, Limits, Line, Route, SendFailure, trust_context
+from importer.client.connection import Answer, Limits, Line, Route, SendFailure, Trust
 from importer.client.token_header import ZohoToken
 from importer.errors import (
     ConfigurationError,
@@ -66,7 +66,7 @@ class AccountClient:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._route = route
-        self._trust = trust_context(route.ca_bundle)
+        self._trust = Trust(route.ca_bundle)
         self._limits = limits or Limits()
         self._clock = clock
         self._wall_clock = wall_clock

@@ -10,6 +10,7 @@ import io
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -196,10 +197,41 @@ class _DoorTlsConnection(_DoorConnection, HTTPSConnection):
                 raise word from broken
 
 
+class Trust:
+    """What we trust: the CA list that ships with requests, and the operator's file; may be shared by threads.
+
+    The environment (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, SSLKEYLOGFILE) has no say. The list takes 40 ms to load, so
+    that it is loaded when TLS is first wanted: a run that has nothing to send, or sends to loopback, goes without.
+
+    Raises ConfigurationError when the file cannot be read or holds no certificate.
+    """
+
+    def __init__(self, ca_bundle: str | None) -> None:
+        self._guard = threading.Lock()
+        self._is_whole = False
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if ca_bundle is not None:
+            try:
+                self._context.load_verify_locations(ca_bundle)
+            except OSError:
+                raise ConfigurationError(
+                    "--ca-bundle cannot be read as certificates", hint="Name a readable file in PEM form."
+                ) from None
+
+    def context(self) -> ssl.SSLContext:
+        """Return it whole, for a connection under TLS."""
+        with self._guard:
+            if not self._is_whole:
+                self._context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+                self._is_whole = True
+        return self._context
+
+
 class _DoorAdapter(HTTPAdapter):
     """Makes connections of one wire only, with our own trust and without retries."""
 
-    def __init__(self, wire: Wire, trust: ssl.SSLContext) -> None:
+    def __init__(self, wire: Wire, trust: Trust) -> None:
         self._trust = trust
         self._pools = _pool_classes(wire)
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
@@ -209,7 +241,8 @@ class _DoorAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, proxy_ssl_context=self._trust, **kwargs)
+        context = self._trust.context() if proxy.lower().startswith("https:") else None
+        manager = super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
         manager.pool_classes_by_scheme = self._pools
         return manager
 
@@ -217,7 +250,8 @@ class _DoorAdapter(HTTPAdapter):
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> Any:
         host_parameters, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host_parameters, {"ssl_context": self._trust}
+        is_tls = host_parameters["scheme"] == "https"
+        return host_parameters, {"ssl_context": self._trust.context()} if is_tls else {}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002 as in HTTPAdapter
         """Leave trust to the context: requests 2.34 would load the CA file again for each connection (44 ms)."""
@@ -243,35 +277,14 @@ def _pool_classes(wire: Wire) -> dict[str, type[HTTPConnectionPool]]:
     return {"http": PlainPool, "https": TlsPool}
 
 
-def trust_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Build what we trust: the CA list that ships with requests, and the operator's file.
-
-    The environment (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, SSLKEYLOGFILE) has no say.
-
-    Raises:
-        ConfigurationError: the file cannot be read or holds no certificate.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-    if ca_bundle is not None:
-        try:
-            context.load_verify_locations(ca_bundle)
-        except OSError:
-            raise ConfigurationError(
-                "--ca-bundle cannot be read as certificates", hint="Name a readable file in PEM form."
-            ) from None
-    return context
-
-
 class Line:
     """At most one connection and one request in flight; for one thread.
 
-    ``trust`` is a `trust_context`, which several lines may share.
+    ``trust`` may be shared by several lines.
     """
 
     def __init__(
-        self, route: Route, *, trust: ssl.SSLContext, limits: Limits, clock: Callable[[], float] = time.monotonic
+        self, route: Route, *, trust: Trust, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._limits = limits
         self._clock = clock

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import platformdirs
 
 from importer.auth import SignIn, TokenSource
-from importer.client import Client, Route, TokenTransport, trust_context
+from importer.client import Client, Route, TokenTransport, Trust
 from importer.deliver import (
     LONGEST_WAIT_SECONDS,
     LOOK_EVERY_SECONDS,
@@ -98,7 +98,7 @@ def service_of(run: Run, credentials: Credentials) -> Service:
     """
     timing = run.timing
     sign_in = sign_in_of(run.settings, credentials)
-    route, trust = Route(sign_in.proxy, sign_in.ca_bundle), trust_context(sign_in.ca_bundle)
+    route, trust = Route(sign_in.proxy, sign_in.ca_bundle), Trust(sign_in.ca_bundle)
     transport = TokenTransport(sign_in, trust=trust, limits=timing.limits)
     return Service(
         clients=lambda: Client(route, trust=trust, limits=timing.limits),
