@@ -85,7 +85,8 @@ def zone_text(cdr_format: Any, timezone: str | None, columns: Collection[str] = 
         return f"local, zone in column {cdr_format.shown(cdr_format.time.zone_column)}"
     if cdr_format.needs_timezone():
         return f"local, read as {timezone}" if timezone else "local, zone unknown: give --timezone"
-    return f"zone: {timezone or cdr_format.time.zone_default or cdr_format.time.zone}"
+    own = cdr_format.time.zone
+    return f"zone: {own if own not in ('option', 'value') else timezone or cdr_format.time.zone_default or own}"
 
 
 def _zone_evidence(found: Any, settings: Any, catalogue: Any) -> list[str]:
