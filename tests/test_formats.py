@@ -486,6 +486,16 @@ def test_detection_ignores_the_file_name(path: Path, tmp_path: Path, catalogue: 
     assert _found(_detect(other, catalogue)).format.name == path.parent.name
 
 
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_day_without_calls_is_of_its_format(path: Path, tmp_path: Path, catalogue: Catalogue) -> None:
+    """A header without a row, as a quiet day leaves it, fits the same one format."""
+    found = _found(_detect(path, catalogue))
+    if found.header_line is not None:
+        lines = path.read_text(encoding=found.encoding).splitlines(keepends=True)
+        quiet = _file(tmp_path, "".join(lines[: found.header_line]))
+        assert _found(_detect(quiet, catalogue)).format.name == path.parent.name
+
+
 @pytest.mark.parametrize(
     ("sample", "field_count"),
     [
