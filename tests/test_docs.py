@@ -9,6 +9,8 @@ import pytest
 from expected import ROOT
 from importer.cli import cli
 from importer.errors import ExitCode
+from importer.formats import CdrFormat
+from importer.formats.faults import known_keys
 from importer.settings import OPTIONS
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
@@ -81,6 +83,14 @@ def test_formats() -> None:
     listed = set(re.findall(r"`([a-z0-9-]+)`", section("Formats").split(";")[0]))
 
     assert {path.stem for path in (ROOT / "schemas/formats").glob("*.toml")} == listed
+
+
+def test_language_of_formats() -> None:
+    """README explains every key that a format can have, among what it says on adding one."""
+    told = section("Formats").split("### Adding a format")[1]
+
+    quoted = " ".join(re.findall(r"`[^`]+`", told))
+    assert {key for key in known_keys(CdrFormat) if not re.search(rf"\b{key}\b", quoted)} == set()
 
 
 def test_environment_variables() -> None:

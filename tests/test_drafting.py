@@ -22,7 +22,7 @@ FIRST_OF_EACH = list({path.parent.name: path for path in sample_files()}.values(
 GERMAN = """Calls of March
 Datum;Time;Who;Called number;How it ended;Ringing
 02.03.2026;09:14:07;"Lee, Ann";+44 7700 900142;NO ANSWER;0:00:32
-03.03.2026;09:15:07;"Lee, Ann";+44 7700 900143;engaged;0:00:02
+03.03.2026;09:15:07;"Lee, Ann";+44 7700 900143;fizzled;0:00:02
 03.03.2026;10:15:07;"Cho, Ben";+44 7700 900144;answered;0:00:12
 14.03.2026;11:15:07;"Cho, Ben";+44 7700 900145;NO ANSWER;0:00:12
 """
@@ -58,7 +58,7 @@ def test_draft_with_its_points_settled_reads_the_export(program: Program, tmp_pa
     export.write_text(GERMAN, encoding="utf-8")
     assert program("formats", "new", export, "--output", own).code == 0
     text = re.sub(r"^# TODO.*\n", "", own.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    text = re.sub(r'"engaged" = "TODO".*', '"engaged" = "busy"', text)
+    text = re.sub(r'"fizzled" = "TODO".*', '"fizzled" = "busy"', text)
     own.write_text(text, encoding="utf-8")
     ran = program(
         "check", "--format", own, "--timezone", "Europe/London", "--default-agent-number", "+442079460101",
@@ -92,15 +92,13 @@ def test_statuses_are_counted_with_what_the_tables_say(tmp_path: Path) -> None:
     """Each word stands there with its rows and its meanings; what no table knows is open."""
     draft = drafted(tmp_path, GERMAN)
     assert re.search(r'^# "NO ANSWER": 2 rows; noanswer in .*asterisk', draft.text, re.MULTILINE)
-    assert '"engaged" = "TODO" # 1 row; no cause table knows it' in draft.text
+    assert '"fizzled" = "TODO" # 1 row; no cause table knows it' in draft.text
 
 
 def test_word_on_which_tables_differ_is_open(tmp_path: Path) -> None:
     """A word that means this in one table and that in another is not decided by the program."""
-    draft = drafted(tmp_path, GERMAN.replace("engaged", "FAILED"))
-    assert re.search(
-        r'^"FAILED" = "TODO" # 1 row; our_side in .*; invalid in twilio-status', draft.text, re.MULTILINE
-    )
+    draft = drafted(tmp_path, GERMAN.replace("fizzled", "FAILED"))
+    assert re.search(r'^"FAILED" = "TODO" # 1 row; our_side in .*invalid in ', draft.text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("date", "is_open"), [("02/03/2026", True), ("14/03/2026", False)])

@@ -1,6 +1,8 @@
 """The commands under `formats`: list and explain formats, draft one of one's own, test one."""
 
 import os
+import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ from typing import Any
 import click
 
 from importer.cli.looking import zone_text
-from importer.cli.options import CONFIG, READING, given, options
+from importer.cli.options import CONFIG, PREPARING, READING, given, options
 from importer.cli.tables import table, terminal_width, wrapped
-from importer.errors import CannotCreateError, ExitCode
+from importer.errors import CannotCreateError, ExitCode, ImporterError, NoInputError
+
+MOST_SHOWN = 60
 
 NEEDED_ROLES = ("start", "direction", "status", "customer", "agent", "id")
 """What a draft names even where no column was found for it."""
@@ -129,6 +133,76 @@ def _formats_that_fit(export: Path, catalogue: Any) -> str:
     except InputUnusableError:
         return ""
     return found.format.name if isinstance(found, Detection) else ""
+
+
+@formats_group.command("test", short_help="Run a format against a sample and its expected results.")
+@options(CONFIG, READING[1:], PREPARING)
+@click.option(
+    "--expected",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Default: SAMPLE.expected.csv beside SAMPLE.",
+)
+@click.argument("name", metavar="FORMAT")
+@click.argument("sample", type=click.Path(path_type=Path), metavar="SAMPLE")
+def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -> int:
+    """Say whether FORMAT, a .toml file or a name, makes of SAMPLE what its expected results say.
+
+    They are the results of `check --all-rows`, read through by a person. Paths, hints and the columns of delivery
+    are not compared. Exit code 0: the same; 3: something differs; 66: there is no expected file yet.
+    """
+    from importer.formats import load_catalogue
+    from importer.results import differences
+    from importer.settings import load_settings
+
+    settings = load_settings({**given(flags), "format": name}, os.environ)
+    catalogue = load_catalogue()
+    catalogue.pick(name)
+    wanted = expected or sample.with_name(f"{sample.stem}.expected.csv")
+    if not wanted.exists():
+        raise NoInputError(f"there is no expected file {wanted}", hint=_how_to_write(name, sample, wanted, flags))
+    with tempfile.TemporaryDirectory(prefix="cdr-importer-") as folder:
+        results = Path(folder) / "results.csv"
+        rows = _checked(settings.model_copy(update={"results": results}), catalogue, sample)
+        different = differences(wanted, results)
+    if not different:
+        _show(wrapped(f"{sample}: {rows} rows, all as {wanted} expects them.", "  "))
+        return int(ExitCode.OK)
+    lines = len({each.line for each in different})
+    _show(
+        wrapped(f"{sample}: {rows} rows, {lines} line{'' if lines == 1 else 's'} not as {wanted} expects:", "  ")
+    )
+    shown = [
+        (each.line, each.column, each.expected or '""', each.found or '""') for each in different[:MOST_SHOWN]
+    ]
+    _show(table(("line", "column", "expected", "found"), shown))
+    if len(different) > MOST_SHOWN:
+        click.echo(f"and {len(different) - MOST_SHOWN} more")
+    return int(ExitCode.PARTIAL)
+
+
+def _checked(settings: Any, catalogue: Any, sample: Path) -> int:
+    """Write what `check --all-rows` says of a sample and return how many rows it has.
+
+    Raises the InputUnusableError or NoInputError of a sample that cannot be read.
+    """
+    from importer.pipeline import Listener, Run, check
+
+    problems: list[ImporterError] = []
+    chosen = settings.model_copy(update={"all_rows": True, "rejects": None})
+    summary = check(Run(chosen, catalogue, Listener(problem=problems.append)), [sample])
+    if problems:
+        raise problems[0]
+    return summary.rows
+
+
+def _how_to_write(name: str, sample: Path, wanted: Path, flags: dict[str, Any]) -> str:
+    """Return the command that writes the expected file, with the options that were given."""
+    words = ["cdr-importer", "check", "--all-rows", "--format", name]
+    for option, value in given(flags).items():
+        words += [f"--{option.replace('_', '-')}", str(value)]
+    command = shlex.join([*words, "--results", str(wanted), str(sample)])
+    return f"Write it, then read every line of it, since it must be right:\n  {command}"
 
 
 def _show(lines: Any) -> None:

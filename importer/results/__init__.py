@@ -6,10 +6,11 @@ ledger's to say: at the end the results are written in input order with its fate
 that died left its parts, from which the next one finishes its results in the same way.
 
 `cells` is what a row looks like, `paths` where files go, `parts` the way from parts and fates to results, `file`
-the results of the run that goes on.
+the results of the run that goes on, `comparison` what two results files differ in.
 """
 
 from importer.results.cells import call_cells, cells_of, defused, fused
+from importer.results.comparison import Difference, differences
 from importer.results.file import Finished, ResultsFile
 from importer.results.parts import CHUNK_ROWS, Completion, Fates, complete
 from importer.results.paths import check_free, results_path, write_rejects
@@ -17,6 +18,7 @@ from importer.results.paths import check_free, results_path, write_rejects
 __all__ = [
     "CHUNK_ROWS",
     "Completion",
+    "Difference",
     "Fates",
     "Finished",
     "ResultsFile",
@@ -25,6 +27,7 @@ __all__ = [
     "check_free",
     "complete",
     "defused",
+    "differences",
     "fused",
     "results_path",
     "write_rejects",
