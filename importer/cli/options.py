@@ -20,6 +20,11 @@ READING = (
     ),
     click.option("--encoding", metavar="NAME", help="Encoding of the files, over what detection finds."),
     click.option("--delimiter", metavar="CHAR", help="Delimiter of the files (`tab` for a tab)."),
+    click.option(
+        "--date-order",
+        type=click.Choice(["day-month", "month-day"]),
+        help="What comes first in dates that a spreadsheet program wrote anew.",
+    ),
 )
 
 ZONE = (click.option("--timezone", metavar="ZONE", help="IANA zone of local times, such as Europe/London."),)

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -12,9 +12,14 @@ from typing import Literal
 from importer.errors import InputUnusableError
 from importer.files import ExportFile, open_export
 from importer.formats.cells import plain_cell
+from importer.formats.dates import column_layouts, restorations
+from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
+from importer.formats.rewriting import rewriting_of
 from schemas.vocabulary import RESULT_COLUMNS
+
+__all__ = ["Detection", "Overrides", "OwnOutput", "column_key", "detect", "spilled"]
 
 SAMPLE_CHARACTERS = 256 * 1024
 HEADER_RECORDS = 20
@@ -30,56 +35,6 @@ RESAVED_DELIMITERS = (",", ";", "\t", "|")
 
 SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^0-9A-Za-z"\r\n])"?[,;\t| ]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
 """The first line by which Excel is told the delimiter; not a row, and no part of any export's layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """How one file is to be read: its format, and where each column of the format stands.
-
-    ``positions`` maps the format's column names to positions from 0; ``field_count`` is the number of cells a
-    row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, None without
-    one; rows stand below ``last_line_above``; ``quotes`` are those of the format, unless a spreadsheet has written
-    the file anew; ``sample`` holds the cells of the first rows.
-    """
-
-    file: ExportFile
-    format: CdrFormat
-    encoding: str
-    delimiter: str
-    header_line: int | None
-    header: tuple[str, ...]
-    positions: Mapping[str, int]
-    field_count: int
-    sample: tuple[tuple[str, ...], ...]
-    last_line_above: int
-    quotes: Quotes
-    open_end: bool = False
-
-    @property
-    def spill(self) -> int | None:
-        """Where the cell stands that takes a row's surplus cells, None when no cell does."""
-        return None if self.format.file.spill is None else self.positions.get(self.format.file.spill)
-
-    @property
-    def path(self) -> Path:
-        """The path of the file as it was given."""
-        return self.file.path
-
-
-@dataclass(frozen=True, slots=True)
-class OwnOutput:
-    """A results file of this program among the inputs: to be passed over."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What the operator says about a file, over what detection finds."""
-
-    format: CdrFormat | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +141,8 @@ def detect(
         raise _refused(file, alike) if alike else _unknown(file, sample, candidates, overrides)
     if len(matches) > 1:
         raise _ambiguous(file, [each.name for each, _ in matches])
-    return _detection(file, sample, *matches[0], encoding)
+    detection = _detection(file, sample, *matches[0], encoding)
+    return replace(detection, rewriting=rewriting_of(detection, overrides.date_order))
 
 
 def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[str, ...]:
@@ -266,7 +222,7 @@ def _match_header(records: _Records, cdr_format: Shape, writing: _Writing, least
         field_count = len(cells) if any(cells[-1:]) else len(_without_empty_tail(cells))
         spill = positions.get(cdr_format.file.spill or "")
         rows = [spilled(each, field_count, spill) for _, each in records[index + 1 :]][:SAMPLE_ROWS]
-        fitting = sum(_fits(row, positions, cdr_format.detect.patterns) for row in rows)
+        fitting = sum(_fits(row, positions, cdr_format.detect.patterns, cdr_format) for row in rows)
         if fitting < least_share * len(rows):
             return None
         fitting += sum(_has_shape(row, field_count) for row in rows)
@@ -324,21 +280,33 @@ def _fits_layout(cells: Sequence[str], layout: Layout, positions: Mapping[str, i
     count = len(layout.columns)
     if not _has_shape(cells[:count] if layout.open_end else cells, count):
         return False
-    return _fits(cells, positions, {**cdr_format.detect.patterns, **layout.where})
+    return _fits(cells, positions, {**cdr_format.detect.patterns, **layout.where}, cdr_format)
 
 
 def _has_shape(cells: Sequence[str], count: int) -> bool:
     return len(cells) >= count and not any(cell.strip() for cell in cells[count:])
 
 
-def _fits(cells: Sequence[str], positions: Mapping[str, int], patterns: Mapping[str, str]) -> bool:
-    """Say whether a row matches every pattern."""
+def _fits(
+    cells: Sequence[str], positions: Mapping[str, int], patterns: Mapping[str, str], cdr_format: Shape
+) -> bool:
+    """Say whether a row matches every pattern; a date may be one that a spreadsheet wrote anew."""
     return all(
         name in positions
         and positions[name] < len(cells)
-        and re.fullmatch(pattern, plain_cell(cells[positions[name]])) is not None
+        and _matches(cells[positions[name]], pattern, cdr_format)
         for name, pattern in patterns.items()
     )
+
+
+def _matches(cell: str, pattern: str, cdr_format: Shape) -> bool:
+    text = plain_cell(cell)
+    if re.fullmatch(pattern, text):
+        return True
+    if not isinstance(cdr_format, CdrFormat):
+        return False
+    parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
+    return any(re.fullmatch(pattern, before) for part in parts for before in restorations(text, part))
 
 
 def _detection(

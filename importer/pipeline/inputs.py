@@ -10,6 +10,7 @@ from pathlib import Path
 from importer.errors import ExitCode, ImporterError
 from importer.files import ExportFile, NamedFiles
 from importer.formats import Catalogue, Detection, OwnOutput, detect
+from importer.formats.dates import DateOrder
 from importer.formats.detection import Overrides
 from importer.pipeline.run import Run
 from importer.settings import Settings
@@ -75,4 +76,5 @@ def _input_record(file: ExportFile, rows: int | None) -> dict[str, object]:
 def overrides_of(settings: Settings, catalogue: Catalogue) -> Overrides:
     """Return what the operator says about the files, over what detection finds."""
     chosen = catalogue.pick(settings.format) if settings.format else None
-    return Overrides(chosen, settings.encoding, settings.delimiter)
+    order = DateOrder(settings.date_order) if settings.date_order else None
+    return Overrides(chosen, settings.encoding, settings.delimiter, order)

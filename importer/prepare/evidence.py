@@ -8,6 +8,7 @@ import pandas as pd
 
 from importer.formats import CauseTable, CdrFormat
 from importer.formats.language import Cause, IdRule, OutcomeRule, Source, Zone, word_key
+from importer.prepare.damage import add_damage, cut_ids
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, unknown_word_hint, value_hints
 from importer.prepare.plan import Rules
@@ -82,6 +83,7 @@ def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
         rows.loc[unknown, "call.problem_hint"] = direction_hints(rows.loc[unknown], rules)
     _add_ranks(rows, rules)
     _add_start(rows, rules)
+    add_damage(rows, rules, start_texts(rows, rules.format))
     rows["call.said"] = rows["call.rank"]
     rows.loc[rows["call.problem"] != "", "call.rank"] = Rank.PROBLEM
     return rows
@@ -192,11 +194,12 @@ def _cancelled_after_ringing(
 def zone_offsets(frame: pd.DataFrame, rules: Rules) -> tuple[tuple[int, int], ...]:
     """Return the offsets from UTC, in seconds, that the ids of these rows prove, each with its count of rows."""
     evidence = _evidence(with_derived(frame, rules), rules.format)
-    texts = _start_texts(frame, rules.format)
+    texts = start_texts(frame, rules.format)
     return () if evidence is None else times.zone_offsets(texts, rules.format.time.formats, evidence)
 
 
-def _start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
+def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
+    """Return the start of each row as text, its columns joined by a space."""
     spec = cdr_format.time
     texts = rows[spec.columns[0]]
     for name in spec.columns[1:]:
@@ -212,7 +215,7 @@ def _evidence(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series | None:
 
 def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
     spec = rules.format.time
-    texts = _start_texts(rows, rules.format)
+    texts = start_texts(rows, rules.format)
     read = _read_times(texts, rows, rules)
     rows["call.start_time"] = read["utc"]
     decided = rows["call.rank"].isin([Rank.INCOMING, Rank.ATTENDED])
@@ -242,7 +245,7 @@ def _read_in_zone(texts: pd.Series, rows: pd.DataFrame, rules: Rules, zone: str 
 
     That is never or for two hours a year: searching all of them took 3 % of the time of `check`.
     """
-    time_rules = times.TimeRules(rules.format.time.formats, zone)
+    time_rules = times.TimeRules(rules.time_formats(), zone)
     read = times.read_times(texts, time_rules)
     doubtful = read["reason"].isin(times.DOUBTFUL)
     if not doubtful.any() or rules.format.time.evidence is None:
@@ -275,6 +278,8 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
     if cdr_format.call.unique_by:
         parts = [rows[name] for name in cdr_format.call.unique_by]
         key = key.where((key != "") | ~_all_filled(parts), "u" + joined(parts))
+    cut = cut_ids(rows, cdr_format)
+    key = key.where(~cut, "") if cut.any() else key
     return pd.DataFrame({"source_id": source_id, "key": key})
 
 

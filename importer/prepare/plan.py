@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from importer.formats import CauseTable, CdrFormat, Detection
+from importer.formats.dates import without_seconds
 from importer.prepare.agents import AgentBook
 from importer.reading.conditions import Extensions
 from schemas.numbers import NumberBook
@@ -53,7 +54,8 @@ class PreparePlan:
 class Rules:
     """What decides about the rows of one file: its format, the cause tables, and what the operator wants.
 
-    ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers.
+    ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers;
+    ``is_resaved`` says that a spreadsheet program wrote its dates anew.
     """
 
     format: CdrFormat
@@ -61,6 +63,12 @@ class Rules:
     plan: PreparePlan
     numbers: NumberBook
     headers: Mapping[str, str]
+    is_resaved: bool = False
+
+    def time_formats(self) -> tuple[str, ...]:
+        """Return the layouts of the start time, also those without the seconds that a spreadsheet hides."""
+        formats = self.format.time.formats
+        return (*formats, *without_seconds(formats)) if self.is_resaved else formats
 
     def extensions(self) -> Extensions:
         """Return how our own internal numbers are recognised."""

@@ -113,7 +113,8 @@ class Preparation:
 
     def _rules(self, detection: Detection) -> Rules:
         numbers = self._book(detection.format)
-        return Rules(detection.format, self._causes, self._plan, numbers, headers_of(detection))
+        is_resaved = detection.rewriting is not None
+        return Rules(detection.format, self._causes, self._plan, numbers, headers_of(detection), is_resaved)
 
     def _book(self, cdr_format: CdrFormat) -> NumberBook:
         rules = NumberRules(

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from importer.errors import InputUnusableError
 from importer.formats import CdrFormat, Detection, Quotes
+from importer.formats.cells import plain_cell
+from importer.formats.dates import Rewriting
 from importer.reading.blocks import BLOCK_BYTES, text_blocks
 from importer.reading.cleaning import Cleaning
 from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, text_series
@@ -200,6 +202,9 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
     if len(frame) != len(kept):
         raise AssertionError(f"pandas read {len(frame)} rows where {len(kept)} were scanned")
     index = pd.Index(kept)
+    if detection.rewriting is not None:
+        for name in detection.rewriting.layouts.keys() & positions.keys():
+            frame[positions[name]] = _written_back(frame[positions[name]], name, detection.rewriting)
     columns: dict[str | int, pd.Series] = {
         name: _clean(frame[positions[name]], detection.format, index, cleaning)
         if name in positions
@@ -247,6 +252,12 @@ def _parse(text: bytes, width: int, wanted: list[int], detection: Detection) -> 
         engine="c",
     )
     return frame.iloc[1:]
+
+
+def _written_back(values: pd.Series, name: str, rewriting: Rewriting) -> pd.Series:
+    """Return a column of times as the system wrote them; cell by cell, since only re-saved files need it."""
+    texts = (rewriting.written_back(name, plain_cell(text)) for text in values.tolist())
+    return pd.Series(list(texts), index=values.index, dtype=TEXT)
 
 
 def _clean(values: pd.Series, cdr_format: CdrFormat, index: pd.Index, cleaning: Cleaning) -> pd.Series:

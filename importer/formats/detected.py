@@ -1,0 +1,61 @@
+"""What detection finds of one file, and what the operator may say over it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from importer.files import ExportFile
+from importer.formats.dates import DateOrder, Rewriting
+from importer.formats.language import CdrFormat, Quotes
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """How one file is to be read: its format, and where each column of the format stands.
+
+    ``positions`` maps the format's column names to positions from 0; ``field_count`` is the number of cells a
+    row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, None without
+    one; rows stand below ``last_line_above``; ``sample`` holds the cells of the first rows. Where a spreadsheet
+    program wrote the file anew, ``quotes`` are its own, and ``rewriting`` says how its dates are read.
+    """
+
+    file: ExportFile
+    format: CdrFormat
+    encoding: str
+    delimiter: str
+    header_line: int | None
+    header: tuple[str, ...]
+    positions: Mapping[str, int]
+    field_count: int
+    sample: tuple[tuple[str, ...], ...]
+    last_line_above: int
+    quotes: Quotes
+    rewriting: Rewriting | None = None
+    open_end: bool = False
+
+    @property
+    def spill(self) -> int | None:
+        """Where the cell stands that takes a row's surplus cells, None when no cell does."""
+        return None if self.format.file.spill is None else self.positions.get(self.format.file.spill)
+
+    @property
+    def path(self) -> Path:
+        """The path of the file as it was given."""
+        return self.file.path
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOutput:
+    """A results file of this program among the inputs: to be passed over."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the operator says about a file, over what detection finds."""
+
+    format: CdrFormat | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    date_order: DateOrder | None = None

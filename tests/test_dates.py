@@ -1,0 +1,196 @@
+"""Dates that a spreadsheet program wrote anew: one order for the whole file, proved or told, never guessed."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import CALLNOTIFY_HEADER, SAMPLES, Ran, call_row, read_results
+from importer.errors import InputUnusableError
+from importer.formats import Detection, detect
+from importer.formats.dates import DateOrder, is_rewritten, own_order, written_back
+from importer.formats.detection import Overrides
+from samples import catalogue, plan_for, prepared, prepared_text
+
+Program = Callable[..., Ran]
+ISO = ("%Y-%m-%d %H:%M:%S",)
+DAY, MONTH = DateOrder.DAY_MONTH, DateOrder.MONTH_DAY
+
+RESAVED = [
+    ("02/03/2026 09:14:07", DAY, "2026-03-02 09:14:07"),
+    ("02/03/2026 09:14:07", MONTH, "2026-02-03 09:14:07"),
+    ("3/2/2026 9:14", MONTH, "2026-03-02 09:14"),
+    ("3/2/26 9:14 PM", MONTH, "2026-03-02 21:14"),
+    ("3/2/2026 12:05:06 AM", MONTH, "2026-03-02 00:05:06"),
+    ("02.03.2026 09:14", DAY, "2026-03-02 09:14"),
+    ("02-03-2026 09:14", DAY, "2026-03-02 09:14"),
+    ("02/03/2026, 09:14:07", DAY, "2026-03-02 09:14:07"),
+    ("2. 3. 2026 9:14:07", DAY, "2026-03-02 09:14:07"),
+    ("2026/3/2 9:14:07", DAY, "2026/3/2 9:14:07"),
+    ("2026.03.02 09:14:07", MONTH, "2026.03.02 09:14:07"),
+    ("02/03/70 09:14:07", DAY, "1970-03-02 09:14:07"),
+]
+UNTOUCHED = [
+    *("2026-03-02 09:14:07", "", "yesterday", "45718.38", "1772464447", "02/03/2026", "26-03-02 09:14:07"),
+    *("31/31/2026 09:14:07", "0/3/2026 09:14", "02/03/2026 13:14 PM", "02/03-2026 09:14"),
+]
+
+
+@pytest.mark.parametrize(("text", "order", "before"), RESAVED)
+def test_written_back(text: str, order: DateOrder, before: str) -> None:
+    """A date in the way of any machine becomes what the system wrote, but for seconds that are not shown."""
+    expected = before.replace("/", "-").replace(".", "-")
+    if text.startswith("2026"):
+        expected = "2026-03-02 09:14:07"
+    assert written_back(text, ISO, order) == expected
+
+
+@pytest.mark.parametrize("text", UNTOUCHED)
+def test_what_is_no_such_date(text: str) -> None:
+    """What is no date and time of a spreadsheet, or no date at all, stays as it stands."""
+    assert [written_back(text, ISO, order) for order in DateOrder] == [text, text]
+
+
+@given(st.datetimes(min_value=datetime(1000, 1, 1)), st.sampled_from(list(DateOrder)), st.sampled_from("/.-"))
+def test_any_date_is_written_back(moment: datetime, order: DateOrder, mark: str) -> None:
+    """Written by a spreadsheet in an order and read in the same, every moment from 1000 on is itself."""
+    year, month, day = f"{moment:%Y}", f"{moment:%m}", f"{moment:%d}"
+    parts = (day, month) if order is DAY else (month, day)
+    text = f"{mark.join((*parts, year))} {moment:%H:%M:%S}"
+    assert is_rewritten(text, ISO)
+    assert written_back(text, ISO, order) == f"{year}-{month}-{day} {moment:%H:%M:%S}"
+
+
+@pytest.mark.parametrize(
+    ("layouts", "order"),
+    [
+        (("%m/%d/%Y %I:%M %p", "iso8601"), MONTH),
+        (("%d.%m.%y %H:%M",), DAY),
+        (("%m/%d/%Y", "%d/%m/%Y"), None),
+        (ISO, None),
+    ],
+)
+def test_order_of_a_format(layouts: tuple[str, ...], order: DateOrder | None) -> None:
+    """A format with the year last has an order of its own, unless its layouts differ."""
+    assert own_order(layouts) is order
+
+
+def rows(*starts: str) -> str:
+    """Return an export in the format `callnotify` with these starts."""
+    return (
+        "\n".join([CALLNOTIFY_HEADER, *(call_row(n, start_time=start) for n, start in enumerate(starts))]) + "\n"
+    )
+
+
+def starts(folder: Path, text: str, order: DateOrder | None = None) -> list[str]:
+    """Return the starts of an export's calls."""
+    (folder / "export.csv").write_text(text, encoding="utf-8")
+    found = detect(folder / "export.csv", list(catalogue().formats.values()), Overrides(date_order=order))
+    assert isinstance(found, Detection)
+    return [call.start_time for call in prepared([found], plan_for("callnotify")).calls()]
+
+
+@pytest.mark.parametrize("position", [0, 1, 300])
+def test_one_row_proves_the_order_of_all(tmp_path: Path, position: int) -> None:
+    """A day over 12, wherever it stands, decides for the whole file."""
+    texts = ["02/03/2026 09:14:07"] * 301
+    texts[position] = "25/03/2026 09:14:07"
+    found = starts(tmp_path, rows(*texts))
+    assert found[position] == "2026-03-25 09:14:07"
+    assert {*found[:position], *found[position + 1 :]} == {"2026-03-02 09:14:07"}
+
+
+@pytest.mark.parametrize(("order", "start"), [(DAY, "2026-03-02 09:14:00"), (MONTH, "2026-02-03 09:14:00")])
+def test_operator_says_the_order(tmp_path: Path, order: DateOrder, start: str) -> None:
+    """Where no row tells, --date-order does."""
+    assert starts(tmp_path, rows("02/03/2026 09:14", "05/03/2026 09:14"), order)[0] == start
+
+
+@pytest.mark.parametrize(
+    ("texts", "order", "words"),
+    [
+        (["02/03/2026 09:14", "03/03/2026 09:14"], None, 'line 2 "02/03/2026 09:14".*no row tells'),
+        (["25/03/2026 09:14", "03/25/2026 09:14"], None, 'disagree.*line 2 "25/03.*and line 3 "03/25'),
+        (
+            ["02/03/2026 09:14", "25/03/2026 09:14"],
+            MONTH,
+            'line 3 "25/03/2026 09:14" has the day first, --date-order',
+        ),
+    ],
+)
+def test_order_that_cannot_be_known(tmp_path: Path, texts: list[str], order: DateOrder | None, words: str) -> None:
+    """Nothing is guessed: the file is refused with the line, and --date-order is the way out."""
+    with pytest.raises(InputUnusableError, match=words) as caught:
+        starts(tmp_path, rows(*texts), order)
+    assert "--date-order" in caught.value.hint
+
+
+def test_year_first_needs_no_order(tmp_path: Path) -> None:
+    """A date that begins with its year is read as it is."""
+    assert starts(tmp_path, rows("2026/3/2 9:14:07", "2026/3/4 9:14:07")) == [
+        "2026-03-02 09:14:07",
+        "2026-03-04 09:14:07",
+    ]
+
+
+def test_one_date_of_another_kind(tmp_path: Path) -> None:
+    """A single date of another kind among the system's own is its row's fault, not the file's."""
+    found = prepared_text(tmp_path, rows("2026-03-02 09:14:07", "02/03/2026 09:14:07", "2026-03-04 09:14:07"))
+    assert found.outcomes() == ["call", "unreadable_time", "call"]
+
+
+def ringcentral(*dates: str) -> str:
+    """Return a RingCentral log, whose dates have the month first, with calls on these dates."""
+    sample = (SAMPLES / "ringcentral-call-log" / "detailed.csv").read_text(encoding="utf-8-sig")
+    header, row = sample.splitlines()[:2]
+    rows = [row.replace("03/02/2026", date).replace("0142", f"01{n}") for n, date in enumerate(dates, 50)]
+    return "\n".join((header, *rows)) + "\n"
+
+
+def test_format_with_an_order_of_its_own(tmp_path: Path) -> None:
+    """A format that has the month first is read so without proof, also where the dates are shown otherwise."""
+    found = prepared_text(tmp_path, ringcentral("3/2/26", "3/4/26"))
+    assert [call.start_time[:10] for call in found.calls()] == ["2026-03-02", "2026-03-04"]
+
+
+def test_format_with_another_order_of_its_own(tmp_path: Path) -> None:
+    """A file that cannot have the order of its format is refused, not read with days and months exchanged."""
+    with pytest.raises(InputUnusableError, match='"25/03/2026" has the day first, format ringcentral-call-log'):
+        prepared_text(tmp_path, ringcentral("02/03/2026", "25/03/2026"))
+
+
+def test_seconds_that_tell_calls_apart(tmp_path: Path) -> None:
+    """Where the start is part of what makes a call unique, a start without its seconds is no start."""
+    text = rows("25/03/2026 09:14", "25/03/2026 09:14:07").replace("call00000", "").replace("call00001", "")
+    found = prepared_text(tmp_path, text)
+    assert found.outcomes() == ["lost_seconds", "call"]
+
+
+def test_call_without_id_stays_the_same_call(tmp_path: Path) -> None:
+    """A call known by its fields has the id that it had before a spreadsheet wrote its date anew."""
+    one, other = (
+        prepared_text(tmp_path, rows(start).replace("call00000", "")).calls()[0].call_id
+        for start in ("2026-03-25 09:14:07", "3/25/2026 9:14:07 AM")
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize("damaged", ["1.77246E+09", '"1,77246E+09"', "1E+12"])
+def test_id_that_a_spreadsheet_cut(tmp_path: Path, damaged: str) -> None:
+    """Calls whose ids were cut to the same text are rejected one by one, never taken for legs of one call."""
+    answered = call_row(1).replace("call00001", damaged).replace("busy", "answered")
+    others = [call_row(n).replace(f"call{n:05}", damaged) for n in (2, 3)]
+    found = prepared_text(tmp_path, "\n".join([CALLNOTIFY_HEADER, answered, *others, call_row(4)]) + "\n")
+    assert found.outcomes() == ["scientific_notation"] * 3 + ["call"]
+
+
+def test_import_of_a_resaved_export(program: Program, tmp_path: Path) -> None:
+    """`check --date-order` reads what `check` refuses, and the results have the starts in GMT."""
+    (tmp_path / "export.csv").write_text("\ufeff" + rows("02/03/2026 09:14").replace(",", ";"), encoding="utf-8")
+    refused = program("check", tmp_path / "export.csv")
+    assert (refused.code, refused.summary()["rows"]) == (65, "0")
+    taken = program("check", "--date-order", "day-month", "-v", tmp_path / "export.csv")
+    assert read_results(taken.summary()["results"])[0]["start_time"] == "2026-03-02 09:14:00"
