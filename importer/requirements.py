@@ -22,12 +22,17 @@ def found_versions() -> dict[str, str]:
     }
 
 
+def found_sqlite() -> dict[str, str]:
+    """Return the one version that commands depend on which only open the ledger; costs nothing."""
+    return {"SQLite": sqlite3.sqlite_version}
+
+
 def check_versions(found: Mapping[str, str]) -> None:
-    """Raise ConfigurationError naming what is too old, the version needed and the one found."""
+    """Raise ConfigurationError naming what of this is too old, the version needed and the one found."""
     old = [
         f"{name} {found[name]} is too old, {'.'.join(map(str, needed))} is needed"
         for name, needed in NEEDED.items()
-        if _numbers(found[name]) < needed
+        if name in found and _numbers(found[name]) < needed
     ]
     if old:
         raise ConfigurationError("; ".join(old), hint="Install cdr-importer into an environment of its own.")

@@ -189,7 +189,7 @@ def test_token_lifetime(fields: dict[str, object], usable_seconds: float, clock:
     assert source(endpoint, clock).token().expires_at == NOW + usable_seconds
 
 
-@pytest.mark.fault(42, 43, 45, 47)
+@pytest.mark.fault(42, 43, 45, 47, 149)
 @pytest.mark.parametrize(
     ("reply", "error", "requests"),
     [
@@ -361,6 +361,7 @@ def test_refreshes_count_over_runs(shared: SignIn, clock: Clock) -> None:
     assert third.renew(second).access_token == "1000.three"
 
 
+@pytest.mark.fault(147)
 def test_cache_mode(shared: SignIn, clock: Clock) -> None:
     """The cache file and its lock are for the owner only, whatever the umask."""
     before = os.umask(0)
@@ -442,6 +443,7 @@ def test_cache_open_to_others(shared: SignIn, clock: Clock) -> None:
     assert source(Endpoint(good("1000.new")), clock, shared).token().access_token == "1000.new"
 
 
+@pytest.mark.fault(145)
 def test_cache_symlink(shared: SignIn, clock: Clock, tmp_path: Path) -> None:
     """A link planted as the cache file is neither read nor written through."""
     source(Endpoint(good("1000.old")), clock, shared).token()
@@ -523,6 +525,7 @@ def test_api_url(answered: str, url: str) -> None:
     assert check_api_url(answered, SIGN_IN) == url
 
 
+@pytest.mark.fault(140)
 @pytest.mark.parametrize(
     "answered",
     [
@@ -598,6 +601,7 @@ def test_base_url(url: str) -> None:
     assert check_base_url(url + "/", "--api-url") == url
 
 
+@pytest.mark.fault(31, 140)
 @pytest.mark.parametrize(
     "url",
     [

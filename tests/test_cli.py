@@ -153,6 +153,7 @@ def wait_for_calls(simulator: Simulator, count: int, process: subprocess.Popen[s
     raise AssertionError(f"the program ended early: {process.communicate()}")
 
 
+@pytest.mark.fault(92)
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
@@ -193,6 +194,7 @@ def test_status_counts_and_names_the_uncertain(program: Program, account: Simula
     assert re.search(r"^uncertain: call00000  ", ran.stdout, re.MULTILINE)
 
 
+@pytest.mark.fault(123)
 def test_status_works_while_a_run_goes_on(program: Program, account: Simulator, tmp_path: Path) -> None:
     """`status` reads the ledger that a run holds."""
     account.behaviour = Behaviour(latency_seconds=0.2)
@@ -263,6 +265,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.fault(138)
 @pytest.mark.parametrize("failure", FAILURES)
 def test_neither_secrets_nor_numbers_are_printed(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: Simulator, failure: str
@@ -287,6 +290,7 @@ def test_neither_secrets_nor_numbers_are_printed(
     assert (ran.code != 0, [each for each in secret if each in said]) == (True, [])
 
 
+@pytest.mark.fault(138)
 def test_access_token_is_never_printed(program: Program, account: Simulator, tmp_path: Path) -> None:
     """The access token that a run obtained and cached is not in what it prints."""
     account.script(Fault.refusal("NO_PERMISSION", 403))
@@ -297,6 +301,7 @@ def test_access_token_is_never_printed(program: Program, account: Simulator, tmp
     assert token[1] not in ran.stdout + ran.stderr
 
 
+@pytest.mark.fault(138)
 def test_sign_in_refused_prints_no_secret(
     program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +311,7 @@ def test_sign_in_refused_prints_no_secret(
     assert (ran.code, "canary" in ran.stdout + ran.stderr) == (77, False)
 
 
+@pytest.mark.fault(147)
 def test_files_are_private_whatever_the_umask(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Under umask 0 everything a run writes is 0600: results, rejects, ledger, lock, token cache."""
     path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104")])
@@ -323,6 +329,7 @@ def test_files_are_private_whatever_the_umask(program: Program, account: Simulat
     }
 
 
+@pytest.mark.fault(147)
 def test_files_are_private_while_a_run_goes_on(account: Simulator, tmp_path: Path) -> None:
     """Under umask 0 the write-ahead log, its index and the unfinished results are 0600 too."""
     account.behaviour = Behaviour(latency_seconds=0.3)

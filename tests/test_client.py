@@ -201,6 +201,7 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETRC", str(path))
 
 
+@pytest.mark.fault(135)
 def test_netrc_is_ignored(netrc: None, serve: Serve, clients: Clients) -> None:
     """A .netrc entry for the host does not replace the token."""
     server = serve(answering(http_answer()))
@@ -209,6 +210,7 @@ def test_netrc_is_ignored(netrc: None, serve: Serve, clients: Clients) -> None:
     assert b"Authorization: Zoho-oauthtoken 1000.aa.bb\r\n" in server.received()
 
 
+@pytest.mark.fault(135)
 def test_token_transport_ignores_netrc(netrc: None, serve: Serve) -> None:
     """A .netrc entry for the token endpoint is not sent to it."""
     server = serve(answering(http_answer(body=b"{}")))
@@ -217,6 +219,7 @@ def test_token_transport_ignores_netrc(netrc: None, serve: Serve) -> None:
     assert b"Authorization" not in server.received()
 
 
+@pytest.mark.fault(136)
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
 def test_environment_proxy_is_ignored(
     name: str, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
@@ -721,7 +724,7 @@ def test_connection_that_rested(serve: Serve) -> None:
     assert server.accepted == 2
 
 
-@pytest.mark.fault(81, 82)
+@pytest.mark.fault(81, 82, 141)
 @pytest.mark.parametrize(
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"]
 )
@@ -810,6 +813,7 @@ def test_tls_wrong_name(serve: Serve, clients: Clients, tmp_path: Path) -> None:
     assert (failure.kind, failure.first_byte) == ("tls_certificate", False)
 
 
+@pytest.mark.fault(136)
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_tls_environment_is_ignored(
     name: str, certificate: Certificate, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch
@@ -821,6 +825,7 @@ def test_tls_environment_is_ignored(
     assert failure_of(clients(), https_url(server)).kind == "tls_certificate"
 
 
+@pytest.mark.fault(136)
 def test_tls_key_log_is_ignored(
     certificate: Certificate, serve: Serve, clients: Clients, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -947,6 +952,7 @@ def test_ca_bundle_unusable(content: str | None, tmp_path: Path) -> None:
 # --- what failures say -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(138)
 @pytest.mark.parametrize(
     ("behaviour", "kind"),
     [(reset_after_reading, "reset"), (last_words(b"1000.aa.bb +447700900123\r\n"), "malformed")],
@@ -1035,6 +1041,7 @@ def test_token_transport_not_trusted(certificate: Certificate, serve: Serve) -> 
         TokenTransport(sign_in_at(https_url(server)))(https_url(server), {"client_secret": "s"})
 
 
+@pytest.mark.fault(141)
 def test_token_transport_redirect(serve: Serve) -> None:
     """A redirect of the token endpoint is handed over, not followed with the secret."""
     target = serve(answering(http_answer()))

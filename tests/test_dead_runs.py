@@ -51,6 +51,7 @@ def outcomes(path: Path) -> list[str]:
     return [row["outcome"] for row in read_results(path)]
 
 
+@pytest.mark.fault(101)
 def test_results_are_what_the_run_would_have_written(
     export: Path, account: Simulator, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

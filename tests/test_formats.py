@@ -561,6 +561,7 @@ def test_header_is_found_below_a_preamble(tmp_path: Path, catalogue: Catalogue) 
     assert _found(_detect(path, catalogue)).header_line == 4
 
 
+@pytest.mark.fault(6)
 def test_header_with_a_column_twice_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
     """Which of two columns of one name counts is not guessed."""
     with pytest.raises(InputUnusableError, match="twice"):
@@ -580,6 +581,7 @@ def test_twilio_does_not_claim_ids_of_others(tmp_path: Path, catalogue: Catalogu
         _detect(_file(tmp_path, f"{TWILIO_HEADER}\n6f2c1a58-0d3e,,,busy,,outbound-api\n"), catalogue)
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize("text", ["", "\n", "\ufeff", " \r\n\t\n"])
 def test_empty_file_is_unusable(text: str, tmp_path: Path, catalogue: Catalogue) -> None:
     """A file without a visible character is refused: even a day without calls has a header."""
@@ -636,6 +638,7 @@ def test_lookalikes_claim_no_sample(path: Path, catalogue: Catalogue) -> None:
         detect(path, [other], Overrides(), catalogue.lookalikes)
 
 
+@pytest.mark.fault(25)
 def test_directory_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
     """A folder is refused with the way to name its files."""
     with pytest.raises(NoInputError) as caught:
@@ -643,6 +646,7 @@ def test_directory_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
     assert "*.csv" in caught.value.hint
 
 
+@pytest.mark.fault(1)
 def test_missing_file_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
     """A path without a file is no input."""
     with pytest.raises(NoInputError, match="not found"):

@@ -96,6 +96,7 @@ def test_recording_and_plus_survive(program: Program, account: Simulator, export
     assert b"%2B447700900123" in account.arrivals[0].raw_body
 
 
+@pytest.mark.fault(133)
 @pytest.mark.parametrize("sample", ["callnotify/day.csv", "asterisk-csv/day.csv"])
 def test_second_import_posts_nothing(program: Program, account: Simulator, tmp_path: Path, sample: str) -> None:
     """Every call sent before is already_accepted, and nothing else about the file changes."""
@@ -256,6 +257,7 @@ def test_damage_in_the_last_line_leaves_nothing(
 # calls of earlier runs ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(27)
 def test_carried_calls_keep_their_own_file_and_line(
     program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -282,6 +284,7 @@ def test_pending_call_of_the_same_file_is_sent_by_the_next_import(
     assert Counter(posted_ids(account)).most_common(1)[0][1] == 1
 
 
+@pytest.mark.fault(19)
 def test_accepted_call_with_other_content_is_a_conflict(
     program: Program, account: Simulator, exported: Callable[..., Path]
 ) -> None:
@@ -493,6 +496,7 @@ def test_unreachable_service(
 # what stops a run before anything is sent --------------------------------------------------------------------
 
 
+@pytest.mark.fault(32)
 def test_missing_ledger(
     program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -515,6 +519,7 @@ def test_locked_ledger(
     assert len(account.arrivals) == 1
 
 
+@pytest.mark.fault(34)
 def test_results_path_taken(
     program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -567,6 +572,7 @@ def test_rate_holds_over_two_runs(program: Program, account: Simulator, exported
     assert account.worst_window(1.0) <= 5
 
 
+@pytest.mark.fault(131)
 def test_wait_outlasts_the_run(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
     """A wait longer than a run's own limit ends it with 75, and the next run within that time sends nothing."""
     account.script(Fault.throttle("A", wait_seconds=3600))
@@ -633,6 +639,7 @@ def test_results_are_in_input_order(program: Program, account: Simulator, export
     assert {row["outcome"] for row in rows} == {CallState.ACCEPTED.value}
 
 
+@pytest.mark.fault(142)
 def test_formula_in_a_cell_is_defused(program: Program, exported: Callable[..., Path], tmp_path: Path) -> None:
     """A source id that a spreadsheet would run gets a quote in front; numbers stay as they are."""
     program("check", "--results", tmp_path / "r.csv", exported(call_row(1, id="=1+1")))

@@ -145,6 +145,7 @@ UNUSABLE: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.fault(108)
 @pytest.mark.parametrize("make", UNUSABLE.values(), ids=UNUSABLE.keys())
 @pytest.mark.parametrize("opener", [opened, open_reader])
 def test_what_is_no_ledger(
@@ -166,6 +167,7 @@ def _filled(path: Path, calls: int = 300) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.fault(108)
 @pytest.mark.parametrize("part", [1, 99, 100, 512, 4095, 4096, 8192, 20480, -4096, -1])
 def test_truncated_ledger(tmp_path: Path, part: int) -> None:
     """A ledger cut anywhere is exit 74."""
@@ -175,6 +177,7 @@ def test_truncated_ledger(tmp_path: Path, part: int) -> None:
         opened(path)
 
 
+@pytest.mark.fault(108)
 def test_flipped_bytes(tmp_path: Path) -> None:
     """Bytes overwritten anywhere either are noticed or leave every call known: none is taken for new."""
     path = tmp_path / "l.db"
@@ -193,6 +196,7 @@ def test_flipped_bytes(tmp_path: Path) -> None:
         assert len(known) >= 299, offset
 
 
+@pytest.mark.fault(37)
 def test_newer_schema_is_configuration(path: Path) -> None:
     """A ledger of a newer program is exit 78 for writers and readers."""
     other = sqlite3.connect(path)
@@ -203,6 +207,7 @@ def test_newer_schema_is_configuration(path: Path) -> None:
             opener(path)
 
 
+@pytest.mark.fault(36)
 def test_lost_fingerprint_key(path: Path) -> None:
     """A ledger without its key is refused: every known call would look changed."""
     other = sqlite3.connect(path)
@@ -243,6 +248,7 @@ def test_pragmas(ledger: Ledger, pragma: str, value: object) -> None:
     assert ledger._connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)
 
 
+@pytest.mark.fault(147)
 def test_umask_is_not_trusted(tmp_path: Path) -> None:
     """With umask 000 files are 0600 and new folders 0700, those of SQLite too."""
     before = os.umask(0)
@@ -276,6 +282,7 @@ def test_link_leads_to_the_same_lock(path: Path, ledger: Ledger) -> None:
         opened(link, LATER_RUN)
 
 
+@pytest.mark.fault(119)
 def test_deleted_lock_file_lets_nobody_in(path: Path, ledger: Ledger) -> None:
     """Deleting the lock file of a live run does not let a second run in."""
     lock_path(path).unlink()
@@ -283,6 +290,7 @@ def test_deleted_lock_file_lets_nobody_in(path: Path, ledger: Ledger) -> None:
         opened(path, LATER_RUN)
 
 
+@pytest.mark.fault(118)
 def test_junk_in_the_lock_file_is_ignored(path: Path) -> None:
     """The text of the lock file decides nothing, and terminal codes in it are not passed on."""
     lock_path(path).write_bytes(b"pid=1 since=2020-01-01 run=old\n\xff\x1b[2J")
@@ -294,17 +302,19 @@ def test_junk_in_the_lock_file_is_ignored(path: Path) -> None:
     assert caught.value.message.isprintable()
 
 
+@pytest.mark.fault(145)
 def test_link_in_place_of_the_lock_file(path: Path, tmp_path: Path) -> None:
     """A link planted where the lock file belongs is refused, and what it leads to is left alone."""
     victim = tmp_path / "victim"
     victim.write_text("keep")
     lock_path(path).unlink()
     lock_path(path).symlink_to(victim)
-    with pytest.raises(LedgerError):
+    with pytest.raises(ConfigurationError):
         opened(path)
     assert victim.read_text() == "keep"
 
 
+@pytest.mark.fault(120)
 def test_lock_is_not_inherited(path: Path, ledger: Ledger) -> None:
     """A child that outlives the run does not keep the ledger locked."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
@@ -322,6 +332,7 @@ def test_failed_open_gives_the_lock_back(path: Path) -> None:
     opened(path).close()
 
 
+@pytest.mark.fault(125)
 def test_another_program_writing_is_try_later(path: Path, ledger: Ledger) -> None:
     """A write lock of some other program is exit 75, and the next attempt works once it is gone."""
     other = sqlite3.connect(path, isolation_level=None)
@@ -374,6 +385,7 @@ def kill(process: "subprocess.Popen[str]") -> list[str]:
     return said.splitlines()
 
 
+@pytest.mark.fault(115, 117)
 def test_two_processes_and_a_killed_holder(path: Path) -> None:
     """Another process holds the ledger while it lives, and not a moment longer when killed."""
     with child(path, 1) as process:
@@ -408,6 +420,7 @@ def _kill_in_the_middle(path: Path, lines: int, run_id: str) -> None:
     judged(path, said, f"judge-{run_id}")
 
 
+@pytest.mark.fault(90)
 @pytest.mark.parametrize("lines", [1, 2, 100])
 def test_kill_mid_way_then_recover(path: Path, lines: int) -> None:
     """After kill -9 what was said to be accepted is, at most one call is uncertain, the rest is untouched."""
@@ -445,6 +458,7 @@ def test_a_write_takes_the_lock_first(path: Path, ledger: Ledger) -> None:
     other.close()
 
 
+@pytest.mark.fault(103)
 def test_full_disk_at_staging(ledger: Ledger) -> None:
     """A disk that is full while staging is exit 74, names the error, and leaves nothing of the staging."""
     ledger._connection.execute("PRAGMA max_page_count = 30")
@@ -453,6 +467,7 @@ def test_full_disk_at_staging(ledger: Ledger) -> None:
     assert ledger.pending_count() == 0
 
 
+@pytest.mark.fault(107)
 def test_after_a_disk_error_nothing_more_is_written(ledger: Ledger) -> None:
     """After the first error of the disk every write of the run is refused."""
     ledger._connection.execute("PRAGMA max_page_count = 30")
@@ -637,6 +652,7 @@ def test_staged_in_order(ledger: Ledger) -> None:
     assert [one.call.call_id for one in ledger.claim(40_000, after=0)] == ids
 
 
+@pytest.mark.fault(150)
 @pytest.mark.parametrize("call_id", ["'); DROP TABLE calls; --", "%", "a\nb", "", "\0", "\U0001f4de", "A" * 5000])
 def test_odd_ids_are_data(ledger: Ledger, call_id: str) -> None:
     """An id is never anything but data."""
@@ -736,6 +752,7 @@ def _numbers_in(folder: Path, numbers: set[bytes]) -> set[bytes]:
     return {number for number in numbers if number in data}
 
 
+@pytest.mark.fault(153)
 @pytest.mark.parametrize("order", ["staged", "shuffled"])
 def test_scrubbed_bytes_are_gone(path: Path, order: str) -> None:
     """After the close no byte of a settled call's payload is in any file of the ledger, at any page split."""
@@ -770,6 +787,7 @@ def test_scrubbed_bytes_are_gone(path: Path, order: str) -> None:
     assert _numbers_in(path.parent, canaries(kept)) == canaries(kept)
 
 
+@pytest.mark.fault(153)
 def test_close_empties_the_wal_beside_a_reader(path: Path, ledger: Ledger) -> None:
     """A reader that stays open does not keep scrubbed payloads alive in the -wal file."""
     with open_reader(path) as reader:
@@ -975,6 +993,7 @@ def test_runs_are_kept(path: Path, ledger: Ledger) -> None:
     assert kept == [("run1", RUN.started_at, "0.1.0", 1, 3, '{"rows": 3}')]
 
 
+@pytest.mark.fault(123)
 def test_reader_during_a_run(path: Path, ledger: Ledger) -> None:
     """A reader looks on while a run holds the ledger, sees what is committed and cannot write."""
     take(ledger, call())

@@ -77,6 +77,7 @@ def test_runs_one_after_the_other(path: Path) -> None:
         opened(path, replace(RUN, run_id=f"run{number}")).close()
 
 
+@pytest.mark.fault(110)
 @pytest.mark.parametrize("between", ["nothing", "a run"])
 def test_backup_put_back(path: Path, between: str) -> None:
     """A backup in the place of the ledger is exit 78 naming both, even when nothing was sent in between."""
@@ -114,6 +115,7 @@ def test_file_copied_during_a_run(path: Path) -> None:
         opened(path, LATER_RUN)
 
 
+@pytest.mark.fault(109)
 @pytest.mark.parametrize("calls", [1, COMMITS_PER_TURN // 2 + 3, COMMITS_PER_TURN])
 def test_lost_wal_file(path: Path, calls: int) -> None:
     """A -wal file deleted after a crash is noticed, however much of it had been moved into the ledger before."""

@@ -331,7 +331,7 @@ DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
 EPOCH = 1795428000.0  # the same moment
 
 
-@pytest.mark.fault(74)
+@pytest.mark.fault(74, 131)
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [

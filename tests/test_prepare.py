@@ -175,6 +175,7 @@ def test_row_not_understood_leaves_an_attended_call_alone(tmp_path: Path) -> Non
     assert prepared_text(tmp_path, text).outcomes() == ["attended", "unknown_status"]
 
 
+@pytest.mark.fault(17)
 def test_same_row_is_a_duplicate(tmp_path: Path) -> None:
     """The second of two equal rows is a duplicate that names the first."""
     result = prepared_text(tmp_path, CALLNOTIFY + _notify("busy") * 2)
@@ -386,6 +387,7 @@ def test_states_that_are_not_wanted_are_skipped(tmp_path: Path) -> None:
     assert result.outcomes() == ["call", "state_not_wanted"]
 
 
+@pytest.mark.fault(22)
 def test_call_in_the_future_is_rejected(tmp_path: Path) -> None:
     """A call cannot start after the run: then zone or clock are wrong."""
     text = CALLNOTIFY + _notify("busy", start="2027-12-31 00:00:00")
@@ -608,6 +610,7 @@ def test_call_id_is_the_same_for_ever(site: str, source_id: str, key: str, call_
     assert call_id_of(site, source_id, key) == call_id
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("source_id", ["a-1", "a.1", "A" * 65, "ä1", "a1\n"])
 def test_call_id_holds_letters_and_digits_only(source_id: str) -> None:
     """An export's own id with anything else in it, or too long, is derived."""

@@ -279,6 +279,7 @@ def test_any_rows(folder: Path, body: str, skip: bool, chunk_rows: int, block_by
 # Damage
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     ("body", "line"),
     [
@@ -319,6 +320,7 @@ def test_endless_line() -> None:
         list(scan(iter([b"x" * (1 << 20)] * 17), Dialect(",", Quotes.DOUBLED), "export.csv"))
 
 
+@pytest.mark.fault(9, 10, 11)
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -428,6 +430,7 @@ def test_header_only(tmp_path: Path, text: str) -> None:
     assert _read_text(tmp_path, text) == ([], [])
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize("cut", range(1, len(ROW)))
 def test_cut_off(tmp_path: Path, cut: int) -> None:
     """A file cut off in its last row is not used, unless all cells of that row are there."""
@@ -453,6 +456,7 @@ def test_short_row_with_line_end(tmp_path: Path) -> None:
 # Files that change
 
 
+@pytest.mark.fault(16)
 def test_growing_file(tmp_path: Path) -> None:
     """A file that grows while it is read is not used."""
     detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
@@ -464,6 +468,7 @@ def test_growing_file(tmp_path: Path) -> None:
         list(chunks)
 
 
+@pytest.mark.fault(16)
 def test_replaced_file(tmp_path: Path) -> None:
     """A file that is replaced by one of the same size while it is read is not used."""
     detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
@@ -501,6 +506,7 @@ def test_file_of_another_encoding(tmp_path: Path) -> None:
 ZOE = 'Zoë,"+44\n7700","2026"\n'
 
 
+@pytest.mark.fault(12, 13)
 @pytest.mark.parametrize(
     ("encoding", "overrides"),
     [
@@ -530,6 +536,7 @@ def test_mark_the_operator_did_not_name(tmp_path: Path, encoding: str) -> None:
     assert _read(detection)[0][0] == (1, tuple(ROW.strip().split(",")))
 
 
+@pytest.mark.fault(14)
 @pytest.mark.parametrize("block_bytes", [1, 2, 7, 1 << 20])
 def test_mixed_line_ends(tmp_path: Path, block_bytes: int) -> None:
     """CR LF, lone CR and LF end a line each, also all in one file and cut apart by a block."""

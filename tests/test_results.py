@@ -31,6 +31,7 @@ def fate(call_id: str, outcome: Outcome) -> ResultRow:
     return ResultRow(Place("", 0), outcome, call_id=call_id, http_status=200, code="SUCCESS", attempts=2)
 
 
+@pytest.mark.fault(142)
 @pytest.mark.parametrize(
     ("text", "cell"),
     [
@@ -124,6 +125,7 @@ def test_parts_are_whole_before_anything_is_sent(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(34)
 def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     """A file that somebody else made under the results' name in mid-run stays, and the run says so."""
     results = ResultsFile(tmp_path / "r.csv")
@@ -133,6 +135,7 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "r.csv").read_text() == "mine"
 
 
+@pytest.mark.fault(33, 145)
 @pytest.mark.parametrize("kind", ["file", "dangling-link", "no-folder"])
 def test_path_that_cannot_be_had(tmp_path: Path, kind: str) -> None:
     """A path that is taken, even by a link to nowhere, or has no folder is told before the run."""

@@ -137,7 +137,7 @@ GOOD = [
     ("all-rows", "1", "all_rows", True),
     ("since", "2d", "since", "2d"),
     ("site", "a.b-c_9", "site", "a.b-c_9"),
-    ("proxy", "http://user:pw@proxy.example:3128", "proxy", "http://user:pw@proxy.example:3128"),
+    ("proxy", "http://user@proxy.example:3128", "proxy", "http://user@proxy.example:3128"),
     ("on-uncertain", "resend", "on_uncertain", "resend"),
     ("results", "out.csv", "results", Path("out.csv")),
 ]
@@ -216,6 +216,7 @@ BAD = [
 ]
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize(("option", "text"), BAD)
 def test_bad_flag(option: str, text: str) -> None:
     """A flag's bad value is a usage error that names the flag."""
@@ -223,6 +224,7 @@ def test_bad_flag(option: str, text: str) -> None:
     assert (error.exit_code, error.message.partition(":")[0]) == (ExitCode.USAGE, f"--{option}")
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize(("option", "text"), BAD)
 def test_bad_variable(option: str, text: str) -> None:
     """A variable's bad value is a configuration error that names the variable."""
@@ -232,6 +234,7 @@ def test_bad_variable(option: str, text: str) -> None:
     assert (error.exit_code, place) == (ExitCode.CONFIGURATION, f"environment variable {variable}")
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(
     "line",
     ["workers = 0", "workers = true", "max-errors = true", "rate = 60", "default-agent-number = 447700900123"],
@@ -269,6 +272,7 @@ def test_private_value_in_repr() -> None:
     assert not any(private in repr(settings) for private in ("7700900123", "hunter2"))
 
 
+@pytest.mark.fault(28)
 def test_unknown_toml_key(config: Path) -> None:
     """A key that is not known is refused by name, with the nearest one."""
     config.write_text("batchsize = 5\n")
@@ -280,6 +284,7 @@ def test_unknown_toml_key(config: Path) -> None:
     )
 
 
+@pytest.mark.fault(28)
 def test_unknown_variable() -> None:
     """A CDR_IMPORTER_ variable that is not known is refused by name, with the nearest one."""
     error = refusal({}, {"CDR_IMPORTER_WORKER": "5"})
@@ -316,6 +321,7 @@ def test_key_twice(config: Path) -> None:
     assert "twice" in refusal({"config": config}, {}).message
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("content", [b"workers: 3\n", b"site = '\xff'\n", b"[import]\nworkers = 3\n"])
 def test_config_unusable(config: Path, content: bytes) -> None:
     """What is not flat TOML in UTF-8 is a configuration error that names the file."""
@@ -324,11 +330,13 @@ def test_config_unusable(config: Path, content: bytes) -> None:
     assert (error.exit_code, str(config) in error.message) == (ExitCode.CONFIGURATION, True)
 
 
+@pytest.mark.fault(28)
 def test_config_missing_flag(config: Path) -> None:
     """--config with a file that is not there is a usage error."""
     assert refusal({"config": config}, {}).exit_code == ExitCode.USAGE
 
 
+@pytest.mark.fault(28)
 def test_config_missing_variable(config: Path) -> None:
     """CDR_IMPORTER_CONFIG with a file that is not there is a configuration error."""
     assert refusal({}, {"CDR_IMPORTER_CONFIG": str(config)}).exit_code == ExitCode.CONFIGURATION
@@ -441,6 +449,7 @@ def test_credentials_missing(tmp_path: Path) -> None:
     assert str(path) in error.hint
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 def test_credentials_mode(credentials_file: Path, mode: int) -> None:
     """A file that others can read is refused with the remedy."""
@@ -448,6 +457,7 @@ def test_credentials_mode(credentials_file: Path, mode: int) -> None:
     assert f"chmod 600 {credentials_file}" in credentials_error({}, credentials_file).hint
 
 
+@pytest.mark.fault(30)
 def test_credentials_link(credentials_file: Path) -> None:
     """A symbolic link is refused."""
     link = credentials_file.with_name("link.toml")
@@ -480,6 +490,7 @@ def test_credentials_damaged(credentials_file: Path, content: str) -> None:
     assert "hunter2" not in error.message + error.hint + str(error.__cause__)
 
 
+@pytest.mark.fault(149)
 @pytest.mark.parametrize("secret", ["hunter2\n", "hunter2\r", " hunter2", "hunter2 ", "hunt\0er2", "hunter2\x7f"])
 def test_secret_characters(tmp_path: Path, secret: str) -> None:
     """A secret with blanks or control characters is refused by the variable's name and not shown."""

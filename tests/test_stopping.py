@@ -53,6 +53,7 @@ def imported(export: Path, listener: Listener, **more: object) -> RunSummary:
 # signals -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(93)
 def test_second_signal_cuts_what_is_in_flight(account: Simulator, tmp_path: Path, export: Path) -> None:
     """A call whose answer is not waited for any more is uncertain at once, and the results are complete."""
     account.script(Fault(delay_seconds=WAIT_SECONDS))
@@ -75,6 +76,7 @@ def test_second_signal_cuts_what_is_in_flight(account: Simulator, tmp_path: Path
     assert states(tmp_path) == {"uncertain": 1, "pending": 5}
 
 
+@pytest.mark.fault(93, 95)
 def test_two_signals_to_the_program(account: Simulator, tmp_path: Path, export: Path) -> None:
     """SIGHUP and SIGTERM end a run that waits for an answer, with the code of the first and its summary line."""
     account.script(Fault(delay_seconds=WAIT_SECONDS))
@@ -91,6 +93,7 @@ def test_two_signals_to_the_program(account: Simulator, tmp_path: Path, export: 
     assert "exit=129 reason=signal" in errors.splitlines()[-1]
 
 
+@pytest.mark.fault(94)
 @pytest.mark.parametrize("faults", [Fault.throttle("A", wait_seconds=300), Fault(status=429)])
 def test_signal_ends_a_wait_at_once(account: Simulator, tmp_path: Path, export: Path, faults: Fault) -> None:
     """A signal while Retry-After is waited for ends the run with nothing uncertain."""
@@ -118,6 +121,7 @@ def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path,
 # streams -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(95, 96)
 @pytest.mark.parametrize("streams", [">&- 2>&-", ">/dev/full 2>/dev/full", "2>&1 | true"])
 def test_streams_that_fail_change_nothing(account: Simulator, tmp_path: Path, export: Path, streams: str) -> None:
     """Closed, full or broken standard streams: everything is sent and recorded, the exit code is the run's."""
@@ -190,6 +194,7 @@ def filling_disk() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.fault(105)
 def test_ledger_that_fails_after_the_answer(account: Simulator, tmp_path: Path, export: Path) -> None:
     """What the answer was is told once, the run ends with 74, and the ledger does not claim to know it."""
     unrecorded: list[Receipt] = []
@@ -210,6 +215,7 @@ def test_evidence_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == line
 
 
+@pytest.mark.fault(106)
 def test_disk_full_for_results(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
     """Results that cannot be written are 73 with the ledger complete, and the next run writes them."""
     with filling_disk() as fill, pytest.raises(CannotCreateError, match=r"results\.csv") as failed:
@@ -223,6 +229,7 @@ def test_disk_full_for_results(program: Program, account: Simulator, tmp_path: P
 # libraries ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize("name", NEEDED)
 def test_old_library_is_refused_by_name(name: str) -> None:
     """A library older than the promises need is exit 78 and named with both versions."""

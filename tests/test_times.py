@@ -70,6 +70,7 @@ def test_declared_format(time_format: str, text: str, gmt: str) -> None:
     assert read(text, (time_format,)) == gmt
 
 
+@pytest.mark.fault(134)
 @pytest.mark.parametrize(
     ("time_format", "text"),
     [
@@ -178,6 +179,7 @@ def test_formats_in_order(formats: tuple[str, ...], gmt: list[str]) -> None:
     assert wire_text(read_times(texts, TimeRules(formats, "UTC"))["utc"]).tolist() == gmt
 
 
+@pytest.mark.fault(126, 127)
 @pytest.mark.parametrize(
     ("zone", "text", "reason"),
     [

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from importer import __version__
+from importer.cli.saying import complain, complain_of_usage, hush_libraries, place_of
 from importer.cli.streams import make_streams_last
 from importer.errors import ExitCode, ImporterError
 
@@ -65,47 +66,30 @@ def main(arguments: list[str] | None = None) -> None:
     os.umask(0o077)
     # No core file and no traceback: both hold numbers and secrets.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.excepthook = lambda _kind, error, _trace: _complain(*_bug(error))
-    threading.excepthook = lambda arguments: _complain(*_bug(arguments.exc_value or arguments.exc_type()))
+    sys.excepthook = lambda _kind, error, _trace: complain(*place_of(error))
+    threading.excepthook = lambda arguments: complain(*place_of(arguments.exc_value or arguments.exc_type()))
     make_streams_last()
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
+    hush_libraries()
     try:
         result: Any = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
         return int(result or 0)
     except ImporterError as error:
-        _complain(error.message, error.hint)
+        complain(error.message, error.hint)
         return int(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        click.echo(error.format_message(), err=True)  # our own help
         return int(ExitCode.USAGE)
     except click.ClickException as error:
-        error.show()
+        complain_of_usage(error)
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted", "")
+        complain("interrupted")
         return int(ExitCode.INTERRUPTED)
     except Exception as error:  # the last resort: no text of a foreign exception is printed
-        _complain(*_bug(error))
+        complain(*place_of(error))
         return int(ExitCode.INTERNAL)
-
-
-def _complain(message: str, hint: str) -> None:
-    click.echo(f"cdr-importer: {message}", err=True)
-    if hint:
-        click.echo(f"  {hint}", err=True)
-
-
-def _bug(error: BaseException) -> tuple[str, str]:
-    """Return where a bug showed itself, without any value: those could be numbers or secrets."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace is not None else "an unknown place"
-    return (
-        f"internal error: {type(error).__name__} in {place}",
-        "This is a bug. The ledger is safe; report this line together with `cdr-importer --version`.",
-    )

@@ -8,18 +8,19 @@ from types import FrameType
 
 import click
 
+from importer.cli.saying import say
 from importer.pipeline import Outlook
 
 
 def agreed(outlook: Outlook, rate: str) -> bool:
     """Show what is about to be sent and return whether the person wants it; no answer is a no."""
     for line in outlook_lines(outlook, rate):
-        click.echo(line, err=True)
+        say(line, err=True)
     with _leaving_on_signals():
         try:
             return click.confirm("Send them?", default=False, err=True)
         except click.Abort:
-            click.echo(err=True)
+            say(err=True)
             return False
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from importer.cli.options import CONFIG, LEDGER, given, options
+from importer.cli.saying import say
 from importer.errors import ExitCode, UsageError
 
 
@@ -29,5 +30,5 @@ def resolve_command(call_ids: tuple[str, ...], decision: str | None, note: str, 
         raise UsageError("resolve: say --sent, --not-sent or --close", hint="Look for the call in Zoho first.")
     with held_ledger(load_settings(given(flags), os.environ), "resolve") as ledger:
         ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
-    click.echo(f"{len(set(call_ids))} settled as {decision}.")
+    say(f"{len(set(call_ids))} settled as {decision}.")
     return int(ExitCode.OK)

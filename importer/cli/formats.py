@@ -11,6 +11,7 @@ import click
 
 from importer.cli.looking import zone_text
 from importer.cli.options import CONFIG, PREPARING, READING, given, options
+from importer.cli.saying import say
 from importer.cli.tables import table, terminal_width, wrapped
 from importer.errors import CannotCreateError, ExitCode, ImporterError, NoInputError
 
@@ -177,7 +178,7 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
     ]
     _show(table(("line", "column", "expected", "found"), shown))
     if len(different) > MOST_SHOWN:
-        click.echo(f"and {len(different) - MOST_SHOWN} more")
+        say(f"and {len(different) - MOST_SHOWN} more")
     return int(ExitCode.PARTIAL)
 
 
@@ -207,7 +208,7 @@ def _how_to_write(name: str, sample: Path, wanted: Path, flags: dict[str, Any]) 
 
 def _show(lines: Any) -> None:
     for line in lines:
-        click.echo(line)
+        say(line)
 
 
 def _explained(cdr_format: Any, catalogue: Any) -> Iterator[str]:

@@ -9,6 +9,7 @@ from importer import __version__
 from importer.errors import ExitCode, ImporterError
 from importer.ledger import Ledger, RunInfo
 from importer.pipeline import ending_record, gmt_text, new_run_id
+from importer.requirements import check_versions, found_sqlite
 from importer.settings import Settings
 
 
@@ -19,6 +20,7 @@ def held_ledger(settings: Settings, command: str, *, restored: bool = False) -> 
     ``restored`` lets a ledger in that is older than its last run, for `ledger accept-restore` alone.
     Raises as `Ledger.open` does.
     """
+    check_versions(found_sqlite())
     now = time.time()
     info = RunInfo(new_run_id(now), gmt_text(now), __version__, command)
     with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(time.time()), restored=restored) as ledger:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import textwrap
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from importer.cli.options import CONFIG, FILES, PREPARING, READING, given, options
+from importer.cli.saying import complain, say, say_wrapped
 from importer.errors import ExitCode, ImporterError, most_severe
 
 SHOWN_ROWS = 3
@@ -30,34 +30,28 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
     overrides = overrides_of(settings, catalogue)
     named = named_files(files)
     for problem in named.problems:
-        _tell(problem)
+        complain(problem.message, problem.hint)
     codes = [ExitCode.OK, *(problem.exit_code for problem in named.problems)]
     for note in named.notes:
-        click.echo(note)
+        say(note)
     for path in named.paths:
         try:
             found = detect(path, list(catalogue.formats.values()), overrides, catalogue.lookalikes)
         except ImporterError as error:
-            _tell(error)
+            complain(error.message, error.hint)
             codes.append(error.exit_code)
             continue
         if isinstance(found, OwnOutput):
-            click.echo(f"{path}: a results file of this program; import passes it over.")
+            say(f"{path}: a results file of this program; import passes it over.")
             continue
         for line in _described(found, settings, catalogue):
             _show(line)
     return int(most_severe(codes))
 
 
-def _tell(problem: ImporterError) -> None:
-    click.echo(f"cdr-importer: {problem.message}\n  {problem.hint}", err=True)
-
-
 def _show(line: str) -> None:
     """Print a line, broken to the width of the terminal, with what follows under its own column."""
-    width = shutil.get_terminal_size().columns
-    indent = " " * (13 if line.startswith("  ") else 4)
-    click.echo(textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False) if line else line)
+    say_wrapped(line, shutil.get_terminal_size().columns, 13 if line.startswith("  ") else 4)
 
 
 def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
@@ -75,7 +69,7 @@ def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
         f"{name} = cell {position + 1}" for name, position in sorted(found.positions.items(), key=lambda p: p[1])
     )
     for cells in found.sample[:SHOWN_ROWS]:
-        yield "  row        " + (found.delimiter.join(cells))
+        yield "  row        " + ("  " if found.delimiter == "\t" else found.delimiter).join(cells)
     yield from _understood(found, settings, catalogue)
 
 

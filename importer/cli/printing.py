@@ -1,18 +1,20 @@
 """What a person sees: progress on a terminal, the summary line, tables that fit 80 columns."""
 
 import json
+import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-import click
 from tqdm import tqdm
 
 from importer.cli.asking import is_somebody_there
 from importer.cli.consent import agreed
+from importer.cli.saying import complain, place_of, say, say_json
 from importer.errors import ExitCode, ImporterError
-from importer.pipeline import Listener, Outlook, summary_fields, summary_record
+from importer.pipeline import Listener, Outlook, reason_of, summary_fields, summary_record
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
 
@@ -27,14 +29,18 @@ class Screen:
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
         self._bar: tqdm[Any] | None = None
         self._counts = {"accepted": 0, "refused": 0, "uncertain": 0}
-        self._details: list[str] = []
+        self._details: list[tuple[str, str]] = []
+        self._broken_off: RunSummary | None = None
+        self._log = _ToScreen(self._detail)
 
     def __enter__(self) -> Self:
+        logging.getLogger("importer").addHandler(self._log)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        logging.getLogger("importer").removeHandler(self._log)
         self._close_bar()
 
     def listener(self) -> Listener:
@@ -43,28 +49,42 @@ class Screen:
             self._rows,
             self._calls,
             self._receipt,
-            self._details.append,
+            self._note,
             self._problem,
             self._detail,
             unrecorded=self._unrecorded,
             confirm=self._confirm,
+            broke_off=self._broke_off,
         )
 
     def finish(self, summary: RunSummary) -> None:
         """Print the end of a run: nothing when cron runs it and nobody is needed."""
         self._close_bar()
         if self._settings.json_output:
-            click.echo(json.dumps(summary_record(summary)))
+            say_json(summary_record(summary))
         if self._is_silent(summary):
             return
-        for line in self._details[:MOST_DETAIL_LINES]:
-            click.echo(f"cdr-importer: {line}", err=True)
+        for message, hint in self._details[:MOST_DETAIL_LINES]:
+            complain(message, hint)
         if len(self._details) > MOST_DETAIL_LINES:
-            click.echo(f"cdr-importer: and {len(self._details) - MOST_DETAIL_LINES} more like these", err=True)
+            complain(f"and {len(self._details) - MOST_DETAIL_LINES} more like these")
         if sys.stderr.isatty():
             for line in summary_table(summary):
-                click.echo(line, err=True)
-        click.echo(summary_line(summary), err=True)
+                say(line, err=True)
+        say(summary_line(summary), err=True)
+
+    def break_off(self, run_id: str, error: Exception) -> ExitCode:
+        """Print the end of a run that an error stopped: what it was, then the counts; return the exit code.
+
+        A run that had taken nothing in counts no rows.
+        """
+        code = error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
+        known = (error.message, error.hint) if isinstance(error, ImporterError) else place_of(error)
+        self._details.insert(0, known)
+        summary = self._broken_off or RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
+        code = code if summary.adds_up() else ExitCode.INTERNAL
+        self.finish(replace(summary, exit_code=code, reason=reason_of(error)))
+        return code
 
     def _is_silent(self, summary: RunSummary) -> bool:
         """Say whether nothing is to be printed: all is well, and nobody looks or asked for more."""
@@ -74,7 +94,7 @@ class Screen:
     def _detail(self, line: str) -> None:
         if self._settings.verbose:
             self._close_bar()
-            click.echo(f"cdr-importer: {line}", err=True)
+            complain(line)
 
     def _confirm(self, outlook: Outlook) -> bool:
         if not is_somebody_there():
@@ -85,11 +105,14 @@ class Screen:
     def _unrecorded(self, receipt: Receipt) -> None:
         """Print what an answer was that the ledger could not take: the evidence for `resolve`."""
         status = "-" if receipt.http_status is None else receipt.http_status
-        click.echo(
+        say(
             f"LEDGER-WRITE-FAILED call_id={receipt.call_id} outcome={receipt.state.value} "
             f"http_status={status} code={_word(receipt.code) or '-'}",
             err=True,
         )
+
+    def _broke_off(self, summary: RunSummary) -> None:
+        self._broken_off = summary
 
     def _rows(self, count: int) -> None:
         self._show("Reading", "rows", None)
@@ -108,8 +131,11 @@ class Screen:
             self._bar.set_postfix(self._counts, refresh=False)
             self._bar.update()
 
+    def _note(self, text: str) -> None:
+        self._details.append((text, ""))
+
     def _problem(self, problem: ImporterError) -> None:
-        self._details.append("\n  ".join(filter(None, (problem.message, problem.hint))))
+        self._details.append((problem.message, problem.hint))
 
     def _show(self, what: str, unit: str, total: int | None) -> None:
         if self._shows_progress and self._bar is None:
@@ -121,6 +147,18 @@ class Screen:
             self._bar = None
 
 
+class _ToScreen(logging.Handler):
+    """Hands what our own modules log to whoever asked for more."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one line."""
+        self._show(record.getMessage())
+
+
 def summary_line(summary: RunSummary) -> str:
     """Return the one line of a run: `key=value`, the counts first."""
     return " ".join(f"{name}={_word(value)}" for name, value in summary_fields(summary).items())
@@ -128,7 +166,7 @@ def summary_line(summary: RunSummary) -> str:
 
 def _word(value: object) -> str:
     text = str(value)
-    return json.dumps(text) if any(character in text for character in ' "\n\r\t') else text
+    return text if text.isprintable() and not set(text) & set(' "') else json.dumps(text)
 
 
 def summary_table(summary: RunSummary) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from importer.cli.options import CONFIG, LEDGER, ZONE, given, options
+from importer.cli.saying import say
 from importer.errors import ExitCode, UsageError
 
 OUTPUT = (
@@ -92,4 +93,4 @@ def _write(report: Any, path: Path, *, force: bool) -> None:
     write_page(report, path, replace=force)
     # Cron mails whatever is printed.
     if sys.stdout.isatty():
-        click.echo(f"The report is in {path}.")
+        say(f"The report is in {path}.")

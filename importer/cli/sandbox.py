@@ -4,6 +4,7 @@ import signal
 
 import click
 
+from importer.cli.saying import say
 from importer.errors import UsageError
 
 
@@ -24,23 +25,19 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> int:
     except (ValueError, OSError) as error:
         raise UsageError(f"--host/--port: cannot listen on {host} port {port}", hint=str(error)) from error
     account = simulator.credentials
-    click.echo(
-        f"The sandbox answers at {simulator.base_url} (accepted calls: {simulator.base_url}/sandbox/calls)."
-    )
-    click.echo("Point an import at it from another terminal:")
-    click.echo(
-        f"  export CDR_IMPORTER_ACCOUNTS_URL={simulator.base_url} CDR_IMPORTER_API_URL={simulator.base_url}"
-    )
-    click.echo(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
-    click.echo(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
-    click.echo(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
-    click.echo(f"For `auth login`, a code that is good for three minutes: {simulator.base_url}/sandbox/code")
-    click.echo("Stop it with Ctrl-C.")
+    say(f"The sandbox answers at {simulator.base_url} (accepted calls: {simulator.base_url}/sandbox/calls).")
+    say("Point an import at it from another terminal:")
+    say(f"  export CDR_IMPORTER_ACCOUNTS_URL={simulator.base_url} CDR_IMPORTER_API_URL={simulator.base_url}")
+    say(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
+    say(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
+    say(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
+    say(f"For `auth login`, a code that is good for three minutes: {simulator.base_url}/sandbox/code")
+    say("Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         signal.pause()
     except KeyboardInterrupt:
-        click.echo("Stopped.")
+        say("Stopped.")
     finally:
         simulator.stop()
     return 0

@@ -85,7 +85,10 @@ def _run(settings: Any, work: Any) -> int:
             is_cut=signals.is_cut,
         )
         _spare_the_collector()
-        summary = work(run)
+        try:
+            summary = work(run)
+        except Exception as error:  # a bug too ends with the counts
+            return int(screen.break_off(run.run_id, error))
         screen.finish(summary)
         return int(summary.exit_code)
 

@@ -9,6 +9,7 @@ import click
 
 from importer.cli.asking import answer, is_somebody_there
 from importer.cli.options import CONFIG, HOSTS, LEDGER, given, options
+from importer.cli.saying import say
 from importer.errors import ExitCode, UsageError
 
 _QUESTIONS = {
@@ -62,7 +63,7 @@ def init_command(**flags: Any) -> int:
         made.append(f"made   {settings.ledger}")
     named = "" if path == config_path() else f" --config {path}"
     for line in (*made, *_next_steps(named, has_agents=settings.agents is not None)):
-        click.echo(line)
+        say(line)
     return int(ExitCode.OK)
 
 

@@ -8,6 +8,7 @@ import click
 
 from importer.cli.asking import secret
 from importer.cli.options import CONFIG, HOSTS, given, options
+from importer.cli.saying import say
 from importer.errors import ConfigurationError, ExitCode
 
 
@@ -33,15 +34,15 @@ def login_command(keyring: bool, **flags: Any) -> int:
     settings = load_settings(given(flags), os.environ)
     unsigned = sign_in_of(settings, Credentials("", "", ""))
     for line in _console_steps(unsigned.accounts_url):
-        click.echo(line, err=True)
+        say(line, err=True)
     client_id, client_secret = _client()
     code = _secret_text("Code")
     sign_in = sign_in_of(settings, Credentials(client_id, client_secret, ""))
     refresh_token = exchange_code(code, sign_in, TokenTransport(sign_in), time.time)
     path = save_credentials(Credentials(client_id, client_secret, refresh_token), in_keyring=keyring)
     where = f"the system's keyring ({path} says so)" if keyring else str(path)
-    click.echo(f"Signed in; the secrets are in {where}.")
-    click.echo("See that calls would be taken: cdr-importer auth check")
+    say(f"Signed in; the secrets are in {where}.")
+    say("See that calls would be taken: cdr-importer auth check")
     return int(ExitCode.OK)
 
 
@@ -87,7 +88,7 @@ def check_command(**flags: Any) -> int:
     account, tokens, accounts_url = account_of(flags, is_fresh=True)
     marks = {True: "ok", False: "no", None: "-"}
     for finding in look_at_account(tokens, account, accounts_url):
-        click.echo(f"{marks[finding.is_good]:<3} {finding.subject:<12} {finding.words}")
+        say(f"{marks[finding.is_good]:<3} {finding.subject:<12} {finding.words}")
     return int(ExitCode.OK)
 
 

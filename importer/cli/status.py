@@ -11,6 +11,7 @@ import click
 
 from importer.cli.options import CONFIG, LEDGER, ZONE, given, options
 from importer.cli.reporting import FORCE, write_history
+from importer.cli.saying import say, say_json
 from importer.errors import ExitCode
 
 SHOWN_UNCERTAIN = 20
@@ -35,8 +36,10 @@ SHOWN_UNCERTAIN = 20
 def status_command(runs: bool, last: int, html: Path | None, force: bool, **flags: Any) -> int:
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
     from importer.ledger import open_reader
+    from importer.requirements import check_versions, found_sqlite
     from importer.settings import load_settings
 
+    check_versions(found_sqlite())
     settings = load_settings(given(flags), os.environ)
     if html is not None:
         write_history(settings, html, force=force, shown_ledger=str(flags.get("ledger") or ""))
@@ -56,16 +59,16 @@ def _show_calls(ledger: Any, *, as_json: bool) -> int:
     held = ledger.held_until() or ""
     if as_json:
         facts = {"states": counts, "oldest_pending": oldest, "held_until": held}
-        click.echo(json_module.dumps({**facts, "uncertain": [each.call.call_id for each in uncertain]}))
+        say_json({**facts, "uncertain": [each.call.call_id for each in uncertain]})
     else:
         for state, count in counts.items():
-            click.echo(f"{state:<10} {count}")
+            say(f"{state:<10} {count}")
         if oldest:
-            click.echo(f"oldest pending call: taken in {oldest} GMT")
+            say(f"oldest pending call: taken in {oldest} GMT")
         if held:
-            click.echo(f"the service asked to wait until {held} GMT")
+            say(f"the service asked to wait until {held} GMT")
         for each in uncertain:
-            click.echo(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
+            say(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
     return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)
 
 
@@ -73,11 +76,11 @@ def _show_runs(runs: Sequence[Any], *, as_json: bool) -> None:
     from importer.cli.printing import table
 
     if as_json:
-        click.echo(json_module.dumps({"runs": [_run_object(run) for run in runs]}))
+        say_json({"runs": [_run_object(run) for run in runs]})
         return
     header = ("run", "command", "took", "exit", "rows", "accepted", "reason")
     for line in table(header, _run_rows(runs)):
-        click.echo(line)
+        say(line)
 
 
 def _run_object(run: Any) -> dict[str, object]:

@@ -52,4 +52,7 @@ def make_streams_last() -> None:
         stream = getattr(sys, name)
         if stream is None:
             stream = open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 a descriptor
+        if hasattr(stream, "reconfigure"):
+            # A letter that the terminal's encoding lacks must not silence the stream.
+            stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, LastingStream(stream))

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from importer.cli.options import CONFIG, LEDGER, given, options
+from importer.cli.saying import say
 from importer.errors import ExitCode, UsageError
 
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
@@ -32,7 +33,7 @@ def backup_command(target: Path, **flags: Any) -> int:
     settings = load_settings(given(flags), os.environ)
     with open_reader(settings.ledger) as ledger:
         ledger.backup(target)
-    click.echo(f"The ledger as it stands now was copied to {target}.")
+    say(f"The ledger as it stands now was copied to {target}.")
     return int(ExitCode.OK)
 
 
@@ -51,7 +52,7 @@ def purge_command(older_than: str, **flags: Any) -> int:
     horizon = gmt_text(time.time() - _days(older_than) * _DAY_SECONDS)
     with held_ledger(load_settings(given(flags), os.environ), "ledger purge") as ledger:
         purged = ledger.purge(horizon)
-    click.echo(
+    say(
         f"{purged.calls} calls last sent before {horizon} GMT were deleted, with {purged.decisions} decisions and "
         f"{purged.runs} runs."
     )
@@ -76,8 +77,8 @@ def forget_command(number: str | None, **flags: Any) -> int:
     with held_ledger(settings, "ledger forget") as ledger:
         stood = ledger.forget(wanted, who=getpass.getuser())
     told = ", ".join(f"{count} {state}" for state, count in stood.items())
-    click.echo(f"{sum(stood.values())} calls were closed and scrubbed ({told}).")
-    click.echo("Results files and exports still hold the number: delete it there too.")
+    say(f"{sum(stood.values())} calls were closed and scrubbed ({told}).")
+    say("Results files and exports still hold the number: delete it there too.")
     return int(ExitCode.OK)
 
 
@@ -101,10 +102,10 @@ def accept_restore_command(results: tuple[Path, ...], complete: bool, **flags: A
     settings = load_settings(given(flags), os.environ)
     with held_ledger(settings, "ledger accept-restore", restored=True) as ledger:
         counts = ledger.accept_restore(told, complete=complete)
-    click.echo(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
-    click.echo(f"{counts.uncertain} calls are uncertain now: `cdr-importer status` lists them.")
+    say(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
+    say(f"{counts.uncertain} calls are uncertain now: `cdr-importer status` lists them.")
     if counts.doubt_before:
-        click.echo(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
+        say(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
     return int(ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK)
 
 
@@ -117,9 +118,7 @@ def accept_account_command(**flags: Any) -> int:
 
     with held_ledger(load_settings(given(flags), os.environ), "ledger accept-account") as ledger:
         was_bound = ledger.forget_account()
-    click.echo(
-        "The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account."
-    )
+    say("The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account.")
     return int(ExitCode.OK)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from importer.cli.options import CONFIG, HOSTS, given, options
+from importer.cli.saying import say
 from importer.cli.signing_in import account_of
 from importer.errors import ExitCode
 
@@ -35,14 +36,14 @@ def users_command(target: Path | None, **flags: Any) -> int:
     matches = match_users(users, lines)
     rows = [(match.user.zohouser, _agent_words(match), match.user.name, match.user.email) for match in matches]
     for line in table(("user", "agent", "name", "e-mail"), rows):
-        click.echo(line)
+        say(line)
     for agent in (unknown := unknown_zohousers(users, lines)):
-        click.echo(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
+        say(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
     unmapped = sum(not match.lines for match in matches)
-    click.echo(f"{len(users)} users, {unmapped} without a line in the agents file")
+    say(f"{len(users)} users, {unmapped} without a line in the agents file")
     if target:
         write_new(target, _agents_text(completed_agents(matches, lines)))
-        click.echo(f"wrote {target}: complete extension and number, then name it with --agents")
+        say(f"wrote {target}: complete extension and number, then name it with --agents")
     return int(ExitCode.PARTIAL if unknown else ExitCode.OK)
 
 

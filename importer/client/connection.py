@@ -126,6 +126,7 @@ class _DoorConnection(HTTPConnection):
     """Opens the door before the first byte of a request; bytes for a proxy's CONNECT are not the request's."""
 
     response_class = _WatchedResponse
+    debuglevel = 0  # http.client would print token and call; whatever the class above was set to
     wire: ClassVar[Wire]
 
     def connect(self) -> None:

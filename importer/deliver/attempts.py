@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importer.auth import Token
 from importer.client import Client, Judgement, Proof, Reaction, SendDoor, SendFailure, classify, judge_failure
 from importer.deliver.plan import Delivered, Service, Stop, Witness, stop_of
-from importer.errors import ExitCode, LedgerError
+from importer.errors import ExitCode, LedgerError, TryLaterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget, Slot
 from importer.records import Receipt
@@ -25,6 +25,10 @@ JITTER = 0.1
 """Up to so much of a wait is added to it, so that several hosts do not come back in one moment."""
 
 MOST_WAITS = 10
+
+SETTLE_TRIES = 6
+"""So often the record of an answer is tried beside another program's hold on the ledger, waited for each time."""
+
 LOOK_EVERY_SECONDS = 0.2
 
 STATE_PROVED = {
@@ -193,8 +197,22 @@ class _Request:
 
     def _settle(self, receipt: Receipt) -> None:
         try:
-            self._means.ledger.settle(receipt)
+            self._settle_patiently(receipt)
         except LedgerError:
             # The only trace of what the answer was: a person needs it to resolve the call.
             self._means.witness.unrecorded(receipt)
             raise
+
+    def _settle_patiently(self, receipt: Receipt) -> None:
+        """Record the answer also beside another program that writes to the ledger for a while."""
+        for left in reversed(range(SETTLE_TRIES)):
+            try:
+                self._means.ledger.settle(receipt)
+            except TryLaterError as busy:
+                if not left:
+                    raise LedgerError(
+                        f"an answer could not be recorded: {busy.message}",
+                        hint="Close what has the ledger open, then settle the call with `cdr-importer resolve`.",
+                    ) from busy
+            else:
+                return

@@ -118,7 +118,7 @@ class Delivery:
         if code is not None:
             return Stop(code, "signal", "Stopped by a signal; the rest stays pending.")
         if isinstance(failure, ImporterError):
-            text = "\n  ".join(filter(None, (failure.message, failure.hint)))
+            text = ". ".join(filter(None, (failure.message, failure.hint)))
             return Stop(failure.exit_code, type(failure).__name__.removesuffix("Error").lower(), text)
         if self._stop is None and self._ran_out_of_time():
             return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")

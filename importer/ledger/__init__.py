@@ -8,6 +8,7 @@ time.
 from importer.ledger.history import Refusals, first_and_last_request, refusals, requests_over_time
 from importer.ledger.ledger import Ledger
 from importer.ledger.lock import lock_path
+from importer.ledger.place import ledger_files
 from importer.ledger.reader import BUSY_SECONDS, LedgerReader, open_reader
 from importer.ledger.schema import create_ledger
 from importer.ledger.staging import Stage
@@ -46,6 +47,7 @@ __all__ = [
     "UncertainCall",
     "create_ledger",
     "first_and_last_request",
+    "ledger_files",
     "lock_path",
     "open_reader",
     "refusals",

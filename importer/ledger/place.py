@@ -21,7 +21,13 @@ _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncp
 }
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.bindfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")
-COMPANIONS = ("-wal", "-shm", "-journal", ".witness", ".witness.new")
+COMPANIONS = (".lock", "-wal", "-shm", "-journal", ".witness", ".witness.new")
+
+
+def ledger_files(ledger: Path) -> list[Path]:
+    """Return where a ledger is, or would be, and where the files that come and go beside it are."""
+    path = ledger.resolve()
+    return [path, *(path.with_name(path.name + ending) for ending in (".new", *COMPANIONS))]
 
 
 def check_place(ledger: Path, mounts: str | None = None) -> None:

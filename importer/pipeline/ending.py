@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from importer.deliver import Stop
-from importer.errors import ExitCode, ImporterError, most_severe
+from importer.errors import ExitCode, ImporterError, StoppedError, most_severe
 from importer.pipeline.run import Run
 from importer.records import RunSummary
 from importer.results import Finished
@@ -66,7 +66,7 @@ def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> st
         return ended.stop.reason
     problem = next((problem for problem in ended.problems if problem.exit_code == code), None)
     if problem is not None:
-        return "input_unusable" if code is ExitCode.INPUT_UNUSABLE else "no_input"
+        return code.name.lower()
     if code is ExitCode.PARTIAL:
         return next(outcome.value for outcome in sorted(NEEDS_A_PERSON) if outcomes[outcome])
     return {ExitCode.OK: "done", ExitCode.UNCERTAIN: "uncertain"}.get(code, "pending")
@@ -83,7 +83,11 @@ def ending_record(error: BaseException) -> dict[str, object]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return one word for a failure: the name of its class."""
+    """Return one word for a failure: the name of its class, `signal`, or `internal` for a bug of ours."""
+    if not isinstance(error, ImporterError):
+        return "internal"
+    if isinstance(error, StoppedError):
+        return "signal"
     words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
     return "_".join(words).lower() or "internal"
 

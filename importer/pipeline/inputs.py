@@ -13,6 +13,7 @@ from importer.formats import Catalogue, Detection, OwnOutput, detect
 from importer.formats.dates import DateOrder
 from importer.formats.detection import Overrides
 from importer.pipeline.run import Run
+from importer.results import as_text
 from importer.settings import Settings
 
 
@@ -53,7 +54,8 @@ def detect_inputs(run: Run, named: NamedFiles) -> Inputs:
 
 def inputs_of(detections: list[Detection], problems: list[ImporterError]) -> Inputs:
     """Return usable files and problems, with the names that the files have in the results: those given."""
-    return Inputs(tuple(detections), {found.path: str(found.path) for found in detections}, tuple(problems))
+    names = {found.path: as_text(str(found.path)) for found in detections}
+    return Inputs(tuple(detections), names, tuple(problems))
 
 
 def inputs_json(inputs: Inputs, rows: Mapping[Path, int]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from importer.errors import CannotCreateError
+from importer.errors import CannotCreateError, ImporterError, InputUnusableError
 from importer.formats import Detection
 from importer.pipeline.inputs import Inputs
 from importer.pipeline.run import Run
@@ -41,26 +41,41 @@ def _rejects_path(chosen: Path, number: int) -> Path:
     return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
 
 
-def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> None:
-    """Write the rows to be mended, one file for each kind of export among the inputs."""
+def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> list[ImporterError]:
+    """Write the rows to be mended, one file for each kind of export among the inputs.
+
+    Returns what kept files from being written, told by then: the calls are sent, so it does not break the run off.
+    """
     chosen = run.settings.rejects
     if chosen is None:
-        return
+        return []
     by_kind: dict[_Kind, list[tuple[Detection, frozenset[int]]]] = {}
     for detection in inputs.detections:
-        lines = finished.to_mend.get(defused(str(detection.path)))
+        lines = finished.to_mend.get(defused(inputs.names[detection.path]))
         if lines:
             by_kind.setdefault(_kind(detection), []).append((detection, lines))
+    problems: list[ImporterError] = []
     for number, parts in enumerate(by_kind.values(), start=1):
-        write_rejects(_rejects_path(chosen, number), _verbatim(parts))
+        try:
+            write_rejects(_rejects_path(chosen, number), _verbatim(parts))
+        except CannotCreateError as problem:
+            run.listener.problem(problem)
+            problems.append(problem)
     run.listener.step(Step.REJECTS_WRITTEN)
+    return problems
 
 
 def _verbatim(parts: Sequence[tuple[Detection, frozenset[int]]]) -> Iterator[str]:
     """Yield the header once, then the records of these lines as they stand in their files."""
     with_header = True
     for detection, lines in parts:
-        for record in verbatim_records(detection, lines):
-            if record.line != detection.header_line or with_header:
-                yield record.text
+        try:
+            for record in verbatim_records(detection, lines):
+                if record.line != detection.header_line or with_header:
+                    yield record.text
+        except (OSError, InputUnusableError) as error:
+            raise CannotCreateError(
+                f"no rejects are written: {detection.path} was removed or changed after it was read",
+                hint="The results name its rows. Import it once more with --rejects: nothing is sent twice.",
+            ) from error
         with_header = False

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importer.client import Limits
 from importer.errors import ExitCode, ImporterError, StoppedError
 from importer.formats import Catalogue
-from importer.records import Receipt
+from importer.records import Receipt, RunSummary
 from importer.settings import Settings
 from importer.steps import Step
 
@@ -43,9 +43,10 @@ def _agree(_: Outlook) -> bool:
 class Listener:
     """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person.
 
-    ``detail`` gets what is told only when asked for more. ``step``, the moments of `Step`, and ``unrecorded``,
-    what an answer proved that the ledger could not take, are also told from the threads that send. ``confirm`` is
-    asked before anything is taken in: nothing is, if it says no.
+    ``detail`` gets what is told only when asked for more; ``broke_off`` where the calls stand of a run that an
+    error ends after they were taken in, before that error is raised. ``step``, the moments of `Step`, and
+    ``unrecorded``, what an answer proved that the ledger could not take, are also told from the threads that send.
+    ``confirm`` is asked before anything is taken in: nothing is, if it says no.
     """
 
     rows: Callable[[int], None] = _ignore
@@ -57,6 +58,7 @@ class Listener:
     step: Callable[[Step], None] = _ignore
     unrecorded: Callable[[Receipt], None] = _ignore
     confirm: Callable[[Outlook], bool] = _agree
+    broke_off: Callable[[RunSummary], None] = _ignore
 
 
 @dataclass(frozen=True, slots=True)

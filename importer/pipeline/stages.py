@@ -5,7 +5,7 @@ with nothing sent. Nothing in here prints: what happens is told to a `Listener`.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import Ended, ending_record, summary_of, summary_record
 from importer.pipeline.fates import fates_of
 from importer.pipeline.inputs import detect_inputs, inputs_json
+from importer.pipeline.outputs import check_apart
 from importer.pipeline.run import Run, gmt_text
 from importer.pipeline.sending import deliver, service_of
 from importer.records import RunSummary
@@ -47,7 +48,7 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
             run.stop_if_interrupted()
             results.add(batch, Outcome.WOULD_SEND)
         finished = results.finish(lambda _: {})
-        write_mendable(run, inputs, finished)
+        problems += write_mendable(run, inputs, finished)
         return summary_of(
             run, Ended(finished, tuple(problems), rows=preparation.rows, skipped=preparation.skipped), target
         )
@@ -66,6 +67,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths)
     target = results_path(named.beside, run.run_id, run.settings.results)
+    check_apart(run, target)
     # 2 Detect. Needs the files; gives how each is to be read.
     inputs = detect_inputs(run, named)
     check_rejects(run, inputs, target)
@@ -76,7 +78,10 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
         create_ledger(run.settings.ledger, now=gmt_text(run.now))
     with _open_ledger(run, "import", target, service.account) as ledger:
         recovered = _recover(run, ledger)
-        with Preparation(run.catalogue.causes, plan) as preparation, _results(run, ledger, target) as results:
+        with (
+            Preparation(run.catalogue.causes, plan) as preparation,
+            _results(run, ledger, target, lambda: (preparation.rows, preparation.skipped)) as results,
+        ):
             # 4 Read and prepare. Needs files and agents; gives every row's own word, waiting in a spool.
             whole = read_all(run, inputs, preparation)
             problems = [*inputs.problems, *whole.problems]
@@ -87,7 +92,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
             stop = deliver(run, ledger, service, results)
             # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
             finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
-            write_mendable(run, inputs, finished)
+            problems += write_mendable(run, inputs, finished)
             ended = Ended(finished, tuple(problems), stop, recovered, preparation.rows, preparation.skipped)
             summary = summary_of(run, ended, target)
             _finish(run, ledger, summary)
@@ -97,6 +102,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
 def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send what the ledger still holds, and write the results of just that."""
     target = results_path(None, run.run_id, run.settings.results)
+    check_apart(run, target)
     service = service_of(run, credentials)
     with _open_ledger(run, "deliver", target, service.account) as ledger:
         recovered = _recover(run, ledger)
@@ -149,15 +155,26 @@ def _finish(run: Run, ledger: Ledger, summary: RunSummary) -> None:
 
 
 @contextmanager
-def _results(run: Run, ledger: Ledger, target: Path) -> Iterator[ResultsFile]:
-    """Give the results of a run with a ledger, whose end is noted there when it leaves no results."""
+def _results(
+    run: Run, ledger: Ledger, target: Path, counted: Callable[[], tuple[int, Mapping[str, int]]] = lambda: (0, {})
+) -> Iterator[ResultsFile]:
+    """Give the results of a run with a ledger; ``counted`` says how many rows were read, and skipped by reason.
+
+    Of a run that breaks off, its end is noted in the ledger when it leaves no results, else where its calls stand
+    is told.
+    """
+    results: ResultsFile | None = None
     try:
         with _rows_of(run, target) as results:
             yield results
     except Exception as error:
-        if not results.is_kept:
-            code = error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
-            with suppress(ImporterError):
+        with suppress(ImporterError, OSError):
+            if results is not None and results.is_kept:
+                finished = results.standing(lambda call_ids: fates_of(ledger, call_ids))
+                rows, skipped = counted()
+                run.listener.broke_off(summary_of(run, Ended(finished, rows=rows, skipped=skipped), target))
+            else:
+                code = error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
                 ledger.finish_run(code, json.dumps(ending_record(error)))
         raise
 

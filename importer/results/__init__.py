@@ -13,7 +13,7 @@ from importer.results.cells import call_cells, cells_of, defused, fused
 from importer.results.comparison import Difference, differences
 from importer.results.file import Finished, ResultsFile
 from importer.results.parts import CHUNK_ROWS, Completion, Fates, complete
-from importer.results.paths import check_free, results_path, write_rejects
+from importer.results.paths import as_text, check_free, results_path, write_rejects
 
 __all__ = [
     "CHUNK_ROWS",
@@ -22,6 +22,7 @@ __all__ = [
     "Fates",
     "Finished",
     "ResultsFile",
+    "as_text",
     "call_cells",
     "cells_of",
     "check_free",

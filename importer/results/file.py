@@ -51,6 +51,7 @@ class ResultsFile:
         self.path = path
         self._step = step
         self._parts = Parts(path)
+        self._parts.require_free()
         self._stream = create(self._parts.staging)
         self._writer = csv.writer(self._stream, lineterminator="\r\n")
         self._carried_stream = create(self._parts.carried)
@@ -61,6 +62,7 @@ class ResultsFile:
         self._tally = _Tally()
         self._is_synced = False
         self.is_kept = False
+        self._finished: Finished | None = None
         step(Step.RESULTS_CREATED)
 
     def add(self, rows: Iterable[ResultRow | Call], calls_are: Outcome) -> None:
@@ -133,7 +135,21 @@ class ResultsFile:
             put_in_place(self._parts, self._step)
         except OSError as error:
             raise unwritable(self.path, error) from error
-        return self._tally.finished(self._carried)
+        self._finished = self._tally.finished(self._carried)
+        return self._finished
+
+    def standing(self, fates: Fates) -> Finished:
+        """Return what the results would come to now, for a run that cannot finish them; writes nothing."""
+        if self._finished is not None:
+            return self._finished
+        self.leave()
+        if not self._parts.rows.exists():
+            return self._tally.finished(0)
+        tally, carried = _Tally(), 0
+        for row in final_rows(self._parts, fates):
+            tally.add(row.cells, own=row.own)
+            carried += not row.own
+        return tally.finished(carried)
 
     def _close(self) -> None:
         for stream in (self._stream, self._carried_stream):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from boltons.iterutils import chunked_iter  # type: ignore[import-untyped]
 
+from importer.errors import CannotCreateError
 from importer.records import ResultRow
 from importer.results.cells import cells_of
 from importer.results.paths import create, sync_folder, unwritable
@@ -52,6 +53,17 @@ class Parts:
     def all(self) -> tuple[Path, ...]:
         """Return all of them, in the order in which they may be taken away."""
         return self.staging, self.rows, self.carried, self.final
+
+    def require_free(self) -> None:
+        """Find out before anything is sent that something stands where a part will.
+
+        Raises CannotCreateError.
+        """
+        for path in self.all():
+            if os.path.lexists(path):
+                raise CannotCreateError(
+                    f"{path} is in the way of the results", hint="Remove it, or name other results with --results."
+                )
 
     def discard(self) -> None:
         """Take all of them away."""

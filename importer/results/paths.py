@@ -14,11 +14,16 @@ def results_path(first_input: Path | None, run_id: str, chosen: Path | None) -> 
     Raises CannotCreateError when the path is taken or its folder cannot be written to.
     """
     if chosen is None:
-        name = f"{first_input.name if first_input else 'cdr-importer'}.results-{run_id}.csv"
+        name = f"{as_text(first_input.name) if first_input else 'cdr-importer'}.results-{run_id}.csv"
         beside = first_input.parent if first_input else Path.cwd()
         chosen = (beside if os.access(beside, os.W_OK) else Path.cwd()) / name
     check_free(chosen, "results")
     return chosen
+
+
+def as_text(name: str) -> str:
+    r"""Return a name as it can be written down: bytes that are no UTF-8 as ``\udce9``."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def check_free(path: Path, kind: str) -> None:
@@ -26,6 +31,11 @@ def check_free(path: Path, kind: str) -> None:
     if path.exists() or path.is_symlink():
         raise CannotCreateError(
             f"{kind} file {path} exists already", hint=f"It is never overwritten: name another with --{kind}."
+        )
+    if as_text(str(path.absolute())) != str(path.absolute()):
+        raise CannotCreateError(
+            f"{kind} file {path} cannot be created: its path is no UTF-8 text, so no later run could find it",
+            hint=f"Name another with --{kind}.",
         )
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise CannotCreateError(
@@ -35,12 +45,23 @@ def check_free(path: Path, kind: str) -> None:
 
 
 def write_rejects(path: Path, records: Iterable[str]) -> None:
-    """Write the original header and records verbatim, to be mended and imported again."""
-    with create(path) as stream:
-        for record in records:
-            stream.write(record + "\r\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Write the original header and records verbatim, to be mended and imported again: all of them or no file."""
+    stream = create(path)
+    try:
+        with stream:
+            for record in records:
+                stream.write(record + "\r\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except CannotCreateError:
+        path.unlink(missing_ok=True)
+        raise
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise CannotCreateError(
+            f"rejects file {path} cannot be written: {error.strerror}",
+            hint="Free space, then import the same files with --rejects once more: nothing is sent twice.",
+        ) from error
 
 
 def create(path: Path) -> IO[str]:

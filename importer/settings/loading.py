@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from importer.settings.naming import (
     variable_of,
 )
 from importer.settings.options import OPTIONS, Settings
-from importer.settings.values import usable_path
+from importer.settings.values import has_password, usable_path
 
 _CONFIG_NAME = "cdr-importer.toml"
 # Their values may be a telephone number or hold a password.
@@ -62,12 +63,31 @@ def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
     """
     by_flag = _from_flags(flags)
     by_environment = _from_environment(environment)
-    by_file = _from_file(_config_path(flags, environment))
+    config = _config_path(flags, environment)
+    by_file = _from_file(config)
     given = {**by_file, **by_environment, **by_flag}
     try:
-        return Settings(**{field: one.value for field, one in given.items()})
+        settings = Settings(**{field: one.value for field, one in given.items()})
     except ValidationError as error:
         raise _refusal(error, given) from None
+    if settings.proxy is not None and has_password(settings.proxy):
+        _check_hidden(given["proxy"], config if given["proxy"] is by_file.get("proxy") else None)
+    return settings
+
+
+def _check_hidden(proxy: _Given, config: Path | None) -> None:
+    """Refuse a proxy's password where others can read it; ``config`` is the file that it stands in, if it does."""
+    if proxy.is_flag:
+        raise UsageError(
+            f"{proxy.origin} holds a password, which every user of this machine can read from the command line",
+            hint=f"Set {variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600.",
+        )
+    mode = stat.S_IMODE(config.stat().st_mode) if config else 0
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"{config} holds the password of a proxy and can be read by others: its mode is {mode:04o}",
+            hint=f"Run `chmod 600 {config}`; if others use this machine, change the password.",
+        )
 
 
 def _refusal(error: ValidationError, given: Mapping[str, _Given]) -> ConfigurationError | UsageError:
@@ -134,6 +154,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         # Not pydantic-settings' own source: it takes whatever is no regular file for an empty one.
         with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
+                # It names the hosts that get secrets and numbers.
+                raise ConfigurationError(f"{path} can be changed by everybody", hint=f"Run `chmod o-w {path}`.")
             return tomllib.load(file)
     except OSError as error:
         raise ConfigurationError(

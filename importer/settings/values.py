@@ -193,10 +193,19 @@ def proxy_url(url: str) -> str:
     return url
 
 
+def has_password(url: str) -> bool:
+    """Say whether a proxy's URL holds a password."""
+    return bool(urlsplit(url).password)
+
+
 def usable_path(path: Path) -> Path:
     """Return the path with ``~`` replaced."""
     if path == Path() or "\0" in str(path):
         raise ValueError("must be a path")
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("must be a path of UTF-8 text: it is kept with the run") from None
     try:
         return path.expanduser()
     except RuntimeError as error:

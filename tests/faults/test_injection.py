@@ -1,0 +1,201 @@
+"""Section J: what others wrote (cells, names, answers, links) must not act on a screen, a file or the ledger."""
+
+import os
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Ran, call_row, read_results, write_export
+from importer.cli.saying import LONGEST_LINE, escaped
+from importer.ledger import create_ledger, open_reader
+from importer.simulator import FOREVER, Fault, Simulator
+
+Program = Callable[..., Ran]
+
+FORGED = "rows=1 accepted=1 exit=0"
+HOSTILE = f"a\x1b[2J\x9b1m\u202e\r\n{FORGED}\x07"
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def hostile_export(path: Path) -> Path:
+    """Return an export whose cells hold terminal codes, line ends and a forged summary."""
+    cell = f'"{HOSTILE}"'
+    return write_export(path, [call_row(1, id=cell), call_row(2, sender=cell), call_row(3, state=cell)])
+
+
+def hostile_header(path: Path) -> Path:
+    """Return a file of no known format whose header holds terminal codes."""
+    path.write_text(f'"{HOSTILE}",b,c\n1,2,3\n', encoding="utf-8", newline="")
+    return path
+
+
+SPEAKS: dict[str, Callable[[Path], list[str | Path]]] = {
+    "command": lambda _: [HOSTILE],
+    "option": lambda _: ["check", f"--{HOSTILE}"],
+    "value": lambda folder: ["check", "--states", HOSTILE, folder / "x.csv"],
+    "file that is missing": lambda folder: ["check", folder / HOSTILE],
+    "bytes that are no text": lambda folder: ["check", folder / NOT_UTF8],
+    "configuration": lambda folder: ["check", "--config", folder / HOSTILE, folder / "x.csv"],
+    "ledger": lambda folder: ["status", "--ledger", folder / HOSTILE],
+    "format": lambda _: ["formats", HOSTILE],
+    "call": lambda _: ["resolve", HOSTILE, "--sent", "--note", HOSTILE],
+    "header": lambda folder: ["check", hostile_header(folder / "header.csv")],
+    "cells shown": lambda folder: ["detect", hostile_export(folder / "detect.csv")],
+    "cells read": lambda folder: ["check", "-v", hostile_export(folder / "check.csv")],
+    "name of an input": lambda folder: ["check", "-v", write_export(folder / HOSTILE, [call_row(1)])],
+    "results": lambda folder: [
+        *("check", "-v", "--results", folder / f"{HOSTILE}.csv"),
+        write_export(folder / "export.csv", [call_row(1)]),
+    ],
+}
+"""Command lines that make the program speak of hostile text."""
+
+
+@pytest.mark.fault(143, 144)
+@pytest.mark.parametrize("case", SPEAKS)
+def test_hostile_text_is_shown_escaped(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Whatever holds them, terminal codes are shown as text, and a line end in a value begins no line of ours."""
+    monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "ledger.sqlite"))
+    create_ledger(tmp_path / "ledger.sqlite", now="2026-03-01 00:00:00")
+    ran = program(*SPEAKS[case](tmp_path))
+    lines = (ran.stdout + ran.stderr).split("\n")
+    assert lines != [""]
+    assert [line for line in lines if not line.isprintable()] == []
+    assert not [line for line in lines if line.startswith(FORGED)]
+
+
+@pytest.mark.fault(143)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Fault(
+            status=400, headers=(("X-A", "\x1b[2J"),), body=b'{"code":"\\u001b[2J\\nrows=1","message":"\x1b[2J"}'
+        ),
+        Fault(raw_answer=b"HTTP/1.1 200 \x1b[2J\r\nrows=1: \x1b[31m\r\nno colon here\x1b[2J\r\n\r\n"),
+        Fault(status=302, headers=(("Location", "http://127.0.0.1:9/\x1b[2J"),)),
+    ],
+    ids=["code", "headers", "redirect"],
+)
+def test_hostile_answer_is_shown_escaped(
+    program: Program, account: Simulator, tmp_path: Path, answer: Fault
+) -> None:
+    """Nothing of what answers moves the cursor or stands in a line of its own, nor is it a code of the results."""
+    account.script(answer.repeated(FOREVER))
+    results = tmp_path / "results.csv"
+    path = write_export(tmp_path / "export.csv", [call_row(1)])
+    ran = program("import", "-v", "--init-ledger", "--results", results, path)
+    assert ran.code in (3, 4, 76)
+    assert (ran.stdout + ran.stderr).replace("\n", "").isprintable()
+    assert all(row["code"].isprintable() for row in read_results(results))
+
+
+@pytest.mark.fault(143)
+def test_long_text_is_cut() -> None:
+    """A value of a megabyte does not flood a mail, and what is harmless is shown as it is."""
+    from click.testing import CliRunner
+
+    from importer.cli import cli
+
+    said = CliRunner().invoke(cli, ["resolve", "x" * 1_000_000, "--sent", "--note", "n"]).output
+    assert all(len(line) <= LONGEST_LINE + 3 for line in said.splitlines())
+    assert escaped("Zoë, 電話") == "Zoë, 電話"
+
+
+@pytest.mark.fault(144)
+def test_odd_names_of_inputs(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of any name are read, are named in the results as they can be, and no name decides what is written."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    names = ("-rf", "a\nb.csv", " .csv", "$(touch owned).csv", "..%2f..%2fx.csv", NOT_UTF8)
+    for number, name in enumerate(names):
+        write_export(folder / name, [call_row(number)])
+    assert program("import", "--init-ledger", "--", NOT_UTF8, *names[:-1]).code == 0
+    (made,) = (each for each in folder.iterdir() if each.name not in names)
+    assert made.name.startswith("caf\\udce9.results-")
+    assert {row["file"] for row in read_results(made)} == {"'-rf", *names[1:-1], "caf\\udce9"}
+    assert len(account.accepted) == len(names)
+
+
+PLANTED = (
+    "results.csv",
+    "results.csv.staging.part",
+    "results.csv.part",
+    "results.csv.carried.part",
+    "results.csv.final.part",
+    "rejects.csv",
+    "ledger.sqlite.lock",
+    "ledger.sqlite-wal",
+    "ledger.sqlite.witness",
+    "ledger.sqlite.witness.new",
+)
+
+
+PLANTED_HARD = ("results.csv.final.part", "ledger.sqlite.lock", "ledger.sqlite.witness")
+
+
+@pytest.mark.fault(145)
+def test_planted_link(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A link where the program is about to write is refused before anything is sent; its target stays."""
+    path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2), call_row(3, to="104")])
+    assert program("import", "--init-ledger", "--limit", "1", "--results", tmp_path / "first.csv", path).code == 3
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name, kind in [*product(PLANTED, ["symlink_to"]), *product(PLANTED_HARD, ["hardlink_to"])]:
+        place, kept = tmp_path / name, tmp_path / "kept"
+        if place.exists():
+            place.rename(kept)
+        getattr(place, kind)(victim)
+        command = ("import", "--rejects", tmp_path / name, path) if "rejects" in name else ("deliver",)
+        ran = program(*command, "--results", tmp_path / "results.csv")
+        assert ran.code in (73, 74, 78), (name, kind)
+        assert (victim.read_text(), len(account.arrivals)) == ("mine", 1), (name, kind)
+        place.unlink()
+        if kept.exists():
+            kept.rename(place)
+    assert program("deliver", "--results", tmp_path / "results.csv").code == 0
+
+
+@pytest.mark.fault(145)
+def test_planted_token_cache(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A link in the place of the token cache gets no token: the run does without a cache."""
+    cache = Path(os.environ["HOME"]) / ".cache" / "cdr-importer" / "token.json"
+    cache.parent.mkdir(parents=True)
+    (tmp_path / "victim").write_text("mine")
+    cache.symlink_to(tmp_path / "victim")
+    path = write_export(tmp_path / "export.csv", [call_row(1)])
+    assert program("import", "--init-ledger", path).code == 0
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+@pytest.mark.fault(150)
+def test_words_of_a_database(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """What would be statements to a database are ids like any other."""
+    ids = ["'); DROP TABLE calls; --", '" OR 1=1', "%", "a;b"]
+    doubled = ['"' + each.replace('"', '""') + '"' for each in ids]
+    rows = [call_row(number, id=each) for number, each in enumerate(doubled)]
+    results = tmp_path / "results.csv"
+    path = write_export(tmp_path / "export.csv", rows)
+    assert program("import", "--init-ledger", "--results", results, path).code == 0
+    assert [row["source_id"] for row in read_results(results)] == ids
+    with open_reader(tmp_path / "ledger.sqlite") as ledger:
+        assert sum(ledger.counts().values()) == len(ids)
+
+
+@pytest.mark.fault(143)
+def test_one_module_prints() -> None:
+    """Text reaches a screen through `importer.cli.saying` alone, which escapes it; the help is our own text."""
+    printing = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "importer").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if ("click.echo(" in line or "click.secho(" in line or " print(" in line or "sys.stdout" in line)
+        and "format_message(), err=True)  # our own help" not in line
+    }
+    assert printing == {"importer/cli/saying.py"}

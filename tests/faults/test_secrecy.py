@@ -1,0 +1,317 @@
+"""Section J: secrets, numbers and payloads stand only where they must; the machinery of TLS and dumps is shut."""
+
+import ast
+import functools
+import http.client
+import json
+import logging
+import os
+import re
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from conftest import ROOT, Ran, call_row, read_results, write_export
+from importer.cli import cli
+from importer.requirements import NEEDED
+from importer.simulator import ORDINARY, Behaviour, Fault, SandboxCredentials, Simulator
+from schemas.vocabulary import Outcome
+
+Program = Callable[..., Ran]
+
+SECRETS = SandboxCredentials("1000.CANARYCLIENT", "canary-secret-4711", "1000.canary.refresh-4712")
+PROXY_PASSWORD = "canary-proxy-4713"
+SOURCES = sorted(path for folder in ("importer", "schemas") for path in (ROOT / folder).rglob("*.py"))
+
+
+def nodes(kind: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every node of a kind in the program, with the file that it stands in."""
+    yield from ((name, node) for name, node in all_nodes() if isinstance(node, kind))
+
+
+@functools.cache
+def all_nodes() -> list[tuple[str, ast.AST]]:
+    """Return every node of the program, with the file that it stands in."""
+    return [
+        (path.name, node) for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+
+
+# what is planted is found nowhere ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def canaries(account: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """Plant secrets in account and environment, open every tap that could leak; give all secret words by now."""
+    account.behaviour = Behaviour(credentials=SECRETS)
+    for name in ("client_id", "client_secret", "refresh_token"):
+        monkeypatch.setenv(f"CDR_IMPORTER_{name.upper()}", getattr(SECRETS, name))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://proxy:{PROXY_PASSWORD}@127.0.0.1:9")
+    # As a sitecustomize or a debugging session might leave them.
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
+    shown = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(shown)
+
+    def words() -> list[str]:
+        cache = Path(os.environ["HOME"]) / ".cache" / "cdr-importer" / "token.json"
+        tokens = re.findall(r'"access_token": "([^"]+)"', cache.read_text()) if cache.exists() else []
+        return ["canary", "CANARY", "Zoho-oauthtoken", *tokens]
+
+    yield words
+    logging.getLogger().removeHandler(shown)
+
+
+ANSWERS = (
+    ORDINARY.repeated(2),
+    Fault.refusal("INVALID_DATA"),
+    Fault.lost_answer(),
+    Fault.cut_answer(),
+    Fault(status=200, body=b'{"status":"error","code":"+447700900111"}'),
+    Fault.expired_token(),
+    Fault(raw_answer=b"HTTP/1.1 200 OK\r\n+447700900111 canary: x\r\nno colon\r\n\r\n"),
+    Fault(reset_after_reading=True),
+    Fault.login_page(),
+)
+
+
+@pytest.mark.fault(136, 138, 139)
+def test_planted_words_are_printed_nowhere(
+    program: Program, account: Simulator, canaries: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    """Through failures of every kind and all commands, no secret, token or number is printed or kept in a file."""
+    account.script(*ANSWERS)
+    rows = [call_row(number, to=f"+4477009001{number:02}") for number in range(12)]
+    path = write_export(tmp_path / "export.csv", [*rows, call_row(50, to="+44 7700 900XXX")])
+    config = tmp_path / "proxy.toml"
+    config.write_text(f'proxy = "http://u:{PROXY_PASSWORD}@127.0.0.1:9"\n')
+    config.chmod(0o600)
+    words = ("-v", "--json", "--max-uncertain", "9", "--results")
+    said = [
+        program("check", "-v", "--results", tmp_path / "check.csv", path),
+        program("import", "--init-ledger", *words, tmp_path / "one.csv", path),
+        program("status"),
+        program("status", "--runs"),
+        program("resolve", "call00003", "--sent", "--note", "seen"),
+        program("deliver", *words, tmp_path / "two.csv"),
+        program("check", "-v", "--config", config, "--results", tmp_path / "three.csv", path),
+        program("ledger", "forget", "--number", "+447700900103"),
+        program("ledger", "purge"),
+        program("ledger", "backup", tmp_path / "backup.sqlite"),
+        program("import", "--proxy", f"http://u:{PROXY_PASSWORD}@127.0.0.1:9", path),
+    ]
+    assert len(account.arrivals) > len(ANSWERS)
+    secret = [*canaries(), PROXY_PASSWORD]
+    for number, ran in enumerate(said):
+        text = ran.stdout + ran.stderr
+        assert [word for word in [*secret, "77009001", "7700 900", "5550101"] if word in text] == [], number
+    kept = {each: each.read_bytes() for each in tmp_path.iterdir() if each != config}
+    assert [(each.name, word) for each, held in kept.items() for word in secret if word.encode() in held] == []
+
+
+@pytest.mark.fault(153, 155)
+def test_payload_is_gone_from_every_file(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """What is accepted, forgotten or purged leaves no number in ledger, -wal, journal, lock or witness."""
+    numbers = [f"+44770090{number:04}" for number in range(900, 940)]
+    rows = [
+        call_row(
+            number, to=to, sender="+12125550177", zohouser=f"Z4711{number}", voiceuri=f"https://r.example/{to}"
+        )
+        for number, to in enumerate(numbers)
+    ]
+    path = write_export(tmp_path / "export.csv", rows)
+    results = tmp_path / "results.csv"
+    assert program("import", "--init-ledger", "--limit", "38", "--results", results, path).code == 0
+    assert program("ledger", "forget", "--number", numbers[-1]).code == 0
+    assert program("ledger", "forget", "--number", numbers[-2]).code == 0
+    assert program("ledger", "purge", "--older-than", "1d").code == 0
+    assert program("ledger", "backup", tmp_path / "ledger.sqlite.copy").code == 0
+    held = {each.name: each.read_bytes() for each in tmp_path.glob("ledger.sqlite*")}
+    private = [*numbers, "+12125550177", "Z4711", "r.example"]
+    assert {"ledger.sqlite", "ledger.sqlite.copy"} <= set(held)
+    assert [(name, word) for name, text in held.items() for word in private if word[1:].encode() in text] == []
+    assert len(read_results(results)) == len(numbers)
+
+
+@pytest.mark.fault(154)
+def test_summary_holds_counts_only(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """What monitoring and cron's mail get is counts, exit code, one word, run and path: nothing of a call."""
+    path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104")])
+    said = json.loads(program("import", "--init-ledger", "--json", path).stdout)
+    counts = {"rows", "carried", "exit", *map(str, Outcome)}
+    assert set(said) == counts | {"reason", "run", "results", "skipped_by_reason"}
+    assert all(isinstance(said[name], int) for name in counts)
+    assert re.fullmatch(r"[a-z_]+", said["reason"])
+
+
+# what other users could read ---------------------------------------------------------------------------------
+
+
+def options_of(command: click.Command, name: str = "") -> Iterator[str]:
+    """Yield the options of a command and of those under it."""
+    yield from (f"{name} {word}" for each in command.params for word in each.opts)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from options_of(found, f"{name} {below}")
+
+
+@pytest.mark.fault(137)
+def test_no_option_takes_a_secret() -> None:
+    """No command has an option for a secret, and the program starts no other that would inherit them."""
+    names = list(options_of(cli))
+    assert len(names) > 50
+    assert [name for name in names if re.search("secret|token|password|client|credential", name)] == []
+    imports = {
+        alias.name.split(".")[0] for _, node in nodes(ast.Import) for alias in getattr(node, "names", ())
+    } | {str(getattr(node, "module", "")).split(".")[0] for _, node in nodes(ast.ImportFrom)}
+    assert not imports & {"subprocess", "multiprocessing", "pty", "webbrowser"}
+
+
+@pytest.mark.fault(137)
+def test_password_of_a_proxy_on_the_command_line(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ps` shows --proxy to everybody: with a password it is a wrong option, in the environment it is not."""
+    monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "none.sqlite"))
+    url = f"http://user:{PROXY_PASSWORD}@127.0.0.1:9"
+    ran = program("deliver", "--proxy", url)
+    assert (ran.code, "CDR_IMPORTER_PROXY" in ran.stderr, PROXY_PASSWORD in ran.stderr) == (2, True, False)
+    monkeypatch.setenv("CDR_IMPORTER_PROXY", url)
+    assert "proxy" not in program("deliver").stderr
+    monkeypatch.delenv("CDR_IMPORTER_PROXY")
+    assert "proxy" not in program("deliver", "--proxy", "http://user@127.0.0.1:9").stderr
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize("mode", [0o644, 0o640])
+def test_password_of_a_proxy_in_an_open_file(program: Program, tmp_path: Path, mode: int) -> None:
+    """A config file with a proxy's password that others can read is refused; without one it may be read."""
+    config = tmp_path / "c.toml"
+    config.write_text(f'proxy = "http://user:{PROXY_PASSWORD}@127.0.0.1:9"\n')
+    config.chmod(mode)
+    ran = program("deliver", "--config", config)
+    assert (ran.code, "chmod 600" in ran.stderr, PROXY_PASSWORD in ran.stderr) == (78, True, False)
+    config.write_text('proxy = "http://127.0.0.1:9"\n')
+    assert "chmod" not in program("deliver", "--config", config).stderr
+
+
+@pytest.mark.fault(29)
+def test_config_that_everybody_may_change(program: Program, tmp_path: Path) -> None:
+    """A config file names the hosts that get secrets and numbers: one that anybody may change is refused."""
+    config = tmp_path / "c.toml"
+    config.write_text('rate = "1/second"\n')
+    config.chmod(0o646)
+    ran = program("deliver", "--config", config)
+    assert (ran.code, "chmod o-w" in ran.stderr) == (78, True)
+
+
+# what the machine could keep ---------------------------------------------------------------------------------
+
+CRASH = """
+import os, resource, sys, threading
+from importer.cli import main
+os.umask(0)
+try:
+    main(["formats", "no-such"])
+except SystemExit as end:
+    assert end.code == 2
+print(resource.getrlimit(resource.RLIMIT_CORE), oct(os.umask(0)))
+canary = "+447700900111 canary-secret"
+def break_in_a_thread(number=canary):
+    raise ValueError(canary)
+thread = threading.Thread(target=break_in_a_thread)
+thread.start()
+thread.join()
+raise KeyError(canary)
+"""
+
+
+@pytest.mark.fault(147, 152)
+def test_crash_leaves_neither_core_nor_values(tmp_path: Path) -> None:
+    """A bug shows its kind and place only, in any thread; no core file is allowed, and no file is for others."""
+    command = [sys.executable, "-c", CRASH]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.stdout.split("\n")[0] == "(0, 0) 0o77"
+    told = re.findall(r"^cdr-importer: internal error: (\w+ in \S+), line \d+$", done.stderr, re.MULTILINE)
+    assert told == ["ValueError in break_in_a_thread", "KeyError in <module>"]
+    assert not any(word in done.stderr for word in ("7700900", "canary", "Traceback"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fault(152)
+def test_foreign_error_is_not_quoted(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody expected is exit 70 without its text."""
+
+    def broken(*_: object, **__: object) -> Path:
+        raise RuntimeError("+447700900111 canary-secret")
+
+    monkeypatch.setattr("platformdirs.user_config_path", broken)
+    ran = program("formats")
+    assert (ran.code, ran.stderr.startswith("cdr-importer: internal error: RuntimeError in broken")) == (70, True)
+    assert "7700900" not in ran.stderr
+
+
+@pytest.mark.fault(147)
+def test_files_are_private_under_any_umask(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Under umask 000 every file that any command makes is 0600, every folder 0700."""
+    path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104")])
+    mine = {path}
+    os.environ["CDR_IMPORTER_LEDGER"] = str(tmp_path / "new" / "deep" / "ledger.sqlite")
+    before = os.umask(0)
+    try:
+        program("check", "--results", tmp_path / "check.csv", path)
+        program("import", "--init-ledger", "--rejects", tmp_path / "rejects.csv", path)
+        program("ledger", "backup", tmp_path / "backup.sqlite")
+    finally:
+        os.umask(before)
+    made = [*tmp_path.rglob("*"), *Path(os.environ["HOME"]).rglob("*")]
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in made if each not in mine}
+    assert {name for name, mode in modes.items() if mode & 0o077} - {".cache"} == set()
+    assert {"backup.sqlite", "check.csv", "rejects.csv", "ledger.sqlite", "token.json", "deep"} <= set(modes)
+
+
+# what no code may do -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(151)
+def test_trust_is_never_switched_off() -> None:
+    """Nowhere is a certificate or a host name left unchecked, nor is there an option that would."""
+    off = []
+    for name, node in nodes(ast.Call):
+        assert isinstance(node, ast.Call)
+        words = {each.arg: each.value for each in node.keywords}
+        off += [name for key in ("verify", "assert_hostname", "check_hostname") if _is_false(words.get(key))]
+    for name, node in nodes(ast.Assign):
+        assert isinstance(node, ast.Assign)
+        targets = {each.attr for each in node.targets if isinstance(each, ast.Attribute)}
+        off += [name] if targets & {"verify", "check_hostname"} and _is_false(node.value) else []
+    for name, node in nodes(ast.Attribute):
+        assert isinstance(node, ast.Attribute)
+        off += [name] if node.attr in ("CERT_NONE", "CERT_OPTIONAL", "_create_unverified_context") else []
+    texts = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    assert (off, "InsecureRequestWarning" in texts, "disable_warnings" in texts) == ([], False, False)
+    assert [name for name in options_of(cli) if re.search("insecure|verify", name)] == []
+
+
+def _is_false(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value in (False, None, "CERT_NONE") and node.value is not None
+
+
+@pytest.mark.fault(157)
+def test_floors_of_libraries_with_holes() -> None:
+    """The installer asks for no older library than the program itself refuses to run with."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    floors = dict(re.fullmatch(r"([a-z0-9-]+)>=([0-9.]+).*", each).groups() for each in wanted)  # type: ignore[union-attr]
+    for name in ("requests", "urllib3"):
+        assert tuple(map(int, floors[name].split("."))) >= NEEDED[name]
