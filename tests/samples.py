@@ -133,11 +133,13 @@ def written(detection: Detection, path: Path, records: Iterable[str]) -> Detecti
 def reordered(detection: Detection, path: Path, order: list[int]) -> Detection:
     """Write the export with its columns in another order; rows of another shape stay as they are."""
     head, records = split_records(detection)
-    target = io.StringIO(newline="")
+    *title, header = head.splitlines(keepends=True)
+    target = io.StringIO("".join(title), newline="")
+    target.seek(0, io.SEEK_END)
     plain = detection.format.file.quotes is Quotes.NONE
     quoting = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
     writer = csv.writer(target, delimiter=detection.delimiter, quoting=quoting, quotechar=None if plain else '"')
-    for record in [head, *records]:
+    for record in [header, *records]:
         source = io.StringIO(record, newline="")
         cells = next(csv.reader(source, delimiter=detection.delimiter, quoting=quoting))
         if is_no_row(record):

@@ -25,7 +25,7 @@ def columns_text(columns: Sequence[str]) -> str:
 def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     """Return for each row why nothing says whether its call went out or came in."""
     cdr_format = rules.format
-    origins = dict.fromkeys(cdr_format.origins(name)[0] for rule in cdr_format.direction for name in rule.when)
+    origins = dict.fromkeys(_first_there(name, rules) for rule in cdr_format.direction for name in rule.when)
     there = [name for name in origins if name in rules.headers] or list(origins)
     shown = rules.shown(there)
     agents = " list the agent in the agents file (--agents)," if cdr_format.asks_for_agents() else ""
@@ -35,6 +35,12 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
         filled = [f"{column} {quoted(value)}" for column, value in zip(shown, values, strict=True) if value]
         hints.append(f"{_silent(filled, shown)} whether the call went out or came in. {todo}")
     return hints
+
+
+def _first_there(name: str, rules: Rules) -> str:
+    """Return the first column of the file that a column is taken from, the format's first where there is none."""
+    origins = rules.format.origins(name)
+    return next((origin for origin in origins if origin in rules.headers), origins[0])
 
 
 def _silent(filled: Sequence[str], shown: Sequence[str]) -> str:
@@ -61,8 +67,10 @@ def value_hints(template_of: Mapping[str, str], faulty: pd.DataFrame, rules: Rul
 
 def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     """Return for each row why nothing in it says what became of the call."""
-    columns = rules.shown(rule.column for rule in rules.format.outcome if rule.column)
-    origins = [name for rule in rules.format.outcome for name in rules.format.origins(rule.column or "")]
+    names = [rule.column for rule in rules.format.outcome if rule.column]
+    names = names or [name for rule in rules.format.outcome for name in rule.when]
+    columns = rules.shown(names)
+    origins = [origin for name in names for origin in rules.format.origins(name)]
     there = [name for name in dict.fromkeys(origins) if name in rules.headers]
     hints = []
     for values in rows[there].itertuples(index=False, name=None):
