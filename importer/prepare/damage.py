@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from importer.formats import CdrFormat
+from importer.formats.dates import is_own
 from importer.prepare.hints import value_hints
 from importer.prepare.plan import Rules
 from importer.reading.conditions import arrow_of
@@ -41,13 +42,13 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
 
 
 def _add_lost_seconds(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
-    if not any("%S" in layout or layout == "iso8601" for layout in rules.format.time.formats):
-        return
+    without = [layout for layout in rules.format.time.formats if "%M" in layout and "%S" not in layout]
     has_id = np.zeros(len(rows), dtype=np.bool_)
     for candidate in rules.format.call.id:
         has_id |= np.logical_and.reduce([(rows[name] != "").to_numpy() for name in candidate])
     has_seconds = pc.match_substring_regex(arrow_of(starts), pattern=_WITH_SECONDS).to_numpy()
     lost = ~has_id & ~np.asarray(has_seconds, dtype=np.bool_) & (rows["call.problem"] == "").to_numpy()
+    lost[lost] = [not is_own(text, without) for text in starts[lost].tolist()]
     rows.loc[lost, "call.problem"] = "lost_seconds"
     column = rules.shown(rules.format.time.columns)[0]
     rows.loc[lost, "call.problem_hint"] = (
