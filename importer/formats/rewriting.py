@@ -52,16 +52,16 @@ def _is_open(detection: Detection, layouts: Layouts, own: DateOrder | None, chos
     One date of another kind among those of the system is a fault of its row.
     """
     seen = OrderEvidence()
-    rewritten = plain = 0
-    for cells in detection.sample:
-        for name, wanted in layouts.items():
-            place = detection.positions[name]
-            text = plain_cell(cells[place]) if place < len(cells) else ""
-            rewritten += is_rewritten(text, wanted)
-            plain += is_own(text, wanted)
+    is_rewritten_mostly = False
+    for name, wanted in layouts.items():
+        place = detection.positions[name]
+        texts = [plain_cell(cells[place]) for cells in detection.sample if place < len(cells)]
+        anew = sum(is_rewritten(text, wanted) for text in texts)
+        is_rewritten_mostly |= anew > sum(is_own(text, wanted) for text in texts)
+        for text in texts:
             seen.look(0, text)
     is_contrary = own is not None and bool(seen.proofs) and own not in seen.proofs
-    return rewritten > plain or is_contrary or (seen.open is not None and chosen not in (None, own))
+    return is_rewritten_mostly or is_contrary or (seen.open is not None and chosen not in (None, own))
 
 
 def _cells(detection: Detection, names: list[str]) -> Iterator[tuple[int, str]]:
