@@ -79,7 +79,7 @@ class RunSummary:
     """The counts of one run.
 
     ``rows`` are the records read; ``carried`` the calls of earlier runs that this one took up. Every one of
-    them is in ``outcomes`` exactly once; ``skipped`` breaks the skipped rows down by reason.
+    them is in ``outcomes`` exactly once; ``skipped`` and ``rejected`` break those rows down by reason.
     """
 
     run_id: str
@@ -90,6 +90,7 @@ class RunSummary:
     outcomes: Mapping[Outcome, int]
     skipped: Mapping[str, int] = field(default_factory=dict)
     results: Path | None = None
+    rejected: Mapping[str, int] = field(default_factory=dict)
 
     def adds_up(self) -> bool:
         """Say whether every row read and every call taken up ended as exactly one outcome."""

@@ -153,6 +153,7 @@ def test_counts_add_up_to_the_rows(program: Program, account: Simulator, tmp_pat
     assert {name: count for name, count in counts.items() if count} == dict(in_file)
     assert sum(counts.values()) == said["rows"] + said["carried"]
     assert sum(said["skipped_by_reason"].values()) == said["skipped"]
+    assert sum(said["rejected_by_reason"].values()) == said["rejected"]
 
 
 # options -----------------------------------------------------------------------------------------------------

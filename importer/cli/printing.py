@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +17,10 @@ from importer.errors import ExitCode, ImporterError
 from importer.pipeline import Listener, Outlook, reason_of, summary_fields, summary_record
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
+from schemas.vocabulary import Outcome
 
-MOST_DETAIL_LINES = 10
+MOST_DETAIL_LINES = 9
+MOST_REASONS = 5
 
 
 class Screen:
@@ -71,6 +73,8 @@ class Screen:
         if sys.stderr.isatty():
             for line in summary_table(summary):
                 say(line, err=True)
+        elif summary.rejected:
+            complain(rejected_line(summary))
         say(summary_line(summary), err=True)
 
     def break_off(self, run_id: str, error: Exception) -> ExitCode:
@@ -169,14 +173,28 @@ def _word(value: object) -> str:
     return text if text.isprintable() and not set(text) & set(' "') else json.dumps(text)
 
 
+def rejected_line(summary: RunSummary) -> str:
+    """Return why rows were rejected, for the mail that cron makes of what is printed."""
+    named = [f"{count} {reason}" for reason, count in _by_count(summary.rejected)]
+    more = f" and {len(named) - MOST_REASONS} other reasons" if len(named) > MOST_REASONS else ""
+    return f"rejected: {', '.join(named[:MOST_REASONS])}{more}; the results say for each row what to do"
+
+
+def _by_count(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
+
+
 def summary_table(summary: RunSummary) -> list[str]:
-    """Return the counts of a run as lines for a person."""
-    rows = [(outcome.value, str(count)) for outcome, count in summary.outcomes.items() if count]
-    rows += [(f"  {reason}", str(count)) for reason, count in sorted(summary.skipped.items())]
-    head = [("rows read", str(summary.rows))]
+    """Return the counts of a run as lines for a person, rejected and skipped rows by reason as well."""
+    reasons = {Outcome.REJECTED: summary.rejected, Outcome.SKIPPED: summary.skipped}
+    rows = [("rows read", str(summary.rows))]
     if summary.carried:
-        head.append(("from earlier runs", str(summary.carried)))
-    return table((), [*head, *rows])
+        rows.append(("from earlier runs", str(summary.carried)))
+    for outcome, count in summary.outcomes.items():
+        if count:
+            rows.append((outcome.value, str(count)))
+            rows += [(f"  {reason}", str(each)) for reason, each in _by_count(reasons.get(outcome, {}))]
+    return table((), rows)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int = 80) -> list[str]:

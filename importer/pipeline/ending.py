@@ -42,6 +42,7 @@ def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
         outcomes=outcomes,
         skipped=Counter(ended.finished.skipped) + Counter(ended.skipped),
         results=target,
+        rejected=ended.finished.rejected,
     )
     if summary.adds_up():
         return summary
@@ -73,8 +74,9 @@ def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> st
 
 
 def summary_record(summary: RunSummary) -> dict[str, object]:
-    """Return the summary as JSON has it: as it is printed, and the skipped rows by reason."""
-    return {**summary_fields(summary), "skipped_by_reason": dict(sorted(summary.skipped.items()))}
+    """Return the summary as JSON has it: as it is printed, and skipped and rejected rows by reason."""
+    reasons = {"skipped_by_reason": summary.skipped, "rejected_by_reason": summary.rejected}
+    return {**summary_fields(summary), **{name: dict(sorted(counts.items())) for name, counts in reasons.items()}}
 
 
 def ending_record(error: BaseException) -> dict[str, object]:

@@ -32,7 +32,7 @@ _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What the results file came to: rows by outcome, skipped rows by reason, and the lines to be mended by file.
+    """What the results file came to: rows by outcome, skipped and rejected rows by reason, lines to mend by file.
 
     ``carried`` counts the rows of calls that earlier runs had left; ``to_mend`` has the rejected and refused rows
     of this input under the file's name as it stands in the results.
@@ -42,6 +42,7 @@ class Finished:
     skipped: Mapping[str, int]
     carried: int
     to_mend: Mapping[str, frozenset[int]]
+    rejected: Mapping[str, int]
 
 
 class ResultsFile:
@@ -170,6 +171,7 @@ class _Tally:
     def __init__(self) -> None:
         self._outcomes: Counter[Outcome] = Counter()
         self._skipped: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
         self._to_mend: defaultdict[str, set[int]] = defaultdict(set)
 
     def add(self, cells: Sequence[str], *, own: bool) -> None:
@@ -177,9 +179,11 @@ class _Tally:
         self._outcomes[outcome] += 1
         if outcome is Outcome.SKIPPED:
             self._skipped[cells[_REASON]] += 1
+        elif outcome is Outcome.REJECTED:
+            self._rejected[cells[_REASON]] += 1
         if own and outcome in (Outcome.REJECTED, Outcome.REFUSED):
             self._to_mend[cells[_FILE]].add(int(cells[_LINE]))
 
     def finished(self, carried: int) -> Finished:
         lines = {file: frozenset(lines) for file, lines in self._to_mend.items()}
-        return Finished(self._outcomes, self._skipped, carried, lines)
+        return Finished(self._outcomes, self._skipped, carried, lines, self._rejected)
