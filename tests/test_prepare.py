@@ -14,8 +14,9 @@ from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
 from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
-from importer.prepare import Policies, Preparation, Window, call_id_of
+from importer.prepare import PolicyBook, Preparation, Window, call_id_of
 from importer.records import Call
+from importer.settings import PolicyChoices
 from samples import (
     INPUTS,
     NOW,
@@ -471,7 +472,7 @@ def test_cancelled_call_counts_when_it_rang(rung: str, least: int, outcome: str,
     path.write_text(f"Id,Agent,Dialled,Result,Rung,Started\n{row}", encoding="utf-8")
     detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
     assert isinstance(detection, Detection)
-    plan = plan_for("callnotify", policies=Policies(cancelled_ring_seconds=least))
+    plan = plan_for("callnotify", policies=PolicyBook(PolicyChoices(cancelled_ring_seconds=least)))
     assert prepared([detection], plan).outcomes() == [outcome]
 
 

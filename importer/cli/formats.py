@@ -41,14 +41,18 @@ def formats_group() -> None:
 
 
 @formats_group.command("list", short_help="List the formats, or explain NAME; `list` may be left out.")
+@options(CONFIG)
 @click.argument("name", required=False)
-def list_command(name: str | None) -> int:
-    """List the built-in formats and your own; with NAME, explain one."""
+def list_command(name: str | None, **flags: Any) -> int:
+    """List the built-in formats and your own; with NAME, explain one and the policies in force for it."""
     from importer.formats import load_catalogue, user_folder
+    from importer.settings import load_settings
 
     catalogue = load_catalogue()
     if name is not None:
-        _show(_explained(catalogue.pick(name), catalogue))
+        cdr_format = catalogue.pick(name)
+        _show(_explained(cdr_format, catalogue))
+        _show(_policies(cdr_format, catalogue, load_settings(given(flags), os.environ)))
         return int(ExitCode.OK)
     rows = [
         (known, f"{cdr_format.title}{' (your own)' if known in catalogue.own else ''}")
@@ -215,6 +219,19 @@ def _explained(cdr_format: Any, catalogue: Any) -> Iterator[str]:
     """Yield what a format is made of, as lines."""
     for line in _facts(cdr_format, catalogue):
         yield from wrapped(line, "      ")
+
+
+def _policies(cdr_format: Any, catalogue: Any, settings: Any) -> Iterator[str]:
+    """Yield the policies in force for a format, and who says so."""
+    from importer.pipeline.preparing import policy_book
+
+    sources = policy_book(settings, {*catalogue.formats, cdr_format.name}).sources(cdr_format)
+    rows = [[f"--{name.replace('_', '-')}", str(value), who] for name, (value, who) in sources.items()]
+    if cdr_format.call.ring_seconds is None:
+        for row in rows[:2]:
+            row[2] += " (this export does not tell how long it rang)"
+    yield ""
+    yield from table(("policy", "in force", "said by"), rows)
 
 
 def _facts(cdr_format: Any, catalogue: Any) -> Iterator[str]:

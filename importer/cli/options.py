@@ -41,6 +41,25 @@ PREPARING = (
     ),
     click.option("--until", metavar="WHEN", help="Only calls that start before then."),
     click.option("--states", metavar="LIST", help="Send only these states, separated by commas."),
+    click.option(
+        "--cancelled-ring-seconds",
+        metavar="N",
+        type=int,
+        help="A call the agent gave up counts as noanswer after ringing so long. Default: 10.",
+    ),
+    click.option(
+        "--cancelled-unknown",
+        metavar="noanswer|skip",
+        help="What it counts as where the export does not tell how long it rang. Default: noanswer.",
+    ),
+    click.option(
+        "--voicemail",
+        metavar="WORD",
+        help="What voicemail, machine or fax counts as: noanswer, notavailable, attended. Default: noanswer.",
+    ),
+    click.option(
+        "--our-side", metavar="WORD", help="What failures on our side count as: skip or a state. Default: skip."
+    ),
 )
 
 DELIVERY = (

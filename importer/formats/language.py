@@ -12,6 +12,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from importer.settings.policies import PolicyChoices
 from schemas.vocabulary import Direction, Verdict
 
 DEFAULT_EXTENSION = r"\d{2,5}"
@@ -303,6 +304,7 @@ class CdrFormat(Shape):
     time: TimeSpec
     numbers: NumberSpec = NumberSpec()
     call: CallSpec
+    policies: PolicyChoices = PolicyChoices()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

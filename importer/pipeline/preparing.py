@@ -1,6 +1,6 @@
 """Files to calls, and calls into the ledger; the only module of the pipeline that costs pandas."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +11,10 @@ from importer.pipeline.fates import row_of
 from importer.pipeline.inputs import Inputs
 from importer.pipeline.outlook import Intake, ask_before_sending
 from importer.pipeline.run import Run
-from importer.prepare import AgentBook, Preparation, PreparePlan, Window, load_agents, no_agents
+from importer.prepare import AgentBook, PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.records import Call, ResultRow
 from importer.results import ResultsFile
-from importer.settings import Settings, parse_moment
+from importer.settings import POLICIES, PolicyChoices, Settings, parse_moment
 from importer.steps import Step
 from schemas.vocabulary import Outcome
 
@@ -44,8 +44,19 @@ def prepare_plan(run: Run, inputs: Inputs) -> PreparePlan:
         site=settings.site,
         window=Window(since, until),
         states=settings.states,
+        policies=policy_book(
+            settings, {*run.catalogue.formats, *(each.format.name for each in inputs.detections)}
+        ),
         all_rows=settings.all_rows,
     )
+
+
+def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
+    """Return every choice of policies; raises ConfigurationError where one is for none of these formats."""
+    run = PolicyChoices(**{name: getattr(settings, name) for name in POLICIES})
+    book = PolicyBook(run, settings.policies)
+    book.require_known(formats)
+    return book
 
 
 def _agents(settings: Settings) -> AgentBook:

@@ -2,12 +2,14 @@
 
 from importer.prepare.agents import AgentBook, load_agents, no_agents
 from importer.prepare.calls import Prepared, call_id_of
-from importer.prepare.plan import Policies, PreparePlan, Window
+from importer.prepare.plan import PreparePlan, Window
+from importer.prepare.policies import Policies, PolicyBook
 from importer.prepare.preparation import Preparation
 
 __all__ = [
     "AgentBook",
     "Policies",
+    "PolicyBook",
     "Preparation",
     "PreparePlan",
     "Prepared",

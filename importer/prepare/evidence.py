@@ -12,6 +12,7 @@ from importer.prepare.damage import add_damage, cut_ids
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, unknown_word_hint, value_hints
 from importer.prepare.plan import Rules
+from importer.prepare.policies import Policies
 from importer.reading.conditions import Conditions, extracted, joined, seconds_of, values_of, whole_numbers
 from schemas import times
 from schemas.vocabulary import Direction, Verdict
@@ -24,7 +25,6 @@ RANK_OF = {
     Verdict.INVALID: Rank.INVALID,
     Verdict.NOTAVAILABLE: Rank.NOTAVAILABLE,
     Verdict.NOANSWER: Rank.NOANSWER,
-    Verdict.VOICEMAIL: Rank.NOANSWER,
     Verdict.CANCELLED: Rank.CANCELLED,
     Verdict.OUR_SIDE: Rank.OUR_SIDE,
     Verdict.IGNORE: Rank.IGNORE,
@@ -101,7 +101,7 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
         if not open_rows.any():
             break
         if rule.column is None and rule.value is not None:
-            ranks[open_rows & conditions.hold(rule.when)] = RANK_OF[rule.value]
+            ranks[open_rows & conditions.hold(rule.when)] = _rank_of(rule.value, rules.policies)
         else:
             hints = _look_up(rows, ranks, open_rows & conditions.hold(rule.when), rule, rules)
             if hints is not None:
@@ -133,7 +133,7 @@ def _look_up(
     causes = [_cause(word, rule, rules.causes) if word else "next" for word in words]
     rang, talked = _rang_and_talked(rows, rules.format)
     for part, chosen in (("otherwise", applies), ("rang", applies & rang), ("talked", applies & talked)):
-        ranked = np.array([_rank(cause, part) for cause in causes], dtype=np.uint8)[codes]
+        ranked = np.array([_rank(cause, part, rules.policies) for cause in causes], dtype=np.uint8)[codes]
         ranks[chosen & (ranked != UNDECIDED)] = ranked[chosen & (ranked != UNDECIDED)]
     unknown = applies & np.array([cause is None for cause in causes], dtype=np.bool_)[codes]
     if not unknown.any():
@@ -147,10 +147,17 @@ def _look_up(
     return np.where(unknown, np.array(hints, dtype=object)[codes], "")
 
 
-def _rank(cause: Cause | str | None, part: str) -> int:
+def _rank(cause: Cause | str | None, part: str, policies: Policies) -> int:
     """Return the rank that one part of a cause gives, UNDECIDED where it says nothing."""
     verdict = getattr(cause, part) if isinstance(cause, Cause) else None
-    return UNDECIDED if verdict is None else RANK_OF[verdict]
+    return UNDECIDED if verdict is None else _rank_of(verdict, policies)
+
+
+def _rank_of(verdict: Verdict, policies: Policies) -> Rank:
+    """Return the rank of a verdict, where a policy decides that of what it counts as."""
+    if verdict is Verdict.VOICEMAIL:
+        return RANK_OF[policies.voicemail]
+    return RANK_OF[policies.our_side if verdict is Verdict.OUR_SIDE else verdict]
 
 
 def _cause(word: str, rule: OutcomeRule, causes: Mapping[str, CauseTable]) -> Cause | str | None:
@@ -181,14 +188,16 @@ def _rang_and_talked(
 def _cancelled_after_ringing(
     rows: pd.DataFrame, ranks: npt.NDArray[np.uint8], rules: Rules
 ) -> npt.NDArray[np.bool_]:
-    """Say which calls the agent gave up count as not answered: long enough ringing, or no way to tell."""
+    """Say which calls the agent gave up count as not answered: it rang long enough, or by policy nobody knows."""
     cancelled = np.asarray(ranks == Rank.CANCELLED, dtype=np.bool_)
-    column = rules.format.call.ring_seconds
-    if column is None or not cancelled.any():
+    if not cancelled.any():
         return cancelled
-    seconds = seconds_of(rows[column]).to_numpy()
-    long_enough = seconds >= rules.plan.policies.cancelled_ring_seconds
-    return np.asarray(cancelled & (np.isnan(seconds) | long_enough), dtype=np.bool_)
+    column, policies = rules.format.call.ring_seconds, rules.policies
+    seconds = seconds_of(rows[column]).to_numpy() if column else np.full(len(rows), np.nan)
+    counts = seconds >= policies.cancelled_ring_seconds
+    if policies.cancelled_unknown is Verdict.NOANSWER:
+        counts |= np.isnan(seconds)
+    return np.asarray(cancelled & counts, dtype=np.bool_)
 
 
 def zone_offsets(frame: pd.DataFrame, rules: Rules) -> tuple[tuple[int, int], ...]:

@@ -1,25 +1,15 @@
 """What the operator wants of preparing: zone, country, agents, window, states, policies; the rules of a file."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.formats.dates import without_seconds
 from importer.prepare.agents import AgentBook
+from importer.prepare.policies import Policies, PolicyBook
 from importer.reading.conditions import Extensions
 from schemas.numbers import NumberBook
 from schemas.vocabulary import State
-
-
-@dataclass(frozen=True, slots=True)
-class Policies:
-    """What the operator decides about rows that leave room; the defaults are the contract's.
-
-    A call that the agent cancelled counts as ``noanswer`` when it rang at least this long, or when the export
-    cannot tell; voicemail and machines count as ``noanswer``.
-    """
-
-    cancelled_ring_seconds: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +35,7 @@ class PreparePlan:
     site: str = ""
     window: Window = Window()
     states: frozenset[State] = frozenset(State)
-    policies: Policies = Policies()
+    policies: PolicyBook = field(default_factory=PolicyBook)
     all_rows: bool = False
     chunk_rows: int = 50_000
 
@@ -62,6 +52,7 @@ class Rules:
     causes: Mapping[str, CauseTable]
     plan: PreparePlan
     numbers: NumberBook
+    policies: Policies
     headers: Mapping[str, str]
     is_resaved: bool = False
 

@@ -113,8 +113,9 @@ class Preparation:
 
     def _rules(self, detection: Detection) -> Rules:
         numbers = self._book(detection.format)
-        is_resaved = detection.rewriting is not None
-        return Rules(detection.format, self._causes, self._plan, numbers, headers_of(detection), is_resaved)
+        policies = self._plan.policies.of(detection.format)
+        headers, is_resaved = headers_of(detection), detection.rewriting is not None
+        return Rules(detection.format, self._causes, self._plan, numbers, policies, headers, is_resaved)
 
     def _book(self, cdr_format: CdrFormat) -> NumberBook:
         rules = NumberRules(

@@ -18,15 +18,18 @@ from importer.settings.loading import config_path, load_settings
 from importer.settings.moments import parse_moment
 from importer.settings.naming import ENVIRONMENT_PREFIX
 from importer.settings.options import OPTIONS, Settings
+from importer.settings.policies import POLICIES, PolicyChoices
 from importer.settings.values import ErrorLimit
 
 __all__ = [
     "DATA_CENTERS",
     "ENVIRONMENT_PREFIX",
     "OPTIONS",
+    "POLICIES",
     "Credentials",
     "DataCenter",
     "ErrorLimit",
+    "PolicyChoices",
     "Settings",
     "config_path",
     "credentials_path",

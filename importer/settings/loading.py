@@ -24,6 +24,7 @@ from importer.settings.naming import (
     variable_of,
 )
 from importer.settings.options import OPTIONS, Settings
+from importer.settings.policies import EVERY_FORMAT, POLICIES
 from importer.settings.values import has_password, usable_path
 
 _CONFIG_NAME = "cdr-importer.toml"
@@ -93,9 +94,22 @@ def _check_hidden(proxy: _Given, config: Path | None) -> None:
 def _refusal(error: ValidationError, given: Mapping[str, _Given]) -> ConfigurationError | UsageError:
     problem = error.errors(include_url=False)[0]
     field = str(problem["loc"][0])
+    if field == "policies" and len(problem["loc"]) > 1:
+        return _policy_refusal(problem["loc"][1:], problem["input"], problem["msg"], given[field].origin)
     cause = problem.get("ctx", {}).get("error")
     rule = (str(cause) if cause is not None else problem["msg"]).rstrip(".")
     return given[field].error(rule, is_shown=field not in _UNSHOWN)
+
+
+def _policy_refusal(
+    place: tuple[Any, ...], value: object, rule: str, origin: str
+) -> ConfigurationError | UsageError:
+    """Return an error for a policy in the file, named by the key as it stands there."""
+    keys = [option_of(str(part)) for part in place]
+    key = keys[-1] if keys[0] == EVERY_FORMAT else ".".join(["policies", *keys])
+    if "not permitted" in rule:
+        rule = f"the policies are {', '.join(map(option_of, POLICIES))}"
+    return _Given(value, f"{origin.partition(': ')[0]}: {key}").error(rule.rstrip("."))
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
@@ -142,12 +156,22 @@ def _from_file(path: Path | None) -> dict[str, _Given]:
                 hint=f"Take it out; set {variable_of(key)} or run `cdr-importer auth login`, "
                 "which keeps it apart.",
             )
-        if option not in OPTIONS:
+        if option not in OPTIONS and option != "policies":
             raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=_nearest(option, OPTIONS))
         if field_of(option) in given:
             raise ConfigurationError(f"{path}: the key {key!r} stands there twice", hint="Leave one of the two.")
         given[field_of(option)] = _Given(value, f"{path}: {key}")
-    return given
+    return _with_policies_apart(given, path)
+
+
+def _with_policies_apart(given: dict[str, _Given], path: Path) -> dict[str, _Given]:
+    """Return the file's values with its policies under ``policies``: those of a format outrank those for all."""
+    general = {field: one.value for field, one in given.items() if field in POLICIES}
+    others = {field: one for field, one in given.items() if field not in POLICIES}
+    tables = others["policies"].value if "policies" in others else {}
+    if general and isinstance(tables, dict):
+        others["policies"] = _Given({**tables, EVERY_FORMAT: general}, f"{path}: policies")
+    return others
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Every option of a run as one frozen value."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,14 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from importer.settings import values
 from importer.settings.naming import APPLICATION, ENVIRONMENT_PREFIX, option_of
+from importer.settings.policies import (
+    CancelledUnknown,
+    OurSide,
+    PolicyChoices,
+    Seconds,
+    Voicemail,
+    choices_by_format,
+)
 from importer.settings.values import ErrorLimit
 from schemas.vocabulary import State
 
@@ -30,7 +39,8 @@ class Settings(BaseSettings):
     Constructed directly it reads neither environment nor file; `load_settings` does. ``rate`` is ``N/second``,
     ``N/minute`` or ``N/hour``; ``max_runtime`` is in seconds; ``since`` and ``until`` are as written, for
     `parse_moment`; ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for those of
-    ``data_center`` in `DATA_CENTERS`.
+    ``data_center`` in `DATA_CENTERS`. The policies (`PolicyChoices`) are what this run was told, None for nothing;
+    ``policies`` is what the TOML file says of them, by format and for `EVERY_FORMAT`.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX)
@@ -44,6 +54,13 @@ class Settings(BaseSettings):
     site: Annotated[str, AfterValidator(values.site_name)] = ""
     since: _Moment | None = None
     until: _Moment | None = None
+    cancelled_ring_seconds: Seconds | None = None
+    cancelled_unknown: CancelledUnknown | None = None
+    voicemail: Voicemail | None = None
+    our_side: OurSide | None = None
+    policies: Annotated[Mapping[str, PolicyChoices], BeforeValidator(choices_by_format)] = Field(
+        default_factory=dict
+    )
     states: Annotated[frozenset[State], NoDecode, BeforeValidator(values.states_of)] = frozenset(State)
     rate: Annotated[str, AfterValidator(values.rate_text)] = "60/minute"
     batch_size: Annotated[int, _Number, Field(ge=1, le=10_000)] = 50
@@ -96,5 +113,5 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-OPTIONS = tuple(map(option_of, Settings.model_fields))
+OPTIONS = tuple(option_of(name) for name in Settings.model_fields if name != "policies")
 """Every option's name, as on the command line without ``--`` and in the TOML file."""

@@ -1,0 +1,76 @@
+"""Which policies are in force for a format: by this run, the configuration, the format or the contract."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from importer.errors import ConfigurationError
+from importer.formats import CdrFormat
+from importer.settings.policies import EVERY_FORMAT, POLICIES, PolicyChoices
+from schemas.vocabulary import Verdict
+
+DEFAULTS = PolicyChoices(
+    cancelled_ring_seconds=10, cancelled_unknown="noanswer", voicemail="noanswer", our_side="skip"
+)
+"""Those of the contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What is in force for one format; each verdict is what such a row counts as.
+
+    A call that the agent gave up counts as ``noanswer`` when it rang at least ``cancelled_ring_seconds``, as
+    ``cancelled_unknown`` when nobody can tell; CANCELLED and OUR_SIDE are skipped.
+    """
+
+    cancelled_ring_seconds: int = 10
+    cancelled_unknown: Verdict = Verdict.NOANSWER
+    voicemail: Verdict = Verdict.NOANSWER
+    our_side: Verdict = Verdict.OUR_SIDE
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBook:
+    """Every choice that was made: for this run, and in the configuration by format (`EVERY_FORMAT` for all)."""
+
+    run: PolicyChoices = field(default_factory=PolicyChoices)
+    configured: Mapping[str, PolicyChoices] = field(default_factory=dict)
+
+    def of(self, cdr_format: CdrFormat) -> Policies:
+        """Return what is in force for a format."""
+        chosen = {name: value for name, (value, _) in self.sources(cdr_format).items()}
+        seconds = chosen["cancelled_ring_seconds"]
+        return Policies(
+            int(seconds),
+            _verdict(chosen["cancelled_unknown"], Verdict.CANCELLED),
+            _verdict(chosen["voicemail"], Verdict.VOICEMAIL),
+            _verdict(chosen["our_side"], Verdict.OUR_SIDE),
+        )
+
+    def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[int | str, str]]:
+        """Return for each policy what is in force for a format and who says so, the most particular first."""
+        nothing = PolicyChoices()
+        said = (
+            ("this run", self.run),
+            (f"configuration, [policies.{cdr_format.name}]", self.configured.get(cdr_format.name, nothing)),
+            ("the format", cdr_format.policies),
+            ("configuration", self.configured.get(EVERY_FORMAT, nothing)),
+            ("default", DEFAULTS),
+        )
+        return {
+            name: next((value, who) for who, choices in said if (value := getattr(choices, name)) is not None)
+            for name in POLICIES
+        }
+
+    def require_known(self, names: Collection[str]) -> None:
+        """Raise ConfigurationError where the configuration speaks of a format that is not there."""
+        unknown = sorted(self.configured.keys() - {*names, EVERY_FORMAT})
+        if unknown:
+            raise ConfigurationError(
+                f"configuration: [policies.{unknown[0]}]: there is no format of this name",
+                hint="`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
+                "table out.",
+            )
+
+
+def _verdict(word: int | str, skipped: Verdict) -> Verdict:
+    return skipped if word == "skip" else Verdict(str(word))

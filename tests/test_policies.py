@@ -1,0 +1,224 @@
+"""Policies: which one is in force for a format, what it makes of the rows, and what is said of a wrong one."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import SAMPLES, Ran, read_results
+from importer.errors import ConfigurationError
+from importer.formats import Detection, detect
+from importer.formats.detection import Overrides
+from importer.prepare import Policies, PolicyBook
+from importer.settings import PolicyChoices, load_settings
+from samples import catalogue, plan_for, prepared
+from schemas.vocabulary import Verdict
+
+Program = Callable[..., Ran]
+
+OWN = """
+name = "own"
+title = "Own"
+certainty = "real"
+
+[columns]
+id = "Id"
+agent = "Agent"
+dialled = "Dialled"
+result = "Result"
+rung = "Rung"
+started = "Started"
+
+[[direction]]
+when = { agent = { empty = false } }
+is = "outgoing"
+
+[[outcome]]
+column = "result"
+words = { gone = "cancelled", machine = "voicemail", trunk = "our_side", busy = "busy" }
+
+[time]
+columns = "started"
+formats = ["%Y-%m-%d %H:%M:%S"]
+zone = "UTC"
+
+[call]
+id = ["id"]
+customer = "dialled"
+agent = "agent"
+ring_seconds = "rung"
+"""
+ROWS = """Id,Agent,Dialled,Result,Rung,Started
+a1,+12125550101,+12125550141,gone,5,2026-03-02 14:00:00
+a2,+12125550101,+12125550142,gone,15,2026-03-02 14:00:00
+a3,+12125550101,+12125550143,gone,,2026-03-02 14:00:00
+a4,+12125550101,+12125550144,machine,9,2026-03-02 14:00:00
+a5,+12125550101,+12125550145,trunk,0,2026-03-02 14:00:00
+a6,+12125550101,+12125550146,busy,1,2026-03-02 14:00:00
+"""
+
+
+def fates(folder: Path, own: str = OWN, book: PolicyBook | None = None, chunk_rows: int = 50_000) -> list[str]:
+    """Return what becomes of each row: its state, or why it is skipped."""
+    form, path = folder / "own.toml", folder / "export.csv"
+    form.write_text(own, encoding="utf-8")
+    path.write_text(ROWS, encoding="utf-8")
+    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
+    assert isinstance(detection, Detection)
+    plan = plan_for("callnotify", policies=book or PolicyBook(), chunk_rows=chunk_rows)
+    listed = prepared([detection], plan).listed
+    return [getattr(each, "reason", "") or str(each.state) for each in listed]
+
+
+DEFAULT = ["cancelled", "noanswer", "noanswer", "noanswer", "our_side", "busy"]
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 50_000])
+def test_defaults_are_the_contracts(chunk_rows: int, tmp_path: Path) -> None:
+    """Ten seconds of ringing, or nobody knows: noanswer; voicemail: noanswer; our side: skipped."""
+    assert fates(tmp_path, chunk_rows=chunk_rows) == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("choices", "changed"),
+    [
+        (PolicyChoices(cancelled_ring_seconds=0), {0: "noanswer"}),
+        (PolicyChoices(cancelled_ring_seconds=16), {1: "cancelled"}),
+        (PolicyChoices(cancelled_unknown="skip"), {2: "cancelled"}),
+        (PolicyChoices(voicemail="attended"), {3: "attended"}),
+        (PolicyChoices(voicemail="notavailable"), {3: "notavailable"}),
+        (PolicyChoices(our_side="notavailable"), {4: "notavailable"}),
+    ],
+)
+def test_choice_changes_its_rows_and_no_other(
+    choices: PolicyChoices, changed: dict[int, str], tmp_path: Path
+) -> None:
+    """Each policy decides about its own rows; what it does not speak of stays."""
+    expected = [changed.get(place, word) for place, word in enumerate(DEFAULT)]
+    assert fates(tmp_path, book=PolicyBook(choices)) == expected
+
+
+def test_cancelled_without_a_ring_column_is_unknown(tmp_path: Path) -> None:
+    """In a format that cannot tell how long it rang, every cancelled call is of unknown ringing."""
+    own = OWN.replace('ring_seconds = "rung"\n', "")
+    skipped = PolicyBook(PolicyChoices(cancelled_unknown="skip"))
+    assert fates(tmp_path, own)[:3] == ["noanswer"] * 3
+    assert fates(tmp_path, own, skipped)[:3] == ["cancelled"] * 3
+
+
+def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
+    """Option, then the configuration's table of the format, the format, the configuration, the default."""
+    form = tmp_path / "own.toml"
+    form.write_text(f"{OWN}\n[policies]\nvoicemail = 'attended'\nour_side = 'invalid'\n", encoding="utf-8")
+    cdr_format = catalogue().pick(str(form))
+    book = PolicyBook(
+        PolicyChoices(cancelled_ring_seconds=1),
+        {
+            "own": PolicyChoices(cancelled_ring_seconds=2, our_side="busy"),
+            "*": PolicyChoices(cancelled_ring_seconds=3, our_side="blocked", voicemail="notavailable"),
+            "twilio": PolicyChoices(cancelled_unknown="skip"),
+        },
+    )
+    assert book.sources(cdr_format) == {
+        "cancelled_ring_seconds": (1, "this run"),
+        "cancelled_unknown": ("noanswer", "default"),
+        "voicemail": ("attended", "the format"),
+        "our_side": ("busy", "configuration, [policies.own]"),
+    }
+    assert book.of(cdr_format) == Policies(1, Verdict.NOANSWER, Verdict.ATTENDED, Verdict.BUSY)
+
+
+def config(folder: Path, text: str) -> Path:
+    """Write a configuration file."""
+    path = folder / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_policies_come_from_option_environment_and_file(tmp_path: Path) -> None:
+    """Option and environment are of this run; the file's keys are for all formats, its tables for one."""
+    path = config(
+        tmp_path,
+        'voicemail = "attended"\nour-side = "busy"\n[policies.twilio]\ncancelled-ring-seconds = 20\n',
+    )
+    flags = {"config": str(path), "cancelled_ring_seconds": 5}
+    settings = load_settings(flags, {"CDR_IMPORTER_OUR_SIDE": "skip"})
+    assert (settings.cancelled_ring_seconds, settings.our_side, settings.voicemail) == (5, "skip", None)
+    assert settings.policies == {
+        "twilio": PolicyChoices(cancelled_ring_seconds=20),
+        "*": PolicyChoices(voicemail="attended", our_side="busy"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "rule"),
+    [
+        (
+            'voicemail = "gone"',
+            "voicemail: the value 'gone'",
+            "'noanswer', 'notavailable' or 'attended'",
+        ),
+        (
+            "cancelled-ring-seconds = -1",
+            "cancelled-ring-seconds: the value '-1'",
+            "greater than or equal",
+        ),
+        ("[policies.twilio]\nour_side = 7", "policies.twilio.our-side: the value '7'", "'skip'"),
+        (
+            "[policies.twilio]\nmachine = 7",
+            "policies.twilio.machine",
+            "the policies are cancelled-",
+        ),
+        ("policies = 7", "policies: the value '7'", "[policies.asterisk-csv]"),
+        ("[policies]\ntwilio = 7", "policies.twilio: the value '7'", ""),
+    ],
+)
+def test_wrong_policy_is_refused_with_its_key(text: str, place: str, rule: str, tmp_path: Path) -> None:
+    """A policy that cannot be used is named with file, key, value and rule."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({"config": str(config(tmp_path, text))}, {})
+    assert f"config.toml: {place}" in caught.value.message
+    assert rule in caught.value.hint
+
+
+def test_policies_for_a_format_that_is_not_there_are_refused(program: Program, tmp_path: Path) -> None:
+    """A typo in the name of a format must not leave its calls to another policy in silence."""
+    path = config(tmp_path, '[policies.twillio]\nvoicemail = "attended"\n')
+    ran = program("check", "--config", path, SAMPLES / "callnotify" / "day.csv", "--results", tmp_path / "r.csv")
+    assert ran.code == 78
+    assert "[policies.twillio]: there is no format" in ran.stderr
+
+
+def test_wrong_policy_in_a_format_names_the_line(tmp_path: Path) -> None:
+    """A format's own policies are checked like the rest of it."""
+    form = tmp_path / "own.toml"
+    form.write_text(f"{OWN}\n[policies]\nvoicemail = 'gone'\n", encoding="utf-8")
+    line = OWN.count("\n") + 3
+    with pytest.raises(ConfigurationError, match=rf"line {line}, key policies\.voicemail: 'gone'"):
+        catalogue().pick(str(form))
+
+
+def test_option_decides_about_machines_in_an_export(program: Program, tmp_path: Path) -> None:
+    """`--voicemail attended` skips the calls that a machine took, and changes nothing else."""
+    sample = SAMPLES / "twilio" / "title-case.csv"
+    rows = []
+    for name, words in (("a.csv", []), ("b.csv", ["--voicemail", "attended"])):
+        program("check", "--all-rows", *words, "--results", tmp_path / name, sample)
+        rows.append(read_results(tmp_path / name))
+    changed = [(one, other) for one, other in zip(*rows, strict=True) if one != other]
+    assert changed
+    assert all((one["state"], other["reason"]) == ("noanswer", "attended") for one, other in changed)
+
+
+def test_formats_shows_the_policies_in_force(program: Program, tmp_path: Path) -> None:
+    """`formats NAME` tells each policy with its value and who says so, in 80 columns."""
+    path = config(tmp_path, 'voicemail = "attended"\n[policies.twilio]\ncancelled-unknown = "skip"\n')
+    told = program("formats", "twilio", "--config", path).stdout
+    assert max(map(len, told.splitlines())) <= 80
+    assert [re.split(" {2,}", line) for line in told.splitlines() if line.startswith("--")][-4:] == [
+        ["--cancelled-ring-seconds", "10", "default (this export does not tell how long"],
+        ["--cancelled-unknown", "skip", "configuration, [policies.twilio] (this"],
+        ["--voicemail", "attended", "configuration"],
+        ["--our-side", "skip", "default"],
+    ]
