@@ -1,7 +1,7 @@
 """Exit codes, and exceptions grouped by who must act.
 
-A message says what failed, where, the value and the rule; ``hint`` says what to do next. Neither may hold a
-secret or a telephone number: both are printed.
+A message says what failed, where, the value and the rule; ``hint`` says what to do next, and ``lines`` what needs
+lines of its own below it: a command, a list. None may hold a secret or a telephone number: all are printed.
 """
 
 from enum import IntEnum
@@ -43,10 +43,11 @@ class ImporterError(Exception):
 
     exit_code: ExitCode = ExitCode.INTERNAL
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", lines: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.lines = lines
 
 
 class ConfigurationError(ImporterError):

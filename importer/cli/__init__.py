@@ -79,7 +79,7 @@ def run(arguments: list[str] | None = None) -> int:
         result: Any = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
         return int(result or 0)
     except ImporterError as error:
-        complain(error.message, error.hint)
+        complain(error.message, error.hint, error.lines)
         return int(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)  # our own help

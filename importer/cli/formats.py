@@ -165,7 +165,11 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
     catalogue.pick(name)
     wanted = expected or sample.with_name(f"{sample.stem}.expected.csv")
     if not wanted.exists():
-        raise NoInputError(f"there is no expected file {wanted}", hint=_how_to_write(name, sample, wanted, flags))
+        raise NoInputError(
+            f"there is no expected file {wanted}",
+            hint="Write it with this command, then read every line of it, since it must be right:",
+            lines=(_how_to_write(name, sample, wanted, flags),),
+        )
     with tempfile.TemporaryDirectory(prefix="cdr-importer-") as folder:
         results = Path(folder) / "results.csv"
         rows = _checked(settings.model_copy(update={"results": results}), catalogue, sample)
@@ -206,8 +210,7 @@ def _how_to_write(name: str, sample: Path, wanted: Path, flags: dict[str, Any]) 
     words = ["cdr-importer", "check", "--all-rows", "--format", name]
     for option, value in given(flags).items():
         words += [f"--{option.replace('_', '-')}", str(value)]
-    command = shlex.join([*words, "--results", str(wanted), str(sample)])
-    return f"Write it, then read every line of it, since it must be right:\n  {command}"
+    return shlex.join([*words, "--results", str(wanted), str(sample)])
 
 
 def _show(lines: Any) -> None:

@@ -30,7 +30,7 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
     overrides = overrides_of(settings, catalogue)
     named = named_files(files)
     for problem in named.problems:
-        complain(problem.message, problem.hint)
+        complain(problem.message, problem.hint, problem.lines)
     codes = [ExitCode.OK, *(problem.exit_code for problem in named.problems)]
     for note in named.notes:
         say(note)

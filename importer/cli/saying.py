@@ -37,11 +37,13 @@ def say_json(facts: Mapping[str, object]) -> None:
     click.echo(json.dumps(facts))
 
 
-def complain(message: str, hint: str = "") -> None:
-    """Print on stderr what is wrong, and below it what to do."""
+def complain(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> None:
+    """Print on stderr what is wrong, and below it what to do, with what needs lines of its own."""
     say(f"cdr-importer: {message}", err=True)
     if hint:
         say(f"  {hint}", err=True)
+    for line in lines:
+        say(f"    {line}", err=True)
 
 
 def complain_of_usage(error: click.ClickException) -> None:

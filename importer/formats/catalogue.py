@@ -12,7 +12,7 @@ import platformdirs
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
-from importer.formats.faults import TomlText, open_points_text, path_of
+from importer.formats.faults import TomlText, path_of
 from importer.formats.language import CauseTable, CdrFormat, LookAlike, word_key
 from schemas.vocabulary import Verdict
 
@@ -20,6 +20,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 DIRECTIVES = {*Verdict, "next"}
 """What a word of a format may mean: a verdict, or hand the row to the next rule."""
+
+LONGEST_LINE = 160
 
 RESERVED_NAMES = frozenset({"list", "new", "test"})
 """Words that `cdr-importer formats` takes for itself."""
@@ -116,7 +118,8 @@ def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
     if points := file.open_points():
         raise ConfigurationError(
             f"{file.name} is a draft: {len(points)} open point{'s' if len(points) > 1 else ''}",
-            hint=f"{open_points_text(points)}\n  Settle each and delete the word TODO; nothing is guessed.",
+            hint="Settle each and delete the word TODO; nothing is guessed:",
+            lines=tuple(f"line {number}: {text[:LONGEST_LINE]}" for number, text in points),
         )
     cdr_format = _checked(file, CdrFormat)
     if cdr_format.name in RESERVED_NAMES:

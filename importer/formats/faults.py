@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -176,8 +176,3 @@ def _places_of(name: str, tables: dict[str, Any]) -> Iterator[KeyPath]:
 def _column_names(tables: dict[str, Any]) -> list[str]:
     named = [name for part in ("columns", "optional_columns", "derived") for name in tables.get(part, {})]
     return [*named, *(name for layout in tables.get("layouts", ()) for name in layout.get("columns", ()))]
-
-
-def open_points_text(points: Iterable[tuple[int, str]]) -> str:
-    """Return the open points of a draft as lines."""
-    return "\n  ".join(f"line {number}: {text[:160]}" for number, text in points)
