@@ -166,7 +166,7 @@ def test_request_without_answer(night: Night, serve: Serve, behaviour: Behaviour
     """Reset, closed or silent after the request: uncertain, sent once and never again."""
     night.take_in(2)
     server = serve(behaviour)
-    ended = night.run(limits=Limits(gap_seconds=0.1), api_url=server.url)
+    ended = night.run(limits=Limits(gap_seconds=0.05), api_url=server.url)
     assert (ended.why, night.states(), ended.reasons()) == ((4, "uncertain"), {"uncertain": 2}, {reason})
     assert night.run(api_url=server.url).rows == []
     assert each_sent_once(server, 2)
@@ -179,9 +179,9 @@ def test_answer_that_drips(night: Night, serve: Serve, kept: int) -> None:
     night.take_in(2)
     server = serve(
         drip(http_answer(body=SUCCESS_BODY + b" " * 4000), kept=kept),
-        drip(http_answer(), kept=len(http_answer()) - 5),
+        drip(http_answer(), kept=len(http_answer()) - 2),
     )
-    limits = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=0.3)
+    limits = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=0.4)
     ended = night.run(limits=limits, api_url=server.url)
     assert [(row["outcome"], row["reason"]) for row in ended.rows] == [("uncertain", "deadline"), ("accepted", "")]
     assert each_sent_once(server, 2)

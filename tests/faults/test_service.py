@@ -250,7 +250,7 @@ def test_late_answer(night: Night, serve: Serve) -> None:
             peer.send(http_answer())
 
     server = serve(late, in_time)
-    limits = Limits(connect_seconds=PATIENCE_SECONDS, gap_seconds=PATIENCE_SECONDS, deadline_seconds=0.3)
+    limits = Limits(connect_seconds=PATIENCE_SECONDS, gap_seconds=PATIENCE_SECONDS, deadline_seconds=0.4)
     ended = night.run(limits=limits, api_url=server.url)
     assert [(row["outcome"], row["reason"]) for row in ended.rows] == [("uncertain", "deadline"), ("accepted", "")]
     assert (ended.code, ids_in(server.received())) == (4, ["call000", "call001"])
