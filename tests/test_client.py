@@ -439,6 +439,26 @@ def test_second_address_is_tried(serve: Serve, clients: Clients, monkeypatch: py
     assert notify(clients(), f"http://api.invalid:{server.port}").status == 200
 
 
+@pytest.mark.fault(71)
+def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many addresses of a host take no connection, the deadline is for all of them together."""
+    tried: list[Any] = []
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def connecting(self: socket.socket, address: Any) -> None:
+        tried.append(address)
+        connect(self, address)
+
+    with black_hole() as url:
+        found = look_up("127.0.0.1", int(url.rsplit(":", 1)[1]), type=socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found * 20)
+        monkeypatch.setattr(socket.socket, "connect", connecting)
+        failure = failure_of(clients(limits=Limits(connect_seconds=0.1, deadline_seconds=0.25)), url)
+
+    assert (failure.first_byte, failure.kind in ("connect_timeout", "deadline")) == (False, True)
+    assert len(tried) <= 3
+
+
 # --- answers that do not come whole ------------------------------------------------------------------------------
 
 

@@ -330,6 +330,17 @@ def test_idle_connection_is_closed(night: Night, serve: Serve, moment: Step) -> 
     assert each_sent_once(server, 5)
 
 
+@pytest.mark.fault(67, 51)
+def test_idle_connection_is_closed_for_good(night: Night, serve: Serve) -> None:
+    """A server that goes away as the next call begins leaves that call pending: not a byte of it was sent."""
+    night.take_in(3)
+    server = serve(answering(http_answer()))
+    ended = night.run(api_url=server.url, step=at(Step.BEFORE_INTENT, 2, server.close))
+    assert (ended.why, night.states()) == ((69, "pending"), {"accepted": 1, "pending": 2})
+    assert each_sent_once(server, 1)
+    assert (night.run().why, night.states()) == ((0, "done"), {"accepted": 3})
+
+
 # proxies -----------------------------------------------------------------------------------------------------
 
 
