@@ -456,7 +456,7 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
         failure = failure_of(clients(limits=Limits(connect_seconds=0.1, deadline_seconds=0.25)), url)
 
     assert (failure.first_byte, failure.kind in ("connect_timeout", "deadline")) == (False, True)
-    assert len(tried) <= 3
+    assert 2 <= len(tried) <= 3
 
 
 # --- answers that do not come whole ------------------------------------------------------------------------------
