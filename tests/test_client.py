@@ -1180,6 +1180,7 @@ def judged(status: int, body: bytes, **headers: str) -> Judgement:
     return classify(Answer(status, body, named), now_epoch=0.0)
 
 
+@pytest.mark.fault(87)
 @pytest.mark.parametrize(
     "body",
     [
@@ -1196,6 +1197,7 @@ def test_classify_success(body: bytes) -> None:
     assert verdict(judged(200, body)) == TAKEN
 
 
+@pytest.mark.fault(84, 85, 87)
 @pytest.mark.parametrize(
     "body",
     [
@@ -1250,6 +1252,7 @@ def test_classify_page(body: bytes) -> None:
     assert (judgement.proof, judgement.exit_code) == (Proof.UNKNOWN, ExitCode.PROTOCOL)
 
 
+@pytest.mark.fault(74, 78)
 @pytest.mark.parametrize(
     ("status", "body", "headers", "wait_seconds"),
     [
@@ -1284,6 +1287,7 @@ def test_classify_wait(status: int, body: bytes, headers: dict[str, str], wait_s
     assert (verdict(judgement), judgement.wait_seconds) == (WAIT, wait_seconds)
 
 
+@pytest.mark.fault(78)
 @pytest.mark.parametrize("value", ["-5", "", "soon"])
 def test_classify_503_with_junk(value: str) -> None:
     """A 503 whose Retry-After says nothing is an outage like any other."""
