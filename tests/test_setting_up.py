@@ -243,8 +243,8 @@ def test_users(program: Program, account: Simulator, tmp_path: Path) -> None:
     agents = tmp_path / "agents.csv"
     agents.write_text(
         "extension,number,zohouser,email,name\n"
-        "101,+12125550101,,ADA@example.com,\n"
-        "102,,90000000002,,Benjamin\n"
+        "101,+12125550101,,ANN.lee@example.com,\n"
+        "102,,20068510102,,Benjamin\n"
         "103,,99999999999,,Gone Example\n"
     )
 
@@ -253,17 +253,19 @@ def test_users(program: Program, account: Simulator, tmp_path: Path) -> None:
     assert ran.code == ExitCode.PARTIAL
     lines = ran.stdout.splitlines()
     assert [line.split() for line in lines[1:4]] == [
-        ["90000000001", "101", "by", "email", "Ada", "Example", "ada@example.com"],
-        ["90000000002", "102", "Ben", "Example", "ben@example.com"],
-        ["90000000003", "none", "Cleo", "Example", "cleo@example.com"],
+        ["20068510101", "101", "by", "email", "Ann", "Lee", "ann.lee@example.com"],
+        ["20068510102", "102", "Ben", "Ortiz", "ben.ortiz@example.com"],
+        ["20068510103", "none", "Cora", "Diaz", "cora.diaz@example.com"],
     ]
-    assert lines[4] == "not a user: 99999999999 of extension 103; calls would be refused"
-    assert lines[5] == "3 users, 1 without a line in the agents file"
-    assert [tuple(row.values()) for row in read_results(tmp_path / "todo.csv")] == [
-        ("101", "+12125550101", "90000000001", "ADA@example.com", ""),
-        ("102", "", "90000000002", "", "Benjamin"),
+    assert lines[7:9] == [
+        "not a user: 99999999999 of extension 103; calls would be refused",
+        "6 users, 4 without a line in the agents file",
+    ]
+    assert [tuple(row.values()) for row in read_results(tmp_path / "todo.csv")][:4] == [
+        ("101", "+12125550101", "20068510101", "ANN.lee@example.com", ""),
+        ("102", "", "20068510102", "", "Benjamin"),
         ("103", "", "99999999999", "", "Gone Example"),
-        ("", "", "90000000003", "cleo@example.com", "Cleo Example"),
+        ("", "", "20068510103", "cora.diaz@example.com", "Cora Diaz"),
     ]
 
 

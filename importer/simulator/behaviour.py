@@ -45,10 +45,14 @@ class SandboxUser:
 
 
 SANDBOX_USERS = (
-    SandboxUser("90000000001", "ada@example.com", "Ada Example"),
-    SandboxUser("90000000002", "ben@example.com", "Ben Example"),
-    SandboxUser("90000000003", "cleo@example.com", "Cleo Example"),
+    SandboxUser("20068510101", "ann.lee@example.com", "Ann Lee"),
+    SandboxUser("20068510102", "ben.ortiz@example.com", "Ben Ortiz"),
+    SandboxUser("20068510103", "cora.diaz@example.com", "Cora Diaz"),
+    SandboxUser("20068510104", "dev.shah@example.com", "Dev Shah"),
+    SandboxUser("20068510105", "emma.clarke@example.com", "Emma Clarke"),
+    SandboxUser("20068510107", "gina.moss@example.com", "Gina Moss"),
 )
+"""Those of ``sample_data/agents.csv`` but for one each: an agent who is no user, a user who is no agent."""
 
 
 @dataclass(frozen=True, slots=True)
