@@ -42,6 +42,8 @@ class ImporterError(Exception):
     """Base of every failure that is expected to happen; anything else is a bug of ours (exit 70)."""
 
     exit_code: ExitCode = ExitCode.INTERNAL
+    reason: str = ""
+    """One word for the summary, where the exit code alone does not say why."""
 
     def __init__(self, message: str, *, hint: str = "", lines: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -68,10 +70,28 @@ class InputUnusableError(ImporterError):
     exit_code = ExitCode.INPUT_UNUSABLE
 
 
+class TooManyRejectsError(InputUnusableError):
+    """So large a share of the input is rejected that it is not what the options were written for."""
+
+    reason = "too_many_rejects"
+
+
 class NoInputError(ImporterError):
     """A file is not there or cannot be read."""
 
     exit_code = ExitCode.NO_INPUT
+
+
+class InputTooOldError(NoInputError):
+    """The newest input is older than expected: today's is not there. What is there is taken in all the same."""
+
+    reason = "input_too_old"
+
+
+class TooFewRowsError(NoInputError):
+    """The input has fewer rows than expected: a part is not there. What is there is taken in all the same."""
+
+    reason = "too_few_rows"
 
 
 class CannotCreateError(ImporterError):

@@ -12,6 +12,7 @@ from conftest import ROOT
 
 ORDER = (
     "errors",
+    "events",
     "requirements",
     "records",
     "steps",
@@ -28,6 +29,7 @@ ORDER = (
     "results",
     "report",
     "pipeline",
+    "monitoring",
     "setup",
     "cli",
 )

@@ -1,7 +1,17 @@
 """README against the program: every command, option, exit code, outcome, column and format it lists is there."""
 
+import grp
+import os
+import pwd
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
 
 import click
 import pytest
@@ -9,9 +19,11 @@ import pytest
 from expected import ROOT
 from importer.cli import cli
 from importer.errors import ExitCode
+from importer.events import EventName
 from importer.formats import CdrFormat
 from importer.formats.faults import known_keys
-from importer.settings import OPTIONS
+from importer.monitoring import METRICS
+from importer.settings import OPTIONS, load_settings
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,6 +64,28 @@ def test_options_of_commands(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+
+
+def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with its full name, those in groups too."""
+    context = click.Context(group)
+    for each in group.list_commands(context):
+        command = group.get_command(context, each)
+        assert command is not None
+        yield f"{name}{each}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name}{each} ")
+
+
+def test_every_option_has_its_place() -> None:
+    """README names every option of every command, those that are no settings too, and none that is not there."""
+    known = {option for _, command in commands(cli) for each in command.params for option in each.opts}
+    own = {option for option in known if option.startswith("--")} | {"--help", "--version"}
+    of_other_programs = {"--distribution", "--editable", "--exec", "--now", "--user"}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
+
+    assert own - {"--help", "--version"} - named == set()
+    assert named - own - of_other_programs == set()
 
 
 def test_exit_codes() -> None:
@@ -113,3 +147,100 @@ def test_marked_commands() -> None:
 
     assert {"main-job", "tests"} == set(blocks)
     assert blocks["tests"].endswith("python -m pytest")
+
+
+# watching ----------------------------------------------------------------------------------------------------
+
+
+def test_metrics() -> None:
+    """README explains every metric, and every metric that it names anywhere is one."""
+    listed = {cell.strip("`") for cell in first_cells("Watching it") if cell.startswith("`cdr_importer_")}
+
+    assert listed == set(METRICS)
+    assert set(re.findall(r"\bcdr_importer_[a-z_]+", README)) == set(METRICS)
+
+
+def test_events() -> None:
+    """README explains every event of the log, and no other."""
+    cells = " ".join(cell for cell in first_cells("Watching it") if not cell.startswith("`cdr_importer_"))
+
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", cells)) == {name.value for name in EventName}
+
+
+# recipes -----------------------------------------------------------------------------------------------------
+
+PROGRAM = "/opt/cdr-importer/.venv/bin/cdr-importer"
+
+
+def recipe(name: str) -> str:
+    """Return the block behind the marker of a recipe."""
+    found = re.search(rf"<!-- recipe: {re.escape(name)} -->\n```\w*\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def parsed(line: str) -> dict[str, object]:
+    """Return the options of `import` as click takes them from a recipe's command line."""
+    words = shlex.split(line)
+    assert words[:2] == [PROGRAM, "import"]
+    command = cli.get_command(click.Context(cli), "import")
+    assert command is not None
+    return command.make_context("import", words[2:]).params
+
+
+def test_crontab_line(tmp_path: Path) -> None:
+    """What cron makes of the line is a command that the program takes, with the day in the results' name."""
+    fields = recipe("crontab").splitlines()[1].split(None, 5)
+    assert fields[:5] == ["30", "3", "*", "*", "*"]
+    # cron: an escaped % is itself, a bare one would end the command.
+    assert not re.search(r"(?<!\\)%", fields[5])
+    line = fields[5].replace("\\%", "%").replace(PROGRAM, "printf '%s\\n'")
+    done = subprocess.run(["/bin/sh", "-c", line], env={"PATH": "/bin:/usr/bin"}, capture_output=True, text=True)
+    words = done.stdout.splitlines()
+    assert words[-1] == "/var/spool/cdr/*.csv"
+    assert parsed(shlex.join([PROGRAM, *words]))["results"] == f"/var/lib/cdr-importer/results.{date.today()}.csv"
+
+
+def test_windows_task() -> None:
+    """The command that the Windows task runs is one that the program takes."""
+    found = re.search(r'-Argument ".*?--exec (.*?)"', recipe("Windows Task Scheduler"))
+    assert found is not None
+    assert parsed(found[1])["files"] == (Path("/mnt/c/cdr/*.csv"),)
+
+
+def test_night_settings(tmp_path: Path) -> None:
+    """The lines for a night job are settings that the program takes."""
+    block = re.search(r"```toml\n(log = .*?)```", README, re.DOTALL)
+    assert block is not None
+    (tmp_path / "config.toml").write_text(block[1])
+    settings = load_settings({"config": tmp_path / "config.toml"}, {})
+    assert (settings.max_age, settings.min_rows, settings.max_errors.percent) == (93_600, 1, 20)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
+def test_systemd_units(tmp_path: Path) -> None:
+    """Systemd finds nothing wrong with the units, and the service's command is one that the program takes."""
+    service = recipe("/etc/systemd/system/cdr-importer.service")
+    command = re.search(r"^ExecStart=(.*)$", service, re.MULTILINE)
+    assert command is not None
+    parsed(command[1])
+    (tmp_path / "cdr-importer.service").write_text(service.replace(PROGRAM, sys.executable))
+    (tmp_path / "cdr-importer.timer").write_text(recipe("/etc/systemd/system/cdr-importer.timer"))
+    units = [tmp_path / "cdr-importer.service", tmp_path / "cdr-importer.timer"]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
+    assert [line for line in done.stderr.splitlines() if "cdr-importer" in line] == []
+
+
+@pytest.mark.skipif(shutil.which("logrotate") is None, reason="no logrotate on this machine")
+def test_logrotate_rules(tmp_path: Path) -> None:
+    """Logrotate takes the rules and moves the log away."""
+    log = tmp_path / "cdr-importer.log"
+    log.write_text("one line\n")
+    rules = recipe("/etc/logrotate.d/cdr-importer").replace("/var/log/cdr-importer", str(tmp_path))
+    owner, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    rules = rules.replace("su cdr-importer cdr-importer", f"su {owner} {group}")
+    (tmp_path / "rules").write_text(rules)
+    (tmp_path / "rules").chmod(0o600)
+    command = ["logrotate", "--force", "--state", tmp_path / "state", tmp_path / "rules"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert (log.exists(), (tmp_path / "cdr-importer.log.1").read_text()) == (False, "one line\n")

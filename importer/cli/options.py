@@ -122,6 +122,23 @@ HOSTS = (
     click.option("--ca-bundle", metavar="FILE", help="Further trusted certificates."),
 )
 
+ALARMS = (
+    click.option(
+        "--min-rows", metavar="N", type=int, help="Alarm (exit 66) when all files together have fewer rows."
+    ),
+    click.option(
+        "--max-age",
+        metavar="DURATION",
+        help="Alarm (exit 66) when the newest file was written longer ago (26h, 2d).",
+    ),
+)
+
+MONITORING = (
+    click.option("--log", metavar="FILE", help="Append a line per event; with -v also per accepted call."),
+    click.option("--metrics", metavar="FILE", help="Replace this file by metrics for Prometheus, at the end."),
+    click.option("--ping-url", metavar="URL", help="Tell a dead man's switch: URL/start, URL/<exit code>."),
+)
+
 SANDBOX = (
     click.option(
         "--sandbox", is_flag=True, default=None, help="Send to a simulator inside, with a throw-away ledger."

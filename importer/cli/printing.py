@@ -33,6 +33,7 @@ class Screen:
         self._counts = {"accepted": 0, "refused": 0, "uncertain": 0}
         self._details: list[tuple[str, str]] = []
         self._broken_off: RunSummary | None = None
+        self._noted = False
         self._log = _ToScreen(self._detail)
 
     def __enter__(self) -> Self:
@@ -59,6 +60,12 @@ class Screen:
             broke_off=self._broke_off,
         )
 
+    def note(self, text: str) -> None:
+        """Print at once what a person should know whatever the exit code."""
+        self._noted = True
+        self._close_bar()
+        complain(text)
+
     def finish(self, summary: RunSummary) -> None:
         """Print the end of a run: nothing when cron runs it and nobody is needed."""
         self._close_bar()
@@ -77,8 +84,8 @@ class Screen:
             complain(rejected_line(summary))
         say(summary_line(summary), err=True)
 
-    def break_off(self, run_id: str, error: Exception) -> ExitCode:
-        """Print the end of a run that an error stopped: what it was, then the counts; return the exit code.
+    def broken_off(self, run_id: str, error: Exception) -> RunSummary:
+        """Return the summary of a run that an error stopped; what it was is printed before the counts.
 
         A run that had taken nothing in counts no rows.
         """
@@ -87,12 +94,11 @@ class Screen:
         self._details.insert(0, known)
         summary = self._broken_off or RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
         code = code if summary.adds_up() else ExitCode.INTERNAL
-        self.finish(replace(summary, exit_code=code, reason=reason_of(error)))
-        return code
+        return replace(summary, exit_code=code, reason=reason_of(error))
 
     def _is_silent(self, summary: RunSummary) -> bool:
         """Say whether nothing is to be printed: all is well, and nobody looks or asked for more."""
-        asked = self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
+        asked = self._noted or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
         return summary.exit_code is ExitCode.OK and not asked
 
     def _detail(self, line: str) -> None:

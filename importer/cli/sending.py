@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from typing import Any
 import click
 
 from importer.cli.options import (
+    ALARMS,
     CONFIG,
     DELIVERY,
     FILES,
     HOSTS,
     LEDGER,
+    MONITORING,
     PREPARING,
     READING,
     RESULTS,
@@ -32,7 +35,7 @@ from importer.errors import ExitCode
 
 
 @click.command("import", short_help="Read exports and notify their unattended outgoing calls.")
-@options(CONFIG, READING, PREPARING, STAGING, DELIVERY, LEDGER, RESULTS, ROWS, HOSTS, SANDBOX)
+@options(CONFIG, READING, PREPARING, ALARMS, STAGING, DELIVERY, LEDGER, RESULTS, ROWS, HOSTS, MONITORING, SANDBOX)
 @FILES
 def import_command(files: tuple[Path, ...], **flags: Any) -> int:
     """Read the exports FILE..., notify every outgoing call the customer did not attend, write a results CSV."""
@@ -42,53 +45,61 @@ def import_command(files: tuple[Path, ...], **flags: Any) -> int:
     settings = load_settings(given(flags), os.environ)
     if settings.sandbox:
         return _import_to_sandbox(settings, files)
-    return _run(settings, lambda run: import_calls(run, files, load_credentials(os.environ)))
+    return _run(settings, "import", lambda run: import_calls(run, files, load_credentials(os.environ)))
 
 
 @click.command("check", short_help="Do the same up to sending; neither network nor ledger.")
-@options(CONFIG, READING, PREPARING, RESULTS, ROWS)
+@options(CONFIG, READING, PREPARING, ALARMS, RESULTS, ROWS)
 @FILES
 def check_command(files: tuple[Path, ...], **flags: Any) -> int:
     """Read and check the exports FILE... as `import` would; the results say `would_send`."""
     from importer.pipeline import check
     from importer.settings import load_settings
 
-    return _run(load_settings(given(flags), os.environ), lambda run: check(run, files))
+    settings = load_settings(given(flags), os.environ)
+    unwatched = settings.model_copy(update={"log": None, "metrics": None, "ping_url": None})
+    return _run(unwatched, "check", lambda run: check(run, files))
 
 
 @click.command("deliver", short_help="Send what the ledger still holds.")
-@options(CONFIG, DELIVERY, LEDGER, RESULTS, HOSTS)
+@options(CONFIG, DELIVERY, LEDGER, RESULTS, HOSTS, MONITORING)
 def deliver_command(**flags: Any) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""
     from importer.pipeline import deliver_pending
     from importer.settings import load_credentials, load_settings
 
     settings = load_settings(given(flags), os.environ)
-    return _run(settings, lambda run: deliver_pending(run, load_credentials(os.environ)))
+    return _run(settings, "deliver", lambda run: deliver_pending(run, load_credentials(os.environ)))
 
 
-def _run(settings: Any, work: Any) -> int:
-    """Do one run's work with a screen and signals that stop it in order."""
+def _run(settings: Any, command: str, work: Any) -> int:
+    """Do one run's work with a screen, signals that stop it in order, and whoever watches from outside."""
     from importer.cli.printing import Screen
     from importer.formats import load_catalogue
-    from importer.pipeline import Run
+    from importer.monitoring import Watch
+    from importer.pipeline import Run, new_run_id
     from importer.requirements import check_versions, found_versions
 
     check_versions(found_versions())
 
     with Screen(settings) as screen, orderly_signals() as signals:
+        run_id = new_run_id(time.time())
+        watch = Watch(settings, command, run_id, note=screen.note)
         run = Run(
             settings,
             load_catalogue(),
-            screen.listener(),
+            screen.listener().joined_by(watch.listener()),
+            run_id=run_id,
             interrupted=signals.exit_code,
             is_cut=signals.is_cut,
         )
         _spare_the_collector()
+        watch.begin()
         try:
             summary = work(run)
         except Exception as error:  # a bug too ends with the counts
-            return int(screen.break_off(run.run_id, error))
+            summary = screen.broken_off(run.run_id, error)
+        watch.finish(summary)
         screen.finish(summary)
         return int(summary.exit_code)
 
@@ -119,7 +130,7 @@ def _import_to_sandbox(settings: Any, files: tuple[Path, ...]) -> int:
         )
         account = simulator.credentials
         credentials = Credentials(account.client_id, account.client_secret, account.refresh_token)
-        return _run(inside, lambda run: import_calls(run, files, credentials))
+        return _run(inside, "import", lambda run: import_calls(run, files, credentials))
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ __all__ = [
     "Client",
     "Judgement",
     "Limits",
+    "Line",
     "Proof",
     "Reaction",
     "Route",

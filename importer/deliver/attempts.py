@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importer.auth import Token
 from importer.client import Client, Judgement, Proof, Reaction, SendDoor, SendFailure, classify, judge_failure
 from importer.deliver.plan import Delivered, Service, Stop, Witness, stop_of
+from importer.deliver.telling import request_event, wait_event
 from importer.errors import ExitCode, LedgerError, TryLaterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget, Slot
@@ -127,6 +128,7 @@ class Attempts:
         if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
             stop = stop_of(judgement, ExitCode.TRY_LATER)
             return replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")
+        self._means.witness.event(wait_event(asked, judgement.reason))
         service.limiter.pause_until(now + asked + service.backoff.uniform(0.0, asked * JITTER))
         return None
 
@@ -152,11 +154,15 @@ class _Request:
 
         Raises LedgerError, before the first byte or, told as ``unrecorded``, after the answer.
         """
+        clock = self._means.service.clock
+        lost: SendFailure | None = None
+        began = clock()
         try:
             answer = client.notify(self._call, token, SendDoor(self._open_door, lambda: self._written(slot)))
             judgement = classify(answer, now_epoch=self._means.service.wall_clock())
             status: int | None = answer.status
         except SendFailure as failure:
+            lost = failure
             judgement, status = judge_failure(failure), None
             if not failure.first_byte:
                 slot.release()
@@ -165,6 +171,7 @@ class _Request:
             if self._marked:
                 self._settle(self._receipt(CallState.UNCERTAIN, reason="internal_error", hint=_LOOK))
             raise
+        milliseconds = (clock() - began) * 1000
         receipt = self._receipt(
             STATE_PROVED[judgement.proof],
             reason=judgement.reason,
@@ -178,6 +185,7 @@ class _Request:
             self._means.witness.step(Step.SETTLED)
         else:
             self._means.ledger.note_unsent(self._call.call_id, reason=judgement.reason, hint=judgement.hint)
+        self._means.witness.event(request_event(self._call, receipt, milliseconds, lost))
         return judgement, receipt
 
     def _open_door(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importer.auth import TokenSource
 from importer.client import Client, Judgement
 from importer.errors import ExitCode
+from importer.events import Tell, tell_nobody_of
 from importer.ledger import Claimed
 from importer.pacing import Backoff, RollingLimiter
 from importer.records import Receipt
@@ -60,7 +61,7 @@ class Witness:
     ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``token`` is told
     from a sending thread that there is a token to send with; ``receipt`` each receipt once, in the main thread;
     ``unrecorded`` what an answer proved that the ledger could not take, from the thread that sent; ``step`` the
-    moments of `Step`.
+    moments of `Step`; ``event`` each request and each wait, from the thread that sends.
     """
 
     claimed: Callable[[Sequence[Claimed]], None] = _ignore
@@ -68,6 +69,7 @@ class Witness:
     receipt: Callable[[Receipt], None] = _ignore
     unrecorded: Callable[[Receipt], None] = _ignore
     step: Told = tell_nobody
+    event: Tell = tell_nobody_of
 
 
 @dataclass(frozen=True, slots=True)

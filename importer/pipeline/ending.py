@@ -67,7 +67,7 @@ def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> st
         return ended.stop.reason
     problem = next((problem for problem in ended.problems if problem.exit_code == code), None)
     if problem is not None:
-        return code.name.lower()
+        return problem.reason or code.name.lower()
     if code is ExitCode.PARTIAL:
         return next(outcome.value for outcome in sorted(NEEDS_A_PERSON) if outcomes[outcome])
     return {ExitCode.OK: "done", ExitCode.UNCERTAIN: "uncertain"}.get(code, "pending")
@@ -85,11 +85,13 @@ def ending_record(error: BaseException) -> dict[str, object]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return one word for a failure: the name of its class, `signal`, or `internal` for a bug of ours."""
+    """Return one word for a failure: its own, the name of its class, `signal`, or `internal` for a bug of ours."""
     if not isinstance(error, ImporterError):
         return "internal"
     if isinstance(error, StoppedError):
         return "signal"
+    if error.reason:
+        return error.reason
     words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
     return "_".join(words).lower() or "internal"
 

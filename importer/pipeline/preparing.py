@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from importer.errors import ConfigurationError, ImporterError, InputUnusableError
+from importer.events import Event, EventName, Level
 from importer.ledger import Ledger, Staged
+from importer.pipeline.alarms import RejectWatch
 from importer.pipeline.fates import row_of
 from importer.pipeline.inputs import Inputs
 from importer.pipeline.outlook import Intake, ask_before_sending
@@ -87,6 +89,8 @@ def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> WholeFiles:
         try:
             rows = preparation.read(detection, inputs.names[detection.path], read)
             whole[detection.path] = rows
+            told = {"file": detection.path.name, "format": detection.format.name, "rows": rows}
+            run.listener.event(Event(EventName.FILE_READ, Level.INFO, told))
             run.listener.detail(
                 f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
             )
@@ -97,17 +101,25 @@ def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> WholeFiles:
 
 
 def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFile) -> None:
-    """Make every call durable as pending, all or none."""
+    """Make every call durable as pending, all or none.
+
+    Raises TooManyRejectsError, and what `ask_before_sending` raises; nothing is taken in then.
+    """
     settings = run.settings
     intake = Intake()
+    rejects = RejectWatch(settings.max_errors)
     with ledger.staging() as stage:
         for batch in preparation.results():
             run.stop_if_interrupted()
+            rejects.add(batch)
             calls = [each for each in batch if isinstance(each, Call)]
             resend = settings.on_uncertain == "resend"
             staged = iter(stage.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
             rows = (_staged_row(each, next(staged), intake) if isinstance(each, Call) else each for each in batch)
             results.add(rows, Outcome.PENDING)
+        problem = rejects.problem()
+        if problem is not None:
+            raise problem
         results.sync()
         run.listener.step(Step.ROWS_SYNCED)
         ask_before_sending(run, ledger, intake)

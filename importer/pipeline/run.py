@@ -4,11 +4,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from typing import Any
 
 from importer.client import Limits
 from importer.errors import ExitCode, ImporterError, StoppedError
+from importer.events import Tell, tell_nobody_of
 from importer.formats import Catalogue
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
@@ -44,9 +46,10 @@ class Listener:
     """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person.
 
     ``detail`` gets what is told only when asked for more; ``broke_off`` where the calls stand of a run that an
-    error ends after they were taken in, before that error is raised. ``step``, the moments of `Step`, and
-    ``unrecorded``, what an answer proved that the ledger could not take, are also told from the threads that send.
-    ``confirm`` is asked before anything is taken in: nothing is, if it says no.
+    error ends after they were taken in, before that error is raised. ``step``, the moments of `Step`,
+    ``unrecorded``, what an answer proved that the ledger could not take, and ``event``, what is worth a line of a
+    log and not told otherwise, are also told from the threads that send. ``confirm`` is asked before anything is
+    taken in: nothing is, if it says no.
     """
 
     rows: Callable[[int], None] = _ignore
@@ -59,6 +62,27 @@ class Listener:
     unrecorded: Callable[[Receipt], None] = _ignore
     confirm: Callable[[Outlook], bool] = _agree
     broke_off: Callable[[RunSummary], None] = _ignore
+    event: Tell = tell_nobody_of
+
+    def joined_by(self, other: "Listener") -> "Listener":
+        """Return a listener that tells this one and then the other; only this one is asked to confirm."""
+        told: dict[str, Any] = {
+            each.name: _both(getattr(self, each.name), getattr(other, each.name), each.default)
+            for each in fields(self)
+        }
+        return Listener(**{**told, "confirm": self.confirm})
+
+
+def _both(one: Any, other: Any, nobody: Any) -> Any:
+    """Return what tells both; steps are told many times for each call, so nobody is not told."""
+    if other is nobody or one is nobody:
+        return one if other is nobody else other
+
+    def tell(what: object) -> None:
+        one(what)
+        other(what)
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True)

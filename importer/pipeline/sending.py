@@ -1,11 +1,11 @@
 """What the ledger holds, sent: the service as the settings name it, and the pace that earlier runs left."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import platformdirs
 
-from importer.auth import SignIn, TokenSource
+from importer.auth import Reply, SignIn, TokenSource, Transport
 from importer.client import Client, Route, TokenTransport, Trust
 from importer.deliver import (
     LONGEST_WAIT_SECONDS,
@@ -17,6 +17,7 @@ from importer.deliver import (
     Witness,
 )
 from importer.errors import ExitCode
+from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
 from importer.pacing import Rate, RollingLimiter
 from importer.pipeline.run import Run, gmt_text
@@ -54,7 +55,8 @@ def _witness(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -
         # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
         ledger.bind_account(service.account)
 
-    return Witness(on_claim, on_token, run.listener.receipt, run.listener.unrecorded, run.listener.step)
+    listener = run.listener
+    return Witness(on_claim, on_token, listener.receipt, listener.unrecorded, listener.step, listener.event)
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
@@ -103,7 +105,10 @@ def service_of(run: Run, credentials: Credentials) -> Service:
     return Service(
         clients=lambda: Client(route, trust=trust, limits=timing.limits),
         tokens=TokenSource(
-            sign_in, transport=transport, clock=timing.wall_clock, sleep=lambda seconds: _sleep(run, seconds)
+            sign_in,
+            transport=_told(run, transport),
+            clock=timing.wall_clock,
+            sleep=lambda seconds: _sleep(run, seconds),
         ),
         limiter=RollingLimiter(Rate.parse(run.settings.rate), clock=timing.clock, wait_for=timing.wait_for),
         clock=timing.clock,
@@ -114,6 +119,17 @@ def service_of(run: Run, credentials: Credentials) -> Service:
         cut_sign_in=transport.cut,
         account=f"{sign_in.accounts_url} {sign_in.client_id}",
     )
+
+
+def _told(run: Run, transport: Transport) -> Transport:
+    """Return the transport of the sign-in, with each request told."""
+
+    def post(url: str, form: Mapping[str, str]) -> Reply:
+        answer = transport(url, form)
+        run.listener.event(Event(EventName.TOKEN_ASKED, Level.INFO, {"http": answer.status}))
+        return answer
+
+    return post
 
 
 def _sleep(run: Run, seconds: float) -> None:

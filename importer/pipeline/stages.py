@@ -13,6 +13,7 @@ from importer import __version__
 from importer.errors import ExitCode, ImporterError
 from importer.files import named_files
 from importer.ledger import Ledger, RunInfo, create_ledger
+from importer.pipeline.alarms import RejectWatch, input_alarms, told_rejects
 from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import Ended, ending_record, summary_of, summary_record
 from importer.pipeline.fates import fates_of
@@ -44,9 +45,13 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     plan = prepare_plan(run, inputs)
     with Preparation(run.catalogue.causes, plan) as preparation, _rows_of(run, target) as results:
         problems = [*inputs.problems, *read_all(run, inputs, preparation).problems]
+        problems += input_alarms(run, inputs, preparation.rows)
+        rejects = RejectWatch(run.settings.max_errors)
         for batch in preparation.results():
             run.stop_if_interrupted()
+            rejects.add(batch)
             results.add(batch, Outcome.WOULD_SEND)
+        problems += told_rejects(run, rejects)
         finished = results.finish(lambda _: {})
         problems += write_mendable(run, inputs, finished)
         return summary_of(
@@ -84,7 +89,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
         ):
             # 4 Read and prepare. Needs files and agents; gives every row's own word, waiting in a spool.
             whole = read_all(run, inputs, preparation)
-            problems = [*inputs.problems, *whole.problems]
+            problems = [*inputs.problems, *whole.problems, *input_alarms(run, inputs, preparation.rows)]
             ledger.note_inputs(inputs_json(inputs, whole.rows))
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
             stage(run, ledger, preparation, results)

@@ -29,7 +29,7 @@ from importer.settings.values import has_password, usable_path
 
 _CONFIG_NAME = "cdr-importer.toml"
 # Their values may be a telephone number or hold a password.
-_UNSHOWN = frozenset({"default_agent_number", "proxy", "accounts_url", "api_url"})
+_UNSHOWN = frozenset({"default_agent_number", "ping_url", "proxy", "accounts_url", "api_url"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,10 @@ class Settings(BaseSettings):
     """Every option of a run, checked; what each means stands in the README's table of options.
 
     Constructed directly it reads neither environment nor file; `load_settings` does. ``rate`` is ``N/second``,
-    ``N/minute`` or ``N/hour``; ``max_runtime`` is in seconds; ``since`` and ``until`` are as written, for
-    `parse_moment`; ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for those of
-    ``data_center`` in `DATA_CENTERS`. The policies (`PolicyChoices`) are what this run was told, None for nothing;
-    ``policies`` is what the TOML file says of them, by format and for `EVERY_FORMAT`.
+    ``N/minute`` or ``N/hour``; ``max_runtime`` and ``max_age`` are in seconds; ``since`` and ``until`` are as
+    written, for `parse_moment`; ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for
+    those of ``data_center`` in `DATA_CENTERS`. The policies (`PolicyChoices`) are what this run was told, None for
+    nothing; ``policies`` is what the TOML file says of them, by format and for `EVERY_FORMAT`.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX)
@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     max_errors: Annotated[ErrorLimit, NoDecode, BeforeValidator(values.error_limit)] = ErrorLimit(20, None)
     max_uncertain: Annotated[int, _Number, Field(ge=1)] = 3
     max_runtime: Annotated[float, BeforeValidator(values.duration_seconds)] | None = None
+    min_rows: Annotated[int, _Number, Field(ge=1)] | None = None
+    max_age: Annotated[float, BeforeValidator(values.duration_seconds)] | None = None
     encoding: Annotated[str, AfterValidator(values.encoding_name)] | None = None
     delimiter: Annotated[str, AfterValidator(values.delimiter_character)] | None = None
     date_order: Literal["day-month", "month-day"] | None = None
@@ -86,6 +88,9 @@ class Settings(BaseSettings):
     proxy: Annotated[str, AfterValidator(values.proxy_url)] | None = Field(default=None, repr=False)
     ca_bundle: _Location | None = None
     data_center: Annotated[str, BeforeValidator(values.lower_word), AfterValidator(values.known_center)] = "us"
+    log: _Location | None = None
+    metrics: _Location | None = None
+    ping_url: Annotated[str, AfterValidator(values.ping_url)] | None = Field(default=None, repr=False)
     quiet: bool = False
     verbose: bool = False
     json_output: bool = False

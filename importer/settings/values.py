@@ -18,8 +18,8 @@ _PERCENT_SAMPLE_CALLS = 20
 
 _SITE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
-_DURATION = re.compile(r"([0-9]{1,7})(?:\.0)?([smh]?)")
-_DURATION_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"([0-9]{1,7})(?:\.0)?([smhd]?)")
+_DURATION_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _COUNT = re.compile(r"[0-9]{1,9}")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
 BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")
@@ -126,7 +126,7 @@ def error_limit(value: object) -> ErrorLimit:
 
 
 def duration_seconds(value: object) -> float:
-    """Read ``90``, ``90s``, ``15m``, ``2h`` or the number 90 as seconds."""
+    """Read ``90``, ``90s``, ``15m``, ``2h``, ``3d`` or the number 90 as seconds."""
     text = "" if isinstance(value, bool) else str(value).strip()
     match = _DURATION.fullmatch(text)
     if match is None or int(match[1]) == 0:
@@ -177,6 +177,21 @@ def base_url(url: str) -> str:
     if match[1] == "http" and not is_loopback(match[2]):
         raise ValueError("must be https; plain http is for loopback addresses only")
     return url.rstrip("/")
+
+
+def ping_url(url: str) -> str:
+    """Take the address of a check at a dead man's switch; http on loopback only."""
+    rule = "must be https://host/path without user, password and fragment; plain http for loopback addresses only"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(rule) from None
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    extra = parts.fragment or "@" in parts.netloc or re.search(r"\s", url)
+    if not is_safe or not parts.hostname or port == 0 or extra:
+        raise ValueError(rule)
+    return url
 
 
 def proxy_url(url: str) -> str:

@@ -1,0 +1,49 @@
+"""What a run does that is worth a line of its log: fixed names, levels, and fields without secrets or numbers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+
+class Level(IntEnum):
+    """How much an event matters: ERROR = a person must act, WARN = a call did not end accepted."""
+
+    DEBUG = 10
+    INFO = 20
+    WARN = 30
+    ERROR = 40
+
+
+class EventName(StrEnum):
+    """The name of an event; stable, for who searches or counts lines of a log."""
+
+    RUN_STARTED = "run.started"
+    RUN_NOTE = "run.note"
+    RUN_FINISHED = "run.finished"
+    FILE_READ = "file.read"
+    FILE_PROBLEM = "file.problem"
+    CALLS_WAITING = "calls.waiting"
+    CALL_ACCEPTED = "call.accepted"
+    CALL_PENDING = "call.pending"
+    CALL_REFUSED = "call.refused"
+    CALL_UNCERTAIN = "call.uncertain"
+    WAIT_BEGAN = "wait.began"
+    TOKEN_ASKED = "token.asked"  # noqa: S105 a name, not a secret
+    LEDGER_WRITE_FAILED = "ledger.write_failed"
+    PING_FAILED = "ping.failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; the values of ``fields`` hold no secret, no telephone number and no text of a third party."""
+
+    name: EventName
+    level: Level = Level.INFO
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+Tell = Callable[[Event], None]
+
+
+def tell_nobody_of(event: Event) -> None:
+    """Take an event without doing anything."""

@@ -1,0 +1,455 @@
+"""What a run tells machines: its log, its metrics, its pings, and the alarms about its input."""
+
+import os
+import re
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran, call_row, closed_port, read_results, write_export
+from importer.client import Limits, Route
+from importer.errors import CannotCreateError, ExitCode
+from importer.events import Event, EventName, Level
+from importer.ledger import open_reader
+from importer.monitoring import METRICS, LogFile, Ping
+from importer.monitoring.log import LONGEST_LINE, log_line
+from importer.monitoring.metrics import LastRun, metrics_text
+from importer.records import RunSummary
+from importer.simulator import FOREVER, Behaviour, Fault, SandboxCredentials, Simulator
+from schemas.vocabulary import Outcome
+
+Program = Callable[..., Ran]
+NOON = 1_772_452_800.4567
+LINE = re.compile(
+    r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARN|ERROR) run=\S+ ev=([a-z_.]+)( [a-z_]+=(\S+|".*"))*'
+)
+
+
+def export(tmp_path: Path, *rows: str) -> Path:
+    """Return an export of these rows, of one good call without any."""
+    return write_export(tmp_path / "export.csv", rows or (call_row(1),))
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a log, each checked for its form."""
+    lines = path.read_text().splitlines()
+    assert [line for line in lines if not LINE.fullmatch(line)] == []
+    return lines
+
+
+def events_of(path: Path) -> list[str]:
+    """Return level and name of each line of a log."""
+    return [" ".join(re.findall(r"Z ([A-Z]+) .*? ev=(\S+)", line)[0]) for line in lines_of(path)]
+
+
+# log ---------------------------------------------------------------------------------------------------------
+
+
+def test_log_of_a_run(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """The log has the run's start, each file, what did not end accepted with its row, and the run's counts."""
+    account.script(Fault.lost_answer(), Fault.refusal("INVALID_DATA"))
+    path = export(tmp_path, *(call_row(number) for number in range(4)))
+    program("import", "--init-ledger", "--log", tmp_path / "run.log", path)
+    assert events_of(tmp_path / "run.log") == [
+        "INFO run.started",
+        "INFO file.read",
+        "INFO calls.waiting",
+        "INFO token.asked",
+        "WARN call.uncertain",
+        "WARN call.refused",
+        "ERROR run.finished",
+    ]
+    uncertain, refused, end = lines_of(tmp_path / "run.log")[4:]
+    assert "ref=call00000 file=export.csv line=2 attempt=1" in uncertain
+    assert "phase=after_first_byte class=" in uncertain
+    assert "line=3" in refused
+    assert "http=400 code=INVALID_DATA" in refused
+    assert "rows=4" in end
+    assert "accepted=2" in end
+    assert "exit=4 reason=uncertain" in end
+
+
+def test_verbose_log_has_every_call(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """With -v each accepted call has its line, with how long it took."""
+    program("import", "-v", "--init-ledger", "--log", tmp_path / "run.log", export(tmp_path))
+    (line,) = [line for line in lines_of(tmp_path / "run.log") if "ev=call.accepted" in line]
+    assert re.search(r"DEBUG .* http=200 code=SUCCESS ms=\d+$", line)
+
+
+def test_log_of_a_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A run that ends before it took anything in says why in its log."""
+    program("import", "--log", tmp_path / "run.log", export(tmp_path))
+    last = lines_of(tmp_path / "run.log")[-1]
+    assert re.search(r"ERROR .* ev=run\.finished rows=0 .* exit=78 reason=configuration$", last)
+
+
+ECHO = b'{"status":"error","code":"+447700900111","message":"+447700900111 canary"}'
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(status=200, body=ECHO), Fault(status=400, body=ECHO), Fault.lost_answer(), Fault.login_page()],
+    ids=["echo 200", "echo 400", "lost", "page"],
+)
+def test_log_holds_neither_numbers_nor_secrets(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """Whatever the answer says, no number, token, secret or ping address stands in the log or the metrics."""
+    canary = SandboxCredentials("1000.CANARYCLIENT", "canary-secret", "1000.canary.refresh")
+    account.behaviour = Behaviour(credentials=canary)
+    for name in ("client_id", "client_secret", "refresh_token"):
+        monkeypatch.setenv(f"CDR_IMPORTER_{name.upper()}", getattr(canary, name))
+    monkeypatch.setenv("CDR_IMPORTER_PING_URL", f"http://127.0.0.1:{closed_port()}/canary-uuid")
+    account.script(fault.repeated(FOREVER))
+    rows = [
+        call_row(1, to="+447700900111"),
+        call_row(2, to="+44 7700 900XXX"),
+        call_row(3, start_time="7700900111"),
+    ]
+    log, metrics = tmp_path / "run.log", tmp_path / "cdr.prom"
+    ran = program("import", "-v", "--init-ledger", "--log", log, "--metrics", metrics, export(tmp_path, *rows))
+    told = log.read_text() + metrics.read_text() + ran.stdout + ran.stderr
+    secret = ["canary", "CANARY", "7700900", "7700 900", "5550101", "1000.", "oauthtoken"]
+    assert [each for each in secret if each in told] == []
+    assert "WARN ping.failed" in events_of(log)
+
+
+def test_log_is_private_and_appended_to(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A new log is 0600; a log that is there keeps its lines and its mode."""
+    log = tmp_path / "run.log"
+    program("import", "--init-ledger", "--log", log, export(tmp_path))
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    log.chmod(0o640)
+    before = log.read_text()
+    program("deliver", "--log", log, "--results", tmp_path / "r.csv")
+    assert log.read_text().startswith(before)
+    assert len(lines_of(log)) > len(before.splitlines())
+    assert stat.S_IMODE(log.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe", "no folder"])
+def test_log_that_cannot_be(program: Program, account: Simulator, tmp_path: Path, kind: str) -> None:
+    """A log that cannot be written is found before anything is sent (73)."""
+    log = tmp_path / "run.log"
+    if kind == "folder":
+        log.mkdir()
+    elif kind == "link":
+        log.symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(log)
+    else:
+        log = tmp_path / "no" / "run.log"
+    ran = program("import", "--init-ledger", "--log", log, export(tmp_path))
+    assert (ran.code, account.arrivals) == (73, ())
+
+
+def event(**fields: object) -> Event:
+    """Return an event with these fields."""
+    return Event(EventName.RUN_NOTE, Level.WARN, fields)
+
+
+def test_log_follows_rotation(tmp_path: Path) -> None:
+    """A log renamed away, or deleted, goes on under its name; the rotated part keeps what it had."""
+    path = tmp_path / "run.log"
+    log = LogFile(path, "r1", least=Level.INFO, now=lambda: NOON)
+    log.write(event(text="one"))
+    path.rename(tmp_path / "run.log.1")
+    log.write(event(text="two"))
+    path.unlink()
+    log.write(event(text="three"))
+    log.close()
+    assert "text=one" in (tmp_path / "run.log.1").read_text()
+    assert path.read_text() == "2026-03-02T12:00:00.456Z WARN run=r1 ev=run.note text=three\n"
+
+
+def test_log_that_fails_later_stops_nothing(tmp_path: Path) -> None:
+    """A log whose disk is full gives up without an error and says that it did."""
+    log = LogFile(tmp_path / "run.log", "r1", least=Level.INFO)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, log._descriptor)
+    (tmp_path / "run.log").unlink()
+    (tmp_path / "run.log").mkdir()
+    log.write(event(text="one"))
+    os.close(full)
+    assert log.is_lost
+    log.write(event(text="two"))
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("plain", "plain"),
+        ("two words", '"two words"'),
+        ('a"b\nev=run.finished', '"a\\"b\\nev=run.finished"'),
+        ("\u00e9", '"\\u00e9"'),
+        ("", '""'),
+    ],
+)
+def test_log_values_are_quoted(value: str, written: str) -> None:
+    """A value cannot end its line or pass for another field."""
+    assert log_line(event(text=value), "r1", NOON).split(" text=")[1] == f"{written}\n"
+
+
+def test_log_lines_are_short() -> None:
+    """However long the values, a line has at most 300 characters and is ASCII."""
+    line = log_line(event(**{f"f{number}": "\u4e2d" * 500 for number in range(5)}), "r1", NOON)
+    assert (len(line), line[-1], line.isascii()) == (LONGEST_LINE, "\n", True)
+
+
+def test_log_refuses_without_a_file(tmp_path: Path) -> None:
+    """Opening a log where none can be is CannotCreateError."""
+    with pytest.raises(CannotCreateError):
+        LogFile(tmp_path / "no" / "run.log", "r1", least=Level.INFO)
+
+
+# metrics -----------------------------------------------------------------------------------------------------
+
+
+def samples_of(path: Path) -> dict[str, float]:
+    """Return a metrics file's samples by name and own labels."""
+    found = re.findall(r"^([a-z_]+)\{([^}]*)\} (\S+)$", path.read_text(), re.MULTILINE)
+    own = {
+        f"{name} {re.sub('command=[^,]*,site=[^,]*,?', '', labels)}".strip(): float(value)
+        for name, labels, value in found
+    }
+    assert len(own) == len(found)
+    return own
+
+
+def test_metrics_of_a_run(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """The metrics have the run's times, exit code and counts and the ledger's; anybody may read them."""
+    account.script(Fault.lost_answer())
+    path = export(tmp_path, *(call_row(number) for number in range(3)))
+    metrics = tmp_path / "cdr.prom"
+    program("import", "--init-ledger", "--limit", "2", "--metrics", metrics, path)
+    samples = samples_of(metrics)
+    assert samples["cdr_importer_last_run_exit_code"] == 4
+    assert samples["cdr_importer_last_run_rows"] == 3
+    assert samples['cdr_importer_last_run_outcomes outcome="accepted"'] == 1
+    assert samples['cdr_importer_ledger_calls state="uncertain"'] == 1
+    assert samples['cdr_importer_ledger_calls state="pending"'] == 1
+    end = samples["cdr_importer_last_run_end_timestamp_seconds"]
+    assert samples["cdr_importer_last_run_start_timestamp_seconds"] <= end
+    assert samples["cdr_importer_last_complete_run_timestamp_seconds"] == end
+    assert end - 60 < samples["cdr_importer_ledger_oldest_pending_timestamp_seconds"] <= end
+    assert {name.split(" ")[0] for name in samples} == set(METRICS)
+    assert stat.S_IMODE(metrics.stat().st_mode) == 0o644
+    assert {each.suffix for each in tmp_path.iterdir() if "cdr.prom" in each.name} == {".prom"}
+
+
+def test_metrics_are_what_prometheus_reads(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Prometheus' own parser takes the file, labels with quotes and backslashes included."""
+    parser = pytest.importorskip("prometheus_client.parser")
+    run = LastRun("import", 'a"b\\c', "1.0", NOON, NOON, summary(ExitCode.OK, "done"))
+    families = {
+        family.name: family for family in parser.text_string_to_metric_families(metrics_text(run, None, ""))
+    }
+    (sample,) = families["cdr_importer_last_run_exit_code"].samples
+    assert (sample.labels["site"], sample.value) == ('a"b\\c', 0)
+    assert {family.type for family in families.values()} == {"gauge"}
+    assert {family.documentation for family in families.values()} <= set(METRICS.values())
+
+
+def summary(code: ExitCode, reason: str) -> RunSummary:
+    """Return the summary of a run of one accepted call that ended so."""
+    return RunSummary("r1", code, reason, 1, 0, {Outcome.ACCEPTED: 1})
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "complete"),
+    [
+        (ExitCode.OK, "done", True),
+        (ExitCode.PARTIAL, "rejected", True),
+        (ExitCode.UNCERTAIN, "uncertain", True),
+        (ExitCode.PARTIAL, "max_errors", False),
+        (ExitCode.UNCERTAIN, "max_uncertain", False),
+        (ExitCode.UNAVAILABLE, "unreachable", False),
+        (ExitCode.NO_INPUT, "input_too_old", False),
+    ],
+)
+def test_complete_run_is_carried_over(code: ExitCode, reason: str, complete: bool) -> None:
+    """The time of the last complete run stays while runs end early, for each command and site by itself."""
+    done = LastRun("import", "a", "1", 1.0, 2.0, summary(ExitCode.OK, "done"))
+    first = metrics_text(done, None, "")
+    run = LastRun("import", "a", "1", 3.0, 1_800_000_000.25, summary(code, reason))
+    name = "cdr_importer_last_complete_run_timestamp_seconds"
+    second = metrics_text(run, None, first)
+    assert f'{name}{{command="import",site="a"}} {"1800000000.25" if complete else "2"}\n' in second
+    failed = LastRun("import", "b", "1", 3.0, 4.0, summary(ExitCode.LEDGER, "ledger"))
+    assert f"{name}{{" not in metrics_text(failed, None, first)
+
+
+def test_metrics_of_a_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A run that ends before it took anything in has its exit code in the metrics, and read no rows."""
+    metrics = tmp_path / "cdr.prom"
+    program("import", "--metrics", metrics, export(tmp_path))
+    samples = samples_of(metrics)
+    assert samples["cdr_importer_last_run_exit_code"] == 78
+    assert samples["cdr_importer_last_run_rows"] == 0
+
+
+def test_metrics_that_cannot_be(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Metrics that could not be written are found before anything is sent (73)."""
+    ran = program("import", "--init-ledger", "--metrics", tmp_path / "no" / "cdr.prom", export(tmp_path))
+    assert (ran.code, account.arrivals) == (73, ())
+
+
+# pings -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Switch:
+    """A dead man's switch that remembers what it was told, and answers as scripted, then with 200."""
+
+    url: str
+    told: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+
+@pytest.fixture
+def switch() -> Iterator[Switch]:
+    """Run a dead man's switch on loopback."""
+    made = Switch("")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
+            made.told.append((self.path, body))
+            self.send_response(made.answers.pop(0) if made.answers else 200)
+            self.send_header("Content-Length", "0")
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made.url = f"http://127.0.0.1:{server.server_address[1]}/ping/uuid"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield made
+        server.shutdown()
+
+
+def test_pings_of_a_run(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
+    """A run tells when it begins and its exit code when it ends, with counts only."""
+    path = export(tmp_path, call_row(1), call_row(2, to="104"))
+    program("import", "--init-ledger", "--ping-url", f"{switch.url}/?rid=1", path)
+    (start, nothing), (end, body) = switch.told
+    assert (start, nothing, end) == ("/ping/uuid/start?rid=1", "", "/ping/uuid/3?rid=1")
+    assert re.fullmatch(r"rows=2 carried=0 accepted=1 .* exit=3 reason=rejected run=\S+", body)
+    assert str(tmp_path) not in body
+
+
+def test_ping_of_a_run_that_cannot_begin(
+    program: Program, account: Simulator, tmp_path: Path, switch: Switch
+) -> None:
+    """A run without a ledger tells 78, and why in a word."""
+    program("import", "--ping-url", switch.url, export(tmp_path))
+    assert switch.told[-1][0] == "/ping/uuid/78"
+    assert " exit=78 reason=configuration run=" in switch.told[-1][1]
+
+
+@pytest.mark.parametrize("answers", [[500] * 9, [302] * 9], ids=["error", "redirect"])
+def test_ping_that_fails_changes_nothing(
+    program: Program, account: Simulator, tmp_path: Path, switch: Switch, answers: list[int]
+) -> None:
+    """A switch that answers badly is tried once at the start and three times at the end; the run ends with 0."""
+    switch.answers = answers
+    assert program("import", "--init-ledger", "--ping-url", switch.url, export(tmp_path)) == Ran(0, "", "")
+    assert [path for path, _ in switch.told] == ["/ping/uuid/start", *["/ping/uuid/0"] * 3]
+
+
+def test_ping_to_nobody_changes_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A switch that is not there does not change the exit code."""
+    url = f"http://127.0.0.1:{closed_port()}/x"
+    assert program("import", "--init-ledger", "--ping-url", url, export(tmp_path)).code == 0
+
+
+def test_silent_switch_is_given_up(tmp_path: Path) -> None:
+    """A switch that takes the connection and says nothing costs no more than the ping's own time limit."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        why: list[str] = []
+        limits = Limits(connect_seconds=0.1, gap_seconds=0.1, deadline_seconds=0.2)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        Ping(url, Route(), failed=why.append, limits=limits).start()
+    assert why == ["timeout"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/uuid",
+        "ftp://127.0.0.1/x",
+        "https://ann:pw@example.com/x",
+        "https://example.com/x#y",
+        "uuid",
+    ],
+)
+def test_ping_url_is_checked(program: Program, account: Simulator, tmp_path: Path, url: str) -> None:
+    """Only https, or http on loopback, without user, password and fragment; the address is not printed."""
+    ran = program("import", "--init-ledger", "--ping-url", url, export(tmp_path))
+    assert (ran.code, url in ran.stderr) == (2, False)
+
+
+def test_sandbox_is_no_night_job(program: Program, tmp_path: Path, switch: Switch) -> None:
+    """A trial in the sandbox neither pings nor writes metrics, so that it does not pass for the night job."""
+    options = ["--ping-url", switch.url, "--metrics", tmp_path / "cdr.prom", "--results", tmp_path / "r.csv"]
+    assert program("import", "--sandbox", "--rate", "1000/second", *options, export(tmp_path)).code == 0
+    assert (switch.told, (tmp_path / "cdr.prom").exists()) == ([], False)
+
+
+# alarms ------------------------------------------------------------------------------------------------------
+
+
+def test_too_few_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Fewer rows than --min-rows end with 66 too_few_rows; what is there was sent."""
+    ran = program("import", "--init-ledger", "--min-rows", "2", export(tmp_path))
+    assert (ran.code, ran.summary()["reason"], len(account.accepted)) == (66, "too_few_rows", 1)
+    assert program("import", "--min-rows", "1", export(tmp_path)).code == 0
+
+
+def test_empty_export(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """An export with nothing but its header is no error by itself, and an alarm with --min-rows 1."""
+    path = write_export(tmp_path / "export.csv", [])
+    assert program("import", "--init-ledger", path).code == 0
+    assert program("import", "--min-rows", "1", path).summary()["reason"] == "too_few_rows"
+
+
+def test_input_too_old(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """When even the newest file is older than --max-age the run ends with 66 input_too_old; it was sent."""
+    old, new = export(tmp_path), write_export(tmp_path / "new.csv", [call_row(2)])
+    os.utime(old, (1, 1))
+    ran = program("import", "--init-ledger", "--max-age", "1d", old)
+    assert (ran.code, ran.summary()["reason"], len(account.accepted)) == (66, "input_too_old", 1)
+    assert program("import", "--max-age", "26h", old, new).code == 0
+
+
+def test_too_many_rejects(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A larger share of rejected rows than --max-errors N% stops the run before anything is taken in (65)."""
+    good = [call_row(number) for number in range(30)]
+    path = export(tmp_path, *good, *(call_row(number, to="104") for number in range(30, 40)))
+    ran = program("import", "--init-ledger", "--max-errors", "20%", path)
+    assert (ran.code, account.arrivals) == (65, ())
+    assert "10 of 40 rows that were not skipped are rejected (short_number 10)" in ran.stderr
+    with open_reader(tmp_path / "ledger.sqlite") as ledger:
+        assert sum(ledger.counts().values()) == 0
+        assert '"reason": "too_many_rejects"' in (ledger.runs(1)[0].summary or "")
+    assert not list(tmp_path.glob("*.results-*"))
+    assert program("import", "--max-errors", "30%", path).code == 3
+    assert program("import", "--max-errors", "5", path).code == 3
+
+
+def test_check_tells_too_many_rejects(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` ends with 65 too, and its results name each rejected row."""
+    monkeypatch.setenv("CDR_IMPORTER_MAX_ERRORS", "20%")
+    path = export(tmp_path, *(call_row(number, to="104") for number in range(20)))
+    ran = program("check", "--results", tmp_path / "r.csv", path)
+    assert (ran.code, ran.summary()["reason"]) == (65, "too_many_rejects")
+    assert {row["outcome"] for row in read_results(tmp_path / "r.csv")} == {"rejected"}
