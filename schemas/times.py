@@ -138,8 +138,17 @@ def wire_text(utc: pd.Series) -> pd.Series:
     return pd.Series(pd.arrays.ArrowExtensionArray(written), index=utc.index, name=utc.name).astype("str")
 
 
-def zone_offsets(texts: pd.Series, formats: tuple[str, ...], evidence: pd.Series) -> tuple[tuple[int, int], ...]:
-    """Return the offsets from GMT that the system's clock showed, as (offset in seconds, rows), commonest first.
+@dataclass(frozen=True, slots=True)
+class ProvedOffsets:
+    """The offsets from GMT in seconds that rows prove, beside their places and the epoch seconds in their ids."""
+
+    places: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    epochs: npt.NDArray[np.int64]
+
+
+def proved_offsets(texts: pd.Series, formats: tuple[str, ...], evidence: pd.Series) -> ProvedOffsets:
+    """Return the offsets from GMT that the system's clock showed, row by row, for the rows that tell.
 
     The offset of a row is its local time minus the epoch in its id (``evidence``), rounded to a quarter hour;
     rows more than 90 s off a quarter hour, as later legs of long calls are, say nothing. Values that carry an
@@ -147,14 +156,21 @@ def zone_offsets(texts: pd.Series, formats: tuple[str, ...], evidence: pd.Series
     """
     wall = _read_wall(_cleaned(texts), formats)
     told = _told(evidence, np.arange(len(texts)))
-    usable = wall.is_read & ~wall.is_absolute & told.is_known
-    differences = wall.seconds[usable] - told.seconds[usable]
+    places = np.flatnonzero(wall.is_read & ~wall.is_absolute & told.is_known)
+    differences = wall.seconds[places] - told.seconds[places]
     offsets = (differences + _QUARTER_SECONDS // 2) // _QUARTER_SECONDS * _QUARTER_SECONDS
     lowest, highest = _OFFSET_RANGE_SECONDS
-    near = np.abs(differences - offsets) <= _QUARTER_TOLERANCE_SECONDS
-    distinct, counts = np.unique(offsets[near & (offsets >= lowest) & (offsets <= highest)], return_counts=True)
-    counted = zip(distinct.tolist(), counts.tolist(), strict=True)
-    return tuple(sorted(counted, key=lambda pair: (-pair[1], pair[0])))
+    tells = (
+        (np.abs(differences - offsets) <= _QUARTER_TOLERANCE_SECONDS) & (offsets >= lowest) & (offsets <= highest)
+    )
+    return ProvedOffsets(places[tells], offsets[tells], told.seconds[places[tells]])
+
+
+def offsets_of(epochs: npt.NDArray[np.int64], zone: str) -> npt.NDArray[np.int64]:
+    """Return the offset from GMT in seconds that a zone has at each epoch second."""
+    instants = pd.DatetimeIndex(epochs.astype("datetime64[s]")).tz_localize("UTC")
+    walls = instants.tz_convert(ZoneInfo(zone)).tz_localize(None).to_numpy().astype("datetime64[s]")
+    return np.asarray(walls.astype(np.int64) - epochs, dtype=np.int64)
 
 
 def _code(reason: str) -> int:

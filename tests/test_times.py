@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.times import REASONS, TimeRules, is_zone, read_times, wire_text, zone_offsets
+from schemas.times import REASONS, TimeRules, is_zone, offsets_of, proved_offsets, read_times, wire_text
 
 ISO = "%Y-%m-%d %H:%M:%S"
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
@@ -309,7 +309,7 @@ def test_column_without_text(texts: list[None]) -> None:
 
 
 def test_zone_offsets() -> None:
-    """The offsets a clock showed come commonest first; long calls and values with an offset do not count."""
+    """A row proves the offset that the clock showed; long calls and values with an offset do not tell."""
     rows = [
         ("2024-07-01 12:00:00", epoch("2024-07-01 10:00:00")),
         ("2024-07-01 12:01:30", epoch("2024-07-01 10:00:00")),
@@ -322,7 +322,9 @@ def test_zone_offsets() -> None:
     ]
     texts = pd.Series([text for text, _ in rows], dtype="str")
     evidence = pd.Series([made for _, made in rows], dtype="Int64")
-    assert zone_offsets(texts, ("iso8601",), evidence) == ((7200, 2), (3600, 1))
+    told = proved_offsets(texts, ("iso8601",), evidence)
+    assert (told.places.tolist(), told.offsets.tolist()) == ([0, 1, 2], [7200, 7200, 3600])
+    assert offsets_of(told.epochs, BERLIN).tolist() == [7200, 7200, 3600]
 
 
 @pytest.mark.parametrize(("minutes", "offset"), [(-570, -34_200), (345, 20_700), (0, 0), (840, 50_400)])
@@ -330,8 +332,8 @@ def test_zone_offset_of_quarter_hours(minutes: int, offset: int) -> None:
     """Offsets off the full hour are told apart."""
     made = epoch("2024-07-01 12:00:00")
     local = datetime.fromtimestamp(made + minutes * 60, UTC).strftime(ISO)
-    offsets = zone_offsets(pd.Series([local], dtype="str"), (ISO,), pd.Series([made], dtype="Int64"))
-    assert offsets == ((offset, 1),)
+    told = proved_offsets(pd.Series([local], dtype="str"), (ISO,), pd.Series([made], dtype="Int64"))
+    assert told.offsets.tolist() == [offset]
 
 
 ZONES = st.sampled_from(

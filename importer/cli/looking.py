@@ -13,6 +13,8 @@ from importer.cli.saying import complain, say, say_wrapped
 from importer.errors import ExitCode, ImporterError, most_severe
 
 SHOWN_ROWS = 3
+LEAST_SHARE = 0.02
+"""Offsets that fewer of the rows prove are those of later legs of long calls."""
 
 
 @click.command("detect", short_help="Say what kind of file it is and how it is understood.")
@@ -83,18 +85,25 @@ def zone_text(cdr_format: Any, timezone: str | None, columns: Collection[str] = 
     return f"zone: {own if own not in ('option', 'value') else timezone or cdr_format.time.zone_default or own}"
 
 
-def _zone_evidence(found: Any, settings: Any, catalogue: Any) -> list[str]:
-    """Return what the ids of the first rows prove about the zone of the times."""
+def _zone_evidence(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
+    """Yield what the ids of the file prove about the zone of its times."""
     from importer.pipeline import Run
     from importer.prepare import Preparation, PreparePlan, no_agents
+    from importer.prepare.zones import offset_text, shown_zones
 
     run = Run(settings, catalogue)
     with Preparation(catalogue.causes, PreparePlan(no_agents(), int(run.now), settings.timezone)) as preparation:
-        offsets = preparation.zone_offsets(found)
-    return [
-        f"the ids say the clock stood at UTC{seconds / 3600:+.2f} h in {count} of the first rows"
-        for seconds, count in offsets[:2]
-    ]
+        witness = preparation.zone_evidence(found)
+    if witness is None:
+        return
+    rows = witness.counts.total()
+    telling = sorted(offset for offset, count in witness.counts.items() if count >= LEAST_SHARE * rows)
+    span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
+    each = ", ".join(f"{offset_text(offset)} in {witness.counts[offset]}" for offset in telling)
+    yield f"the ids of {rows} rows prove that the clock stood at {span} ({each} rows)"
+    yield f"zones that fit: {shown_zones(witness.proved())}"
+    if witness.contradiction() is not None:
+        yield f"--timezone {witness.zone} is contradicted: import and check refuse it"
 
 
 def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, unknown_word_hint, value_hints
 from importer.prepare.plan import Rules
 from importer.prepare.policies import Policies
+from importer.prepare.zones import ZoneWitness
 from importer.reading.conditions import Conditions, extracted, joined, seconds_of, values_of, whole_numbers
 from schemas import times
 from schemas.vocabulary import Direction, Verdict
@@ -200,11 +201,21 @@ def _cancelled_after_ringing(
     return np.asarray(cancelled & counts, dtype=np.bool_)
 
 
-def zone_offsets(frame: pd.DataFrame, rules: Rules) -> tuple[tuple[int, int], ...]:
-    """Return the offsets from UTC, in seconds, that the ids of these rows prove, each with its count of rows."""
-    evidence = _evidence(with_derived(frame, rules), rules.format)
-    texts = start_texts(frame, rules.format)
-    return () if evidence is None else times.zone_offsets(texts, rules.format.time.formats, evidence)
+def witness_of(rules: Rules) -> ZoneWitness | None:
+    """Return what holds the ids of a file against the operator's zone, None where there is nothing to hold."""
+    time = rules.format.time
+    if time.evidence is None or time.zone_column in rules.headers or time.zone not in set(Zone):
+        return None
+    return ZoneWitness(_zone(rules))
+
+
+def hear(witness: ZoneWitness, rows: pd.DataFrame, rules: Rules) -> None:
+    """Let the rows of a chunk (with derived columns) tell what they prove about the zone."""
+    evidence = _evidence(rows, rules.format)
+    if evidence is not None:
+        texts = start_texts(rows, rules.format)
+        told = times.proved_offsets(texts, rules.time_formats(), evidence)
+        witness.look(rows["line"].to_numpy(dtype=np.int64), texts, told)
 
 
 def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:

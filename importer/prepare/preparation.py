@@ -10,17 +10,16 @@ import pandas as pd
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
-from importer.prepare.evidence import zone_offsets
+from importer.prepare.evidence import hear, with_derived, witness_of
 from importer.prepare.groups import IndexRows, joined_rows, resolve
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter, SortedChunk
 from importer.prepare.spool import Spool
+from importer.prepare.zones import ZoneWitness, require_agreement
 from importer.reading import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules, PlainDigits
 from schemas.vocabulary import Outcome
-
-FIRST_ROWS = 1000
 
 
 class Preparation:
@@ -53,7 +52,8 @@ class Preparation:
     def read(self, detection: Detection, name: str, progress: Callable[[int], None]) -> int:
         """Read one file whole and return its rows; ``progress`` is told how many each chunk had.
 
-        Raises InputUnusableError when the file is damaged; nothing of it is kept then.
+        Raises InputUnusableError when the file is damaged; nothing of it is kept then. Raises ConfigurationError
+        when its ids prove another zone than the operator's.
         """
         rules = self._rules(detection)
         sorter = RowSorter(rules, self._agent_names, len(self._files))
@@ -73,6 +73,8 @@ class Preparation:
                 yield done.spooled
 
         self._spool.add_file(frames())
+        if sorter.witness is not None:
+            require_agreement(sorter.witness, name)
         rows = counts.pop("rows", 0)
         self._index += file_index
         self._slots += sum(len(part) for part in file_index)
@@ -106,10 +108,14 @@ class Preparation:
                 listed.append(row)
         return listed
 
-    def zone_offsets(self, detection: Detection) -> tuple[tuple[int, int], ...]:
-        """Return the offsets from UTC (seconds, count of rows) that ids among the first rows of a file prove."""
-        chunk = next(read_chunks(detection, FIRST_ROWS), None)
-        return zone_offsets(chunk.frame, self._rules(detection)) if chunk is not None else ()
+    def zone_evidence(self, detection: Detection) -> ZoneWitness | None:
+        """Return what the ids of all rows of a file prove about its clock, None where they tell nothing."""
+        rules = self._rules(detection)
+        witness = witness_of(rules)
+        if witness is not None:
+            for chunk in read_chunks(detection, self._plan.chunk_rows):
+                hear(witness, with_derived(chunk.frame, rules), rules)
+        return witness if witness is not None and witness.counts else None
 
     def _rules(self, detection: Detection) -> Rules:
         numbers = self._book(detection.format)

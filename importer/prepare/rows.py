@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.prepare.evidence import add_evidence, call_keys, directions, with_derived
+from importer.prepare.evidence import add_evidence, call_keys, directions, hear, with_derived, witness_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Rank
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.plan import Rules
@@ -86,6 +86,7 @@ class RowSorter:
         self._rules = rules
         self._agents = agents
         self._file_number = file_number
+        self.witness = witness_of(rules)
 
     def sort(self, chunk: Chunk, first_slot: int) -> SortedChunk:
         """Sort one chunk; index rows are numbered from ``first_slot`` on."""
@@ -93,6 +94,8 @@ class RowSorter:
         frame["call.direction"] = directions(frame, self._rules)
         kept_out = self._kept_out(frame)
         rows = add_evidence(frame.loc[~kept_out], self._rules)
+        if self.witness is not None:
+            hear(self.witness, rows, self._rules)
         rows[["call.source_id", "call.key"]] = call_keys(rows, self._rules.format)
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()

@@ -1,0 +1,197 @@
+"""What the ids of a file prove about the clock of its times, held against the zone it is read in.
+
+A row tells only near a quarter hour: later legs of long calls start at any time after their id was made, so one of
+them may seem to tell a larger offset, never a smaller one. Hence a zone is contradicted by rows of at least two
+ids on one day that outnumber those that agree, or by one that would have started before its id was made.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, available_timezones
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from importer.errors import ConfigurationError
+from schemas.times import ProvedOffsets, offsets_of
+
+DAY_SECONDS = 86_400
+_KINDS_A_DAY = 4 * DAY_SECONDS
+CHANGE_SECONDS = 3 * 3600
+"""So near to a change of the clock a row may show either side of it."""
+
+LEAST_IDS = 2
+SHOWN_ZONES = 5
+MOST_MOMENTS = 60
+COMMON_ZONES = (
+    "UTC",
+    "Europe/London",
+    "Europe/Dublin",
+    "Europe/Lisbon",
+    "Europe/Paris",
+    "Europe/Berlin",
+    "Europe/Madrid",
+    "Europe/Rome",
+    "Europe/Athens",
+    "Europe/Istanbul",
+    "Europe/Moscow",
+    "Asia/Dubai",
+    "Asia/Karachi",
+    "Asia/Kolkata",
+    "Asia/Dhaka",
+    "Asia/Bangkok",
+    "Asia/Singapore",
+    "Asia/Shanghai",
+    "Asia/Tokyo",
+    "Australia/Perth",
+    "Australia/Brisbane",
+    "Australia/Sydney",
+    "Pacific/Auckland",
+    "America/Sao_Paulo",
+    "America/Argentina/Buenos_Aires",
+    "America/Halifax",
+    "America/New_York",
+    "America/Chicago",
+    "America/Mexico_City",
+    "America/Denver",
+    "America/Phoenix",
+    "America/Los_Angeles",
+    "America/Anchorage",
+    "Pacific/Honolulu",
+    "Africa/Johannesburg",
+    "Africa/Lagos",
+    "Africa/Nairobi",
+    "Africa/Cairo",
+)
+"""Zones named first where several fit."""
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A row whose id proves another offset (seconds) than the zone has; how many rows of its day do, and agree."""
+
+    line: int
+    text: str
+    epoch: int
+    proved: int
+    expected: int
+    against: int
+    agreeing: int
+
+
+@dataclass(slots=True)
+class _Against:
+    """Rows of one day that prove one other offset: the first of them, and the ids they have."""
+
+    line: int
+    text: str
+    epoch: int
+    expected: int
+    ids: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class ZoneWitness:
+    """Collects chunk by chunk what the rows of one file prove; ``zone`` is the one they are read in, if any.
+
+    ``counts`` are rows by the offset in seconds that they prove.
+    """
+
+    zone: str | None
+    counts: Counter[int] = field(default_factory=Counter)
+    _rows: Counter[tuple[int, int]] = field(default_factory=Counter)
+    _moments: dict[tuple[int, int], int] = field(default_factory=dict)
+    _against: dict[tuple[int, int], _Against] = field(default_factory=dict)
+
+    def look(self, lines: Ints, texts: pd.Series, told: ProvedOffsets) -> None:
+        """Take the rows of one chunk into account; ``lines`` and ``texts`` are those of all its rows."""
+        if not len(told.places):
+            return
+        days = told.epochs // DAY_SECONDS
+        kinds = days * _KINDS_A_DAY + told.offsets
+        _, first, counts = np.unique(kinds, return_index=True, return_counts=True)
+        for place, count in zip(first.tolist(), counts.tolist(), strict=True):
+            key = int(days[place]), int(told.offsets[place])
+            self.counts[key[1]] += count
+            self._rows[key] += count
+            self._moments.setdefault(key, int(told.epochs[place]))
+        if self.zone is None:
+            return
+        expected = offsets_of(told.epochs, self.zone)
+        contrary = told.offsets != expected
+        if not contrary.any():
+            return
+        for moved in (-CHANGE_SECONDS, CHANGE_SECONDS):
+            contrary &= told.offsets != offsets_of(told.epochs + moved, self.zone)
+        for place in first[contrary[first]].tolist():
+            row = int(told.places[place])
+            epoch = int(told.epochs[place])
+            against = _Against(int(lines[row]), str(texts.iloc[row]), epoch, int(expected[place]))
+            against = self._against.setdefault((int(days[place]), int(told.offsets[place])), against)
+            against.ids.update(np.unique(told.epochs[kinds == kinds[place]])[:LEAST_IDS].tolist())
+
+    def contradiction(self) -> Contradiction | None:
+        """Return the first row that the zone cannot explain, None when the file is silent or agrees."""
+        for (day, proved), row in sorted(self._against.items(), key=lambda item: item[1].line):
+            against, agreeing = self._rows[day, proved], self._rows[day, row.expected]
+            if against > agreeing and (len(row.ids) >= LEAST_IDS or proved < row.expected):
+                return Contradiction(row.line, row.text, row.epoch, proved, row.expected, against, agreeing)
+        return None
+
+    def proved(self) -> list[tuple[int, int]]:
+        """Return (epoch second, offset) of what most rows of each day prove."""
+        best: dict[int, tuple[int, int]] = {}
+        for (day, offset), rows in self._rows.items():
+            if rows > best.get(day, (0, 0))[0]:
+                best[day] = rows, offset
+        return [(self._moments[day, offset], offset) for day, (_, offset) in sorted(best.items())]
+
+
+def zones_that_fit(moments: Iterable[tuple[int, int]]) -> list[str]:
+    """Return the IANA zones that have these offsets at these epoch seconds, well-known ones first."""
+    spread = sorted(moments)
+    step = max(1, len(spread) // MOST_MOMENTS)
+    wanted = [(datetime.fromtimestamp(epoch, UTC), offset) for epoch, offset in spread[::step]]
+    others = sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))
+    return [name for name in dict.fromkeys((*COMMON_ZONES, *others)) if wanted and _fits(name, wanted)]
+
+
+def _fits(name: str, wanted: list[tuple[datetime, int]]) -> bool:
+    zone = ZoneInfo(name)
+    return all(
+        (offset := moment.astimezone(zone).utcoffset()) is not None and offset.total_seconds() == seconds
+        for moment, seconds in wanted
+    )
+
+
+def shown_zones(moments: Iterable[tuple[int, int]]) -> str:
+    """Return the zones that fit as a person reads them."""
+    fitting = zones_that_fit(moments)
+    more = f" and {len(fitting) - SHOWN_ZONES} more" if len(fitting) > SHOWN_ZONES else ""
+    return ", ".join(fitting[:SHOWN_ZONES]) + more if fitting else "none: its clock was set by hand, or changed"
+
+
+def offset_text(seconds: int) -> str:
+    """Return an offset as `UTC+05:30`."""
+    minutes = abs(seconds) // 60
+    return f"UTC{'-' if seconds < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def require_agreement(witness: ZoneWitness, name: str) -> None:
+    """Raise ConfigurationError when the ids of the file ``name`` prove another zone than it is read in."""
+    found = witness.contradiction()
+    if found is None:
+        return
+    made = f"{datetime.fromtimestamp(found.epoch, UTC):%Y-%m-%d %H:%M:%S}"
+    count = f"{found.against} row{'s' if found.against > 1 else ''} of that day"
+    raise ConfigurationError(
+        f'{name}: line {found.line}: "{found.text}" is no time of {witness.zone}: the id of the row was made at '
+        f"{found.epoch} ({made} GMT), so the clock stood at {offset_text(found.proved)}, not at "
+        f"{offset_text(found.expected)} (told by {count}, {found.agreeing} agree with the zone)",
+        hint=f"Correct --timezone. Zones that fit this file: {shown_zones(witness.proved())}. Nothing was sent.",
+    )

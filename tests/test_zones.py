@@ -1,0 +1,128 @@
+"""A zone that the ids of a file contradict is refused; rows that cannot tell, and odd ones out, change nothing."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from conftest import SAMPLES, Ran
+from importer.errors import ConfigurationError
+from importer.prepare.zones import offset_text, zones_that_fit
+from importer.simulator import Simulator
+from samples import Result, prepared_text
+
+Program = Callable[..., Ran]
+NEW_YORK = "America/New_York"
+MARCH_2 = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
+
+
+def row(made: datetime, shown: datetime, number: int = 0) -> str:
+    """Return one unattended call of an Asterisk export: when its id was made, and what its clock showed."""
+    start = f"{shown:%Y-%m-%d %H:%M:%S}"
+    return (
+        f'"","101","2125550142","from-internal","""Ann"" <101>","PJSIP/101-0000002b","PJSIP/trunk-a-0000002c",'
+        f'"Dial","PJSIP/2125550142@trunk-a,30","{start}",,"{start}",28,0,"NO ANSWER","DOCUMENTATION",'
+        f'"{int(made.timestamp())}.{number}",""\n'
+    )
+
+
+def agreeing(
+    count: int, zone: str = NEW_YORK, first: datetime = MARCH_2, step: timedelta = timedelta(minutes=7)
+) -> str:
+    """Return calls whose clock shows this zone."""
+    moments = [first + step * number for number in range(count)]
+    return "".join(row(made, made.astimezone(ZoneInfo(zone)), number) for number, made in enumerate(moments))
+
+
+def read(folder: Path, text: str, timezone: str) -> Result:
+    """Prepare the export with the clock read in this zone."""
+    return prepared_text(folder, text, timezone=timezone)
+
+
+@pytest.mark.parametrize("timezone", [NEW_YORK, "America/Toronto", "America/Lima"])
+def test_zone_that_agrees(tmp_path: Path, timezone: str) -> None:
+    """Any zone with the offsets of the clock is taken."""
+    assert len(read(tmp_path, agreeing(5), timezone).calls()) == 5
+
+
+@pytest.mark.parametrize("timezone", ["Europe/London", "America/Chicago", "Asia/Kolkata", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("count", [2, 40])
+def test_zone_that_is_contradicted(tmp_path: Path, timezone: str, count: int) -> None:
+    """Another zone is refused with line, value, epoch, the offset proved, and zones that fit."""
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, agreeing(count), timezone)
+    assert f'line 1: "2026-03-02 09:00:00" is no time of {timezone}' in caught.value.message
+    assert f"made at {int(MARCH_2.timestamp())} (2026-03-02 14:00:00 GMT), so the clock stood at UTC-05:00" in (
+        caught.value.message
+    )
+    assert "Zones that fit this file: America/New_York" in caught.value.hint
+
+
+def test_zone_of_other_summer_rules(tmp_path: Path) -> None:
+    """A zone with the same winter but another summer is contradicted by the days between, a few among many."""
+    text = agreeing(60, step=timedelta(days=1, minutes=7))
+    assert len(read(tmp_path, text, NEW_YORK).calls()) == 60
+    with pytest.raises(ConfigurationError, match=r'line \d+: "2026-03-'):
+        read(tmp_path, agreeing(40, step=timedelta(hours=5)), "America/Lima")
+
+
+def test_later_leg_of_a_long_call(tmp_path: Path) -> None:
+    """A row that starts a full hour behind its id seems to tell another offset, and is overruled or not enough."""
+    late = row(MARCH_2, (MARCH_2 + timedelta(hours=1)).astimezone(ZoneInfo(NEW_YORK)))
+    assert len(read(tmp_path, late, NEW_YORK).calls()) == 1
+    assert len(read(tmp_path, late + late.replace("2125550142", "2125550143"), NEW_YORK).listed) == 2
+    assert len(read(tmp_path, late * 2 + agreeing(3), NEW_YORK).listed) == 5
+
+
+def test_row_before_its_id(tmp_path: Path) -> None:
+    """A call cannot start before its id was made: one such row is proof where nothing agrees."""
+    early = row(MARCH_2, (MARCH_2 - timedelta(hours=1)).astimezone(ZoneInfo(NEW_YORK)))
+    with pytest.raises(ConfigurationError, match="stood at UTC-06:00, not at UTC-05:00"):
+        read(tmp_path, early, NEW_YORK)
+    assert len(read(tmp_path, early + agreeing(1), NEW_YORK).listed) == 2
+
+
+def test_rows_that_tell_nothing(tmp_path: Path) -> None:
+    """Starts off the quarter hour, as of later legs, and ids without an epoch tell nothing."""
+    off = "".join(row(MARCH_2, MARCH_2 + timedelta(minutes=7 + n), n) for n in range(3))
+    assert len(read(tmp_path, off, NEW_YORK).listed) == 3
+
+
+def test_zones_that_fit() -> None:
+    """Zones are judged at every moment told, so that summer rules count."""
+    winter, summer = (int(datetime(2026, month, 2, tzinfo=UTC).timestamp()) for month in (1, 7))
+    assert {"America/New_York", "America/Lima"} <= set(zones_that_fit([(winter, -18_000)]))
+    assert "America/Lima" not in zones_that_fit([(winter, -18_000), (summer, -14_400)])
+    assert zones_that_fit([(winter, 900)]) == []
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "UTC+00:00"), (-12_600, "UTC-03:30"), (50_400, "UTC+14:00")])
+def test_offset_text(seconds: int, text: str) -> None:
+    """An offset is written with its sign, hours and minutes."""
+    assert offset_text(seconds) == text
+
+
+@pytest.mark.parametrize("command", ["import", "check"])
+def test_nothing_happens_in_a_wrong_zone(
+    program: Program, account: Simulator, tmp_path: Path, command: str
+) -> None:
+    """`import` and `check` end with 78 before anything is staged or sent."""
+    ledger = ("--init-ledger",) if command == "import" else ()
+    options = (*ledger, "--timezone", "UTC", "--country", "US", "--agents", SAMPLES / "agents.csv")
+    ran = program(command, *options, "--results", tmp_path / "results.csv", SAMPLES / "asterisk-csv" / "day.csv")
+    assert (ran.code, account.arrivals) == (78, ())
+    assert "is no time of UTC" in ran.stderr
+
+
+def test_detect_shows_the_evidence(program: Program, tmp_path: Path) -> None:
+    """`detect` names the offsets over the whole file, their rows and zones that fit, and what is contradicted."""
+    path = tmp_path / "Master.csv"
+    path.write_text(agreeing(30, step=timedelta(days=1)), encoding="utf-8")
+    said = " ".join(program("detect", "--timezone", "Europe/London", path).stdout.split())
+    assert "ids of 30 rows prove that the clock stood at UTC-05:00 to UTC-04:00" in said
+    assert "UTC-05:00 in 6, UTC-04:00 in 24 rows" in said
+    assert "zones that fit: America/New_York" in said
+    assert "--timezone Europe/London is contradicted" in said
+    assert "contradicted" not in program("detect", "--timezone", NEW_YORK, path).stdout
