@@ -1,15 +1,16 @@
 """The command `detect`: what kind of file an export is, and how it is understood."""
 
 import os
-import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import click
 
 from importer.cli.options import CONFIG, FILES, PREPARING, READING, given, options
-from importer.cli.saying import complain, say, say_wrapped
+from importer.cli.saying import complain, say
+from importer.cli.tables import table, wrapped
 from importer.errors import ExitCode, ImporterError, most_severe
 
 SHOWN_ROWS = 3
@@ -24,6 +25,7 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.files import named_files
     from importer.formats import OwnOutput, detect, load_catalogue
+    from importer.formats.detection import UNKNOWN_TODO, UnknownFormatError
     from importer.pipeline import overrides_of
     from importer.settings import load_settings
 
@@ -39,40 +41,75 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
     for path in named.paths:
         try:
             found = detect(path, list(catalogue.formats.values()), overrides, catalogue.lookalikes)
+        except UnknownFormatError as error:
+            complain(error.message, UNKNOWN_TODO)
+            codes.append(error.exit_code)
+            _show(table(("nearest format", "what keeps the file from it"), _nearest(error)))
+            continue
         except ImporterError as error:
-            complain(error.message, error.hint)
+            complain(error.message, error.hint, error.lines)
             codes.append(error.exit_code)
             continue
         if isinstance(found, OwnOutput):
             say(f"{path}: a results file of this program; import passes it over.")
             continue
-        for line in _described(found, settings, catalogue):
-            _show(line)
+        _show(_described(found, settings, catalogue))
     return int(most_severe(codes))
 
 
-def _show(line: str) -> None:
-    """Print a line, broken to the width of the terminal, with what follows under its own column."""
-    say_wrapped(line, shutil.get_terminal_size().columns, 13 if line.startswith("  ") else 4)
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        say(line)
+
+
+def _nearest(error: Any) -> list[tuple[str, str]]:
+    """Return the nearest formats with what is missing or different for each."""
+    return [(each.name, each.told()) for each in error.nearest] or [("(none)", "no format has a column in common")]
 
 
 def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
-    """Yield what is known of one file, as lines."""
-    delimiter = {"\t": "tab"}.get(found.delimiter, found.delimiter)
+    """Yield what a file is, its columns with the first rows as they stand, and what becomes of those."""
     yield f"{found.path}" + (f" ({found.file.packing}, unpacked)" if found.file.packing else "")
-    yield f"  format     {found.format.name}: {found.format.title} (sources: {found.format.certainty})"
-    yield f"  encoding   {found.encoding}    delimiter  {delimiter}    cells per row  {found.field_count}"
-    yield f"  header     {f'line {found.header_line}' if found.header_line else 'none'}"
-    yield f"  times      {zone_text(found.format, settings.timezone, found.positions)}"
-    yield from (f"  evidence   {line}" for line in _zone_evidence(found, settings, catalogue))
-    for note in found.format.notes:
-        yield f"  note       {note}"
-    yield "  columns    " + ", ".join(
-        f"{name} = cell {position + 1}" for name, position in sorted(found.positions.items(), key=lambda p: p[1])
-    )
-    for cells in found.sample[:SHOWN_ROWS]:
-        yield "  row        " + ("  " if found.delimiter == "\t" else found.delimiter).join(cells)
-    yield from _understood(found, settings, catalogue)
+    yield from table((), [*_facts(found, settings, catalogue)])
+    yield ""
+    yield from _columns(found)
+    rows, hints = _understood(found, settings, catalogue)
+    if rows:
+        yield ""
+        yield from table(("line", "what it is", "from", "to", "start (GMT)"), rows)
+        for hint in hints:
+            yield from wrapped(hint, "  ")
+    yield ""
+
+
+def _facts(found: Any, settings: Any, catalogue: Any) -> Iterator[tuple[str, str]]:
+    delimiter = {"\t": "tab", ",": "comma", ";": "semicolon"}.get(found.delimiter, found.delimiter)
+    yield "format", f"{found.format.name}: {found.format.title} (sources: {found.format.certainty})"
+    yield "encoding", found.encoding
+    yield "delimiter", f"{delimiter}, {found.field_count} cells per row"
+    yield "header", f"line {found.header_line}" if found.header_line else "none"
+    yield "times", zone_text(found.format, settings.timezone, found.positions)
+    yield from (("evidence", line) for line in _zone_evidence(found, settings, catalogue))
+    yield from (("note", note) for note in found.format.notes)
+
+
+def _columns(found: Any) -> Iterator[str]:
+    """Yield the columns that are read, by cell, with the first rows as they stand in the file."""
+    from importer.formats.detection import column_key
+
+    used = set(found.format.used_columns())
+    places = sorted((place, name) for name, place in found.positions.items() if name in used)
+    rows = found.sample[:SHOWN_ROWS]
+    header = [f"row {number}" for number in range(1, len(rows) + 1)]
+    lines = []
+    for place, name in places:
+        text = found.header[place] if found.header else ""
+        read_as = (text or name) if column_key(text or name) == column_key(name) else f"{text} = {name}"
+        lines.append([str(place + 1), read_as, *(row[place] if place < len(row) else "" for row in rows)])
+    yield from table(("cell", "column", *header), lines)
+    others = found.field_count - len(places)
+    if others > 0:
+        yield f"{others} other cell{'s are' if others > 1 else ' is'} passed over"
 
 
 def zone_text(cdr_format: Any, timezone: str | None, columns: Collection[str] = ()) -> str:
@@ -106,31 +143,28 @@ def _zone_evidence(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
         yield f"--timezone {witness.zone} is contradicted: import and check refuse it"
 
 
-def _understood(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
-    """Yield what becomes of the first rows, as `check --all-rows` would say."""
+def _understood(found: Any, settings: Any, catalogue: Any) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return what becomes of the first rows, as `check --all-rows` would say, and the hints of those of no use."""
     import time
     from dataclasses import replace
 
     from importer.pipeline import Run, inputs_of
     from importer.pipeline.preparing import prepare_plan
     from importer.prepare import Preparation
-    from importer.records import Call
 
     if found.format.needs_timezone(found.positions) and settings.timezone is None:
-        return
+        return [], []
     run = Run(settings, catalogue, now=time.time())
     plan = replace(prepare_plan(run, inputs_of([found], [])), all_rows=True)
-    shown = 0
     with Preparation(catalogue.causes, plan) as preparation:
         preparation.read(found, str(found.path), lambda _: None)
-        for batch in preparation.results():
-            for each in batch[: SHOWN_ROWS - shown]:
-                shown += 1
-                if isinstance(each, Call):
-                    yield f"  line {each.place.line:<5} {each.state}: {each.agent_number} called " + (
-                        f"{each.customer_number} at {each.start_time} GMT"
-                    )
-                else:
-                    yield f"  line {each.place.line:<5} {each.outcome} {each.reason}"
-            if shown >= SHOWN_ROWS:
-                return
+        first: list[Any] = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))
+    hints = [f"line {each.place.line}: {each.hint}" for each in first if getattr(each, "hint", "")]
+    return [_row(each) for each in first], hints
+
+
+def _row(each: Any) -> tuple[str, ...]:
+    """Return a call or a row that is none as cells: its line, what it is, numbers and start."""
+    outcome = getattr(each, "outcome", "")
+    what = f"{outcome}: {each.reason or each.state}" if outcome else str(each.state)
+    return str(each.place.line), what, each.agent_number, each.customer_number, each.start_time

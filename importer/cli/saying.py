@@ -6,7 +6,6 @@ the direction of reading: whoever looks at a screen or a mail of cron must not b
 
 import json
 import logging
-import textwrap
 from collections.abc import Mapping
 
 import click
@@ -24,12 +23,6 @@ def escaped(text: str) -> str:
 def say(text: str = "", *, err: bool = False) -> None:
     """Print one line, whatever is in it."""
     click.echo(_bounded(text), err=err)
-
-
-def say_wrapped(text: str, width: int, indent: int) -> None:
-    """Print one line, broken to the width, with what follows ``indent`` columns to the right."""
-    lines = textwrap.wrap(_bounded(text), width, subsequent_indent=" " * indent, break_on_hyphens=False)
-    click.echo("\n".join(lines))
 
 
 def say_json(facts: Mapping[str, object]) -> None:

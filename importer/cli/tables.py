@@ -4,6 +4,8 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from importer.cli.saying import escaped
+
 NARROWEST = 6
 GAP = "  "
 
@@ -21,22 +23,14 @@ def wrapped(text: str, indent: str = "", width: int | None = None) -> list[str]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None) -> list[str]:
-    """Return aligned lines no wider than the terminal.
-
-    The widest columns are narrowed first: a cell of the last one goes on in the next line, any other is cut.
-    """
-    cells = [list(map(_one_line, row)) for row in rows]
+    """Return aligned lines no wider than the terminal: the widest columns are narrowed, long cells go on below."""
+    cells = [list(map(escaped, row)) for row in rows]
     lines = [list(header), *cells] if header else cells
     if not lines:
         return []
     widths = _fitted([max(map(len, column)) for column in zip(*lines, strict=True)], width or terminal_width())
     ruled = [*lines[:1], ["-" * size for size in widths], *lines[1:]] if header else lines
     return [line for cells in ruled for line in _lines(cells, widths)]
-
-
-def _one_line(cell: str) -> str:
-    """Return a cell without what would move the cursor: a cell of an export may hold anything."""
-    return "".join(character if character.isprintable() else " " for character in cell)
 
 
 def _fitted(widths: Sequence[int], width: int) -> list[int]:
@@ -47,11 +41,7 @@ def _fitted(widths: Sequence[int], width: int) -> list[int]:
 
 
 def _lines(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    last = textwrap.wrap(cells[-1], max(widths[-1], 1), break_on_hyphens=False) or [""]
-    front = [_cut(cell, size).ljust(size) for cell, size in zip(cells[:-1], widths[:-1], strict=True)]
-    blank = [" " * size for size in widths[:-1]]
-    return [GAP.join([*(blank if place else front), part]).rstrip() for place, part in enumerate(last)]
-
-
-def _cut(cell: str, size: int) -> str:
-    return cell if len(cell) <= size else cell[: size - 3] + "..."
+    parts = [textwrap.wrap(cell, size, break_on_hyphens=False) for cell, size in zip(cells, widths, strict=True)]
+    height = max(1, *map(len, parts))
+    rows = zip(*([*part, *[""] * (height - len(part))] for part in parts), strict=True)
+    return [GAP.join(part.ljust(size) for part, size in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from importer.errors import InputUnusableError
@@ -24,6 +25,7 @@ __all__ = ["Detection", "Overrides", "OwnOutput", "column_key", "detect", "spill
 SAMPLE_CHARACTERS = 256 * 1024
 HEADER_RECORDS = 20
 SAMPLE_ROWS = 200
+UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
 LEAST_SHARE = 0.6
 """Share of the first rows that must fit an export without header; the others are its bad rows."""
 
@@ -56,6 +58,28 @@ class _Match:
     rows: tuple[tuple[str, ...], ...]
     fitting: int
     open_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A format that a file is near to, and the columns it misses; ``otherwise`` is what else is different."""
+
+    name: str
+    missing: tuple[str, ...]
+    otherwise: str = ""
+
+    def told(self) -> str:
+        """Return what is missing or different, for a person."""
+        return f"missing: {', '.join(self.missing)}" if self.missing else self.otherwise
+
+
+class UnknownFormatError(InputUnusableError):
+    """A file is of no format known here, or not of the one that was named; ``nearest`` are at most three."""
+
+    def __init__(self, message: str, nearest: tuple[Nearest, ...]) -> None:
+        near = "".join(f"Nearest: {each.name} ({each.told()}). " for each in nearest)
+        super().__init__(message, hint=f"{near}{UNKNOWN_TODO}")
+        self.nearest = nearest
 
 
 _Records = list[tuple[int, tuple[str, ...]]]
@@ -348,16 +372,13 @@ def _ambiguous(file: ExportFile, names: Sequence[str]) -> InputUnusableError:
 
 def _unknown(
     file: ExportFile, sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides
-) -> InputUnusableError:
+) -> UnknownFormatError:
     plain = _Writing(overrides.delimiter or sample.told or ",", Quotes.DOUBLED, skip_initial_space=False)
     first = next(iter(sample.records(plain)), (1, ()))[1]
     shown = ", ".join(cell.strip()[:40] for cell in first[:12] if _is_header_word(cell)) or "none found"
-    nearest = _nearest(sample, formats, overrides)
     what = f"is not of format {formats[0].name}" if overrides.format else "is of no format known here"
-    near = " ".join(f"Nearest: {name} (missing: {', '.join(missing)})." for name, missing in nearest)
-    return InputUnusableError(
-        f"{file.shown} {what}; column names found: {shown}",
-        hint=f"{near} See `cdr-importer formats`, or describe the export in a format of your own.".strip(),
+    return UnknownFormatError(
+        f"{file.shown} {what}; column names found: {shown}", tuple(_nearest(sample, formats, overrides))
     )
 
 
@@ -366,19 +387,74 @@ def _is_header_word(cell: str) -> bool:
     return bool(re.fullmatch(r"[^\d\n]{1,40}\d?", cell.strip()))
 
 
-def _nearest(sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides) -> list[tuple[str, list[str]]]:
-    scored = []
+def _nearest(sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides) -> list[Nearest]:
+    """Return the three formats that miss least, the nearest first, each once; none that has nothing in common."""
+    scored: list[tuple[float, Nearest]] = []
     for cdr_format in formats:
-        if not cdr_format.columns:
-            continue
         for delimiter in _delimiters(sample, cdr_format, overrides):
-            writing = next(_writings(sample, cdr_format, delimiter))
-            for _, cells in sample.records(writing)[:HEADER_RECORDS]:
-                missing = _missing_columns([column_key(cell) for cell in cells], cdr_format)
-                share = 1 - len(missing) / len(cdr_format.columns)
-                scored.append((share, cdr_format.name, missing))
-    best: dict[str, list[str]] = {}
-    for share, name, missing in sorted(scored, key=lambda entry: -entry[0]):
-        if share > 0 and name not in best:
-            best[name] = missing
-    return list(best.items())[:3]
+            records = sample.records(next(_writings(sample, cdr_format, delimiter)))
+            near = _near_layout if cdr_format.layouts else _near_header
+            scored += near(records, cdr_format)
+    best: dict[str, Nearest] = {}
+    for share, found in sorted(scored, key=lambda pair: -pair[0]):
+        if share > 0:
+            best.setdefault(found.name, found)
+    return list(best.values())[:3]
+
+
+def _near_header(records: _Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
+    """Yield for each line that could be the header which share of the columns it has, and what it misses."""
+    for index, (_, cells) in enumerate(records[:HEADER_RECORDS]):
+        keys = [column_key(cell) for cell in cells]
+        missing = _missing_columns(keys, cdr_format)
+        share = 1 - len(missing) / len(cdr_format.columns)
+        if missing:
+            yield share, Nearest(cdr_format.name, tuple(missing))
+            continue
+        forbidden = [name for name in cdr_format.detect.forbidden if column_key(name) in keys]
+        if forbidden:
+            yield share, Nearest(cdr_format.name, (), f"it has the column {forbidden[0]} of another system")
+            continue
+        rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
+        unlike = _unlike(rows, {name: keys.index(key) for name, key in _first_keys(keys, cdr_format)}, cdr_format)
+        yield (
+            share,
+            Nearest(cdr_format.name, (), f"the cells look different in {', '.join(unlike) or 'some rows'}"),
+        )
+
+
+def _first_keys(keys: Sequence[str], cdr_format: CdrFormat) -> Iterator[tuple[str, str]]:
+    for name, spellings in cdr_format.columns.items():
+        yield name, next(key for key in map(column_key, spellings) if key in keys)
+
+
+def _near_layout(records: _Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
+    """Yield for each layout which share of its patterns the rows have, where it is at least half of them."""
+    rows = [cells for _, cells in records[:SAMPLE_ROWS]]
+    for layout in cdr_format.layouts:
+        positions = {name: index for index, name in enumerate(layout.columns)}
+        unlike = _unlike(rows, positions, cdr_format, layout.where)
+        count = len(layout.columns)
+        has_shape = sum(_has_shape(cells, count) or layout.open_end for cells in rows) >= LEAST_SHARE * len(rows)
+        wanted = len({**cdr_format.detect.patterns, **layout.where}) + 1
+        share = 1 - (len(unlike) + (not has_shape)) / wanted
+        cells = "" if has_shape else f"rows have not {count} cells"
+        looks = f"the cells look different in {', '.join(unlike)}" if unlike else ""
+        if share >= 0.5:
+            yield share, Nearest(cdr_format.name, (), ", and ".join(filter(None, (cells, looks))))
+
+
+def _unlike(
+    rows: Sequence[Sequence[str]],
+    positions: Mapping[str, int],
+    cdr_format: CdrFormat,
+    where: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Return the columns, as the operator sees them, whose pattern most rows do not match."""
+    return [
+        cdr_format.shown(name)
+        for name, pattern in {**cdr_format.detect.patterns, **where}.items()
+        if name not in positions
+        or sum(_fits(row, {name: positions[name]}, {name: pattern}, cdr_format) for row in rows)
+        < LEAST_SHARE * len(rows)
+    ]

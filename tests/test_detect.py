@@ -1,0 +1,112 @@
+"""`detect`: what is told of a file that is known, and of one that is not, in 80 columns."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import SAMPLES, Ran
+from expected import sample_files, sample_options
+from importer.cli.tables import table
+
+Program = Callable[..., Ran]
+
+WIDE = ("3cx-cdr", "asterisk-csv", "cucm", "freeswitch-csv", "twilio", "webex-calling")
+ONE_OF_EACH = list({path.parent.name: path for path in sample_files() if path.parent.name in WIDE}.values())
+
+
+def told(program: Program, *arguments: str | Path) -> dict[str, str]:
+    """Return what `detect` says by the first word of each line."""
+    ran = program("detect", *arguments)
+    assert ran.code == 0
+    return {line.split(" ")[0]: line for line in reversed(ran.stdout.splitlines()) if line.strip()}
+
+
+def cells(line: str) -> list[str]:
+    """Return the cells of a line of a table."""
+    return re.split(" {2,}", line)
+
+
+def test_facts_mapping_and_rows_before_and_after(program: Program) -> None:
+    """Format, encoding, delimiter, header, zone, each column with the first rows, and what becomes of them."""
+    said = told(program, SAMPLES / "callnotify" / "day.csv")
+    assert cells(said["format"])[1].startswith("callnotify: ")
+    assert cells(said["encoding"]) == ["encoding", "utf-8"]
+    assert cells(said["delimiter"]) == ["delimiter", "comma, 9 cells per row"]
+    assert cells(said["header"]) == ["header", "line 1"]
+    assert cells(said["times"]) == ["times", "zone: UTC"]
+    assert cells(said["cell"]) == ["cell", "column", "row 1", "row 2", "row 3"]
+    assert cells(said["line"]) == ["line", "what it is", "from", "to", "start (GMT)"]
+
+
+def test_mapping_names_header_and_meaning(program: Program) -> None:
+    """A header that is spelt otherwise than the format's column stands with both; unused cells are counted."""
+    out = program("detect", SAMPLES / "twilio" / "spaced.csv").stdout
+    assert re.search(r"^\d+ +Call Sid = sid ", out, re.MULTILINE)
+    assert re.search(r"^\d+ +Start Time ", out, re.MULTILINE)
+    assert re.search(r"^(\d+ other cells are|1 other cell is) passed over$", out, re.MULTILINE)
+
+
+def test_row_of_no_use_is_told_with_its_hint(program: Program, tmp_path: Path) -> None:
+    """Among the first rows, one that is rejected says why and what to do."""
+    path = tmp_path / "export.csv"
+    path.write_text("state,id,from,to,start_time\nbusy,1,+12125550101,12,2026-03-02 09:00:00\n", encoding="utf-8")
+    out = program("detect", path).stdout
+    assert re.search(r"^2 +rejected: [a-z_]+", out, re.MULTILINE)
+    assert "line 2: Column to holds" in out
+
+
+@pytest.mark.parametrize("sample", ONE_OF_EACH, ids=lambda path: path.parent.name)
+def test_nothing_is_wider_than_80_columns(sample: Path, program: Program) -> None:
+    """Whatever the export, its tables fit a terminal of 80 columns."""
+    ran = program("detect", *sample_options(sample), sample)
+    assert [line for line in ran.stdout.splitlines()[1:] if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("state,id,caller,to,start_time\n", ("callnotify", "missing: from")),
+        ("Sid,To,From,Status,Began,Direction\n", ("twilio", "missing: Start Time")),
+        ("id,from,to,start_time,direction\n1,2,3,4,5\n", ("callnotify", "it has the column direction of another")),
+        (
+            "Sid,To,From,Status,StartTime,Direction\n6f2c,,,busy,,outbound-api\n",
+            ("twilio", "the cells look different in Sid"),
+        ),
+    ],
+)
+def test_unknown_file_is_answered_with_the_nearest(
+    text: str, nearest: tuple[str, str], program: Program, tmp_path: Path
+) -> None:
+    """Exit 65, and at most three formats with what keeps the file from each, the nearest first."""
+    path = tmp_path / "export.csv"
+    path.write_text(text, encoding="utf-8")
+    ran = program("detect", path)
+    assert ran.code == 65
+    rows = [cells(line) for line in ran.stdout.splitlines()[2:] if not line.startswith(" ")]
+    assert 1 <= len(rows) <= 3
+    assert (rows[0][0], rows[0][1].startswith(nearest[1])) == (nearest[0], True)
+
+
+def test_export_without_header_is_near_to_a_layout(program: Program, tmp_path: Path) -> None:
+    """Of a file without header the format is named whose cells it nearly has."""
+    row = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()[0]
+    path = tmp_path / "export.csv"
+    path.write_text(f"{row.replace('NO ANSWER', 'VANISHED')}\n" * 3, encoding="utf-8")
+    ran = program("detect", path)
+    assert ran.code == 65
+    assert re.search(r"^asterisk-csv +the cells look different in disposition$", ran.stdout, re.MULTILINE)
+
+
+def test_table_narrows_the_widest_column() -> None:
+    """Cells that are too long go on below; nothing is lost and short columns stay whole."""
+    lines = table(("a", "b", "c"), [("1", "x" * 40, "one two three")], width=30)
+    assert max(map(len, lines)) <= 30
+    assert "".join(line[3:].split("  ")[0].strip() for line in lines[2:]).count("x") == 40
+    assert all(line.startswith(("a", "-", "1", " ")) for line in lines)
+
+
+def test_table_shows_no_control_characters() -> None:
+    """A cell of an export cannot move the cursor of whoever looks."""
+    assert "\x1b" not in "".join(table(("a",), [("\x1b[2J\n",)]))
