@@ -59,7 +59,8 @@ def list_command(name: str | None, **flags: Any) -> int:
         for known, cdr_format in sorted(catalogue.formats.items())
     ]
     _show(table((), rows))
-    _show(wrapped(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}", "  "))
+    # Not wrapped: a path is there to be copied.
+    say(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}")
     return int(ExitCode.OK)
 
 
