@@ -204,7 +204,8 @@ def test_answer_that_is_cut(night: Night, serve: Serve) -> None:
     """An answer cut in its header or its body, however its length was told, leaves the call uncertain."""
     night.take_in(2 * len(CUT))
     # Every other call is answered, or the run would end before all were played.
-    server = serve(*(each for part in CUT for each in (last_words(part), last_words(http_answer()))))
+    answered = last_words(http_answer(Connection="close"))
+    server = serve(*(each for part in CUT for each in (last_words(part), answered)))
     ended = night.run(api_url=server.url, max_uncertain=99)
     assert [row["outcome"] for row in ended.rows] == ["uncertain", "accepted"] * len(CUT)
     assert each_sent_once(server, 2 * len(CUT))
