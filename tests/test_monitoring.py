@@ -356,6 +356,16 @@ def test_ping_of_a_run_that_cannot_begin(
     assert " exit=78 reason=configuration run=" in switch.told[-1][1]
 
 
+def test_a_watch_that_cannot_begin_is_told(
+    program: Program, account: Simulator, tmp_path: Path, switch: Switch
+) -> None:
+    """Where the log cannot be, the run ends with its counts, and the dead man's switch hears of it."""
+    options = ["--log", tmp_path / "no" / "run.log", "--ping-url", switch.url]
+    ran = program("import", "--init-ledger", *options, export(tmp_path))
+    assert (ran.code, ran.summary()["exit"], ran.summary()["reason"]) == (73, "73", "cannot_create")
+    assert [path for path, _ in switch.told] == ["/ping/uuid/73"]
+
+
 @pytest.mark.parametrize("answers", [[500] * 9, [302] * 9], ids=["error", "redirect"])
 def test_ping_that_fails_changes_nothing(
     program: Program, account: Simulator, tmp_path: Path, switch: Switch, answers: list[int]

@@ -94,8 +94,8 @@ def _run(settings: Any, command: str, work: Any) -> int:
             is_cut=signals.is_cut,
         )
         _spare_the_collector()
-        watch.begin()
         try:
+            watch.begin()
             summary = work(run)
         except Exception as error:  # a bug too ends with the counts
             summary = screen.broken_off(run.run_id, error)

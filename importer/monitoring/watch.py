@@ -28,38 +28,47 @@ class Watch:
     """Tells machines about one run; does nothing where the settings ask for nothing.
 
     In the sandbox neither metrics are written nor pings sent: a trial must not pass for the night job.
-    ``note`` is told what a person has to know of the watching itself. Raises CannotCreateError when log or metrics
-    could not be written, ConfigurationError for a CA bundle that cannot be read.
+    ``note`` is told what a person has to know of the watching itself.
     """
 
     def __init__(self, settings: Settings, command: str, run_id: str, *, note: Callable[[str], None]) -> None:
         self._settings = settings
         self._command = command
+        self._run_id = run_id
         self._note = note
         self._began = time.time()
-        self._metrics = None if settings.sandbox else settings.metrics
-        if self._metrics is not None:
-            check_place(self._metrics)
-        self._ping = _ping_of(settings, self._ping_failed)
-        least = Level.DEBUG if settings.verbose else Level.INFO
-        self._log = LogFile(settings.log, run_id, least=least) if settings.log is not None else None
+        self._ping: Ping | None = None
+        self._log: LogFile | None = None
+        self._metrics: Path | None = None
 
     def begin(self) -> None:
-        """Tell that the run begins."""
+        """Open what is asked for and tell that the run begins.
+
+        Raises ConfigurationError for a CA bundle that cannot be read, CannotCreateError when log or metrics could
+        not be written; `finish` tells of that whoever is there by then.
+        """
+        settings = self._settings
+        self._ping = _ping_of(settings, self._ping_failed)
+        if settings.log is not None:
+            least = Level.DEBUG if settings.verbose else Level.INFO
+            self._log = LogFile(settings.log, self._run_id, least=least)
+        if settings.metrics is not None and not settings.sandbox:
+            check_place(settings.metrics)
+            self._metrics = settings.metrics
         self._tell(EventName.RUN_STARTED, Level.INFO, command=self._command, version=__version__)
         if self._ping is not None:
             self._ping.start()
 
     def listener(self) -> Listener:
         """Return what takes the run's events into the log."""
-        if self._log is None:
+        if self._settings.log is None:
             return Listener()
         return Listener(
             calls=lambda count: self._tell(EventName.CALLS_WAITING, Level.INFO, calls=count),
             note=lambda text: self._tell(EventName.RUN_NOTE, Level.WARN, text=text),
             problem=self._problem,
             unrecorded=self._unrecorded,
-            event=self._log.write,
+            event=self._write,
         )
 
     def finish(self, summary: RunSummary) -> None:
@@ -94,8 +103,11 @@ class Watch:
         self._tell(EventName.PING_FAILED, Level.WARN, reason=why)
 
     def _tell(self, name: EventName, level: Level, **fields: object) -> None:
+        self._write(Event(name, level, fields))
+
+    def _write(self, event: Event) -> None:
         if self._log is not None:
-            self._log.write(Event(name, level, fields))
+            self._log.write(event)
 
 
 def _ping_of(settings: Settings, failed: Callable[[str], None]) -> Ping | None:
