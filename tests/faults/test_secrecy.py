@@ -146,7 +146,7 @@ def test_summary_holds_counts_only(program: Program, account: Simulator, tmp_pat
     path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104")])
     said = json.loads(program("import", "--init-ledger", "--json", path).stdout)
     counts = {"rows", "carried", "exit", *map(str, Outcome)}
-    assert set(said) == counts | {"reason", "run", "results", "skipped_by_reason"}
+    assert set(said) == counts | {"reason", "run", "results", "skipped_by_reason", "rejected_by_reason"}
     assert all(isinstance(said[name], int) for name in counts)
     assert re.fullmatch(r"[a-z_]+", said["reason"])
 
