@@ -128,6 +128,7 @@ def test_something_behind_the_end(tmp_path: Path, packing: str) -> None:
     assert "damaged or cut off" in refusal(path).message
 
 
+@pytest.mark.fault(148)
 @pytest.mark.parametrize("packing", PACKERS)
 def test_bomb(tmp_path: Path, packing: str) -> None:
     """A file that comes to far more than its size is refused before it fills the disk."""
@@ -135,6 +136,7 @@ def test_bomb(tmp_path: Path, packing: str) -> None:
     assert "holds more than" in refusal(path, SMALL).message
 
 
+@pytest.mark.fault(148)
 @pytest.mark.parametrize("packing", PACKERS)
 def test_too_large(tmp_path: Path, packing: str) -> None:
     """A file that comes to more than may be spooled is refused, however little it was packed."""
@@ -176,6 +178,7 @@ def test_zip_that_is_packed_unusually(tmp_path: Path, method: int) -> None:
     assert f"method {method}" in refusal(written(tmp_path, zipped(("a.csv", TEXT), method=method))).message
 
 
+@pytest.mark.fault(148)
 def test_packed_twice(tmp_path: Path) -> None:
     """A packed file in a packed file is refused with the way out."""
     assert "holds another packed file" in refusal(written(tmp_path, gzip.compress(gzip.compress(TEXT)))).message
@@ -258,6 +261,7 @@ def test_standard_input_without_end(piped: Callable[[bytes], None]) -> None:
     assert "standard input is larger than" in refusal(Path("-"), SMALL).message
 
 
+@pytest.mark.fault(25)
 def test_named_pipe(tmp_path: Path) -> None:
     """A named pipe, as a shell makes for <(...), is read to its end."""
     os.mkfifo(tmp_path / "pipe")
@@ -302,6 +306,7 @@ def test_import_of_a_packed_file(program: Program, account: Simulator, tmp_path:
     assert len(account.accepted) == 1
 
 
+@pytest.mark.fault(148)
 def test_damaged_packed_file_leaves_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Of a packed file that is cut off nothing is staged; the other file goes through."""
     good = write_export(tmp_path / "good.csv", [call_row(1)])

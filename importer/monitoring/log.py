@@ -83,9 +83,10 @@ def _opened(path: Path) -> int:
     # Without O_NONBLOCK a pipe that nobody reads would hold the run up.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)
-        raise OSError(0, "it is not a file")
+        raise OSError(0, "it is a link or no file")
     return descriptor
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import IO, Any
 
 from importer.errors import CannotCreateError
 from importer.records import Call, ResultRow
@@ -53,18 +54,26 @@ class ResultsFile:
         self._step = step
         self._parts = Parts(path)
         self._parts.require_free()
-        self._stream = create(self._parts.staging)
-        self._writer = csv.writer(self._stream, lineterminator="\r\n")
-        self._carried_stream = create(self._parts.carried)
-        self._carried_writer = csv.writer(self._carried_stream, lineterminator="\r\n")
-        for writer in (self._writer, self._carried_writer):
-            writer.writerow(RESULT_COLUMNS)
+        self._streams: list[IO[str]] = []
         self._carried = self._open = 0
         self._tally = _Tally()
         self._is_synced = False
         self.is_kept = False
         self._finished: Finished | None = None
-        step(Step.RESULTS_CREATED)
+        try:
+            self._stream, self._writer = self._begun(self._parts.staging)
+            self._carried_stream, self._carried_writer = self._begun(self._parts.carried)
+            step(Step.RESULTS_CREATED)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _begun(self, path: Path) -> tuple[IO[str], Any]:
+        stream = create(path)
+        self._streams.append(stream)
+        writer = csv.writer(stream, lineterminator="\r\n")
+        writer.writerow(RESULT_COLUMNS)
+        return stream, writer
 
     def add(self, rows: Iterable[ResultRow | Call], calls_are: Outcome) -> None:
         """Take rows in input order; those still `pending` get their fate at the end.
@@ -153,7 +162,7 @@ class ResultsFile:
         return tally.finished(carried)
 
     def _close(self) -> None:
-        for stream in (self._stream, self._carried_stream):
+        for stream in self._streams:
             try:
                 stream.close()
             except OSError as error:

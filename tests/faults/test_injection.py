@@ -131,6 +131,7 @@ PLANTED = (
     "results.csv.carried.part",
     "results.csv.final.part",
     "rejects.csv",
+    "run.log",
     "ledger.sqlite.lock",
     "ledger.sqlite-wal",
     "ledger.sqlite.witness",
@@ -138,7 +139,7 @@ PLANTED = (
 )
 
 
-PLANTED_HARD = ("results.csv.final.part", "ledger.sqlite.lock", "ledger.sqlite.witness")
+PLANTED_HARD = ("run.log", "results.csv.final.part", "ledger.sqlite.lock", "ledger.sqlite.witness")
 
 
 @pytest.mark.fault(145)
@@ -154,7 +155,9 @@ def test_planted_link(program: Program, account: Simulator, tmp_path: Path) -> N
             place.rename(kept)
         getattr(place, kind)(victim)
         command = ("import", "--rejects", tmp_path / name, path) if "rejects" in name else ("deliver",)
-        ran = program(*command, "--results", tmp_path / "results.csv")
+        ran = program(*command, "--results", tmp_path / "results.csv", "--log", tmp_path / "run.log")
+        if name != "run.log":
+            (tmp_path / "run.log").unlink(missing_ok=True)
         assert ran.code in (73, 74, 78), (name, kind)
         assert (victim.read_text(), len(account.arrivals)) == ("mine", 1), (name, kind)
         place.unlink()

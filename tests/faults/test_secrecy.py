@@ -10,8 +10,10 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import click
@@ -69,6 +71,40 @@ def canaries(account: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     logging.getLogger().removeHandler(shown)
 
 
+class Pings:
+    """A dead man's switch that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+        pings = self
+
+        class Keep(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                """Keep the address and the body."""
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
+                pings.bodies.append(f"{self.path} {body}\n")
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Keep)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/ping"
+
+
+@pytest.fixture
+def pings() -> Iterator[Pings]:
+    """Return a running switch."""
+    switch = Pings()
+    thread = threading.Thread(target=switch.server.serve_forever, args=(0.05,))
+    thread.start()
+    yield switch
+    switch.server.shutdown()
+    thread.join()
+    switch.server.server_close()
+
+
 ANSWERS = (
     ORDINARY.repeated(2),
     Fault.refusal("INVALID_DATA"),
@@ -82,9 +118,9 @@ ANSWERS = (
 )
 
 
-@pytest.mark.fault(136, 138, 139)
+@pytest.mark.fault(136, 138, 139, 154)
 def test_planted_words_are_printed_nowhere(
-    program: Program, account: Simulator, canaries: Callable[[], list[str]], tmp_path: Path
+    program: Program, account: Simulator, canaries: Callable[[], list[str]], pings: Pings, tmp_path: Path
 ) -> None:
     """Through failures of every kind and all commands, no secret, token or number is printed or kept in a file."""
     account.script(*ANSWERS)
@@ -93,7 +129,9 @@ def test_planted_words_are_printed_nowhere(
     config = tmp_path / "proxy.toml"
     config.write_text(f'proxy = "http://u:{PROXY_PASSWORD}@127.0.0.1:9"\n')
     config.chmod(0o600)
-    words = ("-v", "--json", "--max-uncertain", "9", "--results")
+    log, metrics = tmp_path / "run.log", tmp_path / "metrics.prom"
+    watched = ("--log", log, "--metrics", metrics, "--ping-url", pings.url)
+    words = (*watched, "-v", "--json", "--max-uncertain", "9", "--results")
     said = [
         program("check", "-v", "--results", tmp_path / "check.csv", path),
         program("import", "--init-ledger", *words, tmp_path / "one.csv", path),
@@ -109,8 +147,10 @@ def test_planted_words_are_printed_nowhere(
     ]
     assert len(account.arrivals) > len(ANSWERS)
     secret = [*canaries(), PROXY_PASSWORD]
-    for number, ran in enumerate(said):
-        text = ran.stdout + ran.stderr
+    texts = [ran.stdout + ran.stderr for ran in said]
+    texts += [log.read_text(), metrics.read_text(), "".join(pings.bodies)]
+    assert all(texts[-3:])
+    for number, text in enumerate(texts):
         assert [word for word in [*secret, "77009001", "7700 900", "5550101"] if word in text] == [], number
     kept = {each: each.read_bytes() for each in tmp_path.iterdir() if each != config}
     assert [(each.name, word) for each, held in kept.items() for word in secret if word.encode() in held] == []

@@ -1,0 +1,160 @@
+"""Sections F and G: bugs, full disks, no descriptors at any moment; the ledger says no more than is proved."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Ran, call_row, read_results, write_export
+from dying_run import at
+from importer.errors import LedgerError
+from importer.formats import load_catalogue
+from importer.ledger import open_reader
+from importer.pipeline import Listener, Run, import_calls
+from importer.records import RunSummary
+from importer.settings import load_credentials, load_settings
+from importer.simulator import Simulator
+from importer.steps import Step
+
+Program = Callable[..., Ran]
+
+CALLS = 3
+BUGS = {
+    Step.RESULTS_CREATED: ({}, 0),
+    Step.ROWS_SYNCED: ({}, 0),
+    Step.STAGED: ({"pending": 3}, 0),
+    Step.TOKEN: ({"pending": 3}, 0),
+    Step.BEFORE_INTENT: ({"pending": 3}, 0),
+    Step.INTENT_DURABLE: ({"pending": 2, "uncertain": 1}, 0),
+    Step.WRITTEN: ({"pending": 2, "uncertain": 1}, 1),
+    Step.ANSWERED: ({"pending": 2, "sending": 1}, 1),
+    Step.SETTLED: ({"pending": 2, "accepted": 1}, 1),
+    Step.RESULTS_PART_SYNCED: ({"accepted": 3}, 3),
+    Step.RUN_FINISHED: ({"accepted": 3}, 3),
+}
+"""What a bug at a step leaves in the ledger, and the most requests that the service has seen by then."""
+
+CHEAP = (Step.BEFORE_INTENT, Step.WRITTEN)
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Return an export of three good calls."""
+    return write_export(tmp_path / "export.csv", [call_row(number) for number in range(CALLS)])
+
+
+def counts(folder: Path) -> dict[str, int]:
+    """Return the ledger's calls by state, without empty ones."""
+    with open_reader(folder / "ledger.sqlite") as ledger:
+        return {state.value: count for state, count in ledger.counts().items() if count}
+
+
+def imported(export: Path, listener: Listener) -> RunSummary:
+    """Import in this process with a listener; its results are `results.csv`."""
+    settings = load_settings({"results": str(export.parent / "results.csv"), "init_ledger": True}, os.environ)
+    return import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
+
+
+@pytest.mark.fault(97, 98)
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        (Step.ANSWERED, MemoryError),
+        *(pytest.param(step, RuntimeError, marks=[] if step in CHEAP else pytest.mark.slow) for step in BUGS),
+    ],
+)
+def test_bug_at_a_step(
+    program: Program, account: Simulator, export: Path, tmp_path: Path, step: Step, kind: type[Exception]
+) -> None:
+    """An exception that nobody expected, or no memory, leaves what is proved; the next run doubles no call."""
+
+    def fail() -> None:
+        raise kind("+447700900111 canary")
+
+    with pytest.raises(kind):
+        imported(export, Listener(step=at(step, 1, fail)))
+    wanted, sent = BUGS[step]
+    assert counts(tmp_path) == wanted
+    assert len(account.arrivals) <= sent
+    assert program("import", "--results", tmp_path / "next.csv", export).code in (0, 4)
+    whole = Counter(arrival.fields["id"] for arrival in account.arrivals if arrival.complete)
+    assert set(whole.values()) == {1}
+    assert set(counts(tmp_path)) <= {"accepted", "uncertain"}
+    assert len(read_results(tmp_path / "next.csv")) >= CALLS
+
+
+# disks -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def filling_disk() -> Iterator[Callable[[], None]]:
+    """Give a function after which no file of this process can grow or be written, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.fault(103, 104)
+@pytest.mark.parametrize(
+    ("step", "left"), [(Step.ROWS_SYNCED, {}), (Step.BEFORE_INTENT, {"pending": CALLS})], ids=["staging", "intent"]
+)
+def test_disk_full_before_a_byte_leaves(
+    program: Program, account: Simulator, export: Path, tmp_path: Path, step: Step, left: dict[str, int]
+) -> None:
+    """A ledger that cannot take the calls, or the intent to send one, is 74: it is undone and no byte leaves."""
+    with filling_disk() as fill, pytest.raises(LedgerError):
+        imported(export, Listener(step=at(step, 1, fill)))
+    assert (counts(tmp_path), account.arrivals) == (left, ())
+    assert program("import", "--results", tmp_path / "next.csv", export).code == 0
+    assert (counts(tmp_path), len(account.accepted)) == ({"accepted": CALLS}, CALLS)
+
+
+@pytest.mark.fault(105)
+def test_reserve_takes_the_answers(account: Simulator, export: Path, tmp_path: Path) -> None:
+    """On a disk that is full from the first intent on, every answer still finds its place in the ledger."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill() -> None:
+        reserved = (tmp_path / "ledger.sqlite-wal").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (reserved, before[1]))
+
+    try:
+        summary = imported(export, Listener(step=at(Step.BEFORE_INTENT, 1, fill)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (int(summary.exit_code), counts(tmp_path)) == (0, {"accepted": CALLS})
+
+
+@pytest.mark.fault(113)
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [7, 9, 10])
+def test_no_descriptors_left(
+    program: Program, account: Simulator, export: Path, tmp_path: Path, most: int
+) -> None:
+    """Without descriptors a run ends before it sends anything, and the next one sends all."""
+    assert program("import", "--init-ledger", "--limit", "1", export).code == 0
+    script = f'ulimit -n {most}; exec "{sys.executable}" -m importer deliver'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode in (69, 70, 73, 74, 78), len(account.arrivals)) == (True, 1), done.stderr
+    assert set(counts(tmp_path)) == {"accepted", "pending"}
+    assert (program("deliver").code, len(account.accepted)) == (0, CALLS)

@@ -1,0 +1,194 @@
+"""Section I: local times that are not or are twice, clocks that jump, nights that are too long or too short."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from certificates import make_expired_certificate
+from conftest import Ran, call_row, read_results, write_export
+from dying_run import at
+from importer.errors import ExitCode
+from importer.formats import load_catalogue
+from importer.pipeline import Listener, Run, Timing, import_calls, new_run_id
+from importer.records import RunSummary
+from importer.settings import load_credentials, load_settings
+from importer.simulator import Fault, Simulator
+from importer.steps import Step
+
+Program = Callable[..., Ran]
+
+FREEPBX = (
+    "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,amaflags,"
+    "accountcode,uniqueid,userfield,did,cnum,cnam,outbound_cnum,outbound_cnam,dst_cnam,recordingfile,linkedid,"
+    "peeraccount,sequence"
+)
+
+
+def freepbx_row(calldate: str, unique: str) -> str:
+    """Return an unanswered outgoing call of FreePBX; an id without an epoch proves nothing of the time."""
+    return (
+        f"{calldate},,12125550100,+12125550142,from-internal,PJSIP/101-{unique},PJSIP/trunk-{unique},Dial,"
+        f'"PJSIP/+12125550142@trunk,30",32,0,NO ANSWER,3,,{unique},,,101,Ann,+12125550100,Ann,,,{unique},,1'
+    )
+
+
+LOCAL_TIMES = {
+    "2026-03-08 02:30:00": "nonexistent_time",
+    "2026-11-01 01:30:00": "ambiguous_time",
+    "2026-03-08 03:00:00": "2026-03-08 07:00:00",
+    "2026-03-08 01:59:59": "2026-03-08 06:59:59",
+    "2025-12-31 23:59:59": "2026-01-01 04:59:59",
+    "2026-03-02 23:59:60": "unreadable_time",
+    "2026-03-02 24:00:00": "unreadable_time",
+    "26-03-02 10:00:00": "unreadable_time",
+    "1772547247000": "unreadable_time",
+    "2026-02-29 10:00:00": "unreadable_time",
+}
+"""Times of New York, and what each is: its time in GMT, or why it is rejected."""
+
+
+@pytest.mark.fault(126, 127, 134)
+def test_local_times(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A time that the clock skipped, showed twice or cannot show is rejected; the others are exact in GMT."""
+    rows = [freepbx_row(text, f"x{number}") for number, text in enumerate(LOCAL_TIMES)]
+    path, results = tmp_path / "export.csv", tmp_path / "results.csv"
+    path.write_text("\n".join((FREEPBX, *rows)) + "\n")
+    options = ("--timezone", "America/New_York", "--default-agent-number", "+12125550101", "--results", results)
+    ran = program("import", "--init-ledger", *options, path)
+    found = {row["line"]: row["start_time"] or row["reason"] for row in read_results(results)}
+    assert found == {str(line): wanted for line, wanted in enumerate(LOCAL_TIMES.values(), start=2)}
+    sent = {arrival.fields["start_time"] for arrival in account.arrivals}
+    assert (ran.code, sent) == (3, {each for each in LOCAL_TIMES.values() if each[0] == "2"})
+
+
+@pytest.mark.fault(128)
+def test_local_times_of_an_unknown_zone(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --timezone nothing is read, whatever zone the machine has."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    (tmp_path / "export.csv").write_text(f"{FREEPBX}\n{freepbx_row('2026-03-02 10:00:00', 'x1')}\n")
+    ran = program("import", "--init-ledger", tmp_path / "export.csv")
+    assert (ran.code, "--timezone" in ran.stderr, account.arrivals) == (78, True, ())
+
+
+# clocks ------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A wall clock that can be set; it goes on as the machine's does."""
+
+    def __init__(self, start: float) -> None:
+        self.offset = start - time.time()
+
+    def __call__(self) -> float:
+        """Return what it shows."""
+        return time.time() + self.offset
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock forward, or back."""
+        self.offset += seconds
+
+
+def imported(path: Path, clock: Clock, listener: Listener) -> RunSummary:
+    """Import by this clock; the results are `results.csv`."""
+    flags = {"results": str(path.parent / "results.csv"), "init_ledger": True}
+    run = Run(
+        load_settings(flags, os.environ),
+        load_catalogue(),
+        listener,
+        run_id=new_run_id(clock()),
+        now=clock(),
+        timing=Timing(wall_clock=clock),
+    )
+    return import_calls(run, [path], load_credentials(os.environ))
+
+
+@pytest.mark.fault(129)
+@pytest.mark.parametrize("seconds", [3600, -3600, 86_400 * 365])
+def test_clock_set_in_mid_run(account: Simulator, tmp_path: Path, seconds: float) -> None:
+    """A clock set forward or back disturbs neither pace nor calls; what is noted is what it showed."""
+    path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(4)])
+    clock = Clock(time.time())
+    began = time.monotonic()
+    summary = imported(path, clock, Listener(step=at(Step.NOTED, 2, lambda: clock.jump(seconds))))
+    assert (summary.exit_code, len(account.arrivals), len(account.accepted)) == (ExitCode.OK, 4, 4)
+    rows = read_results(tmp_path / "results.csv")
+    sent_at = [datetime.fromisoformat(row["sent_at"]).timestamp() for row in rows]
+    assert abs(sent_at[2] - sent_at[1] - seconds) < 30
+    assert time.monotonic() - began < 30
+    assert account.token_requests <= 2
+
+
+@pytest.mark.fault(132)
+def test_run_over_new_year(account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes from one year, day and hour into the next has one id and times in GMT, whatever the zone."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(2)])
+        clock = Clock(1_798_761_590.0)  # 2026-12-31 23:59:50 GMT
+        summary = imported(path, clock, Listener(step=at(Step.NOTED, 1, lambda: clock.jump(60))))
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    days = [row["sent_at"][:10] for row in read_results(tmp_path / "results.csv")]
+    assert (summary.exit_code, days) == (ExitCode.OK, ["2026-12-31", "2027-01-01"])
+    assert summary.run_id.startswith("20261231T2359")
+
+
+@pytest.mark.fault(131)
+def test_wait_by_the_clock_of_the_service(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A Retry-After that is a date counts from the answer's own Date, whatever the clock over there."""
+    headers = (("Date", "Mon, 02 Mar 2020 10:00:00 GMT"), ("Retry-After", "Mon, 02 Mar 2020 10:00:01 GMT"))
+    account.script(Fault(status=429, headers=headers))
+    path = write_export(tmp_path / "export.csv", [call_row(1)])
+    assert program("import", "--init-ledger", path).code == 0
+    first, second = (arrival.moment for arrival in account.arrivals)
+    assert 0.9 <= second - first < 20
+
+
+@pytest.mark.fault(133)
+def test_nights_of_the_clock_change(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A job that runs twice in one night sends nothing twice; one that was skipped is caught up by the next."""
+    first = write_export(tmp_path / "1.csv", [call_row(1), call_row(2)])
+    second = write_export(tmp_path / "2.csv", [call_row(2), call_row(3), call_row(4)])
+    codes = [
+        program("import", "--init-ledger", first).code,
+        program("import", first).code,
+        program("import", second).code,
+    ]
+    assert codes == [0, 0, 0]
+    assert [call["id"] for call in account.accepted] == [f"call0000{number}" for number in range(1, 5)]
+
+
+@pytest.mark.fault(130)
+def test_clock_years_off(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates out of date by our clock end the run with 78 and a word about the clock; nothing is sent."""
+    made = make_expired_certificate(tmp_path, "localhost")
+    context = made.server_context()
+    requests: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            peer, _ = listening.accept()
+            with peer, suppress(OSError):
+                requests.append(context.wrap_socket(peer, server_side=True).recv(1))
+
+        server = threading.Thread(target=serve)
+        server.start()
+        monkeypatch.setenv("CDR_IMPORTER_ACCOUNTS_URL", f"https://localhost:{listening.getsockname()[1]}")
+        path = write_export(tmp_path / "export.csv", [call_row(1)])
+        ran = program("import", "--init-ledger", "--ca-bundle", made.path, path)
+        server.join(10)
+    assert (ran.code, "clock" in ran.stderr, ran.summary()["pending"]) == (78, True, "1")
+    assert (requests, account.arrivals) == ([], ())

@@ -1,0 +1,189 @@
+"""Section H: one ledger and several who want it: one sends, the others are told at once and change nothing."""
+
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran, call_row, read_results, write_export
+from importer.errors import ExitCode, LedgerError, TryLaterError
+from importer.formats import load_catalogue
+from importer.ledger import Ledger, RunInfo, lock_path, open_reader
+from importer.pipeline import Listener, Run, import_calls
+from importer.records import Receipt, RunSummary
+from importer.settings import load_credentials, load_settings
+from importer.simulator import Simulator
+from importer.steps import Step
+from judge.world import ForkServer, World
+
+Program = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    """Return a fork server."""
+    with ForkServer() as running:
+        yield running
+
+
+@pytest.fixture
+def export(account: Simulator, program: Program, tmp_path: Path) -> Path:
+    """Return an export of three calls of which the first was sent and the others wait."""
+    path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(3)])
+    assert program("import", "--init-ledger", "--limit", "1", path).code == 0
+    return path
+
+
+def held(tmp_path: Path) -> Ledger:
+    """Return the ledger held by a run of its own."""
+    run = RunInfo("holder", "2026-03-02 14:00:00", "1", "import")
+    return Ledger.open(tmp_path / "ledger.sqlite", run=run, now=lambda: "2026-03-02 14:00:00")
+
+
+def imported(export: Path, listener: Listener) -> RunSummary:
+    """Import in this process with a listener; its results are `results.csv`."""
+    settings = load_settings({"results": str(export.parent / "results.csv")}, os.environ)
+    return import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
+
+
+@pytest.mark.fault(115, 124)
+def test_commands_beside_a_run(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """While a run holds the ledger, who would write ends with 75 and its holder's name; who looks on may look."""
+    tokens, sent = account.token_requests, len(account.arrivals)
+    commands: tuple[tuple[str | Path, ...], ...] = (
+        ("import", export),
+        ("deliver",),
+        ("resolve", "call00001", "--close", "--note", "n"),
+        ("ledger", "purge"),
+        ("ledger", "forget", "--number", "+12125550101"),
+        ("ledger", "accept-restore"),
+        ("ledger", "accept-account"),
+    )
+    with held(tmp_path) as ledger:
+        for command in commands:
+            ran = program(*command)
+            assert (ran.code, f"pid {os.getpid()}, since 2026-03-02 14:00:00" in ran.stderr) == (75, True), command
+        assert program("status").code == 0
+        assert program("ledger", "backup", tmp_path / "backup.sqlite").code == 0
+        assert ledger.counts() == {**dict.fromkeys(ledger.counts(), 0), "accepted": 1, "pending": 2}
+    assert (account.token_requests, len(account.arrivals)) == (tokens, sent)
+    assert sorted(each.name for each in tmp_path.glob("*.part")) == []
+
+
+@pytest.mark.fault(118)
+def test_lock_file_of_a_run_long_dead(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """The text in the lock file, whatever process it names, keeps nobody out."""
+    lock_path(tmp_path / "ledger.sqlite").write_text(f"pid={os.getpid()} since=2020-01-01 00:00:00 run=old\n")
+    assert (program("deliver").code, len(account.accepted)) == (0, 3)
+
+
+@pytest.mark.fault(116, 133)
+@pytest.mark.slow
+def test_twenty_runs_at_once(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
+    """Of twenty runs of one file begun together each call is sent once; the others end with 75 or find it sent."""
+    world = World(tmp_path / "world", simulator, server)
+    path = world.add_file("day.csv", range(12))
+    world.run("import", path, options=("--limit", "1"))
+    codes = Counter(map(world.finish, [world.start("import", path) for _ in range(20)]))
+    assert codes[ExitCode.OK] >= 1
+    assert set(codes) <= {ExitCode.OK, ExitCode.TRY_LATER}
+    assert Counter(call["id"] for call in simulator.accepted) == Counter(
+        f"call{number:05}" for number in range(12)
+    )
+    assert world.breaches() == []
+
+
+@pytest.mark.fault(123)
+def test_looking_on_does_not_disturb(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """`status` at every step of a run, and one that never ends, hold up no commit and see only whole ones."""
+    told: list[int] = []
+
+    def look(step: Step) -> None:
+        if step in (Step.INTENT_DURABLE, Step.SETTLED):
+            with open_reader(tmp_path / "ledger.sqlite") as another:
+                told.append(sum(another.counts().values()))
+        if step is Step.RUN_FINISHED:
+            assert reader.pending_count() == 2
+            reader._connection.execute("ROLLBACK")
+
+    with open_reader(tmp_path / "ledger.sqlite") as reader:
+        reader._connection.execute("BEGIN")
+        assert reader.pending_count() == 2
+        summary = imported(export, Listener(step=look))
+    assert (summary.exit_code, told, program("status").code) == (ExitCode.OK, [3, 3, 3, 3], 0)
+
+
+@pytest.mark.fault(123)
+def test_looking_after_a_crash_changes_no_file(program: Program, export: Path, tmp_path: Path) -> None:
+    """`status` on what a killed run left moves nothing from the -wal file: that is for the next run."""
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+
+    def crash(step: Step) -> None:
+        if step is Step.SETTLED and not list(crashed.iterdir()):
+            for each in tmp_path.glob("ledger.sqlite*"):
+                shutil.copy(each, crashed)
+
+    imported(export, Listener(step=crash))
+    names = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite.witness")
+    before = {name: (crashed / name).read_bytes() for name in names}
+    ran = program("status", "--ledger", crashed / "ledger.sqlite")
+    assert (ran.code, "accepted   2" in ran.stdout) == (0, True)
+    assert {name: (crashed / name).read_bytes() for name in names} == before
+
+
+# a person who has the ledger open ----------------------------------------------------------------------------
+
+
+@pytest.mark.fault(125)
+def test_person_who_holds_the_ledger_for_a_moment(account: Simulator, export: Path, tmp_path: Path) -> None:
+    """A write lock of another program, taken when an answer came, is waited out: the answer is recorded."""
+    other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None, check_same_thread=False)
+    held_once: list[threading.Timer] = []
+
+    def hold(step: Step) -> None:
+        if step is Step.ANSWERED and not held_once:
+            other.execute("BEGIN IMMEDIATE")
+            held_once.append(threading.Timer(0.3, lambda: other.execute("ROLLBACK")))
+            held_once[0].start()
+
+    with closing(other):
+        summary = imported(export, Listener(step=hold))
+        held_once[0].join()
+    assert summary.exit_code is ExitCode.OK
+    assert [row["outcome"] for row in read_results(tmp_path / "results.csv")] == [
+        "already_accepted",
+        "accepted",
+        "accepted",
+    ]
+
+
+@pytest.mark.fault(125)
+@pytest.mark.slow
+def test_person_who_holds_the_ledger_for_good(account: Simulator, export: Path, tmp_path: Path) -> None:
+    """Before the first byte it is 75 and nothing is sent; after the answer the evidence is told, then it is 74."""
+    unrecorded: list[Receipt] = []
+    for step, error, sent in ((Step.ROWS_SYNCED, TryLaterError, 1), (Step.ANSWERED, LedgerError, 2)):
+        other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None, check_same_thread=False)
+
+        def hold(told: Step, step: Step = step, other: sqlite3.Connection = other) -> None:
+            if told is step and not other.in_transaction:
+                other.execute("BEGIN IMMEDIATE" if step is Step.ANSWERED else "BEGIN")
+                other.execute("SELECT count(*) FROM calls")
+
+        began = time.monotonic()
+        with closing(other):
+            if step is Step.ROWS_SYNCED:
+                other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(error):
+                imported(export, Listener(step=hold, unrecorded=unrecorded.append))
+        assert len(account.arrivals) == sent
+        print(f"held at {step}: ended after {time.monotonic() - began:.0f} s")
+    assert [(each.call_id, each.state.value) for each in unrecorded] == [("call00001", "accepted")]

@@ -1,0 +1,168 @@
+"""Section B: what is set up wrongly is found out before anything is sent, and named."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran, call_row, read_results, write_export
+from importer.errors import ConfigurationError
+from importer.ledger.place import check_place, file_system_of
+from importer.settings import credentials_path
+from importer.simulator import FOREVER, Fault, Simulator
+
+Program = Callable[..., Ran]
+NOBODY = 65534
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Return an export of three good calls."""
+    return write_export(tmp_path / "export.csv", [call_row(number) for number in range(3)])
+
+
+@pytest.mark.fault(29, 30)
+@pytest.mark.parametrize("how", ["open to the group", "open to all", "a link", "somebody else's"])
+def test_credentials_that_others_hold(
+    program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch, export: Path, how: str
+) -> None:
+    """A credentials file that others can read, own or have put there is refused before anything is sent."""
+    for name in ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"):
+        monkeypatch.delenv(f"CDR_IMPORTER_{name}")
+    held, path = account.credentials, credentials_path()
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        f'client_id = "{held.client_id}"\nclient_secret = "{held.client_secret}"\n'
+        f'refresh_token = "{held.refresh_token}"\n'
+    )
+    path.chmod({"open to the group": 0o640, "open to all": 0o604}.get(how, 0o600))
+    if how == "a link":
+        path.rename(path.with_name("elsewhere"))
+        path.symlink_to("elsewhere")
+    if how == "somebody else's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(path, NOBODY, NOBODY)
+    ran = program("import", "--init-ledger", export)
+    assert (ran.code, str(path) in ran.stderr, held.client_secret in ran.stderr) == (78, True, False)
+    assert (account.token_requests, account.arrivals) == (0, ())
+
+
+@pytest.mark.fault(32)
+def test_mistyped_ledger(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """A typo in the path of a ledger that knows the calls posts none of them again and makes no new ledger."""
+    assert program("import", "--init-ledger", export).code == 0
+    typo = tmp_path / "legder.sqlite"
+    ran = program("import", "--ledger", typo, export)
+    assert (ran.code, "--init-ledger" in ran.stderr, typo.exists()) == (78, True, False)
+    assert len(account.arrivals) == 3
+
+
+@pytest.mark.fault(33, 111)
+def test_results_that_cannot_be_written(
+    program: Program, account: Simulator, export: Path, tmp_path: Path
+) -> None:
+    """Results or rejects in an impossible place are found out before anything is taken in: 73, nothing made."""
+    ledger = tmp_path / "ledger.sqlite"
+    text = export.read_text()
+    for flag in ("--results", "--rejects"):
+        for place in (tmp_path, export, ledger, ledger.with_name("ledger.sqlite-wal"), Path("/proc/no/r.csv")):
+            ran = program("import", "--init-ledger", flag, place, export)
+            assert (ran.code, ran.summary()["exit"]) == (73, "73"), (flag, place, ran.stderr)
+    assert (account.token_requests, account.arrivals, export.read_text()) == (0, (), text)
+    assert not ledger.exists()
+
+
+@pytest.mark.fault(33)
+def test_results_over_the_ledger_that_is_there(program: Program, account: Simulator, export: Path) -> None:
+    """The ledger itself is never taken for a place of results."""
+    assert program("import", "--init-ledger", "--limit", "1", export).code == 0
+    ledger = Path(os.environ["CDR_IMPORTER_LEDGER"])
+    for place in (ledger, ledger.with_name(ledger.name + ".lock"), ledger.with_name(ledger.name + ".witness")):
+        assert program("deliver", "--results", place).code == 73
+    assert (program("deliver").code, len(account.accepted)) == (0, 3)
+
+
+@pytest.mark.fault(36)
+def test_ledger_that_lost_its_key(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """Without the key in it a ledger knows no call again: 74, no new key is made, nothing is sent."""
+    program("import", "--init-ledger", "--limit", "1", export)
+    ledger = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(ledger)) as other:
+        other.execute("DELETE FROM meta WHERE key = 'fingerprint_key'")
+        other.commit()
+    codes = [program("import", export).code, program("deliver").code, program("ledger", "purge").code]
+    with closing(sqlite3.connect(ledger)) as other:
+        keys = other.execute("SELECT count(*) FROM meta WHERE key = 'fingerprint_key'").fetchone()
+    assert (codes, keys, len(account.arrivals)) == ([74, 74, 74], (0,), 1)
+
+
+@pytest.mark.fault(39)
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(Fault(status=404), 78), (Fault.refusal("INVALID_TOKEN", 401), 77)],
+    ids=["not found", "token of elsewhere"],
+)
+def test_wrong_data_center(
+    program: Program, account: Simulator, export: Path, tmp_path: Path, answer: Fault, code: int
+) -> None:
+    """An API that knows neither the path nor the token: all stays pending, and the data centre is asked about."""
+    account.script(answer.repeated(FOREVER))
+    results = tmp_path / "results.csv"
+    ran = program("import", "--init-ledger", "--results", results, export)
+    assert (ran.code, ran.summary()["pending"], ran.summary()["uncertain"]) == (code, "3", "0")
+    assert {row["outcome"] for row in read_results(results)} == {"pending"}
+    assert len(account.arrivals) <= 2
+    assert "authorise again" in ran.stderr or "data-center" in ran.stderr
+
+
+# where a ledger may stand ------------------------------------------------------------------------------------
+
+MOUNTS = """22 1 8:1 / / rw - ext4 /dev/sda1 rw
+30 22 0:40 / /mnt/share rw - nfs4 server:/x rw
+31 22 0:41 / /mnt/my\\040disk rw - cifs //server/y rw
+32 22 0:42 / /mnt/ssh rw - fuse.sshfs host:/ rw
+33 30 8:2 / /mnt/share/local rw - xfs /dev/sdb rw
+"""
+
+
+@pytest.mark.fault(112, 121)
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/mnt/share/ledger.sqlite", "nfs4"),
+        ("/mnt/my disk/ledger.sqlite", "cifs"),
+        ("/mnt/ssh/ledger.sqlite", "fuse.sshfs"),
+        ("/mnt/share/local/ledger.sqlite", ""),
+        ("/mnt/shared/ledger.sqlite", ""),
+        ("/var/lib/ledger.sqlite", ""),
+    ],
+)
+def test_ledger_on_a_network_share(path: str, kind: str) -> None:
+    """A ledger that another machine could hold too, with locks that do not reach here, is refused by its kind."""
+    if not kind:
+        assert file_system_of(Path(path), MOUNTS) in ("ext4", "xfs")
+        check_place(Path(path), MOUNTS)
+        return
+    with pytest.raises(ConfigurationError, match=kind):
+        check_place(Path(path), MOUNTS)
+
+
+@pytest.mark.fault(146)
+def test_ledger_in_a_folder_of_everybody(
+    program: Program, account: Simulator, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where anybody could replace the ledger none is made or used; a sticky folder such as /tmp is safe."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(folder / "ledger.sqlite"))
+    ran = program("import", "--init-ledger", export)
+    assert (ran.code, "chmod o-w" in ran.stderr, list(folder.iterdir())) == (78, True, [])
+    folder.chmod(0o1777)
+    assert program("import", "--init-ledger", export).code == 0
+    folder.chmod(0o777)
+    assert (program("import", export).code, len(account.arrivals)) == (78, 3)

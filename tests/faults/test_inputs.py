@@ -1,0 +1,224 @@
+"""Section A: exports that are damaged, odd, growing or gone; every row ends as one outcome, none is guessed."""
+
+import csv
+import gzip
+import io
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import CALLNOTIFY_HEADER, Ran, call_row, read_results, write_export
+from dying_run import at
+from importer.errors import ExitCode, InputUnusableError
+from importer.files import ExportFile
+from importer.formats import load_catalogue
+from importer.ledger import open_reader
+from importer.pipeline import Listener, Run, import_calls
+from importer.records import RunSummary
+from importer.settings import load_credentials, load_settings
+from importer.simulator import Simulator
+from importer.steps import Step
+from samples import detected, plan_for, prepared
+
+Program = Callable[..., Ran]
+
+
+def counts(folder: Path) -> dict[str, int]:
+    """Return the ledger's calls by state, without empty ones."""
+    with open_reader(folder / "ledger.sqlite") as ledger:
+        return {state.value: count for state, count in ledger.counts().items() if count}
+
+
+def imported(folder: Path, export: Path, listener: Listener, **flags: object) -> RunSummary:
+    """Import in this process with a listener; its results are `results.csv`."""
+    settings = load_settings({"results": str(folder / "results.csv"), "init_ledger": True, **flags}, os.environ)
+    return import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
+
+
+# files that cannot be used -----------------------------------------------------------------------------------
+
+
+def unusable(folder: Path) -> dict[str, tuple[Path, int, str]]:
+    """Make inputs that cannot be used; return each with the exit code and the words that tell why."""
+    (folder / "empty").mkdir()
+    (folder / "dangling").symlink_to(folder / "nowhere")
+    twice = write_export(folder / "twice.csv", [call_row(1) + ",x"])
+    twice.write_text(twice.read_text().replace(CALLNOTIFY_HEADER, CALLNOTIFY_HEADER + ",id"))
+    packed = gzip.compress(f"{CALLNOTIFY_HEADER}\n{call_row(1)}\n".encode(), mtime=0)
+    (folder / "twice.gz").write_bytes(gzip.compress(packed, mtime=0))
+    (folder / "torn.gz").write_bytes(packed[:-9])
+    (folder / "cut.csv").write_text(f"{CALLNOTIFY_HEADER}\n{call_row(1)}\n{call_row(2)[:20]}")
+    (folder / "nul.csv").write_bytes(b"\0" * 4096)
+    return {
+        "folder": (folder / "empty", 66, "no file in folder"),
+        "device": (Path("/dev/null"), 66, "is not a file"),
+        "dangling": (folder / "dangling", 66, "input not found"),
+        "column twice": (twice, 65, "'id' twice"),
+        "packed twice": (folder / "twice.gz", 65, "another packed file"),
+        "torn": (folder / "torn.gz", 65, "torn.gz"),
+        "cut": (folder / "cut.csv", 65, "ends in the middle of a row"),
+        "nothing but NUL": (folder / "nul.csv", 65, "nul.csv"),
+    }
+
+
+@pytest.mark.fault(2, 6, 15, 25, 148)
+def test_file_that_cannot_be_used(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Each is told with its exit code and why; nothing of it is taken in or sent, and no token is asked for."""
+    for name, (path, code, words) in unusable(tmp_path).items():
+        ran = program("import", "--init-ledger", "--results", tmp_path / "r.csv", path)
+        (tmp_path / "r.csv").unlink(missing_ok=True)
+        assert (ran.code, ran.summary()["rows"], words in ran.stderr) == (code, "0", True), (name, ran.stderr)
+    assert (counts(tmp_path), account.arrivals, account.token_requests) == ({}, (), 0)
+
+
+# rows that cannot be used ------------------------------------------------------------------------------------
+
+BAD_ROWS = {
+    '2,dialed,busy,c2,+12125550101,"+1\n2125550102",2026-03-02 14:00:00,,': "unusable_characters",
+    "dialed,busy,short": "wrong_cell_count",
+    f"{call_row(3)},x": "wrong_cell_count",
+    call_row(4, zohouser="a\0b"): "control_character",
+    call_row(5, voiceuri="x" * 140_000): "over_long_row",
+    call_row(6, to="anonymous"): "",
+    call_row(7, to="+1212555XXXX"): "",
+    call_row(8, to="4711"): "",
+    call_row(9, start_time="2099-01-01 00:00:00"): "future_time",
+    call_row(10, start_time="2026-02-30 10:00:00"): "",
+    call_row(11, state="perhaps"): "",
+}
+ODD_IDS = ["", "x" * 65, "a-b_c", "Ä1"]
+
+
+@pytest.mark.fault(8, 9, 10, 11, 20, 21, 22, 24)
+def test_rows_that_cannot_be_used(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Each is rejected with its line and one reason; the others go on, and only they reach ledger and service."""
+    rows = [row.removeprefix("2,") for row in BAD_ROWS]
+    good = [call_row(50 + number, id=name) for number, name in enumerate(ODD_IDS)]
+    results = tmp_path / "results.csv"
+    ran = program(
+        "import", "--init-ledger", "--results", results, write_export(tmp_path / "e.csv", [*rows, *good])
+    )
+    found = read_results(results)
+    reasons = [row["reason"] for row in found if row["outcome"] == "rejected"]
+    assert (ran.code, ran.summary()["rows"], len(reasons)) == (3, str(len(rows) + len(good)), len(rows))
+    wanted = list(BAD_ROWS.values())
+    assert [reason for reason, want in zip(reasons, wanted, strict=True) if want and reason != want] == []
+    assert all(row["hint"] and row["line"] for row in found if row["outcome"] == "rejected")
+    assert counts(tmp_path) == {"accepted": len(good)}
+    posted = [arrival.fields["id"] for arrival in account.arrivals]
+    assert len(set(posted)) == len(good)
+    assert all(each.isalnum() and each.isascii() and len(each) <= 64 for each in posted)
+
+    before = len(account.arrivals)
+    none = program("import", "--results", tmp_path / "none.csv", write_export(tmp_path / "n.csv", rows))
+    assert (none.code, none.summary()["rejected"], len(account.arrivals)) == (3, str(len(rows)), before)
+
+
+# the same calls written in other ways ------------------------------------------------------------------------
+
+
+@pytest.mark.fault(4, 12, 14, 17, 18)
+def test_same_calls_in_other_clothes(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Line ends, byte order mark, order of columns and a row met twice make no new call: nothing is sent twice."""
+    rows = [call_row(number) for number in range(3)]
+    text = "\n".join((CALLNOTIFY_HEADER, *rows)) + "\n"
+    first = write_export(tmp_path / "first.csv", [*rows, rows[1]])
+    results = tmp_path / "first-results.csv"
+    assert program("import", "--init-ledger", "--results", results, first).code == 0
+    assert [row["outcome"] for row in read_results(results)] == ["accepted"] * 3 + ["duplicate"]
+    assert "line 3" in read_results(results)[-1]["hint"]
+    reversed_columns = io.StringIO()
+    csv.writer(reversed_columns).writerows(row[::-1] for row in csv.reader(io.StringIO(text)))
+    ways: dict[str, bytes] = {
+        "crlf": text.replace("\n", "\r\n").encode(),
+        "cr": text.replace("\n", "\r").encode(),
+        "mixed": text.replace("\n", "\r\n", 2).replace("\n", "\r", 1).encode(),
+        "marked": text.encode("utf-8-sig"),
+        "utf-16": text.encode("utf-16"),
+        "columns": reversed_columns.getvalue().encode(),
+        "header": (CALLNOTIFY_HEADER + "\n").encode(),
+    }
+    files = []
+    for name, content in ways.items():
+        files.append(tmp_path / name)
+        files[-1].write_bytes(content)
+    ran = program("import", "--results", tmp_path / "again.csv", *files)
+    told = [row["outcome"] for row in read_results(tmp_path / "again.csv")]
+    assert (ran.code, set(told), len(told)) == (0, {"already_accepted", "duplicate"}, 18)
+    assert (len(account.arrivals), counts(tmp_path)) == (3, {"accepted": 3})
+
+
+@pytest.mark.fault(15)
+def test_file_cut_anywhere(tmp_path: Path) -> None:
+    """An export that was half copied is refused, or has no other calls than the whole one: never a wrong call."""
+    rows = [call_row(number, zohouser="9000000001") for number in range(3)]
+    whole = write_export(tmp_path / "whole.csv", rows)
+    text, plan, detection = whole.read_bytes(), plan_for("callnotify"), detected(whole)
+    calls = {call.call_id: call for call in prepared([detection], plan).calls()}
+    assert len(calls) == 3
+    path, ends = tmp_path / "cut.csv", []
+    last = len(rows[-1]) + 1
+    for left_out in (last, last - 1, last - 2, 60, 45, 40, 30, 14, 13, 12, 3, 2, 1):
+        length = len(text) - left_out
+        path.write_bytes(text[:length])
+        try:
+            found = prepared([replace(detection, file=ExportFile(path))], plan).calls()
+        except InputUnusableError:
+            ends.append(-1)
+            continue
+        ends.append(len(found))
+        assert [replace(call, place=calls[call.call_id].place) for call in found] == [
+            calls[f.call_id] for f in found
+        ]
+    assert (ends[0], ends[-1], set(ends[1:-1])) == (2, 3, {-1}), ends
+
+
+# files that change under the run -----------------------------------------------------------------------------
+
+
+@pytest.mark.fault(16)
+def test_input_that_grows_while_it_is_read(account: Simulator, tmp_path: Path) -> None:
+    """An export to which the telephone system still writes is not used at all: nothing is taken in or sent."""
+    path = write_export(tmp_path / "export.csv", [call_row(1)])
+
+    def grow(_: int) -> None:
+        if "call00002" not in path.read_text():
+            with path.open("a") as file:
+                file.write(call_row(2) + "\n")
+
+    summary = imported(tmp_path, path, Listener(rows=grow))
+    assert (summary.exit_code, summary.rows) == (ExitCode.INPUT_UNUSABLE, 0)
+    assert (counts(tmp_path), account.arrivals, account.token_requests) == ({}, (), 0)
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_input_gone_after_it_was_taken_in(account: Simulator, tmp_path: Path, change: str) -> None:
+    """The run goes on from the ledger; only its rejects cannot be written, which is told and is exit 73."""
+    path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104"), call_row(3)])
+
+    def act() -> None:
+        path.unlink()
+        if change == "replaced":
+            write_export(path, [call_row(8)])
+
+    told: list[str] = []
+    listener = Listener(step=at(Step.STAGED, 1, act), problem=lambda problem: told.append(problem.message))
+    rejects = tmp_path / "rejects.csv"
+    summary = imported(tmp_path, path, listener, rejects=str(rejects))
+    outcomes = [row["outcome"] for row in read_results(tmp_path / "results.csv")]
+    assert outcomes == ["accepted", "rejected", "accepted"]
+    if change == "removed":
+        assert (summary.exit_code, rejects.exists(), "removed or changed" in told[0]) == (73, False, True)
+    assert counts(tmp_path) == {"accepted": 2}
+
+
+@pytest.mark.fault(26)
+def test_input_gone_without_rejects(account: Simulator, tmp_path: Path) -> None:
+    """Without rejects to write the export is not needed any more."""
+    path = write_export(tmp_path / "export.csv", [call_row(1)])
+    summary = imported(tmp_path, path, Listener(step=at(Step.STAGED, 1, path.unlink)))
+    assert (summary.exit_code, len(account.accepted)) == (ExitCode.OK, 1)
