@@ -22,6 +22,7 @@ from importer.records import RunSummary
 from importer.settings import load_credentials, load_settings
 from importer.simulator import Simulator
 from importer.steps import Step
+from judge.trace import has_strace
 
 Program = Callable[..., Ran]
 
@@ -158,3 +159,26 @@ def test_no_descriptors_left(
     assert (done.returncode in (69, 70, 73, 74, 78), len(account.arrivals)) == (True, 1), done.stderr
     assert set(counts(tmp_path)) == {"accepted", "pending"}
     assert (program("deliver").code, len(account.accepted)) == (0, CALLS)
+
+
+@pytest.mark.fault(114)
+@pytest.mark.slow
+@pytest.mark.skipif(not has_strace(), reason="strace is missing or may not trace")
+@pytest.mark.parametrize("number", [3, 9, 14])
+def test_quota_exceeded(program: Program, account: Simulator, export: Path, tmp_path: Path, number: int) -> None:
+    """A write that the user's quota forbids ends the run as a full disk does, and no call is sent twice."""
+    assert program("import", "--init-ledger", "--limit", "1", export).code == 0
+    strace = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64")
+    inject = ("-e", f"inject=pwrite64:error=EDQUOT:when={number}+")
+    done = subprocess.run(
+        [*strace, *inject, sys.executable, "-m", "importer", "deliver"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, len(account.arrivals) < CALLS) == (74, True), done.stderr
+    assert program("deliver", "--results", tmp_path / "next.csv").code in (0, 4)
+    assert set(Counter(arrival.fields["id"] for arrival in account.arrivals).values()) == {1}
+    assert set(counts(tmp_path)) <= {"accepted", "uncertain"}

@@ -4,13 +4,15 @@ import csv
 import gzip
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import CALLNOTIFY_HEADER, Ran, call_row, read_results, write_export
+from conftest import CALLNOTIFY_HEADER, ROOT, Ran, call_row, read_results, write_export
 from dying_run import at
 from importer.errors import ExitCode, InputUnusableError
 from importer.files import ExportFile
@@ -222,3 +224,26 @@ def test_input_gone_without_rejects(account: Simulator, tmp_path: Path) -> None:
     path = write_export(tmp_path / "export.csv", [call_row(1)])
     summary = imported(tmp_path, path, Listener(step=at(Step.STAGED, 1, path.unlink)))
     assert (summary.exit_code, len(account.accepted)) == (ExitCode.OK, 1)
+
+
+@pytest.mark.fault(23)
+@pytest.mark.slow
+def test_million_rows(tmp_path: Path) -> None:
+    """A million calls are checked within a gigabyte of memory, without a word of progress, each in the results."""
+    path, results = tmp_path / "export.csv", tmp_path / "results.csv"
+    with path.open("w") as file:
+        file.write(CALLNOTIFY_HEADER + "\n")
+        for number in range(1_000_000):
+            file.write(f"dialed,busy,c{number},+12125550101,+12125550142,2026-03-02 14:00:00,,\n")
+    command = [sys.executable, "-m", "importer", "check", "--results", str(results), str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    print(f"peak {usage.ru_maxrss >> 10} MiB, {usage.ru_utime:.0f} s")
+    assert (process.returncode, said) == (0, b"")
+    assert usage.ru_maxrss < 1 << 20
+    with results.open("rb") as stream:
+        assert sum(block.count(b",would_send,") for block in iter(lambda: stream.read(1 << 20), b"")) > 999_000
