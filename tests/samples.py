@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from expected import SAMPLES, sample_files, sample_options
 from importer.files import ExportFile
 from importer.formats import Catalogue, Detection, detect, load_catalogue
@@ -19,6 +21,37 @@ from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
 from importer.records import Call
 
 INPUTS = sample_files()
+REPRESENTATIVES = {
+    "3cx-web/9-columns.csv",
+    "asterisk-csv/day.csv",
+    "callnotify/state-only.csv",
+    "dialpad/calls.csv",
+    "freepbx/release-2.11.csv",
+    "genesys-cloud/day-first.csv",
+    "ringcentral-call-log/detailed.csv",
+    "twilio/title-case.csv",
+    "vicidial/carrier.csv",
+}
+"""Samples that between them have what the language of formats can say: headers and positions, legs, agents' legs
+and details, bare quotes and none, zones and countries in columns, dates written anew."""
+
+
+def sample_name(path: Path) -> str:
+    """Return folder and name of a sample."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def for_each(paths: Iterable[Path]) -> list[Any]:
+    """Return samples as parameters of a test: the representatives always, the others with -m slow."""
+    return [
+        pytest.param(
+            path, id=sample_name(path), marks=() if sample_name(path) in REPRESENTATIVES else pytest.mark.slow
+        )
+        for path in paths
+    ]
+
+
+PER_SAMPLE = pytest.mark.parametrize("path", for_each(INPUTS))
 NOW = 1_830_000_000
 """A run's start (2027-12-28): after every call of the samples."""
 

@@ -118,6 +118,17 @@ def test_rows_of_a_call_may_stand_in_two_files(path: Path, tmp_path: Path) -> No
     assert prepared(parts, plan).content() == as_it_is(path).content()
 
 
+@pytest.mark.slow
+@PER_SAMPLE
+def test_smallest_and_largest_chunks_do_not_matter(path: Path, tmp_path: Path) -> None:
+    """A chunk for each of the first rows, and one of 100,000 rows, say of every sample what the usual ones say."""
+    detection = detected(path)
+    first = written(detection, tmp_path / "first.csv", split_records(detection)[1][:8])
+    one, all_of_them = (plan_for(path.parent.name, chunk_rows=rows) for rows in (1, 100_000))
+    assert prepared([first], one) == prepared([first], all_of_them)
+    assert prepared([detection], all_of_them) == as_it_is(path)
+
+
 @_one_by_one(INPUTS)
 def test_chunk_size_does_not_matter(path: Path) -> None:
     """Small chunks give exactly what one big chunk gives, line by line; those of one row are tried on few rows."""
