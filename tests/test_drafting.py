@@ -20,11 +20,11 @@ Program = Callable[..., Ran]
 FIRST_OF_EACH = list({path.parent.name: path for path in sample_files()}.values())
 
 GERMAN = """Calls of March
-Datum;Time;Who;Called number;How it ended;Ringing
-02.03.2026;09:14:07;"Lee, Ann";+44 7700 900142;NO ANSWER;0:00:32
-03.03.2026;09:15:07;"Lee, Ann";+44 7700 900143;fizzled;0:00:02
-03.03.2026;10:15:07;"Cho, Ben";+44 7700 900144;answered;0:00:12
-14.03.2026;11:15:07;"Cho, Ben";+44 7700 900145;NO ANSWER;0:00:12
+Datum;Time;Who;Called number;Line;How it ended;Ringing
+02.03.2026;09:14:07;"Lee, Ann";+44 7700 900142;A;NO ANSWER;0:00:32
+03.03.2026;09:15:07;"Lee, Ann";+44 7700 900143;A;fizzled;0:00:02
+03.03.2026;10:15:07;"Cho, Ben";+44 7700 900144;A;answered;0:00:12
+14.03.2026;11:15:07;"Cho, Ben";+44 7700 900145;A;NO ANSWER;0:00:12
 """
 
 
@@ -185,6 +185,16 @@ def test_draft_never_overwrites(program: Program, tmp_path: Path) -> None:
     own.write_text("mine", encoding="utf-8")
     assert program("formats", "new", export, "--output", own).code == 73
     assert own.read_text(encoding="utf-8") == "mine"
+
+
+def test_open_points_are_told_by_the_main_job_too(program: Program, tmp_path: Path) -> None:
+    """`check` with a draft is exit 78, sends nothing, and names each open point on a line of its own."""
+    export, own = tmp_path / "export.csv", tmp_path / "mine.toml"
+    export.write_text(GERMAN, encoding="utf-8")
+    program("formats", "new", export, "--output", own)
+    ran = program("check", "--format", own, "--results", tmp_path / "r.csv", export)
+    assert ran.code == 78
+    assert re.search(r'^ +line \d+: "fizzled" = "TODO"', ran.stderr, re.MULTILINE)
 
 
 def test_draft_is_told_in_80_columns(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

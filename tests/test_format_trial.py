@@ -71,6 +71,16 @@ def test_without_an_expected_file_it_says_how_to_write_one(program: Program, sam
     assert program("formats", "test", FORMAT, sample, *READ_AS).code == 0
 
 
+def test_command_shows_no_number(program: Program, sample: Path) -> None:
+    """The command that is told holds every option that was given, but no telephone number."""
+    expected_file(sample).unlink()
+    ran = program("formats", "test", FORMAT, sample, "--default-agent-number", "+12125550101", "--country", "US")
+    assert "--default-agent-number NUMBER --country US" in ran.stderr or (
+        "--country US --default-agent-number NUMBER" in ran.stderr
+    )
+    assert "5550101" not in ran.stderr
+
+
 def test_expected_file_can_stand_elsewhere(program: Program, sample: Path, tmp_path: Path) -> None:
     """--expected names another file."""
     elsewhere = tmp_path / "wanted.csv"

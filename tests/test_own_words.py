@@ -42,6 +42,16 @@ def test_doing_what_the_hint_says_is_enough(program: Program, tmp_path: Path) ->
     assert [line for line in before if before[line] != after[line]] == ["30"]
 
 
+def test_formats_shows_the_meaning_that_counts(program: Program) -> None:
+    """`formats NAME` shows an own word with its own meaning, once, and that some words are one's own."""
+    path = user_folder() / "causes" / "asterisk-disposition.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('[words]\nfailed = "notavailable"\n', encoding="utf-8")
+    told = " ".join(program("formats", "freepbx").stdout.split())
+    assert "(some your own, causes/asterisk-disposition.toml): failed = notavailable, ANSWERED = attended" in told
+    assert "FAILED = our_side" not in told
+
+
 def test_formats_says_where_own_files_belong(program: Program) -> None:
     """`formats` ends with the folder of one's own formats and words."""
     assert str(user_folder()) in program("formats").stdout

@@ -130,13 +130,12 @@ def _taken(roles: Any) -> list[tuple[str, str, str]]:
 
 def _formats_that_fit(export: Path, catalogue: Any) -> str:
     """Return the name of the format that the export is of already, "" without one."""
-    from importer.errors import InputUnusableError
     from importer.formats import Detection, detect
     from importer.formats.detection import Overrides
 
     try:
         found = detect(export, list(catalogue.formats.values()), Overrides())
-    except InputUnusableError:
+    except ImporterError:  # of none, of two, or standard input, which is read by now
         return ""
     return found.format.name if isinstance(found, Detection) else ""
 
@@ -210,7 +209,8 @@ def _how_to_write(name: str, sample: Path, wanted: Path, flags: dict[str, Any]) 
     """Return the command that writes the expected file, with the options that were given."""
     words = ["cdr-importer", "check", "--all-rows", "--format", name]
     for option, value in given(flags).items():
-        words += [f"--{option.replace('_', '-')}", str(value)]
+        # Numbers are never printed on stderr.
+        words += [f"--{option.replace('_', '-')}", "NUMBER" if option == "default_agent_number" else str(value)]
     return shlex.join([*words, "--results", str(wanted), str(sample)])
 
 
@@ -239,6 +239,8 @@ def _policies(cdr_format: Any, catalogue: Any, settings: Any) -> Iterator[str]:
 
 
 def _facts(cdr_format: Any, catalogue: Any) -> Iterator[str]:
+    from importer.formats.language import word_key
+
     yield f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"
     for note in cdr_format.notes:
         yield f"  note: {note}"
@@ -255,11 +257,11 @@ def _facts(cdr_format: Any, catalogue: Any) -> Iterator[str]:
         if rule.column is None:
             yield f"    by rule: {rule.value}"
             continue
-        words = dict(rule.words)
-        if rule.table:
-            table = catalogue.causes[rule.table].words
-            words |= {known: cause.otherwise.value for known, cause in table.items()}
-        pairs = [f"{known} = {verdict}" for known, verdict in list(words.items())[:12]]
+        known_by_table = catalogue.causes[rule.table].words if rule.table else {}
+        words = {word_key(word): (word, verdict) for word, verdict in rule.words.items()}
+        for word, cause in known_by_table.items():
+            words.setdefault(word_key(word), (word, cause.otherwise.value))
+        pairs = [f"{word} = {verdict}" for word, verdict in list(words.values())[:12]]
         more = f", and {len(words) - 12} more" if len(words) > 12 else ""
         own = f" (some your own, causes/{rule.table}.toml)" if rule.table in catalogue.own_causes else ""
         yield f"    column {cdr_format.shown(rule.column)}{own}: {', '.join(pairs)}{more}"

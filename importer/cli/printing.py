@@ -31,7 +31,7 @@ class Screen:
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
         self._bar: tqdm[Any] | None = None
         self._counts = {"accepted": 0, "refused": 0, "uncertain": 0}
-        self._details: list[tuple[str, str]] = []
+        self._details: list[tuple[str, str, tuple[str, ...]]] = []
         self._broken_off: RunSummary | None = None
         self._noted = False
         self._log = _ToScreen(self._detail)
@@ -73,8 +73,8 @@ class Screen:
             say_json(summary_record(summary))
         if self._is_silent(summary):
             return
-        for message, hint in self._details[:MOST_DETAIL_LINES]:
-            complain(message, hint)
+        for message, hint, lines in self._details[:MOST_DETAIL_LINES]:
+            complain(message, hint, lines)
         if len(self._details) > MOST_DETAIL_LINES:
             complain(f"and {len(self._details) - MOST_DETAIL_LINES} more like these")
         if sys.stderr.isatty():
@@ -90,8 +90,10 @@ class Screen:
         A run that had taken nothing in counts no rows.
         """
         code = error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
-        known = (error.message, error.hint) if isinstance(error, ImporterError) else place_of(error)
-        self._details.insert(0, known)
+        if isinstance(error, ImporterError):
+            self._details.insert(0, (error.message, error.hint, error.lines))
+        else:
+            self._details.insert(0, (*place_of(error), ()))
         summary = self._broken_off or RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
         code = code if summary.adds_up() else ExitCode.INTERNAL
         return replace(summary, exit_code=code, reason=reason_of(error))
@@ -142,10 +144,10 @@ class Screen:
             self._bar.update()
 
     def _note(self, text: str) -> None:
-        self._details.append((text, ""))
+        self._details.append((text, "", ()))
 
     def _problem(self, problem: ImporterError) -> None:
-        self._details.append((problem.message, problem.hint))
+        self._details.append((problem.message, problem.hint, problem.lines))
 
     def _show(self, what: str, unit: str, total: int | None) -> None:
         if self._shows_progress and self._bar is None:

@@ -19,7 +19,7 @@ from importer.formats.detection import HEADER_RECORDS, SAMPLE_CHARACTERS, column
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from schemas.times import TimeRules, read_times
 
-MOST_ROWS = 200_000
+MOST_ROWS = 50_000
 """So many rows are counted; of each column the first `LOOKED_AT` filled cells tell its kind."""
 LOOKED_AT = 2_000
 MOST_WORDS = 60

@@ -137,7 +137,10 @@ def _by_cells(columns: Sequence[Column], role: str, known_words: frozenset[str],
         known = OUTGOING | INCOMING | INTERNAL
         return [column for column in columns if column.words and _share(column, known) == 1]
     if role == "status":
-        scored = [(_share(column, known_words), column) for column in columns if column.kind is Kind.WORD]
+        # One or two letters are codes of some system or another, and one word for all rows says nothing.
+        likely_words = frozenset(word for word in known_words if len(word) > 2)
+        telling = [column for column in columns if column.kind is Kind.WORD and column.distinct > 1]
+        scored = [(_share(column, likely_words), column) for column in telling]
         likely = [pair for pair in scored if pair[0] >= 0.5]
         return [column for _, column in sorted(likely, key=lambda pair: -pair[0])]
     return []

@@ -5,7 +5,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from importer.formats.drafting.export import DELIMITERS, FALLBACK_ENCODINGS, Column, Export
+from importer.formats.drafting.export import DELIMITERS, FALLBACK_ENCODINGS, MOST_ROWS, Column, Export
 from importer.formats.drafting.outcomes import Reading, Word, read_words
 from importer.formats.drafting.roles import INCOMING, INTERNAL, OUTGOING, Role
 from importer.formats.language import CauseTable, word_key
@@ -62,8 +62,9 @@ def _head(name: str, export: Export) -> Iterator[str]:
         "Made by `cdr-importer formats new`. What a person must decide is marked by that word on its line; the "
         "format is refused until none is left. The README says under `Adding a format` what can stand here."
     )
+    first = "the first " if export.rows >= MOST_ROWS else ""
     yield from _said(
-        f"Seen in {export.name}: {export.rows} rows, {export.encoding}, delimiter {delimiter}, {header}."
+        f"Seen in {export.name}: {first}{_rows(export.rows)}, {export.encoding}, delimiter {delimiter}, {header}."
     )
     if export.header_line:
         yield f"# True header: {export.delimiter.join(column.shown for column in export.columns)}"
