@@ -343,7 +343,15 @@ def test_report_of_a_run_is_the_same_with_and_without_its_results(
     (tmp_path / "one.csv").unlink()
     assert program("report", "--run", first, "--output", tmp_path / "bare.html").code == 0
     by_ledger = page_text(tmp_path / "bare.html")
-    for said in ("1 uncertain", "1 refused", "1 rejected", "INVALID_DATA", "resolve call00000 --sent", "SHA-256"):
+    for said in (
+        "1 uncertain",
+        "1 refused",
+        "1 rejected",
+        "short_number",
+        "INVALID_DATA",
+        "resolve call00000 --sent",
+        "SHA-256",
+    ):
         assert said in by_results, said
         assert said in by_ledger, said
     assert "+447700" not in by_ledger
@@ -361,7 +369,14 @@ def test_history_page(program: Program, three_runs: Path, tmp_path: Path) -> Non
     """`status --html` shows where all calls stand, the runs, answers, hours and what to paste."""
     assert program("status", "--html", tmp_path / "history.html", "--timezone", "Asia/Kolkata").code == 0
     text = page_text(tmp_path / "history.html")
-    for said in ("1 uncertain", "INVALID_DATA", "Requests by day and hour", "Asia/Kolkata", *run_ids(program)):
+    for said in (
+        "1 uncertain",
+        "INVALID_DATA",
+        "short_number",
+        "Requests by day and hour",
+        "Asia/Kolkata",
+        *run_ids(program),
+    ):
         assert said in text, said
     assert program("status", "--html", tmp_path / "history.html").code == 73
 

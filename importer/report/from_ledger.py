@@ -62,6 +62,7 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
         hours=_hours(quarters, timezone),
         hours_are_requests=True,
         zone=timezone or "GMT",
+        rejected=_rejected_of(*map(_summary, runs)),
         refused=tuple(map(_cause, refusals(ledger))),
         uncertain=tuple(map(_open_call, ledger.uncertain_calls(MOST_UNCERTAIN))),
         uncertain_count=states[CallState.UNCERTAIN],
@@ -113,6 +114,7 @@ def _known_of(ledger: LedgerReader, run: RunRecord) -> Report:
         outcomes=_outcomes_of(states, summary),
         skipped=_skipped_of(summary),
         skipped_known="skipped" in summary,
+        rejected=_rejected_of(summary),
         refused=tuple(map(_cause, refusals(ledger, run.run_id))),
         uncertain=tuple(map(_open_call, uncertain)),
         uncertain_count=len(uncertain),
@@ -151,10 +153,21 @@ def _outcomes_of(states: Mapping[CallState, int], *summaries: Mapping[str, Any])
 
 
 def _skipped_of(*summaries: Mapping[str, Any]) -> dict[str, int]:
-    skipped: Counter[str] = Counter()
+    return dict(_by_reason("skipped_by_reason", *summaries))
+
+
+def _rejected_of(*summaries: Mapping[str, Any]) -> tuple[Cause, ...]:
+    """Return the rejected rows by reason; only results files have examples."""
+    return tuple(
+        Cause(reason, count, ()) for reason, count in _by_reason("rejected_by_reason", *summaries).most_common()
+    )
+
+
+def _by_reason(name: str, *summaries: Mapping[str, Any]) -> Counter[str]:
+    reasons: Counter[str] = Counter()
     for summary in summaries:
-        skipped.update(summary.get("skipped_by_reason", {}))
-    return dict(skipped)
+        reasons.update(summary.get(name, {}))
+    return reasons
 
 
 def _hours(quarters: Mapping[int, int], timezone: str | None) -> dict[datetime, int]:

@@ -226,7 +226,8 @@ def _causes(title: str, name: str, causes: Sequence[Cause]) -> Section | None:
         for first, each in zip((True, *[False] * len(cause.examples)), cause.examples, strict=False)
     )
     table = Table(("Reason", "Rows", "For example", "What to do"), rows, frozenset({1}))
-    return Section(title, picture=bars(name, _alt(counts), counts), tables=(table,))
+    text = "" if rows else "The results file of the run says for each row what to do."
+    return Section(title, text, bars(name, _alt(counts), counts), (table,) if rows else ())
 
 
 def _refusals(report: Report) -> Section | None:
