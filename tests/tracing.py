@@ -75,9 +75,19 @@ def has_number(number: str, cells: list[str], detection: Detection, plan: Prepar
         national = run.lstrip("0")
         if len(national) >= SHORTEST_RUN and digits.endswith(national) and digits[: -len(national)] in in_front:
             return True
-        if run.endswith(digits) and run[: -len(digits)] in before:
+        if any(run.endswith(form) and run[: -len(form)] in before for form in {digits, *_with_trunk(number)}):
             return True
     return False
+
+
+def _with_trunk(number: str) -> Iterator[str]:
+    """Yield a number's digits with the trunk prefix that people write behind the country code: +44 (0)20 ..."""
+    parsed = phonenumbers.parse(number)
+    national = phonenumbers.national_significant_number(parsed)
+    for region in phonenumbers.region_codes_for_country_code(parsed.country_code):
+        prefix = phonenumbers.ndd_prefix_for_region(region, True)
+        if prefix:
+            yield f"{parsed.country_code}{prefix}{national}"
 
 
 def _has_id(source_id: str, cells: list[str], detection: Detection) -> bool:
