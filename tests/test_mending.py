@@ -50,7 +50,8 @@ def test_mended_rows_are_posted(program: Program, account: Simulator, tmp_path: 
     changes, quoted = CASES[name]
     sample = SAMPLES / name / "day.csv"
     options = sample_options(sample)
-    first = program("import", "--init-ledger", *options, "--rejects", tmp_path / "rejects.csv", sample)
+    written = ("--rejects", tmp_path / "rejects.csv", "--results", tmp_path / "1.csv")
+    first = program("import", "--init-ledger", *options, *written, sample)
     posted = len(account.accepted)
     rows = opened(tmp_path / "rejects.csv", quoted=quoted)
     assert len(rows) == int(first.summary()["rejected"])
@@ -68,7 +69,8 @@ def test_mended_rows_with_a_header(program: Program, account: Simulator, tmp_pat
     """Rows below a header, mended and saved so, are posted with the start that they had, each once."""
     sample = SAMPLES / "freepbx" / "26-columns.csv"
     options = sample_options(sample)
-    program("import", "--init-ledger", *options, "--rejects", tmp_path / "rejects.csv", sample)
+    written = ("--rejects", tmp_path / "rejects.csv", "--results", tmp_path / "1.csv")
+    program("import", "--init-ledger", *options, *written, sample)
     posted = len(account.accepted)
     header, *rows = opened(tmp_path / "rejects.csv", quoted=True)
     column = header.index("dst")

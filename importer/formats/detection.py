@@ -103,6 +103,10 @@ class _Sample:
             self._split[writing] = self._read(writing)
         return self._split[writing]
 
+    def has_cells(self, writing: _Writing) -> bool:
+        """Say whether any of the first records has more than one cell: most delimiters are none of this file."""
+        return any(len(cells) > 1 for _, cells in self.records(writing)[:HEADER_RECORDS])
+
     def has_doubled_quotes(self, delimiter: str) -> bool:
         """Say whether quotes inside cells are doubled, as a spreadsheet writes them, and never bare."""
         edge = re.escape(delimiter) + r"\r\n"
@@ -210,7 +214,8 @@ def _match(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> _Match |
         found = [
             fit
             for writing in _writings(sample, cdr_format, delimiter)
-            if (fit := match(sample.records(writing), cdr_format, writing, least_share))
+            if sample.has_cells(writing)
+            and (fit := match(sample.records(writing), cdr_format, writing, least_share))
         ]
         if found:
             return max(found, key=lambda fit: fit.fitting)

@@ -24,7 +24,8 @@ class Cleaning:
     def of(cls, text: bytes) -> Self:
         """Say what the cells of a text in UTF-8 may need."""
         marks = not text.isascii() and any(lead in text for lead in _LEADS)
-        return cls(marks, b'="' in text, b"'" in text)
+        # One byte is searched for twenty times as fast as two; each column is looked at by its first letter again.
+        return cls(marks, b"=" in text, b"'" in text)
 
     def column(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """Return a text column with its cells as they were meant."""
