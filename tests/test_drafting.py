@@ -13,11 +13,11 @@ from importer.errors import InputUnusableError
 from importer.formats import load_catalogue
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import Draft, draft_of, format_name
-from samples import catalogue
+from samples import catalogue, for_each
 
 Program = Callable[..., Ran]
 
-FIRST_OF_EACH = list({path.parent.name: path for path in sample_files()}.values())
+FIRST_OF_EACH = list({path.parent.name: path for path in reversed(sample_files())}.values())
 
 GERMAN = """Calls of March
 Datum;Time;Who;Called number;Line;How it ended;Ringing
@@ -40,7 +40,7 @@ def tables(draft: Draft) -> dict[str, object]:
     return tomllib.loads(draft.text)
 
 
-@pytest.mark.parametrize("sample", FIRST_OF_EACH, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("sample", for_each(FIRST_OF_EACH))
 def test_draft_is_toml_and_refused_as_it_is(sample: Path, tmp_path: Path) -> None:
     """Whatever the export, its draft is sound TOML, holds no number and is refused with its open points."""
     draft = draft_of(sample, "mine", catalogue())

@@ -20,11 +20,13 @@ from importer.settings import PolicyChoices
 from samples import (
     INPUTS,
     NOW,
+    PER_SAMPLE,
     Result,
     as_it_is,
     catalogue,
     content_of,
     detected,
+    for_each,
     is_no_row,
     plan_for,
     prepared,
@@ -35,21 +37,10 @@ from samples import (
 )
 from schemas.vocabulary import Outcome, State
 
-PER_SAMPLE = pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 HEADERLESS = {name for name, cdr_format in catalogue().formats.items() if cdr_format.layouts}
 FEW_ROWS = [path for path in INPUTS if path.name in {"9-columns.csv", "release-2.11.csv", "state-only.csv"}]
 WITH_HEADER = [path for path in INPUTS if path.parent.name not in HEADERLESS]
-ALONE = {"asterisk-csv", "callnotify", "freepbx", "freeswitch-csv", "twilio"}
-"""Formats whose samples are tried property by property in every run; those of the others with -m slow.
-
-All properties at once are tried on every sample in every run."""
-
-
-def _one_by_one(paths: list[Path]) -> pytest.MarkDecorator:
-    marked = [path if path.parent.name in ALONE else pytest.param(path, marks=pytest.mark.slow) for path in paths]
-    return pytest.mark.parametrize("path", marked, ids=lambda path: f"{path.parent.name}/{path.name}")
-
-
+PER_SAMPLE_WITH_HEADER = pytest.mark.parametrize("path", for_each(WITH_HEADER))
 CALLNOTIFY = "type,state,id,from,to,start_time,zohouser,voiceuri\n"
 WEB = "Call Time,Call ID,From,To,Direction,Status,Ringing,Talking\n"
 TWILIO = "Sid,ParentCallSid,From,To,Direction,Status,StartTime,AnsweredBy\n"
@@ -95,7 +86,7 @@ def test_way_of_writing_does_not_matter(path: Path, tmp_path: Path) -> None:
     assert prepared(parts, plan).content() == as_it_is(path).content()
 
 
-@_one_by_one(INPUTS)
+@PER_SAMPLE
 def test_order_of_rows_does_not_matter(path: Path, tmp_path: Path) -> None:
     """A shuffled export gives the same calls, ids, outcomes and reasons."""
     detection = detected(path)
@@ -108,7 +99,7 @@ def test_order_of_rows_does_not_matter(path: Path, tmp_path: Path) -> None:
     )
 
 
-@_one_by_one(INPUTS)
+@PER_SAMPLE
 def test_rows_of_a_call_may_stand_in_two_files(path: Path, tmp_path: Path) -> None:
     """An export dealt out into two files gives the same calls, ids, outcomes and reasons."""
     detection = detected(path)
@@ -129,14 +120,14 @@ def test_smallest_and_largest_chunks_do_not_matter(path: Path, tmp_path: Path) -
     assert prepared([detection], all_of_them) == as_it_is(path)
 
 
-@_one_by_one(INPUTS)
+@PER_SAMPLE
 def test_chunk_size_does_not_matter(path: Path) -> None:
     """Small chunks give exactly what one big chunk gives, line by line; those of one row are tried on few rows."""
     chunk_rows = 1 if path in FEW_ROWS else 7
     assert prepared([detected(path)], plan_for(path.parent.name, chunk_rows=chunk_rows)) == as_it_is(path)
 
 
-@_one_by_one(WITH_HEADER)
+@PER_SAMPLE_WITH_HEADER
 def test_order_of_columns_does_not_matter(path: Path, tmp_path: Path) -> None:
     """Where a header names the columns, they may stand in any order."""
     detection = detected(path)
@@ -147,7 +138,7 @@ def test_order_of_columns_does_not_matter(path: Path, tmp_path: Path) -> None:
     assert turned.content() == as_it_is(path).content()
 
 
-@_one_by_one(INPUTS)
+@PER_SAMPLE
 def test_skipped_rows_are_listed_or_counted(path: Path) -> None:
     """Without --all-rows the skipped rows are counted by the reasons that they would be listed with."""
     every = as_it_is(path)

@@ -157,8 +157,18 @@ SENT_AS_THEY_ARE = [
 """Answers played over the wire; those that are waited or tried again for are played with a clock elsewhere."""
 
 
+ALWAYS_PLAYED = {200, 201, 302, 307, 400, 403, 404, 500, 503}
+"""Statuses whose answers are played over the wire in every run; those of the others with -m slow."""
+
+
 @pytest.mark.fault(73)
-@pytest.mark.parametrize(("status", "name"), SENT_AS_THEY_ARE)
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        pytest.param(*answer, marks=() if answer[0] in ALWAYS_PLAYED else pytest.mark.slow)
+        for answer in SENT_AS_THEY_ARE
+    ],
+)
 def test_over_the_wire(program: Program, account: Simulator, tmp_path: Path, status: int, name: str) -> None:
     """An answer from a socket puts the call where the table says, with one post, one row, and the exit code."""
     column, body = BODIES[name]
