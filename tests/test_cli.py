@@ -348,3 +348,15 @@ def test_verbose_says_more(program: Program, tmp_path: Path) -> None:
 
     assert (ran.code, ran.stderr.splitlines()[0]) == (0, f"cdr-importer: {path}: format callnotify, utf-8, 1 rows")
     assert ran.summary()["would_send"] == "1"
+
+
+def test_shell_completion() -> None:
+    """The shell completes commands without anything heavy being loaded."""
+    environment = os.environ | {
+        "_CDR_IMPORTER_COMPLETE": "bash_complete",
+        "COMP_WORDS": "cdr-importer im",
+        "COMP_CWORD": "1",
+    }
+    command = [sys.executable, "-m", "importer"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "plain,import\n"

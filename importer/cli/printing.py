@@ -184,7 +184,7 @@ def _word(value: object) -> str:
 def rejected_line(summary: RunSummary) -> str:
     """Return why rows were rejected, for the mail that cron makes of what is printed."""
     named = [f"{count} {reason}" for reason, count in _by_count(summary.rejected)]
-    more = f" and {len(named) - MOST_REASONS} other reasons" if len(named) > MOST_REASONS else ""
+    more = " and others" if len(named) > MOST_REASONS else ""
     return f"rejected: {', '.join(named[:MOST_REASONS])}{more}; the results say for each row what to do"
 
 

@@ -95,6 +95,7 @@ def trace_of_import(
         "CDR_IMPORTER_API_URL": account.base_url,
         "CDR_IMPORTER_LEDGER": str(folder / "ledger.sqlite"),
         "CDR_IMPORTER_RATE": "1000/second",
+        "CDR_IMPORTER_YES": "true",
         "HOME": str(folder),
     }
     command = [sys.executable, "-m", "importer", "import", "--init-ledger", "--workers", str(workers), str(path)]
