@@ -170,4 +170,6 @@ def account(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         "YES": "true",
     }.items():
         monkeypatch.setenv(f"CDR_IMPORTER_{name}", value)
+    # Where results go that have no input to stand beside.
+    monkeypatch.chdir(tmp_path)
     return simulator

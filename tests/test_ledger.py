@@ -317,7 +317,14 @@ def test_link_in_place_of_the_lock_file(path: Path, tmp_path: Path) -> None:
 @pytest.mark.fault(120)
 def test_lock_is_not_inherited(path: Path, ledger: Ledger) -> None:
     """A child that outlives the run does not keep the ledger locked."""
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    command = [sys.executable, "-c", "input(input())"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    # Linux wakes the parent before the child's exec has closed what it must not inherit: wait for its own words.
+    child.stdin.write(b"up\n")
+    child.stdin.flush()
+    assert child.stdout.read(2) == b"up"
     ledger.close()
     try:
         opened(path, LATER_RUN).close()

@@ -50,11 +50,13 @@ def _console_steps(accounts_url: str) -> list[str]:
     from importer.setup.grant import SCOPE, console_url
 
     return [
-        f"1. Open {console_url(accounts_url)} as a user with PhoneBridge rights, choose Self Client",
-        "   (or ADD CLIENT, Self Client, CREATE). The tab Client Secret shows id and secret.",
+        f"1. Open {console_url(accounts_url)} as a user with PhoneBridge rights,",
+        "   choose Self Client (or ADD CLIENT, Self Client, CREATE).",
+        "   The tab Client Secret shows id and secret.",
         "2. Tab Generate Code; scope:",
         f"     {SCOPE}",
-        "   Time Duration 10 minutes, any description, CREATE; choose your portal, CREATE.",
+        "   Time Duration 10 minutes, any description, CREATE;",
+        "   choose your portal, CREATE.",
         "3. Copy the code and paste it below before the ten minutes are over.",
     ]
 
