@@ -54,7 +54,7 @@ def told(lines: list[str], name: str) -> str:
 
 @pytest.mark.slow
 def test_first_day(sandbox: list[str], environment: Mapping[str, str], tmp_path: Path) -> None:
-    """From nothing to calls taken in: `init`, `auth login`, `users`, `import`, and a night that says nothing."""
+    """From nothing to a report: `init`, `auth login`, `users`, `import`, `report`, and a silent night."""
     base = told(sandbox, "API_URL")
     yesterday = datetime.now(UTC) - timedelta(days=1)
     rows = [call_row(number, start_time=f"{yesterday:%Y-%m-%d %H:%M}:{number:02}") for number in (1, 2, 3)]
@@ -95,8 +95,12 @@ def test_first_day(sandbox: list[str], environment: Mapping[str, str], tmp_path:
     sent.type("y")
     assert sent.finish() == 0, sent.shown
     assert [row["outcome"] for row in read_results(tmp_path / "out.csv")] == ["accepted"] * 3
-    for terminal in (init, login, users, refused, sent):
-        lines = [line for line in terminal.lines() if str(tmp_path) not in line]
+    report = at_terminal("report", "out.csv")
+    assert report.finish() == 0, report.shown
+    assert "</html>" in (tmp_path / "out.csv.html").read_text(encoding="utf-8")
+
+    for terminal in (init, login, users, refused, sent, report):
+        lines = [line for line in terminal.lines() if str(tmp_path) not in line and not line.startswith("rows=")]
         assert max(map(len, lines)) <= 80, terminal.shown
 
     cron = [sys.executable, "-m", "importer", "import", "--results", "night.csv", str(export)]
