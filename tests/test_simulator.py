@@ -1570,8 +1570,7 @@ def test_serve_forever_ends_by_interrupt() -> None:
     script = (
         "from importer.simulator import Simulator\n"
         "simulator = Simulator().start()\n"
-        "print(simulator.port, flush=True)\n"
-        "try:\n    simulator.serve_forever()\n"
+        "try:\n    print(simulator.port, flush=True)\n    simulator.serve_forever()\n"
         "except KeyboardInterrupt:\n    print('ended', len(simulator.accepted))\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
