@@ -360,3 +360,12 @@ def test_shell_completion() -> None:
     command = [sys.executable, "-m", "importer"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "plain,import\n"
+
+
+def test_many_problems_are_ten_lines(program: Program, tmp_path: Path) -> None:
+    """However many files are not there, at most ten lines and the summary are printed."""
+    missing = [tmp_path / f"{number}.csv" for number in range(30)]
+    ran = program("check", "--results", tmp_path / "out.csv", twenty(tmp_path), *missing)
+    lines = ran.stderr.splitlines()
+    assert len(lines) <= 11
+    assert lines[-2] == f"cdr-importer: and {30 - (len(lines) - 2) // 2} more like these"

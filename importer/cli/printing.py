@@ -19,7 +19,8 @@ from importer.records import Receipt, RunSummary
 from importer.settings import Settings
 from schemas.vocabulary import Outcome
 
-MOST_DETAIL_LINES = 9
+MOST_DETAIL_LINES = 8
+"""With how many more there are, why rows were rejected, and the summary: at most ten lines and one."""
 MOST_REASONS = 5
 
 
@@ -73,10 +74,11 @@ class Screen:
             say_json(summary_record(summary))
         if self._is_silent(summary):
             return
-        for message, hint, lines in self._details[:MOST_DETAIL_LINES]:
+        shown = self._fitting_details()
+        for message, hint, lines in self._details[:shown]:
             complain(message, hint, lines)
-        if len(self._details) > MOST_DETAIL_LINES:
-            complain(f"and {len(self._details) - MOST_DETAIL_LINES} more like these")
+        if len(self._details) > shown:
+            complain(f"and {len(self._details) - shown} more like these")
         if sys.stderr.isatty():
             for line in summary_table(summary):
                 say(line, err=True)
@@ -97,6 +99,15 @@ class Screen:
         summary = self._broken_off or RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
         code = code if summary.adds_up() else ExitCode.INTERNAL
         return replace(summary, exit_code=code, reason=reason_of(error))
+
+    def _fitting_details(self) -> int:
+        """Return how many of the details fit what is printed; the first is shown whole, however long."""
+        left = MOST_DETAIL_LINES
+        for count, (_, hint, lines) in enumerate(self._details):
+            left -= 1 + bool(hint) + len(lines)
+            if left < 0 and count:
+                return count
+        return len(self._details)
 
     def _is_silent(self, summary: RunSummary) -> bool:
         """Say whether nothing is to be printed: all is well, and nobody looks or asked for more."""
