@@ -93,6 +93,9 @@ class TimeRules:
             raise ValueError(f"{self.zone!r} is not an IANA time zone")
 
 
+SECONDS_FROM_1601_TO_1970 = 11_644_473_600
+
+
 def is_zone(name: str) -> bool:
     """Say whether ``name`` is a time zone of the IANA database, spelt as there."""
     # Debian's zone folder holds these beside the zones; right/ counts leap seconds.
@@ -103,6 +106,22 @@ def is_zone(name: str) -> bool:
     except (LookupError, ValueError, OSError):
         return False
     return True
+
+
+def filetime_seconds(texts: pd.Series) -> pd.Series:
+    """Return the epoch seconds of 64-bit counts of 100 ns since 1601, in 16 hexadecimal digits and any ``-``.
+
+    ``texts`` are strings; the result is Int64, missing for any other text. Source: [MS-DTYP] 2.3.3.
+    """
+    bare = texts.str.replace("-", "", regex=False)
+    is_read = bare.str.fullmatch("[0-9A-Fa-f]{16}").fillna(False).to_numpy(dtype=np.bool_)
+    characters = np.frombuffer("".join(bare[is_read]).lower().encode("ascii"), dtype=np.uint8).reshape(-1, 16)
+    digits = np.where(characters > ord("9"), characters - ord("a") + 10, characters - ord("0")).astype(np.uint64)
+    weights = np.uint64(16) ** np.arange(15, -1, -1, dtype=np.uint64)
+    ticks = (digits * weights).sum(axis=1, dtype=np.uint64)
+    seconds = pd.Series(pd.NA, index=texts.index, dtype="Int64")
+    seconds[is_read] = (ticks // np.uint64(10_000_000)).astype(np.int64) - SECONDS_FROM_1601_TO_1970
+    return seconds
 
 
 def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = None) -> pd.DataFrame:

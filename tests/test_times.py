@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.times import REASONS, TimeRules, is_zone, offsets_of, proved_offsets, read_times, wire_text
+from schemas.times import (
+    REASONS,
+    TimeRules,
+    filetime_seconds,
+    is_zone,
+    offsets_of,
+    proved_offsets,
+    read_times,
+    wire_text,
+)
 
 ISO = "%Y-%m-%d %H:%M:%S"
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
@@ -421,3 +430,9 @@ def test_chunks_and_order_do_not_matter(instants: list[int], zone: str, cut: int
         read_times(texts.iloc[part], rules, evidence.iloc[part]) for part in (order[:cut], order[cut:]) if part
     ]
     assert pd.concat(shuffled).sort_index().equals(whole)
+
+
+def test_filetime_seconds() -> None:
+    """Sixteen hexadecimal digits are ticks of 100 ns since 1601; any other text tells nothing."""
+    texts = pd.Series(["01dc-aa4f-2a1b-9380", "019DB1DED53E8000", "", "01dc-aa4f-2a1b-938", "0" * 15 + "g"])
+    assert filetime_seconds(texts).to_list() == [1772460989, 0, pd.NA, pd.NA, pd.NA]

@@ -194,14 +194,21 @@ class OutcomeRule(_Table):
         return self
 
 
+class Clock(StrEnum):
+    """How an id tells the time: seconds since 1970, or 100 ns ticks since 1601 in 16 hexadecimal digits."""
+
+    EPOCH = "epoch"
+    FILETIME = "filetime"
+
+
 class TimeSpec(_Table):
     """The start of the call: columns (joined by a space), how it is written, and whose clock it is.
 
     ``zone`` is ``option`` (the operator's ``--timezone``), ``value`` (values carry an offset or are epochs;
     another is rejected unless the operator gives ``--timezone``) or an IANA name; ``zone_default`` stands in for
     an ``option`` that is not given. ``zone_column`` holds, row by row, the IANA name of the zone, which outranks
-    ``zone`` where it is filled. ``evidence`` finds the epoch second at which the channel was made, where the id
-    carries one.
+    ``zone`` where it is filled. ``evidence`` finds the moment at which the channel was made, where the id carries
+    one, and ``evidence_clock`` says how.
     """
 
     columns: Texts
@@ -210,6 +217,7 @@ class TimeSpec(_Table):
     zone_default: str | None = None
     zone_column: str | None = None
     evidence: Source | None = None
+    evidence_clock: Clock = Clock.EPOCH
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.formats import CauseTable, CdrFormat
-from importer.formats.language import Cause, IdRule, OutcomeRule, Source, Zone, word_key
+from importer.formats.language import Cause, Clock, IdRule, OutcomeRule, Source, Zone, word_key
 from importer.prepare.damage import add_damage, cut_ids
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, unknown_word_hint, value_hints
@@ -230,7 +230,12 @@ def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
 def _evidence(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series | None:
     """Return the epoch second at which the channel of each row was made, None where no id carries it."""
     spec = cdr_format.time.evidence
-    return None if spec is None else whole_numbers(extracted(rows[spec.column], spec.extract))
+    if spec is None:
+        return None
+    told = extracted(rows[spec.column], spec.extract)
+    return (
+        times.filetime_seconds(told) if cdr_format.time.evidence_clock is Clock.FILETIME else whole_numbers(told)
+    )
 
 
 def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
