@@ -30,6 +30,7 @@ from importer.errors import (
     UnavailableError,
 )
 from importer.pacing import Backoff
+from importer.settings import is_secret
 from importer.settings.values import BASE_URL, is_loopback
 
 _log = logging.getLogger(__name__)
@@ -44,8 +45,6 @@ _REFRESH_PERIOD_SECONDS = 600.0
 _LOCK_PATIENCE_SECONDS = 120.0
 _LOCK_POLL_SECONDS = 0.2
 _CACHE_BYTES = 16 * 1024
-
-_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 _AUTHORISE_HINT = (
     "Run `cdr-importer auth login` to authorise again, and check that --data-center is the account's own."
@@ -246,7 +245,7 @@ class TokenSource:
         try:
             entry = json.loads(text)
             access_token, expires_at = str(entry["access_token"]), float(entry["expires_at"])
-            known = self._is_ours(entry) and _TOKEN.fullmatch(access_token) is not None
+            known = self._is_ours(entry) and is_secret(access_token)
             api_url = check_api_url(entry["api_domain"], self._sign_in)
         except (ValueError, KeyError, TypeError, RecursionError, ConfigurationError):
             return None
@@ -385,7 +384,7 @@ def _refused(error: object) -> NotPermittedError:
 
 def _access_token(answer: Mapping[str, object]) -> str:
     token = answer["access_token"]
-    if isinstance(token, str) and _TOKEN.fullmatch(token):
+    if isinstance(token, str) and is_secret(token):
         return token
     raise ProtocolError(
         "the token endpoint answered a token that cannot be one",

@@ -1,18 +1,17 @@
 """What ends a run early, or must not: signals, budgets, full disks, closed streams, old libraries."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import Ran, call_row, read_results, write_export
+from disks import filling_disk
 from dying_run import at
 from importer.cli.printing import Screen
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
@@ -180,18 +179,6 @@ def test_wait_longer_than_the_time_left(
 
 
 # disks -------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def filling_disk() -> Iterator[Callable[[], None]]:
-    """Give a function after which no file of this process can grow, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.fault(105)

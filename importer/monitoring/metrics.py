@@ -13,6 +13,7 @@ from pathlib import Path
 
 from importer.errors import CannotCreateError, ExitCode
 from importer.records import RunSummary
+from importer.results import write_whole
 from schemas.vocabulary import CallState, Outcome
 
 METRICS: Mapping[str, str] = {
@@ -119,13 +120,9 @@ def write_metrics(path: Path, run: LastRun, standing: Standing | None) -> None:
         before = path.read_text(encoding="utf-8")
     # The collector reads whatever ends with .prom, so the file in the making must not.
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(made, flags, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(metrics_text(run, standing, before))
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.fchmod(stream.fileno(), 0o644)
+        write_whole(made, metrics_text(run, standing, before))
+        made.chmod(0o644)
         made.replace(path)
     finally:
         made.unlink(missing_ok=True)

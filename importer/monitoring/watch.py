@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from importer import __version__
@@ -14,10 +13,9 @@ from importer.ledger import open_reader
 from importer.monitoring.log import LogFile
 from importer.monitoring.metrics import LastRun, Standing, check_place, write_metrics
 from importer.monitoring.ping import Ping
-from importer.pipeline import Listener, reason_of, summary_fields
+from importer.pipeline import Listener, epoch_of, reason_of, summary_fields
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
-from schemas.vocabulary import WIRE_TIME_FORMAT
 
 _NEXT_RUN_GOES_ON = frozenset(
     {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.HANGUP, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
@@ -121,8 +119,7 @@ def _standing(settings: Settings) -> Standing | None:
     """Return how the ledger stands, None where it cannot be read: the exit code says why."""
     with suppress(ImporterError), open_reader(settings.ledger) as ledger:
         oldest = ledger.oldest_pending()
-        epoch = datetime.strptime(oldest, WIRE_TIME_FORMAT).replace(tzinfo=UTC).timestamp() if oldest else None
-        return Standing(ledger.counts(), epoch)
+        return Standing(ledger.counts(), epoch_of(oldest) if oldest else None)
     return None
 
 

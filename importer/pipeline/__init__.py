@@ -9,7 +9,7 @@ are read, so that `deliver` and `status` go without.
 
 from importer.pipeline.ending import ending_record, reason_of, summary_fields, summary_record
 from importer.pipeline.inputs import detect_inputs, inputs_of, overrides_of
-from importer.pipeline.run import Listener, Outlook, Run, Timing, gmt_text, new_run_id
+from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
 from importer.pipeline.sending import sign_in_of
 from importer.pipeline.stages import check, deliver_pending, import_calls
 
@@ -22,6 +22,7 @@ __all__ = [
     "deliver_pending",
     "detect_inputs",
     "ending_record",
+    "epoch_of",
     "gmt_text",
     "import_calls",
     "inputs_of",

@@ -67,7 +67,9 @@ class RejectWatch:
         self._reasons: Counter[str] = Counter()
 
     def add(self, rows: Iterable[ResultRow | Call]) -> None:
-        """Take rows as they were prepared, before the ledger has its say."""
+        """Take rows as they were prepared, before the ledger has its say; only a share is counted."""
+        if self._limit.percent is None:
+            return
         for row in rows:
             if isinstance(row, Call):
                 self._rows += 1

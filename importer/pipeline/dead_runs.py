@@ -5,8 +5,9 @@ from pathlib import Path
 
 from importer.errors import ImporterError
 from importer.ledger import Ledger, RunRecord
-from importer.pipeline.fates import OUTCOME_OF, fate_row, fates_of
+from importer.pipeline.fates import fate_row, fates_of
 from importer.pipeline.run import Run
+from importer.records import OUTCOME_OF_STATE
 from importer.results import Completion, ResultsFile, complete
 from schemas.vocabulary import Outcome
 
@@ -58,7 +59,7 @@ def _rebuild(ledger: Ledger, dead: RunRecord, path: Path) -> str:
         )
     results = ResultsFile(path)
     try:
-        rows = (fate_row(call_id, OUTCOME_OF[fate.state], fate) for call_id, fate in fates.items())
+        rows = (fate_row(call_id, OUTCOME_OF_STATE[fate.state], fate) for call_id, fate in fates.items())
         results.add(rows, Outcome.PENDING)
         results.finish(lambda call_ids: fates_of(ledger, call_ids))
     except ImporterError:

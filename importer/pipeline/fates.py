@@ -5,17 +5,8 @@ from dataclasses import fields
 from typing import Any
 
 from importer.ledger import KnownFate, Ledger
-from importer.records import Call, Place, ResultRow
-from schemas.vocabulary import CallState, Outcome
-
-OUTCOME_OF = {
-    CallState.ACCEPTED: Outcome.ACCEPTED,
-    CallState.REFUSED: Outcome.REFUSED,
-    CallState.UNCERTAIN: Outcome.UNCERTAIN,
-    CallState.SENDING: Outcome.UNCERTAIN,
-    CallState.PENDING: Outcome.PENDING,
-    CallState.CLOSED: Outcome.SKIPPED,
-}
+from importer.records import OUTCOME_OF_STATE, Call, Place, ResultRow
+from schemas.vocabulary import Outcome
 
 
 def row_of(call: Call, outcome: Outcome, known: KnownFate) -> ResultRow:
@@ -46,6 +37,6 @@ def _fate_fields(known: KnownFate) -> dict[str, Any]:
 def fates_of(ledger: Ledger, call_ids: Sequence[str]) -> dict[str, ResultRow]:
     """Return the fates of calls as result rows."""
     return {
-        call_id: fate_row(call_id, OUTCOME_OF[fate.state], fate)
+        call_id: fate_row(call_id, OUTCOME_OF_STATE[fate.state], fate)
         for call_id, fate in ledger.fates(call_ids).items()
     }

@@ -50,8 +50,9 @@ def ask_before_sending(run: Run, ledger: Ledger, intake: Intake) -> None:
     """
     if run.settings.yes or run.settings.sandbox or not intake.calls:
         return
-    if run.settings.since is None and _is_first(ledger):
-        _refuse_old(run, intake)
+    # The ledger is counted whole, so only for calls that are old.
+    if run.settings.since is None and _is_old(run, intake) and _is_first(ledger):
+        raise _old_calls(intake)
     is_agreed = run.listener.confirm(intake.outlook(run, ledger))
     run.stop_if_interrupted()
     if not is_agreed:
@@ -62,11 +63,13 @@ def _is_first(ledger: Ledger) -> bool:
     return not any(count for state, count in ledger.counts().items() if state is not CallState.PENDING)
 
 
-def _refuse_old(run: Run, new: Intake) -> None:
+def _is_old(run: Run, new: Intake) -> bool:
     oldest_wanted = datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
-    if new.first >= oldest_wanted.strftime(WIRE_TIME_FORMAT):
-        return
-    raise ConfigurationError(
+    return new.first < oldest_wanted.strftime(WIRE_TIME_FORMAT)
+
+
+def _old_calls(new: Intake) -> ConfigurationError:
+    return ConfigurationError(
         f"the oldest of {new.calls} new calls is from {new.first} GMT, and this ledger has sent nothing yet",
         hint="Each call can open a window on its agent's screen. "
         f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",

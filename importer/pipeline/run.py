@@ -15,6 +15,7 @@ from importer.formats import Catalogue
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
 from importer.steps import Step
+from schemas.vocabulary import WIRE_TIME_FORMAT
 
 
 def _ignore(*_: object) -> None:
@@ -136,3 +137,8 @@ def new_run_id(now: float) -> str:
 def gmt_text(now: float) -> str:
     """Return a moment as GMT text to the second."""
     return f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def epoch_of(text: str) -> float:
+    """Return the epoch second of a moment as `gmt_text` writes it."""
+    return datetime.strptime(text, WIRE_TIME_FORMAT).replace(tzinfo=UTC).timestamp()

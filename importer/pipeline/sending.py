@@ -1,7 +1,6 @@
 """What the ledger holds, sent: the service as the settings name it, and the pace that earlier runs left."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import platformdirs
 
@@ -20,10 +19,9 @@ from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
 from importer.pacing import Rate, RollingLimiter
-from importer.pipeline.run import Run, gmt_text
+from importer.pipeline.run import Run, epoch_of, gmt_text
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
-from schemas.vocabulary import WIRE_TIME_FORMAT
 
 
 def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> Stop | None:
@@ -63,10 +61,10 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
     """Count the requests of earlier runs against the rate, and keep the wait that the service asked them for."""
     now, clock = service.wall_clock(), service.clock()
     period_seconds = Rate.parse(run.settings.rate).period_seconds
-    earlier = [_epoch_of(text) + 1.0 for text in ledger.sent_since(gmt_text(now - period_seconds - 1))]
+    earlier = [epoch_of(text) + 1.0 for text in ledger.sent_since(gmt_text(now - period_seconds - 1))]
     service.limiter.count_earlier(clock - now + moment for moment in earlier)
     held = ledger.held_until()
-    left = _epoch_of(held) - now if held else 0.0
+    left = epoch_of(held) - now if held else 0.0
     deadline = run.deadline()
     if left > LONGEST_WAIT_SECONDS or (left > 0 and deadline is not None and clock + left >= deadline):
         return Stop(ExitCode.TRY_LATER, "held", f"The service asked to wait until {held} GMT; nothing was sent.")
@@ -75,10 +73,6 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
     elif held:
         ledger.hold_until(None)
     return None
-
-
-def _epoch_of(text: str) -> float:
-    return datetime.strptime(text, WIRE_TIME_FORMAT).replace(tzinfo=UTC).timestamp()
 
 
 def _delivery_plan(run: Run) -> DeliveryPlan:

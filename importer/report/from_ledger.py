@@ -19,6 +19,7 @@ from importer.ledger import (
     refusals,
     requests_over_time,
 )
+from importer.records import OUTCOME_OF_STATE
 from importer.report.data import Cause, Example, OpenCall, Report
 from importer.report.from_results import MOST_UNCERTAIN, results_report
 from importer.report.tallies import SPANS_SECONDS, Timeline
@@ -139,16 +140,8 @@ def _outcomes_of(states: Mapping[CallState, int], *summaries: Mapping[str, Any])
     outcomes = {outcome: sum(int(each.get(outcome, 0)) for each in summaries) for outcome in Outcome}
     if any(outcomes.values()):
         return outcomes
-    of_state = {
-        CallState.ACCEPTED: Outcome.ACCEPTED,
-        CallState.REFUSED: Outcome.REFUSED,
-        CallState.UNCERTAIN: Outcome.UNCERTAIN,
-        CallState.SENDING: Outcome.UNCERTAIN,
-        CallState.PENDING: Outcome.PENDING,
-        CallState.CLOSED: Outcome.SKIPPED,
-    }
     for state, count in states.items():
-        outcomes[of_state[state]] += count
+        outcomes[OUTCOME_OF_STATE[state]] += count
     return outcomes
 
 

@@ -13,6 +13,7 @@ from importer.errors import CannotCreateError
 from importer.report.colours import variables
 from importer.report.data import Report
 from importer.report.sections import facts_of, needs_of, sections_of
+from importer.results import write_whole
 
 
 def page_of(report: Report) -> str:
@@ -42,7 +43,7 @@ def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
     text = page_of(report)
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        _write_private(made, text)
+        write_whole(made, text)
         try:
             if replace:
                 made.replace(path)
@@ -68,11 +69,3 @@ def _taken(path: Path) -> CannotCreateError:
     return CannotCreateError(
         f"{path} exists already", hint="Give the page another name, or replace this one with --force."
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -65,14 +65,29 @@ def write_rejects(path: Path, records: Iterable[str]) -> None:
 
 
 def create(path: Path) -> IO[str]:
-    """Create a file that only we may read, whatever the umask; never follow or replace what is there."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    """Create a file that only we may read, for results or rejects; raises CannotCreateError."""
     try:
-        descriptor = os.open(path, flags, 0o600)
-        os.fchmod(descriptor, 0o600)
+        return open_new(path)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def open_new(path: Path) -> IO[str]:
+    """Open a new file that only we may read, whatever the umask; never follows or replaces what is there.
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
     return open(descriptor, "w", encoding="utf-8", newline="")  # noqa: PTH123 an open descriptor has no path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a new file as `open_new` makes it, durably; raises OSError."""
+    with open_new(path) as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:

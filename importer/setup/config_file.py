@@ -1,11 +1,11 @@
 """The config file that `init` writes: every option that does not change from run to run, each with its meaning."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from importer.errors import CannotCreateError
+from importer.results import write_whole
 
 ASKED: Mapping[str, tuple[str, str]] = {
     "data-center": ("Zoho's data centre of the account: us eu in au jp ca cn sa uk ae.", "us"),
@@ -43,14 +43,10 @@ def write_new(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        write_whole(path, text)
     except FileExistsError:
         raise CannotCreateError(
             f"{path} is there already", hint="Edit it, or move it away and run this again."
         ) from None
     except OSError as error:
         raise CannotCreateError(f"{path} cannot be written: {error.strerror}", hint="Free the path.") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)

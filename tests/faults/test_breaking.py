@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT, Ran, call_row, read_results, write_export
+from disks import filling_disk
 from dying_run import at
 from importer.errors import LedgerError
 from importer.formats import load_catalogue
@@ -92,18 +92,6 @@ def test_bug_at_a_step(
 
 
 # disks -------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def filling_disk() -> Iterator[Callable[[], None]]:
-    """Give a function after which no file of this process can grow or be written, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.fault(103, 104)

@@ -164,7 +164,7 @@ MUTATIONS = (
     Mutation(
         "results praise what is pending",
         "limit",
-        "pipeline/fates.py",
+        "records.py",
         "CallState.PENDING: Outcome.PENDING",
         "CallState.PENDING: Outcome.ACCEPTED",
     ),
