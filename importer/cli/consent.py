@@ -1,22 +1,19 @@
 """The yes of a person before anything is sent."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
 
 import click
 
-from importer.cli.saying import say
+from importer.cli.saying import say, say_lines
+from importer.cli.signals import Before, taken
 from importer.pipeline import Outlook
 
 
 def agreed(outlook: Outlook, rate: str) -> bool:
     """Show what is about to be sent and return whether the person wants it; no answer is a no."""
-    for line in outlook_lines(outlook, rate):
-        say(line, err=True)
-    with _leaving_on_signals():
+    say_lines(outlook_lines(outlook, rate), err=True)
+    with taken(_leave):
         try:
             return click.confirm("Send them?", default=False, err=True)
         except click.Abort:
@@ -52,22 +49,9 @@ def _duration(seconds: float) -> str:
     return f"about {days}{hours} h {rest:02} min"
 
 
-@contextmanager
-def _leaving_on_signals() -> Iterator[None]:
-    """Let a signal end the question; it is still noted by whoever handles it otherwise."""
-    kinds = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.getsignal(kind) for kind in kinds}
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        noted = before[signal.Signals(number)]
-        if callable(noted):
-            noted(number, frame)
-        raise click.Abort
-
-    for kind in kinds:
-        signal.signal(kind, leave)
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+def _leave(before: Before, number: int, frame: FrameType | None) -> None:
+    """End the question on a signal, which is still noted by whoever takes it otherwise."""
+    noted = before[number]
+    if callable(noted):
+        noted(number, frame)
+    raise click.Abort

@@ -11,7 +11,7 @@ import click
 
 from importer.cli.looking import zone_text
 from importer.cli.options import CONFIG, PREPARING, READING, given, options
-from importer.cli.saying import say
+from importer.cli.saying import say, say_lines
 from importer.cli.tables import table, terminal_width, wrapped
 from importer.errors import CannotCreateError, ExitCode, ImporterError, NoInputError
 
@@ -51,14 +51,14 @@ def list_command(name: str | None, **flags: Any) -> int:
     catalogue = load_catalogue()
     if name is not None:
         cdr_format = catalogue.pick(name)
-        _show(_explained(cdr_format, catalogue))
-        _show(_policies(cdr_format, catalogue, load_settings(given(flags), os.environ)))
+        say_lines(_explained(cdr_format, catalogue))
+        say_lines(_policies(cdr_format, catalogue, load_settings(given(flags), os.environ)))
         return int(ExitCode.OK)
     rows = [
         (known, f"{cdr_format.title}{' (your own)' if known in catalogue.own else ''}")
         for known, cdr_format in sorted(catalogue.formats.items())
     ]
-    _show(table((), rows))
+    say_lines(table((), rows))
     # Not wrapped: a path is there to be copied.
     say(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}")
     return int(ExitCode.OK)
@@ -94,7 +94,7 @@ def new_command(export: Path, output: Path | None, **flags: Any) -> int:
         raise CannotCreateError(
             f"{target} cannot be written: {error.strerror}", hint="Name another file with --output."
         ) from error
-    _show(_about(draft, export, target, catalogue))
+    say_lines(_about(draft, export, target, catalogue))
     return int(ExitCode.OK)
 
 
@@ -175,16 +175,16 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
         rows = _checked(settings.model_copy(update={"results": results}), catalogue, sample)
         different = differences(wanted, results)
     if not different:
-        _show(wrapped(f"{sample}: {rows} rows, all as {wanted} expects them.", "  "))
+        say_lines(wrapped(f"{sample}: {rows} rows, all as {wanted} expects them.", "  "))
         return int(ExitCode.OK)
     lines = len({each.line for each in different})
-    _show(
+    say_lines(
         wrapped(f"{sample}: {rows} rows, {lines} line{'' if lines == 1 else 's'} not as {wanted} expects:", "  ")
     )
     shown = [
         (each.line, each.column, each.expected or '""', each.found or '""') for each in different[:MOST_SHOWN]
     ]
-    _show(table(("line", "column", "expected", "found"), shown))
+    say_lines(table(("line", "column", "expected", "found"), shown))
     if len(different) > MOST_SHOWN:
         say(f"and {len(different) - MOST_SHOWN} more")
     return int(ExitCode.PARTIAL)
@@ -212,11 +212,6 @@ def _how_to_write(name: str, sample: Path, wanted: Path, flags: dict[str, Any]) 
         # Numbers are never printed on stderr.
         words += [f"--{option.replace('_', '-')}", "NUMBER" if option == "default_agent_number" else str(value)]
     return shlex.join([*words, "--results", str(wanted), str(sample)])
-
-
-def _show(lines: Any) -> None:
-    for line in lines:
-        say(line)
 
 
 def _explained(cdr_format: Any, catalogue: Any) -> Iterator[str]:

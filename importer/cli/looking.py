@@ -1,7 +1,7 @@
 """The command `detect`: what kind of file an export is, and how it is understood."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from importer.cli.options import CONFIG, FILES, PREPARING, READING, given, options
-from importer.cli.saying import complain, say
+from importer.cli.saying import complain, say, say_lines
 from importer.cli.tables import table, wrapped
 from importer.errors import ExitCode, ImporterError, most_severe
 
@@ -44,7 +44,7 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
         except UnknownFormatError as error:
             complain(error.message, UNKNOWN_TODO)
             codes.append(error.exit_code)
-            _show(table(("nearest format", "what keeps the file from it"), _nearest(error)))
+            say_lines(table(("nearest format", "what keeps the file from it"), _nearest(error)))
             continue
         except ImporterError as error:
             complain(error.message, error.hint, error.lines)
@@ -53,13 +53,8 @@ def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
         if isinstance(found, OwnOutput):
             say(f"{path}: a results file of this program; import passes it over.")
             continue
-        _show(_described(found, settings, catalogue))
+        say_lines(_described(found, settings, catalogue))
     return int(most_severe(codes))
-
-
-def _show(lines: Iterable[str]) -> None:
-    for line in lines:
-        say(line)
 
 
 def _nearest(error: Any) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from importer.cli.asking import is_somebody_there
 from importer.cli.consent import agreed
-from importer.cli.saying import complain, place_of, say, say_json
+from importer.cli.saying import complain, place_of, say, say_json, say_lines
+from importer.cli.tables import aligned
 from importer.errors import ExitCode, ImporterError
 from importer.pipeline import Listener, Outlook, reason_of, summary_fields, summary_record
 from importer.records import Receipt, RunSummary
@@ -80,8 +81,7 @@ class Screen:
         if len(self._details) > shown:
             complain(f"and {len(self._details) - shown} more like these")
         if sys.stderr.isatty():
-            for line in summary_table(summary):
-                say(line, err=True)
+            say_lines(summary_table(summary), err=True)
         elif summary.rejected:
             complain(rejected_line(summary))
         say(summary_line(summary), err=True)
@@ -213,17 +213,4 @@ def summary_table(summary: RunSummary) -> list[str]:
         if count:
             rows.append((outcome.value, str(count)))
             rows += [(f"  {reason}", str(each)) for reason, each in _by_count(reasons.get(outcome, {}))]
-    return table((), rows)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int = 80) -> list[str]:
-    """Return rows as aligned lines no wider than ``width``; the last column is cut where it must be."""
-    lines = [tuple(header), *map(tuple, rows)] if header else [tuple(row) for row in rows]
-    if not lines:
-        return []
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    out = []
-    for line in lines:
-        text = "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip()
-        out.append(text if len(text) <= width else text[: width - 3] + "...")
-    return out
+    return aligned((), rows)

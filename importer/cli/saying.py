@@ -6,7 +6,7 @@ the direction of reading: whoever looks at a screen or a mail of cron must not b
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import click
 
@@ -23,6 +23,12 @@ def escaped(text: str) -> str:
 def say(text: str = "", *, err: bool = False) -> None:
     """Print one line, whatever is in it."""
     click.echo(_bounded(text), err=err)
+
+
+def say_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print lines one by one."""
+    for line in lines:
+        say(line, err=err)
 
 
 def say_json(facts: Mapping[str, object]) -> None:

@@ -31,6 +31,7 @@ from importer.cli.options import (
     given,
     options,
 )
+from importer.cli.signals import STOPPING, Before, taken
 from importer.errors import ExitCode
 
 
@@ -156,17 +157,12 @@ def orderly_signals() -> Iterator[Signals]:
     uncertain; the third ends the process as it would without us, and the next run finds what it left.
     """
     signals = Signals()
-    kinds = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 signal's signature
+    def note(before: Before, number: int, frame: FrameType | None) -> None:  # noqa: ARG001 as `taken` calls it
         signals.received.append(number)
         if signals.is_cut():
-            for kind in kinds:
+            for kind in STOPPING:
                 signal.signal(kind, signal.SIG_DFL)
 
-    before = {kind: signal.signal(kind, note) for kind in kinds}
-    try:
+    with taken(note):
         yield signals
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

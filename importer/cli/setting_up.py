@@ -9,7 +9,7 @@ import click
 
 from importer.cli.asking import answer, is_somebody_there
 from importer.cli.options import CONFIG, HOSTS, LEDGER, given, options
-from importer.cli.saying import say
+from importer.cli.saying import say_lines
 from importer.errors import ExitCode, UsageError
 
 _QUESTIONS = {
@@ -21,7 +21,6 @@ _QUESTIONS = {
     "rate": "At most so many calls",
     "ledger": "Ledger",
 }
-_AGENTS_HEADER = "extension,number,zohouser,email,name"
 _ZONE_LINK = Path("/etc/localtime")
 
 
@@ -54,7 +53,9 @@ def init_command(**flags: Any) -> int:
     made = [f"wrote  {path}"]
     write_new(path, config_text(told))
     if settings.agents and not settings.agents.exists():
-        write_new(settings.agents, _AGENTS_HEADER + "\n")
+        from importer.prepare.agents import agents_text
+
+        write_new(settings.agents, agents_text([]))
         made.append(f"wrote  {settings.agents} (the header only)")
     if settings.ledger.exists():
         made.append(f"kept   {settings.ledger}, which was there already")
@@ -62,8 +63,7 @@ def init_command(**flags: Any) -> int:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
     named = "" if path == config_path() else f" --config {path}"
-    for line in (*made, *_next_steps(named, has_agents=settings.agents is not None)):
-        say(line)
+    say_lines((*made, *_next_steps(named, has_agents=settings.agents is not None)))
     return int(ExitCode.OK)
 
 

@@ -8,7 +8,7 @@ import click
 
 from importer.cli.asking import secret
 from importer.cli.options import CONFIG, HOSTS, given, options
-from importer.cli.saying import say
+from importer.cli.saying import say, say_lines
 from importer.errors import ConfigurationError, ExitCode
 
 
@@ -33,8 +33,7 @@ def login_command(keyring: bool, **flags: Any) -> int:
 
     settings = load_settings(given(flags), os.environ)
     unsigned = sign_in_of(settings, Credentials("", "", ""))
-    for line in _console_steps(unsigned.accounts_url):
-        say(line, err=True)
+    say_lines(_console_steps(unsigned.accounts_url), err=True)
     client_id, client_secret = _client()
     code = _secret_text("Code")
     sign_in = sign_in_of(settings, Credentials(client_id, client_secret, ""))
@@ -85,25 +84,25 @@ def _secret_text(question: str) -> str:
 @options(CONFIG, HOSTS)
 def check_command(**flags: Any) -> int:
     """Look at token, data centre, scope and integration, without a call being notified; it costs one token."""
+    from importer.settings import load_settings
     from importer.setup.checking import look_at_account
 
-    account, tokens, accounts_url = account_of(flags, is_fresh=True)
+    account, tokens, accounts_url = account_of(load_settings(given(flags), os.environ), is_fresh=True)
     marks = {True: "ok", False: "no", None: "-"}
     for finding in look_at_account(tokens, account, accounts_url):
         say(f"{marks[finding.is_good]:<3} {finding.subject:<12} {finding.words}")
     return int(ExitCode.OK)
 
 
-def account_of(flags: dict[str, Any], *, is_fresh: bool) -> tuple[Any, Any, str]:
+def account_of(settings: Any, *, is_fresh: bool) -> tuple[Any, Any, str]:
     """Return the account's client, its tokens (a fresh one past the cache, where wanted) and where it signs in."""
     from dataclasses import replace
 
     from importer.auth import TokenSource
     from importer.client import AccountClient, Route, TokenTransport
     from importer.pipeline import sign_in_of
-    from importer.settings import load_credentials, load_settings
+    from importer.settings import load_credentials
 
-    settings = load_settings(given(flags), os.environ)
     sign_in = sign_in_of(settings, load_credentials(os.environ))
     if is_fresh:
         sign_in = replace(sign_in, cache_path=None)

@@ -11,7 +11,8 @@ import click
 
 from importer.cli.options import CONFIG, LEDGER, ZONE, given, options
 from importer.cli.reporting import FORCE, write_history
-from importer.cli.saying import say, say_json
+from importer.cli.saying import say, say_json, say_lines
+from importer.cli.tables import aligned
 from importer.errors import ExitCode
 
 SHOWN_UNCERTAIN = 20
@@ -73,14 +74,11 @@ def _show_calls(ledger: Any, *, as_json: bool) -> int:
 
 
 def _show_runs(runs: Sequence[Any], *, as_json: bool) -> None:
-    from importer.cli.printing import table
-
     if as_json:
         say_json({"runs": [_run_object(run) for run in runs]})
         return
     header = ("run", "command", "took", "exit", "rows", "accepted", "reason")
-    for line in table(header, _run_rows(runs)):
-        say(line)
+    say_lines(aligned(header, _run_rows(runs)))
 
 
 def _run_object(run: Any) -> dict[str, object]:

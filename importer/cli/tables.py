@@ -45,3 +45,16 @@ def _lines(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     height = max(1, *map(len, parts))
     rows = zip(*([*part, *[""] * (height - len(part))] for part in parts), strict=True)
     return [GAP.join(part.ljust(size) for part, size in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str]], width: int = 80) -> list[str]:
+    """Return aligned lines, one for each row, cut at ``width``: for what is read at a glance."""
+    lines = [tuple(header), *map(tuple, rows)] if header else [tuple(row) for row in rows]
+    if not lines:
+        return []
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    out = []
+    for line in lines:
+        text = "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip()
+        out.append(text if len(text) <= width else text[: width - 3] + "...")
+    return out

@@ -7,11 +7,10 @@ from typing import Any
 import click
 
 from importer.cli.options import CONFIG, HOSTS, given, options
-from importer.cli.saying import say
+from importer.cli.saying import say, say_lines
 from importer.cli.signing_in import account_of
+from importer.cli.tables import aligned
 from importer.errors import ExitCode
-
-_AGENTS_HEADER = "extension,number,zohouser,email,name"
 
 
 @click.command("users", short_help="List PhoneBridge's users, and who of them no agent is.")
@@ -23,26 +22,24 @@ def users_command(target: Path | None, **flags: Any) -> int:
 
     Ends with 3 if the agents file names a user that PhoneBridge does not list: those calls would be refused.
     """
-    from importer.cli.printing import table
-    from importer.prepare.agents import agent_lines
+    from importer.prepare.agents import agent_lines, agents_text
     from importer.settings import load_settings
     from importer.setup.config_file import write_new
     from importer.setup.matching import completed_agents, match_users, unknown_zohousers
 
     settings = load_settings(given(flags), os.environ)
     lines = agent_lines(settings.agents) if settings.agents else []
-    account, tokens, _ = account_of(flags, is_fresh=False)
+    account, tokens, _ = account_of(settings, is_fresh=False)
     users = account.users(tokens.token())
     matches = match_users(users, lines)
     rows = [(match.user.zohouser, _agent_words(match), match.user.name, match.user.email) for match in matches]
-    for line in table(("user", "agent", "name", "e-mail"), rows):
-        say(line)
+    say_lines(aligned(("user", "agent", "name", "e-mail"), rows))
     for agent in (unknown := unknown_zohousers(users, lines)):
         say(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
     unmapped = sum(not match.lines for match in matches)
     say(f"{len(users)} users, {unmapped} without a line in the agents file")
     if target:
-        write_new(target, _agents_text(completed_agents(matches, lines)))
+        write_new(target, agents_text(completed_agents(matches, lines)))
         say(f"wrote {target}: complete extension and number, then name it with --agents")
     return int(ExitCode.PARTIAL if unknown else ExitCode.OK)
 
@@ -52,14 +49,3 @@ def _agent_words(match: Any) -> str:
         return "none"
     extensions = "+".join(line.extension or "?" for line in match.lines)
     return extensions if match.by == "zohouser" else f"{extensions} by {match.by}"
-
-
-def _agents_text(lines: list[Any]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_AGENTS_HEADER.split(","))
-    writer.writerows([line.extension, line.number, line.zohouser, line.email, line.name] for line in lines)
-    return text.getvalue()

@@ -1,8 +1,9 @@
 """Who dialled: the agents file turns what an export calls an agent into a number and a PhoneBridge user."""
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from importer.errors import ConfigurationError
@@ -92,6 +93,15 @@ def load_agents(
                 )
         extensions.update({row["extension"].casefold()} - {""})
     return AgentBook(by_key, frozenset(extensions), default_number, default_zohouser)
+
+
+def agents_text(lines: Iterable[AgentLine]) -> str:
+    """Return an agents file of these lines."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(AGENT_COLUMNS)
+    writer.writerows(map(astuple, lines))
+    return text.getvalue()
 
 
 def agent_lines(path: Path) -> list[AgentLine]:
