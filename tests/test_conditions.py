@@ -173,6 +173,26 @@ def test_extracted_any_text(cells: list[str]) -> None:
     assert extracted(_column(*cells), pattern).tolist() == [found[1] if found else "" for found in matches]
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.text("S/x0af-A", max_size=8), max_size=8),
+    st.sampled_from(
+        (
+            "^(?:S|x)/([^@/]+?)(?:@[^/]*)?-[0-9a-f]+$",
+            "(S.*)-[0-9a-f]+$",
+            "^(?:S|(.*))-[0-9a-f]+$",
+            "^(S)|x-[0-9a-f]+$",
+            "(?i)^(.*)-[0-9a-f]+$",
+            "^(.*[0-9a-f])-?-[0-9a-f]+$",
+        )
+    ),
+)
+def test_extracted_before_a_serial_number(cells: list[str], pattern: str) -> None:
+    """A group before a serial number is what Python's own regular expressions find, whatever the pattern."""
+    matches = [re.search(pattern, cell) for cell in cells]
+    assert extracted(_column(*cells), pattern).tolist() == [(found[1] or "") if found else "" for found in matches]
+
+
 def test_extracted_index() -> None:
     """Values stay with their rows, whatever these are numbered."""
     values = _column("Ext.1", "x").set_axis([7, 3])

@@ -15,6 +15,9 @@ from importer.formats.language import Source, Test, named_group
 SAMPLE_ROWS = 1000
 """So many rows tell whether a column repeats itself."""
 
+SERIAL, SERIAL_DIGITS = "-[0-9a-f]+$", "0123456789abcdef"
+"""The end of a pattern that asks for a serial number, and what such a number is made of."""
+
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
@@ -102,11 +105,31 @@ def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
     """Return the one group of ``pattern`` in each value, empty where it does not match."""
     if pattern is None:
         return values
+    if _ends_in_serial(pattern):
+        values, pattern = _without_serials(values, pattern)
     repeated = distinct_of(values)
     if repeated is not None:
         distinct, places = repeated
         return _extracted(distinct, pattern).take(places).set_axis(values.index)
     return _extracted(values, pattern)
+
+
+def _without_serials(values: pd.Series, pattern: str) -> tuple[pd.Series, str]:
+    """Return values without the serial number that ``pattern`` has last, and the pattern that is left.
+
+    Asterisk ends the name of a channel with `-0000002a`, so that each is another; without it, 25,000 channels are
+    200 telephones, and the pattern need be tried on those only. A value without a serial number is emptied.
+    """
+    texts = arrow_of(values)
+    heads = pc.utf8_rtrim(texts, characters=SERIAL_DIGITS)
+    numbered = pc.if_else(pc.equal(heads, texts), "", heads)
+    return text_series(numbered, values.index), pattern.removesuffix(SERIAL) + "-$"
+
+
+def _ends_in_serial(pattern: str) -> bool:
+    """Say whether every match of a pattern ends in a serial number, of lower case: no `|` or flag is about."""
+    within_groups = re.sub(r"\(\?:[\w|]*\)", "", pattern)
+    return pattern.endswith(SERIAL) and re.search(r"\||\(\?[^:]", within_groups) is None
 
 
 def _extracted(values: pd.Series, pattern: str) -> pd.Series:
