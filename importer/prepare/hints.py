@@ -58,7 +58,7 @@ def value_hints(template_of: Mapping[str, str], faulty: pd.DataFrame, rules: Rul
     shown = dict(zip(origins, rules.shown(origins), strict=True))
     first = rules.shown((name,))[0]
     hints = []
-    for row in faulty.to_dict("records"):
+    for row in faulty[["call.text", "call.reason", *origins]].to_dict("records"):
         text = row["call.text"]
         column = next((shown[origin] for origin in origins if text and text in row[origin]), first)
         hints.append(template_of[row["call.reason"]].format(column=column, value=quoted(text)))

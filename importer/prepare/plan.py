@@ -7,7 +7,7 @@ from importer.formats import CauseTable, CdrFormat, Detection
 from importer.formats.dates import without_seconds
 from importer.prepare.agents import AgentBook
 from importer.prepare.policies import Policies, PolicyBook
-from importer.reading.conditions import Extensions
+from importer.reading import CHUNK_ROWS, Extensions
 from schemas.numbers import NumberBook
 from schemas.vocabulary import State
 
@@ -37,7 +37,7 @@ class PreparePlan:
     states: frozenset[State] = frozenset(State)
     policies: PolicyBook = field(default_factory=PolicyBook)
     all_rows: bool = False
-    chunk_rows: int = 50_000
+    chunk_rows: int = CHUNK_ROWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
 from importer.prepare.evidence import hear, with_derived, witness_of
 from importer.prepare.groups import IndexRows, joined_rows, resolve
 from importer.prepare.plan import PreparePlan, Rules, headers_of
-from importer.prepare.rows import AgentNames, RowSorter, SortedChunk
+from importer.prepare.rows import AgentNames, RowSorter
 from importer.prepare.spool import Spool
 from importer.prepare.zones import ZoneWitness, require_agreement
 from importer.reading import read_chunks
@@ -56,20 +57,19 @@ class Preparation:
         when its ids prove another zone than the operator's.
         """
         rules = self._rules(detection)
-        sorter = RowSorter(rules, self._agent_names, len(self._files))
+        sorter = RowSorter(rules, self._agent_names, len(self._files), self._slots)
         self._files.append(InputFile(name, rules))
         file_index: list[IndexRows] = []
         counts: Counter[str] = Counter()
 
         def frames() -> Iterator[pd.DataFrame]:
-            slots = self._slots
-            for chunk in read_chunks(detection, self._plan.chunk_rows):
-                done: SortedChunk = sorter.sort(chunk, slots)
-                slots += len(done.index)
+            # `map` forgets a chunk once it is sorted: a variable would hold it while the next one is read.
+            for done in map(sorter.sort, read_chunks(detection, self._plan.chunk_rows)):
                 file_index.append(done.index)
                 counts.update(done.skipped)
-                counts["rows"] += len(chunk)
-                progress(len(chunk))
+                counts["rows"] += done.rows
+                pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
+                progress(done.rows)
                 yield done.spooled
 
         self._spool.add_file(frames())
@@ -77,7 +77,7 @@ class Preparation:
             require_agreement(sorter.witness, name)
         rows = counts.pop("rows", 0)
         self._index += file_index
-        self._slots += sum(len(part) for part in file_index)
+        self._slots = sorter.next_slot
         self.skipped += counts
         self.rows += rows
         return rows
@@ -86,8 +86,9 @@ class Preparation:
         """Decide every call and yield calls and result rows in input order, some thousands at a time."""
         if not self._index:
             return
-        resolved = resolve(joined_rows(self._index))
+        index = joined_rows(self._index)
         self._index.clear()
+        resolved = resolve(index)
         maker = CallMaker(self._files, resolved, self._agent_names.texts, self._plan)
         spooled = np.zeros(len(resolved.decision), dtype=np.bool_)
         for frame in self._spool.frames():

@@ -75,24 +75,26 @@ class AgentNames:
 
 @dataclass(frozen=True, slots=True)
 class SortedChunk:
-    """A chunk after preparing: rows to spool, rows for the index, and what was skipped without a trace."""
+    """A chunk after preparing: its rows, those to spool, those for the index, what was skipped without a trace."""
 
+    rows: int
     spooled: pd.DataFrame
     index: IndexRows
     skipped: Counter[str]
 
 
 class RowSorter:
-    """Turns the chunks of one file into spooled rows and index rows."""
+    """Turns the chunks of one file into spooled rows and index rows; these are numbered from ``next_slot`` on."""
 
-    def __init__(self, rules: Rules, agents: AgentNames, file_number: int) -> None:
+    def __init__(self, rules: Rules, agents: AgentNames, file_number: int, next_slot: int) -> None:
         self._rules = rules
         self._agents = agents
         self._file_number = file_number
+        self.next_slot = next_slot
         self.witness = witness_of(rules)
 
-    def sort(self, chunk: Chunk, first_slot: int) -> SortedChunk:
-        """Sort one chunk; index rows are numbered from ``first_slot`` on."""
+    def sort(self, chunk: Chunk) -> SortedChunk:
+        """Sort the next chunk of the file."""
         frame = with_derived(chunk.frame, self._rules)
         frame["call.direction"] = directions(frame, self._rules)
         kept_out = self._kept_out(frame)
@@ -103,14 +105,15 @@ class RowSorter:
         rows[["call.source_id", "call.key"]] = call_keys(rows, self._rules.format)
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
-        rows["call.slot"] = np.where(in_group, first_slot - 1 + np.cumsum(in_group), -1)
+        rows["call.slot"] = np.where(in_group, self.next_slot - 1 + np.cumsum(in_group), -1)
         rows["call.agents"] = joined([rows[name] for name in self._rules.format.call.agent])
         index = self._index_rows(rows if in_group.all() else rows.loc[in_group])
+        self.next_slot += len(index)
         if self._rules.plan.all_rows:
-            return SortedChunk(self._spooled(rows, chunk, frame.loc[kept_out]), index, Counter())
+            return SortedChunk(len(chunk), self._spooled(rows, chunk, frame.loc[kept_out]), index, Counter())
         counts = frame.loc[kept_out, "call.direction"].value_counts()
         spooled = self._spooled(rows.loc[_may_matter(rows)], chunk, frame.iloc[:0])
-        return SortedChunk(spooled, index, Counter(counts.to_dict()))
+        return SortedChunk(len(chunk), spooled, index, Counter(counts.to_dict()))
 
     def _kept_out(self, frame: pd.DataFrame) -> pd.Series:
         """Say which rows are of no outgoing call, as far as the row itself can tell."""

@@ -1,7 +1,16 @@
 """From a file and its detection to chunks of text: every record with its physical line, nothing guessed."""
 
-from importer.reading.chunks import BadRow, Chunk, read_chunks
+from importer.reading.chunks import CHUNK_ROWS, BadRow, Chunk, read_chunks
 from importer.reading.conditions import Conditions, Extensions
 from importer.reading.verbatim import Verbatim, verbatim_records
 
-__all__ = ["BadRow", "Chunk", "Conditions", "Extensions", "Verbatim", "read_chunks", "verbatim_records"]
+__all__ = [
+    "CHUNK_ROWS",
+    "BadRow",
+    "Chunk",
+    "Conditions",
+    "Extensions",
+    "Verbatim",
+    "read_chunks",
+    "verbatim_records",
+]

@@ -20,7 +20,9 @@ from importer.reading.scanning import Dialect, Records, scan
 from importer.reading.spilling import without_spill
 from importer.reading.totals import totals_among
 
-CHUNK_ROWS = 50_000
+CHUNK_ROWS = 75_000
+"""So many rows are prepared at once: fewer cost time (each chunk as much as 8,000 rows), more cost memory."""
+
 LONGEST_RECORD_BYTES = 128 * 1024
 SURPLUS_CELLS = 64
 """So many empty cells behind the last column are put up with, as spreadsheets and some systems write them."""
@@ -75,6 +77,17 @@ def read_chunks(
     Raises InputUnusableError when the file is damaged: an unclosed quote, a last line cut off, or a change
     while it is read.
     """
+    waiting: list[Chunk] = []
+    for chunk in _chunks(detection, chunk_rows, block_bytes):
+        if waiting and sum(map(len, waiting)) + len(chunk) > chunk_rows:
+            yield _taken(waiting)
+        waiting.append(chunk)
+    if waiting:
+        yield _taken(waiting)
+
+
+def _chunks(detection: Detection, chunk_rows: int, block_bytes: int) -> Iterator[Chunk]:
+    """Yield the rows block by block: by small blocks, memory stays small while a text becomes columns."""
     ordinal = 0
     for batch in _batches(data_records(detection, block_bytes), chunk_rows):
         records = _without_dropped(batch, detection)
@@ -84,6 +97,16 @@ def read_chunks(
             _require_whole_last_row(records, detection)
         yield _chunk(records, ordinal, detection)
         ordinal += len(records)
+
+
+def _taken(waiting: list[Chunk]) -> Chunk:
+    """Return the rows of the chunks that wait as one, and leave none."""
+    frames = [chunk.frame for chunk in waiting]
+    joined = Chunk(
+        pd.concat(frames) if len(frames) > 1 else frames[0], tuple(row for chunk in waiting for row in chunk.bad)
+    )
+    waiting.clear()
+    return joined
 
 
 def data_records(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterator[Records]:

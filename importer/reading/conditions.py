@@ -18,6 +18,9 @@ SAMPLE_ROWS = 1000
 SERIAL, SERIAL_DIGITS = "-[0-9a-f]+$", "0123456789abcdef"
 """The end of a pattern that asks for a serial number, and what such a number is made of."""
 
+_TEXT = pd.StringDtype(na_value=np.nan)
+"""What pandas calls "str"."""
+
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
@@ -145,7 +148,9 @@ def arrow_of(values: pd.Series) -> pa.ChunkedArray:
 
 def text_series(values: pa.ChunkedArray, index: pd.Index) -> pd.Series:
     """Return an Arrow text column as a pandas text column under ``index``."""
-    return pd.Series(pd.arrays.ArrowExtensionArray(values), index=index).astype("str")
+    # A sixth of the time of a cast. pandas-stubs 3.1 does not know the argument.
+    array = pd.arrays.ArrowStringArray(values, dtype=_TEXT)  # type: ignore[call-arg]
+    return pd.Series(array, index=index)
 
 
 def joined(columns: list[pd.Series]) -> pd.Series:

@@ -132,20 +132,21 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     data = np.frombuffer(text, dtype=np.uint8)
     if dialect.quotes is Quotes.BARE:
         return _scan_bare(text, data, line, dialect)
-    newlines = np.flatnonzero(data == NEWLINE)
-    delimiters = np.flatnonzero(data == ord(dialect.delimiter))
     if dialect.quotes is Quotes.NONE or b'"' not in text:
+        newlines = np.flatnonzero(data == NEWLINE)
+        delimiters = np.flatnonzero(data == ord(dialect.delimiter))
         return _records(text, _Marks(newlines, newlines, delimiters, NOWHERE), line, dialect)
-    borders, astray = np.flatnonzero(data == QUOTE), NOWHERE
-    if not _is_regular(data, borders, dialect):
+    at = np.flatnonzero((data == NEWLINE) | (data == ord(dialect.delimiter)) | (data == QUOTE))
+    kinds = data[at]
+    is_quote, is_newline = kinds == QUOTE, kinds == NEWLINE
+    quotes = at[is_quote]
+    if _is_regular(data, quotes, dialect):
+        outside, astray = np.cumsum(is_quote, dtype=np.uint8) % 2 == 0, NOWHERE
+    else:
         borders, astray = _search_cells(text, dialect)
-    ends, delimiters = newlines[_outside(borders, newlines)], delimiters[_outside(borders, delimiters)]
-    return _records(text, _Marks(ends, newlines, delimiters, astray), line, dialect)
-
-
-def _outside(borders: Ints, positions: Ints) -> Flags:
-    """Say which positions stand outside quotes: behind an even number of borders."""
-    return np.asarray(np.searchsorted(borders, positions, side="right") % 2 == 0, dtype=np.bool_)
+        outside = np.searchsorted(borders, at, side="right") % 2 == 0
+    ends, delimiters = at[is_newline & outside], at[~(is_newline | is_quote) & outside]
+    return _records(text, _Marks(ends, at[is_newline], delimiters, astray), line, dialect)
 
 
 def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[Records, int]:

@@ -87,11 +87,19 @@ class ResultsFile:
                 self._writer.writerows(lines)
             except OSError as error:
                 raise unwritable(self.path, error) from error
-            for cells in lines:
+            told = [cells for row, cells in zip(chunk, lines, strict=True) if isinstance(row, ResultRow)]
+            self._count(calls_are, len(chunk) - len(told))
+            for cells in told:
                 if cells[OUTCOME] == Outcome.PENDING:
                     self._open += 1
                 else:
                     self._tally.add(cells, own=True)
+
+    def _count(self, calls_are: Outcome, calls: int) -> None:
+        if calls_are is Outcome.PENDING:
+            self._open += calls
+        elif calls:
+            self._tally.add_calls(calls_are, calls)
 
     def sync(self) -> None:
         """Make the rows added durable, with the name that says they are whole; nothing is added after that."""
@@ -192,6 +200,10 @@ class _Tally:
             self._rejected[cells[_REASON]] += 1
         if own and outcome in (Outcome.REJECTED, Outcome.REFUSED):
             self._to_mend[cells[_FILE]].add(int(cells[_LINE]))
+
+    def add_calls(self, outcome: Outcome, calls: int) -> None:
+        """Count calls at once of which nothing more is to be said."""
+        self._outcomes[outcome] += calls
 
     def finished(self, carried: int) -> Finished:
         lines = {file: frozenset(lines) for file, lines in self._to_mend.items()}
