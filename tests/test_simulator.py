@@ -1568,7 +1568,9 @@ def test_serve_forever_ends_by_stop() -> None:
 def test_serve_forever_ends_by_interrupt() -> None:
     """Ctrl-C ends the foreground, and until then other processes are served."""
     script = (
+        "import signal\n"
         "from importer.simulator import Simulator\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs are born deaf to it
         "simulator = Simulator().start()\n"
         "try:\n    print(simulator.port, flush=True)\n    simulator.serve_forever()\n"
         "except KeyboardInterrupt:\n    print('ended', len(simulator.accepted))\n"
