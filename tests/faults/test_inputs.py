@@ -19,6 +19,7 @@ from importer.files import ExportFile
 from importer.formats import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, import_calls
+from importer.reading import CHUNK_ROWS
 from importer.records import RunSummary
 from importer.settings import load_credentials, load_settings
 from importer.simulator import Simulator
@@ -184,7 +185,7 @@ def test_file_cut_anywhere(tmp_path: Path) -> None:
 @pytest.mark.fault(16)
 def test_input_that_grows_while_it_is_read(account: Simulator, tmp_path: Path) -> None:
     """An export to which the telephone system still writes is not used at all: nothing is taken in or sent."""
-    path = write_export(tmp_path / "export.csv", [call_row(1)])
+    path = write_export(tmp_path / "export.csv", [call_row(1)] * (CHUNK_ROWS + 1))
 
     def grow(_: int) -> None:
         if "call00002" not in path.read_text():
