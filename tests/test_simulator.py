@@ -1570,7 +1570,7 @@ def test_serve_forever_ends_by_interrupt() -> None:
     script = (
         "import signal\n"
         "from importer.simulator import Simulator\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs are born deaf to it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs are born deaf to it
         "simulator = Simulator().start()\n"
         "try:\n    print(simulator.port, flush=True)\n    simulator.serve_forever()\n"
         "except KeyboardInterrupt:\n    print('ended', len(simulator.accepted))\n"

@@ -243,7 +243,7 @@ def _writings(sample: _Sample, cdr_format: Shape, delimiter: str) -> Iterator[_W
 def _match_header(records: _Records, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
-        if _missing_columns(keys, cdr_format):
+        if not _has_columns(frozenset(keys), cdr_format):
             continue
         if any(column_key(name) in keys for name in cdr_format.detect.forbidden):
             return None
@@ -264,6 +264,12 @@ def _without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
     while kept and not kept[-1].strip():
         kept.pop()
     return tuple(kept)
+
+
+def _has_columns(keys: frozenset[str], cdr_format: Shape) -> bool:
+    return all(
+        any(column_key(spelling) in keys for spelling in spellings) for spellings in cdr_format.columns.values()
+    )
 
 
 def _missing_columns(keys: Sequence[str], cdr_format: Shape) -> list[str]:

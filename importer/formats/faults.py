@@ -2,11 +2,11 @@
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import tomli
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError
@@ -29,8 +29,8 @@ class TomlText:
     def parsed(self) -> dict[str, Any]:
         """Return its tables; raises ConfigurationError where it is not TOML."""
         try:
-            return tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
+            return tomli.loads(self.text)
+        except tomli.TOMLDecodeError as error:
             said, _, place = str(error).partition(" (at ")
             where = re.match(r"line \d+", place)
             raise ConfigurationError(
@@ -86,8 +86,8 @@ class TomlText:
         for ends in range(1, len(lines) + 1):
             # The first lines of a TOML file are TOML again, except in the middle of a value.
             try:
-                tables = tomllib.loads("\n".join(lines[:ends]))
-            except tomllib.TOMLDecodeError:
+                tables = tomli.loads("\n".join(lines[:ends]))
+            except tomli.TOMLDecodeError:
                 continue
             depth = _depth(path, tables)
             if depth > deepest:

@@ -102,7 +102,8 @@ class RowSorter:
         if self.witness is not None:
             # Every row of a long chunk would cost 5 % of `check`; so many tell of each day as much.
             hear(self.witness, rows.iloc[:: -(-len(rows) // MOST_WITNESSES) or 1], self._rules)
-        rows[["call.source_id", "call.key"]] = call_keys(rows, self._rules.format)
+        keys = call_keys(rows, self._rules.format)
+        rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
         rows["call.slot"] = np.where(in_group, self.next_slot - 1 + np.cumsum(in_group), -1)
@@ -177,26 +178,29 @@ class RowSorter:
 
     def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
         """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
-        parts = [self._listed(rows)[[*SPOOLED_COLUMNS]]]
+        parts = [self._listed(rows)]
         if chunk.bad:
             parts.append(self._bad(chunk))
         if len(kept_out):
             parts.append(self._passed_over(kept_out))
         if len(parts) > 1:
             parts = [pd.concat([part for part in parts if len(part)]).sort_values("line", kind="stable")]
-        return parts[0].astype(_SPOOLED_TYPES)
+        return parts[0]
 
     def _listed(self, rows: pd.DataFrame) -> pd.DataFrame:
-        cdr_format = self._rules.format
-        listed = rows[["line", *_OWN_COLUMNS]].rename(columns=_OWN_COLUMNS)
-        listed["zohouser"] = rows[cdr_format.call.zohouser] if cdr_format.call.zohouser else ""
-        listed["voiceuri"] = rows[cdr_format.call.voiceuri] if cdr_format.call.voiceuri else ""
-        listed["file"] = self._file_number
-        listed["skip"] = ""
-        keyless = (listed["slot"] < 0) & (listed["reason"] == "")
-        listed.loc[keyless, "reason"] = "no_call_id"
-        listed.loc[keyless, "hint"] = keyless_hint(self._rules)
-        return listed
+        call = self._rules.format.call
+        keyless = (rows["call.slot"] < 0) & (rows["call.problem"] == "")
+        columns = {
+            "file": np.full(len(rows), self._file_number, dtype=np.int64),
+            "line": rows["line"],
+            "skip": "",
+            **{name: rows[own] for name, own in _OWN_COLUMNS.items()},
+            "reason": rows["call.problem"].where(~keyless, "no_call_id"),
+            "hint": rows["call.problem_hint"].where(~keyless, keyless_hint(self._rules)),
+            "zohouser": rows[call.zohouser] if call.zohouser else "",
+            "voiceuri": rows[call.voiceuri] if call.voiceuri else "",
+        }
+        return pd.DataFrame(columns, index=rows.index)[[*SPOOLED_COLUMNS]]
 
     def _bad(self, chunk: Chunk) -> pd.DataFrame:
         bad = pd.DataFrame(
@@ -218,7 +222,7 @@ class RowSorter:
         for name in SPOOLED_COLUMNS:
             if name not in frame:
                 frame[name] = defaults.get(name, "")
-        return frame[[*SPOOLED_COLUMNS]]
+        return frame[[*SPOOLED_COLUMNS]].astype(_SPOOLED_TYPES)
 
 
 _SPOOLED_TYPES = dict.fromkeys(SPOOLED_COLUMNS, "str") | {
@@ -230,19 +234,17 @@ _SPOOLED_TYPES = dict.fromkeys(SPOOLED_COLUMNS, "str") | {
 
 
 _OWN_COLUMNS = {
-    "call.slot": "slot",
-    "call.said": "rank",
-    "call.source_id": "source_id",
-    "call.key": "key",
-    "call.agents": "agents",
-    "call.customer": "customer",
-    "call.customer_reason": "customer_reason",
-    "call.customer_hint": "customer_hint",
-    "call.problem": "reason",
-    "call.problem_hint": "hint",
+    "slot": "call.slot",
+    "rank": "call.said",
+    "source_id": "call.source_id",
+    "key": "call.key",
+    "agents": "call.agents",
+    "customer": "call.customer",
+    "customer_reason": "call.customer_reason",
+    "customer_hint": "call.customer_hint",
 }
-"""Columns that preparing adds to the export's own, and their names among the spooled ones. A format's column
-names hold no dot, so the two never meet."""
+"""Spooled columns, and those of preparing that they are. A format's column names hold no dot: what preparing adds
+never meets the export's own."""
 
 
 def _may_matter(rows: pd.DataFrame) -> pd.Series:

@@ -3,13 +3,13 @@
 import difflib
 import os
 import stat
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+import tomli
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
@@ -181,12 +181,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 # It names the hosts that get secrets and numbers.
                 raise ConfigurationError(f"{path} can be changed by everybody", hint=f"Run `chmod o-w {path}`.")
-            return tomllib.load(file)
+            return tomli.load(file)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be read: {error.strerror}", hint="Mend the path or the permissions, or leave it out."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"{path} is not TOML: {error}", hint="Write UTF-8 lines `key = value`."
         ) from error

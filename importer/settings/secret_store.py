@@ -4,11 +4,11 @@ import importlib
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli
 from boltons.fileutils import atomic_save  # type: ignore[import-untyped]
 
 from importer.errors import CannotCreateError, ConfigurationError
@@ -81,8 +81,8 @@ def _no_keyring(what: str) -> ConfigurationError:
 
 def _toml(path: Path, *, is_ours: bool) -> dict[str, Any]:
     try:
-        return tomllib.loads(_private_bytes(path, is_ours=is_ours).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomli.loads(_private_bytes(path, is_ours=is_ours).decode("utf-8"))
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
         # The parser's own words may quote the file.
         position = _TOML_POSITION.search(str(error))
         raise ConfigurationError(
