@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -70,10 +71,11 @@ def load_catalogue(own_folder: Path | None = None) -> Catalogue:
     Raises ConfigurationError naming file, key and rule for the first file that breaks one.
     """
     folder = own_folder if own_folder is not None else user_folder()
-    built_in = {table.name: table for table in _load_all("causes", CauseTable)}
+    shipped = _shipped()
+    built_in = {table.name: table for table in shipped.causes}
     own_causes = {path.stem: load_causes(path, built_in) for path in sorted((folder / "causes").glob("*.toml"))}
     causes = {**built_in, **own_causes}
-    formats = {cdr_format.name: cdr_format for cdr_format in _load_all("formats", CdrFormat)}
+    formats = {cdr_format.name: cdr_format for cdr_format in shipped.formats}
     for cdr_format in formats.values():
         _check_tables(cdr_format, causes, TomlText(f"{cdr_format.name}.toml", ""))
     own: dict[str, CdrFormat] = {}
@@ -86,8 +88,7 @@ def load_catalogue(own_folder: Path | None = None) -> Catalogue:
                 "Give the format of your own another name.",
             )
         own[cdr_format.name] = cdr_format
-    lookalikes = tuple(_load_all("lookalikes", LookAlike))
-    return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, frozenset(own_causes))
+    return Catalogue({**formats, **own}, causes, frozenset(own), shipped.lookalikes, frozenset(own_causes))
 
 
 def load_causes(path: Path, built_in: Mapping[str, CauseTable]) -> CauseTable:
@@ -142,6 +143,24 @@ def _own_file(path: Path) -> TomlText:
             f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
             hint="Check path and rights.",
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Shipped:
+    """What the program itself brings."""
+
+    causes: tuple[CauseTable, ...]
+    formats: tuple[CdrFormat, ...]
+    lookalikes: tuple[LookAlike, ...]
+
+
+@cache
+def _shipped() -> _Shipped:
+    return _Shipped(
+        tuple(_load_all("causes", CauseTable)),
+        tuple(_load_all("formats", CdrFormat)),
+        tuple(_load_all("lookalikes", LookAlike)),
+    )
 
 
 def _load_all(folder: str, model: type[Model]) -> Iterator[Model]:
