@@ -79,14 +79,14 @@ def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     rows["call.problem"] = ""
     rows["call.problem_hint"] = ""
     unknown = rows["call.direction"] == ""
-    rows.loc[unknown, "call.problem"] = "unknown_direction"
     if unknown.any():
+        rows.loc[unknown, "call.problem"] = "unknown_direction"
         rows.loc[unknown, "call.problem_hint"] = direction_hints(rows.loc[unknown], rules)
     _add_ranks(rows, rules)
     _add_start(rows, rules)
     add_damage(rows, rules, start_texts(rows, rules.format))
     rows["call.said"] = rows["call.rank"]
-    rows.loc[rows["call.problem"] != "", "call.rank"] = Rank.PROBLEM
+    rows["call.rank"] = rows["call.rank"].where(rows["call.problem"] == "", np.uint8(Rank.PROBLEM))
     return rows
 
 
@@ -209,13 +209,16 @@ def witness_of(rules: Rules) -> ZoneWitness | None:
     return ZoneWitness(_zone(rules))
 
 
-def hear(witness: ZoneWitness, rows: pd.DataFrame, rules: Rules) -> None:
-    """Let the rows of a chunk (with derived columns) tell what they prove about the zone."""
-    evidence = _evidence(rows, rules.format)
+def hear(witness: ZoneWitness, rows: pd.DataFrame, rules: Rules, every: int = 1) -> None:
+    """Let the rows of a chunk (with derived columns), or one of so many, tell what they prove about the zone."""
+    spec = rules.format.time
+    ids = (spec.evidence.column,) if spec.evidence else ()
+    some = rows[[*dict.fromkeys(("line", *ids, *spec.columns))]].iloc[::every]
+    evidence = _evidence(some, rules.format)
     if evidence is not None:
-        texts = start_texts(rows, rules.format)
+        texts = start_texts(some, rules.format)
         told = times.proved_offsets(texts, rules.time_formats(), evidence)
-        witness.look(rows["line"].to_numpy(dtype=np.int64), texts, told)
+        witness.look(some["line"].to_numpy(dtype=np.int64), texts, told)
 
 
 def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
@@ -291,21 +294,32 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
 
     ``key`` is "" where the row has neither an id nor all the columns that make a call unique.
     """
-    source_id = pd.Series("", index=rows.index, dtype="str")
-    if cdr_format.call.id_rule is IdRule.LEAST:
-        source_id = _least([rows[column] for (column,) in cdr_format.call.id])
-    for candidate in cdr_format.call.id:
-        parts = [rows[name] for name in candidate]
-        value = parts[0] if len(parts) == 1 else joined(parts).str.replace("\x1f", ".")
-        complete = (value != "") if len(parts) == 1 else _all_filled(parts)
-        source_id = source_id.where((source_id != "") | ~complete, value)
-    key = ("i" + source_id).where(source_id != "", "")
-    if cdr_format.call.unique_by:
+    source_id = _source_ids(rows, cdr_format)
+    keyless = source_id == ""
+    key = ("i" + source_id).where(~keyless, "")
+    if cdr_format.call.unique_by and keyless.any():
         parts = [rows[name] for name in cdr_format.call.unique_by]
-        key = key.where((key != "") | ~_all_filled(parts), "u" + joined(parts))
+        key = key.where(~(keyless & _all_filled(parts)), "u" + joined(parts))
     cut = cut_ids(rows, cdr_format)
     key = key.where(~cut, "") if cut.any() else key
     return pd.DataFrame({"source_id": source_id, "key": key})
+
+
+def _source_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
+    """Return for each row the first of the format's ids of which no part is empty, "" without one."""
+    found = pd.Series("", index=rows.index, dtype="str")
+    if cdr_format.call.id_rule is IdRule.LEAST:
+        found = _least([rows[column] for (column,) in cdr_format.call.id])
+    for candidate in cdr_format.call.id:
+        empty = found == ""
+        if not empty.any():
+            break
+        parts = [rows[name] for name in candidate]
+        value = parts[0]
+        if len(parts) > 1:
+            value = joined(parts).str.replace("\x1f", ".").where(_all_filled(parts), "")
+        found = found.where(~empty, value)
+    return found
 
 
 def _least(parts: list[pd.Series]) -> pd.Series:

@@ -101,7 +101,7 @@ class RowSorter:
         rows = add_evidence(frame.loc[~kept_out], self._rules)
         if self.witness is not None:
             # Every row of a long chunk would cost 5 % of `check`; so many tell of each day as much.
-            hear(self.witness, rows.iloc[:: -(-len(rows) // MOST_WITNESSES) or 1], self._rules)
+            hear(self.witness, rows, self._rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
         keys = call_keys(rows, self._rules.format)
         rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
         rows = self._with_customer(rows)
@@ -111,9 +111,10 @@ class RowSorter:
         index = self._index_rows(rows if in_group.all() else rows.loc[in_group])
         self.next_slot += len(index)
         if self._rules.plan.all_rows:
-            return SortedChunk(len(chunk), self._spooled(rows, chunk, frame.loc[kept_out]), index, Counter())
+            spooled = self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
+            return SortedChunk(len(chunk), spooled, index, Counter())
         counts = frame.loc[kept_out, "call.direction"].value_counts()
-        spooled = self._spooled(rows.loc[_may_matter(rows)], chunk, frame.iloc[:0])
+        spooled = self._spooled(self._listed(rows).loc[_may_matter(rows)], chunk)
         return SortedChunk(len(chunk), spooled, index, Counter(counts.to_dict()))
 
     def _kept_out(self, frame: pd.DataFrame) -> pd.Series:
@@ -133,8 +134,10 @@ class RowSorter:
         read = self._rules.numbers.read_column(texts)
         usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
         faulty = read.loc[~usable, "reason"]
-        told = rows.loc[faulty.index].assign(**{"call.text": texts[faulty.index], "call.reason": faulty})
-        hints = value_hints(numbers.REASONS, told, self._rules, column)
+        hints: list[str] = []
+        if len(faulty):
+            told = rows.loc[faulty.index].assign(**{"call.text": texts[faulty.index], "call.reason": faulty})
+            hints = value_hints(numbers.REASONS, told, self._rules, column)
         found = {
             "call.customer": read["e164"].where(usable, ""),
             "call.customer_reason": faulty,
@@ -176,12 +179,12 @@ class RowSorter:
         columns += [rows[name] for name in (cdr_format.call.zohouser, cdr_format.call.voiceuri) if name]
         return [*columns, rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
 
-    def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
+    def _spooled(self, listed: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
-        parts = [self._listed(rows)]
+        parts = [listed]
         if chunk.bad:
             parts.append(self._bad(chunk))
-        if len(kept_out):
+        if kept_out is not None and len(kept_out):
             parts.append(self._passed_over(kept_out))
         if len(parts) > 1:
             parts = [pd.concat([part for part in parts if len(part)]).sort_values("line", kind="stable")]

@@ -79,7 +79,7 @@ def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Exte
         empty = found == ""
         if not empty.any():
             break
-        rest = _value(frame.loc[empty], source, extensions)
+        rest = _value(frame.loc[empty, [*dict.fromkeys(source.columns())]], source, extensions)
         found = found.where(~empty, rest.reindex(found.index, fill_value=""))
     return found
 
