@@ -42,7 +42,7 @@ class Spool:
             table = pa.Table.from_pandas(frame, preserve_index=False)
             if writer is None:
                 writer = pyarrow.ipc.new_stream(self._file, table.schema)
-            writer.write_table(table)
+            writer.write_table(table, max_chunksize=FRAME_ROWS)
         if writer is not None:
             writer.close()
             self._streams.append(self._end)
