@@ -422,7 +422,9 @@ def judged(path: Path, said: list[str], run_id: str) -> int:
 def _kill_in_the_middle(path: Path, lines: int, run_id: str) -> None:
     with child(path, 200, run_id) as process:
         assert process.stdout is not None
-        said = [process.stdout.readline().strip() for _ in range(lines)]
+        said: list[str] = []
+        while len(said) < lines and said[-1:] != ["end"]:  # a child that is scheduled late may have sent all
+            said.append(process.stdout.readline().strip())
         said += kill(process)
     judged(path, said, f"judge-{run_id}")
 
