@@ -453,6 +453,17 @@ def test_short_row_with_line_end(tmp_path: Path) -> None:
     assert _reasons(_read_text(tmp_path, f"{HEADER}{ROW}a,b\n")[1]) == [(3, "wrong_cell_count")]
 
 
+# Long rows
+
+
+def test_chunk_is_bounded_by_text_too(tmp_path: Path) -> None:
+    """A chunk holds a few blocks of text at most, however many rows it may have."""
+    row = "a" * 1000 + ",b,c\n"
+    detection = _detected(tmp_path / "export.csv", HEADER + row * 200, _format())
+    chunks = list(read_chunks(detection, 100_000, block_bytes=10_000))
+    assert (sum(map(len, chunks)), max(map(len, chunks)) * len(row) <= 50_000) == (200, True)
+
+
 # Files that change
 
 

@@ -23,6 +23,9 @@ from importer.reading.totals import totals_among
 CHUNK_ROWS = 50_000
 """So many rows are prepared at once: fewer cost time (each chunk as much as 4,000 rows), more cost memory."""
 
+MOST_BLOCKS = 4
+"""A chunk is put together from so many blocks at most: where rows are long, their text sets the bound."""
+
 LONGEST_RECORD_BYTES = 128 * 1024
 SURPLUS_CELLS = 64
 """So many empty cells behind the last column are put up with, as spreadsheets and some systems write them."""
@@ -79,7 +82,7 @@ def read_chunks(
     """
     waiting: list[Chunk] = []
     for chunk in _chunks(detection, chunk_rows, block_bytes):
-        if waiting and sum(map(len, waiting)) + len(chunk) > chunk_rows:
+        if len(waiting) == MOST_BLOCKS or (waiting and sum(map(len, waiting)) + len(chunk) > chunk_rows):
             yield _taken(waiting)
         waiting.append(chunk)
     if waiting:
