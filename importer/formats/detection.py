@@ -243,7 +243,7 @@ def _writings(sample: _Sample, cdr_format: Shape, delimiter: str) -> Iterator[_W
 def _match_header(records: _Records, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
-        if not _has_columns(frozenset(keys), cdr_format):
+        if next(_missing_columns(keys, cdr_format), None) is not None:
             continue
         if any(column_key(name) in keys for name in cdr_format.detect.forbidden):
             return None
@@ -266,18 +266,11 @@ def _without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _has_columns(keys: frozenset[str], cdr_format: Shape) -> bool:
-    return all(
-        any(column_key(spelling) in keys for spelling in spellings) for spellings in cdr_format.columns.values()
-    )
-
-
-def _missing_columns(keys: Sequence[str], cdr_format: Shape) -> list[str]:
-    return [
-        spellings[0]
-        for spellings in cdr_format.columns.values()
-        if not any(column_key(spelling) in keys for spelling in spellings)
-    ]
+def _missing_columns(keys: Sequence[str], cdr_format: Shape) -> Iterator[str]:
+    """Yield the columns of a format that a header lacks, by the first of their spellings."""
+    for spellings in cdr_format.columns.values():
+        if not any(column_key(spelling) in keys for spelling in spellings):
+            yield spellings[0]
 
 
 def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> dict[str, int]:
@@ -417,10 +410,10 @@ def _near_header(records: _Records, cdr_format: CdrFormat) -> Iterator[tuple[flo
     """Yield for each line that could be the header which share of the columns it has, and what it misses."""
     for index, (_, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
-        missing = _missing_columns(keys, cdr_format)
+        missing = tuple(_missing_columns(keys, cdr_format))
         share = 1 - len(missing) / len(cdr_format.columns)
         if missing:
-            yield share, Nearest(cdr_format.name, tuple(missing))
+            yield share, Nearest(cdr_format.name, missing)
             continue
         forbidden = [name for name in cdr_format.detect.forbidden if column_key(name) in keys]
         if forbidden:
