@@ -52,6 +52,18 @@ class Direction(StrEnum):
     OTHER_KIND = "other_kind"
 
 
+class Role(StrEnum):
+    """What stands behind a name at one end of a call: one of our telephones, or a line to the outside.
+
+    ``contradicted`` names are proved to be both in one file; of ``unproved`` ones nothing tells.
+    """
+
+    TELEPHONE = "telephone"
+    TRUNK = "trunk"
+    CONTRADICTED = "contradicted"
+    UNPROVED = "unproved"
+
+
 PASSED_OVER = (Direction.INCOMING, Direction.INTERNAL, Direction.OTHER_LEG, Direction.OTHER_KIND)
 """Directions whose rows are skipped, with the direction as the reason."""
 

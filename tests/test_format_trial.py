@@ -54,7 +54,8 @@ def test_format_of_ones_own_is_what_is_tested(program: Program, sample: Path) ->
     """What the format says decides: with another word in it the test differs."""
     own = sample.with_name("own.toml")
     own.write_bytes(FORMAT.read_bytes())
-    change(own, 'table = "asterisk-disposition"', 'table = "asterisk-disposition"\nwords = { BUSY = "rejected" }')
+    rule = '[[outcome]]\ncolumn = "disposition"\nwords = { BUSY = "rejected" }\nunknown = "next"\n'
+    change(own, "[time]", f"{rule}[time]")
     ran = program("formats", "test", own, sample, *READ_AS)
     assert ran.code == 3
     assert re.search(r"state +busy +rejected$", ran.stdout, re.MULTILINE)

@@ -1,6 +1,7 @@
 """Groups: every row's decision against a plain model of the rules, wherever the rows stand."""
 
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -9,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from importer.prepare.groups import (
+    JOIN_SECONDS,
     LINES_PER_FILE,
     NO_START,
     SKIPPED_FOR,
     Decision,
     IndexRows,
+    Joins,
     Rank,
-    joined_rows,
+    concatenated,
     resolve,
 )
 
@@ -35,6 +38,8 @@ class Row:
     secondary: bool = False
     agent: int = 0
     legs: bool = True
+    same: tuple[int, int] = (0, 0)
+    joins: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def _index(rows: list[Row]) -> IndexRows:
     return IndexRows(
         key_high=np.array([row.key >> 64 for row in rows], dtype=np.uint64),
         key_low=np.array([row.key & LARGEST for row in rows], dtype=np.uint64),
+        same=np.array([row.same for row in rows], dtype=np.uint64).reshape(-1, 2),
         rank=np.array([row.rank for row in rows], dtype=np.uint8),
         secondary=np.array([row.secondary for row in rows], dtype=np.bool_),
         start=np.array([row.start for row in rows], dtype=np.int64),
@@ -61,8 +67,16 @@ def _index(rows: list[Row]) -> IndexRows:
     )
 
 
+def _joins(rows: list[Row]) -> Joins:
+    pairs = [(slot, value) for slot, row in enumerate(rows) for value in row.joins]
+    return Joins(
+        np.array([slot for slot, _ in pairs], dtype=np.int64),
+        np.array([value for _, value in pairs], dtype=np.uint64),
+    )
+
+
 def _resolved(rows: list[Row]) -> list[Fate]:
-    found = resolve(_index(rows))
+    found = resolve(_index(rows), _joins(rows))
     columns = (found.decision, found.start, found.witness, found.leg_agent)
     assert [len(column) for column in columns] == [len(rows)] * 4
     return [
@@ -88,11 +102,48 @@ def _strength(row: Row) -> tuple[int, bool, int, int, int]:
 
 
 def _model(rows: list[Row]) -> list[Fate]:
-    return [_fate(row, [other for other in rows if other.key == row.key]) for row in rows]
+    calls = _calls(rows)
+    return [_fate(row, calls[index]) for index, row in enumerate(rows)]
+
+
+def _calls(rows: list[Row]) -> list[list[Row]]:
+    """Return for each row the rows of its call, those of unknown direction as what another row makes of them."""
+    linked = [{index} for index in range(len(rows))]
+    for index, row in enumerate(rows):
+        for other, each in enumerate(rows):
+            if row.key == each.key or any(_are_joined(rows, value, index, other) for value in row.joins):
+                linked[index].add(other)
+    while True:
+        grown = [set().union(*(linked[other] for other in each)) for each in linked]
+        if grown == linked:
+            break
+        linked = grown
+    return [
+        [_directed(rows[other], [rows[each].rank for each in call]) for other in sorted(call)] for call in linked
+    ]
+
+
+def _are_joined(rows: list[Row], value: int, one: int, other: int) -> bool:
+    """Say whether two rows share a value, with no longer gap between the starts of the rows that have it."""
+    starts = sorted(row.start for row in rows if value in row.joins and row.start != NO_START)
+    between = sorted((rows[one].start, rows[other].start))
+    if value not in rows[other].joins or NO_START in between:
+        return False
+    inside = [start for start in starts if between[0] <= start <= between[1]]
+    return all(late - early <= JOIN_SECONDS for early, late in pairwise(inside))
+
+
+def _directed(row: Row, ranks: list[Rank]) -> Row:
+    if row.rank in (Rank.UNDIRECTED, Rank.UNDIRECTED_ATTENDED) and Rank.CAME_IN in ranks:
+        row = replace(row, rank=Rank.CAME_IN)
+    if row.rank is Rank.UNDIRECTED:
+        row = replace(row, rank=Rank.PROBLEM)
+    return replace(row, start=NO_START) if row.rank is Rank.CAME_IN else row
 
 
 def _fate(row: Row, call: list[Row]) -> Fate:
-    problems = [each for each in call if each.rank is Rank.PROBLEM]
+    row = next(each for each in call if each.place == row.place)
+    problems = [each for each in call if each.rank >= Rank.PROBLEM]
     witness = max(problems, key=_strength) if problems else min(call, key=_strength)
     legs = sorted((each for each in call if each.rank is Rank.AGENT_LEG), key=_strength)
     start = min(each.start for each in call)
@@ -101,8 +152,15 @@ def _fate(row: Row, call: list[Row]) -> Fate:
 
 def _decision(row: Row, call: list[Row]) -> Decision:
     best = min(call, key=_strength)
-    if row.rank is Rank.PROBLEM:
-        return Decision.PROBLEM
+    alike = [each for each in call if each.key == row.key and each.same != (0, 0)]
+    if (
+        row.rank in STATES
+        and row in alike
+        and all(len({each.same[place] for each in alike}) > 1 for place in (0, 1))
+    ):
+        return Decision.SHARED_ID
+    if row.rank in _BY_THEMSELVES:
+        return _BY_THEMSELVES[row.rank]
     if best.rank is Rank.INCOMING:
         return Decision.INCOMING if row.rank is Rank.INCOMING else Decision.OTHER_LEG
     if best.rank is Rank.ATTENDED:
@@ -114,7 +172,7 @@ def _decision(row: Row, call: list[Row]) -> Decision:
 
 def _state_decision(row: Row, call: list[Row], best: Row) -> Decision:
     states = [each for each in call if each.rank in STATES]
-    if any(each.rank is Rank.PROBLEM for each in call):
+    if any(each.rank >= Rank.PROBLEM for each in call):
         return Decision.UNCLEAR_CALL
     if any(not each.legs and each.content != best.content for each in states):
         return Decision.CONFLICT
@@ -123,6 +181,11 @@ def _state_decision(row: Row, call: list[Row], best: Row) -> Decision:
     return Decision.DUPLICATE if row.content == best.content else Decision.OTHER_LEG
 
 
+_BY_THEMSELVES = {
+    Rank.PROBLEM: Decision.PROBLEM,
+    Rank.CAME_IN: Decision.INCOMING,
+    Rank.UNDIRECTED_ATTENDED: Decision.ATTENDED,
+}
 _ALONE = {
     Rank.CANCELLED: Decision.CANCELLED,
     Rank.OUR_SIDE: Decision.OUR_SIDE,
@@ -136,10 +199,12 @@ ROWS = st.builds(
     key=KEYS,
     rank=st.sampled_from(Rank),
     content=st.sampled_from([0, 1, LARGEST]),
-    start=st.sampled_from([-1, 0, 1_772_442_847, NO_START]),
+    start=st.sampled_from([-1, 0, 6_000, 12_000, 1_772_442_847, NO_START]),
     secondary=st.booleans(),
     agent=st.integers(0, 3),
     legs=st.booleans(),
+    same=st.sampled_from([(0, 0), (1, 1), (1, 2), (2, 1), (2, 2)]),
+    joins=st.sampled_from([(), (), (1,), (1, 2), (2, 3)]),
 )
 PLACES = st.integers(0, 3 * LINES_PER_FILE)
 INPUTS = st.lists(ROWS, max_size=14).flatmap(
@@ -177,15 +242,16 @@ def test_one_call(rows: list[Row]) -> None:
 @given(INPUTS)
 def test_every_call_is_accounted_for(rows: list[Row]) -> None:
     """A key with a row of a state gives a call, or a row that is incoming, attended, a problem or in conflict."""
-    reasons = (Decision.CALL, Decision.INCOMING, Decision.ATTENDED, Decision.PROBLEM, Decision.CONFLICT)
+    reasons = {*Decision} - {*_ALONE.values(), Decision.OTHER_LEG, Decision.DUPLICATE, Decision.UNCLEAR_CALL}
+    rows = [replace(row, joins=()) for row in rows]
     told = {row.key for row, fate in zip(rows, _resolved(rows), strict=True) if fate.decision in reasons}
     assert {row.key for row in rows if row.rank in STATES} <= told
 
 
-def test_joined_rows() -> None:
-    """Parts joined are resolved as if they had been one, in their order."""
+def test_concatenated() -> None:
+    """Parts put together are as if they had been one, in their order."""
     rows = _placed([Row(1, Rank.BUSY), Row(2, Rank.NOANSWER), Row(1, Rank.ATTENDED), Row(2, Rank.BUSY)])
-    parts = joined_rows([_index(rows[:1]), _index([]), _index(rows[1:])])
+    parts = concatenated(IndexRows, [_index(rows[:1]), _index([]), _index(rows[1:])])
     for field in fields(IndexRows):
         np.testing.assert_array_equal(getattr(parts, field.name), getattr(_index(rows), field.name))
 
@@ -198,13 +264,13 @@ def test_resolve_nothing() -> None:
 # The rules one by one
 
 
-@pytest.mark.parametrize("rank", [rank for rank in Rank if Rank.ATTENDED < rank < Rank.PROBLEM])
+@pytest.mark.parametrize("rank", [rank for rank in Rank if Rank.ATTENDED < rank < Rank.CAME_IN])
 def test_attended_beats(rank: Rank) -> None:
     """A call with one attended row is attended, whatever its other rows say."""
     assert _decisions([Row(1, rank, 1), Row(1, Rank.ATTENDED, 2)]) == [Decision.OTHER_LEG, Decision.ATTENDED]
 
 
-@pytest.mark.parametrize("rank", [rank for rank in Rank if Rank.INCOMING < rank < Rank.PROBLEM])
+@pytest.mark.parametrize("rank", [rank for rank in Rank if Rank.INCOMING < rank < Rank.CAME_IN])
 def test_incoming_beats(rank: Rank) -> None:
     """A call that one row makes an incoming one is nothing to notify, even if another was attended."""
     assert _decisions([Row(1, rank, 1), Row(1, Rank.INCOMING, 2)]) == [Decision.OTHER_LEG, Decision.INCOMING]
@@ -282,7 +348,7 @@ def test_nothing_of_the_customer(rank: Rank, decision: Decision) -> None:
     assert decision in SKIPPED_FOR
 
 
-@pytest.mark.parametrize("rank", Rank)
+@pytest.mark.parametrize("rank", [rank for rank in Rank if rank is not Rank.CAME_IN])
 def test_start(rank: Rank) -> None:
     """A call begins with the earliest of its rows that has a time, whatever that row says."""
     rows = _placed([Row(1, Rank.BUSY, start=50), Row(1, rank, 1, start=40), Row(1, Rank.NOANSWER, 2)])
@@ -322,3 +388,54 @@ def test_keys_that_share_a_half() -> None:
     """Calls are told apart by both halves of their key."""
     keys = [1, 1 << 64, (1 << 64) + 1]
     assert _decisions([Row(key, Rank.BUSY) for key in keys]) == [Decision.CALL] * 3
+
+
+def test_joined_call() -> None:
+    """Rows that share the name of a channel are one call, which has the key of its earliest row of a state."""
+    rows = _placed(
+        [
+            Row(1, Rank.OUR_SIDE, 1, start=10, joins=(7,)),
+            Row(2, Rank.NOANSWER, 2, start=20, joins=(7, 8)),
+            Row(3, Rank.BUSY, 3, start=30, secondary=True, joins=(8,)),
+        ]
+    )
+    assert _decisions(rows) == [Decision.OTHER_LEG, Decision.OTHER_LEG, Decision.CALL]
+    assert resolve(_index(rows), _joins(rows)).named_by.tolist() == [-1, -1, 3]
+    assert [fate.start for fate in _resolved(rows)] == [10] * 3
+
+
+def test_joined_only_within_hours() -> None:
+    """A channel of the same name hours later is another call: Asterisk numbers them anew when it starts."""
+    late = JOIN_SECONDS + 1
+    rows = [Row(1, Rank.BUSY, 1, start=0, joins=(7,)), Row(2, Rank.ATTENDED, 2, start=late, joins=(7,))]
+    assert _decisions(rows) == [Decision.CALL, Decision.ATTENDED]
+
+
+def test_undirected() -> None:
+    """A row of unknown direction came in where another of its call did; else it is a problem, if not attended."""
+    rows = [
+        Row(1, Rank.UNDIRECTED),
+        Row(1, Rank.CAME_IN),
+        Row(2, Rank.UNDIRECTED),
+        Row(3, Rank.UNDIRECTED_ATTENDED),
+    ]
+    assert _decisions(rows) == [Decision.INCOMING, Decision.INCOMING, Decision.PROBLEM, Decision.ATTENDED]
+
+
+def test_came_in_decides_for_undirected_only() -> None:
+    """An outgoing row beside one that came in, as after a transfer, is a call of its own start."""
+    rows = _placed([Row(1, Rank.BUSY, 1, start=20), Row(1, Rank.CAME_IN, 2, start=10)])
+    assert [fate.decision for fate in _resolved(rows)] == [Decision.CALL, Decision.INCOMING]
+    assert [fate.start for fate in _resolved(rows)] == [20, 20]
+
+
+def test_shared_id() -> None:
+    """Rows with one id, but of other channels and customers, are rejected; an attended one hides none of them."""
+    rows = [
+        Row(1, Rank.ATTENDED, 1, same=(1, 1)),
+        Row(1, Rank.NOANSWER, 2, same=(2, 2)),
+        Row(2, Rank.NOANSWER, 3, same=(3, 3)),
+        Row(2, Rank.ATTENDED, 4, same=(4, 3)),
+    ]
+    decisions = [Decision.ATTENDED, Decision.SHARED_ID, Decision.OTHER_LEG, Decision.ATTENDED]
+    assert _decisions(rows) == decisions

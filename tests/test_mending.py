@@ -34,8 +34,10 @@ def saved(path: Path, rows: Rows) -> Path:
 
 
 def mended(rows: Rows, changes: dict[str, str]) -> Rows:
-    """Return the rows with these cells replaced, wherever they stand."""
-    return [[changes.get(cell, cell) for cell in row] for row in rows]
+    """Return the rows with these texts replaced, wherever they stand."""
+    for old, new in changes.items():
+        rows = [[cell.replace(old, new) for cell in row] for row in rows]
+    return rows
 
 
 CASES: dict[str, tuple[dict[str, str], bool]] = {

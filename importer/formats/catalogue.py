@@ -7,9 +7,10 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import platformdirs
+import tomli
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
@@ -173,10 +174,38 @@ def _load_all(folder: str, model: type[Model]) -> Iterator[Model]:
 
 def _checked(file: TomlText, model: type[Model], defaults: Mapping[str, str] | None = None) -> Model:
     tables = file.parsed()
+    if model is CdrFormat and tables.get("family"):
+        tables = _with_family(tables, file)
     try:
         return model.model_validate({**(defaults or {}), **tables})
     except ValidationError as error:
         raise file.fault_of(error, model) from error
+
+
+def _with_family(tables: dict[str, Any], file: TomlText) -> dict[str, Any]:
+    """Return the tables of a format with those of its family below its own.
+
+    Lists of rules and notes follow the format's; a key of a table that the format has outranks the family's.
+    Columns that the family reads and the format does not name are cells that may be missing.
+    """
+    folder, name = files("schemas").joinpath("families"), str(tables["family"])
+    known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
+    if name not in known:
+        raise file.fault(("family",), f"there is no family {name!r}", f"Known families: {', '.join(known)}.")
+    family = tomli.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    merged = dict(tables)
+    for key, below in family.items():
+        if isinstance(below, list):
+            merged[key] = [*tables.get(key, []), *below]
+        else:
+            own = tables.get(key, {})
+            merged[key] = {**own, **{name: value for name, value in below.items() if name not in own}}
+    named = {column for layout in tables.get("layouts", []) for column in layout.get("columns", [])}
+    named.update(tables.get("columns", {}), tables.get("derived", {}))
+    merged["optional_columns"] = {
+        column: spelling for column, spelling in merged["optional_columns"].items() if column not in named
+    }
+    return merged
 
 
 def _check_tables(cdr_format: CdrFormat, causes: Mapping[str, CauseTable], file: TomlText) -> None:

@@ -8,12 +8,20 @@ that holds decides. Regular expressions are RE2's (no look-around); letter case 
 import re
 from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from importer.settings.policies import PolicyChoices
-from schemas.vocabulary import Direction, Verdict
+from schemas.vocabulary import Direction, Role, Verdict
 
 DEFAULT_EXTENSION = r"\d{2,5}"
 """What an internal number looks like where neither the agents file nor the format says more."""
@@ -92,14 +100,26 @@ class Test(_Table):
     """One condition on one column; every part that is given must hold.
 
     ``any_of`` compares without letter case; ``matches`` is a regular expression for the whole cell;
-    ``extension`` asks whether the cell is one of our own internal numbers; ``over`` compares seconds.
+    ``extension`` asks whether the cell is one of our own internal numbers, ``maybe_extension`` whether it is none
+    but has as many digits as a long one (six and more) that the file proves; ``role`` asks what the whole file
+    proves of a name; ``equals`` and ``differs`` compare with another column, without letter case, and hold for
+    filled cells only; ``over`` compares seconds.
     """
 
     any_of: Texts | None = None
     matches: Pattern | None = None
     empty: bool | None = None
     extension: bool | None = None
+    maybe_extension: bool | None = None
+    role: tuple[Role, ...] | None = None
+    equals: str | None = None
+    differs: str | None = None
     over: int | None = None
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _one_role_or_more(cls, value: object) -> object:
+        return _tuple_of(value)
 
 
 def _test_of(value: object) -> object:
@@ -159,14 +179,26 @@ class Source(_Table):
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns that this value depends on."""
-        return (self.column, *([self.country_code] if self.country_code else []), *self.when)
+        compared = (name for test in self.when.values() for name in (test.equals, test.differs) if name)
+        return (self.column, *([self.country_code] if self.country_code else []), *self.when, *compared)
+
+
+class EndpointRule(_Table):
+    """Rows for which ``when`` holds prove a role of the name in the column ``of``.
+
+    ``unproved`` takes from a name what only its look says (`NumberSpec.extension`); proofs outrank it.
+    """
+
+    of: str
+    value: Literal[Role.TELEPHONE, Role.TRUNK, Role.UNPROVED] = Field(alias="is")
+    when: Tests = Field(default_factory=dict)
 
 
 class DirectionRule(_Table):
-    """Rows for which ``when`` holds went this way."""
+    """Rows for which ``when`` holds went this way; ``unknown`` rejects them without asking the rules below."""
 
     when: Tests
-    value: Direction = Field(alias="is")
+    value: Direction | Literal["unknown"] = Field(alias="is")
 
 
 class OutcomeRule(_Table):
@@ -240,8 +272,11 @@ class CallSpec(_Table):
     """Which columns make the call.
 
     ``id`` lists candidates for the export's own id of the call, of which ``id_rule`` picks one; ``unique_by``
-    is what makes a call unique without one. ``row`` tells the rows of a call apart; without it rows are equal
-    when all their cells are. ``legs`` false: a call is one row, and a second row with its id must say the same.
+    is what makes a call unique without one. ``cut_id`` is what a spreadsheet leaves of an id; ``same`` are two
+    columns of which rows with one id share one at least, as long as the id is sound. Rows that share a value of
+    one of the columns ``joins`` are one call whatever their ids, where they start within hours of each other.
+    ``row`` tells the rows of a call apart; without it rows are equal when all their cells are. ``legs`` false: a
+    call is one row, and a second row with its id must say the same.
     ``secondary`` rows lose against the other rows of their call. ``incoming_decides``: a call that has an
     incoming row came in, whatever its other rows are. ``agent`` candidates are tried in turn.
     """
@@ -251,6 +286,9 @@ class CallSpec(_Table):
     id: tuple[Texts, ...] = ()
     id_rule: IdRule = IdRule.FIRST
     unique_by: Texts = ()
+    cut_id: Pattern | None = None
+    same: Annotated[Texts, Field(max_length=2)] = ()
+    joins: Texts = ()
     row: Texts = ()
     legs: bool = True
     secondary: Tests = Field(default_factory=dict)
@@ -302,10 +340,15 @@ class LookAlike(Shape):
 
 
 class CdrFormat(Shape):
-    """One export layout, complete and checked; see the comment on top of its TOML file for its sources."""
+    """One export layout, complete and checked; see the comment on top of its TOML file for its sources.
 
+    ``family`` names the file of `schemas/families` whose rules stand below its own.
+    """
+
+    family: str | None = None
     notes: tuple[str, ...] = ()
     derived: Mapping[str, tuple[Source, ...]] = Field(default_factory=dict)
+    endpoint: tuple[EndpointRule, ...] = ()
     empty_words: Texts = ()
     direction: tuple[DirectionRule, ...]
     outcome: tuple[OutcomeRule, ...]
@@ -332,9 +375,8 @@ class CdrFormat(Shape):
 
     def read_columns(self) -> tuple[str, ...]:
         """Return the names of all columns that the file itself may have."""
-        if self.layouts:
-            return tuple(dict.fromkeys(name for layout in self.layouts for name in layout.columns))
-        return (*self.columns, *self.optional_columns)
+        placed = (name for layout in self.layouts for name in layout.columns)
+        return tuple(dict.fromkeys((*placed, *self.columns, *self.optional_columns)))
 
     def known_columns(self) -> set[str]:
         """Return the names of all columns, read or derived."""
@@ -372,7 +414,9 @@ class CdrFormat(Shape):
         names = {name for name, _ in tests}
         sources = [source for name in names for source in self.derived.get(name, ())]
         asked = [test for _, test in tests] + [test for source in sources for test in source.when.values()]
-        return any(source.agent for source in sources) or any(test.extension is not None for test in asked)
+        return any(source.agent for source in sources) or any(
+            test.extension is not None or test.role is not None for test in asked
+        )
 
     def patterns(self) -> Iterator[tuple[str, str]]:
         """Yield every regular expression with its key in the TOML file, positions counted from 1."""
@@ -384,6 +428,8 @@ class CdrFormat(Shape):
             for name, test in tests.items():
                 if test.matches is not None:
                     yield f"{key}.{name}.matches", test.matches
+        if self.call.cut_id is not None:
+            yield "call.cut_id", self.call.cut_id
 
     def extracts(self) -> Iterator[tuple[str, str]]:
         """Yield every regular expression that takes a value out of a cell, with its key as in `patterns`."""
@@ -393,12 +439,16 @@ class CdrFormat(Shape):
 
     def _references(self) -> set[str]:
         call = self.call
-        names = {*call.agent, call.customer, *call.unique_by, *call.row, *self.time.columns}
+        names = {*call.agent, call.customer, *call.unique_by, *call.joins, *call.row, *self.time.columns}
         names.update([self.time.zone_column] if self.time.zone_column else [])
         names.update(name for candidate in call.id for name in candidate)
+        names.update(call.same)
         singles = (call.ring_seconds, call.talk_seconds, call.answer_time, call.zohouser, call.voiceuri)
         names.update(name for name in singles if name)
-        names.update(name for _, tests in self._all_tests() for name in tests)
+        names.update(rule.of for rule in self.endpoint)
+        for _, tests in self._all_tests():
+            names.update(tests)
+            names.update(name for test in tests.values() for name in (test.equals, test.differs) if name)
         names.update(rule.column for rule in self.outcome if rule.column)
         names.update(name for _, source in self._sources() for name in source.columns())
         names.update(self.detect.patterns)
@@ -413,6 +463,7 @@ class CdrFormat(Shape):
             yield "time.evidence", self.time.evidence
 
     def _all_tests(self) -> Iterator[tuple[str, Tests]]:
+        yield from ((f"endpoint.{number}.when", rule.when) for number, rule in enumerate(self.endpoint, start=1))
         yield from ((f"direction.{number}.when", rule.when) for number, rule in enumerate(self.direction, start=1))
         yield from ((f"outcome.{number}.when", rule.when) for number, rule in enumerate(self.outcome, start=1))
         yield from ((f"{key}.when", source.when) for key, source in self._sources())

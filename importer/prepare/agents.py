@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from importer.errors import ConfigurationError
+from importer.reading import Extensions
 from schemas.numbers import NumberBook, NumberRules
 
 AGENT_COLUMNS = ("extension", "number", "zohouser", "email", "name")
@@ -41,17 +44,19 @@ class AgentBook:
     default_number: str = ""
     default_zohouser: str = ""
 
-    def find(self, candidates: tuple[str, ...], numbers: NumberBook) -> Agent:
+    def find(self, candidates: tuple[str, ...], numbers: NumberBook, extensions: Extensions) -> Agent:
         """Return the agent that an export names by these candidates, in the order the contract sets.
 
-        The agents file decides; else a candidate that is a telephone number itself; else the default. The
-        number is empty when nothing answers.
+        The agents file decides; else, where no candidate is an extension, one that is a telephone number itself:
+        beside an extension it is a caller id, which may be the company's. Else the default. The number is empty
+        when nothing answers.
         """
         named = [candidate for candidate in candidates if candidate]
         listed = next((agent for text in named if (agent := self._listed(text, numbers))), None)
         number = listed.number if listed else ""
-        if not number:
-            number = next((found for text in named if (found := _own_number(text, numbers))), self.default_number)
+        if not number and not (named and extensions.are_extensions(pd.Series(named, dtype="str")).any()):
+            number = next((found for text in named if (found := _own_number(text, numbers))), "")
+        number = number or self.default_number
         zohouser = listed.zohouser if listed else ""
         return Agent(number, zohouser or self.default_zohouser)
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -79,12 +79,18 @@ class CallMaker:
     """Makes the final word on every spooled row; each frame in turn, in input order."""
 
     def __init__(
-        self, files: Sequence[InputFile], resolved: Resolved, agent_names: Sequence[str], plan: PreparePlan
+        self,
+        files: Sequence[InputFile],
+        resolved: Resolved,
+        agent_names: Sequence[str],
+        plan: PreparePlan,
+        keys: Mapping[int, tuple[str, str]],
     ) -> None:
         self._files = files
         self._resolved = resolved
         self._agent_names = agent_names
         self._plan = plan
+        self._keys = keys
         self._schema = call_schema(latest=np.datetime64(plan.now + FUTURE_SECONDS, "s"))
         self._found: dict[tuple[int, int, str], Agent] = {}
 
@@ -121,13 +127,20 @@ class CallMaker:
         )
 
     def _with_decisions(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``witness`` and ``leg_agent``."""
+        """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``witness`` and ``leg_agent``.
+
+        Where the call takes its id and key from another of its rows, ``source_id`` and ``key`` become those.
+        """
         slot = rows["slot"].to_numpy()
         grouped = slot >= 0
         for name, nothing in (("decision", -1), ("start", 0), ("witness", 0), ("leg_agent", -1)):
             values = np.full(len(rows), nothing, dtype=np.int64)
             values[grouped] = getattr(self._resolved, name)[slot[grouped]]
             rows[name] = values
+        named_by = np.full(len(rows), -1, dtype=np.int64)
+        named_by[grouped] = self._resolved.named_by[slot[grouped]]
+        for place in np.flatnonzero(named_by >= 0).tolist():
+            rows.loc[rows.index[place], ["source_id", "key"]] = self._keys[int(named_by[place])]
         rows["state"] = rows["rank"].map(_STATES).fillna("").astype("str")
         return rows
 
@@ -175,9 +188,10 @@ class CallMaker:
     def _agent(self, file: int, leg_agent: int, own: str) -> Agent:
         key = (file, leg_agent, own)
         if key not in self._found:
+            rules = self._files[file].rules
             texts = [self._agent_names[leg_agent]] if leg_agent >= 0 else []
             candidates = tuple(name for text in (*texts, own) for name in text.split("\x1f") if name)
-            self._found[key] = self._plan.agents.find(candidates, self._files[file].rules.numbers)
+            self._found[key] = self._plan.agents.find(candidates, rules.numbers, rules.extensions())
         return self._found[key]
 
     def _fault(self, column: str, row: _Row) -> tuple[str, str]:
@@ -213,7 +227,7 @@ class CallMaker:
         if row.decision in SKIPPED_FOR:
             reason = SKIPPED_FOR[Decision(row.decision)]
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=reason)
-        if row.decision in (Decision.DUPLICATE, Decision.CONFLICT, Decision.UNCLEAR_CALL):
+        if row.decision in _BESIDE:
             return self._beside_another(row, place)
         reason, hint = self._fault(row.fault, row) if row.fault else (row.reason, row.hint)
         if reason:
@@ -257,6 +271,12 @@ _BESIDE = {
         Outcome.REJECTED,
         "unclear_call",
         "{file}, line {line}, is a row of the same call and could not be used: mend that row, then import both.",
+    ),
+    Decision.SHARED_ID: (
+        Outcome.REJECTED,
+        "shared_id",
+        "Rows of other channels have the same id, so a spreadsheet program has cut it and calls cannot be told "
+        "apart. Export again and import the file without opening it there.",
     ),
 }
 

@@ -20,23 +20,35 @@ _CUT = r"^[-+]?[0-9](?:[.,][0-9]+)?E\+[0-9]{1,3}$"
 _WITH_SECONDS = "[:.][0-9]{2}[:.][0-9]{2}"
 
 
+_REASONS = {
+    "scientific_notation": numbers.REASONS["scientific_notation"],
+    "cut_id": (
+        "Column {column} holds {value}: a spreadsheet has cut the end of this id off, and calls of one second "
+        "share what is left; export again and import the file without opening it in a spreadsheet."
+    ),
+}
+
+
 def cut_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
     """Say which rows have an id whose digits are gone: calls of one hour may share what is left of it."""
     found = np.zeros(len(rows), dtype=np.bool_)
     for name in _id_columns(cdr_format):
-        found |= _is_cut(rows[name])
+        found |= _is_cut(rows[name]) | _lacks_its_end(rows[name], cdr_format)
     return found
 
 
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     """Add ``call.problem`` and ``call.problem_hint`` where no id is left that tells one call from another."""
     for name in _id_columns(rules.format):
-        cut = _is_cut(rows[name])
-        if cut.any():
-            told = rows.loc[cut].assign(**{"call.text": rows.loc[cut, name]})
-            told["call.reason"] = "scientific_notation"
-            rows.loc[cut, "call.problem"] = "scientific_notation"
-            rows.loc[cut, "call.problem_hint"] = value_hints(numbers.REASONS, told, rules, name)
+        for reason, cut in (
+            ("scientific_notation", _is_cut(rows[name])),
+            ("cut_id", _lacks_its_end(rows[name], rules.format)),
+        ):
+            if cut.any():
+                told = rows.loc[cut].assign(**{"call.text": rows.loc[cut, name]})
+                told["call.reason"] = reason
+                rows.loc[cut, "call.problem"] = reason
+                rows.loc[cut, "call.problem_hint"] = value_hints(_REASONS, told, rules, name)
     if rules.is_resaved and set(rules.format.call.unique_by) & _time_columns(rules.format):
         _add_lost_seconds(rows, rules, starts)
 
@@ -65,6 +77,15 @@ def _id_columns(cdr_format: CdrFormat) -> tuple[str, ...]:
 
 def _time_columns(cdr_format: CdrFormat) -> set[str]:
     return {each for name in cdr_format.time.columns for each in (name, *cdr_format.origins(name))}
+
+
+def _lacks_its_end(values: pd.Series, cdr_format: CdrFormat) -> Flags:
+    pattern = cdr_format.call.cut_id
+    if pattern is None:
+        return np.zeros(len(values), dtype=np.bool_)
+    return np.asarray(
+        pc.match_substring_regex(arrow_of(values), pattern=f"^(?:{pattern})$").to_numpy(), dtype=np.bool_
+    )
 
 
 def _is_cut(values: pd.Series) -> Flags:

@@ -62,11 +62,11 @@ def _names_an_agent(values: pd.Series, rules: Rules) -> npt.NDArray[np.bool_]:
 def directions(frame: pd.DataFrame, rules: Rules) -> pd.Series:
     """Return for each row its Direction as text, "" where no rule of the format holds."""
     conditions = Conditions(frame, rules.extensions())
-    words = ["", *Direction]
+    words = ["", *Direction, "unknown"]
     found = np.zeros(len(frame), dtype=np.int64)
     for rule in rules.format.direction:
         found[(found == 0) & conditions.hold(rule.when)] = words.index(rule.value)
-    return pd.Series(pd.array(words, dtype="str").take(found), index=frame.index)
+    return pd.Series(pd.array([*words[:-1], ""], dtype="str").take(found), index=frame.index)
 
 
 def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
@@ -78,23 +78,31 @@ def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """
     rows["call.problem"] = ""
     rows["call.problem_hint"] = ""
-    unknown = rows["call.direction"] == ""
-    if unknown.any():
-        rows.loc[unknown, "call.problem"] = "unknown_direction"
-        rows.loc[unknown, "call.problem_hint"] = direction_hints(rows.loc[unknown], rules)
     _add_ranks(rows, rules)
+    unknown = rows["call.direction"] == ""
+    open_rows = unknown & (
+        rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) | (rows["call.rank"] == Rank.PROBLEM)
+    )
+    if open_rows.any():  # of the others it does not matter which way they went: none would be notified
+        rows.loc[open_rows, "call.problem"] = "unknown_direction"
+        rows.loc[open_rows, "call.problem_hint"] = direction_hints(rows.loc[open_rows], rules)
+        rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
     _add_start(rows, rules)
     add_damage(rows, rules, start_texts(rows, rules.format))
     rows["call.said"] = rows["call.rank"]
     rows["call.rank"] = rows["call.rank"].where(rows["call.problem"] == "", np.uint8(Rank.PROBLEM))
+    if unknown.any():
+        attended = rows["call.rank"] == Rank.ATTENDED
+        rows.loc[rows["call.problem"] == "unknown_direction", "call.rank"] = np.uint8(Rank.UNDIRECTED)
+        rows.loc[unknown & attended, "call.rank"] = np.uint8(Rank.UNDIRECTED_ATTENDED)
     return rows
 
 
 def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
     ranks = np.full(len(rows), UNDECIDED, dtype=np.uint8)
     ranks[(rows["call.direction"] == Direction.AGENT_LEG).to_numpy()] = Rank.AGENT_LEG
-    ranks[(rows["call.direction"] == Direction.INCOMING).to_numpy()] = Rank.INCOMING
-    ranks[(rows["call.direction"] == "").to_numpy()] = Rank.PROBLEM
+    incoming = Rank.INCOMING if rules.format.call.incoming_decides else Rank.CAME_IN
+    ranks[(rows["call.direction"] == Direction.INCOMING).to_numpy()] = incoming
     conditions = Conditions(rows, rules.extensions())
     word_hints: npt.NDArray[np.object_] | None = None
     for rule in rules.format.outcome:
@@ -246,7 +254,7 @@ def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
     texts = start_texts(rows, rules.format)
     read = _read_times(texts, rows, rules)
     rows["call.start_time"] = read["utc"]
-    decided = rows["call.rank"].isin([Rank.INCOMING, Rank.ATTENDED])
+    decided = rows["call.rank"].isin([Rank.INCOMING, Rank.ATTENDED, Rank.CAME_IN])
     faulty = (read["reason"] != "") & ~decided & (rows["call.problem"] == "")
     if faulty.any():
         told = rows.loc[faulty].assign(**{"call.text": texts[faulty], "call.reason": read["reason"][faulty]})

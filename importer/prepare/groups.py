@@ -4,8 +4,9 @@ Every row of an outgoing call leaves about fifty bytes in the index, whatever it
 read, one sort puts the rows of each call together. So order, distance and chunk size cannot matter.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,16 @@ LINES_PER_FILE = 1 << 40
 
 NO_START = np.iinfo(np.int64).max
 
+JOIN_SECONDS = 2 * 3600
+"""Rows that share the name of a channel are one call when they start so near to each other: Asterisk numbers its
+channels anew when it starts, and names come again."""
+
 
 class Rank(IntEnum):
     """What a row says of its call, best evidence first; a row of rank PROBLEM could not be understood.
 
-    INCOMING rows are here only where a format says that one of them decides for its call.
+    INCOMING rows are here only where a format says that one of them decides for its call, CAME_IN rows where the
+    file has UNDIRECTED ones: those of which nothing but another row of their call tells which way they went.
     """
 
     INCOMING = 0
@@ -36,7 +42,10 @@ class Rank(IntEnum):
     OUR_SIDE = 9
     IGNORE = 10
     AGENT_LEG = 11
-    PROBLEM = 12
+    CAME_IN = 12
+    PROBLEM = 13
+    UNDIRECTED = 14
+    UNDIRECTED_ATTENDED = 15
 
 
 class Decision(IntEnum):
@@ -54,6 +63,7 @@ class Decision(IntEnum):
     UNCLEAR_CALL = 9
     PROBLEM = 10
     INCOMING = 11
+    SHARED_ID = 12
 
 
 SKIPPED_FOR = {
@@ -73,12 +83,14 @@ class IndexRows:
     """What the index keeps of some rows, one array each, all of one length.
 
     ``key_high`` and ``key_low`` are 128 bits of the call's key; ``start`` epoch seconds (NO_START: unknown);
-    ``content`` tells rows of a call apart; ``place`` numbers file and line; ``agent`` numbers the agent's names;
-    ``legs`` is false where a call is one row only.
+    ``same`` are two columns of which rows of one key share one at least (0: nothing to hold); ``content`` tells
+    rows of a call apart; ``place`` numbers file and line; ``agent`` numbers the agent's names; ``legs`` is false
+    where a call is one row only.
     """
 
     key_high: npt.NDArray[np.uint64]
     key_low: npt.NDArray[np.uint64]
+    same: npt.NDArray[np.uint64]
     rank: npt.NDArray[np.uint8]
     secondary: npt.NDArray[np.bool_]
     start: Ints
@@ -92,35 +104,53 @@ class IndexRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Joins:
+    """What makes rows of the index one call whatever their keys: number of the row, hash of a value they share."""
+
+    slot: Ints
+    value: npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """For each row of the index, in its order: decision, start of its call, and a row worth naming.
 
     ``witness`` is the place of the row that decided: the one taken for the call, or the one not understood.
+    ``named_by`` is the place of the row whose id and key are the call's, -1 where they are the row's own.
     ``leg_agent`` numbers the agent that the earliest row of rank AGENT_LEG names, -1 without one.
     """
 
     decision: npt.NDArray[np.uint8]
     start: Ints
     witness: Ints
+    named_by: Ints
     leg_agent: npt.NDArray[np.int32]
 
 
-def joined_rows(parts: list[IndexRows]) -> IndexRows:
-    """Return the rows of all parts, in their order."""
-    return IndexRows(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(IndexRows)))
+Columns = TypeVar("Columns", IndexRows, Joins)
 
 
-def resolve(rows: IndexRows) -> Resolved:
+def concatenated(kind: type[Columns], parts: list[Columns]) -> Columns:
+    """Return the arrays of all parts, in their order."""
+    return kind(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(kind)))
+
+
+def resolve(rows: IndexRows, joins: Joins) -> Resolved:
     """Decide every row from all rows of its call.
 
     A call with an incoming row is incoming. Else attended beats all. A row that was not understood makes the
     unattended rows of its call unclear, since it might have been the one that was attended or the earliest. Else
     the best evidence is the call, the first of equal rows in the input; further rows with the same content are
-    duplicates, others legs, or in a format whose calls are one row, contradictions.
+    duplicates, others legs, or in a format whose calls are one row, contradictions. Rows of different channels
+    that share an id are of calls that cannot be told apart.
     """
     if not len(rows):
         empty = np.zeros(0, dtype=np.int64)
-        return Resolved(empty.astype(np.uint8), empty, empty, empty.astype(np.int32))
+        return Resolved(empty.astype(np.uint8), empty, empty, empty, empty.astype(np.int32))
+    shared = _shared_ids(rows)
+    labels = _joined_labels(rows, joins)
+    own, rows = rows, _with_directions(_with_joined_keys(rows, labels))
+    named_by = _named_by(own, rows, labels)
     order = np.lexsort(
         (rows.place, rows.content, rows.start, rows.secondary, rows.rank, rows.key_low, rows.key_high)
     )
@@ -130,7 +160,7 @@ def resolve(rows: IndexRows) -> Resolved:
     group = np.cumsum(opens) - 1
     worst = np.maximum.reduceat(rank, first)
     problem_at = np.concatenate((first[1:], [len(rank)])) - 1  # problems sort last in their group
-    unclear = worst == Rank.PROBLEM
+    unclear = worst >= Rank.PROBLEM
     decision = _decisions(rows, order, first, group, unclear)
     witness = np.where(unclear, rows.place[order][problem_at], rows.place[order][first])
     start = np.minimum.reduceat(rows.start[order], first)
@@ -138,7 +168,110 @@ def resolve(rows: IndexRows) -> Resolved:
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     per_row = group[back]
-    return Resolved(decision[back], start[per_row], witness[per_row], leg_agent[per_row])
+    decision = decision[back]
+    decision[shared & (rows.rank >= Rank.BUSY) & (rows.rank <= Rank.NOANSWER)] = Decision.SHARED_ID
+    return Resolved(decision, start[per_row], witness[per_row], named_by, leg_agent[per_row])
+
+
+def _shared_ids(rows: IndexRows) -> npt.NDArray[np.bool_]:
+    """Say which rows have an id of several channels and customers: what is left of ids that were cut."""
+    shared = np.zeros(len(rows), dtype=np.bool_)
+    held = np.flatnonzero(rows.same[:, 0])
+    if not len(held):
+        return shared
+    order = held[np.lexsort((rows.key_low[held], rows.key_high[held]))]
+    high, low, same = rows.key_high[order], rows.key_low[order], rows.same[order]
+    opens = np.concatenate(([True], (high[1:] != high[:-1]) | (low[1:] != low[:-1])))
+    first = np.flatnonzero(opens)
+    differs = (np.minimum.reduceat(same, first) != np.maximum.reduceat(same, first)).all(axis=1)
+    shared[order] = differs[np.cumsum(opens) - 1]
+    return shared
+
+
+def _with_joined_keys(rows: IndexRows, labels: Ints) -> IndexRows:
+    """Give the rows of each joined call one key, that of its first row in the index."""
+    member = np.flatnonzero(labels >= 0)
+    _, first, call = np.unique(labels[member], return_index=True, return_inverse=True)
+    high, low = rows.key_high.copy(), rows.key_low.copy()
+    high[member], low[member] = high[member[first]][call], low[member[first]][call]
+    return replace(rows, key_high=high, key_low=low)
+
+
+def _with_directions(rows: IndexRows) -> IndexRows:
+    """Rank a row of unknown direction as one that came in where another row of its call did, else as a problem."""
+    undirected = rows.rank >= Rank.UNDIRECTED
+    came_in = rows.rank == Rank.CAME_IN
+    if not (undirected.any() or came_in.any()):
+        return rows
+    keys = np.stack((rows.key_high, rows.key_low))
+    some = np.flatnonzero(undirected | came_in)
+    _, call = np.unique(keys[:, some], axis=1, return_inverse=True)
+    incoming = np.zeros(call.max() + 1, dtype=np.bool_)
+    incoming[call.ravel()[came_in[some]]] = True
+    rank = rows.rank.copy()
+    rank[some[incoming[call.ravel()]]] = Rank.CAME_IN
+    rank[rank == Rank.UNDIRECTED] = Rank.PROBLEM
+    return replace(rows, rank=rank, start=np.where(rank == Rank.CAME_IN, NO_START, rows.start))
+
+
+def _named_by(own: IndexRows, rows: IndexRows, labels: Ints) -> Ints:
+    """Return the place of the row whose key is that of a joined call, for its rows with another key; else -1.
+
+    That is the earliest of its rows that could be notified, one of a Local channel only where there is no other.
+    """
+    named_by = np.full(len(rows), -1, dtype=np.int64)
+    member = np.flatnonzero((labels >= 0) & (rows.rank >= Rank.BUSY) & (rows.rank <= Rank.NOANSWER))
+    if not len(member):
+        return named_by
+    columns = (own.key_low, own.key_high, rows.start, rows.secondary, labels)
+    order = member[np.lexsort([column[member] for column in columns])]
+    opens = np.concatenate(([True], labels[order][1:] != labels[order][:-1]))
+    leader = order[np.flatnonzero(opens)][np.cumsum(opens) - 1]
+    foreign = (own.key_high[order] != own.key_high[leader]) | (own.key_low[order] != own.key_low[leader])
+    named_by[order[foreign]] = rows.place[leader[foreign]]
+    return named_by
+
+
+def _joined_labels(rows: IndexRows, joins: Joins) -> Ints:
+    """Return for each row the number of the call that it is joined to, -1 where its key stands alone."""
+    alone = np.full(len(rows), -1, dtype=np.int64)
+    start = rows.start[joins.slot]
+    timed = start != NO_START
+    order = np.flatnonzero(timed)[np.lexsort((start[timed], joins.value[timed]))]
+    slot, value, start = joins.slot[order], joins.value[order], start[order]
+    if len(slot) < 2:
+        return alone
+    apart = (value[1:] != value[:-1]) | (start[1:] - start[:-1] > JOIN_SECONDS)
+    link = np.concatenate(([0], np.cumsum(apart)))
+    keys = np.stack((rows.key_high, rows.key_low))
+    unlike = (keys[:, slot][:, 1:] != keys[:, slot][:, :-1]).any(axis=0) & ~apart
+    if not unlike.any():
+        return alone
+    linked = np.isin(link, link[1:][unlike])
+    distinct, node = np.unique(keys[:, slot[linked]], axis=1, return_inverse=True)
+    _, link = np.unique(link[linked], return_inverse=True)
+    label = _least_labels(node.ravel(), link.ravel(), distinct.shape[1])
+    # Rows without a value to share are joined by their key.
+    some = np.flatnonzero(np.isin(rows.key_high, distinct[0]))
+    _, code = np.unique(np.concatenate((distinct, keys[:, some]), axis=1), axis=1, return_inverse=True)
+    code = code.ravel()
+    label_of = np.full(code.max() + 1, -1, dtype=np.int64)
+    label_of[code[: len(label)]] = label
+    alone[some] = label_of[code[len(label) :]]
+    return alone
+
+
+def _least_labels(node: Ints, link: Ints, nodes: int) -> Ints:
+    """Return for each node the least node that it is connected to, by edges from ``node`` to ``link``."""
+    label = np.arange(nodes)
+    while True:
+        least = np.full(link.max() + 1, nodes)
+        np.minimum.at(least, link, label[node])
+        lower = label.copy()
+        np.minimum.at(lower, node, least[link])
+        if (lower == label).all():
+            return label
+        label = lower
 
 
 def _leg_agents(rank: npt.NDArray[np.uint8], agent: npt.NDArray[np.int32], first: Ints) -> npt.NDArray[np.int32]:
@@ -168,7 +301,9 @@ def _decisions(
     decision[~is_first & called & state & same] = Decision.DUPLICATE
     decision[called & state & contradicted[group]] = Decision.CONFLICT
     decision[called & state & unclear[group]] = Decision.UNCLEAR_CALL
+    decision[rank == Rank.CAME_IN] = Decision.INCOMING
     decision[rank == Rank.PROBLEM] = Decision.PROBLEM
+    decision[rank == Rank.UNDIRECTED_ATTENDED] = Decision.ATTENDED
     return decision
 
 

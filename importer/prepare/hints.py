@@ -7,7 +7,7 @@ import pandas as pd
 
 from importer.formats.language import OutcomeRule
 from importer.prepare.plan import Rules
-from schemas.vocabulary import Verdict
+from schemas.vocabulary import Role, Verdict
 
 LONGEST_VALUE = 80
 
@@ -30,11 +30,40 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     shown = rules.shown(there)
     agents = " list the agent in the agents file (--agents)," if cdr_format.asks_for_agents() else ""
     todo = f"Correct the value,{agents} or add a [[direction]] rule to a format of your own."
+    doubts = _endpoint_doubts(rows, rules)
     hints = []
-    for values in rows[there].itertuples(index=False, name=None):
+    for values, doubt in zip(rows[there].itertuples(index=False, name=None), doubts, strict=True):
+        if doubt:
+            hints.append(doubt)
+            continue
         filled = [f"{column} {quoted(value)}" for column, value in zip(shown, values, strict=True) if value]
         hints.append(f"{_silent(filled, shown)} whether the call went out or came in. {todo}")
     return hints
+
+
+def _endpoint_doubts(rows: pd.DataFrame, rules: Rules) -> list[str]:
+    """Return for each row a sentence on a name of it that the file contradicts or does not prove, else ""."""
+    names = [*dict.fromkeys(rule.of for rule in rules.format.endpoint if not rule.of.startswith("dialled"))]
+    found = [""] * len(rows)
+    for role, what in _DOUBTS.items():
+        for name in names:
+            roles = rules.extensions().roles_of(rows[name])
+            for place, (text, each) in enumerate(zip(rows[name], roles, strict=True)):
+                if text and each is role and not found[place]:
+                    found[place] = f"{quoted(text)} {what}"
+    return found
+
+
+_DOUBTS = {
+    Role.CONTRADICTED: (
+        "calls and rings as a telephone and takes calls to or from the outside as a trunk, all in this file: say "
+        "which it is with --extensions or --trunks."
+    ),
+    Role.UNPROVED: (
+        "may be a telephone of yours or a trunk: nothing in this file proves it. Say which with --extensions or "
+        "--trunks, or list the telephone in the agents file (--agents)."
+    ),
+}
 
 
 def _first_there(name: str, rules: Rules) -> str:

@@ -9,7 +9,7 @@ from importer.prepare.agents import AgentBook
 from importer.prepare.policies import Policies, PolicyBook
 from importer.reading import CHUNK_ROWS, Extensions
 from schemas.numbers import NumberBook
-from schemas.vocabulary import State
+from schemas.vocabulary import Role, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Window:
 class PreparePlan:
     """Everything that preparing needs to know besides the files.
 
+    ``extensions`` and ``trunks`` are patterns of the names of telephones and of lines to the outside.
+
     ``now`` is the epoch second of the run's start: a call cannot start after it. ``all_rows`` keeps the rows
     that are skipped.
     """
@@ -36,6 +38,8 @@ class PreparePlan:
     window: Window = Window()
     states: frozenset[State] = frozenset(State)
     policies: PolicyBook = field(default_factory=PolicyBook)
+    extensions: str | None = None
+    trunks: str | None = None
     all_rows: bool = False
     chunk_rows: int = CHUNK_ROWS
 
@@ -45,7 +49,8 @@ class Rules:
     """What decides about the rows of one file: its format, the cause tables, and what the operator wants.
 
     ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers;
-    ``is_resaved`` says that a spreadsheet program wrote its dates anew.
+    ``is_resaved`` says that a spreadsheet program wrote its dates anew; ``roles`` are what its rows prove of the
+    names at the ends of calls.
     """
 
     format: CdrFormat
@@ -55,6 +60,7 @@ class Rules:
     policies: Policies
     headers: Mapping[str, str]
     is_resaved: bool = False
+    roles: Mapping[str, Role] = field(default_factory=dict)
 
     def time_formats(self) -> tuple[str, ...]:
         """Return the layouts of the start time, also those without the seconds that a spreadsheet hides."""
@@ -63,7 +69,14 @@ class Rules:
 
     def extensions(self) -> Extensions:
         """Return how our own internal numbers are recognised."""
-        return Extensions(self.format.numbers.extension, self.plan.agents.extensions)
+        told = self.plan.extensions
+        return Extensions(
+            told or self.format.numbers.extension,
+            self.plan.agents.extensions,
+            self.roles,
+            self.plan.trunks,
+            told is not None,
+        )
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return columns as the operator finds them in the file, without those that the file lacks.

@@ -6,13 +6,14 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
 from importer.prepare.evidence import hear, with_derived, witness_of
-from importer.prepare.groups import IndexRows, joined_rows, resolve
+from importer.prepare.groups import LINES_PER_FILE, IndexRows, Joins, concatenated, resolve
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter
 from importer.prepare.spool import Spool
@@ -35,6 +36,7 @@ class Preparation:
         self._plan = plan
         self._spool = Spool()
         self._index: list[IndexRows] = []
+        self._joins: list[Joins] = []
         self._slots = 0
         self._files: list[InputFile] = []
         self._agent_names = AgentNames()
@@ -57,45 +59,66 @@ class Preparation:
         when its ids prove another zone than the operator's.
         """
         rules = self._rules(detection)
-        sorter = RowSorter(rules, self._agent_names, len(self._files), self._slots)
-        self._files.append(InputFile(name, rules))
-        file_index: list[IndexRows] = []
-        counts: Counter[str] = Counter()
+        sorter = self._sorted(detection, rules, progress)
+        if sorter.must_repeat():
+            # What stands behind a name was proved only after rows of it had been decided: read again, knowing it.
+            self._spool.drop_file()
+            sorter = self._sorted(detection, sorter.rules, lambda _: progress(0), is_second=True)
+        if sorter.witness is not None:
+            require_agreement(sorter.witness, name)
+        self._files.append(InputFile(name, sorter.rules))
+        self._index += sorter.index
+        self._joins += sorter.joins
+        self._slots = sorter.next_slot
+        self.skipped += sorter.skipped
+        self.rows += sorter.read
+        return sorter.read
+
+    def _sorted(
+        self, detection: Detection, rules: Rules, progress: Callable[[int], None], *, is_second: bool = False
+    ) -> RowSorter:
+        """Sort all rows of a file into the spool and return the sorter with what else they gave."""
+        sorter = RowSorter(rules, self._agent_names, len(self._files), self._slots, is_second=is_second)
 
         def frames() -> Iterator[pd.DataFrame]:
             # `map` forgets a chunk once it is sorted: a variable would hold it while the next one is read.
-            for done in map(sorter.sort, read_chunks(detection, self._plan.chunk_rows)):
-                file_index.append(done.index)
-                counts.update(done.skipped)
-                counts["rows"] += done.rows
+            before = 0
+            for spooled in map(sorter.sort, read_chunks(detection, self._plan.chunk_rows)):
                 pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
-                progress(done.rows)
-                yield done.spooled
+                progress(sorter.read - before)
+                before = sorter.read
+                yield spooled
 
         self._spool.add_file(frames())
-        if sorter.witness is not None:
-            require_agreement(sorter.witness, name)
-        rows = counts.pop("rows", 0)
-        self._index += file_index
-        self._slots = sorter.next_slot
-        self.skipped += counts
-        self.rows += rows
-        return rows
+        return sorter
 
     def results(self) -> Iterator[list[Prepared]]:
         """Decide every call and yield calls and result rows in input order, some thousands at a time."""
         if not self._index:
             return
-        index = joined_rows(self._index)
+        index, joins = concatenated(IndexRows, self._index), concatenated(Joins, self._joins)
         self._index.clear()
-        resolved = resolve(index)
-        maker = CallMaker(self._files, resolved, self._agent_names.texts, self._plan)
+        self._joins.clear()
+        resolved = resolve(index, joins)
+        keys = self._keys_of(resolved.named_by)
+        maker = CallMaker(self._files, resolved, self._agent_names.texts, self._plan, keys)
         spooled = np.zeros(len(resolved.decision), dtype=np.bool_)
         for frame in self._spool.frames():
             slots = frame["slot"].to_numpy()
             spooled[slots[slots >= 0]] = True
             yield self._listed(maker.make(frame))
         self.skipped += count_unspooled(resolved, spooled)
+
+    def _keys_of(self, places: npt.NDArray[np.int64]) -> dict[int, tuple[str, str]]:
+        """Return id and key of the rows at these places (-1: none), from which joined calls take theirs."""
+        wanted = np.unique(places[places >= 0])
+        keys: dict[int, tuple[str, str]] = {}
+        for frame in self._spool.frames() if len(wanted) else ():
+            place = frame["file"].to_numpy() * LINES_PER_FILE + frame["line"].to_numpy()
+            found = np.isin(place, wanted)
+            pairs = zip(frame.loc[found, "source_id"].tolist(), frame.loc[found, "key"].tolist(), strict=True)
+            keys.update(zip(place[found].tolist(), pairs, strict=True))
+        return keys
 
     def _listed(self, rows: list[Prepared]) -> list[Prepared]:
         """Count the skipped rows instead of listing them, unless all rows are wanted."""

@@ -1,20 +1,22 @@
 """One chunk of text rows to spooled rows and index rows: everything that a row says by itself."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import add_evidence, call_keys, directions, hear, with_derived, witness_of
-from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Rank
+from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Joins, Rank
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.plan import Rules
 from importer.reading import Chunk
 from importer.reading.conditions import Conditions, joined
 from schemas import numbers
-from schemas.vocabulary import PASSED_OVER, Direction, State
+from schemas.vocabulary import PASSED_OVER, Direction, Role, State
 
 SPOOLED_COLUMNS = (
     "file",
@@ -73,71 +75,96 @@ class AgentNames:
         return np.array(known, dtype=np.int32)[local] if known else np.zeros(0, dtype=np.int32)
 
 
-@dataclass(frozen=True, slots=True)
-class SortedChunk:
-    """A chunk after preparing: its rows, those to spool, those for the index, what was skipped without a trace."""
-
-    rows: int
-    spooled: pd.DataFrame
-    index: IndexRows
-    skipped: Counter[str]
-
-
 class RowSorter:
-    """Turns the chunks of one file into spooled rows and index rows; these are numbered from ``next_slot`` on."""
+    """Turns the chunks of one file into spooled rows and index rows; these are numbered from ``next_slot`` on.
 
-    def __init__(self, rules: Rules, agents: AgentNames, file_number: int, next_slot: int) -> None:
-        self._rules = rules
+    ``index``, ``joins``, ``skipped`` (by reason) and ``read`` (the count of rows) grow with each chunk. ``rules``
+    hold what the rows sorted so far prove of the names at both ends of calls. With ``is_second`` they hold what
+    the whole file proves, and incoming rows go into the index too, since they decide for undirected ones.
+    """
+
+    def __init__(
+        self, rules: Rules, agents: AgentNames, file_number: int, next_slot: int, *, is_second: bool = False
+    ) -> None:
+        self.rules = rules
         self._agents = agents
         self._file_number = file_number
         self.next_slot = next_slot
         self.witness = witness_of(rules)
+        self._is_second = is_second
+        self._endpoints = Endpoints(rules.format.endpoint)
+        self._first_roles: Mapping[str, Role] | None = None
+        self._undirected, self._incoming = 0, 0
+        self.read = 0
+        self.skipped: Counter[str] = Counter()
+        self.index: list[IndexRows] = []
+        self.joins: list[Joins] = []
 
-    def sort(self, chunk: Chunk) -> SortedChunk:
-        """Sort the next chunk of the file."""
-        frame = with_derived(chunk.frame, self._rules)
-        frame["call.direction"] = directions(frame, self._rules)
+    def sort(self, chunk: Chunk) -> pd.DataFrame:
+        """Sort the next chunk of the file and return its rows to be spooled."""
+        self.read += len(chunk)
+        frame = self._with_roles(chunk.frame)
+        frame["call.direction"] = directions(frame, self.rules)
         kept_out = self._kept_out(frame)
-        rows = add_evidence(frame.loc[~kept_out], self._rules)
+        rows = add_evidence(frame.loc[~kept_out], self.rules)
         if self.witness is not None:
             # Every row of a long chunk would cost 5 % of `check`; so many tell of each day as much.
-            hear(self.witness, rows, self._rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
-        keys = call_keys(rows, self._rules.format)
+            hear(self.witness, rows, self.rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
+        keys = call_keys(rows, self.rules.format)
         rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
         rows["call.slot"] = np.where(in_group, self.next_slot - 1 + np.cumsum(in_group), -1)
-        rows["call.agents"] = joined([rows[name] for name in self._rules.format.call.agent])
-        index = self._index_rows(rows if in_group.all() else rows.loc[in_group])
-        self.next_slot += len(index)
-        if self._rules.plan.all_rows:
-            spooled = self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
-            return SortedChunk(len(chunk), spooled, index, Counter())
-        counts = frame.loc[kept_out, "call.direction"].value_counts()
-        spooled = self._spooled(self._listed(rows).loc[_may_matter(rows)], chunk)
-        return SortedChunk(len(chunk), spooled, index, Counter(counts.to_dict()))
+        rows["call.agents"] = joined([rows[name] for name in self.rules.format.call.agent])
+        grouped = rows if in_group.all() else rows.loc[in_group]
+        self.index.append(self._index_rows(grouped))
+        self.joins.append(self._joins_of(grouped))
+        self.next_slot += len(grouped)
+        if self.rules.plan.all_rows:
+            return self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
+        self.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
+        return self._spooled(self._listed(rows).loc[_may_matter(rows)], chunk)
+
+    def must_repeat(self) -> bool:
+        """Say whether the file has to be read again, now that all its rows have told what they prove."""
+        is_late = self._first_roles is not None and self._first_roles != self.rules.roles
+        return not self._is_second and (is_late or bool(self._undirected and self._incoming))
+
+    def _with_roles(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the chunk with the derived columns, made by what its rows prove too."""
+        frame = with_derived(frame, self.rules)
+        if self._is_second or not self._endpoints.rules:
+            return frame
+        if self._endpoints.add(frame, self.rules.extensions()):
+            self.rules = replace(self.rules, roles=self._endpoints.roles())
+            frame = with_derived(frame, self.rules)
+        if self._first_roles is None:
+            self._first_roles = self.rules.roles
+        return frame
 
     def _kept_out(self, frame: pd.DataFrame) -> pd.Series:
         """Say which rows are of no outgoing call, as far as the row itself can tell."""
         incoming = frame["call.direction"] == Direction.INCOMING.value
         kept_out = frame["call.direction"].isin([direction.value for direction in PASSED_OVER])
-        if self._rules.format.call.incoming_decides:
-            tied = call_keys(frame.loc[incoming], self._rules.format)["key"] != ""
+        self._incoming += int(incoming.sum())
+        self._undirected += int((frame["call.direction"] == "").sum())
+        if self.rules.format.call.incoming_decides or self._is_second:
+            tied = call_keys(frame.loc[incoming], self.rules.format)["key"] != ""
             kept_out.loc[tied.index[tied]] = False
         return kept_out
 
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows with a state."""
-        column = self._rules.format.call.customer
+        column = self.rules.format.call.customer
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER)
         texts = rows.loc[with_state, column]
-        read = self._rules.numbers.read_column(texts)
+        read = self.rules.numbers.read_column(texts)
         usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
         faulty = read.loc[~usable, "reason"]
         hints: list[str] = []
         if len(faulty):
             told = rows.loc[faulty.index].assign(**{"call.text": texts[faulty.index], "call.reason": faulty})
-            hints = value_hints(numbers.REASONS, told, self._rules, column)
+            hints = value_hints(numbers.REASONS, told, self.rules, column)
         found = {
             "call.customer": read["e164"].where(usable, ""),
             "call.customer_reason": faulty,
@@ -148,17 +175,18 @@ class RowSorter:
         return rows
 
     def _index_rows(self, rows: pd.DataFrame) -> IndexRows:
-        call = self._rules.format.call
+        call = self.rules.format.call
         high, low = (_hashes(rows["call.key"], key) for key in HASH_KEYS)
         known = rows["call.start_time"].notna().to_numpy()
         start = np.where(
             known, rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64), NO_START
         )
-        conditions = Conditions(rows, self._rules.extensions())
+        conditions = Conditions(rows, self.rules.extensions())
         secondary = conditions.hold(call.secondary) if call.secondary else np.zeros(len(rows), dtype=np.bool_)
         return IndexRows(
             key_high=high,
             key_low=low,
+            same=self._same(rows),
             rank=rows["call.rank"].to_numpy(dtype=np.uint8),
             secondary=secondary,
             start=start,
@@ -168,9 +196,26 @@ class RowSorter:
             legs=np.full(len(rows), call.legs, dtype=np.bool_),
         )
 
+    def _same(self, rows: pd.DataFrame) -> npt.NDArray[np.uint64]:
+        """Return 64 bits for each of the two columns of which rows with one sound id share one, 0 for no id."""
+        held = self.rules.format.call.same
+        if not held:
+            return np.zeros((len(rows), 2), dtype=np.uint64)
+        return np.stack([_hashes(rows[name], HASH_KEYS[1], empty=0) for name in held], axis=1)
+
+    def _joins_of(self, rows: pd.DataFrame) -> Joins:
+        """Return what ties rows of the index to rows with other keys."""
+        slots, values = [], []
+        for name in self.rules.format.call.joins:
+            filled = rows[rows[name] != ""]
+            slots.append(filled["call.slot"].to_numpy(dtype=np.int64))
+            values.append(_hashes(filled[name], HASH_KEYS[0]))
+        nothing = np.zeros(0, dtype=np.int64)
+        return Joins(np.concatenate([nothing, *slots]), np.concatenate([nothing.astype(np.uint64), *values]))
+
     def _content(self, rows: pd.DataFrame) -> list[pd.Series]:
         """Return the columns that tell the rows of a call apart."""
-        cdr_format = self._rules.format
+        cdr_format = self.rules.format
         if cdr_format.call.row:
             return [rows[name] for name in cdr_format.call.row]
         if cdr_format.call.legs:
@@ -191,7 +236,7 @@ class RowSorter:
         return parts[0]
 
     def _listed(self, rows: pd.DataFrame) -> pd.DataFrame:
-        call = self._rules.format.call
+        call = self.rules.format.call
         keyless = (rows["call.slot"] < 0) & (rows["call.problem"] == "")
         columns = {
             "file": np.full(len(rows), self._file_number, dtype=np.int64),
@@ -199,7 +244,7 @@ class RowSorter:
             "skip": "",
             **{name: rows[own] for name, own in _OWN_COLUMNS.items()},
             "reason": rows["call.problem"].where(~keyless, "no_call_id"),
-            "hint": rows["call.problem_hint"].where(~keyless, keyless_hint(self._rules)),
+            "hint": rows["call.problem_hint"].where(~keyless, keyless_hint(self.rules)),
             "zohouser": rows[call.zohouser] if call.zohouser else "",
             "voiceuri": rows[call.voiceuri] if call.voiceuri else "",
         }
@@ -217,7 +262,7 @@ class RowSorter:
 
     def _passed_over(self, kept_out: pd.DataFrame) -> pd.DataFrame:
         shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["call.direction"]})
-        shown["source_id"] = call_keys(kept_out, self._rules.format)["source_id"]
+        shown["source_id"] = call_keys(kept_out, self.rules.format)["source_id"]
         return self._filled(shown, rank=Rank.IGNORE)
 
     def _filled(self, frame: pd.DataFrame, rank: Rank) -> pd.DataFrame:
@@ -253,10 +298,13 @@ never meets the export's own."""
 def _may_matter(rows: pd.DataFrame) -> pd.Series:
     """Say which rows the results list even without the skipped ones: calls, and rows that are no use."""
     rank = rows["call.rank"]
-    return rank.between(Rank.BUSY, Rank.NOANSWER) | (rank == Rank.PROBLEM) | (rows["call.slot"] < 0)
+    problem = rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
+    return rank.between(Rank.BUSY, Rank.NOANSWER) | problem | (rows["call.slot"] < 0)
 
 
-def _hashes(values: pd.Series, key: str) -> npt.NDArray[np.uint64]:
+def _hashes(values: pd.Series, key: str, empty: int | None = None) -> npt.NDArray[np.uint64]:
+    """Return 64 bits for each text; ``empty`` stands for the empty one where it is given."""
     if not len(values):
         return np.zeros(0, dtype=np.uint64)
-    return pd.util.hash_array(values.to_numpy(dtype=object), hash_key=key, categorize=False)
+    hashes = pd.util.hash_array(values.to_numpy(dtype=object), hash_key=key, categorize=False)
+    return hashes if empty is None else np.where((values == "").to_numpy(), np.uint64(empty), hashes)

@@ -48,6 +48,10 @@ class Spool:
             self._streams.append(self._end)
             self._end = self._file.tell()
 
+    def drop_file(self) -> None:
+        """Forget the frames of the file that was added last: they are made anew."""
+        self._end = self._streams.pop() if self._streams else 0
+
     def frames(self) -> Iterator[pd.DataFrame]:
         """Yield the rows of all files in the order written, `FRAME_ROWS` or some more at a time."""
         waiting: list[pa.RecordBatch] = []

@@ -1,0 +1,62 @@
+"""What stands behind the names at the ends of calls: telephones and trunks, as all rows of a file prove it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from importer.formats.language import EndpointRule
+from importer.reading import Conditions, Extensions
+from schemas.vocabulary import Role
+
+SHOWN_NAMES = 12
+
+
+@dataclass(slots=True)
+class Endpoints:
+    """Collects, chunk by chunk and in whatever order, the names of which the rows of one file prove a role."""
+
+    rules: tuple[EndpointRule, ...]
+    names: dict[Role, set[str]] = field(default_factory=lambda: {role: set() for role in Role})
+
+    def add(self, frame: pd.DataFrame, extensions: Extensions) -> bool:
+        """Take the rows of a chunk (text columns, derived ones too) into account; say whether a role is new."""
+        before = self.roles()
+        conditions = Conditions(frame, extensions)
+        for rule in self.rules:
+            proving = frame[rule.of]
+            if rule.when:
+                proving = proving[conditions.hold(rule.when)]
+            self.names[rule.value].update(name for name in proving.unique().tolist() if name)
+        return self.roles() != before
+
+    def roles(self) -> dict[str, Role]:
+        """Return the roles that are proved; of a name that is only doubted, that it is unproved."""
+        telephones, trunks = self.names[Role.TELEPHONE], self.names[Role.TRUNK]
+        return {
+            **dict.fromkeys(self.names[Role.UNPROVED], Role.UNPROVED),
+            **dict.fromkeys(telephones, Role.TELEPHONE),
+            **dict.fromkeys(trunks, Role.TRUNK),
+            **dict.fromkeys(telephones & trunks, Role.CONTRADICTED),
+        }
+
+
+def shown_roles(roles: Mapping[str, Role]) -> list[str]:
+    """Return a line for each role that names of a file have, for a person."""
+    lines = []
+    for role in (Role.TRUNK, Role.TELEPHONE, Role.CONTRADICTED, Role.UNPROVED):
+        names = sorted(
+            (name for name, found in roles.items() if found is role), key=lambda name: (len(name), name)
+        )
+        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+        if names:
+            lines.append(f"{_TITLES[role]}: {', '.join(names[:SHOWN_NAMES])}{more}")
+    return lines
+
+
+_TITLES = {
+    Role.TRUNK: "trunks",
+    Role.TELEPHONE: "telephones",
+    Role.CONTRADICTED: "both a telephone and a trunk (say which with --extensions or --trunks)",
+    Role.UNPROVED: "neither proved (their calls over a trunk are rejected)",
+}
