@@ -21,7 +21,7 @@ def checked(program: Program, results: Path) -> dict[str, dict[str, str]]:
 
 
 def test_hint_names_file_line_and_choices(program: Program, tmp_path: Path) -> None:
-    """An unknown word is rejected with the table's file, the line to add and all meanings, none of them proposed."""
+    """An unknown word is rejected with the table's file, the line to add and all meanings, none proposed."""
     row = checked(program, tmp_path / "r.csv")["30"]
     assert (row["outcome"], row["reason"]) == ("rejected", "unknown_status")
     assert '`"LIMIT EXCEEDED" = "..."`' in row["hint"]

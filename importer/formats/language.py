@@ -12,6 +12,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from importer.formats.cells import caseless
 from importer.settings.policies import PolicyChoices
 from schemas.vocabulary import Direction, Verdict
 
@@ -41,7 +42,7 @@ Pattern = Annotated[str, AfterValidator(_sound_pattern)]
 
 def word_key(word: str) -> str:
     """Return a status word in the form in which words are compared: without case, spaces, `-` and `_`."""
-    return re.sub(r"[\s_-]+", "", word.casefold())
+    return re.sub(r"[\s_-]+", "", caseless(word))
 
 
 def named_group(extract: str) -> str:

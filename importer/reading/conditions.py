@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from importer.formats.cells import caseless
 from importer.formats.language import Source, Test, named_group
 
 SAMPLE_ROWS = 1000
@@ -27,7 +28,7 @@ Places = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
-    """Our own internal numbers: those of the agents file (lower case), and what looks like one in this format."""
+    """Our own internal numbers: those of the agents file (see `caseless`), and what looks like one here."""
 
     pattern: str
     known: frozenset[str] = frozenset()
@@ -196,7 +197,7 @@ def _seconds(text: str) -> float:
 def _holds(values: pd.Series, test: Test, extensions: Extensions) -> Flags:
     result = np.ones(len(values), dtype=np.bool_)
     if test.any_of is not None:
-        result &= _is_one_of(values, [word.lower() for word in test.any_of])
+        result &= _is_one_of(values, [caseless(word) for word in test.any_of])
     if test.matches is not None:
         result &= _matches(values, test.matches)
     if test.empty is not None:
@@ -210,8 +211,14 @@ def _holds(values: pd.Series, test: Test, extensions: Extensions) -> Flags:
 
 
 def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
-    wanted = pa.array(words, type=pa.large_string())
-    return _flags(pc.is_in(pc.utf8_lower(arrow_of(values)), value_set=wanted))
+    """Say which texts are among words in the form of `caseless`; only texts beyond ASCII need it themselves."""
+    texts = arrow_of(values)
+    found = _flags(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(words, type=pa.large_string())))
+    foreign = ~_flags(pc.string_is_ascii(texts))
+    if foreign.any():
+        places, distinct = pd.factorize(values[foreign])
+        found[foreign] = np.array([caseless(text) in words for text in distinct], dtype=np.bool_)[places]
+    return found
 
 
 def _matches(values: pd.Series, pattern: str) -> Flags:
