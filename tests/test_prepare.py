@@ -515,6 +515,25 @@ def test_whole_call_bounds_the_ringing(
     assert prepared([detection], plan).outcomes() == [outcome]
 
 
+@pytest.mark.parametrize(
+    ("end", "outcome"), [("02.03.2026,23:59:59", "cancelled"), ("03.03.2026,00:00:02", "call")]
+)
+def test_end_may_stand_in_two_columns(end: str, outcome: str, tmp_path: Path) -> None:
+    """The end of a call is read as its start is: date and clock joined, in the operator's zone, over midnight."""
+    own = RINGING.replace(
+        'rung = "Rung"\nstarted = "Started"', 'day = "Day"\nclock = "At"\nend = "End"\nover = "Over"'
+    )
+    own = own.replace('columns = "started"', 'columns = ["day", "clock"]').replace("%Y-%m-%d", "%d.%m.%Y")
+    own = own.replace('zone = "UTC"\n', "").replace('ring_seconds = "rung"', 'end_time = ["end", "over"]')
+    form, path = tmp_path / "ringing.toml", tmp_path / "export.csv"
+    form.write_text(own, encoding="utf-8")
+    row = f"a1,+12125550101,+12125550142,gone,02.03.2026,23:59:52,{end}\n"
+    path.write_text(f"Id,Agent,Dialled,Result,Day,At,End,Over\n{row}", encoding="utf-8")
+    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
+    assert isinstance(detection, Detection)
+    assert prepared([detection], plan_for("callnotify", timezone="Europe/London")).outcomes() == [outcome]
+
+
 RULES = """
 name = "rules"
 title = "Rules"

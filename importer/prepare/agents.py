@@ -207,7 +207,7 @@ def _text(path: Path, encoding: str | None) -> str:
     except InputUnusableError as error:
         raise ConfigurationError(
             f"agents file {path.name} cannot be read: {error.message.removeprefix(f'{path.name}: ')}",
-            hint="Save it as UTF-8 (in Excel: CSV UTF-8), or name its encoding with --encoding, such as cp1251.",
+            hint="Save it as a CSV file in UTF-8 (in Excel: CSV UTF-8), or name its encoding with --encoding.",
         ) from error
 
 
