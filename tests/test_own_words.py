@@ -21,25 +21,35 @@ def checked(program: Program, results: Path) -> dict[str, dict[str, str]]:
 
 
 def test_hint_names_file_line_and_choices(program: Program, tmp_path: Path) -> None:
-    """A row with an unknown word is rejected with the table's file, the line to add and every possible meaning."""
+    """An unknown word is rejected with the table's file, the line to add and all meanings, none proposed."""
     row = checked(program, tmp_path / "r.csv")["30"]
     assert (row["outcome"], row["reason"]) == ("rejected", "unknown_status")
-    assert '`"LIMIT EXCEEDED" = "noanswer"`' in row["hint"]
+    assert '`"LIMIT EXCEEDED" = "..."`' in row["hint"]
     assert "causes/asterisk-disposition.toml of your configuration folder" in row["hint"]
     assert all(re.search(rf"\b{verdict}\b", row["hint"]) for verdict in Verdict)
 
 
 def test_doing_what_the_hint_says_is_enough(program: Program, tmp_path: Path) -> None:
-    """With the very line in the very file the row becomes a call, and no other row changes."""
+    """With that line and a meaning in the very file the row becomes a call, and no other row changes."""
     before = checked(program, tmp_path / "before.csv")
     said = re.search(r"add the line `(.*?)` under (\[words\]) in (causes/\S+)", before["30"]["hint"])
     assert said is not None
     path = user_folder() / said[3]
     path.parent.mkdir(parents=True)
-    path.write_text(f"{said[2]}\n{said[1]}\n", encoding="utf-8")
+    path.write_text(f"{said[2]}\n{said[1].replace('...', 'notavailable')}\n", encoding="utf-8")
     after = checked(program, tmp_path / "after.csv")
-    assert (after["30"]["outcome"], after["30"]["state"]) == ("would_send", "noanswer")
+    assert (after["30"]["outcome"], after["30"]["state"]) == ("would_send", "notavailable")
     assert [line for line in before if before[line] != after[line]] == ["30"]
+
+
+def test_line_without_a_meaning_is_refused(program: Program) -> None:
+    """The line as it is proposed means nothing: the file, the word and the possible meanings are named (78)."""
+    path = user_folder() / "causes" / "asterisk-disposition.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('[words]\n"LIMIT EXCEEDED" = "..."\n', encoding="utf-8")
+    ran = program("check", *READ_AS, SAMPLE)
+    assert ran.code == 78
+    assert all(part in ran.stderr for part in ("asterisk-disposition.toml", "LIMIT EXCEEDED", "notavailable"))
 
 
 def test_formats_shows_the_meaning_that_counts(program: Program) -> None:

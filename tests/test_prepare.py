@@ -478,6 +478,62 @@ def test_cancelled_call_counts_when_it_rang(rung: str, least: int, outcome: str,
     assert prepared([detection], plan).outcomes() == [outcome]
 
 
+WHOLE_CALL = RINGING.replace('rung = "Rung"\n', 'rung = "Rung"\nlasted = "Lasted"\nended = "Ended"\n').replace(
+    'ring_seconds = "rung"\n', 'ring_seconds = "rung"\nduration_seconds = "lasted"\nend_time = "ended"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("rung", "lasted", "ended", "unknown", "outcome"),
+    [
+        ("", "9", "", "noanswer", "cancelled"),
+        ("", "10", "", "noanswer", "call"),
+        ("", "10", "", "skip", "cancelled"),
+        ("", "0", "", "noanswer", "cancelled"),
+        ("12", "9", "", "noanswer", "call"),
+        ("9", "30", "", "noanswer", "cancelled"),
+        ("", "", "2026-03-02 14:00:09", "noanswer", "cancelled"),
+        ("", "", "2026-03-02 14:00:10", "noanswer", "call"),
+        ("", "12", "2026-03-02 14:00:09", "noanswer", "call"),
+        ("", "", "2026-03-02 14:00:00", "noanswer", "call"),
+        ("", "", "2026-03-02 13:59:59", "noanswer", "call"),
+        ("", "", "soon", "noanswer", "call"),
+        ("", "", "", "noanswer", "call"),
+    ],
+)
+def test_whole_call_bounds_the_ringing(
+    rung: str, lasted: str, ended: str, unknown: str, outcome: str, tmp_path: Path
+) -> None:
+    """A call that was over too early cannot have rung long enough; an end that is the start was not measured."""
+    form, path = tmp_path / "ringing.toml", tmp_path / "export.csv"
+    form.write_text(WHOLE_CALL, encoding="utf-8")
+    row = f"a1,+12125550101,+12125550142,gone,{rung},{lasted},2026-03-02 14:00:00,{ended}\n"
+    path.write_text(f"Id,Agent,Dialled,Result,Rung,Lasted,Started,Ended\n{row}", encoding="utf-8")
+    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
+    assert isinstance(detection, Detection)
+    plan = plan_for("callnotify", policies=PolicyBook(PolicyChoices(cancelled_unknown=unknown)))
+    assert prepared([detection], plan).outcomes() == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"), [("02.03.2026,23:59:59", "cancelled"), ("03.03.2026,00:00:02", "call")]
+)
+def test_end_may_stand_in_two_columns(end: str, outcome: str, tmp_path: Path) -> None:
+    """The end of a call is read as its start is: date and clock joined, in the operator's zone, over midnight."""
+    own = RINGING.replace(
+        'rung = "Rung"\nstarted = "Started"', 'day = "Day"\nclock = "At"\nend = "End"\nover = "Over"'
+    )
+    own = own.replace('columns = "started"', 'columns = ["day", "clock"]').replace("%Y-%m-%d", "%d.%m.%Y")
+    own = own.replace('zone = "UTC"\n', "").replace('ring_seconds = "rung"', 'end_time = ["end", "over"]')
+    form, path = tmp_path / "ringing.toml", tmp_path / "export.csv"
+    form.write_text(own, encoding="utf-8")
+    row = f"a1,+12125550101,+12125550142,gone,02.03.2026,23:59:52,{end}\n"
+    path.write_text(f"Id,Agent,Dialled,Result,Day,At,End,Over\n{row}", encoding="utf-8")
+    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
+    assert isinstance(detection, Detection)
+    assert prepared([detection], plan_for("callnotify", timezone="Europe/London")).outcomes() == [outcome]
+
+
 RULES = """
 name = "rules"
 title = "Rules"

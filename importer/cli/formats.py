@@ -226,9 +226,11 @@ def _policies(cdr_format: Any, catalogue: Any, settings: Any) -> Iterator[str]:
 
     sources = policy_book(settings, {*catalogue.formats, cdr_format.name}).sources(cdr_format)
     rows = [[f"--{name.replace('_', '-')}", str(value), who] for name, (value, who) in sources.items()]
-    if cdr_format.call.ring_seconds is None:
+    call = cdr_format.call
+    if call.ring_seconds is None:
+        rest = ", only how long the whole call was" if call.duration_seconds or call.end_time else ""
         for row in rows[:2]:
-            row[2] += " (this export does not tell how long it rang)"
+            row[2] += f" (this export does not tell how long it rang{rest})"
     yield ""
     yield from table(("policy", "in force", "said by"), rows)
 

@@ -28,7 +28,7 @@ def users_command(target: Path | None, **flags: Any) -> int:
     from importer.setup.matching import completed_agents, match_users, unknown_zohousers
 
     settings = load_settings(given(flags), os.environ)
-    lines = agent_lines(settings.agents) if settings.agents else []
+    lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
     account, tokens, _ = account_of(settings, is_fresh=False)
     users = account.users(tokens.token())
     matches = match_users(users, lines)

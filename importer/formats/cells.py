@@ -4,6 +4,7 @@
 """
 
 import re
+import unicodedata
 from typing import Final
 
 INVISIBLE: Final = "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
@@ -35,3 +36,16 @@ def plain_cell(text: str) -> str:
         if match := pattern.fullmatch(text):
             text = match[1].strip()
     return text
+
+
+def caseless(text: str) -> str:
+    """Return a text in the form in which texts are compared, whatever their letter case and Unicode form.
+
+    Unicode's compatibility caseless match (The Unicode Standard 15, section 3.13, D146): composed and decomposed
+    letters are equal, full-width and ordinary ones, no-break spaces and spaces, `ß` and `ss`. The canonical match
+    would tell apart what an input method or a spreadsheet changes and nobody sees.
+    """
+    if text.isascii():
+        return text.lower()
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", text).casefold())
+    return unicodedata.normalize("NFKC", folded.casefold())

@@ -12,7 +12,7 @@ from typing import Literal
 
 from importer.errors import InputUnusableError
 from importer.files import ExportFile, open_export
-from importer.formats.cells import plain_cell
+from importer.formats.cells import caseless, plain_cell
 from importer.formats.dates import column_layouts, restorations
 from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
@@ -185,7 +185,7 @@ def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[
 @lru_cache(maxsize=4096)
 def column_key(text: str) -> str:
     """Return a header cell in the form in which headers are compared: letters and digits, lower case."""
-    return re.sub(r"[^0-9a-z]+", "", text.casefold()) or text.strip().casefold()
+    return re.sub(r"[^0-9a-z]+", "", caseless(text)) or caseless(text.strip())
 
 
 def _sample_text(file: ExportFile, encoding: str) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from importer.formats.cells import caseless
 from importer.settings.policies import PolicyChoices
 from schemas.vocabulary import Direction, Role, Verdict
 
@@ -49,7 +50,7 @@ Pattern = Annotated[str, AfterValidator(_sound_pattern)]
 
 def word_key(word: str) -> str:
     """Return a status word in the form in which words are compared: without case, spaces, `-` and `_`."""
-    return re.sub(r"[\s_-]+", "", word.casefold())
+    return re.sub(r"[\s_-]+", "", caseless(word))
 
 
 def named_group(extract: str) -> str:
@@ -279,6 +280,11 @@ class CallSpec(_Table):
     call is one row, and a second row with its id must say the same.
     ``secondary`` rows lose against the other rows of their call. ``incoming_decides``: a call that has an
     incoming row came in, whatever its other rows are. ``agent`` candidates are tried in turn.
+
+    ``ring_seconds`` is how long the far end rang, ``talk_seconds`` how long was talked. ``duration_seconds`` is
+    the whole call, ringing included, also of calls that nobody answered; a column of 0 for those is talk time and
+    must not stand here. ``end_time`` is when the call ended, written like its start (columns joined by a space).
+    These two bound the ringing where ``ring_seconds`` is not there.
     """
 
     customer: str
@@ -295,7 +301,9 @@ class CallSpec(_Table):
     incoming_decides: bool = False
     ring_seconds: str | None = None
     talk_seconds: str | None = None
+    duration_seconds: str | None = None
     answer_time: str | None = None
+    end_time: Texts = ()
     zohouser: str | None = None
     voiceuri: str | None = None
 
@@ -443,8 +451,9 @@ class CdrFormat(Shape):
         names.update([self.time.zone_column] if self.time.zone_column else [])
         names.update(name for candidate in call.id for name in candidate)
         names.update(call.same)
-        singles = (call.ring_seconds, call.talk_seconds, call.answer_time, call.zohouser, call.voiceuri)
-        names.update(name for name in singles if name)
+        seconds = (call.ring_seconds, call.talk_seconds, call.duration_seconds)
+        singles = (*seconds, call.answer_time, call.zohouser, call.voiceuri)
+        names.update(name for name in (*singles, *call.end_time) if name)
         names.update(rule.of for rule in self.endpoint)
         for _, tests in self._all_tests():
             names.update(tests)

@@ -65,7 +65,7 @@ def _agents(settings: Settings) -> AgentBook:
     number, user = settings.default_agent_number or "", settings.default_zohouser or ""
     if settings.agents is None:
         return no_agents(number, user)
-    return load_agents(settings.agents, settings.country, number, user)
+    return load_agents(settings.agents, settings.country, number, user, encoding=settings.encoding)
 
 
 @dataclass(frozen=True, slots=True)

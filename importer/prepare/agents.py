@@ -2,18 +2,32 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
 
-from importer.errors import ConfigurationError
+from importer.errors import ConfigurationError, InputUnusableError, NoInputError
+from importer.files import open_export
+from importer.formats.cells import caseless, plain_cell
+from importer.formats.detection import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
+from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.reading import Extensions
+from schemas.call import ZOHOUSER
 from schemas.numbers import NumberBook, NumberRules
 
 AGENT_COLUMNS = ("extension", "number", "zohouser", "email", "name")
 KEY_COLUMNS = ("extension", "number", "email", "name")
+
+FALLBACK_ENCODINGS = ("cp1252",)
+"""What Excel writes in western Europe and America; its other code pages look alike and need --encoding."""
+
+SCIENTIFIC = re.compile(r"[+-]?[0-9]+([.,][0-9]*)?E[+-][0-9]+|[0-9]+[.,][0-9]*E[0-9]+", re.IGNORECASE)
+LOST_DECIMAL = re.compile(r"[+-]?[0-9]+[.,]0+")
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +40,7 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class AgentLine:
-    """One line of the agents file as it stands, blanks around the cells gone."""
+    """One line of the agents file as it stands, blanks and spreadsheet's marks around the cells gone."""
 
     extension: str
     number: str
@@ -37,7 +51,7 @@ class AgentLine:
 
 @dataclass(frozen=True, slots=True)
 class AgentBook:
-    """The agents by what an export may call them (lower case), and what stands in where there is no answer."""
+    """The agents by what an export may call them (see `caseless`), and what stands in where there is no answer."""
 
     by_key: Mapping[str, Agent]
     extensions: frozenset[str]
@@ -65,7 +79,7 @@ class AgentBook:
         return bool(self.by_key and text) and self._listed(text, numbers) is not None
 
     def _listed(self, text: str, numbers: NumberBook) -> Agent | None:
-        key = text.strip().casefold()
+        key = caseless(text.strip())
         return self.by_key.get(key) or self.by_key.get(_own_number(text, numbers) or key)
 
 
@@ -75,28 +89,37 @@ def no_agents(default_number: str = "", default_zohouser: str = "") -> AgentBook
 
 
 def load_agents(
-    path: Path, country: str | None, default_number: str = "", default_zohouser: str = ""
+    path: Path,
+    country: str | None,
+    default_number: str = "",
+    default_zohouser: str = "",
+    *,
+    encoding: str | None = None,
 ) -> AgentBook:
-    """Read an agents file: CSV with the columns of AGENT_COLUMNS, in any order.
+    """Read an agents file: CSV with the columns of AGENT_COLUMNS, in any order, written down as exports are.
 
-    Raises ConfigurationError naming line and column for a file that cannot be read, a missing column, a number
-    that is none, or a key that two agents share.
+    ``encoding`` is that of a file that is not UTF-8 and has no byte order mark. Raises ConfigurationError naming
+    line and column for a file that cannot be read, a missing column, a row of more or fewer cells, a number or
+    user id that is none, or a key that two agents share; UsageError for an encoding that is not known.
     """
     numbers = NumberBook(NumberRules(country))
     by_key: dict[str, Agent] = {}
+    line_of: dict[str, int] = {}
     extensions = set()
-    for line, row in _rows(path):
+    for line, row in _rows(path, encoding):
         agent = Agent(_number(row["number"], numbers, path, line), row["zohouser"])
         for column in KEY_COLUMNS:
-            key = agent.number if column == "number" else row[column].casefold()
+            key = agent.number if column == "number" else caseless(row[column])
             if not key:
                 continue
             if by_key.setdefault(key, agent) != agent:
                 raise ConfigurationError(
-                    f"{path.name}: line {line}, column {column}: two agents have the same {column}",
+                    f"{path.name}: line {line}, column {column}: {_shown(row[column], column)} stands in line "
+                    f"{line_of[key]} for another agent",
                     hint="Each extension, number, e-mail and name may stand for one agent only.",
                 )
-        extensions.update({row["extension"].casefold()} - {""})
+            line_of.setdefault(key, line)
+        extensions.update({caseless(row["extension"])} - {""})
     return AgentBook(by_key, frozenset(extensions), default_number, default_zohouser)
 
 
@@ -109,30 +132,125 @@ def agents_text(lines: Iterable[AgentLine]) -> str:
     return text.getvalue()
 
 
-def agent_lines(path: Path) -> list[AgentLine]:
-    """Return the lines of an agents file as they stand; raises ConfigurationError as `load_agents`."""
-    return [AgentLine(**row) for _, row in _rows(path)]
+def agent_lines(path: Path, encoding: str | None = None) -> list[AgentLine]:
+    """Return the lines of an agents file as they stand; raises as `load_agents`, but looks at no number."""
+    return [AgentLine(**row) for _, row in _rows(path, encoding)]
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line and cells of each agent, by the names of AGENT_COLUMNS; blank lines are none."""
+    records = _records(path, encoding)
+    line, header = next(records, (1, []))
+    names = [column_key(cell) for cell in header]
+    for name in AGENT_COLUMNS:
+        if names.count(name) != 1:
+            fault = "there twice" if name in names else "missing"
+            raise ConfigurationError(
+                f"agents file {path.name}: line {line}: column {name!r} is {fault}",
+                hint=f"The header must name the columns {', '.join(AGENT_COLUMNS)}.",
+            )
+    width = max(place for place, name in enumerate(names, start=1) if name)
+    for line, cells in records:
+        whole = cells + [""] * (width - len(cells))
+        row = {name: whole[names.index(name)] for name in AGENT_COLUMNS}
+        is_odd = len(cells) not in (width, len(header))
+        if len(cells) < width or any(cells[width:]) or (is_odd and _looks_shifted(row)):
+            raise ConfigurationError(
+                f"{path.name}: line {line}: the row has {len(cells)} cells, the header {width}",
+                hint="Put quotes around a cell that holds a comma or whatever else separates cells, and leave out "
+                "no cell: an empty one keeps its comma.",
+            )
+        for column, text in row.items():
+            _require_sound(text, column, f"{path.name}: line {line}, column {column}")
+        yield line, row
+
+
+def _records(path: Path, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of each record that is not blank, the header first."""
+    text = _text(path, encoding)
+    if "\0" in text:
+        line = len(re.split(r"\r\n?|\n", text[: text.index("\0")]))
         raise ConfigurationError(
-            f"agents file {path.name} cannot be read: {type(error).__name__}",
-            hint="Check the path of --agents; the file must be a UTF-8 CSV.",
-        ) from error
-    delimiter = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    header = [name.strip().casefold() for name in reader.fieldnames or ()]
-    reader.fieldnames = header
-    missing = [name for name in AGENT_COLUMNS if name not in header]
-    if missing:
-        raise ConfigurationError(
-            f"agents file {path.name}: line 1: column {missing[0]!r} is missing",
-            hint=f"The header must name the columns {', '.join(AGENT_COLUMNS)}.",
+            f"{path.name}: line {line} holds a NUL character",
+            hint="Save the agents file anew, as UTF-8 (in Excel: CSV UTF-8).",
         )
-    return [(reader.line_num, {name: (row.get(name) or "").strip() for name in AGENT_COLUMNS}) for row in reader]
+    separator = SEPARATOR_LINE.match(text)
+    body = text[separator.end() :] if separator else text
+    first = re.split(r"[\r\n]", body.lstrip("\ufeff \r\n"), maxsplit=1)[0]
+    delimiter = separator[1] if separator else max(RESAVED_DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True)
+    above = 1 if separator else 0
+    while True:
+        line = above + reader.line_num + 1
+        try:
+            cells = [plain_cell(cell) for cell in next(reader)]
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ConfigurationError(
+                f"{path.name}: line {line}: a quote that opens there is not closed where its cell ends",
+                hint="Close it, or take it away; a quote inside quotes is doubled.",
+            ) from error
+        if any(cells):
+            yield line, cells
+
+
+def _text(path: Path, encoding: str | None) -> str:
+    """Return the text of the file: by its byte order mark, else UTF-8, ``encoding``, or what Excel writes."""
+    try:
+        file = open_export(path)
+        known = certain_encoding(file, None)
+        if known is None:
+            named = encoding and certain_encoding(file, encoding)
+            known = named or fallback_encoding(file, FALLBACK_ENCODINGS)
+        with file.open_text(known) as source:
+            return source.read()
+    except NoInputError as error:
+        raise ConfigurationError(
+            f"agents file {path.name} cannot be read: {error.message}", hint="Check the path of --agents."
+        ) from error
+    except InputUnusableError as error:
+        raise ConfigurationError(
+            f"agents file {path.name} cannot be read: {error.message.removeprefix(f'{path.name}: ')}",
+            hint="Save it as a CSV file in UTF-8 (in Excel: CSV UTF-8), or name its encoding with --encoding.",
+        ) from error
+
+
+def _looks_shifted(row: Mapping[str, str]) -> bool:
+    """Say whether a row with more empty cells at its end than the header has one because a comma split a cell.
+
+    A decimal comma makes the user `2` and the e-mail `00685E+10` of a user id.
+    """
+    return ("@" not in row["email"] and row["email"] != "") or bool(re.fullmatch(r"[0-9.,E+-]+", row["name"]))
+
+
+def _require_sound(text: str, column: str, where: str) -> None:
+    """Raise ConfigurationError for a cell that cannot be what its column holds."""
+    if CONTROL_CHARACTERS.search(text):
+        raise ConfigurationError(
+            f"{where}: {_shown(text, column)} holds a line break or a control character",
+            hint="Write it on one line; where it holds more than one cell should, a quote is not closed.",
+        )
+    is_damaged = SCIENTIFIC.fullmatch(text) or LOST_DECIMAL.fullmatch(text)
+    if is_damaged and column in ("extension", "number", "zohouser"):
+        raise ConfigurationError(
+            f"{where}: {_shown(text, column)} is what a spreadsheet made of a number",
+            hint="Its digits may be lost: write it anew, in a column that the spreadsheet keeps as text.",
+        )
+    if column == "zohouser" and not re.fullmatch(ZOHOUSER, text):
+        raise ConfigurationError(
+            f"{where}: {_shown(text, column)} is no user id: one has only letters, digits, `.`, `_` and `-`, "
+            "at most 64",
+            hint="`cdr-importer users` lists the ids that PhoneBridge knows.",
+        )
+
+
+def _shown(text: str, column: str) -> str:
+    """Return a cell for a message. Telephone numbers are never printed: digits behind the fourth are hidden."""
+    if not SCIENTIFIC.fullmatch(text) and (column != "zohouser" or text.startswith("+")):
+        digits = count()
+        text = "".join("*" if char.isdigit() and next(digits) >= 4 else char for char in text)
+    return f'"{text[:80]}"'
 
 
 def _number(text: str, numbers: NumberBook, path: Path, line: int) -> str:
@@ -141,7 +259,8 @@ def _number(text: str, numbers: NumberBook, path: Path, line: int) -> str:
     reading = numbers.read(text)
     if not reading.valid:
         raise ConfigurationError(
-            f"{path.name}: line {line}, column number: not a telephone number ({reading.reason})",
+            f"{path.name}: line {line}, column number: {_shown(text, 'number')} is not a telephone number "
+            f"({reading.reason})",
             hint="Write it internationally with + and country code, or give --country.",
         )
     return reading.e164

@@ -88,6 +88,7 @@ def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
         rows.loc[open_rows, "call.problem_hint"] = direction_hints(rows.loc[open_rows], rules)
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
     _add_start(rows, rules)
+    _count_cancelled(rows, rules)
     add_damage(rows, rules, start_texts(rows, rules.format))
     rows["call.said"] = rows["call.rank"]
     rows["call.rank"] = rows["call.rank"].where(rows["call.problem"] == "", np.uint8(Rank.PROBLEM))
@@ -126,7 +127,6 @@ def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
     if missing.any():
         rows.loc[missing, "call.problem"] = "missing_status"
         rows.loc[missing, "call.problem_hint"] = missing_status_hints(rows.loc[missing], rules)
-    ranks[_cancelled_after_ringing(rows, ranks, rules)] = Rank.NOANSWER
     rows["call.rank"] = ranks
 
 
@@ -194,19 +194,34 @@ def _rang_and_talked(
     return rang, talked
 
 
-def _cancelled_after_ringing(
-    rows: pd.DataFrame, ranks: npt.NDArray[np.uint8], rules: Rules
-) -> npt.NDArray[np.bool_]:
-    """Say which calls the agent gave up count as not answered: it rang long enough, or by policy nobody knows."""
-    cancelled = np.asarray(ranks == Rank.CANCELLED, dtype=np.bool_)
-    if not cancelled.any():
-        return cancelled
-    column, policies = rules.format.call.ring_seconds, rules.policies
-    seconds = seconds_of(rows[column]).to_numpy() if column else np.full(len(rows), np.nan)
-    counts = seconds >= policies.cancelled_ring_seconds
+def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
+    """Rank calls that the agent gave up as not answered: they rang long enough, or by policy nobody knows.
+
+    Where the ringing is not on record the whole call bounds it: it cannot have rung longer than it lasted.
+    """
+    cancelled = rows.loc[(rows["call.rank"] == Rank.CANCELLED).to_numpy()]
+    if not len(cancelled):
+        return
+    policies, call = rules.policies, rules.format.call
+    rang = seconds_of(cancelled[call.ring_seconds]) if call.ring_seconds else pd.Series(np.nan, cancelled.index)
+    counts = rang >= policies.cancelled_ring_seconds
     if policies.cancelled_unknown is Verdict.NOANSWER:
-        counts |= np.isnan(seconds)
-    return np.asarray(cancelled & counts, dtype=np.bool_)
+        counts |= rang.isna() & ~(_whole_seconds(cancelled, rules) < policies.cancelled_ring_seconds)
+    rows.loc[counts.index[counts], "call.rank"] = np.uint8(Rank.NOANSWER)
+
+
+def _whole_seconds(rows: pd.DataFrame, rules: Rules) -> pd.Series:
+    """Return how long calls lasted from their start to their end (float64, NaN where that is not on record).
+
+    An end that is the start says nothing: systems write one stamp twice where they measured nothing.
+    """
+    call = rules.format.call
+    lasted = seconds_of(rows[call.duration_seconds]) if call.duration_seconds else pd.Series(np.nan, rows.index)
+    if call.end_time:
+        ended = _read_times(_texts_of(rows, call.end_time), rows, rules)["utc"]
+        between = (ended - rows["call.start_time"]).dt.total_seconds()
+        lasted = lasted.fillna(between.where(between > 0))
+    return lasted
 
 
 def witness_of(rules: Rules) -> ZoneWitness | None:
@@ -230,12 +245,15 @@ def hear(witness: ZoneWitness, rows: pd.DataFrame, rules: Rules, every: int = 1)
 
 
 def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
-    """Return the start of each row as text, its columns joined by a space."""
-    spec = cdr_format.time
-    texts = rows[spec.columns[0]]
-    for name in spec.columns[1:]:
+    """Return the start of each row as text."""
+    return _texts_of(rows, cdr_format.time.columns)
+
+
+def _texts_of(rows: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series:
+    texts = rows[columns[0]]
+    for name in columns[1:]:
         texts = texts + " " + rows[name]
-    return texts.str.strip() if len(spec.columns) > 1 else texts
+    return texts.str.strip() if len(columns) > 1 else texts
 
 
 def _evidence(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series | None:

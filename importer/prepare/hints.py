@@ -115,10 +115,10 @@ def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
 
 
 def unknown_word_hint(word: str, rule: OutcomeRule, rules: Rules) -> str:
-    """Return what is said where a status word is in no table: the file and the very line to add to it."""
+    """Return what is said where a status word is in no table: the file, and a line without a meaning."""
     column = rules.shown((rule.column or "",))[0]
-    line = f"""`{json.dumps(word, ensure_ascii=False)} = "noanswer"`"""
-    choices = f"with what it means: {', '.join([*Verdict][:-1])} or {[*Verdict][-1]}."
+    line = f"""`{json.dumps(word, ensure_ascii=False)} = "..."`"""
+    choices = f"with what it means in place of the dots: {', '.join([*Verdict][:-1])} or {[*Verdict][-1]}."
     holds = f"Column {column} holds {quoted(word)}, a word that the"
     if rule.table:
         return (

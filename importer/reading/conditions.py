@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from importer.formats.cells import caseless
 from importer.formats.language import Source, Test, named_group
 from schemas.vocabulary import Role
 
@@ -28,7 +29,7 @@ Places = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
-    """Our own internal numbers: those of the agents file (lower case), and what looks like one in this format.
+    """Our own internal numbers: those of the agents file (see `caseless`), and what looks like one here.
 
     ``roles`` are those that the rows of the file prove of names. ``trunks`` is what the operator says that lines
     to the outside are called; ``is_told`` says that ``pattern`` is the operator's own. Both outrank the proofs.
@@ -42,7 +43,7 @@ class Extensions:
 
     def are_extensions(self, values: pd.Series) -> Flags:
         """Say which of these texts are internal numbers."""
-        proved = {name.lower() for name, role in self.roles.items() if role is Role.TELEPHONE}
+        proved = {caseless(name) for name, role in self.roles.items() if role is Role.TELEPHONE}
         found = _is_one_of(values, sorted(self.known | proved)) | _matches(values, self.pattern)
         return found & ~_matches(values, self.trunks) if self.trunks else found
 
@@ -66,7 +67,7 @@ class Extensions:
         for name, is_trunk, is_telephone in zip(values, trunks.tolist(), telephones.tolist(), strict=True):
             if is_trunk:
                 found.append(Role.TRUNK)
-            elif (self.is_told and is_telephone) or name.lower() in self.known:
+            elif (self.is_told and is_telephone) or caseless(name) in self.known:
                 found.append(Role.TELEPHONE)
             else:
                 found.append(self.roles.get(name, Role.TELEPHONE if is_telephone else Role.UNPROVED))
@@ -243,7 +244,7 @@ def _seconds(text: str) -> float:
 def _holds(values: pd.Series, test: Test, extensions: Extensions) -> Flags:
     result = np.ones(len(values), dtype=np.bool_)
     if test.any_of is not None:
-        result &= _is_one_of(values, [word.lower() for word in test.any_of])
+        result &= _is_one_of(values, [caseless(word) for word in test.any_of])
     if test.matches is not None:
         result &= _matches(values, test.matches)
     if test.empty is not None:
@@ -273,8 +274,14 @@ def _are_equal(values: pd.Series, others: pd.Series) -> Flags:
 
 
 def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
-    wanted = pa.array(words, type=pa.large_string())
-    return _flags(pc.is_in(pc.utf8_lower(arrow_of(values)), value_set=wanted))
+    """Say which texts are among words in the form of `caseless`; only texts beyond ASCII need it themselves."""
+    texts = arrow_of(values)
+    found = _flags(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(words, type=pa.large_string())))
+    foreign = ~_flags(pc.string_is_ascii(texts))
+    if foreign.any():
+        places, distinct = pd.factorize(values[foreign])
+        found[foreign] = np.array([caseless(text) in words for text in distinct], dtype=np.bool_)[places]
+    return found
 
 
 def _matches(values: pd.Series, pattern: str) -> Flags:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from importer.client import User
+from importer.formats.cells import caseless
 from importer.prepare.agents import AgentLine
 
 KEYS = ("zohouser", "email", "name", "extension", "number")
@@ -53,7 +54,7 @@ def _matched(user: User, lines: Sequence[AgentLine]) -> Match:
         "number": user.name,
     }
     for key in KEYS:
-        wanted = told[key].casefold()
+        wanted = caseless(told[key])
         found = tuple(line for line in lines if wanted and _is_free(line, user) and _cell(line, key) == wanted)
         if found:
             return Match(user, found, key)
@@ -61,7 +62,7 @@ def _matched(user: User, lines: Sequence[AgentLine]) -> Match:
 
 
 def _cell(line: AgentLine, key: str) -> str:
-    return str(getattr(line, key)).casefold()
+    return caseless(str(getattr(line, key)))
 
 
 def _is_free(line: AgentLine, user: User) -> bool:
