@@ -1,5 +1,6 @@
 """`formats new`: what a draft holds, what it leaves open, and that a draft with its points settled works."""
 
+import gzip
 import re
 import tomllib
 from collections.abc import Callable
@@ -169,6 +170,26 @@ def test_header_of_another_script_is_kept(tmp_path: Path) -> None:
     draft = drafted(tmp_path, "開始,發話,To,Status\n2026-03-02 09:00:00,101,+12125550142,BUSY\n")
     assert {"cell_1", "cell_2"} <= {*tables(draft)["columns"], *tables(draft)["optional_columns"]}  # type: ignore[misc]
     assert '= "開始"' in draft.text
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        GERMAN.replace("\n", "\r").encode(),
+        GERMAN.replace("\n", "\r\n").encode("utf-16"),
+        f"sep=;\n{GERMAN}".encode("utf-8-sig"),
+        gzip.compress(GERMAN.encode()),
+    ],
+    ids=["CR line ends", "UTF-16", "Excel's delimiter line", "packed"],
+)
+def test_draft_is_made_of_what_detect_reads(written: bytes, program: Program, tmp_path: Path) -> None:
+    """Line ends, encoding, the line `sep=` and packing make no difference, and `detect` names the same columns."""
+    path = tmp_path / "export.csv"
+    path.write_bytes(written)
+    assert draft_of(path, "mine", catalogue()).export.columns == drafted(tmp_path, GERMAN).export.columns
+    path.write_bytes(written)
+    said = program("detect", path).stderr
+    assert "column names found: Datum, Time, Who, Called number, Line, How it ended, Ringing\n" in said
 
 
 @pytest.mark.parametrize("text", ["Start,From\n", "just\nwords\n"])

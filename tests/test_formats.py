@@ -251,7 +251,8 @@ def test_own_format_loads(tmp_path: Path, catalogue: Catalogue) -> None:
         ('gone = "invalid"', 'gone = "engaged"', ["outcome.1.words", "'engaged'"]),
         ('is = "outgoing"', 'is = "sideways"', ["direction", "is"]),
         ('column = "word"\ntable = "sip"', 'is = "busy"\ntable = "sip"\ncolumn = "word"', ["outcome"]),
-        ("[columns]", '[[layouts]]\ncolumns = ["number"]\n[columns]', ["columns", "layouts"]),
+        ("[columns]", "[file]\nheader = false\n[columns]", ["`columns`", "`header = false`"]),
+        ("[columns]", "[optional_columns]", ["`columns`", "`header = false`"]),
     ],
 )
 def test_broken_format_is_refused(

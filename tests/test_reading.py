@@ -638,7 +638,9 @@ def test_empty_words(tmp_path: Path) -> None:
 
 def test_missing_optional_column(tmp_path: Path) -> None:
     """A column that the export lacks is empty text."""
-    cdr_format = _format().model_copy(update={"columns": {}, "optional_columns": _format().columns})
+    columns = dict(_format().columns)
+    parts = {"columns": {"caller": columns.pop("caller")}, "optional_columns": columns}
+    cdr_format = _format().model_copy(update=parts)
     detection = _detected(tmp_path / "export.csv", "Caller,Begun\n105,2026\n", cdr_format)
     assert _read(detection)[0] == [(2, ("105", "", "2026"))]
 

@@ -241,10 +241,9 @@ def _facts(cdr_format: Any, catalogue: Any) -> Iterator[str]:
     yield f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"
     for note in cdr_format.notes:
         yield f"  note: {note}"
-    if cdr_format.layouts:
-        for layout in cdr_format.layouts:
-            yield f"  no header, {len(layout.columns)} cells: {', '.join(layout.columns)}"
-    else:
+    for layout in cdr_format.layouts:
+        yield f"  no header, {len(layout.columns)} cells: {', '.join(layout.columns)}"
+    if cdr_format.columns:
         yield f"  columns needed: {', '.join(names[0] for names in cdr_format.columns.values())}"
         optional = ", ".join(names[0] for names in cdr_format.optional_columns.values())
         yield f"  columns used if there: {optional or 'none'}"

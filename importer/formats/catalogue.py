@@ -193,6 +193,9 @@ def _with_family(tables: dict[str, Any], file: TomlText) -> dict[str, Any]:
     if name not in known:
         raise file.fault(("family",), f"there is no family {name!r}", f"Known families: {', '.join(known)}.")
     family = tomli.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    layouts = [column for layout in tables.get("layouts", []) for column in layout.get("columns", [])]
+    named = {*layouts, *tables.get("columns", {}), *tables.get("derived", {})}
+    family["optional_columns"] = {k: v for k, v in family["optional_columns"].items() if k not in named}
     merged = dict(tables)
     for key, below in family.items():
         if isinstance(below, list):
@@ -200,11 +203,6 @@ def _with_family(tables: dict[str, Any], file: TomlText) -> dict[str, Any]:
         else:
             own = tables.get(key, {})
             merged[key] = {**own, **{name: value for name, value in below.items() if name not in own}}
-    named = {column for layout in tables.get("layouts", []) for column in layout.get("columns", [])}
-    named.update(tables.get("columns", {}), tables.get("derived", {}))
-    merged["optional_columns"] = {
-        column: spelling for column, spelling in merged["optional_columns"].items() if column not in named
-    }
     return merged
 
 

@@ -3,9 +3,11 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -20,14 +22,18 @@ from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shap
 from importer.formats.rewriting import rewriting_of
 from schemas.vocabulary import RESULT_COLUMNS
 
-__all__ = ["Detection", "Overrides", "OwnOutput", "column_key", "detect", "spilled"]
+__all__ = ["Detection", "Outline", "Overrides", "OwnOutput", "column_key", "detect", "outline", "spilled"]
 
 SAMPLE_CHARACTERS = 256 * 1024
 HEADER_RECORDS = 20
 SAMPLE_ROWS = 200
 UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
+HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
 LEAST_SHARE = 0.6
 """Share of the first rows that must fit an export without header; the others are its bad rows."""
+
+NEAR_SHARE = 0.5
+"""So many of a format's columns, or of the patterns of its cells, make it one that a file is near to."""
 
 MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
@@ -76,13 +82,28 @@ class Nearest:
 class UnknownFormatError(InputUnusableError):
     """A file is of no format known here, or not of the one that was named; ``nearest`` are at most three."""
 
-    def __init__(self, message: str, nearest: tuple[Nearest, ...]) -> None:
+    def __init__(self, message: str, nearest: tuple[Nearest, ...], *, has_header: bool) -> None:
         near = "".join(f"Nearest: {each.name} ({each.told()}). " for each in nearest)
-        super().__init__(message, hint=f"{near}{UNKNOWN_TODO}")
+        header = "" if has_header else HEADER_TODO
+        super().__init__(message, hint=f"{near}{header}{UNKNOWN_TODO}")
         self.nearest = nearest
 
 
 _Records = list[tuple[int, tuple[str, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What shows in a text of no known format.
+
+    ``delimiter`` splits most records into the same number of cells, ``width``; "" where each is one cell.
+    ``header`` are the cells that name the columns, in line ``header_line``; () and None without them.
+    """
+
+    delimiter: str
+    width: int
+    header_line: int | None = None
+    header: tuple[str, ...] = ()
 
 
 class _Sample:
@@ -182,10 +203,44 @@ def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[
     return (*cells[:spill], " ".join(cells[spill:behind]), *cells[behind:])
 
 
+def outline(file: ExportFile, encoding: str, delimiter: str | None = None) -> Outline:
+    """Return what shows in the first records of a file; ``delimiter``, else its line `sep=;`, divides them."""
+    return _outline(_Sample(_sample_text(file, encoding)), delimiter)
+
+
+def _outline(sample: _Sample, delimiter: str | None) -> Outline:
+    told = delimiter or sample.told
+    best, best_score = Outline(told, 1), (0.0, 1)
+    for mark in (told,) if told else RESAVED_DELIMITERS:
+        records = sample.records(_Writing(mark, Quotes.DOUBLED, skip_initial_space=False))
+        widths = Counter(len(cells) for _, cells in records)
+        width, count = max(widths.items(), key=lambda pair: (pair[1], pair[0]), default=(0, 0))
+        score = (round(count / max(widths.total(), 1), 1), width)
+        if width > 1 and score > best_score:
+            named = next((each for each in records[:HEADER_RECORDS] if _names_columns(each[1], width)), None)
+            best, best_score = Outline(mark, width, *(named or ())), score
+    return best
+
+
+def _names_columns(cells: Sequence[str], width: int) -> bool:
+    """Say whether a record names columns: as wide as the rows, all different, hardly anything like a value."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    if len(cells) != width or len(filled) < max(2, width // 2):
+        return False
+    if len({*map(column_key, filled)}) < len(filled) - 1:
+        return False
+    values = [cell for cell in filled if re.search(r"\d{3}|://|\d:\d", cell) or re.fullmatch(r"[\d.,+-]+", cell)]
+    return len(values) <= len(filled) // 10
+
+
 @lru_cache(maxsize=4096)
 def column_key(text: str) -> str:
-    """Return a header cell in the form in which headers are compared: letters and digits, lower case."""
-    return re.sub(r"[^0-9a-z]+", "", caseless(text)) or caseless(text.strip())
+    """Return a header cell in the form in which headers are compared: Latin letters and digits, lower case.
+
+    A header without any is compared as it stands, without case.
+    """
+    text = caseless(text)
+    return re.sub(r"[^0-9a-z]+", "", text) or text.strip()
 
 
 def _sample_text(file: ExportFile, encoding: str) -> str:
@@ -209,8 +264,9 @@ def _match(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> _Match |
     A format that the operator names need not be proved by what its cells look like: rows to be mended may be few.
     """
     least_share = 0.0 if overrides.format else LEAST_SHARE
-    match = _match_header if cdr_format.file.header else _match_layout
-    for delimiter in _delimiters(sample, cdr_format, overrides):
+    # The rows below a header fit a layout too, so the header is looked for first.
+    matches = (_match_header,) * bool(cdr_format.columns) + (_match_layout,) * bool(cdr_format.layouts)
+    for match, delimiter in product(matches, _delimiters(sample, cdr_format, overrides)):
         found = [
             fit
             for writing in _writings(sample, cdr_format, delimiter)
@@ -245,7 +301,7 @@ def _match_header(records: _Records, cdr_format: Shape, writing: _Writing, least
         keys = [column_key(cell) for cell in cells]
         if next(_missing_columns(keys, cdr_format), None) is not None:
             continue
-        if any(column_key(name) in keys for name in cdr_format.detect.forbidden):
+        if _has_forbidden(cells, cdr_format):
             return None
         positions = _positions(cells, keys, cdr_format)
         field_count = len(cells) if any(cells[-1:]) else len(_without_empty_tail(cells))
@@ -273,11 +329,18 @@ def _missing_columns(keys: Sequence[str], cdr_format: Shape) -> Iterator[str]:
             yield spellings[0]
 
 
+def _has_forbidden(cells: Sequence[str], cdr_format: Shape) -> bool:
+    """Say whether a header, or what may be one, names a column that the format never has."""
+    names = {column_key(name) for name in cdr_format.detect.forbidden}
+    return bool(names) and any(column_key(cell) in names for cell in cells)
+
+
 def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> dict[str, int]:
+    """Return where each column of a format stands; of several spellings the first that the header has counts."""
     positions = {}
     for name, spellings in {**cdr_format.columns, **cdr_format.optional_columns}.items():
-        wanted = {column_key(spelling) for spelling in spellings}
-        found = [index for index, key in enumerate(keys) if key in wanted]
+        wanted = next((key for key in map(column_key, spellings) if key in keys), None)
+        found = [index for index, key in enumerate(keys) if key == wanted]
         if len(found) > 1 and name in cdr_format.used_columns():
             raise InputUnusableError(
                 f"the header has column {cells[found[0]]!r} twice (cells {found[0] + 1} and {found[1] + 1})",
@@ -290,6 +353,8 @@ def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> 
 
 def _match_layout(records: _Records, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
     best: _Match | None = None
+    if any(_has_forbidden(cells, cdr_format) for _, cells in records[:HEADER_RECORDS]):
+        return None
     for layout in cdr_format.layouts:
         count = len(layout.columns)
         positions = {name: index for index, name in enumerate(layout.columns)}
@@ -377,12 +442,12 @@ def _ambiguous(file: ExportFile, names: Sequence[str]) -> InputUnusableError:
 def _unknown(
     file: ExportFile, sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides
 ) -> UnknownFormatError:
-    plain = _Writing(overrides.delimiter or sample.told or ",", Quotes.DOUBLED, skip_initial_space=False)
-    first = next(iter(sample.records(plain)), (1, ()))[1]
-    shown = ", ".join(cell.strip()[:40] for cell in first[:12] if _is_header_word(cell)) or "none found"
+    seen = _outline(sample, overrides.delimiter)
+    shown = ", ".join(cell.strip()[:40] for cell in seen.header[:12] if _is_header_word(cell))
+    found = f"column names found: {shown}" if shown else "no line of it looks like a header"
     what = f"is not of format {formats[0].name}" if overrides.format else "is of no format known here"
     return UnknownFormatError(
-        f"{file.shown} {what}; column names found: {shown}", tuple(_nearest(sample, formats, overrides))
+        f"{file.shown} {what}; {found}", tuple(_nearest(sample, formats, overrides)), has_header=bool(shown)
     )
 
 
@@ -392,23 +457,25 @@ def _is_header_word(cell: str) -> bool:
 
 
 def _nearest(sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides) -> list[Nearest]:
-    """Return the three formats that miss least, the nearest first, each once; none that has nothing in common."""
+    """Return the three formats that miss least, the nearest first, each once.
+
+    One that shares a word or two only is none, unless the operator named it.
+    """
     scored: list[tuple[float, Nearest]] = []
     for cdr_format in formats:
         for delimiter in _delimiters(sample, cdr_format, overrides):
             records = sample.records(next(_writings(sample, cdr_format, delimiter)))
-            near = _near_layout if cdr_format.layouts else _near_header
-            scored += near(records, cdr_format)
+            scored += (*_near_header(records, cdr_format), *_near_layout(records, cdr_format))
     best: dict[str, Nearest] = {}
     for share, found in sorted(scored, key=lambda pair: -pair[0]):
-        if share > 0:
+        if share >= NEAR_SHARE or overrides.format:
             best.setdefault(found.name, found)
     return list(best.values())[:3]
 
 
 def _near_header(records: _Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
     """Yield for each line that could be the header which share of the columns it has, and what it misses."""
-    for index, (_, cells) in enumerate(records[:HEADER_RECORDS]):
+    for index, (_, cells) in enumerate(records[:HEADER_RECORDS] if cdr_format.columns else ()):
         keys = [column_key(cell) for cell in cells]
         missing = tuple(_missing_columns(keys, cdr_format))
         share = 1 - len(missing) / len(cdr_format.columns)
@@ -433,7 +500,7 @@ def _first_keys(keys: Sequence[str], cdr_format: CdrFormat) -> Iterator[tuple[st
 
 
 def _near_layout(records: _Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
-    """Yield for each layout which share of its patterns the rows have, where it is at least half of them."""
+    """Yield for each layout which share of its patterns the rows have, and what is different."""
     rows = [cells for _, cells in records[:SAMPLE_ROWS]]
     for layout in cdr_format.layouts:
         positions = {name: index for index, name in enumerate(layout.columns)}
@@ -444,8 +511,7 @@ def _near_layout(records: _Records, cdr_format: CdrFormat) -> Iterator[tuple[flo
         share = 1 - (len(unlike) + (not has_shape)) / wanted
         cells = "" if has_shape else f"rows have not {count} cells"
         looks = f"the cells look different in {', '.join(unlike)}" if unlike else ""
-        if share >= 0.5:
-            yield share, Nearest(cdr_format.name, (), ", and ".join(filter(None, (cells, looks))))
+        yield share, Nearest(cdr_format.name, (), ", and ".join(filter(None, (cells, looks))))
 
 
 def _unlike(

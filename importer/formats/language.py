@@ -134,8 +134,8 @@ Tests = Mapping[str, Annotated[Test, BeforeValidator(_test_of)]]
 class FileSpec(_Table):
     """How the file is written down.
 
-    ``spill`` names a column whose cell may hold delimiters that nothing quotes: what a row has too many cells is
-    joined into it, by spaces.
+    ``header`` false: the export never has one. ``spill`` names a column whose cell may hold delimiters that
+    nothing quotes: what a row has too many cells is joined into it, by spaces.
     """
 
     header: bool = True
@@ -315,7 +315,11 @@ class CallSpec(_Table):
 
 
 class Shape(_Table):
-    """By what a file is recognised: its columns, how it is written down, and what its cells look like."""
+    """By what a file is recognised: its columns, how it is written down, and what its cells look like.
+
+    ``columns`` are found by the header, ``layouts`` by position in a file that has none; an export that comes with
+    and without its header has both, with the same names.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
@@ -327,9 +331,11 @@ class Shape(_Table):
     detect: Detect = Detect()
 
     @model_validator(mode="after")
-    def _has_one_kind_of_columns(self) -> Self:
-        if self.file.header == bool(self.layouts):
-            raise ValueError("a format has either `columns` (with a header) or `layouts` (without)")
+    def _has_columns(self) -> Self:
+        if self.file.header != bool(self.columns):
+            raise ValueError("a format has `columns`, found by the header, unless [file] says `header = false`")
+        if not (self.columns or self.layouts):
+            raise ValueError("a format without a header has `layouts`")
         return self
 
     def used_columns(self) -> tuple[str, ...]:
@@ -383,8 +389,8 @@ class CdrFormat(Shape):
 
     def read_columns(self) -> tuple[str, ...]:
         """Return the names of all columns that the file itself may have."""
-        placed = (name for layout in self.layouts for name in layout.columns)
-        return tuple(dict.fromkeys((*placed, *self.columns, *self.optional_columns)))
+        by_position = (name for layout in self.layouts for name in layout.columns)
+        return tuple(dict.fromkeys((*self.columns, *self.optional_columns, *by_position)))
 
     def known_columns(self) -> set[str]:
         """Return the names of all columns, read or derived."""

@@ -1,7 +1,6 @@
 """What an unknown export looks like: delimiter, header line, and of each column its kind and its words."""
 
 import csv
-import io
 import re
 import unicodedata
 from collections import Counter
@@ -15,7 +14,7 @@ import pandas as pd
 
 from importer.errors import InputUnusableError
 from importer.files import open_export
-from importer.formats.detection import HEADER_RECORDS, SAMPLE_CHARACTERS, column_key
+from importer.formats.detection import column_key, outline
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from schemas.times import TimeRules, read_times
 
@@ -23,7 +22,6 @@ MOST_ROWS = 50_000
 """So many rows are counted; of each column the first `LOOKED_AT` filled cells tell its kind."""
 LOOKED_AT = 2_000
 MOST_WORDS = 60
-DELIMITERS = (",", ";", "\t", "|")
 FALLBACK_ENCODINGS = ("utf-8", "cp1252", "latin-1")
 FEWEST_SHARE = 0.9
 """So many of the filled cells must be of a kind; the rest are the export's bad rows."""
@@ -104,30 +102,28 @@ def read_export(path: Path, encoding: str | None = None, delimiter: str | None =
     """Look through an export; raises InputUnusableError where it has no columns or no rows."""
     file = open_export(path)
     found = certain_encoding(file, encoding) or fallback_encoding(file, FALLBACK_ENCODINGS)
+    seen = outline(file, found, delimiter)
+    if not seen.delimiter:
+        raise InputUnusableError(
+            f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it",
+            hint="Name the character with --delimiter; a file of fixed columns cannot be read.",
+        )
     with file.open_text(found) as source:
-        start = source.read(SAMPLE_CHARACTERS)
-        source.seek(0)
-        mark = delimiter or _delimiter(start, file.shown)
-        records = _records(source, mark)
-        head = list(islice(records, HEADER_RECORDS))
-        width = Counter(len(cells) for _, cells in head).most_common(1)[0][0]
-        place = next((place for place, (_, cells) in enumerate(head) if _is_header(cells, width)), None)
-        header = head[place][1] if place is not None else ()
-        rows = [cells for _, cells in head[0 if place is None else place + 1 :] if len(cells) == width]
-        rows += [cells for _, cells in islice(records, MOST_ROWS) if len(cells) == width]
+        below = (cells for line, cells in _records(source, seen.delimiter) if line > (seen.header_line or 0))
+        rows = list(islice((cells for cells in below if len(cells) == seen.width), MOST_ROWS))
     if not rows:
         raise InputUnusableError(
             f"{file.shown} has no rows to learn from", hint="Take an export of a day with calls of every kind."
         )
     columns = tuple(
         _column(name, text, cells)
-        for (name, text), cells in zip(_named(header, width), zip(*rows, strict=True), strict=True)
+        for (name, text), cells in zip(_named(seen.header, seen.width), zip(*rows, strict=True), strict=True)
     )
-    return Export(file.shown, found, mark, head[place][0] if place is not None else None, columns, len(rows))
+    return Export(file.shown, found, seen.delimiter, seen.header_line, columns, len(rows))
 
 
 def _records(source: Iterable[str], delimiter: str) -> Iterable[tuple[int, tuple[str, ...]]]:
-    """Yield line and cells of each record that is not blank, without empty cells at its end beyond a header's."""
+    """Yield line and cells of each record that is not blank."""
     reader = csv.reader(source, delimiter=delimiter)
     line = 1
     try:
@@ -139,40 +135,11 @@ def _records(source: Iterable[str], delimiter: str) -> Iterable[tuple[int, tuple
         return  # an over-long cell: what was read so far is enough for a draft
 
 
-def _delimiter(text: str, name: str) -> str:
-    """Return the delimiter that splits most lines into the same number of cells, more than one."""
-    best, best_score = "", (0.0, 1)
-    for candidate in DELIMITERS:
-        widths = Counter(len(cells) for _, cells in islice(_records(io.StringIO(text), candidate), 200))
-        width, count = max(widths.items(), key=lambda pair: pair[1], default=(0, 0))
-        score = (round(count / max(widths.total(), 1), 1), width)
-        if width > 1 and score > best_score:
-            best, best_score = candidate, score
-    if not best:
-        raise InputUnusableError(
-            f"{name} has one column only, whichever of comma, semicolon, tab and | divides it",
-            hint="Name the character with --delimiter; a file of fixed columns cannot be read.",
-        )
-    return best
-
-
-def _is_header(cells: Sequence[str], width: int) -> bool:
-    """Say whether a record names columns: as wide as the rows, all different, nothing like a value."""
-    filled = [cell for cell in cells if cell]
-    if (
-        len(cells) != width
-        or len(filled) < max(2, width // 2)
-        or len({*map(column_key, filled)}) < len(filled) - 1
-    ):
-        return False
-    return not any(re.search(r"\d{3}|://|\d:\d", cell) or re.fullmatch(r"[\d.,+-]+", cell) for cell in filled)
-
-
 def _named(header: Sequence[str], width: int) -> list[tuple[str, str]]:
     """Return the name and the header of each column; names are lower case letters, digits and underscores."""
     named: dict[str, str] = {}
     for place in range(width):
-        text = header[place] if place < len(header) else ""
+        text = header[place].strip().lstrip("\ufeff") if header else ""
         plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text))
         name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
         name = name if name[:1].isalpha() else f"cell_{place + 1}"

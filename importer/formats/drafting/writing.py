@@ -5,7 +5,8 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from importer.formats.drafting.export import DELIMITERS, FALLBACK_ENCODINGS, MOST_ROWS, Column, Export
+from importer.formats.detection import RESAVED_DELIMITERS
+from importer.formats.drafting.export import FALLBACK_ENCODINGS, MOST_ROWS, Column, Export
 from importer.formats.drafting.outcomes import Reading, Word, read_words
 from importer.formats.drafting.roles import INCOMING, INTERNAL, OUTGOING, Role
 from importer.formats.language import CauseTable, word_key
@@ -77,7 +78,7 @@ def _head(name: str, export: Export) -> Iterator[str]:
 
 def _columns(export: Export, roles: Roles) -> Iterator[str]:
     yield "[file]"
-    others = [mark for mark in DELIMITERS if mark != export.delimiter]
+    others = [mark for mark in RESAVED_DELIMITERS if mark != export.delimiter]
     yield f"delimiters = {_list([export.delimiter, *others] if export.header_line else [export.delimiter])}"
     yield f"encodings = {_list(FALLBACK_ENCODINGS)}"
     if not export.header_line:
