@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from importer.formats.language import Source
 from importer.formats.language import Test as Condition
 from importer.reading import Conditions, Extensions
-from importer.reading.conditions import arrow_of, extracted, joined, seconds_of, text_series, values_of
+from importer.reading.conditions import arrow_of, extracted, joined, seconds_of, text_series
 
 EXTENSIONS = Extensions(r"\d{2,5}", frozenset({"emma", "7001234"}))
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1f"), max_size=6)
@@ -197,6 +197,11 @@ def test_extracted_index() -> None:
     """Values stay with their rows, whatever these are numbered."""
     values = _column("Ext.1", "x").set_axis([7, 3])
     assert extracted(values, r"^Ext\.(.+)$").to_dict() == {7: "1", 3: ""}
+
+
+def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Extensions) -> pd.Series:
+    """Return the first value of the sources for each row."""
+    return Conditions(frame, extensions).first_of(sources).text(frame.index)
 
 
 def test_values_of() -> None:

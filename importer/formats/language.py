@@ -451,20 +451,28 @@ class CdrFormat(Shape):
             if source.extract is not None:
                 yield f"{key}.extract", source.extract
 
-    def _references(self) -> set[str]:
+    def id_columns(self) -> set[str]:
+        """Return the columns that tell one call from another."""
+        return {*self.call.unique_by, *(name for candidate in self.call.id for name in candidate)}
+
+    def text_columns(self) -> set[str]:
+        """Return the columns whose cells preparing reads as they are, beside testing them."""
         call = self.call
-        names = {*call.agent, call.customer, *call.unique_by, *call.joins, *call.row, *self.time.columns}
-        names.update([self.time.zone_column] if self.time.zone_column else [])
-        names.update(name for candidate in call.id for name in candidate)
-        names.update(call.same)
+        names = {*call.agent, call.customer, *call.row, *self.time.columns}
+        names.update(self.id_columns())
         seconds = (call.ring_seconds, call.talk_seconds, call.duration_seconds)
-        singles = (*seconds, call.answer_time, call.zohouser, call.voiceuri)
+        singles = (*seconds, call.answer_time, call.zohouser, call.voiceuri, self.time.zone_column)
         names.update(name for name in (*singles, *call.end_time) if name)
         names.update(rule.of for rule in self.endpoint)
+        names.update(rule.column for rule in self.outcome if rule.column)
+        names.update(self.time.evidence.columns() if self.time.evidence else ())
+        return names
+
+    def _references(self) -> set[str]:
+        names = {*self.text_columns(), *self.call.same, *self.call.joins}
         for _, tests in self._all_tests():
             names.update(tests)
             names.update(name for test in tests.values() for name in (test.equals, test.differs) if name)
-        names.update(rule.column for rule in self.outcome if rule.column)
         names.update(name for _, source in self._sources() for name in source.columns())
         names.update(self.detect.patterns)
         if self.file.spill is not None:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import pandas as pd
+import numpy as np
 
 from importer.formats.language import EndpointRule
-from importer.reading import Conditions, Extensions
+from importer.reading import Conditions
 from schemas.vocabulary import Role
 
 SHOWN_NAMES = 12
@@ -19,15 +19,13 @@ class Endpoints:
     rules: tuple[EndpointRule, ...]
     names: dict[Role, set[str]] = field(default_factory=lambda: {role: set() for role in Role})
 
-    def add(self, frame: pd.DataFrame, extensions: Extensions) -> bool:
-        """Take the rows of a chunk (text columns, derived ones too) into account; say whether a role is new."""
+    def add(self, conditions: Conditions) -> bool:
+        """Take the rows of a chunk into account; say whether a role is new."""
         before = self.roles()
-        conditions = Conditions(frame, extensions)
         for rule in self.rules:
-            proving = frame[rule.of]
-            if rule.when:
-                proving = proving[conditions.hold(rule.when)]
-            self.names[rule.value].update(name for name in proving.unique().tolist() if name)
+            coded = conditions.column(rule.of)
+            proving = coded.values.iloc[np.unique(coded.codes[conditions.hold(rule.when)])]
+            self.names[rule.value].update(name for name in proving.tolist() if name)
         return self.roles() != before
 
     def roles(self) -> dict[str, Role]:

@@ -1,6 +1,7 @@
 """What each row of a chunk says: where the call went, what became of it, when it started, which call it is of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial, reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from importer.prepare.hints import direction_hints, missing_status_hints, unknow
 from importer.prepare.plan import Rules
 from importer.prepare.policies import Policies
 from importer.prepare.zones import ZoneWitness
-from importer.reading.conditions import Conditions, extracted, joined, seconds_of, values_of, whole_numbers
+from importer.reading.conditions import Coded, Conditions, extracted, joined, seconds_of, whole_numbers
 from schemas import times
 from schemas.vocabulary import Direction, Verdict
 
@@ -34,42 +35,52 @@ RANK_OF = {
 UNDECIDED = 255
 
 
+def derived_of(frame: pd.DataFrame, rules: Rules) -> Conditions:
+    """Return the conditions on a chunk, with the format's derived columns added."""
+    conditions = Conditions(frame, rules.extensions())
+    for name, sources in rules.format.derived.items():
+        conditions.add(name, partial(_derived, sources=sources, rules=rules))
+    return conditions
+
+
+def _derived(conditions: Conditions, sources: tuple[Source, ...], rules: Rules) -> Coded:
+    if not any(source.agent for source in sources):
+        return conditions.first_of(sources)
+    return reduce(Coded.or_else, (_listed(conditions.value(source), source, rules) for source in sources))
+
+
+def _listed(value: Coded, source: Source, rules: Rules) -> Coded:
+    """Return a value only where the agents file lists it, if its source asks for that."""
+    if not source.agent:
+        return value
+    listed = [text if rules.plan.agents.lists(text, rules.numbers) else "" for text in value.values]
+    return value.with_values(pd.Series(listed, dtype="str"))
+
+
 def with_derived(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """Return the chunk with the format's derived columns (text) added."""
-    for name, sources in rules.format.derived.items():
-        frame[name] = _derived(frame, sources, rules)
+    return with_texts(frame, derived_of(frame, rules), rules.format.derived)
+
+
+def with_texts(frame: pd.DataFrame, conditions: Conditions, names: Iterable[str]) -> pd.DataFrame:
+    """Return the chunk with some of the derived columns as text."""
+    for name in names:
+        frame[name] = conditions.text(name)
     return frame
 
 
-def _derived(frame: pd.DataFrame, sources: tuple[Source, ...], rules: Rules) -> pd.Series:
-    if not any(source.agent for source in sources):
-        return values_of(frame, sources, rules.extensions())
-    found = pd.Series("", index=frame.index, dtype="str")
-    for source in sources:
-        value = values_of(frame, (source,), rules.extensions())
-        if source.agent:
-            value = value.where(_names_an_agent(value, rules), "")
-        found = found.where(found != "", value)
-    return found
-
-
-def _names_an_agent(values: pd.Series, rules: Rules) -> npt.NDArray[np.bool_]:
-    codes, distinct = pd.factorize(values)
-    listed = [rules.plan.agents.lists(text, rules.numbers) for text in distinct]
-    return np.array([*listed, False], dtype=np.bool_)[codes]
-
-
-def directions(frame: pd.DataFrame, rules: Rules) -> pd.Series:
+def directions(frame: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd.Series:
     """Return for each row its Direction as text, "" where no rule of the format holds."""
-    conditions = Conditions(frame, rules.extensions())
     words = ["", *Direction, "unknown"]
     found = np.zeros(len(frame), dtype=np.int64)
     for rule in rules.format.direction:
+        if (found != 0).all():
+            break
         found[(found == 0) & conditions.hold(rule.when)] = words.index(rule.value)
     return pd.Series(pd.array([*words[:-1], ""], dtype="str").take(found), index=frame.index)
 
 
-def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd.DataFrame:
     """Return the rows of outgoing calls with what they say of the call.
 
     Takes the derived columns and ``call.direction``; adds ``call.rank`` (uint8, Rank; PROBLEM where anything is
@@ -78,7 +89,7 @@ def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """
     rows["call.problem"] = ""
     rows["call.problem_hint"] = ""
-    _add_ranks(rows, rules)
+    _add_ranks(rows, conditions, rules)
     unknown = rows["call.direction"] == ""
     open_rows = unknown & (
         rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) | (rows["call.rank"] == Rank.PROBLEM)
@@ -99,12 +110,11 @@ def add_evidence(rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     return rows
 
 
-def _add_ranks(rows: pd.DataFrame, rules: Rules) -> None:
+def _add_ranks(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> None:
     ranks = np.full(len(rows), UNDECIDED, dtype=np.uint8)
     ranks[(rows["call.direction"] == Direction.AGENT_LEG).to_numpy()] = Rank.AGENT_LEG
     incoming = Rank.INCOMING if rules.format.call.incoming_decides else Rank.CAME_IN
     ranks[(rows["call.direction"] == Direction.INCOMING).to_numpy()] = incoming
-    conditions = Conditions(rows, rules.extensions())
     word_hints: npt.NDArray[np.object_] | None = None
     for rule in rules.format.outcome:
         open_rows = ranks == UNDECIDED

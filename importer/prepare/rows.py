@@ -9,12 +9,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.endpoints import Endpoints
-from importer.prepare.evidence import add_evidence, call_keys, directions, hear, with_derived, witness_of
+from importer.prepare.evidence import (
+    add_evidence,
+    call_keys,
+    derived_of,
+    directions,
+    hear,
+    with_texts,
+    witness_of,
+)
 from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Joins, Rank
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.plan import Rules
 from importer.reading import Chunk
-from importer.reading.conditions import Conditions, joined
+from importer.reading.conditions import Coded, Conditions, joined
 from schemas import numbers
 from schemas.vocabulary import PASSED_OVER, Direction, Role, State
 
@@ -103,10 +111,13 @@ class RowSorter:
     def sort(self, chunk: Chunk) -> pd.DataFrame:
         """Sort the next chunk of the file and return its rows to be spooled."""
         self.read += len(chunk)
-        frame = self._with_roles(chunk.frame)
-        frame["call.direction"] = directions(frame, self.rules)
-        kept_out = self._kept_out(frame)
-        rows = add_evidence(frame.loc[~kept_out], self.rules)
+        conditions = self._conditions(chunk.frame)
+        frame, texts = chunk.frame, self.rules.format.text_columns() & self.rules.format.derived.keys()
+        frame["call.direction"] = directions(frame, conditions, self.rules)
+        kept_out = self._kept_out(frame, conditions)
+        rows = frame.loc[~kept_out]
+        conditions = conditions.select(~kept_out.to_numpy(), rows)
+        rows = add_evidence(with_texts(rows, conditions, texts), conditions, self.rules)
         if self.witness is not None:
             # Every row of a long chunk would cost 5 % of `check`; so many tell of each day as much.
             hear(self.witness, rows, self.rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
@@ -117,8 +128,9 @@ class RowSorter:
         rows["call.slot"] = np.where(in_group, self.next_slot - 1 + np.cumsum(in_group), -1)
         rows["call.agents"] = joined([rows[name] for name in self.rules.format.call.agent])
         grouped = rows if in_group.all() else rows.loc[in_group]
-        self.index.append(self._index_rows(grouped))
-        self.joins.append(self._joins_of(grouped))
+        conditions = conditions if in_group.all() else conditions.select(in_group, grouped)
+        self.index.append(self._index_rows(grouped, conditions))
+        self.joins.append(self._joins_of(grouped, conditions))
         self.next_slot += len(grouped)
         if self.rules.plan.all_rows:
             return self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
@@ -130,25 +142,28 @@ class RowSorter:
         is_late = self._first_roles is not None and self._first_roles != self.rules.roles
         return not self._is_second and (is_late or bool(self._undirected and self._incoming))
 
-    def _with_roles(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the chunk with the derived columns, made by what its rows prove too."""
-        frame = with_derived(frame, self.rules)
+    def _conditions(self, frame: pd.DataFrame) -> Conditions:
+        """Return the conditions on a chunk with its derived columns, made by what its rows prove too."""
+        conditions = derived_of(frame, self.rules)
         if self._is_second or not self._endpoints.rules:
-            return frame
-        if self._endpoints.add(frame, self.rules.extensions()):
+            return conditions
+        if self._endpoints.add(conditions):
             self.rules = replace(self.rules, roles=self._endpoints.roles())
-            frame = with_derived(frame, self.rules)
+            conditions = derived_of(frame, self.rules)
         if self._first_roles is None:
             self._first_roles = self.rules.roles
-        return frame
+        return conditions
 
-    def _kept_out(self, frame: pd.DataFrame) -> pd.Series:
+    def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> pd.Series:
         """Say which rows are of no outgoing call, as far as the row itself can tell."""
         incoming = frame["call.direction"] == Direction.INCOMING.value
         kept_out = frame["call.direction"].isin([direction.value for direction in PASSED_OVER])
         self._incoming += int(incoming.sum())
         self._undirected += int((frame["call.direction"] == "").sum())
-        if self.rules.format.call.incoming_decides or self._is_second:
+        decides = self.rules.format.call.incoming_decides or self._is_second
+        if decides or self.rules.plan.all_rows:  # the ids of rows that stay out are read too
+            with_texts(frame, conditions, self.rules.format.id_columns() & self.rules.format.derived.keys())
+        if decides:
             tied = call_keys(frame.loc[incoming], self.rules.format)["key"] != ""
             kept_out.loc[tied.index[tied]] = False
         return kept_out
@@ -174,21 +189,19 @@ class RowSorter:
             rows[name] = values.reindex(rows.index, fill_value="")
         return rows
 
-    def _index_rows(self, rows: pd.DataFrame) -> IndexRows:
+    def _index_rows(self, rows: pd.DataFrame, conditions: Conditions) -> IndexRows:
         call = self.rules.format.call
         high, low = (_hashes(rows["call.key"], key) for key in HASH_KEYS)
         known = rows["call.start_time"].notna().to_numpy()
         start = np.where(
             known, rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64), NO_START
         )
-        conditions = Conditions(rows, self.rules.extensions())
-        secondary = conditions.hold(call.secondary) if call.secondary else np.zeros(len(rows), dtype=np.bool_)
         return IndexRows(
             key_high=high,
             key_low=low,
-            same=self._same(rows),
+            same=self._same(rows, conditions),
             rank=rows["call.rank"].to_numpy(dtype=np.uint8),
-            secondary=secondary,
+            secondary=conditions.hold(call.secondary) & bool(call.secondary),
             start=start,
             content=_hashes(joined(self._content(rows)), HASH_KEYS[0]),
             place=self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64),
@@ -196,22 +209,20 @@ class RowSorter:
             legs=np.full(len(rows), call.legs, dtype=np.bool_),
         )
 
-    def _same(self, rows: pd.DataFrame) -> npt.NDArray[np.uint64]:
+    def _same(self, rows: pd.DataFrame, conditions: Conditions) -> npt.NDArray[np.uint64]:
         """Return 64 bits for each of the two columns of which rows with one sound id share one, 0 for no id."""
-        held = self.rules.format.call.same
-        if not held:
-            return np.zeros((len(rows), 2), dtype=np.uint64)
-        return np.stack([_hashes(rows[name], HASH_KEYS[1], empty=0) for name in held], axis=1)
+        held = [_hashed(conditions.column(name), HASH_KEYS[1]) for name in self.rules.format.call.same]
+        return np.stack(held, axis=1) if held else np.zeros((len(rows), 2), dtype=np.uint64)
 
-    def _joins_of(self, rows: pd.DataFrame) -> Joins:
+    def _joins_of(self, rows: pd.DataFrame, conditions: Conditions) -> Joins:
         """Return what ties rows of the index to rows with other keys."""
-        slots, values = [], []
-        for name in self.rules.format.call.joins:
-            filled = rows[rows[name] != ""]
-            slots.append(filled["call.slot"].to_numpy(dtype=np.int64))
-            values.append(_hashes(filled[name], HASH_KEYS[0]))
+        slot = rows["call.slot"].to_numpy(dtype=np.int64)
+        values = [_hashed(conditions.column(name), HASH_KEYS[0]) for name in self.rules.format.call.joins]
         nothing = np.zeros(0, dtype=np.int64)
-        return Joins(np.concatenate([nothing, *slots]), np.concatenate([nothing.astype(np.uint64), *values]))
+        return Joins(
+            np.concatenate([nothing, *(slot[value != 0] for value in values)]),
+            np.concatenate([nothing.astype(np.uint64), *(value[value != 0] for value in values)]),
+        )
 
     def _content(self, rows: pd.DataFrame) -> list[pd.Series]:
         """Return the columns that tell the rows of a call apart."""
@@ -302,9 +313,13 @@ def _may_matter(rows: pd.DataFrame) -> pd.Series:
     return rank.between(Rank.BUSY, Rank.NOANSWER) | problem | (rows["call.slot"] < 0)
 
 
-def _hashes(values: pd.Series, key: str, empty: int | None = None) -> npt.NDArray[np.uint64]:
-    """Return 64 bits for each text; ``empty`` stands for the empty one where it is given."""
+def _hashed(column: Coded, key: str) -> npt.NDArray[np.uint64]:
+    """Return 64 bits for each cell, 0 for an empty one."""
+    hashes = np.where(column.values == "", np.uint64(0), _hashes(column.values, key))
+    return np.asarray(hashes[column.codes], dtype=np.uint64)
+
+
+def _hashes(values: pd.Series, key: str) -> npt.NDArray[np.uint64]:
     if not len(values):
         return np.zeros(0, dtype=np.uint64)
-    hashes = pd.util.hash_array(values.to_numpy(dtype=object), hash_key=key, categorize=False)
-    return hashes if empty is None else np.where((values == "").to_numpy(), np.uint64(empty), hashes)
+    return pd.util.hash_array(values.to_numpy(dtype=object), hash_key=key, categorize=False)

@@ -1,8 +1,9 @@
 """The conditions of a format on whole columns at once, and the values it takes out of them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -74,14 +75,104 @@ class Extensions:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A text column as its different values (few of them may be equal) and the place of each row's among them."""
+
+    values: pd.Series
+    codes: Places
+
+    @classmethod
+    def of(cls, column: pd.Series) -> Self:
+        """Tell the values of a column apart."""
+        codes, values = pd.factorize(column)
+        return cls(pd.Series(values, dtype=_TEXT), codes)
+
+    def text(self, index: pd.Index) -> pd.Series:
+        """Return the cells row by row."""
+        return self.values.take(self.codes).set_axis(index)
+
+    def with_values(self, values: pd.Series) -> Self:
+        """Return the column with other values in the places of its own."""
+        codes, distinct = pd.factorize(values)
+        return type(self)(pd.Series(distinct, dtype=_TEXT), codes[self.codes])
+
+    def where(self, kept: Flags) -> Self:
+        """Return the column with empty text in the rows that are not kept."""
+        values = pd.concat([self.values, pd.Series([""], dtype=_TEXT)], ignore_index=True)
+        return type(self)(values, np.where(kept, self.codes, len(self.values)))
+
+    def or_else(self, other: Self) -> Self:
+        """Return the column with the values of another one where its own are empty."""
+        empty = (self.values == "").to_numpy(dtype=np.bool_)[self.codes]
+        if not empty.any():
+            return self
+        values = pd.concat([self.values, other.values], ignore_index=True)
+        return type(self)(values, np.where(empty, other.codes + len(self.values), self.codes))
+
+
 class Conditions:
-    """Answers a format's conditions on one frame of text columns, each condition once."""
+    """Answers a format's conditions on one frame of text columns, each once, and takes values out of its cells.
+
+    A regular expression on two contexts or 200 extensions costs nothing, on 30,000 cells some milliseconds;
+    telling the cells apart costs one. So all is done on the different values of a column.
+    """
 
     def __init__(self, frame: pd.DataFrame, extensions: Extensions) -> None:
         self._frame = frame
         self._extensions = extensions
         self._known: dict[tuple[str, Test], Flags] = {}
-        self._distinct: dict[str, tuple[pd.Series, Places] | None] = {}
+        self._coded: dict[str, Coded] = {}
+        self._headed: dict[str, Coded] = {}
+        self._added: dict[str, Callable[[Conditions], Coded]] = {}
+        self._whole: tuple[Conditions, Flags] | None = None
+
+    def select(self, kept: Flags, frame: pd.DataFrame) -> Self:
+        """Return the same for some of the rows, whose frame may have further columns."""
+        chosen = type(self)(frame, self._extensions)
+        chosen._whole = self, kept
+        chosen._added = self._added
+        return chosen
+
+    def column(self, name: str) -> Coded:
+        """Return a column of the frame, or one that was added."""
+        if name not in self._coded:
+            whole, kept = self._whole or (self, np.zeros(0, dtype=np.bool_))
+            known = whole._coded.get(name)
+            if known is not None:
+                self._coded[name] = Coded(known.values, known.codes[kept])
+            else:
+                self._coded[name] = self._added[name](self) if name in self._added else Coded.of(self._frame[name])
+        return self._coded[name]
+
+    def text(self, name: str) -> pd.Series:
+        """Return a column as text, row by row."""
+        return self.column(name).text(self._frame.index)
+
+    def add(self, name: str, column: "Callable[[Conditions], Coded]") -> None:
+        """Add a column that is made when it is asked for: maybe for some of the rows only."""
+        self._added[name] = column
+
+    def first_of(self, sources: tuple[Source, ...]) -> Coded:
+        """Return the first non-empty of the values that ``sources`` give, else empty text."""
+        found = self.value(sources[0])
+        for source in sources[1:]:
+            empty = ~_are_filled(found)
+            if not empty.any():
+                break
+            found = found.or_else(self.value(source, empty))
+        return found
+
+    def value(self, source: Source, rows: Flags | None = None) -> Coded:
+        """Return the value that a source takes out of its column, for these rows at least.
+
+        Whether an agent is listed is not asked.
+        """
+        found = self._extracted(source, rows)
+        if source.country_code is not None:
+            codes = self.text(source.country_code)
+            found = Coded.of(_international(found.text(codes.index), codes))
+        return found.where(self.hold(source.when)) if source.when else found
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
         """Say for each row whether every condition holds."""
@@ -93,52 +184,63 @@ class Conditions:
         return result
 
     def _answer(self, column: str, test: Test) -> Flags:
-        if column not in self._distinct:
-            self._distinct[column] = distinct_of(self._frame[column])
-        found = self._distinct[column]
-        if found is None:
-            result = _holds(self._frame[column], test, self._extensions)
-        else:
-            distinct, places = found
-            result = _holds(distinct, test, self._extensions)[places]
+        if test.matches is not None and self._begins_otherwise(column, test.matches):
+            return np.zeros(len(self._frame), dtype=np.bool_)
+        if test == _EMPTY and column not in self._coded and column in self._frame:
+            return (self._frame[column] == "").to_numpy(dtype=np.bool_)
+        coded = self.column(column)
+        result = _holds(coded.values, test, self._extensions)[coded.codes]
         if test.equals is not None:
-            result = result & _are_equal(self._frame[column], self._frame[test.equals])
+            result = result & self._are_equal(coded, self.column(test.equals))
         if test.differs is not None:
-            other = self._frame[test.differs]
-            filled = ((self._frame[column] != "") & (other != "")).to_numpy(dtype=np.bool_)
-            result = result & filled & ~_are_equal(self._frame[column], other)
+            other = self.column(test.differs)
+            filled = _are_filled(coded) & _are_filled(other)
+            result = result & filled & ~self._are_equal(coded, other)
         return result
 
+    def _are_equal(self, one: Coded, other: Coded) -> Flags:
+        """Say for each row whether both cells are filled and equal without letter case."""
+        mine, theirs = (pc.utf8_lower(arrow_of(coded.values)).combine_chunks() for coded in (one, other))
+        place = pc.fill_null(pc.index_in(theirs, value_set=mine), -1).to_numpy(zero_copy_only=False)
+        first = pc.index_in(mine, value_set=mine).to_numpy(zero_copy_only=False)
+        return np.asarray(place[other.codes] == first[one.codes], dtype=np.bool_) & _are_filled(one)
 
-def distinct_of(values: pd.Series) -> tuple[pd.Series, Places] | None:
-    """Return the distinct values of a column that repeats itself and where each row's is, None for any other.
+    def _extracted(self, source: Source, rows: Flags | None) -> Coded:
+        """Return the one group of the source's pattern, empty where it does not match; all without a pattern."""
+        pattern, column = source.extract, source.column
+        if pattern is None:
+            return self.column(column)
+        if pattern.startswith("^") and self._begins_otherwise(column, pattern):
+            return Coded(pd.Series([""], dtype=_TEXT), np.zeros(len(self._frame), dtype=np.intp))
+        if column in self._frame and _ends_in_serial(pattern):
+            if column not in self._headed:
+                self._headed[column] = Coded.of(_without_serials(self._frame[column]))
+            coded, pattern = self._headed[column], pattern.removesuffix(SERIAL) + "-$"
+        else:
+            coded = self.column(column)
+        wanted = None if rows is None else np.unique(coded.codes[rows])
+        if wanted is None or 2 * len(wanted) > len(coded.values):
+            return coded.with_values(_extracted(coded.values, pattern))
+        values = np.full(len(coded.values), "", dtype=object)
+        values[wanted] = _extracted(coded.values.iloc[wanted], pattern).to_numpy(dtype=object)
+        return coded.with_values(pd.Series(values, dtype=_TEXT))
 
-    A regular expression on two contexts or 200 extensions costs nothing, on 30,000 rows some milliseconds; telling
-    30,000 values apart costs one.
-    """
-    places, distinct = pd.factorize(values)
-    return None if 2 * len(distinct) > len(values) else (pd.Series(distinct), places)
+    def _begins_otherwise(self, column: str, pattern: str) -> bool:
+        """Say whether no cell of a column begins as every match of the pattern does.
+
+        Few files have channels called `Local/`: to look is cheaper than to tell 50,000 channels apart.
+        """
+        begin = _beginning(pattern)
+        if not begin or column in self._coded or column not in self._frame:
+            return False
+        return not pc.any(pc.starts_with(arrow_of(self._frame[column]), begin), min_count=0).as_py()
 
 
-def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Extensions) -> pd.Series:
-    """Return for each row the first non-empty value that ``sources`` give, else empty text."""
-    found = _value(frame, sources[0], extensions)
-    for source in sources[1:]:
-        empty = found == ""
-        if not empty.any():
-            break
-        rest = _value(frame.loc[empty, [*dict.fromkeys(source.columns())]], source, extensions)
-        found = found.where(~empty, rest.reindex(found.index, fill_value=""))
-    return found
+_EMPTY = Test(empty=True)
 
 
-def _value(frame: pd.DataFrame, source: Source, extensions: Extensions) -> pd.Series:
-    value = extracted(frame[source.column], source.extract)
-    if source.country_code is not None:
-        value = _international(value, frame[source.country_code])
-    if source.when:
-        value = value.where(Conditions(frame, extensions).hold(source.when), "")
-    return value
+def _are_filled(coded: Coded) -> Flags:
+    return (coded.values != "").to_numpy(dtype=np.bool_)[coded.codes]
 
 
 def _international(numbers: pd.Series, codes: pd.Series) -> pd.Series:
@@ -154,27 +256,19 @@ def _international(numbers: pd.Series, codes: pd.Series) -> pd.Series:
 
 def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
     """Return the one group of ``pattern`` in each value, empty where it does not match."""
-    if pattern is None:
-        return values
-    if _ends_in_serial(pattern):
-        values, pattern = _without_serials(values, pattern)
-    repeated = distinct_of(values)
-    if repeated is not None:
-        distinct, places = repeated
-        return _extracted(distinct, pattern).take(places).set_axis(values.index)
-    return _extracted(values, pattern)
+    conditions = Conditions(pd.DataFrame({"value": values}), Extensions(""))
+    return conditions.value(Source(column="value", extract=pattern)).text(values.index)
 
 
-def _without_serials(values: pd.Series, pattern: str) -> tuple[pd.Series, str]:
-    """Return values without the serial number that ``pattern`` has last, and the pattern that is left.
+def _without_serials(values: pd.Series) -> pd.Series:
+    """Return values without the serial number at their end; one without a serial number is emptied.
 
     Asterisk ends the name of a channel with `-0000002a`, so that each is another; without it, 25,000 channels are
-    200 telephones, and the pattern need be tried on those only. A value without a serial number is emptied.
+    200 telephones, and a pattern need be tried on those only.
     """
     texts = arrow_of(values)
     heads = pc.utf8_rtrim(texts, characters=SERIAL_DIGITS)
-    numbered = pc.if_else(pc.equal(heads, texts), "", heads)
-    return text_series(numbered, values.index), pattern.removesuffix(SERIAL) + "-$"
+    return text_series(pc.if_else(pc.equal(heads, texts), "", heads), values.index)
 
 
 def _ends_in_serial(pattern: str) -> bool:
@@ -186,6 +280,17 @@ def _ends_in_serial(pattern: str) -> bool:
 def _extracted(values: pd.Series, pattern: str) -> pd.Series:
     groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
+
+
+def _beginning(pattern: str) -> str:
+    """Return the letters that every match of a pattern begins with, "" where they cannot be told at a glance.
+
+    A pattern of `Source.extract` may match anywhere unless it begins with `^`.
+    """
+    if "|" in pattern or "(?i" in pattern:
+        return ""
+    found = re.match(r"\^?\(?([A-Za-z0-9/]+)([?*{]?)", pattern)
+    return "" if found is None else found[1][:-1] if found[2] else found[1]
 
 
 def arrow_of(values: pd.Series) -> pa.ChunkedArray:
@@ -258,19 +363,6 @@ def _holds(values: pd.Series, test: Test, extensions: Extensions) -> Flags:
     if test.over is not None:
         result &= (seconds_of(values) > test.over).to_numpy(dtype=np.bool_)
     return result
-
-
-def _are_equal(values: pd.Series, others: pd.Series) -> Flags:
-    """Say for each row whether both cells are filled and equal without letter case."""
-    left, right = arrow_of(values).combine_chunks(), arrow_of(others).combine_chunks()
-    result = np.asarray(pc.and_(pc.equal(left, right), pc.not_equal(left, "")).to_numpy(zero_copy_only=False))
-    alike = pc.and_(pc.equal(pc.binary_length(left), pc.binary_length(right)), pc.not_equal(left, right))
-    places = np.flatnonzero(alike.to_numpy(zero_copy_only=False))
-    if len(places):  # few: lower case of every cell would cost more than the comparison
-        rest = (pc.utf8_lower(side.take(pa.array(places))) for side in (left, right))
-        result = result.copy()
-        result[places] = pc.equal(*rest).to_numpy(zero_copy_only=False)
-    return np.asarray(result, dtype=np.bool_)
 
 
 def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
