@@ -31,8 +31,9 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "export the whole numbers (privacy settings of the telephone system)."
         ),
         "service_code": (
-            "Column {column} holds {value}, which is or starts with a code for the telephone system; "
-            "have the system export the number that was called."
+            "Column {column} holds {value}, a code for the telephone system or the network without a whole number "
+            "behind it; have the system export the number that was called, and say with --country and "
+            "--outside-prefix how it is dialled."
         ),
         "letters_in_number": (
             "Column {column} holds {value}, which has letters in it; "
@@ -43,7 +44,8 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "write the number in international form, like +442071234567."
         ),
         "several_numbers": (
-            "Column {column} holds {value}, which is more than one number; keep the one that was called."
+            "Column {column} holds {value}, which is more than one number; keep the one that was called, "
+            "and say with --outside-prefix which digits in front are dialled for a line."
         ),
         "lost_decimal": (
             "Column {column} holds {value}, which a spreadsheet has turned into a decimal or negative number; "
@@ -57,10 +59,6 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "Column {column} holds {value}, which is an extension, an emergency number or a short code; "
             "if it is a customer's number, write it in international form, like +442071234567."
         ),
-        "has_extension": (
-            "Column {column} holds {value}, a number followed by an extension or further dialling; "
-            "keep the number only."
-        ),
         "keypad_word": (
             "Column {column} holds {value}, which is a word like ANONYMOUS typed on a keypad; "
             "if it is a customer's number, write it in international form with its country code."
@@ -73,17 +71,22 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "Column {column} holds {value}, which lacks its area code; "
             "have the telephone system export numbers with area code."
         ),
+        "no_trunk_prefix": (
+            "Column {column} holds {value}, which lacks the 0 (in some countries another prefix) that is dialled "
+            "before an area code: it may be a local number, or begin with digits dialled for a line; have the "
+            "telephone system export numbers as dialled or with + and country code, or give --outside-prefix."
+        ),
         "impossible_number": (
             "Column {column} holds {value}, which cannot be a number in any numbering plan; "
-            "check the digits, the country code, --country and the format's plain_digits and outside_prefix."
+            "check the digits, the country code, --country, --outside-prefix and the format's plain_digits."
         ),
         "invalid_number": (
-            "Column {column} holds {value}, which is no assigned number of the --country; "
-            "check the digits, or write it in international form, like +442071234567."
+            "Column {column} holds {value}, which is no assigned number of the --country; check the digits and "
+            "--outside-prefix, or write it in international form, like +442071234567."
         ),
         "too_many_digits": (
             "Column {column} holds {value}, which has more digits than its numbering plan allows; "
-            "check the digits, --country and the format's outside_prefix."
+            "check the digits, --country and --outside-prefix."
         ),
     }
 )
@@ -107,18 +110,18 @@ class NumberRules:
     """How a column of numbers is to be read.
 
     ``country`` is the region of national numbers, None to take international ones only. ``outside_prefix`` are
-    the digits for an outside line that the system leaves in front: taken off exactly once, from a number
-    without ``+`` that starts with them. Raises ValueError for an unknown region and a prefix not of digits.
+    the digits for an outside line that the system leaves in front: the longest that a number without ``+`` starts
+    with is taken off it, once. Raises ValueError for an unknown region and a prefix not of digits.
     """
 
     country: str | None
     plain_digits: PlainDigits = PlainDigits.NATIONAL
-    outside_prefix: str = ""
+    outside_prefix: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.country is not None and not is_region(self.country):
             raise ValueError(f"{self.country!r} is not an ISO 3166 region")
-        if not re.fullmatch("[0-9]*", self.outside_prefix):
+        if not all(re.fullmatch("[0-9]+", prefix) for prefix in self.outside_prefix):
             raise ValueError(f"outside prefix {self.outside_prefix!r} is not digits")
 
 
@@ -126,9 +129,10 @@ class NumberRules:
 class NumberReading:
     r"""What a text says.
 
-    ``e164`` matches ``^\+[1-9][0-9]{6,14}$`` or is "" when the text is unusable. ``valid`` False with an
-    ``e164`` means that the number is possible only: usable for calls whose state is ``invalid``. ``reason`` is a
-    key of `REASONS`, "" when ``valid``.
+    ``e164`` matches ``^\+[1-9][0-9]{6,14}$`` or is "" when the text is unusable. ``valid``: the number is
+    whole, in a range that libphonenumber knows or, since plans change faster than its tables, in another. False
+    with an ``e164``: it may lack digits; usable for calls whose state is ``invalid``. ``reason`` is a key of
+    `REASONS`, "" when ``valid``.
     """
 
     e164: str
@@ -194,8 +198,99 @@ def _reading(text: str, rules: NumberRules) -> NumberReading:
     if len(text.strip()) > _LONGEST_TEXT:
         return _UNUSABLE["unusable_characters"]
     content = _content(_ascii_spelling(text))
-    reason = _word_reason(content) or _shape_reason(content)
+    reason = _word_reason(content)
     return _UNUSABLE[reason] if reason else _dialled(content, rules)
+
+
+# --- What is dialled beside the number ---------------------------------------------------------------------
+
+_GAP: Final = r"[ ()./-]*"
+_PAUSE: Final = r"[ ()./,;pw-]*"
+_CODES: Final = (r"[*#]31[*#]", r"\*67#?", r"\*82")
+_CODES_BY_CALLING_CODE: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
+    {
+        1: (r"\*70", "1167", "1182", "1170", "101[0-9]{4}"),
+        33: ("3651",),
+        34: ("067",),
+        44: ("1470", "141"),
+        61: ("183[12]",),
+        64: ("019[67]",),
+        81: ("18[46]",),
+        353: ("14[12]",),
+        852: ("1357", "133"),
+    }
+)
+"""What is dialled before a number to show or withhold one's own, or (North America) to keep waiting calls away or
+choose the carrier. ``#31#`` and ``*31#``: 3GPP TS 22.030; ``*67``, ``*82``, ``*70``, ``1167`` and so on: NANPA's
+vertical service codes; ``101XXXX``: NANPA's carrier identification codes; the rest are the networks' own pages."""
+
+
+def _code_pattern(codes: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"(?:{'|'.join(codes)}){_PAUSE}(?=[+0-9])", re.IGNORECASE)
+
+
+_CODE: Final = _code_pattern(_CODES)
+_CODE_BY_CALLING_CODE: Final = MappingProxyType(
+    {code: _code_pattern((*_CODES, *own)) for code, own in _CODES_BY_CALLING_CODE.items()}
+)
+
+
+def _dialled(content: str, rules: NumberRules) -> NumberReading:
+    """Read a number behind the digits for an outside line, if it starts with them.
+
+    A number that is one only with these digits keeps them: 9125550123 where 9 is dialled for a line.
+    """
+    rest = "" if content.startswith("+") else _behind_outside_prefix(content, rules)
+    reading = _called(rest or content, rules)
+    is_long = len(_digits(rest)) > _LONGEST_LOCAL_NUMBER
+    if rest and (reading.reason == "impossible_number" or (reading.reason == "no_trunk_prefix" and is_long)):
+        with_prefix = _called(content, rules)
+        return with_prefix if with_prefix.valid else reading
+    return reading
+
+
+def _behind_outside_prefix(content: str, rules: NumberRules) -> str:
+    """Return what follows the longest outside prefix that the text starts with, "" where it starts with none."""
+    for prefix in sorted(rules.outside_prefix, key=len, reverse=True):
+        found = re.match(rf"[( ]*{_GAP.join(prefix)}{_PAUSE}(?=[+*#0-9])", content, re.IGNORECASE)
+        if found:
+            return content[found.end() :]
+    return ""
+
+
+def _called(content: str, rules: NumberRules) -> NumberReading:
+    """Read a number behind a code for the network; digits that are a number with the code are no code.
+
+    1414960123 is Glasgow, not 4960123 behind 141.
+    """
+    calling_code = phonenumbers.country_code_for_region(rules.country) if rules.country else 0
+    code = _CODE_BY_CALLING_CODE.get(calling_code, _CODE).match(content)
+    if code is None:
+        return _number(content, rules)
+    behind, whole = _number(content[code.end() :], rules), _number(content, rules)
+    if behind.e164 and not whole.valid:
+        return behind
+    is_code = content[code.end()] == "+" or whole.reason == "too_many_digits"
+    return _UNUSABLE["service_code"] if is_code else whole
+
+
+def _number(content: str, rules: NumberRules) -> NumberReading:
+    """Read a number without what is dialled once the call is answered: an extension, digits behind a pause.
+
+    ``030 1234567-12`` has none: those are digits of the number.
+    """
+    if _BARE_NUMBER.fullmatch(content):
+        return _planned(content, rules)
+    reason = _spreadsheet_reason(content)
+    further = _FURTHER_DIALLING.fullmatch(content)
+    if further and not reason:
+        shortest = _shortest_number(rules)
+        if any(len(digits) >= shortest for digits in re.findall("[0-9]+", further["further"])):
+            reason = "several_numbers"
+        elif len(_digits(further["number"])) >= shortest:
+            content = further["number"]
+    reason = reason or _shape_reason(content)
+    return _UNUSABLE[reason] if reason else _planned(content, rules)
 
 
 # --- Spelling --------------------------------------------------------------------------------------------
@@ -312,12 +407,13 @@ def _word_reason(content: str) -> str:
 # --- Shape -----------------------------------------------------------------------------------------------
 
 _SCIENTIFIC: Final = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]*)?e[+-]?[0-9]+", re.IGNORECASE)
-_DECIMAL: Final = re.compile(r"[+-]?[0-9]+[.,][0-9]{1,2}|.*[0-9][.,]0|-[0-9]+", re.DOTALL)
-_SERVICE_CODE: Final = re.compile(r"[*#]{1,2}[0-9]+(?:[*#][0-9]+)*#?")
-_EXTENSION: Final = re.compile(
-    r"[+0-9()/.\- ]*[0-9][) ]*[(\[]?"
-    r"(?:;ext=|[,;]+ *|#+|x|p|w|ext(?:n|ension|ensión)?|durchwahl|dw|poste|interno|int|ramal|anexo)"
-    r"[ .:=]*[0-9]{1,9}#?[)\]]?",
+_DECIMAL: Final = re.compile(r"[+-]?[0-9]+\.[0-9]{1,2}|-?[0-9]+,[0-9]{1,2}|.*[0-9][.,]0|-[0-9]+", re.DOTALL)
+_SERVICE_CODE: Final = re.compile(r"(?:[0-9]{1,4}(?=[*#]31[*#]|\*67|\*82))?[*#]{1,2}[0-9][0-9*#+()/.\- ]*")
+_FURTHER_DIALLING: Final = re.compile(
+    r"(?P<number>[+0-9()/.\- ]*[0-9][) ]*)"
+    r"(?P<further>(?:[(\[]?"
+    r"(?:;ext=|[,;]+ *|#+|x|[pw]+|ext(?:n|ension|ensión)?|durchwahl|dw|poste|interno|int|ramal|anexo)"
+    r"[ .:=]*[0-9]{1,40}[)\]]?)*)#?",
     re.IGNORECASE,
 )
 _MASK: Final = re.compile(
@@ -329,16 +425,16 @@ _LONGEST_ENDING_AFTER_SLASH: Final = 2
 _SHORTEST_NUMBER: Final = 7
 
 
-def _shape_reason(content: str) -> str:
-    """Return the reason of a text that is not plainly one number, "" for one that is."""
+def _spreadsheet_reason(content: str) -> str:
     if _SCIENTIFIC.fullmatch(content):
         return "scientific_notation"
-    if _DECIMAL.fullmatch(content):
-        return "lost_decimal"
+    return "lost_decimal" if _DECIMAL.fullmatch(content) else ""
+
+
+def _shape_reason(content: str) -> str:
+    """Return the reason of a text that is not plainly one number, "" for one that is."""
     if _SERVICE_CODE.fullmatch(content):
         return "service_code"
-    if _EXTENSION.fullmatch(content):
-        return "has_extension"
     if _MASK.search(content):
         return "masked_number"
     if _NUMBER_CHARACTERS.fullmatch(content):
@@ -377,12 +473,15 @@ _KEYPAD_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "86282452253": "UNAVAILABLE",
     }
 )
+_MEXICO: Final = 52
+_FORMER_INTERNATIONAL: Final = re.compile("(?:1|01|044|045)([0-9]{10})")
+_FORMER_NATIONAL: Final = re.compile("(?:01|044|045|52(?:1|01|044|045))([0-9]{10})")
 _REASON_OF_LENGTH: Final[Mapping[int, str]] = MappingProxyType(
     {ValidationResult.TOO_LONG: "too_many_digits", ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "no_area_code"}
 )
 
 
-def _dialled(content: str, rules: NumberRules) -> NumberReading:
+def _planned(content: str, rules: NumberRules) -> NumberReading:
     """Judge a text of digits and separators."""
     digits = _digits(content)
     if digits in _KEYPAD_WORDS:
@@ -392,10 +491,6 @@ def _dialled(content: str, rules: NumberRules) -> NumberReading:
     if "+" in content:
         # No country code starts with 0: some gateways put a plus before the international prefix.
         return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
-    if rules.outside_prefix:
-        digits = digits.removeprefix(rules.outside_prefix)
-        if digits in _KEYPAD_WORDS:
-            return _UNUSABLE["keypad_word"]
     if len(digits) < _shortest_number(rules):
         return _UNUSABLE["short_number"]
     if rules.plain_digits is PlainDigits.NATIONAL:
@@ -431,13 +526,24 @@ def _after_prefix(digits: str, rules: NumberRules) -> NumberReading:
 
 
 def _national(digits: str, country: str | None) -> NumberReading:
-    """Judge digits as dialled inside the country, the country's own international prefix included."""
+    """Judge digits as dialled inside the country, the country's own international prefix included.
+
+    A number in no range that libphonenumber knows is taken where its form proves that it is whole.
+    """
     if country is None:
         return _UNUSABLE["no_country"]
     number = _parsed(digits, country)
     if isinstance(number, str):
         return _UNUSABLE[number]
-    return _judged(number, is_international=_has_prefix(number))
+    reading = _judged(number, is_international=False)
+    if not reading.e164:
+        return reading
+    if _lacks_trunk_prefix(number, digits, country, is_assigned=reading.valid):
+        return _with_own_code(digits, number) or _UNUSABLE["no_trunk_prefix"]
+    if reading.valid or _is_whole(number, digits, country):
+        return NumberReading(reading.e164, "", True)
+    # 00491570156 in Germany: Leer behind a 0 for the line, rather than seven digits behind Germany's own code.
+    return _UNUSABLE["invalid_number"] if _national(digits[1:], country).valid else reading
 
 
 def _has_prefix(number: PhoneNumber) -> bool:
@@ -454,7 +560,8 @@ def _parsed(text: str, country: str | None) -> PhoneNumber | str:
 
 
 def _judged(number: PhoneNumber, *, is_international: bool) -> NumberReading:
-    """Hold a number against its numbering plan: an international one must be possible, a national one valid."""
+    """Hold a number against its numbering plan: an international one must be possible, a national one assigned."""
+    number = _renumbered(number)
     length = phonenumbers.is_possible_number_with_reason(number)
     e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if length != ValidationResult.IS_POSSIBLE or not _E164.fullmatch(e164):
@@ -482,3 +589,90 @@ def _reads_as_itself(e164: str) -> bool:
     return isinstance(number, PhoneNumber) and e164 == phonenumbers.format_number(
         number, phonenumbers.PhoneNumberFormat.E164
     )
+
+
+def _renumbered(number: PhoneNumber) -> PhoneNumber:
+    """Return a Mexican number without what was dialled before its ten digits until August 2019.
+
+    That was 1 behind the country code, or 01, 044 and 045 (IFT, Plan Técnico Fundamental de Numeración 2018).
+    libphonenumber handles what other countries put in between: Argentina's 15, Brazil's carrier codes.
+    """
+    if number.country_code != _MEXICO:
+        return number
+    is_dialled_inside = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+    former = _FORMER_NATIONAL if is_dialled_inside else _FORMER_INTERNATIONAL
+    found = former.fullmatch(phonenumbers.national_significant_number(number))
+    if found is None:
+        return number
+    return PhoneNumber(_MEXICO, int(found[1]), country_code_source=number.country_code_source)
+
+
+# --- Is a national number whole? -------------------------------------------------------------------------
+
+_LONGEST_LOCAL_NUMBER: Final = 8
+"""Within one area numbers have no more digits, in no country: what is longer has its area code."""
+_LENGTHS_OF_A_CLOSED_PLAN: Final = 2
+
+
+def _lacks_trunk_prefix(number: PhoneNumber, digits: str, country: str, *, is_assigned: bool) -> bool:
+    """Say whether national digits lack the trunk prefix in a country where local numbers may be as long.
+
+    Germany: 912025550111 is no number of area 09120, since that is reached with 0 only; the 9 may be what is
+    dialled for a line. Where the lengths are fixed (France, North America) the prefix may be missing, and where
+    an assigned number is written without one (China's mobiles).
+    """
+    is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+    if not is_default or _is_closed(number) or _has_trunk_prefix(number, digits, country):
+        return False
+    written = _digits(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL))
+    is_written_without = is_assigned and written == phonenumbers.national_significant_number(number)
+    return not is_written_without and phonenumbers.ndd_prefix_for_region(country, True) is not None
+
+
+def _has_trunk_prefix(number: PhoneNumber, digits: str, country: str) -> bool:
+    prefix = phonenumbers.ndd_prefix_for_region(country, True)
+    national = phonenumbers.national_significant_number(number)
+    return prefix is not None and digits.startswith(prefix) and digits != national
+
+
+def _with_own_code(digits: str, number: PhoneNumber) -> NumberReading | None:
+    """Return the reading with a plus put before the country code (4917655501234), None where that is no number."""
+    own = _parsed("+" + digits, None)
+    if isinstance(own, str) or own.country_code != number.country_code or not phonenumbers.is_valid_number(own):
+        return None
+    is_long = len(phonenumbers.national_significant_number(own)) > _LONGEST_LOCAL_NUMBER
+    return _judged(own, is_international=True) if is_long else None
+
+
+def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:
+    """Say whether the form of a possible number proves that it lacks no digits and has none too many.
+
+    With an international or trunk prefix it must be longer than a local number, or of a length that its plan
+    fixes. Without one the plan must have that length alone, and nothing that is dialled behind its first digit.
+    """
+    length = len(phonenumbers.national_significant_number(number))
+    plan = _plan(number)
+    longest = [max(kind.possible_length) for kind in (plan.fixed_line, plan.mobile) if kind] if plan else []
+    is_full = _is_closed(number) and length in longest
+    is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+    if not is_default or _has_trunk_prefix(number, digits, country):
+        return is_full or length > _LONGEST_LOCAL_NUMBER
+    if not is_full or length < max(longest) or plan is None or plan.national_prefix_transform_rule:
+        return False
+    return not _national(digits[1:], country).valid
+
+
+def _is_closed(number: PhoneNumber) -> bool:
+    """Say whether the landlines of a number's plan have one length, or two."""
+    plan = _plan(number)
+    return (
+        plan is not None
+        and plan.fixed_line is not None
+        and (len(plan.fixed_line.possible_length) <= _LENGTHS_OF_A_CLOSED_PLAN)
+    )
+
+
+def _plan(number: PhoneNumber) -> phonenumbers.PhoneMetadata | None:
+    """Return the plan that a number's country code stands for, None for codes of no country (800, 870)."""
+    region = phonenumbers.region_code_for_country_code(number.country_code or 0)
+    return phonenumbers.PhoneMetadata.metadata_for_region(region)

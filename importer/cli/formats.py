@@ -225,7 +225,11 @@ def _policies(cdr_format: Any, catalogue: Any, settings: Any) -> Iterator[str]:
     from importer.pipeline.preparing import policy_book
 
     sources = policy_book(settings, {*catalogue.formats, cdr_format.name}).sources(cdr_format)
-    rows = [[f"--{name.replace('_', '-')}", str(value), who] for name, (value, who) in sources.items()]
+    shown = {
+        name: ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
+        for name, (value, _) in sources.items()
+    }
+    rows = [[f"--{name.replace('_', '-')}", shown[name], who] for name, (_, who) in sources.items()]
     if cdr_format.call.ring_seconds is None:
         for row in rows[:2]:
             row[2] += " (this export does not tell how long it rang)"

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from importer.settings.policies import PolicyChoices
+from importer.settings.policies import OutsidePrefix, PolicyChoices
 from schemas.vocabulary import Direction, Verdict
 
 DEFAULT_EXTENSION = r"\d{2,5}"
@@ -149,6 +149,7 @@ class Source(_Table):
 
     ``agent`` keeps it only where the agents file lists it under any key; numbers are compared as E.164.
     ``country_code`` names the column with the country code of a national number: digits become ``+44 7700...``.
+    ``end_of`` keeps it only where the cell of that column is longer and ends with it.
     """
 
     column: str
@@ -156,10 +157,11 @@ class Source(_Table):
     extract: Extract | None = None
     when: Tests = Field(default_factory=dict)
     agent: bool = False
+    end_of: str | None = None
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns that this value depends on."""
-        return (self.column, *([self.country_code] if self.country_code else []), *self.when)
+        return (self.column, *filter(None, (self.country_code, self.end_of)), *self.when)
 
 
 class DirectionRule(_Table):
@@ -229,10 +231,13 @@ class TimeSpec(_Table):
 
 
 class NumberSpec(_Table):
-    """What digits without ``+`` mean in this export; never guessed row by row."""
+    """What digits without ``+`` mean in this export; never guessed row by row.
+
+    ``outside_prefix`` is one of the policies: an operator's own outranks it.
+    """
 
     plain_digits: str = Field(default="national", pattern="^(national|international)$")
-    outside_prefix: str = Field(default="", pattern=r"^\d*$")
+    outside_prefix: OutsidePrefix = ()
     extension: Pattern = DEFAULT_EXTENSION
 
 
@@ -244,9 +249,12 @@ class CallSpec(_Table):
     when all their cells are. ``legs`` false: a call is one row, and a second row with its id must say the same.
     ``secondary`` rows lose against the other rows of their call. ``incoming_decides``: a call that has an
     incoming row came in, whatever its other rows are. ``agent`` candidates are tried in turn.
+    ``sent_number`` is what the system sent to the line for what ``customer`` dialled: it counts where it is a
+    usable number, and no outside prefix is taken off it.
     """
 
     customer: str
+    sent_number: str | None = None
     agent: Texts
     id: tuple[Texts, ...] = ()
     id_rule: IdRule = IdRule.FIRST
@@ -319,6 +327,8 @@ class CdrFormat(Shape):
         unknown = sorted(self._references() - self.known_columns())
         if unknown:
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
+        if self.policies.outside_prefix is not None:
+            raise ValueError("`outside_prefix` stands in [numbers]")
         known = set(self.read_columns())
         for name, sources in self.derived.items():
             early = sorted({column for source in sources for column in source.columns()} - known)
@@ -396,7 +406,14 @@ class CdrFormat(Shape):
         names = {*call.agent, call.customer, *call.unique_by, *call.row, *self.time.columns}
         names.update([self.time.zone_column] if self.time.zone_column else [])
         names.update(name for candidate in call.id for name in candidate)
-        singles = (call.ring_seconds, call.talk_seconds, call.answer_time, call.zohouser, call.voiceuri)
+        singles = (
+            call.sent_number,
+            call.ring_seconds,
+            call.talk_seconds,
+            call.answer_time,
+            call.zohouser,
+            call.voiceuri,
+        )
         names.update(name for name in singles if name)
         names.update(name for _, tests in self._all_tests() for name in tests)
         names.update(rule.column for rule in self.outcome if rule.column)

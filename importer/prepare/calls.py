@@ -177,7 +177,7 @@ class CallMaker:
         if key not in self._found:
             texts = [self._agent_names[leg_agent]] if leg_agent >= 0 else []
             candidates = tuple(name for text in (*texts, own) for name in text.split("\x1f") if name)
-            self._found[key] = self._plan.agents.find(candidates, self._files[file].rules.numbers)
+            self._found[key] = self._plan.agents.find(candidates, self._files[file].rules.plain_numbers)
         return self._found[key]
 
     def _fault(self, column: str, row: _Row) -> tuple[str, str]:

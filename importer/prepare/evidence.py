@@ -55,7 +55,8 @@ def _derived(frame: pd.DataFrame, sources: tuple[Source, ...], rules: Rules) -> 
 
 def _names_an_agent(values: pd.Series, rules: Rules) -> npt.NDArray[np.bool_]:
     codes, distinct = pd.factorize(values)
-    listed = [rules.plan.agents.lists(text, rules.numbers) for text in distinct]
+    books = {rules.numbers, rules.plain_numbers}
+    listed = [any(rules.plan.agents.lists(text, book) for book in books) for text in distinct]
     return np.array([*listed, False], dtype=np.bool_)[codes]
 
 

@@ -132,6 +132,9 @@ class RowSorter:
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER)
         texts = rows.loc[with_state, column]
         read = self._rules.numbers.read_column(texts)
+        if self._rules.format.call.sent_number:
+            sent = self._rules.plain_numbers.read_column(rows.loc[with_state, self._rules.format.call.sent_number])
+            read.loc[sent["valid"]] = sent.loc[sent["valid"]]
         usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
         faulty = read.loc[~usable, "reason"]
         hints: list[str] = []

@@ -88,6 +88,8 @@ def _value(frame: pd.DataFrame, source: Source, extensions: Extensions) -> pd.Se
     value = extracted(frame[source.column], source.extract)
     if source.country_code is not None:
         value = _international(value, frame[source.country_code])
+    if source.end_of is not None:
+        value = _where_end_of(value, frame[source.end_of])
     if source.when:
         value = value.where(Conditions(frame, extensions).hold(source.when), "")
     return value
@@ -102,6 +104,18 @@ def _international(numbers: pd.Series, codes: pd.Series) -> pd.Series:
         pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$"), pc.not_equal(codes, "")
     )
     return text_series(pa.chunked_array([pc.if_else(is_national, joined_texts, texts)]), numbers.index)
+
+
+def _where_end_of(values: pd.Series, longer: pd.Series) -> pd.Series:
+    """Return the values with which the cell of another column ends after something else, "" for the others."""
+    texts, others = arrow_of(values).combine_chunks(), arrow_of(longer).combine_chunks()
+    cut = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
+    could_be = pc.fill_null(pc.and_(pc.greater(cut, 0), pc.not_equal(texts, "")), False)
+    keeps = np.zeros(len(values), dtype=np.bool_)
+    places = np.flatnonzero(could_be.to_numpy(zero_copy_only=False))
+    pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
+    keeps[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have the same in both
+    return values.where(keeps, "")
 
 
 def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
