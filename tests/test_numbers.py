@@ -560,6 +560,21 @@ def test_reading_a_number_again_gives_itself(text: str, rules: NumberRules) -> N
         assert NumberBook(NumberRules(None)).read(e164) == NumberReading(e164, "", True)
 
 
+@given(
+    digits=st.one_of(DIGITS, st.from_regex(r"(0|00|1|011|\+44|\+1)[1-9][0-9]{6,11}", fullmatch=True)),
+    country=st.sampled_from(["DE", "US", "GB", "AU", "IT", "MX"]),
+    prefix=st.sampled_from(["0", "9", "81"]),
+)
+def test_what_is_dialled_in_front_changes_nothing(digits: str, country: str, prefix: str) -> None:
+    """A number behind an outside prefix, a code or both is what it is without them."""
+    reading = NumberBook(NumberRules(country)).read(digits)
+    if reading.e164 and not re.match("14(1|70)|183|11|101", digits):  # they hold a code already
+        behind_prefix = NumberBook(NumberRules(country, outside_prefix=(prefix,)))
+        for text in (f"{prefix}{digits}", f"{prefix},#31#{digits}"):
+            assert behind_prefix.read(text) == reading
+        assert NumberBook(NumberRules(country)).read(f"#31#{digits}#") == reading
+
+
 @given(texts=st.lists(TEXTS, max_size=20), rules=RULES)
 def test_column_reading_equals_single_reading(texts: list[str], rules: NumberRules) -> None:
     """Reading a column at once gives what reading its cells gives."""
