@@ -7,8 +7,6 @@ nothing. Here the text is judged first, and only digits reach it.
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
@@ -16,8 +14,21 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import phonenumbers
-from phonenumbers import CountryCodeSource, NumberParseException, PhoneNumber, ValidationResult
-from phonenumbers.shortnumberinfo import is_valid_short_number
+
+from schemas.plans import (
+    LONGEST_LOCAL_NUMBER,
+    SHORTEST_NUMBER,
+    NumberReading,
+    NumberRules,
+    PlainDigits,
+    digits_in,
+    is_region,
+    planned,
+    shortest_number,
+    unusable,
+)
+
+__all__ = ["REASONS", "NumberBook", "NumberReading", "NumberRules", "PlainDigits", "is_region"]
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -31,8 +42,9 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "export the whole numbers (privacy settings of the telephone system)."
         ),
         "service_code": (
-            "Column {column} holds {value}, which is or starts with a code for the telephone system; "
-            "have the system export the number that was called."
+            "Column {column} holds {value}, a code for the telephone system or the network without a whole number "
+            "behind it; have the system export the number that was called, and say with --country and "
+            "--outside-prefix how it is dialled."
         ),
         "letters_in_number": (
             "Column {column} holds {value}, which has letters in it; "
@@ -43,7 +55,8 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "write the number in international form, like +442071234567."
         ),
         "several_numbers": (
-            "Column {column} holds {value}, which is more than one number; keep the one that was called."
+            "Column {column} holds {value}, which is more than one number; keep the one that was called, "
+            "and say with --outside-prefix which digits in front are dialled for a line."
         ),
         "lost_decimal": (
             "Column {column} holds {value}, which a spreadsheet has turned into a decimal or negative number; "
@@ -57,10 +70,6 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "Column {column} holds {value}, which is an extension, an emergency number or a short code; "
             "if it is a customer's number, write it in international form, like +442071234567."
         ),
-        "has_extension": (
-            "Column {column} holds {value}, a number followed by an extension or further dialling; "
-            "keep the number only."
-        ),
         "keypad_word": (
             "Column {column} holds {value}, which is a word like ANONYMOUS typed on a keypad; "
             "if it is a customer's number, write it in international form with its country code."
@@ -73,67 +82,26 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "Column {column} holds {value}, which lacks its area code; "
             "have the telephone system export numbers with area code."
         ),
+        "no_trunk_prefix": (
+            "Column {column} holds {value}, which lacks the 0 (in some countries another prefix) that is dialled "
+            "before an area code: it may be a local number, or begin with digits dialled for a line; have the "
+            "telephone system export numbers as dialled or with + and country code, or give --outside-prefix."
+        ),
         "impossible_number": (
             "Column {column} holds {value}, which cannot be a number in any numbering plan; "
-            "check the digits, the country code, --country and the format's plain_digits and outside_prefix."
+            "check the digits, the country code, --country, --outside-prefix and the format's plain_digits."
         ),
         "invalid_number": (
-            "Column {column} holds {value}, which is no assigned number of the --country; "
-            "check the digits, or write it in international form, like +442071234567."
+            "Column {column} holds {value}, which is no assigned number of the --country; check the digits and "
+            "--outside-prefix, or write it in international form, like +442071234567."
         ),
         "too_many_digits": (
             "Column {column} holds {value}, which has more digits than its numbering plan allows; "
-            "check the digits, --country and the format's outside_prefix."
+            "check the digits, --country and --outside-prefix."
         ),
     }
 )
 """Hint sentence of each reason, with ``{column}`` and ``{value}`` to fill in."""
-
-
-class PlainDigits(StrEnum):
-    """What digits without ``+`` or international prefix are in an export; stated by its format, never guessed."""
-
-    NATIONAL = "national"
-    INTERNATIONAL = "international"
-
-
-def is_region(country: str) -> bool:
-    """Say whether ``country`` is an ISO 3166 region with a numbering plan: ``GB``, neither ``UK`` nor ``gb``."""
-    return country in phonenumbers.SUPPORTED_REGIONS
-
-
-@dataclass(frozen=True, slots=True)
-class NumberRules:
-    """How a column of numbers is to be read.
-
-    ``country`` is the region of national numbers, None to take international ones only. ``outside_prefix`` are
-    the digits for an outside line that the system leaves in front: taken off exactly once, from a number
-    without ``+`` that starts with them. Raises ValueError for an unknown region and a prefix not of digits.
-    """
-
-    country: str | None
-    plain_digits: PlainDigits = PlainDigits.NATIONAL
-    outside_prefix: str = ""
-
-    def __post_init__(self) -> None:
-        if self.country is not None and not is_region(self.country):
-            raise ValueError(f"{self.country!r} is not an ISO 3166 region")
-        if not re.fullmatch("[0-9]*", self.outside_prefix):
-            raise ValueError(f"outside prefix {self.outside_prefix!r} is not digits")
-
-
-@dataclass(frozen=True, slots=True)
-class NumberReading:
-    r"""What a text says.
-
-    ``e164`` matches ``^\+[1-9][0-9]{6,14}$`` or is "" when the text is unusable. ``valid`` False with an
-    ``e164`` means that the number is possible only: usable for calls whose state is ``invalid``. ``reason`` is a
-    key of `REASONS`, "" when ``valid``.
-    """
-
-    e164: str
-    reason: str
-    valid: bool
 
 
 class NumberBook:
@@ -168,7 +136,7 @@ class NumberBook:
         """
         places, distinct = pd.factorize(texts)
         readings = [self.read(text) for text in distinct.tolist()]
-        readings.append(_UNUSABLE["missing_number"])  # pandas factorises a missing value as place -1
+        readings.append(unusable("missing_number"))  # pandas factorises a missing value as place -1
         return pd.DataFrame(
             {
                 "e164": pd.array([reading.e164 for reading in readings], dtype="str").take(places),
@@ -179,11 +147,6 @@ class NumberBook:
         )
 
 
-_UNUSABLE: Final[Mapping[str, NumberReading]] = MappingProxyType(
-    {reason: NumberReading("", reason, False) for reason in REASONS}
-)
-
-
 _LONGEST_TEXT: Final = 500
 _BARE_NUMBER: Final = re.compile(r"\+?[0-9]{1,40}")
 
@@ -192,10 +155,101 @@ def _reading(text: str, rules: NumberRules) -> NumberReading:
     if _BARE_NUMBER.fullmatch(text):  # most cells: spares the judgement of the text
         return _dialled(text, rules)
     if len(text.strip()) > _LONGEST_TEXT:
-        return _UNUSABLE["unusable_characters"]
+        return unusable("unusable_characters")
     content = _content(_ascii_spelling(text))
-    reason = _word_reason(content) or _shape_reason(content)
-    return _UNUSABLE[reason] if reason else _dialled(content, rules)
+    reason = _word_reason(content)
+    return unusable(reason) if reason else _dialled(content, rules)
+
+
+# --- What is dialled beside the number ---------------------------------------------------------------------
+
+_GAP: Final = r"[ ()./-]*"
+_PAUSE: Final = r"[ ()./,;pw-]*"
+_CODES: Final = (r"[*#]31[*#]", r"\*67#?", r"\*82")
+_CODES_BY_CALLING_CODE: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
+    {
+        1: (r"\*70", "1167", "1182", "1170", "101[0-9]{4}"),
+        33: ("3651",),
+        34: ("067",),
+        44: ("1470", "141"),
+        61: ("183[12]",),
+        64: ("019[67]",),
+        81: ("18[46]",),
+        353: ("14[12]",),
+        852: ("1357", "133"),
+    }
+)
+"""What is dialled before a number to show or withhold one's own, or (North America) to keep waiting calls away or
+choose the carrier. ``#31#`` and ``*31#``: 3GPP TS 22.030; ``*67``, ``*82``, ``*70``, ``1167`` and so on: NANPA's
+vertical service codes; ``101XXXX``: NANPA's carrier identification codes; the rest are the networks' own pages."""
+
+
+def _code_pattern(codes: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"(?:{'|'.join(codes)}){_PAUSE}(?=[+0-9])", re.IGNORECASE)
+
+
+_CODE: Final = _code_pattern(_CODES)
+_CODE_BY_CALLING_CODE: Final = MappingProxyType(
+    {code: _code_pattern((*_CODES, *own)) for code, own in _CODES_BY_CALLING_CODE.items()}
+)
+
+
+def _dialled(content: str, rules: NumberRules) -> NumberReading:
+    """Read a number behind the digits for an outside line, if it starts with them.
+
+    A number that is one only with these digits keeps them: 9125550123 where 9 is dialled for a line.
+    """
+    rest = "" if content.startswith("+") else _behind_outside_prefix(content, rules)
+    reading = _called(rest or content, rules)
+    is_long = len(digits_in(rest)) > LONGEST_LOCAL_NUMBER
+    if rest and (reading.reason == "impossible_number" or (reading.reason == "no_trunk_prefix" and is_long)):
+        with_prefix = _called(content, rules)
+        return with_prefix if with_prefix.valid else reading
+    return reading
+
+
+def _behind_outside_prefix(content: str, rules: NumberRules) -> str:
+    """Return what follows the longest outside prefix that the text starts with, "" where it starts with none."""
+    for prefix in sorted(rules.outside_prefix, key=len, reverse=True):
+        found = re.match(rf"[( ]*{_GAP.join(prefix)}{_PAUSE}(?=[+*#0-9])", content, re.IGNORECASE)
+        if found:
+            return content[found.end() :]
+    return ""
+
+
+def _called(content: str, rules: NumberRules) -> NumberReading:
+    """Read a number behind a code for the network; digits that are a number with the code are no code.
+
+    1414960123 is Glasgow, not 4960123 behind 141.
+    """
+    calling_code = phonenumbers.country_code_for_region(rules.country) if rules.country else 0
+    code = _CODE_BY_CALLING_CODE.get(calling_code, _CODE).match(content)
+    if code is None:
+        return _number(content, rules)
+    behind, whole = _number(content[code.end() :], rules), _number(content, rules)
+    if behind.e164 and not whole.valid:
+        return behind
+    is_code = content[code.end()] == "+" or whole.reason == "too_many_digits"
+    return unusable("service_code") if is_code else whole
+
+
+def _number(content: str, rules: NumberRules) -> NumberReading:
+    """Read a number without what is dialled once the call is answered: an extension, digits behind a pause.
+
+    ``030 1234567-12`` has none: those are digits of the number.
+    """
+    if _BARE_NUMBER.fullmatch(content):
+        return planned(content, rules)
+    reason = _spreadsheet_reason(content)
+    further = _FURTHER_DIALLING.fullmatch(content)
+    if further and not reason:
+        shortest = shortest_number(rules)
+        if any(len(digits) >= shortest for digits in re.findall("[0-9]+", further["further"])):
+            reason = "several_numbers"
+        elif len(digits_in(further["number"])) >= shortest:
+            content = further["number"]
+    reason = reason or _shape_reason(content)
+    return unusable(reason) if reason else planned(content, rules)
 
 
 # --- Spelling --------------------------------------------------------------------------------------------
@@ -312,12 +366,13 @@ def _word_reason(content: str) -> str:
 # --- Shape -----------------------------------------------------------------------------------------------
 
 _SCIENTIFIC: Final = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]*)?e[+-]?[0-9]+", re.IGNORECASE)
-_DECIMAL: Final = re.compile(r"[+-]?[0-9]+[.,][0-9]{1,2}|.*[0-9][.,]0|-[0-9]+", re.DOTALL)
-_SERVICE_CODE: Final = re.compile(r"[*#]{1,2}[0-9]+(?:[*#][0-9]+)*#?")
-_EXTENSION: Final = re.compile(
-    r"[+0-9()/.\- ]*[0-9][) ]*[(\[]?"
-    r"(?:;ext=|[,;]+ *|#+|x|p|w|ext(?:n|ension|ensión)?|durchwahl|dw|poste|interno|int|ramal|anexo)"
-    r"[ .:=]*[0-9]{1,9}#?[)\]]?",
+_DECIMAL: Final = re.compile(r"[+-]?[0-9]+\.[0-9]{1,2}|-?[0-9]+,[0-9]{1,2}|.*[0-9][.,]0|-[0-9]+", re.DOTALL)
+_SERVICE_CODE: Final = re.compile(r"(?:[0-9]{1,4}(?=[*#]31[*#]|\*67|\*82))?[*#]{1,2}[0-9][0-9*#+()/.\- ]*")
+_FURTHER_DIALLING: Final = re.compile(
+    r"(?P<number>[+0-9()/.\- ]*[0-9][) ]*)"
+    r"(?P<further>(?:[(\[]?"
+    r"(?:;ext=|[,;]+ *|#+|x|[pw]+|ext(?:n|ension|ensión)?|durchwahl|dw|poste|interno|int|ramal|anexo)"
+    r"[ .:=]*[0-9]{1,40}[)\]]?)*)#?",
     re.IGNORECASE,
 )
 _MASK: Final = re.compile(
@@ -326,19 +381,18 @@ _MASK: Final = re.compile(
 _NUMBER_CHARACTERS: Final = re.compile(r"[+0-9()/.\- ]*")
 # 030 1234567/8 names two lines of one subscriber.
 _LONGEST_ENDING_AFTER_SLASH: Final = 2
-_SHORTEST_NUMBER: Final = 7
+
+
+def _spreadsheet_reason(content: str) -> str:
+    if _SCIENTIFIC.fullmatch(content):
+        return "scientific_notation"
+    return "lost_decimal" if _DECIMAL.fullmatch(content) else ""
 
 
 def _shape_reason(content: str) -> str:
     """Return the reason of a text that is not plainly one number, "" for one that is."""
-    if _SCIENTIFIC.fullmatch(content):
-        return "scientific_notation"
-    if _DECIMAL.fullmatch(content):
-        return "lost_decimal"
     if _SERVICE_CODE.fullmatch(content):
         return "service_code"
-    if _EXTENSION.fullmatch(content):
-        return "has_extension"
     if _MASK.search(content):
         return "masked_number"
     if _NUMBER_CHARACTERS.fullmatch(content):
@@ -350,135 +404,7 @@ def _holds_several(content: str) -> bool:
     """Say whether a plus or a slash starts a second number; a slash after an area code does not."""
     if "+" in content.lstrip("+( "):
         return True
-    *parts, last = [_digits(part) for part in content.split("/")]
+    *parts, last = [digits_in(part) for part in content.split("/")]
     if any(parts) and len(last) <= _LONGEST_ENDING_AFTER_SLASH:
         return True
-    return sum(len(part) >= _SHORTEST_NUMBER for part in (*parts, last)) > 1
-
-
-def _digits(content: str) -> str:
-    return re.sub("[^0-9]", "", content)
-
-
-# --- Numbering plans -------------------------------------------------------------------------------------
-
-_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
-# Longest international prefix and E.164 number, with room for an outside line: anything longer is an id.
-_MOST_DIGITS: Final = 28
-_LONGEST_SHORT_CODE: Final = len("+49116117890")
-# Carriers send these as caller ID, with or without plus, for a word typed on a keypad.
-_KEYPAD_WORDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "266696687": "ANONYMOUS",
-        "7378742833": "RESTRICTED",
-        "8656696": "UNKNOWN",
-        "7748283": "PRIVATE",
-        "2562533": "BLOCKED",
-        "86282452253": "UNAVAILABLE",
-    }
-)
-_REASON_OF_LENGTH: Final[Mapping[int, str]] = MappingProxyType(
-    {ValidationResult.TOO_LONG: "too_many_digits", ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "no_area_code"}
-)
-
-
-def _dialled(content: str, rules: NumberRules) -> NumberReading:
-    """Judge a text of digits and separators."""
-    digits = _digits(content)
-    if digits in _KEYPAD_WORDS:
-        return _UNUSABLE["keypad_word"]
-    if len(digits) > _MOST_DIGITS:
-        return _UNUSABLE["too_many_digits"]
-    if "+" in content:
-        # No country code starts with 0: some gateways put a plus before the international prefix.
-        return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
-    if rules.outside_prefix:
-        digits = digits.removeprefix(rules.outside_prefix)
-        if digits in _KEYPAD_WORDS:
-            return _UNUSABLE["keypad_word"]
-    if len(digits) < _shortest_number(rules):
-        return _UNUSABLE["short_number"]
-    if rules.plain_digits is PlainDigits.NATIONAL:
-        return _national(digits, rules.country)
-    return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
-
-
-def _shortest_number(rules: NumberRules) -> int:
-    """Return how many digits a number without plus must have, fewer than 7 only where landlines have fewer."""
-    if rules.country is None or rules.plain_digits is PlainDigits.INTERNATIONAL:
-        return _SHORTEST_NUMBER
-    plan = phonenumbers.PhoneMetadata.metadata_for_region(rules.country)
-    landline = plan.fixed_line if plan else None
-    return min(_SHORTEST_NUMBER, max(landline.possible_length)) if landline else _SHORTEST_NUMBER
-
-
-def _international(digits: str) -> NumberReading:
-    """Judge digits that start with a country code."""
-    number = _parsed("+" + digits, None)
-    return _UNUSABLE[number] if isinstance(number, str) else _judged(number, is_international=True)
-
-
-def _after_prefix(digits: str, rules: NumberRules) -> NumberReading:
-    """Judge digits that start with 0 where a country code is due: only an international prefix explains that."""
-    number = _parsed(digits, rules.country) if rules.country else "impossible_number"
-    if isinstance(number, PhoneNumber) and _has_prefix(number):
-        return _judged(number, is_international=True)
-    if not digits.startswith("00"):
-        return _UNUSABLE["impossible_number"]
-    if rules.plain_digits is PlainDigits.INTERNATIONAL:
-        return _international(digits[2:])
-    return _UNUSABLE["impossible_number" if rules.country else "no_country"]
-
-
-def _national(digits: str, country: str | None) -> NumberReading:
-    """Judge digits as dialled inside the country, the country's own international prefix included."""
-    if country is None:
-        return _UNUSABLE["no_country"]
-    number = _parsed(digits, country)
-    if isinstance(number, str):
-        return _UNUSABLE[number]
-    return _judged(number, is_international=_has_prefix(number))
-
-
-def _has_prefix(number: PhoneNumber) -> bool:
-    return number.country_code_source == CountryCodeSource.FROM_NUMBER_WITH_IDD
-
-
-def _parsed(text: str, country: str | None) -> PhoneNumber | str:
-    """Return libphonenumber's reading, or the reason why it has none."""
-    try:
-        return phonenumbers.parse(text, country, keep_raw_input=True)
-    except NumberParseException as error:
-        is_long = error.error_type == NumberParseException.TOO_LONG
-        return "too_many_digits" if is_long else "impossible_number"
-
-
-def _judged(number: PhoneNumber, *, is_international: bool) -> NumberReading:
-    """Hold a number against its numbering plan: an international one must be possible, a national one valid."""
-    length = phonenumbers.is_possible_number_with_reason(number)
-    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    if length != ValidationResult.IS_POSSIBLE or not _E164.fullmatch(e164):
-        return _UNUSABLE[_REASON_OF_LENGTH.get(length, "impossible_number")]
-    if e164[1:] in _KEYPAD_WORDS:
-        return _UNUSABLE["keypad_word"]
-    is_long = len(e164) > _LONGEST_SHORT_CODE
-    if is_international and is_long and e164 == number.raw_input and not number.italian_leading_zero:
-        return NumberReading(e164, "", True)
-    if phonenumbers.is_valid_number(number):
-        return NumberReading(e164, "", True)
-    if is_valid_short_number(number):
-        return _UNUSABLE["short_number"]
-    if number.italian_leading_zero or not _reads_as_itself(e164):
-        # +48 (0) 512 345 678: possible by its length, but no Polish number starts with 0.
-        return _UNUSABLE["impossible_number"]
-    if is_international:
-        return NumberReading(e164, "", True)
-    return NumberReading(e164, "invalid_number", False)
-
-
-def _reads_as_itself(e164: str) -> bool:
-    """Say whether nothing more is taken off a number for a trunk prefix (Belarus: 8 and 80)."""
-    number = _parsed(e164, None)
-    return isinstance(number, PhoneNumber) and e164 == phonenumbers.format_number(
-        number, phonenumbers.PhoneNumberFormat.E164
-    )
+    return sum(len(part) >= SHORTEST_NUMBER for part in (*parts, last)) > 1

@@ -302,3 +302,22 @@ def test_seconds_of_column(seconds: list[int]) -> None:
     found = seconds_of(values)
     np.testing.assert_array_equal(found.to_numpy(), np.array(seconds, dtype=np.float64))
     assert found.index.equals(values.index)
+
+
+@pytest.mark.parametrize(
+    ("cell", "other", "taken"),
+    [
+        ("07700900142", "907700900142", "07700900142"),
+        ("07700900142", "07700900142", ""),
+        ("907700900142", "07700900142", ""),
+        ("07700900142", "907700900143", ""),
+        ("", "907700900142", ""),
+        ("142", "", ""),
+        ("\u0665", "9\u0665", "\u0665"),
+    ],
+)
+def test_end_of(cell: str, other: str, taken: str) -> None:
+    """A value that must end another cell is kept where that cell has something before it."""
+    frame = pd.DataFrame({"cell": _column(cell, "x"), "other": _column(other, "y")})
+    source = Source(column="cell", end_of="other")
+    assert values_of(frame, (source,), EXTENSIONS).tolist() == [taken, ""]

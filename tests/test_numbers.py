@@ -20,7 +20,8 @@ KEYPAD = {
 def read(text: str, country: str | None = "DE", **rules: str) -> NumberReading:
     """Read one text with a new book."""
     plain_digits = PlainDigits(rules.get("plain_digits", "national"))
-    return NumberBook(NumberRules(country, plain_digits, rules.get("outside_prefix", ""))).read(text)
+    prefixes = tuple(filter(None, rules.get("outside_prefix", "").split(",")))
+    return NumberBook(NumberRules(country, plain_digits, prefixes)).read(text)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,11 @@ def test_spelling(text: str) -> None:
         ("+1 212 555 01\u2022\u2022", "masked_number"),
         ("REDACTED", "masked_number"),
         ("*98", "service_code"),
-        ("#31#03023125000", "service_code"),
+        ("*9803023125000", "service_code"),
+        ("*72+493023125000", "service_code"),
+        ("#31#101", "service_code"),
+        ("*31#+49", "service_code"),
+        ("9*31#03023125000", "service_code"),
         ("03023125000abc", "letters_in_number"),
         ("1-800-FLOWERS", "letters_in_number"),
         ("client:alice", "letters_in_number"),
@@ -138,17 +143,26 @@ def test_spelling(text: str) -> None:
         ("tel:555;phone-context=+1212", "letters_in_number"),
         ("03023125000\u00b9", "unusable_characters"),
         ("030\u246023125000", "unusable_characters"),
-        ("03023125000#", "unusable_characters"),
+        ("1001#", "unusable_characters"),
+        ("03023125000##", "masked_number"),
         ("14,155,550,123", "unusable_characters"),
         ("03023125000\n03023125001", "unusable_characters"),
         ("+" + "1" * 600, "unusable_characters"),
         ("+12125550123 +12125550124", "several_numbers"),
         ("030 23125000/1", "several_numbers"),
         ("03023125000 / 03023125001", "several_numbers"),
+        ("03023125000,03023125001", "several_numbers"),
+        ("03023125000;23125001", "several_numbers"),
+        ("9+493023125000", "several_numbers"),
+        ("9,03023125000", "several_numbers"),
+        ("9#31#03023125000", "several_numbers"),
+        ("141+493023125000", "several_numbers"),
         ("301234567.0", "lost_decimal"),
         ("301234567,0", "lost_decimal"),
         ("+493023125000.0", "lost_decimal"),
         ("301234567.25", "lost_decimal"),
+        ("301234567,25", "lost_decimal"),
+        ("+493023125000,0", "lost_decimal"),
         ("-1294967296", "lost_decimal"),
         ("4.93023E+11", "scientific_notation"),
         ("4,93023E+11", "scientific_notation"),
@@ -158,11 +172,13 @@ def test_spelling(text: str) -> None:
         ("112", "short_number"),
         ("116117", "short_number"),
         ("+49116117", "short_number"),
-        ("03023125000x12", "has_extension"),
-        ("03023125000;ext=12", "has_extension"),
-        ("tel:+49-30-23125000;ext=12", "has_extension"),
-        ("03023125000,,12#", "has_extension"),
-        ("03023125000 (ext. 12)", "has_extension"),
+        ("1001x12", "letters_in_number"),
+        ("3023125000", "no_trunk_prefix"),
+        ("12025550111", "no_trunk_prefix"),
+        ("907700900123", "no_trunk_prefix"),
+        ("9912025550111", "no_trunk_prefix"),
+        ("9030 23125000", "no_trunk_prefix"),
+        ("00491570156", "invalid_number"),
         ("266696687", "keypad_word"),
         ("7378742833", "keypad_word"),
         ("8656696", "keypad_word"),
@@ -192,6 +208,15 @@ def test_unusable_text(text: str, reason: str) -> None:
         ("US", "+15550123", "no_area_code"),
         ("US", "00442079460958", "too_many_digits"),
         ("US", "7378742833", "keypad_word"),
+        ("GB", "00491570156", "invalid_number"),
+        ("BR", "91123456789", "invalid_number"),  # 11 2345-6789 behind a 9
+        ("IT", "90669812345", "invalid_number"),  # 06 6981 2345 behind a 9
+        ("GB", "912125550142", "too_many_digits"),
+        ("MX", "15512345678", "too_many_digits"),  # +1 551 234 5678, or +52 1 55 1234 5678
+        ("US", "1167101", "no_area_code"),
+        ("GB", "*67077009", "service_code"),
+        ("GB", "141+44", "service_code"),
+        ("GB", "14700447700900123", "service_code"),
         (None, "2125550123", "no_country"),
         (None, "00447700900123", "no_country"),
         (None, "+00447700900123", "no_country"),
@@ -206,16 +231,149 @@ def test_unusable_in_country(country: str | None, text: str, reason: str) -> Non
 @pytest.mark.parametrize(
     ("country", "text", "e164"),
     [
-        ("GB", "07700 900123", "+447700900123"),
-        ("GB", "447700900123", "+447700900123"),
         ("IT", "669812345", "+39669812345"),
-        ("DE", "9030 23125000", "+49903023125000"),
-        ("US", "5555550123", "+15555550123"),
+        ("GB", "979460958", "+44979460958"),
+        ("GB", "07700 900", "+447700900"),
+        ("AR", "15 2345 6789", "+541523456789"),  # a mobile without its area code
+        ("DE", "01205550", "+491205550"),  # perhaps a local number behind a 0
     ],
 )
 def test_possible_only(country: str, text: str, e164: str) -> None:
-    """A national number that the plan does not assign is kept for calls to numbers that do not exist."""
+    """A number in no known range that may lack digits is kept for calls to numbers that do not exist."""
     assert read(text, country) == NumberReading(e164, "invalid_number", False)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "e164"),
+    [
+        ("GB", "07700 900123", "+447700900123"),
+        ("GB", "01632 960123", "+441632960123"),
+        ("GB", "7700900123", "+447700900123"),
+        ("GB", "447700900123", "+447700900123"),
+        ("US", "19995550123", "+19995550123"),
+        ("US", "9995550123", "+19995550123"),
+        ("US", "011447700900123", "+447700900123"),
+        ("DE", "0120 25550111", "+4912025550111"),
+        ("DE", "0044 7700 900123", "+447700900123"),
+        ("FR", "0199001234", "+33199001234"),
+    ],
+)
+def test_number_in_no_known_range(country: str, text: str, e164: str) -> None:
+    """A number that libphonenumber's tables do not know is whole where its form proves it: same as with a plus."""
+    assert read(text, country) == read(e164, country) == NumberReading(e164, "", True)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "e164"),
+    [
+        ("DE", "4917655501234", "+4917655501234"),
+        ("DE", "493023125000", "+493023125000"),
+        ("CN", "13812345678", "+8613812345678"),
+        ("FR", "199001234", "+33199001234"),
+        ("AU", "491570156", "+61491570156"),
+    ],
+)
+def test_number_without_trunk_prefix(country: str, text: str, e164: str) -> None:
+    """The trunk prefix may be missing where nothing else can be meant."""
+    assert read(text, country) == NumberReading(e164, "", True)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "e164"),
+    [
+        ("MX", "+52 1 55 1234 5678", "+525512345678"),
+        ("US", "+5215512345678", "+525512345678"),
+        ("US", "011 52 1 55 1234 5678", "+525512345678"),
+        ("MX", "5215512345678", "+525512345678"),
+        ("MX", "525512345678", "+525512345678"),
+        ("MX", "044 55 1234 5678", "+525512345678"),
+        ("MX", "0455512345678", "+525512345678"),
+        ("MX", "01 55 1234 5678", "+525512345678"),
+        ("AR", "011 15 2345 6789", "+5491123456789"),
+        ("AR", "+54 9 11 2345 6789", "+5491123456789"),
+        ("BR", "0 15 11 2345 6789", "+551123456789"),
+        ("BR", "+55 0 15 11 98765 4321", "+5511987654321"),
+    ],
+)
+def test_digits_in_between(country: str, text: str, e164: str) -> None:
+    """What a country has or had dialled between its code and a number makes no other number."""
+    assert read(text, country) == NumberReading(e164, "", True)
+
+
+@pytest.mark.parametrize(
+    ("country", "text"),
+    [
+        ("GB", "141+442079460958"),
+        ("GB", "141 020 7946 0958"),
+        ("GB", "147000442079460958"),
+        ("GB", "*31#+442079460958"),
+        ("GB", "#31#00442079460958"),
+        ("IE", "14100442079460958"),
+        ("AU", "18310011442079460958"),
+        ("AU", "1832,0011 44 20 7946 0958"),
+        ("NZ", "01970044 2079460958"),
+        ("JP", "184 010 442079460958"),
+        ("HK", "133001442079460958"),
+        ("FR", "36510044 2079460958"),
+        ("ES", "067 0044 2079460958"),
+        ("US", "*67011442079460958"),
+        ("CA", "*82 +442079460958"),
+        ("US", "1167011442079460958"),
+        ("US", "1010288,011442079460958"),
+        ("US", "1010288011442079460958#"),
+        (None, "#31#+442079460958"),
+        ("IT", "*67#00442079460958"),
+        ("DK", "*31*00442079460958"),
+    ],
+)
+def test_code_before_a_number(country: str | None, text: str) -> None:
+    """What shows or withholds one's own number, or chooses the carrier, is no part of the number behind it."""
+    assert read(text, country) == NumberReading("+442079460958", "", True)
+
+
+@pytest.mark.parametrize(
+    ("country", "text", "e164"),
+    [
+        ("GB", "1414960123", "+441414960123"),  # Glasgow
+        ("US", "*672125550142", "+12125550142"),
+        ("US", "*6712125550142", "+12125550142"),
+        ("US", "*822125550144", "+12125550144"),
+        ("US", "#31#2125550145", "+12125550145"),
+        ("US", "tel:+12125550143", "+12125550143"),
+    ],
+)
+def test_code_or_number(country: str, text: str, e164: str) -> None:
+    """Digits that are a whole number with the code are that number."""
+    assert read(text, country).e164 == e164
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "030 23125000 x12",
+        "03023125000p123",
+        "03023125000ww123",
+        "03023125000,,123#",
+        "03023125000,,12,,3456#",
+        "03023125000;ext=12",
+        "tel:+49-30-23125000;ext=12",
+        "03023125000 (ext. 12)",
+        "03023125000 Durchwahl 12",
+        "+493023125000,12",
+        "+493023125000,123",
+        "03023125000#",
+        "0049 30 23125000#",
+        "03023125000#12",
+    ],
+)
+def test_further_dialling(text: str) -> None:
+    """An extension and what is dialled once the call is answered are no part of the customer's number."""
+    assert read(text) == NumberReading("+493023125000", "", True)
+
+
+def test_direct_dialling_number() -> None:
+    """Behind a hyphen are digits of the number itself, as Germans write a direct line."""
+    assert read("030 1234567-12") == NumberReading("+4930123456712", "", True)
 
 
 @pytest.mark.parametrize("text", ["+447700900123", "+39669812345", "+15555550123"])
@@ -225,11 +383,11 @@ def test_international_need_only_be_possible(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plain_digits", "e164"), [("national", "+49442079460958"), ("international", "+442079460958")]
+    ("plain_digits", "e164"), [("national", "+12079460958"), ("international", "+2079460958")]
 )
 def test_plain_digits_follow_the_format(plain_digits: str, e164: str) -> None:
     """The same digits are another number under another statement of the format: there is nothing to guess from."""
-    assert read("442079460958", "DE", plain_digits=plain_digits) == NumberReading(e164, "", True)
+    assert read("2079460958", "US", plain_digits=plain_digits) == NumberReading(e164, "", True)
 
 
 @pytest.mark.parametrize(
@@ -262,10 +420,29 @@ def test_international_plain_digits(country: str | None, text: str, reading: Num
         ("DE", "0", "003023125000", NumberReading("+493023125000", "", True)),
         ("DE", "0", "000447700900123", NumberReading("+447700900123", "", True)),
         ("US", "9", "99125550123", NumberReading("+19125550123", "", True)),
+        ("US", "9", "9125550123", NumberReading("+19125550123", "", True)),
+        ("US", "9", "9+447700900123", NumberReading("+447700900123", "", True)),
+        ("US", "9", "9,12125550142", NumberReading("+12125550142", "", True)),
+        ("US", "9", "9w(212) 555-0142", NumberReading("+12125550142", "", True)),
+        ("US", "9", "9*672125550142", NumberReading("+12125550142", "", True)),
+        ("US", "9", "sip:912125550142@192.0.2.1", NumberReading("+12125550142", "", True)),
+        ("US", "9", "95550142", NumberReading("", "no_area_code", False)),
+        ("US", "8,9", "82125550142", NumberReading("+12125550142", "", True)),
+        ("GB", "9", "900447700900123", NumberReading("+447700900123", "", True)),
+        ("GB", "9", "914107700900123", NumberReading("+447700900123", "", True)),
+        ("GB", "9,90", "9007700900123", NumberReading("+447700900123", "", True)),
+        ("GB", "0", "00491570156", NumberReading("+44491570156", "", True)),
+        ("AU", "0", "00491570156", NumberReading("+61491570156", "", True)),
+        ("DE", "0", "00491570156", NumberReading("+49491570156", "", True)),
+        ("DE", "0", "0017635550123", NumberReading("+4917635550123", "", True)),
+        ("DE", "0", "017635550123", NumberReading("+4917635550123", "", True)),
+        ("DE", "0", "05550142", NumberReading("", "no_trunk_prefix", False)),
+        ("DE", "9", "912025550111", NumberReading("", "no_trunk_prefix", False)),
+        ("DE", "9", "92025550112", NumberReading("", "no_trunk_prefix", False)),
     ],
 )
 def test_outside_prefix(country: str, prefix: str, text: str, reading: NumberReading) -> None:
-    """The digits for an outside line go exactly once, and never from a number with plus."""
+    """The digits for an outside line, the longest that fit, go exactly once, and never from a number with plus."""
     assert read(text, country, outside_prefix=prefix) == reading
 
 
@@ -288,7 +465,7 @@ def test_region(country: str, known: bool) -> None:
 def test_rules_refuse(country: str, prefix: str) -> None:
     """Rules that would silently reject or change every row cannot be made."""
     with pytest.raises(ValueError):
-        NumberRules(country, outside_prefix=prefix)
+        NumberRules(country, outside_prefix=(prefix,) if prefix else ())
 
 
 def test_hints() -> None:
@@ -317,14 +494,14 @@ def test_column_without_text(texts: list[None]) -> None:
     assert [str(dtype) for dtype in column.dtypes] == ["str", "str", "bool"]
 
 
-NUMBER_LIKE = st.text(alphabet="0123456789+()/.- x*#,;@:'\"=eE\u202a\u00a0\uff11\u0663\u00b2", max_size=24)
+NUMBER_LIKE = st.text(alphabet="0123456789+()/.- xpw*#,;@:'\"=eE\u202a\u00a0\uff11\u0663\u00b2", max_size=24)
 DIGITS = st.text(alphabet="0123456789", max_size=20)
 TEXTS = st.one_of(st.text(max_size=30), NUMBER_LIKE, DIGITS, DIGITS.map(lambda digits: f"+{digits}"))
 RULES = st.builds(
     NumberRules,
-    st.sampled_from([None, "DE", "US", "GB", "AU", "IT"]),
+    st.sampled_from([None, "DE", "US", "GB", "AU", "IT", "MX", "AR"]),
     st.sampled_from(PlainDigits),
-    st.sampled_from(["", "0", "9"]),
+    st.sampled_from([(), ("0",), ("9",), ("9", "0", "90")]),
 )
 
 
@@ -381,6 +558,21 @@ def test_reading_a_number_again_gives_itself(text: str, rules: NumberRules) -> N
     if e164:
         assert NumberBook(rules).read(e164) == NumberReading(e164, "", True)
         assert NumberBook(NumberRules(None)).read(e164) == NumberReading(e164, "", True)
+
+
+@given(
+    digits=st.one_of(DIGITS, st.from_regex(r"(0|00|1|011|\+44|\+1)[1-9][0-9]{6,11}", fullmatch=True)),
+    country=st.sampled_from(["DE", "US", "GB", "AU", "IT", "MX"]),
+    prefix=st.sampled_from(["0", "9", "81"]),
+)
+def test_what_is_dialled_in_front_changes_nothing(digits: str, country: str, prefix: str) -> None:
+    """A number behind an outside prefix, a code or both is what it is without them."""
+    reading = NumberBook(NumberRules(country)).read(digits)
+    if reading.e164 and not re.match("14(1|70)|183|11|101", digits):  # they hold a code already
+        behind_prefix = NumberBook(NumberRules(country, outside_prefix=(prefix,)))
+        for text in (f"{prefix}{digits}", f"{prefix},#31#{digits}"):
+            assert behind_prefix.read(text) == reading
+        assert NumberBook(NumberRules(country)).read(f"#31#{digits}#") == reading
 
 
 @given(texts=st.lists(TEXTS, max_size=20), rules=RULES)

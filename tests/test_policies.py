@@ -125,8 +125,39 @@ def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
         "cancelled_unknown": ("noanswer", "default"),
         "voicemail": ("attended", "the format"),
         "our_side": ("busy", "configuration, [policies.own]"),
+        "outside_prefix": ((), "default"),
     }
     assert book.of(cdr_format) == Policies(1, Verdict.NOANSWER, Verdict.ATTENDED, Verdict.BUSY)
+
+
+@pytest.mark.parametrize(
+    ("run", "tables", "of_format", "in_force"),
+    [
+        (None, {}, "", ((), "default")),
+        (None, {"*": "9"}, "", (("9",), "configuration")),
+        (None, {"*": "9"}, 'outside_prefix = ["0", "00"]', (("0", "00"), "the format")),
+        (None, {"*": "9", "own": "8"}, 'outside_prefix = "0"', (("8",), "configuration, [policies.own]")),
+        ("9,0", {"*": "9", "own": "8"}, 'outside_prefix = "0"', (("9", "0"), "this run")),
+        ("", {"*": "9", "own": "8"}, 'outside_prefix = "0"', ((), "this run")),
+    ],
+)
+def test_outside_prefix_in_force(
+    run: str | None, tables: dict[str, str], of_format: str, in_force: object, tmp_path: Path
+) -> None:
+    """The outside prefix is a policy whose place in a format is [numbers]; an empty one is none."""
+    form = tmp_path / "own.toml"
+    form.write_text(f"{OWN}\n[numbers]\n{of_format}\n", encoding="utf-8")
+    configured = {name: PolicyChoices.model_validate({"outside_prefix": text}) for name, text in tables.items()}
+    book = PolicyBook(PolicyChoices.model_validate({"outside_prefix": run}), configured)
+    assert book.sources(catalogue().pick(str(form)))["outside_prefix"] == in_force
+
+
+def test_outside_prefix_stands_in_one_place_of_a_format(tmp_path: Path) -> None:
+    """A format that has the outside prefix among its policies is refused with the place where it belongs."""
+    form = tmp_path / "own.toml"
+    form.write_text(f"{OWN}\n[policies]\noutside_prefix = '9'\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"stands in \[numbers\]"):
+        catalogue().pick(str(form))
 
 
 def config(folder: Path, text: str) -> Path:
@@ -216,9 +247,10 @@ def test_formats_shows_the_policies_in_force(program: Program, tmp_path: Path) -
     path = config(tmp_path, 'voicemail = "attended"\n[policies.twilio]\ncancelled-unknown = "skip"\n')
     told = program("formats", "twilio", "--config", path).stdout
     assert max(map(len, told.splitlines())) <= 80
-    assert [re.split(" {2,}", line) for line in told.splitlines() if line.startswith("--")][-4:] == [
+    assert [re.split(" {2,}", line) for line in told.splitlines() if line.startswith("--")][-5:] == [
         ["--cancelled-ring-seconds", "10", "default (this export does not tell how long"],
         ["--cancelled-unknown", "skip", "configuration, [policies.twilio] (this"],
         ["--voicemail", "attended", "configuration"],
         ["--our-side", "skip", "default"],
+        ["--outside-prefix", "none", "default"],
     ]

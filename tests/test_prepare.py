@@ -634,6 +634,39 @@ def test_country_code_of_its_own_column(code: str, number: str, customer: str, t
 
 
 @pytest.mark.parametrize(
+    ("country", "prefix", "called", "dialled", "customer"),
+    [
+        ("GB", "", "907700900142", "07700900142", "+447700900142"),
+        ("GB", "", "07700900142", "907700900142", "+447700900142"),
+        ("GB", "9", "07700900142", "907700900142", "+447700900142"),
+        ("GB", "9", "907700900142", "907700900142", "+447700900142"),
+        ("DE", "0", "00447700900142", "000447700900142", "+447700900142"),  # not 04477 00900142
+        ("DE", "", "03023125000", "003023125000", "+493023125000"),
+        ("US", "", "12125550142", "5550142", "no_area_code"),  # perhaps the system added it
+        ("US", "", "5550142", "5550142", "no_area_code"),
+        ("US", "", "912125550142", "912125550142", "too_many_digits"),
+    ],
+)
+def test_sent_number(country: str, prefix: str, called: str, dialled: str, customer: str, tmp_path: Path) -> None:
+    """Digits sent to the line count before those dialled, and no outside prefix is taken off them."""
+    row = (
+        f"2026/03/02 09:14:07,00:00:00,32,105,O,{called},{dialled},,0,1000014151,0,E105,Emma,T9001,LINE 5.1,0,0,,,"
+    )
+    chosen = PolicyBook(PolicyChoices.model_validate({"outside_prefix": prefix}))
+    found = prepared_text(tmp_path, f"{row}\n", country=country, policies=chosen).listed[0]
+    assert (found.customer_number if isinstance(found, Call) else found.reason) == customer
+
+
+def test_outside_prefix_is_no_part_of_dialling_for_agents(tmp_path: Path) -> None:
+    """The number under which an agent calls is never dialled: what is dialled for a line stays in it."""
+    row = "2026/03/02 09:14:07,00:00:00,32,00493023125000,O,0030 23125001,,,0,1,0,E777,X,T9001,LINE 5.1,0,0,,,"
+    chosen = PolicyBook(PolicyChoices(outside_prefix=("0",)))
+    found = prepared_text(tmp_path, f"{row}\n", country="DE", policies=chosen).listed[0]
+    assert isinstance(found, Call)
+    assert (found.agent_number, found.customer_number) == ("+493023125000", "+493023125001")
+
+
+@pytest.mark.parametrize(
     ("zone", "option", "start"),
     [
         ("UTC", "Europe/Paris", "2026-03-02 14:00:00"),

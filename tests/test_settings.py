@@ -114,6 +114,8 @@ def test_toml_key_spelling(config: Path, key: str) -> None:
 
 GOOD = [
     ("states", "busy, noanswer", "states", frozenset({State.BUSY, State.NOANSWER})),
+    ("outside-prefix", "9, 0", "outside_prefix", ("9", "0")),
+    ("outside-prefix", "00", "outside_prefix", ("00",)),
     ("rate", "10/second", "rate", "10/second"),
     ("max-errors", "2.5%", "max_errors", ErrorLimit(None, 2.5)),
     ("max-errors", "7", "max_errors", ErrorLimit(7, None)),
@@ -183,6 +185,9 @@ BAD = [
     ("site", "x" * 65),
     ("since", "soon"),
     ("until", "2026-3-1"),
+    ("outside-prefix", "9,,0"),
+    ("outside-prefix", "+"),
+    ("outside-prefix", "1234567890123"),
     ("states", "busy,engaged"),
     ("states", "busy,,noanswer"),
     ("rate", "0/minute"),

@@ -225,7 +225,11 @@ def _policies(cdr_format: Any, catalogue: Any, settings: Any) -> Iterator[str]:
     from importer.pipeline.preparing import policy_book
 
     sources = policy_book(settings, {*catalogue.formats, cdr_format.name}).sources(cdr_format)
-    rows = [[f"--{name.replace('_', '-')}", str(value), who] for name, (value, who) in sources.items()]
+    shown = {
+        name: ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
+        for name, (value, _) in sources.items()
+    }
+    rows = [[f"--{name.replace('_', '-')}", shown[name], who] for name, (_, who) in sources.items()]
     call = cdr_format.call
     if call.ring_seconds is None:
         rest = ", only how long the whole call was" if call.duration_seconds or call.end_time else ""

@@ -27,6 +27,11 @@ READING = (
     ),
 )
 
+
+def _one_list(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    return ",".join(values) if values else None
+
+
 ZONE = (click.option("--timezone", metavar="ZONE", help="IANA zone of local times, such as Europe/London."),)
 
 PREPARING = (
@@ -59,6 +64,13 @@ PREPARING = (
     ),
     click.option(
         "--our-side", metavar="WORD", help="What failures on our side count as: skip or a state. Default: skip."
+    ),
+    click.option(
+        "--outside-prefix",
+        metavar="DIGITS",
+        multiple=True,
+        callback=_one_list,
+        help="Digits dialled for a line that stand in front of numbers; several with commas, or the option again.",
     ),
 )
 

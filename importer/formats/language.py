@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from importer.formats.cells import caseless
-from importer.settings.policies import PolicyChoices
+from importer.settings.policies import OutsidePrefix, PolicyChoices
 from schemas.vocabulary import Direction, Role, Verdict
 
 DEFAULT_EXTENSION = r"\d{2,5}"
@@ -170,6 +170,7 @@ class Source(_Table):
 
     ``agent`` keeps it only where the agents file lists it under any key; numbers are compared as E.164.
     ``country_code`` names the column with the country code of a national number: digits become ``+44 7700...``.
+    ``end_of`` keeps it only where the cell of that column is longer and ends with it.
     """
 
     column: str
@@ -177,11 +178,12 @@ class Source(_Table):
     extract: Extract | None = None
     when: Tests = Field(default_factory=dict)
     agent: bool = False
+    end_of: str | None = None
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns that this value depends on."""
         compared = (name for test in self.when.values() for name in (test.equals, test.differs) if name)
-        return (self.column, *([self.country_code] if self.country_code else []), *self.when, *compared)
+        return (self.column, *filter(None, (self.country_code, self.end_of)), *self.when, *compared)
 
 
 class EndpointRule(_Table):
@@ -262,10 +264,13 @@ class TimeSpec(_Table):
 
 
 class NumberSpec(_Table):
-    """What digits without ``+`` mean in this export; never guessed row by row."""
+    """What digits without ``+`` mean in this export; never guessed row by row.
+
+    ``outside_prefix`` is one of the policies: an operator's own outranks it.
+    """
 
     plain_digits: str = Field(default="national", pattern="^(national|international)$")
-    outside_prefix: str = Field(default="", pattern=r"^\d*$")
+    outside_prefix: OutsidePrefix = ()
     extension: Pattern = DEFAULT_EXTENSION
 
 
@@ -280,6 +285,8 @@ class CallSpec(_Table):
     call is one row, and a second row with its id must say the same.
     ``secondary`` rows lose against the other rows of their call. ``incoming_decides``: a call that has an
     incoming row came in, whatever its other rows are. ``agent`` candidates are tried in turn.
+    ``sent_number`` is what the system sent to the line for what ``customer`` dialled: it counts where it is a
+    usable number, and no outside prefix is taken off it.
 
     ``ring_seconds`` is how long the far end rang, ``talk_seconds`` how long was talked. ``duration_seconds`` is
     the whole call, ringing included, also of calls that nobody answered; a column of 0 for those is talk time and
@@ -288,6 +295,7 @@ class CallSpec(_Table):
     """
 
     customer: str
+    sent_number: str | None = None
     agent: Texts
     id: tuple[Texts, ...] = ()
     id_rule: IdRule = IdRule.FIRST
@@ -376,6 +384,8 @@ class CdrFormat(Shape):
         unknown = sorted(self._references() - self.known_columns())
         if unknown:
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
+        if self.policies.outside_prefix is not None:
+            raise ValueError("`outside_prefix` stands in [numbers]")
         known = set(self.read_columns())
         for name, sources in self.derived.items():
             early = sorted({column for source in sources for column in source.columns()} - known)
@@ -462,7 +472,7 @@ class CdrFormat(Shape):
         names.update(self.id_columns())
         seconds = (call.ring_seconds, call.talk_seconds, call.duration_seconds)
         singles = (*seconds, call.answer_time, call.zohouser, call.voiceuri, self.time.zone_column)
-        names.update(name for name in (*singles, *call.end_time) if name)
+        names.update(name for name in (*singles, *call.end_time, call.sent_number) if name)
         names.update(rule.of for rule in self.endpoint)
         names.update(rule.column for rule in self.outcome if rule.column)
         names.update(self.time.evidence.columns() if self.time.evidence else ())

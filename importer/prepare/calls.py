@@ -191,7 +191,7 @@ class CallMaker:
             rules = self._files[file].rules
             texts = [self._agent_names[leg_agent]] if leg_agent >= 0 else []
             candidates = tuple(name for text in (*texts, own) for name in text.split("\x1f") if name)
-            self._found[key] = self._plan.agents.find(candidates, rules.numbers, rules.extensions())
+            self._found[key] = self._plan.agents.find(candidates, rules.plain_numbers, rules.extensions())
         return self._found[key]
 
     def _fault(self, column: str, row: _Row) -> tuple[str, str]:

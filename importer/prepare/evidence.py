@@ -53,7 +53,8 @@ def _listed(value: Coded, source: Source, rules: Rules) -> Coded:
     """Return a value only where the agents file lists it, if its source asks for that."""
     if not source.agent:
         return value
-    listed = [text if rules.plan.agents.lists(text, rules.numbers) else "" for text in value.values]
+    books = {rules.numbers, rules.plain_numbers}
+    listed = [text if any(rules.plan.agents.lists(text, book) for book in books) else "" for text in value.values]
     return value.with_values(pd.Series(listed, dtype="str"))
 
 

@@ -48,7 +48,8 @@ class PreparePlan:
 class Rules:
     """What decides about the rows of one file: its format, the cause tables, and what the operator wants.
 
-    ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers;
+    ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers,
+    ``plain_numbers`` those that nobody dials a prefix for: agents', and what the system sent to the line;
     ``is_resaved`` says that a spreadsheet program wrote its dates anew; ``roles`` are what its rows prove of the
     names at the ends of calls.
     """
@@ -57,6 +58,7 @@ class Rules:
     causes: Mapping[str, CauseTable]
     plan: PreparePlan
     numbers: NumberBook
+    plain_numbers: NumberBook
     policies: Policies
     headers: Mapping[str, str]
     is_resaved: bool = False

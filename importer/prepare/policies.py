@@ -2,14 +2,21 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from importer.errors import ConfigurationError
 from importer.formats import CdrFormat
 from importer.settings.policies import EVERY_FORMAT, POLICIES, PolicyChoices
 from schemas.vocabulary import Verdict
 
+Choice = int | str | tuple[str, ...]
+
 DEFAULTS = PolicyChoices(
-    cancelled_ring_seconds=10, cancelled_unknown="noanswer", voicemail="noanswer", our_side="skip"
+    cancelled_ring_seconds=10,
+    cancelled_unknown="noanswer",
+    voicemail="noanswer",
+    our_side="skip",
+    outside_prefix=(),
 )
 """Those of the contract."""
 
@@ -19,13 +26,15 @@ class Policies:
     """What is in force for one format; each verdict is what such a row counts as.
 
     A call that the agent gave up counts as ``noanswer`` when it rang at least ``cancelled_ring_seconds``, as
-    ``cancelled_unknown`` when nobody can tell; CANCELLED and OUR_SIDE are skipped.
+    ``cancelled_unknown`` when nobody can tell; CANCELLED and OUR_SIDE are skipped. ``outside_prefix`` is no
+    verdict: it is what is taken off numbers.
     """
 
     cancelled_ring_seconds: int = 10
     cancelled_unknown: Verdict = Verdict.NOANSWER
     voicemail: Verdict = Verdict.NOANSWER
     our_side: Verdict = Verdict.OUR_SIDE
+    outside_prefix: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +47,23 @@ class PolicyBook:
     def of(self, cdr_format: CdrFormat) -> Policies:
         """Return what is in force for a format."""
         chosen = {name: value for name, (value, _) in self.sources(cdr_format).items()}
-        seconds = chosen["cancelled_ring_seconds"]
         return Policies(
-            int(seconds),
+            cast(int, chosen["cancelled_ring_seconds"]),
             _verdict(chosen["cancelled_unknown"], Verdict.CANCELLED),
             _verdict(chosen["voicemail"], Verdict.VOICEMAIL),
             _verdict(chosen["our_side"], Verdict.OUR_SIDE),
+            cast(tuple[str, ...], chosen["outside_prefix"]),
         )
 
-    def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[int | str, str]]:
+    def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[Choice, str]]:
         """Return for each policy what is in force for a format and who says so, the most particular first."""
         nothing = PolicyChoices()
+        prefixes = cdr_format.numbers.outside_prefix or None
+        of_format = cdr_format.policies.model_copy(update={"outside_prefix": prefixes})
         said = (
             ("this run", self.run),
             (f"configuration, [policies.{cdr_format.name}]", self.configured.get(cdr_format.name, nothing)),
-            ("the format", cdr_format.policies),
+            ("the format", of_format),
             ("configuration", self.configured.get(EVERY_FORMAT, nothing)),
             ("default", DEFAULTS),
         )
@@ -72,5 +83,5 @@ class PolicyBook:
             )
 
 
-def _verdict(word: int | str, skipped: Verdict) -> Verdict:
+def _verdict(word: Choice, skipped: Verdict) -> Verdict:
     return skipped if word == "skip" else Verdict(str(word))

@@ -142,15 +142,20 @@ class Preparation:
         return witness if witness is not None and witness.counts else None
 
     def _rules(self, detection: Detection) -> Rules:
-        numbers = self._book(detection.format)
         policies = self._plan.policies.of(detection.format)
-        headers, is_resaved = headers_of(detection), detection.rewriting is not None
-        return Rules(detection.format, self._causes, self._plan, numbers, policies, headers, is_resaved)
-
-    def _book(self, cdr_format: CdrFormat) -> NumberBook:
-        rules = NumberRules(
-            self._plan.country, PlainDigits(cdr_format.numbers.plain_digits), cdr_format.numbers.outside_prefix
+        return Rules(
+            format=detection.format,
+            causes=self._causes,
+            plan=self._plan,
+            numbers=self._book(detection.format, policies.outside_prefix),
+            plain_numbers=self._book(detection.format, ()),
+            policies=policies,
+            headers=headers_of(detection),
+            is_resaved=detection.rewriting is not None,
         )
+
+    def _book(self, cdr_format: CdrFormat, outside_prefix: tuple[str, ...]) -> NumberBook:
+        rules = NumberRules(self._plan.country, PlainDigits(cdr_format.numbers.plain_digits), outside_prefix)
         if rules not in self._books:
             self._books[rules] = NumberBook(rules)
         return self._books[rules]

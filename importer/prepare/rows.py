@@ -174,6 +174,9 @@ class RowSorter:
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER)
         texts = rows.loc[with_state, column]
         read = self.rules.numbers.read_column(texts)
+        if self.rules.format.call.sent_number:
+            sent = self.rules.plain_numbers.read_column(rows.loc[with_state, self.rules.format.call.sent_number])
+            read.loc[sent["valid"]] = sent.loc[sent["valid"]]
         usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
         faulty = read.loc[~usable, "reason"]
         hints: list[str] = []

@@ -172,6 +172,9 @@ class Conditions:
         if source.country_code is not None:
             codes = self.text(source.country_code)
             found = Coded.of(_international(found.text(codes.index), codes))
+        if source.end_of is not None:
+            longer = self.text(source.end_of)
+            found = Coded.of(_where_end_of(found.text(longer.index), longer))
         return found.where(self.hold(source.when)) if source.when else found
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
@@ -252,6 +255,18 @@ def _international(numbers: pd.Series, codes: pd.Series) -> pd.Series:
         pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$"), pc.not_equal(codes, "")
     )
     return text_series(pa.chunked_array([pc.if_else(is_national, joined_texts, texts)]), numbers.index)
+
+
+def _where_end_of(values: pd.Series, longer: pd.Series) -> pd.Series:
+    """Return the values with which the cell of another column ends after something else, "" for the others."""
+    texts, others = arrow_of(values).combine_chunks(), arrow_of(longer).combine_chunks()
+    cut = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
+    could_be = pc.fill_null(pc.and_(pc.greater(cut, 0), pc.not_equal(texts, "")), False)
+    keeps = np.zeros(len(values), dtype=np.bool_)
+    places = np.flatnonzero(could_be.to_numpy(zero_copy_only=False))
+    pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
+    keeps[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have the same in both
+    return values.where(keeps, "")
 
 
 def extracted(values: pd.Series, pattern: str | None) -> pd.Series:

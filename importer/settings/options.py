@@ -13,6 +13,7 @@ from importer.settings.naming import APPLICATION, ENVIRONMENT_PREFIX, option_of
 from importer.settings.policies import (
     CancelledUnknown,
     OurSide,
+    OutsidePrefix,
     PolicyChoices,
     Seconds,
     Voicemail,
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     cancelled_unknown: CancelledUnknown | None = None
     voicemail: Voicemail | None = None
     our_side: OurSide | None = None
+    outside_prefix: OutsidePrefix | None = None
     policies: Annotated[Mapping[str, PolicyChoices], BeforeValidator(choices_by_format)] = Field(
         default_factory=dict
     )

@@ -3,9 +3,10 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import NoDecode
 
 from importer.settings.naming import field_of
-from importer.settings.values import not_bool
+from importer.settings.values import not_bool, outside_prefixes
 
 EVERY_FORMAT = "*"
 """Among the choices of the TOML file: those that stand outside the tables of single formats."""
@@ -13,6 +14,7 @@ EVERY_FORMAT = "*"
 Seconds = Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=3600)]
 CancelledUnknown = Literal["noanswer", "skip"]
 Voicemail = Literal["noanswer", "notavailable", "attended"]
+OutsidePrefix = Annotated[tuple[str, ...], NoDecode, BeforeValidator(outside_prefixes)]
 OurSide = Literal["skip", "busy", "invalid", "blocked", "notavailable", "noanswer", "rejected"]
 
 
@@ -22,7 +24,8 @@ class PolicyChoices(BaseModel):
     ``cancelled_ring_seconds``: a call that the agent gave up while it rang counts as ``noanswer`` from so many
     seconds on, else it is skipped. ``cancelled_unknown``: what it counts as where the export does not tell how
     long it rang. ``voicemail``: what a voicemail, machine or fax that the system itself names counts as.
-    ``our_side``: what failures on our own side count as.
+    ``our_side``: what failures on our own side count as. ``outside_prefix``: the digits dialled for a line, which
+    the system leaves in front of a number.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +34,7 @@ class PolicyChoices(BaseModel):
     cancelled_unknown: CancelledUnknown | None = None
     voicemail: Voicemail | None = None
     our_side: OurSide | None = None
+    outside_prefix: OutsidePrefix | None = None
 
 
 POLICIES = tuple(PolicyChoices.model_fields)

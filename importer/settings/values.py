@@ -26,6 +26,9 @@ BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 
+OUTSIDE_PREFIX_RULE = "write the digits that are dialled for a line, several with commas between, such as 9 or 9,0"
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorLimit:
     """When to stop for refusals: after ``count`` of them, or at ``percent`` of the calls sent; one is None."""
@@ -107,6 +110,19 @@ def states_of(value: object) -> frozenset[State]:
     if not states or not known.issuperset(states):
         raise ValueError(f"each must be one of {', '.join(State)}")
     return frozenset(State(word) for word in states)
+
+
+def outside_prefixes(value: object) -> tuple[str, ...]:
+    """Read ``9``, ``9,0``, a list of these or the number 9 as prefixes; an empty text or list as none."""
+    words = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
+    if isinstance(value, bool) or not isinstance(words, list | tuple):
+        raise ValueError(OUTSIDE_PREFIX_RULE)
+    prefixes = tuple(str(word).strip() for word in words)
+    if prefixes == ("",):
+        return ()
+    if not all(re.fullmatch(r"[0-9]{1,12}", prefix) for prefix in prefixes):
+        raise ValueError(OUTSIDE_PREFIX_RULE)
+    return prefixes
 
 
 def rate_text(text: str) -> str:

@@ -1,0 +1,296 @@
+"""Digits against numbering plans: which number of which country they are, and whether it is whole.
+
+libphonenumber says of a number whether its length is possible and its range assigned. Number plans change faster
+than its tables: a number in no range that it knows counts too where its form proves that it is whole.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+import phonenumbers
+from phonenumbers import CountryCodeSource, NumberParseException, PhoneNumber, ValidationResult
+from phonenumbers.shortnumberinfo import is_valid_short_number
+
+
+class PlainDigits(StrEnum):
+    """What digits without ``+`` or international prefix are in an export; stated by its format, never guessed."""
+
+    NATIONAL = "national"
+    INTERNATIONAL = "international"
+
+
+def is_region(country: str) -> bool:
+    """Say whether ``country`` is an ISO 3166 region with a numbering plan: ``GB``, neither ``UK`` nor ``gb``."""
+    return country in phonenumbers.SUPPORTED_REGIONS
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRules:
+    """How a column of numbers is to be read.
+
+    ``country`` is the region of national numbers, None to take international ones only. ``outside_prefix`` are
+    the digits for an outside line that the system leaves in front: the longest that a number without ``+`` starts
+    with is taken off it, once. Raises ValueError for an unknown region and a prefix not of digits.
+    """
+
+    country: str | None
+    plain_digits: PlainDigits = PlainDigits.NATIONAL
+    outside_prefix: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.country is not None and not is_region(self.country):
+            raise ValueError(f"{self.country!r} is not an ISO 3166 region")
+        if not all(re.fullmatch("[0-9]+", prefix) for prefix in self.outside_prefix):
+            raise ValueError(f"outside prefix {self.outside_prefix!r} is not digits")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberReading:
+    r"""What a text says.
+
+    ``e164`` matches ``^\+[1-9][0-9]{6,14}$`` or is "" when the text is unusable. ``valid``: the number is
+    whole, in a range that libphonenumber knows or, since plans change faster than its tables, in another. False
+    with an ``e164``: it may lack digits; usable for calls whose state is ``invalid``. ``reason`` is a key of
+    `REASONS`, "" when ``valid``.
+    """
+
+    e164: str
+    reason: str
+    valid: bool
+
+
+def unusable(reason: str) -> NumberReading:
+    """Return the reading of a text that holds no number that can be used."""
+    return NumberReading("", reason, False)
+
+
+def digits_in(content: str) -> str:
+    """Return the digits of a text without what separates them."""
+    return re.sub("[^0-9]", "", content)
+
+
+SHORTEST_NUMBER: Final = 7
+"""Fewer digits are a short code, an extension or a number without its area code."""
+
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+# Longest international prefix and E.164 number, with room for an outside line: anything longer is an id.
+_MOST_DIGITS: Final = 28
+_LONGEST_SHORT_CODE: Final = len("+49116117890")
+# Carriers send these as caller ID, with or without plus, for a word typed on a keypad.
+_KEYPAD_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "266696687": "ANONYMOUS",
+        "7378742833": "RESTRICTED",
+        "8656696": "UNKNOWN",
+        "7748283": "PRIVATE",
+        "2562533": "BLOCKED",
+        "86282452253": "UNAVAILABLE",
+    }
+)
+_MEXICO: Final = 52
+_FORMER_INTERNATIONAL: Final = re.compile("(?:1|01|044|045)([0-9]{10})")
+_FORMER_NATIONAL: Final = re.compile("(?:01|044|045|52(?:1|01|044|045))([0-9]{10})")
+_REASON_OF_LENGTH: Final[Mapping[int, str]] = MappingProxyType(
+    {ValidationResult.TOO_LONG: "too_many_digits", ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "no_area_code"}
+)
+
+
+def planned(content: str, rules: NumberRules) -> NumberReading:
+    """Judge a text of digits and separators."""
+    digits = digits_in(content)
+    if digits in _KEYPAD_WORDS:
+        return unusable("keypad_word")
+    if len(digits) > _MOST_DIGITS:
+        return unusable("too_many_digits")
+    if "+" in content:
+        # No country code starts with 0: some gateways put a plus before the international prefix.
+        return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
+    if len(digits) < shortest_number(rules):
+        return unusable("short_number")
+    if rules.plain_digits is PlainDigits.NATIONAL:
+        return _national(digits, rules.country)
+    return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
+
+
+def shortest_number(rules: NumberRules) -> int:
+    """Return how many digits a number without plus must have, fewer than 7 only where landlines have fewer."""
+    if rules.country is None or rules.plain_digits is PlainDigits.INTERNATIONAL:
+        return SHORTEST_NUMBER
+    plan = phonenumbers.PhoneMetadata.metadata_for_region(rules.country)
+    landline = plan.fixed_line if plan else None
+    return min(SHORTEST_NUMBER, max(landline.possible_length)) if landline else SHORTEST_NUMBER
+
+
+def _international(digits: str) -> NumberReading:
+    """Judge digits that start with a country code."""
+    number = _parsed("+" + digits, None)
+    return unusable(number) if isinstance(number, str) else _judged(number, is_international=True)
+
+
+def _after_prefix(digits: str, rules: NumberRules) -> NumberReading:
+    """Judge digits that start with 0 where a country code is due: only an international prefix explains that."""
+    number = _parsed(digits, rules.country) if rules.country else "impossible_number"
+    if isinstance(number, PhoneNumber) and _has_prefix(number):
+        return _judged(number, is_international=True)
+    if not digits.startswith("00"):
+        return unusable("impossible_number")
+    if rules.plain_digits is PlainDigits.INTERNATIONAL:
+        return _international(digits[2:])
+    return unusable("impossible_number" if rules.country else "no_country")
+
+
+def _national(digits: str, country: str | None) -> NumberReading:
+    """Judge digits as dialled inside the country, the country's own international prefix included.
+
+    A number in no range that libphonenumber knows is taken where its form proves that it is whole.
+    """
+    if country is None:
+        return unusable("no_country")
+    number = _parsed(digits, country)
+    if isinstance(number, str):
+        return unusable(number)
+    reading = _judged(number, is_international=False)
+    if not reading.e164:
+        return reading
+    if _lacks_trunk_prefix(number, digits, country, is_assigned=reading.valid):
+        return _with_own_code(digits, number) or unusable("no_trunk_prefix")
+    if reading.valid or _is_whole(number, digits, country):
+        return NumberReading(reading.e164, "", True)
+    # 00491570156 in Germany: Leer behind a 0 for the line, rather than seven digits behind Germany's own code.
+    return unusable("invalid_number") if _national(digits[1:], country).valid else reading
+
+
+def _has_prefix(number: PhoneNumber) -> bool:
+    return number.country_code_source == CountryCodeSource.FROM_NUMBER_WITH_IDD
+
+
+def _parsed(text: str, country: str | None) -> PhoneNumber | str:
+    """Return libphonenumber's reading, or the reason why it has none."""
+    try:
+        return phonenumbers.parse(text, country, keep_raw_input=True)
+    except NumberParseException as error:
+        is_long = error.error_type == NumberParseException.TOO_LONG
+        return "too_many_digits" if is_long else "impossible_number"
+
+
+def _judged(number: PhoneNumber, *, is_international: bool) -> NumberReading:
+    """Hold a number against its numbering plan: an international one must be possible, a national one assigned."""
+    number = _renumbered(number)
+    length = phonenumbers.is_possible_number_with_reason(number)
+    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if length != ValidationResult.IS_POSSIBLE or not _E164.fullmatch(e164):
+        return unusable(_REASON_OF_LENGTH.get(length, "impossible_number"))
+    if e164[1:] in _KEYPAD_WORDS:
+        return unusable("keypad_word")
+    is_long = len(e164) > _LONGEST_SHORT_CODE
+    if is_international and is_long and e164 == number.raw_input and not number.italian_leading_zero:
+        return NumberReading(e164, "", True)
+    if phonenumbers.is_valid_number(number):
+        return NumberReading(e164, "", True)
+    if is_valid_short_number(number):
+        return unusable("short_number")
+    if number.italian_leading_zero or not _reads_as_itself(e164):
+        # +48 (0) 512 345 678: possible by its length, but no Polish number starts with 0.
+        return unusable("impossible_number")
+    if is_international:
+        return NumberReading(e164, "", True)
+    return NumberReading(e164, "invalid_number", False)
+
+
+def _reads_as_itself(e164: str) -> bool:
+    """Say whether nothing more is taken off a number for a trunk prefix (Belarus: 8 and 80)."""
+    number = _parsed(e164, None)
+    return isinstance(number, PhoneNumber) and e164 == phonenumbers.format_number(
+        number, phonenumbers.PhoneNumberFormat.E164
+    )
+
+
+def _renumbered(number: PhoneNumber) -> PhoneNumber:
+    """Return a Mexican number without what was dialled before its ten digits until August 2019.
+
+    That was 1 behind the country code, or 01, 044 and 045 (IFT, Plan Técnico Fundamental de Numeración 2018).
+    libphonenumber handles what other countries put in between: Argentina's 15, Brazil's carrier codes.
+    """
+    if number.country_code != _MEXICO:
+        return number
+    is_dialled_inside = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+    former = _FORMER_NATIONAL if is_dialled_inside else _FORMER_INTERNATIONAL
+    found = former.fullmatch(phonenumbers.national_significant_number(number))
+    if found is None:
+        return number
+    return PhoneNumber(_MEXICO, int(found[1]), country_code_source=number.country_code_source)
+
+
+# --- Is a national number whole? -------------------------------------------------------------------------
+
+LONGEST_LOCAL_NUMBER: Final = 8
+"""Within one area numbers have no more digits, in no country: what is longer has its area code."""
+_LENGTHS_OF_A_CLOSED_PLAN: Final = 2
+
+
+def _lacks_trunk_prefix(number: PhoneNumber, digits: str, country: str, *, is_assigned: bool) -> bool:
+    """Say whether national digits lack the trunk prefix in a country where local numbers may be as long.
+
+    Germany: 912025550111 is no number of area 09120, since that is reached with 0 only; the 9 may be what is
+    dialled for a line. Where the lengths are fixed (France, North America) the prefix may be missing, and where
+    an assigned number is written without one (China's mobiles).
+    """
+    is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+    if not is_default or _is_closed(number) or _has_trunk_prefix(number, digits, country):
+        return False
+    written = digits_in(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL))
+    is_written_without = is_assigned and written == phonenumbers.national_significant_number(number)
+    return not is_written_without and phonenumbers.ndd_prefix_for_region(country, True) is not None
+
+
+def _has_trunk_prefix(number: PhoneNumber, digits: str, country: str) -> bool:
+    prefix = phonenumbers.ndd_prefix_for_region(country, True)
+    national = phonenumbers.national_significant_number(number)
+    return prefix is not None and digits.startswith(prefix) and digits != national
+
+
+def _with_own_code(digits: str, number: PhoneNumber) -> NumberReading | None:
+    """Return the reading with a plus put before the country code (4917655501234), None where that is no number."""
+    own = _parsed("+" + digits, None)
+    if isinstance(own, str) or own.country_code != number.country_code or not phonenumbers.is_valid_number(own):
+        return None
+    is_long = len(phonenumbers.national_significant_number(own)) > LONGEST_LOCAL_NUMBER
+    return _judged(own, is_international=True) if is_long else None
+
+
+def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:
+    """Say whether the form of a possible number proves that it lacks no digits and has none too many.
+
+    With an international or trunk prefix it must be longer than a local number, or of a length that its plan
+    fixes. Without one the plan must have that length alone, and nothing that is dialled behind its first digit.
+    """
+    length = len(phonenumbers.national_significant_number(number))
+    plan = _plan(number)
+    longest = [max(kind.possible_length) for kind in (plan.fixed_line, plan.mobile) if kind] if plan else []
+    is_full = _is_closed(number) and length in longest
+    is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+    if not is_default or _has_trunk_prefix(number, digits, country):
+        return is_full or length > LONGEST_LOCAL_NUMBER
+    if not is_full or length < max(longest) or plan is None or plan.national_prefix_transform_rule:
+        return False
+    return not _national(digits[1:], country).valid
+
+
+def _is_closed(number: PhoneNumber) -> bool:
+    """Say whether the landlines of a number's plan have one length, or two."""
+    plan = _plan(number)
+    return (
+        plan is not None
+        and plan.fixed_line is not None
+        and (len(plan.fixed_line.possible_length) <= _LENGTHS_OF_A_CLOSED_PLAN)
+    )
+
+
+def _plan(number: PhoneNumber) -> phonenumbers.PhoneMetadata | None:
+    """Return the plan that a number's country code stands for, None for codes of no country (800, 870)."""
+    region = phonenumbers.region_code_for_country_code(number.country_code or 0)
+    return phonenumbers.PhoneMetadata.metadata_for_region(region)
