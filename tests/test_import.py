@@ -383,6 +383,28 @@ def test_lost_answer_is_held(
     assert ledger_counts(tmp_path) == {"accepted": 1, "uncertain": 1}
 
 
+def test_uncertain_call_of_an_earlier_night(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """While the ledger holds an uncertain call, `import` and `deliver` are exit 4; one line says since when."""
+    account.script(Fault.lost_answer(), Fault.lost_answer())
+    run_import(program, exported(call_row(1)))
+    run_import(program, exported(call_row(2), name="second.csv"))
+    ran = run_import(program, "--json", exported(call_row(3), name="third.csv"))
+    said = json.loads(ran.stdout)
+    assert (ran.code, said["accepted"], said["uncertain"], said["reason"]) == (4, 1, 0, "uncertain")
+    assert said["held_uncertain"] == 2
+    line = f"cdr-importer: 2 calls are uncertain, the oldest since {said['uncertain_since'][:16]} GMT: "
+    assert line in ran.stderr
+    ran = program("deliver")
+    assert (ran.code, line in ran.stderr) == (4, True)
+    program("resolve", "call00001", "--sent", "--note", "seen")
+    ran = program("deliver")
+    assert (ran.code, "cdr-importer: 1 call is uncertain since" in ran.stderr) == (4, True)
+    program("resolve", "call00002", "--close", "--note", "never mind")
+    assert program("deliver") == Ran(0, "", "")
+
+
 def test_resolved_as_not_sent_is_delivered(
     program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
 ) -> None:

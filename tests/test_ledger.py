@@ -966,6 +966,14 @@ def test_only_uncertain_calls_are_resolved(ledger: Ledger, state: CallState | No
     assert ledger.fates(["b1"])["b1"].state is UNCERTAIN
 
 
+def test_uncertain_since(ledger: Ledger) -> None:
+    """Uncertain calls are counted with when the oldest was sent, or else taken in."""
+    assert ledger.uncertain_since() == (0, "")
+    bring_to(ledger, UNCERTAIN, call())
+    bring_to(ledger, UNCERTAIN, call("b1"))
+    assert ledger.uncertain_since() == (2, ledger.fates(["a1"])["a1"].sent_at)
+
+
 def test_counts(ledger: Ledger) -> None:
     """Every state is counted, those without a call as 0."""
     for number, state in enumerate((PENDING, PENDING, ACCEPTED, UNCERTAIN, CLOSED)):

@@ -84,6 +84,13 @@ class LedgerReader:
             UncertainCall(call_of(row[:10]), fate_of(row[10:17]), row[17]) for row in self._rows(query, (limit,))
         ]
 
+    def uncertain_since(self) -> tuple[int, str]:
+        """Return how many calls wait for a person, and when the oldest was sent, or else taken in: GMT text."""
+        query = """SELECT count(*), min(coalesce(nullif(sent_at, ''), staged_at)) FROM open_calls
+            WHERE ledger_state = 'uncertain' AND seq IS NOT NULL"""
+        ((count, since),) = self._rows(query)
+        return count, since or ""
+
     def fates(self, call_ids: Sequence[str]) -> dict[str, Fate]:
         """Return where calls stand, by call id; ids that the ledger does not know are left out."""
         query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state
