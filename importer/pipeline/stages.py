@@ -7,6 +7,7 @@ with nothing sent. Nothing in here prints: what happens is told to a `Listener`.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from importer import __version__
@@ -83,6 +84,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
         create_ledger(run.settings.ledger, now=gmt_text(run.now))
     with _open_ledger(run, "import", target, service.account) as ledger:
         _recover(run, ledger)
+        plan = replace(plan, held_unattended=ledger.held_unattended)
         with (
             Preparation(run.catalogue.causes, plan) as preparation,
             _results(run, ledger, target, lambda: (preparation.rows, preparation.skipped)) as results,

@@ -10,6 +10,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from schemas.vocabulary import ATTENDED
+
 Ints = npt.NDArray[np.int64]
 
 LINES_PER_FILE = 1 << 40
@@ -57,7 +59,7 @@ class Decision(IntEnum):
 
 
 SKIPPED_FOR = {
-    Decision.ATTENDED: "attended",
+    Decision.ATTENDED: ATTENDED,
     Decision.OTHER_LEG: "other_leg",
     Decision.CANCELLED: "cancelled",
     Decision.OUR_SIDE: "our_side",

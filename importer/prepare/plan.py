@@ -1,6 +1,7 @@
 """What the operator wants of preparing: zone, country, agents, window, states, policies; the rules of a file."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from importer.formats import CauseTable, CdrFormat, Detection
@@ -25,7 +26,8 @@ class PreparePlan:
     """Everything that preparing needs to know besides the files.
 
     ``now`` is the epoch second of the run's start: a call cannot start after it. ``all_rows`` keeps the rows
-    that are skipped.
+    that are skipped. ``held_unattended`` says which of some call ids the ledger holds as calls not attended;
+    None without a ledger.
     """
 
     agents: AgentBook
@@ -37,6 +39,7 @@ class PreparePlan:
     states: frozenset[State] = frozenset(State)
     policies: PolicyBook = field(default_factory=PolicyBook)
     all_rows: bool = False
+    held_unattended: Callable[[Sequence[str]], AbstractSet[str]] | None = None
     chunk_rows: int = CHUNK_ROWS
 
 

@@ -7,14 +7,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.prepare.evidence import add_evidence, call_keys, directions, hear, with_derived, witness_of
+from importer.prepare.evidence import (
+    add_evidence,
+    call_id_of,
+    call_keys,
+    directions,
+    hear,
+    with_derived,
+    witness_of,
+)
 from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Rank
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.plan import Rules
 from importer.reading import Chunk
 from importer.reading.conditions import Conditions, joined
 from schemas import numbers
-from schemas.vocabulary import PASSED_OVER, Direction, State
+from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, State
 
 SPOOLED_COLUMNS = (
     "file",
@@ -35,7 +43,8 @@ SPOOLED_COLUMNS = (
 )
 """``file`` and ``line`` place the row; ``rank`` is what it says of the outcome; ``slot`` is its place in the index
 (-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer`` is E.164 or empty with its
-reason; ``agents`` the joined names under which the export knows the agent. Integers: file, line, slot (int64),
+reason; ``agents`` the joined names under which the export knows the agent. A row that shows attended a call that
+the ledger holds as not attended has the reason `ATTENDED_SINCE`. Integers: file, line, slot (int64),
 rank (uint8); else text."""
 
 STATE_OF = {
@@ -104,6 +113,7 @@ class RowSorter:
             hear(self.witness, rows, self._rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
         keys = call_keys(rows, self._rules.format)
         rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
+        rows["call.attended_since"] = self._attended_since(rows)
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
         rows["call.slot"] = np.where(in_group, self.next_slot - 1 + np.cumsum(in_group), -1)
@@ -126,10 +136,22 @@ class RowSorter:
             kept_out.loc[tied.index[tied]] = False
         return kept_out
 
+    def _attended_since(self, rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Say which rows show attended a call that the ledger holds as not attended."""
+        found = np.zeros(len(rows), dtype=np.bool_)
+        held_unattended = self._rules.plan.held_unattended
+        if held_unattended is not None:
+            attended = np.flatnonzero((rows["call.rank"] == Rank.ATTENDED) & (rows["call.key"] != ""))
+            texts = (rows[name].iloc[attended].tolist() for name in ("call.source_id", "call.key"))
+            call_ids = [call_id_of(self._rules.plan.site, *text) for text in zip(*texts, strict=True)]
+            held = held_unattended(call_ids)
+            found[attended] = [call_id in held for call_id in call_ids]
+        return found
+
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows with a state."""
+        """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows that matter."""
         column = self._rules.format.call.customer
-        with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER)
+        with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
         texts = rows.loc[with_state, column]
         read = self._rules.numbers.read_column(texts)
         usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
@@ -198,7 +220,9 @@ class RowSorter:
             "line": rows["line"],
             "skip": "",
             **{name: rows[own] for name, own in _OWN_COLUMNS.items()},
-            "reason": rows["call.problem"].where(~keyless, "no_call_id"),
+            "reason": rows["call.problem"]
+            .where(~keyless, "no_call_id")
+            .mask(rows["call.attended_since"], ATTENDED_SINCE),
             "hint": rows["call.problem_hint"].where(~keyless, keyless_hint(self._rules)),
             "zohouser": rows[call.zohouser] if call.zohouser else "",
             "voiceuri": rows[call.voiceuri] if call.voiceuri else "",
@@ -251,9 +275,10 @@ never meets the export's own."""
 
 
 def _may_matter(rows: pd.DataFrame) -> pd.Series:
-    """Say which rows the results list even without the skipped ones: calls, and rows that are no use."""
+    """Say which rows the results list even without the skipped ones: calls, contradictions, rows of no use."""
     rank = rows["call.rank"]
-    return rank.between(Rank.BUSY, Rank.NOANSWER) | (rank == Rank.PROBLEM) | (rows["call.slot"] < 0)
+    of_calls = rank.between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
+    return of_calls | (rank == Rank.PROBLEM) | (rows["call.slot"] < 0)
 
 
 def _hashes(values: pd.Series, key: str) -> npt.NDArray[np.uint64]:
