@@ -92,7 +92,8 @@ class RunSummary:
     """The counts of one run.
 
     ``rows`` are the records read; ``carried`` the calls of earlier runs that this one took up. Every one of
-    them is in ``outcomes`` exactly once; ``skipped`` and ``rejected`` break those rows down by reason.
+    them is in ``outcomes`` exactly once; ``skipped`` and ``rejected`` break those rows down by reason. The ledger
+    holds ``held_uncertain`` calls uncertain, of this run or earlier ones, since ``uncertain_since`` (GMT text).
     """
 
     run_id: str
@@ -104,6 +105,8 @@ class RunSummary:
     skipped: Mapping[str, int] = field(default_factory=dict)
     results: Path | None = None
     rejected: Mapping[str, int] = field(default_factory=dict)
+    held_uncertain: int = 0
+    uncertain_since: str = ""
 
     def adds_up(self) -> bool:
         """Say whether every row read and every call taken up ended as exactly one outcome."""

@@ -94,6 +94,12 @@ class CallState(StrEnum):
     CLOSED = "closed"
 
 
+ATTENDED = "attended"
+"""Reason of a row that is skipped because its call was attended, and of a call that is not sent because of it."""
+
+ATTENDED_SINCE = "attended_since"
+"""Reason of a row that shows attended what was notified, or was about to be, as not attended."""
+
 RESULT_COLUMNS = (
     "file",
     "line",

@@ -86,6 +86,24 @@ def test_carried_rows_survive(export: Path, account: Simulator, program: Program
     assert len(account.accepted) == CALLS
 
 
+@pytest.mark.parametrize(
+    ("step", "results", "sent"),
+    [(Step.ROWS_SYNCED, ["conflict", "pending"], 2), (Step.STAGED, ["conflict", "skipped"], 1)],
+)
+def test_attended_since_in_a_run_that_died(
+    step: Step, results: list[str], sent: int, account: Simulator, program: Program, tmp_path: Path
+) -> None:
+    """What an export shows attended is taken in with its calls or not at all, and the results say which."""
+    early = write_export(tmp_path / "early.csv", [call_row(0), call_row(1)])
+    program("import", "--init-ledger", "--limit", "1", "--results", tmp_path / "early-results.csv", early)
+    late = write_export(tmp_path / "late.csv", [call_row(number, state="answered") for number in (0, 1)])
+    died("import", step, tmp_path / "dead.csv", late)
+    assert program("deliver", "--results", tmp_path / "next.csv").code == 0
+    assert (outcomes(tmp_path / "dead.csv"), len(account.accepted)) == (results, sent)
+    ran = program("import", "--results", tmp_path / "again.csv", late)
+    assert (ran.code, outcomes(tmp_path / "again.csv")) == (3, ["conflict"] * sent)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", list(Step))
 def test_death_at_any_step(step: Step, export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:

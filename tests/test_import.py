@@ -295,6 +295,117 @@ def test_accepted_call_with_other_content_is_a_conflict(
     assert (again.code, again.summary()["conflict"], len(account.arrivals)) == (3, "1", 1)
 
 
+PARTIAL_HEADER = (
+    "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,amaflags,"
+    "accountcode,uniqueid,userfield,did,cnum,cnam,outbound_cnum,outbound_cnam,dst_cnam,recordingfile,linkedid,"
+    "peeraccount,sequence\n"
+)
+
+
+def freepbx_leg(number: int, disposition: str, *, trunk: str = "a") -> str:
+    """Return a leg of a FreePBX call; the number is the call's, the trunk tells its legs apart."""
+    customer, call_id = f"21255501{number:02}", f"17956152{number:02}.1"
+    return (
+        f'2026-11-25 09:{number:02}:00,"""Ann Lee"" <101>",101,{customer},from-internal,'
+        f'PJSIP/101-000005{number:02},PJSIP/trunk-{trunk}-000006{number:02},Dial,"PJSIP/{customer}@trunk-{trunk},30",20,'
+        f"{10 * (disposition == 'ANSWERED')},{disposition},3,,{call_id},,,101,,,,,,{call_id},,{ord(trunk)}\n"
+    )
+
+
+def rows_of(path: Path) -> list[tuple[str, str, str]]:
+    """Return line, outcome and reason of each row of a results file."""
+    return [(row["line"], row["outcome"], row["reason"]) for row in read_results(path)]
+
+
+def test_attended_since(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A call exported before its last leg was written is one conflict in each later import that shows it attended.
+
+    `resolve --close` ends that, and nothing about it is ever sent again.
+    """
+    day1, day2 = tmp_path / "day1.csv", tmp_path / "day2.csv"
+    day1.write_text(PARTIAL_HEADER + freepbx_leg(41, "BUSY") + freepbx_leg(43, "BUSY"))
+    legs = [freepbx_leg(41, "BUSY"), freepbx_leg(42, "BUSY")]
+    legs += [freepbx_leg(41, "ANSWERED", trunk=trunk) for trunk in "cb"] + [freepbx_leg(44, "ANSWERED")]
+    day2.write_text(PARTIAL_HEADER + "".join(legs))
+    options = (*NEW_YORK, "--default-agent-number", "+12125550101", "--results")
+    assert run_import(program, *options, tmp_path / "1.csv", day1).code == 0
+    conflict = ("5", "conflict", "attended_since")
+    for number, outcome in ((2, "accepted"), (3, "already_accepted")):
+        ran = run_import(program, *options, tmp_path / f"{number}.csv", day2)
+        assert (ran.code, ran.summary()["conflict"], ran.summary()["skipped"]) == (3, "1", "3")
+        assert rows_of(tmp_path / f"{number}.csv") == [("3", outcome, ""), conflict]
+    run_import(program, "--all-rows", "--since", "2026-11-26", *options, tmp_path / "4.csv", day2)
+    assert rows_of(tmp_path / "4.csv") == [
+        ("2", "skipped", "other_leg"),
+        ("3", "skipped", "outside_window"),
+        ("4", "skipped", "attended"),
+        conflict,
+        ("6", "skipped", "attended"),
+    ]
+
+    row = read_results(tmp_path / "3.csv")[1]
+    assert (row["to"], row["start_time"], row["source_id"]) == (
+        "+12125550141",
+        "2026-11-25 14:41:00",
+        "1795615241.1",
+    )
+    first = read_results(tmp_path / "1.csv")[0]
+    assert (row["call_id"], row["sent_at"]) == (first["call_id"], first["sent_at"])
+    assert f"resolve {row['call_id']} --close" in row["hint"]
+    assert f"attended since it was notified: {row['call_id']}" in program("status").stdout
+    assert json.loads(program("status", "--json").stdout)["attended_since"] == [row["call_id"]]
+    assert program("resolve", row["call_id"], "--close", "--note", "corrected").code == 0
+    assert run_import(program, *options, tmp_path / "5.csv", day2).code == 0
+    assert rows_of(tmp_path / "5.csv") == [("3", "already_accepted", "")]
+    run_import(program, *options, tmp_path / "6.csv", day1)
+    assert [each[1] for each in rows_of(tmp_path / "6.csv")] == ["already_accepted"] * 2
+    assert len(account.arrivals) == 3
+
+
+def test_attended_before_it_was_sent(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Calls left pending or refused that an export shows attended are skipped, each row once, and never sent."""
+    account.script(Fault.refusal("INVALID_DATA"))
+    early = exported(*(call_row(number) for number in range(3)), name="early.csv")
+    run_import(program, "--limit", "1", early)
+    late = exported(*(call_row(number, state="answered") for number in (0, 1, 7)), name="late.csv")
+    ran = run_import(program, "--json", "--results", tmp_path / "late-results.csv", late)
+    rows = read_results(tmp_path / "late-results.csv")
+    assert [(row["line"], row["call_id"], row["outcome"], row["reason"], row["state"]) for row in rows] == [
+        ("4", "call00002", "accepted", "", "busy"),
+        ("2", "call00000", "skipped", "attended", ""),
+        ("3", "call00001", "skipped", "attended", "busy"),
+    ]
+    assert (ran.code, json.loads(ran.stdout)["skipped_by_reason"]) == (0, {"attended": 3})
+    assert program("deliver").code == 0
+    again = run_import(program, "--retry-refused", "--results", tmp_path / "early-results.csv", early)
+    assert (again.code, posted_ids(account)) == (0, ["call00000", "call00002"])
+    assert [each[1:] for each in rows_of(tmp_path / "early-results.csv")] == [
+        ("skipped", "attended"),
+        ("skipped", "attended"),
+        ("already_accepted", ""),
+    ]
+
+
+def test_attended_while_uncertain(
+    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A call whose answer was lost stays uncertain when it is shown attended; its row says so."""
+    account.script(Fault.lost_answer())
+    run_import(program, exported(call_row(1)))
+    late = exported(call_row(1, state="answered"), name="late.csv")
+    ran = run_import(program, "--on-uncertain", "resend", "--results", tmp_path / "late-results.csv", late)
+    (row,) = read_results(tmp_path / "late-results.csv")
+    assert (ran.code, row["outcome"], row["state"], row["to"]) == (4, "uncertain", "busy", "+12125550101")
+    assert "shows the call attended" in row["hint"]
+    assert program("deliver", "--on-uncertain", "resend").code == 4
+    ran = program("resolve", "call00001", "--not-sent", "--note", "not in Zoho")
+    assert (ran.code, "Not sent" in ran.stdout) == (0, True)
+    assert program("deliver").code == 0
+    assert len(account.arrivals) == 1
+
+
 def test_pending_call_takes_the_new_content(
     program: Program, account: Simulator, exported: Callable[..., Path]
 ) -> None:
@@ -381,6 +492,28 @@ def test_lost_answer_is_held(
     second = run_import(program, path)
     assert (second.code, second.summary()["uncertain"], len(account.arrivals)) == (4, "1", 2)
     assert ledger_counts(tmp_path) == {"accepted": 1, "uncertain": 1}
+
+
+def test_uncertain_call_of_an_earlier_night(
+    program: Program, account: Simulator, exported: Callable[..., Path]
+) -> None:
+    """While the ledger holds an uncertain call, `import` and `deliver` are exit 4; one line says since when."""
+    account.script(Fault.lost_answer(), Fault.lost_answer())
+    run_import(program, exported(call_row(1)))
+    run_import(program, exported(call_row(2), name="second.csv"))
+    ran = run_import(program, "--json", exported(call_row(3), name="third.csv"))
+    said = json.loads(ran.stdout)
+    assert (ran.code, said["accepted"], said["uncertain"], said["reason"]) == (4, 1, 0, "uncertain")
+    assert said["held_uncertain"] == 2
+    line = f"cdr-importer: 2 calls are uncertain, the oldest since {said['uncertain_since'][:16]} GMT: "
+    assert line in ran.stderr
+    ran = program("deliver")
+    assert (ran.code, line in ran.stderr) == (4, True)
+    program("resolve", "call00001", "--sent", "--note", "seen")
+    ran = program("deliver")
+    assert (ran.code, "cdr-importer: 1 call is uncertain since" in ran.stderr) == (4, True)
+    program("resolve", "call00002", "--close", "--note", "never mind")
+    assert program("deliver") == Ran(0, "", "")
 
 
 def test_resolved_as_not_sent_is_delivered(

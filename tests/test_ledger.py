@@ -37,6 +37,7 @@ from importer.ledger import (
     KnownFate,
     Ledger,
     LedgerInvariantError,
+    Staged,
     create_ledger,
     lock_path,
     open_reader,
@@ -966,6 +967,105 @@ def test_only_uncertain_calls_are_resolved(ledger: Ledger, state: CallState | No
     assert ledger.fates(["b1"])["b1"].state is UNCERTAIN
 
 
+# --- attended after all ---------------------------------------------------------------------------------
+
+SHOWN = [
+    # state before, outcome, reason, whether what was to be posted comes back, state after
+    (PENDING, None, "attended", True, CLOSED),
+    (REFUSED, Outcome.SKIPPED, "attended", False, CLOSED),
+    (ACCEPTED, Outcome.CONFLICT, "attended_since", False, ACCEPTED),
+    (UNCERTAIN, Outcome.UNCERTAIN, "slug", True, UNCERTAIN),
+]
+
+
+def show_attended(ledger: Ledger, *call_ids: str) -> list[Staged]:
+    """Have the input of a run show calls attended."""
+    with ledger.staging() as stage:
+        return stage.show_attended(call_ids)
+
+
+@pytest.mark.parametrize(("before", "outcome", "reason", "comes_back", "after"), SHOWN)
+def test_shown_attended(
+    path: Path,
+    ledger: Ledger,
+    before: CallState,
+    outcome: Outcome | None,
+    reason: str,
+    comes_back: bool,
+    after: CallState,
+) -> None:
+    """What Zoho has is a conflict, what it may have stays uncertain, the rest is closed and its payload gone."""
+    bring_to(ledger, before, call())
+    for _ in range(2 if after is before else 1):
+        (shown,) = show_attended(ledger, "a1")
+        assert (shown.outcome, shown.receipt.reason) == (outcome, reason)
+        assert shown.call == (call() if comes_back else None)
+        assert row(path, "a1") == (after,)
+    assert ledger.attended_since(9) == (["a1"] if after is ACCEPTED else [])
+    assert ledger.held_unattended(["a1"]) == (set() if after is CLOSED else {"a1"})
+    assert len(ledger._rows("SELECT 1 FROM payloads")) == (after is UNCERTAIN)
+
+
+@pytest.mark.parametrize("before", [case[0] for case in SHOWN])
+@pytest.mark.parametrize("content", [SAME, OTHER])
+def test_shown_attended_is_never_sent(ledger: Ledger, before: CallState, content: str) -> None:
+    """No import, option or decision but `--sent`, which sends nothing, moves a call that was shown attended."""
+    bring_to(ledger, before, call())
+    show_attended(ledger, "a1")
+    take(ledger, call(voiceuri=content), retry_refused=True, resend=True)
+    assert ledger.reopen_uncertain() == 0
+    if before is UNCERTAIN:
+        assert ledger.resolve(["a1"], Decision.NOT_SENT, note="", who="ann") == ["a1"]
+        assert ledger.fates(["a1"])["a1"].state is CLOSED
+    assert ledger.claim(9, after=0) == []
+
+
+def test_reminder_ends_with_close(path: Path, ledger: Ledger) -> None:
+    """`CLOSE` ends the reminder of what was notified, once; the call stays accepted and is known as such."""
+    for one in ("a1", "b1"):
+        bring_to(ledger, ACCEPTED, call(one))
+    show_attended(ledger, "a1")
+    for call_id, decision in (("a1", Decision.SENT), ("a1", Decision.NOT_SENT), ("b1", Decision.CLOSE)):
+        with pytest.raises(UsageError, match=call_id):
+            ledger.resolve([call_id], decision, note="", who="ann")
+    assert ledger.resolve(["a1"], Decision.CLOSE, note="corrected", who="ann") == []
+    assert (ledger.attended_since(9), ledger.held_unattended(["a1", "b1", "c1"])) == ([], {"b1"})
+    assert row(path, "a1") == (ACCEPTED,)
+    assert outcomes(take(ledger, call(), call("b1"))) == [Outcome.ALREADY_ACCEPTED] * 2
+    with pytest.raises(UsageError, match="'a1'"):
+        ledger.resolve(["a1"], Decision.CLOSE, note="", who="ann")
+
+
+def test_shown_attended_in_a_staging_that_failed(path: Path, ledger: Ledger) -> None:
+    """A staging that is given up leaves no mark and no call closed."""
+    bring_to(ledger, ACCEPTED, call())
+    take(ledger, call("b1"))
+    with pytest.raises(ZeroDivisionError), ledger.staging() as stage:
+        stage.show_attended(["a1", "b1"])
+        raise ZeroDivisionError
+    assert (ledger.attended_since(9), row(path, "b1")) == ([], (PENDING,))
+    assert [claimed.call for claimed in ledger.claim(9, after=0)] == [call("b1")]
+
+
+def test_purge_keeps_reminders(path: Path, ledger: Ledger) -> None:
+    """What a person has to correct in Zoho outlasts a purge; what was only closed as attended does not."""
+    bring_to(ledger, ACCEPTED, call())
+    take(ledger, call("b1"))
+    show_attended(ledger, "a1", "b1")
+    assert ledger.purge("2027-01-01 00:00:00").calls == 1
+    assert (ledger.attended_since(9), row(path, "b1")) == (["a1"], None)
+    ledger.resolve(["a1"], Decision.CLOSE, note="", who="ann")
+    assert ledger.purge("2027-01-01 00:00:00").calls == 1
+
+
+def test_uncertain_since(ledger: Ledger) -> None:
+    """Uncertain calls are counted with when the oldest was sent, or else taken in."""
+    assert ledger.uncertain_since() == (0, "")
+    bring_to(ledger, UNCERTAIN, call())
+    bring_to(ledger, UNCERTAIN, call("b1"))
+    assert ledger.uncertain_since() == (2, ledger.fates(["a1"])["a1"].sent_at)
+
+
 def test_counts(ledger: Ledger) -> None:
     """Every state is counted, those without a call as 0."""
     for number, state in enumerate((PENDING, PENDING, ACCEPTED, UNCERTAIN, CLOSED)):
@@ -1105,6 +1205,8 @@ class Kept:
     seq: int
     attempts: int = 0
     resends: int = 0
+    attended: bool = False
+    corrected: bool = False
 
 
 def expected(kept: Kept | None, content: str, retry: bool, resend: bool) -> Outcome | None:
@@ -1113,7 +1215,7 @@ def expected(kept: Kept | None, content: str, retry: bool, resend: bool) -> Outc
         return None
     if kept.content != content:
         return None if kept.state is REFUSED else Outcome.CONFLICT
-    if (kept.state is REFUSED and retry) or (kept.state is UNCERTAIN and resend):
+    if (kept.state is REFUSED and retry) or (kept.state is UNCERTAIN and resend and not kept.attended):
         return None
     return {
         ACCEPTED: Outcome.ALREADY_ACCEPTED,
@@ -1195,6 +1297,22 @@ class LedgerMachine(RuleBasedStateMachine):
         resends = kept.resends + (kept.state is UNCERTAIN)
         return Kept(PENDING, content, self.run, seq, kept.attempts, resends)
 
+    @precondition(lambda self: not self.sending())
+    @rule(one=IDS)
+    def show_attended(self, one: str) -> None:
+        """Have an export show a call attended."""
+        kept = self.model.get(one)
+        is_held = kept is not None and kept.state is not CLOSED and not kept.corrected
+        assert self.ledger.held_unattended([one]) == ({one} if is_held else set())
+        if kept is None or not is_held:
+            return
+        wanted = {PENDING: None, REFUSED: Outcome.SKIPPED, ACCEPTED: Outcome.CONFLICT}
+        (shown,) = show_attended(self.ledger, one)
+        assert shown.outcome == wanted.get(kept.state, Outcome.UNCERTAIN)
+        kept.attended = True
+        if kept.state in (PENDING, REFUSED):
+            kept.state = CLOSED
+
     @rule(one=IDS)
     def mark(self, one: str) -> None:
         """Begin a request, which only a pending call may."""
@@ -1220,14 +1338,19 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(one=IDS, decision=st.sampled_from(Decision))
     def resolve(self, one: str, decision: Decision) -> None:
-        """Let a person decide, which only an uncertain call may need."""
+        """Let a person decide, which only a call that is uncertain or was attended since may need."""
         kept = self.model.get(one)
+        if kept and kept.state is ACCEPTED and kept.attended and not kept.corrected and decision == Decision.CLOSE:
+            self.ledger.resolve([one], decision, note="n", who="w")
+            kept.corrected = True
+            return
         if kept is None or kept.state is not UNCERTAIN:
             with pytest.raises(UsageError):
                 self.ledger.resolve([one], decision, note="n", who="w")
             return
         self.ledger.resolve([one], decision, note="n", who="w")
-        kept.state = {Decision.SENT: ACCEPTED, Decision.NOT_SENT: PENDING, Decision.CLOSE: CLOSED}[decision]
+        not_sent = CLOSED if kept.attended else PENDING
+        kept.state = {Decision.SENT: ACCEPTED, Decision.NOT_SENT: not_sent, Decision.CLOSE: CLOSED}[decision]
 
     @rule()
     def next_run(self) -> None:

@@ -65,6 +65,12 @@ def test_upgrade_keeps_every_call(tmp_path: Path) -> None:
         assert ledger.recover() == 1
         assert ledger.runs(9)[1] == RunRecord("old", CREATED, "0.1.0")
         assert [claimed.call.call_id for claimed in ledger.claim(9, after=0)] == ["pending"]
+        with ledger.staging() as stage:
+            shown = stage.show_attended(["accepted", "pending"])
+        assert ([one.outcome for one in shown], ledger.attended_since(9)) == (
+            [Outcome.CONFLICT, None],
+            ["accepted"],
+        )
     opened(path).close()
 
 
@@ -76,6 +82,8 @@ def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
     with open_reader(path) as reader:
         assert reader.counts()[CallState.ACCEPTED] == 1
         assert reader.pending_count() == 1
+        assert (reader.attended_since(9), reader.uncertain_since()) == ([], (1, CREATED))
+        assert reader.held_unattended(["accepted", "closed", "none"]) == {"accepted"}
         assert reader.runs(9) == [RunRecord("old", CREATED, "0.1.0")]
     assert path.read_bytes() == before
 

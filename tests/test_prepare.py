@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from importer.formats import Detection, detect
 from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
 from importer.prepare import PolicyBook, Preparation, Window, call_id_of
-from importer.records import Call
+from importer.records import Call, ResultRow
 from importer.settings import PolicyChoices
 from samples import (
     INPUTS,
@@ -104,6 +105,25 @@ def test_order_of_rows_does_not_matter(path: Path, tmp_path: Path) -> None:
         prepared([written(detection, tmp_path / "shuffled.csv", records)], plan).content()
         == as_it_is(path).content()
     )
+
+
+@PER_SAMPLE
+def test_attended_calls_that_the_ledger_holds(path: Path) -> None:
+    """An attended call that the ledger holds otherwise is one conflict, in its place; all else is as it was."""
+    plain, plan = as_it_is(path), plan_for(path.parent.name, held_unattended=set)
+    shown = prepared([detected(path)], plan)
+    pairs = [
+        pair for pair in zip(plain.listed, shown.listed, strict=True) if content_of(pair[0]) != content_of(pair[1])
+    ]
+    conflicts = [now for _, now in pairs]
+    attended = [row for row in plain.listed if isinstance(row, ResultRow) and row.reason == "attended"]
+    assert {row.place for row in conflicts} <= {row.place for row in attended}
+    assert {each.reason for each in conflicts if isinstance(each, ResultRow)} <= {"attended_since"}
+    assert {row.source_id for row in conflicts} == {row.source_id for row in attended}
+    assert len({row.call_id for row in conflicts} - {""}) == len(conflicts)
+    few = prepared([detected(path)], replace(plan, all_rows=False))
+    listed = [row for row in shown.listed if isinstance(row, Call) or row.outcome is not Outcome.SKIPPED]
+    assert (few.listed, few.skipped.total()) == (listed, len(shown.listed) - len(listed))
 
 
 @PER_SAMPLE
@@ -659,7 +679,7 @@ def test_sent_number(country: str, prefix: str, called: str, dialled: str, custo
 
 def test_outside_prefix_is_no_part_of_dialling_for_agents(tmp_path: Path) -> None:
     """The number under which an agent calls is never dialled: what is dialled for a line stays in it."""
-    row = "2026/03/02 09:14:07,00:00:00,32,00493023125000,O,0030 23125001,,,0,1,0,E777,X,T9001,LINE 5.1,0,0,,,"
+    row = "2026/03/02 09:14:07,00:00:00,32,00493023125000,O,0030 23125001,,,0,1,0,T777,X,T9001,LINE 5.1,0,0,,,"
     chosen = PolicyBook(PolicyChoices(outside_prefix=("0",)))
     found = prepared_text(tmp_path, f"{row}\n", country="DE", policies=chosen).listed[0]
     assert isinstance(found, Call)

@@ -239,7 +239,7 @@ def test_deliver_resends_what_is_uncertain(
     """`deliver` leaves uncertain calls alone; with --on-uncertain resend it sends them under the same id."""
     account.script(Fault.lost_answer())
     program("import", "--init-ledger", export)
-    assert program("deliver").code == 0
+    assert program("deliver").code == 4
     ran = program("deliver", "--on-uncertain", "resend", "-v")
     assert (ran.code, "1 uncertain calls are sent again" in ran.stderr) == (0, True)
     assert [arrival.fields["id"] for arrival in account.arrivals].count("call00000") == 2

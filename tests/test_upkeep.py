@@ -120,6 +120,22 @@ def test_accept_restore_without_results(
     assert len(account.accepted) == 5
 
 
+def test_accept_restore_of_calls_attended_since(
+    program: Program, account: Simulator, export: Path, tmp_path: Path
+) -> None:
+    """A call that the results tell attended since the backup waits for a person instead of being sent."""
+    assert program("ledger", "backup", tmp_path / "backup.sqlite").code == 0
+    late = write_export(tmp_path / "late.csv", [row.replace("busy", "answered") for row in rows(2)])
+    assert program("import", "--results", tmp_path / "lost.csv", late).code == 3
+    assert outcomes(tmp_path / "lost.csv") == ["accepted", "conflict", "skipped"]
+    shutil.copy(tmp_path / "backup.sqlite", tmp_path / "ledger.sqlite")
+    assert program("ledger", "accept-restore", "--complete", tmp_path / "lost.csv").code == 4
+    assert program("deliver").code == 4
+    assert (states(program), len(account.accepted)) == ({"accepted": 2, "uncertain": 1}, 2)
+    assert program("import", "--results", tmp_path / "again.csv", late).code == 4
+    assert outcomes(tmp_path / "again.csv") == ["conflict", "uncertain"]
+
+
 def test_accept_restore_needs_a_reason(program: Program, export: Path, tmp_path: Path) -> None:
     """A ledger that is as its last run left it cannot be accepted, nor can a file that is no results file."""
     assert program("ledger", "accept-restore").code == 2

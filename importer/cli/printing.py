@@ -84,6 +84,8 @@ class Screen:
             say_lines(summary_table(summary), err=True)
         elif summary.rejected:
             complain(rejected_line(summary))
+        if summary.held_uncertain:
+            complain(uncertain_line(summary))
         say(summary_line(summary), err=True)
 
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
@@ -197,6 +199,13 @@ def rejected_line(summary: RunSummary) -> str:
     named = [f"{count} {reason}" for reason, count in _by_count(summary.rejected)]
     more = " and others" if len(named) > MOST_REASONS else ""
     return f"rejected: {', '.join(named[:MOST_REASONS])}{more}; the results say for each row what to do"
+
+
+def uncertain_line(summary: RunSummary) -> str:
+    """Return how many calls wait for a person, of this run or earlier ones, and since when."""
+    count, since = summary.held_uncertain, f"{summary.uncertain_since[:16]} GMT"
+    calls = f"{count} calls are uncertain, the oldest" if count > 1 else "1 call is uncertain"
+    return f"{calls} since {since}: `cdr-importer status` names them, `cdr-importer resolve` settles them"
 
 
 def _by_count(reasons: Mapping[str, int]) -> list[tuple[str, int]]:

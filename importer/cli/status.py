@@ -57,10 +57,12 @@ def _show_calls(ledger: Any, *, as_json: bool) -> int:
     counts = {state.value: count for state, count in ledger.counts().items()}
     oldest = ledger.oldest_pending() or ""
     uncertain = ledger.uncertain_calls(SHOWN_UNCERTAIN)
+    attended = ledger.attended_since(SHOWN_UNCERTAIN)
     held = ledger.held_until() or ""
     if as_json:
         facts = {"states": counts, "oldest_pending": oldest, "held_until": held}
-        say_json({**facts, "uncertain": [each.call.call_id for each in uncertain]})
+        uncertain_ids = [each.call.call_id for each in uncertain]
+        say_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
     else:
         for state, count in counts.items():
             say(f"{state:<10} {count}")
@@ -70,6 +72,8 @@ def _show_calls(ledger: Any, *, as_json: bool) -> int:
             say(f"the service asked to wait until {held} GMT")
         for each in uncertain:
             say(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
+        for call_id in attended:
+            say(f"attended since it was notified: {call_id}")
     return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)
 
 

@@ -16,7 +16,7 @@ from importer.ledger import upkeep
 from importer.ledger.grouping import GroupCommit
 from importer.ledger.lock import LedgerLock, take_lock
 from importer.ledger.place import check_place
-from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, call_of, existing
+from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, existing
 from importer.ledger.reserve import COMMITS_PER_TURN, extend_wal, wal_path
 from importer.ledger.schema import (
     FINGERPRINT_KEY_BYTES,
@@ -30,7 +30,7 @@ from importer.ledger.schema import (
     transaction,
     translated_errors,
 )
-from importer.ledger.staging import Stage, StagingRun, expect_rows, later, moment_in
+from importer.ledger.staging import OPEN_CALL, Stage, StagingRun, call_of, expect_rows, later, moment_in, select_in
 from importer.ledger.values import (
     Claimed,
     Decision,
@@ -44,7 +44,7 @@ from importer.ledger.values import (
 )
 from importer.ledger.witness import check_witness, read_witness, write_witness
 from importer.records import Receipt
-from schemas.vocabulary import CallState
+from schemas.vocabulary import ATTENDED, CallState
 
 _CRASH_HINT = (
     "The run that sent this call ended before the answer was recorded. Look in Zoho whether it arrived, "
@@ -60,6 +60,8 @@ _DECIDED_REASON = {
     Decision.NOT_SENT: "resolved_not_sent",
     Decision.CLOSE: "closed",
 }
+_SHOWN_ATTENDED = "SELECT call_id FROM calls WHERE attended_at != '' AND call_id"
+_REMINDERS = "SELECT call_id FROM attended_since WHERE call_id"
 _SETTLED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.CLOSED})
 _ANSWERED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.UNCERTAIN, CallState.PENDING})
 _LONGEST_SHOWN_ID = 64
@@ -161,9 +163,8 @@ class Ledger(LedgerReader):
 
     def claim(self, batch_size: int, *, after: int) -> list[Claimed]:
         """Return the next pending calls in staging order, after that ``seq``; changes nothing."""
-        query = """SELECT call_id, state, agent_number, customer_number, start_time, zohouser, voiceuri,
-                source_id, file, line, seq, attempts, staged_run
-            FROM open_calls WHERE ledger_state = 'pending' AND seq > ? ORDER BY seq LIMIT ?"""
+        query = f"""SELECT {OPEN_CALL}, seq, attempts, staged_run
+            FROM open_calls WHERE ledger_state = 'pending' AND seq > ? ORDER BY seq LIMIT ?"""  # noqa: S608
         return [
             Claimed(row[10], call_of(row[:10]), row[11], row[12] == self._run_number)
             for row in self._rows(query, (after, batch_size))
@@ -209,27 +210,41 @@ class Ledger(LedgerReader):
         self._group.write(lambda _: self._leave(CallState.PENDING, receipt))
 
     def reopen_uncertain(self) -> int:
-        """Make every uncertain call pending again, on the operator's word, and return how many."""
+        """Make uncertain calls pending again, on the operator's word, and return how many.
+
+        A call that an export showed attended stays uncertain.
+        """
         with self._transaction() as connection:
             changed = connection.execute(
                 """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
-                    reason = '', hint = '' WHERE state = 'uncertain' AND seq IS NOT NULL"""
+                    reason = '', hint = ''
+                    WHERE state = 'uncertain' AND seq IS NOT NULL AND attended_at = ''"""
             )
             return changed.rowcount
 
-    def resolve(self, call_ids: Sequence[str], decision: Decision, *, note: str, who: str) -> None:
+    def resolve(self, call_ids: Sequence[str], decision: Decision, *, note: str, who: str) -> list[str]:
         """Settle uncertain calls as a person found out, all of them or none, and keep who, why and when.
 
-        Raises `UsageError` naming the first call that is not uncertain.
+        `CLOSE` also ends the reminder of an accepted call that an export showed attended, which stays accepted.
+        `NOT_SENT` closes the calls that an export showed attended; their ids are returned. Raises `UsageError`
+        naming the first call that is neither.
         """
         wanted = list(dict.fromkeys(call_ids))
         with self._transaction() as connection:
             fates = self.fates(wanted)
+            shown = [row[0] for row in select_in(connection, _SHOWN_ATTENDED, wanted)]
+            kept_back = shown if decision is Decision.NOT_SENT else []
+            reminders = {row[0] for row in select_in(connection, _REMINDERS, wanted)}
             for call_id in wanted:
+                if decision is Decision.CLOSE and call_id in reminders:
+                    continue
                 _check_uncertain(call_id, fates.get(call_id))
-                reason = _DECIDED_REASON[decision]
-                self._leave(CallState.UNCERTAIN, Receipt(call_id, _DECIDED[decision], reason=reason))
+                receipt = Receipt(call_id, _DECIDED[decision], reason=_DECIDED_REASON[decision])
+                if call_id in kept_back:
+                    receipt = Receipt(call_id, CallState.CLOSED, reason=ATTENDED)
+                self._leave(CallState.UNCERTAIN, receipt)
             self._note_decisions(connection, wanted, decision, note, who)
+        return kept_back
 
     def _note_decisions(
         self, connection: sqlite3.Connection, call_ids: Sequence[str], decision: Decision, note: str, who: str
@@ -524,5 +539,5 @@ def _check_uncertain(call_id: str, fate: Fate | None) -> None:
         found = f"is {fate.state}" if fate else "is not in the ledger"
         raise UsageError(
             f"call {shown} {found}, only an uncertain call can be resolved; nothing was changed",
-            hint="`cdr-importer status` lists the uncertain calls.",
+            hint="`cdr-importer status` lists the uncertain calls, and those attended since, for --close alone.",
         )

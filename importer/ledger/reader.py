@@ -15,13 +15,15 @@ from importer.ledger.files import make_private_file, sync_folder
 from importer.ledger.place import check_companion
 from importer.ledger.reserve import wal_path
 from importer.ledger.schema import check_identity, connect, schema_version, transaction, translated_errors
-from importer.ledger.staging import select_in
+from importer.ledger.staging import OPEN_CALL, call_of, select_in
 from importer.ledger.values import Fate, LedgerInvariantError, RunRecord, UncertainCall
-from importer.records import Call, Place
-from schemas.vocabulary import CallState, State
+from schemas.vocabulary import CallState
 
 BUSY_SECONDS = 5.0
 """How long another program's hold on the file is waited for before it counts as busy."""
+
+ATTENDED_SCHEMA = 3
+"""The first schema version that remembers what an export showed attended."""
 
 RUNS = """SELECT run_id, started_at, version, command, results, settings, inputs, finished_at, exit_code, summary
     FROM runs"""
@@ -75,14 +77,38 @@ class LedgerReader:
 
     def uncertain_calls(self, limit: int) -> list[UncertainCall]:
         """Return the calls that wait for a person, oldest first, at most ``limit``."""
-        query = """SELECT call_id, open_calls.state, agent_number, customer_number, start_time, zohouser,
-                voiceuri, source_id, file, line,
+        query = f"""SELECT {OPEN_CALL},
                 reason, hint, http_status, code, attempts, sent_at, ledger_state, coalesce(run_id, '')
             FROM open_calls LEFT JOIN runs ON runs.number = sent_run
-            WHERE ledger_state = 'uncertain' AND seq IS NOT NULL ORDER BY seq LIMIT ?"""
+            WHERE ledger_state = 'uncertain' AND seq IS NOT NULL ORDER BY seq LIMIT ?"""  # noqa: S608 no value in it
         return [
             UncertainCall(call_of(row[:10]), fate_of(row[10:17]), row[17]) for row in self._rows(query, (limit,))
         ]
+
+    def uncertain_since(self) -> tuple[int, str]:
+        """Return how many calls wait for a person, and when the oldest was sent, or else taken in: GMT text."""
+        query = """SELECT count(*), min(coalesce(nullif(sent_at, ''), staged_at)) FROM open_calls
+            WHERE ledger_state = 'uncertain' AND seq IS NOT NULL"""
+        ((count, since),) = self._rows(query)
+        return count, since or ""
+
+    def attended_since(self, limit: int) -> list[str]:
+        """Return the ids of accepted calls that an export showed attended, oldest first, at most ``limit``.
+
+        A call is left out once a person has closed it.
+        """
+        with self._guard, translated_errors(self._path):
+            if schema_version(self._connection) < ATTENDED_SCHEMA:
+                return []
+        query = "SELECT call_id FROM attended_since ORDER BY attended_at, call_id LIMIT ?"
+        return [row[0] for row in self._rows(query, (limit,))]
+
+    def held_unattended(self, call_ids: Sequence[str]) -> set[str]:
+        """Return those of these calls that are here as not attended, without those that a person closed."""
+        query = """SELECT call_id FROM calls WHERE state != 'closed' AND NOT EXISTS (SELECT 1 FROM decisions
+            WHERE decisions.call_id = calls.call_id AND decision = 'close') AND call_id"""
+        with self._guard, translated_errors(self._path):
+            return {row[0] for row in select_in(self._connection, query, call_ids)}
 
     def fates(self, call_ids: Sequence[str]) -> dict[str, Fate]:
         """Return where calls stand, by call id; ids that the ledger does not know are left out."""
@@ -185,13 +211,6 @@ def existing(path: Path) -> Path:
     if not path.is_file():
         raise LedgerError(f"{path} is not a ledger but a folder or a device", hint="Correct the path.")
     return path
-
-
-def call_of(row: Sequence[Any]) -> Call:
-    """Return the call that ten columns of `open_calls` hold, from ``call_id`` to ``line``."""
-    call_id, state, agent, customer, start_time, zohouser, voiceuri, source_id, file, line = row
-    place = Place(file, line)
-    return Call(call_id, State(state), agent, customer, start_time, zohouser, voiceuri, source_id, place)
 
 
 def fate_of(row: Sequence[Any]) -> Fate:

@@ -90,6 +90,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT OR IGNORE INTO meta (key, value) VALUES ('generation', 0)",
         "CREATE INDEX decisions_of_call ON decisions (call_id)",
     ),
+    (
+        # When an export first showed attended a call that is here as not attended; empty where none did.
+        "ALTER TABLE calls ADD COLUMN attended_at TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX calls_attended ON calls (state) WHERE attended_at != ''",
+        """CREATE VIEW attended_since AS SELECT call_id, attended_at, sent_at FROM calls
+            WHERE state = 'accepted' AND attended_at != '' AND NOT EXISTS (SELECT 1 FROM decisions
+                WHERE decisions.call_id = calls.call_id AND decision = 'close')""",
+    ),
 )
 """Statements that lead from each schema version to the next; never edited once released, only added to."""
 

@@ -9,15 +9,15 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from importer.ledger.schema import translated_errors
 from importer.ledger.values import KnownFate, LedgerInvariantError, Staged
-from importer.records import Call
-from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, Outcome
+from importer.records import Call, Place
+from schemas.vocabulary import ATTENDED, ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outcome, State
 
 AHEAD_SECONDS = 300
 """How far ahead of the clock a call may start and be taken in, so how far it may lie after its own sending."""
@@ -25,6 +25,15 @@ AHEAD_SECONDS = 300
 RESTORED_HINT = (
     "The ledger was restored from a backup, and the call may have been sent in between. Look in Zoho whether it "
     "arrived, then settle it with: cdr-importer resolve"
+)
+_ATTENDED_HINT = "An export shows this call attended, so it is not sent."
+_NOTIFIED_HINT = (
+    "This row shows the call attended, and Zoho was told{when} that the customer did not attend it. Correct the "
+    "call in Zoho, then end this reminder with: cdr-importer resolve {call_id} --close --note TEXT"
+)
+_PERHAPS_NOTIFIED_HINT = (
+    "This row shows the call attended, and Zoho may have been told that the customer did not attend it. Look in "
+    "Zoho and correct the call if it is there, then settle it: cdr-importer resolve {call_id} --close --note TEXT"
 )
 # Half of SHA-256's length is the shortest cut that RFC 2104 section 5 advises.
 _FINGERPRINT_BYTES = 16
@@ -41,6 +50,9 @@ _RENEW = "UPDATE calls SET fingerprint = ? WHERE call_id = ? AND state = 'pendin
 _REOPEN = """UPDATE calls SET state = ?, reason = ?, hint = ?, fingerprint = ?, seq = ?, resends = resends + ?,
     http_status = NULL, code = '' WHERE call_id = ? AND state = ?"""
 _INSERT_CALL = "INSERT INTO calls (call_id, fingerprint, seq, state, reason, hint) VALUES (?, ?, ?, ?, ?, ?)"
+_SHOW_ATTENDED = """UPDATE calls SET attended_at = ? WHERE call_id = ? AND attended_at = ''"""
+_CLOSE_ATTENDED = """UPDATE calls SET attended_at = ?, state = 'closed', seq = NULL, reason = ?, hint = ?,
+    http_status = NULL, code = '' WHERE call_id = ? AND state IN ('pending', 'refused')"""
 _RESTORED = KnownFate(reason="restored", hint=RESTORED_HINT)
 _AS_PENDING = (CallState.PENDING, "", "")
 _AS_DOUBTFUL = (CallState.UNCERTAIN, _RESTORED.reason, _RESTORED.hint)
@@ -77,6 +89,7 @@ class _Known:
     state: CallState
     seq: int | None
     fingerprint: bytes
+    is_attended: bool
     fate: KnownFate
 
 
@@ -174,6 +187,42 @@ class Stage:
             raise
         return staged
 
+    def show_attended(self, call_ids: Sequence[str]) -> list[Staged]:
+        """Take in that the input shows these calls attended, each once, which the ledger holds as not attended.
+
+        What Zoho has is a `conflict` from now on, until a person closes it; what it may have stays `uncertain`.
+        What it does not have is closed, so that it is never sent. For calls that were open, ``call`` says what was
+        to be posted; without ``outcome`` their fate is the ledger's, since they were pending until now.
+        """
+        self._check_open()
+        try:
+            with translated_errors(self._path):
+                known = self._known(call_ids)
+                return [self._show_attended(call_id, known[call_id]) for call_id in call_ids]
+        except BaseException:
+            self._open = False
+            raise
+
+    def _show_attended(self, call_id: str, before: _Known) -> Staged:
+        fate, now = before.fate, self._run.now
+        if before.state in (CallState.ACCEPTED, CallState.UNCERTAIN):
+            self._connection.execute(_SHOW_ATTENDED, (now, call_id))
+        if before.state is CallState.ACCEPTED:
+            when = f" on {fate.sent_at} GMT" if fate.sent_at else ""
+            hint = _NOTIFIED_HINT.format(call_id=call_id, when=when)
+            return Staged(call_id, Outcome.CONFLICT, replace(fate, reason=ATTENDED_SINCE, hint=hint))
+        query = f"SELECT {OPEN_CALL} FROM open_calls WHERE seq = ?"  # noqa: S608 no value in it
+        row = self._connection.execute(query, (before.seq,)).fetchone()
+        call = call_of(row) if row else None
+        if before.state is CallState.UNCERTAIN:
+            hint = _PERHAPS_NOTIFIED_HINT.format(call_id=call_id)
+            return Staged(call_id, Outcome.UNCERTAIN, replace(fate, hint=hint), call)
+        closed = (now, ATTENDED, _ATTENDED_HINT, call_id)
+        expect_rows(self._connection.execute(_CLOSE_ATTENDED, closed).rowcount, 1)
+        self._connection.execute("DELETE FROM payloads WHERE seq = ?", (before.seq,))
+        outcome = Outcome.SKIPPED if call is None else None
+        return Staged(call_id, outcome, replace(fate, reason=ATTENDED, hint=_ATTENDED_HINT), call)
+
     def _check_open(self) -> None:
         if not self._open:
             raise LedgerInvariantError("a staging that failed or ended was used further")
@@ -208,6 +257,8 @@ class Stage:
             doubtful = call.start_time < self._doubt_before
             self._open_call(call, fingerprint, None, _AS_DOUBTFUL if doubtful else _AS_PENDING, writes)
             return _doubtful(call) if doubtful else Staged(call.call_id, None, _NEVER_SENT)
+        if before.is_attended:
+            rules = Rules(retry_refused=False, resend_uncertain=False)
         same = before.fingerprint in (fingerprint, UNKNOWN_CONTENT)
         outcome = judge(before.state, same, rules)
         if outcome is None and before.state is CallState.REFUSED and call.start_time < self._doubt_before:
@@ -262,10 +313,10 @@ class Stage:
             expect_rows(self._connection.executemany(statement, rows).rowcount, len(rows))
 
     def _known(self, call_ids: Sequence[str]) -> dict[str, _Known]:
-        query = """SELECT call_id, state, seq, fingerprint, reason, hint, http_status, code, attempts, sent_at
-            FROM calls WHERE call_id"""
+        query = """SELECT call_id, state, seq, fingerprint, attended_at != '', reason, hint, http_status, code,
+            attempts, sent_at FROM calls WHERE call_id"""
         return {
-            row[0]: _Known(CallState(row[1]), row[2], row[3], KnownFate(*row[4:]))
+            row[0]: _Known(CallState(row[1]), row[2], row[3], bool(row[4]), KnownFate(*row[5:]))
             for row in select_in(self._connection, query, call_ids)
         }
 
@@ -288,6 +339,18 @@ def payload_of(call: Call, run: int) -> tuple[object, ...]:
         call.place.line,
         run,
     )
+
+
+OPEN_CALL = """call_id, open_calls.state, agent_number, customer_number, start_time, zohouser, voiceuri, source_id,
+    file, line"""
+"""Columns of `open_calls` that make a call."""
+
+
+def call_of(row: Sequence[Any]) -> Call:
+    """Return the call that the columns `OPEN_CALL` hold."""
+    call_id, state, agent, customer, start_time, zohouser, voiceuri, source_id, file, line = row
+    place = Place(file, line)
+    return Call(call_id, State(state), agent, customer, start_time, zohouser, voiceuri, source_id, place)
 
 
 def insert_payload(connection: sqlite3.Connection, call: Call, *, run: int, now: str, seq: int) -> None:

@@ -26,14 +26,16 @@ _ADD_DOUBT = """INSERT INTO calls (call_id, fingerprint, state, seq, attempts, s
 def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> Purged:
     """Delete the settled calls whose last request began before a moment, and finished runs left without calls.
 
-    The moment is GMT text. A call that was closed without ever being sent counts from that decision. Whatever
+    The moment is GMT text. A call that was closed without ever being sent counts from that decision, or from when
+    an export showed it attended. What was notified and attended since stays until a person closes it. Whatever
     is deleted started less than `AHEAD_SECONDS` after the horizon, which stagings go by from now on.
     """
     connection.execute("CREATE TEMP TABLE old (call_id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID")
     calls = connection.execute(
         # Without a request or a decision the moment is NULL, which is before none.
         """INSERT INTO old SELECT call_id FROM calls WHERE seq IS NULL AND coalesce(nullif(sent_at, ''),
-            (SELECT max(decided_at) FROM decisions WHERE decisions.call_id = calls.call_id)) < ?""",
+            (SELECT max(decided_at) FROM decisions WHERE decisions.call_id = calls.call_id),
+            nullif(attended_at, '')) < ? AND call_id NOT IN (SELECT call_id FROM attended_since)""",
         (older_than,),
     ).rowcount
     decisions = connection.execute("DELETE FROM decisions WHERE call_id IN (SELECT call_id FROM old)").rowcount

@@ -79,11 +79,15 @@ class Fate(KnownFate):
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What taking one call in came to; ``outcome`` is None when the call is now pending."""
+    """What taking one call in came to; ``outcome`` is None when the call is now pending.
+
+    ``call`` is only for a call shown attended: what was to be posted of it, None where that is settled.
+    """
 
     call_id: str
     outcome: Outcome | None
     receipt: KnownFate
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)

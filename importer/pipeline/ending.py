@@ -18,12 +18,15 @@ NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT}
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended; ``rows`` were read, and ``skipped`` by reason those that no result row names."""
+    """How a run ended; ``rows`` were read, and ``skipped`` by reason those that no result row names.
+
+    ``uncertain`` is how many calls the ledger holds uncertain, whatever run sent them, and since when (GMT text).
+    """
 
     finished: Finished
     problems: tuple[ImporterError, ...] = ()
     stop: Stop | None = None
-    recovered: int = 0
+    uncertain: tuple[int, str] = (0, "")
     rows: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
 
@@ -43,6 +46,8 @@ def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
         skipped=Counter(ended.finished.skipped) + Counter(ended.skipped),
         results=target,
         rejected=ended.finished.rejected,
+        held_uncertain=ended.uncertain[0],
+        uncertain_since=ended.uncertain[1],
     )
     if summary.adds_up():
         return summary
@@ -53,7 +58,7 @@ def _codes(run: Run, ended: Ended, outcomes: Mapping[Outcome, int]) -> Iterator[
     yield from (problem.exit_code for problem in ended.problems)
     if ended.stop:
         yield ended.stop.exit_code
-    if outcomes[Outcome.UNCERTAIN] or ended.recovered:
+    if outcomes[Outcome.UNCERTAIN] or ended.uncertain[0]:
         yield ExitCode.UNCERTAIN
     if any(outcomes[outcome] for outcome in NEEDS_A_PERSON):
         yield ExitCode.PARTIAL
@@ -74,9 +79,14 @@ def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> st
 
 
 def summary_record(summary: RunSummary) -> dict[str, object]:
-    """Return the summary as JSON has it: as it is printed, and skipped and rejected rows by reason."""
+    """Return the summary as JSON has it: as it is printed, rows by reason, and what the ledger holds uncertain."""
     reasons = {"skipped_by_reason": summary.skipped, "rejected_by_reason": summary.rejected}
-    return {**summary_fields(summary), **{name: dict(sorted(counts.items())) for name, counts in reasons.items()}}
+    return {
+        **summary_fields(summary),
+        **{name: dict(sorted(counts.items())) for name, counts in reasons.items()},
+        "held_uncertain": summary.held_uncertain,
+        "uncertain_since": summary.uncertain_since,
+    }
 
 
 def ending_record(error: BaseException) -> dict[str, object]:

@@ -21,16 +21,17 @@ def row_of(call: Call, outcome: Outcome, known: KnownFate) -> ResultRow:
         start_time=call.start_time,
         zohouser=call.zohouser,
         source_id=call.source_id,
-        **_fate_fields(known),
+        **fate_fields(known),
     )
 
 
 def fate_row(call_id: str, outcome: Outcome, known: KnownFate) -> ResultRow:
     """Return the row of a call of which only the fate is known."""
-    return ResultRow(Place("", 0), outcome, call_id=call_id, **_fate_fields(known))
+    return ResultRow(Place("", 0), outcome, call_id=call_id, **fate_fields(known))
 
 
-def _fate_fields(known: KnownFate) -> dict[str, Any]:
+def fate_fields(known: KnownFate) -> dict[str, Any]:
+    """Return what the ledger knows of a call as fields of a result row."""
     return {each.name: getattr(known, each.name) for each in fields(KnownFate)}
 
 

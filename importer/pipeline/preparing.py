@@ -1,15 +1,16 @@
 """Files to calls, and calls into the ledger; the only module of the pipeline that costs pandas."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeGuard
 
 from importer.errors import ConfigurationError, ImporterError, InputUnusableError
 from importer.events import Event, EventName, Level
 from importer.ledger import Ledger, Staged
 from importer.pipeline.alarms import RejectWatch
-from importer.pipeline.fates import row_of
+from importer.pipeline.fates import fate_fields, row_of
 from importer.pipeline.inputs import Inputs
 from importer.pipeline.outlook import Intake, ask_before_sending
 from importer.pipeline.run import Run
@@ -18,7 +19,7 @@ from importer.records import Call, ResultRow
 from importer.results import ResultsFile
 from importer.settings import POLICIES, PolicyChoices, Settings, parse_moment
 from importer.steps import Step
-from schemas.vocabulary import Outcome
+from schemas.vocabulary import ATTENDED_SINCE, Outcome
 
 
 def prepare_plan(run: Run, inputs: Inputs) -> PreparePlan:
@@ -115,8 +116,9 @@ def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFi
             calls = [each for each in batch if isinstance(each, Call)]
             resend = settings.on_uncertain == "resend"
             staged = iter(stage.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
-            rows = (_staged_row(each, next(staged), intake) if isinstance(each, Call) else each for each in batch)
-            results.add(rows, Outcome.PENDING)
+            attended = [each.call_id for each in batch if _is_attended_since(each)]
+            shown = iter(stage.show_attended(attended))
+            results.add((_staged_row(each, staged, shown, intake) for each in batch), Outcome.PENDING)
         problem = rejects.problem()
         if problem is not None:
             raise problem
@@ -128,9 +130,27 @@ def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFi
     run.listener.step(Step.STAGED)
 
 
-def _staged_row(call: Call, staged: Staged, intake: Intake) -> ResultRow | Call:
-    """Return a call that is pending as it is, and the row of one whose fate the ledger knows already."""
-    if staged.outcome is not None:
-        return row_of(call, staged.outcome, staged.receipt)
-    intake.add(call.start_time)
-    return call
+def _is_attended_since(row: ResultRow | Call) -> TypeGuard[ResultRow]:
+    return isinstance(row, ResultRow) and row.reason == ATTENDED_SINCE
+
+
+def _staged_row(
+    row: ResultRow | Call, staged: Iterator[Staged], shown: Iterator[Staged], intake: Intake
+) -> ResultRow | Call:
+    """Return a row as staging left it; a bare call stands for one whose fate the ledger knows when the run ends.
+
+    ``staged`` has the word of the ledger on each call, ``shown`` on each row that shows attended what it holds.
+    """
+    if isinstance(row, Call):
+        known = next(staged)
+        if known.outcome is not None:
+            return row_of(row, known.outcome, known.receipt)
+        intake.add(row.start_time)
+        return row
+    if not _is_attended_since(row):
+        return row
+    known = next(shown)
+    if known.call is None:
+        return replace(row, outcome=known.outcome or row.outcome, **fate_fields(known.receipt))
+    call = replace(known.call, place=row.place)
+    return call if known.outcome is None else row_of(call, known.outcome, known.receipt)

@@ -7,6 +7,7 @@ with nothing sent. Nothing in here prints: what happens is told to a `Listener`.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from importer import __version__
@@ -82,7 +83,8 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
     if run.settings.init_ledger and not run.settings.ledger.exists():
         create_ledger(run.settings.ledger, now=gmt_text(run.now))
     with _open_ledger(run, "import", target, service.account) as ledger:
-        recovered = _recover(run, ledger)
+        _recover(run, ledger)
+        plan = replace(plan, held_unattended=ledger.held_unattended)
         with (
             Preparation(run.catalogue.causes, plan) as preparation,
             _results(run, ledger, target, lambda: (preparation.rows, preparation.skipped)) as results,
@@ -98,7 +100,8 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
             # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
             finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
             problems += write_mendable(run, inputs, finished)
-            ended = Ended(finished, tuple(problems), stop, recovered, preparation.rows, preparation.skipped)
+            uncertain = ledger.uncertain_since()
+            ended = Ended(finished, tuple(problems), stop, uncertain, preparation.rows, preparation.skipped)
             summary = summary_of(run, ended, target)
             _finish(run, ledger, summary)
             return summary
@@ -110,15 +113,15 @@ def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     check_apart(run, target)
     service = service_of(run, credentials)
     with _open_ledger(run, "deliver", target, service.account) as ledger:
-        recovered = _recover(run, ledger)
+        _recover(run, ledger)
         if run.settings.on_uncertain == "resend":
-            recovered = _reopen(run, ledger)
+            _reopen(run, ledger)
         with _results(run, ledger, target) as results:
             results.sync()
             results.keep()
             stop = deliver(run, ledger, service, results)
             finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
-            summary = summary_of(run, Ended(finished, stop=stop, recovered=recovered), target)
+            summary = summary_of(run, Ended(finished, stop=stop, uncertain=ledger.uncertain_since()), target)
             _finish(run, ledger, summary)
             return summary
 
@@ -139,19 +142,17 @@ def _open_ledger(run: Run, command: str, target: Path, account: str) -> Ledger:
     return ledger
 
 
-def _recover(run: Run, ledger: Ledger) -> int:
-    recovered = ledger.recover()
+def _recover(run: Run, ledger: Ledger) -> None:
+    ledger.recover()
     run.listener.step(Step.RECOVERED)
     finish_dead_runs(run, ledger)
-    return recovered
 
 
-def _reopen(run: Run, ledger: Ledger) -> int:
-    """Send again what is uncertain, with the same ids; return how many calls are left uncertain: none."""
+def _reopen(run: Run, ledger: Ledger) -> None:
+    """Send again what is uncertain, with the same ids."""
     count = ledger.reopen_uncertain()
     if count:
         run.listener.note(f"{count} uncertain calls are sent again, as --on-uncertain resend says.")
-    return 0
 
 
 def _finish(run: Run, ledger: Ledger, summary: RunSummary) -> None:

@@ -8,10 +8,10 @@ from importer.errors import InputUnusableError, NoInputError
 from importer.ledger import Told
 from importer.records import Call, Place
 from importer.results import fused
-from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
+from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, Outcome, State
 
 _TAKEN = frozenset({Outcome.ACCEPTED, Outcome.ALREADY_ACCEPTED})
-_NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent"})
+_NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent", ATTENDED})
 
 
 def told_by(paths: Sequence[Path]) -> list[Told]:
@@ -53,7 +53,7 @@ def _told_of(path: Path, line: int, cells: Sequence[str]) -> Told | None:
         row = dict(zip(RESULT_COLUMNS, cells, strict=True))
         outcome = Outcome(row["outcome"])
         accepted = outcome in _TAKEN
-        closed = outcome is Outcome.SKIPPED and row["reason"] in _NEVER_TO_BE_SENT
+        closed = outcome is Outcome.SKIPPED and row["reason"] in _NEVER_TO_BE_SENT and row["state"]
         if not row["call_id"] or not (accepted or closed or outcome is Outcome.UNCERTAIN):
             return None
         return Told(_call(row), accepted, row["sent_at"])

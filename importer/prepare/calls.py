@@ -1,10 +1,9 @@
 """Spooled rows, now that every call is decided, to calls ready to be staged and lines of the results."""
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,14 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.agents import Agent
-from importer.prepare.groups import LINES_PER_FILE, SKIPPED_FOR, Decision, Resolved
+from importer.prepare.evidence import call_id_of
+from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Resolved
 from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.records import Call, Place, ResultRow
-from schemas.call import CALL_ID, call_schema, first_faults
+from schemas.call import call_schema, first_faults
 from schemas.times import wire_text
-from schemas.vocabulary import Outcome, State
+from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, Outcome, State
 
 FUTURE_SECONDS = 300
 """So far may the telephone system's clock be ahead of ours."""
@@ -34,6 +34,7 @@ class _Row(NamedTuple):
     line: int
     decision: int
     witness: int
+    start: int
     skip: str
     reason: str
     hint: str
@@ -51,7 +52,6 @@ class _Row(NamedTuple):
     voiceuri: str
 
 
-_PLAIN_ID = re.compile(CALL_ID)
 _STATE_BY_WORD = {state.value: state for state in State}
 _STATES = {int(rank): state.value for rank, state in STATE_OF.items()}
 
@@ -62,17 +62,6 @@ class InputFile:
 
     name: str
     rules: Rules
-
-
-def call_id_of(site: str, source_id: str, key: str) -> str:
-    """Return the id under which the API gets a call: the same on every run, machine and version.
-
-    The export's own id where it is 1 to 64 letters and digits and no site is set; else 32 hexadecimal digits of
-    SHA-256 over site and key.
-    """
-    if not site and _PLAIN_ID.fullmatch(source_id):
-        return source_id
-    return hashlib.sha256(f"{site}\x1f{key}".encode()).hexdigest()[:32]
 
 
 class CallMaker:
@@ -141,6 +130,9 @@ class CallMaker:
         named_by[grouped] = self._resolved.named_by[slot[grouped]]
         for place in np.flatnonzero(named_by >= 0).tolist():
             rows.loc[rows.index[place], ["source_id", "key"]] = self._keys[int(named_by[place])]
+        shows = (rows["decision"] == Decision.ATTENDED).to_numpy(copy=True)  # that its call was attended after all
+        shows[grouped] |= self._resolved.is_attended[slot[grouped]]
+        rows.loc[(rows["reason"] == ATTENDED_SINCE) & ~shows, "reason"] = ""
         rows["state"] = rows["rank"].map(_STATES).fillna("").astype("str")
         return rows
 
@@ -224,6 +216,9 @@ class CallMaker:
         place = Place(self._files[row.file].name, row.line)
         if row.skip:
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=row.skip)
+        decided = row.decision == Decision.OTHER_LEG or self._place(row.witness) == place
+        if row.reason == ATTENDED_SINCE and decided:
+            return self._attended_since(row, place)
         if row.decision in SKIPPED_FOR:
             reason = SKIPPED_FOR[Decision(row.decision)]
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=reason)
@@ -242,6 +237,19 @@ class CallMaker:
                 hint=hint,
             )
         raise AssertionError(f"{place.file}, line {place.line}: a call without fault was taken for something else")
+
+    def _attended_since(self, row: _Row, place: Place) -> ResultRow:
+        """Return the row that shows attended a call that the ledger holds otherwise; staging has the last word."""
+        known = row.start != NO_START
+        return ResultRow(
+            place,
+            Outcome.CONFLICT,
+            call_id=call_id_of(self._plan.site, row.source_id, row.key),
+            customer_number=row.customer,
+            start_time=f"{datetime.fromtimestamp(row.start, UTC):{WIRE_TIME_FORMAT}}" if known else "",
+            source_id=row.source_id,
+            reason=ATTENDED_SINCE,
+        )
 
     def _beside_another(self, row: _Row, place: Place) -> ResultRow:
         outcome, reason, text = _BESIDE[Decision(row.decision)]

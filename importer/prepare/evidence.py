@@ -1,5 +1,7 @@
 """What each row of a chunk says: where the call went, what became of it, when it started, which call it is of."""
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial, reduce
 
@@ -17,6 +19,7 @@ from importer.prepare.policies import Policies
 from importer.prepare.zones import ZoneWitness
 from importer.reading.conditions import Coded, Conditions, extracted, joined, seconds_of, whole_numbers
 from schemas import times
+from schemas.call import CALL_ID
 from schemas.vocabulary import Direction, Verdict
 
 RANK_OF = {
@@ -33,6 +36,8 @@ RANK_OF = {
 }
 
 UNDECIDED = 255
+
+_PLAIN_ID = re.compile(CALL_ID)
 
 
 def derived_of(frame: pd.DataFrame, rules: Rules) -> Conditions:
@@ -340,6 +345,17 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
     cut = cut_ids(rows, cdr_format)
     key = key.where(~cut, "") if cut.any() else key
     return pd.DataFrame({"source_id": source_id, "key": key})
+
+
+def call_id_of(site: str, source_id: str, key: str) -> str:
+    """Return the id under which the API gets a call: the same on every run, machine and version.
+
+    The export's own id where it is 1 to 64 letters and digits and no site is set; else 32 hexadecimal digits of
+    SHA-256 over site and key.
+    """
+    if not site and _PLAIN_ID.fullmatch(source_id):
+        return source_id
+    return hashlib.sha256(f"{site}\x1f{key}".encode()).hexdigest()[:32]
 
 
 def _source_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:

@@ -11,6 +11,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from schemas.vocabulary import ATTENDED
+
 Ints = npt.NDArray[np.int64]
 
 LINES_PER_FILE = 1 << 40
@@ -67,7 +69,7 @@ class Decision(IntEnum):
 
 
 SKIPPED_FOR = {
-    Decision.ATTENDED: "attended",
+    Decision.ATTENDED: ATTENDED,
     Decision.OTHER_LEG: "other_leg",
     Decision.CANCELLED: "cancelled",
     Decision.OUR_SIDE: "our_side",
@@ -116,7 +118,8 @@ class Resolved:
     """For each row of the index, in its order: decision, start of its call, and a row worth naming.
 
     ``witness`` is the place of the row that decided: the one taken for the call, or the one not understood.
-    ``named_by`` is the place of the row whose id and key are the call's, -1 where they are the row's own.
+    ``named_by`` is the place of the row whose id and key are the call's, -1 where they are the row's own;
+    ``is_attended`` says that the call was.
     ``leg_agent`` numbers the agent that the earliest row of rank AGENT_LEG names, -1 without one.
     """
 
@@ -124,6 +127,7 @@ class Resolved:
     start: Ints
     witness: Ints
     named_by: Ints
+    is_attended: npt.NDArray[np.bool_]
     leg_agent: npt.NDArray[np.int32]
 
 
@@ -146,7 +150,9 @@ def resolve(rows: IndexRows, joins: Joins) -> Resolved:
     """
     if not len(rows):
         empty = np.zeros(0, dtype=np.int64)
-        return Resolved(empty.astype(np.uint8), empty, empty, empty, empty.astype(np.int32))
+        return Resolved(
+            empty.astype(np.uint8), empty, empty, empty, empty.astype(np.bool_), empty.astype(np.int32)
+        )
     shared = _shared_ids(rows)
     labels = _joined_labels(rows, joins)
     own, rows = rows, _with_directions(_with_joined_keys(rows, labels))
@@ -170,7 +176,8 @@ def resolve(rows: IndexRows, joins: Joins) -> Resolved:
     per_row = group[back]
     decision = decision[back]
     decision[shared & (rows.rank >= Rank.BUSY) & (rows.rank <= Rank.NOANSWER)] = Decision.SHARED_ID
-    return Resolved(decision, start[per_row], witness[per_row], named_by, leg_agent[per_row])
+    is_attended = rank[first][per_row] == Rank.ATTENDED
+    return Resolved(decision, start[per_row], witness[per_row], named_by, is_attended, leg_agent[per_row])
 
 
 def _shared_ids(rows: IndexRows) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """What the operator wants of preparing: zone, country, agents, window, states, policies; the rules of a file."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from importer.formats import CauseTable, CdrFormat, Detection
@@ -27,7 +28,8 @@ class PreparePlan:
     ``extensions`` and ``trunks`` are patterns of the names of telephones and of lines to the outside.
 
     ``now`` is the epoch second of the run's start: a call cannot start after it. ``all_rows`` keeps the rows
-    that are skipped.
+    that are skipped. ``held_unattended`` says which of some call ids the ledger holds as calls not attended;
+    None without a ledger.
     """
 
     agents: AgentBook
@@ -41,6 +43,7 @@ class PreparePlan:
     extensions: str | None = None
     trunks: str | None = None
     all_rows: bool = False
+    held_unattended: Callable[[Sequence[str]], AbstractSet[str]] | None = None
     chunk_rows: int = CHUNK_ROWS
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from importer.formats.language import Test
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
     add_evidence,
+    call_id_of,
     call_keys,
     derived_of,
     directions,
@@ -24,7 +26,7 @@ from importer.prepare.plan import Rules
 from importer.reading import Chunk
 from importer.reading.conditions import Coded, Conditions, joined
 from schemas import numbers
-from schemas.vocabulary import PASSED_OVER, Direction, Role, State
+from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, Role, State
 
 SPOOLED_COLUMNS = (
     "file",
@@ -45,7 +47,8 @@ SPOOLED_COLUMNS = (
 )
 """``file`` and ``line`` place the row; ``rank`` is what it says of the outcome; ``slot`` is its place in the index
 (-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer`` is E.164 or empty with its
-reason; ``agents`` the joined names under which the export knows the agent. Integers: file, line, slot (int64),
+reason; ``agents`` the joined names under which the export knows the agent. A row that shows attended a call that
+the ledger holds as not attended has the reason `ATTENDED_SINCE`. Integers: file, line, slot (int64),
 rank (uint8); else text."""
 
 STATE_OF = {
@@ -123,6 +126,7 @@ class RowSorter:
             hear(self.witness, rows, self.rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
         keys = call_keys(rows, self.rules.format)
         rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
+        rows["call.attended_since"] = self._attended_since(rows, conditions)
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
         rows["call.slot"] = np.where(in_group, self.next_slot - 1 + np.cumsum(in_group), -1)
@@ -168,10 +172,29 @@ class RowSorter:
             kept_out.loc[tied.index[tied]] = False
         return kept_out
 
+    def _attended_since(self, rows: pd.DataFrame, conditions: Conditions) -> npt.NDArray[np.bool_]:
+        """Say which rows may show attended a call that the ledger holds as not attended.
+
+        Those are attended rows, and rows of a state that are joined to rows with other ids: one may be attended.
+        """
+        found = np.zeros(len(rows), dtype=np.bool_)
+        held_unattended = self.rules.plan.held_unattended
+        if held_unattended is not None:
+            asked = rows["call.rank"].isin([Rank.ATTENDED, Rank.UNDIRECTED_ATTENDED]).to_numpy()
+            of_state = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER).to_numpy()
+            for name in self.rules.format.call.joins:
+                asked = asked | of_state & conditions.hold({name: Test(empty=False)})
+            places = np.flatnonzero(asked & (rows["call.key"] != "").to_numpy())
+            texts = (rows[name].iloc[places].tolist() for name in ("call.source_id", "call.key"))
+            call_ids = [call_id_of(self.rules.plan.site, *text) for text in zip(*texts, strict=True)]
+            held = held_unattended(call_ids)
+            found[places] = [call_id in held for call_id in call_ids]
+        return found
+
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows with a state."""
+        """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows that matter."""
         column = self.rules.format.call.customer
-        with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER)
+        with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
         texts = rows.loc[with_state, column]
         read = self.rules.numbers.read_column(texts)
         if self.rules.format.call.sent_number:
@@ -257,7 +280,9 @@ class RowSorter:
             "line": rows["line"],
             "skip": "",
             **{name: rows[own] for name, own in _OWN_COLUMNS.items()},
-            "reason": rows["call.problem"].where(~keyless, "no_call_id"),
+            "reason": rows["call.problem"]
+            .where(~keyless, "no_call_id")
+            .mask(rows["call.attended_since"], ATTENDED_SINCE),
             "hint": rows["call.problem_hint"].where(~keyless, keyless_hint(self.rules)),
             "zohouser": rows[call.zohouser] if call.zohouser else "",
             "voiceuri": rows[call.voiceuri] if call.voiceuri else "",
@@ -310,10 +335,10 @@ never meets the export's own."""
 
 
 def _may_matter(rows: pd.DataFrame) -> pd.Series:
-    """Say which rows the results list even without the skipped ones: calls, and rows that are no use."""
+    """Say which rows the results list even without the skipped ones: calls, contradictions, rows of no use."""
     rank = rows["call.rank"]
-    problem = rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
-    return rank.between(Rank.BUSY, Rank.NOANSWER) | problem | (rows["call.slot"] < 0)
+    of_calls = rank.between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
+    return of_calls | rank.isin([Rank.PROBLEM, Rank.UNDIRECTED]) | (rows["call.slot"] < 0)
 
 
 def _hashed(column: Coded, key: str) -> npt.NDArray[np.uint64]:

@@ -65,7 +65,7 @@ def needs_of(report: Report) -> tuple[str, ...]:
     advice = {
         Outcome.UNCERTAIN: "uncertain: nobody knows whether Zoho has them. Look, then paste a line below.",
         Outcome.REFUSED: "refused by the API: see the answers below.",
-        Outcome.CONFLICT: "in conflict: a call with the same id but other content is known already.",
+        Outcome.CONFLICT: "in conflict: known with other content, or attended since; the results say what to do.",
         Outcome.REJECTED: "rejected: mend the rows as the examples below say and import them again.",
     }
     counts = dict(report.outcomes)

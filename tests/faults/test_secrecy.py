@@ -185,8 +185,9 @@ def test_summary_holds_counts_only(program: Program, account: Simulator, tmp_pat
     """What monitoring and cron's mail get is counts, exit code, one word, run and path: nothing of a call."""
     path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104")])
     said = json.loads(program("import", "--init-ledger", "--json", path).stdout)
-    counts = {"rows", "carried", "exit", *map(str, Outcome)}
-    assert set(said) == counts | {"reason", "run", "results", "skipped_by_reason", "rejected_by_reason"}
+    counts = {"rows", "carried", "exit", "held_uncertain", *map(str, Outcome)}
+    reasons = {"skipped_by_reason", "rejected_by_reason"}
+    assert set(said) == counts | reasons | {"reason", "run", "results", "uncertain_since"}
     assert all(isinstance(said[name], int) for name in counts)
     assert re.fullmatch(r"[a-z_]+", said["reason"])
 

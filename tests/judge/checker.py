@@ -4,8 +4,9 @@ The rules, in the words of the program: 1 a complete request is repeated only af
 not applied, or on an operator's word; 2 what is accepted was answered with success, or said to be sent; 3 what
 is pending was never taken as far as anyone can know; 4 what is refused was answered with a refusal; 5 a request
 without an answer that says something leaves the call uncertain; 6 every row of an input stands in its run's
-results once, and they say what happened; 7 uncertain are no more calls than kills and unclear answers explain;
-8 the ledger is whole, and keeps a payload exactly while a call is open; 9 nothing private is printed.
+results once, and they say what happened, what shows a call attended too; 7 uncertain are no more calls than
+kills and unclear answers explain, and no run that leaves one ends as if nobody were needed; 8 the ledger is
+whole, and keeps a payload exactly while a call is open; 9 nothing private is printed.
 """
 
 from collections import Counter, defaultdict
@@ -31,6 +32,8 @@ ENDS_IN_RESULTS = frozenset(
     }
 )
 TAKEN_OUTCOMES = frozenset({"accepted", "already_accepted"})
+NOBODY_LOOKS = frozenset({0, 3, 69})
+"""Exit codes of a whole run that rank behind that of an uncertain call; one kept out by another run is 75."""
 OURS = {70: "internal error", 74: "ledger failure on a sound disk"}
 
 
@@ -113,12 +116,13 @@ class _Case:
         return post.meaning is Meaning.REFUSED and bool(between & REOPENS_REFUSED)
 
     def _after_the_last_word(self) -> Iterator[str]:
-        """Tell requests for a call that a person had settled for good."""
+        """Tell requests for a call that a person had settled for good, or that was shown attended."""
         for record in self.records:
-            if record.kind in ("sent", "close", "forgotten"):
+            if record.kind in ("sent", "close", "forgotten", "corrected", "attended"):
                 later = sum(post.moment > record.moment for post in self.posts)
-                if later:
-                    yield self._says(1, f"was sent {later} times after a person settled it with {record.kind}")
+                # A ledger restored from before it does not know what an export showed.
+                if later and not (record.kind == "attended" and self._said("restored")):
+                    yield self._says(1, f"was sent {later} times after it was settled with {record.kind}")
 
     def _accepted(self) -> Iterator[str]:
         taken = sum(post.meaning is Meaning.TAKEN for post in self.posts)
@@ -141,7 +145,7 @@ class _Case:
             yield self._says(rule, "is refused without an answer that refuses it")
 
     def _closed(self) -> Iterator[str]:
-        if not self._said("close", "forgotten"):
+        if not self._said("close", "forgotten", "attended"):
             yield self._says(2, "is closed though nobody closed it")
 
     def _said(self, *kinds: str) -> int:
@@ -174,6 +178,13 @@ def _places_breaches(results: Results) -> Iterator[str]:
     for file, line in results.input:
         if met[file, line] != 1:
             yield f"rule 6: run {results.run} reports {file} line {line} {met[file, line]} times"
+    for (file, line), wanted in results.attended.items():
+        told = ", ".join(row.outcome for row in results.rows if (row.file, row.line) == (file, line))
+        if told != wanted:
+            yield (
+                f"rule 6: run {results.run} reports {file} line {line}, which shows a call attended, as "
+                f"{told or 'nothing'} and not as {wanted or 'nothing'}"
+            )
     for row in results.rows:
         if row.outcome not in ENDS_IN_RESULTS:
             yield f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome!r}, which is no outcome"
@@ -206,6 +217,9 @@ def _uncertain_breaches(history: History) -> Iterator[str]:
             f"rule 7: {len(held)} calls are uncertain and {decided} were, but {len(history.deaths)} kills and "
             f"{nameless + sum(unclear.values())} unclear answers explain {explained}"
         )
+    for code, left in history.left_uncertain:
+        if left and code in NOBODY_LOOKS:
+            yield f"rule 7: a run ended with exit {code} and left {left} uncertain calls"
     needless = [call for call in held if call.reason != "crash" and not restored and not unclear[call.call_id]]
     if len(needless) > nameless:
         yield (

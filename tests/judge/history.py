@@ -27,10 +27,12 @@ class Post:
 class Record:
     """One thing an operator said of a call, and when.
 
-    ``kind`` is ``sent``, ``not_sent`` or ``close`` of `resolve`, ``resend`` for an uncertain call met by
-    `--on-uncertain resend`, ``retry`` for a refused one met by `--retry-refused`, ``new_content`` for a row
-    imported with other content under the same id, ``restored`` for a backup accepted in the ledger's place,
-    ``forgotten`` for a call that was open when its number was forgotten, ``purged`` for a settled one deleted.
+    ``kind`` is ``sent``, ``not_sent`` or ``close`` of `resolve`, ``resend`` for an uncertain call met by `--on-
+    uncertain resend`, ``retry`` for a refused one met by `--retry-refused`, ``new_content`` for a row imported
+    with other content under the same id, ``attended`` for a call of the ledger that an import showed attended,
+    ``corrected`` for the end that `resolve --close` makes of reminding of it, ``restored`` for a backup
+    accepted in the ledger's place, ``forgotten`` for a call that was open when its number was forgotten,
+    ``purged`` for a settled one deleted.
     """
 
     moment: float
@@ -61,11 +63,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """The results file of one run, and the places (file, line) that its input holds."""
+    """The results file of one run, and the places (file, line) that its input holds.
+
+    ``attended`` has the places of rows that show a call attended, with the outcome that the ledger before the run
+    calls for, empty where the results say nothing of it.
+    """
 
     run: str
     rows: Sequence[Row]
     input: Sequence[tuple[str, int]] = ()
+    attended: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,8 @@ class History:
 
     ``is_recovered`` says that the last run ended by itself, so that no call may be in flight. ``outputs`` are
     what runs printed and ``files`` what they wrote, by a name for each: ``canaries`` may stand in neither,
-    ``numbers`` in no output.
+    ``numbers`` in no output. ``left_uncertain`` has the exit code of each import and delivery, and how many calls
+    the ledger held uncertain after it.
     """
 
     posts: Sequence[Post] = ()
@@ -98,6 +106,7 @@ class History:
     canaries: Sequence[str] = ()
     numbers: Sequence[str] = ()
     exit_codes: Sequence[int] = ()
+    left_uncertain: Sequence[tuple[int, int]] = ()
 
 
 def posts_of(arrivals: Iterable[Arrival]) -> list[Post]:

@@ -55,6 +55,13 @@ HONEST = {
         "uncertain", post(TAKEN), reason="restored", records=said("restored")
     ),
     "throttled, forgotten": history("closed", post(NOT_APPLIED), records=said("forgotten")),
+    "throttled, then attended": history("closed", post(NOT_APPLIED), records=said("attended")),
+    "accepted, then attended": history(
+        "accepted", post(TAKEN), records=(*said("attended"), *said("corrected", 3))
+    ),
+    "attended, doubted by a backup": history(
+        "accepted", post(NOT_APPLIED), post(TAKEN, 5), records=(*said("attended"), *said("restored", 3))
+    ),
     "killed after the answer": replace(history("uncertain", post(TAKEN), reason="crash"), deaths=(Death(1.5),)),
     "killed before the first byte": replace(history("uncertain", reason="crash"), deaths=(Death(1.5),)),
     "killed, not recovered": replace(history("sending", post(TAKEN)), is_recovered=False),
@@ -79,6 +86,18 @@ BROKEN = {
     "sent after it was forgotten": (
         (1,),
         history("closed", post(NOT_APPLIED), post(NOT_APPLIED, 3), records=said("forgotten")),
+    ),
+    "sent after it was attended": (
+        (1,),
+        history("accepted", post(NOT_APPLIED), post(TAKEN, 3), records=said("attended")),
+    ),
+    "sent after it was corrected": (
+        (1, 1, 2),
+        history("accepted", post(TAKEN), post(TAKEN, 3), records=said("corrected")),
+    ),
+    "as if nobody were needed": (
+        (7,),
+        replace(history("uncertain", post(NOTHING), reason="reset"), left_uncertain=((4, 1), (3, 1))),
     ),
     "pending after a backup": ((3,), history("pending", post(TAKEN), records=said("restored"))),
     "accepted out of nothing": ((2,), history("accepted")),
@@ -145,6 +164,23 @@ def test_false_results(told: History, wanted: str) -> None:
     """Results that lose a row, tell it twice or tell what was not so are a breach of rule 6."""
     (sentence,) = violations(told)
     assert sentence.startswith("rule 6") and wanted in sentence
+
+
+@pytest.mark.parametrize(
+    ("rows", "breaches"),
+    [
+        ([Row("g.csv", 3, "a", "conflict")], 0),
+        ([], 1),
+        ([Row("g.csv", 3, "a", "skipped")], 1),
+        ([Row("g.csv", 3, "a", "conflict"), Row("g.csv", 3, "a", "conflict")], 1),
+        ([Row("g.csv", 3, "a", "conflict"), Row("g.csv", 4, "b", "skipped")], 1),
+    ],
+)
+def test_rows_that_show_a_call_attended(rows: list[Row], breaches: int) -> None:
+    """A row that shows a call attended stands in the results once as what it means, and not at all without one."""
+    one = Results("r1", rows, attended={("g.csv", 3): "conflict", ("g.csv", 4): ""})
+    found = violations(replace(history("accepted", post(TAKEN)), results=(one,)))
+    assert [sentence.split(":")[0] for sentence in found] == ["rule 6"] * breaches
 
 
 def test_internal_error_is_a_breach() -> None:

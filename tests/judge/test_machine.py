@@ -81,11 +81,10 @@ class Machine(RuleBasedStateMachine):
             return [self.files[-1]], options
         return [], () if "--retry-refused" in options else options
 
-    @rule(numbers=CALLS, changed=st.booleans())
-    def add_file(self, numbers: list[int], changed: bool) -> None:
-        """Have the telephone system write another export, of new, known or changed calls."""
-        cells = {"state": "noanswer"} if changed else {}
-        self.files.append(self.world.add_file(f"{len(self.files)}.csv", numbers, **cells))
+    @rule(numbers=CALLS, state=st.sampled_from(("busy", "busy", "noanswer", "answered")))
+    def add_file(self, numbers: list[int], state: str) -> None:
+        """Have the telephone system write another export, of calls that are new, known, changed or attended."""
+        self.files.append(self.world.add_file(f"{len(self.files)}.csv", numbers, state=state))
 
     @rule(command=COMMANDS, workers=WORKERS, options=OPTIONS)
     def run(self, command: str, workers: int, options: tuple[str, ...]) -> None:
@@ -149,6 +148,23 @@ class Machine(RuleBasedStateMachine):
         if waiting:
             assert self.world.resolve(waiting[-1], decision) == ExitCode.OK
 
+    @rule(option=st.sampled_from(("--retry-refused", "--yes")))
+    def show_attended(self, option: str) -> None:
+        """Have an export show attended what an earlier one showed busy, sent or not, and import both again."""
+        numbers = [number for number in range(20) if f"call{number:05}" in self.world.states()]
+        if numbers:
+            for state in ("answered", "busy"):
+                self.files.append(self.world.add_file(f"{len(self.files)}.csv", numbers[:6], state=state))
+                self.world.run("import", self.files[-1], options=(option,))
+
+    @rule()
+    def correct(self) -> None:
+        """Correct a call in Zoho that was attended after all; have one shown so first where there is none."""
+        if not self.world.reminders():
+            self.show_attended("--yes")
+        for call_id in self.world.reminders()[:1]:
+            assert self.world.correct(call_id) == ExitCode.OK
+
     def import_new(self, count: int, *options: str) -> None:
         """Import so many calls that were never seen."""
         numbers = [next(self.fresh) for _ in range(count)]
@@ -209,5 +225,5 @@ def test_any_sequence(server: ForkServer) -> None:
     )
     told = ", ".join(f"{name}: {times}" for name, times in sorted(Machine.met.items()))
     print(f"{EXAMPLES} examples of up to {STEPS} steps in {time.monotonic() - began:.0f} s; {told}")
-    assert {"restored", "purged", "forgotten", "exit -9"} <= set(Machine.met)
+    assert {"restored", "purged", "forgotten", "attended", "corrected", "exit -9"} <= set(Machine.met)
     assert {"sent", "not_sent", "close"} & set(Machine.met)

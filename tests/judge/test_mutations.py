@@ -107,6 +107,23 @@ def refused_again(world: World, simulator: Simulator) -> None:
     world.run("import", path)
 
 
+def attended_since(world: World, simulator: Simulator) -> None:
+    """Show attended what was accepted, refused and left pending; then import the first export again."""
+    simulator.script(ORDINARY, Fault.refusal("INVALID_DATA"))
+    path = world.add_file("a.csv", range(3))
+    world.run("import", path, options=("--limit", "2"))
+    world.run("import", world.add_file("b.csv", range(4), state="answered"))
+    world.run("import", path, options=("--retry-refused",))
+
+
+def attended_while_uncertain(world: World, simulator: Simulator) -> None:
+    """Show attended a call whose answer was lost, and have uncertain calls sent again."""
+    simulator.script(Fault.lost_answer())
+    world.run("import", world.add_file("a.csv", range(2)))
+    world.run("import", world.add_file("b.csv", range(2), state="answered"))
+    world.run("deliver", options=("--on-uncertain", "resend"))
+
+
 def tls_garbage(world: World, simulator: Simulator) -> None:
     """Break TLS after each request: urllib3 sends a POST again then, whatever methods it may repeat."""
     certificate, key = world.folder / "tls.pem", world.folder / "tls.key"
@@ -151,6 +168,8 @@ SCENARIOS: dict[str, Scenario] = {
         kill_before_send,
         changed_content,
         refused_again,
+        attended_since,
+        attended_while_uncertain,
         tls_garbage,
         limit,
     )

@@ -27,6 +27,14 @@ from judge.history import Death, History, Post, Record, Results, Row, ledger_of,
 
 PATIENCE_SECONDS = 60
 At = tuple[Step, int, int]
+OUTCOME_OF_ATTENDED = {
+    "accepted": "conflict",
+    "uncertain": "uncertain",
+    "sending": "uncertain",
+    "pending": "skipped",
+    "refused": "skipped",
+}
+"""What a row that shows a call attended comes to, by where the call stood before."""
 ENDED_WITH_RESULTS = frozenset({0, 3, 4, 69, 76, 77})
 
 
@@ -101,7 +109,7 @@ class ForkServer:
 
 @dataclass(frozen=True)
 class Started:
-    """One run under way."""
+    """One run under way; ``attended`` has call id and state of what its files show attended, by file and line."""
 
     number: int
     job: int
@@ -112,6 +120,7 @@ class Started:
     moment: float
     results: Path
     resends_before: Mapping[str, int] = field(default_factory=dict)
+    attended: Mapping[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
 
 
 class World:
@@ -135,6 +144,9 @@ class World:
         self._inputs: dict[Path, dict[int, tuple[str, tuple[str, ...]]]] = {}
         self._content: dict[str, tuple[str, ...]] = {}
         self._contents_moment: dict[str, float] = {}
+        self._attended: dict[Path, dict[int, str]] = {}
+        self._marked: set[str] = set()
+        self._left_uncertain: list[tuple[int, int]] = []
 
     # --- input ---------------------------------------------------------------------------------------------
 
@@ -145,8 +157,11 @@ class World:
         path = write_export(self.folder / name, rows)
         cells = [row.split(",") for row in rows]
         self._inputs[path] = {
-            line: (cell[2], (cell[1], cell[3], cell[4], cell[5])) for line, cell in enumerate(cells, 2)
+            line: (cell[2], (cell[1], cell[3], cell[4], cell[5]))
+            for line, cell in enumerate(cells, 2)
+            if cell[1] != "answered"
         }
+        self._attended[path] = {line: cell[2] for line, cell in enumerate(cells, 2) if cell[1] == "answered"}
         return path
 
     # --- runs ----------------------------------------------------------------------------------------------
@@ -162,9 +177,9 @@ class World:
             arguments.append("--init-ledger")
         moment = time.monotonic()
         self._note_content(files, options, moment)
-        before = self._resends()
+        before, attended = self._resends(), self._shown_attended(files)
         job, pid = self._server.start(self.job(arguments, self._started, at))
-        return Started(self._started, job, pid, arguments, files, workers, moment, results, before)
+        return Started(self._started, job, pid, arguments, files, workers, moment, results, before, attended)
 
     def job(self, arguments: Sequence[str], number: int, at: At | None) -> dict[str, object]:
         """Return a run as a job for the fork server."""
@@ -198,6 +213,8 @@ class World:
             self.deaths.append(Death(time.monotonic(), run.workers))
         self.exit_codes.append(code)
         self._runs.append((run, code))
+        self._left_uncertain.append((code, len(self.in_state("uncertain")) if self.ledger.exists() else 0))
+        self._note_attended(run)
         for call_id, resends in self._resends().items():
             if resends > run.resends_before.get(call_id, 0) and "resend" in run.arguments:
                 self.records.append(Record(run.moment, call_id, "resend"))
@@ -238,6 +255,18 @@ class World:
         if code == 0:
             self.records.append(Record(time.monotonic(), call_id, decision))
             self._is_recovered = True
+        return code
+
+    def reminders(self) -> list[str]:
+        """Return the calls that the ledger reminds of, since they were attended after all."""
+        with open_reader(self.ledger) as reader:
+            return reader.attended_since(9)
+
+    def correct(self, call_id: str) -> int:
+        """Say that a call notified and attended since was corrected in Zoho."""
+        code = self.other("resolve", call_id, "--close", "--note", "corrected in Zoho")
+        if code == 0:
+            self.records.append(Record(time.monotonic(), call_id, "corrected"))
         return code
 
     # --- upkeep ------------------------------------------------------------------------------------------
@@ -300,6 +329,7 @@ class World:
             ledger.accept_restore([], complete=False)
         self._say("restored", known)
         self._doubted = set(known)
+        self._marked = self._marks()
 
     # --- what the judge sees -------------------------------------------------------------------------------
 
@@ -311,6 +341,30 @@ class World:
                     self._content[call_id] = content
                 if "--retry-refused" in options:
                     self.records.append(Record(moment, call_id, "retry"))
+
+    def _shown_attended(self, files: Sequence[Path]) -> dict[tuple[str, int], tuple[str, str]]:
+        """Return what the files show attended, with where the calls stand now; empty for those unknown."""
+        shown = {(str(file), line): each for file in files for line, each in self._attended[file].items()}
+        corrected = {record.call_id for record in self.records if record.kind == "corrected"}
+        states = self.states() if shown and self.ledger.exists() else {}
+        return {
+            place: (call_id, "" if call_id in corrected else states.get(call_id, ""))
+            for place, call_id in shown.items()
+        }
+
+    def _marks(self) -> set[str]:
+        with closing(sqlite3.connect(self.ledger, timeout=30)) as connection:
+            return {row[0] for row in connection.execute("SELECT call_id FROM calls WHERE attended_at != ''")}
+
+    def _note_attended(self, run: Started) -> None:
+        """Note what a run took in as attended; its results say it, or where it was killed, the ledger."""
+        if not run.attended:
+            return
+        told = {call_id for call_id, state in run.attended.values() if state} if run.results.exists() else set()
+        marks = self._marks()
+        for call_id in sorted((told | marks) - self._marked):
+            self.records.append(Record(run.moment, call_id, "attended"))
+        self._marked |= told | marks
 
     def _resends(self) -> dict[str, int]:
         if not self.ledger.exists():
@@ -363,7 +417,12 @@ class World:
                     told.append(Results(str(run.number), [], [("any", 1)]))
                 continue
             places = [(str(file), line) for file in run.files for line in self._inputs[file]]
-            told.append(Results(str(run.number), self.results_of(run), places))
+            attended = {
+                place: OUTCOME_OF_ATTENDED.get(state, "")
+                for place, (_, state) in run.attended.items()
+                if code >= 0 or state != "pending"  # killed before it was taken in, it is still pending
+            }
+            told.append(Results(str(run.number), self.results_of(run), places, attended))
             staged |= {row.call_id for row in told[-1].rows if row.outcome not in ("rejected", "skipped")}
         account = self.simulator.credentials
         return History(
@@ -380,6 +439,7 @@ class World:
             canaries=[account.client_secret, account.refresh_token],
             numbers=sorted({number for content in self._content.values() for number in content[1:3]}),
             exit_codes=self.exit_codes,
+            left_uncertain=self._left_uncertain,
         )
 
     def breaches(self) -> list[str]:
