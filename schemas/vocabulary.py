@@ -82,6 +82,9 @@ class CallState(StrEnum):
     CLOSED = "closed"
 
 
+UNFINISHED_ROW = "unfinished_row"
+"""The reason of a last row that the end of its file cuts off; the next import of the whole file takes it."""
+
 RESULT_COLUMNS = (
     "file",
     "line",

@@ -67,9 +67,13 @@ class _Table(BaseModel):
 
 
 class Quotes(StrEnum):
-    """How the export quotes: inner quotes doubled (RFC 4180), left bare inside quoted cells, or no quoting."""
+    """How the export quotes: inner quotes doubled (RFC 4180), left bare inside quoted cells, or no quoting.
+
+    ``backslash``: a backslash takes its meaning from the next letter, as MySQL's INTO OUTFILE and Python write it.
+    """
 
     DOUBLED = "doubled"
+    BACKSLASH = "backslash"
     BARE = "bare"
     NONE = "none"
 
