@@ -72,6 +72,53 @@ def refusal(path: Path, limits: Limits | None = None) -> ImporterError:
     return caught.value
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("<!DOCTYPE html>\n<title>Sign in</title>", "an HTML page"),
+        ("\ufeff\r\n  <HTML><body>", "an HTML page"),
+        ('<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "">', "an HTML page"),
+        ("<!-- a -->\n<!-- b -->\n<table border=1><tr><td>calldate", "an HTML page"),
+        ('<?xml version="1.0"?>\n<?mso-application progid="Excel.Sheet"?>', "an XML file"),
+        ("<cdr core-uuid='1'>", "an XML file"),
+        ("-- MariaDB dump 10.19", "an SQL dump"),
+        ("/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19", "an SQL dump"),
+        ("--\n-- PostgreSQL database dump\n--\n", "an SQL dump"),
+        ("-- phpMyAdmin SQL Dump\n-- version 5.2", "an SQL dump"),
+        ("-- ----\n-- Host: 127.0.0.1\n\n/*!40101 SET NAMES utf8 */;", "an SQL dump"),
+        ("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;", "an SQL dump"),
+        ("/* calls */\n\nCREATE TABLE cdr (id int);", "an SQL dump"),
+        ("COPY public.cdr (calldate, src) FROM stdin;\n2026", "an SQL dump"),
+        ("PGDMP\x01\x0e", "a PostgreSQL dump"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_text_that_is_no_export(tmp_path: Path, text: str, what: str, encoding: str) -> None:
+    """What other programs write is named as what it is, in the encoding of PowerShell too, and what to do."""
+    if what == "a PostgreSQL dump":
+        encoding = "utf-8"
+    problem = refusal(written(tmp_path, text.encode(encoding)))
+    assert (f"is {what}, not" in problem.message, "CSV" in problem.hint) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'INSERT INTO cdr VALUES ("Emma Clarke","105");\n',
+        "------,---\ncalldate,src\n",
+        "SET\ncalldate|src\n",
+        "-- calls of March\ncalldate,src\n",
+        "<101>,102\n",
+        "Set name;Table\n1;2\n",
+        "--" + "\n--" * 2000,
+        "/* " * 1300,
+    ],
+)
+def test_text_that_may_be_an_export(tmp_path: Path, text: str) -> None:
+    """What an export may begin with is left to detection, however odd it looks."""
+    assert content(open_export(written(tmp_path, text.encode()))) == text.encode()
+
+
 # packed files -------------------------------------------------------------------------------------------------
 
 

@@ -245,14 +245,28 @@ def test_one_bad_file_does_not_stop_the_others(
     assert len(account.accepted) == 10
 
 
-def test_damage_in_the_last_line_leaves_nothing(
+def test_damage_near_the_end_leaves_nothing(
     program: Program, account: Simulator, tmp_path: Path, exported: Callable[..., Path]
 ) -> None:
-    """A file is staged whole or not at all: an unclosed quote at its end sends none of its calls."""
+    """A file is staged whole or not at all: a quote that swallows its last row sends none of its calls."""
     path = ten(exported)
-    path.write_text(path.read_text() + 'dialed,busy,"call00099\n')
+    path.write_text(path.read_text() + f'dialed,busy,"call00099\n{call_row(98)}\n')
     assert run_import(program, path).code == 65
     assert (len(account.arrivals), ledger_counts(tmp_path)) == (0, {})
+
+
+def test_row_that_was_not_finished(
+    program: Program, account: Simulator, tmp_path: Path, exported: Callable[..., Path]
+) -> None:
+    """A last row that is not written to its end is rejected; the next import sends it, and it alone."""
+    path, rejects = ten(exported), tmp_path / "rejects.csv"
+    whole = path.read_text()
+    path.write_text(f'{whole}dialed,busy,"call00099",+121')
+    ran = run_import(program, "--rejects", rejects, path)
+    assert (ran.code, ran.summary()["rejected"], len(account.arrivals), rejects.exists()) == (3, "1", 10, False)
+    path.write_text(f"{whole}{call_row(99)}\n")
+    assert run_import(program, "--results", tmp_path / "2.csv", path).code == 0
+    assert posted_ids(account)[10:] == ["call00099"]
 
 
 # calls of earlier runs ---------------------------------------------------------------------------------------

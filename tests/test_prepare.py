@@ -187,7 +187,10 @@ def test_damaged_file_leaves_nothing_of_itself(tmp_path: Path) -> None:
     """A file that turns out damaged in its last line gives no row, call or count, and changes no other file's."""
     sound, damaged = tmp_path / "sound.csv", tmp_path / "damaged.csv"
     sound.write_text(CALLNOTIFY + _notify("busy"), encoding="utf-8")
-    damaged.write_text(CALLNOTIFY + _notify("rejected") + _notify("busy", "b2") + '"open', encoding="utf-8")
+    damaged.write_text(
+        CALLNOTIFY + _notify("rejected") + _notify("busy", "b2") + '"open\n' + _notify("busy", "b3"),
+        encoding="utf-8",
+    )
     plan = plan_for("callnotify", chunk_rows=1)
     alone = prepared([detected(sound)], plan)
     with Preparation(catalogue().causes, plan) as preparation:

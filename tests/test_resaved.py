@@ -156,6 +156,13 @@ def with_empty_tail(found: Detection, rows: Rows) -> bytes:
     return saved([*rows[:body], *([*row, "", ""] if len(row) == width else row for row in rows[body:])]).encode()
 
 
+def with_what_clients_print(found: Detection, rows: Rows) -> bytes:
+    """Return the file with a rule under its header and a count of its rows, as a database client prints it."""
+    body = _body(found, rows)
+    rule = [["-" * max(len(cell), 1) for cell in rows[body - 1]]] if body else []
+    return (saved([*rows[:body], *rule, *rows[body:]], "\t") + f"\r\n({len(rows) - body} Zeilen)\r\n").encode()
+
+
 WAYS: dict[str, Way] = {
     "utf-8-sig": of_text(lambda text: text.encode("utf-8-sig")),
     "utf-16-le": of_text(lambda text: ("\ufeff" + text).encode("utf-16-le")),
@@ -169,6 +176,8 @@ WAYS: dict[str, Way] = {
     "sep-line": of_rows(lambda rows: ("sep=;\r\n" + saved(rows, ";")).encode("utf-8-sig")),
     "blank-lines": of_rows(lambda rows: saved([each for row in rows for each in (row, ["", "", ""])]).encode()),
     "totals": of_rows(lambda rows: (saved(rows) + "Total,,\r\n").encode()),
+    "joined": of_text(lambda text: (text + "\ufeff" + text).encode()),
+    "printed": with_what_clients_print,
     "empty-tail": with_empty_tail,
     "forced-text": each_row(forced),
     "apostrophe": each_row(apostrophe),

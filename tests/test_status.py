@@ -39,7 +39,7 @@ def test_run_is_told_whole(program: Program, account: Simulator, tmp_path: Path)
 def test_damaged_input_has_no_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A file that turned out damaged stands among the inputs without rows; one of an unknown format does not."""
     good = write_export(tmp_path / "good.csv", [call_row(1)])
-    damaged = write_export(tmp_path / "damaged.csv", [call_row(2, voiceuri='"open')])
+    damaged = write_export(tmp_path / "damaged.csv", [call_row(2, voiceuri='"open'), call_row(3)])
     unknown = tmp_path / "unknown.csv"
     unknown.write_text("a,b\n1,2\n")
     assert program("import", "--init-ledger", good, damaged, unknown).code == 65

@@ -6,6 +6,7 @@
 
 from importer.files.export import STANDARD_INPUT, ExportFile, open_export
 from importer.files.naming import NamedFiles, named_files
+from importer.files.packing import sql_dump
 from importer.files.spooling import Limits
 
-__all__ = ["STANDARD_INPUT", "ExportFile", "Limits", "NamedFiles", "named_files", "open_export"]
+__all__ = ["STANDARD_INPUT", "ExportFile", "Limits", "NamedFiles", "named_files", "open_export", "sql_dump"]

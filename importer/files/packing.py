@@ -5,7 +5,9 @@ be used the lists of `file(1)`. Each unpacker hands out at most a megabyte at on
 """
 
 import bz2
+import codecs
 import gzip
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +18,7 @@ from typing import BinaryIO, Final
 from importer.errors import InputUnusableError
 from importer.files.spooling import BLOCK_BYTES
 
-FIRST_BYTES = 512
+FIRST_BYTES = 4096
 """So many bytes at the beginning tell what a file is."""
 
 
@@ -45,8 +47,38 @@ _UNUSABLE_MARKS: Final = (
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a workbook or document of old Microsoft Office"),
     (0, b"%PDF-", "a PDF document"),
     (0, b"SQLite format 3\x00", "an SQLite database"),
+    (0, b"PGDMP", "a PostgreSQL dump"),
     (257, b"ustar", "a tar archive"),
 )
+_UNUSABLE_TEXTS: Final = (
+    (
+        re.compile(
+            r"(?:<\?xml[^>]*>\s*)?(?:<!--(?s:.*?)-->\s*)*<(?:!doctype\s+html|html|head|body|meta|style|table)\b"
+        ),
+        "an HTML page",
+        "Some systems call a page with a table `.xls`: open it in a spreadsheet program, save it as `CSV UTF-8` "
+        "and import that. If it is a page to sign in on, or an error, sign in and export again.",
+    ),
+    (
+        re.compile(r"<\?xml\b|<cdrs?\b"),
+        "an XML file",
+        "Export as CSV instead, or open it in a spreadsheet program and save it as `CSV UTF-8`.",
+    ),
+    (
+        # mysqldump, MariaDB's (its first line is a comment for its client), pg_dump, phpMyAdmin, HeidiSQL, SQLite.
+        # What begins with INSERT INTO is no matter for here: a telephone system may write just that.
+        re.compile(
+            r"(?:--[^\n]*\n)*?--[^\n]*\bdump\b|(?:\s+|--[^\n]*\n|/\*(?!m?!\d)(?s:.*?)\*/;?)*+(?:/\*m?!\d{5,6}|"
+            r"(?:create|drop)\s+(?:table|database)\b|lock\s+tables\b|set\s+[@\w.]+\s*=[^\n]*;|use\s+[`\[\"]|"
+            r"pragma\s[^\n]*;|(?:begin|start)\s+transaction;|copy\s[^;\n]*\sfrom\s+stdin;)"
+        ),
+        "an SQL dump",
+        "Export the table as CSV, with its header: in phpMyAdmin choose the format CSV, in psql use \\copy with "
+        "CSV HEADER, in MySQL Workbench export the rows that a SELECT gives.",
+    ),
+)
+"""How texts begin, in small letters, that are no exports, and what to do about them."""
+
 _ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NOT_THE_USERS: Final = ("__MACOSX/", ".DS_Store")
 """What the Finder of macOS puts beside the one file that was packed."""
@@ -73,6 +105,17 @@ def require_usable(start: bytes, shown: str) -> None:
                 f"{shown} is {what}, not a CSV export",
                 hint="Save or unpack it as CSV and import that; .gz, .zst, .bz2 and .zip are unpacked here.",
             )
+    is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes what is printed
+    text = start.decode("utf-16" if is_utf16 else "utf-8", "replace").lstrip("\ufeff \t\r\n")
+    for beginning, what, todo in _UNUSABLE_TEXTS:
+        if beginning.match(text.replace("\r", "\n").lower()):
+            raise InputUnusableError(f"{shown} is {what}, not a CSV export", hint=todo)
+
+
+def sql_dump(shown: str) -> InputUnusableError:
+    """Return the error for a file that is an SQL dump."""
+    *_, (_, what, todo) = _UNUSABLE_TEXTS
+    return InputUnusableError(f"{shown} is {what}, not a CSV export", hint=todo)
 
 
 def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes]:

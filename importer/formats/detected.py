@@ -16,7 +16,8 @@ class Detection:
     ``positions`` maps the format's column names to positions from 0; ``field_count`` is the number of cells a
     row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, None without
     one; rows stand below ``last_line_above``; ``sample`` holds the cells of the first rows. Where a spreadsheet
-    program wrote the file anew, ``quotes`` are its own, and ``rewriting`` says how its dates are read.
+    program wrote the file anew, ``quotes`` are its own, and ``rewriting`` says how its dates are read. ``titles``
+    says how the lines above the header begin.
     """
 
     file: ExportFile
@@ -32,6 +33,7 @@ class Detection:
     quotes: Quotes
     rewriting: Rewriting | None = None
     open_end: bool = False
+    titles: frozenset[str] = frozenset()
 
     @property
     def spill(self) -> int | None:

@@ -10,15 +10,15 @@ from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 from importer.errors import InputUnusableError
-from importer.files import ExportFile, open_export
-from importer.formats.cells import caseless, plain_cell
+from importer.files import ExportFile, open_export, sql_dump
+from importer.formats.cells import caseless, cell_reader, plain_cell
 from importer.formats.dates import column_layouts, restorations
 from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
+from importer.formats.no_rows import is_printed, is_total
 from importer.formats.rewriting import rewriting_of
 from schemas.vocabulary import RESULT_COLUMNS
 
@@ -64,6 +64,7 @@ class _Match:
     rows: tuple[tuple[str, ...], ...]
     fitting: int
     open_end: bool = False
+    titles: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +110,39 @@ class Outline:
 class _Sample:
     """The first records of a file, split once for each way of writing them down.
 
-    ``told`` is the delimiter that a first line `sep=;` tells, "" without one.
+    ``told`` is the delimiter that a first line `sep=;` tells, "" without one. ``is_cut``: the file ends with this
+    text, and without a line end.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, is_cut: bool = False) -> None:
+        text = re.sub("(?<=[\r\n])\ufeff", "", text)  # of a file that was put behind another
         first = SEPARATOR_LINE.match(text)
+        self.is_cut = is_cut
         self.told = first[1] if first else ""
         self._text = text[first.end() :] if first else text
         self._split: dict[_Writing, _Records] = {}
+        self._is_escaped: dict[str, bool] = {}
 
     def records(self, writing: _Writing) -> _Records:
-        """Return (line, cells) of the first non-blank records."""
+        """Return (line, cells) of the first records, without blank ones and what a database client prints."""
         if writing not in self._split:
             self._split[writing] = self._read(writing)
         return self._split[writing]
+
+    def rows(self, writing: _Writing, start: int, field_count: int, spill: int | None) -> list[tuple[str, ...]]:
+        """Return the cells of the first rows, which stand from record ``start`` on.
+
+        Lines of totals are none, and neither is a last record that the end of the file cuts off.
+        """
+        records = self.records(writing)
+        rows = [spilled(cells, field_count, spill) for _, cells in records[start:] if not is_total(cells)]
+        if (
+            self.is_cut
+            and len(records) < HEADER_RECORDS + SAMPLE_ROWS
+            and len(rows[-1] if rows else ()) < field_count
+        ):
+            del rows[-1:]
+        return rows[:SAMPLE_ROWS]
 
     def has_cells(self, writing: _Writing) -> bool:
         """Say whether any of the first records has more than one cell: most delimiters are none of this file."""
@@ -136,21 +156,38 @@ class _Sample:
 
     def has_quoted_cells(self, delimiter: str) -> bool:
         """Say whether there are quotes and all of them are those of RFC 4180."""
+        return '"' in self._text and not self._behind_cells('"(?:[^"]|"")*+"', '[^{mark}"\r\n]*+', delimiter)
+
+    def has_escaped_quotes(self, delimiter: str) -> bool:
+        """Say whether quotes pair where a backslash takes the meaning from some, and do not pair otherwise.
+
+        A cell that ends in a backslash is none: its quotes pair as they stand. The last line may be cut off.
+        """
+        if delimiter not in self._is_escaped:
+            may_be = '\\"' in self._text and not self.has_quoted_cells(delimiter)
+            quoted, bare = r'"(?:[^"\\]|\\(?s:.)|"")*+', r'(?:[^{mark}"\\\r\n]|\\(?s:.))*+'
+            left = self._behind_cells(f'{quoted}"', bare, delimiter) if may_be else ""
+            is_open = len(left.splitlines()) <= 2 and re.fullmatch(rf"(?:{quoted})?\\?", left) is not None
+            self._is_escaped[delimiter] = may_be and is_open
+        return self._is_escaped[delimiter]
+
+    def _behind_cells(self, quoted: str, bare: str, delimiter: str) -> str:
+        """Return the text from where cells of these two patterns, parted by the delimiter, do not go on."""
         mark = re.escape(delimiter)
-        cell = f'(?:"(?:[^"]|"")*+"|[^{mark}"\r\n]*+)'
-        return '"' in self._text and bool(re.fullmatch(rf"(?:{cell}(?:{mark}|[\r\n]|\Z))*+", self._text))
+        cell = f"(?:{quoted}|{bare.format(mark=mark)})"
+        found = re.match(rf"(?:{cell}(?:{mark}|[\r\n]|\Z))*+", self._text)
+        return self._text[found.end() if found else 0 :]
 
     def _read(self, writing: _Writing) -> _Records:
         source = io.StringIO(self._text, newline="")
-        quoting: Literal[0, 3] = 3 if writing.quotes is Quotes.NONE else 0
         skip = writing.skip_initial_space
-        reader = csv.reader(source, delimiter=writing.delimiter, quoting=quoting, skipinitialspace=skip)
+        reader = cell_reader(source, writing.delimiter, writing.quotes, skip_initial_space=skip)
         records = []
         above = 1 if self.told else 0
         line = above + 1
         try:
             for cells in reader:
-                if any(cells):
+                if any(cells) and not is_printed(cells, writing.delimiter):
                     records.append((line, tuple(cells)))
                 line = above + reader.line_num + 1
                 if len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
@@ -173,21 +210,24 @@ def detect(
     """
     file = open_export(path)
     encoding = certain_encoding(file, overrides.encoding)
-    text = _sample_text(file, encoding or "latin-1")
+    text, is_cut = _sample_text(file, encoding or "latin-1")
     if not text.strip("\ufeff \t\r\n"):
         raise InputUnusableError(
             f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
         )
     if encoding == "utf-8" and text.count("\0") > len(text) // MOST_NULS:
         raise _unmarked_utf16(file)
-    sample = _Sample(text)
+    sample = _Sample(text, is_cut=is_cut)
     if overrides.format is None and _is_own_output(text):
         return OwnOutput(path)
     candidates = [overrides.format] if overrides.format else formats
     matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
     if not matches:
         alike = next((each for each in lookalikes if _match(sample, each, overrides)), None)
-        raise _refused(file, alike) if alike else _unknown(file, sample, candidates, overrides)
+        unknown = _unknown(file, sample, candidates, overrides)
+        if not unknown.nearest and text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
+            raise sql_dump(file.shown)
+        raise _refused(file, alike) if alike else unknown
     if len(matches) > 1:
         raise _ambiguous(file, [each.name for each, _ in matches])
     detection = _detection(file, sample, *matches[0], encoding)
@@ -205,7 +245,8 @@ def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[
 
 def outline(file: ExportFile, encoding: str, delimiter: str | None = None) -> Outline:
     """Return what shows in the first records of a file; ``delimiter``, else its line `sep=;`, divides them."""
-    return _outline(_Sample(_sample_text(file, encoding)), delimiter)
+    text, is_cut = _sample_text(file, encoding)
+    return _outline(_Sample(text, is_cut=is_cut), delimiter)
 
 
 def _outline(sample: _Sample, delimiter: str | None) -> Outline:
@@ -243,14 +284,42 @@ def column_key(text: str) -> str:
     return re.sub(r"[^0-9a-z]+", "", text) or text.strip()
 
 
-def _sample_text(file: ExportFile, encoding: str) -> str:
+def title_key(cells: Sequence[str]) -> str:
+    """Return how a line above a header begins, up to the first digit or colon: dates and counts behind it vary."""
+    return column_key(re.split(r"[\d:]", next(filter(None, map(plain_cell, cells)), ""), maxsplit=1)[0])
+
+
+def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping[str, int]) -> dict[str, int]:
+    """Return where the columns stand that a record names if it is a header of the format, nothing if it is none.
+
+    ``positions`` are those of the file. A file without header has one where another program's export was put
+    behind it: it names most of the columns.
+    """
+    keys = [column_key(cell) for cell in cells]
+    if cdr_format.columns and next(_missing_columns(keys, cdr_format), None) is None:
+        spellings: Mapping[str, Sequence[str]] = {**cdr_format.columns, **cdr_format.optional_columns}
+    elif cdr_format.layouts:
+        spellings = {name: (name,) for name in positions}
+    else:
+        return {}
+    wanted = {name: {*map(column_key, texts)} for name, texts in spellings.items()}
+    found = {
+        name: next(place for place, key in enumerate(keys) if key in texts)
+        for name, texts in wanted.items()
+        if not texts.isdisjoint(keys)
+    }
+    return found if not cdr_format.layouts or len(found) >= LEAST_SHARE * len(positions) else {}
+
+
+def _sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:
+    """Return the first records of a file, and whether the file ends with them and without a line end."""
     with file.open_text(encoding) as source:
         text = source.read(SAMPLE_CHARACTERS)
         whole = not source.read(1)
     if whole:
-        return text
+        return text, not text.endswith(("\n", "\r"))
     cut = max(text.rfind("\n"), text.rfind("\r"))
-    return text[: cut + 1] if cut >= 0 else text
+    return (text[: cut + 1] if cut >= 0 else text), False
 
 
 def _is_own_output(text: str) -> bool:
@@ -270,8 +339,7 @@ def _match(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> _Match |
         found = [
             fit
             for writing in _writings(sample, cdr_format, delimiter)
-            if sample.has_cells(writing)
-            and (fit := match(sample.records(writing), cdr_format, writing, least_share))
+            if sample.has_cells(writing) and (fit := match(sample, cdr_format, writing, least_share))
         ]
         if found:
             return max(found, key=lambda fit: fit.fitting)
@@ -292,11 +360,16 @@ def _writings(sample: _Sample, cdr_format: Shape, delimiter: str) -> Iterator[_W
     anew = _Writing(delimiter, Quotes.DOUBLED, spec.skip_initial_space)
     if spec.quotes is Quotes.NONE:
         yield from (anew, own) if sample.has_quoted_cells(delimiter) else (own, anew)
+    elif sample.has_escaped_quotes(delimiter):
+        yield replace(anew, quotes=Quotes.BACKSLASH)
+    elif spec.quotes is Quotes.BACKSLASH:
+        yield anew if sample.has_quoted_cells(delimiter) else own
     else:
         yield anew if spec.quotes is Quotes.BARE and sample.has_doubled_quotes(delimiter) else own
 
 
-def _match_header(records: _Records, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
+def _match_header(sample: _Sample, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
+    records = sample.records(writing)
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
         if next(_missing_columns(keys, cdr_format), None) is not None:
@@ -304,18 +377,29 @@ def _match_header(records: _Records, cdr_format: Shape, writing: _Writing, least
         if _has_forbidden(cells, cdr_format):
             return None
         positions = _positions(cells, keys, cdr_format)
-        field_count = len(cells) if any(cells[-1:]) else len(_without_empty_tail(cells))
+        field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
         spill = positions.get(cdr_format.file.spill or "")
-        rows = [spilled(each, field_count, spill) for _, each in records[index + 1 :]][:SAMPLE_ROWS]
+        if any(_is_row(above, field_count, positions, cdr_format) for _, above in records[:index]):
+            return None  # a header behind rows is that of another export, put behind this one
+        rows = sample.rows(writing, index + 1, field_count, spill)
+        rows = [row for row in rows if not header_positions(row, cdr_format, positions)]
         fitting = sum(_fits(row, positions, cdr_format.detect.patterns, cdr_format) for row in rows)
         if fitting < least_share * len(rows):
             return None
         fitting += sum(_has_shape(row, field_count) for row in rows)
-        return _Match(writing, line, tuple(cells), positions, field_count, tuple(rows), fitting)
+        titles = frozenset(filter(None, (title_key(above) for _, above in records[:index])))
+        return _Match(writing, line, tuple(cells), positions, field_count, tuple(rows), fitting, titles=titles)
     return None
 
 
-def _without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
+def _is_row(cells: Sequence[str], field_count: int, positions: Mapping[str, int], cdr_format: Shape) -> bool:
+    """Say whether a line is no title: as wide as a row, mostly filled, and like rows of the format."""
+    is_filled = len(cells) == field_count and 2 * sum(map(bool, cells)) > field_count
+    return is_filled and _fits(cells, positions, cdr_format.detect.patterns, cdr_format)
+
+
+def without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
+    """Return cells up to the last one that is filled."""
     kept = list(cells)
     while kept and not kept[-1].strip():
         kept.pop()
@@ -351,15 +435,15 @@ def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> 
     return positions
 
 
-def _match_layout(records: _Records, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
+def _match_layout(sample: _Sample, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
     best: _Match | None = None
-    if any(_has_forbidden(cells, cdr_format) for _, cells in records[:HEADER_RECORDS]):
+    if any(_has_forbidden(cells, cdr_format) for _, cells in sample.records(writing)[:HEADER_RECORDS]):
         return None
     for layout in cdr_format.layouts:
         count = len(layout.columns)
         positions = {name: index for index, name in enumerate(layout.columns)}
         spill = positions.get(cdr_format.file.spill or "")
-        rows = [spilled(cells, count, spill) for _, cells in records[:SAMPLE_ROWS]]
+        rows = sample.rows(writing, 0, count, spill)
         fitting = sum(_fits_layout(cells, layout, positions, cdr_format) for cells in rows)
         found = _Match(writing, None, (), positions, count, tuple(rows), fitting, layout.open_end)
         if fitting and fitting >= LEAST_SHARE * len(rows):
@@ -418,6 +502,7 @@ def _detection(
         last_line_above=match.header_line or (1 if sample.told else 0),
         quotes=match.writing.quotes,
         open_end=match.open_end,
+        titles=match.titles,
     )
 
 

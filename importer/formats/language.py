@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from importer.formats.cells import Quotes as Quotes
 from importer.formats.cells import caseless
 from importer.settings.policies import OutsidePrefix, PolicyChoices
 from schemas.vocabulary import Direction, Role, Verdict
@@ -73,14 +74,6 @@ Extract = Annotated[str, AfterValidator(_one_group)]
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class Quotes(StrEnum):
-    """How the export quotes: inner quotes doubled (RFC 4180), left bare inside quoted cells, or no quoting."""
-
-    DOUBLED = "doubled"
-    BARE = "bare"
-    NONE = "none"
 
 
 class IdRule(StrEnum):

@@ -2,10 +2,9 @@
 
 import csv
 from collections.abc import Iterator
-from typing import Literal
 
 from importer.errors import InputUnusableError
-from importer.formats.cells import plain_cell
+from importer.formats.cells import cell_reader, plain_cell
 from importer.formats.dates import (
     DateOrder,
     OrderEvidence,
@@ -16,7 +15,6 @@ from importer.formats.dates import (
     own_order,
 )
 from importer.formats.detected import Detection
-from importer.formats.language import Quotes
 
 Layouts = dict[str, tuple[str, ...]]
 
@@ -67,10 +65,9 @@ def _is_open(detection: Detection, layouts: Layouts, own: DateOrder | None, chos
 def _cells(detection: Detection, names: list[str]) -> Iterator[tuple[int, str]]:
     """Yield line and text of these columns, row by row."""
     places = [detection.positions[name] for name in names]
-    quoting: Literal[0, 3] = 3 if detection.quotes is Quotes.NONE else 0
     skip = detection.format.file.skip_initial_space
     with detection.file.open_text(detection.encoding) as source:
-        reader = csv.reader(source, delimiter=detection.delimiter, quoting=quoting, skipinitialspace=skip)
+        reader = cell_reader(source, detection.delimiter, detection.quotes, skip_initial_space=skip)
         line = 1
         while True:
             try:

@@ -1,6 +1,7 @@
 """A file as a stream of UTF-8 blocks with one kind of line end, whatever its own encoding and line ends."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -8,6 +9,7 @@ from importer.errors import InputUnusableError
 from importer.files import ExportFile
 
 BLOCK_BYTES = 6 << 20
+_LINE_END = re.compile(rb"(?:\r\n?|\n)(?:\xef\xbb?)?\Z")
 UTF8_NAMES = ("utf-8", "utf-8-sig", "ascii")
 
 
@@ -21,7 +23,7 @@ def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES)
         held = b""
         try:
             for text in _without_mark(_decoded(source, encoding, block_bytes)):
-                whole, held = _split_carriage_return(held + text)
+                whole, held = _split_line_end(held + text)
                 if whole:
                     yield _unix_lines(whole)
         except UnicodeDecodeError as error:
@@ -59,12 +61,14 @@ def _changed(file: ExportFile) -> InputUnusableError:
     )
 
 
-def _split_carriage_return(text: bytes) -> tuple[bytes, bytes]:
-    """Keep a CR at the end of a block back: the LF that belongs to it may open the next one."""
-    return (text[:-1], b"\r") if text.endswith(b"\r") else (text, b"")
+def _split_line_end(text: bytes) -> tuple[bytes, bytes]:
+    """Keep a line end at the end of a block back: the next one may open with its LF, or with a byte order mark."""
+    end = _LINE_END.search(text, len(text) - 4 if len(text) > 4 else 0)
+    return (text[: end.start()], end[0]) if end else (text, b"")
 
 
 def _unix_lines(text: bytes) -> bytes:
-    if b"\r" not in text:
-        return text
-    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    """Return the text with LF as line end, without the byte order marks of files that were put behind another."""
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return text.replace(b"\n" + codecs.BOM_UTF8, b"\n")

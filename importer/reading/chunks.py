@@ -1,7 +1,9 @@
 """Chunks of rows as text columns, each row with its number in the file and its physical line."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +11,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from importer.errors import InputUnusableError
 from importer.formats import CdrFormat, Detection, Quotes
-from importer.formats.cells import plain_cell
+from importer.formats.cells import cell_reader, plain_cell
 from importer.formats.dates import Rewriting
 from importer.reading.blocks import BLOCK_BYTES, text_blocks
 from importer.reading.cleaning import Cleaning
 from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, text_series
-from importer.reading.scanning import Dialect, Records, scan
+from importer.reading.no_rows import NoRows
+from importer.reading.scanning import Dialect, Records, scan, unclosed
 from importer.reading.spilling import without_spill
-from importer.reading.totals import totals_among
+from schemas.vocabulary import UNFINISHED_ROW
 
 CHUNK_ROWS = 50_000
 """So many rows are prepared at once: fewer cost time (each chunk as much as 4,000 rows), more cost memory."""
@@ -32,6 +34,12 @@ SURPLUS_CELLS = 64
 
 SURPLUS_CELLS_OPEN_END = 512
 """So many cells behind the last named column are passed over where a layout has an open end."""
+
+NEIGHBOURS = 200
+"""So many rows before the last tell what its last cell looks like where the file ends in it."""
+
+LONG_CELL, MANY_ROWS = 19, 20
+"""Cells of a time or a random id are so long at least; of shorter ones so many rows must have the same length."""
 
 CONTROLS = (b"\0", b"\x1f")
 """Bytes that no cell may hold: NUL, and the unit separator by which cells are joined further on."""
@@ -77,7 +85,8 @@ def read_chunks(
 
     The file itself is read ``block_bytes`` at a time. Neither number changes what is read.
 
-    Raises InputUnusableError when the file is damaged: an unclosed quote, a last line cut off, or a change
+    A last record that the end of the file cuts off is a bad row. Raises InputUnusableError when the file is
+    damaged (a quote that is not closed and has further rows behind it), put together from two layouts, or changes
     while it is read.
     """
     waiting: list[Chunk] = []
@@ -92,13 +101,17 @@ def read_chunks(
 def _chunks(detection: Detection, chunk_rows: int, block_bytes: int) -> Iterator[Chunk]:
     """Yield the rows block by block: by small blocks, memory stays small while a text becomes columns."""
     ordinal = 0
+    no_rows = NoRows.of(detection)
+    latest: deque[bytes] = deque(maxlen=NEIGHBOURS + 1)
     for batch in _batches(data_records(detection, block_bytes), chunk_rows):
-        records = _without_dropped(batch, detection)
+        records = _without_dropped(batch, no_rows)
         if not len(records):
             continue
-        if records.last_is_open:
-            _require_whole_last_row(records, detection)
-        yield _chunk(records, ordinal, detection)
+        spans = zip(
+            records.starts[-NEIGHBOURS - 1 :].tolist(), records.ends[-NEIGHBOURS - 1 :].tolist(), strict=True
+        )
+        latest.extend(records.text[start:end] for start, end in spans)
+        yield _chunk(records, ordinal, detection, _unfinished(records, latest, detection))
         ordinal += len(records)
 
 
@@ -121,13 +134,73 @@ def data_records(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterat
             yield without_spill(rows, detection, LONGEST_RECORD_BYTES)
 
 
-def _require_whole_last_row(rows: Records, detection: Detection) -> None:
-    if rows.cells[-1] < detection.field_count or rows.broken[-1]:
-        raise InputUnusableError(
-            f"{detection.file.shown}: line {rows.lines[-1]}: the file ends in the middle of a row "
-            f"({rows.cells[-1]} of {detection.field_count} cells and no line end)",
-            hint="The export was cut off: export it again. Nothing of this file was used.",
+def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection) -> str:
+    """Return what is said of the last record where the end of the file cuts it off, or may do so unseen, else "".
+
+    ``latest`` are the last records that were read, this one included. Raises InputUnusableError where a quote in
+    it is not closed and takes in a whole row: then the damage is not at the end.
+    """
+    if not records.last_is_open:
+        return ""
+    behind = latest[-1].split(b"\n")[1:] if records.broken[-1] else []
+    if any(line.count(detection.delimiter.encode()) + 1 >= detection.field_count for line in behind):
+        raise unclosed(detection.file.shown, int(records.lines[-1]))
+    if records.broken[-1] or records.cells[-1] < detection.field_count:
+        return (
+            "The file ends in the middle of this row: it was read while it was written, or was cut off. The next "
+            "import of the whole file takes it."
         )
+    if records.cells[-1] > detection.field_count or _is_last_cell_whole(latest, detection):
+        return ""
+    cell = _last_cells([latest[-1]], detection)[0]
+    return (
+        "The file ends in the last cell of this row, without a line end, and nothing tells whether "
+        f'"{cell[:80]}" is all of it. If the file is whole, add a line end and import it again; else the next '
+        "import of the whole file takes the row."
+    )
+
+
+def _is_last_cell_whole(latest: Sequence[bytes], detection: Detection) -> bool:
+    """Say whether the cell in which the file ends is whole, or could make no other call if it were not.
+
+    It is whole behind a closing quote, with the punctuation that ends this cell in the rows before it, or when it
+    is as long as in all of these; an id that may end in a count needs many of them. A cut id, number or time would
+    be another call, which is notified too.
+    """
+    spec, call = detection.format, detection.format.call
+    names = {
+        *spec.time.columns,
+        call.customer,
+        *call.agent,
+        *call.unique_by,
+        *(name for each in call.id for name in each),
+    }
+    names |= {call.zohouser} if call.zohouser else set()
+    names |= {spec.time.evidence.column} if spec.time.evidence else set()
+    last = detection.field_count - 1
+    if not any(detection.positions.get(origin) == last for name in names for origin in spec.origins(name)):
+        return True
+    if detection.quotes is not Quotes.NONE and latest[-1].endswith(b'"'):
+        return True
+    *others, cell = _last_cells(latest, detection)
+    ends = {re.sub(r"(?s).*[\w\s]", "", each) for each in [*others, cell]}
+    if others and len(ends) == 1 and "" not in ends:
+        return True
+    return all(len(other) == len(cell) for other in others) and (
+        len(cell) >= LONG_CELL or len(others) >= MANY_ROWS
+    )
+
+
+def _last_cells(records: Sequence[bytes], detection: Detection) -> list[str]:
+    """Return the last cell of each record that has enough of them."""
+    skip, last = detection.format.file.skip_initial_space, detection.field_count - 1
+    split = (
+        next(
+            cell_reader([text.decode("utf-8")], detection.delimiter, detection.quotes, skip_initial_space=skip), []
+        )
+        for text in records
+    )
+    return [plain_cell(cells[last]) for cells in split if len(cells) > last]
 
 
 def _batches(parts: Iterator[Records], chunk_rows: int) -> Iterator[Records]:
@@ -136,11 +209,12 @@ def _batches(parts: Iterator[Records], chunk_rows: int) -> Iterator[Records]:
             yield records.select(slice(start, start + chunk_rows))
 
 
-def _without_dropped(records: Records, detection: Detection) -> Records:
-    """Leave out the records that are no rows: lines of totals, and what the format names."""
-    totals = totals_among(records, detection)
-    if totals.any():
-        records = records.select(~totals)
+def _without_dropped(records: Records, no_rows: NoRows) -> Records:
+    """Leave out the records that are no rows of any format, and those that the format names."""
+    detection = no_rows.detection
+    found = no_rows.among(records)
+    if found.any():
+        records = records.select(~found)
     rules = detection.format.file.drop_rows
     if not rules:
         return records
@@ -154,9 +228,12 @@ def _without_dropped(records: Records, detection: Detection) -> Records:
     return records.select(keep)
 
 
-def _chunk(records: Records, ordinal: int, detection: Detection) -> Chunk:
+def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str) -> Chunk:
     unusable = _misshapen(records, detection, fewest_cells=detection.field_count)
     wrong = {int(index): _what_is_wrong(records, int(index), detection) for index in np.flatnonzero(unusable)}
+    if unfinished:
+        unusable[-1] = True
+        wrong[len(records) - 1] = UNFINISHED_ROW, unfinished
     frame = _text_frame(records, detection, unusable)
     wrong |= _surplus_cells(frame, records, detection)
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
@@ -270,6 +347,7 @@ def _parse(text: bytes, width: int, wanted: list[int], detection: Detection) -> 
         usecols=wanted,
         dtype=TEXT,
         quoting=3 if detection.quotes is Quotes.NONE else 0,
+        escapechar="\\" if detection.quotes is Quotes.BACKSLASH else None,
         skipinitialspace=detection.format.file.skip_initial_space,
         keep_default_na=False,
         na_filter=False,

@@ -6,7 +6,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from importer.formats.cells import APOSTROPHE, FORCED, INVISIBLE, NO_BREAK_SPACES
+from importer.formats.cells import APOSTROPHE, FORCED, INVISIBLE, NO_BREAK_SPACES, NULL
 
 _LEADS = tuple(mark.encode("utf-8")[:2] for mark in "\u061c\u00a0\u200b\u2060\ufeff")
 """The first two bytes of all marks in UTF-8; other characters begin so too, which costs time and nothing else."""
@@ -19,13 +19,14 @@ class Cleaning:
     marks: bool
     forced: bool
     apostrophes: bool
+    nulls: bool
 
     @classmethod
     def of(cls, text: bytes) -> Self:
         """Say what the cells of a text in UTF-8 may need."""
         marks = not text.isascii() and any(lead in text for lead in _LEADS)
         # One byte is searched for twenty times as fast as two; each column is looked at by its first letter again.
-        return cls(marks, b"=" in text, b"'" in text)
+        return cls(marks, b"=" in text, b"'" in text, NULL.encode() in text)
 
     def column(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """Return a text column with its cells as they were meant."""
@@ -37,6 +38,8 @@ class Cleaning:
             values = _unwrapped(values, FORCED, start="=")
         if self.apostrophes:
             values = _unwrapped(values, APOSTROPHE, start="'")
+        if self.nulls:
+            values = pc.if_else(pc.equal(values, NULL), "", values)
         return values
 
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from importer.errors import InputUnusableError
 from importer.formats import Quotes
+from importer.formats.cells import null_cells
 
-QUOTE, SPACE, NEWLINE, TAB = b'" \n\t'
+QUOTE, SPACE, NEWLINE, TAB, BACKSLASH, LETTER = b'" \n\t\\x'
 OPEN_RECORD_BYTES = 16 << 20
 """A quote that is still open after so many bytes was never meant to be closed."""
 LEADING_SPACES = 64
@@ -40,8 +41,8 @@ class Dialect:
 class Records:
     """Whole records inside ``text``: their byte spans (without line end), line and cell count.
 
-    ``broken`` marks records whose quotes cannot be paired. ``last_is_open`` says that the text ended without
-    a line end.
+    ``broken`` marks records whose quotes cannot be paired. ``last_is_open`` says that the file ends with the last
+    record and without a line end, or in a quoted cell of it; then that record is ``broken``, too.
     """
 
     text: bytes
@@ -64,7 +65,7 @@ class Records:
             self.lines[wanted],
             self.cells[wanted],
             self.broken[wanted],
-            self.last_is_open,
+            self.last_is_open and bool((self.starts[wanted][-1:] == self.starts[-1:]).all()),
         )
 
 
@@ -84,7 +85,8 @@ NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 def scan(blocks: Iterator[bytes], dialect: Dialect, name: str) -> Iterator[Records]:
     """Yield the records of a file that are more than delimiters and blanks, block by block.
 
-    Raises InputUnusableError naming the line of a quote that is never closed, or not where its cell ends.
+    A quote may still be open where the file ends: whether that record is the last, who knows the format can say.
+    Raises InputUnusableError naming the line of a quote that is not closed where its cell ends, or for 16 MiB.
     """
     rest, line = b"", 1
     for block in blocks:
@@ -99,28 +101,31 @@ def scan(blocks: Iterator[bytes], dialect: Dialect, name: str) -> Iterator[Recor
     if rest:
         records, used = _scan_text(rest + b"\n", line, dialect)
         _require_closed(records, name)
-        if used == 0:
-            raise _unclosed(name, line)
-        yield replace(records, last_is_open=True)
+        if used <= len(rest):
+            end = len(rest.removesuffix(b"\n"))
+            marks = _Marks(np.array([end]), NOWHERE, NOWHERE, np.array([0]))
+            records, _ = _records(rest[:end] + b"\n", marks, line, dialect)
+        yield replace(records, last_is_open=len(records) > 0)
 
 
 def _require_closed(records: Records, name: str) -> None:
     """Refuse a quoted cell that goes on over line ends up to a quote that opens another cell."""
     for index in np.flatnonzero(records.broken).tolist():
         if b"\n" in records.text[records.starts[index] : records.ends[index]]:
-            raise _unclosed(name, int(records.lines[index]))
+            raise unclosed(name, int(records.lines[index]))
 
 
 def _endless(name: str, line: int, rest: bytes) -> InputUnusableError:
     if b"\n" in rest:
-        return _unclosed(name, line)
+        return unclosed(name, line)
     return InputUnusableError(
         f"{name}: line {line}: the line is longer than {OPEN_RECORD_BYTES >> 20} MiB",
         hint="This is not an export of call records, or it is damaged: export it again.",
     )
 
 
-def _unclosed(name: str, line: int) -> InputUnusableError:
+def unclosed(name: str, line: int) -> InputUnusableError:
+    """Return the error that names the line of a quote which is never closed."""
     return InputUnusableError(
         f"{name}: line {line}: a quote that is opened in this record is never closed",
         hint="The export is damaged or cut off: export it again. Nothing of this file was used.",
@@ -132,10 +137,16 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     data = np.frombuffer(text, dtype=np.uint8)
     if dialect.quotes is Quotes.BARE:
         return _scan_bare(text, data, line, dialect)
-    if dialect.quotes is Quotes.NONE or b'"' not in text:
-        newlines = np.flatnonzero(data == NEWLINE)
+    newlines = np.flatnonzero(data == NEWLINE)
+    shape = text
+    if dialect.quotes is Quotes.BACKSLASH and b"\\" in text:
+        text = re.sub(null_cells(dialect.delimiter).encode(), b"  ", text)
+        shape = _without_escaped(text)
+        data = np.frombuffer(shape, dtype=np.uint8)
+    if dialect.quotes is Quotes.NONE or b'"' not in shape:
+        ends = newlines if shape is text else np.flatnonzero(data == NEWLINE)
         delimiters = np.flatnonzero(data == ord(dialect.delimiter))
-        return _records(text, _Marks(newlines, newlines, delimiters, NOWHERE), line, dialect)
+        return _records(text, _Marks(ends, newlines, delimiters, NOWHERE), line, dialect)
     at = np.flatnonzero((data == NEWLINE) | (data == ord(dialect.delimiter)) | (data == QUOTE))
     kinds = data[at]
     is_quote, is_newline = kinds == QUOTE, kinds == NEWLINE
@@ -143,10 +154,21 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     if _is_regular(data, quotes, dialect):
         outside, astray = np.cumsum(is_quote, dtype=np.uint8) % 2 == 0, NOWHERE
     else:
-        borders, astray = _search_cells(text, dialect)
+        borders, astray = _search_cells(shape, dialect)
         outside = np.searchsorted(borders, at, side="right") % 2 == 0
     ends, delimiters = at[is_newline & outside], at[~(is_newline | is_quote) & outside]
-    return _records(text, _Marks(ends, at[is_newline], delimiters, astray), line, dialect)
+    return _records(text, _Marks(ends, newlines, delimiters, astray), line, dialect)
+
+
+def _without_escaped(text: bytes) -> bytes:
+    """Return the text with a letter in place of each byte that a backslash takes the meaning from."""
+    data = np.frombuffer(text, dtype=np.uint8).copy()
+    at = np.flatnonzero(data == BACKSLASH)
+    begins_run = np.concatenate(([True], np.diff(at) > 1))
+    run = at[begins_run][np.cumsum(begins_run) - 1]
+    escaped = at[(at - run) % 2 == 0] + 1
+    data[escaped[escaped < len(data)]] = LETTER
+    return data.tobytes()
 
 
 def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[Records, int]:
@@ -222,8 +244,11 @@ def _search_cells(text: bytes, dialect: Dialect) -> tuple[Ints, Ints]:
     for found in re.finditer(quoted, text):
         start, end = found.span(1)
         borders += (start, end)
-        if found[2].strip(b" ") and text.find(b"\n", start, end) >= 0:
+        behind = found[2].strip(b" ")
+        if behind and text.find(b"\n", start, end) >= 0:
             astray.append(start)
+        elif dialect.quotes is Quotes.BACKSLASH and behind[:1] == b"\\":
+            astray.append(start)  # right behind a closing quote, `csv` and pandas read a backslash as a letter
     return np.array(borders, dtype=np.int64), np.array(astray, dtype=np.int64)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from importer.formats import Detection, Quotes
+from importer.formats.cells import cell_reader
 from importer.formats.detection import spilled
 from importer.reading.scanning import Records
 
@@ -34,15 +35,15 @@ def without_spill(records: Records, detection: Detection, longest_bytes: int) ->
 
 def _joined(record: bytes, detection: Detection) -> bytes:
     text = record.decode("utf-8")
-    if detection.quotes is Quotes.NONE:
-        cells = text.split(detection.delimiter)
-    else:
-        skip = detection.format.file.skip_initial_space
-        source = io.StringIO(text, newline="")
-        cells = next(csv.reader(source, delimiter=detection.delimiter, skipinitialspace=skip))
+    source = io.StringIO(text, newline="")
+    skip = detection.format.file.skip_initial_space
+    cells = next(cell_reader(source, detection.delimiter, detection.quotes, skip_initial_space=skip))
     kept = spilled(cells, detection.field_count, detection.spill)
     if detection.quotes is Quotes.NONE:
         return detection.delimiter.join(kept).encode("utf-8")
     target = io.StringIO(newline="")
-    csv.writer(target, delimiter=detection.delimiter, lineterminator="").writerow(kept)
+    escape = "\\" if detection.quotes is Quotes.BACKSLASH else None
+    csv.writer(
+        target, delimiter=detection.delimiter, lineterminator="", doublequote=escape is None, escapechar=escape
+    ).writerow(kept)
     return target.getvalue().encode("utf-8")

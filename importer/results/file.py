@@ -25,7 +25,7 @@ from importer.results.parts import (
 )
 from importer.results.paths import create, sync_folder, unwritable
 from importer.steps import Step, Told, tell_nobody
-from schemas.vocabulary import RESULT_COLUMNS, Outcome
+from schemas.vocabulary import RESULT_COLUMNS, UNFINISHED_ROW, Outcome
 
 _FILE, _LINE, _REASON = (RESULT_COLUMNS.index(name) for name in ("file", "line", "reason"))
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
@@ -36,7 +36,7 @@ class Finished:
     """What the results file came to: rows by outcome, skipped and rejected rows by reason, lines to mend by file.
 
     ``carried`` counts the rows of calls that earlier runs had left; ``to_mend`` has the rejected and refused rows
-    of this input under the file's name as it stands in the results.
+    of this input under the file's name as it stands in the results, without a last row that is not finished.
     """
 
     outcomes: Mapping[Outcome, int]
@@ -198,7 +198,8 @@ class _Tally:
             self._skipped[cells[_REASON]] += 1
         elif outcome is Outcome.REJECTED:
             self._rejected[cells[_REASON]] += 1
-        if own and outcome in (Outcome.REJECTED, Outcome.REFUSED):
+        # A row that is not written to its end would be read as a whole one if it were imported again.
+        if own and outcome in (Outcome.REJECTED, Outcome.REFUSED) and cells[_REASON] != UNFINISHED_ROW:
             self._to_mend[cells[_FILE]].add(int(cells[_LINE]))
 
     def add_calls(self, outcome: Outcome, calls: int) -> None:

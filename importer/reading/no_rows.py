@@ -1,0 +1,148 @@
+"""Which records of a file are no rows: the header again, totals, titles, and what database clients print."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from importer.errors import InputUnusableError
+from importer.formats import Detection
+from importer.formats.cells import cell_reader, plain_cell
+from importer.formats.detection import column_key, header_positions, title_key, without_empty_tail
+from importer.formats.no_rows import TOTALS_BEGIN, is_printed, is_total
+from importer.reading.conditions import Flags
+from importer.reading.scanning import QUOTE, SPACE, Bytes, Ints, Records
+
+MOST_FILLER = 256
+"""So many quotes, blanks and delimiters are passed over before the first letter, as in `|   calldate`."""
+LONGEST_WORD = 80
+"""So many bytes of a first word are looked at."""
+LONGEST_BYTES = 16 * 1024
+"""A record that is longer is none of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoRows:
+    """The records of a file that are no rows, found by their first two letters, or by having too few cells.
+
+    ``suspect`` says for the first two bytes of a record (the second times 256) whether its first word is looked
+    at, and ``words`` are the columns that a header may begin with, as `column_key` writes them; ``needed`` are the
+    cells of start time and customer, but for the first cell.
+    """
+
+    detection: Detection
+    suspect: Flags
+    words: frozenset[str]
+    needed: tuple[int, ...]
+
+    @classmethod
+    def of(cls, detection: Detection) -> Self:
+        """Return what is looked for in a detected file."""
+        spec = detection.format
+        spellings = [text for texts in {**spec.columns, **spec.optional_columns}.values() for text in texts]
+        names = {*detection.header, *spellings, *detection.positions} - {""}
+        suspect = np.zeros(1 << 16, dtype=np.bool_)
+        for word in (*TOTALS_BEGIN, *detection.titles, *names, "--", "==", "-+", "+-", "-" + detection.delimiter):
+            for text in (word.strip(), word.strip().upper(), word.strip().lower(), word.strip().title()):
+                first, second = (text.encode() + b"  ")[:2]
+                suspect[[first | second << 8] if len(text) > 1 else first | np.arange(256) << 8] = True
+        places = {origin for name in (*spec.time.columns, spec.call.customer) for origin in spec.origins(name)}
+        needed = tuple(place for name, place in detection.positions.items() if name in places and place > 0)
+        return cls(detection, suspect, frozenset(filter(None, map(column_key, names))), needed)
+
+    def among(self, records: Records) -> Flags:
+        """Say for each record whether it is no row.
+
+        Raises InputUnusableError where a header stands again with other columns, or with them in another order.
+        """
+        found = np.zeros(len(records), dtype=np.bool_)
+        if not len(records) or len(records.text) < 2:
+            return found
+        data = np.frombuffer(records.text, dtype=np.uint8)
+        places = self._first_letters(data, records.starts)
+        letters = data[places] | data[np.minimum(places + 1, len(data) - 1)].astype(np.uint16) << 8
+        width, columns = self.detection.field_count, len(self.detection.format.columns)
+        are_few = records.cells < width
+        are_many = (records.cells >= width + columns - 1) & (columns > 1)
+        suspects = np.flatnonzero(self.suspect[letters] | are_few | are_many).tolist()
+        words = [self._first_word(records.text, int(places[index])) for index in suspects]
+        may_begin = {word: self._may_begin(word) for word in set(words)}
+        for index, word in zip(suspects, words, strict=True):
+            start, end = int(records.starts[index]), int(records.ends[index])
+            if end - start <= LONGEST_BYTES and (may_begin[word] or are_few[index] or are_many[index]):
+                found[index] = self._is_none(records.text[start:end].decode("utf-8"), int(records.lines[index]))
+        return found
+
+    def _first_letters(self, data: Bytes, starts: Ints) -> Ints:
+        """Return where the first word of each record begins, behind quotes, blanks and the frame of a table."""
+        filler = np.zeros(256, dtype=np.bool_)
+        filler[[QUOTE, SPACE]] = True
+        filler[ord(self.detection.delimiter)] = self.detection.header[:1] == ("",)
+        places = np.minimum(starts, len(data) - 1)
+        on = np.flatnonzero(filler[data[places]])
+        for _ in range(MOST_FILLER):
+            if not len(on):
+                break
+            places[on] = np.minimum(places[on] + 1, len(data) - 1)
+            on = on[filler[data[places[on]]]]
+        return places
+
+    def _first_word(self, text: bytes, start: int) -> bytes:
+        word = text[start : start + LONGEST_WORD].split(b"\n", 1)[0].split(b'"', 1)[0]
+        return word.split(self.detection.delimiter.encode(), 1)[0]
+
+    def _may_begin(self, word: bytes) -> bool:
+        """Say whether a record of enough cells that begins with this word is looked at whole."""
+        shown = word.decode("utf-8", "replace")
+        return (
+            shown[:1] in ("-", "+", "=")
+            or column_key(shown) in self.words
+            or is_total([shown])
+            or title_key([shown]) in self.detection.titles
+        )
+
+    def _is_none(self, record: str, line: int) -> bool:
+        detection = self.detection
+        skip = detection.format.file.skip_initial_space
+        source = io.StringIO(record, newline="")
+        reader = cell_reader(source, detection.delimiter, detection.quotes, skip_initial_space=skip)
+        cells = next(reader, [])
+        if is_printed(cells, detection.delimiter):
+            return True
+        glued = [column_key(cell) for cell in cells[detection.field_count :]]
+        if sum(key in self.words for key in glued) > max(len(detection.format.columns) - 2, 1):
+            # The first file had no line end: this is its last row, and behind it the header again.
+            if glued != [column_key(cell) for cell in detection.header[1:]]:
+                raise self._other_columns(line)
+            return False
+        again = header_positions(cells, detection.format, detection.positions)
+        if again:
+            self._require_same_columns(cells, again, line)
+            return True
+        # Without time and number it could never be a call: nothing is lost with it.
+        is_word = is_total(cells) or (title_key(cells) in detection.titles)
+        return (
+            is_word
+            and bool(self.needed)
+            and not any(plain_cell(cells[at]) for at in self.needed if at < len(cells))
+        )
+
+    def _require_same_columns(self, cells: Sequence[str], again: Mapping[str, int], line: int) -> None:
+        detection = self.detection
+        used = [name for name in detection.format.used_columns() if name in {**again, **detection.positions}]
+        if not detection.header:  # the other program may name some columns differently
+            used = [name for name in used if name in again]
+        width = len(without_empty_tail(detection.header)) or detection.field_count
+        is_as_wide = detection.open_end or len(without_empty_tail(cells)) == width
+        if not is_as_wide or any(again.get(name) != detection.positions.get(name) for name in used):
+            raise self._other_columns(line)
+
+    def _other_columns(self, line: int) -> InputUnusableError:
+        return InputUnusableError(
+            f"{self.detection.file.shown}: line {line}: a header stands here again, with other columns than the "
+            "first or with them in another order",
+            hint="Exports of two layouts were put together into this file: import each by itself. Nothing of this "
+            "file was used.",
+        )
