@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from importer.prepare import no_agents
-from samples import INPUTS, Result, detected, plan_for, prepared, sample_name
+from importer.prepare import PolicyBook, no_agents
+from importer.prepare.endpoints import shown_roles
+from importer.records import Call
+from importer.settings import PolicyChoices
+from samples import INPUTS, Result, detected, plan_for, prepared, prepared_text, sample_name
+from schemas.vocabulary import Role
 
 FAMILIES = ("asterisk-csv", "freepbx", "issabel", "freeswitch-csv", "freeswitch-sql", "3cx-", "yeastar-")
 RENAMED = [path for path in INPUTS if sample_name(path).startswith(FAMILIES)]
@@ -16,6 +20,7 @@ ALWAYS = ("asterisk-csv/day.csv", "freepbx/26-columns.csv", "issabel/grid.csv", 
 EXTENSION = re.compile(r"(?<![\w.+:-])1[0-9]{2}(?=\b)(?![:.]\d)")
 TRUNK = re.compile(r"\b(?:trunk|carrier)-[a-z]\b")
 IDS = ("uniqueid", "linkedid")
+FIELD = Path(__file__).parent / "field"
 
 
 def renamed(text: str, digits: int, chance: random.Random) -> str:
@@ -30,15 +35,20 @@ def renamed(text: str, digits: int, chance: random.Random) -> str:
 
 
 def without_ids(path: Path) -> Path:
-    """Empty the ids of an export of Asterisk's in place."""
+    """Take the ids out of an export of Asterisk's, in place: those below a header, or behind the 16th cell."""
     found = detected(path)
-    places = [found.positions[name] for name in IDS if name in found.positions and found.format.family]
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for number, line in enumerate(lines[found.header_line or 0 :], start=found.header_line or 0):
+    is_master = found.format.name == "asterisk-csv" and next(iter(found.positions)) == "accountcode"
+    if found.format.family is None or not (found.header or is_master):
+        return path
+    places = [found.positions[name] for name in IDS if name in found.positions]
+    lines = []
+    for number, line in enumerate(path.read_text(encoding=found.encoding).splitlines()):
         cells = re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', line)
-        if len(cells) > max(places, default=0):
-            lines[number] = ",".join("" if place in places else cell for place, cell in enumerate(cells))
-    path.write_text("".join(lines), encoding="utf-8")
+        if found.header and number >= (found.header_line or 0):
+            cells = ["" if place in places else cell for place, cell in enumerate(cells)]
+        is_whole = found.header or len(cells) != found.field_count
+        lines.append(",".join(cells if is_whole else cells[:16]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -63,9 +73,76 @@ def test_no_call_is_invented(path: Path, tmp_path: Path) -> None:
     """Whatever trunks and extensions are called, and without ids, only calls sent before are sent, once."""
     before = sent(prepared_so(path, path.parent.name))
     for digits in (3, 5, 7, 10):
-        text = renamed(path.read_text(encoding="utf-8"), digits, random.Random(digits))
+        text = renamed(path.read_text(encoding=detected(path).encoding), digits, random.Random(digits))
         for ids in (True, False):
             copy = tmp_path / f"{digits}-{ids}.csv"
             copy.write_text(text, encoding="utf-8", newline="")
             copy = copy if ids else without_ids(copy)
             assert sent(prepared_so(copy, path.parent.name)) <= before, f"{digits} digits, ids: {ids}"
+
+
+SHUFFLED = ("asterisk-click-to-call-local", "asterisk-trunk-named-by-digits", "freepbx-long-extension")
+
+
+def test_order_of_proofs_does_not_matter(tmp_path: Path) -> None:
+    """What the last row of a file proves counts for its first, however the file is cut into chunks."""
+    for case in (*SHUFFLED, "asterisk-incoming-to-peer-pbx", "asterisk-local-leg-without-linkedid"):
+        lines = (FIELD / case / "in.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+        head = 1 if case.startswith("freepbx") else 0
+        results = []
+        for backwards, chunk_rows in ((False, 1000), (False, 1), (True, 1)):
+            rows = lines[head:][::-1] if backwards else lines[head:]
+            path = tmp_path / f"{case}-{backwards}.csv"
+            path.write_text("".join(lines[:head] + rows), encoding="utf-8")
+            found = detected(path)
+            agents = no_agents("+12125550199")
+            plan = plan_for(found.format.name, agents=agents, chunk_rows=chunk_rows, timezone="UTC")
+            results.append(prepared([found], plan).content())
+        assert results[0] == results[1] == results[2], case
+
+
+def test_contradiction_is_rejected_by_name(tmp_path: Path) -> None:
+    """A name that is dialled as a telephone and as a trunk in one file: rows of it are rejected, naming it."""
+    dial = {"telephone": "PJSIP/301,30", "trunk": "PJSIP/+12025550112@301,30"}
+    rows = [asterisk_row(number, lastdata) for number, lastdata in enumerate(dial.values())]
+    plan = {"agents": no_agents("+12125550199"), "timezone": "UTC"}
+    for order in (rows, rows[::-1]):
+        result = prepared_text(tmp_path, "".join(order), **plan)
+        assert result.outcomes() == ["unknown_direction"] * 2
+        assert all(
+            '"301" calls and rings as a telephone' in row.hint
+            for row in result.listed
+            if not isinstance(row, Call)
+        )
+    chosen = PolicyBook(PolicyChoices(trunks="30[0-9]"))
+    result = prepared_text(tmp_path, "".join(rows), policies=chosen, **plan)
+    assert result.outcomes() == ["call", "call"]
+
+
+def asterisk_row(number: int, lastdata: str) -> str:
+    """Return a row of Asterisk's own layout: 101 dials out and PJSIP/301 is at the far end."""
+    clock = f"2026-03-02 10:0{number}:00"
+    return (
+        f'"","101","+1202555011{number}","office","""Ann"" <101>","PJSIP/101-0000000{number}",'
+        f'"PJSIP/301-0000001{number}","Dial","{lastdata}","{clock}",,"{clock}",9,0,"BUSY","DOCUMENTATION",'
+        f'"17724456{number}0.1",""\n'
+    )
+
+
+def test_operator_says_what_a_file_cannot_prove(tmp_path: Path) -> None:
+    """`--extensions` and `--trunks` settle what was rejected, for one format in the configuration too."""
+    text = (FIELD / "issabel-long-extension" / "in.csv").read_text(encoding="utf-8")
+    for choice in (PolicyChoices(trunks="40001"), PolicyChoices(extensions="reception|[0-9]{3}|2125550142")):
+        book = PolicyBook(configured={"issabel": choice})
+        result = prepared_text(tmp_path, text, agents=no_agents("+12125550199"), policies=book)
+        assert result.outcomes() == ["internal", "incoming"], choice
+
+
+def test_shown_roles() -> None:
+    """`detect` shows trunks and telephones in one line, and what is in doubt in others."""
+    roles = {"102": Role.TELEPHONE, "101": Role.TELEPHONE, "trunk-a": Role.TRUNK, "40001": Role.UNPROVED}
+    lines = shown_roles(roles)
+    assert lines[0] == "trunks: trunk-a; telephones: 101, 102"
+    assert lines[1].startswith("neither proved")
+    assert lines[1].endswith(": 40001")
+    assert shown_roles(dict.fromkeys(map(str, range(20)), Role.TRUNK))[0].endswith(" and 8 more")

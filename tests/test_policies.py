@@ -126,6 +126,8 @@ def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
         "voicemail": ("attended", "the format"),
         "our_side": ("busy", "configuration, [policies.own]"),
         "outside_prefix": ((), "default"),
+        "extensions": ("", "default"),
+        "trunks": ("", "default"),
     }
     assert book.of(cdr_format) == Policies(1, Verdict.NOANSWER, Verdict.ATTENDED, Verdict.BUSY)
 
@@ -247,10 +249,12 @@ def test_formats_shows_the_policies_in_force(program: Program, tmp_path: Path) -
     path = config(tmp_path, 'voicemail = "attended"\n[policies.twilio]\ncancelled-unknown = "skip"\n')
     told = program("formats", "twilio", "--config", path).stdout
     assert max(map(len, told.splitlines())) <= 80
-    assert [re.split(" {2,}", line) for line in told.splitlines() if line.startswith("--")][-5:] == [
+    assert [re.split(" {2,}", line) for line in told.splitlines() if line.startswith("--")][-7:] == [
         ["--cancelled-ring-seconds", "10", "default (this export does not tell how long"],
         ["--cancelled-unknown", "skip", "configuration, [policies.twilio] (this"],
         ["--voicemail", "attended", "configuration"],
         ["--our-side", "skip", "default"],
         ["--outside-prefix", "none", "default"],
+        ["--extensions", "learned", "default"],
+        ["--trunks", "learned", "default"],
     ]

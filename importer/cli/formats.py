@@ -226,7 +226,7 @@ def _policies(cdr_format: Any, catalogue: Any, settings: Any) -> Iterator[str]:
 
     sources = policy_book(settings, {*catalogue.formats, cdr_format.name}).sources(cdr_format)
     shown = {
-        name: ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
+        name: ", ".join(value) or "none" if isinstance(value, tuple) else str(value) or "learned"
         for name, (value, _) in sources.items()
     }
     rows = [[f"--{name.replace('_', '-')}", shown[name], who] for name, (_, who) in sources.items()]

@@ -85,6 +85,7 @@ def _facts(found: Any, settings: Any, catalogue: Any) -> Iterator[tuple[str, str
     yield "header", f"line {found.header_line}" if found.header_line else "none"
     yield "times", zone_text(found.format, settings.timezone, found.positions)
     yield from (("evidence", line) for line in _zone_evidence(found, settings, catalogue))
+    yield from (("endpoints", line) for line in _endpoints(found, catalogue))
     yield from (("note", note) for note in found.format.notes)
 
 
@@ -136,6 +137,15 @@ def _zone_evidence(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     yield f"zones that fit: {shown_zones(witness.proved())}"
     if witness.contradiction() is not None:
         yield f"--timezone {witness.zone} is contradicted: import and check refuse it"
+
+
+def _endpoints(found: Any, catalogue: Any) -> list[str]:
+    """Return what the rows of the file prove of the names at both ends of calls."""
+    from importer.prepare import Preparation, PreparePlan, no_agents
+    from importer.prepare.endpoints import shown_roles
+
+    with Preparation(catalogue.causes, PreparePlan(no_agents(), now=0)) as preparation:
+        return shown_roles(preparation.roles(found))
 
 
 def _understood(found: Any, settings: Any, catalogue: Any) -> tuple[list[tuple[str, ...]], list[str]]:

@@ -66,6 +66,12 @@ PREPARING = (
         "--our-side", metavar="WORD", help="What failures on our side count as: skip or a state. Default: skip."
     ),
     click.option(
+        "--extensions", metavar="PATTERN", help="Which names are our telephones. Default: learned from the file."
+    ),
+    click.option(
+        "--trunks", metavar="PATTERN", help="Which names are lines to the outside. Default: learned from the file."
+    ),
+    click.option(
         "--outside-prefix",
         metavar="DIGITS",
         multiple=True,

@@ -40,21 +40,19 @@ class Endpoints:
 
 
 def shown_roles(roles: Mapping[str, Role]) -> list[str]:
-    """Return a line for each role that names of a file have, for a person."""
-    lines = []
-    for role in (Role.TRUNK, Role.TELEPHONE, Role.CONTRADICTED, Role.UNPROVED):
-        names = sorted(
-            (name for name, found in roles.items() if found is role), key=lambda name: (len(name), name)
-        )
+    """Return what names of a file are proved to be, as lines for a person."""
+    parts = {}
+    for role, title in _TITLES.items():
+        names = sorted(name for name, found in roles.items() if found is role)
         more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-        if names:
-            lines.append(f"{_TITLES[role]}: {', '.join(names[:SHOWN_NAMES])}{more}")
-    return lines
+        parts[role] = f"{title}: {', '.join(names[:SHOWN_NAMES])}{more}" if names else ""
+    proved = filter(None, (parts.pop(Role.TRUNK), parts.pop(Role.TELEPHONE)))
+    return [line for line in ("; ".join(proved), *parts.values()) if line]
 
 
 _TITLES = {
     Role.TRUNK: "trunks",
     Role.TELEPHONE: "telephones",
-    Role.CONTRADICTED: "both a telephone and a trunk (say which with --extensions or --trunks)",
-    Role.UNPROVED: "neither proved (their calls over a trunk are rejected)",
+    Role.CONTRADICTED: "both, so their rows are rejected (say which with --extensions or --trunks)",
+    Role.UNPROVED: "neither proved, so their calls over a trunk are rejected (--extensions, --trunks)",
 }

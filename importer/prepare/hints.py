@@ -45,6 +45,8 @@ def _endpoint_doubts(rows: pd.DataFrame, rules: Rules) -> list[str]:
     """Return for each row a sentence on a name of it that the file contradicts or does not prove, else ""."""
     names = [*dict.fromkeys(rule.of for rule in rules.format.endpoint if not rule.of.startswith("dialled"))]
     found = [""] * len(rows)
+    if not any(rule.value is Role.TRUNK for rule in rules.format.endpoint):
+        return found  # the export does not name the far end: its columns tell more
     for role, what in _DOUBTS.items():
         for name in names:
             roles = rules.extensions().roles_of(rows[name])

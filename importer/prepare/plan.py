@@ -25,8 +25,6 @@ class Window:
 class PreparePlan:
     """Everything that preparing needs to know besides the files.
 
-    ``extensions`` and ``trunks`` are patterns of the names of telephones and of lines to the outside.
-
     ``now`` is the epoch second of the run's start: a call cannot start after it. ``all_rows`` keeps the rows
     that are skipped. ``held_unattended`` says which of some call ids the ledger holds as calls not attended;
     None without a ledger.
@@ -40,8 +38,6 @@ class PreparePlan:
     window: Window = Window()
     states: frozenset[State] = frozenset(State)
     policies: PolicyBook = field(default_factory=PolicyBook)
-    extensions: str | None = None
-    trunks: str | None = None
     all_rows: bool = False
     held_unattended: Callable[[Sequence[str]], AbstractSet[str]] | None = None
     chunk_rows: int = CHUNK_ROWS
@@ -74,13 +70,12 @@ class Rules:
 
     def extensions(self) -> Extensions:
         """Return how our own internal numbers are recognised."""
-        told = self.plan.extensions
         return Extensions(
-            told or self.format.numbers.extension,
+            self.policies.extensions or self.format.numbers.extension,
             self.plan.agents.extensions,
             self.roles,
-            self.plan.trunks,
-            told is not None,
+            self.policies.trunks,
+            bool(self.policies.extensions),
         )
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ DEFAULTS = PolicyChoices(
     voicemail="noanswer",
     our_side="skip",
     outside_prefix=(),
+    extensions="",
+    trunks="",
 )
 """Those of the contract."""
 
@@ -27,7 +29,7 @@ class Policies:
 
     A call that the agent gave up counts as ``noanswer`` when it rang at least ``cancelled_ring_seconds``, as
     ``cancelled_unknown`` when nobody can tell; CANCELLED and OUR_SIDE are skipped. ``outside_prefix`` is no
-    verdict: it is what is taken off numbers.
+    verdict: it is what is taken off numbers. ``extensions`` and ``trunks`` are patterns of names, "" for none.
     """
 
     cancelled_ring_seconds: int = 10
@@ -35,6 +37,8 @@ class Policies:
     voicemail: Verdict = Verdict.NOANSWER
     our_side: Verdict = Verdict.OUR_SIDE
     outside_prefix: tuple[str, ...] = ()
+    extensions: str = ""
+    trunks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class PolicyBook:
             _verdict(chosen["voicemail"], Verdict.VOICEMAIL),
             _verdict(chosen["our_side"], Verdict.OUR_SIDE),
             cast(tuple[str, ...], chosen["outside_prefix"]),
+            str(chosen["extensions"]),
+            str(chosen["trunks"]),
         )
 
     def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[Choice, str]]:

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
-from importer.prepare.evidence import hear, with_derived, witness_of
+from importer.prepare.endpoints import Endpoints
+from importer.prepare.evidence import derived_of, hear, with_derived, witness_of
 from importer.prepare.groups import LINES_PER_FILE, IndexRows, Joins, concatenated, resolve
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter
@@ -21,7 +22,7 @@ from importer.prepare.zones import ZoneWitness, require_agreement
 from importer.reading import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules, PlainDigits
-from schemas.vocabulary import Outcome
+from schemas.vocabulary import Outcome, Role
 
 
 class Preparation:
@@ -131,6 +132,14 @@ class Preparation:
             else:
                 listed.append(row)
         return listed
+
+    def roles(self, detection: Detection) -> dict[str, Role]:
+        """Return what all rows of a file prove of the names at both ends of calls."""
+        rules = self._rules(detection)
+        endpoints = Endpoints(rules.format.endpoint)
+        for chunk in read_chunks(detection, self._plan.chunk_rows) if endpoints.rules else ():
+            endpoints.add(derived_of(chunk.frame, rules))
+        return endpoints.roles()
 
     def zone_evidence(self, detection: Detection) -> ZoneWitness | None:
         """Return what the ids of all rows of a file prove about its clock, None where they tell nothing."""

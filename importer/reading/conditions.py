@@ -39,7 +39,7 @@ class Extensions:
     pattern: str
     known: frozenset[str] = frozenset()
     roles: Mapping[str, Role] = field(default_factory=dict)
-    trunks: str | None = None
+    trunks: str = ""
     is_told: bool = False
 
     def are_extensions(self, values: pd.Series) -> Flags:

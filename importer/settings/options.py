@@ -12,6 +12,7 @@ from importer.settings import values
 from importer.settings.naming import APPLICATION, ENVIRONMENT_PREFIX, option_of
 from importer.settings.policies import (
     CancelledUnknown,
+    NamePattern,
     OurSide,
     OutsidePrefix,
     PolicyChoices,
@@ -60,6 +61,8 @@ class Settings(BaseSettings):
     voicemail: Voicemail | None = None
     our_side: OurSide | None = None
     outside_prefix: OutsidePrefix | None = None
+    extensions: NamePattern | None = None
+    trunks: NamePattern | None = None
     policies: Annotated[Mapping[str, PolicyChoices], BeforeValidator(choices_by_format)] = Field(
         default_factory=dict
     )

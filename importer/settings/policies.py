@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
 from importer.settings.naming import field_of
-from importer.settings.values import not_bool, outside_prefixes
+from importer.settings.values import name_pattern, not_bool, outside_prefixes
 
 EVERY_FORMAT = "*"
 """Among the choices of the TOML file: those that stand outside the tables of single formats."""
@@ -15,6 +15,7 @@ Seconds = Annotated[int, BeforeValidator(not_bool), Field(ge=0, le=3600)]
 CancelledUnknown = Literal["noanswer", "skip"]
 Voicemail = Literal["noanswer", "notavailable", "attended"]
 OutsidePrefix = Annotated[tuple[str, ...], NoDecode, BeforeValidator(outside_prefixes)]
+NamePattern = Annotated[str, AfterValidator(name_pattern)]
 OurSide = Literal["skip", "busy", "invalid", "blocked", "notavailable", "noanswer", "rejected"]
 
 
@@ -25,7 +26,8 @@ class PolicyChoices(BaseModel):
     seconds on, else it is skipped. ``cancelled_unknown``: what it counts as where the export does not tell how
     long it rang. ``voicemail``: what a voicemail, machine or fax that the system itself names counts as.
     ``our_side``: what failures on our own side count as. ``outside_prefix``: the digits dialled for a line, which
-    the system leaves in front of a number.
+    the system leaves in front of a number. ``extensions`` and ``trunks``: patterns of the names of our telephones
+    and of lines to the outside, over what the file proves; "" for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,8 @@ class PolicyChoices(BaseModel):
     voicemail: Voicemail | None = None
     our_side: OurSide | None = None
     outside_prefix: OutsidePrefix | None = None
+    extensions: NamePattern | None = None
+    trunks: NamePattern | None = None
 
 
 POLICIES = tuple(PolicyChoices.model_fields)

@@ -125,6 +125,19 @@ def outside_prefixes(value: object) -> tuple[str, ...]:
     return prefixes
 
 
+def name_pattern(pattern: str) -> str:
+    """Take a regular expression that RE2 runs; empty for none."""
+    # Loads Arrow: only when the option is given.
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern=f"^(?:{pattern})$")
+    except pa.ArrowInvalid as error:
+        raise ValueError(r"not a regular expression (RE2); write it like 2[0-9]{3} or 101|102") from error
+    return pattern
+
+
 def rate_text(text: str) -> str:
     """Take ``N/second``, ``N/minute`` or ``N/hour``, as it is written."""
     if not _RATE.fullmatch(text):

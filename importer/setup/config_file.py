@@ -11,6 +11,8 @@ ASKED: Mapping[str, tuple[str, str]] = {
     "data-center": ("Zoho's data centre of the account: us eu in au jp ca cn sa uk ae.", "us"),
     "timezone": ("Whose clock the telephone system writes: an IANA zone.", "Europe/London"),
     "country": ("Region of national numbers; without it only numbers with + are understood.", "GB"),
+    "extensions": ("Which names are our telephones, where the exports cannot prove it.", "2[0-9]{3}"),
+    "trunks": ("Which names are lines to the outside, where the exports cannot prove it.", "40001|40002"),
     "outside-prefix": ("What is dialled for a line and stands in front of numbers in the exports.", "9"),
     "agents": ("Who is which extension: CSV extension,number,zohouser,email,name.", "agents.csv"),
     "site": ("A name for this telephone system when several feed one account; never change it.", "head-office"),
