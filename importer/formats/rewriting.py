@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from importer.errors import InputUnusableError
-from importer.formats.cells import plain_cell
+from importer.formats.cells import cut_line, plain_cell
 from importer.formats.dates import (
     DateOrder,
     OrderEvidence,
@@ -70,8 +70,10 @@ def _cells(detection: Detection, names: list[str]) -> Iterator[tuple[int, str]]:
     quoting: Literal[0, 3] = 3 if detection.quotes is Quotes.NONE else 0
     skip = detection.format.file.skip_initial_space
     with detection.file.open_text(detection.encoding) as source:
-        reader = csv.reader(source, delimiter=detection.delimiter, quoting=quoting, skipinitialspace=skip)
-        line = 1
+        spans = detection.format.file.spans
+        lines = (cut_line(line, spans) for line in source) if spans else source
+        reader = csv.reader(lines, delimiter=detection.delimiter, quoting=quoting, skipinitialspace=skip)
+        line = detection.file.first_line
         while True:
             try:
                 cells = next(reader)
@@ -81,7 +83,7 @@ def _cells(detection: Detection, names: list[str]) -> Iterator[tuple[int, str]]:
                 cells = []
             if line > detection.last_line_above:
                 yield from ((line, plain_cell(cells[place])) for place in places if place < len(cells))
-            line = reader.line_num + 1
+            line = detection.file.first_line + reader.line_num
 
 
 def _decided(

@@ -81,12 +81,14 @@ class _Marks:
 NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 
 
-def scan(blocks: Iterator[bytes], dialect: Dialect, name: str) -> Iterator[Records]:
+def scan(blocks: Iterator[bytes], dialect: Dialect, name: str, first_line: int = 1) -> Iterator[Records]:
     """Yield the records of a file that are more than delimiters and blanks, block by block.
+
+    ``first_line`` is the number of the first line.
 
     Raises InputUnusableError naming the line of a quote that is never closed, or not where its cell ends.
     """
-    rest, line = b"", 1
+    rest, line = b"", first_line
     for block in blocks:
         text = rest + block
         records, used = _scan_text(text, line, dialect)
