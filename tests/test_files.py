@@ -197,11 +197,10 @@ def test_too_large(tmp_path: Path, packing: str) -> None:
         ((), "no members"),
         ((("a.csv", TEXT), ("b.csv", TEXT)), "2 members"),
         ((("a/", b""),), "no members"),
-        ((("[Content_Types].xml", b""), ("xl/workbook.xml", b"")), "a workbook or document of Office"),
     ],
 )
 def test_zip_of_another_shape(tmp_path: Path, members: tuple[tuple[str, bytes], ...], words: str) -> None:
-    """A zip file must have exactly one member, and a workbook is called what it is."""
+    """A zip file must have exactly one member."""
     assert words in refusal(written(tmp_path, zipped(*members))).message
 
 
@@ -237,7 +236,6 @@ def test_packed_twice(tmp_path: Path) -> None:
         (b"\xfd7zXZ\x00", "an xz file"),
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
         (b"Rar!\x1a\x07\x01\x00", "a RAR archive"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a workbook or document of old Microsoft Office"),
         (b"%PDF-1.7", "a PDF document"),
         (b"a.csv".ljust(257, b"\0") + b"ustar\0", "a tar archive"),
     ],

@@ -86,7 +86,9 @@ def new_command(export: Path, output: Path | None, **flags: Any) -> int:
     target = output or Path(f"{name}.toml")
     if target.exists():
         raise CannotCreateError(f"{target} is there already", hint="Name another file with --output.")
-    draft = draft_of(export, name, catalogue, encoding=settings.encoding, delimiter=settings.delimiter)
+    draft = draft_of(
+        export, name, catalogue, encoding=settings.encoding, delimiter=settings.delimiter, sheet=settings.sheet
+    )
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(draft.text)

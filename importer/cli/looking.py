@@ -64,7 +64,10 @@ def _nearest(error: Any) -> list[tuple[str, str]]:
 
 def _described(found: Any, settings: Any, catalogue: Any) -> Iterator[str]:
     """Yield what a file is, its columns with the first rows as they stand, and what becomes of those."""
-    yield f"{found.path}" + (f" ({found.file.packing}, unpacked)" if found.file.packing else "")
+    unpacked = [f"{found.file.packing}, unpacked"] if found.file.packing else []
+    table_of = [f"sheet {found.file.sheet!r}" if found.file.sheet else "JSON"] if found.file.is_table else []
+    how = ", ".join((*unpacked, *table_of))
+    yield f"{found.path} ({how})" if how else f"{found.path}"
     yield from table((), [*_facts(found, settings, catalogue)])
     yield ""
     yield from _columns(found)
@@ -81,8 +84,10 @@ def _facts(found: Any, settings: Any, catalogue: Any) -> Iterator[tuple[str, str
     delimiter = {"\t": "tab", ",": "comma", ";": "semicolon"}.get(found.delimiter, found.delimiter)
     yield "format", f"{found.format.name}: {found.format.title} (sources: {found.format.certainty})"
     yield "encoding", found.encoding
+    delimiter = "none, columns by position" if found.format.file.columns else delimiter
     yield "delimiter", f"{delimiter}, {found.field_count} cells per row"
-    yield "header", f"line {found.header_line}" if found.header_line else "none"
+    header = {None: "none", 0: "the keys of the objects"}
+    yield "header", header.get(found.header_line, f"line {found.header_line}")
     yield "times", zone_text(found.format, settings.timezone, found.positions)
     yield from (("evidence", line) for line in _zone_evidence(found, settings, catalogue))
     yield from (("endpoints", line) for line in _endpoints(found, catalogue))

@@ -25,6 +25,7 @@ READING = (
         type=click.Choice(["day-month", "month-day"]),
         help="What comes first in dates that a spreadsheet program wrote anew.",
     ),
+    click.option("--sheet", metavar="NAME", help="Sheet of a workbook. Default: the one that a format fits."),
 )
 
 

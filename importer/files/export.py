@@ -4,14 +4,17 @@ import io
 import os
 import stat
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from importer.errors import InputUnusableError, NoInputError
+from importer.files.json_objects import is_json, rows_of_objects
 from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of, require_usable
-from importer.files.spooling import BLOCK_BYTES, Limits, Spooled, TooLargeError
+from importer.files.spooling import BLOCK_BYTES, Limits, Spooled, TooLargeError, csv_blocks
+from importer.files.workbooks import is_workbook, sheets_of
 
 STANDARD_INPUT = Path("-")
 
@@ -20,16 +23,24 @@ Identity = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class ExportFile:
-    """One export: ``path`` as it was given, how it came packed, and the spool of its bytes where there is one."""
+    """One export: ``path`` as it was given, how it came packed, and the spool of its bytes where there is one.
+
+    ``is_table``: the spool is the CSV text of a sheet of a workbook, whose name is ``sheet``, or of JSON objects.
+    ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
+    """
 
     path: Path
     packing: Packing | None = None
     spool: Spooled | None = None
+    is_table: bool = False
+    sheet: str | None = None
+    first_line: int = 1
 
     @property
     def shown(self) -> str:
-        """The name of the file in messages."""
-        return "standard input" if self.path == STANDARD_INPUT else self.path.name
+        """The name of the file in messages, with that of the sheet."""
+        name = "standard input" if self.path == STANDARD_INPUT else self.path.name
+        return name if self.sheet is None else f"{name}, sheet {self.sheet!r}"
 
     def open(self) -> io.BufferedReader:
         """Return a reader of the bytes, unpacked, from the beginning on."""
@@ -37,7 +48,8 @@ class ExportFile:
 
     def open_as_it_came(self) -> io.BufferedReader:
         """Return a reader of the bytes as they came, packed or not."""
-        return self.path.open("rb") if self.packing is not None and self.path != STANDARD_INPUT else self.open()
+        is_spool_of_it = self.packing is None and not self.is_table
+        return self.open() if self.path == STANDARD_INPUT or is_spool_of_it else self.path.open("rb")
 
     def open_text(self, encoding: str) -> TextIO:
         """Return a reader of the text with its line ends as they are."""
@@ -64,14 +76,55 @@ def open_export(path: Path, limits: Limits | None = None) -> ExportFile:
     understood or larger than the limits allow, CannotCreateError when the temporary file cannot be written.
     """
     limits = limits or Limits()
-    try:
+    with _readable(path):
         plain = _as_it_came(path, limits)
         start = _start_of(plain)
         require_usable(start, plain.shown)
-        packing = packing_of(start)
+        packing = None if _is_workbook(plain) else packing_of(start)
         return plain if packing is None else _unpacked(plain, packing, limits)
+
+
+def open_tables(path: Path, sheet: str | None = None, limits: Limits | None = None) -> tuple[ExportFile, ...]:
+    """Return the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
+
+    Of a workbook ``sheet`` picks one; without it these are all that are not hidden. JSON objects become CSV text.
+    Raises what `open_export` raises.
+    """
+    limits = limits or Limits()
+    file = open_export(path, limits)
+    with _readable(path):
+        if _is_workbook(file):
+            with file.open() as source:
+                return tuple(
+                    _table(file, csv_blocks(rows), limits, name)
+                    for name, rows in sheets_of(source, file.shown, limits, sheet)
+                )
+        if is_json(_start_of(file)):
+            rows = rows_of_objects(file.open, file.shown)
+            return (_table(file, rows, limits),)
+    return (file,)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise NoInputError(f"{path} cannot be read: {error.strerror}", hint="Check its rights.") from error
+
+
+def _is_workbook(file: ExportFile) -> bool:
+    with file.open() as source:
+        return is_workbook(source)
+
+
+def _table(file: ExportFile, text: Iterator[bytes], limits: Limits, sheet: str | None = None) -> ExportFile:
+    """Return the rows of a file as an export of their own."""
+    try:
+        spool = Spooled(text, limits.largest_bytes)
+    except TooLargeError:
+        raise _too_large(f"{file.shown} comes to more than {limits.largest_bytes} bytes of text") from None
+    return ExportFile(file.path, file.packing, spool, True, sheet, 1 if sheet is not None else 0)
 
 
 def _as_it_came(path: Path, limits: Limits) -> ExportFile:
@@ -111,7 +164,7 @@ def _unpacked(file: ExportFile, packing: Packing, limits: Limits) -> ExportFile:
     with file.open() as source:
         packed_bytes = source.seek(0, os.SEEK_END)
         source.seek(0)
-        most_bytes = min(limits.largest_bytes, max(limits.free_bytes, limits.most_times * packed_bytes))
+        most_bytes = limits.most_bytes(packed_bytes)
         try:
             spool = Spooled(content_of(source, packing, file.shown), most_bytes)
         except TooLargeError:
@@ -121,7 +174,7 @@ def _unpacked(file: ExportFile, packing: Packing, limits: Limits) -> ExportFile:
     unpacked = ExportFile(file.path, packing, spool)
     start = _start_of(unpacked)
     require_usable(start, f"{file.shown}, unpacked,")
-    if packing_of(start) is not None:
+    if packing_of(start) is not None and not _is_workbook(unpacked):
         raise InputUnusableError(
             f"{file.shown}: the {packing} file holds another packed file",
             hint="Unpack it once and import what is in it.",

@@ -44,7 +44,6 @@ _UNUSABLE_MARKS: Final = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"Rar!\x1a\x07", "a RAR archive"),
     (0, b"PK\x07\x08", "a part of a zip archive"),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a workbook or document of old Microsoft Office"),
     (0, b"%PDF-", "a PDF document"),
     (0, b"SQLite format 3\x00", "an SQLite database"),
     (0, b"PGDMP", "a PostgreSQL dump"),
@@ -182,11 +181,6 @@ def _zip(source: BinaryIO, shown: str) -> Iterator[bytes]:
 
 def _only_member(archive: zipfile.ZipFile, shown: str) -> zipfile.ZipInfo:
     members = [member for member in archive.infolist() if not member.is_dir() and not _is_foreign(member.filename)]
-    if any(member.filename == "[Content_Types].xml" for member in members):
-        raise InputUnusableError(
-            f"{shown} is a workbook or document of Office, not a CSV export",
-            hint="Open it in the spreadsheet program, save it as `CSV UTF-8` and import that file.",
-        )
     if len(members) != 1:
         raise InputUnusableError(
             f"{shown}: the zip file has {len(members) or 'no'} members, it must have exactly one",

@@ -6,16 +6,19 @@ what is sent. Memory stays flat: blocks of a megabyte. The file has no name from
 nor a kill can lay hands on the telephone numbers in it (POSIX: mode 0600, unlinked; it lies in `TMPDIR`).
 """
 
+import csv
 import io
 import os
+import re
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from importer.errors import CannotCreateError
 
 BLOCK_BYTES = 1 << 20
+LINE_BREAKS = re.compile(r"[\r\n]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ class Limits:
     largest_bytes: int = 4 << 30
     free_bytes: int = 64 << 20
     most_times: int = 250
+
+    def most_bytes(self, packed_bytes: int) -> int:
+        """Return how many bytes may come out of a packed file of this size."""
+        return min(self.largest_bytes, max(self.free_bytes, self.most_times * packed_bytes))
 
 
 class TooLargeError(Exception):
@@ -87,6 +94,23 @@ class _SpoolReader(io.RawIOBase):
         buffer[: len(found)] = found
         self._place += len(found)
         return len(found)
+
+
+def csv_blocks(rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
+    """Yield rows as comma-separated UTF-8 text (RFC 4180, LF), one line each, in blocks of about a megabyte.
+
+    Line breaks inside cells become spaces: a line of the text is a row of the sheet, or the line of an object.
+    A row without cells is a blank line.
+    """
+    target = io.StringIO(newline="")
+    writer = csv.writer(target, lineterminator="\n")
+    for row in rows:
+        if target.tell() >= BLOCK_BYTES:
+            yield target.getvalue().encode("utf-8", "replace")
+            target.seek(0)
+            target.truncate()
+        writer.writerow([LINE_BREAKS.sub(" ", cell) if "\n" in cell or "\r" in cell else cell for cell in row])
+    yield target.getvalue().encode("utf-8", "replace")
 
 
 def _write(descriptor: int, block: bytes) -> None:

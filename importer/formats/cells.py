@@ -7,7 +7,7 @@ import csv
 import re
 import unicodedata
 from _csv import Reader
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -45,6 +45,24 @@ _INVISIBLE: Final = re.compile(INVISIBLE)
 _NO_BREAK_SPACES: Final = re.compile(NO_BREAK_SPACES)
 _FORCED: Final = re.compile(FORCED)
 _APOSTROPHE: Final = re.compile(APOSTROPHE)
+
+
+def cut_line(line: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Return a line of printed text as cells between tabs; ``spans`` are first and last positions, from 1.
+
+    What stands between or behind the columns is a further cell: such a line is laid out in another way, and cut at
+    these positions its cells would be wrong.
+    """
+    line = line.replace("\f", "").replace("\t", " ").rstrip()
+    if not line:
+        return ""
+    outside, end = [], 0
+    for first, last in spans:
+        outside.append(line[end : first - 1])
+        end = last
+    surplus = " ".join("".join((*outside, line[end:])).split())
+    cells = [line[first - 1 : last].strip() for first, last in spans]
+    return "\t".join([*cells, surplus] if surplus else cells)
 
 
 def plain_cell(text: str) -> str:

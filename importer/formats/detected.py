@@ -14,10 +14,10 @@ class Detection:
     """How one file is to be read: its format, and where each column of the format stands.
 
     ``positions`` maps the format's column names to positions from 0; ``field_count`` is the number of cells a
-    row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, None without
-    one; rows stand below ``last_line_above``; ``sample`` holds the cells of the first rows. Where a spreadsheet
-    program wrote the file anew, ``quotes`` are its own, and ``rewriting`` says how its dates are read. ``titles``
-    says how the lines above the header begin.
+    row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, 0 where it is
+    the keys of JSON objects, None without one; rows stand below ``last_line_above``; ``sample`` holds the cells of
+    the first rows. Where a spreadsheet program wrote the file anew, ``quotes`` are its own, and ``rewriting`` says
+    how its dates are read. ``titles`` says how the lines above the header begin.
     """
 
     file: ExportFile
@@ -61,3 +61,4 @@ class Overrides:
     encoding: str | None = None
     delimiter: str | None = None
     date_order: DateOrder | None = None
+    sheet: str | None = None

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from importer.errors import InputUnusableError
-from importer.files import ExportFile, open_export, sql_dump
-from importer.formats.cells import caseless, cell_reader, plain_cell
+from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
+from importer.formats.cells import caseless, cell_reader, cut_line, plain_cell
 from importer.formats.dates import column_layouts, restorations
 from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
@@ -52,6 +52,11 @@ class _Writing:
     delimiter: str
     quotes: Quotes
     skip_initial_space: bool
+    spans: tuple[tuple[int, int], ...] = ()
+
+
+PRINTED = _Writing("\t", Quotes.NONE, skip_initial_space=False)
+"""How printed text is handed on when its lines are cut into cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,10 @@ class Nearest:
     def told(self) -> str:
         """Return what is missing or different, for a person."""
         return f"missing: {', '.join(self.missing)}" if self.missing else self.otherwise
+
+
+class EmptyFileError(InputUnusableError):
+    """A file, or a sheet of a workbook, has nothing in it."""
 
 
 class UnknownFormatError(InputUnusableError):
@@ -111,15 +120,17 @@ class _Sample:
     """The first records of a file, split once for each way of writing them down.
 
     ``told`` is the delimiter that a first line `sep=;` tells, "" without one. ``is_cut``: the file ends with this
-    text, and without a line end.
+    text, and without a line end. Of the cells of a record the last ``left_out`` are not looked at.
     """
 
-    def __init__(self, text: str, *, is_cut: bool = False) -> None:
+    def __init__(self, text: str, first_line: int = 1, left_out: int = 0, *, is_cut: bool = False) -> None:
         text = re.sub("(?<=[\r\n])\ufeff", "", text)  # of a file that was put behind another
         first = SEPARATOR_LINE.match(text)
         self.is_cut = is_cut
         self.told = first[1] if first else ""
         self._text = text[first.end() :] if first else text
+        self._first_line = first_line
+        self._left_out = left_out
         self._split: dict[_Writing, _Records] = {}
         self._is_escaped: dict[str, bool] = {}
 
@@ -181,14 +192,15 @@ class _Sample:
     def _read(self, writing: _Writing) -> _Records:
         source = io.StringIO(self._text, newline="")
         skip = writing.skip_initial_space
-        reader = cell_reader(source, writing.delimiter, writing.quotes, skip_initial_space=skip)
+        lines = (cut_line(line, writing.spans) + "\n" for line in source) if writing.spans else source
+        reader = cell_reader(lines, writing.delimiter, writing.quotes, skip_initial_space=skip)
         records = []
-        above = 1 if self.told else 0
+        above = self._first_line - (0 if self.told else 1)
         line = above + 1
         try:
             for cells in reader:
                 if any(cells) and not is_printed(cells, writing.delimiter):
-                    records.append((line, tuple(cells)))
+                    records.append((line, tuple(cells[: len(cells) - self._left_out])))
                 line = above + reader.line_num + 1
                 if len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
                     break
@@ -208,20 +220,36 @@ def detect(
     Raises NoInputError when it cannot be read at all, InputUnusableError when it is damaged, empty, in no encoding
     that could be decided, one of the ``lookalikes``, of no format known here, or of more than one.
     """
-    file = open_export(path)
+    tables = open_tables(path, overrides.sheet)
+    if len(tables) == 1:
+        return _detect(tables[0], formats, overrides, lookalikes)
+    return _only_sheet(tables, lambda table: _detect(table, formats, overrides, lookalikes))
+
+
+def _detect(
+    file: ExportFile, formats: Sequence[CdrFormat], overrides: Overrides, lookalikes: Sequence[LookAlike]
+) -> Detection | OwnOutput:
+    if file.is_table:
+        # Written by us: what the operator says of the text of other files does not hold for it.
+        overrides = replace(overrides, encoding="utf-8", delimiter=",")
     encoding = certain_encoding(file, overrides.encoding)
     text, is_cut = _sample_text(file, encoding or "latin-1")
     if not text.strip("\ufeff \t\r\n"):
-        raise InputUnusableError(
+        raise EmptyFileError(
             f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
         )
     if encoding == "utf-8" and text.count("\0") > len(text) // MOST_NULS:
         raise _unmarked_utf16(file)
-    sample = _Sample(text, is_cut=is_cut)
     if overrides.format is None and _is_own_output(text):
-        return OwnOutput(path)
+        return OwnOutput(file.path)
     candidates = [overrides.format] if overrides.format else formats
+    if file.is_table:
+        candidates = [_without_spill(each) for each in candidates]
+    sample = _Sample(text, file.first_line, EMPTY_COLUMNS if file.sheet is not None else 0, is_cut=is_cut)
     matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
+    if not matches and file.sheet is not None:  # its last columns may be empty on all rows
+        sample = _Sample(text, file.first_line, is_cut=is_cut)
+        matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
     if not matches:
         alike = next((each for each in lookalikes if _match(sample, each, overrides)), None)
         unknown = _unknown(file, sample, candidates, overrides)
@@ -232,6 +260,40 @@ def detect(
         raise _ambiguous(file, [each.name for each, _ in matches])
     detection = _detection(file, sample, *matches[0], encoding)
     return replace(detection, rewriting=rewriting_of(detection, overrides.date_order))
+
+
+def _without_spill(cdr_format: CdrFormat) -> CdrFormat:
+    """Return a format for cells that are told apart already: none holds a delimiter that nothing quotes."""
+    if cdr_format.file.spill is None:
+        return cdr_format
+    return cdr_format.model_copy(update={"file": cdr_format.file.model_copy(update={"spill": None})})
+
+
+def _only_sheet(
+    sheets: Sequence[ExportFile], detected: Callable[[ExportFile], Detection | OwnOutput]
+) -> Detection | OwnOutput:
+    """Return the one sheet that a format knows, the first of those without rows if none has any.
+
+    Raises InputUnusableError where two have rows: taking the first would leave out the calls of the other, night
+    by night and in silence. Where no sheet is known, raises what is wrong with the first that is not empty.
+    """
+    found: list[tuple[ExportFile, Detection | OwnOutput]] = []
+    unknown: list[InputUnusableError] = []
+    for sheet in sheets:
+        try:
+            found.append((sheet, detected(sheet)))
+        except (UnknownFormatError, EmptyFileError) as error:
+            unknown.append(error)
+    with_rows = [each for each in found if isinstance(each[1], OwnOutput) or each[1].sample]
+    if len(with_rows) > 1:
+        names = ", ".join(repr(sheet.sheet) for sheet, _ in with_rows)
+        raise InputUnusableError(
+            f"{replace(sheets[0], sheet=None).shown} has calls on more than one sheet: {names}",
+            hint="Say with --sheet NAME which one is meant; for each further one, import the file again.",
+        )
+    if not found:
+        raise next((error for error in unknown if isinstance(error, UnknownFormatError)), unknown[0])
+    return (with_rows or found)[0][1]
 
 
 def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[str, ...]:
@@ -335,6 +397,8 @@ def _match(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> _Match |
     least_share = 0.0 if overrides.format else LEAST_SHARE
     # The rows below a header fit a layout too, so the header is looked for first.
     matches = (_match_header,) * bool(cdr_format.columns) + (_match_layout,) * bool(cdr_format.layouts)
+    if spans := cdr_format.file.spans:
+        return _match_layout(sample, cdr_format, replace(PRINTED, spans=spans), least_share)
     for match, delimiter in product(matches, _delimiters(sample, cdr_format, overrides)):
         found = [
             fit
@@ -548,6 +612,9 @@ def _nearest(sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides
     """
     scored: list[tuple[float, Nearest]] = []
     for cdr_format in formats:
+        if spans := cdr_format.file.spans:
+            scored += _near_layout(sample.records(replace(PRINTED, spans=spans)), cdr_format)
+            continue
         for delimiter in _delimiters(sample, cdr_format, overrides):
             records = sample.records(next(_writings(sample, cdr_format, delimiter)))
             scored += (*_near_header(records, cdr_format), *_near_layout(records, cdr_format))

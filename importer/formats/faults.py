@@ -175,4 +175,5 @@ def _places_of(name: str, tables: dict[str, Any]) -> Iterator[KeyPath]:
 
 def _column_names(tables: dict[str, Any]) -> list[str]:
     named = [name for part in ("columns", "optional_columns", "derived") for name in tables.get(part, {})]
+    named += tables.get("file", {}).get("columns", {})
     return [*named, *(name for layout in tables.get("layouts", ()) for name in layout.get("columns", ()))]

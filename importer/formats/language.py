@@ -127,8 +127,10 @@ Tests = Mapping[str, Annotated[Test, BeforeValidator(_test_of)]]
 class FileSpec(_Table):
     """How the file is written down.
 
-    ``header`` false: the export never has one. ``spill`` names a column whose cell may hold delimiters that
-    nothing quotes: what a row has too many cells is joined into it, by spaces.
+    ``header`` false: the export never has one. ``columns`` are those of printed text by their first and last
+    position, counted from 1 as manuals do, in the order in which they stand; there is no header then. ``spill``
+    names a column whose cell may hold delimiters that nothing quotes: what a row has too many cells is joined into
+    it, by spaces.
     """
 
     header: bool = True
@@ -138,6 +140,23 @@ class FileSpec(_Table):
     encodings: Texts = ("utf-8",)
     drop_rows: tuple[Tests, ...] = ()
     spill: str | None = None
+    columns: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_columns_in_order(self) -> Self:
+        before, end = "", 0
+        for name, (first, last) in self.columns.items():
+            if first < 1 or last < first:
+                raise ValueError(f"column {name!r} [{first}, {last}]: the first position, from 1, then the last")
+            if first <= end:
+                raise ValueError(f"column {name!r} begins at {first}, but {before!r} before it ends at {end}")
+            before, end = name, last
+        return self
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """First and last position of each column of printed text, none of another file."""
+        return tuple(self.columns.values())
 
 
 class Layout(_Table):
@@ -330,6 +349,18 @@ class Shape(_Table):
     optional_columns: Mapping[str, Texts] = Field(default_factory=dict)
     layouts: tuple[Layout, ...] = ()
     detect: Detect = Detect()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_the_layout_of_its_positions(cls, tables: object) -> object:
+        """Take columns by position for what they are besides: the one layout of a file without header."""
+        file = tables.get("file") if isinstance(tables, dict) else None
+        columns = file.get("columns") if isinstance(file, dict) else None
+        if not isinstance(tables, dict) or not isinstance(file, dict) or not isinstance(columns, dict):
+            return tables
+        if tables.keys() & {"columns", "optional_columns", "layouts"} or file.get("header"):
+            raise ValueError("a format with `columns` by position in `[file]` has no header and no other columns")
+        return {**tables, "file": {**file, "header": False}, "layouts": [{"columns": list(columns)}]}
 
     @model_validator(mode="after")
     def _has_columns(self) -> Self:

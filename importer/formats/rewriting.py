@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 
 from importer.errors import InputUnusableError
-from importer.formats.cells import cell_reader, plain_cell
+from importer.formats.cells import cell_reader, cut_line, plain_cell
 from importer.formats.dates import (
     DateOrder,
     OrderEvidence,
@@ -67,8 +67,10 @@ def _cells(detection: Detection, names: list[str]) -> Iterator[tuple[int, str]]:
     places = [detection.positions[name] for name in names]
     skip = detection.format.file.skip_initial_space
     with detection.file.open_text(detection.encoding) as source:
-        reader = cell_reader(source, detection.delimiter, detection.quotes, skip_initial_space=skip)
-        line = 1
+        spans = detection.format.file.spans
+        lines = (cut_line(line, spans) for line in source) if spans else source
+        reader = cell_reader(lines, detection.delimiter, detection.quotes, skip_initial_space=skip)
+        line = detection.file.first_line
         while True:
             try:
                 cells = next(reader)
@@ -78,7 +80,7 @@ def _cells(detection: Detection, names: list[str]) -> Iterator[tuple[int, str]]:
                 cells = []
             if line > detection.last_line_above:
                 yield from ((line, plain_cell(cells[place])) for place in places if place < len(cells))
-            line = reader.line_num + 1
+            line = detection.file.first_line + reader.line_num
 
 
 def _decided(

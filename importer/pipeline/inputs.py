@@ -79,4 +79,4 @@ def overrides_of(settings: Settings, catalogue: Catalogue) -> Overrides:
     """Return what the operator says about the files, over what detection finds."""
     chosen = catalogue.pick(settings.format) if settings.format else None
     order = DateOrder(settings.date_order) if settings.date_order else None
-    return Overrides(chosen, settings.encoding, settings.delimiter, order)
+    return Overrides(chosen, settings.encoding, settings.delimiter, order, settings.sheet)

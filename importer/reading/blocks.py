@@ -7,6 +7,8 @@ from typing import BinaryIO
 
 from importer.errors import InputUnusableError
 from importer.files import ExportFile
+from importer.formats import Detection
+from importer.formats.cells import cut_line
 
 BLOCK_BYTES = 6 << 20
 _LINE_END = re.compile(rb"(?:\r\n?|\n)(?:\xef\xbb?)?\Z")
@@ -33,6 +35,27 @@ def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES)
             yield _unix_lines(held)
     if file.identity_now() != before:
         raise _changed(file)
+
+
+def record_blocks(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield the file as `text_blocks` does, lines of printed text cut into cells.
+
+    A last line that has no line end and breaks off before the end of the last column is one cell: it is not whole.
+    """
+    blocks = text_blocks(detection.file, detection.encoding, block_bytes)
+    spans = detection.format.file.spans
+    if not spans:
+        yield from blocks
+        return
+    rest = b""
+    for block in blocks:
+        whole, line_end, rest = (rest + block).rpartition(b"\n")
+        if line_end:
+            yield "".join(f"{cut_line(line, spans)}\n" for line in whole.decode("utf-8").split("\n")).encode(
+                "utf-8"
+            )
+    last = rest.decode("utf-8")
+    yield (cut_line(last, spans) if len(last) >= spans[-1][1] else " ".join(last.split())).encode("utf-8")
 
 
 def _decoded(source: BinaryIO, encoding: str, block_bytes: int) -> Iterator[bytes]:

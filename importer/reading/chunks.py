@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from importer.formats import CdrFormat, Detection, Quotes
 from importer.formats.cells import cell_reader, plain_cell
 from importer.formats.dates import Rewriting
-from importer.reading.blocks import BLOCK_BYTES, text_blocks
+from importer.reading.blocks import BLOCK_BYTES, record_blocks
 from importer.reading.cleaning import Cleaning
 from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, text_series
 from importer.reading.no_rows import NoRows
@@ -127,8 +127,8 @@ def _taken(waiting: list[Chunk]) -> Chunk:
 
 def data_records(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterator[Records]:
     """Yield the records of the file behind its header."""
-    blocks = text_blocks(detection.file, detection.encoding, block_bytes)
-    for records in scan(blocks, dialect_of(detection), detection.file.shown):
+    blocks = record_blocks(detection, block_bytes)
+    for records in scan(blocks, dialect_of(detection), detection.file.shown, detection.file.first_line):
         rows = records.select(records.lines > detection.last_line_above)
         if len(rows):
             yield without_spill(rows, detection, LONGEST_RECORD_BYTES)
@@ -380,6 +380,11 @@ def _surplus_cells(frame: pd.DataFrame, records: Records, detection: Detection) 
     if not surplus:
         return {}
     filled = (frame[surplus] != "").any(axis=1)
+    if detection.format.file.spans:
+        hint = (
+            "Something stands between or behind the columns of the format: this line is laid out in another way."
+        )
+        return {int(index): ("wrong_cell_count", hint) for index in frame.index[filled]}
     return {
         int(index): (
             "wrong_cell_count",

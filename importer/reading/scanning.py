@@ -82,13 +82,14 @@ class _Marks:
 NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 
 
-def scan(blocks: Iterator[bytes], dialect: Dialect, name: str) -> Iterator[Records]:
+def scan(blocks: Iterator[bytes], dialect: Dialect, name: str, first_line: int = 1) -> Iterator[Records]:
     """Yield the records of a file that are more than delimiters and blanks, block by block.
 
-    A quote may still be open where the file ends: whether that record is the last, who knows the format can say.
+    ``first_line`` is the number of the first line. A quote may still be open where the file ends: whether that
+    record is the last, who knows the format can say.
     Raises InputUnusableError naming the line of a quote that is not closed where its cell ends, or for 16 MiB.
     """
-    rest, line = b"", 1
+    rest, line = b"", first_line
     for block in blocks:
         text = rest + block
         records, used = _scan_text(text, line, dialect)

@@ -9,7 +9,7 @@ from typing import TextIO
 import numpy as np
 
 from importer.formats import Detection
-from importer.reading.blocks import BLOCK_BYTES, text_blocks
+from importer.reading.blocks import BLOCK_BYTES, record_blocks
 from importer.reading.chunks import dialect_of
 from importer.reading.scanning import scan
 
@@ -32,17 +32,18 @@ def verbatim_records(
     The text is that of the file: line ends inside a record and quotes of whatever kind stay as they are.
     Raises InputUnusableError when the file changes while it is read.
     """
-    wanted = np.array(sorted({*lines, *([detection.header_line] if detection.header_line else [])}))
-    blocks = text_blocks(detection.file, detection.encoding, block_bytes)
-    next_line = 1
+    header = [] if detection.header_line is None else [detection.header_line]
+    wanted = np.array(sorted({*lines, *header}))
+    blocks = record_blocks(detection, block_bytes)
+    next_line = first_line = detection.file.first_line
     with detection.file.open_text(detection.encoding) as source:
-        for records in scan(blocks, dialect_of(detection), detection.file.shown):
+        for records in scan(blocks, dialect_of(detection), detection.file.shown, first_line):
             for index in np.flatnonzero(np.isin(records.lines, wanted)):
                 line = int(records.lines[index])
                 length = records.text.count(b"\n", records.starts[index], records.ends[index]) + 1
                 text = _lines(source, line - next_line, length)
                 next_line = line + length
-                yield Verbatim(line, text.removeprefix(MARK) if line == 1 else text)
+                yield Verbatim(line, text.removeprefix(MARK) if line == first_line else text)
 
 
 def _lines(source: TextIO, skipped: int, count: int) -> str:

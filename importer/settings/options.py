@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     encoding: Annotated[str, AfterValidator(values.encoding_name)] | None = None
     delimiter: Annotated[str, AfterValidator(values.delimiter_character)] | None = None
     date_order: Literal["day-month", "month-day"] | None = None
+    sheet: _Text | None = None
     ledger: _Location = Field(default_factory=_default_ledger)
     results: _Location | None = None
     rejects: _Location | None = None

@@ -24,10 +24,16 @@ class Draft:
 
 
 def draft_of(
-    path: Path, name: str, catalogue: Catalogue, *, encoding: str | None = None, delimiter: str | None = None
+    path: Path,
+    name: str,
+    catalogue: Catalogue,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
 ) -> Draft:
     """Draft the format ``name`` from an export; raises InputUnusableError where there is nothing to learn from."""
-    export = read_export(path, encoding, delimiter)
+    export = read_export(path, encoding, delimiter, sheet)
     known = frozenset(word_key(word) for table in catalogue.causes.values() for word in table.words)
     roles = roles_of(export, known)
     text = draft_text(name, export, roles, catalogue.causes)

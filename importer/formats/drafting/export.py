@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from importer.errors import InputUnusableError
-from importer.files import open_export
+from importer.files import open_tables
 from importer.formats.detection import column_key, outline
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from schemas.times import TimeRules, read_times
@@ -98,9 +98,17 @@ class Export:
     rows: int
 
 
-def read_export(path: Path, encoding: str | None = None, delimiter: str | None = None) -> Export:
-    """Look through an export; raises InputUnusableError where it has no columns or no rows."""
-    file = open_export(path)
+def read_export(
+    path: Path, encoding: str | None = None, delimiter: str | None = None, sheet: str | None = None
+) -> Export:
+    """Look through an export; raises InputUnusableError where it has no columns or no rows.
+
+    Without ``sheet`` the first sheet of a workbook is looked through that has anything in it.
+    """
+    tables = open_tables(path, sheet)
+    file = next((each for each in tables if each.is_table and each.open().read(1 << 16).strip(b",\n")), tables[0])
+    if file.is_table:
+        encoding, delimiter = "utf-8", ","
     found = certain_encoding(file, encoding) or fallback_encoding(file, FALLBACK_ENCODINGS)
     seen = outline(file, found, delimiter)
     if not seen.delimiter:

@@ -1,0 +1,296 @@
+"""JSON as APIs and scripts write it, as rows: objects line by line, an array of them, or an envelope around one.
+
+The keys of all objects, in the order in which they first stand, are the header. Numbers stay the text that they
+are, so that long ids survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an
+object gives a column for each of its keys (`data.answer`); a list becomes its JSON text. Each row stands on the
+line of the text on which its object starts, so that line numbers are those of the file; where several objects
+start on one line, they count on from there. Memory stays flat: an object is at most 16 MiB long, and none is kept.
+"""
+
+import codecs
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final, NoReturn
+
+from importer.errors import InputUnusableError
+from importer.files.spooling import BLOCK_BYTES, csv_blocks
+
+MOST_KEYS = 1000
+LONGEST_VALUE = 16 << 20
+BROKEN_OFF = 16
+"""An error so few characters before the end of what was read may be none: a word or an escape is cut there."""
+
+_BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{\]]|$)|\{\s*(?:[\"}]|$))")
+_SPACE: Final = re.compile(r"\s*")
+_TOP: Final = ""
+"""Stands for the key of the list of objects where the file is that list."""
+
+
+def is_json(start: bytes) -> bool:
+    """Say whether a file that begins with these bytes holds JSON objects or an array: nothing else begins so."""
+    return _BEGINNING.match(start.decode(json.detect_encoding(start), "ignore")) is not None
+
+
+def rows_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[bytes]:
+    """Yield the objects of a file as CSV text under a header of their keys; ``opened`` opens the file anew.
+
+    A last line that is not whole becomes a record of one cell without a line end: so reading finds a record that
+    is still being written. Raises InputUnusableError naming the line of anything else that is not JSON, is no
+    object among the objects, has a key twice, or is larger than the limits of this module.
+    """
+    with opened() as source:
+        place = _place_of_objects(_Text(source, shown))
+    keys: dict[str, None] = {}
+    is_whole = True
+    for item in _objects(opened, shown, place):
+        keys.update(dict.fromkeys(item.cells))
+        is_whole = item.unfinished is None
+        if len(keys) > MOST_KEYS:
+            raise InputUnusableError(
+                f"{shown}: line {item.line}: the objects have more than {MOST_KEYS} different keys",
+                hint="These are no call records: export the calls alone.",
+            )
+    if not keys:
+        raise InputUnusableError(
+            f"{shown} has no objects, so nothing says which system wrote it",
+            hint="If there were no calls, leave the file out; else look at what was asked of the API.",
+        )
+    last = b""
+    for block in csv_blocks(_rows(_objects(opened, shown, place), list(keys))):
+        yield last
+        last = block
+    yield last if is_whole else last.removesuffix(b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One object: the line on which it starts, its values as text by key, the text of one that is not whole."""
+
+    line: int
+    cells: dict[str, str]
+    unfinished: str | None = None
+
+
+def _rows(items: Iterator[_Item], keys: list[str]) -> Iterator[list[str]]:
+    yield keys
+    next_line = 1
+    for item in items:
+        yield from ([] for _ in range(item.line - next_line))
+        yield [item.cells.get(key, "") for key in keys] if item.unfinished is None else [item.unfinished]
+        next_line = max(item.line, next_line) + 1
+
+
+def _objects(opened: Callable[[], BinaryIO], shown: str, place: str | None) -> Iterator[_Item]:
+    """Yield the objects: of the list at ``place``, or one after the other where it is None."""
+    with opened() as source:
+        text = _Text(source, shown)
+        if place is None:
+            while text.peek():
+                yield text.item(may_be_unfinished=True)
+        elif place == _TOP:
+            yield from _items_of_list(text)
+        else:
+            text.take("{")
+            while text.peek() != "}":
+                key = text.key()
+                if key == place:
+                    yield from _items_of_list(text)
+                else:
+                    text.value()
+                text.take_comma("}")
+            text.take("}")
+        if text.peek():
+            text.refuse("something stands behind the end of the JSON text")
+
+
+def _items_of_list(text: "_Text") -> Iterator[_Item]:
+    text.take("[")
+    while text.peek() != "]":
+        yield text.item()
+        text.take_comma("]")
+    text.take("]")
+
+
+def _place_of_objects(text: "_Text") -> str | None:
+    """Return where the objects stand: `_TOP` in an array, the key of their list in an envelope, None for none."""
+    if text.peek() == "[":
+        return _TOP
+    lists: list[str] = []
+    text.take("{")
+    while text.peek() != "}":
+        key = text.key()
+        if text.peek() == "[" and text.peek_second() == "{":
+            lists.append(key)
+            for _ in _items_of_list(text):
+                pass
+        else:
+            text.value()
+        text.take_comma("}")
+    text.take("}")
+    if text.peek():
+        return None
+    if len(lists) > 1:
+        text.refuse(f"there is more than one list of objects: {', '.join(lists)[:80]}")
+    return lists[0] if lists else None
+
+
+class _Text:
+    """A JSON text read value by value; every error names the line."""
+
+    def __init__(self, source: BinaryIO, shown: str) -> None:
+        start = source.read(4)
+        source.seek(0)
+        self._source = source
+        self._encoding = json.detect_encoding(start)
+        decoder = codecs.getincrementaldecoder(self._encoding)()
+        self._decoded = io.IncrementalNewlineDecoder(decoder, translate=True)
+        self._shown = shown
+        self._buffer = ""
+        self._place = 0
+        self._line = 1
+        self._is_ended = False
+        self._value_at = json.JSONDecoder(
+            object_pairs_hook=_once_each, parse_int=str, parse_float=str, parse_constant=str, strict=False
+        ).raw_decode
+
+    def peek(self) -> str:
+        """Return the next character that is no space, "" at the end."""
+        while True:
+            found = _SPACE.match(self._buffer, self._place)
+            self._go_to(found.end() if found else self._place)
+            if self._place < len(self._buffer) or not self._read():
+                return self._buffer[self._place : self._place + 1]
+
+    def peek_second(self) -> str:
+        """Return the character that is no space behind the next one."""
+        while True:
+            found = _SPACE.match(self._buffer, self._place + 1)
+            after = found.end() if found else len(self._buffer)
+            if after < len(self._buffer) or not self._read():
+                return self._buffer[after : after + 1]
+
+    def take(self, character: str) -> None:
+        """Step over this character, which must come next."""
+        if self.peek() != character:
+            self.refuse(f"{character!r} is missing" if self.peek() else "the text breaks off")
+        self._go_to(self._place + 1)
+
+    def take_comma(self, closing: str) -> None:
+        """Step over a comma, unless the closing bracket comes next."""
+        if self.peek() != closing:
+            self.take(",")
+            if self.peek() == closing:
+                self.refuse("a comma stands before the closing bracket")
+
+    def key(self) -> str:
+        """Step over a key and its colon, and return it."""
+        if self.peek() != '"':
+            self.refuse("a key in quotes is missing" if self.peek() else "the text breaks off")
+        key = self.value()
+        self.take(":")
+        return str(key)
+
+    def item(self, *, may_be_unfinished: bool = False) -> _Item:
+        """Step over an object and return it; with ``may_be_unfinished`` also one that its line breaks off."""
+        if self.peek() != "{":
+            self.refuse("an object { } is missing: every item must be one")
+        line = self._line
+        try:
+            return _Item(line, _flat(self._value()))
+        except _UnusableValueError as error:
+            rest = self._buffer[self._place :]
+            if not may_be_unfinished or not isinstance(error, _BreaksOffError) or "\n" in rest:
+                self.refuse(str(error))
+            self._go_to(len(self._buffer))
+            return _Item(line, {}, rest)
+
+    def value(self) -> object:
+        """Step over any value and return it, numbers as text."""
+        try:
+            return self._value()
+        except _UnusableValueError as error:
+            self.refuse(str(error))
+
+    def _value(self) -> object:
+        self.peek()
+        while True:
+            try:
+                found, end = self._value_at(self._buffer, self._place)
+                if end < len(self._buffer) or self._is_ended:
+                    self._go_to(end)
+                    return found
+            except json.JSONDecodeError as error:
+                is_cut = error.pos > len(self._buffer) - BROKEN_OFF or error.msg.startswith("Unterminated")
+                if not is_cut:
+                    self._go_to(error.pos)
+                    self.refuse(f"this is not JSON ({error.msg})")
+                if self._is_ended:
+                    raise _BreaksOffError("the text breaks off") from error
+            except RecursionError:
+                raise _UnusableValueError("brackets are nested too deep") from None
+            if len(self._buffer) - self._place > LONGEST_VALUE:
+                self.refuse(f"a value is longer than {LONGEST_VALUE >> 20} MiB")
+            self._read()
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise InputUnusableError naming the line that reading has come to."""
+        raise InputUnusableError(
+            f"{self._shown}: line {self._line}: {what}",
+            hint="The file is damaged or cut off, or no list of calls: export it again. Nothing of it was used.",
+        )
+
+    def _go_to(self, place: int) -> None:
+        self._line += self._buffer.count("\n", self._place, place)
+        self._place = place
+
+    def _read(self) -> bool:
+        """Read on, at least as much as is held, and say whether there was anything."""
+        held = self._buffer[self._place :]
+        block = self._source.read(max(BLOCK_BYTES, len(held)))
+        try:
+            more = self._decoded.decode(block, final=not block)
+        except UnicodeDecodeError:
+            self.refuse(f"this or a later line is not {self._encoding} text")
+        self._is_ended = not block
+        self._buffer, self._place = held + more, 0
+        return bool(block)
+
+
+class _UnusableValueError(Exception):
+    """A value cannot be used; the message says why."""
+
+
+class _BreaksOffError(_UnusableValueError):
+    """The text ends inside a value."""
+
+
+def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        # JSON leaves open which of the two counts (RFC 8259, section 4).
+        raise _UnusableValueError(f"an object has the key {twice[:40]!r} twice")
+    return found
+
+
+def _flat(value: object) -> dict[str, str]:
+    """Return the values of an object as text by key, those of an object inside it as `outer.inner`."""
+    cells: dict[str, str] = {}
+    for key, each in value.items() if isinstance(value, dict) else ():
+        inner = each.items() if isinstance(each, dict) else [("", each)]
+        for name, cell in inner:
+            column = f"{key}.{name}" if isinstance(each, dict) else key
+            if column in cells:
+                raise _UnusableValueError(f"an object has the key {column[:40]!r} twice")
+            cells[column] = _as_text(cell)
+    return cells
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

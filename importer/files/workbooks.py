@@ -1,0 +1,357 @@
+"""The sheets of a workbook (.xlsx, .xlsm, .xlsb, .xls, .ods) as rows of text, by calamine.
+
+A cell becomes the text that an export has for it: a whole number all its digits, a date `2026-03-02`, a time
+`09:14:07`, both with a space between, a duration `00:01:05`, truth `TRUE` or `FALSE`. Of a formula the value that
+was saved counts. Excel keeps 15 digits of a number: a longer one has lost the rest, and is written `1.77443E+17`,
+as Excel itself shows it and as rows are rejected for (`scientific_notation`). calamine gives cells with an error
+(`#N/A`) as empty ones, so those of .xlsx files are looked up in the XML: nothing must be concluded from them.
+"""
+
+import posixpath
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import partial
+from typing import BinaryIO, Final, TypeVar
+
+from importer.errors import InputUnusableError
+from importer.files.spooling import BLOCK_BYTES, Limits
+
+MOST_CELLS = 25_000_000
+"""calamine keeps every cell between the first and the last of a sheet: so many take a gigabyte."""
+MOST_WORKBOOK_BYTES = 1 << 30
+HEAD_ROWS = 20
+"""Titles and header stand among so many rows."""
+EMPTY_COLUMNS = 8
+"""So many empty cells are written behind each row: a sheet ends with its last filled column, while an export
+without a header may have columns behind it that happen to be empty on all its rows."""
+SPARE_COLUMNS = 32
+"""A cell so much further to the right than those of the first rows is a stray one, and widens its own row only."""
+FEWEST_LOST = 10**15
+"""Whole numbers from here on have more than the 15 digits that Excel keeps."""
+
+OLE2: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+ZIP: Final = b"PK\x03\x04"
+_ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
+"""The stream in which Office keeps a workbook with a password (MS-OFFCRYPTO, section 2.3.4.4)."""
+_OPEN_XML: Final = "[Content_Types].xml"
+_FIRST_MEMBERS: Final = (
+    _OPEN_XML.encode(),
+    b"_rels/.rels",
+    b"docProps/",
+    b"mimetypeapplication/vnd.oasis.opendocument",
+)
+_BOOKS: Final = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
+
+_CELL: Final = re.compile(rb"<(?:\w+:)?c ([^>]*[^/>])>(.*?)</(?:\w+:)?c>", re.DOTALL)
+_PLACE: Final = re.compile(rb'(?:^| )r="([A-Z]{1,3})(\d{1,7})"')
+_ERROR_TEXT: Final = re.compile(rb"<(?:\w+:)?v>(#[^<]*)<")
+_FORMULA: Final = re.compile(rb"<(?:\w+:)?f[ >/]")
+_SAVED: Final = re.compile(rb"<(?:\w+:)?v[^>/]*>[^<]")
+_WIDE_COLUMNS: Final = re.compile(rb' r="([A-Z]{2,3})\d')
+_ROW_NUMBERS: Final = re.compile(rb' r="[A-Z]{0,3}(\d{1,7})"')
+_ODS_ROW: Final = re.compile(
+    rb'<table:table-row\b(?:[^>]*number-rows-repeated="(\d{1,9})")?[^>]*>(.*?)</table:table-row>', re.DOTALL
+)
+_ODS_REPEATED: Final = re.compile(rb'number-columns-repeated="(\d{1,9})"')
+_ROW_TAGS: Final = (b"<row ", b"<x:row ", b"<table:table-row")
+"""`x:` is what the Open XML SDK of Microsoft writes."""
+LONGEST_ROW_BYTES = 16 << 20
+
+Result = TypeVar("Result")
+Cell = str | float | bool | date | time | timedelta
+Errors = Mapping[tuple[int, int], str]
+"""Text of the cells that hold an error, by row and column from 0."""
+
+
+def is_workbook(source: BinaryIO) -> bool:
+    """Say whether a file is a workbook, or a document of the same kind, by its content."""
+    start = source.read(512)
+    source.seek(0)
+    if not start.startswith(ZIP):
+        return start.startswith(OLE2)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            names = archive.namelist()
+            is_open_document = "mimetype" in names and "content.xml" in names
+            return _OPEN_XML in names or is_open_document
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return start[30:].startswith(_FIRST_MEMBERS)
+    finally:
+        source.seek(0)
+
+
+def sheets_of(
+    source: BinaryIO, shown: str, limits: Limits, wanted: str | None
+) -> Iterator[tuple[str, Iterator[list[str]]]]:
+    """Yield name and rows of each sheet that is not hidden, or of the one that is ``wanted``.
+
+    The rows are those of the sheet from its first on. Raises InputUnusableError for a workbook that is damaged,
+    encrypted, too large, none at all or without the sheet, and where calamine is not installed.
+    """
+    errors = _checked(source, shown, limits)
+    try:
+        from python_calamine import CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+    except ImportError:
+        raise InputUnusableError(
+            f"{shown} is a workbook, and what reads workbooks is not installed",
+            hint="Install it into the environment of this program, pip install 'cdr-importer[xlsx]', or save the "
+            "sheet as `CSV UTF-8` and import that file.",
+        ) from None
+    try:
+        book = _guarded(lambda: CalamineWorkbook.from_filelike(source), shown)
+    except PasswordError:
+        raise _with_password(shown) from None
+    sheets = {each.name: each for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet}
+    shown_sheets = [name for name, each in sheets.items() if each.visible == SheetVisibleEnum.Visible]
+    chosen = shown_sheets if wanted is None else [name for name in sheets if name.casefold() == wanted.casefold()]
+    if not chosen:
+        raise InputUnusableError(
+            f"{shown} has no sheet {wanted!r}" if wanted else f"{shown} has no sheet that is not hidden",
+            hint=f"Name one with --sheet: {', '.join(sheets) or 'there is none'}.",
+        )
+    for name in chosen:
+        sheet = _guarded(partial(book.get_sheet_by_name, name), shown)
+        first_column = sheet.start[1] if sheet.start else 0
+        yield name, _rows(sheet.iter_rows, errors(list(book.sheet_names).index(name)), first_column)
+
+
+def _with_password(shown: str) -> InputUnusableError:
+    return InputUnusableError(
+        f"{shown} is a workbook with a password", hint="Save it without one, or as `CSV UTF-8`, and import that."
+    )
+
+
+def _guarded(call: Callable[[], Result], shown: str) -> Result:
+    """Return what calamine returns; raises PasswordError, and InputUnusableError for what it cannot read."""
+    from python_calamine import PasswordError
+
+    try:
+        return call()
+    except PasswordError:
+        raise
+    except BaseException as error:
+        # A panic of Rust is no Exception, and its class can only be known by its name.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        said = " ".join(str(error).split())[:120]
+        raise InputUnusableError(
+            f"{shown} is no workbook that can be read ({said})",
+            hint="If it is one, save it anew as .xlsx or `CSV UTF-8` in a spreadsheet program.",
+        ) from error
+
+
+def _rows(cells: Callable[[], Iterator[list[Cell]]], errors: Errors, first_column: int) -> Iterator[list[str]]:
+    """Yield the rows of a sheet as text, from its column A on, all of one width but for what is far to the right.
+
+    calamine leaves out empty columns on the left, which an export without a header counts.
+    """
+    widest = 0
+    head: list[int] = []
+    with_clock: set[int] = set()
+    for row in cells():
+        width = _filled(row)
+        widest = max(widest, width)
+        if width and len(head) < HEAD_ROWS:
+            head.append(width)
+        with_clock.update(place for place, cell in enumerate(row) if isinstance(cell, datetime))
+    # The widest row but one: a stray cell may stand beside one of the first rows, too.
+    usual = min(widest, sorted([0, *head])[-2:][0] + SPARE_COLUMNS)
+    by_row: dict[int, dict[int, str]] = {}
+    for (number, column), text in errors.items():
+        by_row.setdefault(number, {})[column] = text
+    for number, row in enumerate(cells()):
+        width = _filled(row)
+        texts = [_text(cell, place in with_clock) for place, cell in enumerate(row[:width])]
+        if width or number in by_row:
+            texts = [*[""] * first_column, *texts, *[""] * (usual - width + EMPTY_COLUMNS)]
+        for place, text in by_row.get(number, {}).items():
+            texts[place : place + 1] = [text]
+        yield texts
+
+
+def _filled(row: list[Cell]) -> int:
+    """Return how many cells a row has up to the last that is not empty."""
+    for place in range(len(row) - 1, -1, -1):
+        if row[place] != "":
+            return place + 1
+    return 0
+
+
+def _text(cell: Cell, is_moment: bool) -> str:
+    """Return a cell as text; with ``is_moment`` a date stands in a column of moments: it is one at midnight."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        return "TRUE" if cell else "FALSE"
+    if isinstance(cell, int | float):
+        return _digits(float(cell))
+    if isinstance(cell, datetime):
+        return cell.isoformat(" ", "milliseconds" if cell.microsecond else "seconds")
+    if isinstance(cell, date):
+        return f"{cell.isoformat()} 00:00:00" if is_moment else cell.isoformat()
+    if isinstance(cell, time):
+        return cell.isoformat("milliseconds" if cell.microsecond else "seconds")
+    seconds, rest = divmod(cell.total_seconds(), 1)
+    clock = f"{int(seconds) // 3600:02}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+    return f"{clock}.{round(rest * 1000):03}" if round(rest * 1000) else clock
+
+
+def _digits(number: float) -> str:
+    if not number.is_integer():
+        plain = repr(number)
+        return f"{number:f}" if "e" in plain else plain
+    return f"{number:.0f}" if abs(number) < FEWEST_LOST else f"{number:.5E}"
+
+
+def _checked(source: BinaryIO, shown: str, limits: Limits) -> Callable[[int], Errors]:
+    """Return a function that gives the cells with errors of the sheet of this number, counted from 0.
+
+    calamine unpacks into memory without a limit and aborts the process where memory ends, so size and extent are
+    looked at here, and every member against its check sum. Raises InputUnusableError.
+    """
+    size = source.seek(0, 2)
+    source.seek(0)
+    if source.read(4) != ZIP:
+        if size <= MOST_WORKBOOK_BYTES and _ENCRYPTED in source.read():
+            raise _with_password(shown)
+        source.seek(0)
+        return lambda _: {}
+    most_bytes = min(MOST_WORKBOOK_BYTES, limits.most_bytes(size))
+    parts: dict[str, Errors] = {}
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = archive.infolist()
+            if not {*_BOOKS} & {member.filename for member in members}:
+                raise InputUnusableError(
+                    f"{shown} is a document of an office program, no workbook",
+                    hint="Import the export itself: a CSV file, or a workbook.",
+                )
+            if sum(member.file_size for member in members) > most_bytes:
+                raise InputUnusableError(
+                    f"{shown}: the workbook holds more than {most_bytes} bytes in {size}",
+                    hint="Save the sheet as `CSV UTF-8` and import that file.",
+                )
+            for member in members:
+                parts[member.filename] = _errors_in(archive, member, shown)
+            order = _sheet_parts(archive)
+    except (
+        EOFError,
+        ValueError,
+        zlib.error,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        KeyError,
+    ) as error:
+        raise InputUnusableError(
+            f"{shown}: the workbook is damaged or cut off",
+            hint="Copy it again, or save it anew in a spreadsheet program. Nothing of it was used.",
+        ) from error
+    source.seek(0)
+    return lambda number: parts.get(order[number], {}) if number < len(order) else {}
+
+
+def _errors_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) -> Errors:
+    """Read a member to its end, which proves its check sum, and return the cells with errors if it is a sheet."""
+    is_sheet = "/worksheets/" in member.filename and member.filename.endswith(".xml")
+    is_book = member.filename == "content.xml"
+    found: dict[tuple[int, int], str] = {}
+    held = b""
+    extent = _Extent()
+    with archive.open(member) as stream:
+        while block := stream.read(BLOCK_BYTES):
+            if not is_sheet and not is_book:
+                continue
+            # Behind the beginning of the last row there may be half a cell.
+            held += block
+            cut = max(0, *(held.rfind(tag) for tag in _ROW_TAGS))
+            part, held = held[:cut], held[cut:]
+            extent.add(part, is_book)
+            found.update(_errors_of(part) if is_sheet else ())
+            if len(held) > LONGEST_ROW_BYTES or extent.is_too_large():
+                break
+    extent.add(held, is_book)
+    if len(held) > LONGEST_ROW_BYTES or extent.is_too_large():
+        raise InputUnusableError(
+            f"{shown}: a sheet has cells down to row {extent.rows} and out to column {extent.columns}: too many",
+            hint="Delete what stands far below or beside the calls, or save the sheet as `CSV UTF-8`.",
+        )
+    found.update(_errors_of(held) if is_sheet else ())
+    return found
+
+
+@dataclass(slots=True)
+class _Extent:
+    """How far the cells of a sheet reach, at least: calamine takes memory for every cell between."""
+
+    rows: int = 0
+    columns: int = 26
+    empty_rows: int = 0
+
+    def add(self, part: bytes, is_open_document: bool) -> None:
+        """Take a part of the XML of a sheet into account."""
+        if is_open_document:
+            for row in _ODS_ROW.finditer(part):
+                self._add_row(int(row[1] or 1), row[2])
+            return
+        self.rows = max([self.rows, *(int(each) for each in _ROW_NUMBERS.findall(part[-4096:]))])
+        self.columns = max([self.columns, *(_column(each) + 1 for each in {*_WIDE_COLUMNS.findall(part)})])
+
+    def _add_row(self, count: int, cells: bytes) -> None:
+        """Take a row of an .ods file into account, repeated so often; empty ones at the end do not count."""
+        if b"</table:table-cell>" not in cells:
+            self.empty_rows += count
+            return
+        self.rows += self.empty_rows + count
+        self.empty_rows = 0
+        filled = cells[: cells.rfind(b"</table:table-cell>")]
+        repeated = [int(each) - 1 for each in _ODS_REPEATED.findall(filled)]
+        self.columns = max(self.columns, filled.count(b"<table:") + sum(repeated))
+
+    def is_too_large(self) -> bool:
+        """Say whether the sheet has more cells than are read."""
+        return self.rows * self.columns > MOST_CELLS
+
+
+def _errors_of(part: bytes) -> Iterator[tuple[tuple[int, int], str]]:
+    """Yield the cells of a part of a sheet that hold an error, or a formula whose value was never saved."""
+    if b't="e"' not in part and not _FORMULA.search(part):
+        return
+    for attributes, content in _CELL.findall(part):
+        place = _PLACE.search(attributes)
+        if place is None:
+            continue
+        text = ""
+        if b't="e"' in attributes:
+            told = _ERROR_TEXT.search(content)
+            text = told[1].decode("utf-8", "replace") if told else "#VALUE!"
+        elif b't="str"' not in attributes and _FORMULA.search(content) and not _SAVED.search(content):
+            text = "#VALUE!"
+        if text:
+            yield (int(place[2]) - 1, _column(place[1])), text
+
+
+def _column(letters: bytes) -> int:
+    """Return the number of a column, from 0, by its letters."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - 64
+    return number - 1
+
+
+def _sheet_parts(archive: zipfile.ZipFile) -> list[str]:
+    """Return the members that hold the sheets of an .xlsx file, in the order of its sheets; nothing of others."""
+    if "xl/workbook.xml" not in archive.namelist():
+        return []
+    relations = archive.read("xl/_rels/workbook.xml.rels").decode("utf-8", "replace")
+    targets = {}
+    for tag in re.findall(r"<(?:\w+:)?Relationship [^>]*>", relations):
+        attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        targets[attributes.get("Id", "")] = posixpath.join("/xl", attributes.get("Target", "")).removeprefix("/")
+    tags = re.findall(r"<(?:\w+:)?sheet [^>]*>", archive.read("xl/workbook.xml").decode("utf-8", "replace"))
+    ids = [re.search(r'\w+:id="([^"]*)"', tag) for tag in tags]
+    return [targets.get(each[1], "") if each else "" for each in ids]

@@ -1,0 +1,573 @@
+"""Rows that are no lines of delimited cells: sheets of workbooks, JSON objects, printed columns.
+
+Every sample written as a sheet or as objects has the outcomes of the CSV file of the same rows.
+"""
+
+import csv
+import gzip
+import io
+import json
+import re
+import sys
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+import xlsxwriter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import Ran, read_results
+from importer.errors import ConfigurationError, InputUnusableError
+from importer.files import ExportFile, Limits, open_tables
+from importer.files.json_objects import rows_of_objects
+from importer.files.workbooks import OLE2
+from importer.formats import CdrFormat, Detection, Quotes, detect
+from importer.formats.detection import Overrides, spilled
+from importer.reading.blocks import text_blocks
+from importer.reading.chunks import dialect_of, read_chunks
+from importer.reading.scanning import scan
+from samples import PER_SAMPLE, catalogue, content_of, detected, plan_for, prepared
+
+Rows = list[list[str]]
+Listed = list[tuple[int, tuple[str, ...]]]
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+WHOLE = re.compile(r"0|[1-9]\d{0,14}")
+LONGEST_CELL = 32_767
+"""Excel's limit."""
+
+
+def rows_of(path: Path) -> Rows:
+    """Return all records of a sample as cells of one width, each on one line and no longer than Excel has them.
+
+    Cells that a delimiter without quotes has split are one again.
+    """
+    found = detected(path)
+    rows: Rows = []
+    for records in scan(text_blocks(ExportFile(path), found.encoding), dialect_of(found), path.name):
+        for start, end in zip(records.starts.tolist(), records.ends.tolist(), strict=True):
+            text = records.text[start:end].decode("utf-8")
+            if found.quotes is Quotes.NONE:
+                rows.append(text.split(found.delimiter))
+            else:
+                skip = found.format.file.skip_initial_space
+                source = io.StringIO(text, newline="")
+                rows.append(next(csv.reader(source, delimiter=found.delimiter, skipinitialspace=skip)))
+    rows = [[*spilled(row, found.field_count, found.spill)] for row in rows]
+    width = max(map(len, rows))
+    return [
+        [re.sub(r"[\r\n]+", " ", cell)[:LONGEST_CELL] for cell in [*row, *[""] * (width - len(row))]]
+        for row in rows
+    ]
+
+
+def write_csv(path: Path, rows: Rows) -> Path:
+    """Write rows as comma-separated text."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    return path
+
+
+def write_sheet(path: Path, rows: Rows, *, typed: bool = False) -> Path:
+    """Write rows as a workbook of text cells; with ``typed`` moments and whole numbers as what they are."""
+    book = xlsxwriter.Workbook(path, {"strings_to_urls": False})
+    sheet = book.add_worksheet("Calls")
+    moment = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
+    for place, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            if typed and MOMENT.fullmatch(cell) and (value := moment_of(cell)):
+                sheet.write_datetime(place, column, value, moment)
+            elif typed and WHOLE.fullmatch(cell):
+                sheet.write_number(place, column, int(cell))
+            elif cell:
+                sheet.write_string(place, column, cell)
+    book.close()
+    return path
+
+
+def moment_of(text: str) -> datetime | None:
+    """Return a moment, None for one that no calendar has."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text)
+    return None
+
+
+def outcomes(path: Path, of: Detection, first_line: int = 1) -> Listed:
+    """Return line and content of what became of each row of a file, its lines counted from ``first_line``."""
+    found = detect(path, [], Overrides(of.format))
+    assert isinstance(found, Detection)
+    listed = prepared([found], plan_for(of.format.name)).listed
+    return [(each.place.line - 1 + first_line, content_of(each)) for each in listed]
+
+
+@PER_SAMPLE
+@pytest.mark.parametrize("typed", [False, True], ids=["text", "typed"])
+def test_workbook_of_a_sample(tmp_path: Path, path: Path, typed: bool) -> None:
+    """A sample on a sheet, as text or with moments and numbers, has the outcomes of its CSV, row by row."""
+    found, rows = detected(path), rows_of(path)
+    sheet = write_sheet(tmp_path / "export.xlsx", rows, typed=typed)
+    assert outcomes(sheet, found) == outcomes(write_csv(tmp_path / "export.csv", rows), found)
+
+
+def objects_of(found: Detection, rows: Rows) -> list[dict[str, str]]:
+    """Return the rows below the header as objects."""
+    body = rows.index([*found.header, *[""] * (len(rows[0]) - len(found.header))]) + 1
+    return [dict(zip(found.header, row, strict=False)) for row in rows[body:]]
+
+
+WRITINGS: dict[str, Callable[[list[dict[str, str]]], str]] = {
+    "lines": lambda objects: "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in objects),
+    "array": json.dumps,
+    "envelope": lambda objects: json.dumps({"page": 0, "calls": objects, "next_page_uri": None}),
+}
+
+
+@PER_SAMPLE
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_json_of_a_sample(tmp_path: Path, path: Path, writing: str) -> None:
+    """A sample with a header written as JSON objects has the outcomes of its CSV, a line higher for the header."""
+    found = detected(path)
+    if not found.header or len({*filter(None, found.header)}) < len(found.header):
+        return
+    objects = objects_of(found, rows_of(path))
+    (tmp_path / "export.json").write_text(WRITINGS[writing](objects), encoding="utf-8")
+    body = [list(each.values()) for each in objects]
+    expected = write_csv(tmp_path / "export.csv", [list(found.header), *body])
+    assert outcomes(tmp_path / "export.json", found, 2) == outcomes(expected, found)
+
+
+# workbooks ----------------------------------------------------------------------------------------------------
+
+HEADER = ["id", "from", "to", "start_time", "state"]
+Program = Callable[..., Ran]
+
+
+def call(number: int) -> list[object]:
+    """Return a row of the format `callnotify`."""
+    return [
+        f"call{number}",
+        "+12125550101",
+        f"+1212555{number:04}",
+        datetime(2026, 3, 2, 9, 14, number % 60),
+        "busy",
+    ]
+
+
+def book_of(
+    path: Path, sheets: dict[str, list[list[object]]], hidden: tuple[str, ...] = (), **options: bool
+) -> Path:
+    """Write a workbook of these sheets; cells keep their type, texts that begin with `=` are formulas."""
+    book = xlsxwriter.Workbook(path, {"default_date_format": "yyyy-mm-dd hh:mm:ss", **options})
+    for name, rows in sheets.items():
+        sheet = book.add_worksheet(name)
+        for place, row in enumerate(rows):
+            sheet.write_row(place, 0, row)
+        if name == hidden:
+            sheet.hide()
+    book.close()
+    return path
+
+
+def lines_of(path: Path, sheet: str | None = None) -> list[str]:
+    """Return the CSV text of a workbook's only sheet, without the empty cells at the ends of lines."""
+    (table,) = open_tables(path, sheet)
+    with table.open_text("utf-8") as source:
+        return [line.rstrip(",\n") for line in source]
+
+
+def refusal(path: Path, sheet: str | None = None) -> str:
+    """Return why a file is not usable, and what to do."""
+    with pytest.raises(InputUnusableError) as caught:
+        detect(path, list(catalogue().formats.values()), Overrides(sheet=sheet))
+    return f"{caught.value.message} | {caught.value.hint}"
+
+
+def test_cells_as_text(tmp_path: Path) -> None:
+    """Each kind of cell has its text; a number of more than 15 digits is shown as the destroyed one that it is."""
+    moments = [datetime(2026, 3, 2, 9, 14, 7), datetime(2026, 3, 2), datetime(2026, 3, 2, 9, 14, 7, 250_000)]
+    book = xlsxwriter.Workbook(tmp_path / "cells.xlsx")
+    sheet = book.add_worksheet()
+    formats = {
+        name: book.add_format({"num_format": name}) for name in ("yyyy-mm-dd hh:mm:ss", "hh:mm:ss", "[h]:mm:ss")
+    }
+    for place, moment in enumerate(moments):
+        sheet.write_datetime(place, 0, moment, formats["yyyy-mm-dd hh:mm:ss"])
+    sheet.write_datetime(0, 1, time(9, 14, 7), formats["hh:mm:ss"])
+    sheet.write_datetime(1, 1, timedelta(hours=30, seconds=5), formats["[h]:mm:ss"])
+    sheet.write_datetime(2, 1, date(2026, 3, 2), book.add_format({"num_format": "yyyy-mm-dd"}))
+    for place, number in enumerate([12125550142, 177443123456789012, 0.25]):
+        sheet.write_number(place, 2, number)
+    sheet.write_boolean(0, 3, True)
+    sheet.write_string(1, 3, "0123")
+    sheet.write_string(2, 3, "two\r\nlines")
+    sheet.write_formula(0, 4, "=1+1", None, 2)
+    sheet.write_formula(1, 4, "=NA()", None, "#N/A")
+    sheet.write_formula(2, 4, "=NOW()", None, "")
+    book.close()
+    assert lines_of(tmp_path / "cells.xlsx") == [
+        "2026-03-02 09:14:07,09:14:07,12125550142,TRUE,2",
+        "2026-03-02 00:00:00,30:00:05,1.77443E+17,0123,#N/A",
+        "2026-03-02 09:14:07.250,2026-03-02,0.25,two lines,#VALUE!",
+    ]
+
+
+def test_dates_from_1904(tmp_path: Path) -> None:
+    """A workbook of an old Macintosh counts days from 1904; its dates are the same."""
+    assert lines_of(book_of(tmp_path / "a.xlsx", {"S": [[datetime(2026, 3, 2, 9, 14, 7)]]}, date_1904=True)) == [
+        "2026-03-02 09:14:07"
+    ]
+
+
+def test_titles_blank_rows_and_columns(tmp_path: Path) -> None:
+    """Titles, blank rows and columns and a stray cell far away leave the rows and their lines as they are."""
+    rows = [
+        ["Calls of March"],
+        [],
+        ["", *HEADER],
+        ["", *call(1)],
+        [],
+        ["", *call(2)],
+        ["", *call(3), *[""] * 200, "x"],
+    ]
+    found = detect(book_of(tmp_path / "a.xlsx", {"S": rows}), list(catalogue().formats.values()), Overrides())
+    assert isinstance(found, Detection)
+    listed = prepared([found], plan_for("callnotify")).listed
+    assert [(each.place.line, getattr(each, "reason", "call")) for each in listed] == [
+        (4, "call"),
+        (6, "call"),
+        (7, "wrong_cell_count"),
+    ]
+
+
+def test_sheet_that_a_format_fits(tmp_path: Path) -> None:
+    """The one sheet with calls is taken, wherever it stands; hidden ones only by name, whatever the case."""
+    sheets = {"Notes": [["hello"]], "Blank": [], "March": [HEADER, call(1)], "Old": [HEADER, call(2)]}
+    path = book_of(tmp_path / "a.xlsx", sheets, hidden="Old")
+    every = list(catalogue().formats.values())
+    names = [
+        found.file.sheet
+        for wanted in (None, "old", "MARCH")
+        if isinstance(found := detect(path, every, Overrides(sheet=wanted)), Detection)
+    ]
+    assert names == ["March", "Old", "March"]
+    assert "Name one with --sheet: Notes, Blank, March, Old." in refusal(path, "April")
+    assert "a.xlsx, sheet 'Notes' is of no format known here" in refusal(path, "Notes")
+    assert "a.xlsx, sheet 'Blank' is empty" in refusal(path, "Blank")
+
+
+def test_calls_on_two_sheets(tmp_path: Path, program: Program) -> None:
+    """Two sheets with calls are refused by name: one would be left out in silence. --sheet settles it."""
+    path = book_of(tmp_path / "a.xlsx", {"March": [HEADER, call(1)], "April": [HEADER, call(2)], "May": [HEADER]})
+    assert "calls on more than one sheet: 'March', 'April' | Say with --sheet NAME" in refusal(path)
+    ran = program("check", "--sheet", "April", "--results", tmp_path / "results.csv", path)
+    assert [(row["line"], row["source_id"]) for row in read_results(tmp_path / "results.csv")] == [("2", "call2")]
+    assert ran.code == 0
+
+
+def test_rejected_row_of_a_sheet(tmp_path: Path, program: Program) -> None:
+    """Rejected rows of a sheet go out as CSV text that can be mended and imported again."""
+    path = book_of(tmp_path / "a.xlsx", {"S": [HEADER, call(1), [*call(2)[:4], "what"]]})
+    options = ("--results", tmp_path / "results.csv", "--rejects", tmp_path / "mend.csv")
+    assert program("check", *options, "--encoding", "cp1252", "--delimiter", ";", path).code == 3
+    text = (tmp_path / "mend.csv").read_text(encoding="utf-8")
+    assert [line.rstrip(",") for line in text.splitlines()] == [
+        ",".join(HEADER),
+        "call2,+12125550101,+12125550002,2026-03-02 09:14:02,what",
+    ]
+    (tmp_path / "mend.csv").write_text(text.replace("what", "busy"), encoding="utf-8")
+    assert program("check", "--results", tmp_path / "again.csv", tmp_path / "mend.csv").code == 0
+
+
+def test_packed_workbook(tmp_path: Path) -> None:
+    """A workbook packed once more, as it comes by mail, is read all the same."""
+    path = book_of(tmp_path / "a.xlsx", {"S": [HEADER, call(1)]})
+    (tmp_path / "a.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert lines_of(tmp_path / "a.gz") == lines_of(path)
+
+
+def test_damaged_workbook(tmp_path: Path) -> None:
+    """A workbook that is cut anywhere or has a byte changed is refused, or reads as the whole one does."""
+    whole = book_of(tmp_path / "a.xlsx", {"S": [HEADER, *map(call, range(40))]})
+    text, data, path = lines_of(whole), whole.read_bytes(), tmp_path / "b.xlsx"
+    damaged = [data[:length] for length in range(100, len(data), 397)]
+    damaged += [data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :] for at in range(60, len(data), 211)]
+    refused = 0
+    for each in damaged:
+        path.write_bytes(each)
+        try:
+            assert lines_of(path) == text
+        except InputUnusableError as error:
+            refused += 1
+            assert "damaged" in error.message or "no workbook" in error.message or "zip" in error.message
+    assert refused > len(damaged) // 2
+
+
+def test_what_only_looks_like_a_workbook(tmp_path: Path) -> None:
+    """Documents, encrypted workbooks and cells that would fill the memory are refused as what they are."""
+    path = tmp_path / "a.xlsx"
+    document = io.BytesIO()
+    with zipfile.ZipFile(document, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr("word/document.xml", "<document/>")
+    path.write_bytes(document.getvalue())
+    assert "a document of an office program, no workbook" in refusal(path)
+    path.write_bytes(OLE2.ljust(2048, b"\0"))
+    assert "no workbook that can be read" in refusal(path)
+    path.write_bytes(OLE2.ljust(2048, b"\0") + "EncryptedPackage".encode("utf-16-le"))
+    assert "is a workbook with a password" in refusal(path)
+    book = xlsxwriter.Workbook(path)
+    sheet = book.add_worksheet()
+    sheet.write_string(0, 0, "id")
+    sheet.write_string(1_048_575, 16_383, "far away")
+    book.close()
+    assert "down to row 1048576 and out to column 16384: too many" in refusal(path)
+    with pytest.raises(InputUnusableError, match="holds more than 2000 bytes"):
+        open_tables(book_of(path, {"S": [["x" * 9000]]}), None, Limits(largest_bytes=2000))
+
+
+def open_document(path: Path, rows: str) -> Path:
+    """Write an .ods file with this XML for the rows of its one sheet."""
+    names = ("office", "table", "text")
+    spaces = " ".join(f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in names)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr(
+            "META-INF/manifest.xml", '<m:manifest xmlns:m="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>'
+        )
+        archive.writestr(
+            "content.xml",
+            f"<office:document-content {spaces}><office:body><office:spreadsheet>"
+            f'<table:table table:name="S">{rows}</table:table>'
+            "</office:spreadsheet></office:body></office:document-content>",
+        )
+    return path
+
+
+def test_open_document(tmp_path: Path) -> None:
+    """An .ods file is read as well; repeated cells count, unless they would fill the memory."""
+    number = 'office:value-type="float" office:value="12125550142"'
+    cell = f"<table:table-cell {number}{{}}><text:p>1</text:p></table:table-cell>"
+    tail = '<table:table-cell table:number-columns-repeated="16000"/></table:table-row>'
+    twice = ' table:number-columns-repeated="2"'
+    rows = f"<table:table-row>{cell.format(twice)}{tail}"
+    blank = f'<table:table-row table:number-rows-repeated="1048500">{tail}'
+    assert lines_of(open_document(tmp_path / "a.ods", rows + blank)) == ["12125550142,12125550142"]
+    many = f'<table:table-row table:number-rows-repeated="1000000">{cell.format(twice.replace("2", "16000"))}'
+    assert "too many" in refusal(open_document(tmp_path / "b.ods", f"{many}</table:table-row>"))
+
+
+def test_workbook_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where calamine is not installed, the message says what to install or to do instead."""
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    said = refusal(book_of(tmp_path / "a.xlsx", {"S": [HEADER, call(1)]}))
+    assert "what reads workbooks is not installed" in said
+    assert "pip install 'cdr-importer[xlsx]'" in said
+
+
+# JSON ---------------------------------------------------------------------------------------------------------
+
+
+def json_lines(text: str | bytes, folder: Path) -> list[str]:
+    """Return the CSV text of JSON, its first line the header."""
+    path = folder / "export.json"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    (table,) = open_tables(path)
+    with table.open_text("utf-8") as source:
+        return source.read().split("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('{"a":1234567890123.10,"b":1e3}\n{"c":true,"a":null}', ["a,b,c", "1234567890123.10,1e3,", ",,true", ""]),
+        ('[\n {"a":"x\\ny"},\n\n {\n"a":2}\n]', ["a", "", "x y", "", "2", ""]),
+        ('[{"a":1},{"a":2}]', ["a", "1", "2", ""]),
+        ('{"n":0,"calls":[\n{"a":1}],"m":[]}', ["a", "", "1", ""]),
+        ('{"a":{"b":1,"c":{"d":2}},"e":[1]}', ["a.b,a.c,e", '1,"{""d"": ""2""}","[""1""]"', ""]),
+        ('{"a":1}\r\n{"a":2}\r\n', ["a", "1", "2", ""]),
+        ('{"a":1,"b":2}\n{"a":1,"b":', ["a,b", "1,2", '"{""a"":1,""b"":"']),
+        ("\ufeff[]", None),
+    ],
+)  # fmt: skip
+def test_json_as_rows(tmp_path: Path, text: str, lines: list[str] | None) -> None:
+    """Each way of writing objects gives their rows, each on the line on which its object starts."""
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        if lines is None:
+            with pytest.raises(InputUnusableError, match="no objects"):
+                json_lines(text, tmp_path)
+        else:
+            assert json_lines(text.encode(encoding), tmp_path) == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[{"a":1},\n{"a":', "line 2: the text breaks off"),
+        ('[{"a":1},\n3]', "line 2: an object { } is missing"),
+        ('{"a":1}\n{"a":1,"a":2}\n', "line 2: an object has the key 'a' twice"),
+        ('{"a":1}\n{"a" 1, "bbbbbbbbbbbbbbbbbbbbbbbbb": 2}\n{"a":2}\n', "line 2: this is not JSON"),
+        ('[{"a":1}]\n{"a":1}', "line 2: something stands behind the end"),
+        ('{"a":[{"b":1}],"c":[{"d":1}]}', "more than one list of objects: a, c"),
+        ('[{"a":' + "[" * 100_000 + "]" * 100_000 + "}]", "nested too deep"),
+        (b'[{"a":"\xe9"}]', "is not utf-8 text"),
+        (json.dumps([{f"k{number}": 1 for number in range(1001)}]), "more than 1000 different keys"),
+    ],
+)
+def test_json_that_is_refused(tmp_path: Path, text: str | bytes, words: str) -> None:
+    """JSON that is damaged, or holds something else than objects, is refused with its line."""
+    with pytest.raises(InputUnusableError) as caught:
+        json_lines(text, tmp_path)
+    assert words in caught.value.message
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=6)
+OBJECTS = st.lists(
+    st.dictionaries(st.sampled_from(["a", "b b", 'c"', "d"]), VALUES, min_size=1), min_size=1, max_size=5
+)
+
+
+@given(OBJECTS, st.sampled_from([None, 1]), st.integers(1, 30))
+def test_json_survives_blocks(objects: list[dict[str, object]], indent: int | None, block: int) -> None:
+    """However an array is laid out and wherever a block ends, each value arrives at its key."""
+    data = json.dumps(objects, indent=indent).encode()
+
+    class Dripping(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size or 0, block))
+
+    text = b"".join(rows_of_objects(lambda: Dripping(data), "export")).decode()
+    header, *rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
+    assert [dict(zip(header, row, strict=True)) for row in rows] == [
+        {key: text_of(each.get(key)) for key in header} for each in objects if any(map(text_of, each.values()))
+    ]
+
+
+def text_of(value: object) -> str:
+    """Return a JSON value as the text of a cell."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else re.sub(r"[\r\n]+", " ", str(value))
+
+
+def test_json_export(tmp_path: Path, program: Program) -> None:
+    """The answer of an API is detected by its keys; results and rejects name the lines and text of its objects."""
+    call = {"from": "+12125550101", "to": "+12125550142", "direction": "outbound-api"}
+    calls = [
+        {"sid": f"CA{n:032}", **call, "status": "busy", "start_time": f"2026-03-02T14:0{n}:00Z"} for n in (1, 2, 3)
+    ]
+    calls[2]["status"] = "x"
+    ids = [each["sid"] for each in calls]
+    path = tmp_path / "calls.json"
+    path.write_text(json.dumps({"calls": calls, "next_page_uri": None}, indent=1), encoding="utf-8")
+    options = ("--results", tmp_path / "results.csv", "--rejects", tmp_path / "mend.csv")
+    assert program("check", *options, path).code == 3
+    shown = [(row["line"], row["outcome"], row["source_id"]) for row in read_results(tmp_path / "results.csv")]
+    assert shown == [("3", "would_send", ids[0]), ("11", "would_send", ids[1]), ("19", "rejected", ids[2])]
+    assert (tmp_path / "mend.csv").read_text(encoding="utf-8").splitlines() == [
+        "sid,from,to,direction,status,start_time",
+        f"{ids[2]},+12125550101,+12125550142,outbound-api,x,2026-03-02T14:03:00Z",
+    ]
+    assert "(JSON)" in program("detect", path).stdout.splitlines()[0]
+
+
+# printed text -------------------------------------------------------------------------------------------------
+
+PRINTED = """
+name = "printed"
+title = "Printed"
+certainty = "test"
+[file.columns]
+id = [1, 4]
+to = [6, 17]
+start = [19, 37]
+state = [39, 42]
+[[direction]]
+when = { id = { empty = false } }
+is = "outgoing"
+[[outcome]]
+column = "state"
+words = { "busy" = "busy" }
+[time]
+columns = "start"
+formats = ["%Y-%m-%d %H:%M:%S"]
+zone = "UTC"
+[call]
+id = ["id"]
+customer = "to"
+agent = ["id"]
+"""
+PRINTED_ROW = "{:<4} +12125550142 2026-03-02 09:14:07 busy"
+
+
+def printed_format(folder: Path, text: str = PRINTED) -> CdrFormat:
+    """Return a format of columns by position."""
+    path = folder / "printed.toml"
+    path.write_text(text, encoding="utf-8")
+    return catalogue().pick(str(path))
+
+
+def printed_rows(folder: Path, text: str, block_bytes: int = 1 << 20, encoding: str = "utf-8") -> list[object]:
+    """Return id and number of each row of a printed file, and the reasons of those that cannot be read."""
+    path = folder / "export.txt"
+    path.write_bytes(text.encode(encoding))
+    found = detect(path, [], Overrides(printed_format(folder)))
+    assert isinstance(found, Detection)
+    rows: list[object] = []
+    for chunk in read_chunks(found, block_bytes=block_bytes):
+        rows += zip(chunk.frame["line"], chunk.frame["id"], chunk.frame["to"], strict=True)
+        rows += [(bad.line, bad.reason) for bad in chunk.bad]
+    return rows
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 50, 1 << 20])
+def test_printed_rows(tmp_path: Path, block_bytes: int) -> None:
+    """Lines are cut at the positions, wherever a block ends; blank ones are no rows, form feeds have no width."""
+    text = "{}  \r\n\r\n\f{}\r\n   b \r\n".format(PRINTED_ROW.format("a"), PRINTED_ROW.format('ü"1'))
+    assert printed_rows(tmp_path, text, block_bytes) == [
+        (1, "a", "+12125550142"),
+        (3, 'ü"1', "+12125550142"),
+        (4, "b", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", [f" {PRINTED_ROW}", PRINTED_ROW.replace(" +", "x+"), f"{PRINTED_ROW}1", f"{PRINTED_ROW}      x"]
+)
+def test_printed_line_of_another_layout(tmp_path: Path, line: str) -> None:
+    """A line with something between or behind the columns is rejected: its cells would be cut wrong."""
+    text = f"{PRINTED_ROW.format('a')}\n{line.format('b')}\n"
+    assert printed_rows(tmp_path, text) == [(1, "a", "+12125550142"), (2, "wrong_cell_count")]
+
+
+def test_printed_last_line(tmp_path: Path) -> None:
+    """A last line without a line end counts if it reaches the last position; else its number may be cut off."""
+    whole = f"{PRINTED_ROW.format('a')}\n{PRINTED_ROW.format('b')}"
+    assert [row[:2] for row in printed_rows(tmp_path, whole)] == [(1, "a"), (2, "b")]
+    assert printed_rows(tmp_path, whole[:-1])[1:] == [(2, "unfinished_row")]
+
+
+def test_printed_file_in_another_encoding(tmp_path: Path) -> None:
+    """Positions are characters, not bytes."""
+    assert printed_rows(tmp_path, f"\ufeff{PRINTED_ROW.format('é')}\r\n", encoding="utf-16-le") == [
+        (1, "é", "+12125550142")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "words"),
+    [
+        ("to = [6, 17]", "to = [4, 17]", "'to' begins at 4, but 'id' before it ends at 4"),
+        ("to = [6, 17]", "to = [17, 6]", r"'to' \[17, 6\]: the first position"),
+        ("id = [1, 4]", "id = [0, 4]", r"'id' \[0, 4\]: the first position"),
+        ("[file.columns]", "[columns]\nx = 'X'\n[file.columns]", "has no header and no other columns"),
+        ("[file.columns]", "[file]\nheader = true\n[file.columns]", "has no header and no other columns"),
+        ('customer = "to"', 'customer = "too"', "column 'too' is used but neither read nor derived"),
+    ],
+)
+def test_positions_are_checked(tmp_path: Path, line: str, wrong: str, words: str) -> None:
+    """Positions that overlap, are reversed or stand beside other columns are refused when the format is loaded."""
+    with pytest.raises(ConfigurationError, match=words):
+        printed_format(tmp_path, PRINTED.replace(line, wrong))
