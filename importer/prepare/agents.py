@@ -68,8 +68,10 @@ class AgentBook:
         named = [candidate for candidate in candidates if candidate]
         listed = next((agent for text in named if (agent := self._listed(text, numbers))), None)
         number = listed.number if listed else ""
-        if not number and not (named and extensions.are_extensions(pd.Series(named, dtype="str")).any()):
+        if not number:
             number = next((found for text in named if (found := _own_number(text, numbers))), "")
+            if number and extensions.are_extensions(pd.Series(named, dtype="str")).any():
+                number = ""
         number = number or self.default_number
         zohouser = listed.zohouser if listed else ""
         return Agent(number, zohouser or self.default_zohouser)

@@ -198,8 +198,15 @@ class RowSorter:
         texts = rows.loc[with_state, column]
         read = self.rules.numbers.read_column(texts)
         if self.rules.format.call.sent_number:
-            sent = self.rules.plain_numbers.read_column(rows.loc[with_state, self.rules.format.call.sent_number])
-            read.loc[sent["valid"]] = sent.loc[sent["valid"]]
+            sent = rows.loc[with_state, self.rules.format.call.sent_number]
+            is_new = (
+                sent != ""
+                if self.rules.numbers is not self.rules.plain_numbers
+                else (sent != "") & (sent != texts)
+            )
+            sent_read = self.rules.plain_numbers.read_column(sent[is_new])
+            sent_read = sent_read.loc[sent_read["valid"]]
+            read.loc[sent_read.index] = sent_read
         usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
         faulty = read.loc[~usable, "reason"]
         hints: list[str] = []
