@@ -16,7 +16,7 @@ from importer.prepare.groups import IndexRows, joined_rows, resolve
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter
 from importer.prepare.spool import Spool
-from importer.prepare.zones import ZoneWitness, require_agreement
+from importer.prepare.zones import ZoneWitness, require_agreement, require_proof
 from importer.reading import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules, PlainDigits
@@ -54,7 +54,7 @@ class Preparation:
         """Read one file whole and return its rows; ``progress`` is told how many each chunk had.
 
         Raises InputUnusableError when the file is damaged; nothing of it is kept then. Raises ConfigurationError
-        when its ids prove another zone than the operator's.
+        when its ids prove another zone than the operator's, or do not prove one without summer time.
         """
         rules = self._rules(detection)
         sorter = RowSorter(rules, self._agent_names, len(self._files), self._slots)
@@ -73,9 +73,11 @@ class Preparation:
                 yield done.spooled
 
         self._spool.add_file(frames())
+        rows = counts.pop("rows", 0)
         if sorter.witness is not None:
             require_agreement(sorter.witness, name)
-        rows = counts.pop("rows", 0)
+            if rows and not detection.times_carry_offsets():
+                require_proof(sorter.witness, name)
         self._index += file_index
         self._slots = sorter.next_slot
         self.skipped += counts
