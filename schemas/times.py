@@ -157,8 +157,13 @@ def written_times(utc: pd.Series, zone: str, layout: str) -> pd.Series:
 
 
 def without_fractions(texts: pd.Series) -> pd.Series:
-    """Return times without what stands behind their full seconds."""
+    """Return times without the fraction of their second."""
     return texts.str.replace(r"(:[0-9]{2})[.,][0-9]{1,9}", r"\1", regex=True)
+
+
+def without_offsets(texts: pd.Series) -> pd.Series:
+    """Return times without the offset from GMT that stands behind them."""
+    return texts.str.replace(f"(:[0-9]{{2}}(?: ?[APap]\\.? ?[Mm]\\.?)?) ?(?:{_OFFSET})$", r"\1", regex=True)
 
 
 def wire_text(utc: pd.Series) -> pd.Series:

@@ -288,47 +288,55 @@ def _advise_zones(rows: pd.DataFrame, unknown: pd.Series, rules: Rules) -> None:
 
 
 def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
-    """Write starts that another program wrote anew in the format's own layout, as local times of their zone.
+    """Write starts that another program wrote anew as the format does, as local times of their zone.
 
     Keys and the contents of rows are made of these texts: the same call has them in every export, with and without
     fraction or offset. Where no zone is known and the key is made of the local time, the row has a problem.
     """
     spec = rules.format.time
-    starts = rows.loc[other, "call.start_time"]
-    names = rows.loc[other, spec.zone_column] if spec.zone_column else pd.Series("", index=starts.index)
+    names = rows.loc[other, spec.zone_column] if spec.zone_column else pd.Series("", index=rows.index[other])
+    for column in spec.columns:
+        rows.loc[other, column] = times.without_fractions(rows.loc[other, column])
+    if spec.formats[0] in times.SPECIAL_FORMATS:
+        return
     for name in names.unique().tolist():
-        some = starts[(names == name).to_numpy()]
+        some = rows.loc[names.index[names == name]]
         zone = _zone_named(name, rules)
-        if spec.formats[0] in times.SPECIAL_FORMATS:
-            for column in spec.columns:
-                rows.loc[some.index, column] = times.without_fractions(rows.loc[some.index, column])
-        elif zone is not None:
-            for column, texts in _local_texts(some, zone, spec).items():
-                rows.loc[texts.index, column] = texts
-        else:
-            open_rows = rows.loc[some.index]
-            open_rows = open_rows[(open_rows["call.problem"] == "") & ~open_rows["call.rank"].isin(DECIDED)]
-            keyed = open_rows.index[_is_keyed_by_start(open_rows, rules.format)]
-            rows.loc[keyed, "call.problem"] = "no_zone"
-            rows.loc[keyed, "call.problem_hint"] = (
-                f"Column {rules.shown(spec.columns)[0]} has the moment by its offset, but without an id the call "
-                "is known by the local time that its telephone system showed, and could be notified twice: name "
-                "the zone of that system with --timezone."
-            )
+        if zone is None:
+            _require_zone(rows, some, rules)
+            continue
+        bare = some[[*spec.columns]].apply(times.without_offsets)
+        read = times.read_times(start_texts(bare, rules.format), times.TimeRules(rules.time_formats(), zone))
+        is_same = read["is_own"] & (read["utc"] == some["call.start_time"])
+        written = bare[is_same] if is_same.any() else bare.iloc[:0]
+        if not is_same.all():
+            written = pd.concat([written, _local_texts(some.loc[~is_same, "call.start_time"], zone, spec)])
+        rows.loc[written.index, [*spec.columns]] = written
 
 
-def _local_texts(starts: pd.Series, zone: str, spec: TimeSpec) -> dict[str, pd.Series]:
-    """Return starts as the format writes them, by column: without seconds where it may and they are zero."""
+def _local_texts(starts: pd.Series, zone: str, spec: TimeSpec) -> pd.DataFrame:
+    """Return starts as the format writes them, by column; without seconds where its first layout has none."""
     layouts = [each for each in spec.formats if each not in times.SPECIAL_FORMATS]
     exact = next((each for each in layouts if "%S" in each), layouts[0])
     is_short = (starts.dt.second == 0).to_numpy() & (layouts[0] != exact)
-    written: dict[str, pd.Series] = {}
+    written = []
     for layout, some in ((exact, starts[~is_short]), (layouts[0], starts[is_short])):
         parts = column_layouts((layout,), len(spec.columns))
-        for column, (part,) in zip(spec.columns, parts, strict=True):
-            texts = times.written_times(some, zone, part)
-            written[column] = pd.concat([written[column], texts]) if column in written else texts
-    return written
+        texts = [times.written_times(some, zone, part) for (part,) in parts]
+        written.append(pd.DataFrame(dict(zip(spec.columns, texts, strict=True)), index=some.index))
+    return pd.concat(written)
+
+
+def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:
+    """Reject those of ``some`` rows that are known by their local time, which without a zone cannot be told."""
+    open_rows = some[(some["call.problem"] == "") & ~some["call.rank"].isin(DECIDED)]
+    keyed = open_rows.index[_is_keyed_by_start(open_rows, rules.format)]
+    rows.loc[keyed, "call.problem"] = "no_zone"
+    column = rules.shown(rules.format.time.columns)[0]
+    rows.loc[keyed, "call.problem_hint"] = (
+        f"Column {column} has an offset, but without an id the call is known by the local time that its telephone "
+        "system showed, and could be notified twice: name the zone of that system with --timezone."
+    )
 
 
 def _is_keyed_by_start(rows: pd.DataFrame, cdr_format: CdrFormat) -> npt.NDArray[np.bool_]:
