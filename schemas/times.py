@@ -3,12 +3,17 @@
 Own layouts instead of ``pandas.to_datetime``: pandas 3.1 reads ``now`` as this machine's clock, second 60 as
 the next minute, and doubled spaces and one-digit fields in any format; pyarrow's ``strptime`` takes 30 February.
 Here a text is read place by place or by a regular expression, and exact arithmetic, in less time.
+
+What database clients and workbooks make of a time is read in every format, behind its own layouts: a fraction of
+the second (which is cut), an offset or ``Z`` behind the time (which decides), ``T`` for the space, ISO 8601.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
@@ -18,6 +23,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from schemas.zones import is_zone
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -31,8 +38,8 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
             "say with --timezone which zone the telephone system's clock shows."
         ),
         "unknown_zone": (
-            "Column {column} holds {value}, and what the row names as its time zone is no IANA zone like "
-            "Europe/London: correct it in the export."
+            "Column {column} holds {value}, and what the row names as its time zone is no place of the IANA "
+            "database like Europe/London: correct it in the export."
         ),
         "nonexistent_time": (
             "Column {column} holds {value}, which the clock skips in spring in this time zone; "
@@ -96,18 +103,6 @@ class TimeRules:
 SECONDS_FROM_1601_TO_1970 = 11_644_473_600
 
 
-def is_zone(name: str) -> bool:
-    """Say whether ``name`` is a time zone of the IANA database, spelt as there."""
-    # Debian's zone folder holds these beside the zones; right/ counts leap seconds.
-    if name.startswith(("right/", "posix/")) or name in {"localtime", "posixrules", "Factory"}:
-        return False
-    try:
-        ZoneInfo(name)
-    except (LookupError, ValueError, OSError):
-        return False
-    return True
-
-
 def filetime_seconds(texts: pd.Series) -> pd.Series:
     """Return the epoch seconds of 64-bit counts of 100 ns since 1601, in 16 hexadecimal digits and any ``-``.
 
@@ -126,6 +121,9 @@ def filetime_seconds(texts: pd.Series) -> pd.Series:
 
 def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = None) -> pd.DataFrame:
     """Return columns ``utc`` (naive GMT, ``datetime64[s]``, NaT when unusable) and ``reason`` ("" when fine).
+
+    ``is_own`` (bool) says that the text is written in a layout of the format; for ``iso8601`` that is so where it
+    is the first and there is no fraction, or where there are no seconds. Other text is another program's.
 
     ``evidence``, row by row beside ``texts``, is the epoch second at which the channel was made, as some
     systems write it into the record's id. It decides between the two instants of a time that the zone's clock
@@ -147,7 +145,25 @@ def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = 
     instants = wall.seconds.astype("datetime64[s]")
     instants[codes != 0] = np.datetime64("NaT")
     slugs = pd.array(list(_SLUGS), dtype="str").take(codes)
-    return pd.DataFrame({"utc": instants, "reason": slugs}, index=texts.index)
+    return pd.DataFrame({"utc": instants, "reason": slugs, "is_own": wall.is_own}, index=texts.index)
+
+
+def written_times(utc: pd.Series, zone: str, layout: str) -> pd.Series:
+    """Return naive GMT times as text in a strptime layout, on the clock of the zone."""
+    local = utc.dt.tz_localize("UTC").dt.tz_convert(ZoneInfo(zone)).dt.tz_localize(None)
+    # Arrow writes a million times in a second, `Series.dt.strftime` in eight.
+    written = pc.strftime(pa.array(local.astype("datetime64[s]"), from_pandas=True), format=layout, locale="C")
+    return pd.Series(written.to_pylist(), index=utc.index, dtype="str")
+
+
+def without_fractions(texts: pd.Series) -> pd.Series:
+    """Return times without the fraction of their second."""
+    return texts.str.replace(r"(:[0-9]{2})[.,][0-9]{1,9}", r"\1", regex=True)
+
+
+def without_offsets(texts: pd.Series) -> pd.Series:
+    """Return times without the offset from GMT that stands behind them."""
+    return texts.str.replace(f"(:[0-9]{{2}}(?: ?[APap]\\.? ?[Mm]\\.?)?) ?(?:{_OFFSET})$", r"\1", regex=True)
 
 
 def wire_text(utc: pd.Series) -> pd.Series:
@@ -283,6 +299,7 @@ _MONTH_NAMES: Final = "january|february|march|april|may|june|july|august|septemb
 _WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WEEKDAY_NAMES: Final = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
 _OFFSET: Final = "[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?"
+_FRACTION: Final = "(?P<cut>[.,][0-9]{1,9})?"
 # RFC 2822 section 4.3: the only zone names with one meaning.
 _ZONE_NAME_HOURS: Final[Mapping[str, int]] = MappingProxyType(
     {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
@@ -309,7 +326,11 @@ _ISO_DATE_TIME: Final = "(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})[Tt ](?P
 _ISO8601: Final = (
     _FixedLayout((*"YYYY", 45, *"mm", 45, *"dd", 84, *"HH", 58, *"MM", 58, *"SS")),
     _FixedLayout((*"YYYY", 45, *"mm", 45, *"dd", 32, *"HH", 58, *"MM", 58, *"SS")),
-    _FreeLayout(f"^{_ISO_DATE_TIME}(?::(?P<S>[0-9]{{2}})(?:[.,][0-9]{{1,9}})?)? ?(?P<z>{_OFFSET})?$"),
+    _FreeLayout(f"^{_ISO_DATE_TIME}(?::(?P<S>[0-9]{{2}}){_FRACTION})? ?(?P<z>{_OFFSET})?$"),
+)
+_ISO_ANYWHERE: Final = (
+    "^(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})(?:[Tt]| +)"
+    f"(?P<H>[0-9]{{1,2}}):(?P<M>[0-9]{{2}}):(?P<S>[0-9]{{2}}){_FRACTION}"
 )
 _RFC2822: Final = (
     _FreeLayout(
@@ -326,6 +347,10 @@ _SPECIAL_LAYOUTS: Final[Mapping[str, tuple[_FixedLayout | _FreeLayout, ...]]] = 
         "epoch_ms": (_FreeLayout(r"^(?P<s>[0-9]{9,10})[0-9]{3}(?:\.[0-9]+)?$"),),
     }
 )
+
+
+SPECIAL_FORMATS: Final = frozenset(_SPECIAL_LAYOUTS)
+"""The words that stand for layouts which are no strptime formats."""
 
 
 def _layouts(time_format: str) -> tuple[_FixedLayout | _FreeLayout, ...]:
@@ -353,6 +378,32 @@ def _check_directives(time_format: str, directives: Sequence[str]) -> None:
             raise ValueError(f"time format {time_format!r} needs exactly one of %{', %'.join(choices)}")
     if ("I" in directives) != ("p" in directives):
         raise ValueError(f"time format {time_format!r}: %I and %p go together")
+
+
+@lru_cache
+def _variants(formats: tuple[str, ...]) -> tuple[_FreeLayout, ...]:
+    """Return the layouts of what other programs make of times of these formats, ISO 8601 among them.
+
+    A count of seconds has no zone, so that an ISO time in its place must carry its offset: whose clock it was
+    written by is not known.
+    """
+    plain = [each for each in formats if each not in _SPECIAL_LAYOUTS]
+    is_count = not plain and all(each.startswith("epoch") for each in formats)
+    iso = f"{_ISO_ANYWHERE} ?(?P<z>{_OFFSET}){'' if is_count else '?'}$"
+    return (*(_FreeLayout(_variant_pattern(re.findall(r"%.|[^%]", each))) for each in plain), _FreeLayout(iso))
+
+
+def _variant_pattern(pieces: Sequence[str]) -> str:
+    """Return the pattern of a layout with ``T`` before the hour, a fraction and, behind the time, an offset."""
+    patterns = [*_free_patterns(pieces)]
+    for place, piece in enumerate(pieces):
+        if piece in (" ", "T") and pieces[place + 1 : place + 2] in (["%H"], ["%I"]):
+            patterns[place] = "(?:[Tt]| +)"
+        if piece == "%S" and "%f" not in pieces:
+            patterns[place] += _FRACTION
+    if pieces[-1] in ("%M", "%S", "%p") and not {"%z", "%Z"} & {*pieces}:
+        patterns.append(f"(?: ?(?P<z>{_OFFSET}))?")
+    return f"^{''.join(patterns)}$"
 
 
 def _free_patterns(pieces: Sequence[str]) -> Iterator[str]:
@@ -390,18 +441,27 @@ def _fixed_layout(pieces: Sequence[str]) -> _FixedLayout | None:
 
 @dataclass(frozen=True, slots=True)
 class _Wall:
-    """What the texts say: seconds since 1970 on the clock they show, or of GMT where ``is_absolute``."""
+    """What the texts say: seconds since 1970 on the clock they show, or of GMT where ``is_absolute``.
+
+    ``is_own``: written in a layout of the format, as `read_times` says.
+    """
 
     seconds: _Ints
     is_read: _Flags
     is_absolute: _Flags
+    is_own: _Flags
 
 
 def _read_wall(column: _Texts, formats: tuple[str, ...]) -> _Wall:
-    """Read each text by the first format that takes it."""
+    """Read each text by the first format that takes it, what none takes by their variants."""
     size = len(column)
-    wall = _Wall(np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.bool_), np.zeros(size, dtype=np.bool_))
-    for layout in (layout for time_format in formats for layout in _layouts(time_format)):
+    wall = _Wall(np.zeros(size, dtype=np.int64), *(np.zeros(size, dtype=np.bool_) for _ in range(3)))
+    declared = (
+        (layout, time_format != "iso8601" or place == 0)
+        for place, time_format in enumerate(formats)
+        for layout in _layouts(time_format)
+    )
+    for layout, is_own in chain(declared, ((each, False) for each in _variants(formats))):
         unread = np.flatnonzero(~wall.is_read)
         if not len(unread):
             break
@@ -414,6 +474,11 @@ def _read_wall(column: _Texts, formats: tuple[str, ...]) -> _Wall:
         wall.seconds[rows] = seconds - offsets
         wall.is_absolute[rows] = offset_known
         wall.is_read[rows] = fine & offset_fine
+        if "cut" in fields:
+            is_exact = pc.equal(fields["cut"], "")
+            wall.is_own[rows] = is_own & _flags(is_exact) | _flags(pc.equal(fields["S"], ""))
+        else:
+            wall.is_own[rows] = is_own
     return wall
 
 

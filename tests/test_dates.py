@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import CALLNOTIFY_HEADER, SAMPLES, Ran, call_row, read_results
-from importer.errors import InputUnusableError
+from importer.errors import ConfigurationError, ImporterError, InputUnusableError
 from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_rewritten, own_order, written_back
 from importer.formats.detection import Overrides
@@ -194,3 +194,116 @@ def test_import_of_a_resaved_export(program: Program, tmp_path: Path) -> None:
     assert (refused.code, refused.summary()["rows"]) == (65, "0")
     taken = program("check", "--date-order", "day-month", "-v", tmp_path / "export.csv")
     assert read_results(taken.summary()["results"])[0]["start_time"] == "2026-03-02 09:14:00"
+
+
+def resaved_freepbx(*rows: tuple[str, str]) -> str:
+    """Return a FreePBX report that a spreadsheet saved: start and id of each call."""
+    header = (SAMPLES / "freepbx" / "release-2.11.csv").read_text(encoding="utf-8-sig").splitlines()[0]
+    made = [
+        f'{start},"Ann <101>",101,21255501{n},from-internal,PJSIP/101-000000{n},PJSIP/trunk-a-000001{n},Dial,'
+        f'"PJSIP/21255501{n}@trunk-a,30",20,0,BUSY,3,,{made},'
+        for n, (start, made) in enumerate(rows, 40)
+    ]
+    return "\n".join((header, *made)) + "\n"
+
+
+MARCH_2 = "1772460420"
+"""14:07:00 GMT on 2 March 2026."""
+
+
+@pytest.mark.parametrize("made", [f"{MARCH_2}.4", MARCH_2])
+@pytest.mark.parametrize(
+    ("first", "other", "start"), [("3/2/2026 9:07", MONTH, "2026-03-02"), ("2/3/2026 9:07", DAY, "2026-03-02")]
+)
+def test_ids_prove_the_order(tmp_path: Path, made: str, first: str, other: DateOrder, start: str) -> None:
+    """The clock in an id, also one that a spreadsheet cut, settles the order of all rows, wherever it stands."""
+    text = resaved_freepbx(("3/3/2026 9:07", ""), (first, made))
+    (tmp_path / "export.csv").write_text(text, encoding="utf-8")
+    found = detect(tmp_path / "export.csv", [catalogue().formats["freepbx"]], Overrides())
+    assert isinstance(found, Detection)
+    assert found.rewriting is not None
+    assert found.rewriting.order is other
+    assert found.rewriting.written_back("calldate", first)[:10] == start
+
+
+@pytest.mark.parametrize(
+    ("rows", "order", "error", "words"),
+    [
+        (
+            (("3/2/2026 9:07", f"{MARCH_2}.4"),),
+            DAY,
+            ConfigurationError,
+            'line 2 "3/2/2026 9:07" has the month first, --date-order says the day: .* 1772460420 .2026-03-02',
+        ),
+        (
+            (("3/2/2026 9:07", f"{MARCH_2}.4"), ("2/3/2026 9:07", f"{MARCH_2}.5")),
+            DAY,
+            InputUnusableError,
+            'ids of the rows disagree .* line 2 "3/2/2026 9:07" and line 3 "2/3/2026 9:07"',
+        ),
+        (
+            (("3/2/2026 9:07", f"{MARCH_2}.4"), ("25/3/2026 9:07", "")),
+            None,
+            InputUnusableError,
+            'disagree .* line 2 "3/2/2026 9:07" and line 3 "25/3/2026 9:07"',
+        ),
+        ((("3/2/2026 9:07", "1790000000.4"),), None, InputUnusableError, "no row tells"),
+    ],
+    ids=["option", "ids", "row", "other-day"],
+)
+def test_ids_that_contradict(
+    tmp_path: Path,
+    rows: tuple[tuple[str, str], ...],
+    order: DateOrder | None,
+    error: type[ImporterError],
+    words: str,
+) -> None:
+    """An order that ids contradict is refused, and so are ids that contradict each other or another row."""
+    (tmp_path / "export.csv").write_text(resaved_freepbx(*rows), encoding="utf-8")
+    with pytest.raises(error, match=words):
+        detect(tmp_path / "export.csv", [catalogue().formats["freepbx"]], Overrides(date_order=order))
+
+
+def test_ids_of_another_clock_prove_the_order(tmp_path: Path) -> None:
+    """So do ids that count 100 ns since 1601, as those of 3CX."""
+    header, row = (SAMPLES / "3cx-web" / "day.csv").read_text(encoding="utf-8-sig").splitlines()[:2]
+    (tmp_path / "export.csv").write_text(
+        f"{header}\n{row.replace('2026-03-02T', '3/2/2026 ')}\n", encoding="utf-8"
+    )
+    found = detect(tmp_path / "export.csv", list(catalogue().formats.values()), Overrides())
+    assert isinstance(found, Detection)
+    assert found.rewriting is not None
+    assert found.rewriting.order is MONTH
+
+
+@pytest.mark.parametrize("text", ["02.03.2026 09:14:07", "2.3.26 9:14:07", "02.03.2026 09:14:07,250"])
+def test_dots_are_day_first(tmp_path: Path, text: str) -> None:
+    """A date with dots needs no proof and no answer."""
+    assert starts(tmp_path, rows(f'"{text}"')) == ["2026-03-02 09:14:07"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "order", "words"),
+    [
+        (["03.25.2026 09:14"], None, 'disagree .* line 2 "03.25.2026 09:14"$'),
+        (["02.03.2026 09:14", "03/25/2026 09:14"], None, "disagree"),
+        (["02.03.2026 09:14"], MONTH, "has the day first, --date-order says the month"),
+    ],
+)
+def test_dots_that_are_contradicted(tmp_path: Path, texts: list[str], order: DateOrder | None, words: str) -> None:
+    """Dots with the month first are as two rows that disagree."""
+    with pytest.raises(InputUnusableError, match=words):
+        starts(tmp_path, rows(*texts), order)
+
+
+BEFORE = "2026-03-02 14:14:07"
+AFTER = ("2026-03-02 14:14:07.123", "2026-03-02T14:14:07Z", "2026-03-02 09:14:07.5 -05:00", "02.03.2026 14:14:07")
+
+
+def test_call_without_id_has_one_id_in_every_export(tmp_path: Path) -> None:
+    """A call known by its start has the same id with fraction, offset, `T` or dots as without."""
+    ids = {
+        prepared_text(tmp_path, rows(start).replace("call00000", "")).calls()[0].call_id
+        for start in (BEFORE, *AFTER)
+    }
+    assert len(ids) == 1

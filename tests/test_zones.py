@@ -12,6 +12,7 @@ from importer.errors import ConfigurationError
 from importer.prepare.zones import offset_text, zones_that_fit
 from importer.simulator import Simulator
 from samples import Result, prepared_text
+from schemas.zones import fixed_advice, is_fixed, proposed_zones, zone_advice
 
 Program = Callable[..., Ran]
 NEW_YORK = "America/New_York"
@@ -126,3 +127,92 @@ def test_detect_shows_the_evidence(program: Program, tmp_path: Path) -> None:
     assert "zones that fit: America/New_York" in said
     assert "--timezone Europe/London is contradicted" in said
     assert "contradicted" not in program("detect", "--timezone", NEW_YORK, path).stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("W. Europe Standard Time", "Europe/Berlin"),
+        ("eastern standard time", "America/New_York"),
+        ("europe/london", "Europe/London"),
+        ("London", "Europe/London"),
+        ("New_York", "America/New_York"),
+        ("PST", "America/Los_Angeles"),
+        ("UTC+5:30", "Asia/Kolkata"),
+        ("GMT-5", "America/New_York"),
+        ("Europe/Lodnon", "Europe/London"),
+    ],
+)
+def test_zone_that_is_proposed(text: str, found: str) -> None:
+    """What a person may write for a zone is not taken, and the zone that is likely meant is named first."""
+    assert proposed_zones(text)[0] == found
+
+
+def test_no_zone_is_proposed() -> None:
+    """A text that is near to nothing gets an example, and bare offsets are never proposed."""
+    assert zone_advice("Mars/Olympus") == "write it like Europe/Berlin"
+    assert not [name for text in ("EST", "Etc/GMT+4", "+03:00") for name in proposed_zones(text) if is_fixed(name)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "place"),
+    [
+        ("EST", "America/New_York"),
+        ("MST", "America/Denver or America/Phoenix (no summer time)"),
+        ("HST", "Pacific/Honolulu (no summer time)"),
+        ("Etc/GMT+6", "America/Chicago or America/Mexico_City (no summer time)"),
+        ("Etc/GMT-2", "Europe/Athens, Africa/Johannesburg (no summer time) or Africa/Cairo"),
+    ],
+)
+def test_zone_without_summer_time(zone: str, place: str) -> None:
+    """A bare offset is told from a place, and the places that may be meant are named."""
+    assert is_fixed(zone)
+    assert fixed_advice(zone).endswith(f"name the place that is meant, {place}")
+
+
+@pytest.mark.parametrize("zone", ["EST5EDT", "CET", "UTC", "GMT", "Etc/UTC", "Etc/GMT+0", NEW_YORK])
+def test_zone_that_is_no_bare_offset(zone: str) -> None:
+    """GMT, and zones with summer time that have no place in their names, are taken."""
+    assert not is_fixed(zone)
+
+
+def test_zone_without_summer_time_needs_proof(tmp_path: Path) -> None:
+    """It is taken where the ids show it every day, and refused in summer, and where no id tells."""
+    assert len(read(tmp_path, agreeing(5), "EST").calls()) == 5
+    assert len(read(tmp_path, agreeing(60, "Etc/GMT+5", step=timedelta(days=2)), "EST").calls()) == 60
+    with pytest.raises(ConfigurationError, match="is no time of EST"):
+        read(tmp_path, agreeing(60, step=timedelta(hours=9)), "EST")
+    silent = "".join(row(MARCH_2, MARCH_2 + timedelta(minutes=7), n) for n in range(3))
+    with pytest.raises(ConfigurationError, match="EST is a clock without summer time") as caught:
+        read(tmp_path, silent, "EST")
+    assert "Only ids with a clock could prove it" in caught.value.hint
+
+
+def test_zone_without_summer_time_at_set_up(program: Program, tmp_path: Path) -> None:
+    """`init` does not write one into the config file."""
+    ran = program("init", "--config", tmp_path / "own.toml", "--timezone", "HST")
+    assert (ran.code, (tmp_path / "own.toml").exists()) == (2, False)
+    assert "Pacific/Honolulu" in ran.stderr
+
+
+def test_offsets_need_no_zone(program: Program, tmp_path: Path) -> None:
+    """A file of which all starts carry an offset needs no --timezone; a row without one among them is rejected."""
+    text = agreeing(9).replace('",,"', '-05",,"') + agreeing(1)
+    path = tmp_path / "Master.csv"
+    options = ("--country", "US", "--agents", SAMPLES / "agents.csv", "--results", tmp_path / "results.csv")
+    path.write_text(text, encoding="utf-8")
+    assert program("check", *options, path).code == 78
+    before = MARCH_2 - timedelta(hours=1)
+    path.write_text(agreeing(300).replace('",,"', '-05",,"') + agreeing(1, first=before), encoding="utf-8")
+    ran = program("check", *options, path)
+    assert (ran.code, "1 no_zone" in ran.stderr, "would_send=300" in ran.stderr) == (3, True, True), ran.stderr
+    assert "each carries its offset" in program("detect", path).stdout
+
+
+def test_offset_without_id_or_zone(tmp_path: Path) -> None:
+    """A call that is known by its local time needs the zone, so that no other export makes another call of it."""
+    no_id = agreeing(1).replace('",,"', '-05",,"').replace(f"{int(MARCH_2.timestamp())}.0", "")
+    assert prepared_text(tmp_path, no_id, timezone=None).outcomes() == ["no_zone"]
+    plain = agreeing(1).replace(f"{int(MARCH_2.timestamp())}.0", "")
+    ids = {read(tmp_path, text, NEW_YORK).calls()[0].call_id for text in (no_id, plain)}
+    assert len(ids) == 1

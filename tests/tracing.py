@@ -17,7 +17,7 @@ from importer.formats.detection import spilled
 from importer.formats.language import Quotes, Zone
 from importer.prepare import PreparePlan
 from importer.records import Call
-from schemas.times import is_zone
+from schemas.zones import is_zone
 
 SEPARATORS = str.maketrans("", "", " ()./-\u00a0")
 SHORTEST_RUN = 6

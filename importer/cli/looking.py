@@ -88,7 +88,9 @@ def _facts(found: Any, settings: Any, catalogue: Any) -> Iterator[tuple[str, str
     yield "delimiter", f"{delimiter}, {found.field_count} cells per row"
     header = {None: "none", 0: "the keys of the objects"}
     yield "header", header.get(found.header_line, f"line {found.header_line}")
-    yield "times", zone_text(found.format, settings.timezone, found.positions)
+    is_told = found.format.needs_timezone(found.positions) and found.times_carry_offsets()
+    zone = zone_text(found.format, settings.timezone, found.positions)
+    yield "times", "each carries its offset from GMT" if is_told else zone
     yield from (("evidence", line) for line in _zone_evidence(found, settings, catalogue))
     yield from (("endpoints", line) for line in _endpoints(found, catalogue))
     yield from (("note", note) for note in found.format.notes)
@@ -162,7 +164,7 @@ def _understood(found: Any, settings: Any, catalogue: Any) -> tuple[list[tuple[s
     from importer.pipeline.preparing import prepare_plan
     from importer.prepare import Preparation
 
-    if found.format.needs_timezone(found.positions) and settings.timezone is None:
+    if found.needs_timezone() and settings.timezone is None:
         return [], []
     run = Run(settings, catalogue, now=time.time())
     plan = replace(prepare_plan(run, inputs_of([found], [])), all_rows=True)

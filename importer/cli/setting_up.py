@@ -45,7 +45,7 @@ def init_command(**flags: Any) -> int:
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already", hint="Edit it, or move it away and run this again.")
     told = {name.replace("_", "-"): value for name, value in given(flags).items()}
-    load_settings(told, {})
+    _require_place(load_settings(told, {}).timezone)
     if is_somebody_there():
         told = _asked(told)
     told = {name: _absolute(value) if name in ("agents", "ledger") else value for name, value in told.items()}
@@ -78,12 +78,20 @@ def _asked(told: dict[str, str]) -> dict[str, str]:
             continue
 
         def check(text: str, name: str = option) -> None:
-            load_settings({name: text}, {})
+            _require_place(load_settings({name: text}, {}).timezone)
 
         value = answer(question, defaults.get(option), check)
         if value:
             told[option] = value
     return told
+
+
+def _require_place(zone: str | None) -> None:
+    """Raise UsageError for a zone without summer time: from spring to autumn its times would be an hour wrong."""
+    from schemas.zones import fixed_advice, is_fixed
+
+    if zone is not None and is_fixed(zone):
+        raise UsageError(f"--timezone: {fixed_advice(zone)}", hint="Name a place of the IANA database.")
 
 
 def _zone_here() -> str | None:

@@ -1,14 +1,16 @@
 """Dates that a spreadsheet program wrote anew in the way of its machine, and the text that they were before.
 
 A file of `2026-03-02 09:14:07` comes back as `02/03/2026 09:14`, `3/2/2026 9:14 AM` or `02.03.2026 09:14:07`.
-Whether the day or the month comes first is decided for the whole file by a row that leaves no choice, or asked
-for; never row by row. What is found is written back in the format's own way, so that ids, keys and duplicates are
-those of the export.
+Whether the day or the month comes first is decided for the whole file by dots (the day), by a row that leaves no
+choice, or by the clock in the ids; else asked for; never row by row. What is found is written back in the format's
+own way, so that ids, keys and duplicates are those of the export.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
@@ -33,10 +35,21 @@ class Rewriting:
         return written_back(text, self.layouts[column], self.order)
 
 
+OFFSET: Final = r"(?:[Zz]|UTC|GMT|[-+]\d\d(?::?\d\d)?)"
+"""What stands behind a time that says how far its clock is from GMT."""
+
 _DATE: Final = re.compile(
     r"(?P<a>\d{1,4})(?P<mark>[-/.]) ?(?P<b>\d{1,2})(?P=mark) ?(?P<c>\d{4}|\d{1,2})(?:(?:,? +|T)(?P<rest>.+))?"
 )
-_TIME: Final = re.compile(r"(?P<H>\d{1,2})[:.](?P<M>\d{2})(?:[:.](?P<S>\d{2}))?(?: ?(?P<p>[AaPp])\.? ?[Mm]\.?)?")
+_FRACTION: Final = r"(?:[.,]\d{1,9})?"
+_NOON: Final = r"(?: ?(?P<p>[AaPp])\.? ?[Mm]\.?)?"
+_TIME: Final = re.compile(
+    rf"(?P<H>\d{{1,2}})[:.](?P<M>\d{{2}})(?:[:.](?P<S>\d{{2}}){_FRACTION})?{_NOON}(?: ?{OFFSET})?"
+)
+_END_OF_TIME: Final = re.compile(
+    rf'(?P<M>:\d\d)(?P<S>(?::\d\d)?){_FRACTION}(?P<noon>{_NOON})(?P<z>(?: ?{OFFSET})?)(?P<end>"?)$'
+)
+_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d(?:(?:[Tt]| +)\d{1,2}:\d\d:\d\d)?")
 _SHAPES: Final[Mapping[str, str]] = {
     "Y": r"\d{4}",
     "y": r"\d\d",
@@ -70,16 +83,34 @@ def _shape(layout: str) -> re.Pattern[str]:
     return re.compile(shape)
 
 
-def is_own(text: str, layouts: Iterable[str]) -> bool:
-    """Say whether a text looks like one of these layouts."""
+def _has_layout(text: str, layouts: Iterable[str]) -> bool:
     return any(_shape(layout).fullmatch(text) for layout in layouts)
+
+
+def is_own(text: str, layouts: Iterable[str]) -> bool:
+    """Say whether a text looks like one of these layouts, fraction and offset aside, or is an ISO time."""
+    bare = bare_time(text)
+    return _has_layout(text, layouts) or _ISO.fullmatch(bare) is not None or _has_layout(bare, layouts)
+
+
+def bare_time(text: str) -> str:
+    """Return a time without a fraction of its second and without an offset, which may stand before a quote."""
+    return _END_OF_TIME.sub(r"\g<M>\g<S>\g<noon>\g<end>", text)
+
+
+def offset_in(text: str) -> str:
+    """Return the offset from GMT that stands behind a time, with the space before it, "" without one."""
+    end = _END_OF_TIME.search(text)
+    return end["z"] if end else ""
 
 
 def column_layouts(formats: Sequence[str], columns: int) -> list[tuple[str, ...]]:
     """Return the layouts of each column of a time: a date and a time of day may stand in columns of their own."""
     if columns == 1:
         return [tuple(formats)]
-    parts = [layout.split(" ", columns - 1) for layout in formats if layout.count(" ") >= columns - 1]
+    at = " (?=%[HI])" if columns == 2 else " "
+    found = (re.split(at, layout, maxsplit=columns - 1) for layout in formats)
+    parts = [part for part in found if len(part) == columns]
     return [tuple(dict.fromkeys(part[place] for part in parts)) for place in range(columns)]
 
 
@@ -120,9 +151,9 @@ def is_rewritten(text: str, layouts: Iterable[str]) -> bool:
 def written_back(text: str, layouts: Sequence[str], order: DateOrder, *, fill_seconds: bool = False) -> str:
     """Return a text in the first of ``layouts`` that can hold it, as it stands when none can or none has to.
 
-    Seconds that were lost are left out, or zero with ``fill_seconds``.
+    Seconds that were lost are left out, or zero with ``fill_seconds``. A fraction is cut, an offset stays.
     """
-    if is_own(text, layouts) and (year_last(text) is None or own_order(layouts) in (None, order)):
+    if _has_layout(text, layouts) and (year_last(text) is None or own_order(layouts) in (None, order)):
         return text
     found = _fields(text, order)
     if not found:
@@ -133,7 +164,7 @@ def written_back(text: str, layouts: Sequence[str], order: DateOrder, *, fill_se
             plain = plain.replace("%S", "00") if fill_seconds else _SECONDS.sub("", plain)
         written = _filled(plain, found)
         if written is not None:
-            return written
+            return written + (offset_in(text) if "H" in found else "")
     return text
 
 
@@ -198,23 +229,46 @@ class OrderEvidence:
     """What the dates of a file say about their order: (line, text) of a row that leaves no choice, by order.
 
     ``open`` is the first date that has its year last, None where there is none: then the order does not matter.
+    ``dotted`` is the first with dots: in every region that writes those the day stands first (Unicode CLDR).
+    ``made`` are the first dates, by order, near which the row's id was made, with its epoch second.
     """
 
     proofs: dict[DateOrder, tuple[int, str]] = field(default_factory=dict)
     open: tuple[int, str] | None = None
+    dotted: tuple[int, str] | None = None
+    made: dict[DateOrder, tuple[int, str, int]] = field(default_factory=dict)
 
-    def look(self, line: int, text: str) -> None:
-        """Take one cell into account."""
+    def look(self, line: int, text: str, epoch: int | None = None) -> None:
+        """Take one cell into account, and the second at which the row's id was made."""
         first = year_last(text)
-        if self.open is None and first is not None:
-            self.open = line, text
-        if first is None or not (1 <= min(first) <= 12 < max(first) <= 31):
+        if first is None:
             return
-        self.proofs.setdefault(DateOrder.DAY_MONTH if first[0] > 12 else DateOrder.MONTH_DAY, (line, text))
+        self.open = self.open or (line, text)
+        if "." in text[:3]:
+            self.dotted = self.dotted or (line, text)
+        if 1 <= min(first) <= 12 < max(first) <= 31:
+            self.proofs.setdefault(DateOrder.DAY_MONTH if first[0] > 12 else DateOrder.MONTH_DAY, (line, text))
+        elif epoch is not None and first[0] != first[1]:
+            for order in DateOrder:
+                if _is_near(text, order, epoch):
+                    self.made.setdefault(order, (line, text, epoch))
 
-    def contradicts(self, order: DateOrder | None) -> bool:
-        """Say whether a row cannot have this order."""
-        return order is not None and any(proved is not order for proved in self.proofs)
+    def evidence(self) -> dict[DateOrder, tuple[int, str]]:
+        """Return a row for each order that something speaks for: no choice, dots, or an id."""
+        dots = {} if self.dotted is None else {DateOrder.DAY_MONTH: self.dotted}
+        return {**{order: found[:2] for order, found in self.made.items()}, **dots, **self.proofs}
+
+
+def _is_near(text: str, order: DateOrder, epoch: int) -> bool:
+    """Say whether a date in this order is the day of an epoch second on some clock, or the day beside it.
+
+    The other order is another month: at least 28 days away.
+    """
+    found = _fields(text, order)
+    with suppress(KeyError, ValueError, OverflowError):
+        day = date(found["Y"], found["m"], found["d"])
+        return abs(day - datetime.fromtimestamp(epoch, UTC).date()).days <= 1
+    return False
 
 
 def restorations(text: str, layouts: Iterable[str]) -> Iterator[str]:

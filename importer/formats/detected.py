@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from importer.files import ExportFile
-from importer.formats.dates import DateOrder, Rewriting
+from importer.formats.cells import plain_cell
+from importer.formats.dates import DateOrder, Rewriting, offset_in
 from importer.formats.language import CdrFormat, Quotes
 
 
@@ -39,6 +40,18 @@ class Detection:
     def spill(self) -> int | None:
         """Where the cell stands that takes a row's surplus cells, None when no cell does."""
         return None if self.format.file.spill is None else self.positions.get(self.format.file.spill)
+
+    def times_carry_offsets(self) -> bool:
+        """Say whether all starts of the first rows carry an offset from GMT, or ``Z``, behind a time of day."""
+        names = [origin for name in self.format.time.columns for origin in self.format.origins(name)]
+        places = [self.positions[name] for name in names if name in self.positions]
+        starts = [[plain_cell(row[place]) for place in places if place < len(row)] for row in self.sample]
+        filled = [cells for cells in starts if any(cells)]
+        return bool(filled) and all(any(map(offset_in, cells)) for cells in filled)
+
+    def needs_timezone(self) -> bool:
+        """Say whether the operator must give --timezone; rows without an offset among others are rejected."""
+        return self.format.needs_timezone(self.positions) and not self.times_carry_offsets()
 
     @property
     def path(self) -> Path:

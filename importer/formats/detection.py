@@ -14,7 +14,7 @@ from types import MappingProxyType
 from importer.errors import InputUnusableError
 from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
 from importer.formats.cells import caseless, cell_reader, cut_line, plain_cell
-from importer.formats.dates import column_layouts, restorations
+from importer.formats.dates import bare_time, column_layouts, restorations
 from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
@@ -40,6 +40,8 @@ MOST_NULS = 4
 
 RESAVED_DELIMITERS = (",", ";", "\t", "|")
 """What spreadsheets write, by the machine's region and the kind of file chosen, whatever the system wrote."""
+
+_T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
 
 SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^0-9A-Za-z"\r\n])"?[,;\t| ]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
 """The first line by which Excel is told the delimiter; not a row, and no part of any export's layout."""
@@ -531,7 +533,11 @@ def _has_shape(cells: Sequence[str], count: int) -> bool:
 def _fits(
     cells: Sequence[str], positions: Mapping[str, int], patterns: Mapping[str, str], cdr_format: Shape
 ) -> bool:
-    """Say whether a row matches every pattern; a date may be one that a spreadsheet wrote anew."""
+    """Say whether a row matches every pattern.
+
+    A time may be one that another program wrote anew: with a fraction, an offset, in ISO 8601, or in the way of a
+    spreadsheet.
+    """
     return all(
         name in positions
         and positions[name] < len(cells)
@@ -544,10 +550,13 @@ def _matches(cell: str, pattern: str, cdr_format: Shape) -> bool:
     text = plain_cell(cell)
     if re.fullmatch(pattern, text):
         return True
+    bare = bare_time(text)
+    if re.fullmatch(pattern, _T_IN_ISO.sub(" ", bare)):
+        return True
     if not isinstance(cdr_format, CdrFormat):
         return False
     parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
-    return any(re.fullmatch(pattern, before) for part in parts for before in restorations(text, part))
+    return any(re.fullmatch(pattern, before) for part in parts for before in restorations(bare, part))
 
 
 def _detection(

@@ -248,6 +248,10 @@ class Clock(StrEnum):
     FILETIME = "filetime"
 
 
+CUT_EPOCH = r"^(?:.+-)?(\d{9,10})$"
+"""An id of an epoch and a count, such as Asterisk's, of which a spreadsheet program has cut the count."""
+
+
 class TimeSpec(_Table):
     """The start of the call: columns (joined by a space), how it is written, and whose clock it is.
 

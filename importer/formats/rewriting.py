@@ -1,9 +1,11 @@
 """Whether a spreadsheet program wrote the dates of a file anew, and whether its days or its months come first."""
 
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
-from importer.errors import InputUnusableError
+from importer.errors import ConfigurationError, InputUnusableError
 from importer.formats.cells import cell_reader, cut_line, plain_cell
 from importer.formats.dates import (
     DateOrder,
@@ -15,6 +17,7 @@ from importer.formats.dates import (
     own_order,
 )
 from importer.formats.detected import Detection
+from importer.formats.language import CUT_EPOCH, Clock
 
 Layouts = dict[str, tuple[str, ...]]
 
@@ -22,16 +25,17 @@ Layouts = dict[str, tuple[str, ...]]
 def rewriting_of(detection: Detection, chosen: DateOrder | None) -> Rewriting | None:
     """Return how the times of a file are to be written back, None where they are as the system wrote them.
 
-    The first rows tell whether there is anything to do; then the whole file is searched for a row that leaves no
-    choice. Raises InputUnusableError when none does, when two disagree, or when one contradicts ``chosen``.
+    The first rows tell whether there is anything to do; then the whole file is searched for evidence: a row that
+    leaves no choice, dots, ids that carry a clock. Raises InputUnusableError when there is none, when two disagree
+    or when one contradicts ``chosen``; ConfigurationError when the ids contradict it.
     """
     layouts = _layouts(detection)
     own = own_order(detection.format.time.formats)
     if not _is_open(detection, layouts, own, chosen):
         return None
     seen = OrderEvidence()
-    for line, text in _cells(detection, list(layouts)):
-        seen.look(line, text)
+    for line, text, epoch in _dates(detection, list(layouts)):
+        seen.look(line, text, epoch)
     return Rewriting(_decided(seen, own, chosen, detection), layouts)
 
 
@@ -62,8 +66,8 @@ def _is_open(detection: Detection, layouts: Layouts, own: DateOrder | None, chos
     return is_rewritten_mostly or is_contrary or (seen.open is not None and chosen not in (None, own))
 
 
-def _cells(detection: Detection, names: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield line and text of these columns, row by row."""
+def _dates(detection: Detection, names: list[str]) -> Iterator[tuple[int, str, int | None]]:
+    """Yield line and text of these columns, row by row, and the epoch second at which the row's id was made."""
     places = [detection.positions[name] for name in names]
     skip = detection.format.file.skip_initial_space
     with detection.file.open_text(detection.encoding) as source:
@@ -79,31 +83,70 @@ def _cells(detection: Detection, names: list[str]) -> Iterator[tuple[int, str]]:
             except csv.Error:  # an over-long cell: reading rejects its row
                 cells = []
             if line > detection.last_line_above:
-                yield from ((line, plain_cell(cells[place])) for place in places if place < len(cells))
+                epoch = _made(cells, detection)
+                yield from ((line, plain_cell(cells[place]), epoch) for place in places if place < len(cells))
             line = detection.file.first_line + reader.line_num
+
+
+def _made(cells: list[str], detection: Detection) -> int | None:
+    """Return the epoch second in the id of a row, also in one that a spreadsheet program cut to whole seconds."""
+    spec = detection.format.time.evidence
+    names = detection.format.origins(spec.column) if spec else ()
+    places = [detection.positions[name] for name in names if name in detection.positions]
+    text = next(filter(None, (plain_cell(cells[place]) for place in places if place < len(cells))), "")
+    if spec is None or not text:
+        return None
+    found = re.search(spec.extract, text) if spec.extract else re.fullmatch("(.*)", text)
+    if detection.format.time.evidence_clock is Clock.FILETIME:
+        ticks = found[1].replace("-", "") if found else ""
+        since = int(datetime(1601, 1, 1, tzinfo=UTC).timestamp())
+        return since + int(ticks, 16) // 10_000_000 if re.fullmatch("[0-9A-Fa-f]{16}", ticks) else None
+    found = found or re.fullmatch(CUT_EPOCH, text)
+    return int(found[1]) if found and found[1].isdecimal() else None
+
+
+def _require_agreement(seen: OrderEvidence, chosen: DateOrder | None, shown: str) -> None:
+    """Raise an error where the clocks in the ids disagree with each other, or with what the operator says."""
+    if len(seen.made) > 1:
+        raise InputUnusableError(
+            f"{shown}: the ids of the rows disagree whether the day or the month comes first: "
+            f"{_places(found[:2] for found in seen.made.values())}",
+            hint="Export again without opening the file in a spreadsheet program.",
+        )
+    for proved, (line, text, epoch) in seen.made.items():
+        if chosen not in (None, proved):
+            raise ConfigurationError(
+                f'{shown}: line {line} "{text}" has the {_first(proved)} first, --date-order says the '
+                f"{_first(chosen)}: the id of the row was made at {epoch} "
+                f"({datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S} GMT)",
+                hint=f"Say --date-order {proved}, or leave it out: the ids decide. Nothing was sent.",
+            )
 
 
 def _decided(
     seen: OrderEvidence, own: DateOrder | None, chosen: DateOrder | None, detection: Detection
 ) -> DateOrder:
     shown = detection.file.shown
+    _require_agreement(seen, chosen, shown)
+    if seen.made:
+        own = None  # a format's own order is overruled by the ids
     if chosen is None and own is not None and own in seen.proofs:
         return own  # what cannot have this order is rejected row by row
-    if len(seen.proofs) > 1 and chosen is None:
-        places = " and ".join(f'line {line} "{text}"' for line, text in sorted(seen.proofs.values()))
+    evidence = seen.evidence()
+    if len(evidence) > 1 and chosen is None:
         raise InputUnusableError(
-            f"{shown}: the dates disagree whether the day or the month comes first: {places}",
+            f"{shown}: the dates disagree whether the day or the month comes first: {_places(evidence.values())}",
             hint="Export again without opening the file in a spreadsheet program, or say with --date-order which "
             "it is; rows that cannot be read so are rejected.",
         )
-    if len(seen.proofs) == 1 and seen.contradicts(chosen or own):
-        proved, (line, text) = next(iter(seen.proofs.items()))
+    if len(evidence) == 1 and (chosen or own) not in (None, *evidence):
+        proved, (line, text) = next(iter(evidence.items()))
         said = "--date-order says" if chosen else f"format {detection.format.name} has"
         raise InputUnusableError(
             f'{shown}: line {line} "{text}" has the {_first(proved)} first, {said} the {_first(chosen or own)}',
             hint=f"Mend that line if it alone is wrong, or say --date-order {proved}.",
         )
-    order = chosen or next(iter(seen.proofs), None) or own
+    order = chosen or next(iter(evidence), None) or own
     if order is not None or seen.open is None:
         return order or DateOrder.DAY_MONTH
     line, text = seen.open
@@ -117,3 +160,7 @@ def _decided(
 
 def _first(order: DateOrder | None) -> str:
     return "day" if order is DateOrder.DAY_MONTH else "month"
+
+
+def _places(found: Iterable[tuple[int, str]]) -> str:
+    return " and ".join(f'line {line} "{text}"' for line, text in sorted({*found}))

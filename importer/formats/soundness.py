@@ -4,7 +4,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from importer.formats.language import CdrFormat, Zone, named_group
-from schemas.times import TimeRules, is_zone
+from schemas.times import TimeRules
+from schemas.zones import fixed_advice, is_fixed, is_zone
 
 
 def first_fault(cdr_format: CdrFormat) -> str:
@@ -24,6 +25,9 @@ def first_fault(cdr_format: CdrFormat) -> str:
         return f"time.zone: {time.zone!r} is neither `option` nor `value` nor an IANA time zone"
     if time.zone_default is not None and not is_zone(time.zone_default):
         return f"time.zone_default: {time.zone_default!r} is not an IANA time zone"
+    for key, zone in (("zone", time.zone), ("zone_default", time.zone_default)):
+        if zone is not None and is_fixed(zone):
+            return f"time.{key}: {fixed_advice(zone)}"
     return ""
 
 

@@ -15,6 +15,7 @@ from importer.pipeline.inputs import Inputs
 from importer.pipeline.outlook import Intake, ask_before_sending
 from importer.pipeline.run import Run
 from importer.prepare import AgentBook, PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
+from importer.prepare.zones import require_place
 from importer.records import Call, ResultRow
 from importer.results import ResultsFile
 from importer.settings import POLICIES, PolicyChoices, Settings, parse_moment
@@ -25,11 +26,13 @@ from schemas.vocabulary import ATTENDED_SINCE, Outcome
 def prepare_plan(run: Run, inputs: Inputs) -> PreparePlan:
     """Return what preparing needs to know.
 
-    Raises ConfigurationError when a file's local times need a zone and none is given: nothing is guessed.
+    Raises ConfigurationError when a file's local times need a zone and none is given, or one without summer time
+    that no id could prove: nothing is guessed.
     """
     settings = run.settings
     for detection in inputs.detections:
-        if settings.timezone is None and detection.format.needs_timezone(detection.positions):
+        require_place(detection, settings.timezone)
+        if settings.timezone is None and detection.needs_timezone():
             raise ConfigurationError(
                 f"{detection.path}: the times of format {detection.format.name} are local and name no zone",
                 hint="Say whose clock it is with --timezone, for example --timezone Europe/London.",

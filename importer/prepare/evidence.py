@@ -10,15 +10,26 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.formats import CauseTable, CdrFormat
-from importer.formats.language import Cause, Clock, IdRule, OutcomeRule, Source, Zone, word_key
+from importer.formats.dates import column_layouts
+from importer.formats.language import (
+    CUT_EPOCH,
+    Cause,
+    Clock,
+    IdRule,
+    OutcomeRule,
+    Source,
+    TimeSpec,
+    Zone,
+    word_key,
+)
 from importer.prepare.damage import add_damage, cut_ids
 from importer.prepare.groups import Rank
-from importer.prepare.hints import direction_hints, missing_status_hints, unknown_word_hint, value_hints
+from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Rules
 from importer.prepare.policies import Policies
 from importer.prepare.zones import ZoneWitness
 from importer.reading.conditions import Coded, Conditions, extracted, joined, seconds_of, whole_numbers
-from schemas import times
+from schemas import times, zones
 from schemas.call import CALL_ID
 from schemas.vocabulary import Direction, Verdict
 
@@ -36,6 +47,8 @@ RANK_OF = {
 }
 
 UNDECIDED = 255
+DECIDED = (Rank.INCOMING, Rank.ATTENDED, Rank.CAME_IN)
+"""Ranks of rows whose start does not matter."""
 
 _PLAIN_ID = re.compile(CALL_ID)
 
@@ -104,9 +117,10 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
         rows.loc[open_rows, "call.problem"] = "unknown_direction"
         rows.loc[open_rows, "call.problem_hint"] = direction_hints(rows.loc[open_rows], rules)
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
-    _add_start(rows, rules)
+    starts = start_texts(rows, rules.format)
+    _add_start(rows, starts, rules)
     _count_cancelled(rows, rules)
-    add_damage(rows, rules, start_texts(rows, rules.format))
+    add_damage(rows, rules, starts)
     rows["call.said"] = rows["call.rank"]
     rows["call.rank"] = rows["call.rank"].where(rows["call.problem"] == "", np.uint8(Rank.PROBLEM))
     if unknown.any():
@@ -253,7 +267,7 @@ def hear(witness: ZoneWitness, rows: pd.DataFrame, rules: Rules, every: int = 1)
     spec = rules.format.time
     ids = (spec.evidence.column,) if spec.evidence else ()
     some = rows[[*dict.fromkeys(("line", *ids, *spec.columns))]].iloc[::every]
-    evidence = _evidence(some, rules.format)
+    evidence = _evidence(some, rules)
     if evidence is not None:
         texts = start_texts(some, rules.format)
         told = times.proved_offsets(texts, rules.time_formats(), evidence)
@@ -272,41 +286,123 @@ def _texts_of(rows: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series:
     return texts.str.strip() if len(columns) > 1 else texts
 
 
-def _evidence(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series | None:
+def _evidence(rows: pd.DataFrame, rules: Rules) -> pd.Series | None:
     """Return the epoch second at which the channel of each row was made, None where no id carries it."""
-    spec = cdr_format.time.evidence
+    spec = rules.format.time.evidence
     if spec is None:
         return None
     told = extracted(rows[spec.column], spec.extract)
-    return (
-        times.filetime_seconds(told) if cdr_format.time.evidence_clock is Clock.FILETIME else whole_numbers(told)
-    )
+    if rules.format.time.evidence_clock is Clock.FILETIME:
+        return times.filetime_seconds(told)
+    if rules.is_resaved:
+        told = told.where(told != "", extracted(rows[spec.column], CUT_EPOCH))
+    return whole_numbers(told)
 
 
-def _add_start(rows: pd.DataFrame, rules: Rules) -> None:
+def _add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
     spec = rules.format.time
-    texts = start_texts(rows, rules.format)
     read = _read_times(texts, rows, rules)
     rows["call.start_time"] = read["utc"]
-    decided = rows["call.rank"].isin([Rank.INCOMING, Rank.ATTENDED, Rank.CAME_IN])
+    decided = rows["call.rank"].isin(DECIDED)
     faulty = (read["reason"] != "") & ~decided & (rows["call.problem"] == "")
     if faulty.any():
         told = rows.loc[faulty].assign(**{"call.text": texts[faulty], "call.reason": read["reason"][faulty]})
         rows.loc[faulty, "call.problem"] = told["call.reason"]
         rows.loc[faulty, "call.problem_hint"] = value_hints(times.REASONS, told, rules, spec.columns[0])
+        _advise_zones(rows, faulty & (read["reason"] == "unknown_zone"), rules)
+    other = ~read["is_own"] & (read["reason"] == "")
+    if other.any():
+        _write_back(rows, other, rules)
+
+
+def _advise_zones(rows: pd.DataFrame, unknown: pd.Series, rules: Rules) -> None:
+    """Add to the hints of rows that name no zone what their zone may be."""
+    column = rules.format.time.zone_column
+    if column is None or not unknown.any():
+        return
+    advice = {
+        name: zones.fixed_advice(name) if zones.is_fixed(name) else zones.zone_advice(name)
+        for name in rows.loc[unknown, column].unique().tolist()
+    }
+    shown = rules.shown((column,))[0]
+    told = rows.loc[unknown, column].map(lambda name: f" Column {shown} holds {quoted(name)}: {advice[name]}.")
+    rows.loc[unknown, "call.problem_hint"] = rows.loc[unknown, "call.problem_hint"] + told
+
+
+def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
+    """Write starts that another program wrote anew as the format does, as local times of their zone.
+
+    Keys and the contents of rows are made of these texts: the same call has them in every export, with and without
+    fraction or offset. Where no zone is known and the key is made of the local time, the row has a problem.
+    """
+    spec = rules.format.time
+    names = rows.loc[other, spec.zone_column] if spec.zone_column else pd.Series("", index=rows.index[other])
+    for column in spec.columns:
+        rows.loc[other, column] = times.without_fractions(rows.loc[other, column])
+    if spec.formats[0] in times.SPECIAL_FORMATS:
+        return
+    for name in names.unique().tolist():
+        some = rows.loc[names.index[names == name]]
+        zone = _zone_named(name, rules)
+        if zone is None:
+            _require_zone(rows, some, rules)
+            continue
+        bare = some[[*spec.columns]].apply(times.without_offsets)
+        read = times.read_times(start_texts(bare, rules.format), times.TimeRules(rules.time_formats(), zone))
+        is_same = read["is_own"] & (read["utc"] == some["call.start_time"])
+        written = bare[is_same] if is_same.any() else bare.iloc[:0]
+        if not is_same.all():
+            written = pd.concat([written, _local_texts(some.loc[~is_same, "call.start_time"], zone, spec)])
+        rows.loc[written.index, [*spec.columns]] = written
+
+
+def _local_texts(starts: pd.Series, zone: str, spec: TimeSpec) -> pd.DataFrame:
+    """Return starts as the format writes them, by column; without seconds where its first layout has none."""
+    layouts = [each for each in spec.formats if each not in times.SPECIAL_FORMATS]
+    exact = next((each for each in layouts if "%S" in each), layouts[0])
+    is_short = (starts.dt.second == 0).to_numpy() & (layouts[0] != exact)
+    written = []
+    for layout, some in ((exact, starts[~is_short]), (layouts[0], starts[is_short])):
+        parts = column_layouts((layout,), len(spec.columns))
+        texts = [times.written_times(some, zone, part) for (part,) in parts]
+        written.append(pd.DataFrame(dict(zip(spec.columns, texts, strict=True)), index=some.index))
+    return pd.concat(written)
+
+
+def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:
+    """Reject those of ``some`` rows that are known by their local time, which without a zone cannot be told."""
+    open_rows = some[(some["call.problem"] == "") & ~some["call.rank"].isin(DECIDED)]
+    keyed = open_rows.index[_is_keyed_by_start(open_rows, rules.format)]
+    rows.loc[keyed, "call.problem"] = "no_zone"
+    column = rules.shown(rules.format.time.columns)[0]
+    rows.loc[keyed, "call.problem_hint"] = (
+        f"Column {column} has an offset, but without an id the call is known by the local time that its telephone "
+        "system showed, and could be notified twice: name the zone of that system with --timezone."
+    )
+
+
+def _is_keyed_by_start(rows: pd.DataFrame, cdr_format: CdrFormat) -> npt.NDArray[np.bool_]:
+    """Say which rows are known by their start: an id or key is made of it, and no id without it is there."""
+    columns = {*cdr_format.time.columns}
+    candidates = [candidate for candidate in cdr_format.call.id if not columns & {*candidate}]
+    if len(candidates) == len(cdr_format.call.id) and not columns & {*cdr_format.call.unique_by}:
+        return np.zeros(len(rows), dtype=np.bool_)
+    found = np.ones(len(rows), dtype=np.bool_)
+    for candidate in candidates:
+        found &= ~_all_filled([rows[name] for name in candidate]).to_numpy()
+    return found
 
 
 def _read_times(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     """Read the starts, each in the zone that its row names, else in the format's or the operator's."""
-    zone, column = _zone(rules), rules.format.time.zone_column
+    column = rules.format.time.zone_column
     if column is None or not len(rows):
-        return _read_in_zone(texts, rows, rules, zone)
+        return _read_in_zone(texts, rows, rules, _zone(rules))
     parts = []
     for name in rows[column].unique().tolist():
         part = rows.loc[(rows[column] == name).to_numpy()]
-        known = not name or times.is_zone(name)
-        read = _read_in_zone(texts.loc[part.index], part, rules, (name or zone) if known else None)
-        parts.append(read if known else read.replace({"reason": {"no_zone": "unknown_zone"}}))
+        read = _read_in_zone(texts.loc[part.index], part, rules, _zone_named(name, rules))
+        parts.append(read.replace({"reason": {"no_zone": "unknown_zone"}}) if name else read)
     return pd.concat(parts).loc[rows.index]
 
 
@@ -320,8 +416,15 @@ def _read_in_zone(texts: pd.Series, rows: pd.DataFrame, rules: Rules, zone: str 
     doubtful = read["reason"].isin(times.DOUBTFUL)
     if not doubtful.any() or rules.format.time.evidence is None:
         return read
-    settled = times.read_times(texts[doubtful], time_rules, _evidence(rows.loc[doubtful], rules.format))
+    settled = times.read_times(texts[doubtful], time_rules, _evidence(rows.loc[doubtful], rules))
     return pd.concat([read.loc[~doubtful], settled]).loc[read.index]
+
+
+def _zone_named(name: str, rules: Rules) -> str | None:
+    """Return the zone of rows that name one, the format's or the operator's where they name none."""
+    if not name:
+        return _zone(rules)
+    return name if zones.is_zone(name) and not zones.is_fixed(name) else None
 
 
 def _zone(rules: Rules) -> str | None:

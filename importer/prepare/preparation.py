@@ -18,7 +18,7 @@ from importer.prepare.groups import LINES_PER_FILE, IndexRows, Joins, concatenat
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter
 from importer.prepare.spool import Spool
-from importer.prepare.zones import ZoneWitness, require_agreement
+from importer.prepare.zones import ZoneWitness, require_agreement, require_proof
 from importer.reading import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules, PlainDigits
@@ -57,7 +57,7 @@ class Preparation:
         """Read one file whole and return its rows; ``progress`` is told how many each chunk had.
 
         Raises InputUnusableError when the file is damaged; nothing of it is kept then. Raises ConfigurationError
-        when its ids prove another zone than the operator's.
+        when its ids prove another zone than the operator's, or do not prove one without summer time.
         """
         rules = self._rules(detection)
         sorter = self._sorted(detection, rules, progress)
@@ -67,6 +67,8 @@ class Preparation:
             sorter = self._sorted(detection, sorter.rules, lambda _: progress(0), is_second=True)
         if sorter.witness is not None:
             require_agreement(sorter.witness, name)
+            if sorter.read and not detection.times_carry_offsets():
+                require_proof(sorter.witness, name)
         self._files.append(InputFile(name, sorter.rules))
         self._index += sorter.index
         self._joins += sorter.joins

@@ -16,7 +16,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.errors import ConfigurationError
+from importer.formats import Detection
+from importer.formats.language import Zone
 from schemas.times import ProvedOffsets, offsets_of
+from schemas.zones import COMMON_ZONES, fixed_advice, is_fixed
 
 DAY_SECONDS = 86_400
 _KINDS_A_DAY = 4 * DAY_SECONDS
@@ -26,48 +29,6 @@ CHANGE_SECONDS = 3 * 3600
 LEAST_IDS = 2
 SHOWN_ZONES = 5
 MOST_MOMENTS = 60
-COMMON_ZONES = (
-    "UTC",
-    "Europe/London",
-    "Europe/Dublin",
-    "Europe/Lisbon",
-    "Europe/Paris",
-    "Europe/Berlin",
-    "Europe/Madrid",
-    "Europe/Rome",
-    "Europe/Athens",
-    "Europe/Istanbul",
-    "Europe/Moscow",
-    "Asia/Dubai",
-    "Asia/Karachi",
-    "Asia/Kolkata",
-    "Asia/Dhaka",
-    "Asia/Bangkok",
-    "Asia/Singapore",
-    "Asia/Shanghai",
-    "Asia/Tokyo",
-    "Australia/Perth",
-    "Australia/Brisbane",
-    "Australia/Sydney",
-    "Pacific/Auckland",
-    "America/Sao_Paulo",
-    "America/Argentina/Buenos_Aires",
-    "America/Halifax",
-    "America/New_York",
-    "America/Chicago",
-    "America/Mexico_City",
-    "America/Denver",
-    "America/Phoenix",
-    "America/Los_Angeles",
-    "America/Anchorage",
-    "Pacific/Honolulu",
-    "Africa/Johannesburg",
-    "Africa/Lagos",
-    "Africa/Nairobi",
-    "Africa/Cairo",
-)
-"""Zones named first where several fit."""
-
 Ints = npt.NDArray[np.int64]
 
 
@@ -195,3 +156,28 @@ def require_agreement(witness: ZoneWitness, name: str) -> None:
         f"{offset_text(found.expected)} (told by {count}, {found.agreeing} agree with the zone)",
         hint=f"Correct --timezone. Zones that fit this file: {shown_zones(witness.proved())}. Nothing was sent.",
     )
+
+
+def require_proof(witness: ZoneWitness, name: str) -> None:
+    """Raise ConfigurationError where a zone has no summer time and the ids do not show it on every day."""
+    if witness.zone is None or not is_fixed(witness.zone):
+        return
+    proved = witness.proved()
+    epochs = np.array([epoch for epoch, _ in proved], dtype=np.int64)
+    if proved and offsets_of(epochs, witness.zone).tolist() == [offset for _, offset in proved]:
+        return
+    fitting = f" Zones that fit this file: {shown_zones(proved)}." if proved else ""
+    raise _no_place(witness.zone, name, f"{fitting} Only ids with a clock could prove it.")
+
+
+def require_place(detection: Detection, zone: str | None) -> None:
+    """Raise ConfigurationError where times would be read in a zone without summer time that no id can prove."""
+    time = detection.format.time
+    if zone is None or not is_fixed(zone) or time.zone not in set(Zone) or detection.times_carry_offsets():
+        return
+    if time.evidence is None:
+        raise _no_place(zone, str(detection.path), " The ids of this format cannot prove it.")
+
+
+def _no_place(zone: str, name: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{name}: {fixed_advice(zone)}", hint=f"Correct --timezone.{why} Nothing was sent.")

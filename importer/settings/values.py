@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from importer.settings.data_centers import DATA_CENTERS
 from importer.settings.moments import MOMENT_HINT, is_moment
 from schemas.vocabulary import State
+from schemas.zones import is_zone, zone_advice
 
 _PERCENT_SAMPLE_CALLS = 20
 
@@ -59,11 +60,8 @@ class ErrorLimit:
 
 def known_zone(name: str) -> str:
     """Take a zone of the IANA database."""
-    # Loads pandas: only when the option is given.
-    from schemas.times import is_zone
-
     if not is_zone(name):
-        raise ValueError("not a time zone of the IANA database; write it like Europe/Berlin")
+        raise ValueError(f"not a time zone of the IANA database; {zone_advice(name)}")
     return name
 
 

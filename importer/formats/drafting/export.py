@@ -229,8 +229,14 @@ def _clocks(cells: Sequence[str]) -> tuple[str, ...]:
 def _readable(cells: Sequence[str], formats: Iterable[str], zone: str | None = "UTC") -> tuple[str, ...]:
     """Return the formats that read nearly all of the first cells as times of this zone."""
     texts = pd.Series(cells[:100], dtype="str")
-    read = ((each, read_times(texts, TimeRules((each,), zone))["reason"] == "") for each in formats)
-    return tuple(each for each, is_fine in read if is_fine.mean() >= FEWEST_SHARE)
+    found = []
+    for each in formats:
+        read = read_times(texts, TimeRules((each,), zone))
+        # In every layout ISO times are read too: they name no other.
+        is_fine = (read["reason"] == "") & (read["is_own"] | (each == "iso8601"))
+        if is_fine.mean() >= FEWEST_SHARE:
+            found.append(each)
+    return tuple(found)
 
 
 def _pattern(cells: Sequence[str], kind: Kind, counts: Counter[str]) -> str:
