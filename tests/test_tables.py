@@ -110,6 +110,8 @@ def outcomes(path: Path, of: Detection, first_line: int = 1) -> Listed:
 def test_workbook_of_a_sample(tmp_path: Path, path: Path, typed: bool) -> None:
     """A sample on a sheet, as text or with moments and numbers, has the outcomes of its CSV, row by row."""
     found, rows = detected(path), rows_of(path)
+    if found.format.file.columns:
+        return  # printed text is no sheet
     sheet = write_sheet(tmp_path / "export.xlsx", rows, typed=typed)
     assert outcomes(sheet, found) == outcomes(write_csv(tmp_path / "export.csv", rows), found)
 
