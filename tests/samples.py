@@ -130,7 +130,7 @@ def as_it_is(path: Path) -> Result:
     return prepared([detected(path)], plan_for(path.parent.name))
 
 
-NO_ROWS = re.compile(r'"?Totals|"?INTEGER[,;]|-[-+]+$|\(\d+ rows?\)$|Datum\||Call Start,')
+NO_ROWS = re.compile(r'"?Totals|"?INTEGER[,;]|-[-+]+$|\(\d+ rows?\)$|Datum\||Call Start,|\f?STA  LINE|---- ---- ')
 """How the lines of the samples begin that are no rows: totals, a line of types, a printed table's frame."""
 
 

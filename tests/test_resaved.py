@@ -261,7 +261,12 @@ def calls_of(path: Path) -> Counter[tuple[str, ...]]:
 
 
 def applies(found: Detection, way: str) -> bool:
-    """Say whether a sample can be written so: not with the year last itself, or a cell that must be last."""
+    """Say whether a sample can be written so: not with the year last itself, or a cell that must be last.
+
+    Of printed text, which has no cells, only the bytes can be others.
+    """
+    if found.format.file.columns:
+        return way in SAME_TEXT
     if way == "dates":
         layouts = found.format.time.formats
         is_year_first = all(max(each.find("%Y"), each.find("%y")) <= max(each.find("%d"), 0) for each in layouts)

@@ -26,6 +26,8 @@ DIALLED_FIRST = ("", "00", "011", "0011")
 
 def cells_of(detection: Detection, record: str) -> list[str]:
     """Return the cells of a record."""
+    if spans := detection.format.file.spans:
+        return [record[first - 1 : last].strip() for first, last in spans]
     if detection.quotes is Quotes.BARE:
         mark = re.escape(detection.delimiter)
         found = re.findall(rf'(?:^|{mark})(?:"(.*?)"(?={mark}|$)|([^{mark}]*))', record.strip("\r\n"), re.DOTALL)
@@ -39,6 +41,11 @@ def cells_of(detection: Detection, record: str) -> list[str]:
 
 def record_of(detection: Detection, cells: list[str]) -> str:
     """Return the record of these cells, written as the file is."""
+    if spans := detection.format.file.spans:
+        line = ""
+        for (first, last), cell in zip(spans, cells, strict=True):
+            line = line.ljust(first - 1) + cell[: last - first + 1]
+        return line + "\n"
     if detection.quotes is Quotes.NONE:
         return detection.delimiter.join(cells) + "\n"
     target = io.StringIO(newline="")
