@@ -98,10 +98,11 @@ class RowSorter:
         frame = with_derived(chunk.frame, self._rules)
         frame["call.direction"] = directions(frame, self._rules)
         kept_out = self._kept_out(frame)
-        rows = add_evidence(frame.loc[~kept_out], self._rules)
+        outgoing = frame.loc[~kept_out]
         if self.witness is not None:
             # Every row of a long chunk would cost 5 % of `check`; so many tell of each day as much.
-            hear(self.witness, rows, self._rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
+            hear(self.witness, outgoing, self._rules, every=-(-len(outgoing) // MOST_WITNESSES) or 1)
+        rows = add_evidence(outgoing, self._rules)
         keys = call_keys(rows, self._rules.format)
         rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
         rows = self._with_customer(rows)
