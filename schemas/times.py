@@ -182,16 +182,23 @@ class ProvedOffsets:
     epochs: npt.NDArray[np.int64]
 
 
-def proved_offsets(texts: pd.Series, formats: tuple[str, ...], evidence: pd.Series) -> ProvedOffsets:
+def proved_offsets(
+    texts: pd.Series, formats: tuple[str, ...], evidence: pd.Series
+) -> tuple[ProvedOffsets, ProvedOffsets]:
     """Return the offsets from GMT that the system's clock showed, row by row, for the rows that tell.
 
     The offset of a row is its local time minus the epoch in its id (``evidence``), rounded to a quarter hour;
-    rows more than 90 s off a quarter hour, as later legs of long calls are, say nothing. Values that carry an
-    offset of their own say nothing either.
+    rows more than 90 s off a quarter hour, as later legs of long calls are, say nothing. The second are those of
+    values that carry an offset of their own, counted from the GMT that they state: 0 where they are true.
     """
     wall = _read_wall(_cleaned(texts), formats)
     told = _told(evidence, np.arange(len(texts)))
-    places = np.flatnonzero(wall.is_read & ~wall.is_absolute & told.is_known)
+    is_known = wall.is_read & told.is_known
+    return _proved(wall, told, is_known & ~wall.is_absolute), _proved(wall, told, is_known & wall.is_absolute)
+
+
+def _proved(wall: "_Wall", told: "_Told", rows: _Flags) -> ProvedOffsets:
+    places = np.flatnonzero(rows)
     differences = wall.seconds[places] - told.seconds[places]
     offsets = (differences + _QUARTER_SECONDS // 2) // _QUARTER_SECONDS * _QUARTER_SECONDS
     lowest, highest = _OFFSET_RANGE_SECONDS

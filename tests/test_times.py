@@ -315,7 +315,7 @@ def test_column_without_text(texts: list[None]) -> None:
 
 
 def test_zone_offsets() -> None:
-    """A row proves the offset that the clock showed; long calls and values with an offset do not tell."""
+    """A row proves the offset that the clock showed; long calls do not tell, and an offset is held against GMT."""
     rows = [
         ("2024-07-01 12:00:00", epoch("2024-07-01 10:00:00")),
         ("2024-07-01 12:01:30", epoch("2024-07-01 10:00:00")),
@@ -328,8 +328,9 @@ def test_zone_offsets() -> None:
     ]
     texts = pd.Series([text for text, _ in rows], dtype="str")
     evidence = pd.Series([made for _, made in rows], dtype="Int64")
-    told = proved_offsets(texts, ("iso8601",), evidence)
+    told, stated = proved_offsets(texts, ("iso8601",), evidence)
     assert (told.places.tolist(), told.offsets.tolist()) == ([0, 1, 2], [7200, 7200, 3600])
+    assert (stated.places.tolist(), stated.offsets.tolist()) == ([5], [0])
     assert offsets_of(told.epochs, BERLIN).tolist() == [7200, 7200, 3600]
 
 
@@ -338,7 +339,7 @@ def test_zone_offset_of_quarter_hours(minutes: int, offset: int) -> None:
     """Offsets off the full hour are told apart."""
     made = epoch("2024-07-01 12:00:00")
     local = datetime.fromtimestamp(made + minutes * 60, UTC).strftime(ISO)
-    told = proved_offsets(pd.Series([local], dtype="str"), (ISO,), pd.Series([made], dtype="Int64"))
+    told, _ = proved_offsets(pd.Series([local], dtype="str"), (ISO,), pd.Series([made], dtype="Int64"))
     assert told.offsets.tolist() == [offset]
 
 

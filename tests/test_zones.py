@@ -216,3 +216,15 @@ def test_offset_without_id_or_zone(tmp_path: Path) -> None:
     plain = agreeing(1).replace(f"{int(MARCH_2.timestamp())}.0", "")
     ids = {read(tmp_path, text, NEW_YORK).calls()[0].call_id for text in (no_id, plain)}
     assert len(ids) == 1
+
+
+@pytest.mark.parametrize("timezone", [NEW_YORK, None])
+def test_offset_that_is_contradicted(tmp_path: Path, timezone: str | None) -> None:
+    """A `Z` that a tool put behind local times is refused where ids of several rows show it; a true one is not."""
+    wrong, right = (agreeing(5, zone).replace('",,"', 'Z",,"') for zone in (NEW_YORK, "UTC"))
+    assert len(prepared_text(tmp_path, right, timezone=timezone).calls()) == 5
+    with pytest.raises(
+        ConfigurationError, match=r'line 1: "2026-03-02 09:00:00Z" carries a wrong offset'
+    ) as caught:
+        prepared_text(tmp_path, wrong, timezone=timezone)
+    assert "(2026-03-02 14:00:00 GMT), not at the moment it names" in caught.value.message

@@ -259,7 +259,7 @@ def witness_of(rules: Rules) -> ZoneWitness | None:
     time = rules.format.time
     if time.evidence is None or time.zone_column in rules.headers or time.zone not in set(Zone):
         return None
-    return ZoneWitness(_zone(rules))
+    return ZoneWitness(_zone(rules), ZoneWitness("UTC"))
 
 
 def hear(witness: ZoneWitness, rows: pd.DataFrame, rules: Rules, every: int = 1) -> None:
@@ -270,8 +270,11 @@ def hear(witness: ZoneWitness, rows: pd.DataFrame, rules: Rules, every: int = 1)
     evidence = _evidence(some, rules)
     if evidence is not None:
         texts = start_texts(some, rules.format)
-        told = times.proved_offsets(texts, rules.time_formats(), evidence)
-        witness.look(some["line"].to_numpy(dtype=np.int64), texts, told)
+        lines = some["line"].to_numpy(dtype=np.int64)
+        local, stated = times.proved_offsets(texts, rules.time_formats(), evidence)
+        witness.look(lines, texts, local)
+        if witness.stated is not None:
+            witness.stated.look(lines, texts, stated)
 
 
 def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:

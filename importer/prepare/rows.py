@@ -120,10 +120,11 @@ class RowSorter:
         kept_out = self._kept_out(frame, conditions)
         rows = frame.loc[~kept_out]
         conditions = conditions.select(~kept_out.to_numpy(), rows)
-        rows = add_evidence(with_texts(rows, conditions, texts), conditions, self.rules)
+        rows = with_texts(rows, conditions, texts)
         if self.witness is not None:
             # Every row of a long chunk would cost 5 % of `check`; so many tell of each day as much.
             hear(self.witness, rows, self.rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
+        rows = add_evidence(rows, conditions, self.rules)
         keys = call_keys(rows, self.rules.format)
         rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
         rows["call.attended_since"] = self._attended_since(rows, conditions)

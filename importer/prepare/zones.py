@@ -60,10 +60,12 @@ class _Against:
 class ZoneWitness:
     """Collects chunk by chunk what the rows of one file prove; ``zone`` is the one they are read in, if any.
 
-    ``counts`` are rows by the offset in seconds that they prove.
+    ``counts`` are rows by the offset in seconds that they prove. ``stated`` collects the same of values that carry
+    an offset of their own, held against the GMT that they state.
     """
 
     zone: str | None
+    stated: "ZoneWitness | None" = None
     counts: Counter[int] = field(default_factory=Counter)
     _rows: Counter[tuple[int, int]] = field(default_factory=Counter)
     _moments: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -144,18 +146,29 @@ def offset_text(seconds: int) -> str:
 
 
 def require_agreement(witness: ZoneWitness, name: str) -> None:
-    """Raise ConfigurationError when the ids of the file ``name`` prove another zone than it is read in."""
+    """Raise ConfigurationError where the ids of the file ``name`` prove another zone, or another offset."""
+    stated = witness.stated.contradiction() if witness.stated else None
+    if stated is not None:
+        raise ConfigurationError(
+            f'{name}: line {stated.line}: "{stated.text}" carries a wrong offset: the id of the row was made at '
+            f"{stated.epoch} ({datetime.fromtimestamp(stated.epoch, UTC):%Y-%m-%d %H:%M:%S} GMT), "
+            f"not at the moment it names (told by {_rows_of_day(stated)}, {stated.agreeing} agree)",
+            hint="Export the times without an offset, or with the right one. Nothing was sent.",
+        )
     found = witness.contradiction()
     if found is None:
         return
     made = f"{datetime.fromtimestamp(found.epoch, UTC):%Y-%m-%d %H:%M:%S}"
-    count = f"{found.against} row{'s' if found.against > 1 else ''} of that day"
     raise ConfigurationError(
         f'{name}: line {found.line}: "{found.text}" is no time of {witness.zone}: the id of the row was made at '
         f"{found.epoch} ({made} GMT), so the clock stood at {offset_text(found.proved)}, not at "
-        f"{offset_text(found.expected)} (told by {count}, {found.agreeing} agree with the zone)",
+        f"{offset_text(found.expected)} (told by {_rows_of_day(found)}, {found.agreeing} agree with the zone)",
         hint=f"Correct --timezone. Zones that fit this file: {shown_zones(witness.proved())}. Nothing was sent.",
     )
+
+
+def _rows_of_day(found: Contradiction) -> str:
+    return f"{found.against} row{'s' if found.against > 1 else ''} of that day"
 
 
 def require_proof(witness: ZoneWitness, name: str) -> None:
