@@ -7,6 +7,7 @@ nothing. Here the text is judged first, and only digits reach it.
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
@@ -194,6 +195,12 @@ _CODE_BY_CALLING_CODE: Final = MappingProxyType(
 )
 
 
+@cache
+def _code_of(country: str | None) -> re.Pattern[str]:
+    calling_code = phonenumbers.country_code_for_region(country) if country else 0
+    return _CODE_BY_CALLING_CODE.get(calling_code, _CODE)
+
+
 def _dialled(content: str, rules: NumberRules) -> NumberReading:
     """Read a number behind the digits for an outside line, if it starts with them.
 
@@ -201,7 +208,7 @@ def _dialled(content: str, rules: NumberRules) -> NumberReading:
     """
     rest = "" if content.startswith("+") else _behind_outside_prefix(content, rules)
     reading = _called(rest or content, rules)
-    is_long = len(digits_in(rest)) > LONGEST_LOCAL_NUMBER
+    is_long = bool(rest) and len(digits_in(rest)) > LONGEST_LOCAL_NUMBER
     if rest and (reading.reason == "impossible_number" or (reading.reason == "no_trunk_prefix" and is_long)):
         with_prefix = _called(content, rules)
         return with_prefix if with_prefix.valid else reading
@@ -222,8 +229,7 @@ def _called(content: str, rules: NumberRules) -> NumberReading:
 
     1414960123 is Glasgow, not 4960123 behind 141.
     """
-    calling_code = phonenumbers.country_code_for_region(rules.country) if rules.country else 0
-    code = _CODE_BY_CALLING_CODE.get(calling_code, _CODE).match(content)
+    code = _code_of(rules.country).match(content)
     if code is None:
         return _number(content, rules)
     behind, whole = _number(content[code.end() :], rules), _number(content, rules)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -101,7 +102,7 @@ _REASON_OF_LENGTH: Final[Mapping[int, str]] = MappingProxyType(
 
 def planned(content: str, rules: NumberRules) -> NumberReading:
     """Judge a text of digits and separators."""
-    digits = digits_in(content)
+    digits = content if content.isdecimal() else digits_in(content)
     if digits in _KEYPAD_WORDS:
         return unusable("keypad_word")
     if len(digits) > _MOST_DIGITS:
@@ -116,6 +117,7 @@ def planned(content: str, rules: NumberRules) -> NumberReading:
     return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
 
 
+@cache
 def shortest_number(rules: NumberRules) -> int:
     """Return how many digits a number without plus must have, fewer than 7 only where landlines have fewer."""
     if rules.country is None or rules.plain_digits is PlainDigits.INTERNATIONAL:
@@ -240,17 +242,23 @@ def _lacks_trunk_prefix(number: PhoneNumber, digits: str, country: str, *, is_as
     an assigned number is written without one (China's mobiles).
     """
     is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
-    if not is_default or _is_closed(number) or _has_trunk_prefix(number, digits, country):
+    if not is_default or _has_trunk_prefix(number, digits, country) or _is_closed(number):
         return False
     written = digits_in(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL))
     is_written_without = is_assigned and written == phonenumbers.national_significant_number(number)
-    return not is_written_without and phonenumbers.ndd_prefix_for_region(country, True) is not None
+    return not is_written_without and _trunk_prefix(country) is not None
+
+
+@cache
+def _trunk_prefix(country: str) -> str | None:
+    return phonenumbers.ndd_prefix_for_region(country, True)
 
 
 def _has_trunk_prefix(number: PhoneNumber, digits: str, country: str) -> bool:
-    prefix = phonenumbers.ndd_prefix_for_region(country, True)
-    national = phonenumbers.national_significant_number(number)
-    return prefix is not None and digits.startswith(prefix) and digits != national
+    prefix = _trunk_prefix(country)
+    if prefix is None or not digits.startswith(prefix):
+        return False
+    return digits != phonenumbers.national_significant_number(number)
 
 
 def _with_own_code(digits: str, number: PhoneNumber) -> NumberReading | None:

@@ -409,7 +409,7 @@ class CdrFormat(Shape):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        unknown = sorted(self._references() - self.known_columns())
+        unknown = sorted({*self._references(), *self.detect.patterns} - self.known_columns())
         if unknown:
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
         if self.policies.outside_prefix is not None:
@@ -435,8 +435,11 @@ class CdrFormat(Shape):
         return {*self.read_columns(), *self.derived}
 
     def used_columns(self) -> tuple[str, ...]:
-        """Return the columns of the file that preparing needs, in the order of the file."""
-        used = self._references()
+        """Return the columns of the file that preparing needs, in the order of the file.
+
+        Where nothing else tells the rows of a call apart, those by which a file is recognised are among them.
+        """
+        used = self._references() if self.call.row else {*self._references(), *self.detect.patterns}
         return tuple(name for name in self.read_columns() if name in used)
 
     def origins(self, name: str) -> tuple[str, ...]:
@@ -512,7 +515,6 @@ class CdrFormat(Shape):
             names.update(tests)
             names.update(name for test in tests.values() for name in (test.equals, test.differs) if name)
         names.update(name for _, source in self._sources() for name in source.columns())
-        names.update(self.detect.patterns)
         if self.file.spill is not None:
             names.add(self.file.spill)
         return names

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from importer.formats.language import EndpointRule
 from importer.reading import Conditions
 from schemas.vocabulary import Role
@@ -24,7 +22,7 @@ class Endpoints:
         before = self.roles()
         for rule in self.rules:
             coded = conditions.column(rule.of)
-            proving = coded.values.iloc[np.unique(coded.codes[conditions.hold(rule.when)])]
+            proving = coded.values[coded.among(conditions.hold(rule.when))]
             self.names[rule.value].update(name for name in proving.tolist() if name)
         return self.roles() != before
 

@@ -264,7 +264,7 @@ class RowSorter:
         if cdr_format.call.row:
             return [rows[name] for name in cdr_format.call.row]
         if cdr_format.call.legs:
-            return [rows[name] for name in cdr_format.used_columns()]
+            return [rows[name] for name in cdr_format.used_columns() if name in rows]
         columns = [rows[name] for name in ("call.customer", "call.agents")]
         columns += [rows[name] for name in (cdr_format.call.zohouser, cdr_format.call.voiceuri) if name]
         return [*columns, rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]

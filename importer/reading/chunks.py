@@ -61,9 +61,9 @@ class BadRow:
 class Chunk:
     """Rows of one file.
 
-    ``frame`` has one text column for each column of the format that preparing needs (empty text where the
-    cell is empty or the export lacks the column) and ``line`` (int64); its index is the row's number in the
-    file, from 0. ``bad`` are the records that could not become a row of it.
+    ``frame`` has ``line`` (int64) and one text column for each column of the format that preparing needs (empty
+    text where the cell is empty), and for one that the export lacks only where its cells are read as they are; its
+    index is the row's number in the file, from 0. ``bad`` are the records that could not become a row of it.
     """
 
     frame: pd.DataFrame
@@ -237,7 +237,7 @@ def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str
     frame = _text_frame(records, detection, unusable)
     wrong |= _surplus_cells(frame, records, detection)
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
-    frame = frame[[*detection.format.used_columns()]]
+    frame = frame[[name for name in detection.format.used_columns() if name in frame]]
     frame["line"] = records.lines[frame.index.to_numpy()]
     frame.index = frame.index + ordinal
     bad = tuple(
@@ -308,11 +308,11 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
     if detection.rewriting is not None:
         for name in detection.rewriting.layouts.keys() & positions.keys():
             frame[positions[name]] = _written_back(frame[positions[name]], name, detection.rewriting)
+    lacking = pd.Series("", index=index, dtype="str")
     columns: dict[str | int, pd.Series] = {
-        name: _clean(frame[positions[name]], detection.format, index, cleaning)
-        if name in positions
-        else pd.Series("", index=index, dtype="str")
+        name: _clean(frame[positions[name]], detection.format, index, cleaning) if name in positions else lacking
         for name in detection.format.used_columns()
+        if name in positions or name in detection.format.text_columns()
     }
     columns.update({place: _clean(frame[place], detection.format, index, cleaning) for place in surplus})
     return pd.DataFrame(columns, index=index)

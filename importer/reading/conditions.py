@@ -85,8 +85,21 @@ class Coded:
     @classmethod
     def of(cls, column: pd.Series) -> Self:
         """Tell the values of a column apart."""
+        if not pc.any(pc.not_equal(arrow_of(column), ""), min_count=0).as_py():  # a column that the file lacks
+            return cls.empty(len(column))
         codes, values = pd.factorize(column)
         return cls(pd.Series(values, dtype=_TEXT), codes)
+
+    @classmethod
+    def empty(cls, rows: int) -> Self:
+        """Return a column of empty cells."""
+        return cls(pd.Series([""], dtype=_TEXT), np.zeros(rows, dtype=np.intp))
+
+    def among(self, rows: Flags) -> Flags:
+        """Say which of the values stand in some of the rows."""
+        found = np.zeros(len(self.values), dtype=np.bool_)
+        found[self.codes[rows]] = True
+        return found
 
     def text(self, index: pd.Index) -> pd.Series:
         """Return the cells row by row."""
@@ -141,8 +154,12 @@ class Conditions:
             known = whole._coded.get(name)
             if known is not None:
                 self._coded[name] = Coded(known.values, known.codes[kept])
-            else:
-                self._coded[name] = self._added[name](self) if name in self._added else Coded.of(self._frame[name])
+            elif name in self._added:
+                self._coded[name] = self._added[name](self)
+            elif name in self._frame:
+                self._coded[name] = Coded.of(self._frame[name])
+            else:  # the export lacks it
+                self._coded[name] = Coded.empty(len(self._frame))
         return self._coded[name]
 
     def text(self, name: str) -> pd.Series:
@@ -214,14 +231,14 @@ class Conditions:
         if pattern is None:
             return self.column(column)
         if pattern.startswith("^") and self._begins_otherwise(column, pattern):
-            return Coded(pd.Series([""], dtype=_TEXT), np.zeros(len(self._frame), dtype=np.intp))
+            return Coded.empty(len(self._frame))
         if column in self._frame and _ends_in_serial(pattern):
             if column not in self._headed:
                 self._headed[column] = Coded.of(_without_serials(self._frame[column]))
             coded, pattern = self._headed[column], pattern.removesuffix(SERIAL) + "-$"
         else:
             coded = self.column(column)
-        wanted = None if rows is None else np.unique(coded.codes[rows])
+        wanted = None if rows is None else np.flatnonzero(coded.among(rows))
         if wanted is None or 2 * len(wanted) > len(coded.values):
             return coded.with_values(_extracted(coded.values, pattern))
         values = np.full(len(coded.values), "", dtype=object)
