@@ -142,7 +142,7 @@ def _instants(moment: datetime, zones: list[str]) -> Iterator[str]:
 
 
 def _read(text: str, detection: Detection) -> Iterator[datetime]:
-    for layout in (*detection.format.time.formats, *_rewritten_layouts(detection)):
+    for layout in (*detection.format.time.formats, "iso8601", *_rewritten_layouts(detection)):
         try:
             if layout == "iso8601":
                 yield datetime.fromisoformat(re.sub(r"([.,]\d{1,6})\d*", r"\1", text).replace(",", "."))
