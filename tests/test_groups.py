@@ -118,9 +118,7 @@ def _calls(rows: list[Row]) -> list[list[Row]]:
         if grown == linked:
             break
         linked = grown
-    return [
-        [_directed(rows[other], [rows[each].rank for each in call]) for other in sorted(call)] for call in linked
-    ]
+    return [[_directed(rows[other], [rows[each] for each in call]) for other in sorted(call)] for call in linked]
 
 
 def _are_joined(rows: list[Row], value: int, one: int, other: int) -> bool:
@@ -133,12 +131,15 @@ def _are_joined(rows: list[Row], value: int, one: int, other: int) -> bool:
     return all(late - early <= JOIN_SECONDS for early, late in pairwise(inside))
 
 
-def _directed(row: Row, ranks: list[Rank]) -> Row:
-    if row.rank in (Rank.UNDIRECTED, Rank.UNDIRECTED_ATTENDED) and Rank.CAME_IN in ranks:
+def _directed(row: Row, call: list[Row]) -> Row:
+    leading = [each.rank for each in call if not each.secondary]
+    if (row.secondary or row.rank >= Rank.UNDIRECTED) and Rank.CAME_IN in leading:
         row = replace(row, rank=Rank.CAME_IN)
+    elif row.secondary and Rank.STAYED_INSIDE in leading:
+        row = replace(row, rank=Rank.STAYED_INSIDE)
     if row.rank is Rank.UNDIRECTED:
         row = replace(row, rank=Rank.PROBLEM)
-    return replace(row, start=NO_START) if row.rank is Rank.CAME_IN else row
+    return replace(row, start=NO_START) if row.rank in (Rank.CAME_IN, Rank.STAYED_INSIDE) else row
 
 
 def _fate(row: Row, call: list[Row]) -> Fate:
@@ -184,6 +185,7 @@ def _state_decision(row: Row, call: list[Row], best: Row) -> Decision:
 _BY_THEMSELVES = {
     Rank.PROBLEM: Decision.PROBLEM,
     Rank.CAME_IN: Decision.INCOMING,
+    Rank.STAYED_INSIDE: Decision.INTERNAL,
     Rank.UNDIRECTED_ATTENDED: Decision.ATTENDED,
 }
 _ALONE = {
@@ -348,7 +350,7 @@ def test_nothing_of_the_customer(rank: Rank, decision: Decision) -> None:
     assert decision in SKIPPED_FOR
 
 
-@pytest.mark.parametrize("rank", [rank for rank in Rank if rank is not Rank.CAME_IN])
+@pytest.mark.parametrize("rank", [rank for rank in Rank if rank not in (Rank.CAME_IN, Rank.STAYED_INSIDE)])
 def test_start(rank: Rank) -> None:
     """A call begins with the earliest of its rows that has a time, whatever that row says."""
     rows = _placed([Row(1, Rank.BUSY, start=50), Row(1, rank, 1, start=40), Row(1, Rank.NOANSWER, 2)])
@@ -427,6 +429,21 @@ def test_came_in_decides_for_undirected_only() -> None:
     rows = _placed([Row(1, Rank.BUSY, 1, start=20), Row(1, Rank.CAME_IN, 2, start=10)])
     assert [fate.decision for fate in _resolved(rows)] == [Decision.CALL, Decision.INCOMING]
     assert [fate.start for fate in _resolved(rows)] == [20, 20]
+
+
+def test_secondary_goes_with_its_call() -> None:
+    """A secondary row came in, or stayed inside, with a row of its call that did and is not secondary itself."""
+    rows = [
+        Row(1, Rank.BUSY, secondary=True),
+        Row(1, Rank.STAYED_INSIDE),
+        Row(1, Rank.CAME_IN),
+        Row(2, Rank.BUSY, secondary=True),
+        Row(2, Rank.STAYED_INSIDE),
+        Row(3, Rank.BUSY, secondary=True),
+        Row(3, Rank.CAME_IN, secondary=True),
+    ]
+    expected = ["INCOMING", "INTERNAL", "INCOMING", "INTERNAL", "INTERNAL", "CALL", "INCOMING"]
+    assert [decision.name for decision in _decisions(rows)] == expected
 
 
 def test_shared_id() -> None:

@@ -188,6 +188,14 @@ def test_zone_without_summer_time_needs_proof(tmp_path: Path) -> None:
     assert "Only ids with a clock could prove it" in caught.value.hint
 
 
+def test_zone_without_summer_time_at_its_change(program: Program, tmp_path: Path) -> None:
+    """It is refused where any row of a day proves summer time, though most of its day do not."""
+    sample = SAMPLES / "asterisk-csv" / "clock-change.csv"
+    ran = program("check", "--timezone", "EST", "--country", "US", "--results", tmp_path / "r.csv", sample)
+    assert (ran.code, "EST is a clock without summer time" in ran.stderr) == (78, True)
+    assert "America/New_York" in ran.stderr
+
+
 def test_zone_without_summer_time_at_set_up(program: Program, tmp_path: Path) -> None:
     """`init` does not write one into the config file."""
     ran = program("init", "--config", tmp_path / "own.toml", "--timezone", "HST")

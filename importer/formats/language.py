@@ -96,8 +96,9 @@ class Test(_Table):
     ``any_of`` compares without letter case; ``matches`` is a regular expression for the whole cell;
     ``extension`` asks whether the cell is one of our own internal numbers, ``maybe_extension`` whether it is none
     but has as many digits as a long one (six and more) that the file proves; ``role`` asks what the whole file
-    proves of a name; ``equals`` and ``differs`` compare with another column, without letter case, and hold for
-    filled cells only; ``over`` compares seconds.
+    proves of a name, or else its look, ``proved`` whether it is a telephone whatever its look; ``equals`` and
+    ``differs`` compare with another column, without letter case, and hold for filled cells only; ``over``
+    compares seconds.
     """
 
     any_of: Texts | None = None
@@ -106,6 +107,7 @@ class Test(_Table):
     extension: bool | None = None
     maybe_extension: bool | None = None
     role: tuple[Role, ...] | None = None
+    proved: bool | None = None
     equals: str | None = None
     differs: str | None = None
     over: int | None = None

@@ -47,7 +47,7 @@ RANK_OF = {
 }
 
 UNDECIDED = 255
-DECIDED = (Rank.INCOMING, Rank.ATTENDED, Rank.CAME_IN)
+DECIDED = (Rank.INCOMING, Rank.ATTENDED, Rank.CAME_IN, Rank.STAYED_INSIDE)
 """Ranks of rows whose start does not matter."""
 
 _PLAIN_ID = re.compile(CALL_ID)
@@ -135,6 +135,7 @@ def _add_ranks(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> None
     ranks[(rows["call.direction"] == Direction.AGENT_LEG).to_numpy()] = Rank.AGENT_LEG
     incoming = Rank.INCOMING if rules.format.call.incoming_decides else Rank.CAME_IN
     ranks[(rows["call.direction"] == Direction.INCOMING).to_numpy()] = incoming
+    ranks[(rows["call.direction"] == Direction.INTERNAL).to_numpy()] = Rank.STAYED_INSIDE
     word_hints: npt.NDArray[np.object_] | None = None
     for rule in rules.format.outcome:
         open_rows = ranks == UNDECIDED

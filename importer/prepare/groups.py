@@ -28,8 +28,9 @@ channels anew when it starts, and names come again."""
 class Rank(IntEnum):
     """What a row says of its call, best evidence first; a row of rank PROBLEM could not be understood.
 
-    INCOMING rows are here only where a format says that one of them decides for its call, CAME_IN rows where the
-    file has UNDIRECTED ones: those of which nothing but another row of their call tells which way they went.
+    INCOMING rows are here only where a format says that one of them decides for its call. CAME_IN and
+    STAYED_INSIDE rows are here where the file has rows for which they decide: UNDIRECTED ones, of which nothing
+    but another row of their call tells which way they went, and secondary ones.
     """
 
     INCOMING = 0
@@ -45,9 +46,10 @@ class Rank(IntEnum):
     IGNORE = 10
     AGENT_LEG = 11
     CAME_IN = 12
-    PROBLEM = 13
-    UNDIRECTED = 14
-    UNDIRECTED_ATTENDED = 15
+    STAYED_INSIDE = 13
+    PROBLEM = 14
+    UNDIRECTED = 15
+    UNDIRECTED_ATTENDED = 16
 
 
 class Decision(IntEnum):
@@ -66,6 +68,7 @@ class Decision(IntEnum):
     PROBLEM = 10
     INCOMING = 11
     SHARED_ID = 12
+    INTERNAL = 13
 
 
 SKIPPED_FOR = {
@@ -76,6 +79,7 @@ SKIPPED_FOR = {
     Decision.NOT_FINAL: "not_final",
     Decision.AGENT_LEG: "agent_leg",
     Decision.INCOMING: "incoming",
+    Decision.INTERNAL: "internal",
 }
 """Decisions that skip a row, with the reason in the results file."""
 
@@ -205,20 +209,26 @@ def _with_joined_keys(rows: IndexRows, labels: Ints) -> IndexRows:
 
 
 def _with_directions(rows: IndexRows) -> IndexRows:
-    """Rank a row of unknown direction as one that came in where another row of its call did, else as a problem."""
+    """Rank rows by the rows of their call that came in or stayed inside, where these decide for them.
+
+    A row of unknown direction came in where another one did, else it is a problem. Secondary rows go with the call
+    that they are part of: with one inside too, such as a telephone that rings on at a number outside.
+    """
     undirected = rows.rank >= Rank.UNDIRECTED
-    came_in = rows.rank == Rank.CAME_IN
-    if not (undirected.any() or came_in.any()):
+    directed = (rows.rank == Rank.CAME_IN) | (rows.rank == Rank.STAYED_INSIDE)
+    if not (undirected.any() or directed.any()):
         return rows
-    keys = np.stack((rows.key_high, rows.key_low))
-    some = np.flatnonzero(undirected | came_in)
-    _, call = np.unique(keys[:, some], axis=1, return_inverse=True)
-    incoming = np.zeros(call.max() + 1, dtype=np.bool_)
-    incoming[call.ravel()[came_in[some]]] = True
-    rank = rows.rank.copy()
-    rank[some[incoming[call.ravel()]]] = Rank.CAME_IN
+    some = np.flatnonzero(undirected | directed | rows.secondary)
+    _, call = np.unique(np.stack((rows.key_high, rows.key_low))[:, some], axis=1, return_inverse=True)
+    call = call.ravel()
+    rank, some_rank, secondary = rows.rank.copy(), rows.rank[some], rows.secondary[some]
+    for decided, led in ((Rank.STAYED_INSIDE, secondary), (Rank.CAME_IN, secondary | undirected[some])):
+        decides = np.zeros(call.max() + 1, dtype=np.bool_)
+        decides[call[(some_rank == decided) & ~secondary]] = True
+        rank[some[decides[call] & led]] = decided
     rank[rank == Rank.UNDIRECTED] = Rank.PROBLEM
-    return replace(rows, rank=rank, start=np.where(rank == Rank.CAME_IN, NO_START, rows.start))
+    decided_rows = (rank == Rank.CAME_IN) | (rank == Rank.STAYED_INSIDE)
+    return replace(rows, rank=rank, start=np.where(decided_rows, NO_START, rows.start))
 
 
 def _named_by(own: IndexRows, rows: IndexRows, labels: Ints) -> Ints:
@@ -309,6 +319,7 @@ def _decisions(
     decision[called & state & contradicted[group]] = Decision.CONFLICT
     decision[called & state & unclear[group]] = Decision.UNCLEAR_CALL
     decision[rank == Rank.CAME_IN] = Decision.INCOMING
+    decision[rank == Rank.STAYED_INSIDE] = Decision.INTERNAL
     decision[rank == Rank.PROBLEM] = Decision.PROBLEM
     decision[rank == Rank.UNDIRECTED_ATTENDED] = Decision.ATTENDED
     return decision

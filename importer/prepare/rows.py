@@ -91,7 +91,8 @@ class RowSorter:
 
     ``index``, ``joins``, ``skipped`` (by reason) and ``read`` (the count of rows) grow with each chunk. ``rules``
     hold what the rows sorted so far prove of the names at both ends of calls. With ``is_second`` they hold what
-    the whole file proves, and incoming rows go into the index too, since they decide for undirected ones.
+    the whole file proves, and rows that came in or stayed inside go into the index too, since they decide for
+    undirected and secondary ones.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class RowSorter:
         self._is_second = is_second
         self._endpoints = Endpoints(rules.format.endpoint)
         self._first_roles: Mapping[str, Role] | None = None
-        self._undirected, self._incoming = 0, 0
+        self._is_led, self._leads = False, False
         self.read = 0
         self.skipped: Counter[str] = Counter()
         self.index: list[IndexRows] = []
@@ -145,7 +146,7 @@ class RowSorter:
     def must_repeat(self) -> bool:
         """Say whether the file has to be read again, now that all its rows have told what they prove."""
         is_late = self._first_roles is not None and self._first_roles != self.rules.roles
-        return not self._is_second and (is_late or bool(self._undirected and self._incoming))
+        return not self._is_second and (is_late or (self._is_led and self._leads))
 
     def _conditions(self, frame: pd.DataFrame) -> Conditions:
         """Return the conditions on a chunk with its derived columns, made by what its rows prove too."""
@@ -161,15 +162,18 @@ class RowSorter:
 
     def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> pd.Series:
         """Say which rows are of no outgoing call, as far as the row itself can tell."""
-        incoming = frame["call.direction"] == Direction.INCOMING.value
-        kept_out = frame["call.direction"].isin([direction.value for direction in PASSED_OVER])
-        self._incoming += int(incoming.sum())
-        self._undirected += int((frame["call.direction"] == "").sum())
-        decides = self.rules.format.call.incoming_decides or self._is_second
+        direction, call = frame["call.direction"], self.rules.format.call
+        kept_out = direction.isin([each.value for each in PASSED_OVER])
+        secondary = conditions.hold(call.secondary) & bool(call.secondary)
+        leads = direction.isin([Direction.INCOMING.value, Direction.INTERNAL.value]) & ~secondary
+        self._leads |= bool(leads.any())
+        self._is_led |= bool(((direction == "") | (secondary & ~kept_out)).any())
+        deciding = leads if self._is_second else direction == Direction.INCOMING.value
+        decides = call.incoming_decides or self._is_second
         if decides or self.rules.plan.all_rows:  # the ids of rows that stay out are read too
             with_texts(frame, conditions, self.rules.format.id_columns() & self.rules.format.derived.keys())
         if decides:
-            tied = call_keys(frame.loc[incoming], self.rules.format)["key"] != ""
+            tied = call_keys(frame.loc[deciding], self.rules.format)["key"] != ""
             kept_out.loc[tied.index[tied]] = False
         return kept_out
 

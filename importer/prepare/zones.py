@@ -172,12 +172,16 @@ def _rows_of_day(found: Contradiction) -> str:
 
 
 def require_proof(witness: ZoneWitness, name: str) -> None:
-    """Raise ConfigurationError where a zone has no summer time and the ids do not show it on every day."""
+    """Raise ConfigurationError where a zone has no summer time and the ids do not show it on every day.
+
+    One row in summer time is enough: such a zone has no changes of the clock near which rows may differ.
+    """
     if witness.zone is None or not is_fixed(witness.zone):
         return
     proved = witness.proved()
-    epochs = np.array([epoch for epoch, _ in proved], dtype=np.int64)
-    if proved and offsets_of(epochs, witness.zone).tolist() == [offset for _, offset in proved]:
+    expected = int(offsets_of(np.zeros(1, dtype=np.int64), witness.zone)[0])
+    summer = {expected + moved for moved in (-3600, -1800, 1800, 3600)}
+    if {offset for _, offset in proved} == {expected} and summer.isdisjoint(witness.counts):
         return
     fitting = f" Zones that fit this file: {shown_zones(proved)}." if proved else ""
     raise _no_place(witness.zone, name, f"{fitting} Only ids with a clock could prove it.")

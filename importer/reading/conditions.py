@@ -48,6 +48,14 @@ class Extensions:
         found = _is_one_of(values, sorted(self.known | proved)) | _matches(values, self.pattern)
         return found & ~_matches(values, self.trunks) if self.trunks else found
 
+    def are_proved(self, values: pd.Series) -> Flags:
+        """Say which of these texts are telephones by more than their look."""
+        told = _matches(values, self.pattern) if self.is_told else np.zeros(len(values), dtype=np.bool_)
+        listed = self.known | self.roles.keys()
+        named = np.array([caseless(name) in listed or name in listed for name in values], dtype=np.bool_)
+        telephones = np.array([role is Role.TELEPHONE for role in self.roles_of(values)], dtype=np.bool_)
+        return (named | told) & telephones
+
     def may_be_extensions(self, values: pd.Series) -> Flags:
         """Say which of these texts are no internal numbers, but as long as a long one that is proved or listed."""
         telephones = {name for name, role in self.roles.items() if role is Role.TELEPHONE} | self.known
@@ -392,6 +400,8 @@ def _holds(values: pd.Series, test: Test, extensions: Extensions) -> Flags:
         result &= extensions.may_be_extensions(values) == test.maybe_extension
     if test.role is not None:
         result &= np.array([role in test.role for role in extensions.roles_of(values)], dtype=np.bool_)
+    if test.proved is not None:
+        result &= extensions.are_proved(values) == test.proved
     if test.over is not None:
         result &= (seconds_of(values) > test.over).to_numpy(dtype=np.bool_)
     return result
