@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -107,8 +107,9 @@ def content_of(each: Prepared) -> tuple[str, ...]:
     return (*shared, each.source_id, *own)
 
 
-def prepared(detections: Iterable[Detection], plan: PreparePlan) -> Result:
+def prepared(detections: Collection[Detection], plan: PreparePlan) -> Result:
     """Prepare files together."""
+    plan = replace(plan, is_one_of_several=len(detections) > 1)
     with Preparation(catalogue().causes, plan) as preparation:
         for detection in detections:
             preparation.read(detection, detection.path.name, lambda _: None)

@@ -390,7 +390,7 @@ def kill(process: "subprocess.Popen[str]") -> list[str]:
     """Kill a child with SIGKILL and return what it had said."""
     process.send_signal(signal.SIGKILL)
     said, _ = process.communicate()
-    return said.splitlines()
+    return said[: said.rfind("\n") + 1].splitlines()
 
 
 @pytest.mark.fault(115, 117)

@@ -54,6 +54,7 @@ def prepare_plan(run: Run, inputs: Inputs) -> PreparePlan:
             settings, {*run.catalogue.formats, *(each.format.name for each in inputs.detections)}
         ),
         all_rows=settings.all_rows,
+        is_one_of_several=len(inputs.detections) > 1,
     )
 
 

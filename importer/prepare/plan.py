@@ -27,7 +27,7 @@ class PreparePlan:
 
     ``now`` is the epoch second of the run's start: a call cannot start after it. ``all_rows`` keeps the rows
     that are skipped. ``held_unattended`` says which of some call ids the ledger holds as calls not attended;
-    None without a ledger.
+    None without a ledger. ``is_one_of_several``: rows of a call may stand in another file of the run.
     """
 
     agents: AgentBook
@@ -39,6 +39,7 @@ class PreparePlan:
     states: frozenset[State] = frozenset(State)
     policies: PolicyBook = field(default_factory=PolicyBook)
     all_rows: bool = False
+    is_one_of_several: bool = False
     held_unattended: Callable[[Sequence[str]], AbstractSet[str]] | None = None
     chunk_rows: int = CHUNK_ROWS
 

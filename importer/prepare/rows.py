@@ -91,8 +91,8 @@ class RowSorter:
 
     ``index``, ``joins``, ``skipped`` (by reason) and ``read`` (the count of rows) grow with each chunk. ``rules``
     hold what the rows sorted so far prove of the names at both ends of calls. With ``is_second`` they hold what
-    the whole file proves, and rows that came in or stayed inside go into the index too, since they decide for
-    undirected and secondary ones.
+    the whole file proves. Then, and where there are several files, rows that came in or stayed inside go into the
+    index too, since they decide for undirected and secondary ones.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class RowSorter:
         self.next_slot = next_slot
         self.witness = witness_of(rules)
         self._is_second = is_second
+        self._indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
         self._endpoints = Endpoints(rules.format.endpoint)
         self._first_roles: Mapping[str, Role] | None = None
         self._is_led, self._leads = False, False
@@ -146,7 +147,7 @@ class RowSorter:
     def must_repeat(self) -> bool:
         """Say whether the file has to be read again, now that all its rows have told what they prove."""
         is_late = self._first_roles is not None and self._first_roles != self.rules.roles
-        return not self._is_second and (is_late or (self._is_led and self._leads))
+        return not self._is_second and (is_late or (self._is_led and self._leads and not self._indexes_leads))
 
     def _conditions(self, frame: pd.DataFrame) -> Conditions:
         """Return the conditions on a chunk with its derived columns, made by what its rows prove too."""
@@ -168,8 +169,8 @@ class RowSorter:
         leads = direction.isin([Direction.INCOMING.value, Direction.INTERNAL.value]) & ~secondary
         self._leads |= bool(leads.any())
         self._is_led |= bool(((direction == "") | (secondary & ~kept_out)).any())
-        deciding = leads if self._is_second else direction == Direction.INCOMING.value
-        decides = call.incoming_decides or self._is_second
+        deciding = leads if self._indexes_leads else direction == Direction.INCOMING.value
+        decides = call.incoming_decides or self._indexes_leads
         if decides or self.rules.plan.all_rows:  # the ids of rows that stay out are read too
             with_texts(frame, conditions, self.rules.format.id_columns() & self.rules.format.derived.keys())
         if decides:

@@ -44,17 +44,18 @@ class Extensions:
 
     def are_extensions(self, values: pd.Series) -> Flags:
         """Say which of these texts are internal numbers."""
-        proved = {caseless(name) for name, role in self.roles.items() if role is Role.TELEPHONE}
-        found = _is_one_of(values, sorted(self.known | proved)) | _matches(values, self.pattern)
+        found = self.are_proved(values)
+        if not self.is_told:
+            found |= _matches(values, self.pattern)
         return found & ~_matches(values, self.trunks) if self.trunks else found
 
     def are_proved(self, values: pd.Series) -> Flags:
         """Say which of these texts are telephones by more than their look."""
-        told = _matches(values, self.pattern) if self.is_told else np.zeros(len(values), dtype=np.bool_)
-        listed = self.known | self.roles.keys()
-        named = np.array([caseless(name) in listed or name in listed for name in values], dtype=np.bool_)
-        telephones = np.array([role is Role.TELEPHONE for role in self.roles_of(values)], dtype=np.bool_)
-        return (named | told) & telephones
+        proved = {caseless(name) for name, role in self.roles.items() if role is Role.TELEPHONE}
+        found = _is_one_of(values, sorted(self.known | proved))
+        if self.is_told:
+            found |= _matches(values, self.pattern)
+        return found & ~_matches(values, self.trunks) if self.trunks else found
 
     def may_be_extensions(self, values: pd.Series) -> Flags:
         """Say which of these texts are no internal numbers, but as long as a long one that is proved or listed."""
@@ -193,6 +194,11 @@ class Conditions:
 
         Whether an agent is listed is not asked.
         """
+        if source.when:
+            wanted = self.hold(source.when)
+            rows = wanted if rows is None else wanted & rows
+            if not rows.any():
+                return Coded.empty(len(self._frame))
         found = self._extracted(source, rows)
         if source.country_code is not None:
             codes = self.text(source.country_code)
@@ -200,13 +206,15 @@ class Conditions:
         if source.end_of is not None:
             longer = self.text(source.end_of)
             found = Coded.of(_where_end_of(found.text(longer.index), longer))
-        return found.where(self.hold(source.when)) if source.when else found
+        return found.where(rows) if source.when and rows is not None else found
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
         """Say for each row whether every condition holds."""
         result = np.ones(len(self._frame), dtype=np.bool_)
         for column, test in tests.items():
             if (column, test) not in self._known:
+                if not result.any():
+                    break
                 self._known[column, test] = self._answer(column, test)
             result &= self._known[column, test]
         return result
