@@ -18,6 +18,9 @@ from importer.formats import Catalogue, Detection, detect, load_catalogue
 from importer.formats.detection import Overrides, spilled
 from importer.formats.language import Quotes
 from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
+from importer.reading.blocks import text_blocks
+from importer.reading.chunks import dialect_of
+from importer.reading.scanning import scan
 from importer.records import Call
 
 INPUTS = sample_files()
@@ -183,3 +186,20 @@ def reordered(detection: Detection, path: Path, order: list[int]) -> Detection:
         writer.writerow([shown[place] for place in order] if len(shown) == len(order) else cells)
     path.write_bytes(target.getvalue().encode(detection.encoding))
     return detected(path)
+
+
+@cache
+def cells_of(path: Path) -> list[list[str]]:
+    """Return all records of a sample as cells, by its own quoting."""
+    found = detected(path)
+    rows: list[list[str]] = []
+    for records in scan(text_blocks(ExportFile(path), found.encoding), dialect_of(found), path.name):
+        for start, end in zip(records.starts.tolist(), records.ends.tolist(), strict=True):
+            text = records.text[start:end].decode("utf-8")
+            if found.quotes is Quotes.NONE:
+                rows.append(text.split(found.delimiter))
+            else:
+                skip = found.format.file.skip_initial_space
+                source = io.StringIO(text, newline="")
+                rows.append(next(csv.reader(source, delimiter=found.delimiter, skipinitialspace=skip)))
+    return rows

@@ -509,14 +509,19 @@ ring_seconds = "rung"
 )
 def test_cancelled_call_counts_when_it_rang(rung: str, least: int, outcome: str, tmp_path: Path) -> None:
     """A call given up by the agent is noanswer after enough ringing, or where the row cannot tell."""
-    form, path = tmp_path / "ringing.toml", tmp_path / "export.csv"
-    form.write_text(RINGING, encoding="utf-8")
-    row = f"a1,+12125550101,+12125550142,gone,{rung},2026-03-02 14:00:00\n"
-    path.write_text(f"Id,Agent,Dialled,Result,Rung,Started\n{row}", encoding="utf-8")
-    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
+    text = f"Id,Agent,Dialled,Result,Rung,Started\na1,+12125550101,+12125550142,gone,{rung},2026-03-02 14:00:00\n"
+    choices = PolicyChoices(cancelled_ring_seconds=least)
+    assert _outcomes_by(RINGING, text, choices, tmp_path) == [outcome]
+
+
+def _outcomes_by(form: str, text: str, choices: PolicyChoices, folder: Path) -> list[str]:
+    """Prepare an export of this text in a format of one's own."""
+    own, path = folder / "ringing.toml", folder / "export.csv"
+    own.write_text(form, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    detection = detect(path, [], Overrides(format=catalogue().pick(str(own))))
     assert isinstance(detection, Detection)
-    plan = plan_for("callnotify", policies=PolicyBook(PolicyChoices(cancelled_ring_seconds=least)))
-    assert prepared([detection], plan).outcomes() == [outcome]
+    return prepared([detection], plan_for("callnotify", policies=PolicyBook(choices))).outcomes()
 
 
 WHOLE_CALL = RINGING.replace('rung = "Rung"\n', 'rung = "Rung"\nlasted = "Lasted"\nended = "Ended"\n').replace(
@@ -546,14 +551,10 @@ def test_whole_call_bounds_the_ringing(
     rung: str, lasted: str, ended: str, unknown: str, outcome: str, tmp_path: Path
 ) -> None:
     """A call that was over too early cannot have rung long enough; an end that is the start was not measured."""
-    form, path = tmp_path / "ringing.toml", tmp_path / "export.csv"
-    form.write_text(WHOLE_CALL, encoding="utf-8")
     row = f"a1,+12125550101,+12125550142,gone,{rung},{lasted},2026-03-02 14:00:00,{ended}\n"
-    path.write_text(f"Id,Agent,Dialled,Result,Rung,Lasted,Started,Ended\n{row}", encoding="utf-8")
-    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
-    assert isinstance(detection, Detection)
-    plan = plan_for("callnotify", policies=PolicyBook(PolicyChoices(cancelled_unknown=unknown)))
-    assert prepared([detection], plan).outcomes() == [outcome]
+    text = f"Id,Agent,Dialled,Result,Rung,Lasted,Started,Ended\n{row}"
+    choices = PolicyChoices(cancelled_unknown=unknown)
+    assert _outcomes_by(WHOLE_CALL, text, choices, tmp_path) == [outcome]
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from importer.files import ExportFile
-from importer.formats import Detection, Quotes, detect
+from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_own, offset_in, own_order, year_last
 from importer.formats.detection import Overrides
 from importer.reading.blocks import text_blocks
-from importer.reading.chunks import dialect_of
-from importer.reading.scanning import scan
-from samples import INPUTS, content_of, detected, plan_for, prepared
+from samples import INPUTS, cells_of, content_of, detected, plan_for, prepared
 from schemas.times import TimeRules, read_times
 from schemas.zones import is_zone
 
@@ -34,23 +31,6 @@ Rows = list[list[str]]
 Way = Callable[[Detection, Rows], bytes]
 
 FEW = ("callnotify/day.csv", "asterisk-csv/day.csv", "freeswitch-csv/day.csv", "3cx-cdr/day.csv")
-
-
-@cache
-def rows_of(path: Path) -> Rows:
-    """Return all records of a sample as cells, by its own quoting."""
-    found = detected(path)
-    rows: Rows = []
-    for records in scan(text_blocks(ExportFile(path), found.encoding), dialect_of(found), path.name):
-        for start, end in zip(records.starts.tolist(), records.ends.tolist(), strict=True):
-            text = records.text[start:end].decode("utf-8")
-            if found.quotes is Quotes.NONE:
-                rows.append(text.split(found.delimiter))
-            else:
-                skip = found.format.file.skip_initial_space
-                source = io.StringIO(text, newline="")
-                rows.append(next(csv.reader(source, delimiter=found.delimiter, skipinitialspace=skip)))
-    return rows
 
 
 def saved(rows: Iterable[list[str]], delimiter: str = ",", *, quote_all: bool = False, end: str = "\r\n") -> str:
@@ -280,7 +260,7 @@ def same_calls(folder: Path, path: Path, way: str) -> None:
     found = detected(path)
     if not applies(found, way):
         return
-    other.write_bytes(WAYS[way](found, rows_of(path)))
+    other.write_bytes(WAYS[way](found, cells_of(path)))
     encoding = "cp1252" if way == "cp1252" else None
     order = DateOrder.DAY_MONTH if way == "dates" else None
     again = detect(other, [], Overrides(found.format, encoding=encoding, date_order=order))

@@ -22,15 +22,13 @@ from hypothesis import strategies as st
 
 from conftest import Ran, read_results
 from importer.errors import ConfigurationError, InputUnusableError
-from importer.files import ExportFile, Limits, open_tables
+from importer.files import Limits, open_tables
 from importer.files.json_objects import rows_of_objects
 from importer.files.workbooks import OLE2
-from importer.formats import CdrFormat, Detection, Quotes, detect
+from importer.formats import CdrFormat, Detection, detect
 from importer.formats.detection import Overrides, spilled
-from importer.reading.blocks import text_blocks
-from importer.reading.chunks import dialect_of, read_chunks
-from importer.reading.scanning import scan
-from samples import PER_SAMPLE, catalogue, content_of, detected, plan_for, prepared
+from importer.reading.chunks import read_chunks
+from samples import PER_SAMPLE, catalogue, cells_of, content_of, detected, plan_for, prepared
 
 Rows = list[list[str]]
 Listed = list[tuple[int, tuple[str, ...]]]
@@ -46,17 +44,7 @@ def rows_of(path: Path) -> Rows:
     Cells that a delimiter without quotes has split are one again.
     """
     found = detected(path)
-    rows: Rows = []
-    for records in scan(text_blocks(ExportFile(path), found.encoding), dialect_of(found), path.name):
-        for start, end in zip(records.starts.tolist(), records.ends.tolist(), strict=True):
-            text = records.text[start:end].decode("utf-8")
-            if found.quotes is Quotes.NONE:
-                rows.append(text.split(found.delimiter))
-            else:
-                skip = found.format.file.skip_initial_space
-                source = io.StringIO(text, newline="")
-                rows.append(next(csv.reader(source, delimiter=found.delimiter, skipinitialspace=skip)))
-    rows = [[*spilled(row, found.field_count, found.spill)] for row in rows]
+    rows = [[*spilled(row, found.field_count, found.spill)] for row in cells_of(path)]
     width = max(map(len, rows))
     return [
         [re.sub(r"[\r\n]+", " ", cell)[:LONGEST_CELL] for cell in [*row, *[""] * (width - len(row))]]

@@ -165,7 +165,7 @@ class RowSorter:
         """Say which rows are of no outgoing call, as far as the row itself can tell."""
         direction, call = frame["call.direction"], self.rules.format.call
         kept_out = direction.isin([each.value for each in PASSED_OVER])
-        secondary = conditions.hold(call.secondary) & bool(call.secondary)
+        secondary = frame["call.secondary"] = conditions.hold(call.secondary) & bool(call.secondary)
         leads = direction.isin([Direction.INCOMING.value, Direction.INTERNAL.value]) & ~secondary
         self._leads |= bool(leads.any())
         self._is_led |= bool(((direction == "") | (secondary & ~kept_out)).any())
@@ -240,7 +240,7 @@ class RowSorter:
             key_low=low,
             same=self._same(rows, conditions),
             rank=rows["call.rank"].to_numpy(dtype=np.uint8),
-            secondary=conditions.hold(call.secondary) & bool(call.secondary),
+            secondary=rows["call.secondary"].to_numpy(dtype=np.bool_),
             start=start,
             content=_hashes(joined(self._content(rows)), HASH_KEYS[0]),
             place=self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64),

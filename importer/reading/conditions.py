@@ -44,10 +44,10 @@ class Extensions:
 
     def are_extensions(self, values: pd.Series) -> Flags:
         """Say which of these texts are internal numbers."""
-        found = self.are_proved(values)
-        if not self.is_told:
-            found |= _matches(values, self.pattern)
-        return found & ~_matches(values, self.trunks) if self.trunks else found
+        alike = _matches(values, self.pattern)
+        if self.trunks:
+            alike &= ~_matches(values, self.trunks)
+        return self.are_proved(values) | alike
 
     def are_proved(self, values: pd.Series) -> Flags:
         """Say which of these texts are telephones by more than their look."""
