@@ -77,6 +77,7 @@ def digits_in(content: str) -> str:
 SHORTEST_NUMBER: Final = 7
 """Fewer digits are a short code, an extension or a number without its area code."""
 
+_MAIN_REGION: Final = {str(code): regions[0] for code, regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items()}
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 # Longest international prefix and E.164 number, with room for an outside line: anything longer is an id.
 _MOST_DIGITS: Final = 28
@@ -129,6 +130,11 @@ def shortest_number(rules: NumberRules) -> int:
 
 def _international(digits: str) -> NumberReading:
     """Judge digits that start with a country code."""
+    return settled_international(digits) or asked_international(digits)
+
+
+def asked_international(digits: str) -> NumberReading:
+    """Judge digits that start with a country code by libphonenumber's functions."""
     number = _parsed("+" + digits, None)
     return unusable(number) if isinstance(number, str) else _judged(number, is_international=True)
 
@@ -146,12 +152,17 @@ def _after_prefix(digits: str, rules: NumberRules) -> NumberReading:
 
 
 def _national(digits: str, country: str | None) -> NumberReading:
-    """Judge digits as dialled inside the country, the country's own international prefix included.
+    """Judge digits as dialled inside the country, the country's own international prefix included."""
+    if country is None:
+        return unusable("no_country")
+    return settled_national(digits, country) or asked_national(digits, country)
+
+
+def asked_national(digits: str, country: str) -> NumberReading:
+    """Judge digits as dialled inside the country by libphonenumber's functions.
 
     A number in no range that libphonenumber knows is taken where its form proves that it is whole.
     """
-    if country is None:
-        return unusable("no_country")
     number = _parsed(digits, country)
     if isinstance(number, str):
         return unusable(number)
@@ -227,6 +238,94 @@ def _renumbered(number: PhoneNumber) -> PhoneNumber:
     return PhoneNumber(_MEXICO, int(found[1]), country_code_source=number.country_code_source)
 
 
+# --- What the patterns of a plan settle ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The numbering plan of the main region of a country code, compiled from libphonenumber's metadata.
+
+    ``assigned`` matches whole national numbers, ``trunk_prefix`` what the library takes off in front of them,
+    ``other_prefix`` the international prefix and the own country code.
+    """
+
+    code: str
+    lengths: tuple[int, ...]
+    assigned: re.Pattern[str]
+    trunk_prefix: re.Pattern[str] | None
+    other_prefix: re.Pattern[str]
+    is_closed: bool
+
+
+def settled_national(digits: str, country: str) -> NumberReading | None:
+    """Return the reading of digits that are an assigned number of the country at a glance, else None.
+
+    This is what `asked_national` gives, in a tenth of its time: behind the trunk prefix, or without one in a plan
+    that does not need it, nothing else can be meant.
+    """
+    plan = _compiled_plan(country)
+    if plan is None or plan.other_prefix.match(digits):
+        return None
+    prefix = plan.trunk_prefix.match(digits) if plan.trunk_prefix else None
+    if prefix[0] != _trunk_prefix(country) if prefix else not plan.is_closed:
+        return None
+    number = digits[prefix.end() :] if prefix else digits
+    return _settled(number, plan) if plan.assigned.fullmatch(number) else None
+
+
+def settled_international(digits: str) -> NumberReading | None:
+    """Return the reading of digits that start with a country code where a glance settles it, else None."""
+    code = next((digits[:size] for size in (1, 2, 3) if digits[:size] in _MAIN_REGION), "")
+    plan = _compiled_plan(_MAIN_REGION[code]) if code else None
+    number = digits[len(code) :]
+    if plan is None or number.startswith("0") or (plan.trunk_prefix and plan.trunk_prefix.match(number)):
+        return None
+    is_long = len(digits) >= _LONGEST_SHORT_CODE and len(number) in plan.lengths
+    return _settled(number, plan) if is_long or plan.assigned.fullmatch(number) else None
+
+
+def _settled(number: str, plan: _Plan) -> NumberReading | None:
+    e164 = f"+{plan.code}{number}"
+    is_number = _E164.fullmatch(e164) is not None and e164[1:] not in _KEYPAD_WORDS
+    return NumberReading(e164, "", True) if is_number else None
+
+
+@cache
+def _compiled_plan(country: str) -> _Plan | None:
+    """Return the plan of a region, None where more than its own patterns decide.
+
+    That is where the country code is shared and another region comes first, or where digits are put in the place
+    of others (Argentina, Brazil, Mexico).
+    """
+    plan = phonenumbers.PhoneMetadata.metadata_for_region(country)
+    if plan is None or plan.general_desc is None or _MAIN_REGION[str(plan.country_code)] != country:
+        return None
+    if plan.country_code == _MEXICO or plan.leading_digits or plan.national_prefix_transform_rule:
+        return None
+    kinds = (getattr(plan, name) for name in _KINDS)
+    patterns = [_pattern(kind) for kind in kinds if kind and kind.national_number_pattern]
+    return _Plan(
+        str(plan.country_code),
+        plan.general_desc.possible_length,
+        re.compile(f"(?!0)(?={_pattern(plan.general_desc)}$)(?:{'|'.join(patterns)})"),
+        re.compile(plan.national_prefix_for_parsing) if plan.national_prefix_for_parsing else None,
+        re.compile(rf"{plan.international_prefix or '(?!)'}|{plan.country_code}"),
+        _is_closed(plan),
+    )
+
+
+_KINDS: Final = (
+    "fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "voip", "personal_number", "pager", "uan",
+    "voicemail",
+)  # fmt: skip
+
+
+def _pattern(kind: phonenumbers.PhoneNumberDesc) -> str:
+    """Return the pattern of one kind of numbers, of the lengths that it has."""
+    lengths = "|".join(f"[0-9]{{{size}}}" for size in kind.possible_length) or "[0-9]+"
+    return f"(?=(?:{lengths})$)(?:{kind.national_number_pattern})"
+
+
 # --- Is a national number whole? -------------------------------------------------------------------------
 
 LONGEST_LOCAL_NUMBER: Final = 8
@@ -242,7 +341,7 @@ def _lacks_trunk_prefix(number: PhoneNumber, digits: str, country: str, *, is_as
     an assigned number is written without one (China's mobiles).
     """
     is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
-    if not is_default or _has_trunk_prefix(number, digits, country) or _is_closed(number):
+    if not is_default or _has_trunk_prefix(number, digits, country) or _is_closed(_plan(number)):
         return False
     written = digits_in(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL))
     is_written_without = is_assigned and written == phonenumbers.national_significant_number(number)
@@ -279,7 +378,7 @@ def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:
     length = len(phonenumbers.national_significant_number(number))
     plan = _plan(number)
     longest = [max(kind.possible_length) for kind in (plan.fixed_line, plan.mobile) if kind] if plan else []
-    is_full = _is_closed(number) and length in longest
+    is_full = _is_closed(plan) and length in longest
     is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
     if not is_default or _has_trunk_prefix(number, digits, country):
         return is_full or length > LONGEST_LOCAL_NUMBER
@@ -288,14 +387,10 @@ def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:
     return not _national(digits[1:], country).valid
 
 
-def _is_closed(number: PhoneNumber) -> bool:
-    """Say whether the landlines of a number's plan have one length, or two."""
-    plan = _plan(number)
-    return (
-        plan is not None
-        and plan.fixed_line is not None
-        and (len(plan.fixed_line.possible_length) <= _LENGTHS_OF_A_CLOSED_PLAN)
-    )
+def _is_closed(plan: phonenumbers.PhoneMetadata | None) -> bool:
+    """Say whether the landlines of a plan have one length, or two."""
+    landline = plan.fixed_line if plan else None
+    return landline is not None and len(landline.possible_length) <= _LENGTHS_OF_A_CLOSED_PLAN
 
 
 def _plan(number: PhoneNumber) -> phonenumbers.PhoneMetadata | None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from schemas import plans
 from schemas.numbers import REASONS, NumberBook, NumberReading, NumberRules, PlainDigits, is_region
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -581,3 +582,41 @@ def test_column_reading_equals_single_reading(texts: list[str], rules: NumberRul
     column = NumberBook(rules).read_column(pd.Series(texts, dtype="str"))
     single = [NumberBook(rules).read(text) for text in texts]
     assert list(column.itertuples(index=False, name=None)) == [(r.e164, r.reason, r.valid) for r in single]
+
+
+@st.composite
+def numbers_of_plans(draw: st.DrawFn) -> tuple[str, str]:
+    """Make a region and digits that are a number of its plan, or nearly one."""
+    region = draw(st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS)))
+    kinds = [phonenumbers.example_number_for_type(region, kind) for kind in phonenumbers.PhoneNumberType.values()]
+    number = phonenumbers.national_significant_number(draw(st.sampled_from([kind for kind in kinds if kind])))
+    kept = draw(st.integers(0, len(number)))
+    ending = draw(st.text("0123456789", min_size=len(number) - kept, max_size=len(number) - kept + 1))
+    plan = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    assert plan is not None
+    before = ["", plan.national_prefix or "", str(plan.country_code), f"00{plan.country_code}"]
+    prefix = draw(st.sampled_from(before) | st.text("0123456789", min_size=1, max_size=2))
+    return region, prefix + number[:kept] + ending
+
+
+@given(numbers_of_plans())
+def test_patterns_of_a_plan(number: tuple[str, str]) -> None:
+    """A number that the patterns of its plan settle is what libphonenumber's functions make of it."""
+    region, digits = number
+    code = str(phonenumbers.country_code_for_region(region))
+    assert plans.settled_national(digits, region) in (None, plans.asked_national(digits, region))
+    assert plans.settled_international(code + digits) in (None, plans.asked_international(code + digits))
+
+
+def test_patterns_of_a_plan_settle_most() -> None:
+    """The patterns settle a number of each of these plans as it is dialled there, and in international form."""
+    for region, digits, e164 in (
+        ("US", "2125550101", "+12125550101"),
+        ("GB", "02079460101", "+442079460101"),
+        ("DE", "030901820", "+4930901820"),
+        ("FR", "0170555010", "+33170555010"),
+        ("AU", "0491570156", "+61491570156"),
+    ):
+        reading = NumberReading(e164, "", True)
+        assert plans.settled_national(digits, region) == reading, digits
+        assert plans.settled_international(e164[1:]) == reading, e164
