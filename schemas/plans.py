@@ -186,6 +186,9 @@ def _parsed(text: str, country: str | None) -> PhoneNumber | str:
     try:
         return phonenumbers.parse(text, country, keep_raw_input=True)
     except NumberParseException as error:
+        # phonenumbers 9.0 keeps its first error in a cycle with the frames above it, and so with a whole chunk.
+        if error.__context__ is not None:
+            error.__context__.__traceback__ = None
         is_long = error.error_type == NumberParseException.TOO_LONG
         return "too_many_digits" if is_long else "impossible_number"
 
@@ -362,7 +365,7 @@ def _has_trunk_prefix(number: PhoneNumber, digits: str, country: str) -> bool:
 
 def _with_own_code(digits: str, number: PhoneNumber) -> NumberReading | None:
     """Return the reading with a plus put before the country code (4917655501234), None where that is no number."""
-    own = _parsed("+" + digits, None)
+    own = _parsed("+" + digits, None) if digits.startswith(str(number.country_code)) else "impossible_number"
     if isinstance(own, str) or own.country_code != number.country_code or not phonenumbers.is_valid_number(own):
         return None
     is_long = len(phonenumbers.national_significant_number(own)) > LONGEST_LOCAL_NUMBER

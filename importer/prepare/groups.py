@@ -158,6 +158,7 @@ def resolve(rows: IndexRows, joins: Joins) -> Resolved:
             empty.astype(np.uint8), empty, empty, empty, empty.astype(np.bool_), empty.astype(np.int32)
         )
     shared = _shared_ids(rows)
+    rows = replace(rows, same=rows.same[:0])  # sixteen bytes a row, and no longer needed
     labels = _joined_labels(rows, joins)
     own, rows = rows, _with_directions(_with_joined_keys(rows, labels))
     named_by = _named_by(own, rows, labels)
@@ -202,6 +203,8 @@ def _shared_ids(rows: IndexRows) -> npt.NDArray[np.bool_]:
 def _with_joined_keys(rows: IndexRows, labels: Ints) -> IndexRows:
     """Give the rows of each joined call one key, that of its first row in the index."""
     member = np.flatnonzero(labels >= 0)
+    if not len(member):
+        return rows
     _, first, call = np.unique(labels[member], return_index=True, return_inverse=True)
     high, low = rows.key_high.copy(), rows.key_low.copy()
     high[member], low[member] = high[member[first]][call], low[member[first]][call]

@@ -14,7 +14,7 @@ from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import derived_of, hear, with_derived, witness_of
-from importer.prepare.groups import LINES_PER_FILE, IndexRows, Joins, concatenated, resolve
+from importer.prepare.groups import LINES_PER_FILE, IndexRows, Joins, Resolved, concatenated, resolve
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter
 from importer.prepare.spool import Spool
@@ -99,10 +99,7 @@ class Preparation:
         """Decide every call and yield calls and result rows in input order, some thousands at a time."""
         if not self._index:
             return
-        index, joins = concatenated(IndexRows, self._index), concatenated(Joins, self._joins)
-        self._index.clear()
-        self._joins.clear()
-        resolved = resolve(index, joins)
+        resolved = self._resolved()
         keys = self._keys_of(resolved.named_by)
         maker = CallMaker(self._files, resolved, self._agent_names.texts, self._plan, keys)
         spooled = np.zeros(len(resolved.decision), dtype=np.bool_)
@@ -111,6 +108,14 @@ class Preparation:
             spooled[slots[slots >= 0]] = True
             yield self._listed(maker.make(frame))
         self.skipped += count_unspooled(resolved, spooled)
+
+    def _resolved(self) -> Resolved:
+        """Decide every row, and forget the index: it would take memory while the results are written."""
+        pa.default_memory_pool().release_unused()
+        index, joins = concatenated(IndexRows, self._index), concatenated(Joins, self._joins)
+        self._index.clear()
+        self._joins.clear()
+        return resolve(index, joins)
 
     def _keys_of(self, places: npt.NDArray[np.int64]) -> dict[int, tuple[str, str]]:
         """Return id and key of the rows at these places (-1: none), from which joined calls take theirs."""
