@@ -21,9 +21,12 @@ class Endpoints:
         """Take the rows of a chunk into account; say whether a role is new."""
         before = self.roles()
         for rule in self.rules:
-            coded = conditions.column(rule.of)
-            proving = coded.values[coded.among(conditions.hold(rule.when))]
-            self.names[rule.value].update(name for name in proving.tolist() if name)
+            coded, known = conditions.column(rule.of), {"", *self.names[rule.value]}
+            if rule.value is Role.UNPROVED:  # any proof outranks it
+                known |= self.names[Role.TELEPHONE] | self.names[Role.TRUNK]
+            if not known.issuperset(coded.values.tolist()):
+                proving = coded.values[coded.among(conditions.hold(rule.when))]
+                self.names[rule.value].update(name for name in proving.tolist() if name)
         return self.roles() != before
 
     def roles(self) -> dict[str, Role]:

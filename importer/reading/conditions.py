@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -84,7 +85,7 @@ class Extensions:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Coded:
     """A text column as its different values (few of them may be equal) and the place of each row's among them."""
 
@@ -94,7 +95,7 @@ class Coded:
     @classmethod
     def of(cls, column: pd.Series) -> Self:
         """Tell the values of a column apart."""
-        if not pc.any(pc.not_equal(arrow_of(column), ""), min_count=0).as_py():  # a column that the file lacks
+        if not _any_filled(column):  # a column that the file lacks
             return cls.empty(len(column))
         codes, values = pd.factorize(column)
         return cls(pd.Series(values, dtype=_TEXT), codes)
@@ -103,6 +104,11 @@ class Coded:
     def empty(cls, rows: int) -> Self:
         """Return a column of empty cells."""
         return cls(pd.Series([""], dtype=_TEXT), np.zeros(rows, dtype=np.intp))
+
+    @cached_property
+    def filled(self) -> Flags:
+        """Say for each row whether its cell is not empty."""
+        return np.asarray((self.values != "").to_numpy(dtype=np.bool_)[self.codes], dtype=np.bool_)
 
     def among(self, rows: Flags) -> Flags:
         """Say which of the values stand in some of the rows."""
@@ -116,6 +122,8 @@ class Coded:
 
     def with_values(self, values: pd.Series) -> Self:
         """Return the column with other values in the places of its own."""
+        if not _any_filled(values):
+            return self.empty(len(self.codes))
         codes, distinct = pd.factorize(values)
         return type(self)(pd.Series(distinct, dtype=_TEXT), codes[self.codes])
 
@@ -126,11 +134,10 @@ class Coded:
 
     def or_else(self, other: Self) -> Self:
         """Return the column with the values of another one where its own are empty."""
-        empty = (self.values == "").to_numpy(dtype=np.bool_)[self.codes]
-        if not empty.any():
+        if self.filled.all() or not _any_filled(other.values):
             return self
         values = pd.concat([self.values, other.values], ignore_index=True)
-        return type(self)(values, np.where(empty, other.codes + len(self.values), self.codes))
+        return type(self)(values, np.where(self.filled, self.codes, other.codes + len(self.values)))
 
 
 class Conditions:
@@ -144,6 +151,7 @@ class Conditions:
         self._frame = frame
         self._extensions = extensions
         self._known: dict[tuple[str, Test], Flags] = {}
+        self._equal: dict[tuple[str, str], Flags] = {}
         self._coded: dict[str, Coded] = {}
         self._headed: dict[str, Coded] = {}
         self._added: dict[str, Callable[[Conditions], Coded]] = {}
@@ -183,7 +191,7 @@ class Conditions:
         """Return the first non-empty of the values that ``sources`` give, else empty text."""
         found = self.value(sources[0])
         for source in sources[1:]:
-            empty = ~_are_filled(found)
+            empty = ~found.filled
             if not empty.any():
                 break
             found = found.or_else(self.value(source, empty))
@@ -222,24 +230,22 @@ class Conditions:
     def _answer(self, column: str, test: Test) -> Flags:
         if test.matches is not None and self._begins_otherwise(column, test.matches):
             return np.zeros(len(self._frame), dtype=np.bool_)
-        if test == _EMPTY and column not in self._coded and column in self._frame:
-            return (self._frame[column] == "").to_numpy(dtype=np.bool_)
+        if test in _EMPTY_OR_NOT and column not in self._coded and column in self._frame:
+            return np.asarray((self._frame[column] == "") == test.empty, dtype=np.bool_)
         coded = self.column(column)
         result = _holds(coded.values, test, self._extensions)[coded.codes]
         if test.equals is not None:
-            result = result & self._are_equal(coded, self.column(test.equals))
+            result = result & self._are_equal(column, test.equals)
         if test.differs is not None:
-            other = self.column(test.differs)
-            filled = _are_filled(coded) & _are_filled(other)
-            result = result & filled & ~self._are_equal(coded, other)
+            filled = coded.filled & self.column(test.differs).filled
+            result = result & filled & ~self._are_equal(column, test.differs)
         return result
 
-    def _are_equal(self, one: Coded, other: Coded) -> Flags:
+    def _are_equal(self, column: str, other_column: str) -> Flags:
         """Say for each row whether both cells are filled and equal without letter case."""
-        mine, theirs = (pc.utf8_lower(arrow_of(coded.values)).combine_chunks() for coded in (one, other))
-        place = pc.fill_null(pc.index_in(theirs, value_set=mine), -1).to_numpy(zero_copy_only=False)
-        first = pc.index_in(mine, value_set=mine).to_numpy(zero_copy_only=False)
-        return np.asarray(place[other.codes] == first[one.codes], dtype=np.bool_) & _are_filled(one)
+        if (column, other_column) not in self._equal:
+            self._equal[column, other_column] = _equal(self.column(column), self.column(other_column))
+        return self._equal[column, other_column]
 
     def _extracted(self, source: Source, rows: Flags | None) -> Coded:
         """Return the one group of the source's pattern, empty where it does not match; all without a pattern."""
@@ -272,11 +278,17 @@ class Conditions:
         return not pc.any(pc.starts_with(arrow_of(self._frame[column]), begin), min_count=0).as_py()
 
 
-_EMPTY = Test(empty=True)
+_EMPTY_OR_NOT = (Test(empty=True), Test(empty=False))
 
 
-def _are_filled(coded: Coded) -> Flags:
-    return (coded.values != "").to_numpy(dtype=np.bool_)[coded.codes]
+def _equal(one: Coded, other: Coded) -> Flags:
+    both = one.filled & other.filled
+    if not both.any():
+        return both
+    mine, theirs = (pc.utf8_lower(arrow_of(coded.values)).combine_chunks() for coded in (one, other))
+    place = pc.fill_null(pc.index_in(theirs, value_set=mine), -1).to_numpy(zero_copy_only=False)
+    first = pc.index_in(mine, value_set=mine).to_numpy(zero_copy_only=False)
+    return np.asarray(place[other.codes] == first[one.codes], dtype=np.bool_) & both
 
 
 def _international(numbers: pd.Series, codes: pd.Series) -> pd.Series:
@@ -339,6 +351,10 @@ def _beginning(pattern: str) -> str:
         return ""
     found = re.match(r"\^?\(?([A-Za-z0-9/]+)([?*{]?)", pattern)
     return "" if found is None else found[1][:-1] if found[2] else found[1]
+
+
+def _any_filled(values: pd.Series) -> bool:
+    return bool(pc.any(pc.not_equal(arrow_of(values), ""), min_count=0).as_py())
 
 
 def arrow_of(values: pd.Series) -> pa.ChunkedArray:
