@@ -36,6 +36,7 @@ class Row:
     start: int = NO_START
     place: int = 0
     secondary: bool = False
+    held: bool = False
     agent: int = 0
     legs: bool = True
     same: tuple[int, int] = (0, 0)
@@ -59,6 +60,7 @@ def _index(rows: list[Row]) -> IndexRows:
         same=np.array([row.same for row in rows], dtype=np.uint64).reshape(-1, 2),
         rank=np.array([row.rank for row in rows], dtype=np.uint8),
         secondary=np.array([row.secondary for row in rows], dtype=np.bool_),
+        held=np.array([row.held for row in rows], dtype=np.bool_),
         start=np.array([row.start for row in rows], dtype=np.int64),
         content=np.array([row.content for row in rows], dtype=np.uint64),
         place=np.array([row.place for row in rows], dtype=np.int64),
@@ -203,6 +205,7 @@ ROWS = st.builds(
     content=st.sampled_from([0, 1, LARGEST]),
     start=st.sampled_from([-1, 0, 6_000, 12_000, 1_772_442_847, NO_START]),
     secondary=st.booleans(),
+    held=st.booleans(),
     agent=st.integers(0, 3),
     legs=st.booleans(),
     same=st.sampled_from([(0, 0), (1, 1), (1, 2), (2, 1), (2, 2)]),
@@ -404,6 +407,13 @@ def test_joined_call() -> None:
     assert _decisions(rows) == [Decision.OTHER_LEG, Decision.OTHER_LEG, Decision.CALL]
     assert resolve(_index(rows), _joins(rows)).named_by.tolist() == [-1, -1, 3]
     assert [fate.start for fate in _resolved(rows)] == [10] * 3
+
+
+def test_joined_call_that_the_ledger_holds() -> None:
+    """A joined call keeps the key under which the ledger holds it, although a better row has come since."""
+    rows = [Row(1, Rank.BUSY, 1, start=30, secondary=True, held=True, joins=(7,))]
+    rows = _placed([*rows, Row(2, Rank.BUSY, 2, start=20, joins=(7,))])
+    assert resolve(_index(rows), _joins(rows)).named_by.tolist() == [-1, rows[0].place]
 
 
 def test_joined_only_within_hours() -> None:

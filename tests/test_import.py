@@ -331,6 +331,22 @@ def rows_of(path: Path) -> list[tuple[str, str, str]]:
     return [(row["line"], row["outcome"], row["reason"]) for row in read_results(path)]
 
 
+def test_joined_call_whose_better_half_comes_later(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A call of which the first export had one half of a Local channel is known again when both are there."""
+    export = tmp_path / "Master.csv"
+    lines = (
+        (Path(__file__).parent / "field/asterisk-forwarded-calls/dialled-through-local.csv")
+        .read_text()
+        .splitlines(True)
+    )
+    options = ("--timezone", "UTC", "--country", "US", "--default-agent-number", "+12125550101", "--results")
+    for night, outcome in (([*lines[:3]], "accepted"), (lines, "already_accepted")):
+        export.write_text("".join(night))
+        results = tmp_path / f"{len(night)}.csv"
+        assert run_import(program, *options, results, export).code == 0
+        assert [row["outcome"] for row in read_results(results)] == [outcome]
+
+
 def test_attended_since(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A call exported before its last leg was written is one conflict in each later import that shows it attended.
 

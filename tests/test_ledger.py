@@ -1002,7 +1002,7 @@ def test_shown_attended(
         assert shown.call == (call() if comes_back else None)
         assert row(path, "a1") == (after,)
     assert ledger.attended_since(9) == (["a1"] if after is ACCEPTED else [])
-    assert ledger.held_unattended(["a1"]) == (set() if after is CLOSED else {"a1"})
+    assert ledger.held(["a1"]) == {"a1": after is not CLOSED}
     assert len(ledger._rows("SELECT 1 FROM payloads")) == (after is UNCERTAIN)
 
 
@@ -1029,7 +1029,7 @@ def test_reminder_ends_with_close(path: Path, ledger: Ledger) -> None:
         with pytest.raises(UsageError, match=call_id):
             ledger.resolve([call_id], decision, note="", who="ann")
     assert ledger.resolve(["a1"], Decision.CLOSE, note="corrected", who="ann") == []
-    assert (ledger.attended_since(9), ledger.held_unattended(["a1", "b1", "c1"])) == ([], {"b1"})
+    assert (ledger.attended_since(9), ledger.held(["a1", "b1", "c1"])) == ([], {"a1": False, "b1": True})
     assert row(path, "a1") == (ACCEPTED,)
     assert outcomes(take(ledger, call(), call("b1"))) == [Outcome.ALREADY_ACCEPTED] * 2
     with pytest.raises(UsageError, match="'a1'"):
@@ -1303,7 +1303,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Have an export show a call attended."""
         kept = self.model.get(one)
         is_held = kept is not None and kept.state is not CLOSED and not kept.corrected
-        assert self.ledger.held_unattended([one]) == ({one} if is_held else set())
+        assert self.ledger.held([one]) == ({} if kept is None else {one: is_held})
         if kept is None or not is_held:
             return
         wanted = {PENDING: None, REFUSED: Outcome.SKIPPED, ACCEPTED: Outcome.CONFLICT}

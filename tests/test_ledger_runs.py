@@ -83,7 +83,7 @@ def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
         assert reader.counts()[CallState.ACCEPTED] == 1
         assert reader.pending_count() == 1
         assert (reader.attended_since(9), reader.uncertain_since()) == ([], (1, CREATED))
-        assert reader.held_unattended(["accepted", "closed", "none"]) == {"accepted"}
+        assert reader.held(["accepted", "closed", "none"]) == {"accepted": True, "closed": False}
         assert reader.runs(9) == [RunRecord("old", CREATED, "0.1.0")]
     assert path.read_bytes() == before
 

@@ -103,12 +103,15 @@ class LedgerReader:
         query = "SELECT call_id FROM attended_since ORDER BY attended_at, call_id LIMIT ?"
         return [row[0] for row in self._rows(query, (limit,))]
 
-    def held_unattended(self, call_ids: Sequence[str]) -> set[str]:
-        """Return those of these calls that are here as not attended, without those that a person closed."""
-        query = """SELECT call_id FROM calls WHERE state != 'closed' AND NOT EXISTS (SELECT 1 FROM decisions
-            WHERE decisions.call_id = calls.call_id AND decision = 'close') AND call_id"""
+    def held(self, call_ids: Sequence[str]) -> dict[str, bool]:
+        """Return those of these calls that are here, each with whether it is open to be shown attended.
+
+        That is any call which no person has closed.
+        """
+        query = """SELECT call_id, state != 'closed' AND NOT EXISTS (SELECT 1 FROM decisions
+            WHERE decisions.call_id = calls.call_id AND decision = 'close') FROM calls WHERE call_id"""
         with self._guard, translated_errors(self._path):
-            return {row[0] for row in select_in(self._connection, query, call_ids)}
+            return {row[0]: bool(row[1]) for row in select_in(self._connection, query, call_ids)}
 
     def fates(self, call_ids: Sequence[str]) -> dict[str, Fate]:
         """Return where calls stand, by call id; ids that the ledger does not know are left out."""

@@ -84,7 +84,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
         create_ledger(run.settings.ledger, now=gmt_text(run.now))
     with _open_ledger(run, "import", target, service.account) as ledger:
         _recover(run, ledger)
-        plan = replace(plan, held_unattended=ledger.held_unattended)
+        plan = replace(plan, held=ledger.held)
         with (
             Preparation(run.catalogue.causes, plan) as preparation,
             _results(run, ledger, target, lambda: (preparation.rows, preparation.skipped)) as results,

@@ -90,8 +90,8 @@ class IndexRows:
 
     ``key_high`` and ``key_low`` are 128 bits of the call's key; ``start`` epoch seconds (NO_START: unknown);
     ``same`` are two columns of which rows of one key share one at least (0: nothing to hold); ``content`` tells
-    rows of a call apart; ``place`` numbers file and line; ``agent`` numbers the agent's names; ``legs`` is false
-    where a call is one row only.
+    rows of a call apart; ``held``: the ledger has a call of this key; ``place`` numbers file and line; ``agent``
+    numbers the agent's names; ``legs`` is false where a call is one row only.
     """
 
     key_high: npt.NDArray[np.uint64]
@@ -99,6 +99,7 @@ class IndexRows:
     same: npt.NDArray[np.uint64]
     rank: npt.NDArray[np.uint8]
     secondary: npt.NDArray[np.bool_]
+    held: npt.NDArray[np.bool_]
     start: Ints
     content: npt.NDArray[np.uint64]
     place: Ints
@@ -237,13 +238,14 @@ def _with_directions(rows: IndexRows) -> IndexRows:
 def _named_by(own: IndexRows, rows: IndexRows, labels: Ints) -> Ints:
     """Return the place of the row whose key is that of a joined call, for its rows with another key; else -1.
 
-    That is the earliest of its rows that could be notified, one of a Local channel only where there is no other.
+    That is one that the ledger holds, since an export may have ended between the rows when it was imported before;
+    else the earliest of its rows that could be notified, one of a Local channel only where there is no other.
     """
     named_by = np.full(len(rows), -1, dtype=np.int64)
     member = np.flatnonzero((labels >= 0) & (rows.rank >= Rank.BUSY) & (rows.rank <= Rank.NOANSWER))
     if not len(member):
         return named_by
-    columns = (own.key_low, own.key_high, rows.start, rows.secondary, labels)
+    columns = (own.key_low, own.key_high, rows.start, rows.secondary, ~rows.held, labels)
     order = member[np.lexsort([column[member] for column in columns])]
     opens = np.concatenate(([True], labels[order][1:] != labels[order][:-1]))
     leader = order[np.flatnonzero(opens)][np.cumsum(opens) - 1]

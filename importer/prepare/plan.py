@@ -1,7 +1,6 @@
 """What the operator wants of preparing: zone, country, agents, window, states, policies; the rules of a file."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from importer.formats import CauseTable, CdrFormat, Detection
@@ -26,8 +25,8 @@ class PreparePlan:
     """Everything that preparing needs to know besides the files.
 
     ``now`` is the epoch second of the run's start: a call cannot start after it. ``all_rows`` keeps the rows
-    that are skipped. ``held_unattended`` says which of some call ids the ledger holds as calls not attended;
-    None without a ledger. ``is_one_of_several``: rows of a call may stand in another file of the run.
+    that are skipped. ``held`` says which of some call ids the ledger holds, and whether an attended row
+    contradicts it; None without a ledger. ``is_one_of_several``: rows of a call may stand in another file.
     """
 
     agents: AgentBook
@@ -40,7 +39,7 @@ class PreparePlan:
     policies: PolicyBook = field(default_factory=PolicyBook)
     all_rows: bool = False
     is_one_of_several: bool = False
-    held_unattended: Callable[[Sequence[str]], AbstractSet[str]] | None = None
+    held: Callable[[Sequence[str]], Mapping[str, bool]] | None = None
     chunk_rows: int = CHUNK_ROWS
 
 

@@ -24,7 +24,7 @@ from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Joins, 
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.plan import Rules
 from importer.reading import Chunk
-from importer.reading.conditions import Coded, Conditions, joined
+from importer.reading.conditions import Coded, Conditions, Flags, joined
 from schemas import numbers
 from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, Role, State
 
@@ -129,7 +129,7 @@ class RowSorter:
         rows = add_evidence(rows, conditions, self.rules)
         keys = call_keys(rows, self.rules.format)
         rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
-        rows["call.attended_since"] = self._attended_since(rows, conditions)
+        rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
         rows["call.slot"] = np.where(in_group, self.next_slot - 1 + np.cumsum(in_group), -1)
@@ -178,14 +178,14 @@ class RowSorter:
             kept_out.loc[tied.index[tied]] = False
         return kept_out
 
-    def _attended_since(self, rows: pd.DataFrame, conditions: Conditions) -> npt.NDArray[np.bool_]:
-        """Say which rows may show attended a call that the ledger holds as not attended.
+    def _held(self, rows: pd.DataFrame, conditions: Conditions) -> tuple[Flags, Flags]:
+        """Say of which rows the ledger holds the id, and which may show attended what it holds as not attended.
 
-        Those are attended rows, and rows of a state that are joined to rows with other ids: one may be attended.
+        Asked are attended rows, and rows of a state that are joined to rows with other ids: one may be attended,
+        and an export that ended between them may have given the call the id of any.
         """
-        found = np.zeros(len(rows), dtype=np.bool_)
-        held_unattended = self.rules.plan.held_unattended
-        if held_unattended is not None:
+        held, attended_since = np.zeros((2, len(rows)), dtype=np.bool_)
+        if self.rules.plan.held is not None:
             asked = rows["call.rank"].isin([Rank.ATTENDED, Rank.UNDIRECTED_ATTENDED]).to_numpy()
             of_state = rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER).to_numpy()
             for name in self.rules.format.call.joins:
@@ -193,9 +193,10 @@ class RowSorter:
             places = np.flatnonzero(asked & (rows["call.key"] != "").to_numpy())
             texts = (rows[name].iloc[places].tolist() for name in ("call.source_id", "call.key"))
             call_ids = [call_id_of(self.rules.plan.site, *text) for text in zip(*texts, strict=True)]
-            held = held_unattended(call_ids)
-            found[places] = [call_id in held for call_id in call_ids]
-        return found
+            found = self.rules.plan.held(call_ids)
+            held[places] = [call_id in found for call_id in call_ids]
+            attended_since[places] = [found.get(call_id, False) for call_id in call_ids]
+        return held, attended_since
 
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows that matter."""
@@ -241,6 +242,7 @@ class RowSorter:
             same=self._same(rows, conditions),
             rank=rows["call.rank"].to_numpy(dtype=np.uint8),
             secondary=rows["call.secondary"].to_numpy(dtype=np.bool_),
+            held=rows["call.held"].to_numpy(dtype=np.bool_),
             start=start,
             content=_hashes(joined(self._content(rows)), HASH_KEYS[0]),
             place=self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64),
