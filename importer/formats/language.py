@@ -204,10 +204,11 @@ class EndpointRule(_Table):
     """Rows for which ``when`` holds prove a role of the name in the column ``of``.
 
     ``unproved`` takes from a name what only its look says (`NumberSpec.extension`); proofs outrank it.
+    ``contradicted`` is what no telephone would do: it holds against a proof that the name is one.
     """
 
     of: str
-    value: Literal[Role.TELEPHONE, Role.TRUNK, Role.UNPROVED] = Field(alias="is")
+    value: Role = Field(alias="is")
     when: Tests = Field(default_factory=dict)
 
 

@@ -30,13 +30,16 @@ class Endpoints:
         return self.roles() != before
 
     def roles(self) -> dict[str, Role]:
-        """Return the roles that are proved; of a name that is only doubted, that it is unproved."""
+        """Return the roles that are proved; of a name that is only doubted, that it is unproved.
+
+        A telephone that is a trunk too, or shows what no telephone would, is contradicted.
+        """
         telephones, trunks = self.names[Role.TELEPHONE], self.names[Role.TRUNK]
         return {
             **dict.fromkeys(self.names[Role.UNPROVED], Role.UNPROVED),
             **dict.fromkeys(telephones, Role.TELEPHONE),
             **dict.fromkeys(trunks, Role.TRUNK),
-            **dict.fromkeys(telephones & trunks, Role.CONTRADICTED),
+            **dict.fromkeys(telephones & (trunks | self.names[Role.CONTRADICTED]), Role.CONTRADICTED),
         }
 
 
