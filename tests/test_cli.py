@@ -22,6 +22,7 @@ from importer.simulator import FOREVER, Behaviour, Fault, SandboxCredentials, Si
 Program = Callable[..., Ran]
 
 HEAVY = [
+    "jinja2",
     "pandas",
     "pandera",
     "requests",

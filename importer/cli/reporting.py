@@ -30,17 +30,20 @@ def report_command(
     results: Path | None, run_id: str | None, output: Path | None, force: bool, **flags: Any
 ) -> int:
     """Write one self-contained HTML page about the results file RESULTS.csv, or about a run of the ledger."""
-    from importer.report.extra import require_extra
     from importer.settings import load_settings
 
     if (results is None) == (run_id is None):
         raise UsageError("report: name either a results file or a run", hint="Runs: `cdr-importer status --runs`.")
-    require_extra()
     settings = load_settings(given(flags), os.environ)
-    if results is not None:
-        _write_results(settings, results, output or _beside(results), force=force)
-    else:
-        _write_run(settings, str(run_id), output, force=force, shown_ledger=str(flags.get("ledger") or ""))
+    if run_id is not None:
+        _write_run(settings, run_id, output, force=force, shown_ledger=str(flags.get("ledger") or ""))
+    elif results is not None:
+        from importer.report.data import results_report
+        from importer.report.page import check_free
+
+        path = output or _beside(results)
+        check_free(path, replace=force)
+        _write(results_report(results, settings.timezone), path, force=force)
     return int(ExitCode.OK)
 
 
@@ -48,25 +51,16 @@ def _beside(results: Path) -> Path:
     return results.with_name(results.name + ".html")
 
 
-def _write_results(settings: Any, results: Path, path: Path, *, force: bool) -> None:
-    from importer.report.from_results import results_report
-    from importer.report.page import check_free
-
-    check_free(path, replace=force)
-    _write(results_report(results, settings.timezone), path, force=force)
-
-
 def _write_run(settings: Any, run_id: str, output: Path | None, *, force: bool, shown_ledger: str) -> None:
     """Write the page of one run: as asked, else beside its results where they are, else in the working folder."""
     from importer.ledger import open_reader
-    from importer.report.from_ledger import found_run, run_report
+    from importer.report.data import found_run, run_report
     from importer.report.page import check_free
 
     with open_reader(settings.ledger) as ledger:
         run = found_run(ledger, run_id)
-        results = Path(run.results) if run.results else None
-        is_there = results is not None and results.is_file()
-        path = output or (_beside(Path(run.results)) if is_there else Path(f"cdr-importer.{run.run_id}.html"))
+        results = Path(run.results)
+        path = output or (_beside(results) if results.is_file() else Path(f"cdr-importer.{run.run_id}.html"))
         check_free(path, replace=force)
         report = run_report(ledger, run, settings.timezone, shown_ledger)
     _write(report, path, force=force)
@@ -75,10 +69,7 @@ def _write_run(settings: Any, run_id: str, output: Path | None, *, force: bool, 
 def write_history(settings: Any, path: Path, *, force: bool, shown_ledger: str) -> None:
     """Write the page of the ledger's history."""
     from importer.ledger import open_reader
-    from importer.report.extra import require_extra
-
-    require_extra()
-    from importer.report.from_ledger import history_report
+    from importer.report.data import history_report
     from importer.report.page import check_free
 
     check_free(path, replace=force)

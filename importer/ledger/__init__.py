@@ -5,7 +5,7 @@ and checks the file, `staging` takes calls in, `ledger` is what a run does with 
 time.
 """
 
-from importer.ledger.history import Refusals, first_and_last_request, refusals, requests_over_time
+from importer.ledger.history import Refusals, refusals, requests_over_time
 from importer.ledger.ledger import Ledger
 from importer.ledger.lock import lock_path
 from importer.ledger.place import ledger_files
@@ -46,7 +46,6 @@ __all__ = [
     "Told",
     "UncertainCall",
     "create_ledger",
-    "first_and_last_request",
     "ledger_files",
     "lock_path",
     "open_reader",

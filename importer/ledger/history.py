@@ -32,13 +32,6 @@ def requests_over_time(reader: LedgerReader, span_seconds: int, run_id: str | No
     return dict(reader._rows(query, (span_seconds, span_seconds, run_id, run_id)))
 
 
-def first_and_last_request(reader: LedgerReader, run_id: str) -> tuple[str, str] | None:
-    """Return when a run's first and last request began (GMT text), as far as they are still the calls' last."""
-    query = f"SELECT min(sent_at), max(sent_at) FROM calls WHERE sent_at != '' AND {_OF_RUN}"  # noqa: S608
-    ((first, last),) = reader._rows(query, (run_id, run_id))
-    return None if first is None else (first, last)
-
-
 def refusals(reader: LedgerReader, run_id: str | None = None) -> list[Refusals]:
     """Return the refused calls by answer, the most frequent first; with a run, those whose request it sent."""
     query = f"""SELECT http_status, code, reason, max(hint), count(*) AS calls FROM calls

@@ -1,19 +1,67 @@
-"""What a report says, as values: no HTML, no colours, no words of advice."""
+"""What a report says: counts of a results file or of a ledger as values, without HTML and without advice.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+A results file is read in chunks into counts of bounded size, so memory does not grow with the file.
+"""
 
-from importer.ledger import RunRecord
-from schemas.vocabulary import CallState, Outcome
+import heapq
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from importer.errors import InputUnusableError, NoInputError, UsageError
+from importer.ledger import LedgerReader, RunRecord, refusals, requests_over_time
+from importer.records import OUTCOME_OF_STATE
+from schemas.vocabulary import RESULT_COLUMNS, WIRE_TIME_FORMAT, CallState, Outcome
+
+CHUNK_ROWS = 50_000
+_MOST_UNCERTAIN = 200
+_MOST_CAUSES = 200
+_MOST_EXAMPLES = 3
+_MOST_KEYS = 10_000
+_MOST_RUNS = 60
+_LONGEST_TEXT = 500
+_CAUSE = ["outcome", "http_status", "code", "reason"]
+_OF_CALLS = (
+    Outcome.ACCEPTED,
+    Outcome.ALREADY_ACCEPTED,
+    Outcome.WOULD_SEND,
+    Outcome.PENDING,
+    Outcome.REFUSED,
+    Outcome.UNCERTAIN,
+    Outcome.CONFLICT,
+)
+"""Outcomes of rows that are calls to be notified; the others say nothing of a state or an agent."""
+_OF_RUNS = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNCERTAIN, Outcome.REJECTED, Outcome.PENDING)
+
+_SPANS_SECONDS = (
+    *(1, 5, 10, 60, 300, 600, 3600, 21_600, 86_400, 604_800),
+    *(604_800 * 52, 604_800 * 520),
+)
+_FIRST_YEAR, _LAST_YEAR = 1970, 2199
+_MOST_BARS = 120
+_MOST_MOMENTS = 86_400
+_MOST_WAITS = 5
+_SHORTEST_WAIT_SECONDS = 10
+# Every zone of today is whole quarters of an hour from GMT.
+_QUARTER_SECONDS = 900
+_HOUR_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Calls that share a state or an agent, by outcome."""
+    """Calls that share a state, an agent or a run, by outcome; ``note`` is what else is known of a run."""
 
     label: str
     outcomes: Mapping[Outcome, int]
+    note: str = ""
 
     @property
     def count(self) -> int:
@@ -23,10 +71,9 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row that stands for others: where it is, and what its hint says."""
+    """One row that stands for others: its place as text, and what its hint says."""
 
-    file: str
-    line: str
+    place: str
     hint: str
 
 
@@ -36,7 +83,7 @@ class Cause:
 
     reason: str
     count: int
-    examples: tuple[Example, ...]
+    examples: tuple[Example, ...] = ()
     status: str = ""
     code: str = ""
 
@@ -50,35 +97,29 @@ class OpenCall:
     agent: str
     customer: str
     reason: str
-    file: str
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A time in which no call was sent: its first second (GMT) and how long it lasted."""
-
-    since: datetime
-    seconds: int
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Calls sent over time: counts of spans of ``span_seconds`` from ``start`` (GMT) on, and the longest waits."""
+    """Calls sent over time: counts of spans of ``span_seconds`` from ``start`` (GMT) on.
+
+    ``waits`` are the longest times without a call: the last second before (GMT), and how many seconds.
+    """
 
     start: datetime
     span_seconds: int
     counts: tuple[int, ...]
-    waits: tuple[Wait, ...]
+    waits: tuple[tuple[datetime, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """All that a page can show; what is not known stays empty and has no place on the page.
 
-    ``skipped_known`` says whether the outcomes count the skipped rows. ``hours`` has the calls of each hour, or,
-    where ``hours_are_requests``, the requests sent in it, on the clock of ``zone``. ``ledger`` is where the
-    `resolve` lines lead, empty for the default.
+    ``skipped_known`` says whether the outcomes count the skipped rows. ``hours`` has the calls of each hour on the
+    clock of ``zone``; in a history it has the requests sent in it. ``ledger`` is where the `resolve` lines lead,
+    empty for the default. ``facts`` and ``settings`` are names and values.
     """
 
     title: str
@@ -89,14 +130,337 @@ class Report:
     states: tuple[Group, ...] = ()
     agents: tuple[Group, ...] = ()
     hours: Mapping[datetime, int] = field(default_factory=dict)
-    hours_are_requests: bool = False
     zone: str = "GMT"
     rejected: tuple[Cause, ...] = ()
     refused: tuple[Cause, ...] = ()
     uncertain: tuple[OpenCall, ...] = ()
     uncertain_count: int = 0
     pace: Pace | None = None
-    run: RunRecord | None = None
-    runs: tuple[RunRecord, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
     ledger: str = ""
+    is_history: bool = False
     ledger_states: Mapping[CallState, int] = field(default_factory=dict)
+    runs: tuple[Group, ...] = ()
+
+
+# a results file ----------------------------------------------------------------------------------------------
+
+
+def results_report(path: Path, timezone: str | None = None, *, chunk_rows: int = CHUNK_ROWS) -> Report:
+    """Return what a results file says; the hours of calls are on the clock of ``timezone``, else GMT.
+
+    Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file.
+    """
+    counts = _Counts(timezone or "UTC")
+    try:
+        with pd.read_csv(path, dtype=str, na_filter=False, chunksize=chunk_rows, encoding="utf-8") as chunks:
+            for chunk in chunks:
+                if tuple(chunk.columns) != RESULT_COLUMNS:
+                    raise _unusable(path, "its header is another one")
+                unknown = {*chunk["outcome"].unique()} - {*Outcome}
+                if unknown:
+                    raise _unusable(path, f"the outcome {min(unknown)[:20]!r} is not known")
+                counts.add(_cut(chunk))
+    except OSError as error:
+        raise NoInputError(
+            f"results file {path} cannot be read: {error.strerror}", hint="Check its path and rights."
+        ) from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise _unusable(path, "it is damaged") from error
+    return replace(counts.report(), title=f"Results {path.name}", source=str(path), zone=timezone or "GMT")
+
+
+def _unusable(path: Path, why: str) -> InputUnusableError:
+    return InputUnusableError(
+        f"{path} is not a results file of this program: {why}",
+        hint="Give a file that `import`, `check` or `deliver` wrote, as it was written.",
+    )
+
+
+def _cut(rows: pd.DataFrame) -> pd.DataFrame:
+    """Shorten texts of a length that no program writes, so that one cell cannot fill the page or the memory."""
+    for name in RESULT_COLUMNS:
+        long = rows[name].str.len() > _LONGEST_TEXT
+        if long.any():
+            kept = rows.loc[long, name].str.slice(stop=_LONGEST_TEXT - 1)
+            rows.loc[long, name] = kept + "\N{HORIZONTAL ELLIPSIS}"
+    return rows
+
+
+class _Counts:
+    """What the chunks of a results file add up to; of too many keys the rarest are dropped."""
+
+    def __init__(self, zone: str) -> None:
+        self._zone = zone
+        self._outcomes: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._states: Counter[tuple[str, str]] = Counter()
+        self._agents: Counter[tuple[str, str]] = Counter()
+        self._hours: Counter[datetime] = Counter()
+        self._causes: Counter[tuple[str, ...]] = Counter()
+        self._examples: defaultdict[tuple[str, ...], list[Example]] = defaultdict(list)
+        self._uncertain: list[OpenCall] = []
+        self._sent: Counter[int] = Counter()
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Count one chunk."""
+        outcomes = rows["outcome"]
+        calls = rows[outcomes.isin([*_OF_CALLS])]
+        add(self._outcomes, outcomes)
+        add(self._skipped, rows.loc[outcomes == Outcome.SKIPPED, "reason"])
+        add(self._states, calls[["state", "outcome"]])
+        add(self._agents, calls[["from", "outcome"]])
+        local = _moments(calls["start_time"]).dt.tz_convert(self._zone).dt.tz_localize(None)
+        add(self._hours, local.dt.floor("h"))
+        faults = rows[outcomes.isin([Outcome.REJECTED, Outcome.REFUSED])]
+        add(self._causes, faults[_CAUSE], 2 * _MOST_CAUSES)
+        for row in faults.groupby(_CAUSE, sort=False).head(_MOST_EXAMPLES).to_dict("records"):
+            examples = self._examples[tuple(row[name] for name in _CAUSE)]
+            if len(examples) < _MOST_EXAMPLES:
+                examples.append(Example(_place(row["file"], row["line"]), row["hint"]))
+        for gone in self._examples.keys() - self._causes.keys():
+            del self._examples[gone]
+        uncertain = rows[outcomes == Outcome.UNCERTAIN].head(_MOST_UNCERTAIN - len(self._uncertain))
+        for row in uncertain.to_dict("records"):
+            place = _place(row["file"], row["line"])
+            self._uncertain.append(
+                OpenCall(row["call_id"], row["start_time"], row["from"], row["to"], row["reason"], place)
+            )
+        # Only these were surely sent in this run: the others may have kept the time of an earlier one.
+        sent = _moments(rows.loc[outcomes == Outcome.ACCEPTED, "sent_at"])
+        self._sent.update(int(moment.timestamp()) for moment in sent)
+        self._sent = _in_spans(self._sent, _span_seconds(self._sent, _MOST_MOMENTS))
+
+    def report(self) -> Report:
+        """Return what was counted."""
+        outcomes = {outcome: self._outcomes[outcome] for outcome in Outcome}
+        causes: dict[str, list[Cause]] = {Outcome.REJECTED: [], Outcome.REFUSED: []}
+        for key, count in self._causes.most_common():
+            outcome, status, code, reason = key
+            causes[outcome].append(Cause(reason, count, tuple(self._examples[key]), status, code))
+        return Report(
+            title="",
+            source="",
+            outcomes=outcomes,
+            skipped=self._skipped,
+            skipped_known=outcomes[Outcome.SKIPPED] > 0,
+            states=_groups(self._states),
+            agents=_groups(self._agents),
+            hours=self._hours,
+            rejected=tuple(causes[Outcome.REJECTED][:_MOST_CAUSES]),
+            refused=tuple(causes[Outcome.REFUSED][:_MOST_CAUSES]),
+            uncertain=tuple(self._uncertain),
+            uncertain_count=outcomes[Outcome.UNCERTAIN],
+            pace=pace_of(self._sent),
+        )
+
+
+def add(tally: Counter[Any], cells: "pd.Series[Any] | pd.DataFrame", most_keys: int = _MOST_KEYS) -> None:
+    """Count equal cells, or equal rows of several columns; with too many keys only the frequent are kept."""
+    tally.update({key: int(count) for key, count in cells.value_counts().items()})
+    if len(tally) > 2 * most_keys:
+        kept = dict(tally.most_common(most_keys))
+        tally.clear()
+        tally.update(kept)
+
+
+def _moments(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
+    """Return the times among texts, without those whose year would make too many spans."""
+    moments = pd.to_datetime(texts, format=WIRE_TIME_FORMAT, errors="coerce", utc=True)
+    return moments[moments.dt.year.between(_FIRST_YEAR, _LAST_YEAR)]
+
+
+def _groups(tally: Counter[tuple[str, str]]) -> tuple[Group, ...]:
+    """Return the groups by label, the largest first."""
+    by_label: defaultdict[str, dict[Outcome, int]] = defaultdict(dict)
+    for (label, outcome), count in tally.items():
+        by_label[label][Outcome(outcome)] = count
+    groups = (Group(label, outcomes) for label, outcomes in by_label.items())
+    return tuple(sorted(groups, key=lambda group: (-group.count, group.label)))
+
+
+def _place(file: str, line: str | int) -> str:
+    return f"{file}, line {line}" if file and line else ""
+
+
+def pace_of(moments: Mapping[int, int], least_span_seconds: int = 1) -> Pace | None:
+    """Return calls by moment (seconds since the epoch) in at most `_MOST_BARS` spans; None without any."""
+    if not moments:
+        return None
+    gaps = ((after - before, before) for before, after in pairwise(sorted(moments)))
+    waits = heapq.nlargest(_MOST_WAITS, (gap for gap in gaps if gap[0] >= _SHORTEST_WAIT_SECONDS))
+    span = _span_seconds(moments, _MOST_BARS, least_span_seconds)
+    counts = _in_spans(moments, span)
+    return Pace(
+        start=_utc(min(counts)),
+        span_seconds=span,
+        counts=tuple(counts[second] for second in range(min(counts), max(counts) + 1, span)),
+        waits=tuple((_utc(second), seconds) for seconds, second in waits),
+    )
+
+
+def _span_seconds(moments: Iterable[int], most_spans: int, least_seconds: int = 1) -> int:
+    """Return the narrowest span of which ``most_spans`` reach from the first moment to the last."""
+    first, last = min(moments, default=0), max(moments, default=0)
+    spans = (span for span in _SPANS_SECONDS if span >= least_seconds)
+    return next(span for span in spans if last // span - first // span < most_spans)
+
+
+def _in_spans(moments: Mapping[int, int], span_seconds: int) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for moment, count in moments.items():
+        counts[moment // span_seconds * span_seconds] += count
+    return counts
+
+
+def _utc(epoch_seconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=epoch_seconds)
+
+
+# a ledger ----------------------------------------------------------------------------------------------------
+
+
+def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown_ledger: str = "") -> Report:
+    """Return a report of one run: by its results file where that is still there, else by what the ledger has.
+
+    Raises InputUnusableError when something else stands where its results were.
+    """
+    results = Path(run.results)
+    report = results_report(results, timezone) if results.is_file() else _known_of(ledger, run)
+    summary = _summary(run)
+    if "skipped" in summary and not report.skipped_known:
+        # Results have these rows with --all-rows only; the run counted them all the same.
+        outcomes = {**report.outcomes, Outcome.SKIPPED: int(summary["skipped"])}
+        skipped = _by_reason("skipped_by_reason", [summary])
+        report = replace(report, outcomes=outcomes, skipped=skipped, skipped_known=True)
+    settings = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in json.loads(run.settings).items()
+    }
+    return replace(
+        report,
+        title=f"Run {run.run_id}",
+        facts=tuple(_facts(run)),
+        settings=tuple(sorted(settings.items())),
+        ledger=shown_ledger,
+    )
+
+
+def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown_ledger: str = "") -> Report:
+    """Return a report over all that the ledger holds; ``path`` is shown as its source."""
+    states = ledger.counts()
+    runs = ledger.runs(-1)
+    summaries = [_summary(run) for run in runs]
+    quarters = requests_over_time(ledger, _QUARTER_SECONDS)
+    zone = ZoneInfo(timezone) if timezone else UTC
+    hours: Counter[datetime] = Counter()
+    for quarter, count in quarters.items():
+        hours[datetime.fromtimestamp(quarter, zone).replace(minute=0, tzinfo=None, fold=0)] += count
+    return Report(
+        title="History of the ledger",
+        source=str(path),
+        outcomes=_outcomes(summaries),
+        skipped=_by_reason("skipped_by_reason", summaries),
+        skipped_known=True,
+        hours=hours,
+        zone=timezone or "GMT",
+        rejected=_rejected(summaries),
+        refused=_refused(ledger),
+        uncertain=tuple(_open_calls(ledger)),
+        uncertain_count=states[CallState.UNCERTAIN],
+        pace=pace_of(quarters, _HOUR_SECONDS),
+        ledger=shown_ledger,
+        is_history=True,
+        ledger_states=states,
+        runs=tuple(map(_run_group, runs[:_MOST_RUNS])),
+    )
+
+
+def found_run(ledger: LedgerReader, run_id: str) -> RunRecord:
+    """Return a run of the ledger; ``run_id`` may be `last` for the latest import or delivery.
+
+    Raises UsageError when it is not there.
+    """
+    for run in ledger.runs(-1):
+        if run.run_id == run_id or (run_id == "last" and run.command in ("import", "deliver")):
+            return run
+    raise UsageError(
+        f"--run: the ledger has no run {run_id[:40]!r}", hint="`cdr-importer status --runs` lists them."
+    )
+
+
+def _known_of(ledger: LedgerReader, run: RunRecord) -> Report:
+    """Return what the ledger alone has of a run: no numbers of settled calls and no rejected rows."""
+    summary = _summary(run)
+    uncertain = tuple(_open_calls(ledger, run.run_id))
+    outcomes = _outcomes([summary])
+    if not any(outcomes.values()):
+        # A run that died counted nothing: where its calls stand now.
+        outcomes.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
+    return Report(
+        title="",
+        source=f"the ledger; the results file {run.results or 'of this run'} is not there any more",
+        outcomes=outcomes,
+        rejected=_rejected([summary]),
+        refused=_refused(ledger, run.run_id),
+        uncertain=uncertain,
+        uncertain_count=len(uncertain),
+        pace=pace_of(requests_over_time(ledger, 1, run.run_id)),
+    )
+
+
+def _summary(run: RunRecord) -> dict[str, Any]:
+    return dict(json.loads(run.summary or "{}"))
+
+
+def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
+    yield "Command", f"{run.command} (version {run.version})"
+    yield "Began", f"{run.started_at} GMT"
+    yield "Ended", f"{run.finished_at} GMT" if run.finished_at else "not yet, or it died"
+    code = "unknown" if run.exit_code is None else str(run.exit_code)
+    yield "Exit code", f"{code} ({_summary(run).get('reason', 'no reason kept')})"
+    for each in json.loads(run.inputs):
+        rows = "not usable" if each["rows"] is None else f"{each['rows']:,} rows"
+        yield "Input", f"{each['file']}: {rows}, SHA-256 {each['sha256'] or 'unknown'}"
+
+
+def _run_group(run: RunRecord) -> Group:
+    summary = _summary(run)
+    code = "no exit code" if run.exit_code is None else f"exit {run.exit_code}"
+    note = f"{run.command or '-'}, {code} ({summary.get('reason', 'no reason kept')})"
+    if "rows" in summary:
+        note += f", {int(summary['rows']):,} rows"
+    return Group(run.run_id, {each: int(summary.get(each, 0)) for each in _OF_RUNS}, note)
+
+
+def _outcomes(summaries: Sequence[Mapping[str, Any]]) -> Counter[Outcome]:
+    """Return the counts that runs wrote down at their end."""
+    return Counter({outcome: sum(int(each.get(outcome, 0)) for each in summaries) for outcome in Outcome})
+
+
+def _by_reason(name: str, summaries: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    reasons: Counter[str] = Counter()
+    for summary in summaries:
+        reasons.update(summary.get(name, {}))
+    return reasons
+
+
+def _rejected(summaries: Sequence[Mapping[str, Any]]) -> tuple[Cause, ...]:
+    """Return the rejected rows by reason; only results files have examples."""
+    return tuple(Cause(*each) for each in _by_reason("rejected_by_reason", summaries).most_common())
+
+
+def _refused(ledger: LedgerReader, run_id: str | None = None) -> tuple[Cause, ...]:
+    return tuple(
+        Cause(each.reason, each.count, (Example("", each.hint),), str(each.http_status or ""), each.code)
+        for each in refusals(ledger, run_id)
+    )
+
+
+def _open_calls(ledger: LedgerReader, run_id: str | None = None) -> Iterator[OpenCall]:
+    for one in ledger.uncertain_calls(_MOST_UNCERTAIN):
+        if run_id in (None, one.run_id):
+            call, place = one.call, _place(one.call.place.file, one.call.place.line)
+            numbers = (call.agent_number, call.customer_number)
+            yield OpenCall(call.call_id, call.start_time, *numbers, one.fate.reason, place)

@@ -1,37 +1,66 @@
-"""A report as one HTML file: nothing in it is asked for from elsewhere, nothing in it runs."""
+"""A report as one HTML file: nothing in it is asked for from elsewhere, nothing in it runs.
+
+The template escapes every text; what stands here is arithmetic and the file itself.
+"""
 
 import os
 import secrets
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
-import jinja2
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from importer import __version__
 from importer.errors import CannotCreateError
-from importer.report.colours import variables
-from importer.report.data import Report
-from importer.report.sections import facts_of, needs_of, sections_of
+from importer.report.data import Group, Pace, Report
 from importer.results import write_whole
+from schemas.vocabulary import Outcome
+
+_MOST_DAYS = 35
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def page_of(report: Report) -> str:
     """Return the page as HTML; every text of the report is escaped."""
     # Not the environment's own loader: it would read the template from a folder, which a zipped package has not.
     source = files("importer.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["drawn"] = Markup
-    html: str = environment.from_string(source).render(
-        report=report,
-        facts=facts_of(report),
-        needs=needs_of(report),
-        sections=sections_of(report),
-        version=__version__,
-        light=variables(dark=False),
-        dark=variables(dark=True),
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=_visible, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters.update(
+        {
+            "number": "{:,}".format,
+            "short": _short,
+            "span": _span,
+            "clock": _clock,
+            "quoted": shlex.quote,
+            "outcomes": _outcomes,
+            "days": _days,
+            "busiest": _busiest,
+        }
+    )
+    template = environment.from_string(source)
+    html: str = template.render(report=report, funnel=funnel_of(report), version=__version__, zip=zip)
     return html
+
+
+def funnel_of(report: Report) -> list[tuple[str, int]]:
+    """Return the steps from rows read to calls accepted, each with what is left there."""
+    of = {outcome: report.outcomes.get(outcome, 0) for outcome in Outcome}
+    rows = sum(of.values())
+    unattended = rows - of[Outcome.SKIPPED]
+    usable = unattended - of[Outcome.REJECTED] - of[Outcome.DUPLICATE] - of[Outcome.CONFLICT]
+    steps = [("rows read" if report.skipped_known else "rows in the file", rows)]
+    if report.skipped_known:
+        steps.append(("unattended", unattended))
+    steps += [("usable calls", usable), ("not yet accepted", usable - of[Outcome.ALREADY_ACCEPTED])]
+    if of[Outcome.WOULD_SEND] and not of[Outcome.ACCEPTED]:
+        return [*steps, ("would be sent", of[Outcome.WOULD_SEND])]
+    return [*steps, ("accepted", of[Outcome.ACCEPTED])]
 
 
 def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
@@ -39,11 +68,9 @@ def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
 
     Raises CannotCreateError when it cannot be written, and, unless it may ``replace``, when something is there.
     """
-    check_free(path, replace=replace)
-    text = page_of(report)
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        write_whole(made, text)
+        write_whole(made, page_of(report))
         try:
             if replace:
                 made.replace(path)
@@ -69,3 +96,58 @@ def _taken(path: Path) -> CannotCreateError:
     return CannotCreateError(
         f"{path} exists already", hint="Give the page another name, or replace this one with --force."
     )
+
+
+def _visible(value: object) -> object:
+    """Replace what is no visible character: it could change the direction in which the page is read."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)
+
+
+def _outcomes(groups: Iterable[Group]) -> list[Outcome]:
+    """Return the outcomes that any of the groups has."""
+    return [outcome for outcome in Outcome if any(group.outcomes.get(outcome) for group in groups)]
+
+
+def _days(hours: Mapping[datetime, int]) -> Sequence[tuple[str, list[int]]]:
+    """Return a row of 24 counts for each day, or for each day of the week where there are too many days."""
+    first, last = min(hours).date(), max(hours).date()
+    by_weekday = (last - first).days >= _MOST_DAYS
+    labels = (
+        _WEEKDAYS
+        if by_weekday
+        else [f"{first + timedelta(day):%a %Y-%m-%d}" for day in range((last - first).days + 1)]
+    )
+    rows = [(label, [0] * 24) for label in labels]
+    for hour, count in hours.items():
+        rows[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
+    return rows
+
+
+def _busiest(hours: Mapping[datetime, int]) -> tuple[int, int]:
+    """Return the hour of the day with the most calls, and their number."""
+    totals = [0] * 24
+    for hour, count in hours.items():
+        totals[hour.hour] += count
+    return totals.index(max(totals)), max(totals)
+
+
+def _clock(pace: Pace, span: int) -> str:
+    moment = pace.start + timedelta(seconds=span * pace.span_seconds)
+    if pace.span_seconds >= 86_400:
+        return f"{moment:%Y-%m-%d}"
+    return f"{moment:%m-%d %H:%M}" if pace.span_seconds >= 60 else f"{moment:%m-%d %H:%M:%S}"
+
+
+def _short(count: int) -> str:
+    return str(count) if count < 1000 else f"{count / 1000:.0f}k"
+
+
+def _span(seconds: int) -> str:
+    """Return a length of time in its largest whole unit: `hour`, `6 hours`, `95 seconds`."""
+    for name, length in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        if seconds >= length and seconds % length == 0:
+            count = seconds // length
+            return name if count == 1 else f"{count:,} {name}s"
+    return "0 seconds"
