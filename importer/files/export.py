@@ -18,7 +18,7 @@ from importer.files.workbooks import is_workbook, sheets_of
 
 STANDARD_INPUT = Path("-")
 
-Identity = tuple[int, int, int]
+Identity = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class ExportFile:
 
     ``is_table``: the spool is the CSV text of a sheet of a workbook, whose name is ``sheet``, or of JSON objects.
     ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
+    ``pinned`` is what it was when it was read: where it is set, another file, or a changed one, is not opened.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class ExportFile:
     is_table: bool = False
     sheet: str | None = None
     first_line: int = 1
+    pinned: Identity | None = None
 
     @property
     def shown(self) -> str:
@@ -43,8 +45,17 @@ class ExportFile:
         return name if self.sheet is None else f"{name}, sheet {self.sheet!r}"
 
     def open(self) -> io.BufferedReader:
-        """Return a reader of the bytes, unpacked, from the beginning on."""
-        return self.path.open("rb") if self.spool is None else self.spool.open()
+        """Return a reader of the bytes, unpacked, from the beginning on.
+
+        Raises InputUnusableError for another file than the one that was pinned.
+        """
+        if self.spool is not None:
+            return self.spool.open()
+        source = self.path.open("rb")
+        if self.pinned not in (None, _identity(os.fstat(source.fileno()))):
+            source.close()
+            raise self.changed()
+        return source
 
     def open_as_it_came(self) -> io.BufferedReader:
         """Return a reader of the bytes as they came, packed or not."""
@@ -57,16 +68,23 @@ class ExportFile:
 
     def identity(self, source: BinaryIO) -> Identity:
         """Return what changes when the file does, of the file that ``source`` reads."""
-        return (0, 0, 0) if self.spool is not None else _identity(os.fstat(source.fileno()))
+        return (0, 0, 0, 0) if self.spool is not None else _identity(os.fstat(source.fileno()))
 
     def identity_now(self) -> Identity | None:
         """Return the same of the file that stands at the path now, None when there is none."""
         if self.spool is not None:
-            return (0, 0, 0)
+            return (0, 0, 0, 0)
         try:
             return _identity(self.path.stat())
         except FileNotFoundError:
             return None
+
+    def changed(self) -> InputUnusableError:
+        """Return the error for a file that is not what it was."""
+        return InputUnusableError(
+            f"{self.shown} changed while it was read; nothing of it was used",
+            hint="Import it when the telephone system has finished writing it.",
+        )
 
 
 def open_export(path: Path, limits: Limits | None = None) -> ExportFile:
@@ -194,4 +212,4 @@ def _too_large(what: str) -> InputUnusableError:
 
 
 def _identity(status: os.stat_result) -> Identity:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 from importer.errors import ConfigurationError, ImporterError, InputUnusableError
 from importer.events import Event, EventName, Level
+from importer.formats import Detection
 from importer.ledger import Ledger, Staged
 from importer.pipeline.alarms import RejectWatch
 from importer.pipeline.fates import fate_fields, row_of
@@ -75,8 +76,9 @@ def _agents(settings: Settings) -> AgentBook:
 
 @dataclass(frozen=True, slots=True)
 class WholeFiles:
-    """The rows of each file that was read whole, and what was wrong with those that turned out damaged."""
+    """The files as they were read, the rows of those read whole, and what was wrong with those damaged."""
 
+    inputs: Inputs
     rows: Mapping[Path, int]
     problems: tuple[ImporterError, ...]
 
@@ -84,16 +86,19 @@ class WholeFiles:
 def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> WholeFiles:
     """Read every usable file whole; a damaged one is a problem told at once, and nothing of it is kept."""
     whole: dict[Path, int] = {}
+    pinned: list[Detection] = []
     problems: list[ImporterError] = []
 
     def read(rows: int) -> None:
         run.stop_if_interrupted()
         run.listener.rows(rows)
 
-    for detection in inputs.detections:
+    for found in inputs.detections:
         try:
+            detection = replace(found, file=replace(found.file, pinned=found.file.identity_now()))
             rows = preparation.read(detection, inputs.names[detection.path], read)
             whole[detection.path] = rows
+            pinned.append(detection)
             told = {"file": detection.path.name, "format": detection.format.name, "rows": rows}
             run.listener.event(Event(EventName.FILE_READ, Level.INFO, told))
             run.listener.detail(
@@ -102,7 +107,7 @@ def read_all(run: Run, inputs: Inputs, preparation: Preparation) -> WholeFiles:
         except InputUnusableError as problem:
             problems.append(problem)
             run.listener.problem(problem)
-    return WholeFiles(whole, tuple(problems))
+    return WholeFiles(replace(inputs, detections=tuple(pinned)), whole, tuple(problems))
 
 
 def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFile) -> None:

@@ -45,7 +45,8 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     check_rejects(run, inputs, target)
     plan = prepare_plan(run, inputs)
     with Preparation(run.catalogue.causes, plan) as preparation, _rows_of(run, target) as results:
-        problems = [*inputs.problems, *read_all(run, inputs, preparation).problems]
+        whole = read_all(run, inputs, preparation)
+        problems = [*inputs.problems, *whole.problems]
         problems += input_alarms(run, inputs, preparation.rows)
         rejects = RejectWatch(run.settings.max_errors)
         for batch in preparation.results():
@@ -54,7 +55,7 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
             results.add(batch, Outcome.WOULD_SEND)
         problems += told_rejects(run, rejects)
         finished = results.finish(lambda _: {})
-        problems += write_mendable(run, inputs, finished)
+        problems += write_mendable(run, whole.inputs, finished)
         return summary_of(
             run, Ended(finished, tuple(problems), rows=preparation.rows, skipped=preparation.skipped), target
         )
@@ -99,7 +100,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
             stop = deliver(run, ledger, service, results)
             # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
             finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
-            problems += write_mendable(run, inputs, finished)
+            problems += write_mendable(run, whole.inputs, finished)
             uncertain = ledger.uncertain_since()
             ended = Ended(finished, tuple(problems), stop, uncertain, preparation.rows, preparation.skipped)
             summary = summary_of(run, ended, target)

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from importer.errors import InputUnusableError
 from importer.files import ExportFile
 from importer.formats import Detection
 from importer.formats.cells import cut_line
@@ -30,11 +29,11 @@ def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES)
                     yield _unix_lines(whole)
         except UnicodeDecodeError as error:
             # Detection decoded all of it: it was another file then.
-            raise _changed(file) from error
+            raise file.changed() from error
         if held:
             yield _unix_lines(held)
     if file.identity_now() != before:
-        raise _changed(file)
+        raise file.changed()
 
 
 def record_blocks(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
@@ -75,13 +74,6 @@ def _without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
             break
     yield start.removeprefix(codecs.BOM_UTF8)
     yield from blocks
-
-
-def _changed(file: ExportFile) -> InputUnusableError:
-    return InputUnusableError(
-        f"{file.shown} changed while it was read; nothing of it was used",
-        hint="Import it when the telephone system has finished writing it.",
-    )
 
 
 def _split_line_end(text: bytes) -> tuple[bytes, bytes]:

@@ -30,7 +30,7 @@ def verbatim_records(
     """Yield the header (if the file has one) and the records that start on these lines, in file order.
 
     The text is that of the file: line ends inside a record and quotes of whatever kind stay as they are.
-    Raises InputUnusableError when the file changes while it is read.
+    Raises InputUnusableError when the file changes while it is read, or is not the one that was pinned.
     """
     header = [] if detection.header_line is None else [detection.header_line]
     wanted = np.array(sorted({*lines, *header}))
@@ -44,6 +44,7 @@ def verbatim_records(
                 text = _lines(source, line - next_line, length)
                 next_line = line + length
                 yield Verbatim(line, text.removeprefix(MARK) if line == first_line else text)
+    detection.file.open().close()
 
 
 def _lines(source: TextIO, skipped: int, count: int) -> str:

@@ -195,15 +195,23 @@ def test_input_that_grows_while_it_is_read(account: Simulator, tmp_path: Path) -
 
 
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("change", ["removed", "replaced"])
+@pytest.mark.parametrize("change", ["removed", "replaced", "linked", "grown"])
 def test_input_gone_after_it_was_taken_in(account: Simulator, tmp_path: Path, change: str) -> None:
     """The run goes on from the ledger; only its rejects cannot be written, which is told and is exit 73."""
     path = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="104"), call_row(3)])
+    other = tmp_path / "other.csv"
+    other.write_bytes(path.read_bytes().replace(b"104", b"105"))
 
     def act() -> None:
+        if change == "grown":
+            with path.open("a") as file:
+                file.write(call_row(8) + "\n")
+            return
         path.unlink()
         if change == "replaced":
-            write_export(path, [call_row(8)])
+            other.rename(path)
+        elif change == "linked":
+            path.symlink_to(other)
 
     told: list[str] = []
     listener = Listener(step=at(Step.STAGED, 1, act), problem=lambda problem: told.append(problem.message))
@@ -211,8 +219,7 @@ def test_input_gone_after_it_was_taken_in(account: Simulator, tmp_path: Path, ch
     summary = imported(tmp_path, path, listener, rejects=str(rejects))
     outcomes = [row["outcome"] for row in read_results(tmp_path / "results.csv")]
     assert outcomes == ["accepted", "rejected", "accepted"]
-    if change == "removed":
-        assert (summary.exit_code, rejects.exists(), "removed or changed" in told[0]) == (73, False, True)
+    assert (summary.exit_code, rejects.exists(), "removed or changed" in told[0]) == (73, False, True)
     assert counts(tmp_path) == {"accepted": 2}
 
 
