@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from boltons.fileutils import atomic_save  # type: ignore[import-untyped]
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from importer.errors import (
@@ -30,6 +28,7 @@ from importer.errors import (
     UnavailableError,
 )
 from importer.pacing import Backoff
+from importer.private_files import make_folders, open_ours, read_secret, replace_private_file
 from importer.settings import is_secret
 from importer.settings.values import BASE_URL, is_loopback
 
@@ -211,9 +210,8 @@ class TokenSource:
             yield
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-            descriptor = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
+            make_folders(path.parent)
+            descriptor = open_ours(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT)
         except OSError:
             _log.warning("the token cache cannot be locked; this run signs in by itself")
             yield
@@ -277,8 +275,7 @@ class TokenSource:
             "refreshes": self._refreshes,
         }
         try:
-            with atomic_save(str(path), text_mode=True, file_perms=0o600, overwrite_part=True) as file:
-                file.write(json.dumps(entry))
+            replace_private_file(path, json.dumps(entry).encode())
         except OSError:
             _log.warning("the token cache cannot be written; the next run signs in again")
 
@@ -422,11 +419,6 @@ def _private_text(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+        return read_secret(path, _CACHE_BYTES).decode("utf-8", errors="replace")
+    except (OSError, ConfigurationError):
         return ""
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
-            return ""
-        return file.read(_CACHE_BYTES).decode("utf-8", errors="replace")

@@ -12,7 +12,7 @@ def filling_disk() -> Iterator[Callable[[], None]]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)

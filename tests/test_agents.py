@@ -237,7 +237,7 @@ def test_broken_agents_file_is_refused(text: str, said: str, tmp_path: Path) -> 
 
 def test_agents_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     """A path without a file is a configuration error."""
-    with pytest.raises(ConfigurationError, match=r"gone.csv cannot be read: input not found"):
+    with pytest.raises(ConfigurationError, match=r"gone.csv cannot be read: No such file"):
         load_agents(tmp_path / "gone.csv", None)
 
 

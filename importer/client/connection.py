@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import requests
@@ -28,6 +29,7 @@ from importer import __version__
 from importer.client.dialling import Found, dial, look_up
 from importer.client.wire import DoorShut, LeftBehind, SendDoor, Watchdog, Wire
 from importer.errors import ConfigurationError
+from importer.private_files import open_small
 
 BODY_LIMIT_BYTES = 64 * 1024
 
@@ -214,6 +216,7 @@ class Trust:
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         if ca_bundle is not None:
             try:
+                open_small(Path(ca_bundle)).close()  # a pipe would be waited for
                 self._context.load_verify_locations(ca_bundle)
             except OSError:
                 raise ConfigurationError(

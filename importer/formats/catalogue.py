@@ -1,6 +1,7 @@
 """All formats and cause tables known to this run: the built-in ones and the user's own, checked when loaded."""
 
 import difflib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from importer.errors import ConfigurationError, UsageError
 from importer.formats.faults import TomlText, path_of
 from importer.formats.language import CauseTable, CdrFormat, LookAlike, word_key
+from importer.private_files import open_small
 from schemas.vocabulary import Verdict
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -138,7 +140,8 @@ def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
 
 def _own_file(path: Path) -> TomlText:
     try:
-        return TomlText(str(path), path.read_text(encoding="utf-8"))
+        with io.TextIOWrapper(open_small(path), encoding="utf-8") as file:
+            return TomlText(str(path), file.read())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",

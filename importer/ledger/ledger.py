@@ -15,7 +15,7 @@ from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerE
 from importer.ledger import upkeep
 from importer.ledger.grouping import GroupCommit
 from importer.ledger.lock import LedgerLock, take_lock
-from importer.ledger.place import check_place
+from importer.ledger.place import check_files, check_place
 from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, existing
 from importer.ledger.reserve import COMMITS_PER_TURN, extend_wal, wal_path
 from importer.ledger.schema import (
@@ -113,6 +113,8 @@ class Ledger(LedgerReader):
             with translated_errors(path):
                 ledger = cls(connect(path, mode="rw", busy_seconds=busy_seconds), path, lock=lock, now=now)
                 ledger._start(run, restored=restored)
+            # In a sticky folder others may have made a file in the moment before SQLite did.
+            check_files(path)
             return ledger
         except BaseException:
             if ledger is not None:

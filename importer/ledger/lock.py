@@ -6,10 +6,10 @@ The text in the lock file is for people; it never decides anything. Must not kno
 import fcntl
 import os
 import re
-import stat
 from pathlib import Path
 
 from importer.errors import LedgerError, TryLaterError
+from importer.private_files import open_ours
 
 _LONGEST_TEXT = 1000
 _HOLDER = re.compile(r"pid=(\d{1,10}) since=([0-9T: Z-]{1,30})(?:$| run=)")
@@ -49,17 +49,23 @@ def take_lock(ledger: Path, *, run_id: str, since: str) -> LedgerLock:
 
     The ledger file is locked too, because a deleted lock file lets a second run lock a new one. flock(2) is
     no obstacle to SQLite, which uses fcntl locks. Raises `TryLaterError` naming the holder when another
-    run has it, `LedgerError` when it cannot be locked at all.
+    run has it, `ConfigurationError` when others can change ledger or lock file, `LedgerError` when it cannot be
+    locked at all.
     """
     lock = take_lock_file(ledger)
     try:
         lock._descriptors.append(_locked(ledger, os.O_RDONLY, ledger))
+        os.ftruncate(lock._descriptors[0], 0)
+        os.pwrite(lock._descriptors[0], f"pid={os.getpid()} since={since} run={run_id}\n".encode(), 0)
+    except OSError as error:
+        lock.release()
+        raise LedgerError(
+            f"cannot write {lock_path(ledger)}: {error.strerror}",
+            hint="Look at the disk (space, mount, errors, rights); nothing was sent.",
+        ) from error
     except BaseException:
         lock.release()
         raise
-    text = f"pid={os.getpid()} since={since} run={run_id}\n".encode()
-    os.ftruncate(lock._descriptors[0], 0)
-    os.pwrite(lock._descriptors[0], text, 0)
     return lock
 
 
@@ -68,16 +74,16 @@ def take_lock_file(ledger: Path) -> LedgerLock:
     path = lock_path(ledger)
     descriptor = _locked(path, os.O_RDWR | os.O_CREAT, ledger)
     lock = LedgerLock([descriptor])
-    if not _is_at(descriptor, path):
+    if not lock.holds(path):
         lock.release()
         raise TryLaterError(f"the lock file {path} was replaced while it was locked", hint="Run again.")
-    os.fchmod(descriptor, 0o600)
     return lock
 
 
 def _locked(path: Path, flags: int, ledger: Path) -> int:
     try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        # A death while the ledger was made leaves it with its first name too.
+        descriptor = open_ours(path, flags, most_links=2 if path == ledger else 1)
     except OSError as error:
         raise LedgerError(
             f"cannot open {path} for locking: {error.strerror}",
@@ -86,36 +92,20 @@ def _locked(path: Path, flags: int, ledger: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        holder = _HOLDER.match(os.pread(descriptor, _LONGEST_TEXT, 0).decode("ascii", "replace"))
         os.close(descriptor)
-        raise _refusal(error, ledger) from error
+        raise _refusal(error, ledger, holder) from error
     return descriptor
 
 
-def _refusal(error: OSError, ledger: Path) -> TryLaterError | LedgerError:
+def _refusal(error: OSError, ledger: Path, holder: re.Match[str] | None) -> TryLaterError | LedgerError:
     if isinstance(error, BlockingIOError):
+        shown = f" (pid {holder[1]}, since {holder[2].strip()})" if holder else ""
         return TryLaterError(
-            f"another run{_holder(ledger)} holds the ledger {ledger}",
+            f"another run{shown} holds the ledger {ledger}",
             hint="Wait until it has ended, then run again; nothing was sent.",
         )
     return LedgerError(
         f"cannot lock {ledger}: {error.strerror}",
         hint="Keep the ledger on a local disk: locks are not reliable on network shares.",
     )
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        there = path.lstat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(descriptor), there) and stat.S_ISREG(there.st_mode)
-
-
-def _holder(ledger: Path) -> str:
-    try:
-        with lock_path(ledger).open("rb") as file:
-            text = file.read(_LONGEST_TEXT).decode("ascii", "replace")
-    except OSError:
-        return ""
-    found = _HOLDER.match(text)
-    return f" (pid {found[1]}, since {found[2].strip()})" if found else ""

@@ -4,10 +4,11 @@ In goes a path, out comes nothing or the error. Must not know SQLite or what is 
 """
 
 import re
-import stat
+from contextlib import suppress
 from pathlib import Path
 
 from importer.errors import ConfigurationError
+from importer.private_files import check_folders, check_ours
 
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounts as this process sees them: proc(5)."""
@@ -31,27 +32,24 @@ def ledger_files(ledger: Path) -> list[Path]:
 
 
 def check_place(ledger: Path, mounts: str | None = None) -> None:
-    """Raise `ConfigurationError` for a ledger on a network share or in a folder that everybody may write to.
+    """Raise `ConfigurationError` for a ledger on a network share, or that others can change or have put there.
 
     ``mounts`` is the text of a mountinfo file; without it that of this process counts, where there is one.
     """
     _check_file_system(ledger, _mounts() if mounts is None else mounts)
-    _check_folder(ledger)
-    for ending in COMPANIONS:
-        check_companion(ledger.with_name(ledger.name + ending))
+    check_files(ledger)
 
 
-def check_companion(file: Path) -> None:
-    """Raise `ConfigurationError` if what stands at the place of a file of ours is a link or no file."""
-    try:
-        found = file.lstat()
-    except OSError:
-        return
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        raise ConfigurationError(
-            f"{file} is a link or not a file, so the ledger beside it is not used",
-            hint="Find out who put it there. Remove it if it is not the ledger's own.",
-        )
+def check_files(ledger: Path) -> None:
+    """Raise `ConfigurationError` if others can change the ledger, a file beside it or a folder above it."""
+    # Names will do: where nobody else may change the folder they lead to these files when SQLite opens them. They
+    # are not opened here, since closing one drops the locks that SQLite holds on it in this process (fcntl(2)).
+    check_folders(ledger.parent)
+    for ending in ("", *COMPANIONS):
+        file = ledger.with_name(ledger.name + ending)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            # A death while the ledger was made leaves it with its first name too.
+            check_ours(file, file.lstat(), most_links=1 if ending else 2)
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -83,17 +81,4 @@ def _check_file_system(ledger: Path, mounts: str) -> None:
         raise ConfigurationError(
             f"the ledger {ledger} is on a file system of type {kind}: its locks do not hold between machines",
             hint="Keep the ledger on a disk of this machine and name it with --ledger.",
-        )
-
-
-def _check_folder(ledger: Path) -> None:
-    try:
-        mode = ledger.parent.stat().st_mode
-    except OSError:
-        return
-    # In a sticky folder such as /tmp nobody can replace what is ours; what is planted is found by itself.
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise ConfigurationError(
-            f"everybody may write to the folder of the ledger {ledger}, so anybody could replace it",
-            hint=f"chmod o-w {ledger.parent}",
         )

@@ -11,12 +11,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError
-from importer.ledger.files import make_private_file, sync_folder
-from importer.ledger.place import check_companion
-from importer.ledger.reserve import wal_path
+from importer.ledger.place import check_files
 from importer.ledger.schema import check_identity, connect, schema_version, transaction, translated_errors
 from importer.ledger.staging import OPEN_CALL, call_of, select_in
 from importer.ledger.values import Fate, LedgerInvariantError, RunRecord, UncertainCall
+from importer.private_files import make_private_file, sync_folder
 from schemas.vocabulary import CallState
 
 BUSY_SECONDS = 5.0
@@ -191,7 +190,7 @@ def open_reader(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> LedgerRead
     not a ledger.
     """
     path = existing(path)
-    check_companion(wal_path(path))
+    check_files(path)
     with translated_errors(path):
         connection = connect(path, mode="ro", busy_seconds=busy_seconds)
         try:

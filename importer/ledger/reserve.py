@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from importer.errors import LedgerError
+from importer.private_files import open_ours
 
 COMMITS_PER_TURN = 128
 """Commits after which the ``-wal`` file is begun anew."""
@@ -28,10 +29,11 @@ def extend_wal(ledger: Path) -> os.stat_result:
     """Lengthen the ``-wal`` file to the reserve, and return what it is; it must exist.
 
     The new bytes are zero, which no valid frame is, so SQLite reads none of them. SQLite takes no fcntl lock
-    on this file, so that closing a descriptor of it frees none. Raises `LedgerError` when the disk is full.
+    on this file, so that closing a descriptor of it frees none. Raises `LedgerError` when the disk is full,
+    `ConfigurationError` when the file is not ours.
     """
     try:
-        descriptor = os.open(wal_path(ledger), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_ours(wal_path(ledger), os.O_RDWR)
         try:
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             return os.fstat(descriptor)

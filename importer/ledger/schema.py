@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from importer.errors import ConfigurationError, ImporterError, LedgerError, TryLaterError
-from importer.ledger.files import make_private_file, sync_folder
 from importer.ledger.lock import take_lock_file
 from importer.ledger.place import check_place
 from importer.ledger.reserve import RESERVE_BYTES, wal_path
 from importer.ledger.witness import read_witness, witness_path, write_witness
+from importer.private_files import make_folders, make_private_file, sync_folder
 
 APPLICATION_ID = 0x43445231
 """``CDR1``, in the header of every ledger: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -248,7 +248,7 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
         if found.exists() and not (made.exists() and found == witness_path(path)):
             raise _exists(found)
     try:
-        _make_folders(path.parent)
+        make_folders(path.parent)
     except OSError as error:
         raise _cannot_create(path, error) from error
     check_place(path)
@@ -300,13 +300,6 @@ def _clear_unfinished(path: Path, made: Path) -> None:
     witness_path(path).unlink(missing_ok=True)
     for suffix in ("-wal", "-shm", "-journal", ""):
         made.with_name(made.name + suffix).unlink(missing_ok=True)
-
-
-def _make_folders(folder: Path) -> None:
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    for parent in reversed(missing):
-        parent.mkdir(mode=0o700, exist_ok=True)
-        parent.chmod(0o700)
 
 
 def _exists(path: Path) -> ConfigurationError:

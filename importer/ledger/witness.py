@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError
-from importer.ledger.files import make_private_file, sync_folder
-from importer.ledger.place import check_companion
+from importer.private_files import replace_private_file
 
 _CONTENT = re.compile(r"generation=(\d{1,18})\n")
 _HINT = (
@@ -33,9 +32,8 @@ def witness_path(ledger: Path) -> Path:
 
 
 def read_witness(ledger: Path) -> Witness:
-    """Read the witness; raises `ConfigurationError` for a link and `LedgerError` when the disk fails."""
+    """Read the witness of a ledger whose place was checked; raises `LedgerError` when the disk fails."""
     path = witness_path(ledger)
-    check_companion(path)
     try:
         with path.open("rb") as file:
             text = file.read(64).decode("ascii", "replace")
@@ -71,17 +69,10 @@ def check_witness(ledger: Path, witness: Witness, *, generation: int, first_rele
 
 
 def write_witness(ledger: Path, generation: int) -> None:
-    """Make the generation durable beside the ledger, mode 0600, in one step; `LedgerError` when the disk fails.
-
-    Not boltons' atomic_save, which syncs neither the file nor its folder.
-    """
+    """Make the generation durable beside the ledger, mode 0600, in one step; `LedgerError` when the disk fails."""
     path = witness_path(ledger)
-    new = path.with_name(path.name + ".new")
     try:
-        new.unlink(missing_ok=True)
-        make_private_file(new, f"generation={generation}\n".encode())
-        new.replace(path)
-        sync_folder(path.parent)
+        replace_private_file(path, f"generation={generation}\n".encode())
     except OSError as error:
         raise LedgerError(
             f"cannot write {path}: {error.strerror}", hint="Look at the disk (space, mount, errors, rights)."

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -11,11 +10,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from importer.errors import CannotCreateError
+from importer.errors import CannotCreateError, ConfigurationError
 from importer.events import Event, Level
+from importer.private_files import open_ours
 
 LONGEST_LINE = 300
 _LONGEST_VALUE = 120
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _BARE = re.compile(r"[A-Za-z0-9_.:/+-]+")
 
 
@@ -28,7 +29,10 @@ class LogFile:
     """
 
     def __init__(self, path: Path, run_id: str, *, least: Level, now: Callable[[], float] = time.time) -> None:
-        """Open the file, made with mode 0600 if it is not there; raises CannotCreateError."""
+        """Open the file, made with mode 0600 if it is not there.
+
+        Raises CannotCreateError, and ConfigurationError for one that others can change.
+        """
         self._path = path
         self._run_id = run_id
         self._least = least
@@ -36,7 +40,7 @@ class LogFile:
         self._guard = threading.Lock()
         self.is_lost = False
         try:
-            self._descriptor = _opened(path)
+            self._descriptor = open_ours(path, _FLAGS)
         except OSError as error:
             raise CannotCreateError(
                 f"log {path} cannot be written: {error.strerror}",
@@ -73,21 +77,10 @@ class LogFile:
         if named is not None and (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino):
             return
         # Where no new file can be made, the rotated one still takes the lines.
-        with suppress(OSError):
-            fresh = _opened(self._path)
+        with suppress(OSError, ConfigurationError):
+            fresh = open_ours(self._path, _FLAGS)
             os.close(self._descriptor)
             self._descriptor = fresh
-
-
-def _opened(path: Path) -> int:
-    # Without O_NONBLOCK a pipe that nobody reads would hold the run up.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(path, flags, 0o600)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        os.close(descriptor)
-        raise OSError(0, "it is a link or no file")
-    return descriptor
 
 
 def log_line(event: Event, run_id: str, now: float) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import CannotCreateError, ExitCode
+from importer.private_files import check_ours, make_private_file, read_small
 from importer.records import RunSummary
-from importer.results import write_whole
 from schemas.vocabulary import CallState, Outcome
 
 METRICS: Mapping[str, str] = {
@@ -105,23 +105,29 @@ def _last_complete(before: str, labels: Mapping[str, str]) -> float | None:
 
 
 def check_place(path: Path) -> None:
-    """Raise CannotCreateError when the metrics could not be put there; to be called before anything is done."""
+    """Find out before anything is done that the metrics could not be put there.
+
+    Raises CannotCreateError, and ConfigurationError when what they are to replace is not a file of ours. The
+    folder may be the collector's own: neither a number nor a secret stands in the metrics.
+    """
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise CannotCreateError(
             f"metrics file {path} cannot be written: it is a folder, or its folder is missing or read-only",
             hint="Give --metrics a file in the folder of the textfile collector, where this user may write.",
         )
+    with suppress(FileNotFoundError):
+        check_ours(path, path.lstat())
 
 
 def write_metrics(path: Path, run: LastRun, standing: Standing | None) -> None:
     """Replace the metrics in one step, readable by everybody: the collector is another user; raises OSError."""
     before = ""
     with suppress(OSError, UnicodeDecodeError):
-        before = path.read_text(encoding="utf-8")
+        before = read_small(path).decode("utf-8")
     # The collector reads whatever ends with .prom, so the file in the making must not.
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        write_whole(made, metrics_text(run, standing, before))
+        make_private_file(made, metrics_text(run, standing, before).encode())
         made.chmod(0o644)
         made.replace(path)
     finally:

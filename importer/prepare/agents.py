@@ -11,16 +11,19 @@ from pathlib import Path
 import pandas as pd
 
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError
-from importer.files import open_export
+from importer.files import Limits, open_export
 from importer.formats.cells import caseless, plain_cell
 from importer.formats.detection import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.formats.encoding import certain_encoding, fallback_encoding
+from importer.private_files import open_small
 from importer.reading import Extensions
 from schemas.call import ZOHOUSER
 from schemas.numbers import NumberBook, NumberRules
 
 AGENT_COLUMNS = ("extension", "number", "zohouser", "email", "name")
 KEY_COLUMNS = ("extension", "number", "email", "name")
+MOST_BYTES = 16 << 20
+"""How large an agents file may be, unpacked: some 200,000 agents."""
 
 FALLBACK_ENCODINGS = ("cp1252",)
 """What Excel writes in western Europe and America; its other code pages look alike and need --encoding."""
@@ -200,16 +203,18 @@ def _records(path: Path, encoding: str | None) -> Iterator[tuple[int, list[str]]
 def _text(path: Path, encoding: str | None) -> str:
     """Return the text of the file: by its byte order mark, else UTF-8, ``encoding``, or what Excel writes."""
     try:
-        file = open_export(path)
+        open_small(path, MOST_BYTES).close()
+        file = open_export(path, Limits(MOST_BYTES, MOST_BYTES))
         known = certain_encoding(file, None)
         if known is None:
             named = encoding and certain_encoding(file, encoding)
             known = named or fallback_encoding(file, FALLBACK_ENCODINGS)
         with file.open_text(known) as source:
             return source.read()
-    except NoInputError as error:
+    except (OSError, NoInputError) as error:
+        said = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"agents file {path.name} cannot be read: {error.message}", hint="Check the path of --agents."
+            f"agents file {path} cannot be read: {said}", hint="Check the path of --agents."
         ) from error
     except InputUnusableError as error:
         raise ConfigurationError(

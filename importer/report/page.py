@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from importer import __version__
 from importer.errors import CannotCreateError
+from importer.private_files import make_private_file
 from importer.report.data import Group, Pace, Report
-from importer.results import write_whole
 from schemas.vocabulary import Outcome
 
 _MOST_DAYS = 35
@@ -70,7 +70,7 @@ def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
     """
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        write_whole(made, page_of(report))
+        make_private_file(made, page_of(report).encode())
         try:
             if replace:
                 made.replace(path)

@@ -13,7 +13,7 @@ from importer.results.cells import call_cells, cells_of, defused, fused
 from importer.results.comparison import Difference, differences
 from importer.results.file import Finished, ResultsFile
 from importer.results.parts import CHUNK_ROWS, Completion, Fates, complete
-from importer.results.paths import as_text, check_free, results_path, write_rejects, write_whole
+from importer.results.paths import as_text, check_free, results_path, write_rejects
 
 __all__ = [
     "CHUNK_ROWS",
@@ -32,5 +32,4 @@ __all__ = [
     "fused",
     "results_path",
     "write_rejects",
-    "write_whole",
 ]

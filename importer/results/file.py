@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from importer.errors import CannotCreateError
+from importer.private_files import sync_folder
 from importer.records import Call, ResultRow
 from importer.results.cells import call_cells, cells_of
 from importer.results.parts import (
@@ -23,7 +24,7 @@ from importer.results.parts import (
     put_in_place,
     write_final,
 )
-from importer.results.paths import create, sync_folder, unwritable
+from importer.results.paths import create, unwritable
 from importer.steps import Step, Told, tell_nobody
 from schemas.vocabulary import RESULT_COLUMNS, UNFINISHED_ROW, Outcome
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from boltons.iterutils import chunked_iter  # type: ignore[import-untyped]
 
 from importer.errors import CannotCreateError
+from importer.private_files import sync_folder
 from importer.records import ResultRow
 from importer.results.cells import cells_of
-from importer.results.paths import create, sync_folder, unwritable
+from importer.results.paths import create, unwritable
 from importer.steps import Step, Told, tell_nobody
 from schemas.vocabulary import RESULT_COLUMNS, Outcome
 

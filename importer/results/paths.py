@@ -1,11 +1,13 @@
 """Where results and rejects go, and files that only we may read and that replace nothing."""
 
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 from importer.errors import CannotCreateError
+from importer.private_files import open_new
 
 
 def results_path(first_input: Path | None, run_id: str, chosen: Path | None) -> Path:
@@ -67,36 +69,9 @@ def write_rejects(path: Path, records: Iterable[str]) -> None:
 def create(path: Path) -> IO[str]:
     """Create a file that only we may read, for results or rejects; raises CannotCreateError."""
     try:
-        return open_new(path)
+        return io.TextIOWrapper(open_new(path), encoding="utf-8", newline="")
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-def open_new(path: Path) -> IO[str]:
-    """Open a new file that only we may read, whatever the umask; never follows or replaces what is there.
-
-    Raises OSError.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return open(descriptor, "w", encoding="utf-8", newline="")  # noqa: PTH123 an open descriptor has no path
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a new file as `open_new` makes it, durably; raises OSError."""
-    with open_new(path) as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unwritable(path: Path, error: OSError) -> CannotCreateError:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from importer.errors import ConfigurationError, UsageError
+from importer.private_files import open_small
 from importer.settings.naming import (
     APPLICATION,
     ENVIRONMENT_PREFIX,
@@ -177,7 +178,7 @@ def _with_policies_apart(given: dict[str, _Given], path: Path) -> dict[str, _Giv
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         # Not pydantic-settings' own source: it takes whatever is no regular file for an empty one.
-        with path.open("rb") as file:
+        with open_small(path) as file:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 # It names the hosts that get secrets and numbers.
                 raise ConfigurationError(f"{path} can be changed by everybody", hint=f"Run `chmod o-w {path}`.")

@@ -1,17 +1,15 @@
 """Where the secrets rest: a private TOML file of ours, or the system's keyring that such a file points to."""
 
 import importlib
-import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli
-from boltons.fileutils import atomic_save  # type: ignore[import-untyped]
 
 from importer.errors import CannotCreateError, ConfigurationError
+from importer.private_files import make_folders, read_secret, read_small, replace_private_file
 from importer.settings.naming import APPLICATION, SECRETS
 
 _FILE_BYTES = 16 * 1024
@@ -55,9 +53,9 @@ def write_secrets(path: Path, secrets: Mapping[str, str], *, in_keyring: bool = 
             raise _no_keyring(f"refused the secrets ({type(error).__name__})") from None
         lines = [f"{_KEYRING_KEY} = true"]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with atomic_save(str(path), text_mode=True, file_perms=0o600, overwrite_part=True) as file:
-            file.write("\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, "")))
+        make_folders(path.parent)
+        text = "\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, ""))
+        replace_private_file(path, text.encode())
     except OSError as error:
         raise CannotCreateError(f"{path} cannot be written: {error.strerror}", hint="Free the path.") from error
 
@@ -93,7 +91,7 @@ def _toml(path: Path, *, is_ours: bool) -> dict[str, Any]:
 
 def _private_bytes(path: Path, *, is_ours: bool) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_secret(path, _FILE_BYTES) if is_ours else read_small(path, _FILE_BYTES)
     except FileNotFoundError:
         return b""
     except OSError as error:
@@ -101,16 +99,3 @@ def _private_bytes(path: Path, *, is_ours: bool) -> bytes:
             f"{path} cannot be read: {error.strerror}",
             hint="The credentials file must be a regular file of your own, no symbolic link.",
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or (is_ours and facts.st_uid != os.geteuid()):
-            raise ConfigurationError(
-                f"{path} is not a regular file that belongs to the user running this",
-                hint="Run `cdr-importer auth login` as that user.",
-            )
-        if is_ours and facts.st_mode & 0o077:
-            raise ConfigurationError(
-                f"{path} can be read by others: its mode is {stat.S_IMODE(facts.st_mode):04o}",
-                hint=f"Run `chmod 600 {path}`; if others use this machine, authorise again.",
-            )
-        return file.read(_FILE_BYTES)

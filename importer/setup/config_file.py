@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from importer.errors import CannotCreateError
-from importer.results import write_whole
+from importer.private_files import make_folders, make_private_file
 
 ASKED: Mapping[str, tuple[str, str]] = {
     "data-center": ("Zoho's data centre of the account: us eu in au jp ca cn sa uk ae.", "us"),
@@ -45,8 +45,8 @@ def write_new(path: Path, text: str) -> None:
     Raises CannotCreateError when something is there already or the path cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(path, text)
+        make_folders(path.parent)
+        make_private_file(path, text.encode())
     except FileExistsError:
         raise CannotCreateError(
             f"{path} is there already", hint="Edit it, or move it away and run this again."

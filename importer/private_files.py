@@ -1,0 +1,207 @@
+"""Files of this user: how they are made, read, replaced and synced, and the proof that others cannot change them.
+
+The proof looks at open files and folders: what a name leads to may change after it was looked at. Files that the
+operator names and that are read whole (a configuration, a format) are bounded here too.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import shlex
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from importer.errors import ConfigurationError
+
+SMALL_BYTES = 1 << 20
+"""How large a file may be that is read whole, where nothing else is said."""
+
+# O_PATH (Linux) needs no right to list a folder: /home is often mode 0711.
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BY_OTHERS = {stat.S_IWGRP: "g-w", stat.S_IWOTH: "o-w", stat.S_IWGRP | stat.S_IWOTH: "go-w"}
+_FIRST_USER_GROUP = 1000
+"""Groups below are the system's own: login.defs(5), GID_MIN."""
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Make a file of mode 0600 whatever the umask and open it for writing; raises OSError if anything is there."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "wb")
+
+
+def make_private_file(path: Path, content: bytes = b"") -> None:
+    """Make a file as `open_new` does, with this content, and sync it; raises OSError."""
+    with open_new(path) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_private_file(path: Path, content: bytes) -> None:
+    """Put a file of mode 0600 in the place of what is there, durably and in one step; raises OSError.
+
+    One process at a time: what is written first has the name ``<path>.new``.
+    """
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    make_private_file(new, content)
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those missing above it, mode 0700 whatever the umask; raises OSError."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)
+        parent.chmod(0o700)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut; raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_small(path: Path, most_bytes: int = SMALL_BYTES) -> BinaryIO:
+    """Open a regular file of at most so many bytes for reading, without waiting for the writer of a pipe.
+
+    Raises OSError, also for a pipe, a device or a larger file.
+    """
+    return _small(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), most_bytes)
+
+
+def read_small(path: Path, most_bytes: int = SMALL_BYTES) -> bytes:
+    """Read a file whole that `open_small` opens; raises OSError."""
+    with open_small(path, most_bytes) as file:
+        return file.read(most_bytes)
+
+
+def read_secret(path: Path, most_bytes: int) -> bytes:
+    """Read a file of this user whole that nobody else may read either.
+
+    Raises OSError as `open_small` does, ConfigurationError for a file or folder that others can change or read.
+    """
+    with _small(open_ours(path, os.O_RDONLY, is_secret=True), most_bytes) as file:
+        return file.read(most_bytes)
+
+
+def open_ours(path: Path, flags: int, *, most_links: int = 1, is_secret: bool = False) -> int:
+    """Open a file of this user, made with mode 0600 where ``flags`` say so; returns its descriptor.
+
+    Raises OSError, and ConfigurationError for a file, or a folder above it, that somebody else could change.
+    """
+    with _proved_folder(path.parent) as folder:
+        descriptor = os.open(path.name, flags | _SAFE_OPEN, 0o600, dir_fd=folder)
+    try:
+        check_ours(path, os.fstat(descriptor), most_links=most_links, is_secret=is_secret)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_ours(path: Path, facts: os.stat_result, *, most_links: int = 1, is_secret: bool = False) -> None:
+    """Raise ConfigurationError unless this file is regular, this user's, and not to be changed by others.
+
+    ``facts`` are those of the file; a secret may not be read by others either.
+    """
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > most_links:
+        raise ConfigurationError(
+            f"{path} is a link or not a regular file, so it is not used",
+            hint="Find out who put it there. Remove it if it is not your own.",
+        )
+    shown = shlex.quote(str(path))
+    if facts.st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"{path} belongs to user {facts.st_uid}, and user {os.geteuid()} runs this, so it is not used",
+            hint=f"Run this as its owner: sudo -u '#{facts.st_uid}' ... Only if it is yours all the same, run "
+            f"`chown {os.geteuid()} {shown}`.",
+        )
+    mode = stat.S_IMODE(facts.st_mode)
+    if is_secret and mode & 0o077:
+        raise ConfigurationError(
+            f"{path} can be read by others: its mode is {mode:04o}",
+            hint=f"Run `chmod 600 {shown}`; if others use this machine, authorise again.",
+        )
+    if by_others := mode & 0o022:
+        raise ConfigurationError(
+            f"{path} can be changed by others: its mode is {mode:04o}",
+            hint=f"Look whether what it holds is yours, then run `chmod {_BY_OTHERS[by_others]} {shown}`.",
+        )
+
+
+def check_folders(folder: Path) -> None:
+    """Raise ConfigurationError when others could replace a file in this folder, or a folder on the way to it."""
+    with suppress(OSError), _proved_folder(folder):  # whatever is opened in it fails likewise
+        pass
+
+
+@contextmanager
+def _proved_folder(folder: Path) -> Iterator[int]:
+    """Give the open folder, each one on the way from the root down found to be changed by nobody else."""
+    real = Path(os.path.realpath(folder))
+    descriptor = os.open(real.anchor, _FOLDER)
+    try:
+        _check_folder(Path(real.anchor), os.fstat(descriptor))
+        for place in [*reversed(real.parents), real][1:]:
+            below = os.open(place.name, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+            _check_folder(place, os.fstat(descriptor))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_folder(folder: Path, facts: os.stat_result) -> None:
+    """Raise ConfigurationError when another user than root could replace what is in it.
+
+    In a sticky folder such as /tmp nobody can replace what is ours; what is planted there is found by its owner.
+    """
+    shown = shlex.quote(str(folder))
+    if facts.st_uid not in (0, os.geteuid()):
+        raise ConfigurationError(
+            f"the folder {folder} belongs to user {facts.st_uid}, who could replace what is in it",
+            hint=f"Name a place in a folder of your own. If it is yours, run `chown {os.geteuid()} {shown}`.",
+        )
+    by_others = facts.st_mode & (stat.S_IWOTH if _is_trusted_group(facts) else stat.S_IWGRP | stat.S_IWOTH)
+    if by_others and not facts.st_mode & stat.S_ISVTX:
+        raise ConfigurationError(
+            f"others may write to the folder {folder}, so they could replace what is in it",
+            hint=f"Run `chmod {_BY_OTHERS[by_others]} {shown}`.",
+        )
+
+
+def _is_trusted_group(facts: os.stat_result) -> bool:
+    """Say whether the group of a folder is its owner's alone, or one of the system's that root lets into it.
+
+    With umask 002 every user has a group of the same name; /var/log belongs to root and syslog on Ubuntu.
+    """
+    if facts.st_uid == 0:
+        return facts.st_gid < _FIRST_USER_GROUP
+    try:
+        group = grp.getgrgid(facts.st_gid)
+        return group.gr_name == pwd.getpwuid(facts.st_uid).pw_name and not group.gr_mem
+    except KeyError:
+        return False
+
+
+def _small(descriptor: int, most_bytes: int) -> BinaryIO:
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    if facts.st_size > most_bytes:
+        os.close(descriptor)
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes")
+    return os.fdopen(descriptor, "rb")

@@ -1,0 +1,210 @@
+"""Section J: files and folders that others can change are not used."""
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from conftest import Ran, call_row, write_export
+from disks import filling_disk
+from importer.errors import ConfigurationError, LedgerError
+from importer.events import Event, EventName, Level
+from importer.ledger import create_ledger, open_reader
+from importer.monitoring import LogFile
+from importer.private_files import check_folders
+from importer.simulator import Simulator
+from ledgers import CREATED, call, opened, take
+
+Program = Callable[..., Ran]
+STRANGER = 65534
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Return an export of three good calls."""
+    return write_export(tmp_path / "export.csv", [call_row(number) for number in range(3)])
+
+
+def do_as_told(message: str) -> None:
+    """Run the one command that a message names."""
+    (command,) = re.findall(r"`((?:chmod|chown) .*?)`", message)
+    subprocess.run(shlex.split(command), check=True)
+
+
+# whose files -------------------------------------------------------------------------------------------------
+
+
+def others_own(path: Path) -> None:
+    """Give a file to another user."""
+    os.chown(path, STRANGER, 0)
+
+
+def others_may_write(path: Path) -> None:
+    """Let everybody write to a file, or the group too to a folder."""
+    os.chown(path, 0, STRANGER)
+    path.chmod(0o722 if path.is_dir() else 0o622)
+
+
+@AS_ROOT
+@pytest.mark.fault(145, 146)
+def test_ledger_that_others_hold(tmp_path: Path) -> None:
+    """A ledger of which a file is another user's, or can be changed by others, is not used till that is mended."""
+    path = tmp_path / "ledger.sqlite"
+    create_ledger(path, now=CREATED)
+    opened(path).close()
+    for ending, spoil, open_it in product(
+        ("", ".lock", ".witness", "-wal"), (others_own, others_may_write), (opened, open_reader)
+    ):
+        place = path.with_name(path.name + ending)
+        place.touch(0o600)
+        spoil(place)
+        with pytest.raises(ConfigurationError, match=re.escape(str(place))) as caught:
+            open_it(path)
+        do_as_told(caught.value.hint)
+        opened(path).close()
+
+
+@AS_ROOT
+@pytest.mark.fault(145, 146)
+def test_watch_and_cache_that_others_hold(
+    program: Program, account: Simulator, export: Path, tmp_path: Path
+) -> None:
+    """Log, metrics and the token's folder and lock end the run with 78 too, before anything is sent."""
+    log, metrics = tmp_path / "run.log", tmp_path / "run.prom"
+    watched = ("--log", log, "--metrics", metrics)
+    assert program("import", "--init-ledger", "--limit", "1", *watched, export).code == 0
+    cache = Path(os.environ["HOME"]) / ".cache" / "cdr-importer"
+    for place, spoil in (
+        *product((log, cache), (others_own, others_may_write)),
+        *((metrics, others_own), (cache / "token.json.lock", others_own)),
+    ):
+        spoil(place)
+        ran = program("deliver", "--limit", "1", *watched)
+        assert (ran.code, str(place) in ran.stderr, len(account.arrivals)) == (78, True, 1), ran.stderr
+        do_as_told(ran.stderr)
+    assert program("deliver", *watched).code == 0
+
+
+@AS_ROOT
+@pytest.mark.fault(146)
+def test_planted_ledger(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """A whole ledger that another user put into a sticky folder is not used: his calls are not sent as ours."""
+    folder = tmp_path / "sticky"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    ledger = folder / "ledger.sqlite"
+    create_ledger(ledger, now=CREATED)
+    with opened(ledger) as planted:
+        take(planted, call("evil1"))
+    for path in folder.iterdir():
+        os.chown(path, STRANGER, STRANGER)
+        path.chmod(0o666)
+    for command in (("import", "--ledger", ledger, export), ("deliver", "--ledger", ledger), ("status",)):
+        ran = program(*command, "--ledger", ledger)
+        assert (ran.code, f"belongs to user {STRANGER}" in ran.stderr) == (78, True), ran.stderr
+    assert account.arrivals == ()
+
+
+@AS_ROOT
+@pytest.mark.fault(146)
+def test_folder_that_others_can_change(tmp_path: Path) -> None:
+    """Each folder up to the root counts: its owner, its group and everybody, unless it is sticky."""
+    above = tmp_path / "above"
+    path = above / "own" / "ledger.sqlite"
+    create_ledger(path, now=CREATED)
+    for folder, group, mode in (
+        *product((above, path.parent), (0,), (0o707, 0o777)),
+        *product((above, path.parent), (STRANGER,), (0o770, 0o2775)),
+    ):
+        os.chown(folder, 0, group)
+        folder.chmod(mode)
+        for open_it in (opened, open_reader):
+            with pytest.raises(ConfigurationError, match=re.escape(str(folder))) as caught:
+                open_it(path)
+        folder.chmod(mode | stat.S_ISVTX)
+        opened(path).close()
+        folder.chmod(mode)
+        do_as_told(caught.value.hint)
+        opened(path).close()
+    os.chown(above, STRANGER, 0)
+    with pytest.raises(ConfigurationError, match=f"belongs to user {STRANGER}") as caught:
+        opened(path)
+    do_as_told(caught.value.hint)
+    opened(path).close()
+
+
+@AS_ROOT
+def test_groups_that_are_trusted() -> None:
+    """A user's folder may be open to the group of the same name (umask 002), root's to a group of the system."""
+    daemon, syslog, users = 1, 104, 1001
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cases = ((0, syslog, True), (0, users, False), (daemon, daemon, True), (daemon, syslog, False))
+        for owner, group, is_safe in cases:
+            os.chown(folder, owner, group)
+            folder.chmod(0o775)
+            os.seteuid(owner)
+            try:
+                if is_safe:
+                    check_folders(folder)
+                else:
+                    with pytest.raises(ConfigurationError, match="others may write"):
+                        check_folders(folder)
+            finally:
+                os.seteuid(0)
+
+
+@AS_ROOT
+def test_log_that_others_put_in_place(tmp_path: Path) -> None:
+    """After a rotation a log of another user is not written to: the lines stay with the rotated one."""
+    path = tmp_path / "run.log"
+    log = LogFile(path, "r1", least=Level.INFO)
+    path.rename(tmp_path / "run.log.1")
+    path.touch()
+    os.chown(path, STRANGER, STRANGER)
+    log.write(Event(EventName.RUN_NOTE, Level.WARN, {"text": "one"}))
+    log.close()
+    assert (path.read_text(), "text=one" in (tmp_path / "run.log.1").read_text()) == ("", True)
+
+
+def test_lock_file_on_a_full_disk(tmp_path: Path) -> None:
+    """A lock file that cannot be written is an error of the disk (74)."""
+    path = tmp_path / "ledger.sqlite"
+    create_ledger(path, now=CREATED)
+    with filling_disk() as fill:
+        fill()
+        with pytest.raises(LedgerError, match=r"cannot write .*\.lock: File too large"):
+            opened(path)
+    opened(path).close()
+
+
+# what is read ------------------------------------------------------------------------------------------------
+
+
+def test_small_file_that_is_none(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """A pipe, a device or a huge file in the place of a small one is refused at once: 78, nothing is sent."""
+    for option, kind in (
+        *(("agents", "device"), ("metrics", "device")),
+        *product(("agents", "config", "format", "ca-bundle", "metrics"), ("pipe", "huge")),
+    ):
+        place = tmp_path / f"{option}-{kind}.toml"
+        if kind == "pipe":
+            os.mkfifo(place)
+        elif kind == "device":
+            place.symlink_to("/dev/zero")
+        else:
+            place.touch()
+            os.truncate(place, 1 << 32)
+        ran = program("import", "--init-ledger", f"--{option}", place, export)
+        is_replaced = (option, kind) == ("metrics", "huge")
+        assert (ran.code, bool(account.arrivals)) == (0 if is_replaced else 78, is_replaced), (place, ran.stderr)
+        assert is_replaced or str(place) in ran.stderr or option == "ca-bundle"
+    assert (tmp_path / "metrics-huge.toml").stat().st_size < 1 << 16
