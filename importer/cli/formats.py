@@ -13,7 +13,7 @@ from importer.cli.looking import zone_text
 from importer.cli.options import CONFIG, PREPARING, READING, given, options
 from importer.cli.saying import say, say_lines
 from importer.cli.tables import table, terminal_width, wrapped
-from importer.errors import CannotCreateError, ExitCode, ImporterError, NoInputError
+from importer.errors import ExitCode, ImporterError, NoInputError
 
 MOST_SHOWN = 60
 
@@ -77,25 +77,20 @@ def new_command(export: Path, output: Path | None, **flags: Any) -> int:
     from importer.formats import load_catalogue
     from importer.formats.catalogue import RESERVED_NAMES
     from importer.formats.drafting import draft_of, format_name
+    from importer.pipeline import check_apart
     from importer.settings import load_settings
+    from importer.setup.config_file import write_new
 
     settings = load_settings(given(flags), os.environ)
     catalogue = load_catalogue()
     stem = (output or export).name.split(".")[0]
     name = format_name(stem, {*catalogue.formats, *RESERVED_NAMES})
     target = output or Path(f"{name}.toml")
-    if target.exists():
-        raise CannotCreateError(f"{target} is there already", hint="Name another file with --output.")
+    check_apart(settings, [export], {"--output": target})
     draft = draft_of(
         export, name, catalogue, encoding=settings.encoding, delimiter=settings.delimiter, sheet=settings.sheet
     )
-    try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(draft.text)
-    except OSError as error:
-        raise CannotCreateError(
-            f"{target} cannot be written: {error.strerror}", hint="Name another file with --output."
-        ) from error
+    write_new(target, draft.text)
     say_lines(_about(draft, export, target, catalogue))
     return int(ExitCode.OK)
 

@@ -38,10 +38,12 @@ def report_command(
     if run_id is not None:
         _write_run(settings, run_id, output, force=force, shown_ledger=str(flags.get("ledger") or ""))
     elif results is not None:
+        from importer.pipeline import check_apart
         from importer.report.data import results_report
         from importer.report.page import check_free
 
         path = output or _beside(results)
+        check_apart(settings, [results], {"--output": path})
         check_free(path, replace=force)
         _write(results_report(results, settings.timezone), path, force=force)
     return int(ExitCode.OK)
@@ -54,6 +56,7 @@ def _beside(results: Path) -> Path:
 def _write_run(settings: Any, run_id: str, output: Path | None, *, force: bool, shown_ledger: str) -> None:
     """Write the page of one run: as asked, else beside its results where they are, else in the working folder."""
     from importer.ledger import open_reader
+    from importer.pipeline import check_apart
     from importer.report.data import found_run, run_report
     from importer.report.page import check_free
 
@@ -61,6 +64,7 @@ def _write_run(settings: Any, run_id: str, output: Path | None, *, force: bool, 
         run = found_run(ledger, run_id)
         results = Path(run.results)
         path = output or (_beside(results) if results.is_file() else Path(f"cdr-importer.{run.run_id}.html"))
+        check_apart(settings, [results] if run.results else [], {"--output": path})
         check_free(path, replace=force)
         report = run_report(ledger, run, settings.timezone, shown_ledger)
     _write(report, path, force=force)
@@ -69,9 +73,11 @@ def _write_run(settings: Any, run_id: str, output: Path | None, *, force: bool, 
 def write_history(settings: Any, path: Path, *, force: bool, shown_ledger: str) -> None:
     """Write the page of the ledger's history."""
     from importer.ledger import open_reader
+    from importer.pipeline import check_apart
     from importer.report.data import history_report
     from importer.report.page import check_free
 
+    check_apart(settings, outputs={"--html": path})
     check_free(path, replace=force)
     with open_reader(settings.ledger) as ledger:
         report = history_report(ledger, settings.ledger, settings.timezone, shown_ledger)

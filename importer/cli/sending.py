@@ -43,10 +43,10 @@ def import_command(files: tuple[Path, ...], **flags: Any) -> int:
     from importer.pipeline import import_calls
     from importer.settings import load_credentials, load_settings
 
-    settings = load_settings(given(flags), os.environ)
+    settings, inputs = load_settings(given(flags), os.environ), _inputs(flags, files)
     if settings.sandbox:
-        return _import_to_sandbox(settings, files)
-    return _run(settings, "import", lambda run: import_calls(run, files, load_credentials(os.environ)))
+        return _import_to_sandbox(settings, inputs, files)
+    return _run(settings, "import", inputs, lambda run: import_calls(run, files, load_credentials(os.environ)))
 
 
 @click.command("check", short_help="Do the same up to sending; neither network nor ledger.")
@@ -59,7 +59,7 @@ def check_command(files: tuple[Path, ...], **flags: Any) -> int:
 
     settings = load_settings(given(flags), os.environ)
     unwatched = settings.model_copy(update={"log": None, "metrics": None, "ping_url": None})
-    return _run(unwatched, "check", lambda run: check(run, files))
+    return _run(unwatched, "check", _inputs(flags, files), lambda run: check(run, files))
 
 
 @click.command("deliver", short_help="Send what the ledger still holds.")
@@ -70,15 +70,25 @@ def deliver_command(**flags: Any) -> int:
     from importer.settings import load_credentials, load_settings
 
     settings = load_settings(given(flags), os.environ)
-    return _run(settings, "deliver", lambda run: deliver_pending(run, load_credentials(os.environ)))
+    return _run(
+        settings, "deliver", _inputs(flags), lambda run: deliver_pending(run, load_credentials(os.environ))
+    )
 
 
-def _run(settings: Any, command: str, work: Any) -> int:
+def _inputs(flags: dict[str, Any], files: tuple[Path, ...] = ()) -> tuple[Path | None, ...]:
+    """Return the files that a run reads, beside those that its settings name."""
+    from importer.files import named_files
+    from importer.settings import config_in_use
+
+    return *named_files(files).paths, config_in_use(given(flags), os.environ)
+
+
+def _run(settings: Any, command: str, inputs: tuple[Path | None, ...], work: Any) -> int:
     """Do one run's work with a screen, signals that stop it in order, and whoever watches from outside."""
     from importer.cli.printing import Screen
     from importer.formats import load_catalogue
     from importer.monitoring import Watch
-    from importer.pipeline import Run, new_run_id
+    from importer.pipeline import Run, check_apart, new_run_id
     from importer.requirements import check_versions, found_versions
 
     check_versions(found_versions())
@@ -96,6 +106,7 @@ def _run(settings: Any, command: str, work: Any) -> int:
         )
         _spare_the_collector()
         try:
+            check_apart(settings, inputs)
             watch.begin()
             summary = work(run)
         except Exception as error:  # a bug too ends with the counts
@@ -114,8 +125,9 @@ def _spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _import_to_sandbox(settings: Any, files: tuple[Path, ...]) -> int:
+def _import_to_sandbox(settings: Any, inputs: tuple[Path | None, ...], files: tuple[Path, ...]) -> int:
     """Import into a simulator that lives as long as the run, with its own credentials and ledger."""
+    from importer.ledger import ledger_files
     from importer.pipeline import import_calls
     from importer.settings import Credentials
     from importer.simulator import Simulator
@@ -131,7 +143,9 @@ def _import_to_sandbox(settings: Any, files: tuple[Path, ...]) -> int:
         )
         account = simulator.credentials
         credentials = Credentials(account.client_id, account.client_secret, account.refresh_token)
-        return _run(inside, "import", lambda run: import_calls(run, files, credentials))
+        # The ledger of real runs is safe too.
+        kept = (*inputs, *ledger_files(settings.ledger))
+        return _run(inside, "import", kept, lambda run: import_calls(run, files, credentials))
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ def init_command(**flags: Any) -> int:
     Without a terminal nothing is asked: what no option gives stays a comment in the file.
     """
     from importer.ledger import create_ledger
-    from importer.pipeline import gmt_text
+    from importer.pipeline import check_apart, gmt_text
     from importer.settings import config_path, load_settings
     from importer.setup.config_file import config_text, write_new
 
@@ -50,6 +50,7 @@ def init_command(**flags: Any) -> int:
         told = _asked(told)
     told = {name: _absolute(value) if name in ("agents", "ledger") else value for name, value in told.items()}
     settings = load_settings(told, {})
+    check_apart(settings, outputs={"--config": path})
     made = [f"wrote  {path}"]
     write_new(path, config_text(told))
     if settings.agents and not settings.agents.exists():

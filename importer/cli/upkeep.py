@@ -28,9 +28,11 @@ def ledger_group() -> None:
 def backup_command(target: Path, **flags: Any) -> int:
     """Copy the ledger to the new file TARGET; other tools would lose what is only in the -wal file beside it."""
     from importer.ledger import open_reader
+    from importer.pipeline import check_apart
     from importer.settings import load_settings
 
     settings = load_settings(given(flags), os.environ)
+    check_apart(settings, outputs={"TARGET": target})
     with open_reader(settings.ledger) as ledger:
         ledger.backup(target)
     say(f"The ledger as it stands now was copied to {target}.")

@@ -22,12 +22,14 @@ def users_command(target: Path | None, **flags: Any) -> int:
 
     Ends with 3 if the agents file names a user that PhoneBridge does not list: those calls would be refused.
     """
+    from importer.pipeline import check_apart
     from importer.prepare.agents import agent_lines, agents_text
     from importer.settings import load_settings
     from importer.setup.config_file import write_new
     from importer.setup.matching import completed_agents, match_users, unknown_zohousers
 
     settings = load_settings(given(flags), os.environ)
+    check_apart(settings, outputs={"--write": target})
     lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
     account, tokens, _ = account_of(settings, is_fresh=False)
     users = account.users(tokens.token())

@@ -9,6 +9,7 @@ are read, so that `deliver` and `status` go without.
 
 from importer.pipeline.ending import ending_record, reason_of, summary_fields, summary_record
 from importer.pipeline.inputs import detect_inputs, inputs_of, overrides_of
+from importer.pipeline.outputs import check_apart
 from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
 from importer.pipeline.sending import sign_in_of
 from importer.pipeline.stages import check, deliver_pending, import_calls
@@ -19,6 +20,7 @@ __all__ = [
     "Run",
     "Timing",
     "check",
+    "check_apart",
     "deliver_pending",
     "detect_inputs",
     "ending_record",

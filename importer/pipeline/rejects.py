@@ -1,11 +1,11 @@
 """The rows to be mended, verbatim: one file for each kind of export among the inputs."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError
 from importer.formats import Detection
 from importer.pipeline.inputs import Inputs
+from importer.pipeline.outputs import rejects_path
 from importer.pipeline.run import Run
 from importer.reading import verbatim_records
 from importer.results import Finished, check_free, defused, write_rejects
@@ -20,25 +20,16 @@ def _kind(detection: Detection) -> _Kind:
     return detection.format.name, detection.delimiter, quotes, detection.field_count, detection.header
 
 
-def check_rejects(run: Run, inputs: Inputs, target: Path) -> None:
+def check_rejects(run: Run, inputs: Inputs) -> None:
     """Find out before anything is sent that the rejects could not be written.
 
-    Raises CannotCreateError for a path that is taken, whose folder is not there, or that the results have.
+    Raises CannotCreateError for a path that is taken or whose folder is not there.
     """
     chosen = run.settings.rejects
     if chosen is None:
         return
     for number in range(1, len({_kind(detection) for detection in inputs.detections}) + 1):
-        check_free(_rejects_path(chosen, number), "rejects")
-    if chosen.absolute() == target.absolute():
-        raise CannotCreateError(
-            f"results and rejects are the same file {chosen}", hint="Give --results and --rejects two names."
-        )
-
-
-def _rejects_path(chosen: Path, number: int) -> Path:
-    """Return where the rejects of the ``number``-th kind of export go."""
-    return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
+        check_free(rejects_path(chosen, number), "rejects")
 
 
 def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> list[ImporterError]:
@@ -57,7 +48,7 @@ def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> list[Importe
     problems: list[ImporterError] = []
     for number, parts in enumerate(by_kind.values(), start=1):
         try:
-            write_rejects(_rejects_path(chosen, number), _verbatim(parts))
+            write_rejects(rejects_path(chosen, number), _verbatim(parts))
         except CannotCreateError as problem:
             run.listener.problem(problem)
             problems.append(problem)

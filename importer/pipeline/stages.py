@@ -19,7 +19,6 @@ from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import Ended, ending_record, summary_of, summary_record
 from importer.pipeline.fates import fates_of
 from importer.pipeline.inputs import detect_inputs, inputs_json
-from importer.pipeline.outputs import check_apart
 from importer.pipeline.run import Run, gmt_text
 from importer.pipeline.sending import deliver, service_of
 from importer.records import RunSummary
@@ -42,7 +41,7 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     named = named_files(paths)
     target = results_path(named.beside, run.run_id, run.settings.results)
     inputs = detect_inputs(run, named)
-    check_rejects(run, inputs, target)
+    check_rejects(run, inputs)
     plan = prepare_plan(run, inputs)
     with Preparation(run.catalogue.causes, plan) as preparation, _rows_of(run, target) as results:
         whole = read_all(run, inputs, preparation)
@@ -74,10 +73,9 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths)
     target = results_path(named.beside, run.run_id, run.settings.results)
-    check_apart(run, target)
     # 2 Detect. Needs the files; gives how each is to be read.
     inputs = detect_inputs(run, named)
-    check_rejects(run, inputs, target)
+    check_rejects(run, inputs)
     plan = prepare_plan(run, inputs)
     service = service_of(run, credentials)
     # 3 Ledger. Needs its path; gives the lock, and what a dead run left as uncertain.
@@ -111,7 +109,6 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
 def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send what the ledger still holds, and write the results of just that."""
     target = results_path(None, run.run_id, run.settings.results)
-    check_apart(run, target)
     service = service_of(run, credentials)
     with _open_ledger(run, "deliver", target, service.account) as ledger:
         _recover(run, ledger)

@@ -14,7 +14,7 @@ from importer.settings.credentials import (
     save_credentials,
 )
 from importer.settings.data_centers import DATA_CENTERS, DataCenter
-from importer.settings.loading import config_path, load_settings
+from importer.settings.loading import config_in_use, config_path, load_settings
 from importer.settings.moments import parse_moment
 from importer.settings.naming import ENVIRONMENT_PREFIX
 from importer.settings.options import OPTIONS, Settings
@@ -31,6 +31,7 @@ __all__ = [
     "ErrorLimit",
     "PolicyChoices",
     "Settings",
+    "config_in_use",
     "config_path",
     "credentials_path",
     "is_secret",

@@ -65,7 +65,7 @@ def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
     """
     by_flag = _from_flags(flags)
     by_environment = _from_environment(environment)
-    config = _config_path(flags, environment)
+    config = config_in_use(flags, environment)
     by_file = _from_file(config)
     given = {**by_file, **by_environment, **by_flag}
     try:
@@ -193,7 +193,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _config_path(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path | None:
+def config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path | None:
+    """Return the TOML file that `load_settings` reads, None when there is none; raises as that does."""
     variable = variable_of("config")
     if flags.get("config") is not None:
         named = _Given(str(flags["config"]), "--config", is_flag=True)

@@ -1,4 +1,4 @@
-"""Section J: files and folders that others can change are not used."""
+"""Section J: files and folders that others can change are not used, and no output destroys what is needed."""
 
 import os
 import re
@@ -16,14 +16,18 @@ from conftest import Ran, call_row, write_export
 from disks import filling_disk
 from importer.errors import ConfigurationError, LedgerError
 from importer.events import Event, EventName, Level
+from importer.formats import user_folder
 from importer.ledger import create_ledger, open_reader
 from importer.monitoring import LogFile
+from importer.pipeline import check_apart
 from importer.private_files import check_folders
+from importer.settings import load_settings
 from importer.simulator import Simulator
 from ledgers import CREATED, call, opened, take
 
 Program = Callable[..., Ran]
 STRANGER = 65534
+OUTPUTS = ("results", "rejects", "log", "metrics")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 
 
@@ -208,3 +212,83 @@ def test_small_file_that_is_none(program: Program, account: Simulator, export: P
         assert (ran.code, bool(account.arrivals)) == (0 if is_replaced else 78, is_replaced), (place, ran.stderr)
         assert is_replaced or str(place) in ran.stderr or option == "ca-bundle"
     assert (tmp_path / "metrics-huge.toml").stat().st_size < 1 << 16
+
+
+# what is written ---------------------------------------------------------------------------------------------
+
+
+def test_output_that_is_needed(tmp_path: Path, export: Path) -> None:
+    """No output is the ledger, a file beside it, one that is read or another output, however spelt or linked."""
+    ledger, agents, own = tmp_path / "ledger.sqlite", tmp_path / "agents.csv", tmp_path / "own.toml"
+    read = {
+        "ledger": str(ledger),
+        "agents": str(agents),
+        "format": str(own),
+        "ca_bundle": str(tmp_path / "ca.pem"),
+    }
+    beside = [ledger.with_name(ledger.name + ending) for ending in ("-wal", "-shm", ".lock", ".witness", ".new")]
+    user_folder().mkdir(parents=True)
+    (user_folder() / "cdr-importer.toml").touch()
+    victims = (*map(Path, read.values()), *beside, export, user_folder() / "cdr-importer.toml")
+    for option, victim in product(OUTPUTS, victims):
+        (tmp_path / "link").symlink_to(victim)
+        spelt = [victim, victim.parent / ".." / victim.parent.name / victim.name, tmp_path / "link"]
+        for place in (*spelt, tmp_path / "hard", *spelt):
+            settings = load_settings({**read, option: str(place)}, {})
+            with pytest.raises(ConfigurationError, match=f"^--{option} "):
+                check_apart(settings, [export])
+            victim.touch()
+            if not (tmp_path / "hard").exists():
+                (tmp_path / "hard").hardlink_to(victim)
+        (tmp_path / "link").unlink()
+        (tmp_path / "hard").unlink()
+    out = tmp_path / "out.csv"
+    also = [("results", "metrics", "out.csv.carried.part"), ("rejects", "results", "out-2.csv")]
+    for one, other, name in (*((a, b, out.name) for a, b in product(OUTPUTS, OUTPUTS) if a != b), *also):
+        settings = load_settings({one: str(out), other: str(tmp_path / name)}, {})
+        with pytest.raises(ConfigurationError, match=f"is the file of --({one}|{other})"):
+            check_apart(settings, [export, agents])
+    check_apart(load_settings({name: str(out.with_suffix(f".{name}")) for name in OUTPUTS}, {}), [export])
+
+
+def test_output_of_a_run_that_is_needed(
+    program: Program, account: Simulator, export: Path, tmp_path: Path
+) -> None:
+    """It is found out before any of the files is opened (78), also for the config file and for standard input."""
+    assert program("import", "--init-ledger", "--limit", "1", export).code == 0
+    config = tmp_path / "c.toml"
+    config.write_text('rate = "9/second"\n')
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for command in (
+        ("import", "--config", config, "--log", config, export),
+        ("import", "--log", tmp_path / "ledger.sqlite", export),
+        ("import", "--sandbox", "--metrics", tmp_path / "ledger.sqlite", export),
+        ("import", "--metrics", export, tmp_path),
+        ("deliver", "--log", tmp_path / "ledger.sqlite.witness"),
+        ("check", "--rejects", tmp_path / "r.csv", "--results", tmp_path / "r.csv", export),
+    ):
+        assert program(*command).code == 78, command
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(account.arrivals) == 1
+
+
+def test_output_of_other_commands_that_is_needed(
+    program: Program, account: Simulator, export: Path, tmp_path: Path
+) -> None:
+    """Pages, backups, drafts and lists are no file that is needed either."""
+    results, ledger = tmp_path / "r.csv", tmp_path / "ledger.sqlite"
+    assert program("import", "--init-ledger", "--results", results, export).code == 0
+    for command in (
+        ("report", results, "--force", "--output", results),
+        ("report", "--run", "last", "--force", "--output", ledger),
+        ("report", "--run", "last", "--force", "--output", results),
+        ("status", "--force", "--html", ledger),
+        ("ledger", "backup", tmp_path / "ledger.sqlite-journal"),
+        ("users", "--write", tmp_path / "ledger.sqlite-wal"),
+        ("formats", "new", export, "--output", tmp_path / "ledger.sqlite-journal"),
+        ("init", "--config", ledger.with_name("new.sqlite"), "--ledger", ledger.with_name("new.sqlite")),
+    ):
+        before = results.read_bytes(), ledger.read_bytes()
+        ran = program(*command)
+        assert (ran.code, "would destroy" in ran.stderr) == (78, True), (command, ran.stderr)
+        assert (results.read_bytes(), ledger.read_bytes()) == before
