@@ -172,15 +172,15 @@ MUTATIONS = (
         "what was attended since is not looked up",
         "attended_since",
         "prepare/rows.py",
-        "[call_id in held for call_id in call_ids]",
+        "[found.get(call_id, False) for call_id in call_ids]",
         "[False for call_id in call_ids]",
     ),
     Mutation(
         "no reminder of what was notified",
         "attended_since",
         "ledger/reader.py",
-        "SELECT call_id FROM calls WHERE state != 'closed'",
-        "SELECT call_id FROM calls WHERE state NOT IN ('closed', 'accepted')",
+        "SELECT call_id, state != 'closed' AND",
+        "SELECT call_id, state NOT IN ('closed', 'accepted') AND",
     ),
     Mutation(
         "uncertain calls sent again though attended",
