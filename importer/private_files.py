@@ -5,10 +5,12 @@ operator names and that are read whole (a configuration, a format) are bounded h
 """
 
 import errno
+import fcntl
 import grp
 import os
 import pwd
 import shlex
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,9 @@ SMALL_BYTES = 1 << 20
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BY_OTHERS = {stat.S_IWGRP: "g-w", stat.S_IWOTH: "o-w", stat.S_IWGRP | stat.S_IWOTH: "go-w"}
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""How file systems without hard links answer: link(2)."""
+
 _FIRST_USER_GROUP = 1000
 """Groups below are the system's own: login.defs(5), GID_MIN."""
 
@@ -53,6 +58,55 @@ def replace_private_file(path: Path, content: bytes) -> None:
     make_private_file(new, content)
     new.replace(path)
     sync_folder(path.parent)
+
+
+@contextmanager
+def making(target: Path) -> Iterator[Path]:
+    """Give an empty private file that stands at ``target`` once it is whole and durable; it replaces nothing.
+
+    Until then it is in a folder ``<target>.part``, which nobody else may write to, with what SQLite puts beside
+    it. What a death leaves there goes with the next file for the same target.
+    Raises OSError; BlockingIOError while another process makes the same file.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    folder = target.with_name(target.name + ".part")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, f"{folder} is not a folder of ours alone")
+    # The lock is on a file of its own: NFS locks no folder, and on the copy it would be in SQLite's way.
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(lock), (folder / "lock").lstat()):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        for left in folder.glob("copy*"):
+            left.unlink()
+        try:
+            make_private_file(folder / "copy")
+            yield folder / "copy"
+            _put(folder / "copy", target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _put(file: Path, target: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        target.hardlink_to(file)  # unlike a rename, this never replaces a file
+    except OSError as error:
+        if error.errno not in _NO_LINKS or os.path.lexists(target):
+            raise
+        file.rename(target)
+    sync_folder(target.parent)
 
 
 def make_folders(folder: Path) -> None:

@@ -23,7 +23,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from conftest import ROOT
 from importer.errors import (
-    CannotCreateError,
     ConfigurationError,
     ExitCode,
     ImporterError,
@@ -1123,42 +1122,6 @@ def test_reader_after_a_kill(path: Path) -> None:
         kill(process)
     with open_reader(path) as reader:
         assert sum(reader.counts().values()) == 3
-
-
-def test_backup(path: Path, ledger: Ledger) -> None:
-    """A backup is a ledger of its own with all that was committed."""
-    bring_to(ledger, ACCEPTED, call())
-    target = path.with_name("backup.sqlite")
-    ledger.backup(target)
-    with Ledger.open(target, run=LATER_RUN, now=ticking(), restored=True) as copy:
-        copy.accept_restore([], complete=True)
-        assert outcomes(take(copy, call(), call("b1"))) == [Outcome.ALREADY_ACCEPTED, None]
-    assert stat.S_IMODE(target.stat().st_mode) == 0o600
-
-
-def test_backup_by_a_reader(path: Path, ledger: Ledger) -> None:
-    """A backup can be made beside a run."""
-    take(ledger, call())
-    with open_reader(path) as reader:
-        reader.backup(path.with_name("backup.sqlite"))
-    with open_reader(path.with_name("backup.sqlite")) as copy:
-        assert copy.pending_count() == 1
-
-
-def test_backup_never_overwrites(path: Path, ledger: Ledger) -> None:
-    """A backup over a file that is there is exit 73 and leaves the file alone."""
-    target = path.with_name("old")
-    target.write_text("keep")
-    with pytest.raises(CannotCreateError):
-        ledger.backup(target)
-    assert target.read_text() == "keep"
-
-
-def test_backup_inside_a_staging(path: Path, ledger: Ledger) -> None:
-    """A backup of what is not committed is refused and leaves no file."""
-    with pytest.raises(LedgerInvariantError), ledger.staging():
-        ledger.backup(path.with_name("early"))
-    assert not path.with_name("early").exists()
 
 
 def test_closed_ledger(ledger: Ledger) -> None:

@@ -77,8 +77,7 @@ class Ledger(LedgerReader):
     def __init__(
         self, connection: sqlite3.Connection, path: Path, *, lock: LedgerLock, now: Callable[[], str]
     ) -> None:
-        super().__init__(connection, path)
-        self._lock = lock
+        super().__init__(connection, path, lock)
         self._now = now
         self._failed = False
         self._group = GroupCommit(self._transaction)
@@ -132,8 +131,7 @@ class Ledger(LedgerReader):
                     self._count_generation()
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.close()
-            self._lock.release()
+            super().close()
 
     def recover(self) -> int:
         """Make every call that a dead run was sending `uncertain`, and return how many; may be repeated."""

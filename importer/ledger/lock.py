@@ -80,6 +80,18 @@ def take_lock_file(ledger: Path) -> LedgerLock:
     return lock
 
 
+def share_lock(ledger: Path) -> LedgerLock | None:
+    """Keep runs off a ledger while it is read, writing nothing; None when one has it already or it cannot be."""
+    lock = LedgerLock([])
+    try:
+        lock._descriptors.append(os.open(ledger, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        fcntl.flock(lock._descriptors[0], fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        lock.release()
+        return None
+    return lock
+
+
 def _locked(path: Path, flags: int, ledger: Path) -> int:
     try:
         # A death while the ledger was made leaves it with its first name too.

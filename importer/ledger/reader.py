@@ -3,6 +3,8 @@
 Nothing in here changes the ledger. Must not know HTTP, pacing or files of calls.
 """
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -10,12 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from importer.errors import CannotCreateError, ConfigurationError, LedgerError
+from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
+from importer.ledger.lock import LedgerLock, share_lock
 from importer.ledger.place import check_files
+from importer.ledger.reserve import wal_path
 from importer.ledger.schema import check_identity, connect, schema_version, transaction, translated_errors
 from importer.ledger.staging import OPEN_CALL, call_of, select_in
 from importer.ledger.values import Fate, LedgerInvariantError, RunRecord, UncertainCall
-from importer.private_files import make_private_file, sync_folder
+from importer.private_files import making
 from schemas.vocabulary import CallState
 
 BUSY_SECONDS = 5.0
@@ -38,9 +42,10 @@ class LedgerReader:
     Methods raise `LedgerError` when the disk fails and `TryLaterError` when another program is in the way.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, lock: LedgerLock | None = None) -> None:
         self._connection = connection
         self._path = path
+        self._lock = lock or LedgerLock([])
         # One connection for all threads; reentrant, so that a staging may read what it has just written.
         self._guard = threading.RLock()
 
@@ -53,9 +58,10 @@ class LedgerReader:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; harmless when done before."""
+        """Close the connection, then give a lock back; harmless when done before."""
         with self._guard:
             self._connection.close()
+            self._lock.release()
 
     def counts(self) -> dict[CallState, int]:
         """Return how many calls stand in each state; reads the whole table: 0.07 s for 300,000."""
@@ -148,23 +154,22 @@ class LedgerReader:
     def backup(self, target: Path) -> None:
         """Copy the ledger as it stands to a new file of mode 0600, also while a run goes on.
 
-        Raises `CannotCreateError` when something is there already or the copy cannot be written. Copying
-        the file with other tools loses what is only in the ``-wal`` file beside it. The copy counts as older than
-        the ledger from the start, so that whoever restores it has to say what was sent since.
+        The file is there once it is whole, durable, and counts as older than the ledger, so that whoever restores
+        it has to say what was sent since. Copying the ledger with other tools loses what is only in the ``-wal``
+        file beside it. Raises `CannotCreateError` when something is there already or the copy cannot be written.
         """
         try:
-            make_private_file(target)
+            with making(target) as copy:
+                self._copy(copy)
+        except BlockingIOError as error:
+            raise TryLaterError(
+                f"another backup to {target} goes on", hint="Wait until it has ended, or name another file."
+            ) from error
         except OSError as error:
             raise CannotCreateError(
                 f"cannot write a backup to {target}: {error.strerror}",
                 hint="Give a path where nothing is yet, in a folder where you may write.",
             ) from error
-        try:
-            self._copy(target)
-            sync_folder(target.parent)
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
 
     def _copy(self, target: Path) -> None:
         with self._guard, translated_errors(self._path):
@@ -172,9 +177,17 @@ class LedgerReader:
                 raise LedgerInvariantError("a backup was asked for inside a transaction")
             copy = connect(target, mode="rw", busy_seconds=0)
             try:
+                # So nothing is put beside the copy that a disk of another kind may not take (shared memory).
+                copy.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self._connection.backup(copy)
                 with transaction(copy):
                     copy.execute("UPDATE meta SET value = value - 1 WHERE key = 'generation'")
+                copy.execute("PRAGMA journal_mode = DELETE")
+            except sqlite3.OperationalError as error:
+                # Only the copy is written to.
+                if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+                raise
             finally:
                 copy.close()
 
@@ -186,19 +199,47 @@ class LedgerReader:
 def open_reader(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> LedgerReader:
     """Open a ledger for looking on while a run may be writing: no lock, nothing created in it.
 
-    Raises `ConfigurationError` when there is none or a newer program wrote it, `LedgerError` when it is
-    not a ledger.
+    Where its disk is full or read-only, no run may begin until the reader is closed. Raises `ConfigurationError`
+    when there is no ledger or a newer program wrote it, `LedgerError` when it is not a ledger.
     """
     path = existing(path)
     check_files(path)
     with translated_errors(path):
-        connection = connect(path, mode="ro", busy_seconds=busy_seconds)
         try:
-            check_identity(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    return LedgerReader(connection, path)
+            return LedgerReader(_checked(path, "ro", busy_seconds), path)
+        except sqlite3.OperationalError as error:
+            # SQLite shares memory with a run in a file beside the ledger, which it cannot make there.
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+                raise
+            return _open_still(path, error)
+
+
+def _open_still(path: Path, error: sqlite3.OperationalError) -> LedgerReader:
+    """Open a ledger that nobody can write to; raises the error of the ordinary way when somebody does."""
+    lock = share_lock(path)
+    if lock is None:
+        raise error
+    try:
+        if wal_path(path).exists() and wal_path(path).stat().st_size:
+            raise LedgerError(
+                f"the ledger {path} cannot be read where it is: its disk is full or read-only, and some of it is "
+                f"only in {wal_path(path)}",
+                hint="Copy both files to a folder with room, and name the copy with --ledger for this command.",
+            ) from error
+        return LedgerReader(_checked(path, "ro&immutable=1", 0), path, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _checked(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
+    connection = connect(path, mode=mode, busy_seconds=busy_seconds)
+    try:
+        check_identity(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def existing(path: Path) -> Path:

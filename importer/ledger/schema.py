@@ -154,7 +154,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def connect(path: Path, *, mode: str, busy_seconds: float) -> sqlite3.Connection:
-    """Open a SQLite file that exists; ``mode`` is ``rw`` or ``ro``, neither of which creates one."""
+    """Open a SQLite file that exists; ``mode`` is ``rw`` or ``ro``, neither of which creates one.
+
+    ``ro&immutable=1`` reads what nobody writes to: no lock, no file beside it, no look at the ``-wal`` file.
+    """
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,

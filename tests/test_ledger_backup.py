@@ -1,0 +1,277 @@
+"""Copies of the ledger: whole and marked under their name or not there, also beside a run or a full disk."""
+
+import fcntl
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from disks import filling_disk, own_disk
+from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
+from importer.ledger import Ledger, LedgerInvariantError, create_ledger, open_reader
+from ledgers import ACCEPTED, CREATED, LATER_RUN, bring_to, call, opened, outcomes, take, ticking
+from schemas.vocabulary import Outcome
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a new ledger with one call that waits, and return its path."""
+    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
+    with opened(tmp_path / "ledger.sqlite") as ledger:
+        take(ledger, call("old"))
+    return tmp_path / "ledger.sqlite"
+
+
+def test_backup(path: Path, tmp_path: Path) -> None:
+    """A backup is a ledger of its own in one private file, with all that was committed."""
+    target = tmp_path / "backup.sqlite"
+    with opened(path) as ledger:
+        bring_to(ledger, ACCEPTED, call())
+        ledger.backup(target)
+    assert [each.name for each in tmp_path.glob("backup*")] == ["backup.sqlite"]
+    assert (stat.S_IMODE(target.stat().st_mode), target.stat().st_nlink) == (0o600, 1)
+    with Ledger.open(target, run=LATER_RUN, now=ticking(), restored=True) as copy:
+        copy.accept_restore([], complete=True)
+        assert outcomes(take(copy, call(), call("b1"))) == [Outcome.ALREADY_ACCEPTED, None]
+
+
+def test_backup_by_a_reader(path: Path, tmp_path: Path) -> None:
+    """A backup can be made beside a run, and read where it is without a file beside it."""
+    with opened(path) as ledger, open_reader(path) as reader:
+        take(ledger, call())
+        reader.backup(tmp_path / "backup.sqlite")
+    with open_reader(tmp_path / "backup.sqlite") as copy:
+        assert copy.pending_count() == 2
+        assert [each.name for each in tmp_path.glob("backup*")] == ["backup.sqlite"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "empty"])
+def test_backup_never_overwrites(path: Path, tmp_path: Path, kind: str) -> None:
+    """A backup over anything that is there is exit 73 and leaves it alone."""
+    target = tmp_path / "old"
+    {
+        "file": lambda: target.write_text("keep"),
+        "folder": target.mkdir,
+        "link": lambda: target.symlink_to("nowhere"),
+        "empty": target.touch,
+    }[kind]()
+    before = target.lstat()
+    with open_reader(path) as reader, pytest.raises(CannotCreateError, match="exists"):
+        reader.backup(target)
+    assert os.path.samestat(before, target.lstat())
+    assert before.st_size == target.lstat().st_size
+
+
+def test_backup_inside_a_staging(path: Path, tmp_path: Path) -> None:
+    """A backup of what is not committed is refused and leaves no file."""
+    with opened(path) as ledger, pytest.raises(LedgerInvariantError), ledger.staging():
+        ledger.backup(tmp_path / "early")
+    assert not list(tmp_path.glob("early*"))
+
+
+def test_backup_beside_another(path: Path, tmp_path: Path) -> None:
+    """Two backups to one place at once are exit 75 for the second; a folder that others may write to is 73."""
+    target, folder = tmp_path / "backup", tmp_path / "backup.part"
+    folder.mkdir(0o700)
+    with open_reader(path) as reader:
+        with (folder / "lock").open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(TryLaterError, match="another backup"):
+                reader.backup(target)
+        folder.chmod(0o777)
+        with pytest.raises(CannotCreateError, match="ours alone"):
+            reader.backup(target)
+    assert [each.name for each in folder.iterdir()] == ["lock"]
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from importer.ledger import open_reader
+
+path, folder = Path(sys.argv[1]), Path(sys.argv[2])
+
+def backup(number):
+    reader, left = open_reader(path), number
+    def trace(frame, event, _):
+        nonlocal left
+        if not any(part in frame.f_code.co_filename for part in ("/importer/ledger/", "/importer/private_files")):
+            return None
+        left -= event == "line"
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    sys.settrace(trace)
+    reader.backup(folder / str(number))
+    os._exit(0)
+
+for number in range(1, 999):
+    pid = os.fork()
+    if pid == 0:
+        backup(number)
+    if os.waitpid(pid, 0)[1] == 0:
+        break
+print(number)
+"""
+
+
+def test_killed_at_every_line(path: Path, tmp_path: Path) -> None:
+    """Killed anywhere, a backup leaves nothing under its name, or a whole one that is older than the ledger."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, str(path), str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    targets = [folder / str(number + 1) for number in range(int(done.stdout))]
+    assert [target.exists() for target in targets] == sorted(target.exists() for target in targets)
+    assert (targets[-1].exists(), targets[-2].with_name(targets[-2].name + ".part").exists()) == (True, False)
+    assert sum(target.with_name(target.name + ".part").exists() for target in targets) > 20
+    for target in targets:
+        _judge(path, target)
+
+
+def _judge(path: Path, target: Path) -> None:
+    """See that a backup which may have died can be restored but not by itself, or else be made anew."""
+    if not target.exists():
+        with open_reader(path) as reader:
+            reader.backup(target)
+        assert not target.with_name(target.name + ".part").exists()
+    with closing(sqlite3.connect(target)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM calls").fetchone() != (0,)
+    shutil.copy(target, path)
+    with pytest.raises(ConfigurationError, match="older than"):
+        opened(path, LATER_RUN)
+
+
+@pytest.mark.slow
+def test_killed_at_random(path: Path, tmp_path: Path) -> None:
+    """Of 40 backups of a large ledger killed at random none is taken for one that is not, nor blocks the next."""
+    with opened(path) as ledger:
+        take(ledger, *(call(f"id{number:05}") for number in range(20_000)))
+    script = "import sys\nfrom pathlib import Path\nfrom importer.ledger import open_reader\nprint(flush=True)\n"
+    script += "open_reader(Path(sys.argv[1])).backup(Path(sys.argv[2]))"
+    kept = tmp_path / "kept"
+    for number in range(40):
+        target = tmp_path / f"copy-{number // 5}"
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(path), str(target)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            try:
+                process.wait(number / 250)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+        if target.exists():
+            shutil.copy(path, kept)
+            _judge(path, target)
+            shutil.copy(kept, path)
+            target.unlink()
+
+
+def fill(disk: Path) -> None:
+    """Fill a disk to the last byte."""
+    with pytest.raises(OSError, match="No space"), (disk / "filler").open("wb", 0) as filler:
+        while filler.write(bytes(1 << 16)):
+            pass
+
+
+@pytest.mark.fault(111)
+@pytest.mark.parametrize("trouble", ["full", "ro"])
+def test_disk_full_or_read_only(tmp_path: Path, trouble: str) -> None:
+    """A ledger on a disk that is full or read-only is read and copied to another; until then no run begins."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with own_disk(disk, 16) as remount:
+        path = disk / "ledger.sqlite"
+        create_ledger(path, now=CREATED)
+        with opened(path) as ledger:
+            take(ledger, call())
+        fill(disk) if trouble == "full" else remount("ro")
+        with open_reader(path) as reader:
+            reader.backup(tmp_path / "backup")
+            assert reader.pending_count() == 1
+            remount("rw")
+            (disk / "filler").unlink(missing_ok=True)
+            with pytest.raises(TryLaterError):
+                opened(path)
+        opened(path).close()
+    with open_reader(tmp_path / "backup") as copy:
+        assert copy.pending_count() == 1
+
+
+def dead_ledger(path: Path, folder: Path) -> Path:
+    """Return a ledger as a run that died left it: with a call that is only in the -wal file."""
+    folder.mkdir(exist_ok=True)
+    with opened(path) as ledger:
+        take(ledger, call())
+        for each in path.parent.glob("ledger.sqlite*"):
+            shutil.copy(each, folder / each.name)
+    return folder / path.name
+
+
+@pytest.mark.fault(111)
+@pytest.mark.parametrize("trouble", ["full", "ro"])
+def test_disk_full_or_read_only_after_a_death(path: Path, tmp_path: Path, trouble: str) -> None:
+    """What is only in the -wal file is read too, on a disk that is full or read-only."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with own_disk(disk, 10) as remount:
+        dead = dead_ledger(path, disk)
+        fill(disk) if trouble == "full" else remount("ro")
+        with open_reader(dead) as reader:
+            reader.backup(tmp_path / "backup")
+    with open_reader(tmp_path / "backup") as copy:
+        assert copy.pending_count() == 2
+
+
+def test_disk_full_without_shared_memory(path: Path, tmp_path: Path) -> None:
+    """Where the -wal file cannot be read where it is, what to copy is said, and the copy is whole."""
+    dead = dead_ledger(path, tmp_path.joinpath("dead"))
+    dead.with_name(dead.name + "-shm").unlink()
+    with filling_disk() as fill_up:
+        fill_up()
+        with pytest.raises(LedgerError, match="-wal") as caught:
+            open_reader(dead)
+    assert "Copy both files" in caught.value.hint
+    for each in (dead, dead.with_name(dead.name + "-wal")):
+        shutil.copy(each, tmp_path / f"moved{each.name.removeprefix(dead.name)}")
+    with open_reader(tmp_path / "moved") as reader:
+        assert reader.pending_count() == 2
+
+
+@pytest.mark.fault(103)
+def test_disk_full(path: Path) -> None:
+    """The ledger on a full disk is read without a file beside it."""
+    with filling_disk() as fill_up:
+        fill_up()
+        with open_reader(path) as reader:
+            assert reader.pending_count() == 1
+
+
+def test_target_disk_full(path: Path, tmp_path: Path) -> None:
+    """A disk that is full of the copy is exit 73 and not the ledger's fault; nothing is left there."""
+    with (
+        filling_disk() as fill_up,
+        open_reader(path) as reader,
+        pytest.raises(CannotCreateError, match="No space"),
+    ):
+        fill_up()
+        reader.backup(tmp_path / "backup")
+    assert not list(tmp_path.glob("backup*"))
