@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +54,12 @@ _ERROR_HINTS = {
     "invalid_client": "The client id or secret is wrong, or unknown in this data centre: see --data-center.",
     "invalid_grant": f"The refresh token was revoked; the 21st of a user deletes the first. {_AUTHORISE_HINT}",
 }
+_ERRORS = frozenset(_ERROR_HINTS) | {
+    # https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+    *("invalid_request", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "access_denied"),
+    *("general_error", "invalid_client_secret", "invalid_redirect_uri"),
+}
+"""Words of the token endpoint that are shown as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +380,8 @@ def _over_limit(answer: Mapping[str, object]) -> bool:
 
 
 def _refused(error: object) -> NotPermittedError:
-    name = re.sub(r"[^A-Za-z0-9_ .-]", "", str(error))[:64]
+    # Any other text may be what was sent, secrets and all.
+    name = error if isinstance(error, str) and error in _ERRORS else "with an error that is not known here"
     return NotPermittedError(f"the sign-in is refused: {name}", hint=_ERROR_HINTS.get(name, _AUTHORISE_HINT))
 
 

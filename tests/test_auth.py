@@ -262,6 +262,17 @@ def test_refusal_advises(error: str, words: str, clock: Clock) -> None:
     assert caught.value.message.isprintable()
 
 
+@pytest.mark.fault(136)
+@pytest.mark.parametrize("wrap", [str, str.upper, lambda text: f"invalid_client {text}", lambda text: {"x": text}])
+def test_refusal_repeats_no_secret(wrap: Callable[[str], object], clock: Clock) -> None:
+    """An error that holds what was sent to the token endpoint is not repeated."""
+    for secret in (SIGN_IN.client_id, SIGN_IN.client_secret, SIGN_IN.refresh_token):
+        endpoint = Endpoint(json_reply(error=wrap(secret), error_description=secret, message=secret))
+        with pytest.raises(NotPermittedError, match="not known here") as caught:
+            source(endpoint, clock).token()
+        assert secret.lower() not in f"{caught.value.message}{caught.value.hint}".lower()
+
+
 @pytest.mark.parametrize("trouble", [UnavailableError("reset"), ProtocolError("cut"), Reply(502, b"")])
 def test_token_after_trouble(trouble: Reply | Exception, clock: Clock) -> None:
     """Passing trouble is tried again, with waits between, until a token comes."""
