@@ -1,10 +1,13 @@
 """The results of a run killed with -9: no line is lost, and the next run finishes them."""
 
+import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,13 @@ from dying_run import at
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, import_calls
+from importer.pipeline.told import told_by
+from importer.records import Call, Place
+from importer.results.cells import call_cells
 from importer.settings import load_credentials, load_settings
 from importer.simulator import Fault, Simulator
 from importer.steps import Step
+from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
 Program = Callable[..., Ran]
 
@@ -165,3 +172,46 @@ def test_row_cut_short_is_left_out(export: Path, account: Simulator, program: Pr
     program("deliver", "--results", tmp_path / "next.csv")
     assert outcomes(tmp_path / "dead.csv") == ["pending"] * (CALLS - 2)
     assert len(account.accepted) == CALLS
+
+
+@pytest.mark.fault(110)
+def test_restored_after_a_death(export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:
+    """What a dead run left of its results is no proof that a call was not sent: nothing is sent twice."""
+    ledger, backup, first, dead = (
+        tmp_path / name for name in ("ledger.sqlite", "backup", "first.csv", "dead.csv")
+    )
+    program("import", "--limit", "1", "--results", first, export)
+    assert program("ledger", "backup", backup).code == 0
+    died("deliver", Step.ANSWERED, dead, time=3)
+    sent = len(account.accepted)
+    shutil.copy(backup, ledger)
+    for ending in ("-wal", "-shm"):
+        ledger.with_name(ledger.name + ending).unlink()
+    parts = sorted(tmp_path.glob("*.part"))
+    for files in ([first], [first, *parts]):
+        ran = program("ledger", "accept-restore", "--complete", *files)
+        assert (ran.code, str(parts[0]) in ran.stderr) == (ExitCode.INPUT_UNUSABLE, True)
+    ran = program("ledger", "accept-restore", first, *parts)
+    assert (ran.code, "4 calls are uncertain now" in ran.stdout) == (ExitCode.UNCERTAIN, True)
+    program("deliver")
+    assert (len(account.accepted), sent) == (4, 4)
+
+
+def test_part_cut_short(tmp_path: Path) -> None:
+    """A part of results makes its open rows doubtful; a row that was never whole was not sent."""
+    part = tmp_path / "dead.csv.part"
+    call = Call(
+        "a1", State.BUSY, "+12025550101", "+447700900101", "2026-11-20 01:02:03", "", "", "é", Place("é", 2)
+    )
+    with part.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\r\n")
+        writer.writerow(RESULT_COLUMNS)
+        for number in (1, 2):
+            writer.writerow(call_cells(replace(call, call_id=f"a{number}"), Outcome.PENDING))
+    whole = part.read_bytes()
+    for length in range(whole.rindex(b"\n", 0, -1) + 1, len(whole)):
+        part.write_bytes(whole[:length])
+        assert [(one.call.call_id, one.accepted) for one in told_by([part], complete=False)] == [("a1", False)]
+    part.write_bytes(whole)
+    assert len(told_by([part], complete=False)) == 2
+    assert told_by([part.rename(tmp_path / "whole.csv")], complete=True) == []

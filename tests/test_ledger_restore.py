@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from importer.errors import ConfigurationError, LedgerError, UsageError
 from importer.ledger import Decision, Ledger, LedgerInvariantError, Restored, Told, create_ledger, open_reader
+from importer.ledger.forgotten import forgotten_path
 from importer.ledger.reserve import COMMITS_PER_TURN
 from importer.ledger.staging import AHEAD_SECONDS
 from importer.ledger.witness import witness_path
@@ -18,8 +19,10 @@ from importer.prepare.calls import FUTURE_SECONDS
 from importer.records import Call, Receipt
 from ledgers import (
     ACCEPTED,
+    AGENT,
     CLOSED,
     CREATED,
+    CUSTOMER,
     LATER_RUN,
     PENDING,
     REFUSED,
@@ -283,6 +286,77 @@ def test_doubt_outlasts_another_restore(path: Path) -> None:
             doubt = ledger.accept_restore([], complete=complete).doubt_before
         path.with_name("backup").unlink()
     assert doubt is not None
+
+
+@pytest.mark.fault(155)
+@pytest.mark.parametrize("since", ["forgotten", "sent uncertain, then forgotten", "reopened, then forgotten"])
+@pytest.mark.parametrize("before", [None, PENDING, UNCERTAIN, REFUSED])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_forgotten_stays_forgotten(path: Path, before: CallState | None, since: str, is_told: bool) -> None:
+    """A call whose number was forgotten after the backup is closed or unknown, and no export opens it again."""
+    mended = call(voiceuri="https://r.example/")
+    with opened(path) as ledger:
+        if before is not None:
+            bring_to(ledger, before, call())
+        backup = copied(path)
+        if since != "forgotten":
+            take(ledger, mended, resend=True)
+        if since.startswith("sent") and ledger.counts()[PENDING]:
+            ledger.mark_sending("a1")
+            ledger.settle(Receipt("a1", UNCERTAIN))
+        sent_at = fate.sent_at if (fate := ledger.fates(["a1"]).get("a1")) else ""
+        ledger.forget(call().customer_number, who="ann")
+    put_back(backup, path)
+    with Ledger.open(path, run=RESTORE_RUN, now=lambda: AFTERWARDS, restored=True) as ledger:
+        counts = ledger.accept_restore([told("a1", False, sent_at)] if is_told else [], complete=is_told)
+        assert (counts.uncertain, ledger.uncertain_calls(9)) == (0, [])
+        assert ledger._rows("SELECT * FROM payloads") == []
+        for one in (call(), mended):
+            (staged,) = take(ledger, one)
+            assert staged.outcome in (Outcome.SKIPPED, Outcome.REFUSED, Outcome.CONFLICT)
+        assert ledger._rows("SELECT * FROM payloads") == []
+
+
+def test_later_calls_of_a_forgotten_number(path: Path) -> None:
+    """What a number that was forgotten has after that is sent: it is in the backup, or new."""
+    with opened(path) as ledger:
+        ledger.forget(call().customer_number, who="ann")
+        take(ledger, call())
+        backup = copied(path)
+    put_back(backup, path)
+    with restored(path) as ledger:
+        assert ledger.accept_restore([], complete=True) == Restored(0, 0, 0, None, 0)
+        assert outcomes(take(ledger, replace(call("b1"), start_time=AFTERWARDS))) == [None]
+        assert [one.call.call_id for one in ledger.claim(9, after=-1)] == ["a1", "b1"]
+
+
+def test_forgotten_while_the_clock_was_behind(path: Path) -> None:
+    """A call staged by a clock that was ahead is forgotten with the others."""
+    with Ledger.open(path, run=RUN, now=lambda: AFTERWARDS) as ledger:
+        take(ledger, call())
+        backup = copied(path)
+    with opened(path, LATER_RUN) as ledger:
+        ledger.forget(call().customer_number, who="ann")
+    put_back(backup, path)
+    with restored(path) as ledger:
+        assert ledger.accept_restore([], complete=True).forgotten == 1
+
+
+def test_list_of_forgotten_numbers(path: Path) -> None:
+    """The list is private, grows by one line for each number, and holds none; a damaged one is exit 78."""
+    kept = forgotten_path(path)
+    with opened(path) as ledger:
+        for number in (call().customer_number, call().customer_number, call().agent_number):
+            ledger.forget(number, who="ann")
+    lines = kept.read_text().splitlines()
+    assert (len(lines), kept.stat().st_mode & 0o777) == (2, 0o600)
+    assert not any(number.strip("+") in line for line in lines for number in (AGENT, CUSTOMER))
+    kept.write_text(lines[0][:-1])
+    with opened(path) as ledger, pytest.raises(ConfigurationError, match="damaged"):
+        ledger.forget(CUSTOMER, who="ann")
+    put_back(copied(path), path)
+    with restored(path) as ledger, pytest.raises(ConfigurationError, match="damaged"):
+        ledger.accept_restore([], complete=True)
 
 
 def test_crash_while_accepting(path: Path) -> None:

@@ -136,6 +136,24 @@ def test_accept_restore_of_calls_attended_since(
     assert outcomes(tmp_path / "again.csv") == ["conflict", "uncertain"]
 
 
+@pytest.mark.fault(155)
+def test_forgotten_stays_forgotten(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """A number forgotten after a backup is not posted after its restore, be it from the backup or an export."""
+    assert program("ledger", "backup", tmp_path / "backup.sqlite").code == 0
+    more = write_export(tmp_path / "more.csv", rows(5))
+    for number in (1, 4):
+        ran = program("ledger", "forget", "--number", rows(5)[number].split(",")[4])
+        assert (ran.code, "backups still hold the number" in ran.stdout) == (0, True)
+        program("import", "--limit", "1", "--results", tmp_path / f"{number}.csv", more)
+    shutil.copy(tmp_path / "backup.sqlite", tmp_path / "ledger.sqlite")
+    ran = program("ledger", "accept-restore", "--complete", tmp_path / "1.csv", tmp_path / "4.csv")
+    assert "2 open calls were closed: their number was forgotten" in ran.stdout
+    assert (ran.code, program("deliver").code) == (0, 0)
+    assert program("import", "--results", tmp_path / "after.csv", more).code == 0
+    assert outcomes(tmp_path / "after.csv")[1::3] == ["skipped", "skipped"]
+    assert sorted(call["id"] for call in account.accepted) == ["call00000", "call00002", "call00003"]
+
+
 def test_accept_restore_needs_a_reason(program: Program, export: Path, tmp_path: Path) -> None:
     """A ledger that is as its last run left it cannot be accepted, nor can a file that is no results file."""
     assert program("ledger", "accept-restore").code == 2

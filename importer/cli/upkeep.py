@@ -80,7 +80,8 @@ def forget_command(number: str | None, **flags: Any) -> int:
         stood = ledger.forget(wanted, who=getpass.getuser())
     told = ", ".join(f"{count} {state}" for state, count in stood.items())
     say(f"{sum(stood.values())} calls were closed and scrubbed ({told}).")
-    say("Results files and exports still hold the number: delete it there too.")
+    say("Results files, exports and backups still hold the number: delete it in what is yours; a backup put back")
+    say("loses it with `ledger accept-restore`.")
     return int(ExitCode.OK)
 
 
@@ -92,7 +93,9 @@ def accept_restore_command(results: tuple[Path, ...], complete: bool, **flags: A
     """Take up a ledger restored from a backup, by what the results files RESULTS.csv tell of the time since.
 
     Calls they tell accepted are never sent again. Without --complete every call still pending, and every unknown
-    call from before now, becomes uncertain: it waits for a person.
+    call from before now, becomes uncertain: it waits for a person. The .part files of a run that died may be given
+    too, but make no complete results: each of its calls may have been sent. What was forgotten since the backup is
+    forgotten again.
     """
     from importer.cli.holding import held_ledger
     from importer.pipeline.told import told_by
@@ -100,11 +103,13 @@ def accept_restore_command(results: tuple[Path, ...], complete: bool, **flags: A
 
     if complete and not results:
         raise UsageError("--complete needs the results files", hint="Name every results file since the backup.")
-    told = told_by(results)
+    told = told_by(results, complete=complete)
     settings = load_settings(given(flags), os.environ)
     with held_ledger(settings, "ledger accept-restore", restored=True) as ledger:
         counts = ledger.accept_restore(told, complete=complete)
     say(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
+    if counts.forgotten:
+        say(f"{counts.forgotten} open calls were closed: their number was forgotten since the backup.")
     say(f"{counts.uncertain} calls are uncertain now: `cdr-importer status` lists them.")
     if counts.doubt_before:
         say(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")

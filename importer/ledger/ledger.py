@@ -13,6 +13,7 @@ from typing import Self
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerError, TryLaterError, UsageError
 from importer.ledger import upkeep
+from importer.ledger.forgotten import hashed, keep_forgotten, read_forgotten
 from importer.ledger.grouping import GroupCommit
 from importer.ledger.lock import LedgerLock, take_lock
 from importer.ledger.place import check_files, check_place
@@ -261,10 +262,15 @@ class Ledger(LedgerReader):
     def forget(self, number: str, *, who: str) -> dict[CallState, int]:
         """Close every open call of this number (E.164), scrub its payload and keep who asked and when.
 
-        The call ids stay, so that no later import sends them. Returns how many stood in which state.
+        The call ids stay, so that no later import sends them, and a keyed hash of the number beside the ledger, so
+        that no backup brings it back. Returns how many stood in which state.
         """
         with self._transaction() as connection:
-            call_ids = upkeep.open_calls_with(connection, number)
+            staged_at = upkeep.open_calls_with(connection, number)
+            call_ids = list(staged_at)
+            # A call staged while the clock was ahead is forgotten with the others.
+            at = max([self._now(), *staged_at.values()])
+            keep_forgotten(self._path, hashed(number, self._fingerprint_key), at)
             stood = [fate.state for fate in self.fates(call_ids).values()]
             upkeep.scrub(connection, call_ids)
             self._note_decisions(connection, call_ids, Decision.CLOSE, "forgotten", who)
@@ -295,8 +301,8 @@ class Ledger(LedgerReader):
         """Take up a ledger that was restored from a backup, by what results files tell of the time since.
 
         ``told`` names each call once. Unless it is ``complete``, every call still pending becomes `uncertain`,
-        and so do calls unknown that started before now when they are staged. Raises `UsageError` when the
-        ledger is the one that the last run left.
+        and so do calls unknown that started before now when they are staged. Calls of numbers forgotten since the
+        backup are closed. Raises `UsageError` when the ledger is the one that the last run left.
         """
         if self._restored is None:
             raise UsageError(
@@ -304,10 +310,12 @@ class Ledger(LedgerReader):
                 hint="Just go on with it.",
             )
         self.recover()
-        witness = read_witness(self._path)
+        witness, forgotten = read_witness(self._path), read_forgotten(self._path)
         with self._transaction() as connection:
             restoring = upkeep.Restoring(connection, run=self._run_number, now=self._now())
             restoring.take(told)
+            gone = restoring.forget(forgotten, self._fingerprint_key)
+            self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
             if not complete:
                 restoring.doubt_the_rest()
             counts = restoring.end(doubt_before=moment_in(connection, "doubt_before") or None)

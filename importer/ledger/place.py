@@ -22,7 +22,7 @@ _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncp
 }
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.bindfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")
-COMPANIONS = (".lock", "-wal", "-shm", "-journal", ".witness", ".witness.new")
+COMPANIONS = (".lock", "-wal", "-shm", "-journal", ".witness", ".witness.new", ".forgotten", ".forgotten.new")
 
 
 def ledger_files(ledger: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from importer.ledger.forgotten import hashed
 from importer.ledger.schema import translated_errors
 from importer.ledger.values import KnownFate, LedgerInvariantError, Staged
 from importer.records import Call, Place
@@ -37,6 +38,8 @@ _PERHAPS_NOTIFIED_HINT = (
 )
 # Half of SHA-256's length is the shortest cut that RFC 2104 section 5 advises.
 _FINGERPRINT_BYTES = 16
+FORGOTTEN = "forgotten "
+"""Before the hash of a number, the key in `meta` of the moment up to which its calls are not sent."""
 UNKNOWN_CONTENT = b""
 """Fingerprint of a call known from a results file only: any content is taken for the one that was sent."""
 
@@ -57,6 +60,7 @@ _RESTORED = KnownFate(reason="restored", hint=RESTORED_HINT)
 _AS_PENDING = (CallState.PENDING, "", "")
 _AS_DOUBTFUL = (CallState.UNCERTAIN, _RESTORED.reason, _RESTORED.hint)
 _NEVER_SENT = KnownFate()
+_FORGOTTEN = KnownFate(reason="forgotten")
 _UNCHANGED = {
     CallState.ACCEPTED: Outcome.ALREADY_ACCEPTED,
     CallState.REFUSED: Outcome.REFUSED,
@@ -115,6 +119,7 @@ class Stage:
         self._next_seq = 0
         self._open = False
         self._horizon = self._stale_before = self._doubt_before = ""
+        self._forgotten: dict[str, str] = {}
 
     def begin(self) -> None:
         """Make ready, inside the transaction.
@@ -133,6 +138,8 @@ class Stage:
         if horizon:
             self._horizon, self._stale_before = horizon, later(horizon, AHEAD_SECONDS)
         self._doubt_before = moment_in(self._connection, "doubt_before")
+        query = "SELECT substr(key, length(?1) + 1), value FROM meta WHERE substr(key, 1, length(?1)) = ?1"
+        self._forgotten = dict(self._connection.execute(query, (FORGOTTEN,)))
         self._open = True
 
     def end(self) -> None:
@@ -254,6 +261,8 @@ class Stage:
         if before is None:
             if call.start_time < self._stale_before:
                 return Staged(call.call_id, Outcome.REJECTED, self._stale())
+            if self._is_forgotten(call):
+                return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
             doubtful = call.start_time < self._doubt_before
             self._open_call(call, fingerprint, None, _AS_DOUBTFUL if doubtful else _AS_PENDING, writes)
             return _doubtful(call) if doubtful else Staged(call.call_id, None, _NEVER_SENT)
@@ -261,13 +270,24 @@ class Stage:
             rules = Rules(retry_refused=False, resend_uncertain=False)
         same = before.fingerprint in (fingerprint, UNKNOWN_CONTENT)
         outcome = judge(before.state, same, rules)
-        if outcome is None and before.state is CallState.REFUSED and call.start_time < self._doubt_before:
+        reopened = outcome is None and before.state is CallState.REFUSED
+        if reopened and self._is_forgotten(call):
+            return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
+        if reopened and call.start_time < self._doubt_before:
             # After the backup it may have been sent with this very content.
             self._open_call(call, fingerprint, before, _AS_DOUBTFUL, writes)
             return _doubtful(call)
         if outcome is None:
             self._open_call(call, fingerprint, before, _AS_PENDING, writes)
         return Staged(call.call_id, outcome, before.fate)
+
+    def _is_forgotten(self, call: Call) -> bool:
+        if not self._forgotten:
+            return False
+        hashes = (
+            hashed(number, self._run.fingerprint_key) for number in (call.agent_number, call.customer_number)
+        )
+        return any(call.start_time <= self._forgotten.get(each, "") for each in hashes)
 
     def _stale(self) -> KnownFate:
         return KnownFate(

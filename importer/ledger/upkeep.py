@@ -4,14 +4,15 @@ Each function works inside a transaction that `Ledger` opens. Must not know what
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from importer.ledger.staging import AHEAD_SECONDS, RESTORED_HINT, expect_rows, insert_payload, later
+from importer.ledger.forgotten import hashed
+from importer.ledger.staging import AHEAD_SECONDS, FORGOTTEN, RESTORED_HINT, expect_rows, insert_payload, later
 from importer.ledger.values import Purged, Restored, Told
 from schemas.vocabulary import CallState
 
-_OPEN_WITH_NUMBER = """SELECT call_id FROM open_calls
+_OPEN_WITH_NUMBER = """SELECT call_id, staged_at FROM open_calls
     WHERE ledger_state IN ('pending', 'uncertain') AND (agent_number = ? OR customer_number = ?)"""
 _ACCEPT = """UPDATE calls SET state = 'accepted', seq = NULL, fingerprint = x'', reason = 'restored', hint = '',
     http_status = NULL, code = '', attempts = max(attempts, 1), sent_at = ? WHERE call_id = ?"""
@@ -52,9 +53,9 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> Purg
     return Purged(calls, decisions, runs)
 
 
-def open_calls_with(connection: sqlite3.Connection, number: str) -> list[str]:
-    """Return the ids of the calls that wait for sending or for a person and hold this number."""
-    return [row[0] for row in connection.execute(_OPEN_WITH_NUMBER, (number, number))]
+def open_calls_with(connection: sqlite3.Connection, number: str) -> dict[str, str]:
+    """Return when each call was staged that waits for sending or for a person and holds this number, by id."""
+    return dict(connection.execute(_OPEN_WITH_NUMBER, (number, number)))
 
 
 def raise_moment(connection: sqlite3.Connection, key: str, moment: str) -> None:
@@ -80,7 +81,8 @@ class Restoring:
         self._run = run
         self._now = now
         (self._next_seq,) = connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
-        self._counts = {"accepted": 0, "added": 0, "uncertain": 0}
+        self._counts = {"accepted": 0, "added": 0, "uncertain": 0, "forgotten": 0}
+        self._doubted: set[str] = set()
 
     def take(self, told: Iterable[Told]) -> None:
         """Take in what became of calls, each told once: accepted, or perhaps sent."""
@@ -92,6 +94,25 @@ class Restoring:
                 self._accept(one, known)
             else:
                 self._doubt(one, known)
+
+    def forget(self, forgotten: Mapping[str, str], key: bytes) -> list[str]:
+        """Close the open calls staged before their number was forgotten, and return them.
+
+        ``forgotten`` has that moment (GMT text) by the number's hash. From now on calls unknown to the ledger that
+        such a number had before it are not sent either.
+        """
+        query = "SELECT call_id, staged_at, agent_number, customer_number FROM open_calls"
+        gone = [
+            call_id
+            for call_id, staged_at, *numbers in (self._connection.execute(query) if forgotten else ())
+            if any(staged_at <= forgotten.get(hashed(number, key), "") for number in numbers)
+        ]
+        scrub(self._connection, gone)
+        for number, at in forgotten.items():
+            raise_moment(self._connection, FORGOTTEN + number, at)
+        self._counts["forgotten"] = len(gone)
+        self._counts["uncertain"] -= len(self._doubted.intersection(gone))
+        return gone
 
     def doubt_the_rest(self) -> None:
         """Hold every call still pending, and those unknown that started before now: nobody knows of them."""
@@ -128,12 +149,15 @@ class Restoring:
         if seq is None:
             seq = self._next_seq
             self._next_seq += 1
-            insert_payload(self._connection, told.call, run=self._run, now=self._now, seq=seq)
+            # Not now: if its number was forgotten since, it was so after this moment.
+            staged_at = told.sent_at or told.call.start_time
+            insert_payload(self._connection, told.call, run=self._run, now=staged_at, seq=seq)
         if known is None:
             sent_at = told.sent_at or self._now
             self._connection.execute(_ADD_DOUBT, (call_id, seq, sent_at, RESTORED_HINT))
         else:
             expect_rows(self._connection.execute(_DOUBT, (seq, RESTORED_HINT, call_id)).rowcount, 1)
+        self._doubted.add(call_id)
         self._counts["uncertain"] += 1
 
 

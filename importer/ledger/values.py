@@ -129,6 +129,7 @@ class Told:
 class Restored:
     """What taking a backup up came to: calls made accepted, accepted ones added, calls made uncertain.
 
+    ``forgotten`` counts open calls that were closed, since their number was forgotten after the backup.
     Unknown calls that start before ``doubt_before`` (GMT text) are not sent by themselves; None when the
     results told of everything.
     """
@@ -137,6 +138,7 @@ class Restored:
     added: int
     uncertain: int
     doubt_before: str | None
+    forgotten: int = 0
 
 
 @dataclass(frozen=True, slots=True)

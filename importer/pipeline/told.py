@@ -10,17 +10,21 @@ from importer.records import Call, Place
 from importer.results import fused
 from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, Outcome, State
 
+_PART = ".part"
 _TAKEN = frozenset({Outcome.ACCEPTED, Outcome.ALREADY_ACCEPTED})
 _NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent", ATTENDED})
 
 
-def told_by(paths: Sequence[Path]) -> list[Told]:
+def told_by(paths: Sequence[Path], *, complete: bool) -> list[Told]:
     """Return each call that results files say was accepted, or may have been sent, once; accepted outranks.
 
-    A call that a person closed counts as one that may have been sent, so that it is not sent again. The
-    recording's address is not in a results file and stays empty.
-    Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file.
+    A call that a person closed counts as one that may have been sent, so that it is not sent again; so does one
+    that is pending in a part of results. The recording's address is not in a results file and stays empty.
+    Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file, or if
+    they are to be ``complete`` with a part of results among or beside them.
     """
+    if complete:
+        _check_no_parts(paths)
     told: dict[str, Told] = {}
     for path in paths:
         for one in _told_in(path):
@@ -30,13 +34,39 @@ def told_by(paths: Sequence[Path]) -> list[Told]:
     return list(told.values())
 
 
-def _told_in(path: Path) -> Iterator[Told]:
+def _check_no_parts(paths: Sequence[Path]) -> None:
+    for path in paths:
+        for part in (path, *sorted(path.parent.glob("*" + _PART))):
+            if part.suffix == _PART and part.is_file() and _is_results(part):
+                raise InputUnusableError(
+                    f"{part} is what a run that died left of its results: nobody knows what it had sent by then, "
+                    "so these files are not complete",
+                    hint="Give it too and leave --complete out; or have the run's results completed first, by "
+                    "`cdr-importer deliver` with the ledger that it used, if you still have that.",
+                )
+
+
+def _is_results(part: Path) -> bool:
+    header = ",".join(RESULT_COLUMNS).encode()
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
+        with part.open("rb") as stream:
+            return stream.read(len(header)) == header
+    except OSError:
+        return False
+
+
+def _told_in(path: Path) -> Iterator[Told]:
+    is_part = path.suffix == _PART
+    try:
+        with path.open(encoding="utf-8", errors="replace" if is_part else "strict", newline="") as stream:
+            # A row that a death cut short was not durable, so its call was not sent.
+            lines = (line for line in stream if line.endswith("\n")) if is_part else stream
+            reader = csv.reader(lines, strict=not is_part)
             if tuple(next(reader, ())) != tuple(RESULT_COLUMNS):
                 raise _unusable(path, 1)
             for cells in reader:
+                if is_part and len(cells) < len(RESULT_COLUMNS):
+                    continue
                 one = _told_of(path, reader.line_num, cells)
                 if one is not None:
                     yield one
@@ -54,7 +84,8 @@ def _told_of(path: Path, line: int, cells: Sequence[str]) -> Told | None:
         outcome = Outcome(row["outcome"])
         accepted = outcome in _TAKEN
         closed = outcome is Outcome.SKIPPED and row["reason"] in _NEVER_TO_BE_SENT and row["state"]
-        if not row["call_id"] or not (accepted or closed or outcome is Outcome.UNCERTAIN):
+        doubtful = outcome is Outcome.UNCERTAIN or (outcome is Outcome.PENDING and path.suffix == _PART)
+        if not row["call_id"] or not (accepted or closed or doubtful):
             return None
         return Told(_call(row), accepted, row["sent_at"])
     except ValueError as error:

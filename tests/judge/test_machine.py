@@ -188,10 +188,12 @@ class Machine(RuleBasedStateMachine):
         """Return the calls that wait for sending or for a person."""
         return self.world.in_state("pending") + self.world.in_state("uncertain")
 
-    @rule(command=COMMANDS, is_killed=st.booleans())
-    def restore(self, command: str, is_killed: bool) -> None:
+    @rule(command=COMMANDS, is_killed=st.booleans(), forgets=st.booleans())
+    def restore(self, command: str, is_killed: bool, forgets: bool) -> None:
         """Back the ledger up, go on, then put the backup in the ledger's place and accept it."""
         backup = self.world.backup()
+        if forgets:
+            self.forget()
         at = (Step.ANSWERED, 1, signal.SIGKILL) if is_killed else None
         self.world.run(command, *self.words(command, ())[0], at=at)
         self.world.restore(backup)
