@@ -61,6 +61,7 @@ agent = "agent"
 """
 
 RESULTS_HEADER = ",".join(RESULT_COLUMNS)
+FICTIONAL = re.compile(r"1?212555\d{4}|447700900\d{3}|61491570\d{3}")
 ASTERISK_ROW = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()[0]
 TWILIO_HEADER = "Sid,To,From,Status,StartTime,Direction"
 
@@ -93,35 +94,22 @@ def _word_key(word: str) -> str:
 # --- The built-in ones --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_format_file_loads_under_its_own_name(name: str, catalogue: Catalogue) -> None:
-    """Each file of schemas/formats is a format that bears the file's name."""
-    assert name.removesuffix(".toml") in catalogue.formats
+def test_files_load_under_their_own_names(catalogue: Catalogue) -> None:
+    """Each file of schemas/formats and schemas/causes is a format or cause table that bears the file's name."""
+    assert catalogue.formats.keys() == {name.removesuffix(".toml") for name in FORMATS}
+    assert catalogue.causes.keys() == {name.removesuffix(".toml") for name in TABLES}
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_cause_table_file_loads_under_its_own_name(name: str, catalogue: Catalogue) -> None:
-    """Each file of schemas/causes is a cause table that bears the file's name."""
-    assert name.removesuffix(".toml") in catalogue.causes
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_cause_words_are_unique_as_they_are_compared(name: str, catalogue: Catalogue) -> None:
+def test_cause_words_are_unique_as_they_are_compared(catalogue: Catalogue) -> None:
     """No two words of a table are the same without case, spaces, hyphens and underscores."""
-    counts = Counter(_word_key(word) for word in catalogue.causes[name.removesuffix(".toml")].words)
-    assert [word for word, count in counts.items() if count > 1] == []
+    for name, table in catalogue.causes.items():
+        counts = Counter(map(_word_key, table.words))
+        assert [word for word, count in counts.items() if count > 1] == [], name
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_format_is_sound_to_the_engines_that_read_rows(name: str, catalogue: Catalogue) -> None:
+def test_formats_are_sound_to_the_engines_that_read_rows(catalogue: Catalogue) -> None:
     """Every regular expression is understood by Arrow's RE2, every time layout and zone by what reads times."""
-    assert first_fault(catalogue.formats[name.removesuffix(".toml")]) == ""
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_format_has_a_sample(name: str) -> None:
-    """Each built-in format has an export to show what it reads."""
-    assert [path for path in INPUTS if path.parent.name == name.removesuffix(".toml")]
+    assert {name: fault for name, each in catalogue.formats.items() if (fault := first_fault(each))} == {}
 
 
 @pytest.mark.parametrize("folder", ["formats", "causes"])
@@ -472,28 +460,22 @@ def test_format_is_picked_by_path(tmp_path: Path, catalogue: Catalogue) -> None:
 # --- Detection ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_sample_is_of_exactly_its_own_format(path: Path, catalogue: Catalogue) -> None:
-    """Among all built-in formats each sample fits one: that of its folder."""
-    assert _found(_detect(path, catalogue)).format.name == path.parent.name
-
-
-@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_detection_ignores_the_file_name(path: Path, tmp_path: Path, catalogue: Catalogue) -> None:
-    """The content decides: under another name the same format is found."""
-    other = tmp_path / "twilio-freepbx.txt"
-    other.write_bytes(path.read_bytes())
-    assert _found(_detect(other, catalogue)).format.name == path.parent.name
-
-
-@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_day_without_calls_is_of_its_format(path: Path, tmp_path: Path, catalogue: Catalogue) -> None:
-    """A header without a row, as a quiet day leaves it, fits the same one format."""
-    found = _found(_detect(path, catalogue))
-    if found.header_line is not None:
-        lines = path.read_text(encoding=found.encoding).splitlines(keepends=True)
-        quiet = _file(tmp_path, "".join(lines[: found.header_line]))
-        assert _found(_detect(quiet, catalogue)).format.name == path.parent.name
+def test_samples_keep_their_promises(tmp_path: Path, catalogue: Catalogue) -> None:
+    """Each sample is of its folder's format alone, as a day without rows too, whatever its name; no lookalike."""
+    nothing_fits = catalogue.formats["callnotify"].model_copy(update={"columns": {"id": ("no such column",)}})
+    for path in INPUTS:
+        other = tmp_path / "twilio-freepbx.txt"
+        other.write_bytes(path.read_bytes())
+        found = _found(_detect(other, catalogue))
+        assert found.format.name == path.parent.name, path
+        if found.header_line is not None:
+            lines = path.read_text(encoding=found.encoding).splitlines(keepends=True)
+            quiet = _file(tmp_path, "".join(lines[: found.header_line]))
+            assert _found(_detect(quiet, catalogue)).format.name == path.parent.name, f"{path} without rows"
+        with pytest.raises(InputUnusableError, match=r"no format known|an SQL dump"):
+            detect(path, [nothing_fits], Overrides(), catalogue.lookalikes)
+        numbers = re.findall(r"(?:\+|\b011)(\d{9,15})(?![\d:-])", path.read_text(encoding="latin-1"))
+        assert [number for number in numbers if not FICTIONAL.match(number)] == [], path
 
 
 @pytest.mark.parametrize(
@@ -630,14 +612,6 @@ def test_lookalike_is_refused_only_where_no_format_fits(tmp_path: Path, catalogu
     assert isinstance(detect(path, [own], Overrides(), catalogue.lookalikes), Detection)
 
 
-@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_lookalikes_claim_no_sample(path: Path, catalogue: Catalogue) -> None:
-    """What is refused by name is none of the exports that hold calls."""
-    other = catalogue.formats["callnotify"].model_copy(update={"columns": {"id": ("no such column",)}})
-    with pytest.raises(InputUnusableError, match=r"no format known|an SQL dump"):
-        detect(path, [other], Overrides(), catalogue.lookalikes)
-
-
 @pytest.mark.fault(25)
 def test_directory_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
     """A folder is refused with the way to name its files."""
@@ -663,18 +637,6 @@ def test_encoding_that_does_not_fit_is_refused(catalogue: Catalogue) -> None:
     """--encoding overrules detection, and is refused where the bytes contradict it."""
     with pytest.raises(InputUnusableError, match="utf-8"):
         _detect(SAMPLES / "asterisk-csv" / "master-16-columns.csv", catalogue, Overrides(encoding="utf-8"))
-
-
-# --- The samples --------------------------------------------------------------------------------------------
-
-FICTIONAL = re.compile(r"1?212555\d{4}|447700900\d{3}|61491570\d{3}")
-
-
-@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_sample_numbers_are_fictional(path: Path) -> None:
-    """Every international number of the samples is from a range set aside for fiction."""
-    numbers = re.findall(r"(?:\+|\b011)(\d{9,15})(?![\d:-])", path.read_text(encoding="latin-1"))
-    assert [number for number in numbers if not FICTIONAL.match(number)] == []
 
 
 def test_agents_of_the_samples_have_numbers_of_their_own() -> None:
