@@ -67,19 +67,30 @@ def catalogue() -> Catalogue:
 
 def plan_for(format_name: str, **changes: Any) -> PreparePlan:
     """Return the plan that the options of the sample README make for a format."""
+    return replace(_plan_of(format_name), **changes)
+
+
+@cache
+def _plan_of(format_name: str) -> PreparePlan:
     words = sample_options(SAMPLES / format_name / "any.csv")
     options = dict(zip(words[::2], words[1::2], strict=True))
     country = options.get("--country")
     agents = load_agents(Path(options["--agents"]), country, options.get("--default-agent-number", ""))
-    plan = PreparePlan(agents, NOW, options.get("--timezone"), country, all_rows=True)
-    return replace(plan, **changes)
+    return PreparePlan(agents, NOW, options.get("--timezone"), country, all_rows=True)
 
 
 def detected(path: Path) -> Detection:
-    """Return how a file is to be read."""
+    """Return how a file is to be read; that of a sample is found once."""
+    return _sample_detection(path) if path in INPUTS else _detection(path)
+
+
+def _detection(path: Path) -> Detection:
     found = detect(path, list(catalogue().formats.values()), Overrides())
     assert isinstance(found, Detection)
     return found
+
+
+_sample_detection = cache(_detection)
 
 
 @dataclass(frozen=True)
