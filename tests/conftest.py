@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import is_hypothesis_test, settings
 
 from certificates import Certificate, make_certificate
 from importer.cli import run
@@ -61,9 +62,26 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the files of tests in memory where there is room: much of their time was waiting for the disk."""
+    """Choose how many examples a property gets, and keep files in memory where there is room.
+
+    The examples of the normal run are few and always the same; with ``-m slow`` they are many and others each
+    time. Much of the time of tests was waiting for the disk.
+    """
+    is_slow = config.option.markexpr == "slow"
+    settings.register_profile("normal", deadline=None, derandomize=True, max_examples=30)
+    settings.register_profile("slow", deadline=None, max_examples=300)
+    settings.load_profile("slow" if is_slow else "normal")
     if MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free >= MEMORY_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let every property run again among the slow tests."""
+    if config.option.markexpr == "slow":
+        for item in items:
+            if is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker("slow")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from importer.formats.language import Source
@@ -135,7 +135,6 @@ def test_no_rows(test: Condition) -> None:
     assert len(Conditions(pd.DataFrame({"a": _column()}), EXTENSIONS).hold({"a": test})) == 0
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=8), TEXTS)
 def test_any_of_any_text(cells: list[str], word: str) -> None:
     """A word written as in the cell is always found, in a column of any text."""
@@ -164,7 +163,6 @@ def test_extracted(cell: str, pattern: str, value: str) -> None:
     assert extracted(_column(cell), pattern).tolist() == [value]
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=8))
 def test_extracted_any_text(cells: list[str]) -> None:
     """A group is taken out of any text as Python's own regular expressions do."""
@@ -173,7 +171,6 @@ def test_extracted_any_text(cells: list[str]) -> None:
     assert extracted(_column(*cells), pattern).tolist() == [found[1] if found else "" for found in matches]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text("S/x0af-A", max_size=8), max_size=8),
     st.sampled_from(
@@ -223,7 +220,6 @@ def test_values_of_is_pure() -> None:
     assert frame["a"].tolist() == ["", "x"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=8))
 def test_joined(rows: list[tuple[str, ...]]) -> None:
     """Cells joined come apart again as they were."""
@@ -231,7 +227,6 @@ def test_joined(rows: list[tuple[str, ...]]) -> None:
     assert [tuple(text.split("\x1f")) for text in joined(columns)] == rows
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=8))
 def test_text_series(cells: list[str]) -> None:
     """A column through Arrow and back is the same column of text."""
@@ -293,7 +288,6 @@ def test_no_seconds(text: str) -> None:
     assert math.isnan(seconds_of(_column(text))[0])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 99 * 3600), max_size=20))
 def test_seconds_of_column(seconds: list[int]) -> None:
     """Each row has its own seconds, however often a text repeats, under its own index."""

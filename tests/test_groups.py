@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from importer.prepare.groups import (
@@ -219,14 +219,12 @@ INPUTS = st.lists(ROWS, max_size=14).flatmap(
 )
 
 
-@settings(deadline=None)
 @given(INPUTS)
 def test_resolve(rows: list[Row]) -> None:
     """Every row is decided as the model decides it."""
     assert _resolved(rows) == _model(rows)
 
 
-@settings(deadline=None)
 @given(INPUTS, st.randoms(use_true_random=False))
 def test_resolve_order(rows: list[Row], random: Random) -> None:
     """The order in which rows are read changes no row's decision."""
@@ -235,7 +233,6 @@ def test_resolve_order(rows: list[Row], random: Random) -> None:
     assert _resolved([rows[index] for index in shuffled]) == [fates[index] for index in shuffled]
 
 
-@settings(deadline=None)
 @given(INPUTS)
 def test_one_call(rows: list[Row]) -> None:
     """The rows of one key make one call at most."""
@@ -243,7 +240,6 @@ def test_one_call(rows: list[Row]) -> None:
     assert len(calls) == len(set(calls))
 
 
-@settings(deadline=None)
 @given(INPUTS)
 def test_every_call_is_accounted_for(rows: list[Row]) -> None:
     """A key with a row of a state gives a call, or a row that is incoming, attended, a problem or in conflict."""

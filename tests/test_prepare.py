@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
 from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
-from importer.prepare import PolicyBook, Preparation, Window, call_id_of
+from importer.prepare import PolicyBook, Preparation, Prepared, Window, call_id_of
 from importer.reading import CHUNK_ROWS
 from importer.records import Call, ResultRow
 from importer.settings import PolicyChoices
@@ -180,12 +181,14 @@ def test_call_starts_with_its_earliest_row(tmp_path: Path) -> None:
     assert prepared_text(tmp_path, text).calls()[0].start_time == "2026-03-02 14:00:00"
 
 
-@pytest.mark.parametrize("bad", [_web("09:00:30", "Dropped"), _web("09:61:30", "Unanswered")])
-def test_row_not_understood_makes_its_call_unclear(bad: str, tmp_path: Path) -> None:
+def test_row_not_understood_makes_its_call_unclear(tmp_path: Path) -> None:
     """Beside a row that could not be used, no other row of the call is notified."""
-    result = prepared_text(tmp_path, WEB + _web("09:00:00", "Unanswered") + bad)
-    assert result.outcomes()[0] == "unclear_call"
+    text = WEB + _web("09:00:00", "Unanswered") + _web("09:00:30", "Dropped")
+    text += _web("09:00:00", "Unanswered", "78") + _web("09:61:30", "Unanswered", "78")
+    result = prepared_text(tmp_path, text)
+    assert result.outcomes() == ["unclear_call", "unknown_status", "unclear_call", "unreadable_time"]
     assert "export.csv, line 3" in result.listed[0].hint  # type: ignore[union-attr]
+    assert "export.csv, line 5" in result.listed[2].hint  # type: ignore[union-attr]
 
 
 def test_row_not_understood_leaves_an_attended_call_alone(tmp_path: Path) -> None:
@@ -202,15 +205,12 @@ def test_same_row_is_a_duplicate(tmp_path: Path) -> None:
     assert "export.csv, line 2" in result.listed[1].hint  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(
-    "other",
-    [_notify("noanswer"), _notify("busy", to="+12125550143"), _notify("busy", start="2026-03-02 14:00:01")],
-)
-def test_same_id_with_other_content_is_a_conflict(other: str, tmp_path: Path) -> None:
-    """Of two rows with one id that disagree none is sent."""
-    assert (
-        prepared_text(tmp_path, CALLNOTIFY + _notify("busy") + other).outcomes() == ["same_id_other_content"] * 2
-    )
+def test_same_id_with_other_content_is_a_conflict(tmp_path: Path) -> None:
+    """Of two rows with one id that disagree in state, customer or start none is sent."""
+    others = (_notify("noanswer"), _notify("busy", "a2", to="+12125550143"))
+    others += (_notify("busy", "a3", start="2026-03-02 14:00:01"),)
+    text = CALLNOTIFY + "".join(_notify("busy", f"a{number}") + row for number, row in enumerate(others, 1))
+    assert prepared_text(tmp_path, text).outcomes() == ["same_id_other_content"] * 6
 
 
 def test_row_without_id_is_known_by_its_fields(tmp_path: Path) -> None:
@@ -384,19 +384,11 @@ MOMENT = 1_772_460_000
 """2026-03-02 14:00:00 GMT."""
 
 
-@pytest.mark.parametrize(
-    ("window", "outcome"),
-    [
-        (Window(), "call"),
-        (Window(since=MOMENT), "call"),
-        (Window(since=MOMENT + 1), "outside_window"),
-        (Window(until=MOMENT), "outside_window"),
-        (Window(until=MOMENT + 1), "call"),
-    ],
-)
-def test_window_takes_its_start_and_not_its_end(window: Window, outcome: str, tmp_path: Path) -> None:
+def test_window_takes_its_start_and_not_its_end(tmp_path: Path) -> None:
     """Calls that start in [since, until) are chosen."""
-    assert prepared_text(tmp_path, CALLNOTIFY + _notify("busy"), window=window).outcomes() == [outcome]
+    text = CALLNOTIFY + "".join(_notify("busy", f"a{at}", f"2026-03-02 14:00:0{at}") for at in range(4))
+    result = prepared_text(tmp_path, text, window=Window(since=MOMENT + 1, until=MOMENT + 3))
+    assert result.outcomes() == ["outside_window", "call", "call", "outside_window"]
 
 
 def test_states_that_are_not_wanted_are_skipped(tmp_path: Path) -> None:
@@ -414,11 +406,13 @@ def test_call_in_the_future_is_rejected(tmp_path: Path) -> None:
     assert prepared_text(tmp_path, text).outcomes() == ["future_time"]
 
 
-@pytest.mark.parametrize("answered_by", ["machine_start", "machine_end_beep", "fax"])
-def test_voicemail_is_not_answered(answered_by: str, tmp_path: Path) -> None:
+def test_voicemail_is_not_answered(tmp_path: Path) -> None:
     """A machine that the system names as such is no customer who attended."""
-    row = _twilio("1", "", (MOBILE, CUSTOMER), "outbound-api", "completed").replace("Z,\n", f"Z,{answered_by}\n")
-    assert prepared_text(tmp_path, TWILIO + row).calls()[0].state is State.NOANSWER
+    kinds = ("machine_start", "machine_end_beep", "fax")
+    ends = (MOBILE, CUSTOMER)
+    rows = [_twilio(str(number), "", ends, "outbound-api", "completed") for number in range(len(kinds))]
+    text = "".join(row.replace("Z,\n", f"Z,{kind}\n") for row, kind in zip(rows, kinds, strict=True))
+    assert [call.state for call in prepared_text(tmp_path, TWILIO + text).calls()] == [State.NOANSWER] * 3
 
 
 RINGING = """
@@ -451,30 +445,37 @@ ring_seconds = "rung"
 
 
 @pytest.mark.parametrize(
-    ("rung", "least", "outcome"),
+    ("least", "outcomes"),
     [
-        ("9", 10, "cancelled"),
-        ("10", 10, "call"),
-        ("0:00:10", 10, "call"),
-        ("", 10, "call"),
-        ("10", 11, "cancelled"),
+        (10, {"9": "cancelled", "10": "call", "0:00:10": "call", "": "call"}),
+        (11, {"10": "cancelled", "11": "call"}),
     ],
 )
-def test_cancelled_call_counts_when_it_rang(rung: str, least: int, outcome: str, tmp_path: Path) -> None:
+def test_cancelled_call_counts_when_it_rang(least: int, outcomes: dict[str, str], tmp_path: Path) -> None:
     """A call given up by the agent is noanswer after enough ringing, or where the row cannot tell."""
-    text = f"Id,Agent,Dialled,Result,Rung,Started\na1,+12125550101,+12125550142,gone,{rung},2026-03-02 14:00:00\n"
+    text = "Id,Agent,Dialled,Result,Rung,Started\n" + "".join(
+        f"a{number},+12125550101,+12125550142,gone,{rung},2026-03-02 14:00:00\n"
+        for number, rung in enumerate(outcomes)
+    )
     choices = PolicyChoices(cancelled_ring_seconds=least)
-    assert _outcomes_by(RINGING, text, choices, tmp_path) == [outcome]
+    assert _outcomes_by(RINGING, text, choices, tmp_path) == [*outcomes.values()]
 
 
-def _outcomes_by(form: str, text: str, choices: PolicyChoices, folder: Path) -> list[str]:
+def _outcomes_by(
+    form: str, text: str, choices: PolicyChoices, folder: Path, timezone: str | None = None
+) -> list[str]:
     """Prepare an export of this text in a format of one's own."""
-    own, path = folder / "ringing.toml", folder / "export.csv"
+    plan = {"policies": PolicyBook(choices), "timezone": timezone}
+    return _in_own_format(form, text, folder, **plan).outcomes()
+
+
+def _in_own_format(form: str, text: str, folder: Path, **changes: object) -> Result:
+    own, path = folder / "own.toml", folder / "export.csv"
     own.write_text(form, encoding="utf-8")
     path.write_text(text, encoding="utf-8")
     detection = detect(path, [], Overrides(format=catalogue().pick(str(own))))
     assert isinstance(detection, Detection)
-    return prepared([detection], plan_for("callnotify", policies=PolicyBook(choices))).outcomes()
+    return prepared([detection], plan_for("callnotify", **changes))
 
 
 WHOLE_CALL = RINGING.replace('rung = "Rung"\n', 'rung = "Rung"\nlasted = "Lasted"\nended = "Ended"\n').replace(
@@ -482,51 +483,45 @@ WHOLE_CALL = RINGING.replace('rung = "Rung"\n', 'rung = "Rung"\nlasted = "Lasted
 )
 
 
-@pytest.mark.parametrize(
-    ("rung", "lasted", "ended", "unknown", "outcome"),
-    [
-        ("", "9", "", "noanswer", "cancelled"),
-        ("", "10", "", "noanswer", "call"),
-        ("", "10", "", "skip", "cancelled"),
-        ("", "0", "", "noanswer", "cancelled"),
-        ("12", "9", "", "noanswer", "call"),
-        ("9", "30", "", "noanswer", "cancelled"),
-        ("", "", "2026-03-02 14:00:09", "noanswer", "cancelled"),
-        ("", "", "2026-03-02 14:00:10", "noanswer", "call"),
-        ("", "12", "2026-03-02 14:00:09", "noanswer", "call"),
-        ("", "", "2026-03-02 14:00:00", "noanswer", "call"),
-        ("", "", "2026-03-02 13:59:59", "noanswer", "call"),
-        ("", "", "soon", "noanswer", "call"),
-        ("", "", "", "noanswer", "call"),
-    ],
-)
-def test_whole_call_bounds_the_ringing(
-    rung: str, lasted: str, ended: str, unknown: str, outcome: str, tmp_path: Path
-) -> None:
+def test_whole_call_bounds_the_ringing(tmp_path: Path) -> None:
     """A call that was over too early cannot have rung long enough; an end that is the start was not measured."""
-    row = f"a1,+12125550101,+12125550142,gone,{rung},{lasted},2026-03-02 14:00:00,{ended}\n"
-    text = f"Id,Agent,Dialled,Result,Rung,Lasted,Started,Ended\n{row}"
-    choices = PolicyChoices(cancelled_unknown=unknown)
-    assert _outcomes_by(WHOLE_CALL, text, choices, tmp_path) == [outcome]
+    header = "Id,Agent,Dialled,Result,Rung,Lasted,Started,Ended\n"
+    outcomes = {
+        ("", "9", ""): "cancelled",
+        ("", "10", ""): "call",
+        ("", "0", ""): "cancelled",
+        ("12", "9", ""): "call",
+        ("9", "30", ""): "cancelled",
+        ("", "", "2026-03-02 14:00:09"): "cancelled",
+        ("", "", "2026-03-02 14:00:10"): "call",
+        ("", "12", "2026-03-02 14:00:09"): "call",
+        ("", "", "2026-03-02 14:00:00"): "call",
+        ("", "", "2026-03-02 13:59:59"): "call",
+        ("", "", "soon"): "call",
+        ("", "", ""): "call",
+    }
+    rows = [
+        f"a{number},+12125550101,+12125550142,gone,{rung},{lasted},2026-03-02 14:00:00,{ended}\n"
+        for number, (rung, lasted, ended) in enumerate(outcomes)
+    ]
+    found = _outcomes_by(WHOLE_CALL, header + "".join(rows), PolicyChoices(cancelled_unknown="noanswer"), tmp_path)
+    assert dict(zip(outcomes, found, strict=True)) == outcomes
+    skipping = PolicyChoices(cancelled_unknown="skip")
+    assert _outcomes_by(WHOLE_CALL, header + rows[1], skipping, tmp_path) == ["cancelled"]
 
 
-@pytest.mark.parametrize(
-    ("end", "outcome"), [("02.03.2026,23:59:59", "cancelled"), ("03.03.2026,00:00:02", "call")]
-)
-def test_end_may_stand_in_two_columns(end: str, outcome: str, tmp_path: Path) -> None:
+def test_end_may_stand_in_two_columns(tmp_path: Path) -> None:
     """The end of a call is read as its start is: date and clock joined, in the operator's zone, over midnight."""
     own = RINGING.replace(
         'rung = "Rung"\nstarted = "Started"', 'day = "Day"\nclock = "At"\nend = "End"\nover = "Over"'
     )
     own = own.replace('columns = "started"', 'columns = ["day", "clock"]').replace("%Y-%m-%d", "%d.%m.%Y")
     own = own.replace('zone = "UTC"\n', "").replace('ring_seconds = "rung"', 'end_time = ["end", "over"]')
-    form, path = tmp_path / "ringing.toml", tmp_path / "export.csv"
-    form.write_text(own, encoding="utf-8")
-    row = f"a1,+12125550101,+12125550142,gone,02.03.2026,23:59:52,{end}\n"
-    path.write_text(f"Id,Agent,Dialled,Result,Day,At,End,Over\n{row}", encoding="utf-8")
-    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
-    assert isinstance(detection, Detection)
-    assert prepared([detection], plan_for("callnotify", timezone="Europe/London")).outcomes() == [outcome]
+    ends = ("02.03.2026,23:59:59", "03.03.2026,00:00:02")
+    text = "Id,Agent,Dialled,Result,Day,At,End,Over\n" + "".join(
+        f"a{number},+12125550101,+12125550142,gone,02.03.2026,23:59:52,{end}\n" for number, end in enumerate(ends)
+    )
+    assert _outcomes_by(own, text, PolicyChoices(), tmp_path, "Europe/London") == ["cancelled", "call"]
 
 
 RULES = """
@@ -566,59 +561,49 @@ agent = "agent"
 RULES_HEADER = "Id,Agent,Dialled,Country code,Result,Trunk,Started,Zone\n"
 
 
-def _rules(folder: Path, row: str, **changes: object) -> Result:
-    form, path = folder / "rules.toml", folder / "export.csv"
-    form.write_text(RULES, encoding="utf-8")
-    path.write_text(f"{RULES_HEADER}{row}\n", encoding="utf-8")
-    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
-    assert isinstance(detection, Detection)
-    return prepared([detection], plan_for("callnotify", **changes))
+def _rules(folder: Path, cells: Iterable[str], **changes: object) -> list[Prepared]:
+    """Prepare rows of the agent's calls, given their cells behind the agent's number."""
+    rows = "".join(f"a{number},+12125550101,{row}\n" for number, row in enumerate(cells))
+    return _in_own_format(RULES, RULES_HEADER + rows, folder, **changes).listed
 
 
-@pytest.mark.parametrize(
-    ("word", "trunk", "outcome"),
-    [
-        ("gone", "486", State.INVALID),
-        ("Sold", "486", State.BUSY),
-        ("", "486", State.BUSY),
-        ("Sold", "", "unknown_status"),
-        ("Sold", "999", "unknown_status"),
-        ("", "", "missing_status"),
-        ("Sold", "200", "attended"),
-    ],
-)
-def test_word_that_nothing_knows_may_leave_it_to_the_next_rule(
-    word: str, trunk: str, outcome: str, tmp_path: Path
-) -> None:
+def test_word_that_nothing_knows_may_leave_it_to_the_next_rule(tmp_path: Path) -> None:
     """With unknown = "next" a word of the customer's own leaves the row to the rules below; else it is named."""
-    row = f"a1,+12125550101,+12125550142,,{word},{trunk},2026-03-02 14:00:00,UTC"
-    found = _rules(tmp_path, row).listed[0]
-    assert (found.state if isinstance(found, Call) else found.reason) == outcome
-    if outcome == "unknown_status":
-        assert 'Column Result holds "Sold"' in found.hint  # type: ignore[union-attr]
+    outcomes = {
+        "gone,486": State.INVALID,
+        "Sold,486": State.BUSY,
+        ",486": State.BUSY,
+        "Sold,": "unknown_status",
+        "Sold,999": "unknown_status",
+        ",": "missing_status",
+        "Sold,200": "attended",
+    }
+    listed = _rules(tmp_path, [f"+12125550142,,{words},2026-03-02 14:00:00,UTC" for words in outcomes])
+    found = [each.state if isinstance(each, Call) else each.reason for each in listed]
+    assert dict(zip(outcomes, found, strict=True)) == outcomes
+    unknown = [each for each in listed if isinstance(each, ResultRow) and each.reason == "unknown_status"]
+    assert all('Column Result holds "Sold"' in each.hint for each in unknown)
 
 
-@pytest.mark.parametrize(
-    ("code", "number", "customer"),
-    [
-        ("1", "2125550142", "+12125550142"),
-        ("44", "07700900142", "+447700900142"),
-        ("44", "7700 900142", "+447700900142"),
-        ("44", "+12125550142", "+12125550142"),
-        ("", "+12125550142", "+12125550142"),
-        ("44", "447700900142", "too_many_digits"),
-        ("x", "2125550142", "letters_in_number"),
-        ("044", "7700900142", "impossible_number"),
-        ("1", "Anonymous", "withheld_number"),
-        ("1", "", "missing_number"),
-        ("", "2125550142", "no_country"),
-    ],
-)
-def test_country_code_of_its_own_column(code: str, number: str, customer: str, tmp_path: Path) -> None:
+def test_country_code_of_its_own_column(tmp_path: Path) -> None:
     """A national number is read with the country code beside it, and never without one or with another."""
-    row = f"a1,+12125550101,{number},{code},gone,,2026-03-02 14:00:00,UTC"
-    found = _rules(tmp_path, row, country=None).listed[0]
-    assert (found.customer_number if isinstance(found, Call) else found.reason) == customer
+    customers = {
+        ("1", "2125550142"): "+12125550142",
+        ("44", "07700900142"): "+447700900142",
+        ("44", "7700 900142"): "+447700900142",
+        ("44", "+12125550142"): "+12125550142",
+        ("", "+12125550142"): "+12125550142",
+        ("44", "447700900142"): "too_many_digits",
+        ("x", "2125550142"): "letters_in_number",
+        ("044", "7700900142"): "impossible_number",
+        ("1", "Anonymous"): "withheld_number",
+        ("1", ""): "missing_number",
+        ("", "2125550142"): "no_country",
+    }
+    rows = [f"{number},{code},gone,,2026-03-02 14:00:00,UTC" for code, number in customers]
+    listed = _rules(tmp_path, rows, country=None)
+    found = [each.customer_number if isinstance(each, Call) else each.reason for each in listed]
+    assert dict(zip(customers, found, strict=True)) == customers
 
 
 @pytest.mark.parametrize(
@@ -654,27 +639,21 @@ def test_outside_prefix_is_no_part_of_dialling_for_agents(tmp_path: Path) -> Non
     assert (found.agent_number, found.customer_number) == ("+493023125000", "+493023125001")
 
 
-@pytest.mark.parametrize(
-    ("zone", "option", "start"),
-    [
-        ("UTC", "Europe/Paris", "2026-03-02 14:00:00"),
-        ("America/New_York", "Europe/Paris", "2026-03-02 19:00:00"),
-        ("", "Europe/Paris", "2026-03-02 13:00:00"),
-        ("", None, "no_zone"),
-        ("Mars/Olympus", "Europe/Paris", "unknown_zone"),
-    ],
-)
-def test_zone_of_its_own_column(zone: str, option: str | None, start: str, tmp_path: Path) -> None:
-    """The zone that a row names outranks --timezone, and one that does not exist is never replaced by it."""
-    row = f"a1,+12125550101,+12125550142,,gone,,2026-03-02 14:00:00,{zone}"
-    found = _rules(tmp_path, row, timezone=option).listed[0]
-    assert (found.start_time if isinstance(found, Call) else found.reason) == start
-
-
-def test_offset_of_the_value_outranks_the_zone_column(tmp_path: Path) -> None:
-    """A time that carries its own offset needs no zone at all."""
-    row = "a1,+12125550101,+12125550142,,gone,,2026-03-02T14:00:00+02:00,Mars/Olympus"
-    assert _rules(tmp_path, row).calls()[0].start_time == "2026-03-02 12:00:00"
+def test_zone_of_its_own_column(tmp_path: Path) -> None:
+    """The zone that a row names, or the offset of its time, outranks --timezone; a wrong one is never replaced."""
+    starts = {
+        "2026-03-02 14:00:00,UTC": "2026-03-02 14:00:00",
+        "2026-03-02 14:00:00,America/New_York": "2026-03-02 19:00:00",
+        "2026-03-02 14:00:00,": "2026-03-02 13:00:00",
+        "2026-03-02 14:00:00,Mars/Olympus": "unknown_zone",
+        "2026-03-02T14:00:00+02:00,Mars/Olympus": "2026-03-02 12:00:00",
+    }
+    listed = _rules(tmp_path, [f"+12125550142,,gone,,{each}" for each in starts], timezone="Europe/Paris")
+    found = [each.start_time if isinstance(each, Call) else each.reason for each in listed]
+    assert dict(zip(starts, found, strict=True)) == starts
+    (row,) = _rules(tmp_path, ["+12125550142,,gone,,2026-03-02 14:00:00,"], timezone=None)
+    assert isinstance(row, ResultRow)
+    assert row.reason == "no_zone"
 
 
 @pytest.mark.parametrize(
@@ -772,13 +751,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Few examples of many rows: what an example costs is validation as such, 0.1 s whatever the rows.
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(rows=st.lists(CELLS, min_size=8, max_size=24))
 def test_everything_of_a_call_stands_in_its_row(rows: list[dict[str, str]], folder: Path) -> None:
     """Every number, id, user and time of a call can be traced to the text of its row or the agents file."""
-    result = prepared_text(
-        folder, CALLNOTIFY + "".join(",".join(row[name] for name in COLUMNS) + "\n" for row in rows)
-    )
+    text = CALLNOTIFY + "".join(",".join(row[name] for name in COLUMNS) + "\n" for row in rows)
+    try:
+        result = prepared_text(folder, text)
+    except InputUnusableError as refused:
+        # Dates like 1-2-2026, of which no row tells what comes first: nothing is made of the whole file.
+        assert "wrote the dates anew" in refused.message
+        return
     assert len(result.listed) == len(rows) == result.rows
     for call in result.calls():
         row = rows[call.place.line - 2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from importer.errors import InputUnusableError
@@ -124,7 +124,6 @@ def _expected(rows: list[tuple[str, ...]], delimiter: str) -> list[Row]:
     return expected
 
 
-@settings(deadline=None)
 @given(
     TABLES,
     st.sampled_from([",", ";", "\t", "|"]),
@@ -151,7 +150,6 @@ def test_any_table(
     assert _read(detection, chunk_rows, block_bytes) == (_expected(rows, delimiter), [])
 
 
-@settings(deadline=None)
 @given(TABLES, st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["utf-8-sig", "utf-16"]), BLOCK_BYTES)
 def test_any_table_verbatim(
     folder: Path, rows: list[tuple[str, ...]], line_end: str, encoding: str, block_bytes: int
@@ -226,7 +224,6 @@ TEXTS = st.text(st.sampled_from('ab1 ,"\n\\'), max_size=60)
 DIALECTS = st.builds(Dialect, st.just(","), st.sampled_from([Quotes.DOUBLED, Quotes.BACKSLASH]), st.booleans())
 
 
-@settings(deadline=None)
 @given(TEXTS, DIALECTS)
 def test_model(text: str, dialect: Dialect) -> None:
     """The reader that goes letter by letter splits as csv.reader does, where it does not refuse."""
@@ -247,7 +244,6 @@ def _blocks(text: str, block_bytes: int) -> Iterator[bytes]:
     return (data[at : at + block_bytes] for at in range(0, len(data), block_bytes))
 
 
-@settings(deadline=None)
 @given(TEXTS, DIALECTS, BLOCK_BYTES)
 @example('1,"a\n2,b\n3,"c\n', Dialect(",", Quotes.DOUBLED), 100)
 @example('1,a"b\n2,"c,\n"\n', Dialect(",", Quotes.DOUBLED), 3)
@@ -282,7 +278,6 @@ def test_any_text(text: str, dialect: Dialect, block_bytes: int) -> None:
     ) + [True] * is_open
 
 
-@settings(deadline=None)
 @given(TEXTS, st.sampled_from(["doubled", "backslash"]), st.booleans(), CHUNK_ROWS, BLOCK_BYTES)
 @example('a,b",c\n', "doubled", False, 100_000, 50)
 @example('a,"b"c,"d\n', "doubled", False, 1, 1)
@@ -647,7 +642,6 @@ def test_mixed_line_ends(tmp_path: Path, block_bytes: int) -> None:
     ]
 
 
-@settings(deadline=None)
 @given(
     st.text(st.sampled_from("a\r\né"), max_size=30), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), BLOCK_BYTES
 )
@@ -704,7 +698,6 @@ MARKS = "\u00a0\u202f\u2007\u200b\u200c\u200e\u202a\u2066\ufeff\u00ad\u061c"
 MARKED = st.lists(st.sampled_from(["\\N", *("a1+ \t\"'=(\n" + MARKS)]), max_size=8).map("".join)
 
 
-@settings(deadline=None)
 @given(st.lists(MARKED, min_size=1, max_size=5))
 @example(['="\n"'])
 @example(["'+\n"])
@@ -903,7 +896,6 @@ UNAMBIGUOUS = CELLS.map(lambda text: text.replace("\n", " ")).filter(
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(UNAMBIGUOUS, UNAMBIGUOUS, UNAMBIGUOUS), max_size=8), st.sampled_from(["", " "]), BLOCK_BYTES
 )

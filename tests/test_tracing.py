@@ -131,7 +131,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @PER_SAMPLE
 # Few examples of many rows: what an example costs is validation as such, whatever the rows.
-@settings(deadline=None, max_examples=2, phases=[Phase.generate])
+@settings(max_examples=settings.default.max_examples // 15, phases=[Phase.generate])
 @given(changes=st.lists(CHANGES, min_size=12, max_size=24))
 def test_calls_of_changed_rows_stand_in_their_text(
     path: Path, folder: Path, changes: list[tuple[str, datetime | str]]
