@@ -44,12 +44,10 @@ def sample_name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def for_each(paths: Iterable[Path]) -> list[Any]:
-    """Return samples as parameters of a test: the representatives always, the others with -m slow."""
+def for_each(paths: Iterable[Path], always: Collection[str] = REPRESENTATIVES) -> list[Any]:
+    """Return samples as parameters of a test: those named ``always``, the others with -m slow."""
     return [
-        pytest.param(
-            path, id=sample_name(path), marks=() if sample_name(path) in REPRESENTATIVES else pytest.mark.slow
-        )
+        pytest.param(path, id=sample_name(path), marks=() if sample_name(path) in always else pytest.mark.slow)
         for path in paths
     ]
 

@@ -28,12 +28,13 @@ from importer.files.workbooks import OLE2
 from importer.formats import CdrFormat, Detection, detect
 from importer.formats.detection import Overrides, spilled
 from importer.reading.chunks import read_chunks
-from samples import PER_SAMPLE, catalogue, cells_of, content_of, detected, plan_for, prepared
+from samples import INPUTS, catalogue, cells_of, content_of, detected, for_each, plan_for, prepared
 
 Rows = list[list[str]]
 Listed = list[tuple[int, tuple[str, ...]]]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 WHOLE = re.compile(r"0|[1-9]\d{0,14}")
+FEW = {f"{name}.csv" for name in ("asterisk-csv/day", "dialpad/calls", "ringcentral-call-log/detailed")}
 LONGEST_CELL = 32_767
 """Excel's limit."""
 
@@ -91,10 +92,10 @@ def outcomes(path: Path, of: Detection, first_line: int = 1) -> Listed:
     return [(each.place.line - 1 + first_line, content_of(each)) for each in listed]
 
 
-@PER_SAMPLE
 @pytest.mark.parametrize(
     "typed", [pytest.param(False, id="text", marks=pytest.mark.slow), pytest.param(True, id="typed")]
 )
+@pytest.mark.parametrize("path", for_each(INPUTS, FEW))
 def test_workbook_of_a_sample(tmp_path: Path, path: Path, typed: bool) -> None:
     """A sample on a sheet, as text or with moments and numbers, has the outcomes of its CSV, row by row."""
     found, rows = detected(path), rows_of(path)
@@ -117,7 +118,7 @@ WRITINGS: dict[str, Callable[[list[dict[str, str]]], str]] = {
 }
 
 
-@PER_SAMPLE
+@pytest.mark.parametrize("path", for_each(INPUTS, FEW))
 @pytest.mark.parametrize(
     "writing", ["lines", *(pytest.param(each, marks=pytest.mark.slow) for each in WRITINGS if each != "lines")]
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from importer.formats import Detection
 from importer.prepare import PreparePlan
 from importer.records import Call
-from samples import PER_SAMPLE, as_it_is, detected, plan_for, prepared, split_records, written
+from samples import INPUTS, PER_SAMPLE, as_it_is, detected, for_each, plan_for, prepared, split_records, written
 from tracing import cells_of, has_number, ids, record_of, starts, texts, untraced
 
 NUMBERS = st.one_of(
@@ -129,7 +129,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("examples")
 
 
-@PER_SAMPLE
+FEW = {"asterisk-csv/day.csv", "3cx-web/9-columns.csv", "genesys-cloud/day-first.csv", "twilio/title-case.csv"}
+
+
+@pytest.mark.parametrize("path", for_each(INPUTS, FEW))
 # Few examples of many rows: what an example costs is validation as such, whatever the rows.
 @settings(max_examples=settings.default.max_examples // 15, phases=[Phase.generate])
 @given(changes=st.lists(CHANGES, min_size=12, max_size=24))
