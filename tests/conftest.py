@@ -56,8 +56,8 @@ def read_results(path: Path | str) -> list[dict[str, str]]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run two workers for each core: half of the tests' time is waiting, for a socket or a process."""
-    return 2 * (os.cpu_count() or 1)
+    """Run three workers on two cores: tests wait for sockets and processes, and a worker's start takes seconds."""
+    return 3 * (os.cpu_count() or 1) // 2
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,11 +77,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let every property run again among the slow tests."""
-    if config.option.markexpr == "slow":
-        for item in items:
-            if is_hypothesis_test(getattr(item, "obj", None)):
-                item.add_marker("slow")
+    """Let every property run again among the slow tests; keep those that need the one fork server together."""
+    is_slow = config.option.markexpr == "slow"
+    for item in items:
+        if is_slow and is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker("slow")
+        if not is_slow and "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("fork server"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -139,6 +141,15 @@ def serve() -> Iterator[Callable[..., Server]]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """Return a process that forks the runs which are to be killed."""
+    from judge.world import ForkServer  # which needs this module
+
+    with ForkServer() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from importer.ledger import Decision, Ledger, RunInfo, Staged, open_reader
+from importer.errors import ExitCode
+from importer.ledger import Decision, Ledger, RunInfo, Staged, create_ledger, open_reader
 from importer.records import Call, Place, Receipt
 from schemas.vocabulary import CallState, Outcome, State
 
@@ -49,6 +50,14 @@ def take(ledger: Ledger, *calls: Call, retry_refused: bool = False, resend: bool
     """Stage calls as one staging."""
     with ledger.staging() as stage:
         return stage.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
+
+
+def make_waiting(path: Path, count: int) -> None:
+    """Make a ledger with so many pending calls, `call00000` and so on, as a run that sent none leaves it."""
+    create_ledger(path, now=CREATED)
+    with opened(path) as ledger:
+        take(ledger, *(call(f"call{number:05}", line=number + 2) for number in range(count)))
+        ledger.finish_run(ExitCode.OK, "{}")
 
 
 def outcomes(staged: list[Staged]) -> list[Outcome | None]:

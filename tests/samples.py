@@ -45,10 +45,18 @@ def sample_name(path: Path) -> str:
 
 
 def for_each(paths: Iterable[Path], always: Collection[str] = REPRESENTATIVES) -> list[Any]:
-    """Return samples as parameters of a test: those named ``always``, the others with -m slow."""
+    """Return samples as parameters of a test: those named ``always``, the others with -m slow.
+
+    The tests of one sample run in one process, which prepares it as it is once.
+    """
     return [
-        pytest.param(path, id=sample_name(path), marks=() if sample_name(path) in always else pytest.mark.slow)
+        pytest.param(
+            path,
+            id=name,
+            marks=[pytest.mark.xdist_group(name), *([] if name in always else [pytest.mark.slow])],
+        )
         for path in paths
+        for name in [sample_name(path)]
     ]
 
 

@@ -18,6 +18,7 @@ from conftest import Ran, call_row, read_results, write_export
 from expected import SAMPLES
 from importer.ledger import open_reader
 from importer.simulator import FOREVER, Behaviour, Fault, SandboxCredentials, Simulator
+from ledgers import make_waiting
 
 Program = Callable[..., Ran]
 
@@ -125,17 +126,19 @@ def on_terminal(*arguments: str | Path) -> tuple[int, str]:
 
 def test_terminal_shows_progress_and_counts(account: Simulator, tmp_path: Path) -> None:
     """On a terminal there is a bar of calls, a table of counts and the summary line."""
-    code, shown = on_terminal("import", "--init-ledger", twenty(tmp_path))
+    make_waiting(tmp_path / "ledger.sqlite", 20)
+    code, shown = on_terminal("deliver")
     assert code == 0
     assert "Sending" in shown
     assert "20/20" in shown
     assert re.search(r"^accepted +20\r?$", shown, re.MULTILINE)
-    assert "rows=20" in shown.splitlines()[-1]
+    assert "accepted=20" in shown.splitlines()[-1]
 
 
 def test_quiet_terminal_shows_nothing(account: Simulator, tmp_path: Path) -> None:
     """--quiet does on a terminal what cron gets."""
-    assert on_terminal("import", "--quiet", "--init-ledger", twenty(tmp_path)) == (0, "")
+    make_waiting(tmp_path / "ledger.sqlite", 20)
+    assert (on_terminal("deliver", "--quiet"), len(account.accepted)) == ((0, ""), 20)
 
 
 # signals -----------------------------------------------------------------------------------------------------
@@ -156,17 +159,19 @@ def wait_for_calls(simulator: Simulator, count: int, process: subprocess.Popen[s
 
 @pytest.mark.fault(92)
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
-    ids=lambda each: str(each),
+    ("command", "number", "code"),
+    [("import", signal.SIGTERM, 143), ("deliver", signal.SIGINT, 130)],
 )
 def test_signal_ends_the_run_in_order(
-    program: Program, account: Simulator, tmp_path: Path, number: signal.Signals, code: int
+    program: Program, account: Simulator, tmp_path: Path, command: str, number: signal.Signals, code: int
 ) -> None:
     """The call in flight is recorded, the rest is pending, the results are complete; `deliver` sends the rest."""
+    inputs = ["--init-ledger", twenty(tmp_path)] if command == "import" else []
+    if command == "deliver":
+        make_waiting(tmp_path / "ledger.sqlite", 20)
     account.behaviour = Behaviour(latency_seconds=0.1)
     results = tmp_path / "results.csv"
-    with started("import", "--init-ledger", "--results", results, twenty(tmp_path)) as process:
+    with started(command, "--results", results, *inputs) as process:
         wait_for_calls(account, 2, process)
         process.send_signal(number)
         _, errors = process.communicate(timeout=WAIT_SECONDS)
@@ -198,8 +203,9 @@ def test_status_counts_and_names_the_uncertain(program: Program, account: Simula
 @pytest.mark.fault(123)
 def test_status_works_while_a_run_goes_on(program: Program, account: Simulator, tmp_path: Path) -> None:
     """`status` reads the ledger that a run holds."""
+    make_waiting(tmp_path / "ledger.sqlite", 20)
     account.behaviour = Behaviour(latency_seconds=0.2)
-    with started("import", "--init-ledger", twenty(tmp_path)) as process:
+    with started("deliver") as process:
         wait_for_calls(account, 1, process)
         ran = program("status")
         process.terminate()
@@ -326,15 +332,15 @@ def test_files_are_private_whatever_the_umask(program: Program, account: Simulat
 def test_files_are_private_while_a_run_goes_on(account: Simulator, tmp_path: Path) -> None:
     """Under umask 0 the write-ahead log, its index and the unfinished results are 0600 too."""
     account.behaviour = Behaviour(latency_seconds=0.3)
-    path = twenty(tmp_path)
     before = os.umask(0)
     try:
-        process = started("import", "--init-ledger", path)
+        make_waiting(tmp_path / "ledger.sqlite", 20)
+        process = started("deliver")
     finally:
         os.umask(before)
     with process:
         wait_for_calls(account, 1, process)
-        modes = {each.name: oct(stat.S_IMODE(each.stat().st_mode)) for each in tmp_path.iterdir() if each != path}
+        modes = {each.name: oct(stat.S_IMODE(each.stat().st_mode)) for each in tmp_path.iterdir()}
         process.terminate()
         process.communicate(timeout=WAIT_SECONDS)
     assert {"ledger.sqlite-wal", "ledger.sqlite-shm"} < set(modes)

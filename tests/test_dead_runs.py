@@ -4,15 +4,13 @@ import csv
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Ran, call_row, read_results, write_export
+from conftest import Ran, call_row, read_results, write_export
 from dying_run import at
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
@@ -23,20 +21,33 @@ from importer.results.cells import call_cells
 from importer.settings import load_credentials, load_settings
 from importer.simulator import Fault, Simulator
 from importer.steps import Step
+from judge.world import ForkServer
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
 Program = Callable[..., Ran]
+Died = Callable[..., None]
 
 CALLS = 5
 BEFORE_STAGING = (Step.LOCKED, Step.RECOVERED, Step.RESULTS_CREATED, Step.ROWS_SYNCED)
 
 
-def died(command: str, step: Step, results: Path, *files: Path, time: int = 1) -> None:
-    """Run in a process of its own that kills itself at a step."""
-    program = [sys.executable, str(ROOT / "tests" / "dying_run.py"), command, step.value, str(time)]
-    environment = {**os.environ, "RESULTS": str(results), "PYTHONPATH": str(ROOT)}
-    code = subprocess.run([*program, *map(str, files)], env=environment, timeout=60, check=False).returncode
-    assert code == -signal.SIGKILL
+@pytest.fixture
+def died(server: ForkServer, tmp_path: Path) -> Died:
+    """Return a function that runs a command in a process of its own, which kills itself at a step."""
+
+    def run(command: str, step: Step, results: Path, *files: Path, time: int = 1) -> None:
+        own = {name: each for name, each in os.environ.items() if name.startswith(("CDR_IMPORTER_", "HOME"))}
+        job = {
+            "folder": str(tmp_path),
+            "environment": own | {"CDR_IMPORTER_RESULTS": str(results)},
+            "output": os.devnull,
+            "arguments": [command, *map(str, files)],
+            "at": (step.value, time, signal.SIGKILL.value),
+        }
+        number, _ = server.start(job)
+        assert server.wait(number) == -signal.SIGKILL
+
+    return run
 
 
 @pytest.fixture
@@ -60,7 +71,12 @@ def outcomes(path: Path) -> list[str]:
 
 @pytest.mark.fault(101)
 def test_results_are_what_the_run_would_have_written(
-    export: Path, account: Simulator, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Path,
+    account: Simulator,
+    program: Program,
+    died: Died,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed after three answers, the results come to what a run stopped there by a signal writes."""
     dead, stopped = tmp_path / "dead.csv", tmp_path / "stopped.csv"
@@ -82,7 +98,9 @@ def test_results_are_what_the_run_would_have_written(
     assert without_times(dead) == without_times(stopped)
 
 
-def test_carried_rows_survive(export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:
+def test_carried_rows_survive(
+    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
+) -> None:
     """A `deliver` killed after two answers loses no row of the calls that an earlier run had left."""
     program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
     died("deliver", Step.SETTLED, tmp_path / "dead.csv", time=2)
@@ -98,7 +116,13 @@ def test_carried_rows_survive(export: Path, account: Simulator, program: Program
     [(Step.ROWS_SYNCED, ["conflict", "pending"], 2), (Step.STAGED, ["conflict", "skipped"], 1)],
 )
 def test_attended_since_in_a_run_that_died(
-    step: Step, results: list[str], sent: int, account: Simulator, program: Program, tmp_path: Path
+    step: Step,
+    results: list[str],
+    sent: int,
+    account: Simulator,
+    program: Program,
+    died: Died,
+    tmp_path: Path,
 ) -> None:
     """What an export shows attended is taken in with its calls or not at all, and the results say which."""
     early = write_export(tmp_path / "early.csv", [call_row(0), call_row(1)])
@@ -113,7 +137,9 @@ def test_attended_since_in_a_run_that_died(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", list(Step))
-def test_death_at_any_step(step: Step, export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:
+def test_death_at_any_step(
+    step: Step, export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
+) -> None:
     """Whatever the step, the next run sends the rest, each call once, and the dead run has its results if any."""
     account.script(Fault(status=425))
     dead = tmp_path / "dead.csv"
@@ -137,7 +163,7 @@ def test_death_at_any_step(step: Step, export: Path, account: Simulator, program
 
 @pytest.mark.slow
 def test_file_in_the_way_is_not_replaced(
-    export: Path, account: Simulator, program: Program, tmp_path: Path
+    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
 ) -> None:
     """A file made meanwhile under the dead run's name stays; its results stand beside it."""
     died("import", Step.STAGED, tmp_path / "dead.csv", export)
@@ -150,7 +176,7 @@ def test_file_in_the_way_is_not_replaced(
 
 
 @pytest.mark.slow
-def test_parts_that_are_gone(export: Path, program: Program, tmp_path: Path) -> None:
+def test_parts_that_are_gone(export: Path, program: Program, died: Died, tmp_path: Path) -> None:
     """Without its parts, what the ledger knows of the calls sent is still written."""
     died("import", Step.SETTLED, tmp_path / "dead.csv", export, time=2)
     for path in tmp_path.glob("dead.csv.*"):
@@ -163,7 +189,9 @@ def test_parts_that_are_gone(export: Path, program: Program, tmp_path: Path) -> 
     assert "are gone" in ran.stderr
 
 
-def test_row_cut_short_is_left_out(export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:
+def test_row_cut_short_is_left_out(
+    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
+) -> None:
     """The last carried row of a full disk is no row: its call was not sent by the run that died."""
     program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
     died("deliver", Step.TOKEN, tmp_path / "dead.csv")
@@ -175,7 +203,9 @@ def test_row_cut_short_is_left_out(export: Path, account: Simulator, program: Pr
 
 
 @pytest.mark.fault(110)
-def test_restored_after_a_death(export: Path, account: Simulator, program: Program, tmp_path: Path) -> None:
+def test_restored_after_a_death(
+    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
+) -> None:
     """What a dead run left of its results is no proof that a call was not sent: nothing is sent twice."""
     ledger, backup, first, dead = (
         tmp_path / name for name in ("ledger.sqlite", "backup", "first.csv", "dead.csv")

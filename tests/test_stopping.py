@@ -23,6 +23,7 @@ from importer.requirements import NEEDED, check_versions, found_versions
 from importer.settings import Settings, load_credentials, load_settings
 from importer.simulator import FOREVER, Behaviour, Fault, Simulator
 from importer.steps import Step
+from ledgers import make_waiting
 from schemas.vocabulary import CallState
 
 Program = Callable[..., Ran]
@@ -76,10 +77,11 @@ def test_second_signal_cuts_what_is_in_flight(account: Simulator, tmp_path: Path
 
 
 @pytest.mark.fault(93, 95)
-def test_two_signals_to_the_program(account: Simulator, tmp_path: Path, export: Path) -> None:
+def test_two_signals_to_the_program(account: Simulator, tmp_path: Path) -> None:
     """SIGHUP and SIGTERM end a run that waits for an answer, with the code of the first and its summary line."""
     account.script(Fault(delay_seconds=WAIT_SECONDS))
-    command = [sys.executable, "-m", "importer", "import", "--init-ledger", str(export)]
+    make_waiting(tmp_path / "ledger.sqlite", 2)
+    command = [sys.executable, "-m", "importer", "deliver"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while not account.arrivals and process.poll() is None:
             time.sleep(0.01)
@@ -121,17 +123,27 @@ def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path,
 
 
 @pytest.mark.fault(95, 96)
-@pytest.mark.parametrize("streams", [">&- 2>&-", ">/dev/full 2>/dev/full", "2>&1 | true"])
-def test_streams_that_fail_change_nothing(account: Simulator, tmp_path: Path, export: Path, streams: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "streams"),
+    [("import", ">&- 2>&-"), ("deliver", ">/dev/full 2>/dev/full"), ("deliver", "2>&1 | true")],
+)
+def test_streams_that_fail_change_nothing(
+    account: Simulator, tmp_path: Path, export: Path, command: str, streams: str
+) -> None:
     """Closed, full or broken standard streams: everything is sent and recorded, the exit code is the run's."""
     write_export(export, [*(call_row(number) for number in range(2)), call_row(9, to="104")])
     results = tmp_path / "results.csv"
-    words = f"import --init-ledger --json -v --results '{results}' '{export}'"
+    if command == "deliver":
+        make_waiting(tmp_path / "ledger.sqlite", 2)
+    account.script(Fault.refusal("INVALID_DATA"))
+    inputs = f"--init-ledger '{export}'" if command == "import" else ""
+    words = f"{command} --json -v --results '{results}' {inputs}"
     script = f"{{ '{sys.executable}' -m importer {words}; echo $? >'{tmp_path}/code'; }} {streams}"
     subprocess.run(["/bin/sh", "-c", script], timeout=60, check=False)
     assert (tmp_path / "code").read_text() == "3\n"
-    assert [row["outcome"] for row in read_results(results)] == ["accepted", "accepted", "rejected"]
-    assert states(tmp_path) == {"accepted": 2}
+    bad_row = ["rejected"] if command == "import" else []
+    assert [row["outcome"] for row in read_results(results)] == ["refused", "accepted", *bad_row]
+    assert states(tmp_path) == {"refused": 1, "accepted": 1}
 
 
 # budgets -----------------------------------------------------------------------------------------------------
@@ -247,11 +259,9 @@ def test_deliver_resends_what_is_uncertain(
 
 
 @pytest.mark.parametrize("command", [["deliver"], ["status"]])
-def test_what_reads_no_file_loads_no_pandas(
-    command: list[str], program: Program, account: Simulator, tmp_path: Path, export: Path
-) -> None:
+def test_what_reads_no_file_loads_no_pandas(command: list[str], account: Simulator, tmp_path: Path) -> None:
     """`deliver` and `status` do their whole work without what only reading files needs."""
-    program("import", "--init-ledger", "--limit", "1", export)
+    make_waiting(tmp_path / "ledger.sqlite", 2)
     script = (
         f"import sys\nfrom importer.cli import run\nassert run({command!r}) == 0\n"
         "print('loaded:', [name for name in ('pandas', 'pandera', 'pyarrow', 'numpy') if name in sys.modules])"
