@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     is_slow = config.option.markexpr == "slow"
     settings.register_profile("normal", deadline=None, derandomize=True, max_examples=30)
-    settings.register_profile("slow", deadline=None, max_examples=300)
+    settings.register_profile("slow", deadline=None, max_examples=150)
     settings.load_profile("slow" if is_slow else "normal")
     if MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free >= MEMORY_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))

@@ -784,7 +784,13 @@ def test_content_tells_calls_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["freepbx/table-26-columns", "freepbx/table-23-columns", "freepbx/26-columns", "freepbx/16-columns"]
+    "name",
+    [
+        "freepbx/table-26-columns",
+        "freepbx/16-columns",
+        pytest.param("freepbx/table-23-columns", marks=pytest.mark.slow),
+        pytest.param("freepbx/26-columns", marks=pytest.mark.slow),
+    ],
 )
 def test_table_gives_the_same_with_and_without_header(name: str, tmp_path: Path) -> None:
     """A format that has columns and layouts reads a table with its header, and without it, alike."""

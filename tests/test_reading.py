@@ -475,10 +475,11 @@ def test_header_only(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("quote", ["", '"'], ids=["plain", "quoted"])
 @pytest.mark.parametrize("quotes", ["doubled", "bare", "backslash"])
 def test_cut_off(tmp_path: Path, quotes: str, quote: str) -> None:
-    """Wherever a file is cut off, the rows above are read and the last one is unfinished, or read whole."""
+    """Cut off near any border of a cell, the rows above are read and the last one is unfinished, or read whole."""
     whole = tuple(ROW.strip().split(","))
     last = ",".join(f"{quote}{cell}{quote}" for cell in whole) + "\n"
-    for cut in range(1, len(last)):
+    ends = [at for at, character in enumerate(last) if character in ",\n"]
+    for cut in sorted({1, 2, *(at + by for at in ends for by in (-2, -1, 0, 1, 2) if at + by < len(last))}):
         rows, bad = _read_text(tmp_path, HEADER + last * 2 + last[:cut], quotes=quotes)
         assert rows[:2] == [(2, whole), (3, whole)]
         if last[:cut] == '"':
