@@ -2,7 +2,9 @@
 
 import contextlib
 import csv
+import functools
 import hashlib
+import inspect
 import os
 import shutil
 import socket
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import is_hypothesis_test, settings
 
 from certificates import Certificate, make_certificate
@@ -53,6 +56,41 @@ def read_results(path: Path | str) -> list[dict[str, str]]:
     """Return the rows of a results file by column."""
     with Path(path).open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+Test = Callable[..., None]
+
+
+def table(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[[Test], Test]:
+    """Give one test all rows of a table, as `parametrize` gives a test for each; a failure names its row.
+
+    What a test costs by itself is more than most rows do. Each row has a ``tmp_path`` of its own, and shares what
+    other fixtures give.
+    """
+    keys, rows = (names,) if isinstance(names, str) else names, list(rows)
+    assert rows, f"a table of {names} without rows"
+
+    def decorate(test: Test) -> Test:
+        @functools.wraps(test)
+        def each_row(**given: Any) -> None:
+            folder = given.get("tmp_path")
+            for number, row in enumerate(rows):
+                cells = row.values if isinstance(row, ParameterSet) else row if len(keys) > 1 else (row,)
+                if folder is not None:
+                    given["tmp_path"] = folder / str(number)
+                    given["tmp_path"].mkdir()
+                try:
+                    test(**given, **dict(zip(keys, cells, strict=True)))
+                except BaseException as error:
+                    error.add_note(f"in the row {cells!r}")
+                    raise
+
+        own = inspect.signature(test)
+        others = [each for name, each in own.parameters.items() if name not in keys]
+        each_row.__signature__ = own.replace(parameters=others)  # type: ignore[attr-defined]
+        return each_row
+
+    return decorate
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

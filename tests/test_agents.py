@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import table
 from importer.errors import ConfigurationError
 from importer.formats.cells import caseless
 from importer.prepare import AgentBook, load_agents, no_agents
@@ -95,9 +96,9 @@ MULLER = (
 )
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252", "cp1250"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@table("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252", "cp1250"])
+@table("line_end", ["\n", "\r\n", "\r"])
+@table("delimiter", [",", ";", "\t", "|"])
 def test_agents_file_is_read_as_spreadsheets_write_it(
     encoding: str, line_end: str, delimiter: str, tmp_path: Path
 ) -> None:
@@ -110,7 +111,7 @@ def test_agents_file_is_read_as_spreadsheets_write_it(
         assert book.find(("Ben",), NUMBERS, EXTENSIONS) == Agent("+12125550102", "502")
 
 
-@pytest.mark.parametrize(("text", "encoding"), [("Анна", "cp1251"), ("Λένα", "cp1253"), ("Łukasz Ćma", "cp1250")])
+@table(("text", "encoding"), [("Анна", "cp1251"), ("Λένα", "cp1253"), ("Łukasz Ćma", "cp1250")])
 def test_other_code_pages_are_named(text: str, encoding: str, tmp_path: Path) -> None:
     """What is neither UTF-8 nor marked is read in the encoding that --encoding names, UTF-8 for what it is."""
     path = tmp_path / "agents.csv"
@@ -125,7 +126,7 @@ def test_header_in_another_order_and_case_with_further_columns(tmp_path: Path) -
     assert _load(tmp_path, text).find(("101",), NUMBERS, EXTENSIONS) == Agent("+12125550101", "501")
 
 
-@pytest.mark.parametrize(
+@table(
     ("listed", "named"),
     [
         ("ann müller", "Ann Müller"),
@@ -157,7 +158,7 @@ def test_caseless_text_stays_as_it_is(text: str) -> None:
     assert caseless(text.casefold()) == caseless(text)
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "said"),
     [
         (HEADER.replace("email,", "") + ANN, "agents file agents.csv: line 1: column 'email' is missing"),
@@ -241,7 +242,7 @@ def test_agents_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         load_agents(tmp_path / "gone.csv", None)
 
 
-@pytest.mark.parametrize("encoding", [None, "ascii"])
+@table("encoding", [None, "ascii"])
 def test_agents_file_in_an_unknown_encoding_is_refused(encoding: str | None, tmp_path: Path) -> None:
     """A file that is neither UTF-8 nor what --encoding says, nor cp1252, is refused, not misread."""
     (tmp_path / "agents.csv").write_bytes(f"{HEADER}101,,501,,".encode() + b"Ann \x81\xe9\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import table
 from importer.auth import SignIn, Token, TokenSource, check_api_url, check_base_url
 from importer.errors import (
     ConfigurationError,
@@ -158,7 +159,7 @@ def test_token_expired(clock: Clock) -> None:
     assert tokens.token().access_token == "1000.two"
 
 
-@pytest.mark.parametrize("value", [SIGN_IN, Token("the-secret", "https://www.zohoapis.com", NOW)])
+@table("value", [SIGN_IN, Token("the-secret", "https://www.zohoapis.com", NOW)])
 def test_repr_hides_secrets(value: object) -> None:
     """Neither a sign-in nor a token shows its secrets when printed."""
     assert not any(secret in repr(value) for secret in SECRETS)
@@ -523,7 +524,7 @@ def test_lock_held_too_long(shared: SignIn, clock: Clock) -> None:
             source(Endpoint(good()), clock, shared).token()
 
 
-@pytest.mark.parametrize(
+@table(
     ("answered", "url"),
     [
         ("https://www.zohoapis.com", "https://www.zohoapis.com"),
@@ -537,7 +538,7 @@ def test_api_url(answered: str, url: str) -> None:
 
 
 @pytest.mark.fault(140)
-@pytest.mark.parametrize(
+@table(
     "answered",
     [
         "",
@@ -596,7 +597,7 @@ def test_api_url_of_the_operator(clock: Clock) -> None:
     assert tokens.token().api_url == "http://127.0.0.1:8080"
 
 
-@pytest.mark.parametrize(
+@table(
     "url",
     [
         "https://www.zohoapis.com",
@@ -613,7 +614,7 @@ def test_base_url(url: str) -> None:
 
 
 @pytest.mark.fault(31, 140)
-@pytest.mark.parametrize(
+@table(
     "url",
     [
         "",

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certificates import Certificate, make_certificate
-from conftest import closed_port
+from conftest import closed_port, table
 from importer import __version__
 from importer.auth import SignIn, Token, TokenSource
 from importer.client import (
@@ -149,9 +149,7 @@ def test_form_of() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("zohouser", "20068512682"), ("voiceuri", "https://pbx.example/1.wav")]
-)
+@table(("name", "value"), [("zohouser", "20068512682"), ("voiceuri", "https://pbx.example/1.wav")])
 def test_form_of_optional(name: str, value: str) -> None:
     """An optional field is there when it has a value."""
     fields = {slot: getattr(CALL, slot) for slot in CALL.__slots__}
@@ -958,7 +956,7 @@ def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: C
     assert connects[0].startswith(b"CONNECT localhost:1 ") and b"1000.aa.bb" not in connects[0]
 
 
-@pytest.mark.parametrize("content", [None, "", "no certificate"])
+@table("content", [None, "", "no certificate"])
 def test_ca_bundle_unusable(content: str | None, tmp_path: Path) -> None:
     """A CA bundle that is not there or holds no certificate is a matter of configuration."""
     path = tmp_path / "ca.pem"
@@ -991,7 +989,7 @@ BEFORE_RETRY = (Proof.NOT_SENT, Reaction.RETRY, ExitCode.UNAVAILABLE, 0)
 AFTER_HOLD = (Proof.UNKNOWN, Reaction.GO_ON, ExitCode.UNAVAILABLE, 3)
 
 
-@pytest.mark.parametrize(
+@table(
     ("first_byte", "kind", "expected"),
     [
         *((False, kind, BEFORE_RETRY) for kind in ("refused", "dns", "connect_timeout", "tls", "proxy", "reset")),
@@ -1181,7 +1179,7 @@ def judged(status: int, body: bytes, **headers: str) -> Judgement:
 
 
 @pytest.mark.fault(87)
-@pytest.mark.parametrize(
+@table(
     "body",
     [
         SUCCESS_BODY,
@@ -1198,7 +1196,7 @@ def test_classify_success(body: bytes) -> None:
 
 
 @pytest.mark.fault(84, 85, 87)
-@pytest.mark.parametrize(
+@table(
     "body",
     [
         b'{"status":"SUCCESS","code":"SUCCESS"}',
@@ -1238,13 +1236,13 @@ def test_classify_almost_success(body: bytes) -> None:
     assert verdict(judged(200, body)) == HOLD
 
 
-@pytest.mark.parametrize("length", range(len(SUCCESS_BODY)))
+@table("length", range(len(SUCCESS_BODY)))
 def test_classify_cut_success(length: int) -> None:
     """No beginning of the success body is success."""
     assert judged(200, SUCCESS_BODY[:length]).proof is Proof.UNKNOWN
 
 
-@pytest.mark.parametrize("body", [b"true", b"OK", b"SUCCESS", HTML, b"<?xml version='1.0'?>"])
+@table("body", [b"true", b"OK", b"SUCCESS", HTML, b"<?xml version='1.0'?>"])
 def test_classify_page(body: bytes) -> None:
     """A page or text under 200 is not the API."""
     judgement = judged(200, body)
@@ -1253,7 +1251,7 @@ def test_classify_page(body: bytes) -> None:
 
 
 @pytest.mark.fault(74, 78)
-@pytest.mark.parametrize(
+@table(
     ("status", "body", "headers", "wait_seconds"),
     [
         (429, b"", {"retry_after": "120"}, 120.0),
@@ -1288,7 +1286,7 @@ def test_classify_wait(status: int, body: bytes, headers: dict[str, str], wait_s
 
 
 @pytest.mark.fault(78)
-@pytest.mark.parametrize("value", ["-5", "", "soon"])
+@table("value", ["-5", "", "soon"])
 def test_classify_503_with_junk(value: str) -> None:
     """A 503 whose Retry-After says nothing is an outage like any other."""
     assert verdict(judged(503, b"", retry_after=value)) == OUTAGE
@@ -1299,7 +1297,7 @@ def test_classify_wait_only_where_waiting() -> None:
     assert judged(404, b"", retry_after="10").wait_seconds is None
 
 
-@pytest.mark.parametrize(
+@table(
     ("status", "expected"),
     [
         (200, HOLD_STOP),
@@ -1316,15 +1314,13 @@ def test_classify_encoded(status: int, expected: Expected) -> None:
     assert verdict(judged(status, SUCCESS_BODY, content_encoding="gzip")) == expected
 
 
-@pytest.mark.parametrize(
-    ("status", "expected"), [(200, HOLD), (400, HOLD), (401, RENEW), (302, HOLD_STOP), (502, OUTAGE)]
-)
+@table(("status", "expected"), [(200, HOLD), (400, HOLD), (401, RENEW), (302, HOLD_STOP), (502, OUTAGE)])
 def test_classify_oversized(status: int, expected: Expected) -> None:
     """An answer beyond 64 KiB proves nothing but what its status does alone."""
     assert verdict(judged(status, SUCCESS_BODY + b" " * 65536)) == expected
 
 
-@pytest.mark.parametrize(
+@table(
     ("code", "shown"),
     [
         ("INVALID_USER", "INVALID_USER"),

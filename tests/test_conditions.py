@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import table
 from importer.formats.language import Source
 from importer.formats.language import Test as Condition
 from importer.reading import Conditions, Extensions
@@ -30,7 +31,7 @@ def _holds(cell: str, **parts: object) -> bool:
 # Conditions
 
 
-@pytest.mark.parametrize(
+@table(
     ("cell", "words", "holds"),
     [
         ("busy", "busy", True),
@@ -48,7 +49,7 @@ def test_any_of(cell: str, words: str | list[str], holds: bool) -> None:
     assert _holds(cell, any_of=words) is holds
 
 
-@pytest.mark.parametrize(
+@table(
     ("cell", "pattern", "holds"),
     [
         ("SIP/105", "SIP/.*", True),
@@ -67,13 +68,13 @@ def test_matches(cell: str, pattern: str, holds: bool) -> None:
     assert _holds(cell, matches=pattern) is holds
 
 
-@pytest.mark.parametrize(("cell", "empty"), [("", True), ("0", False), ("x", False)])
+@table(("cell", "empty"), [("", True), ("0", False), ("x", False)])
 def test_empty(cell: str, empty: bool) -> None:
     """A cell is empty when it has no text at all."""
     assert (_holds(cell, empty=True), _holds(cell, empty=False)) == (empty, not empty)
 
 
-@pytest.mark.parametrize(
+@table(
     ("cell", "extension"),
     [
         ("105", True),
@@ -90,7 +91,7 @@ def test_extension(cell: str, extension: bool) -> None:
     assert (_holds(cell, extension=True), _holds(cell, extension=False)) == (extension, not extension)
 
 
-@pytest.mark.parametrize(
+@table(
     ("cell", "holds"),
     [("0", False), ("10", False), ("10.5", True), ("00:00:11", True), ("", False), ("long", False)],
 )
@@ -127,9 +128,7 @@ def test_conditions_stay() -> None:
     assert conditions.hold(both).tolist() == [True, True]
 
 
-@pytest.mark.parametrize(
-    "test", [Condition(any_of=("x",)), Condition(matches="x"), Condition(extension=True), Condition(over=1)]
-)
+@table("test", [Condition(any_of=("x",)), Condition(matches="x"), Condition(extension=True), Condition(over=1)])
 def test_no_rows(test: Condition) -> None:
     """A frame without rows answers with no flags."""
     assert len(Conditions(pd.DataFrame({"a": _column()}), EXTENSIONS).hold({"a": test})) == 0
@@ -145,7 +144,7 @@ def test_any_of_any_text(cells: list[str], word: str) -> None:
 # Values
 
 
-@pytest.mark.parametrize(
+@table(
     ("cell", "pattern", "value"),
     [
         ("Ext.105", r"^Ext\.(.+)$", "105"),
@@ -238,7 +237,7 @@ def test_text_series(cells: list[str]) -> None:
 # Seconds
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "seconds"),
     [
         ("0", 0),
@@ -263,7 +262,7 @@ def test_seconds_of(text: str, seconds: float) -> None:
     assert seconds_of(_column(text)).tolist() == [pytest.approx(seconds)]
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         "",
@@ -298,7 +297,7 @@ def test_seconds_of_column(seconds: list[int]) -> None:
     assert found.index.equals(values.index)
 
 
-@pytest.mark.parametrize(
+@table(
     ("cell", "other", "taken"),
     [
         ("07700900142", "907700900142", "07700900142"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import CALLNOTIFY_HEADER, SAMPLES, Ran, call_row, read_results
+from conftest import CALLNOTIFY_HEADER, SAMPLES, Ran, call_row, read_results, table
 from importer.errors import ConfigurationError, ImporterError, InputUnusableError
 from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_rewritten, own_order, written_back
@@ -39,7 +39,7 @@ UNTOUCHED = [
 ]
 
 
-@pytest.mark.parametrize(("text", "order", "before"), RESAVED)
+@table(("text", "order", "before"), RESAVED)
 def test_written_back(text: str, order: DateOrder, before: str) -> None:
     """A date in the way of any machine becomes what the system wrote, but for seconds that are not shown."""
     expected = before.replace("/", "-").replace(".", "-")
@@ -48,7 +48,7 @@ def test_written_back(text: str, order: DateOrder, before: str) -> None:
     assert written_back(text, ISO, order) == expected
 
 
-@pytest.mark.parametrize("text", UNTOUCHED)
+@table("text", UNTOUCHED)
 def test_what_is_no_such_date(text: str) -> None:
     """What is no date and time of a spreadsheet, or no date at all, stays as it stands."""
     assert [written_back(text, ISO, order) for order in DateOrder] == [text, text]
@@ -64,7 +64,7 @@ def test_any_date_is_written_back(moment: datetime, order: DateOrder, mark: str)
     assert written_back(text, ISO, order) == f"{year}-{month}-{day} {moment:%H:%M:%S}"
 
 
-@pytest.mark.parametrize(
+@table(
     ("layouts", "order"),
     [
         (("%m/%d/%Y %I:%M %p", "iso8601"), MONTH),
@@ -93,7 +93,7 @@ def starts(folder: Path, text: str, order: DateOrder | None = None) -> list[str]
     return [call.start_time for call in prepared([found], plan_for("callnotify")).calls()]
 
 
-@pytest.mark.parametrize("position", [0, 1, 300])
+@table("position", [0, 1, 300])
 def test_one_row_proves_the_order_of_all(tmp_path: Path, position: int) -> None:
     """A day over 12, wherever it stands, decides for the whole file."""
     texts = ["02/03/2026 09:14:07"] * 301
@@ -103,13 +103,13 @@ def test_one_row_proves_the_order_of_all(tmp_path: Path, position: int) -> None:
     assert {*found[:position], *found[position + 1 :]} == {"2026-03-02 09:14:07"}
 
 
-@pytest.mark.parametrize(("order", "start"), [(DAY, "2026-03-02 09:14:00"), (MONTH, "2026-02-03 09:14:00")])
+@table(("order", "start"), [(DAY, "2026-03-02 09:14:00"), (MONTH, "2026-02-03 09:14:00")])
 def test_operator_says_the_order(tmp_path: Path, order: DateOrder, start: str) -> None:
     """Where no row tells, --date-order does."""
     assert starts(tmp_path, rows("02/03/2026 09:14", "05/03/2026 09:14"), order)[0] == start
 
 
-@pytest.mark.parametrize(
+@table(
     ("texts", "order", "words"),
     [
         (["02/03/2026 09:14", "03/03/2026 09:14"], None, 'line 2 "02/03/2026 09:14".*no row tells'),
@@ -178,7 +178,7 @@ def test_call_without_id_stays_the_same_call(tmp_path: Path) -> None:
     assert one == other
 
 
-@pytest.mark.parametrize("damaged", ["1.77246E+09", '"1,77246E+09"', "1E+12"])
+@table("damaged", ["1.77246E+09", '"1,77246E+09"', "1E+12"])
 def test_id_that_a_spreadsheet_cut(tmp_path: Path, damaged: str) -> None:
     """Calls whose ids were cut to the same text are rejected one by one, never taken for legs of one call."""
     answered = call_row(1).replace("call00001", damaged).replace("busy", "answered")
@@ -211,10 +211,8 @@ MARCH_2 = "1772460420"
 """14:07:00 GMT on 2 March 2026."""
 
 
-@pytest.mark.parametrize("made", [f"{MARCH_2}.4", MARCH_2])
-@pytest.mark.parametrize(
-    ("first", "other", "start"), [("3/2/2026 9:07", MONTH, "2026-03-02"), ("2/3/2026 9:07", DAY, "2026-03-02")]
-)
+@table("made", [f"{MARCH_2}.4", MARCH_2])
+@table(("first", "other", "start"), [("3/2/2026 9:07", MONTH, "2026-03-02"), ("2/3/2026 9:07", DAY, "2026-03-02")])
 def test_ids_prove_the_order(tmp_path: Path, made: str, first: str, other: DateOrder, start: str) -> None:
     """The clock in an id, also one that a spreadsheet cut, settles the order of all rows, wherever it stands."""
     text = resaved_freepbx(("3/3/2026 9:07", ""), (first, made))
@@ -226,7 +224,7 @@ def test_ids_prove_the_order(tmp_path: Path, made: str, first: str, other: DateO
     assert found.rewriting.written_back("calldate", first)[:10] == start
 
 
-@pytest.mark.parametrize(
+@table(
     ("rows", "order", "error", "words"),
     [
         (
@@ -249,7 +247,6 @@ def test_ids_prove_the_order(tmp_path: Path, made: str, first: str, other: DateO
         ),
         ((("3/2/2026 9:07", "1790000000.4"),), None, InputUnusableError, "no row tells"),
     ],
-    ids=["option", "ids", "row", "other-day"],
 )
 def test_ids_that_contradict(
     tmp_path: Path,
@@ -276,13 +273,13 @@ def test_ids_of_another_clock_prove_the_order(tmp_path: Path) -> None:
     assert found.rewriting.order is MONTH
 
 
-@pytest.mark.parametrize("text", ["02.03.2026 09:14:07", "2.3.26 9:14:07", "02.03.2026 09:14:07,250"])
+@table("text", ["02.03.2026 09:14:07", "2.3.26 9:14:07", "02.03.2026 09:14:07,250"])
 def test_dots_are_day_first(tmp_path: Path, text: str) -> None:
     """A date with dots needs no proof and no answer."""
     assert starts(tmp_path, rows(f'"{text}"')) == ["2026-03-02 09:14:07"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("texts", "order", "words"),
     [
         (["03.25.2026 09:14"], None, 'disagree .* line 2 "03.25.2026 09:14"$'),

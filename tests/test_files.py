@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Ran, call_row, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
 from importer.files import ExportFile, Limits, named_files, open_export
 from importer.files.packing import Packing
@@ -72,7 +72,7 @@ def refusal(path: Path, limits: Limits | None = None) -> ImporterError:
     return caught.value
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "what"),
     [
         ("<!DOCTYPE html>\n<title>Sign in</title>", "an HTML page"),
@@ -92,7 +92,7 @@ def refusal(path: Path, limits: Limits | None = None) -> ImporterError:
         ("PGDMP\x01\x0e", "a PostgreSQL dump"),
     ],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@table("encoding", ["utf-8", "utf-16"])
 def test_text_that_is_no_export(tmp_path: Path, text: str, what: str, encoding: str) -> None:
     """What other programs write is named as what it is, in the encoding of PowerShell too, and what to do."""
     if what == "a PostgreSQL dump":
@@ -101,7 +101,7 @@ def test_text_that_is_no_export(tmp_path: Path, text: str, what: str, encoding: 
     assert (f"is {what}, not" in problem.message, "CSV" in problem.hint) == (True, True)
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         'INSERT INTO cdr VALUES ("Emma Clarke","105");\n',
@@ -122,14 +122,14 @@ def test_text_that_may_be_an_export(tmp_path: Path, text: str) -> None:
 # packed files -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("packing", PACKERS)
+@table("packing", PACKERS)
 def test_packed_file(tmp_path: Path, packing: str) -> None:
     """A packed file is known by its content, whatever its name, and gives its content as often as it is read."""
     file = open_export(written(tmp_path, PACKERS[packing](TEXT), "export.csv"))
     assert (file.packing, content(file), content(file)) == (Packing(packing), TEXT, TEXT)
 
 
-@pytest.mark.parametrize("packing", PACKERS)
+@table("packing", PACKERS)
 def test_readers_do_not_move_each_other(tmp_path: Path, packing: str) -> None:
     """Two readers of a packed file are each at a place of their own."""
     file = open_export(written(tmp_path, PACKERS[packing](TEXT)))
@@ -137,14 +137,14 @@ def test_readers_do_not_move_each_other(tmp_path: Path, packing: str) -> None:
         assert (one.read(5), other.read(9), one.read(4)) == (TEXT[:5], TEXT[:9].decode(), TEXT[5:9])
 
 
-@pytest.mark.parametrize("packing", ["gzip", "bzip2", "zstd"])
+@table("packing", ["gzip", "bzip2", "zstd"])
 def test_packed_parts_in_a_row(tmp_path: Path, packing: str) -> None:
     """Parts packed one by one and joined are one file, as `gzip -d` and its like read them."""
     pack = PACKERS[packing]
     assert content(open_export(written(tmp_path, pack(TEXT[:50]) + pack(b"") + pack(TEXT[50:])))) == TEXT
 
 
-@pytest.mark.parametrize("packing", PACKERS)
+@table("packing", PACKERS)
 def test_cut_off_anywhere(tmp_path: Path, packing: str) -> None:
     """A packed file that lacks its end, be it one byte, is not used."""
     packed = PACKERS[packing](TEXT)
@@ -152,7 +152,7 @@ def test_cut_off_anywhere(tmp_path: Path, packing: str) -> None:
         assert "damaged or cut off" in refusal(written(tmp_path, packed[:length])).message
 
 
-@pytest.mark.parametrize("packing", ["gzip", "bzip2", "zip"])
+@table("packing", ["gzip", "bzip2", "zip"])
 def test_damaged_byte(tmp_path: Path, packing: str) -> None:
     """A byte that was changed is found out by a check sum or the structure, or changes nothing of the content.
 
@@ -168,7 +168,7 @@ def test_damaged_byte(tmp_path: Path, packing: str) -> None:
         packed[place] ^= 0x55
 
 
-@pytest.mark.parametrize("packing", ["gzip", "bzip2", "zstd"])
+@table("packing", ["gzip", "bzip2", "zstd"])
 def test_something_behind_the_end(tmp_path: Path, packing: str) -> None:
     """What stands behind a packed file and is no packed file makes it a damaged one."""
     path = written(tmp_path, PACKERS[packing](TEXT) + b"call300,+12125550101")
@@ -176,7 +176,7 @@ def test_something_behind_the_end(tmp_path: Path, packing: str) -> None:
 
 
 @pytest.mark.fault(148)
-@pytest.mark.parametrize("packing", PACKERS)
+@table("packing", PACKERS)
 def test_bomb(tmp_path: Path, packing: str) -> None:
     """A file that comes to far more than its size is refused before it fills the disk."""
     path = written(tmp_path, PACKERS[packing](b"\0" * (3 << 20)))
@@ -184,14 +184,14 @@ def test_bomb(tmp_path: Path, packing: str) -> None:
 
 
 @pytest.mark.fault(148)
-@pytest.mark.parametrize("packing", PACKERS)
+@table("packing", PACKERS)
 def test_too_large(tmp_path: Path, packing: str) -> None:
     """A file that comes to more than may be spooled is refused, however little it was packed."""
     path = written(tmp_path, PACKERS[packing](os.urandom(1 << 20) + b"x"))
     assert "holds more than 1048576 bytes" in refusal(path, SMALL).message
 
 
-@pytest.mark.parametrize(
+@table(
     ("members", "words"),
     [
         ((), "no members"),
@@ -218,7 +218,7 @@ def test_zip_that_is_encrypted(tmp_path: Path) -> None:
     assert "is encrypted" in refusal(written(tmp_path, bytes(packed))).message
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@table("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_zip_that_is_packed_unusually(tmp_path: Path, method: int) -> None:
     """Methods that cannot be unpacked in bounded memory are refused."""
     assert f"method {method}" in refusal(written(tmp_path, zipped(("a.csv", TEXT), method=method))).message
@@ -230,7 +230,7 @@ def test_packed_twice(tmp_path: Path) -> None:
     assert "holds another packed file" in refusal(written(tmp_path, gzip.compress(gzip.compress(TEXT)))).message
 
 
-@pytest.mark.parametrize(
+@table(
     ("start", "what"),
     [
         (b"\xfd7zXZ\x00", "an xz file"),
@@ -384,7 +384,7 @@ def test_folder(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     ("pattern", "names"),
     [
         ("*.csv", ["b.csv"]),
@@ -404,10 +404,10 @@ def test_file_called_like_a_pattern(tmp_path: Path) -> None:
     assert named_files([path]).paths == (path,)
 
 
-@pytest.mark.parametrize("name", ["none-*.csv", "empty"])
+@table("name", ["none-*.csv", "empty"])
 def test_nothing_behind_a_name(folder: Path, name: str) -> None:
     """A pattern or folder without a file is a problem and not silence."""
-    (folder / "empty").mkdir()
+    (folder / "empty").mkdir(exist_ok=True)
     found = named_files([folder / name, folder / "b.csv"])
     assert found.paths == (folder / "b.csv",)
     assert "no file" in found.problems[0].message

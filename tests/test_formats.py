@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import table
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError, UsageError
 from importer.formats import Catalogue, Detection, OwnOutput, detect, load_catalogue
 from importer.formats.catalogue import load_format
@@ -102,8 +103,8 @@ def test_files_load_under_their_own_names(catalogue: Catalogue) -> None:
 
 def test_cause_words_are_unique_as_they_are_compared(catalogue: Catalogue) -> None:
     """No two words of a table are the same without case, spaces, hyphens and underscores."""
-    for name, table in catalogue.causes.items():
-        counts = Counter(map(_word_key, table.words))
+    for name, causes in catalogue.causes.items():
+        counts = Counter(map(_word_key, causes.words))
         assert [word for word, count in counts.items() if count > 1] == [], name
 
 
@@ -112,7 +113,7 @@ def test_formats_are_sound_to_the_engines_that_read_rows(catalogue: Catalogue) -
     assert {name: fault for name, each in catalogue.formats.items() if (fault := first_fault(each))} == {}
 
 
-@pytest.mark.parametrize("folder", ["formats", "causes"])
+@table("folder", ["formats", "causes"])
 def test_schema_file_says_where_it_comes_from(folder: str) -> None:
     """Each format and table opens with a comment: product, sources, judgement."""
     entries = [entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")]
@@ -160,7 +161,7 @@ def test_callnotify_words_are_the_states_of_the_api(catalogue: Catalogue) -> Non
     assert {word: words[word] for word in words if word in set(State)} == {state: state for state in State}
 
 
-@pytest.mark.parametrize(
+@table(
     ("table", "word", "verdict"),
     [
         ("sip", "487", "cancelled"),
@@ -196,7 +197,7 @@ def test_own_format_loads(tmp_path: Path, catalogue: Catalogue) -> None:
     assert load_format(path, catalogue.causes).name == "own"
 
 
-@pytest.mark.parametrize(
+@table(
     ("sound", "broken", "said"),
     [
         ('title = "Own"', 'title = "Own"\ncolour = "red"', ["line 4", "colour", "not known"]),
@@ -255,7 +256,7 @@ def test_broken_format_is_refused(
     assert all(part in caught.value.message for part in ["own.toml", *said])
 
 
-@pytest.mark.parametrize(
+@table(
     ("sound", "broken", "line"),
     [
         ('title = "Own"', 'title = "Own"\ncolour = "red"', 4),
@@ -312,7 +313,7 @@ def test_draft_is_refused_with_every_open_point(tmp_path: Path, catalogue: Catal
     assert caught.value.lines == ('line 25: words = { gone = "TODO" }', "line 31: # TODO what of transfers?")
 
 
-@pytest.mark.parametrize("name", ["new", "test", "list"])
+@table("name", ["new", "test", "list"])
 def test_names_of_commands_are_no_format_names(name: str, tmp_path: Path, catalogue: Catalogue) -> None:
     """`formats new` must stay the command."""
     path = tmp_path / "own.toml"
@@ -321,7 +322,7 @@ def test_names_of_commands_are_no_format_names(name: str, tmp_path: Path, catalo
         load_format(path, catalogue.causes)
 
 
-@pytest.mark.parametrize(
+@table(
     ("sound", "broken", "hint"),
     [
         ('table = "sip"', 'table = "sips"', "asterisk-disposition"),
@@ -348,7 +349,7 @@ def test_derived_column_is_taken_from_those_above_it(tmp_path: Path, catalogue: 
         load_format(path, catalogue.causes)
 
 
-@pytest.mark.parametrize(
+@table(
     ("lines", "needed"),
     [("", True), ('zone_default = "UTC"', False), ('zone = "value"', False), ('zone = "Europe/Paris"', False)],
 )
@@ -361,7 +362,7 @@ def test_format_says_whether_it_needs_a_zone(
     assert load_format(path, catalogue.causes).needs_timezone() is needed
 
 
-@pytest.mark.parametrize(("columns", "needed"), [((), True), (("number",), True), (("number", "word"), False)])
+@table(("columns", "needed"), [((), True), (("number",), True), (("number", "word"), False)])
 def test_zone_column_stands_in_for_the_option(
     columns: tuple[str, ...], needed: bool, tmp_path: Path, catalogue: Catalogue
 ) -> None:
@@ -426,7 +427,7 @@ def test_own_cause_table_of_a_new_name(tmp_path: Path) -> None:
     assert load_catalogue(tmp_path).causes["ours"].words["weg"].otherwise == "busy"
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "said"),
     [
         ('name = "theirs"\n[words]\n"gone" = "busy"\n', "'theirs' is not the name of the file"),
@@ -478,7 +479,7 @@ def test_samples_keep_their_promises(tmp_path: Path, catalogue: Catalogue) -> No
         assert [number for number in numbers if not FICTIONAL.match(number)] == [], path
 
 
-@pytest.mark.parametrize(
+@table(
     ("sample", "field_count"),
     [
         ("asterisk-csv/day.csv", 18),
@@ -511,7 +512,7 @@ def test_asterisk_empty_last_column_is_kept(tmp_path: Path, catalogue: Catalogue
     assert _found(_detect(_file(tmp_path, "\n".join(rows) + "\n"), catalogue)).field_count == 18
 
 
-@pytest.mark.parametrize(
+@table(
     ("sample", "encoding", "delimiter", "header_line"),
     [
         ("asterisk-csv/master-16-columns.csv", "cp1252", ",", None),
@@ -528,7 +529,7 @@ def test_detection_finds_how_the_file_is_written(
     assert (found.encoding, found.delimiter, found.header_line) == (encoding, delimiter, header_line)
 
 
-@pytest.mark.parametrize("spelling", ["Start Time", "start_time", "STARTTIME", "startTime"])
+@table("spelling", ["Start Time", "start_time", "STARTTIME", "startTime"])
 def test_header_is_compared_without_case_and_punctuation(
     spelling: str, tmp_path: Path, catalogue: Catalogue
 ) -> None:
@@ -564,7 +565,7 @@ def test_twilio_does_not_claim_ids_of_others(tmp_path: Path, catalogue: Catalogu
 
 
 @pytest.mark.fault(3)
-@pytest.mark.parametrize("text", ["", "\n", "\ufeff", " \r\n\t\n"])
+@table("text", ["", "\n", "\ufeff", " \r\n\t\n"])
 def test_empty_file_is_unusable(text: str, tmp_path: Path, catalogue: Catalogue) -> None:
     """A file without a visible character is refused: even a day without calls has a header."""
     with pytest.raises(InputUnusableError, match="is empty"):
@@ -627,7 +628,7 @@ def test_missing_file_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
         _detect(tmp_path / "gone.csv", catalogue)
 
 
-@pytest.mark.parametrize("start", ["", "\ufeff"])
+@table("start", ["", "\ufeff"])
 def test_own_results_are_recognised(start: str, tmp_path: Path, catalogue: Catalogue) -> None:
     """A results file that comes back among the inputs is named as what it is."""
     assert isinstance(_detect(_file(tmp_path, f"{start}{RESULTS_HEADER}\n"), catalogue), OwnOutput)

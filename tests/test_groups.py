@@ -5,10 +5,10 @@ from itertools import pairwise
 from random import Random
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import table
 from importer.prepare.groups import (
     JOIN_SECONDS,
     LINES_PER_FILE,
@@ -265,19 +265,19 @@ def test_resolve_nothing() -> None:
 # The rules one by one
 
 
-@pytest.mark.parametrize("rank", [rank for rank in Rank if Rank.ATTENDED < rank < Rank.CAME_IN])
+@table("rank", [rank for rank in Rank if Rank.ATTENDED < rank < Rank.CAME_IN])
 def test_attended_beats(rank: Rank) -> None:
     """A call with one attended row is attended, whatever its other rows say."""
     assert _decisions([Row(1, rank, 1), Row(1, Rank.ATTENDED, 2)]) == [Decision.OTHER_LEG, Decision.ATTENDED]
 
 
-@pytest.mark.parametrize("rank", [rank for rank in Rank if Rank.INCOMING < rank < Rank.CAME_IN])
+@table("rank", [rank for rank in Rank if Rank.INCOMING < rank < Rank.CAME_IN])
 def test_incoming_beats(rank: Rank) -> None:
     """A call that one row makes an incoming one is nothing to notify, even if another was attended."""
     assert _decisions([Row(1, rank, 1), Row(1, Rank.INCOMING, 2)]) == [Decision.OTHER_LEG, Decision.INCOMING]
 
 
-@pytest.mark.parametrize(("better", "worse"), [*zip(STATES, [*STATES[1:], Rank.OUR_SIDE], strict=True)])
+@table(("better", "worse"), [*zip(STATES, [*STATES[1:], Rank.OUR_SIDE], strict=True)])
 def test_best_evidence(better: Rank, worse: Rank) -> None:
     """The best evidence is the call, in the order of the contract; the rest are other legs."""
     assert _decisions([Row(1, worse, 1), Row(1, better, 2)]) == [Decision.OTHER_LEG, Decision.CALL]
@@ -342,14 +342,14 @@ def test_problem_elsewhere() -> None:
     assert _decisions([Row(1, Rank.BUSY), Row(2, Rank.PROBLEM)]) == [Decision.CALL, Decision.PROBLEM]
 
 
-@pytest.mark.parametrize(("rank", "decision"), list(_ALONE.items()))
+@table(("rank", "decision"), list(_ALONE.items()))
 def test_nothing_of_the_customer(rank: Rank, decision: Decision) -> None:
     """A call without any state is skipped once under its reason, its other rows as legs."""
     assert _decisions([Row(1, rank, 7), Row(1, rank, 7)]) == [decision, Decision.OTHER_LEG]
     assert decision in SKIPPED_FOR
 
 
-@pytest.mark.parametrize("rank", [rank for rank in Rank if rank not in (Rank.CAME_IN, Rank.STAYED_INSIDE)])
+@table("rank", [rank for rank in Rank if rank not in (Rank.CAME_IN, Rank.STAYED_INSIDE)])
 def test_start(rank: Rank) -> None:
     """A call begins with the earliest of its rows that has a time, whatever that row says."""
     rows = _placed([Row(1, Rank.BUSY, start=50), Row(1, rank, 1, start=40), Row(1, Rank.NOANSWER, 2)])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from conftest import table
 from schemas import plans
 from schemas.numbers import REASONS, NumberBook, NumberReading, NumberRules, PlainDigits, is_region
 
@@ -25,7 +26,7 @@ def read(text: str, country: str | None = "DE", **rules: str) -> NumberReading:
     return NumberBook(NumberRules(country, plain_digits, prefixes)).read(text)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "e164"),
     [
         ("US", "2125550123", "+12125550123"),
@@ -47,7 +48,7 @@ def test_national_number(country: str, text: str, e164: str) -> None:
     assert read(text, country) == NumberReading(e164, "", True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "e164"),
     [
         (None, "+44 7700 900123", "+447700900123"),
@@ -72,7 +73,7 @@ def test_international_number(country: str | None, text: str, e164: str) -> None
     assert read(text, country) == NumberReading(e164, "", True)
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         "tel:+1-212-555-0123",
@@ -99,7 +100,7 @@ def test_spelling(text: str) -> None:
     assert read(text, None) == NumberReading("+12125550123", "", True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "reason"),
     [
         ("", "missing_number"),
@@ -200,7 +201,7 @@ def test_unusable_text(text: str, reason: str) -> None:
     assert read(text) == NumberReading("", reason, False)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "reason"),
     [
         ("US", "911", "short_number"),
@@ -229,7 +230,7 @@ def test_unusable_in_country(country: str | None, text: str, reason: str) -> Non
     assert read(text, country) == NumberReading("", reason, False)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "e164"),
     [
         ("IT", "669812345", "+39669812345"),
@@ -244,7 +245,7 @@ def test_possible_only(country: str, text: str, e164: str) -> None:
     assert read(text, country) == NumberReading(e164, "invalid_number", False)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "e164"),
     [
         ("GB", "07700 900123", "+447700900123"),
@@ -264,7 +265,7 @@ def test_number_in_no_known_range(country: str, text: str, e164: str) -> None:
     assert read(text, country) == read(e164, country) == NumberReading(e164, "", True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "e164"),
     [
         ("DE", "4917655501234", "+4917655501234"),
@@ -279,7 +280,7 @@ def test_number_without_trunk_prefix(country: str, text: str, e164: str) -> None
     assert read(text, country) == NumberReading(e164, "", True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "e164"),
     [
         ("MX", "+52 1 55 1234 5678", "+525512345678"),
@@ -301,7 +302,7 @@ def test_digits_in_between(country: str, text: str, e164: str) -> None:
     assert read(text, country) == NumberReading(e164, "", True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text"),
     [
         ("GB", "141+442079460958"),
@@ -332,7 +333,7 @@ def test_code_before_a_number(country: str | None, text: str) -> None:
     assert read(text, country) == NumberReading("+442079460958", "", True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "e164"),
     [
         ("GB", "1414960123", "+441414960123"),  # Glasgow
@@ -348,7 +349,7 @@ def test_code_or_number(country: str, text: str, e164: str) -> None:
     assert read(text, country).e164 == e164
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         "030 23125000 x12",
@@ -377,21 +378,19 @@ def test_direct_dialling_number() -> None:
     assert read("030 1234567-12") == NumberReading("+4930123456712", "", True)
 
 
-@pytest.mark.parametrize("text", ["+447700900123", "+39669812345", "+15555550123"])
+@table("text", ["+447700900123", "+39669812345", "+15555550123"])
 def test_international_need_only_be_possible(text: str) -> None:
     """An international number that libphonenumber's tables do not know is not lost to them."""
     assert read(text, "DE") == NumberReading(text, "", True)
 
 
-@pytest.mark.parametrize(
-    ("plain_digits", "e164"), [("national", "+12079460958"), ("international", "+2079460958")]
-)
+@table(("plain_digits", "e164"), [("national", "+12079460958"), ("international", "+2079460958")])
 def test_plain_digits_follow_the_format(plain_digits: str, e164: str) -> None:
     """The same digits are another number under another statement of the format: there is nothing to guess from."""
     assert read("2079460958", "US", plain_digits=plain_digits) == NumberReading(e164, "", True)
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "text", "reading"),
     [
         (None, "447700900123", NumberReading("+447700900123", "", True)),
@@ -408,7 +407,7 @@ def test_international_plain_digits(country: str | None, text: str, reading: Num
     assert read(text, country, plain_digits="international") == reading
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "prefix", "text", "reading"),
     [
         ("US", "9", "92125550123", NumberReading("+12125550123", "", True)),
@@ -447,13 +446,13 @@ def test_outside_prefix(country: str, prefix: str, text: str, reading: NumberRea
     assert read(text, country, outside_prefix=prefix) == reading
 
 
-@pytest.mark.parametrize("word", ["anonymous", "restricted", "unknown", "private", "blocked", "unavailable"])
+@table("word", ["anonymous", "restricted", "unknown", "private", "blocked", "unavailable"])
 def test_keypad_word(word: str) -> None:
     """The digits listed are the words typed on a keypad."""
     assert read("".join(str(KEYPAD[letter]) for letter in word)).reason == "keypad_word"
 
 
-@pytest.mark.parametrize(
+@table(
     ("country", "known"),
     [("GB", True), ("US", True), ("UK", False), ("gb", False), ("XX", False), ("", False), ("001", False)],
 )
@@ -462,7 +461,7 @@ def test_region(country: str, known: bool) -> None:
     assert is_region(country) is known
 
 
-@pytest.mark.parametrize(("country", "prefix"), [("UK", ""), ("", ""), ("GB", "9,"), ("GB", "+")])
+@table(("country", "prefix"), [("UK", ""), ("", ""), ("GB", "9,"), ("GB", "+")])
 def test_rules_refuse(country: str, prefix: str) -> None:
     """Rules that would silently reject or change every row cannot be made."""
     with pytest.raises(ValueError):
@@ -487,7 +486,7 @@ def test_column_equals_single_readings() -> None:
     assert [str(dtype) for dtype in column.dtypes] == ["str", "str", "bool"]
 
 
-@pytest.mark.parametrize("texts", [[], [None, None]])
+@table("texts", [[], [None, None]])
 def test_column_without_text(texts: list[None]) -> None:
     """A column of no rows or of missing values keeps its shape and types."""
     column = NumberBook(NumberRules("US")).read_column(pd.Series(texts, dtype="str"))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import table
 from importer.pacing import Backoff, Rate, RetryBudget, RollingLimiter, Slot, parse_retry_after
 
 GUARD_SECONDS = 0.010
@@ -49,7 +50,7 @@ def taken(limiter: RollingLimiter) -> Slot:
     return slot
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "limit", "period_seconds"),
     [("1/second", 1, 1.0), ("60/minute", 60, 60.0), ("1000/hour", 1000, 3600.0), (" 5/minute ", 5, 60.0)],
 )
@@ -58,13 +59,13 @@ def test_rate_parse(text: str, limit: int, period_seconds: float) -> None:
     assert Rate.parse(text) == Rate(limit, period_seconds)
 
 
-@pytest.mark.parametrize("text", ["1/second", "60/minute", "1000/hour"])
+@table("text", ["1/second", "60/minute", "1000/hour"])
 def test_rate_str(text: str) -> None:
     """A rate gives its text back."""
     assert str(Rate.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "0/second", "-1/second", "1.5/second", "10", "10/day", "1e3/hour", "٣/hour"])
+@table("text", ["", "0/second", "-1/second", "1.5/second", "10", "10/day", "1e3/hour", "٣/hour"])
 def test_rate_parse_refuses(text: str) -> None:
     """Anything else is refused with a sentence that says what to write."""
     with pytest.raises(ValueError, match="write N/second, N/minute or N/hour"):
@@ -283,9 +284,7 @@ def test_limiter_wakes_waiting_thread() -> None:
     assert granted != [] and granted[0] is not None
 
 
-@pytest.mark.parametrize(
-    ("attempt", "ceiling"), [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 16.0), (6, 20.0), (99, 20.0)]
-)
+@table(("attempt", "ceiling"), [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 16.0), (6, 20.0), (99, 20.0)])
 def test_backoff_ceiling(attempt: int, ceiling: float) -> None:
     """The wait is drawn between 0 and a ceiling that doubles up to 20 s."""
     drawn: list[tuple[float, float]] = []
@@ -332,7 +331,7 @@ EPOCH = 1795428000.0  # the same moment
 
 
 @pytest.mark.fault(74, 131)
-@pytest.mark.parametrize(
+@table(
     ("value", "seconds"),
     [
         ("120", 120.0),
@@ -354,7 +353,7 @@ def test_retry_after(value: str, seconds: float) -> None:
 
 
 @pytest.mark.fault(74)
-@pytest.mark.parametrize(
+@table(
     "value",
     [
         None,
@@ -374,7 +373,7 @@ def test_retry_after_junk(value: str | None) -> None:
     assert parse_retry_after(value, response_date=DATE, now_epoch=0.0) is None
 
 
-@pytest.mark.parametrize("response_date", [None, "junk"])
+@table("response_date", [None, "junk"])
 def test_retry_after_without_date(response_date: str | None) -> None:
     """Without a usable Date header our own clock stands in."""
     value = "Mon, 23 Nov 2026 10:02:00 GMT"

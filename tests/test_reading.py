@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from conftest import table
 from importer.errors import InputUnusableError
 from importer.files import ExportFile
 from importer.formats import CdrFormat, Detection, Quotes, detect
@@ -318,7 +319,7 @@ def test_any_rows(folder: Path, body: str, quotes: str, skip: bool, chunk_rows: 
 
 
 @pytest.mark.fault(7)
-@pytest.mark.parametrize(
+@table(
     ("body", "line"),
     [
         pytest.param('105,"+1555\n' + ROW * 3, 2, id="to-the-end-of-the-file"),
@@ -359,7 +360,7 @@ def test_endless_line() -> None:
 
 
 @pytest.mark.fault(9, 10, 11)
-@pytest.mark.parametrize(
+@table(
     ("record", "reason"),
     [
         pytest.param("a,b", "wrong_cell_count", id="short"),
@@ -376,7 +377,7 @@ def test_endless_line() -> None:
         pytest.param(f'a"a,{"b" * LONGEST_RECORD_BYTES},c', "over_long_row", id="over-long-with-stray-quote"),
     ],
 )
-@pytest.mark.parametrize("drop_rows", [[], [{"caller": "Totals"}]], ids=["no-footer", "footer"])
+@table("drop_rows", [[], [{"caller": "Totals"}]])
 def test_bad_row(tmp_path: Path, record: str, reason: str, drop_rows: list[Any]) -> None:
     """A row of the wrong shape is named by its line, and its neighbours are read."""
     rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{record}\n{ROW}", drop_rows=drop_rows)
@@ -389,7 +390,7 @@ def test_bad_row_hint(tmp_path: Path) -> None:
     assert bad[0].hint.startswith("The row has 2 cells, the format has 3:")
 
 
-@pytest.mark.parametrize(
+@table(
     ("quotes", "row", "cells"),
     [
         ("doubled", "a,b,c,d", ("a", "b c", "d")),
@@ -425,8 +426,8 @@ def test_cells_behind_an_open_end_are_passed_over(tmp_path: Path) -> None:
     assert _reasons(bad) == [(3, "wrong_cell_count")]
 
 
-@pytest.mark.parametrize("tail", [",", ",,,", ", ,", ",\t", "," * SURPLUS_CELLS])
-@pytest.mark.parametrize("where", ["on-some-rows", "on-all-rows", "on-header-too"])
+@table("tail", [",", ",,,", ", ,", ",\t", "," * SURPLUS_CELLS])
+@table("where", ["on-some-rows", "on-all-rows", "on-header-too"])
 def test_surplus_empty_cells(tmp_path: Path, tail: str, where: str) -> None:
     """Empty cells behind the last column shift nothing, be they on some rows or on all."""
     header = HEADER.rstrip("\n") + (tail if where == "on-header-too" else "")
@@ -435,8 +436,8 @@ def test_surplus_empty_cells(tmp_path: Path, tail: str, where: str) -> None:
     assert (rows, bad) == ([(2, ("a", "b", "c")), (3, ("a", "b", "c"))], [])
 
 
-@pytest.mark.parametrize("filler", ["", " ", "\t", " \t ", ",,", ",,,,,,", " , ,\t", '"","",""', '""'])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@table("filler", ["", " ", "\t", " \t ", ",,", ",,,,,,", " , ,\t", '"","",""', '""'])
+@table("line_end", ["\n", "\r\n", "\r"])
 def test_blank_line(tmp_path: Path, filler: str, line_end: str) -> None:
     """A line of blanks, delimiters or nothing is no row but counts as a line, also at the end."""
     text = f"{HEADER}{filler}\n{ROW}{filler}\n{filler}\n{ROW}{filler}".replace("\n", line_end)
@@ -462,7 +463,7 @@ def test_quoted_line_break(tmp_path: Path) -> None:
     assert (rows[0], rows[1][0], bad) == ((2, ("a", "b\n\nb", "c")), 5, [])
 
 
-@pytest.mark.parametrize("text", [HEADER, HEADER.strip(), HEADER + "\n\n"])
+@table("text", [HEADER, HEADER.strip(), HEADER + "\n\n"])
 def test_header_only(tmp_path: Path, text: str) -> None:
     """The export of a day without calls has no rows and no fault."""
     assert _read_text(tmp_path, text) == ([], [])
@@ -472,8 +473,8 @@ def test_header_only(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.fault(15)
-@pytest.mark.parametrize("quote", ["", '"'], ids=["plain", "quoted"])
-@pytest.mark.parametrize("quotes", ["doubled", "bare", "backslash"])
+@table("quote", ["", '"'])
+@table("quotes", ["doubled", "bare", "backslash"])
 def test_cut_off(tmp_path: Path, quotes: str, quote: str) -> None:
     """Cut off near any border of a cell, the rows above are read and the last one is unfinished, or read whole."""
     whole = tuple(ROW.strip().split(","))
@@ -490,7 +491,7 @@ def test_cut_off(tmp_path: Path, quotes: str, quote: str) -> None:
             assert (rows[2:], _reasons(bad)) == ([], [(4, "unfinished_row")]), last[:cut]
 
 
-@pytest.mark.parametrize(
+@table(
     ("begun", "reasons"),
     [
         pytest.param(["2026-03-02 09:14:07", "2026-03-02 09:15:07"], [], id="as-long-as-the-others"),
@@ -509,7 +510,7 @@ def test_cut_off(tmp_path: Path, quotes: str, quote: str) -> None:
         pytest.param(["9", "12,"], [], id="a-cell-behind-it"),
     ],
 )
-@pytest.mark.parametrize("chunk_rows", [1, 100])
+@table("chunk_rows", [1, 100])
 def test_end_inside_the_last_cell(tmp_path: Path, begun: list[str], reasons: list[str], chunk_rows: int) -> None:
     """Without a line end, a cell that tells the calls apart must be proved whole by itself or by those above."""
     text = HEADER + "\n".join(f"105,+442079460000,{each}" for each in begun)
@@ -600,7 +601,7 @@ ZOE = 'Zoë,"+44\n7700","2026"\n'
 
 
 @pytest.mark.fault(12, 13)
-@pytest.mark.parametrize(
+@table(
     ("encoding", "overrides"),
     [
         ("utf-8", {}),
@@ -613,7 +614,7 @@ ZOE = 'Zoë,"+44\n7700","2026"\n'
         ("cp850", {"encoding": "cp850"}),
     ],
 )
-@pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
+@table("block_bytes", [1, 3, 1 << 20])
 def test_encoding(tmp_path: Path, encoding: str, overrides: dict[str, str], block_bytes: int) -> None:
     """The same text in any encoding gives the same cells."""
     cdr_format = _format(encodings=["utf-8", "cp1252"])
@@ -621,7 +622,7 @@ def test_encoding(tmp_path: Path, encoding: str, overrides: dict[str, str], bloc
     assert _read(detection, block_bytes=block_bytes)[0] == [(2, ("Zoë", "+44\n7700", "2026"))]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+@table("encoding", ["utf-8", "utf-16-le"])
 def test_mark_the_operator_did_not_name(tmp_path: Path, encoding: str) -> None:
     """A byte order mark is no part of the first cell, even if --encoding names an encoding without one."""
     text = f"\ufeff{ROW * 3}".encode(encoding)
@@ -630,7 +631,7 @@ def test_mark_the_operator_did_not_name(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.fault(14)
-@pytest.mark.parametrize("block_bytes", [1, 2, 7, 1 << 20])
+@table("block_bytes", [1, 2, 7, 1 << 20])
 def test_mixed_line_ends(tmp_path: Path, block_bytes: int) -> None:
     """CR LF, lone CR and LF end a line each, also all in one file and cut apart by a block."""
     text = HEADER + "a,b,c\r\nd,e,f\rg,h,i\n\r\n\r\rj,k,l\r\n"
@@ -657,7 +658,7 @@ def test_text_blocks(folder: Path, text: str, encoding: str, block_bytes: int) -
 # Cells
 
 
-@pytest.mark.parametrize(
+@table(
     "cell",
     [
         *("NA", "N/A", "null", "None", "nan", "NULL", "-", "#N/A"),
@@ -671,7 +672,7 @@ def test_cell_stays_text(tmp_path: Path, cell: str) -> None:
     assert _read_text(tmp_path, text)[0] == [(2, ("105", cell, "x"))]
 
 
-@pytest.mark.parametrize(
+@table(
     ("written", "meant"),
     [
         ('"=""0123"""', "0123"),
@@ -730,15 +731,15 @@ def test_missing_optional_column(tmp_path: Path) -> None:
 TOTALS = [{"caller": {"matches": "Totals?:?"}}]
 
 
-@pytest.mark.parametrize("footer", ["Totals", "Totals,2", "Totals,2,3", "Totals,2,3,,", '"Totals"', " Totals ,,"])
-@pytest.mark.parametrize("line_end", ["\n", ""], ids=["ended", "open"])
+@table("footer", ["Totals", "Totals,2", "Totals,2,3", "Totals,2,3,,", '"Totals"', " Totals ,,"])
+@table("line_end", ["\n", ""])
 def test_dropped_row(tmp_path: Path, footer: str, line_end: str) -> None:
     """A line of totals, of whatever length and with or without line end, is no row."""
     rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{footer}{line_end}", drop_rows=TOTALS)
     assert ([line for line, _ in rows], bad) == ([2], [])
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 2, 100])
+@table("chunk_rows", [1, 2, 100])
 def test_dropped_row_in_the_middle(tmp_path: Path, chunk_rows: int) -> None:
     """Totals between the rows leave no gap in their numbers, in chunks of any size."""
     text = f"{HEADER}{ROW}Totals,1\n{ROW}a,b\nTotals,2\n{ROW}"
@@ -746,22 +747,20 @@ def test_dropped_row_in_the_middle(tmp_path: Path, chunk_rows: int) -> None:
     assert ([line for line, _ in rows], _reasons(bad)) == ([2, 4, 7], [(5, "wrong_cell_count")])
 
 
-@pytest.mark.parametrize(
-    "line", ["Total,,", "Total", '"Totals:",,', "Grand total", "SUMME,,", "Gesamt,,,", "Suma", "sub-total,,"]
-)
+@table("line", ["Total,,", "Total", '"Totals:",,', "Grand total", "SUMME,,", "Gesamt,,,", "Suma", "sub-total,,"])
 def test_totals(tmp_path: Path, line: str) -> None:
     """A line of totals without number and time is no row of any format, wherever it stands."""
     rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{line}\n{ROW}{line}")
     assert ([number for number, _ in rows], bad) == ([2, 4], [])
 
 
-@pytest.mark.parametrize("line", ["Total,+442079460000,", "Total,,2026-03-02 09:14:07", "Tom,,", "Totally,,"])
+@table("line", ["Total,+442079460000,", "Total,,2026-03-02 09:14:07", "Tom,,", "Totally,,"])
 def test_no_totals(tmp_path: Path, line: str) -> None:
     """What has a number or a time, or another word, is a row."""
     assert [number for number, _ in _read_text(tmp_path, f"{HEADER}{line}\n")[0]] == [2]
 
 
-@pytest.mark.parametrize(
+@table(
     "line",
     [
         *(
@@ -817,21 +816,19 @@ def test_line_that_is_no_row(tmp_path: Path, line: str) -> None:
     assert ([number for number, _ in rows], bad) == ([3, 5], [])
 
 
-@pytest.mark.parametrize(
-    "line", ["(020) 7946", "(2 rows 3)", "2 rows", "2 men affected", "-", "Mysql", "Caller,x"]
-)
+@table("line", ["(020) 7946", "(2 rows 3)", "2 rows", "2 men affected", "-", "Mysql", "Caller,x"])
 def test_line_that_is_a_bad_row(tmp_path: Path, line: str) -> None:
     """What only resembles such a line is a row, and said to be no good."""
     assert _reasons(_read_text(tmp_path, f"{HEADER}{line}\n{ROW}")[1]) == [(2, "wrong_cell_count")]
 
 
-@pytest.mark.parametrize("line", ["--,+442079460000,2026", "Caller,+442079460000,2026", "Caller,Called,2026"])
+@table("line", ["--,+442079460000,2026", "Caller,+442079460000,2026", "Caller,Called,2026"])
 def test_line_that_is_a_row(tmp_path: Path, line: str) -> None:
     """A row may have dashes or the name of a column in it."""
     assert [number for number, _ in _read_text(tmp_path, f"{HEADER}{line}\n")[0]] == [2]
 
 
-@pytest.mark.parametrize("title", ["Calls of {} March", "{} calls", "Report: {},,"])
+@table("title", ["Calls of {} March", "{} calls", "Report: {},,"])
 def test_title_again(tmp_path: Path, title: str) -> None:
     """A line above the header that comes again with other figures is no row, if it begins with a word."""
     text = f"{title.format(1)}\n{HEADER}{ROW}{title.format(22)}\n{HEADER}{ROW}"
@@ -840,10 +837,8 @@ def test_title_again(tmp_path: Path, title: str) -> None:
     assert _reasons(bad) == ([(4, "wrong_cell_count")] if title.startswith("{") else [])
 
 
-@pytest.mark.parametrize("again", ["Called,Caller,Begun", "Caller,Called,Begun,Note", "Begun,Caller,Called"])
-@pytest.mark.parametrize(
-    "before", ["", "105,+442079460000,2026-03-02 09:14:07"], ids=["alone", "without-line-end"]
-)
+@table("again", ["Called,Caller,Begun", "Caller,Called,Begun,Note", "Begun,Caller,Called"])
+@table("before", ["", "105,+442079460000,2026-03-02 09:14:07"])
 def test_header_of_another_layout(tmp_path: Path, again: str, before: str) -> None:
     """Rows of two layouts in one file are refused by the line of the second header, or their columns would mix."""
     with pytest.raises(InputUnusableError, match="line 3: a header stands here again"):
@@ -856,8 +851,8 @@ def test_header_behind_a_row(tmp_path: Path) -> None:
     assert ([number for number, _ in rows], _reasons(bad)) == ([2, 4], [(3, "wrong_cell_count")])
 
 
-@pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 1 << 20])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@table("block_bytes", [1, 2, 3, 5, 1 << 20])
+@table("line_end", ["\n", "\r\n", "\r"])
 def test_mark_inside_a_joined_file(tmp_path: Path, block_bytes: int, line_end: str) -> None:
     """The byte order mark of a file put behind another is no part of a cell, quoted or not."""
     text = f'{HEADER}{ROW}\ufeff"105","a","b"\n\ufeff106,a,b\n'.replace("\n", line_end)
@@ -868,9 +863,9 @@ def test_mark_inside_a_joined_file(tmp_path: Path, block_bytes: int, line_end: s
 # Files that a spreadsheet wrote anew
 
 
-@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;", "sep=;;;"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
-@pytest.mark.parametrize("header", [True, False], ids=["header", "none"])
+@table("line", ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;", "sep=;;;"])
+@table("line_end", ["\n", "\r\n", "\r"])
+@table("header", [True, False])
 def test_separator_line(tmp_path: Path, line: str, line_end: str, header: bool) -> None:
     """Excel's line `sep=;` is no row, counts as a line and tells the delimiter, with a header and without."""
     text = f"{line}\n{HEADER if header else ''}{ROW}".replace(",", ";").replace("\n", line_end)
@@ -878,10 +873,10 @@ def test_separator_line(tmp_path: Path, line: str, line_end: str, header: bool) 
     assert (rows, bad) == ([(3 if header else 2, tuple(ROW.strip().split(",")))], [])
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("quotes", ["doubled", "bare", "none"])
-@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-@pytest.mark.parametrize("header", [True, False], ids=["header", "none"])
+@table("delimiter", [",", ";", "\t", "|"])
+@table("quotes", ["doubled", "bare", "none"])
+@table("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@table("header", [True, False])
 def test_written_anew(tmp_path: Path, delimiter: str, quotes: str, quoting: int, header: bool) -> None:
     """Whatever the system's own delimiter and quoting, those that a spreadsheet writes are read as well."""
     rows = [("105", 'Zoe "Z" Clarke', "a,b;c|d"), ("106", "+442079460000", '"'), ("107", "x", "")]
@@ -908,7 +903,7 @@ def test_bare_quotes(folder: Path, rows: list[tuple[str, ...]], space: str, bloc
     assert _read(detection, block_bytes=block_bytes) == (_expected(rows, ","), [])
 
 
-@pytest.mark.parametrize(
+@table(
     "record",
     ['"Clarke, "Em" Emma","b","c"', '"a,","b","c"', '"a","b","c', 'a",b,c', '"a" ,"b","c"', ',"a,b'],
 )
@@ -919,7 +914,7 @@ def test_broken_quotes(tmp_path: Path, record: str) -> None:
     assert ([line for line, _ in rows], _reasons(bad)) == ([3, 6], [(4, "broken_quotes")])
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "quotes", "cells"),
     [
         pytest.param('"\\"Lee, A\\" <1>","b","c"', "backslash", ('"Lee, A" <1>', "b", "c"), id="escaped"),
@@ -932,7 +927,7 @@ def test_broken_quotes(tmp_path: Path, record: str) -> None:
         pytest.param("a,\\N,C:\\\\", "doubled", ("a", "", "C:\\\\"), id="without-quotes"),
     ],
 )
-@pytest.mark.parametrize("own", ["doubled", "bare", "backslash"])
+@table("own", ["doubled", "bare", "backslash"])
 def test_backslash_quotes(tmp_path: Path, body: str, quotes: str, cells: tuple[str, ...], own: str) -> None:
     """A backslash takes the meaning from a quote only where the quotes of the file pair so, and only so."""
     detection = _detected(tmp_path / "export.csv", f"{HEADER}{body}\n", _format(quotes=own))
@@ -947,7 +942,7 @@ def test_bare_quotes_in_unquoted_cell(tmp_path: Path) -> None:
     assert rows == [(2, ('a"a', 'b"b', "c"))]
 
 
-@pytest.mark.parametrize("record", ['"a,b",c', 'a",b,c', '"a","b"b",c', "a,\"'b,c"])
+@table("record", ['"a,b",c', 'a",b,c', '"a","b"b",c', "a,\"'b,c"])
 def test_no_quotes(tmp_path: Path, record: str) -> None:
     """Without quoting a quote is a letter and every delimiter parts two cells."""
     rows, bad = _read_text(tmp_path, f"{HEADER}{record}\n", quotes="none")
@@ -966,8 +961,8 @@ ODD_RECORDS = (
 )
 
 
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@table("line_end", ["\n", "\r\n", "\r"])
+@table("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_verbatim(tmp_path: Path, line_end: str, encoding: str) -> None:
     """Records stand in the file of rejects as they stand in the export: quotes, blanks and line ends inside."""
     text = line_end.join((HEADER.strip(), "", *ODD_RECORDS)) + line_end
@@ -978,7 +973,7 @@ def test_verbatim(tmp_path: Path, line_end: str, encoding: str) -> None:
     assert [each.line for each in found] == [1, 3, 4, 5, 7, 8, 9]
 
 
-@pytest.mark.parametrize("block_bytes", [1, 20, 1 << 20])
+@table("block_bytes", [1, 20, 1 << 20])
 def test_verbatim_bare_quotes(tmp_path: Path, block_bytes: int) -> None:
     """The doubling of bare quotes that reading does inside does not show in the file of rejects."""
     records = ['"Emma "Em" Clarke","b","c"', '"Clarke, "Em" Emma","b","c"', '"""","b","c"']

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import read_results
+from conftest import read_results, table
 from importer.errors import CannotCreateError
 from importer.records import Call, Place, ResultRow
 from importer.results import CHUNK_ROWS, ResultsFile, check_free, defused, results_path, write_rejects
@@ -32,7 +32,7 @@ def fate(call_id: str, outcome: Outcome) -> ResultRow:
 
 
 @pytest.mark.fault(142)
-@pytest.mark.parametrize(
+@table(
     ("text", "cell"),
     [
         ("=1+1", "'=1+1"),
@@ -136,7 +136,7 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(33, 145)
-@pytest.mark.parametrize("kind", ["file", "dangling-link", "no-folder"])
+@table("kind", ["file", "dangling-link", "no-folder"])
 def test_path_that_cannot_be_had(tmp_path: Path, kind: str) -> None:
     """A path that is taken, even by a link to nowhere, or has no folder is told before the run."""
     path = tmp_path / "r.csv"

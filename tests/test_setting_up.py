@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Ran, read_results
+from conftest import Ran, read_results, table
 from importer.errors import ConfigurationError, ExitCode
 from importer.settings import (
     OPTIONS,
@@ -93,7 +93,7 @@ def test_init_with_a_bad_value(program: Program, tmp_path: Path) -> None:
     assert not (tmp_path / "ledger.sqlite").exists()
 
 
-@pytest.mark.parametrize("value", ['a "quoted" name', "back\\slash", "tab\there", "Zoë"])
+@table("value", ['a "quoted" name', "back\\slash", "tab\there", "Zoë"])
 def test_config_text_keeps_values(value: str) -> None:
     """Any value comes back as it was, and every option the file names is one."""
     assert tomllib.loads(config_text({"site": value})) == {"site": value}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import table
 from importer.auth import check_base_url
 from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
 from importer.pacing import Rate
@@ -145,7 +146,7 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize(("option", "text", "field", "expected"), GOOD)
+@table(("option", "text", "field", "expected"), GOOD)
 def test_good_value(option: str, text: str, field: str, expected: object) -> None:
     """A good text means the same as flag and as variable."""
     variable = "CDR_IMPORTER_" + option.upper().replace("-", "_")
@@ -222,7 +223,7 @@ BAD = [
 
 
 @pytest.mark.fault(38)
-@pytest.mark.parametrize(("option", "text"), BAD)
+@table(("option", "text"), BAD)
 def test_bad_flag(option: str, text: str) -> None:
     """A flag's bad value is a usage error that names the flag."""
     error = refusal({option.replace("-", "_"): text}, {})
@@ -230,7 +231,7 @@ def test_bad_flag(option: str, text: str) -> None:
 
 
 @pytest.mark.fault(38)
-@pytest.mark.parametrize(("option", "text"), BAD)
+@table(("option", "text"), BAD)
 def test_bad_variable(option: str, text: str) -> None:
     """A variable's bad value is a configuration error that names the variable."""
     variable = "CDR_IMPORTER_" + option.upper().replace("-", "_")
@@ -257,7 +258,7 @@ def test_shadowed_bad_value() -> None:
     assert load_settings({"workers": 2}, {"CDR_IMPORTER_WORKERS": "two"}).workers == 2
 
 
-@pytest.mark.parametrize(
+@table(
     ("option", "value", "private"),
     [
         ("default_agent_number", "+447700900123\n", "7700900123"),
@@ -377,7 +378,7 @@ def test_rate_agrees(text: str) -> None:
         assert load_settings({"rate": text}, {}).rate == text
 
 
-@pytest.mark.parametrize(
+@table(
     ("limit", "errors", "sent", "expected"),
     [
         (ErrorLimit(20, None), 19, 1000, False),
@@ -394,7 +395,7 @@ def test_error_limit(limit: ErrorLimit, errors: int, sent: int, expected: bool) 
     assert limit.exceeded(errors, sent) is expected
 
 
-@pytest.mark.parametrize("center", DATA_CENTERS.values(), ids=lambda center: center.name)
+@table("center", DATA_CENTERS.values())
 def test_data_centers(center: DataCenter) -> None:
     """Every data centre has a base URL that the sign-in takes and bare API host names."""
     assert check_base_url(center.accounts_url, "--accounts-url") == center.accounts_url
@@ -496,7 +497,7 @@ def test_credentials_damaged(credentials_file: Path, content: str) -> None:
 
 
 @pytest.mark.fault(149)
-@pytest.mark.parametrize("secret", ["hunter2\n", "hunter2\r", " hunter2", "hunter2 ", "hunt\0er2", "hunter2\x7f"])
+@table("secret", ["hunter2\n", "hunter2\r", " hunter2", "hunter2 ", "hunt\0er2", "hunter2\x7f"])
 def test_secret_characters(tmp_path: Path, secret: str) -> None:
     """A secret with blanks or control characters is refused by the variable's name and not shown."""
     error = credentials_error({**SECRET_VARIABLES, "CDR_IMPORTER_CLIENT_SECRET": secret}, tmp_path / "none.toml")
@@ -509,7 +510,7 @@ def test_credentials_repr() -> None:
     assert not any(secret in repr(SECRETS) for secret in ("1000.ID", "s3cret", "1000.refresh"))
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "timezone", "expected"),
     [
         ("2026-03-01", "Europe/Berlin", "2026-03-01T00:00+01:00"),
@@ -535,7 +536,7 @@ def test_moment(text: str, timezone: str | None, expected: str) -> None:
     assert parse_moment(text, now=NOW, timezone=timezone) == epoch(expected)
 
 
-@pytest.mark.parametrize("text", ["2026-03-01", "2026-03-01 14:30", "today", "yesterday"])
+@table("text", ["2026-03-01", "2026-03-01 14:30", "today", "yesterday"])
 def test_moment_without_zone(text: str) -> None:
     """A local time of an unknown zone is refused and --timezone asked for."""
     with pytest.raises(UsageError) as caught:
@@ -543,7 +544,7 @@ def test_moment_without_zone(text: str) -> None:
     assert "--timezone" in caught.value.hint
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "timezone", "fault"),
     [
         ("2026-03-29 02:30", "Europe/Berlin", "does not exist"),
@@ -558,7 +559,7 @@ def test_moment_of_clock_change(text: str, timezone: str, fault: str) -> None:
         parse_moment(text, now=NOW, timezone=timezone)
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         "",

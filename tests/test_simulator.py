@@ -18,6 +18,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import table
 from importer.simulator import (
     FOREVER,
     ORDINARY,
@@ -1231,7 +1232,7 @@ def test_changed_answer(open_client: Opener) -> None:
     assert client.simulator.arrivals[0].code == "success"
 
 
-@pytest.mark.parametrize(
+@table(
     "build",
     [
         lambda: Fault(times=0),
@@ -1465,14 +1466,14 @@ def test_concurrent_clients(open_client: Opener) -> None:
 # --- life ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com"])
+@table("host", ["0.0.0.0", "", "::", "192.0.2.1", "example.com", "127.0.0.1.example.com"])
 def test_loopback_only(host: str) -> None:
     """Any address but loopback is refused before anything listens."""
     with pytest.raises(ValueError, match="loopback"):
         Simulator(host=host)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
+@table("host", ["127.0.0.1", "127.0.0.2", "localhost"])
 def test_loopback_hosts(host: str) -> None:
     """Loopback addresses and localhost are served."""
     with Simulator(host=host) as simulator:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import table
 from schemas.times import (
     REASONS,
     TimeRules,
@@ -34,7 +35,7 @@ def read(text: str, formats: tuple[str, ...] = (ISO,), zone: str | None = "UTC",
     return str(wire_text(frame["utc"])[0] or frame["reason"][0])
 
 
-@pytest.mark.parametrize(
+@table(
     ("time_format", "text", "gmt"),
     [
         (ISO, "2024-02-29 23:05:09", "2024-02-29 23:05:09"),
@@ -80,7 +81,7 @@ def test_declared_format(time_format: str, text: str, gmt: str) -> None:
 
 
 @pytest.mark.fault(134)
-@pytest.mark.parametrize(
+@table(
     ("time_format", "text"),
     [
         (ISO, "now"),
@@ -126,13 +127,13 @@ def test_unreadable(time_format: str, text: str) -> None:
     assert read(text, (time_format,)) == "unreadable_time"
 
 
-@pytest.mark.parametrize("text", ["", "  ", "NULL", "\\N", "N/A", "-", "0000-00-00 00:00:00"])
+@table("text", ["", "  ", "NULL", "\\N", "N/A", "-", "0000-00-00 00:00:00"])
 def test_missing(text: str) -> None:
     """Empty cells and the words and zeros that databases write for them are missing times."""
     assert read(text) == "missing_time"
 
 
-@pytest.mark.parametrize(
+@table(
     ("time_format", "text", "expected"),
     [
         (ISO, "1989-12-31 23:59:59", "impossible_year"),
@@ -152,7 +153,7 @@ def test_years(time_format: str, text: str, expected: str) -> None:
     assert read(text, (time_format,)) == expected
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "expected"),
     [
         ("2024-01-02 09:05:00", "no_zone"),
@@ -172,7 +173,7 @@ def test_offset_outranks_zone() -> None:
     assert wire_text(frame["utc"]).tolist() == ["2024-07-01 06:30:00", "2024-07-01 10:00:00"]
 
 
-@pytest.mark.parametrize(
+@table(
     ("formats", "gmt"),
     [
         (("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"), ["2024-02-01 10:00:00", "2024-01-13 10:00:00"]),
@@ -186,7 +187,7 @@ def test_formats_in_order(formats: tuple[str, ...], gmt: list[str]) -> None:
 
 
 @pytest.mark.fault(126, 127)
-@pytest.mark.parametrize(
+@table(
     ("zone", "text", "reason"),
     [
         (BERLIN, "2024-03-31 01:59:59", "2024-03-31 00:59:59"),
@@ -213,7 +214,7 @@ def test_clock_changes(zone: str, text: str, reason: str) -> None:
     assert read(text, zone=zone) == reason
 
 
-@pytest.mark.parametrize(
+@table(
     ("zone", "text", "made", "expected"),
     [
         (BERLIN, "2024-10-27 02:30:00", "2024-10-27 00:30:00", "2024-10-27 00:30:00"),
@@ -241,7 +242,7 @@ def test_evidence(zone: str, text: str, made: str, expected: str) -> None:
     assert read(text, zone=zone, made=epoch(made)) == expected
 
 
-@pytest.mark.parametrize(
+@table(
     ("formats", "zone"),
     [
         ((), "UTC"),
@@ -265,7 +266,7 @@ def test_rules_refuse(formats: tuple[str, ...], zone: str) -> None:
         TimeRules(formats, zone)
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "known"),
     [
         (BERLIN, True),
@@ -305,7 +306,7 @@ def test_wire_text() -> None:
     assert (written.index.tolist(), written.name, str(written.dtype)) == ([5, 3], "start", "str")
 
 
-@pytest.mark.parametrize("texts", [[], [None, None]])
+@table("texts", [[], [None, None]])
 def test_column_without_text(texts: list[None]) -> None:
     """A column of no rows or of missing values keeps its shape and types."""
     frame = read_times(pd.Series(texts, dtype="str"), TimeRules((ISO, "iso8601", "%b %d %Y %H:%M"), BERLIN))
@@ -334,7 +335,7 @@ def test_zone_offsets() -> None:
     assert offsets_of(told.epochs, BERLIN).tolist() == [7200, 7200, 3600]
 
 
-@pytest.mark.parametrize(("minutes", "offset"), [(-570, -34_200), (345, 20_700), (0, 0), (840, 50_400)])
+@table(("minutes", "offset"), [(-570, -34_200), (345, 20_700), (0, 0), (840, 50_400)])
 def test_zone_offset_of_quarter_hours(minutes: int, offset: int) -> None:
     """Offsets off the full hour are told apart."""
     made = epoch("2024-07-01 12:00:00")

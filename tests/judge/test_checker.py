@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-import pytest
-
+from conftest import table
 from judge.answers import Meaning, meaning_of
 from judge.checker import violations
 from judge.history import Death, Held, History, Post, Record, Results, Row
@@ -125,13 +124,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", HONEST)
+@table("name", HONEST)
 def test_honest_history(name: str) -> None:
     """What delivery promises is no breach."""
     assert violations(HONEST[name]) == []
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@table("name", BROKEN)
 def test_broken_rule(name: str) -> None:
     """A history that breaks one rule is told under that rule, and under no other."""
     rules, told = BROKEN[name]
@@ -149,7 +148,7 @@ def test_rows_of_results() -> None:
     assert violations(results(Row("f.csv", 2, "a", "accepted", AS_ROW))) == []
 
 
-@pytest.mark.parametrize(
+@table(
     ("told", "wanted"),
     [
         (results(), "line 2 0 times"),
@@ -166,7 +165,7 @@ def test_false_results(told: History, wanted: str) -> None:
     assert sentence.startswith("rule 6") and wanted in sentence
 
 
-@pytest.mark.parametrize(
+@table(
     ("rows", "breaches"),
     [
         ([Row("g.csv", 3, "a", "conflict")], 0),
@@ -197,7 +196,7 @@ def answer(status: int, body: str, *headers: str, length: int | None = None) -> 
 SUCCESS = '{"status":"success","code":"SUCCESS"}'
 
 
-@pytest.mark.parametrize(
+@table(
     ("sent", "meaning"),
     [
         (answer(200, SUCCESS), TAKEN),
