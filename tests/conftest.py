@@ -154,11 +154,12 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def _own_home(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Give each test a home that is not there yet, and none of the machine's own settings."""
+    """Give each test a home that is not there yet, none of the machine's own settings, and this very program."""
     home = tmp_path_factory.getbasetemp() / "homes" / hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
     for name in [name for name in os.environ if name.startswith(("CDR_IMPORTER_", "XDG_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture
