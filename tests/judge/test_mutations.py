@@ -5,7 +5,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,7 @@ def judged(scenario: str, package_root: Path, folder: Path, server: ForkServer |
             trace = trace_of_import(folder, account, package_root, calls=5)
             late = unordered_requests(trace, f"{folder / 'ledger.sqlite'}-wal")
             return late + power_cut_breaches(trace, folder, account)
-        with ForkServer(package_root) as running:
+        with nullcontext(server) if server else ForkServer(package_root) as running:
             world = World(folder, account, running)
             SCENARIOS[scenario](world, account)
             return world.breaches()
@@ -204,12 +205,25 @@ def caught_by(found: list[str]) -> str:
     return ", ".join(sorted({"order" if "request" in head[0] else head[0] for head in heads if head}))
 
 
+@pytest.fixture(scope="module")
+def honest_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the program without a bug."""
+    return mutated_copy(None, tmp_path_factory.mktemp("honest") / "copy")
+
+
+@pytest.fixture(scope="module")
+def honest(honest_copy: Path) -> Iterator[ForkServer]:
+    """Return a process that forks the runs of the copy without a bug."""
+    with ForkServer(honest_copy) as running:
+        yield running
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", sorted({mutation.scenario for mutation in MUTATIONS}))
-def test_honest_program(tmp_path: Path, scenario: str) -> None:
+def test_honest_program(honest_copy: Path, honest: ForkServer, tmp_path: Path, scenario: str) -> None:
     """The copy without a bug passes the scenario that provokes one."""
     skip_without_tools(scenario)
-    assert judged(scenario, mutated_copy(None, tmp_path / "copy"), tmp_path / "world") == []
+    assert judged(scenario, honest_copy, tmp_path / "world", honest) == []
 
 
 @pytest.mark.slow
