@@ -63,6 +63,9 @@ STATE_OF = {
 MOST_WITNESSES = 2_000
 """So many rows of a chunk, evenly spread, are asked what their ids prove about the zone."""
 
+FEW_ROWS = 5_000
+"""To index all rows of a file that begins with a chunk of no more costs less than to read it a second time."""
+
 HASH_KEYS = ("cdr-importer key", "a call's key: 16")
 """Two keys of 16 bytes make 128 bits of two 64-bit hashes."""
 
@@ -91,8 +94,8 @@ class RowSorter:
 
     ``index``, ``joins``, ``skipped`` (by reason) and ``read`` (the count of rows) grow with each chunk. ``rules``
     hold what the rows sorted so far prove of the names at both ends of calls. With ``is_second`` they hold what
-    the whole file proves. Then, and where there are several files, rows that came in or stayed inside go into the
-    index too, since they decide for undirected and secondary ones.
+    the whole file proves. Then, in a small file and where there are several, rows that came in or stayed inside go
+    into the index too, since they decide for undirected and secondary ones.
     """
 
     def __init__(
@@ -115,6 +118,8 @@ class RowSorter:
 
     def sort(self, chunk: Chunk) -> pd.DataFrame:
         """Sort the next chunk of the file and return its rows to be spooled."""
+        if not self.read and len(chunk) <= FEW_ROWS:
+            self._indexes_leads |= bool(self._endpoints.rules)
         self.read += len(chunk)
         conditions = self._conditions(chunk.frame)
         frame, texts = chunk.frame, self.rules.format.text_columns() & self.rules.format.derived.keys()
