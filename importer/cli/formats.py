@@ -17,9 +17,6 @@ from importer.errors import ExitCode, ImporterError, NoInputError
 
 MOST_SHOWN = 60
 
-NEEDED_ROLES = ("start", "direction", "status", "customer", "agent", "id")
-"""What a draft names even where no column was found for it."""
-
 
 class _Formats(click.Group):
     """Takes what is no command of its own for the name of a format."""
@@ -96,13 +93,8 @@ def new_command(export: Path, output: Path | None, **flags: Any) -> int:
 
 
 def _about(draft: Any, export: Path, target: Path, catalogue: Any) -> Iterator[str]:
-    """Yield what a draft was made from, what was taken for what, and what is left to do."""
-    seen = draft.export
-    header = f"header in line {seen.header_line}" if seen.header_line else "no header"
-    yield from wrapped(f"{target}: a draft from {seen.rows} rows ({seen.encoding}, {header}).", "  ")
-    yield ""
-    yield from table(("taken for", "column", "its cells"), _taken(draft.roles))
-    yield ""
+    """Yield what a draft was made from, and what is left to do."""
+    yield from wrapped(f"{target}: a draft from {draft.seen}.", "  ")
     if known := _formats_that_fit(export, catalogue):
         yield from wrapped(f"The export is of format {known}, too: use that one, or your own with --format.", "  ")
     count = len(draft.open_points)
@@ -110,19 +102,6 @@ def _about(draft: Any, export: Path, target: Path, catalogue: Any) -> Iterator[s
     for number, text in draft.open_points:
         yield from wrapped(f"  line {number}: {text}"[: 2 * terminal_width() - 4], "    ")
     yield from wrapped(f"Settle them, then: cdr-importer formats test {target} {export}", "  ")
-
-
-def _taken(roles: Any) -> list[tuple[str, str, str]]:
-    rows = []
-    for role in roles.values():
-        columns = [column for column in (role.column, role.clock) if column]
-        if not columns and role.role not in NEEDED_ROLES:
-            continue
-        shown = ", ".join(column.shown for column in columns) or "(none found)"
-        rows.append(
-            (role.role, shown, ", ".join(f"{column.kind}, {column.distinct} different" for column in columns))
-        )
-    return rows
 
 
 def _formats_that_fit(export: Path, catalogue: Any) -> str:

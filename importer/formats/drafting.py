@@ -1,0 +1,304 @@
+"""A first draft of a format from an export that no format fits: what the file shows, and TODO for the rest.
+
+No column is taken for anything. The draft lists the columns, the distinct words of those that have few, and what
+the cause tables say of such words; which column is which, and what a word means, a person writes.
+"""
+
+import csv
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from string import Template
+
+from importer.errors import InputUnusableError
+from importer.files import ExportFile, open_tables
+from importer.formats.catalogue import Catalogue
+from importer.formats.cells import Quotes, cell_reader, plain_cell
+from importer.formats.detection import RESAVED_DELIMITERS, Outline, outline
+from importer.formats.encoding import certain_encoding, fallback_encoding
+from importer.formats.faults import TomlText
+from importer.formats.language import Cause, CauseTable, word_key
+from schemas.vocabulary import Direction, Verdict
+
+MOST_ROWS = 50_000
+MOST_WORDS = 60
+LOOKED_AT = 2_000
+"""So many different cells of a column show how its cells are written."""
+MOST_OF = 0.9
+FALLBACK_ENCODINGS = ("utf-8", "cp1252", "latin-1")
+
+_NAMES_OF_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+MOST_DIGITS = 6
+"""A word with more may be a telephone number, which has no place in a draft."""
+
+_DRAFT = Template(f"""\
+# TODO read this draft line by line, above all the words under [[outcome]]; then delete this line.
+#
+# Made by `cdr-importer formats new`. What a person must decide is marked by that word on its line; the format is
+# refused until none is left. The README says under `Adding a format` what can stand here. The comments quote
+# words of the export: take out what others must not read before you hand the file on.
+# Seen in $file: $seen.
+
+name = $name
+title = $name # product and version, as `cdr-importer formats` shows them
+certainty = "real"
+notes = [] # what the export cannot tell, for whoever reads `detect`
+
+[file]
+delimiters = $delimiters
+encodings = {json.dumps(FALLBACK_ENCODINGS)}
+$columns
+
+# Which way a call went: {", ".join(Direction)}.
+# The first rule that holds decides; a row for which none holds is rejected. An export of outgoing calls only needs
+# one rule: when = {{ column = {{ empty = false }} }}, with a column that is filled in every row.
+[[direction]]
+when = {{ TODO = "TODO" }} # TODO which column says it, and by which word? Write a rule for each word
+is = "outgoing"
+
+# What became of a call, by the first rule that holds:
+# {", ".join(Verdict)}.
+# A word that nothing knows makes a rejected row.
+$outcomes
+
+# When the call started. Local times need --timezone; write zone = "UTC" or another IANA name if the system always
+# writes that, zone = "value" if each time carries its offset.
+[time]
+columns = ["TODO"] # TODO which column, or which two (date and clock)?
+formats = ["TODO"] # TODO as "%Y-%m-%d %H:%M:%S" or "%d.%m.%Y %H:%M", "iso8601", "epoch"; day or month first?
+
+[numbers]
+plain_digits = "TODO" # TODO digits without + are "national" (of --country) or "international" numbers?
+# outside_prefix = "9" # what is dialled to get a line
+# extension = '\\d{{2,5}}' # what our own numbers look like
+
+# Which columns make the call. Rows with one id are one call; without an id the columns of unique_by make it.
+[call]
+id = ["TODO"] # TODO which column has the system's own id of the call? Without one delete this line
+unique_by = ["TODO"] # TODO which columns, such as agent, customer and start?
+customer = "TODO" # TODO which column has the number that was called?
+agent = ["TODO"] # TODO which column names who called?
+# legs = false # if a call is always one row
+# ring_seconds, talk_seconds, duration_seconds, answer_time, end_time and voiceuri name columns, too.
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The TOML text of a draft, from what it was made, and line and text of its open points."""
+
+    text: str
+    seen: str
+    open_points: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column: its name in the format, its header ("" without one), and its filled cells with their counts."""
+
+    name: str
+    header: str
+    counts: Counter[str]
+
+    @property
+    def words(self) -> tuple[tuple[str, int], ...]:
+        """The distinct cells with their counts, the commonest first, where they are few and hold no number."""
+        most = min(MOST_WORDS, max(12, self.counts.total() // 20))
+        if len(self.counts) > most:
+            return ()
+        are_words = all(len(cell) <= 40 and sum(map(str.isdigit, cell)) <= MOST_DIGITS for cell in self.counts)
+        return tuple(self.counts.most_common()) if are_words else ()
+
+    def pattern(self, rows: int) -> str:
+        """Return a regular expression of cells written alike but for their digits, "" of others."""
+        alike = Counter(re.sub(r"[0-9]+", "0", cell) for cell in islice(self.counts, LOOKED_AT))
+        look, count = next(iter(alike.most_common(1)), ("", 0))
+        if "0" not in look or count < MOST_OF * alike.total() or self.counts.total() < MOST_OF * rows:
+            return ""
+        return re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
+
+    def shown(self) -> str:
+        """Return the words of the column, or how its cells are written: each digit as `#`, each letter as `x`."""
+        if not self.counts:
+            return "empty in every row"
+        written = [f"{_text(word)} {count}" for word, count in self.words]
+        looks = Counter(
+            re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in islice(self.counts, LOOKED_AT)
+        )
+        commonest = looks.most_common(3)
+        if not written and 2 * sum(count for _, count in commonest) >= looks.total():
+            written = [_text(look) for look, _ in commonest if len(look) <= 40]
+        counted = f"{self.counts.total()} filled, {len(self.counts)} different"
+        return f"{counted}: {', '.join(written)}" if written else counted
+
+
+def draft_of(
+    path: Path,
+    name: str,
+    catalogue: Catalogue,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
+) -> Draft:
+    """Draft the format ``name`` from an export; raises InputUnusableError where it has no columns or no rows.
+
+    Without ``sheet`` the first sheet of a workbook is read that has anything in it.
+    """
+    tables = open_tables(path, sheet)
+    file = next((each for each in tables if each.is_table and each.open().read(1 << 16).strip(b",\n")), tables[0])
+    if file.is_table:
+        encoding, delimiter = "utf-8", ","
+    encoding = certain_encoding(file, encoding) or fallback_encoding(file, FALLBACK_ENCODINGS)
+    found = outline(file, encoding, delimiter)
+    if not found.delimiter:
+        raise InputUnusableError(
+            f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it",
+            hint="Name the character with --delimiter; a file of fixed columns cannot be read.",
+        )
+    rows = list(islice(_rows(file, encoding, found), MOST_ROWS))
+    if not rows:
+        raise InputUnusableError(
+            f"{file.shown} has no rows to learn from", hint="Take an export of a day with calls of every kind."
+        )
+    columns = _columns(found.header, rows)
+    mark = _NAMES_OF_DELIMITERS.get(found.delimiter, repr(found.delimiter))
+    header = f"header in line {found.header_line}" if found.header_line else "no header"
+    first = "the first " if len(rows) == MOST_ROWS else ""
+    seen = f"{first}{_counted(len(rows))}, {encoding}, delimiter {mark}, {header}"
+    others = [each for each in RESAVED_DELIMITERS if each != found.delimiter and found.header_line]
+    text = _DRAFT.substitute(
+        file=_text(file.shown),
+        seen=seen,
+        name=_text(name),
+        delimiters=_list([found.delimiter, *others]),
+        columns="\n".join(_header_lines(columns) if found.header_line else _layout_lines(columns, len(rows))),
+        outcomes="\n\n".join(_outcomes(columns, catalogue.causes)),
+    )
+    return Draft(text, seen, tuple(TomlText(name, text).open_points()))
+
+
+def format_name(text: str, taken: Collection[str]) -> str:
+    """Return a name for a format that is made from a file's name and not taken yet."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "my-export"
+    while name in taken:
+        name = f"my-{name}"
+    return name
+
+
+def _rows(file: ExportFile, encoding: str, found: Outline) -> Iterator[list[str]]:
+    """Yield the cells of each record below the header that is as wide as most."""
+    with file.open_text(encoding) as source:
+        reader = cell_reader(source, found.delimiter, Quotes.DOUBLED)
+        line = 1
+        try:
+            for cells in reader:
+                if line > (found.header_line or 0) and len(cells) == found.width and any(cells):
+                    yield list(map(plain_cell, cells))
+                line = reader.line_num + 1
+        except csv.Error:
+            return  # an over-long cell: what was read so far is enough for a draft
+
+
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[_Column]:
+    """Return the columns under names of lower case letters, digits and underscores."""
+    columns: dict[str, _Column] = {}
+    for place, cells in enumerate(zip(*rows, strict=True)):
+        text = plain_cell(header[place]) if header else ""
+        plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text))
+        name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
+        name = name if name[:1].isalpha() else f"cell_{place + 1}"
+        while name in columns:
+            name = f"{name}_{place + 1}"
+        columns[name] = _Column(name, text, Counter(filter(None, cells)))
+    return list(columns.values())
+
+
+def _header_lines(columns: Sequence[_Column]) -> Iterator[str]:
+    yield ""
+    yield "# By these columns such a file is recognised, as name = header, compared without case and punctuation;"
+    yield "# a list holds several spellings. Behind each stand its words, or how its cells are written (# a digit,"
+    yield "# x a letter). Move what may be missing, or what you do not need, below [optional_columns]."
+    yield "[columns]"
+    yield from (f"{each.name} = {_text(each.header)} # {each.shown()}" for each in columns if each.header)
+    yield ""
+    yield "[optional_columns]"
+
+
+def _layout_lines(columns: Sequence[_Column], rows: int) -> Iterator[str]:
+    """Yield the columns of an export without header, which is recognised by what its cells look like."""
+    yield "header = false"
+    yield ""
+    yield "# No header: the columns by their order. Give them names that say what they are."
+    yield "# TODO are these the columns, in every file of this system?"
+    yield "[[layouts]]"
+    yield f"columns = {_list([each.name for each in columns])}"
+    yield from (f"# {each.name}: {each.shown()}" for each in columns)
+    yield ""
+    yield "# By these a file is recognised: in most rows each cell must match as a whole."
+    yield "[detect.patterns]"
+    patterns = ((each.name, each.pattern(rows)) for each in columns)
+    yield from (f"{name} = {_text(pattern)}" for name, pattern in patterns if pattern)
+
+
+def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
+    """Yield a rule for each column of which the cause tables know most cells, or one that is open."""
+    meanings = _meanings(causes)
+    rules = []
+    for column in columns:
+        # One or two letters are codes of some system or another, and one word for all rows says nothing.
+        known = sum(count for word, count in column.words if len(word) > 2 and word_key(word) in meanings)
+        if len(column.words) > 1 and known * 2 >= column.counts.total():
+            words = (_word_line(word, count, meanings.get(word_key(word), {})) for word, count in column.words)
+            shown = " ".join(column.header.split()) or column.name
+            rules.append(
+                f"# TODO does column {_text(shown)} say it? Else delete this rule. A cause table may stand in for "
+                f'words: table = "name"\n[[outcome]]\ncolumn = {_text(column.name)}\n[outcome.words]\n'
+                + "\n".join(words)
+            )
+    yield from rules or [
+        '# TODO which column says it? Its words stand here, or in a table: table = "name"\n'
+        '[[outcome]]\ncolumn = "TODO"\nwords = { TODO = "TODO" }'
+    ]
+
+
+def _word_line(word: str, count: int, meanings: Mapping[str, Sequence[str]]) -> str:
+    """Return the line of a status word: open unless two tables or more know it and all say the same."""
+    said = [
+        f"{meaning} in {', '.join(tables[:3])}{f' and {len(tables) - 3} more' if len(tables) > 3 else ''}"
+        for meaning, tables in meanings.items()
+    ]
+    agreed = [meaning for meaning, tables in meanings.items() if meaning in set(Verdict) and len(tables) > 1]
+    verdict = agreed[0] if len(meanings) == len(agreed) == 1 else "TODO"
+    return f"{_text(word)} = {_text(verdict)} # {_counted(count)}; {'; '.join(said) or 'no cause table knows it'}"
+
+
+def _meanings(causes: Mapping[str, CauseTable]) -> dict[str, dict[str, list[str]]]:
+    """Return by key of a word (see `word_key`) what it means, and which tables say so."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, table in causes.items():
+        for key, cause in {word_key(word): cause for word, cause in reversed([*table.words.items()])}.items():
+            found.setdefault(key, {}).setdefault(_meaning(cause), []).append(name)
+    return found
+
+
+def _meaning(cause: Cause) -> str:
+    more = [f"{part} {verdict}" for part, verdict in (("rang:", cause.rang), ("talked:", cause.talked)) if verdict]
+    return f"{cause.otherwise} ({', '.join(more)})" if more else cause.otherwise.value
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML takes no DEL
+
+
+def _list(values: Sequence[str]) -> str:
+    return f"[{', '.join(map(_text, values))}]"
+
+
+def _counted(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
