@@ -6,7 +6,7 @@ durable before the first is sent), `deliver` (batches through `client` under `pa
 written back), of which `report` makes a page. `pipeline` wires the stages, `cli` is the only module that prints or
 exits. Each module imports only those above it in this order:
 errors, private_files, events, requirements, records, steps, settings, files, formats, reading, prepare, ledger,
-pacing, auth, client, deliver, results, report, pipeline, monitoring, setup, cli; `simulator` imports nothing of
+pacing, auth, client, deliver, results, report, pipeline, watching, setup, cli; `simulator` imports nothing of
 ours.
 """
 

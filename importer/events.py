@@ -1,6 +1,6 @@
 """What a run does that is worth a line of its log: fixed names, levels, and fields without secrets or numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -42,8 +42,5 @@ class Event:
     fields: Mapping[str, object] = field(default_factory=dict)
 
 
-Tell = Callable[[Event], None]
-
-
-def tell_nobody_of(event: Event) -> None:
-    """Take an event without doing anything."""
+def ignore(*_: object) -> None:
+    """Do nothing: for callbacks that nobody gave."""

@@ -1,13 +1,12 @@
-"""The moments of a run after which a death must leave a known state; told to whoever listens."""
+"""The moments of a run after which a death must leave a known state."""
 
-from collections.abc import Callable
 from enum import StrEnum
 
 
 class Step(StrEnum):
-    """One moment of a run, told just after what its name says; what a death there must leave is said of each.
+    """One moment of a run, passed on just after what its name says; what a death there must leave is said of each.
 
-    Steps of a call are told by the thread that sends it, the others by the main thread. Whatever the moment, no
+    Steps of a call come from the thread that sends it, the others from the main thread. Whatever the moment, no
     call is lost, none is sent twice, and the next `import` or `deliver` on the ledger goes on by itself.
 
     ========================  ==========================================================================
@@ -46,10 +45,3 @@ class Step(StrEnum):
     RESULTS_LINKED = "results_linked"
     REJECTS_WRITTEN = "rejects_written"
     RUN_FINISHED = "run_finished"
-
-
-Told = Callable[[Step], None]
-
-
-def tell_nobody(step: Step) -> None:
-    """Take a step without doing anything."""

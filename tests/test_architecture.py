@@ -27,7 +27,7 @@ ORDER = (
     "results",
     "report",
     "pipeline",
-    "monitoring",
+    "watching",
     "setup",
     "cli",
 )

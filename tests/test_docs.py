@@ -22,8 +22,8 @@ from importer.errors import ExitCode
 from importer.events import EventName
 from importer.formats import CdrFormat
 from importer.formats.faults import known_keys
-from importer.monitoring import METRICS
 from importer.settings import OPTIONS, load_settings
+from importer.watching.metrics import METRICS
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

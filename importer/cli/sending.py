@@ -87,9 +87,9 @@ def _run(settings: Any, command: str, inputs: tuple[Path | None, ...], work: Any
     """Do one run's work with a screen, signals that stop it in order, and whoever watches from outside."""
     from importer.cli.printing import Screen
     from importer.formats import load_catalogue
-    from importer.monitoring import Watch
     from importer.pipeline import Run, check_apart, new_run_id
     from importer.requirements import check_versions, found_versions
+    from importer.watching import Watch
 
     check_versions(found_versions())
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from importer.auth import TokenSource
 from importer.client import Client, Judgement
 from importer.errors import ExitCode
-from importer.events import Tell, tell_nobody_of
+from importer.events import Event, ignore
 from importer.ledger import Claimed
 from importer.pacing import Backoff, RollingLimiter
 from importer.records import Receipt
 from importer.settings import ErrorLimit
-from importer.steps import Told, tell_nobody
+from importer.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +50,22 @@ class Service:
     account: str = ""
 
 
-def _ignore(*_: object) -> None:
-    """Listen to nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Who is told of a delivery while it goes on.
+    """What a delivery calls while it goes on.
 
-    ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``token`` is told
-    from a sending thread that there is a token to send with; ``receipt`` each receipt once, in the main thread;
-    ``unrecorded`` what an answer proved that the ledger could not take, from the thread that sent; ``step`` the
-    moments of `Step`; ``event`` each request and each wait, from the thread that sends.
+    ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``token`` is
+    called from a sending thread once there is a token to send with; ``receipt`` gets each receipt once, in the
+    main thread; ``unrecorded`` what an answer proved that the ledger could not take, from the thread that sent;
+    ``step`` the moments of `Step`; ``event`` each request and each wait, from the thread that sends.
     """
 
-    claimed: Callable[[Sequence[Claimed]], None] = _ignore
-    token: Callable[[], None] = _ignore
-    receipt: Callable[[Receipt], None] = _ignore
-    unrecorded: Callable[[Receipt], None] = _ignore
-    step: Told = tell_nobody
-    event: Tell = tell_nobody_of
+    claimed: Callable[[Sequence[Claimed]], None] = ignore
+    token: Callable[[], None] = ignore
+    receipt: Callable[[Receipt], None] = ignore
+    unrecorded: Callable[[Receipt], None] = ignore
+    step: Callable[[Step], None] = ignore
+    event: Callable[[Event], None] = ignore
 
 
 @dataclass(frozen=True, slots=True)

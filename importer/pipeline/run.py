@@ -10,16 +10,12 @@ from typing import Any
 
 from importer.client import Limits
 from importer.errors import ExitCode, ImporterError, StoppedError
-from importer.events import Tell, tell_nobody_of
+from importer.events import Event, ignore
 from importer.formats import Catalogue
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
 from importer.steps import Step
 from schemas.vocabulary import WIRE_TIME_FORMAT
-
-
-def _ignore(*_: object) -> None:
-    """Listen to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,46 +40,46 @@ def _agree(_: Outlook) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """What a run tells while it goes on: rows read, calls about to be sent, each receipt, notes for a person.
+    """What a run calls while it goes on: with rows read, calls about to be sent, each receipt, notes for a person.
 
-    ``detail`` gets what is told only when asked for more; ``broke_off`` where the calls stand of a run that an
-    error ends after they were taken in, before that error is raised. ``step``, the moments of `Step`,
-    ``unrecorded``, what an answer proved that the ledger could not take, and ``event``, what is worth a line of a
-    log and not told otherwise, are also told from the threads that send. ``confirm`` is asked before anything is
-    taken in: nothing is, if it says no.
+    ``detail`` gets what is shown only when asked for more; ``broke_off`` where the calls stand of a run that an
+    error ends after they were taken in, before that error is raised. ``step``, with the moments of `Step`,
+    ``unrecorded``, with what an answer proved that the ledger could not take, and ``event``, with what is worth a
+    line of a log and does not come otherwise, are also called from the threads that send. ``confirm`` is called
+    before anything is taken in: nothing is, if it returns False.
     """
 
-    rows: Callable[[int], None] = _ignore
-    calls: Callable[[int], None] = _ignore
-    receipt: Callable[[Receipt], None] = _ignore
-    note: Callable[[str], None] = _ignore
-    problem: Callable[[ImporterError], None] = _ignore
-    detail: Callable[[str], None] = _ignore
-    step: Callable[[Step], None] = _ignore
-    unrecorded: Callable[[Receipt], None] = _ignore
+    rows: Callable[[int], None] = ignore
+    calls: Callable[[int], None] = ignore
+    receipt: Callable[[Receipt], None] = ignore
+    note: Callable[[str], None] = ignore
+    problem: Callable[[ImporterError], None] = ignore
+    detail: Callable[[str], None] = ignore
+    step: Callable[[Step], None] = ignore
+    unrecorded: Callable[[Receipt], None] = ignore
     confirm: Callable[[Outlook], bool] = _agree
-    broke_off: Callable[[RunSummary], None] = _ignore
-    event: Tell = tell_nobody_of
+    broke_off: Callable[[RunSummary], None] = ignore
+    event: Callable[[Event], None] = ignore
 
     def joined_by(self, other: "Listener") -> "Listener":
-        """Return a listener that tells this one and then the other; only this one is asked to confirm."""
-        told: dict[str, Any] = {
+        """Return a listener that calls this one and then the other, and to confirm only this one."""
+        joined: dict[str, Any] = {
             each.name: _both(getattr(self, each.name), getattr(other, each.name), each.default)
             for each in fields(self)
         }
-        return Listener(**{**told, "confirm": self.confirm})
+        return Listener(**{**joined, "confirm": self.confirm})
 
 
-def _both(one: Any, other: Any, nobody: Any) -> Any:
-    """Return what tells both; steps are told many times for each call, so nobody is not told."""
-    if other is nobody or one is nobody:
-        return one if other is nobody else other
+def _both(one: Any, other: Any, default: Any) -> Any:
+    """Return what calls both; steps come many times for each call, so a default is not called beside another."""
+    if other is default or one is default:
+        return one if other is default else other
 
-    def tell(what: object) -> None:
+    def both(what: object) -> None:
         one(what)
         other(what)
 
-    return tell
+    return both
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from importer.errors import CannotCreateError
+from importer.events import ignore
 from importer.private_files import sync_folder
 from importer.records import Call, ResultRow
 from importer.results.cells import call_cells, cells_of
@@ -25,7 +26,7 @@ from importer.results.parts import (
     write_final,
 )
 from importer.results.paths import create, unwritable
-from importer.steps import Step, Told, tell_nobody
+from importer.steps import Step
 from schemas.vocabulary import RESULT_COLUMNS, UNFINISHED_ROW, Outcome
 
 _FILE, _LINE, _REASON = (RESULT_COLUMNS.index(name) for name in ("file", "line", "reason"))
@@ -50,7 +51,7 @@ class Finished:
 class ResultsFile:
     """The results of one run: `add` what was decided, `sync`, `take_up` calls of earlier runs, `finish`."""
 
-    def __init__(self, path: Path, step: Told = tell_nobody) -> None:
+    def __init__(self, path: Path, step: Callable[[Step], None] = ignore) -> None:
         self.path = path
         self._step = step
         self._parts = Parts(path)

@@ -10,11 +10,12 @@ from pathlib import Path
 from boltons.iterutils import chunked_iter  # type: ignore[import-untyped]
 
 from importer.errors import CannotCreateError
+from importer.events import ignore
 from importer.private_files import sync_folder
 from importer.records import ResultRow
 from importer.results.cells import cells_of
 from importer.results.paths import create, unwritable
-from importer.steps import Step, Told, tell_nobody
+from importer.steps import Step
 from schemas.vocabulary import RESULT_COLUMNS, Outcome
 
 CHUNK_ROWS = 500
@@ -110,7 +111,7 @@ def write_final(parts: Parts, rows: Iterator[FinalRow]) -> None:
         os.fsync(stream.fileno())
 
 
-def put_in_place(parts: Parts, step: Told = tell_nobody) -> None:
+def put_in_place(parts: Parts, step: Callable[[Step], None] = ignore) -> None:
     """Give the results their name, which replaces nothing, and take the parts away.
 
     Raises OSError.

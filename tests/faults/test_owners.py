@@ -18,11 +18,11 @@ from importer.errors import ConfigurationError, LedgerError
 from importer.events import Event, EventName, Level
 from importer.formats import user_folder
 from importer.ledger import create_ledger, open_reader
-from importer.monitoring import LogFile
 from importer.pipeline import check_apart
 from importer.private_files import check_folders
 from importer.settings import load_settings
 from importer.simulator import Simulator
+from importer.watching import LogFile
 from ledgers import CREATED, call, opened, take
 
 Program = Callable[..., Ran]

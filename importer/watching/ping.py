@@ -15,42 +15,43 @@ MOST_TRIES = 3
 
 
 class Ping:
-    """Tells a dead man's switch that a run begins and how it ends; a switch that does not answer is no failure.
+    """Pings a dead man's switch when a run begins and ends; a switch that does not answer is no failure.
 
-    ``failed`` is told why a ping did not arrive, as a slug. Raises ConfigurationError when the route's CA bundle
+    ``failed`` gets why a ping did not arrive, as a slug. Raises ConfigurationError when the route's CA bundle
     cannot be read.
     """
 
     def __init__(
         self, url: str, route: Route, *, failed: Callable[[str], None], limits: Limits = PING_LIMITS
     ) -> None:
-        self._url = url
+        self._url = urlsplit(url)
         self._route = route
         self._trust = Trust(route.ca_bundle)
         self._failed = failed
         self._limits = limits
 
     def start(self) -> None:
-        """Tell that a run begins: one try, which takes ten seconds at most."""
+        """Ping that a run begins: one try, which takes ten seconds at most."""
         self._send("start", "", tries=1)
 
     def finish(self, exit_code: int, counts: str) -> None:
-        """Tell how the run ended, with its counts; up to three tries."""
+        """Ping how the run ended, with its counts; up to three tries."""
         self._send(str(exit_code), counts, tries=MOST_TRIES)
 
     def _send(self, word: str, body: str, *, tries: int) -> None:
+        url = urlunsplit(self._url._replace(path=f"{self._url.path.rstrip('/')}/{word}"))
         why = ""
         for _ in range(tries):
-            why = self._try(word, body)
+            why = self._try(requests.Request("POST", url, data=body.encode()))
             if not why:
                 return
         self._failed(why)
 
-    def _try(self, word: str, body: str) -> str:
+    def _try(self, request: requests.Request) -> str:
         """Send one ping; return why it did not arrive, empty when it did."""
         line = Line(self._route, trust=self._trust, limits=self._limits)
         try:
-            answer = line.exchange(requests.Request("POST", _extended(self._url, word), data=body.encode()))
+            answer = line.exchange(request)
         except SendFailure as failure:
             return failure.kind
         except requests.RequestException:
@@ -58,9 +59,3 @@ class Ping:
         finally:
             line.close()
         return "" if 200 <= answer.status < 300 else f"http_{answer.status}"
-
-
-def _extended(url: str, word: str) -> str:
-    """Return the address with one more word at the end of its path."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{word}"))

@@ -6,22 +6,24 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Ran, call_row, closed_port, read_results, write_export
 from importer.client import Limits, Route
 from importer.errors import CannotCreateError, ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
-from importer.monitoring import METRICS, LogFile, Ping
-from importer.monitoring.log import LONGEST_LINE, log_line
-from importer.monitoring.metrics import LastRun, metrics_text
 from importer.records import RunSummary
 from importer.simulator import FOREVER, Behaviour, Fault, SandboxCredentials, Simulator
+from importer.watching import LogFile, Ping
+from importer.watching.log import LONGEST_LINE, log_line
+from importer.watching.metrics import METRICS, LastRun, metrics_text
 from schemas.vocabulary import Outcome
 
 Program = Callable[..., Ran]
@@ -157,7 +159,7 @@ def event(**fields: object) -> Event:
 def test_log_follows_rotation(tmp_path: Path) -> None:
     """A log renamed away, or deleted, goes on under its name; the rotated part keeps what it had."""
     path = tmp_path / "run.log"
-    log = LogFile(path, "r1", least=Level.INFO, now=lambda: NOON)
+    log = LogFile(path, "r1", least=Level.INFO)
     log.write(event(text="one"))
     path.rename(tmp_path / "run.log.1")
     log.write(event(text="two"))
@@ -165,21 +167,46 @@ def test_log_follows_rotation(tmp_path: Path) -> None:
     log.write(event(text="three"))
     log.close()
     assert "text=one" in (tmp_path / "run.log.1").read_text()
-    assert path.read_text() == "2026-03-02T12:00:00.456Z WARN run=r1 ev=run.note text=three\n"
+    assert "text=two" not in path.read_text()
+    assert "text=three" in path.read_text()
+
+
+def test_log_goes_on_where_no_new_file_can_be_made(tmp_path: Path) -> None:
+    """Lines stay with the rotated file while the name cannot be used, and go to the name as soon as it can."""
+    path, rotated = tmp_path / "run.log", tmp_path / "run.log.1"
+    log = LogFile(path, "r1", least=Level.INFO)
+    path.rename(rotated)
+    path.mkdir()
+    log.write(event(text="one"))
+    log.write(event(text="two"))
+    path.rmdir()
+    log.write(event(text="three"))
+    log.close()
+    assert [len(lines_of(each)) for each in (rotated, path)] == [2, 1]
+    assert not log.is_lost
+
+
+def test_closed_log_takes_no_line(tmp_path: Path) -> None:
+    """A request that outlives its run writes into no file."""
+    path = tmp_path / "run.log"
+    log = LogFile(path, "r1", least=Level.INFO)
+    log.close()
+    path.unlink()
+    log.write(event(text="late"))
+    assert not path.exists()
 
 
 def test_log_that_fails_later_stops_nothing(tmp_path: Path) -> None:
-    """A log whose disk is full gives up without an error and says that it did."""
+    """A log whose disk is full raises nothing and says that a line is lost."""
     log = LogFile(tmp_path / "run.log", "r1", least=Level.INFO)
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, log._descriptor)
-    (tmp_path / "run.log").unlink()
-    (tmp_path / "run.log").mkdir()
-    log.write(event(text="one"))
+    os.dup2(full, log.stream.fileno())
     os.close(full)
-    assert log.is_lost
+    log.write(event(text="one"))
     log.write(event(text="two"))
-    log.close()
+    assert log.is_lost
+    with suppress(OSError):
+        log.close()
 
 
 @pytest.mark.parametrize(
@@ -194,13 +221,19 @@ def test_log_that_fails_later_stops_nothing(tmp_path: Path) -> None:
 )
 def test_log_values_are_quoted(value: str, written: str) -> None:
     """A value cannot end its line or pass for another field."""
-    assert log_line(event(text=value), "r1", NOON).split(" text=")[1] == f"{written}\n"
+    assert log_line(event(text=value), "r1", NOON).split(" text=")[1] == written
 
 
 def test_log_lines_are_short() -> None:
-    """However long the values, a line has at most 300 characters and is ASCII."""
+    """However long the values, a line has at most 300 characters with its end and is ASCII."""
     line = log_line(event(**{f"f{number}": "\u4e2d" * 500 for number in range(5)}), "r1", NOON)
-    assert (len(line), line[-1], line.isascii()) == (LONGEST_LINE, "\n", True)
+    assert (len(line), line.isascii()) == (LONGEST_LINE - 1, True)
+
+
+def test_log_line() -> None:
+    """A line is the moment in GMT to the millisecond, the level, the run, the event and its fields."""
+    line = log_line(event(text="three"), "r1", NOON)
+    assert line == "2026-03-02T12:00:00.456Z WARN run=r1 ev=run.note text=three"
 
 
 def test_log_refuses_without_a_file(tmp_path: Path) -> None:
@@ -213,14 +246,15 @@ def test_log_refuses_without_a_file(tmp_path: Path) -> None:
 
 
 def samples_of(path: Path) -> dict[str, float]:
-    """Return a metrics file's samples by name and own labels."""
-    found = re.findall(r"^([a-z_]+)\{([^}]*)\} (\S+)$", path.read_text(), re.MULTILINE)
-    own = {
-        f"{name} {re.sub('command=[^,]*,site=[^,]*,?', '', labels)}".strip(): float(value)
-        for name, labels, value in found
-    }
-    assert len(own) == len(found)
-    return own
+    """Return a metrics file's samples by name and the value of the label of their own, if they have one."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(path.read_text()):
+        for sample in family.samples:
+            own = [value for name, value in sample.labels.items() if name not in ("command", "site")]
+            key = " ".join([sample.name, *own])
+            assert key not in found
+            found[key] = sample.value
+    return found
 
 
 def test_metrics_of_a_run(program: Program, account: Simulator, tmp_path: Path) -> None:
@@ -232,9 +266,9 @@ def test_metrics_of_a_run(program: Program, account: Simulator, tmp_path: Path) 
     samples = samples_of(metrics)
     assert samples["cdr_importer_last_run_exit_code"] == 4
     assert samples["cdr_importer_last_run_rows"] == 3
-    assert samples['cdr_importer_last_run_outcomes outcome="accepted"'] == 1
-    assert samples['cdr_importer_ledger_calls state="uncertain"'] == 1
-    assert samples['cdr_importer_ledger_calls state="pending"'] == 1
+    assert samples["cdr_importer_last_run_outcomes accepted"] == 1
+    assert samples["cdr_importer_ledger_calls uncertain"] == 1
+    assert samples["cdr_importer_ledger_calls pending"] == 1
     end = samples["cdr_importer_last_run_end_timestamp_seconds"]
     assert samples["cdr_importer_last_run_start_timestamp_seconds"] <= end
     assert samples["cdr_importer_last_complete_run_timestamp_seconds"] == end
@@ -246,11 +280,9 @@ def test_metrics_of_a_run(program: Program, account: Simulator, tmp_path: Path) 
 
 def test_metrics_are_what_prometheus_reads(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Prometheus' own parser takes the file, labels with quotes and backslashes included."""
-    parser = pytest.importorskip("prometheus_client.parser")
-    run = LastRun("import", 'a"b\\c', "1.0", NOON, NOON, summary(ExitCode.OK, "done"))
-    families = {
-        family.name: family for family in parser.text_string_to_metric_families(metrics_text(run, None, ""))
-    }
+    run = LastRun("import", 'a"b\\c', NOON, NOON, summary(ExitCode.OK, "done"))
+    text = metrics_text(run, "").decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
     (sample,) = families["cdr_importer_last_run_exit_code"].samples
     assert (sample.labels["site"], sample.value) == ('a"b\\c', 0)
     assert {family.type for family in families.values()} == {"gauge"}
@@ -276,14 +308,22 @@ def summary(code: ExitCode, reason: str) -> RunSummary:
 )
 def test_complete_run_is_carried_over(code: ExitCode, reason: str, complete: bool) -> None:
     """The time of the last complete run stays while runs end early, for each command and site by itself."""
-    done = LastRun("import", "a", "1", 1.0, 2.0, summary(ExitCode.OK, "done"))
-    first = metrics_text(done, None, "")
-    run = LastRun("import", "a", "1", 3.0, 1_800_000_000.25, summary(code, reason))
+    done = LastRun("import", "a", 1.0, 1_700_000_000.25, summary(ExitCode.OK, "done"))
+    first = metrics_text(done, "").decode()
+    run = LastRun("import", "a", 3.0, 1_800_000_000.25, summary(code, reason))
     name = "cdr_importer_last_complete_run_timestamp_seconds"
-    second = metrics_text(run, None, first)
-    assert f'{name}{{command="import",site="a"}} {"1800000000.25" if complete else "2"}\n' in second
-    failed = LastRun("import", "b", "1", 3.0, 4.0, summary(ExitCode.LEDGER, "ledger"))
-    assert f"{name}{{" not in metrics_text(failed, None, first)
+    second = metrics_text(run, first).decode()
+    moment = "1.80000000025e+09" if complete else "1.70000000025e+09"
+    assert f'{name}{{command="import",site="a"}} {moment}\n' in second
+    failed = LastRun("import", "b", 3.0, 4.0, summary(ExitCode.LEDGER, "ledger"))
+    assert f"{name}{{" not in metrics_text(failed, first).decode()
+
+
+@pytest.mark.parametrize("before", ["{", '{"', "\0\n", 'x{a="', "x 1 2 3\n", f"{{}}\n{'x' * 99}"])
+def test_file_that_holds_no_metrics_is_replaced(before: str) -> None:
+    """Whatever stands where the metrics go, nothing of it is taken over and nothing is raised."""
+    run = LastRun("import", "a", 3.0, 4.0, summary(ExitCode.LEDGER, "ledger"))
+    assert metrics_text(run, before) == metrics_text(run, "")
 
 
 def test_metrics_of_a_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path) -> None:

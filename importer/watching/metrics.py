@@ -1,0 +1,126 @@
+"""The last run and the ledger as metrics, for node_exporter's textfile collector."""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from prometheus_client import Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from importer import __version__
+from importer.errors import CannotCreateError, ExitCode
+from importer.private_files import check_ours, make_private_file, read_small
+from importer.records import RunSummary
+from schemas.vocabulary import CallState, Outcome
+
+METRICS: Mapping[str, str] = {
+    "cdr_importer_build_info": "Version of the program; always 1.",
+    "cdr_importer_last_run_start_timestamp_seconds": "When the last run began.",
+    "cdr_importer_last_run_end_timestamp_seconds": "When the last run ended.",
+    "cdr_importer_last_run_exit_code": "Exit code of the last run.",
+    "cdr_importer_last_complete_run_timestamp_seconds": "When a run last did all its work: exit 0, 3 or 4.",
+    "cdr_importer_last_run_rows": "Rows that the last run read.",
+    "cdr_importer_last_run_outcomes": "Rows and calls of the last run by outcome.",
+    "cdr_importer_ledger_calls": "Calls in the ledger by state.",
+    "cdr_importer_ledger_oldest_pending_timestamp_seconds": "When the call that waits longest was taken in.",
+}
+"""Every metric, all of them gauges, with its help text."""
+
+_COMPLETE = "cdr_importer_last_complete_run_timestamp_seconds"
+_DID_ITS_WORK = frozenset({ExitCode.OK, ExitCode.PARTIAL, ExitCode.UNCERTAIN})
+_STOPPED = frozenset({"max_errors", "max_uncertain"})
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun(Collector):
+    """One run that ended, and how it left the ledger; all moments are epoch seconds.
+
+    ``calls`` is empty where the ledger cannot be read, ``oldest_pending`` None where nothing waits.
+    """
+
+    command: str
+    site: str
+    began: float
+    ended: float
+    summary: RunSummary
+    calls: Mapping[CallState, int] = field(default_factory=dict)
+    oldest_pending: float | None = None
+    last_complete: float | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of every metric."""
+        return {"command": self.command, "site": self.site}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of which there is a value."""
+        for name, samples in self._samples().items():
+            family = GaugeMetricFamily(name, METRICS[name])
+            for labels, value in samples:
+                if value is not None:
+                    family.add_sample(name, {**self.labels, **labels}, value)
+            if family.samples:
+                yield family
+
+    def _samples(self) -> dict[str, list[tuple[dict[str, str], float | None]]]:
+        # A run is complete when what it leaves is for a person, and not for the next run.
+        is_complete = self.summary.exit_code in _DID_ITS_WORK and self.summary.reason not in _STOPPED
+        outcomes = self.summary.outcomes
+        return {
+            "cdr_importer_build_info": [({"version": __version__}, 1)],
+            "cdr_importer_last_run_start_timestamp_seconds": [({}, self.began)],
+            "cdr_importer_last_run_end_timestamp_seconds": [({}, self.ended)],
+            "cdr_importer_last_run_exit_code": [({}, self.summary.exit_code)],
+            _COMPLETE: [({}, self.ended if is_complete else self.last_complete)],
+            "cdr_importer_last_run_rows": [({}, self.summary.rows)],
+            "cdr_importer_last_run_outcomes": [({"outcome": each}, outcomes.get(each, 0)) for each in Outcome],
+            "cdr_importer_ledger_calls": [({"state": each}, count) for each, count in self.calls.items()],
+            "cdr_importer_ledger_oldest_pending_timestamp_seconds": [({}, self.oldest_pending)],
+        }
+
+
+def check_metrics_path(path: Path) -> None:
+    """Find out before anything is done that the metrics could not be put there.
+
+    Raises CannotCreateError, and ConfigurationError when what they are to replace is not a file of ours. The
+    folder may be the collector's own: neither a number nor a secret stands in the metrics.
+    """
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise CannotCreateError(
+            f"metrics file {path} cannot be written: it is a folder, or its folder is missing or read-only",
+            hint="Give --metrics a file in the folder of the textfile collector, where this user may write.",
+        )
+    with suppress(FileNotFoundError):
+        check_ours(path, path.lstat())
+
+
+def write_metrics(path: Path, run: LastRun) -> None:
+    """Replace the metrics in one step, readable by everybody: the collector is another user; raises OSError."""
+    before = ""
+    with suppress(OSError, UnicodeDecodeError):
+        before = read_small(path).decode("utf-8")
+    # `write_to_textfile` writes first to a name that can be foretold, through any link that stands there, and the
+    # folder may be another user's. The collector reads whatever ends with .prom, so this name must not.
+    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        make_private_file(made, metrics_text(run, before))
+        made.chmod(0o644)
+        made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def metrics_text(run: LastRun, before: str) -> bytes:
+    """Return the metrics; ``before`` is the file's text so far, out of which a complete run is carried over."""
+    last_complete = None
+    with suppress(ValueError, LookupError):  # as the parser answers to what is not its format
+        for family in text_string_to_metric_families(before):
+            for sample in family.samples:
+                if sample.name == _COMPLETE and sample.labels == run.labels:
+                    last_complete = sample.value
+    return generate_latest(replace(run, last_complete=last_complete))

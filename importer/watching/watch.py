@@ -1,0 +1,125 @@
+"""Log, metrics and pings of one run: opened before it begins, closed with its exit code."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from importer import __version__
+from importer.client import Route
+from importer.errors import ExitCode, ImporterError
+from importer.events import Event, EventName, Level
+from importer.ledger import open_reader
+from importer.pipeline import Listener, epoch_of, reason_of, summary_fields
+from importer.records import Receipt, RunSummary
+from importer.settings import Settings
+from importer.watching.log import LogFile
+from importer.watching.ping import Ping
+
+_NEXT_RUN_GOES_ON = frozenset(
+    {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.HANGUP, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
+)
+
+
+class Watch:
+    """Logs, pings and measures one run; does nothing where the settings ask for nothing.
+
+    In the sandbox neither metrics are written nor pings sent: a trial must not pass for the night job.
+    ``note`` gets what a person has to know of the watching itself.
+    """
+
+    def __init__(self, settings: Settings, command: str, run_id: str, *, note: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._command = command
+        self._run_id = run_id
+        self._note = note
+        self._began = time.time()
+        self._ping: Ping | None = None
+        self._log: LogFile | None = None
+        self._metrics: Path | None = None
+
+    def begin(self) -> None:
+        """Open what is asked for, log the start of the run and ping.
+
+        Raises ConfigurationError for a CA bundle that cannot be read, CannotCreateError when log or metrics could
+        not be written; `finish` reports that by whatever is open by then.
+        """
+        settings = self._settings
+        if settings.ping_url is not None and not settings.sandbox:
+            bundle = str(settings.ca_bundle) if settings.ca_bundle else None
+            self._ping = Ping(settings.ping_url, Route(settings.proxy, bundle), failed=self._ping_failed)
+        if settings.log is not None:
+            least = Level.DEBUG if settings.verbose else Level.INFO
+            self._log = LogFile(settings.log, self._run_id, least=least)
+        if settings.metrics is not None and not settings.sandbox:
+            from importer.watching.metrics import check_metrics_path
+
+            check_metrics_path(settings.metrics)
+            self._metrics = settings.metrics
+        self._write(EventName.RUN_STARTED, Level.INFO, command=self._command, version=__version__)
+        if self._ping is not None:
+            self._ping.start()
+
+    def listener(self) -> Listener:
+        """Return what writes the run's events into the log."""
+        if self._settings.log is None:
+            return Listener()
+        return Listener(
+            calls=lambda count: self._write(EventName.CALLS_WAITING, Level.INFO, calls=count),
+            note=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
+            problem=self._problem,
+            unrecorded=self._unrecorded,
+            event=self._write_event,
+        )
+
+    def finish(self, summary: RunSummary) -> None:
+        """Log how the run ended, write the metrics and ping; what fails of that is a note."""
+        fields = summary_fields(summary)
+        shown = {name: value for name, value in fields.items() if name not in ("run", "results")}
+        self._write(EventName.RUN_FINISHED, _level(summary.exit_code), **shown)
+        if self._metrics is not None:
+            self._write_metrics(self._metrics, summary)
+        if self._ping is not None:
+            counts = " ".join(f"{name}={value}" for name, value in fields.items() if name != "results")
+            self._ping.finish(int(summary.exit_code), counts)
+        if self._log is not None:
+            with suppress(OSError):
+                self._log.close()
+            if self._log.is_lost:
+                self._note(f"Not every line could be written to the log {self._settings.log}.")
+
+    def _write_metrics(self, path: Path, summary: RunSummary) -> None:
+        from importer.watching.metrics import LastRun, write_metrics
+
+        run = LastRun(self._command, self._settings.site, self._began, time.time(), summary)
+        with suppress(ImporterError), open_reader(self._settings.ledger) as ledger:  # the exit code says why not
+            oldest = ledger.oldest_pending()
+            run = replace(run, calls=ledger.counts(), oldest_pending=epoch_of(oldest) if oldest else None)
+        try:
+            write_metrics(path, run)
+        except OSError as error:
+            self._note(f"The metrics {path} could not be written: {error.strerror}.")
+
+    def _problem(self, problem: ImporterError) -> None:
+        code, reason = int(problem.exit_code), reason_of(problem)
+        self._write(EventName.FILE_PROBLEM, Level.ERROR, exit=code, reason=reason, text=problem.message)
+
+    def _unrecorded(self, receipt: Receipt) -> None:
+        self._write(EventName.LEDGER_WRITE_FAILED, Level.ERROR, ref=receipt.call_id, outcome=receipt.state.value)
+
+    def _ping_failed(self, why: str) -> None:
+        self._write(EventName.PING_FAILED, Level.WARN, reason=why)
+
+    def _write(self, name: EventName, level: Level, **fields: object) -> None:
+        self._write_event(Event(name, level, fields))
+
+    def _write_event(self, event: Event) -> None:
+        if self._log is not None:
+            self._log.write(event)
+
+
+def _level(code: ExitCode) -> Level:
+    if code is ExitCode.OK:
+        return Level.INFO
+    return Level.WARN if code in _NEXT_RUN_GOES_ON else Level.ERROR
