@@ -18,7 +18,9 @@ from tenacity import RetryCallState, Retrying, wait_exponential
 _UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
 
-_LONGEST_WAIT_SECONDS = 6 * 3600.0
+LONGEST_RETRY_AFTER_SECONDS = 6 * 3600.0
+"""A service that asks for more is asked again after so long."""
+
 _SHORTEST_WAIT_SECONDS = 1.0
 _STOP_POLL_SECONDS = 0.2
 
@@ -219,7 +221,7 @@ def parse_retry_after(value: str | None, *, response_date: str | None, now_epoch
     """
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]+", text):
-        seconds = float(text) if len(text) < 10 else _LONGEST_WAIT_SECONDS
+        seconds = float(text) if len(text) < 10 else LONGEST_RETRY_AFTER_SECONDS
         return _bounded(seconds)
     moment = _epoch_of(text)
     if moment is None:
@@ -229,7 +231,7 @@ def parse_retry_after(value: str | None, *, response_date: str | None, now_epoch
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(seconds, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
+    return min(max(seconds, _SHORTEST_WAIT_SECONDS), LONGEST_RETRY_AFTER_SECONDS)
 
 
 def _epoch_of(http_date: str) -> float | None:

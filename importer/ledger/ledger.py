@@ -364,6 +364,18 @@ class Ledger(LedgerReader):
                     "INSERT OR REPLACE INTO meta (key, value) VALUES ('not_before', ?)", (not_before,)
                 )
 
+    def seconds_set_forward(self, boot: str, ahead: float) -> float:
+        """Return by how many seconds the wall clock was set forward since the run before; 0 also when set back.
+
+        ``ahead`` is how far it is ahead of the monotonic clock, kept for the next run; that one begins anew with
+        each start of the machine, which ``boot`` names.
+        """
+        with self._transaction() as connection:
+            (kept,) = connection.execute("SELECT max(value) FROM meta WHERE key = 'clock'").fetchone()
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('clock', ?)", (f"{boot} {ahead:.3f}",))
+        before, _, seconds = (kept or "").partition(" ")
+        return max(0.0, ahead - float(seconds)) if before == boot else 0.0
+
     def finish_run(self, exit_code: ExitCode, summary_json: str) -> None:
         """Note how this run ended."""
         with self._transaction() as connection:

@@ -142,9 +142,16 @@ class LedgerReader:
             WHERE sent_run = (SELECT number FROM runs WHERE run_id = ?)"""
         return {row[0]: fate_of(row[1:]) for row in self._rows(query, (run_id,))}
 
-    def sent_since(self, moment: str) -> list[str]:
-        """Return when each request that began at this GMT moment or later began, so that a new run counts them."""
-        return [row[0] for row in self._rows("SELECT sent_at FROM calls WHERE sent_at >= ?", (moment,))]
+    def sent_since(self, moment: str, now: str, most: int) -> list[str]:
+        """Return when each request that began at this GMT moment or later began, the newest, at most ``most``.
+
+        A clock that was ahead noted moments after ``now``. Those of a run count only while no run has ended
+        between it and ``moment``.
+        """
+        query = """SELECT sent_at FROM calls WHERE sent_at >= ?1 AND (sent_at <= ?2
+            OR sent_run > (SELECT coalesce(max(number), 0) FROM runs WHERE finished_at < ?1))
+            ORDER BY sent_at DESC LIMIT ?3"""
+        return [row[0] for row in self._rows(query, (moment, now, most))]
 
     def held_until(self) -> str | None:
         """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""

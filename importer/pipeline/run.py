@@ -82,16 +82,21 @@ def _both(one: Any, other: Any, default: Any) -> Any:
     return both
 
 
+def since_boot() -> float:
+    """Return seconds since the machine was started; on Linux those in which it slept count."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How a run tells the time and waits, passed in; ``limits`` of one request are in real time whatever it is.
 
-    ``clock`` is monotonic and ``wall_clock`` epoch seconds; ``sleep`` and ``wait_for``, with which the limiter
-    waits, let both go on.
+    ``clock`` is monotonic, from run to run too, and ``wall_clock`` epoch seconds; ``sleep`` and ``wait_for``, with
+    which the limiter waits, let both go on.
     """
 
     limits: Limits = field(default_factory=Limits)
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = since_boot
     wall_clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait
@@ -109,7 +114,7 @@ class Run:
     listener: Listener = field(default_factory=Listener)
     run_id: str = field(default_factory=lambda: new_run_id(time.time()))
     now: float = field(default_factory=time.time)
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=since_boot)
     interrupted: Callable[[], ExitCode | None] = lambda: None
     is_cut: Callable[[], bool] = lambda: False
     timing: Timing = field(default_factory=Timing)

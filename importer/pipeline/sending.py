@@ -1,6 +1,7 @@
 """What the ledger holds, sent: the service as the settings name it, and the pace that earlier runs left."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import platformdirs
 
@@ -18,7 +19,7 @@ from importer.deliver import (
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
-from importer.pacing import Rate, RollingLimiter
+from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, Rate, RollingLimiter
 from importer.pipeline.run import Run, epoch_of, gmt_text
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
@@ -58,13 +59,26 @@ def _witness(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
-    """Count the requests of earlier runs against the rate, and keep the wait that the service asked them for."""
+    """Count the requests of earlier runs against the rate, and keep the wait that the service asked them for.
+
+    The clock may have been set since: a moment that is still to come counts as now, and a clock that was set
+    forward makes nothing older.
+    """
     now, clock = service.wall_clock(), service.clock()
-    period_seconds = Rate.parse(run.settings.rate).period_seconds
-    earlier = [epoch_of(text) + 1.0 for text in ledger.sent_since(gmt_text(now - period_seconds - 1))]
-    service.limiter.count_earlier(clock - now + moment for moment in earlier)
+    set_forward = ledger.seconds_set_forward(_boot(), now - clock)
+    rate = Rate.parse(run.settings.rate)
+    since = gmt_text(now - rate.period_seconds - set_forward - 1)
+    earlier = [epoch_of(text) for text in ledger.sent_since(since, gmt_text(now), rate.limit)]
+    service.limiter.count_earlier(clock - now + min(now, moment + set_forward + 1) for moment in earlier)
+    if max(earlier, default=now) > now:
+        run.listener.note("The clock was ahead in an earlier run: its requests count as sent just now.")
     held = ledger.held_until()
-    left = epoch_of(held) - now if held else 0.0
+    until = min(epoch_of(held) + set_forward, now + LONGEST_RETRY_AFTER_SECONDS) if held else now
+    if held and gmt_text(until) != held:
+        held = gmt_text(until)
+        ledger.hold_until(held)
+        run.listener.note(f"The clock was set since the service asked to wait: that ends at {held} GMT.")
+    left = until - now
     deadline = run.deadline()
     if left > LONGEST_WAIT_SECONDS or (left > 0 and deadline is not None and clock + left >= deadline):
         return Stop(ExitCode.TRY_LATER, "held", f"The service asked to wait until {held} GMT; nothing was sent.")
@@ -73,6 +87,14 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
     elif held:
         ledger.hold_until(None)
     return None
+
+
+def _boot() -> str:
+    """Return what names this start of the machine, "" where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _delivery_plan(run: Run) -> DeliveryPlan:

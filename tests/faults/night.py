@@ -106,11 +106,12 @@ def _call(number: int) -> Call:
 class Night:
     """An account at an API of its own, with calls waiting; each run is a whole `deliver` with its own results.
 
-    The API lives in the same time as the runs.
+    The API lives in the same time as the runs, whose wall clock may be ``ahead_seconds`` of it.
     """
 
     def __init__(self, folder: Path, waiting: Waiting) -> None:
         self.time = OwnTime()
+        self.ahead_seconds = 0.0
         self.api = Simulator(clock=self.time.clock, wall_clock=self.time.wall_clock)
         self.ledger = folder / LEDGER
         self._folder = folder
@@ -167,12 +168,15 @@ class Night:
             settings,
             self._waiting.catalogue,
             listener,
-            now=time.wall_clock(),
+            now=self._wall_clock(),
             began=time.clock(),
             interrupted=lambda: ExitCode.TERMINATED if is_cut() else None,
             is_cut=is_cut,
-            timing=Timing(limits, time.clock, time.wall_clock, time.sleep, time.wait_for),
+            timing=Timing(limits, time.clock, self._wall_clock, time.sleep, time.wait_for),
         )
+
+    def _wall_clock(self) -> float:
+        return self.time.wall_clock() + self.ahead_seconds
 
     def _credentials(self) -> Credentials:
         account = self.api.credentials

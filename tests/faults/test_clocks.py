@@ -14,6 +14,7 @@ import pytest
 from certificates import make_expired_certificate
 from conftest import Ran, call_row, read_results, write_export
 from dying_run import at
+from faults.night import Night
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, Timing, import_calls, new_run_id
@@ -125,6 +126,54 @@ def test_clock_set_in_mid_run(account: Simulator, tmp_path: Path, seconds: float
     assert abs(sent_at[2] - sent_at[1] - seconds) < 30
     assert time.monotonic() - began < 30
     assert account.token_requests <= 2
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.fault(129)
+@pytest.mark.parametrize(
+    ("during", "between"),
+    [
+        *((0.0, seconds) for seconds in (0.0, 3600.0, -3600.0, 400 * DAY, -400 * DAY)),
+        *((3600.0, seconds) for seconds in (0.0, 3600.0, -3601.0, -400 * DAY)),
+        *((-3600.0, seconds) for seconds in (0.0, -3600.0, -400 * DAY)),
+    ],
+)
+def test_rate_beside_a_clock_that_is_set(night: Night, during: float, between: float) -> None:
+    """A clock set within a run, or before the next, lets no more than the rate through and holds nobody up."""
+
+    def put_on(seconds: float) -> None:
+        night.ahead_seconds += seconds
+
+    night.take_in(16)
+    night.run(rate="5/minute", limit=5, step=at(Step.NOTED, 3, lambda: put_on(during)))
+    put_on(between)
+    runs = [night.run(rate="5/minute", limit=limit) for limit in (5, 1, 5)]
+    moments = [arrival.moment for arrival in night.api.arrivals]
+    assert {run.code for run in runs} == {0}
+    assert all(later - earlier >= 60 for earlier, later in zip(moments, moments[5:], strict=False))
+    assert moments[-1] - moments[0] < 5 * 60
+    night.time.passed_seconds += 120
+    told = [any("clock was ahead" in note for note in run.notes) for run in (runs[0], night.run())]
+    assert told == [min(0.0, during) + between < 0, False]
+
+
+@pytest.mark.fault(129)
+@pytest.mark.parametrize(("ahead", "held"), [(400 * DAY, 6 * 3600), (0.0, 1000), (-3600.0, 1000)])
+def test_wait_that_a_clock_left(night: Night, ahead: float, held: float) -> None:
+    """A wait asked for by a clock that was wrong ends in time once it is right: at the latest after 6 hours."""
+    night.take_in(1)
+    night.ahead_seconds = ahead
+    night.api.script(Fault(status=429, headers=(("Retry-After", "1000"),)))
+    assert night.run().why == (75, "throttled")
+    night.ahead_seconds = 0.0
+    early = night.run()
+    assert (early.why, any("clock" in note for note in early.notes)) == ((75, "held"), ahead != 0)
+    night.time.passed_seconds += held - 10 - night.time.passed_seconds
+    assert night.run(max_runtime=1.0).why == (75, "held")
+    night.time.passed_seconds += 20
+    assert night.run().why == (0, "done")
 
 
 @pytest.mark.fault(132)
