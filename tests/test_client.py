@@ -742,6 +742,38 @@ def test_connection_that_rested(serve: Serve) -> None:
     assert server.accepted == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("timeout=2", 1.5),
+        ("Timeout = 3, max=100", 2.5),
+        ('max=5,timeout="1"', 0.5),
+        ("timeout=60", 4),
+        ("max=9", 4),
+    ],
+)
+def test_connection_that_the_server_keeps(serve: Serve, said: str, seconds: float) -> None:
+    """A connection is used again for half a second less than the server says that it keeps it."""
+    now = [0.0]
+    server = serve(answering(http_answer(Keep_Alive=said)))
+    with Client(limits=Limits(idle_seconds=4), clock=lambda: now[0]) as client:
+        for moment in (0.0, seconds - 0.1, 2 * seconds):
+            now[0] = moment
+            notify(client, server.url)
+
+    assert server.accepted == 2
+
+
+def test_connection_that_the_server_does_not_keep(serve: Serve) -> None:
+    """After `Keep-Alive: timeout=0` each request has a connection of its own."""
+    server = serve(answering(http_answer(Keep_Alive="timeout=0")))
+    with Client(clock=lambda: 0.0) as client:
+        for _ in range(2):
+            notify(client, server.url)
+
+    assert server.accepted == 2
+
+
 @pytest.mark.fault(81, 82, 141)
 @pytest.mark.parametrize(
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"]

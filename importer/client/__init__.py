@@ -70,7 +70,7 @@ def form_of(call: Call) -> dict[str, str]:
 class Client:
     """Notifies calls, one at a time; one per worker thread, to be closed.
 
-    ``trust`` is what the route trusts, where it is shared.
+    ``trust`` is what the route trusts, where it is shared; ``fresh_only`` is as for `Line`.
     """
 
     def __init__(
@@ -80,10 +80,11 @@ class Client:
         trust: Trust | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        fresh_only: threading.Event | None = None,
     ) -> None:
         route = route or Route()
         trust = trust or Trust(route.ca_bundle)
-        self._line = Line(route, trust=trust, limits=limits or Limits(), clock=clock)
+        self._line = Line(route, trust=trust, limits=limits or Limits(), clock=clock, fresh_only=fresh_only)
 
     def notify(self, call: Call, token: Token, door: SendDoor) -> Answer:
         """Post one call, once, and return the whole answer.

@@ -35,6 +35,9 @@ BODY_LIMIT_BYTES = 64 * 1024
 
 _LAST_WORD_SECONDS = 1.0
 
+_KEEP_ALIVE = re.compile(r"(?:.*[,; ])?timeout *= *\"?([0-9]{1,6})", re.IGNORECASE)
+_KEEP_ALIVE_MARGIN_SECONDS = 0.5  # the way there and back: the server counts from when it wrote its answer
+
 # Their meaning is in the status line alone, so that a body cut short takes nothing from it (RFC 9110 15.5).
 _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
 
@@ -45,8 +48,9 @@ class Limits:
 
     ``connect_seconds`` is for looking the host up and again for each of its addresses.
 
-    A connection that rested longer than ``idle_seconds`` is not used again: servers close idle connections
-    just as the next request is written, which makes an uncertain call of a call that was never sent.
+    A connection that rested longer than ``idle_seconds``, or nearly as long as the server said in `Keep-Alive`, is
+    not used again: servers close idle connections just as the next request is written, which makes an uncertain
+    call of a call that was never sent.
     """
 
     connect_seconds: float = 10.0
@@ -284,13 +288,22 @@ def _pool_classes(wire: Wire) -> dict[str, type[HTTPConnectionPool]]:
 class Line:
     """At most one connection and one request in flight; for one thread.
 
-    ``trust`` may be shared by several lines.
+    ``trust`` may be shared by several lines, and so may ``fresh_only``: once set, no connection is used again.
+    It is set when a request on a connection that rested gets no byte of an answer.
     """
 
     def __init__(
-        self, route: Route, *, trust: Trust, limits: Limits, clock: Callable[[], float] = time.monotonic
+        self,
+        route: Route,
+        *,
+        trust: Trust,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        fresh_only: threading.Event | None = None,
     ) -> None:
         self._limits = limits
+        self._fresh_only = fresh_only or threading.Event()
+        self._idle_seconds = limits.idle_seconds
         self._clock = clock
         self._proxies = {"http": route.proxy, "https": route.proxy} if route.proxy else {}
         self._wire = Wire(clock)
@@ -308,7 +321,7 @@ class Line:
         Raises:
             SendFailure: no complete answer came; the connection is closed.
         """
-        if self._clock() - self._rests_since > self._limits.idle_seconds:
+        if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
             self.hang_up()
         self._wire.begin(door, self._limits.deadline_seconds)
         self._watchdog.arm(self._limits.deadline_seconds)
@@ -354,13 +367,18 @@ class Line:
 
     def _exchange(self, request: requests.Request) -> Answer:
         prepared = self._session.prepare_request(request)
-        # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound.
-        response = self._adapter.send(
-            prepared,
-            stream=True,
-            timeout=(self._limits.connect_seconds, self._limits.gap_seconds),
-            proxies=self._proxies,
-        )
+        try:
+            # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound.
+            response = self._adapter.send(
+                prepared,
+                stream=True,
+                timeout=(self._limits.connect_seconds, self._limits.gap_seconds),
+                proxies=self._proxies,
+            )
+        except Exception:
+            if self._wire.rested and self._wire.first_byte:
+                self._fresh_only.set()
+            raise
         try:
             return self._read(response.raw)
         except BaseException:
@@ -369,6 +387,9 @@ class Line:
 
     def _read(self, raw: urllib3.BaseHTTPResponse) -> Answer:
         headers = {name.lower(): value for name, value in raw.headers.items()}
+        kept = _KEEP_ALIVE.match(headers.get("keep-alive", ""))
+        told_seconds = int(kept[1]) - _KEEP_ALIVE_MARGIN_SECONDS if kept else self._limits.idle_seconds
+        self._idle_seconds = min(self._limits.idle_seconds, told_seconds)
         try:
             body = _bounded_body(raw)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):

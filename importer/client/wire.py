@@ -43,7 +43,7 @@ class Wire:
         self._awaited: threading.Event | None = None
         self._door: SendDoor | None = None
         self._deadline = float("inf")
-        self._rested = self._door_opened = False
+        self.rested = self._door_opened = False
         self.first_byte = False
         self.expired = False
         self.why_cut = ""
@@ -53,7 +53,7 @@ class Wire:
         """Start a request."""
         self._door = door
         self._deadline = self._clock() + deadline_seconds
-        self._rested = self._handle is not None
+        self.rested = self._handle is not None
         self._door_opened = self.first_byte = self.expired = False
 
     def seconds_left(self) -> float:
@@ -69,7 +69,7 @@ class Wire:
             self._close_handle()
             if self.expired:
                 raise TimeoutError
-            self._rested = False
+            self.rested = False
             self._handle = sock.dup()
 
     def wait_for(self, done: threading.Event, seconds: float) -> None:
@@ -101,7 +101,7 @@ class Wire:
         with self._lock:
             if self.expired:
                 raise TimeoutError
-            if self._rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
+            if self.rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
                 raise LeftBehind
             self.first_byte = True
 

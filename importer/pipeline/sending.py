@@ -1,5 +1,6 @@
 """What the ledger holds, sent: the service as the settings name it, and the pace that earlier runs left."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -117,9 +118,10 @@ def service_of(run: Run, credentials: Credentials) -> Service:
     timing = run.timing
     sign_in = sign_in_of(run.settings, credentials)
     route, trust = Route(sign_in.proxy, sign_in.ca_bundle), Trust(sign_in.ca_bundle)
+    fresh_only = threading.Event()
     transport = TokenTransport(sign_in, trust=trust, limits=timing.limits)
     return Service(
-        clients=lambda: Client(route, trust=trust, limits=timing.limits),
+        clients=lambda: Client(route, trust=trust, limits=timing.limits, fresh_only=fresh_only),
         tokens=TokenSource(
             sign_in,
             transport=_told(run, transport),

@@ -331,6 +331,30 @@ def test_idle_connection_is_closed(night: Night, serve: Serve, moment: Step) -> 
     assert each_sent_once(server, 5)
 
 
+@pytest.mark.fault(67)
+@pytest.mark.parametrize("end", [Peer.reset, lambda peer: peer.sock.close()], ids=["reset", "closed"])
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_idle_connection_is_closed_too_late(
+    night: Night, serve: Serve, certificate: Certificate, end: Behaviour, is_tls: bool
+) -> None:
+    """A server that closes connections just as the next call comes costs one call: none is used again."""
+    night.take_in(6)
+
+    def close_under_the_second(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(http_answer())
+        peer.sock.recv(1)
+        end(peer)
+
+    server = serve(
+        under_tls(certificate.server_context(), close_under_the_second) if is_tls else close_under_the_second
+    )
+    options = {"api_url": https_url(server), "ca_bundle": certificate.path} if is_tls else {"api_url": server.url}
+    ended = night.run(**options)
+    assert (ended.why, night.states()) == ((4, "uncertain"), {"accepted": 5, "uncertain": 1})
+    assert server.accepted == 5
+
+
 @pytest.mark.fault(67, 51)
 def test_idle_connection_is_closed_for_good(night: Night, serve: Serve) -> None:
     """A server that goes away as the next call begins leaves that call pending: not a byte of it was sent."""
