@@ -1018,6 +1018,7 @@ def test_failure_shows_no_secret(behaviour: Behaviour, kind: str, serve: Serve, 
 
 
 BEFORE_RETRY = (Proof.NOT_SENT, Reaction.RETRY, ExitCode.UNAVAILABLE, 0)
+BEFORE_STOP = (Proof.NOT_SENT, Reaction.STOP, ExitCode.CONFIGURATION, 1)
 AFTER_HOLD = (Proof.UNKNOWN, Reaction.GO_ON, ExitCode.UNAVAILABLE, 3)
 
 
@@ -1026,9 +1027,8 @@ AFTER_HOLD = (Proof.UNKNOWN, Reaction.GO_ON, ExitCode.UNAVAILABLE, 3)
     [
         *((False, kind, BEFORE_RETRY) for kind in ("refused", "dns", "connect_timeout", "tls", "proxy", "reset")),
         *((False, kind, BEFORE_RETRY) for kind in ("timeout", "deadline", "cut", "malformed")),
-        (False, "tls_certificate", (Proof.NOT_SENT, Reaction.STOP, ExitCode.CONFIGURATION, 1)),
-        (False, "proxy_sign_in", (Proof.NOT_SENT, Reaction.STOP, ExitCode.CONFIGURATION, 1)),
-        (False, "bad_address", (Proof.NOT_SENT, Reaction.STOP, ExitCode.CONFIGURATION, 1)),
+        *((False, kind, BEFORE_STOP) for kind in ("tls_certificate", "tls_client_certificate", "tls_refused")),
+        *((False, kind, BEFORE_STOP) for kind in ("proxy_sign_in", "bad_address")),
         (False, "other", (Proof.NOT_SENT, Reaction.STOP, ExitCode.INTERNAL, 1)),
         *((True, kind, AFTER_HOLD) for kind in ("reset", "timeout", "deadline", "cut", "tls", "proxy")),
         (True, "malformed", (Proof.UNKNOWN, Reaction.STOP, ExitCode.PROTOCOL, 1)),

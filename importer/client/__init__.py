@@ -15,7 +15,15 @@ import requests
 
 from importer.auth import SignIn, Token
 from importer.client.account import CALLNOTIFY_PATH, AccountClient, User
-from importer.client.classify import Judgement, Proof, Reaction, classify, is_success, judge_failure
+from importer.client.classify import (
+    FAILURES_BEFORE,
+    Judgement,
+    Proof,
+    Reaction,
+    classify,
+    is_success,
+    judge_failure,
+)
 from importer.client.connection import (
     Answer,
     Limits,
@@ -168,7 +176,7 @@ class TokenTransport:
 
 def _sign_in_error(failure: SendFailure) -> ConfigurationError | ProtocolError | UnavailableError:
     message = f"the token endpoint gave no answer ({failure.kind})"
-    if failure.kind in ("tls_certificate", "tls_client_certificate", "proxy_sign_in", "bad_address"):
+    if failure.kind in FAILURES_BEFORE and failure.kind != "other":
         return ConfigurationError(message, hint="Check --accounts-url, --ca-bundle, --proxy and the clock.")
     if failure.kind in ("cut", "malformed"):
         return ProtocolError(message, hint="Check --accounts-url and --proxy: something else may be answering.")

@@ -326,6 +326,16 @@ CONTRADICTION = _hold(
     3,
 )
 
+TLS_REFUSED = Judgement(
+    Proof.NOT_SENT,
+    Reaction.STOP,
+    "tls_refused",
+    f"The server refuses TLS as we speak it: it wants a version below 1.2, other ciphers or a client certificate. "
+    f"{_PENDING} Check --api-url and --proxy.",
+    exit_code=ExitCode.CONFIGURATION,
+    stop_after=1,
+)
+
 FAILURES_BEFORE: Mapping[str, Judgement] = {
     "tls_certificate": Judgement(
         Proof.NOT_SENT,
@@ -335,6 +345,8 @@ FAILURES_BEFORE: Mapping[str, Judgement] = {
         exit_code=ExitCode.CONFIGURATION,
         stop_after=1,
     ),
+    "tls_refused": TLS_REFUSED,
+    "tls_client_certificate": TLS_REFUSED,
     "proxy_sign_in": replace(PROXY_SIGN_IN, proof=Proof.NOT_SENT),
     "bad_address": replace(WRONG_ADDRESS, proof=Proof.NOT_SENT),
     "other": Judgement(

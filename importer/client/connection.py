@@ -82,9 +82,9 @@ class Answer:
 class SendFailure(Exception):  # noqa: N818 not an error of the program: one of the outcomes of sending
     """No complete answer. ``first_byte`` says whether bytes of the request may have left.
 
-    ``kind`` is a slug: refused, dns, connect_timeout, tls_certificate, tls_client_certificate, tls, proxy,
-    proxy_sign_in, reset, timeout, deadline, interrupted, cut, malformed, bad_address or other. ``classes`` names
-    the exception classes for a log line; their texts may hold addresses and are never kept.
+    ``kind`` is a slug: refused, dns, connect_timeout, tls_certificate, tls_client_certificate, tls_refused, tls,
+    proxy, proxy_sign_in, reset, timeout, deadline, interrupted, cut, malformed, bad_address or other. ``classes``
+    names the exception classes for a log line; their texts may hold addresses and are never kept.
     """
 
     def __init__(self, *, first_byte: bool, kind: str, classes: str = "") -> None:
@@ -200,7 +200,7 @@ class _DoorTlsConnection(_DoorConnection, HTTPSConnection):
             self.sock.settimeout(_LAST_WORD_SECONDS)
             self.sock.recv(1)
         except OSError as word:
-            if _is_client_certificate(word):
+            if _tls_said("CERTIFICATE_REQUIRED")(word):
                 raise word from broken
 
 
@@ -450,8 +450,8 @@ def _is_proxy_sign_in(link: BaseException) -> bool:
     return isinstance(link, OSError) and str(link).startswith("Tunnel connection failed: 407")
 
 
-def _is_client_certificate(link: BaseException) -> bool:
-    return isinstance(link, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(link.reason)
+def _tls_said(*reasons: str) -> Callable[[BaseException], bool]:
+    return lambda link: isinstance(link, ssl.SSLError) and any(reason in str(link.reason) for reason in reasons)
 
 
 def _is(*classes: type[BaseException]) -> Callable[[BaseException], bool]:
@@ -460,7 +460,10 @@ def _is(*classes: type[BaseException]) -> Callable[[BaseException], bool]:
 
 _KINDS: tuple[tuple[str, Callable[[BaseException], bool]], ...] = (
     ("tls_certificate", _is(ssl.SSLCertVerificationError)),
-    ("tls_client_certificate", _is_client_certificate),
+    ("tls_client_certificate", _tls_said("CERTIFICATE_REQUIRED")),
+    # Under TLS 1.2 the first of these is all that a server says that wants a client certificate.
+    ("tls_refused", _tls_said("HANDSHAKE_FAILURE", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "ACCESS_DENIED")),
+    ("tls_refused", _tls_said("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICIENT_SECURITY")),
     ("proxy_sign_in", _is_proxy_sign_in),
     ("proxy", _is(urllib3.exceptions.ProxyError)),
     ("dns", _is(NameResolutionError)),

@@ -251,6 +251,28 @@ def test_client_certificate_demanded(night: Night, serve: Serve, certificate: Ce
     assert (ended.why, night.states()) == ((78, "tls_client_certificate"), {"uncertain": 1, "pending": 3})
 
 
+@pytest.mark.fault(56)
+@pytest.mark.parametrize("what", ["TLSv1", "TLSv1_1", "cipher", "client certificate"])
+def test_tls_that_we_do_not_speak(night: Night, serve: Serve, certificate: Certificate, what: str) -> None:
+    """A server that wants an old TLS, an odd cipher or, under TLS 1.2, a certificate of ours: 78, nothing sent."""
+    night.take_in(2)
+    context = certificate.server_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    if what == "cipher":
+        context.set_ciphers("ECDHE-RSA-AES128-SHA")
+    elif what == "client certificate":
+        context.verify_mode = ssl.CERT_REQUIRED
+    else:
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        with pytest.warns(DeprecationWarning):
+            context.maximum_version = ssl.TLSVersion[what]
+    server = serve(under_tls(context, silent))
+    for endpoint, reason in (("accounts_url", "configuration"), ("api_url", "tls_refused")):
+        ended = night.run(ca_bundle=certificate.path, **{endpoint: https_url(server)})
+        nothing_sent(night, ended, (78, reason))
+    assert server.accepted == 2
+
+
 # whose answer is it ------------------------------------------------------------------------------------------
 
 
