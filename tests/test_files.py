@@ -279,6 +279,14 @@ def test_folder_for_temporary_files_is_missing(tmp_path: Path, monkeypatch: pyte
     assert str(tmp_path / "gone") in caught.value.hint
 
 
+def test_no_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no folder can be written to at all, the message is the same."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
+    with pytest.raises(CannotCreateError, match="temporary file"):
+        open_export(written(tmp_path, gzip.compress(TEXT)))
+
+
 # standard input -----------------------------------------------------------------------------------------------
 
 

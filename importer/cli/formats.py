@@ -132,6 +132,7 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
     They are the results of `check --all-rows`, read through by a person. Paths, hints and the columns of delivery
     are not compared. Exit code 0: the same; 3: something differs; 66: there is no expected file yet.
     """
+    from importer.files import temporary_writes
     from importer.formats import load_catalogue
     from importer.results import differences
     from importer.settings import load_settings
@@ -146,7 +147,9 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
             hint="Write it with this command, then read every line of it, since it must be right:",
             lines=(_how_to_write(name, sample, wanted, flags),),
         )
-    with tempfile.TemporaryDirectory(prefix="cdr-importer-") as folder:
+    with temporary_writes():
+        made = tempfile.TemporaryDirectory(prefix="cdr-importer-")
+    with made as folder:
         results = Path(folder) / "results.csv"
         rows = _checked(settings.model_copy(update={"results": results}), catalogue, sample)
         different = differences(wanted, results)

@@ -127,12 +127,15 @@ def _spare_the_collector() -> None:
 
 def _import_to_sandbox(settings: Any, inputs: tuple[Path | None, ...], files: tuple[Path, ...]) -> int:
     """Import into a simulator that lives as long as the run, with its own credentials and ledger."""
+    from importer.files import temporary_writes
     from importer.ledger import ledger_files
     from importer.pipeline import import_calls
     from importer.settings import Credentials
     from importer.simulator import Simulator
 
-    with Simulator() as simulator, tempfile.TemporaryDirectory(prefix="cdr-importer-") as folder:
+    with temporary_writes():
+        made = tempfile.TemporaryDirectory(prefix="cdr-importer-")
+    with made as folder, Simulator() as simulator:
         inside = settings.model_copy(
             update={
                 "ledger": Path(folder) / "ledger.sqlite",

@@ -8,7 +8,7 @@ Nothing here loads pandas; only zstd loads pyarrow, and only a workbook loads ca
 from importer.files.export import STANDARD_INPUT, ExportFile, open_export, open_tables
 from importer.files.naming import NamedFiles, named_files
 from importer.files.packing import sql_dump
-from importer.files.spooling import Limits
+from importer.files.spooling import Limits, temporary_writes
 from importer.files.workbooks import EMPTY_COLUMNS
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "open_export",
     "open_tables",
     "sql_dump",
+    "temporary_writes",
 ]

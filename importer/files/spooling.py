@@ -13,6 +13,7 @@ import re
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from importer.errors import CannotCreateError
@@ -53,11 +54,8 @@ class Spooled:
         Raises TooLargeError beyond ``most_bytes``, CannotCreateError when the disk does not take them, and what
         ``blocks`` raises.
         """
-        try:
-            with tempfile.TemporaryFile(prefix="cdr-importer-") as file:
-                self.descriptor = os.dup(file.fileno())
-        except OSError as error:
-            raise _unwritable(error) from error
+        with temporary_writes(), tempfile.TemporaryFile(prefix="cdr-importer-") as file:
+            self.descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self.descriptor)
         size = 0
         for block in blocks:
@@ -115,15 +113,19 @@ def csv_blocks(rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
 
 def _write(descriptor: int, block: bytes) -> None:
     left = memoryview(block)
-    try:
+    with temporary_writes():
         while left:
             left = left[os.write(descriptor, left) :]
+
+
+@contextmanager
+def temporary_writes() -> Iterator[None]:
+    """Raise CannotCreateError for an OSError inside: what is written there lies in `TMPDIR`."""
+    try:
+        yield
     except OSError as error:
-        raise _unwritable(error) from error
-
-
-def _unwritable(error: OSError) -> CannotCreateError:
-    return CannotCreateError(
-        f"the temporary file for an unpacked export cannot be written: {error.strerror}",
-        hint=f"Free space in {tempfile.gettempdir()}, or name another folder in TMPDIR. Nothing was sent.",
-    )
+        folder = tempfile.tempdir or "the folder for temporary files"  # not found where none can be written to
+        raise CannotCreateError(
+            f"a temporary file cannot be written: {error.strerror}",
+            hint=f"Free space in {folder}, or name another folder in TMPDIR. Nothing was sent.",
+        ) from error

@@ -2,12 +2,15 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.ipc
+
+from importer.files import temporary_writes
 
 FRAME_ROWS = 20_000
 """Rows that are made into calls at once. A chunk leaves some 5,000: by so few, the fixed cost of a validation and
@@ -21,7 +24,8 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="cdr-importer-")  # noqa: SIM115 closed by __exit__
+        with temporary_writes():
+            self._file = tempfile.TemporaryFile(prefix="cdr-importer-")  # noqa: SIM115 closed by __exit__
         self._streams: list[int] = []
         self._end = 0
 
@@ -31,20 +35,28 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk left in the buffer; `add_file` has raised for it
+            self._file.close()
 
     def add_file(self, frames: Iterable[pd.DataFrame]) -> None:
-        """Write all frames of one input file; when making them fails half-way, nothing of it stays."""
-        self._file.seek(self._end)
-        self._file.truncate()
+        """Write all frames of one input file; when making them fails half-way, nothing of it stays.
+
+        Raises CannotCreateError when the disk does not take them, and what ``frames`` raises.
+        """
+        with temporary_writes():
+            self._file.seek(self._end)
+            self._file.truncate()
         writer = None
         for frame in frames:
             table = pa.Table.from_pandas(frame, preserve_index=False)
-            if writer is None:
-                writer = pyarrow.ipc.new_stream(self._file, table.schema)
-            writer.write_table(table, max_chunksize=FRAME_ROWS)
+            with temporary_writes():
+                if writer is None:
+                    writer = pyarrow.ipc.new_stream(self._file, table.schema)
+                writer.write_table(table, max_chunksize=FRAME_ROWS)
         if writer is not None:
-            writer.close()
+            with temporary_writes():
+                writer.close()
+                self._file.flush()
             self._streams.append(self._end)
             self._end = self._file.tell()
 

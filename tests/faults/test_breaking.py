@@ -170,3 +170,30 @@ def test_quota_exceeded(program: Program, account: Simulator, export: Path, tmp_
     assert program("deliver", "--results", tmp_path / "next.csv").code in (0, 4)
     assert set(Counter(arrival.fields["id"] for arrival in account.arrivals).values()) == {1}
     assert set(counts(tmp_path)) <= {"accepted", "uncertain"}
+
+
+@pytest.mark.fault(103)
+@pytest.mark.parametrize("rows", [150, 3000])
+def test_temporary_files_fill_the_disk(program: Program, tmp_path: Path, rows: int) -> None:
+    """A `TMPDIR` that fills up while rows wait there, or as the last of them are written, ends the run with 73."""
+    path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(rows)])
+    with filling_disk(8192) as fill:
+        fill()
+        ran = program("check", path)
+    assert (ran.code, "a temporary file cannot be written: File too large" in ran.stderr) == (73, True)
+
+
+@pytest.mark.fault(103)
+@pytest.mark.parametrize(
+    "command",
+    [("check",), ("import", "--init-ledger"), ("import", "--sandbox"), ("formats", "test", "callnotify")],
+    ids=" ".join,
+)
+def test_no_place_for_temporary_files(
+    program: Program, account: Simulator, export: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Without a folder for temporary files a run ends with 73 before anything is sent."""
+    monkeypatch.setattr("tempfile.tempdir", str(export.parent / "gone"))
+    export.with_name("export.expected.csv").touch()
+    ran = program(*command, export)
+    assert (ran.code, "TMPDIR" in ran.stderr, account.arrivals) == (73, True, ())
