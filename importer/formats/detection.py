@@ -19,6 +19,7 @@ from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
 from importer.formats.no_rows import is_printed, is_total
+from importer.formats.patterns import fits_whole
 from importer.formats.rewriting import rewriting_of
 from schemas.vocabulary import RESULT_COLUMNS
 
@@ -548,15 +549,15 @@ def _fits(
 
 def _matches(cell: str, pattern: str, cdr_format: Shape) -> bool:
     text = plain_cell(cell)
-    if re.fullmatch(pattern, text):
+    if fits_whole(pattern, text):
         return True
     bare = bare_time(text)
-    if re.fullmatch(pattern, _T_IN_ISO.sub(" ", bare)):
+    if fits_whole(pattern, _T_IN_ISO.sub(" ", bare)):
         return True
     if not isinstance(cdr_format, CdrFormat):
         return False
     parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
-    return any(re.fullmatch(pattern, before) for part in parts for before in restorations(bare, part))
+    return any(fits_whole(pattern, before) for part in parts for before in restorations(bare, part))
 
 
 def _detection(

@@ -58,9 +58,11 @@ def first_undecodable(file: ExportFile, encoding: str) -> int | None:
                 offset += len(block)  # asked in a tenth of the time of decoding
                 continue
             try:
-                decoder.decode(block, final=not block)
+                decoder.decode(block, final=not block).encode("utf-8")
             except UnicodeDecodeError as error:
                 return offset - held + error.start
+            except UnicodeError:  # UTF-16 without its mark; what is no text in UTF-8 either
+                return offset
             if not block:
                 return None
             offset += len(block)

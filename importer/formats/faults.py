@@ -30,7 +30,7 @@ class TomlText:
         """Return its tables; raises ConfigurationError where it is not TOML."""
         try:
             return tomli.loads(self.text)
-        except tomli.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also for numbers and tables beyond the parser's limits
             said, _, place = str(error).partition(" (at ")
             where = re.match(r"line \d+", place)
             raise ConfigurationError(

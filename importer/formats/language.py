@@ -42,6 +42,8 @@ def _sound_pattern(pattern: str) -> str:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"regular expression {pattern!r}: {error}") from None
+    except RecursionError:
+        raise ValueError("a regular expression has too many brackets inside each other") from None
     return pattern
 
 

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.formats.cells import cell_reader, cut_line, plain_cell
@@ -18,8 +19,11 @@ from importer.formats.dates import (
 )
 from importer.formats.detected import Detection
 from importer.formats.language import CUT_EPOCH, Clock
+from importer.formats.patterns import groups_of
 
 Layouts = dict[str, tuple[str, ...]]
+
+ROWS_AT_ONCE = 10_000
 
 
 def rewriting_of(detection: Detection, chosen: DateOrder | None) -> Rewriting | None:
@@ -69,6 +73,14 @@ def _is_open(detection: Detection, layouts: Layouts, own: DateOrder | None, chos
 def _dates(detection: Detection, names: list[str]) -> Iterator[tuple[int, str, int | None]]:
     """Yield line and text of these columns, row by row, and the epoch second at which the row's id was made."""
     places = [detection.positions[name] for name in names]
+    rows = _rows(detection)
+    while some := list(islice(rows, ROWS_AT_ONCE)):
+        for (line, cells), epoch in zip(some, _made([cells for _, cells in some], detection), strict=True):
+            yield from ((line, plain_cell(cells[place]), epoch) for place in places if place < len(cells))
+
+
+def _rows(detection: Detection) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of each row."""
     skip = detection.format.file.skip_initial_space
     with detection.file.open_text(detection.encoding) as source:
         spans = detection.format.file.spans
@@ -83,26 +95,29 @@ def _dates(detection: Detection, names: list[str]) -> Iterator[tuple[int, str, i
             except csv.Error:  # an over-long cell: reading rejects its row
                 cells = []
             if line > detection.last_line_above:
-                epoch = _made(cells, detection)
-                yield from ((line, plain_cell(cells[place]), epoch) for place in places if place < len(cells))
+                yield line, cells
             line = detection.file.first_line + reader.line_num
 
 
-def _made(cells: list[str], detection: Detection) -> int | None:
-    """Return the epoch second in the id of a row, also in one that a spreadsheet program cut to whole seconds."""
+def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
+    """Return the epoch second in the id of each row, also in one that a spreadsheet cut to whole seconds."""
     spec = detection.format.time.evidence
-    names = detection.format.origins(spec.column) if spec else ()
+    if spec is None:
+        return [None] * len(rows)
+    names = detection.format.origins(spec.column)
     places = [detection.positions[name] for name in names if name in detection.positions]
-    text = next(filter(None, (plain_cell(cells[place]) for place in places if place < len(cells))), "")
-    if spec is None or not text:
-        return None
-    found = re.search(spec.extract, text) if spec.extract else re.fullmatch("(.*)", text)
+    cells = ((plain_cell(row[place]) for place in places if place < len(row)) for row in rows)
+    texts = [next(filter(None, each), "") for each in cells]
+    found = texts if spec.extract is None else groups_of(spec.extract, texts)
     if detection.format.time.evidence_clock is Clock.FILETIME:
-        ticks = found[1].replace("-", "") if found else ""
         since = int(datetime(1601, 1, 1, tzinfo=UTC).timestamp())
-        return since + int(ticks, 16) // 10_000_000 if re.fullmatch("[0-9A-Fa-f]{16}", ticks) else None
-    found = found or re.fullmatch(CUT_EPOCH, text)
-    return int(found[1]) if found and found[1].isdecimal() else None
+        ticks = (text.replace("-", "") for text in found)
+        return [
+            since + int(each, 16) // 10_000_000 if re.fullmatch("[0-9A-Fa-f]{16}", each) else None
+            for each in ticks
+        ]
+    cut = (one or (re.fullmatch(CUT_EPOCH, text) or ("", ""))[1] for one, text in zip(found, texts, strict=True))
+    return [int(each) if each.isdecimal() and len(each) < 19 else None for each in cut]
 
 
 def _require_agreement(seen: OrderEvidence, chosen: DateOrder | None, shown: str) -> None:

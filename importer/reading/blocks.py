@@ -27,7 +27,7 @@ def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES)
                 whole, held = _split_line_end(held + text)
                 if whole:
                     yield _unix_lines(whole)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             # Detection decoded all of it: it was another file then.
             raise file.changed() from error
         if held:

@@ -42,7 +42,10 @@ class _Given:
     is_flag: bool = False
 
     def error(self, rule: str, *, is_shown: bool = True) -> ConfigurationError | UsageError:
-        value = f" {str(self.value)[:SHOWN_CHARACTERS]!r}" if is_shown else ""
+        try:
+            value = f" {str(self.value)[:SHOWN_CHARACTERS]!r}" if is_shown else ""
+        except (ValueError, RecursionError):  # a number or a table of a TOML file beyond what Python writes
+            value = ""
         kind = UsageError if self.is_flag else ConfigurationError
         return kind(f"{self.origin}: the value{value} cannot be used", hint=f"Rule: {rule}.")
 
@@ -187,7 +190,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(
             f"{path} cannot be read: {error.strerror}", hint="Mend the path or the permissions, or leave it out."
         ) from error
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(
             f"{path} is not TOML: {error}", hint="Write UTF-8 lines `key = value`."
         ) from error

@@ -80,7 +80,7 @@ def _no_keyring(what: str) -> ConfigurationError:
 def _toml(path: Path, *, is_ours: bool) -> dict[str, Any]:
     try:
         return tomli.loads(_private_bytes(path, is_ours=is_ours).decode("utf-8"))
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         # The parser's own words may quote the file.
         position = _TOML_POSITION.search(str(error))
         raise ConfigurationError(

@@ -3,6 +3,7 @@
 Messages must not repeat the value: it may be a telephone number or hold a password.
 """
 
+import codecs
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -170,9 +171,11 @@ def not_bool(value: object) -> object:
 
 
 def encoding_name(name: str) -> str:
-    """Take a text encoding that Python knows."""
+    """Take a text encoding that Python knows and can read piece by piece."""
     try:
         "".encode(name)
+        if codecs.lookup(name).name == "punycode":  # of host names: it has no piece
+            raise LookupError
     except (LookupError, ValueError) as error:
         raise ValueError("not a text encoding that Python knows; write it like utf-8 or cp1252") from error
     return name

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import ROOT, Ran, call_row, read_results, write_export
 from importer.errors import ConfigurationError
+from importer.formats.catalogue import user_folder
 from importer.ledger.place import check_place, file_system_of
 from importer.settings import credentials_path
 from importer.simulator import FOREVER, Fault, Simulator
@@ -49,6 +50,49 @@ def test_credentials_that_others_hold(
     ran = program("import", "--init-ledger", export)
     assert (ran.code, str(path) in ran.stderr, held.client_secret in ran.stderr) == (78, True, False)
     assert (account.token_requests, account.arrivals) == (0, ())
+
+
+DEEP_TOML = {
+    "lists": f"quiet = {'[' * 3000}{']' * 3000}",
+    "tables": f"quiet = {'{a=' * 3000}1{'}' * 3000}",
+    "key": f"quiet{'.a' * 3000} = 1",
+    "key that the parser takes": f"policies{'.a' * 990} = 1",
+    "digits": f"workers = {'1' * 5000}",
+    "hexadecimal digits": f"workers = 0x{'f' * 5000}",
+    "number": f"client_id = 0x{'f' * 5000}",
+}
+
+
+@pytest.mark.fault(28)
+@pytest.mark.parametrize("text", DEEP_TOML.values(), ids=DEEP_TOML)
+def test_toml_beyond_all_bounds(program: Program, export: Path, text: str) -> None:
+    """Each kind of TOML file ends the run with 78 when it is nested 3,000 deep or holds a number as long."""
+    file, own = export.with_name("deep.toml"), user_folder() / "causes" / "deep.toml"
+    file.write_text(f"{text}\n")
+    assert program("check", "--config", file, export).code == 78
+    assert program("check", "--format", file, export).code == 78
+    own.parent.mkdir(parents=True)
+    file.rename(own)
+    assert program("check", export).code == 78
+    own.rename(credentials_path())
+    credentials_path().chmod(0o600)
+    assert program("deliver").code == 78
+
+
+PATTERNS = {"(a+)+$": 0, "(?:a?){40}a{40}": 0, f"{'(' * 5000}a{')' * 5000}": 78, "(a)\\1": 78, "(?=a)a": 78}
+
+
+@pytest.mark.fault(28)
+@pytest.mark.parametrize(("pattern", "code"), PATTERNS.items(), ids=lambda each: str(each)[:15])
+def test_pattern_that_takes_for_ever(program: Program, export: Path, pattern: str, code: int) -> None:
+    """A pattern for which Python's engine would try all ways takes no time; RE2 refuses what it does not take."""
+    own, id_of_32 = export.with_name("own.toml"), "a" * 32 + "!"
+    built_in = (ROOT / "schemas/formats/callnotify.toml").read_text(encoding="utf-8")
+    own.write_text(
+        f"{built_in}\n[detect.patterns]\nid = '{pattern}'\n".replace('name = "callnotify"', 'name = "own"')
+    )
+    write_export(export, [call_row(1, id=id_of_32)])
+    assert program("detect", "--format", own, export).code == code
 
 
 @pytest.mark.fault(32)

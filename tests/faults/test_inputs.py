@@ -1,25 +1,31 @@
 """Section A: exports that are damaged, odd, growing or gone; every row ends as one outcome, none is guessed."""
 
 import csv
+import encodings
+import encodings.aliases
 import gzip
 import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
 from conftest import CALLNOTIFY_HEADER, ROOT, Ran, call_row, read_results, write_export
 from dying_run import at
-from importer.errors import ExitCode
+from importer.errors import ExitCode, InputUnusableError, UsageError
 from importer.files import ExportFile
 from importer.formats import load_catalogue
+from importer.formats.encoding import certain_encoding
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, import_calls
 from importer.reading import CHUNK_ROWS
+from importer.reading.blocks import text_blocks
 from importer.records import RunSummary
 from importer.settings import load_credentials, load_settings
 from importer.simulator import Simulator
@@ -39,6 +45,44 @@ def imported(folder: Path, export: Path, listener: Listener, **flags: object) ->
     """Import in this process with a listener; its results are `results.csv`."""
     settings = load_settings({"results": str(folder / "results.csv"), "init_ledger": True, **flags}, os.environ)
     return import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
+
+
+CODECS = sorted({*encodings.aliases.aliases.values(), *(found.name for found in iter_modules(encodings.__path__))})
+
+
+@pytest.mark.fault(13)
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+def test_every_encoding_that_python_knows(tmp_path: Path) -> None:
+    """Whatever --encoding names: an export is read as Python reads it, or refused as not of this encoding."""
+    row = call_row(1, zohouser="\u00e9")
+    texts = [f"{CALLNOTIFY_HEADER}\n{each}\n" for each in (call_row(1), row)]
+    exports = [text.encode(encoding) for text in texts for encoding in ("utf-8", "cp1252", "utf-16-le", "utf-7")]
+    export, refused = tmp_path / "export.csv", 0
+    for name in CODECS:
+        try:
+            encoding = load_settings({"encoding": name}, {}).encoding
+        except UsageError:
+            refused += 1
+            continue
+        for content in (*exports, bytes(range(256)) * 9, b"\xff\xfe\x00\xd8+2AA-"):
+            export.write_bytes(content)
+            with suppress(InputUnusableError):
+                assert certain_encoding(ExportFile(export), encoding) == encoding
+                wanted = content.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+                assert b"".join(text_blocks(ExportFile(export), encoding)).decode() == wanted
+    assert refused < 20 < len(CODECS)
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize("encoding", ["utf-16", "idna", "utf-32", "shift_jis"])
+def test_encoding_of_one_file_only(program: Program, account: Simulator, tmp_path: Path, encoding: str) -> None:
+    """A file that is not of the encoding named is refused for itself; the others are sent."""
+    text = f"{CALLNOTIFY_HEADER}\n{call_row(1)}\n"
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_bytes(text.encode(encoding) if encoding != "idna" else text.encode())
+    bad.write_bytes(b"\xff" + text.replace("\n", "\n\x81\n").encode())
+    ran = program("import", "--init-ledger", "--encoding", encoding, bad, good)
+    assert (ran.code, f"is not {encoding} text" in ran.stderr, len(account.accepted)) == (65, True, 1)
 
 
 # files that cannot be used -----------------------------------------------------------------------------------
