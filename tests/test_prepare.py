@@ -196,6 +196,14 @@ def test_row_not_understood_leaves_an_attended_call_alone(tmp_path: Path) -> Non
     assert prepared_text(tmp_path, text).outcomes() == ["attended", "unknown_status"]
 
 
+def test_neither_column_that_tells_the_direction(tmp_path: Path) -> None:
+    """Rows of a file without any column that could tell which way calls went are rejected for that."""
+    result = prepared_text(tmp_path, "id,from,to,start_time\na1,+12125550101,+12125550142,2026-03-02 14:00:00\n")
+    (row,) = result.listed
+    assert isinstance(row, ResultRow)
+    assert (row.reason, "type, state are empty" in row.hint) == ("unknown_direction", True)
+
+
 @pytest.mark.fault(17)
 def test_same_row_is_a_duplicate(tmp_path: Path) -> None:
     """The second of two equal rows is a duplicate that names the first."""

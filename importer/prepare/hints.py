@@ -32,7 +32,8 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     todo = f"Correct the value,{agents} or add a [[direction]] rule to a format of your own."
     doubts = _endpoint_doubts(rows, rules)
     hints = []
-    for values, doubt in zip(rows[there].itertuples(index=False, name=None), doubts, strict=True):
+    known = rows.reindex(columns=there, fill_value="")  # without those that neither the file nor the format has
+    for values, doubt in zip(known.itertuples(index=False, name=None), doubts, strict=True):
         if doubt:
             hints.append(doubt)
             continue

@@ -1,0 +1,188 @@
+"""Samples, formats and agents files damaged by chance: no damage is a bug of ours, hangs, or loses a row."""
+
+import json
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from conftest import ROOT, Ran, read_results
+from expected import SAMPLES, sample_options
+from samples import INPUTS, sample_name
+
+Program = Callable[..., Ran]
+
+PATIENCE_SECONDS = 20.0
+DETECTED, NAMED, OWN, LISTED = 4, 28, 20, 60
+"""Mutants of a sample, checked and, by its format, imported; of a format; of the agents file, ten times: 5,000."""
+
+USUAL = {0, 3, 65, 66, 78}
+FORMATS = sorted((ROOT / "schemas" / "formats").glob("*.toml"))
+SNIPPETS = [
+    *(
+        b"\0",
+        b'"',
+        b"'",
+        b'""',
+        b",",
+        b";",
+        b"\t",
+        b"|",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\n\n",
+        b"\\",
+        b"\x1a",
+        b"\x1b[2J",
+    ),
+    *(
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\xc3\x28",
+        b"\xed\xa0\x80",
+        "\u0662\u0660".encode(),
+        "\u202e".encode(),
+    ),
+    *(
+        b"=1+1",
+        b"-1",
+        b"0",
+        b"9" * 400,
+        b"1e309",
+        b"nan",
+        b"NULL",
+        b"\\N",
+        b"None",
+        b"true",
+        b" ",
+        b"\xc2\xa0",
+        b"sep=;",
+    ),
+    *(b"1970-01-01 00:00:00", b"9999-12-31 23:59:59", b"0000-00-00", b"2026-03-08 02:30:00", b"+00:00", b"Z"),
+    *(
+        b"+",
+        b"+12125550142",
+        b"tel:",
+        b"(",
+        b")",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b"#",
+        b"%",
+        b"$",
+        b"^",
+        b".*",
+        b"(a+)+$",
+    ),
+]
+
+
+MARKS = (b",", b";", b"\t", b"\n", b'"', b" ", b"-", b":", b"1")
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """Return a file with one damage."""
+    start = chance.randrange(len(content) + 1)
+    end = min(len(content), start + chance.choice((1, 1, 4, 40, 400)))
+    lines = content.splitlines(keepends=True)
+    damages: tuple[Callable[[], bytes], ...] = (
+        lambda: content[:start] + content[end:],
+        lambda: content[:start],
+        lambda: content[:end] + content[start:],
+        lambda: content[:start] + chance.choice(SNIPPETS) + content[start:],
+        lambda: content[:start] + chance.choice(SNIPPETS) + content[end:],
+        lambda: content[:start] + chance.randbytes(end - start) + content[end:],
+        lambda: b"".join(chance.sample(lines, len(lines))),
+        lambda: b"".join(line for line in lines if chance.random() < 0.9),
+        content.swapcase,
+        lambda: content.replace(*chance.sample(MARKS, 2)),
+    )
+    return chance.choice(damages)()
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Raise TimeoutError when what is done inside takes too much time of the processor."""
+
+    def over(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGPROF, over)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def take_all(program: Program, command: list[str], files: list[Path], results: Path) -> None:
+    """Take files in one run, one by one where one stops all; each row read has its line in the results."""
+    with patience():
+        ran = program(*command, "--json", "--all-rows", "--results", results, *files)
+    assert ran.code in USUAL, (ran, files)
+    if results.exists():
+        summary = json.loads(ran.stdout)
+        listed = Counter(row["outcome"] for row in read_results(results))
+        results.unlink()
+        assert listed.total() == summary["rows"] + summary["carried"], files
+        assert listed == {outcome: summary[outcome] for outcome in listed}, files
+    elif len(files) > 1:
+        for file in files:
+            take_all(program, command, [file], results)
+    else:
+        assert ran.code >= 65, (ran, files)
+
+
+def mutants(content: bytes, count: int, chance: random.Random, folder: Path, suffix: str) -> list[Path]:
+    """Write copies of a file with one to four damages each."""
+    paths = [folder / f"{number:02}{suffix}" for number in range(count)]
+    for path in paths:
+        copy = content
+        for _ in range(chance.randint(1, 4)):
+            copy = damaged(copy, chance)
+        path.write_bytes(copy)
+    return paths
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", INPUTS, ids=sample_name)
+@pytest.mark.usefixtures("account")
+def test_damaged_samples(program: Program, tmp_path: Path, path: Path) -> None:
+    """However a sample is damaged, it is refused for itself or each of its rows has an outcome."""
+    chance, content, options = random.Random(sample_name(path)), path.read_bytes()[:2000], sample_options(path)
+    files = mutants(content, DETECTED, chance, tmp_path, ".csv")
+    take_all(program, ["check", *options], files, tmp_path / "results.csv")
+    assert program("detect", *files).code in USUAL
+    files = mutants(content, NAMED, chance, tmp_path, ".csv")
+    command = ["import", "--init-ledger", "--limit", "1", "--format", path.parent.name, *options]
+    take_all(program, command, files, tmp_path / "results.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
+def test_damaged_formats(program: Program, tmp_path: Path, path: Path) -> None:
+    """However a format is damaged, it is refused with 78, or it reads what it still fits."""
+    sample = next(each for each in INPUTS if each.parent.name == path.stem)
+    for own in mutants(path.read_bytes(), OWN, random.Random(path.stem), tmp_path, ".toml"):
+        command = ["check", *sample_options(sample), "--format", str(own)]
+        take_all(program, command, [sample], tmp_path / "results.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(10))
+def test_damaged_agents_files(program: Program, tmp_path: Path, turn: int) -> None:
+    """However an agents file is damaged, it is refused with 78, or it lists whom it still lists."""
+    sample = SAMPLES / "callnotify" / "state-only.csv"
+    for agents in mutants((SAMPLES / "agents.csv").read_bytes(), LISTED, random.Random(turn), tmp_path, ".csv"):
+        command = ["check", "--format", "callnotify", "--agents", str(agents)]
+        take_all(program, command, [sample], tmp_path / "results.csv")
