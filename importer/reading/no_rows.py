@@ -66,12 +66,18 @@ class NoRows:
         width, columns = self.detection.field_count, len(self.detection.format.columns)
         are_few = records.cells < width
         are_many = (records.cells >= width + columns - 1) & (columns > 1)
-        suspects = np.flatnonzero(self.suspect[letters] | are_few | are_many).tolist()
+        # A spreadsheet fills a client's line up to the width of the table: `(13 rows),,,,`.
+        delimiter = ord(self.detection.delimiter)
+        are_filled_up = (data[records.ends - 1] == delimiter) & (data[records.ends - 2] == delimiter)
+        are_filled_up &= records.ends - records.starts <= records.cells + LONGEST_WORD
+        suspects = np.flatnonzero(self.suspect[letters] | are_few | are_many | are_filled_up).tolist()
         words = [self._first_word(records.text, int(places[index])) for index in suspects]
         may_begin = {word: self._may_begin(word) for word in set(words)}
         for index, word in zip(suspects, words, strict=True):
             start, end = int(records.starts[index]), int(records.ends[index])
-            if end - start <= LONGEST_BYTES and (may_begin[word] or are_few[index] or are_many[index]):
+            if end - start <= LONGEST_BYTES and (
+                may_begin[word] or are_few[index] or are_many[index] or are_filled_up[index]
+            ):
                 found[index] = self._is_none(records.text[start:end].decode("utf-8"), int(records.lines[index]))
         return found
 
