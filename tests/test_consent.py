@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Ran, call_row, write_export
-from importer.cli.consent import outlook_lines
+from importer.cli.screen import outlook_lines
 from importer.errors import DeclinedError, ExitCode
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Outlook, Run, import_calls

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import SAMPLES, Ran
 from expected import sample_files, sample_options
-from importer.cli.tables import table
+from importer.cli.output import table
 
 Program = Callable[..., Ran]
 

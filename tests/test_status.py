@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import Ran, call_row, write_export
-from importer.cli.status import duration_text
+from importer.cli.ledger import duration_text
 from importer.ledger import open_reader
 from importer.simulator import Fault, Simulator
 

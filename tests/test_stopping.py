@@ -13,7 +13,7 @@ import pytest
 from conftest import Ran, call_row, read_results, write_export
 from disks import filling_disk
 from dying_run import at
-from importer.cli.printing import Screen
+from importer.cli.screen import Screen
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
 from importer.formats import load_catalogue
 from importer.ledger import open_reader

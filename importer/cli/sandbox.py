@@ -4,7 +4,7 @@ import signal
 
 import click
 
-from importer.cli.saying import say
+from importer.cli.output import say
 from importer.errors import UsageError
 
 

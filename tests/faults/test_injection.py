@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Ran, call_row, read_results, write_export
-from importer.cli.saying import LONGEST_LINE, escaped
+from importer.cli.output import LONGEST_LINE, escaped
 from importer.ledger import create_ledger, open_reader
 from importer.simulator import FOREVER, Fault, Simulator
 
@@ -194,7 +194,7 @@ def test_words_of_a_database(program: Program, account: Simulator, tmp_path: Pat
 
 @pytest.mark.fault(143)
 def test_one_module_prints() -> None:
-    """Text reaches a screen through `importer.cli.saying` alone, which escapes it; the help is our own text."""
+    """Text reaches a screen through `importer.cli.output` alone, which escapes it; the help is our own text."""
     prints = re.compile(r"click\.s?echo\w*\(|\bprint\(|sys\.std(out|err)\.write")
     printing = {
         path.relative_to(ROOT).as_posix()
@@ -202,4 +202,4 @@ def test_one_module_prints() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if prints.search(line) and "format_message(), err=True)  # our own help" not in line
     }
-    assert printing == {"importer/cli/saying.py"}
+    assert printing == {"importer/cli/output.py"}

@@ -19,11 +19,11 @@ from typing import Any
 import pandera.strategies.pandas_strategies  # noqa: F401 pandera would import it in every child
 
 import importer.cli
-import importer.cli.deciding
-import importer.cli.looking
+import importer.cli.explain
+import importer.cli.ledger
 import importer.cli.options
-import importer.cli.printing
-import importer.cli.sending
+import importer.cli.runs
+import importer.cli.screen
 import importer.formats
 import importer.pipeline
 import importer.pipeline.preparing
@@ -54,15 +54,15 @@ class SignalAtStep:
 def run_told(arguments: Sequence[str], told: Callable[[Step], None]) -> int:
     """Run `import` or `deliver` as the command line does, with somebody who is told its steps."""
     name, *rest = arguments
-    commands = {"import": importer.cli.sending.import_command, "deliver": importer.cli.sending.deliver_command}
+    commands = {"import": importer.cli.runs.import_command, "deliver": importer.cli.runs.deliver_command}
     flags = dict(commands[name].make_context(name, rest).params)
     files = flags.pop("files", ())
     try:
         settings = importer.settings.load_settings(importer.cli.options.given(flags), os.environ)
         credentials = importer.settings.load_credentials(os.environ)
         with (
-            importer.cli.printing.Screen(settings) as screen,
-            importer.cli.sending.orderly_signals() as signals,
+            importer.cli.screen.Screen(settings) as screen,
+            importer.cli.screen.orderly_signals() as signals,
         ):
             run = importer.pipeline.Run(
                 settings,

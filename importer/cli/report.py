@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from importer.cli.options import CONFIG, LEDGER, ZONE, given, options
-from importer.cli.saying import say
+from importer.cli.output import say
 from importer.errors import ExitCode, UsageError
 
 OUTPUT = (

@@ -1,0 +1,190 @@
+"""What `detect` and `formats` print of a file, a format and a draft, as lines."""
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+
+from importer.cli.output import table, terminal_width, wrapped
+from importer.errors import ImporterError
+from importer.formats import Catalogue, CdrFormat, Detection, detect
+from importer.formats.detection import Overrides, column_key
+from importer.formats.drafting import Draft
+from importer.formats.language import word_key
+from importer.pipeline import Run, inputs_of
+from importer.pipeline.preparing import policy_book, prepare_plan
+from importer.prepare import Preparation, PreparePlan, no_agents
+from importer.prepare.endpoints import shown_roles
+from importer.prepare.zones import offset_text, shown_zones
+from importer.records import ResultRow
+from importer.settings import Settings
+
+SHOWN_ROWS = 3
+SHOWN_WORDS = 12
+LEAST_SHARE = 0.02
+"""Offsets that fewer of the rows prove are those of later legs of long calls."""
+
+
+# a file ------------------------------------------------------------------------------------------------------
+
+
+def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
+    """Yield what a file is, its columns with the first rows as they stand, and what becomes of those."""
+    unpacked = [f"{found.file.packing}, unpacked"] if found.file.packing else []
+    table_of = [f"sheet {found.file.sheet!r}" if found.file.sheet else "JSON"] if found.file.is_table else []
+    how = ", ".join((*unpacked, *table_of))
+    yield f"{found.path} ({how})" if how else f"{found.path}"
+    yield from table((), [*_facts(found, settings, catalogue)])
+    yield ""
+    yield from _columns(found)
+    if not found.needs_timezone() or settings.timezone is not None:
+        yield from _first_rows(found, settings, catalogue)
+    yield ""
+
+
+def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    delimiter = {"\t": "tab", ",": "comma", ";": "semicolon"}.get(found.delimiter, found.delimiter)
+    yield "format", f"{found.format.name}: {found.format.title} (sources: {found.format.certainty})"
+    yield "encoding", found.encoding
+    delimiter = "none, columns by position" if found.format.file.columns else delimiter
+    yield "delimiter", f"{delimiter}, {found.field_count} cells per row"
+    header = {None: "none", 0: "the keys of the objects"}
+    yield "header", header.get(found.header_line, f"line {found.header_line}")
+    carries_offset = found.format.needs_timezone(found.positions) and found.times_carry_offsets()
+    zone = zone_text(found.format, settings.timezone, found.positions)
+    yield "times", "each carries its offset from GMT" if carries_offset else zone
+    yield from (("evidence", line) for line in _zone_evidence(found, settings, catalogue))
+    with Preparation(catalogue.causes, PreparePlan(no_agents(), now=0)) as preparation:
+        yield from (("endpoints", line) for line in shown_roles(preparation.roles(found)))
+    yield from (("note", note) for note in found.format.notes)
+
+
+def _columns(found: Detection) -> Iterator[str]:
+    """Yield the columns that are read, by cell, with the first rows as they stand in the file."""
+    used = set(found.format.used_columns())
+    places = sorted((place, name) for name, place in found.positions.items() if name in used)
+    rows = found.sample[:SHOWN_ROWS]
+    header = [f"row {number}" for number in range(1, len(rows) + 1)]
+    lines = []
+    for place, name in places:
+        text = found.header[place] if found.header else ""
+        read_as = (text or name) if column_key(text or name) == column_key(name) else f"{text} = {name}"
+        lines.append([str(place + 1), read_as, *(row[place] if place < len(row) else "" for row in rows)])
+    yield from table(("cell", "column", *header), lines)
+    others = found.field_count - len(places)
+    if others > 0:
+        yield f"{others} other cell{'s are' if others > 1 else ' is'} passed over"
+
+
+def zone_text(cdr_format: CdrFormat, timezone: str | None, columns: Collection[str] = ()) -> str:
+    """Return whose clock the times of a format are, for a person."""
+    if cdr_format.time.zone_column is not None and cdr_format.time.zone_column in columns:
+        return f"local, zone in column {cdr_format.shown(cdr_format.time.zone_column)}"
+    if cdr_format.needs_timezone():
+        return f"local, read as {timezone}" if timezone else "local, zone unknown: give --timezone"
+    own = cdr_format.time.zone
+    return f"zone: {own if own not in ('option', 'value') else timezone or cdr_format.time.zone_default or own}"
+
+
+def _zone_evidence(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
+    """Yield what the ids of the file prove about the zone of its times."""
+    plan = PreparePlan(no_agents(), int(Run(settings, catalogue).now), settings.timezone)
+    with Preparation(catalogue.causes, plan) as preparation:
+        evidence = preparation.zone_evidence(found)
+    if evidence is None:
+        return
+    rows = evidence.counts.total()
+    telling = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
+    span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
+    each = ", ".join(f"{offset_text(offset)} in {evidence.counts[offset]}" for offset in telling)
+    yield f"the ids of {rows} rows prove that the clock stood at {span} ({each} rows)"
+    yield f"zones that fit: {shown_zones(evidence.proved())}"
+    if evidence.contradiction() is not None:
+        yield f"--timezone {evidence.zone} is contradicted: import and check refuse it"
+
+
+def _first_rows(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
+    """Yield what becomes of the first rows, as `check --all-rows` would say, and the hints of those of no use."""
+    plan = prepare_plan(Run(settings, catalogue, now=time.time()), inputs_of([found], []))
+    with Preparation(catalogue.causes, replace(plan, all_rows=True)) as preparation:
+        preparation.read(found, str(found.path), lambda _: None)
+        first = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))
+    rows, hints = [], []
+    for each in first:
+        what = str(each.state)
+        if isinstance(each, ResultRow):
+            what = f"{each.outcome}: {each.reason or each.state}"
+            hints += [f"line {each.place.line}: {each.hint}"] if each.hint else []
+        rows.append((str(each.place.line), what, each.agent_number, each.customer_number, each.start_time))
+    if rows:
+        yield ""
+        yield from table(("line", "what it is", "from", "to", "start (GMT)"), rows)
+    for hint in hints:
+        yield from wrapped(hint, "  ")
+
+
+# a format ----------------------------------------------------------------------------------------------------
+
+
+def format_lines(cdr_format: CdrFormat, catalogue: Catalogue) -> Iterator[str]:
+    """Yield what a format is made of."""
+    lines = [f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"]
+    lines += [f"  note: {note}" for note in cdr_format.notes]
+    for layout in cdr_format.layouts:
+        lines.append(f"  no header, {len(layout.columns)} cells: {', '.join(layout.columns)}")
+    if cdr_format.columns:
+        lines.append(f"  columns needed: {', '.join(names[0] for names in cdr_format.columns.values())}")
+        optional = ", ".join(names[0] for names in cdr_format.optional_columns.values())
+        lines.append(f"  columns used if there: {optional or 'none'}")
+    lines.append(f"  times: {', '.join(cdr_format.time.formats)}; {zone_text(cdr_format, None)}")
+    lines.append("  what became of the call:")
+    for rule in cdr_format.outcome:
+        if rule.column is None:
+            lines.append(f"    by rule: {rule.value}")
+            continue
+        words = {word_key(word): (word, str(verdict)) for word, verdict in rule.words.items()}
+        for word, cause in (catalogue.causes[rule.table].words if rule.table else {}).items():
+            words.setdefault(word_key(word), (word, cause.otherwise.value))
+        pairs = [f"{word} = {verdict}" for word, verdict in list(words.values())[:SHOWN_WORDS]]
+        more = f", and {len(words) - SHOWN_WORDS} more" if len(words) > SHOWN_WORDS else ""
+        own = f" (some your own, causes/{rule.table}.toml)" if rule.table in catalogue.own_causes else ""
+        lines.append(f"    column {cdr_format.shown(rule.column)}{own}: {', '.join(pairs)}{more}")
+    for line in lines:
+        yield from wrapped(line, "      ")
+
+
+def policy_lines(cdr_format: CdrFormat, catalogue: Catalogue, settings: Settings) -> Iterator[str]:
+    """Yield the policies in force for a format, and who says so."""
+    sources = policy_book(settings, {*catalogue.formats, cdr_format.name}).sources(cdr_format)
+    rows = []
+    for name, (value, who) in sources.items():
+        shown = ", ".join(value) or "none" if isinstance(value, tuple) else str(value) or "learned"
+        rows.append([f"--{name.replace('_', '-')}", shown, who])
+    call = cdr_format.call
+    if call.ring_seconds is None:
+        rest = ", only how long the whole call was" if call.duration_seconds or call.end_time else ""
+        for row in rows[:2]:
+            row[2] += f" (this export does not tell how long it rang{rest})"
+    yield ""
+    yield from table(("policy", "in force", "said by"), rows)
+
+
+# a draft -----------------------------------------------------------------------------------------------------
+
+
+def draft_lines(draft: Draft, export: Path, target: Path, catalogue: Catalogue) -> Iterator[str]:
+    """Yield what a draft was made from, and what is left to do."""
+    yield from wrapped(f"{target}: a draft from {draft.seen}.", "  ")
+    try:
+        found = detect(export, list(catalogue.formats.values()), Overrides())
+    except ImporterError:  # of none, of two, or standard input, which is read by now
+        found = None
+    if isinstance(found, Detection):
+        known = f"The export is of format {found.format.name}, too: use that one, or your own with --format."
+        yield from wrapped(known, "  ")
+    count = len(draft.open_points)
+    yield from wrapped(f"{count} open point{'' if count == 1 else 's'}:", "  ")
+    for number, text in draft.open_points:
+        yield from wrapped(f"  line {number}: {text}"[: 2 * terminal_width() - 4], "    ")
+    yield from wrapped(f"Settle them, then: cdr-importer formats test {target} {export}", "  ")

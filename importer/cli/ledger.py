@@ -1,0 +1,299 @@
+"""The commands `status`, `resolve` and those under `ledger`: what a person does with the ledger; none sends."""
+
+import getpass
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from importer import __version__
+from importer.cli.options import CONFIG, LEDGER, ZONE, given, options
+from importer.cli.output import aligned, say, say_json, say_lines
+from importer.cli.report import FORCE, write_history
+from importer.errors import ExitCode, ImporterError, UsageError
+from importer.ledger import Decision, Ledger, LedgerReader, RunInfo, RunRecord, open_reader
+from importer.requirements import check_versions, found_sqlite
+from schemas.vocabulary import E164
+
+SHOWN_UNCERTAIN = 20
+_DAYS = re.compile(r"([1-9][0-9]{0,4})d")
+_DAY_SECONDS = 86_400
+
+
+@click.command("status", short_help="Count the calls of the ledger by state, or list its runs.")
+@options(CONFIG, LEDGER, ZONE)
+@click.option("--runs", is_flag=True, help="List the latest runs instead, the newest first.")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many runs `--runs` lists.",
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="PATH", help="Write an HTML page of the ledger's history."
+)
+@options(FORCE)
+@click.option("--json", "json", is_flag=True, default=None, help="Print one JSON object.")
+def status_command(runs: bool, last: int, html: Path | None, force: bool, **flags: Any) -> int:
+    """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
+    from importer.settings import load_settings
+
+    check_versions(found_sqlite())
+    settings = load_settings(given(flags), os.environ)
+    if html is not None:
+        write_history(settings, html, force=force, shown_ledger=str(flags.get("ledger") or ""))
+        return int(ExitCode.OK)
+    with open_reader(settings.ledger) as ledger:
+        if runs:
+            _show_runs(ledger.runs(last), as_json=settings.json_output)
+            return int(ExitCode.OK)
+        return _show_calls(ledger, as_json=settings.json_output)
+
+
+def _show_calls(ledger: LedgerReader, *, as_json: bool) -> int:
+    """Print where the calls stand; return UNCERTAIN while a person has to decide of any."""
+    counts = {state.value: count for state, count in ledger.counts().items()}
+    oldest = ledger.oldest_pending() or ""
+    uncertain = ledger.uncertain_calls(SHOWN_UNCERTAIN)
+    attended = ledger.attended_since(SHOWN_UNCERTAIN)
+    held = ledger.held_until() or ""
+    if as_json:
+        facts = {"states": counts, "oldest_pending": oldest, "held_until": held}
+        uncertain_ids = [each.call.call_id for each in uncertain]
+        say_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
+    else:
+        for state, count in counts.items():
+            say(f"{state:<10} {count}")
+        if oldest:
+            say(f"oldest pending call: taken in {oldest} GMT")
+        if held:
+            say(f"the service asked to wait until {held} GMT")
+        for each in uncertain:
+            say(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
+        for call_id in attended:
+            say(f"attended since it was notified: {call_id}")
+    return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)
+
+
+def _show_runs(runs: Sequence[RunRecord], *, as_json: bool) -> None:
+    if as_json:
+        say_json({"runs": [_run_object(run) for run in runs]})
+        return
+    header = ("run", "command", "took", "exit", "rows", "accepted", "reason")
+    say_lines(aligned(header, _run_rows(runs)))
+
+
+def _run_object(run: RunRecord) -> dict[str, object]:
+    """Return all that is kept of a run, with its own JSON unpacked."""
+    return {
+        "run": run.run_id,
+        "command": run.command,
+        "version": run.version,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "exit": run.exit_code,
+        "summary": json.loads(run.summary) if run.summary else None,
+        "results": run.results,
+        "settings": json.loads(run.settings),
+        "inputs": json.loads(run.inputs),
+    }
+
+
+def _run_rows(runs: Sequence[RunRecord]) -> Iterator[tuple[str, ...]]:
+    for run in runs:
+        summary = json.loads(run.summary or "{}")
+        yield (
+            run.run_id,
+            run.command.removeprefix("ledger ") or "-",
+            duration_text(run.started_at, run.finished_at),
+            "-" if run.exit_code is None else str(run.exit_code),
+            str(summary.get("rows", "-")),
+            str(summary.get("accepted", "-")),
+            str(summary.get("reason", "-" if run.finished_at else "not finished")),
+        )
+
+
+def duration_text(started_at: str, finished_at: str | None) -> str:
+    """Return how long a run took, short: `48s`, `12m05s`, `3h20m`, `2d04h`; `-` without an end."""
+    if finished_at is None:
+        return "-"
+    seconds = max(
+        0, int((datetime.fromisoformat(finished_at) - datetime.fromisoformat(started_at)).total_seconds())
+    )
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    if seconds < 86_400:
+        return f"{seconds // 3600}h{seconds // 60 % 60:02}m"
+    return f"{seconds // 86_400}d{seconds // 3600 % 24:02}h"
+
+
+@click.command("resolve", short_help="Settle uncertain calls: sent, not sent, or closed.")
+@options(CONFIG, LEDGER)
+@click.argument("call_ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--sent", "decision", flag_value="sent", help="Zoho has the call: never send it again.")
+@click.option(
+    "--not-sent", "decision", flag_value="not_sent", help="Zoho does not have it: send it with the next run."
+)
+@click.option(
+    "--close",
+    "decision",
+    flag_value="close",
+    help="Never send it, whatever Zoho has; or: corrected in Zoho, for a call attended since it was notified.",
+)
+@click.option("--note", required=True, help="How you know; kept with the call.")
+def resolve_command(call_ids: tuple[str, ...], decision: str | None, note: str, **flags: Any) -> int:
+    """Settle the calls ID..., uncertain or attended since, as you found them in Zoho; `status` names them."""
+    from importer.settings import load_settings
+
+    if decision is None:
+        raise UsageError("resolve: say --sent, --not-sent or --close", hint="Look for the call in Zoho first.")
+    with held_ledger(load_settings(given(flags), os.environ), "resolve") as ledger:
+        kept_back = ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
+    say(f"{len(set(call_ids))} settled as {decision}.")
+    if kept_back:
+        say(f"Not sent, since an export shows them attended: {', '.join(kept_back)}")
+    return int(ExitCode.OK)
+
+
+@click.group("ledger", short_help="Keep the ledger: backup, purge, forget, accept-restore, accept-account.")
+def ledger_group() -> None:
+    """Keep the ledger: copy it, thin it out, and take it up again after a restore."""
+
+
+@ledger_group.command("backup", short_help="Copy the ledger to a new file, also while a run goes on.")
+@options(CONFIG, LEDGER)
+@click.argument("target", type=click.Path(path_type=Path), metavar="TARGET")
+def backup_command(target: Path, **flags: Any) -> int:
+    """Copy the ledger to the new file TARGET; other tools would lose what is only in the -wal file beside it."""
+    from importer.pipeline import check_apart
+    from importer.settings import load_settings
+
+    settings = load_settings(given(flags), os.environ)
+    check_apart(settings, outputs={"TARGET": target})
+    with open_reader(settings.ledger) as ledger:
+        ledger.backup(target)
+    say(f"The ledger as it stands now was copied to {target}.")
+    return int(ExitCode.OK)
+
+
+@ledger_group.command("purge", short_help="Delete calls settled long ago.")
+@options(CONFIG, LEDGER)
+@click.option("--older-than", default="400d", show_default=True, metavar="DAYS", help="Age in days, such as 400d.")
+def purge_command(older_than: str, **flags: Any) -> int:
+    """Delete what is settled and was last sent longer ago; calls from before that are `stale` from then on.
+
+    Calls that are pending or uncertain stay, however old.
+    """
+    from importer.pipeline import gmt_text
+    from importer.settings import load_settings
+
+    days = _DAYS.fullmatch(older_than)
+    if days is None:
+        raise UsageError(f"--older-than: {older_than[:20]!r} is not a number of days", hint="Write it like 400d.")
+    horizon = gmt_text(time.time() - int(days[1]) * _DAY_SECONDS)
+    with held_ledger(load_settings(given(flags), os.environ), "ledger purge") as ledger:
+        purged = ledger.purge(horizon)
+    say(
+        f"{purged.calls} calls last sent before {horizon} GMT were deleted, with {purged.decisions} decisions and "
+        f"{purged.runs} runs."
+    )
+    return int(ExitCode.OK)
+
+
+@ledger_group.command("forget", short_help="Close the open calls of a number and delete what they hold.")
+@options(CONFIG, LEDGER)
+@click.option("--number", metavar="+E164", help="The number; asked for without it, so that `ps` does not show it.")
+def forget_command(number: str | None, **flags: Any) -> int:
+    """Close every pending or uncertain call from or to a number and delete its content; none is ever sent."""
+    from importer.settings import load_settings
+
+    settings = load_settings(given(flags), os.environ)
+    wanted = number or click.prompt("Number (international, with +)", err=True)
+    if not re.fullmatch(E164, wanted):
+        raise UsageError(
+            "--number is not an international number", hint="Write it with + and country code, without spaces."
+        )
+    with held_ledger(settings, "ledger forget") as ledger:
+        stood = ledger.forget(wanted, who=getpass.getuser())
+    told = ", ".join(f"{count} {state}" for state, count in stood.items())
+    say(f"{sum(stood.values())} calls were closed and scrubbed ({told}).")
+    say("Results files, exports and backups still hold the number: delete it in what is yours; a backup put back")
+    say("loses it with `ledger accept-restore`.")
+    return int(ExitCode.OK)
+
+
+@ledger_group.command("accept-restore", short_help="Take up a ledger restored from a backup.")
+@options(CONFIG, LEDGER)
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS.csv]...")
+@click.option("--complete", is_flag=True, help="These are all results files since the backup was made.")
+def accept_restore_command(results: tuple[Path, ...], complete: bool, **flags: Any) -> int:
+    """Take up a ledger restored from a backup, by what the results files RESULTS.csv tell of the time since.
+
+    Calls they tell accepted are never sent again. Without --complete every call still pending, and every unknown
+    call from before now, becomes uncertain: it waits for a person. The .part files of a run that died may be given
+    too, but make no complete results: each of its calls may have been sent. What was forgotten since the backup is
+    forgotten again.
+    """
+    from importer.pipeline.told import told_by
+    from importer.settings import load_settings
+
+    if complete and not results:
+        raise UsageError("--complete needs the results files", hint="Name every results file since the backup.")
+    told = told_by(results, complete=complete)
+    settings = load_settings(given(flags), os.environ)
+    with held_ledger(settings, "ledger accept-restore", restored=True) as ledger:
+        counts = ledger.accept_restore(told, complete=complete)
+    say(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
+    if counts.forgotten:
+        say(f"{counts.forgotten} open calls were closed: their number was forgotten since the backup.")
+    say(f"{counts.uncertain} calls are uncertain now: `cdr-importer status` lists them.")
+    if counts.doubt_before:
+        say(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
+    return int(ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK)
+
+
+@ledger_group.command("accept-account", short_help="Let the ledger go on with another client id.")
+@options(CONFIG, LEDGER)
+def accept_account_command(**flags: Any) -> int:
+    """Let the next run bind the ledger to the account it signs in to: for a new client of the same account."""
+    from importer.settings import load_settings
+
+    with held_ledger(load_settings(given(flags), os.environ), "ledger accept-account") as ledger:
+        was_bound = ledger.forget_account()
+    say("The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account.")
+    return int(ExitCode.OK)
+
+
+@contextmanager
+def held_ledger(settings: Any, command: str, *, restored: bool = False) -> Iterator[Ledger]:
+    """Give the ledger, locked, with the calls of a dead run made uncertain; the command stands in its runs.
+
+    ``restored`` lets a ledger in that is older than its last run, for `ledger accept-restore` alone.
+    Raises as `Ledger.open` does.
+    """
+    from importer.pipeline import ending_record, gmt_text, new_run_id
+
+    check_versions(found_sqlite())
+    now = time.time()
+    info = RunInfo(new_run_id(now), gmt_text(now), __version__, command)
+    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(time.time()), restored=restored) as ledger:
+        if not restored:
+            ledger.recover()
+        try:
+            yield ledger
+        except ImporterError as error:
+            with suppress(ImporterError):
+                ledger.finish_run(error.exit_code, json.dumps(ending_record(error)))
+            raise
+        ledger.finish_run(ExitCode.OK, json.dumps({"reason": "done"}))

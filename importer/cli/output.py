@@ -1,0 +1,216 @@
+"""The terminal: the only module that prints or asks, and what keeps printed text and the run itself safe.
+
+File names, cells of an export and answers of a server may hold terminal codes, line ends or letters that turn
+the direction of reading. All of it is escaped here.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import zip_longest
+from typing import TextIO
+
+import click
+
+from importer.errors import ImporterError
+
+LONGEST_LINE = 2000
+NARROWEST = 6
+GAP = "  "
+
+
+def escaped(text: str) -> str:
+    r"""Return text with everything that is no visible character written as Python writes it: ``\x1b``, ``\n``."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print one line, whatever is in it."""
+    shown = escaped(text)
+    click.echo(shown if len(shown) <= LONGEST_LINE else f"{shown[:LONGEST_LINE]}...", err=err)
+
+
+def say_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print lines one by one."""
+    for line in lines:
+        say(line, err=err)
+
+
+def say_json(facts: Mapping[str, object]) -> None:
+    """Print one JSON object on one line, ASCII only."""
+    click.echo(json.dumps(facts))
+
+
+def complain(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> None:
+    """Print on stderr what is wrong, and below it what to do, with what needs lines of its own."""
+    say(f"cdr-importer: {message}", err=True)
+    if hint:
+        say(f"  {hint}", err=True)
+    for line in lines:
+        say(f"    {line}", err=True)
+
+
+def complain_of_usage(error: click.ClickException) -> None:
+    """Print a wrong option as click does."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+        say(f"Try '{context.command_path} --help' for help.", err=True)
+    say(f"Error: {error.format_message()}", err=True)
+
+
+def place_of(error: BaseException) -> tuple[str, str]:
+    """Return as message and hint where a bug showed itself, without any value: it could be a number or secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace is not None else "an unknown place"
+    return (
+        f"internal error: {type(error).__name__} in {place}",
+        "This is a bug. The ledger is safe; report this line together with `cdr-importer --version`.",
+    )
+
+
+def hush_libraries() -> None:
+    """Keep the libraries of the network out of any log, however logging is set up.
+
+    urllib3 2.8 logs addresses at DEBUG and, as a warning that Python prints by itself, header lines that it could
+    not read, as they came.
+    """
+    for name in ("urllib3", "requests"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.CRITICAL + 1)
+        logger.propagate = False
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal, 80 without one."""
+    return max(40, shutil.get_terminal_size().columns)
+
+
+def wrapped(text: str, indent: str = "", width: int | None = None) -> list[str]:
+    """Return a text as lines no wider than the terminal, those after the first under ``indent``."""
+    return textwrap.wrap(
+        text, width or terminal_width(), subsequent_indent=indent, break_on_hyphens=False, break_long_words=True
+    ) or [""]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None) -> list[str]:
+    """Return aligned lines no wider than the terminal: the widest columns are narrowed, long cells go on below."""
+    cells = [list(map(escaped, row)) for row in rows]
+    lines = [list(header), *cells] if header else cells
+    if not lines:
+        return []
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    room = (width or terminal_width()) - len(GAP) * (len(widths) - 1)
+    while sum(widths) > room and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    if header:
+        lines.insert(1, ["-" * size for size in widths])
+    shown = []
+    for line in lines:
+        parts = [
+            textwrap.wrap(cell, size, break_on_hyphens=False) for cell, size in zip(line, widths, strict=True)
+        ]
+        for row in zip_longest(*parts, fillvalue=""):
+            shown.append(GAP.join(part.ljust(size) for part, size in zip(row, widths, strict=True)).rstrip())
+    return shown
+
+
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str]], width: int = 80) -> list[str]:
+    """Return aligned lines, one for each row, cut at ``width``: for what is read at a glance."""
+    lines = [tuple(header), *map(tuple, rows)] if header else [tuple(row) for row in rows]
+    if not lines:
+        return []
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    out = []
+    for line in lines:
+        text = "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip()
+        out.append(text if len(text) <= width else text[: width - 3] + "...")
+    return out
+
+
+def is_somebody_there() -> bool:
+    """Say whether a person at a terminal can be asked and can see the question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def answer(question: str, default: str | None, check: Callable[[str], object]) -> str | None:
+    """Ask for a value until ``check`` takes it; an empty answer is the default, None where there is none."""
+
+    def checked(text: str) -> str:
+        try:
+            if text:
+                check(text)
+        except ImporterError as error:
+            raise click.UsageError(f"{error.message}. {error.hint}") from None
+        return text
+
+    told = click.prompt(question, default=default or "", show_default=bool(default), value_proc=checked, err=True)
+    return str(told) or None
+
+
+def secret(question: str) -> str:
+    """Ask for a secret, which does not show; without a terminal the next line of standard input is it."""
+    if sys.stdin.isatty():
+        return str(click.prompt(question, hide_input=True, err=True)).strip()
+    return sys.stdin.readline().strip()
+
+
+class LastingStream:
+    """A standard stream whose first failure makes it silent; what is recorded elsewhere goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or do nothing once writing failed."""
+        try:
+            return int(self._stream.write(text))
+        except (OSError, ValueError):
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or do nothing once writing failed."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._give_up()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def _give_up(self) -> None:
+        # What is still buffered goes nowhere too; the interpreter would exit with 120 for it.
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+def make_streams_last() -> None:
+    """Occupy standard descriptors that are closed and wrap the streams.
+
+    A ledger or a socket that got descriptor 2 would take what some library writes to standard error.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 a descriptor
+        if hasattr(stream, "reconfigure"):
+            # A letter that the terminal's encoding lacks must not silence the stream.
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, LastingStream(stream))

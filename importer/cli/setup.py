@@ -1,0 +1,254 @@
+"""The commands of the first day: `init`, those under `auth`, and `users`."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from importer.cli.options import CONFIG, HOSTS, LEDGER, given, options
+from importer.cli.output import aligned, answer, is_somebody_there, say, say_lines, secret
+from importer.errors import ConfigurationError, ExitCode, UsageError
+
+_QUESTIONS = {
+    "data-center": "Zoho's data centre of your account (us eu in au jp ca cn sa uk ae)",
+    "timezone": "Time zone of the telephone system (Europe/London)",
+    "country": "Region of numbers without country code, such as GB (empty: none)",
+    "agents": "Agents file (empty: none)",
+    "site": "Name of this telephone system, if several feed one account (empty: none)",
+    "rate": "At most so many calls",
+    "ledger": "Ledger",
+}
+_ZONE_LINK = Path("/etc/localtime")
+
+
+@click.command("init", short_help="Write the config file and make the ledger.")
+@options(CONFIG, HOSTS, LEDGER)
+@click.option("--timezone", metavar="ZONE", help="IANA zone of local times, such as Europe/London.")
+@click.option("--country", metavar="CC", help="ISO 3166 region of national numbers, such as GB.")
+@click.option("--agents", metavar="FILE", help="The agents file; made with its header if it is not there.")
+@click.option("--site", metavar="NAME", help="Namespace of call ids when several systems feed one account.")
+@click.option("--rate", metavar="N/PERIOD", help="At most N requests in any rolling period.")
+def init_command(**flags: Any) -> int:
+    """Ask what does not change from run to run, write the config file and make the ledger.
+
+    Without a terminal nothing is asked: what no option gives stays a comment in the file.
+    """
+    from importer.ledger import create_ledger
+    from importer.pipeline import check_apart, gmt_text
+    from importer.settings import config_path, load_settings
+    from importer.setup.config_file import config_text, write_new
+
+    path = Path(flags.pop("config") or os.environ.get("CDR_IMPORTER_CONFIG") or config_path()).expanduser()
+    if os.path.lexists(path):
+        raise UsageError(f"{path} is there already", hint="Edit it, or move it away and run this again.")
+    told = {name.replace("_", "-"): value for name, value in given(flags).items()}
+    _require_place(load_settings(told, {}).timezone)
+    if is_somebody_there():
+        told = _asked(told)
+    told = {name: _absolute(value) if name in ("agents", "ledger") else value for name, value in told.items()}
+    settings = load_settings(told, {})
+    check_apart(settings, outputs={"--config": path})
+    made = [f"wrote  {path}"]
+    write_new(path, config_text(told))
+    if settings.agents and not settings.agents.exists():
+        from importer.prepare.agents import agents_text
+
+        write_new(settings.agents, agents_text([]))
+        made.append(f"wrote  {settings.agents} (the header only)")
+    if settings.ledger.exists():
+        made.append(f"kept   {settings.ledger}, which was there already")
+    else:
+        create_ledger(settings.ledger, now=gmt_text(time.time()))
+        made.append(f"made   {settings.ledger}")
+    named = "" if path == config_path() else f" --config {path}"
+    say_lines((*made, *_next_steps(named, has_agents=settings.agents is not None)))
+    return int(ExitCode.OK)
+
+
+def _asked(told: dict[str, str]) -> dict[str, str]:
+    """Ask for what no option gave, and return all of it."""
+    from importer.settings import Settings, load_settings
+
+    usual = Settings()
+    defaults = {"data-center": "us", "timezone": _zone_here(), "rate": usual.rate, "ledger": str(usual.ledger)}
+    for option, question in _QUESTIONS.items():
+        if option in told:
+            continue
+
+        def check(text: str, name: str = option) -> None:
+            _require_place(load_settings({name: text}, {}).timezone)
+
+        value = answer(question, defaults.get(option), check)
+        if value:
+            told[option] = value
+    return told
+
+
+def _require_place(zone: str | None) -> None:
+    """Raise UsageError for a zone without summer time: from spring to autumn its times would be an hour wrong."""
+    from schemas.zones import fixed_advice, is_fixed
+
+    if zone is not None and is_fixed(zone):
+        raise UsageError(f"--timezone: {fixed_advice(zone)}", hint="Name a place of the IANA database.")
+
+
+def _zone_here() -> str | None:
+    """Return the zone of this machine, to be offered and never taken unasked."""
+    target = str(_ZONE_LINK.resolve()) if _ZONE_LINK.is_symlink() else ""
+    _, found, name = target.partition("/zoneinfo/")
+    return name if found else None
+
+
+def _absolute(path: str) -> str:
+    """Return a path that means the same from every folder: cron starts in another one."""
+    return str(Path(path).expanduser().absolute())
+
+
+def _next_steps(named: str, *, has_agents: bool) -> list[str]:
+    steps = [
+        f"cdr-importer auth login{named}",
+        f"cdr-importer auth check{named}",
+        f"cdr-importer users{named}" + (" --write agents-to-complete.csv" if has_agents else ""),
+        f"cdr-importer check{named} EXPORT.csv",
+        f"cdr-importer import{named} --limit 1 EXPORT.csv",
+    ]
+    return ["", "Next:", *(f"  {number}. {step}" for number, step in enumerate(steps, start=1))]
+
+
+@click.group("auth", short_help="Sign in to Zoho (`login`), and see that calls would be taken (`check`).")
+def auth_group() -> None:
+    """Sign in to Zoho, and see that calls would be taken."""
+
+
+@auth_group.command("login", short_help="Turn a code of Zoho's console into a sign-in that lasts.")
+@options(CONFIG, HOSTS)
+@click.option("--keyring", is_flag=True, help="Keep the secrets in the system's keyring.")
+def login_command(keyring: bool, **flags: Any) -> int:
+    """Ask for client id, client secret and a code of Zoho's API console, and keep the sign-in they give.
+
+    Client id and secret are taken from the environment (CDR_IMPORTER_CLIENT_ID and CDR_IMPORTER_CLIENT_SECRET) if
+    both are set. Without a terminal the lines of standard input answer the questions.
+    """
+    from importer.client import TokenTransport
+    from importer.pipeline import sign_in_of
+    from importer.settings import Credentials, load_settings, save_credentials
+    from importer.setup.grant import exchange_code
+
+    settings = load_settings(given(flags), os.environ)
+    unsigned = sign_in_of(settings, Credentials("", "", ""))
+    say_lines(_console_steps(unsigned.accounts_url), err=True)
+    client_id, client_secret = _client()
+    code = _secret_text("Code")
+    sign_in = sign_in_of(settings, Credentials(client_id, client_secret, ""))
+    refresh_token = exchange_code(code, sign_in, TokenTransport(sign_in), time.time)
+    path = save_credentials(Credentials(client_id, client_secret, refresh_token), in_keyring=keyring)
+    where = f"the system's keyring ({path} says so)" if keyring else str(path)
+    say(f"Signed in; the secrets are in {where}.")
+    say("See that calls would be taken: cdr-importer auth check")
+    return int(ExitCode.OK)
+
+
+def _console_steps(accounts_url: str) -> list[str]:
+    from importer.setup.grant import SCOPE, console_url
+
+    return [
+        f"1. Open {console_url(accounts_url)} as a user with PhoneBridge rights,",
+        "   choose Self Client (or ADD CLIENT, Self Client, CREATE).",
+        "   The tab Client Secret shows id and secret.",
+        "2. Tab Generate Code; scope:",
+        f"     {SCOPE}",
+        "   Time Duration 10 minutes, any description, CREATE;",
+        "   choose your portal, CREATE.",
+        "3. Copy the code and paste it below before the ten minutes are over.",
+    ]
+
+
+def _client() -> tuple[str, str]:
+    names = ("CDR_IMPORTER_CLIENT_ID", "CDR_IMPORTER_CLIENT_SECRET")
+    client_id, client_secret = (os.environ.get(name, "") for name in names)
+    if client_id and client_secret:
+        return client_id, client_secret
+    return _secret_text("Client id"), _secret_text("Client secret")
+
+
+def _secret_text(question: str) -> str:
+    from importer.settings import is_secret
+
+    text = secret(question)
+    if not is_secret(text):
+        raise ConfigurationError(
+            f"{question}: nothing, or not what such a text looks like",
+            hint="Copy it again, without quotes, blanks or line ends around it.",
+        )
+    return text
+
+
+@auth_group.command("check", short_help="See that calls would be taken, without sending one.")
+@options(CONFIG, HOSTS)
+def auth_check_command(**flags: Any) -> int:
+    """Look at token, data centre, scope and integration, without a call being notified; it costs one token."""
+    from importer.settings import load_settings
+    from importer.setup.checking import look_at_account
+
+    account, tokens, accounts_url = account_of(load_settings(given(flags), os.environ), is_fresh=True)
+    marks = {True: "ok", False: "no", None: "-"}
+    for finding in look_at_account(tokens, account, accounts_url):
+        say(f"{marks[finding.is_good]:<3} {finding.subject:<12} {finding.words}")
+    return int(ExitCode.OK)
+
+
+def account_of(settings: Any, *, is_fresh: bool) -> tuple[Any, Any, str]:
+    """Return the account's client, its tokens (a fresh one past the cache, where wanted) and where it signs in."""
+    from importer.auth import TokenSource
+    from importer.client import AccountClient, Route, TokenTransport
+    from importer.pipeline import sign_in_of
+    from importer.settings import load_credentials
+
+    sign_in = sign_in_of(settings, load_credentials(os.environ))
+    if is_fresh:
+        sign_in = replace(sign_in, cache_path=None)
+    tokens = TokenSource(sign_in, transport=TokenTransport(sign_in), clock=time.time, sleep=time.sleep)
+    return AccountClient(Route(sign_in.proxy, sign_in.ca_bundle)), tokens, sign_in.accounts_url
+
+
+@click.command("users", short_help="List PhoneBridge's users, and who of them no agent is.")
+@options(CONFIG, HOSTS)
+@click.option("--agents", metavar="FILE", help="Agents file: CSV extension,number,zohouser,email,name.")
+@click.option("--write", "target", type=click.Path(path_type=Path), help="Write an agents file to complete.")
+def users_command(target: Path | None, **flags: Any) -> int:
+    """List PhoneBridge's users and match them to the agents file, by id, e-mail or name.
+
+    Ends with 3 if the agents file names a user that PhoneBridge does not list: those calls would be refused.
+    """
+    from importer.pipeline import check_apart
+    from importer.prepare.agents import agent_lines, agents_text
+    from importer.settings import load_settings
+    from importer.setup.config_file import write_new
+    from importer.setup.matching import completed_agents, match_users, unknown_zohousers
+
+    settings = load_settings(given(flags), os.environ)
+    check_apart(settings, outputs={"--write": target})
+    lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
+    account, tokens, _ = account_of(settings, is_fresh=False)
+    users = account.users(tokens.token())
+    matches = match_users(users, lines)
+    rows = [(match.user.zohouser, _agent_words(match), match.user.name, match.user.email) for match in matches]
+    say_lines(aligned(("user", "agent", "name", "e-mail"), rows))
+    for agent in (unknown := unknown_zohousers(users, lines)):
+        say(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
+    unmapped = sum(not match.lines for match in matches)
+    say(f"{len(users)} users, {unmapped} without a line in the agents file")
+    if target:
+        write_new(target, agents_text(completed_agents(matches, lines)))
+        say(f"wrote {target}: complete extension and number, then name it with --agents")
+    return int(ExitCode.PARTIAL if unknown else ExitCode.OK)
+
+
+def _agent_words(match: Any) -> str:
+    if not match.lines:
+        return "none"
+    extensions = "+".join(line.extension or "?" for line in match.lines)
+    return extensions if match.by == "zohouser" else f"{extensions} by {match.by}"
