@@ -76,6 +76,24 @@ def test_every_command_explains_itself(program: Program, name: str) -> None:
     assert (ran.code, ran.stdout.startswith(f"Usage: cdr-importer {name}"), ran.stderr) == (0, True, "")
 
 
+def test_help_groups_the_options_of_import(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The five options that everybody needs come first, and no heading has more than ten lines at 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    sections = program("import", "--help").stdout.split("\n\n")[2:]
+    groups = {name: lines for name, *lines in map(str.splitlines, sections)}
+    assert [line.split()[0] for line in groups["Needed by everybody:"]] == [
+        "--timezone",
+        "--country",
+        "--agents",
+        "--limit",
+        "--sandbox",
+    ]
+    headings = ("Needed by everybody", "Input", "Calls", "Policies", "Sending", "Output", "Account", "Watching")
+    assert list(groups) == [f"{name}:" for name in (*headings, "Options")]
+    assert max(map(len, groups.values())) <= 10
+    assert [line.split()[0] for line in groups["Options:"]] == ["--config", "-h,"]
+
+
 def test_help_lists_every_command(program: Program) -> None:
     """The program's own help names each command."""
     assert set(COMMANDS) <= set(re.findall(r"^  (\w+) ", program("--help").stdout, re.MULTILINE))

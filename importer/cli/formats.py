@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from importer.cli.options import CONFIG, FILES, PREPARING, READING, given, options
+from importer.cli.options import CONFIG, FILES, PREPARING, READING, Command, given, options
 from importer.cli.output import complain, say, say_lines, table, wrapped
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
 
@@ -157,7 +157,7 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
     return int(ExitCode.PARTIAL)
 
 
-@click.command("detect", short_help="Say what kind of file it is and how it is understood.")
+@click.command("detect", cls=Command, short_help="Say what kind of file it is and how it is understood.")
 @options(CONFIG, READING, PREPARING)
 @FILES
 def detect_command(files: tuple[Path, ...], **flags: Any) -> int:

@@ -21,12 +21,13 @@ from importer.cli.options import (
     ROWS,
     SANDBOX,
     STAGING,
+    Command,
     given,
     options,
 )
 
 
-@click.command("import", short_help="Read exports and notify their unattended outgoing calls.")
+@click.command("import", cls=Command, short_help="Read exports and notify their unattended outgoing calls.")
 @options(CONFIG, READING, PREPARING, ALARMS, STAGING, DELIVERY, LEDGER, RESULTS, ROWS, HOSTS, MONITORING, SANDBOX)
 @FILES
 def import_command(files: tuple[Path, ...], **flags: Any) -> int:
@@ -43,7 +44,7 @@ def import_command(files: tuple[Path, ...], **flags: Any) -> int:
     )
 
 
-@click.command("check", short_help="Do the same up to sending; neither network nor ledger.")
+@click.command("check", cls=Command, short_help="Do the same up to sending; neither network nor ledger.")
 @options(CONFIG, READING, PREPARING, ALARMS, RESULTS, ROWS)
 @FILES
 def check_command(files: tuple[Path, ...], **flags: Any) -> int:
@@ -57,7 +58,7 @@ def check_command(files: tuple[Path, ...], **flags: Any) -> int:
     return run_shown(unwatched, "check", _inputs(flags, files), lambda run: check(run, files))
 
 
-@click.command("deliver", short_help="Send what the ledger still holds.")
+@click.command("deliver", cls=Command, short_help="Send what the ledger still holds.")
 @options(CONFIG, DELIVERY, LEDGER, RESULTS, HOSTS, MONITORING)
 def deliver_command(**flags: Any) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""
