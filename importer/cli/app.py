@@ -4,6 +4,7 @@ Everything that costs (pandas, pandera, requests) is imported inside the command
 ``--help`` and a wrong option answer at once.
 """
 
+import importlib
 import os
 import resource
 import sys
@@ -19,21 +20,21 @@ from importer.errors import ExitCode, ImporterError
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _COMMANDS = {
-    "init": ("importer.cli.setup", "init_command"),
-    "auth": ("importer.cli.setup", "auth_group"),
-    "users": ("importer.cli.setup", "users_command"),
-    "import": ("importer.cli.runs", "import_command"),
-    "check": ("importer.cli.runs", "check_command"),
-    "deliver": ("importer.cli.runs", "deliver_command"),
-    "detect": ("importer.cli.formats", "detect_command"),
-    "formats": ("importer.cli.formats", "formats_group"),
-    "status": ("importer.cli.ledger", "status_command"),
-    "report": ("importer.cli.report", "report_command"),
-    "resolve": ("importer.cli.ledger", "resolve_command"),
-    "ledger": ("importer.cli.ledger", "ledger_group"),
-    "sandbox": ("importer.cli.sandbox", "sandbox_command"),
+    "init": ("setup", "Write the config file and make the ledger."),
+    "auth": ("setup", "Sign in to Zoho (`login`), and see that calls would be taken (`check`)."),
+    "users": ("setup", "List PhoneBridge's users, and who of them no agent is."),
+    "import": ("runs", "Read exports and notify their unattended outgoing calls."),
+    "check": ("runs", "Do the same up to sending; neither network nor ledger."),
+    "deliver": ("runs", "Send what the ledger still holds."),
+    "detect": ("formats", "Say what kind of file it is and how it is understood."),
+    "formats": ("formats", "List the formats, explain one, draft or test one of your own."),
+    "status": ("ledger", "Count the calls of the ledger by state, or list its runs."),
+    "report": ("report", "Write an HTML page with pictures of a run."),
+    "resolve": ("ledger", "Settle uncertain calls: sent, not sent, or closed."),
+    "ledger": ("ledger", "Keep the ledger: backup, purge, forget, accept-restore, accept-account."),
+    "sandbox": ("sandbox", "Run the simulator of the API in the foreground."),
 }
-"""Command -> module and function, imported when it is used."""
+"""Command -> the module of `importer.cli` that has it, imported when it is used, and its line of `--help`."""
 
 
 class _Commands(click.Group):
@@ -45,10 +46,14 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        module, name = _COMMANDS[cmd_name]
-        command = getattr(__import__(module, fromlist=[name]), name)
-        assert isinstance(command, click.Command)  # noqa: S101 a table of our own
-        return command
+        module = importlib.import_module(f"importer.cli.{_COMMANDS[cmd_name][0]}")
+        commands = (each for each in vars(module).values() if isinstance(each, click.Command))
+        return next(each for each in commands if each.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)

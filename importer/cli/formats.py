@@ -26,7 +26,6 @@ class _Formats(click.Group):
 @click.group(
     "formats",
     cls=_Formats,
-    short_help="List the formats, explain one, draft or test one of your own.",
     subcommand_metavar="[NAME] | new EXPORT | test FORMAT SAMPLE",
     options_metavar="",
 )
@@ -157,7 +156,7 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
     return int(ExitCode.PARTIAL)
 
 
-@click.command("detect", cls=Command, short_help="Say what kind of file it is and how it is understood.")
+@click.command("detect", cls=Command)
 @options(CONFIG, READING, PREPARING)
 @FILES
 def detect_command(files: tuple[Path, ...], **flags: Any) -> int:

@@ -27,7 +27,7 @@ _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
 _DAY_SECONDS = 86_400
 
 
-@click.command("status", short_help="Count the calls of the ledger by state, or list its runs.")
+@click.command("status")
 @options(CONFIG, LEDGER, ZONE)
 @click.option("--runs", is_flag=True, help="List the latest runs instead, the newest first.")
 @click.option(
@@ -138,7 +138,7 @@ def duration_text(started_at: str, finished_at: str | None) -> str:
     return f"{seconds // 86_400}d{seconds // 3600 % 24:02}h"
 
 
-@click.command("resolve", short_help="Settle uncertain calls: sent, not sent, or closed.")
+@click.command("resolve")
 @options(CONFIG, LEDGER)
 @click.argument("call_ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--sent", "decision", flag_value="sent", help="Zoho has the call: never send it again.")
@@ -166,7 +166,7 @@ def resolve_command(call_ids: tuple[str, ...], decision: str | None, note: str, 
     return int(ExitCode.OK)
 
 
-@click.group("ledger", short_help="Keep the ledger: backup, purge, forget, accept-restore, accept-account.")
+@click.group("ledger")
 def ledger_group() -> None:
     """Keep the ledger: copy it, thin it out, and take it up again after a restore."""
 

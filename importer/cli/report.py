@@ -22,7 +22,7 @@ OUTPUT = (
 FORCE = (click.option("--force", is_flag=True, help="Replace the page when it is there already."),)
 
 
-@click.command("report", short_help="Write an HTML page with pictures of a run.")
+@click.command("report")
 @options(CONFIG, LEDGER, ZONE, OUTPUT, FORCE)
 @click.option("--run", "run_id", metavar="RUN", help="A run of the ledger instead, or `last`.")
 @click.argument("results", required=False, type=click.Path(path_type=Path), metavar="[RESULTS.csv]")

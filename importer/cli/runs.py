@@ -27,7 +27,7 @@ from importer.cli.options import (
 )
 
 
-@click.command("import", cls=Command, short_help="Read exports and notify their unattended outgoing calls.")
+@click.command("import", cls=Command)
 @options(CONFIG, READING, PREPARING, ALARMS, STAGING, DELIVERY, LEDGER, RESULTS, ROWS, HOSTS, MONITORING, SANDBOX)
 @FILES
 def import_command(files: tuple[Path, ...], **flags: Any) -> int:
@@ -44,7 +44,7 @@ def import_command(files: tuple[Path, ...], **flags: Any) -> int:
     )
 
 
-@click.command("check", cls=Command, short_help="Do the same up to sending; neither network nor ledger.")
+@click.command("check", cls=Command)
 @options(CONFIG, READING, PREPARING, ALARMS, RESULTS, ROWS)
 @FILES
 def check_command(files: tuple[Path, ...], **flags: Any) -> int:
@@ -58,7 +58,7 @@ def check_command(files: tuple[Path, ...], **flags: Any) -> int:
     return run_shown(unwatched, "check", _inputs(flags, files), lambda run: check(run, files))
 
 
-@click.command("deliver", cls=Command, short_help="Send what the ledger still holds.")
+@click.command("deliver", cls=Command)
 @options(CONFIG, DELIVERY, LEDGER, RESULTS, HOSTS, MONITORING)
 def deliver_command(**flags: Any) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""

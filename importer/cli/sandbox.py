@@ -8,7 +8,7 @@ from importer.cli.output import say
 from importer.errors import UsageError
 
 
-@click.command("sandbox", short_help="Run the simulator of the API in the foreground.")
+@click.command("sandbox")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks one.")
 @click.option("--rate-limit", metavar="N/SECONDS", help="Throttle like the API might: N requests in SECONDS.")

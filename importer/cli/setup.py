@@ -24,7 +24,7 @@ _QUESTIONS = {
 _ZONE_LINK = Path("/etc/localtime")
 
 
-@click.command("init", short_help="Write the config file and make the ledger.")
+@click.command("init")
 @options(CONFIG, HOSTS, LEDGER)
 @click.option("--timezone", metavar="ZONE", help="IANA zone of local times, such as Europe/London.")
 @click.option("--country", metavar="CC", help="ISO 3166 region of national numbers, such as GB.")
@@ -118,7 +118,7 @@ def _next_steps(named: str, *, has_agents: bool) -> list[str]:
     return ["", "Next:", *(f"  {number}. {step}" for number, step in enumerate(steps, start=1))]
 
 
-@click.group("auth", short_help="Sign in to Zoho (`login`), and see that calls would be taken (`check`).")
+@click.group("auth")
 def auth_group() -> None:
     """Sign in to Zoho, and see that calls would be taken."""
 
@@ -214,7 +214,7 @@ def account_of(settings: Any, *, is_fresh: bool) -> tuple[Any, Any, str]:
     return AccountClient(Route(sign_in.proxy, sign_in.ca_bundle)), tokens, sign_in.accounts_url
 
 
-@click.command("users", short_help="List PhoneBridge's users, and who of them no agent is.")
+@click.command("users")
 @options(CONFIG, HOSTS)
 @click.option("--agents", metavar="FILE", help="Agents file: CSV extension,number,zohouser,email,name.")
 @click.option("--write", "target", type=click.Path(path_type=Path), help="Write an agents file to complete.")
