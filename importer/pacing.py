@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from random import SystemRandom
-from typing import Self
 
 from tenacity import RetryCallState, Retrying, wait_exponential
 
-_UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
-_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
+from importer.settings import Rate
 
 LONGEST_RETRY_AFTER_SECONDS = 6 * 3600.0
 """A service that asks for more is asked again after so long."""
@@ -29,32 +27,6 @@ _HTTP_DATE = re.compile(
     r"|[A-Z][a-z]{5,8}, [0-9]{2}-[A-Z][a-z]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
     r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4}"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """At most ``limit`` requests in any rolling ``period_seconds``."""
-
-    limit: int
-    period_seconds: float
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``N/second``, ``N/minute`` or ``N/hour``.
-
-        Raises:
-            ValueError: the text is of another form or N is 0.
-        """
-        match = _RATE.fullmatch(text.strip())
-        if match is None or int(match[1]) < 1:
-            raise ValueError(f"{text!r} is not a rate: write N/second, N/minute or N/hour with N at least 1")
-        return cls(int(match[1]), _UNIT_SECONDS[match[2]])
-
-    def __str__(self) -> str:
-        for unit, seconds in _UNIT_SECONDS.items():
-            if seconds == self.period_seconds:
-                return f"{self.limit}/{unit}"
-        return f"{self.limit}/{self.period_seconds:g} seconds"
 
 
 class Slot:

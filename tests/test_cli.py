@@ -29,7 +29,6 @@ HEAVY = [
     "requests",
     "phonenumbers",
     "pydantic",
-    "pydantic_settings",
     "pyarrow",
     "numpy",
     "tqdm",

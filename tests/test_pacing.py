@@ -52,7 +52,7 @@ def taken(limiter: RollingLimiter) -> Slot:
 
 @table(
     ("text", "limit", "period_seconds"),
-    [("1/second", 1, 1.0), ("60/minute", 60, 60.0), ("1000/hour", 1000, 3600.0), (" 5/minute ", 5, 60.0)],
+    [("1/second", 1, 1.0), ("60/minute", 60, 60.0), ("1000/hour", 1000, 3600.0)],
 )
 def test_rate_parse(text: str, limit: int, period_seconds: float) -> None:
     """A rate is N per second, minute or hour."""

@@ -12,6 +12,7 @@ from importer.formats import Detection, detect
 from importer.formats.detection import Overrides
 from importer.prepare import Policies, PolicyBook
 from importer.settings import PolicyChoices, load_settings
+from importer.settings.values import outside_prefixes
 from samples import catalogue, plan_for, prepared
 from schemas.vocabulary import Verdict
 
@@ -149,8 +150,8 @@ def test_outside_prefix_in_force(
     """The outside prefix is a policy whose place in a format is [numbers]; an empty one is none."""
     form = tmp_path / "own.toml"
     form.write_text(f"{OWN}\n[numbers]\n{of_format}\n", encoding="utf-8")
-    configured = {name: PolicyChoices.model_validate({"outside_prefix": text}) for name, text in tables.items()}
-    book = PolicyBook(PolicyChoices.model_validate({"outside_prefix": run}), configured)
+    configured = {name: PolicyChoices(outside_prefix=outside_prefixes(text)) for name, text in tables.items()}
+    book = PolicyBook(PolicyChoices(outside_prefix=None if run is None else outside_prefixes(run)), configured)
     assert book.sources(catalogue().pick(str(form)))["outside_prefix"] == in_force
 
 

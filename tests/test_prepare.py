@@ -21,6 +21,7 @@ from importer.prepare import PolicyBook, Preparation, Prepared, Window, call_id_
 from importer.reading import CHUNK_ROWS
 from importer.records import Call, ResultRow
 from importer.settings import PolicyChoices
+from importer.settings.values import outside_prefixes
 from samples import (
     INPUTS,
     NOW,
@@ -632,7 +633,7 @@ def test_sent_number(country: str, prefix: str, called: str, dialled: str, custo
     row = (
         f"2026/03/02 09:14:07,00:00:00,32,105,O,{called},{dialled},,0,1000014151,0,E105,Emma,T9001,LINE 5.1,0,0,,,"
     )
-    chosen = PolicyBook(PolicyChoices.model_validate({"outside_prefix": prefix}))
+    chosen = PolicyBook(PolicyChoices(outside_prefix=outside_prefixes(prefix)))
     found = prepared_text(tmp_path, f"{row}\n", country=country, policies=chosen).listed[0]
     assert (found.customer_number if isinstance(found, Call) else found.reason) == customer
 

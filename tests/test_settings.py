@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -15,13 +17,13 @@ from hypothesis import strategies as st
 from conftest import table
 from importer.auth import check_base_url
 from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
-from importer.pacing import Rate
 from importer.settings import (
     DATA_CENTERS,
     OPTIONS,
     Credentials,
     DataCenter,
     ErrorLimit,
+    Rate,
     Settings,
     credentials_path,
     load_credentials,
@@ -69,7 +71,7 @@ def test_defaults(tmp_path: Path) -> None:
     """Without any source every option has the contract's default."""
     settings = load_settings({"rate": None}, {})
     given = (settings.rate, settings.batch_size, settings.workers, settings.max_errors, settings.states)
-    assert given == ("60/minute", 50, 1, ErrorLimit(20, None), frozenset(State))
+    assert given == (Rate(60, 60.0), 50, 1, ErrorLimit(20, None), frozenset(State))
     assert settings.ledger == tmp_path / "xdg_state_home/cdr-importer/ledger.sqlite"
 
 
@@ -117,7 +119,7 @@ GOOD = [
     ("states", "busy, noanswer", "states", frozenset({State.BUSY, State.NOANSWER})),
     ("outside-prefix", "9, 0", "outside_prefix", ("9", "0")),
     ("outside-prefix", "00", "outside_prefix", ("00",)),
-    ("rate", "10/second", "rate", "10/second"),
+    ("rate", "10/second", "rate", Rate(10, 1.0)),
     ("max-errors", "2.5%", "max_errors", ErrorLimit(None, 2.5)),
     ("max-errors", "7", "max_errors", ErrorLimit(7, None)),
     ("max-uncertain", "1", "max_uncertain", 1),
@@ -136,7 +138,7 @@ GOOD = [
     ("timezone", "Europe/Berlin", "timezone", "Europe/Berlin"),
     ("country", "GB", "country", "GB"),
     ("encoding", "cp1252", "encoding", "cp1252"),
-    ("json", "true", "json_output", True),
+    ("json", "true", "json", True),
     ("all-rows", "1", "all_rows", True),
     ("since", "2d", "since", "2d"),
     ("site", "a.b-c_9", "site", "a.b-c_9"),
@@ -162,7 +164,7 @@ def test_good_value(option: str, text: str, field: str, expected: object) -> Non
         ("max-errors = 5", "max_errors", ErrorLimit(5, None)),
         ("max-runtime = 60", "max_runtime", 60.0),
         ("sandbox = true", "sandbox", True),
-        ("json = true", "json_output", True),
+        ("json = true", "json", True),
     ],
 )
 def test_toml_types(config: Path, line: str, field: str, expected: object) -> None:
@@ -251,6 +253,34 @@ def test_bad_toml_value(config: Path, line: str) -> None:
     error = refusal({"config": config}, {})
     key = line.partition(" ")[0]
     assert (error.exit_code, error.message.startswith(f"{config}: {key}:")) == (ExitCode.CONFIGURATION, True)
+
+
+def test_odd_toml_value() -> None:
+    """Whatever TOML can hold, a reader takes it or raises the rule; nothing else ends a run."""
+    deep: dict[str, object] = {}
+    for _ in range(3000):
+        deep = {"a": deep}
+    odd = (
+        True,
+        -1,
+        1.5,
+        float("nan"),
+        10**5000,
+        "",
+        "\0",
+        "caf\udce9",
+        [],
+        [1],
+        [[1]],
+        {"a": 1},
+        deep,
+        [deep],
+        NOW,
+    )
+    for name, option in OPTIONS.items():
+        for value in odd:
+            with suppress(ValueError):
+                assert option.read(value) is not None, name
 
 
 def test_shadowed_bad_value() -> None:
@@ -350,7 +380,7 @@ def test_config_missing_variable(config: Path) -> None:
 
 def test_settings_frozen() -> None:
     """Settings do not change after loading."""
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         Settings().workers = 2
 
 
@@ -365,17 +395,6 @@ def test_light_import() -> None:
     code = "import sys, importer.settings as s; s.load_settings({}, {}); print('pandas' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
-
-
-@given(st.from_regex(r"[0-9]{1,10}/(second|minute|hour|day)s?", fullmatch=True))
-def test_rate_agrees(text: str) -> None:
-    """A rate is taken here exactly if the limiter can read it."""
-    try:
-        Rate.parse(text)
-    except ValueError:
-        assert isinstance(refusal({"rate": text}, {}), UsageError)
-    else:
-        assert load_settings({"rate": text}, {}).rate == text
 
 
 @table(

@@ -9,7 +9,6 @@ import os
 import resource
 import sys
 import threading
-from typing import Any
 
 import click
 
@@ -80,8 +79,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     hush_libraries()
     try:
-        result: Any = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
-        return int(result or 0)
+        result: object = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
+        return result if isinstance(result, int) else 0
     except ImporterError as error:
         complain(error.message, error.hint, error.lines)
         return int(error.exit_code)

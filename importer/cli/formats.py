@@ -1,16 +1,16 @@
 """The commands `detect` and those under `formats`: what a file is, which formats there are, one of one's own."""
 
-import os
 import shlex
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
-from importer.cli.options import CONFIG, FILES, PREPARING, READING, Command, given, options
+from importer.cli.options import FILES, INPUT, PREPARING, Command, options
 from importer.cli.output import complain, say, say_lines, table, wrapped
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
+from importer.settings import Settings
 
 MOST_SHOWN = 60
 
@@ -33,13 +33,14 @@ def formats_group() -> None:
     """List the built-in formats and your own; with NAME, explain one."""
 
 
-@formats_group.command("list", short_help="List the formats, or explain NAME; `list` may be left out.")
-@options(CONFIG)
+@formats_group.command(
+    "list", cls=Command, short_help="List the formats, or explain NAME; `list` may be left out."
+)
+@options()
 @click.argument("name", required=False)
-def list_command(name: str | None, **flags: Any) -> int:
+def list_command(settings: Settings, name: str | None) -> int:
     """List the built-in formats and your own; with NAME, explain one and the policies in force for it."""
     from importer.formats import load_catalogue, user_folder
-    from importer.settings import load_settings
 
     catalogue = load_catalogue()
     if name is not None:
@@ -47,7 +48,7 @@ def list_command(name: str | None, **flags: Any) -> int:
 
         cdr_format = catalogue.pick(name)
         say_lines(format_lines(cdr_format, catalogue))
-        say_lines(policy_lines(cdr_format, catalogue, load_settings(given(flags), os.environ)))
+        say_lines(policy_lines(cdr_format, catalogue, settings))
         return int(ExitCode.OK)
     rows = [
         (known, f"{cdr_format.title}{' (your own)' if known in catalogue.own else ''}")
@@ -59,11 +60,11 @@ def list_command(name: str | None, **flags: Any) -> int:
     return int(ExitCode.OK)
 
 
-@formats_group.command("new", short_help="Draft a format of your own from an export.")
-@options(CONFIG, READING[1:])
+@formats_group.command("new", cls=Command, short_help="Draft a format of your own from an export.")
+@options(*INPUT[1:])
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: named after the export.")
 @click.argument("export", type=click.Path(path_type=Path), metavar="EXPORT")
-def new_command(export: Path, output: Path | None, **flags: Any) -> int:
+def new_command(settings: Settings, export: Path, output: Path | None) -> int:
     """Draft a format for exports like EXPORT as a TOML file with comments; never overwrites a file.
 
     What the export shows is filled in with its evidence; what a person must decide is marked TODO, and the format
@@ -74,10 +75,8 @@ def new_command(export: Path, output: Path | None, **flags: Any) -> int:
     from importer.formats.catalogue import RESERVED_NAMES
     from importer.formats.drafting import draft_of, format_name
     from importer.pipeline import check_apart
-    from importer.settings import load_settings
     from importer.setup.config_file import write_new
 
-    settings = load_settings(given(flags), os.environ)
     catalogue = load_catalogue()
     stem = (output or export).name.split(".")[0]
     name = format_name(stem, {*catalogue.formats, *RESERVED_NAMES})
@@ -91,8 +90,8 @@ def new_command(export: Path, output: Path | None, **flags: Any) -> int:
     return int(ExitCode.OK)
 
 
-@formats_group.command("test", short_help="Run a format against a sample and its expected results.")
-@options(CONFIG, READING[1:], PREPARING)
+@formats_group.command("test", cls=Command, short_help="Run a format against a sample and its expected results.")
+@options(*INPUT[1:], *PREPARING)
 @click.option(
     "--expected",
     type=click.Path(path_type=Path),
@@ -101,7 +100,8 @@ def new_command(export: Path, output: Path | None, **flags: Any) -> int:
 )
 @click.argument("name", metavar="FORMAT")
 @click.argument("sample", type=click.Path(path_type=Path), metavar="SAMPLE")
-def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -> int:
+@click.pass_obj
+def test_command(flags: dict[str, str], settings: Settings, name: str, sample: Path, expected: Path | None) -> int:
     """Say whether FORMAT, a .toml file or a name, makes of SAMPLE what its expected results say.
 
     They are the results of `check --all-rows`, read through by a person. Paths, hints and the columns of delivery
@@ -111,15 +111,13 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
     from importer.formats import load_catalogue
     from importer.pipeline import Listener, Run, check
     from importer.results import differences
-    from importer.settings import load_settings
 
-    settings = load_settings({**given(flags), "format": name}, os.environ)
     catalogue = load_catalogue()
     catalogue.pick(name)
     wanted = expected or sample.with_name(f"{sample.stem}.expected.csv")
     if not wanted.exists():
         words = ["cdr-importer", "check", "--all-rows", "--format", name]
-        for option, value in given(flags).items():
+        for option, value in flags.items():
             # Numbers are never printed on stderr.
             words += [
                 f"--{option.replace('_', '-')}",
@@ -135,7 +133,7 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
         made = tempfile.TemporaryDirectory(prefix="cdr-importer-")
     with made as folder:
         results = Path(folder) / "results.csv"
-        settings = settings.model_copy(update={"results": results, "all_rows": True, "rejects": None})
+        settings = replace(settings, format=name, results=results, all_rows=True, rejects=None)
         rows = check(Run(settings, catalogue, Listener(problem=problems.append)), [sample]).rows
         if problems:
             raise problems[0]
@@ -157,18 +155,16 @@ def test_command(name: str, sample: Path, expected: Path | None, **flags: Any) -
 
 
 @click.command("detect", cls=Command)
-@options(CONFIG, READING, PREPARING)
+@options(*INPUT, *PREPARING)
 @FILES
-def detect_command(files: tuple[Path, ...], **flags: Any) -> int:
+def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.cli.explain import file_lines
     from importer.files import named_files
     from importer.formats import OwnOutput, detect, load_catalogue
     from importer.formats.detection import UNKNOWN_TODO, UnknownFormatError
     from importer.pipeline import overrides_of
-    from importer.settings import load_settings
 
-    settings = load_settings(given(flags), os.environ)
     catalogue = load_catalogue()
     overrides = overrides_of(settings, catalogue)
     named = named_files(files)

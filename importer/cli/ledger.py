@@ -2,24 +2,23 @@
 
 import getpass
 import json
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
 from importer import __version__
-from importer.cli.options import CONFIG, LEDGER, ZONE, given, options
+from importer.cli.options import Command, options
 from importer.cli.output import aligned, say, say_json, say_lines
 from importer.cli.report import FORCE, write_history
 from importer.errors import ExitCode, ImporterError, UsageError
 from importer.ledger import Decision, Ledger, LedgerReader, RunInfo, RunRecord, open_reader
 from importer.requirements import check_versions, found_sqlite
+from importer.settings import Settings
 from schemas.vocabulary import E164
 
 SHOWN_UNCERTAIN = 20
@@ -27,8 +26,8 @@ _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
 _DAY_SECONDS = 86_400
 
 
-@click.command("status")
-@options(CONFIG, LEDGER, ZONE)
+@click.command("status", cls=Command)
+@options("ledger", "timezone", "json")
 @click.option("--runs", is_flag=True, help="List the latest runs instead, the newest first.")
 @click.option(
     "--last",
@@ -41,22 +40,21 @@ _DAY_SECONDS = 86_400
 @click.option(
     "--html", type=click.Path(path_type=Path), metavar="PATH", help="Write an HTML page of the ledger's history."
 )
-@options(FORCE)
-@click.option("--json", "json", is_flag=True, default=None, help="Print one JSON object.")
-def status_command(runs: bool, last: int, html: Path | None, force: bool, **flags: Any) -> int:
+@FORCE
+@click.pass_obj
+def status_command(
+    flags: dict[str, str], settings: Settings, runs: bool, last: int, html: Path | None, force: bool
+) -> int:
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
-    from importer.settings import load_settings
-
     check_versions(found_sqlite())
-    settings = load_settings(given(flags), os.environ)
     if html is not None:
-        write_history(settings, html, force=force, shown_ledger=str(flags.get("ledger") or ""))
+        write_history(settings, html, force=force, shown_ledger=flags.get("ledger", ""))
         return int(ExitCode.OK)
     with open_reader(settings.ledger) as ledger:
         if runs:
-            _show_runs(ledger.runs(last), as_json=settings.json_output)
+            _show_runs(ledger.runs(last), as_json=settings.json)
             return int(ExitCode.OK)
-        return _show_calls(ledger, as_json=settings.json_output)
+        return _show_calls(ledger, as_json=settings.json)
 
 
 def _show_calls(ledger: LedgerReader, *, as_json: bool) -> int:
@@ -138,8 +136,8 @@ def duration_text(started_at: str, finished_at: str | None) -> str:
     return f"{seconds // 86_400}d{seconds // 3600 % 24:02}h"
 
 
-@click.command("resolve")
-@options(CONFIG, LEDGER)
+@click.command("resolve", cls=Command)
+@options("ledger")
 @click.argument("call_ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--sent", "decision", flag_value="sent", help="Zoho has the call: never send it again.")
 @click.option(
@@ -152,13 +150,11 @@ def duration_text(started_at: str, finished_at: str | None) -> str:
     help="Never send it, whatever Zoho has; or: corrected in Zoho, for a call attended since it was notified.",
 )
 @click.option("--note", required=True, help="How you know; kept with the call.")
-def resolve_command(call_ids: tuple[str, ...], decision: str | None, note: str, **flags: Any) -> int:
+def resolve_command(settings: Settings, call_ids: tuple[str, ...], decision: str | None, note: str) -> int:
     """Settle the calls ID..., uncertain or attended since, as you found them in Zoho; `status` names them."""
-    from importer.settings import load_settings
-
     if decision is None:
         raise UsageError("resolve: say --sent, --not-sent or --close", hint="Look for the call in Zoho first.")
-    with held_ledger(load_settings(given(flags), os.environ), "resolve") as ledger:
+    with held_ledger(settings, "resolve") as ledger:
         kept_back = ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
     say(f"{len(set(call_ids))} settled as {decision}.")
     if kept_back:
@@ -171,15 +167,13 @@ def ledger_group() -> None:
     """Keep the ledger: copy it, thin it out, and take it up again after a restore."""
 
 
-@ledger_group.command("backup", short_help="Copy the ledger to a new file, also while a run goes on.")
-@options(CONFIG, LEDGER)
+@ledger_group.command("backup", cls=Command, short_help="Copy the ledger to a new file, also while a run goes on.")
+@options("ledger")
 @click.argument("target", type=click.Path(path_type=Path), metavar="TARGET")
-def backup_command(target: Path, **flags: Any) -> int:
+def backup_command(settings: Settings, target: Path) -> int:
     """Copy the ledger to the new file TARGET; other tools would lose what is only in the -wal file beside it."""
     from importer.pipeline import check_apart
-    from importer.settings import load_settings
 
-    settings = load_settings(given(flags), os.environ)
     check_apart(settings, outputs={"TARGET": target})
     with open_reader(settings.ledger) as ledger:
         ledger.backup(target)
@@ -187,22 +181,21 @@ def backup_command(target: Path, **flags: Any) -> int:
     return int(ExitCode.OK)
 
 
-@ledger_group.command("purge", short_help="Delete calls settled long ago.")
-@options(CONFIG, LEDGER)
+@ledger_group.command("purge", cls=Command, short_help="Delete calls settled long ago.")
+@options("ledger")
 @click.option("--older-than", default="400d", show_default=True, metavar="DAYS", help="Age in days, such as 400d.")
-def purge_command(older_than: str, **flags: Any) -> int:
+def purge_command(settings: Settings, older_than: str) -> int:
     """Delete what is settled and was last sent longer ago; calls from before that are `stale` from then on.
 
     Calls that are pending or uncertain stay, however old.
     """
     from importer.pipeline import gmt_text
-    from importer.settings import load_settings
 
     days = _DAYS.fullmatch(older_than)
     if days is None:
         raise UsageError(f"--older-than: {older_than[:20]!r} is not a number of days", hint="Write it like 400d.")
     horizon = gmt_text(time.time() - int(days[1]) * _DAY_SECONDS)
-    with held_ledger(load_settings(given(flags), os.environ), "ledger purge") as ledger:
+    with held_ledger(settings, "ledger purge") as ledger:
         purged = ledger.purge(horizon)
     say(
         f"{purged.calls} calls last sent before {horizon} GMT were deleted, with {purged.decisions} decisions and "
@@ -211,14 +204,13 @@ def purge_command(older_than: str, **flags: Any) -> int:
     return int(ExitCode.OK)
 
 
-@ledger_group.command("forget", short_help="Close the open calls of a number and delete what they hold.")
-@options(CONFIG, LEDGER)
+@ledger_group.command(
+    "forget", cls=Command, short_help="Close the open calls of a number and delete what they hold."
+)
+@options("ledger")
 @click.option("--number", metavar="+E164", help="The number; asked for without it, so that `ps` does not show it.")
-def forget_command(number: str | None, **flags: Any) -> int:
+def forget_command(settings: Settings, number: str | None) -> int:
     """Close every pending or uncertain call from or to a number and delete its content; none is ever sent."""
-    from importer.settings import load_settings
-
-    settings = load_settings(given(flags), os.environ)
     wanted = number or click.prompt("Number (international, with +)", err=True)
     if not re.fullmatch(E164, wanted):
         raise UsageError(
@@ -233,11 +225,11 @@ def forget_command(number: str | None, **flags: Any) -> int:
     return int(ExitCode.OK)
 
 
-@ledger_group.command("accept-restore", short_help="Take up a ledger restored from a backup.")
-@options(CONFIG, LEDGER)
+@ledger_group.command("accept-restore", cls=Command, short_help="Take up a ledger restored from a backup.")
+@options("ledger")
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS.csv]...")
 @click.option("--complete", is_flag=True, help="These are all results files since the backup was made.")
-def accept_restore_command(results: tuple[Path, ...], complete: bool, **flags: Any) -> int:
+def accept_restore_command(settings: Settings, results: tuple[Path, ...], complete: bool) -> int:
     """Take up a ledger restored from a backup, by what the results files RESULTS.csv tell of the time since.
 
     Calls they tell accepted are never sent again. Without --complete every call still pending, and every unknown
@@ -246,12 +238,10 @@ def accept_restore_command(results: tuple[Path, ...], complete: bool, **flags: A
     forgotten again.
     """
     from importer.pipeline.told import told_by
-    from importer.settings import load_settings
 
     if complete and not results:
         raise UsageError("--complete needs the results files", hint="Name every results file since the backup.")
     told = told_by(results, complete=complete)
-    settings = load_settings(given(flags), os.environ)
     with held_ledger(settings, "ledger accept-restore", restored=True) as ledger:
         counts = ledger.accept_restore(told, complete=complete)
     say(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
@@ -263,20 +253,18 @@ def accept_restore_command(results: tuple[Path, ...], complete: bool, **flags: A
     return int(ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK)
 
 
-@ledger_group.command("accept-account", short_help="Let the ledger go on with another client id.")
-@options(CONFIG, LEDGER)
-def accept_account_command(**flags: Any) -> int:
+@ledger_group.command("accept-account", cls=Command, short_help="Let the ledger go on with another client id.")
+@options("ledger")
+def accept_account_command(settings: Settings) -> int:
     """Let the next run bind the ledger to the account it signs in to: for a new client of the same account."""
-    from importer.settings import load_settings
-
-    with held_ledger(load_settings(given(flags), os.environ), "ledger accept-account") as ledger:
+    with held_ledger(settings, "ledger accept-account") as ledger:
         was_bound = ledger.forget_account()
     say("The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account.")
     return int(ExitCode.OK)
 
 
 @contextmanager
-def held_ledger(settings: Any, command: str, *, restored: bool = False) -> Iterator[Ledger]:
+def held_ledger(settings: Settings, command: str, *, restored: bool = False) -> Iterator[Ledger]:
     """Give the ledger, locked, with the calls of a dead run made uncertain; the command stands in its runs.
 
     ``restored`` lets a ledger in that is older than its last run, for `ledger accept-restore` alone.

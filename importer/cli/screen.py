@@ -121,7 +121,7 @@ class Screen:
     def finish(self, summary: RunSummary) -> None:
         """Print the end of a run: nothing when cron runs it and nobody is needed."""
         self._close_bar()
-        if self._settings.json_output:
+        if self._settings.json:
             say_json(summary_record(summary))
         if self._is_silent(summary):
             return
@@ -175,7 +175,7 @@ class Screen:
         if not is_somebody_there():
             return True
         self._close_bar()
-        return agreed(outlook, self._settings.rate)
+        return agreed(outlook, str(self._settings.rate))
 
     def _unrecorded(self, receipt: Receipt) -> None:
         """Print what an answer was that the ledger could not take: the evidence for `resolve`."""

@@ -2,15 +2,22 @@
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
-from importer.cli.options import CONFIG, HOSTS, LEDGER, given, options
+from importer.cli.options import ACCOUNT, Command, options
 from importer.cli.output import aligned, answer, is_somebody_there, say, say_lines, secret
 from importer.errors import ConfigurationError, ExitCode, UsageError
+from importer.settings import (
+    Credentials,
+    Settings,
+    config_path,
+    is_secret,
+    load_credentials,
+    load_settings,
+    save_credentials,
+)
 
 _QUESTIONS = {
     "data-center": "Zoho's data centre of your account (us eu in au jp ca cn sa uk ae)",
@@ -25,26 +32,21 @@ _ZONE_LINK = Path("/etc/localtime")
 
 
 @click.command("init")
-@options(CONFIG, HOSTS, LEDGER)
-@click.option("--timezone", metavar="ZONE", help="IANA zone of local times, such as Europe/London.")
-@click.option("--country", metavar="CC", help="ISO 3166 region of national numbers, such as GB.")
-@click.option("--agents", metavar="FILE", help="The agents file; made with its header if it is not there.")
-@click.option("--site", metavar="NAME", help="Namespace of call ids when several systems feed one account.")
-@click.option("--rate", metavar="N/PERIOD", help="At most N requests in any rolling period.")
-def init_command(**flags: Any) -> int:
+@options(*ACCOUNT, "ledger", "timezone", "country", "agents", "site", "rate")
+def init_command(config: str | None, **flags: str | None) -> int:
     """Ask what does not change from run to run, write the config file and make the ledger.
 
-    Without a terminal nothing is asked: what no option gives stays a comment in the file.
+    Without a terminal nothing is asked: what no option gives stays a comment in the file. The agents file and the
+    ledger are made if they are not there.
     """
     from importer.ledger import create_ledger
     from importer.pipeline import check_apart, gmt_text
-    from importer.settings import config_path, load_settings
     from importer.setup.config_file import config_text, write_new
 
-    path = Path(flags.pop("config") or os.environ.get("CDR_IMPORTER_CONFIG") or config_path()).expanduser()
+    path = Path(config or os.environ.get("CDR_IMPORTER_CONFIG") or config_path()).expanduser()
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already", hint="Edit it, or move it away and run this again.")
-    told = {name.replace("_", "-"): value for name, value in given(flags).items()}
+    told = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
     _require_place(load_settings(told, {}).timezone)
     if is_somebody_there():
         told = _asked(told)
@@ -70,10 +72,13 @@ def init_command(**flags: Any) -> int:
 
 def _asked(told: dict[str, str]) -> dict[str, str]:
     """Ask for what no option gave, and return all of it."""
-    from importer.settings import Settings, load_settings
-
     usual = Settings()
-    defaults = {"data-center": "us", "timezone": _zone_here(), "rate": usual.rate, "ledger": str(usual.ledger)}
+    defaults = {
+        "data-center": "us",
+        "timezone": _zone_here(),
+        "rate": str(usual.rate),
+        "ledger": str(usual.ledger),
+    }
     for option, question in _QUESTIONS.items():
         if option in told:
             continue
@@ -123,10 +128,10 @@ def auth_group() -> None:
     """Sign in to Zoho, and see that calls would be taken."""
 
 
-@auth_group.command("login", short_help="Turn a code of Zoho's console into a sign-in that lasts.")
-@options(CONFIG, HOSTS)
+@auth_group.command("login", cls=Command, short_help="Turn a code of Zoho's console into a sign-in that lasts.")
+@options(*ACCOUNT)
 @click.option("--keyring", is_flag=True, help="Keep the secrets in the system's keyring.")
-def login_command(keyring: bool, **flags: Any) -> int:
+def login_command(settings: Settings, keyring: bool) -> int:
     """Ask for client id, client secret and a code of Zoho's API console, and keep the sign-in they give.
 
     Client id and secret are taken from the environment (CDR_IMPORTER_CLIENT_ID and CDR_IMPORTER_CLIENT_SECRET) if
@@ -134,10 +139,8 @@ def login_command(keyring: bool, **flags: Any) -> int:
     """
     from importer.client import TokenTransport
     from importer.pipeline import sign_in_of
-    from importer.settings import Credentials, load_settings, save_credentials
     from importer.setup.grant import exchange_code
 
-    settings = load_settings(given(flags), os.environ)
     unsigned = sign_in_of(settings, Credentials("", "", ""))
     say_lines(_console_steps(unsigned.accounts_url), err=True)
     client_id, client_secret = _client()
@@ -175,8 +178,6 @@ def _client() -> tuple[str, str]:
 
 
 def _secret_text(question: str) -> str:
-    from importer.settings import is_secret
-
     text = secret(question)
     if not is_secret(text):
         raise ConfigurationError(
@@ -186,56 +187,43 @@ def _secret_text(question: str) -> str:
     return text
 
 
-@auth_group.command("check", short_help="See that calls would be taken, without sending one.")
-@options(CONFIG, HOSTS)
-def auth_check_command(**flags: Any) -> int:
+@auth_group.command("check", cls=Command, short_help="See that calls would be taken, without sending one.")
+@options(*ACCOUNT)
+def auth_check_command(settings: Settings) -> int:
     """Look at token, data centre, scope and integration, without a call being notified; it costs one token."""
-    from importer.settings import load_settings
-    from importer.setup.checking import look_at_account
+    from importer.setup.checking import account_of, look_at_account
 
-    account, tokens, accounts_url = account_of(load_settings(given(flags), os.environ), is_fresh=True)
+    account, tokens, accounts_url = account_of(settings, load_credentials(os.environ), is_fresh=True)
     marks = {True: "ok", False: "no", None: "-"}
     for finding in look_at_account(tokens, account, accounts_url):
         say(f"{marks[finding.is_good]:<3} {finding.subject:<12} {finding.words}")
     return int(ExitCode.OK)
 
 
-def account_of(settings: Any, *, is_fresh: bool) -> tuple[Any, Any, str]:
-    """Return the account's client, its tokens (a fresh one past the cache, where wanted) and where it signs in."""
-    from importer.auth import TokenSource
-    from importer.client import AccountClient, Route, TokenTransport
-    from importer.pipeline import sign_in_of
-    from importer.settings import load_credentials
-
-    sign_in = sign_in_of(settings, load_credentials(os.environ))
-    if is_fresh:
-        sign_in = replace(sign_in, cache_path=None)
-    tokens = TokenSource(sign_in, transport=TokenTransport(sign_in), clock=time.time, sleep=time.sleep)
-    return AccountClient(Route(sign_in.proxy, sign_in.ca_bundle)), tokens, sign_in.accounts_url
-
-
-@click.command("users")
-@options(CONFIG, HOSTS)
-@click.option("--agents", metavar="FILE", help="Agents file: CSV extension,number,zohouser,email,name.")
+@click.command("users", cls=Command)
+@options(*ACCOUNT, "agents")
 @click.option("--write", "target", type=click.Path(path_type=Path), help="Write an agents file to complete.")
-def users_command(target: Path | None, **flags: Any) -> int:
+def users_command(settings: Settings, target: Path | None) -> int:
     """List PhoneBridge's users and match them to the agents file, by id, e-mail or name.
 
     Ends with 3 if the agents file names a user that PhoneBridge does not list: those calls would be refused.
     """
     from importer.pipeline import check_apart
     from importer.prepare.agents import agent_lines, agents_text
-    from importer.settings import load_settings
+    from importer.setup.checking import account_of
     from importer.setup.config_file import write_new
     from importer.setup.matching import completed_agents, match_users, unknown_zohousers
 
-    settings = load_settings(given(flags), os.environ)
     check_apart(settings, outputs={"--write": target})
     lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
-    account, tokens, _ = account_of(settings, is_fresh=False)
+    account, tokens, _ = account_of(settings, load_credentials(os.environ), is_fresh=False)
     users = account.users(tokens.token())
     matches = match_users(users, lines)
-    rows = [(match.user.zohouser, _agent_words(match), match.user.name, match.user.email) for match in matches]
+    rows = []
+    for match in matches:
+        words = "+".join(line.extension or "?" for line in match.lines) or "none"
+        words += f" by {match.by}" if match.by not in ("", "zohouser") else ""
+        rows.append((match.user.zohouser, words, match.user.name, match.user.email))
     say_lines(aligned(("user", "agent", "name", "e-mail"), rows))
     for agent in (unknown := unknown_zohousers(users, lines)):
         say(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
@@ -245,10 +233,3 @@ def users_command(target: Path | None, **flags: Any) -> int:
         write_new(target, agents_text(completed_agents(matches, lines)))
         say(f"wrote {target}: complete extension and number, then name it with --agents")
     return int(ExitCode.PARTIAL if unknown else ExitCode.OK)
-
-
-def _agent_words(match: Any) -> str:
-    if not match.lines:
-        return "none"
-    extensions = "+".join(line.extension or "?" for line in match.lines)
-    return extensions if match.by == "zohouser" else f"{extensions} by {match.by}"

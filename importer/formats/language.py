@@ -16,13 +16,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from importer.formats.cells import Quotes as Quotes
 from importer.formats.cells import caseless
-from importer.settings.policies import OutsidePrefix, PolicyChoices
+from importer.settings import OPTIONS
+from importer.settings.values import outside_prefixes
 from schemas.vocabulary import Direction, Role, Verdict
 
 DEFAULT_EXTENSION = r"\d{2,5}"
@@ -76,6 +78,23 @@ Extract = Annotated[str, AfterValidator(_one_group)]
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class PolicySpec(_Table):
+    """The policies that a format sets, each read as the option of its name; None where it says nothing."""
+
+    cancelled_ring_seconds: int | None = None
+    cancelled_unknown: str | None = None
+    voicemail: str | None = None
+    our_side: str | None = None
+    outside_prefix: tuple[str, ...] | None = None
+    extensions: str | None = None
+    trunks: str | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_the_option(cls, value: object, info: ValidationInfo) -> object:
+        return OPTIONS[str(info.field_name).replace("_", "-")].read(value)
 
 
 class IdRule(StrEnum):
@@ -291,7 +310,7 @@ class NumberSpec(_Table):
     """
 
     plain_digits: str = Field(default="national", pattern="^(national|international)$")
-    outside_prefix: OutsidePrefix = ()
+    outside_prefix: Annotated[tuple[str, ...], BeforeValidator(outside_prefixes)] = ()
     extension: Pattern = DEFAULT_EXTENSION
 
 
@@ -410,7 +429,7 @@ class CdrFormat(Shape):
     time: TimeSpec
     numbers: NumberSpec = NumberSpec()
     call: CallSpec
-    policies: PolicyChoices = PolicyChoices()
+    policies: PolicySpec = PolicySpec()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

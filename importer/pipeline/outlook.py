@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 from importer.errors import ConfigurationError, DeclinedError
 from importer.ledger import Ledger
-from importer.pacing import Rate
 from importer.pipeline.run import Outlook, Run
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState
 
@@ -31,7 +30,7 @@ class Intake:
         """Return what the run is about to send, counted inside the staging."""
         waiting = ledger.pending_count()
         calls = min(waiting, run.settings.limit or waiting)
-        rate = Rate.parse(run.settings.rate)
+        rate = run.settings.rate
         return Outlook(
             calls=calls,
             left_pending=waiting - calls,

@@ -47,7 +47,13 @@ def _read(settings: Settings, inputs: Iterable[Path | None]) -> Iterator[tuple[s
     yield from (("the ledger or a file beside it", path) for path in ledger_files(settings.ledger))
     yield from (("a file that is read", path) for path in inputs if path is not None)
     format_file = Path(settings.format) if settings.format and settings.format.endswith(".toml") else None
-    for what, path in (("agents", settings.agents), ("format", format_file), ("ca-bundle", settings.ca_bundle)):
+    named = (
+        ("agents", settings.agents),
+        ("format", format_file),
+        ("ca-bundle", settings.ca_bundle),
+        ("config", settings.config),
+    )
+    for what, path in named:
         if path is not None:
             yield f"the file of --{what}", path
     yield from (("a file of your configuration", path) for path in user_folder().rglob("*.toml"))

@@ -19,7 +19,7 @@ from importer.prepare import AgentBook, PolicyBook, Preparation, PreparePlan, Wi
 from importer.prepare.zones import require_place
 from importer.records import Call, ResultRow
 from importer.results import ResultsFile
-from importer.settings import POLICIES, PolicyChoices, Settings, parse_moment
+from importer.settings import Settings, parse_moment
 from importer.steps import Step
 from schemas.vocabulary import ATTENDED_SINCE, Outcome
 
@@ -61,8 +61,7 @@ def prepare_plan(run: Run, inputs: Inputs) -> PreparePlan:
 
 def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
     """Return every choice of policies; raises ConfigurationError where one is for none of these formats."""
-    run = PolicyChoices(**{name: getattr(settings, name) for name in POLICIES})
-    book = PolicyBook(run, settings.policies)
+    book = PolicyBook(settings, settings.policies)
     book.require_known(formats)
     return book
 

@@ -20,7 +20,7 @@ from importer.deliver import (
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
-from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, Rate, RollingLimiter
+from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
 from importer.pipeline.run import Run, epoch_of, gmt_text
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
@@ -67,7 +67,7 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
     """
     now, clock = service.wall_clock(), service.clock()
     set_forward = ledger.seconds_set_forward(_boot(), now - clock)
-    rate = Rate.parse(run.settings.rate)
+    rate = run.settings.rate
     since = gmt_text(now - rate.period_seconds - set_forward - 1)
     earlier = [epoch_of(text) for text in ledger.sent_since(since, gmt_text(now), rate.limit)]
     service.limiter.count_earlier(clock - now + min(now, moment + set_forward + 1) for moment in earlier)
@@ -128,7 +128,7 @@ def service_of(run: Run, credentials: Credentials) -> Service:
             clock=timing.wall_clock,
             sleep=lambda seconds: _sleep(run, seconds),
         ),
-        limiter=RollingLimiter(Rate.parse(run.settings.rate), clock=timing.clock, wait_for=timing.wait_for),
+        limiter=RollingLimiter(run.settings.rate, clock=timing.clock, wait_for=timing.wait_for),
         clock=timing.clock,
         wall_clock=timing.wall_clock,
         sleep=timing.sleep,

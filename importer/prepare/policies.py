@@ -6,7 +6,7 @@ from typing import cast
 
 from importer.errors import ConfigurationError
 from importer.formats import CdrFormat
-from importer.settings.policies import EVERY_FORMAT, POLICIES, PolicyChoices
+from importer.settings import EVERY_FORMAT, POLICIES, PolicyChoices
 from schemas.vocabulary import Verdict
 
 Choice = int | str | tuple[str, ...]

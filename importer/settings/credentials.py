@@ -1,21 +1,31 @@
-"""The secrets of the sign-in: from the environment, systemd's credentials folder, or a private file."""
+"""The secrets of the sign-in: from the environment, systemd's credentials folder, a private file or the keyring.
 
+The private file is TOML of ours, mode 0600; with ``keyring = true`` it only points to the system's keyring.
+"""
+
+import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
+import tomli
 
-from importer.errors import ConfigurationError
-from importer.settings.naming import APPLICATION, SECRETS, variable_of
-from importer.settings.secret_store import read_secrets, write_secrets
+from importer.errors import CannotCreateError, ConfigurationError
+from importer.private_files import make_folders, read_secret, read_small, replace_private_file
+from importer.settings.options import APPLICATION, variable_of
 
+SECRETS = ("client_id", "client_secret", "refresh_token")
 CREDENTIALS_NAME = "credentials.toml"
 SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
 """Where systemd puts what a unit's ``LoadCredential=`` names: systemd.exec(5)."""
 
 _SECRET = re.compile(r"[\x21-\x7e]{1,4096}")
+_FILE_BYTES = 16 * 1024
+_TOML_POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
+_KEYRING_KEY = "keyring"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -32,6 +42,11 @@ def credentials_path() -> Path:
     return platformdirs.user_config_path(APPLICATION, appauthor=False) / CREDENTIALS_NAME
 
 
+def is_secret(text: str) -> bool:
+    """Say whether a text can be one of the secrets: visible ASCII without blanks."""
+    return _SECRET.fullmatch(text) is not None
+
+
 def load_credentials(environment: Mapping[str, str], path: Path | None = None) -> Credentials:
     """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
@@ -42,51 +57,106 @@ def load_credentials(environment: Mapping[str, str], path: Path | None = None) -
         ConfigurationError: some are missing, the file is not a regular file of ours of mode 0600, or a secret
             holds blanks or control characters (78).
     """
+    own = path or credentials_path()
+    passed = Path(environment.get(SYSTEMD_VARIABLE, "")) / CREDENTIALS_NAME
     by_variable = {name: environment[variable_of(name)] for name in SECRETS if environment.get(variable_of(name))}
-    where, secrets = ("", by_variable) if by_variable else _from_files(environment, path or credentials_path())
-    missing = [name for name in SECRETS if name not in secrets]
-    if missing:
-        raise _missing(missing, where or str(path or credentials_path()), is_mixed=bool(by_variable))
+    if secrets := by_variable:
+        where = own
+    elif environment.get(SYSTEMD_VARIABLE) and (secrets := _read(passed, is_ours=False)):
+        where = passed
+    else:
+        where, secrets = own, _read(own)
+    if missing := [name for name in SECRETS if name not in secrets]:
+        also = " (some of the three are in the environment, so the file is not read)" if by_variable else ""
+        raise ConfigurationError(
+            f"missing for the sign-in: {', '.join(missing)}{also}",
+            hint=f"Set {', '.join(map(variable_of, missing))}, or run `cdr-importer auth login`, which writes all "
+            f"three to {where}.",
+        )
     for name, secret in secrets.items():
-        if not _SECRET.fullmatch(secret):
+        if not is_secret(secret):
             raise ConfigurationError(
-                f"{f'{where}: {name}' if where else f'environment variable {variable_of(name)}'} holds a blank, "
-                "a line end or another character that no such secret has",
+                f"{f'environment variable {variable_of(name)}' if by_variable else f'{where}: {name}'} holds a "
+                "blank, a line end or another character that no such secret has",
                 hint="Copy it again, without quotes, blanks or line ends around it.",
             )
     return Credentials(**secrets)
 
 
 def save_credentials(credentials: Credentials, path: Path | None = None, *, in_keyring: bool = False) -> Path:
-    """Write the secrets where `load_credentials` finds them, and return the file.
+    """Write the secrets where `load_credentials` finds them, whole or not at all, and return the file.
 
     Raises:
         CannotCreateError: the file cannot be written. ConfigurationError: no keyring to write to.
     """
     where = path or credentials_path()
-    write_secrets(where, asdict(credentials), in_keyring=in_keyring)
+    secrets = asdict(credentials)
+    lines = [f'{name} = "{secret}"' for name, secret in secrets.items()]
+    if in_keyring:
+        keyring = _keyring(where)
+        try:
+            for name, secret in secrets.items():
+                keyring.set_password(APPLICATION, name, secret)
+        except Exception as error:
+            raise _no_keyring(f"refused the secrets ({type(error).__name__})") from None
+        lines = [f"{_KEYRING_KEY} = true"]
+    try:
+        make_folders(where.parent)
+        text = "\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, ""))
+        replace_private_file(where, text.encode())
+    except OSError as error:
+        raise CannotCreateError(f"{where} cannot be written: {error.strerror}", hint="Free the path.") from error
     return where
 
 
-def is_secret(text: str) -> bool:
-    """Say whether a text can be one of the secrets: visible ASCII without blanks."""
-    return _SECRET.fullmatch(text) is not None
+def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
+    """Return the secrets that a file holds or, with ``keyring = true``, points to; none where there is no file.
+
+    ``is_ours`` false leaves owner and mode to whoever made the file (systemd's credentials folder).
+
+    Raises:
+        ConfigurationError: not a private regular file of ours, not TOML, or other keys; or no keyring.
+    """
+    try:
+        content = read_secret(path, _FILE_BYTES) if is_ours else read_small(path, _FILE_BYTES)
+        found = tomli.loads(content.decode("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="The credentials file must be a regular file of your own, no symbolic link.",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        # The parser's own words may quote the file.
+        position = _TOML_POSITION.search(str(error))
+        raise ConfigurationError(
+            f"{path} is not TOML{f': see {position[1]}' if position else ''}",
+            hint='Write three lines like client_id = "...", or run `cdr-importer auth login`.',
+        ) from None
+    if found.get(_KEYRING_KEY) is True and len(found) == 1:
+        return {name: secret for name in SECRETS if (secret := _keyring(path).get_password(APPLICATION, name))}
+    secrets = {key.replace("-", "_"): value for key, value in found.items()}
+    if not set(SECRETS).issuperset(secrets) or not all(isinstance(value, str) for value in secrets.values()):
+        raise ConfigurationError(
+            f"{path} holds something else than the texts {', '.join(SECRETS)}",
+            hint="Leave only these three keys, each with its value in quotes.",
+        )
+    return {name: secret for name, secret in secrets.items() if secret}
 
 
-def _from_files(environment: Mapping[str, str], path: Path) -> tuple[str, dict[str, str]]:
-    folder = environment.get(SYSTEMD_VARIABLE)
-    if folder:
-        passed = Path(folder) / CREDENTIALS_NAME
-        secrets = read_secrets(passed, is_ours=False)
-        if secrets:
-            return str(passed), secrets
-    return str(path), read_secrets(path)
+def _keyring(path: Path) -> Any:
+    try:
+        keyring = importlib.import_module("keyring")
+    except ImportError:
+        raise _no_keyring(f"is wanted by {path}, but the package keyring is not installed") from None
+    if getattr(keyring.get_keyring(), "priority", 0) <= 0:
+        raise _no_keyring("has no backend on this machine")
+    return keyring
 
 
-def _missing(missing: list[str], where: str, *, is_mixed: bool) -> ConfigurationError:
-    variables = ", ".join(map(variable_of, missing))
-    also = " (some of the three are in the environment, so the file is not read)" if is_mixed else ""
+def _no_keyring(what: str) -> ConfigurationError:
     return ConfigurationError(
-        f"missing for the sign-in: {', '.join(missing)}{also}",
-        hint=f"Set {variables}, or run `cdr-importer auth login`, which writes all three to {where}.",
+        f"the system keyring {what}",
+        hint="Install it with `pip install 'cdr-importer[keyring]'`, or run `auth login` without --keyring.",
     )

@@ -7,39 +7,45 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import platformdirs
 import tomli
-from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource
 
 from importer.errors import ConfigurationError, UsageError
 from importer.private_files import open_small
-from importer.settings.naming import (
+from importer.settings.credentials import SECRETS
+from importer.settings.options import (
     APPLICATION,
     ENVIRONMENT_PREFIX,
-    SECRETS,
-    SHOWN_CHARACTERS,
-    field_of,
-    option_of,
+    EVERY_FORMAT,
+    OPTIONS,
+    POLICIES,
+    PolicyChoices,
+    Settings,
     variable_of,
 )
-from importer.settings.options import OPTIONS, Settings
-from importer.settings.policies import EVERY_FORMAT, POLICIES
-from importer.settings.values import has_password, usable_path
+from importer.settings.values import SHOWN_CHARACTERS, location
 
 _CONFIG_NAME = "cdr-importer.toml"
 # Their values may be a telephone number or hold a password.
-_UNSHOWN = frozenset({"default_agent_number", "ping_url", "proxy", "accounts_url", "api_url"})
+_UNSHOWN = frozenset({"default-agent-number", "ping-url", "proxy", "accounts-url", "api-url"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
     """One value, where it was given in the operator's words, and whether that was the command line."""
 
-    value: Any
+    value: object
     origin: str
     is_flag: bool = False
+
+    def read(self, option: str) -> object:
+        """Return what the option makes of the value; raises the error that names origin, value and rule."""
+        try:
+            return OPTIONS[option].read(self.value)
+        except ValueError as error:
+            raise self.error(str(error), is_shown=option not in _UNSHOWN) from None
 
     def error(self, rule: str, *, is_shown: bool = True) -> ConfigurationError | UsageError:
         try:
@@ -47,7 +53,7 @@ class _Given:
         except (ValueError, RecursionError):  # a number or a table of a TOML file beyond what Python writes
             value = ""
         kind = UsageError if self.is_flag else ConfigurationError
-        return kind(f"{self.origin}: the value{value} cannot be used", hint=f"Rule: {rule}.")
+        return kind(f"{self.origin}: the value{value} cannot be used", hint=f"Rule: {rule.rstrip('.')}.")
 
 
 def config_path() -> Path:
@@ -68,14 +74,13 @@ def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
     """
     by_flag = _from_flags(flags)
     by_environment = _from_environment(environment)
-    config = config_in_use(flags, environment)
+    config = _config_in_use(flags, environment)
     by_file = _from_file(config)
+    policies = _policies(config, by_file)
     given = {**by_file, **by_environment, **by_flag}
-    try:
-        settings = Settings(**{field: one.value for field, one in given.items()})
-    except ValidationError as error:
-        raise _refusal(error, given) from None
-    if settings.proxy is not None and has_password(settings.proxy):
+    read: dict[str, Any] = {option.replace("-", "_"): one.read(option) for option, one in given.items()}
+    settings = Settings(**read, policies=policies, config=config)
+    if settings.proxy is not None and urlsplit(settings.proxy).password:
         _check_hidden(given["proxy"], config if given["proxy"] is by_file.get("proxy") else None)
     return settings
 
@@ -95,36 +100,15 @@ def _check_hidden(proxy: _Given, config: Path | None) -> None:
         )
 
 
-def _refusal(error: ValidationError, given: Mapping[str, _Given]) -> ConfigurationError | UsageError:
-    problem = error.errors(include_url=False)[0]
-    field = str(problem["loc"][0])
-    if field == "policies" and len(problem["loc"]) > 1:
-        return _policy_refusal(problem["loc"][1:], problem["input"], problem["msg"], given[field].origin)
-    cause = problem.get("ctx", {}).get("error")
-    rule = (str(cause) if cause is not None else problem["msg"]).rstrip(".")
-    return given[field].error(rule, is_shown=field not in _UNSHOWN)
-
-
-def _policy_refusal(
-    place: tuple[Any, ...], value: object, rule: str, origin: str
-) -> ConfigurationError | UsageError:
-    """Return an error for a policy in the file, named by the key as it stands there."""
-    keys = [option_of(str(part)) for part in place]
-    key = keys[-1] if keys[0] == EVERY_FORMAT else ".".join(["policies", *keys])
-    if "not permitted" in rule:
-        rule = f"the policies are {', '.join(map(option_of, POLICIES))}"
-    return _Given(value, f"{origin.partition(': ')[0]}: {key}").error(rule.rstrip("."))
-
-
 def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
     given = {}
     for name, value in flags.items():
+        option = name.replace("_", "-")
         if value is None or name == "config":
             continue
-        option = option_of(name)
         if option not in OPTIONS:
             raise UsageError(f"--{option} is not an option", hint=_nearest(option, OPTIONS))
-        given[field_of(option)] = _Given(value, f"--{option}", is_flag=True)
+        given[option] = _Given(value, f"--{option}", is_flag=True)
     return given
 
 
@@ -136,23 +120,16 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
             raise ConfigurationError(
                 f"the environment variable {name} is not known", hint=_nearest(name, known) or "Unset it."
             )
-    source = EnvSettingsSource(Settings)
-    source.env_vars = {
-        f"{ENVIRONMENT_PREFIX}{field_of(option)}".lower(): environment[variable]
+    return {
+        option: _Given(environment[variable], f"environment variable {variable}")
         for variable, option in variables.items()
         if environment.get(variable)
-    }
-    return {
-        field: _Given(value, f"environment variable {variable_of(option_of(field))}")
-        for field, value in source().items()
     }
 
 
 def _from_file(path: Path | None) -> dict[str, _Given]:
-    if path is None:
-        return {}
     given: dict[str, _Given] = {}
-    for key, value in _read_toml(path).items():
+    for key, value in (_read_toml(path) if path else {}).items():
         option = key.replace("_", "-")
         if key.replace("-", "_").lower() in SECRETS:
             raise ConfigurationError(
@@ -162,25 +139,37 @@ def _from_file(path: Path | None) -> dict[str, _Given]:
             )
         if option not in OPTIONS and option != "policies":
             raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=_nearest(option, OPTIONS))
-        if field_of(option) in given:
+        if option in given:
             raise ConfigurationError(f"{path}: the key {key!r} stands there twice", hint="Leave one of the two.")
-        given[field_of(option)] = _Given(value, f"{path}: {key}")
-    return _with_policies_apart(given, path)
+        given[option] = _Given(value, f"{path}: {key}")
+    return given
 
 
-def _with_policies_apart(given: dict[str, _Given], path: Path) -> dict[str, _Given]:
-    """Return the file's values with its policies under ``policies``: those of a format outrank those for all."""
-    general = {field: one.value for field, one in given.items() if field in POLICIES}
-    others = {field: one for field, one in given.items() if field not in POLICIES}
-    tables = others["policies"].value if "policies" in others else {}
-    if general and isinstance(tables, dict):
-        others["policies"] = _Given({**tables, EVERY_FORMAT: general}, f"{path}: policies")
-    return others
+def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, PolicyChoices]:
+    """Take the policies out of a file's values: those of a format outrank the format, those for all do not."""
+    tables = by_file.pop("policies", _Given({}, ""))
+    if not isinstance(tables.value, dict):
+        raise tables.error("must be tables like [policies.asterisk-csv]")
+    choices: dict[str, dict[str, Any]] = {}
+    for name, table in tables.value.items():
+        place = f"{path}: policies.{name}"
+        if not isinstance(table, dict):
+            raise _Given(table, place).error(f"must be a table like [policies.{name}]")
+        chosen = choices[name] = {}
+        for key, value in table.items():
+            option = key.replace("_", "-")
+            one = _Given(value, f"{place}.{option}")
+            if option.replace("-", "_") not in POLICIES:
+                raise one.error(f"the policies are {', '.join(POLICIES).replace('_', '-')}")
+            chosen[option.replace("-", "_")] = one.read(option)
+    general = {name: by_file.pop(option) for name in POLICIES if (option := name.replace("_", "-")) in by_file}
+    if general:
+        choices[EVERY_FORMAT] = {name: one.read(name.replace("_", "-")) for name, one in general.items()}
+    return {name: PolicyChoices(**chosen) for name, chosen in choices.items()}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        # Not pydantic-settings' own source: it takes whatever is no regular file for an empty one.
         with open_small(path) as file:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 # It names the hosts that get secrets and numbers.
@@ -196,7 +185,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path | None:
+def _config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path | None:
     """Return the TOML file that `load_settings` reads, None when there is none; raises as that does."""
     variable = variable_of("config")
     if flags.get("config") is not None:
@@ -207,7 +196,7 @@ def config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) -
         path = config_path()
         return path if os.path.lexists(path) else None
     try:
-        path = usable_path(Path(named.value))
+        path = location(named.value)
     except ValueError as error:
         raise named.error(str(error)) from None
     if path.is_dir() or not path.exists():

@@ -1,128 +1,212 @@
-"""Every option of a run as one frozen value."""
+"""Every option of a run: what it is called, what it takes and means, and all of them as one frozen value."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TypeVar
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from importer.settings import values
-from importer.settings.naming import APPLICATION, ENVIRONMENT_PREFIX, option_of
-from importer.settings.policies import (
-    CancelledUnknown,
-    NamePattern,
-    OurSide,
-    OutsidePrefix,
-    PolicyChoices,
-    Seconds,
-    Voicemail,
-    choices_by_format,
-)
-from importer.settings.values import ErrorLimit
+from importer.settings.values import ErrorLimit, Rate
 from schemas.vocabulary import State
 
+APPLICATION = "cdr-importer"
+ENVIRONMENT_PREFIX = "CDR_IMPORTER_"
+EVERY_FORMAT = "*"
+"""Among the policies of the TOML file: those that stand outside the tables of single formats."""
 
-def _default_ledger() -> Path:
-    return platformdirs.user_state_path(APPLICATION, appauthor=False) / "ledger.sqlite"
-
-
-_Text = Annotated[str, AfterValidator(values.not_blank)]
-_Location = Annotated[Path, AfterValidator(values.usable_path)]
-_Number = BeforeValidator(values.not_bool)
-_Moment = Annotated[str, AfterValidator(values.moment_text)]
-_BaseUrl = Annotated[str, AfterValidator(values.base_url)]
+_Value = TypeVar("_Value")
 
 
-class Settings(BaseSettings):
-    """Every option of a run, checked; what each means stands in the README's table of options.
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How an option is given and read.
 
-    Constructed directly it reads neither environment nor file; `load_settings` does. ``rate`` is ``N/second``,
-    ``N/minute`` or ``N/hour``; ``max_runtime`` and ``max_age`` are in seconds; ``since`` and ``until`` are as
-    written, for `parse_moment`; ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for
-    those of ``data_center`` in `DATA_CENTERS`. The policies (`PolicyChoices`) are what this run was told, None for
-    nothing; ``policies`` is what the TOML file says of them, by format and for `EVERY_FORMAT`.
+    ``read`` turns what was given into its value and raises ValueError with the rule. ``metavar`` is empty for a
+    switch; ``letter`` is its short form.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX)
+    read: Callable[[object], object]
+    metavar: str
+    help: str
+    letter: str = ""
+    is_repeatable: bool = False
 
-    format: _Text | None = None
-    timezone: Annotated[str, AfterValidator(values.known_zone)] | None = None
-    country: Annotated[str, AfterValidator(values.known_region)] | None = None
-    agents: _Location | None = None
-    default_agent_number: _Text | None = Field(default=None, repr=False)
-    default_zohouser: _Text | None = None
-    site: Annotated[str, AfterValidator(values.site_name)] = ""
-    since: _Moment | None = None
-    until: _Moment | None = None
-    cancelled_ring_seconds: Seconds | None = None
-    cancelled_unknown: CancelledUnknown | None = None
-    voicemail: Voicemail | None = None
-    our_side: OurSide | None = None
-    outside_prefix: OutsidePrefix | None = None
-    extensions: NamePattern | None = None
-    trunks: NamePattern | None = None
-    policies: Annotated[Mapping[str, PolicyChoices], BeforeValidator(choices_by_format)] = Field(
-        default_factory=dict
+
+def _option(
+    default: _Value,
+    read: Callable[[object], _Value],
+    metavar: str,
+    help: str,
+    *,
+    repr: bool = True,
+    is_repeatable: bool = False,
+) -> _Value:
+    option = Option(read, metavar, help, is_repeatable=is_repeatable)
+    return field(default=default, repr=repr, metadata={"option": option})
+
+
+def _switch(help: str, letter: str = "") -> bool:
+    return field(default=False, metadata={"option": Option(values.switch, "", help, letter)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyChoices:
+    """What one source says of the policies, which decide about rows that leave room; None where it says nothing.
+
+    ``cancelled_ring_seconds``: a call that the agent gave up while it rang counts as ``noanswer`` from so many
+    seconds on, else it is skipped. ``cancelled_unknown``: what it counts as where the export does not tell how
+    long it rang. ``voicemail``: what a voicemail, machine or fax that the system itself names counts as.
+    ``our_side``: what failures on our own side count as. ``outside_prefix``: the digits dialled for a line, which
+    the system leaves in front of a number. ``extensions`` and ``trunks``: patterns of the names of our telephones
+    and of lines to the outside, over what the file proves; "" for none.
+    """
+
+    cancelled_ring_seconds: int | None = _option(
+        None, values.whole(0, 3600), "N", "A call given up counts from so many on."
     )
-    states: Annotated[frozenset[State], NoDecode, BeforeValidator(values.states_of)] = frozenset(State)
-    rate: Annotated[str, AfterValidator(values.rate_text)] = "60/minute"
-    batch_size: Annotated[int, _Number, Field(ge=1, le=10_000)] = 50
-    workers: Annotated[int, _Number, Field(ge=1, le=64)] = 1
-    limit: Annotated[int, _Number, Field(ge=1)] | None = None
-    on_uncertain: Literal["hold", "resend"] = "hold"
-    retry_refused: bool = False
-    max_errors: Annotated[ErrorLimit, NoDecode, BeforeValidator(values.error_limit)] = ErrorLimit(20, None)
-    max_uncertain: Annotated[int, _Number, Field(ge=1)] = 3
-    max_runtime: Annotated[float, BeforeValidator(values.duration_seconds)] | None = None
-    min_rows: Annotated[int, _Number, Field(ge=1)] | None = None
-    max_age: Annotated[float, BeforeValidator(values.duration_seconds)] | None = None
-    encoding: Annotated[str, AfterValidator(values.encoding_name)] | None = None
-    delimiter: Annotated[str, AfterValidator(values.delimiter_character)] | None = None
-    date_order: Literal["day-month", "month-day"] | None = None
-    sheet: _Text | None = None
-    ledger: _Location = Field(default_factory=_default_ledger)
-    results: _Location | None = None
-    rejects: _Location | None = None
-    all_rows: bool = False
-    sandbox: bool = False
-    init_ledger: bool = False
-    yes: bool = False
-    accounts_url: _BaseUrl | None = None
-    api_url: _BaseUrl | None = None
-    proxy: Annotated[str, AfterValidator(values.proxy_url)] | None = Field(default=None, repr=False)
-    ca_bundle: _Location | None = None
-    data_center: Annotated[str, BeforeValidator(values.lower_word), AfterValidator(values.known_center)] = "us"
-    log: _Location | None = None
-    metrics: _Location | None = None
-    ping_url: Annotated[str, AfterValidator(values.ping_url)] | None = Field(default=None, repr=False)
-    quiet: bool = False
-    verbose: bool = False
-    json_output: bool = False
+    cancelled_unknown: str | None = _option(
+        None, values.one_of("noanswer", "skip"), "WORD", "Ring time unknown: noanswer (default) or skip."
+    )
+    voicemail: str | None = _option(
+        None,
+        values.one_of("noanswer", "notavailable", "attended"),
+        "WORD",
+        "noanswer (default), notavailable or attended.",
+    )
+    our_side: str | None = _option(
+        None, values.one_of("skip", *State), "WORD", "Our own failures: skip (default) or a state."
+    )
+    outside_prefix: tuple[str, ...] | None = _option(
+        None,
+        values.outside_prefixes,
+        "DIGITS",
+        "Dialled for a line: 9, or 9,0 for several.",
+        is_repeatable=True,
+    )
+    extensions: str | None = _option(
+        None, values.pattern, "PATTERN", "Our telephones. Default: learned from the file."
+    )
+    trunks: str | None = _option(None, values.pattern, "PATTERN", "Outside lines. Default: learned from the file.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(PolicyChoices):
+    """Every option of a run, checked when `load_settings` made it; the README's table says what each means.
+
+    ``max_runtime`` and ``max_age`` are in seconds; ``since`` and ``until`` are as written, for `parse_moment`;
+    ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for those of ``data_center`` in
+    `DATA_CENTERS`. The policies are what this run was told; ``policies`` is what the TOML file ``config`` says of
+    them, by format and for `EVERY_FORMAT`.
+    """
+
+    format: str | None = _option(None, values.line, "NAME", "A format's name, or a .toml of your own.")
+    encoding: str | None = _option(None, values.encoding, "NAME", "Encoding, over what detection finds.")
+    delimiter: str | None = _option(
+        None, values.delimiter, "CHAR", "Delimiter, over what detection finds; or `tab`."
+    )
+    date_order: str | None = _option(
+        None,
+        values.one_of("day-month", "month-day"),
+        "ORDER",
+        "Dates of a spreadsheet: day-month or month-day.",
+    )
+    sheet: str | None = _option(None, values.line, "NAME", "Sheet of a workbook. Default: the one that fits.")
+    timezone: str | None = _option(None, values.zone, "ZONE", "IANA zone of local times, like Europe/London.")
+    country: str | None = _option(None, values.region, "CC", "ISO 3166 region of national numbers, like GB.")
+    agents: Path | None = _option(
+        None, values.location, "FILE", "Agents file: CSV extension,number,zohouser,email,name."
+    )
+    default_agent_number: str | None = _option(
+        None, values.line, "NUMBER", "Where nothing else names one.", repr=False
+    )
+    default_zohouser: str | None = _option(None, values.line, "ID", "Where nothing else names one.")
+    site: str = _option("", values.site, "NAME", "Keeps the ids of several systems apart.")
+    since: str | None = _option(None, values.moment, "WHEN", "Only later calls: a date, 2d, yesterday.")
+    until: str | None = _option(None, values.moment, "WHEN", "Only calls that start before then.")
+    states: frozenset[State] = _option(
+        frozenset(State), values.states, "LIST", "Only these, with commas. Default: all six."
+    )
+    rate: Rate = _option(
+        Rate(60, 60.0), values.rate, "N/PERIOD", "Most requests in any period. Default: 60/minute."
+    )
+    batch_size: int = _option(50, values.whole(1, 10_000), "N", "Calls claimed at once. Default: 50.")
+    workers: int = _option(1, values.whole(1, 64), "N", "Requests in flight at once. Default: 1.")
+    limit: int | None = _option(None, values.whole(1), "N", "Send at most N calls now; the rest stays pending.")
+    max_errors: ErrorLimit = _option(
+        ErrorLimit(20, None), values.error_limit, "N[%]", "Stop after so many refusals. Default: 20."
+    )
+    max_uncertain: int = _option(3, values.whole(1), "N", "Stop after so many lost answers. Default: 3.")
+    max_runtime: float | None = _option(
+        None, values.duration, "DURATION", "Begin nothing after so long (90m, 2h, seconds)."
+    )
+    on_uncertain: str = _option(
+        "hold", values.one_of("hold", "resend"), "WORD", "Calls with a lost answer: hold (default) or resend."
+    )
+    retry_refused: bool = _switch("Send again what the API refused before.")
+    yes: bool = _switch("Ask nothing; old calls of a first import count.", "y")
+    init_ledger: bool = _switch("Create the ledger if it is not there.")
+    sandbox: bool = _switch("Send to a simulator inside; nothing leaves this machine.")
+    ledger: Path = field(
+        default_factory=lambda: platformdirs.user_state_path(APPLICATION, appauthor=False) / "ledger.sqlite",
+        metadata={"option": Option(values.location, "PATH", "The ledger. Default: in the user's state folder.")},
+    )
+    results: Path | None = _option(
+        None, values.location, "PATH", "The results file. Default: beside the first input."
+    )
+    rejects: Path | None = _option(
+        None, values.location, "PATH", "Rejected and refused rows verbatim, to be mended."
+    )
+    all_rows: bool = _switch("Results also list the rows skipped.")
+    quiet: bool = _switch("Print nothing unless a person is needed.", "q")
+    verbose: bool = _switch("Print more: format and rows of each file, the rate.", "v")
+    json: bool = _switch("Print the summary as one JSON object.")
+    data_center: str = _option("us", values.data_center, "DC", "us eu in au jp ca cn sa uk ae. Default: us.")
+    accounts_url: str | None = _option(None, values.base_url, "URL", "Another base for the sign-in.")
+    api_url: str | None = _option(None, values.base_url, "URL", "Another base for the API.")
+    proxy: str | None = _option(
+        None, values.proxy_url, "URL", "Proxy to use; the environment's are ignored.", repr=False
+    )
+    ca_bundle: Path | None = _option(None, values.location, "FILE", "Further trusted certificates.")
+    log: Path | None = _option(None, values.location, "FILE", "Append a line per event; with -v per call too.")
+    metrics: Path | None = _option(None, values.location, "FILE", "Write metrics for Prometheus at the end.")
+    ping_url: str | None = _option(
+        None, values.ping_url, "URL", "Dead man's switch: URL/start, URL/<exit code>.", repr=False
+    )
+    min_rows: int | None = _option(None, values.whole(1), "N", "Exit 66 when all files together have fewer rows.")
+    max_age: float | None = _option(
+        None, values.duration, "DURATION", "Exit 66 when the newest file is older (26h, 2d)."
+    )
+    policies: Mapping[str, PolicyChoices] = field(default_factory=dict)
+    config: Path | None = None
 
     def in_force(self) -> dict[str, object]:
         """Return the options as in a TOML file, defaults included, without what may hold a secret or a number."""
-        hidden = {name for name, field in type(self).model_fields.items() if not field.repr}
-        kept = self.model_dump(mode="json", exclude=hidden, exclude_none=True)
-        kept["states"] = sorted(kept["states"])
+        kept: dict[str, object] = {
+            each.name.replace("_", "-"): value
+            for each in fields(self)
+            if each.repr and each.name != "config" and (value := getattr(self, each.name)) is not None
+        }
         limit = self.max_errors
-        kept["max_errors"] = f"{limit.percent:g}%" if limit.count is None else limit.count
-        return {option_of(name): value for name, value in kept.items()}
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave only what is passed in: the process's own environment is never read unasked."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
+        return {name: str(value) if isinstance(value, Path | Rate) else value for name, value in kept.items()} | {
+            "states": sorted(self.states),
+            "max-errors": str(limit) if limit.count is None else limit.count,
+            "policies": {
+                name: {policy: value for policy in POLICIES if (value := getattr(choices, policy)) is not None}
+                for name, choices in self.policies.items()
+            },
+        }
 
 
-OPTIONS = tuple(option_of(name) for name in Settings.model_fields if name != "policies")
-"""Every option's name, as on the command line without ``--`` and in the TOML file."""
+POLICIES = tuple(each.name for each in fields(PolicyChoices))
+"""The fields of the policies."""
+OPTIONS: Mapping[str, Option] = {
+    each.name.replace("_", "-"): each.metadata["option"] for each in fields(Settings) if each.metadata
+}
+"""Every option by its name as on the command line without ``--`` and in the TOML file."""
+
+
+def variable_of(option: str) -> str:
+    """Return the environment variable of the option or secret."""
+    return ENVIRONMENT_PREFIX + option.replace("-", "_").upper()

@@ -1,4 +1,4 @@
-"""Rules of single values, whichever source they come from; each raises ValueError with the rule alone.
+"""Rules of single values, whichever source they come from; each reader raises ValueError with the rule alone.
 
 Messages must not repeat the value: it may be a telephone number or hold a password.
 """
@@ -6,29 +6,62 @@ Messages must not repeat the value: it may be a telephone number or hold a passw
 import codecs
 import ipaddress
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
-from importer.settings.data_centers import DATA_CENTERS
-from importer.settings.moments import MOMENT_HINT, is_moment
+from importer.errors import UsageError
 from schemas.vocabulary import State
 from schemas.zones import is_zone, zone_advice
 
+SHOWN_CHARACTERS = 60
+"""How much of a bad value a message shows."""
 _PERCENT_SAMPLE_CALLS = 20
 
 _SITE = re.compile(r"[A-Za-z0-9._-]{0,64}")
-_RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
+_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
+_UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,7})(?:\.0)?([smhd]?)")
 _DURATION_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _COUNT = re.compile(r"[0-9]{1,9}")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
 BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_SWITCHES = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
+}
+_OUTSIDE_PREFIX_RULE = (
+    "write the digits that are dialled for a line, several with commas between, such as 9 or 9,0"
+)
+_ERROR_LIMIT_RULE = "write a number of refusals from 1, or a share such as 5%"
 
 
-OUTSIDE_PREFIX_RULE = "write the digits that are dialled for a line, several with commas between, such as 9 or 9,0"
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``limit`` requests in any rolling ``period_seconds``."""
+
+    limit: int
+    period_seconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``N/second``, ``N/minute`` or ``N/hour``; raises ValueError for another form or 0."""
+        match = _RATE.fullmatch(text)
+        if match is None:
+            raise ValueError("write N/second, N/minute or N/hour with N at least 1")
+        return cls(int(match[1]), _UNIT_SECONDS[match[2]])
+
+    def __str__(self) -> str:
+        for unit, seconds in _UNIT_SECONDS.items():
+            if seconds == self.period_seconds:
+                return f"{self.limit}/{unit}"
+        return f"{self.limit}/{self.period_seconds:g} seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +73,13 @@ class ErrorLimit:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``20`` or ``5%``.
-
-        Raises:
-            ValueError: another form, 0, or more than 100 %.
-        """
+        """Read ``20`` or ``5%``; raises ValueError for another form, 0, or more than 100 %."""
         if _COUNT.fullmatch(text) and int(text) > 0:
             return cls(int(text), None)
         match = _PERCENT.fullmatch(text)
         if match and 0 < float(match[1]) <= 100:
             return cls(None, float(match[1]))
-        raise ValueError("write a number of refusals from 1, or a share such as 5%")
+        raise ValueError(_ERROR_LIMIT_RULE)
 
     def exceeded(self, errors: int, sent: int) -> bool:
         """Say whether ``errors`` refusals among ``sent`` calls are the end; a share counts from 20 calls sent."""
@@ -58,132 +87,205 @@ class ErrorLimit:
             return errors >= self.count
         return self.percent is not None and sent >= _PERCENT_SAMPLE_CALLS and errors * 100 >= self.percent * sent
 
+    def __str__(self) -> str:
+        return f"{self.percent:g}%" if self.count is None else str(self.count)
 
-def known_zone(name: str) -> str:
+
+@dataclass(frozen=True, slots=True)
+class DataCenter:
+    """One of Zoho's data centres: base URL of the sign-in, and the API host names a token answer may give."""
+
+    name: str
+    accounts_url: str
+    api_hosts: frozenset[str]
+
+
+def _center(name: str, accounts_host: str, *api_hosts: str) -> tuple[str, DataCenter]:
+    return name, DataCenter(name, f"https://{accounts_host}", frozenset(api_hosts))
+
+
+# Source of the first eight: zoho/zohocrm-python-sdk-8.0, zohocrmsdk/src/com/zoho/crm/api/dc/*.py, and
+# https://www.bigin.com/developer/docs/apis/multi-dc.html
+DATA_CENTERS: Mapping[str, DataCenter] = MappingProxyType(
+    dict(
+        (
+            _center("us", "accounts.zoho.com", "www.zohoapis.com"),
+            # The sample answer of https://www.zoho.com/accounts/protocol/oauth/multi-dc/client-authorization.html
+            # has api.zoho.eu as its api_domain.
+            _center("eu", "accounts.zoho.eu", "www.zohoapis.eu", "api.zoho.eu"),
+            _center("in", "accounts.zoho.in", "www.zohoapis.in"),
+            _center("au", "accounts.zoho.com.au", "www.zohoapis.com.au"),
+            _center("jp", "accounts.zoho.jp", "www.zohoapis.jp"),
+            _center("ca", "accounts.zohocloud.ca", "www.zohoapis.ca"),
+            _center("cn", "accounts.zoho.com.cn", "www.zohoapis.com.cn"),
+            _center("sa", "accounts.zoho.sa", "www.zohoapis.sa"),
+            # Sign-in: https://zoho.com/accounts/protocol/oauth/multi-dc.html; the API host is from clients' code.
+            _center("uk", "accounts.zoho.uk", "www.zohoapis.uk"),
+            # API: https://www.zoho.com/workdrive/developer/docs/api/v1/getting-started-multi-dc-support.html;
+            # the sign-in host is from clients' code.
+            _center("ae", "accounts.zoho.ae", "www.zohoapis.ae"),
+        )
+    )
+)
+"""Data centres by the word that ``--data-center`` takes."""
+
+
+def text(value: object) -> str:
+    """Take a text."""
+    if not isinstance(value, str):
+        raise ValueError("Input should be a valid string")
+    return value
+
+
+def line(value: object) -> str:
+    """Take one line that is not blank."""
+    if not text(value).strip() or any(character in text(value) for character in "\0\r\n"):
+        raise ValueError("must be one line that is not blank")
+    return text(value)
+
+
+def switch(value: object) -> bool:
+    """Read true or false, also as ``yes``, ``on`` or ``1`` and their opposites."""
+    word = str(value).lower() if isinstance(value, int | str) else ""
+    if word not in _SWITCHES:
+        raise ValueError("Input should be a valid boolean: true or false")
+    return _SWITCHES[word]
+
+
+def whole(least: int, most: int | None = None) -> Callable[[object], int]:
+    """Return a reader of whole numbers within bounds."""
+
+    def read(value: object) -> int:
+        try:
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                raise ValueError
+            number = int(value)
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if number < least:
+            raise ValueError(f"Input should be greater than or equal to {least}")
+        if most is not None and number > most:
+            raise ValueError(f"Input should be less than or equal to {most}")
+        return number
+
+    return read
+
+
+def one_of(*words: str) -> Callable[[object], str]:
+    """Return a reader that takes these words only."""
+    *others, last = map(repr, words)
+
+    def read(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+        return str(value)
+
+    return read
+
+
+def zone(value: object) -> str:
     """Take a zone of the IANA database."""
-    if not is_zone(name):
-        raise ValueError(f"not a time zone of the IANA database; {zone_advice(name)}")
-    return name
+    if not is_zone(text(value)):
+        raise ValueError(f"not a time zone of the IANA database; {zone_advice(text(value))}")
+    return text(value)
 
 
-def known_region(country: str) -> str:
+def region(value: object) -> str:
     """Take an ISO 3166 region that has a numbering plan."""
     # Loads pandas: only when the option is given.
     from schemas.numbers import is_region
 
-    if not is_region(country):
+    if not is_region(text(value)):
         raise ValueError("not an ISO 3166 region with a numbering plan; write two capitals like GB")
-    return country
+    return text(value)
 
 
-def not_blank(text: str) -> str:
-    """Take one line that is not blank."""
-    if not text.strip() or any(character in text for character in "\0\r\n"):
-        raise ValueError("must be one line that is not blank")
-    return text
-
-
-def site_name(text: str) -> str:
+def site(value: object) -> str:
     """Take a namespace of call ids; empty for none."""
-    if not _SITE.fullmatch(text):
+    if not _SITE.fullmatch(text(value)):
         raise ValueError("letters, digits, '-', '_' and '.' only, 64 at most")
-    return text
+    return text(value)
 
 
-def moment_text(text: str) -> str:
+def moment(value: object) -> str:
     """Take what `parse_moment` understands, as it is written."""
-    if not is_moment(text):
+    if text(value) not in _DAYS_BACK and not any(form.fullmatch(text(value)) for form in _FORMS):
         raise ValueError(f"not a moment. {MOMENT_HINT}")
-    return text
+    return text(value)
 
 
-def states_of(value: object) -> frozenset[State]:
+def states(value: object) -> frozenset[State]:
     """Read ``busy,noanswer``, or a list of these words, as states."""
-    if isinstance(value, frozenset) and all(isinstance(state, State) for state in value):
-        return value
     words = value.split(",") if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError("write a list of states with commas between")
-    known = {state.value for state in State}
-    states = [word.strip() for word in words]
-    if not states or not known.issuperset(states):
-        raise ValueError(f"each must be one of {', '.join(State)}")
-    return frozenset(State(word) for word in states)
+    try:
+        return frozenset(State(word.strip()) for word in words or [""])
+    except ValueError:
+        raise ValueError(f"each must be one of {', '.join(State)}") from None
 
 
 def outside_prefixes(value: object) -> tuple[str, ...]:
     """Read ``9``, ``9,0``, a list of these or the number 9 as prefixes; an empty text or list as none."""
-    words = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
-    if isinstance(value, bool) or not isinstance(words, list | tuple):
-        raise ValueError(OUTSIDE_PREFIX_RULE)
-    prefixes = tuple(str(word).strip() for word in words)
+    given = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(each, str | int) and not isinstance(each, bool) for each in given):
+        raise ValueError(_OUTSIDE_PREFIX_RULE)
+    prefixes = tuple(word.strip() for each in given for word in str(each).split(","))
     if prefixes == ("",):
         return ()
     if not all(re.fullmatch(r"[0-9]{1,12}", prefix) for prefix in prefixes):
-        raise ValueError(OUTSIDE_PREFIX_RULE)
+        raise ValueError(_OUTSIDE_PREFIX_RULE)
     return prefixes
 
 
-def name_pattern(pattern: str) -> str:
+def pattern(value: object) -> str:
     """Take a regular expression that RE2 runs; empty for none."""
     # Loads Arrow: only when the option is given.
     import pyarrow as pa
     import pyarrow.compute as pc
 
     try:
-        pc.match_substring_regex(pa.array([""]), pattern=f"^(?:{pattern})$")
+        pc.match_substring_regex(pa.array([""]), pattern=f"^(?:{text(value)})$")
     except pa.ArrowInvalid as error:
         raise ValueError(r"not a regular expression (RE2); write it like 2[0-9]{3} or 101|102") from error
-    return pattern
+    return text(value)
 
 
-def rate_text(text: str) -> str:
-    """Take ``N/second``, ``N/minute`` or ``N/hour``, as it is written."""
-    if not _RATE.fullmatch(text):
-        raise ValueError("write N/second, N/minute or N/hour with N at least 1")
-    return text
+def rate(value: object) -> Rate:
+    """Read ``N/second``, ``N/minute`` or ``N/hour``."""
+    return Rate.parse(text(value))
 
 
 def error_limit(value: object) -> ErrorLimit:
     """Read ``20``, ``5%`` or the number 20."""
-    if isinstance(value, ErrorLimit):
-        return value
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("write a number of refusals from 1, or a share such as 5%")
+        raise ValueError(_ERROR_LIMIT_RULE)
     return ErrorLimit.parse(str(value).strip())
 
 
-def duration_seconds(value: object) -> float:
+def duration(value: object) -> float:
     """Read ``90``, ``90s``, ``15m``, ``2h``, ``3d`` or the number 90 as seconds."""
-    text = "" if isinstance(value, bool) else str(value).strip()
-    match = _DURATION.fullmatch(text)
+    is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
+    match = _DURATION.fullmatch(str(value).strip() if is_number else "")
     if match is None or int(match[1]) == 0:
         raise ValueError("write seconds, or a duration such as 90m or 2h, from 1s")
     return float(int(match[1]) * _DURATION_SECONDS[match[2]])
 
 
-def not_bool(value: object) -> object:
-    """Take anything but true and false."""
-    # pydantic takes TOML's `true` for the number 1.
-    if isinstance(value, bool):
-        raise ValueError("must be a whole number")
-    return value
-
-
-def encoding_name(name: str) -> str:
+def encoding(value: object) -> str:
     """Take a text encoding that Python knows and can read piece by piece."""
     try:
-        "".encode(name)
-        if codecs.lookup(name).name == "punycode":  # of host names: it has no piece
+        "".encode(text(value))
+        if codecs.lookup(text(value)).name == "punycode":  # of host names: it has no piece
             raise LookupError
     except (LookupError, ValueError) as error:
         raise ValueError("not a text encoding that Python knows; write it like utf-8 or cp1252") from error
-    return name
+    return text(value)
 
 
-def delimiter_character(text: str) -> str:
+def delimiter(value: object) -> str:
     """Take one character, or a word for one that is hard to type."""
-    character = _DELIMITER_WORDS.get(text.lower(), text)
+    character = _DELIMITER_WORDS.get(text(value).lower(), text(value))
     if len(character) != 1 or character.isalnum() or character in '"\r\n\0':
         raise ValueError("must be one character, no letter, digit, quote or line end; or the word tab")
     return character
@@ -199,8 +301,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def base_url(url: str) -> str:
+def base_url(value: object) -> str:
     """Take ``https://host[:port]`` and return it without a slash at the end; http on loopback only."""
+    url = text(value)
     match = BASE_URL.fullmatch(url)
     if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
         raise ValueError("must be scheme, host and port only, like https://host or https://host:port")
@@ -209,9 +312,10 @@ def base_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def ping_url(url: str) -> str:
+def ping_url(value: object) -> str:
     """Take the address of a check at a dead man's switch; http on loopback only."""
     rule = "must be https://host/path without user, password and fragment; plain http for loopback addresses only"
+    url = text(value)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -224,9 +328,10 @@ def ping_url(url: str) -> str:
     return url
 
 
-def proxy_url(url: str) -> str:
+def proxy_url(value: object) -> str:
     """Take the URL of an HTTP proxy."""
     rule = "must be http://[user:password@]host:port or the same with https"
+    url = text(value)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -238,13 +343,9 @@ def proxy_url(url: str) -> str:
     return url
 
 
-def has_password(url: str) -> bool:
-    """Say whether a proxy's URL holds a password."""
-    return bool(urlsplit(url).password)
-
-
-def usable_path(path: Path) -> Path:
-    """Return the path with ``~`` replaced."""
+def location(value: object) -> Path:
+    """Take a path, with ``~`` replaced."""
+    path = value if isinstance(value, Path) else Path(text(value))
     if path == Path() or "\0" in str(path):
         raise ValueError("must be a path")
     try:
@@ -257,13 +358,81 @@ def usable_path(path: Path) -> Path:
         raise ValueError("starts with ~, but the home folder is not known") from error
 
 
-def lower_word(value: object) -> object:
-    """Return a text in small letters, without blanks around it."""
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def known_center(name: str) -> str:
-    """Take the word of a data centre."""
+def data_center(value: object) -> str:
+    """Take the word of a data centre, in small or capital letters."""
+    name = text(value).strip().lower()
     if name not in DATA_CENTERS:
         raise ValueError(f"must be one of {' '.join(DATA_CENTERS)}")
     return name
+
+
+# moments of a time window
+
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2})?"
+_DATE = re.compile(_DAY)
+_DATE_TIME = re.compile(rf"{_DAY}[ T]{_CLOCK}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])?")
+_AGO = re.compile(r"([0-9]{1,4})([hdw])")
+_AGO_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_FORMS = (_DATE, _DATE_TIME, _AGO)
+_DAYS_BACK = {"today": 0, "yesterday": 1}
+MOMENT_HINT = "Write 2026-03-01, 2026-03-01 14:30, 2026-03-01T14:30Z, 12h, 2d, 3w, today or yesterday."
+
+
+def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
+    """Return the moment an option names, in seconds since the epoch.
+
+    Understood are dates, date-times (in ``timezone`` unless they carry ``Z`` or an offset), ``12h``, ``2d``,
+    ``3w`` before ``now`` (days of 24 h), ``today`` and ``yesterday``. A day stands for its first instant, also
+    where the zone's clock shows its midnight twice or skips it. ``now`` is aware.
+
+    Raises:
+        UsageError: another form, no such date, no time zone for a local time, or a local date-time that the
+            zone's clock skips or shows twice.
+    """
+    try:
+        if match := _AGO.fullmatch(text):
+            return int((now - int(match[1]) * _AGO_UNITS[match[2]]).timestamp())
+        if text in _DAYS_BACK or _DATE.fullmatch(text):
+            zone = _zone(text, timezone)
+            is_word = text in _DAYS_BACK
+            day = (
+                now.astimezone(zone).date() - timedelta(_DAYS_BACK[text]) if is_word else date.fromisoformat(text)
+            )
+            return _first_instant(day, zone)
+        if _DATE_TIME.fullmatch(text):
+            moment = datetime.fromisoformat(text)
+            return int(moment.timestamp()) if moment.tzinfo else _instant(moment, _zone(text, timezone))
+    except (ValueError, OverflowError):
+        raise UsageError(f"{text!r} is no date and time of the calendar", hint=MOMENT_HINT) from None
+    raise UsageError(f"{text[:SHOWN_CHARACTERS]!r} is not a moment", hint=MOMENT_HINT)
+
+
+def _zone(text: str, timezone: str | None) -> tzinfo:
+    if timezone is None:
+        raise UsageError(f"{text!r} is a local time of an unknown zone", hint="Name the zone with --timezone.")
+    return ZoneInfo(timezone)
+
+
+def _first_instant(day: date, zone: tzinfo) -> int:
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    first = midnight.astimezone(UTC)
+    before = first - timedelta(seconds=1)
+    if first.astimezone(zone).date() != day or before.astimezone(zone).date() >= day:
+        raise UsageError(
+            f"{day} has no beginning in {zone}: its clock skipped it",
+            hint="Give an offset: 2026-03-01T00:00+02:00.",
+        )
+    return int(first.timestamp())
+
+
+def _instant(local: datetime, zone: tzinfo) -> int:
+    readings = [local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
+    instants = {moment for moment in readings if moment.astimezone(zone).replace(tzinfo=None, fold=0) == local}
+    if len(instants) == 1:
+        return int(instants.pop().timestamp())
+    fault = "occurs twice" if instants else "does not exist"
+    raise UsageError(
+        f"the local time {local} {fault} in {zone}: its clock was changed then",
+        hint="Give it with its offset, like 2026-03-01T14:30+01:00, or take another time.",
+    )

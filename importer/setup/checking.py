@@ -1,11 +1,14 @@
 """Whether calls would be taken: token, data centre, scope and integration, without a call being notified."""
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from importer.auth import Token, TokenSource
-from importer.client import AccountClient
+from importer.client import AccountClient, Route, TokenTransport
 from importer.errors import NotPermittedError
+from importer.pipeline import sign_in_of
+from importer.settings import Credentials, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,17 @@ class Finding:
     subject: str
     is_good: bool | None
     words: str
+
+
+def account_of(
+    settings: Settings, credentials: Credentials, *, is_fresh: bool
+) -> tuple[AccountClient, TokenSource, str]:
+    """Return the account's client, its tokens (a fresh one past the cache, where wanted) and where it signs in."""
+    sign_in = sign_in_of(settings, credentials)
+    if is_fresh:
+        sign_in = replace(sign_in, cache_path=None)
+    tokens = TokenSource(sign_in, transport=TokenTransport(sign_in), clock=time.time, sleep=time.sleep)
+    return AccountClient(Route(sign_in.proxy, sign_in.ca_bundle)), tokens, sign_in.accounts_url
 
 
 def look_at_account(tokens: TokenSource, account: AccountClient, accounts_url: str) -> Iterator[Finding]:

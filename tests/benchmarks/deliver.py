@@ -25,7 +25,7 @@ from importer.formats import load_catalogue
 from importer.ledger import Ledger, RunInfo, create_ledger
 from importer.pipeline import Run, deliver_pending
 from importer.records import Call, Place
-from importer.settings import Settings, load_credentials
+from importer.settings import Rate, Settings, load_credentials
 from schemas.vocabulary import Outcome, State
 
 CALLS = 1000
@@ -99,7 +99,7 @@ def our_rate(folder: Path, round_name: str, todo: list[Call], workers: int) -> f
         ledger=path,
         results=folder / f"{round_name}.csv",
         workers=workers,
-        rate="900000000/second",
+        rate=Rate(900_000_000, 1.0),
         accounts_url=os.environ["CDR_IMPORTER_ACCOUNTS_URL"],
         api_url=os.environ["CDR_IMPORTER_API_URL"],
     )

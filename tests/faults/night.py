@@ -15,7 +15,7 @@ from importer.formats import load_catalogue
 from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
 from importer.pipeline import Listener, Run, Timing, deliver_pending
 from importer.records import Call, Place, RunSummary
-from importer.settings import Credentials, Settings
+from importer.settings import Credentials, Rate, Settings
 from importer.simulator import Simulator
 from importer.steps import Step
 from schemas.vocabulary import State
@@ -156,7 +156,7 @@ class Night:
         given: dict[str, object] = {
             "ledger": self.ledger,
             "results": self._folder / f"results-{self._runs}.csv",
-            "rate": "1000/second",
+            "rate": Rate(1000, 1.0),
             "accounts_url": self.api.base_url,
             "api_url": self.api.base_url,
         }

@@ -19,7 +19,7 @@ from importer.errors import ExitCode
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, Timing, import_calls, new_run_id
 from importer.records import RunSummary
-from importer.settings import load_credentials, load_settings
+from importer.settings import Rate, load_credentials, load_settings
 from importer.simulator import Fault, Simulator
 from importer.steps import Step
 
@@ -147,9 +147,9 @@ def test_rate_beside_a_clock_that_is_set(night: Night, during: float, between: f
         night.ahead_seconds += seconds
 
     night.take_in(16)
-    night.run(rate="5/minute", limit=5, step=at(Step.NOTED, 3, lambda: put_on(during)))
+    night.run(rate=Rate(5, 60.0), limit=5, step=at(Step.NOTED, 3, lambda: put_on(during)))
     put_on(between)
-    runs = [night.run(rate="5/minute", limit=limit) for limit in (5, 1, 5)]
+    runs = [night.run(rate=Rate(5, 60.0), limit=limit) for limit in (5, 1, 5)]
     moments = [arrival.moment for arrival in night.api.arrivals]
     assert {run.code for run in runs} == {0}
     assert all(later - earlier >= 60 for earlier, later in zip(moments, moments[5:], strict=False))

@@ -21,7 +21,6 @@ import pandera.strategies.pandas_strategies  # noqa: F401 pandera would import i
 import importer.cli
 import importer.cli.explain
 import importer.cli.ledger
-import importer.cli.options
 import importer.cli.runs
 import importer.cli.screen
 import importer.formats
@@ -58,7 +57,7 @@ def run_told(arguments: Sequence[str], told: Callable[[Step], None]) -> int:
     flags = dict(commands[name].make_context(name, rest).params)
     files = flags.pop("files", ())
     try:
-        settings = importer.settings.load_settings(importer.cli.options.given(flags), os.environ)
+        settings = importer.settings.load_settings(flags, os.environ)
         credentials = importer.settings.load_credentials(os.environ)
         with (
             importer.cli.screen.Screen(settings) as screen,
