@@ -19,8 +19,8 @@ from hypothesis import is_hypothesis_test, settings
 
 from certificates import Certificate, make_certificate
 from importer.cli import run
-from importer.simulator import Simulator
-from peers import Behaviour, Server
+from misbehaviour import Simulator
+from misbehaviour.connections import Behaviour, Server
 
 ROOT = Path(__file__).parent.parent
 MEMORY_FOLDER = Path("/dev/shm")
@@ -175,9 +175,7 @@ def serve() -> Iterator[Callable[..., Server]]:
     with contextlib.ExitStack() as stack:
 
         def start(*behaviours: Behaviour) -> Server:
-            server = Server(*behaviours)
-            stack.callback(server.close)
-            return server
+            return stack.enter_context(Server(*behaviours))
 
         yield start
 

@@ -17,8 +17,9 @@ import pytest
 from conftest import Ran, call_row, read_results, write_export
 from expected import SAMPLES
 from importer.ledger import open_reader
-from importer.simulator import FOREVER, Behaviour, Fault, SandboxCredentials, Simulator
+from importer.simulator import SandboxCredentials
 from ledgers import make_waiting
+from misbehaviour import FOREVER, Fault, Simulator
 
 Program = Callable[..., Ran]
 
@@ -186,7 +187,7 @@ def test_signal_ends_the_run_in_order(
     inputs = ["--init-ledger", twenty(tmp_path)] if command == "import" else []
     if command == "deliver":
         make_waiting(tmp_path / "ledger.sqlite", 20)
-    account.behaviour = Behaviour(latency_seconds=0.1)
+    account.latency_seconds = 0.1
     results = tmp_path / "results.csv"
     with started(command, "--results", results, *inputs) as process:
         wait_for_calls(account, 2, process)
@@ -199,7 +200,7 @@ def test_signal_ends_the_run_in_order(
     assert [row["outcome"] for row in rows] == ["accepted"] * len(taken) + ["pending"] * (20 - len(taken))
     assert f"exit={code} reason=signal" in errors.splitlines()[-1]
     assert not list(tmp_path.glob("*.part"))
-    account.behaviour = Behaviour()
+    account.latency_seconds = 0.0
     assert program("deliver").code == 0
     assert [call["id"] for call in account.accepted] == [f"call{each:05}" for each in range(20)]
 
@@ -221,7 +222,7 @@ def test_status_counts_and_names_the_uncertain(program: Program, account: Simula
 def test_status_works_while_a_run_goes_on(program: Program, account: Simulator, tmp_path: Path) -> None:
     """`status` reads the ledger that a run holds."""
     make_waiting(tmp_path / "ledger.sqlite", 20)
-    account.behaviour = Behaviour(latency_seconds=0.2)
+    account.latency_seconds = 0.2
     with started("deliver") as process:
         wait_for_calls(account, 1, process)
         ran = program("status")
@@ -288,7 +289,7 @@ def test_neither_secrets_nor_numbers_are_printed(
 ) -> None:
     """Whatever goes wrong, no secret, token or telephone number stands on stdout or stderr."""
     fault, arguments = FAILURES[failure]
-    account.behaviour = Behaviour(credentials=CANARY)
+    account.credentials = CANARY
     for name in ("client_id", "client_secret", "refresh_token"):
         monkeypatch.setenv(f"CDR_IMPORTER_{name.upper()}", getattr(CANARY, name))
     account.script(fault.repeated(FOREVER))
@@ -348,7 +349,7 @@ def test_files_are_private_whatever_the_umask(program: Program, account: Simulat
 @pytest.mark.fault(147)
 def test_files_are_private_while_a_run_goes_on(account: Simulator, tmp_path: Path) -> None:
     """Under umask 0 the write-ahead log, its index and the unfinished results are 0600 too."""
-    account.behaviour = Behaviour(latency_seconds=0.3)
+    account.latency_seconds = 0.3
     before = os.umask(0)
     try:
         make_waiting(tmp_path / "ledger.sqlite", 20)

@@ -37,7 +37,8 @@ from importer.client import (
 from importer.client.classify import BODY_DECIDES, NEEDS_NO_BODY, STATUSES
 from importer.errors import ConfigurationError, ExitCode, ProtocolError, UnavailableError
 from importer.records import Call, Place
-from peers import (
+from misbehaviour import Fault, Simulator
+from misbehaviour.connections import (
     PATIENCE_SECONDS,
     SUCCESS_BODY,
     Behaviour,
@@ -160,7 +161,7 @@ def test_form_of_optional(name: str, value: str) -> None:
 def test_request_line_and_headers(serve: Serve, clients: Clients) -> None:
     """The request goes to callnotify with the token, as a form, uncompressed, under our name."""
     server = serve(answering(http_answer()))
-    notify(clients(), server.url)
+    notify(clients(), server.base_url)
     head = server.received().split(b"\r\n\r\n")[0].decode().split("\r\n")
 
     assert head[0] == "POST /phonebridge/v3/callnotify HTTP/1.1"
@@ -175,7 +176,7 @@ def test_request_line_and_headers(serve: Serve, clients: Clients) -> None:
 def test_request_body(serve: Serve, clients: Clients) -> None:
     """The plus of a number is encoded, and the form decodes to the same fields."""
     server = serve(answering(http_answer()))
-    notify(clients(), server.url)
+    notify(clients(), server.base_url)
     body = server.received().split(b"\r\n\r\n")[1].decode()
 
     assert "from=%2B12125550123&to=%2B447700900123" in body
@@ -185,7 +186,7 @@ def test_request_body(serve: Serve, clients: Clients) -> None:
 def test_answer(serve: Serve, clients: Clients) -> None:
     """An answer carries status, body and lower-case header names."""
     server = serve(answering(http_answer("400 Bad Request", b"{}", Retry_After="7")))
-    answer = notify(clients(), server.url)
+    answer = notify(clients(), server.base_url)
 
     assert (answer.status, answer.body, answer.headers["retry-after"]) == (400, b"{}", "7")
 
@@ -203,7 +204,7 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_netrc_is_ignored(netrc: None, serve: Serve, clients: Clients) -> None:
     """A .netrc entry for the host does not replace the token."""
     server = serve(answering(http_answer()))
-    notify(clients(), server.url)
+    notify(clients(), server.base_url)
 
     assert b"Authorization: Zoho-oauthtoken 1000.aa.bb\r\n" in server.received()
 
@@ -212,7 +213,7 @@ def test_netrc_is_ignored(netrc: None, serve: Serve, clients: Clients) -> None:
 def test_token_transport_ignores_netrc(netrc: None, serve: Serve) -> None:
     """A .netrc entry for the token endpoint is not sent to it."""
     server = serve(answering(http_answer(body=b"{}")))
-    TokenTransport(sign_in_at(server.url))(server.url, {})
+    TokenTransport(sign_in_at(server.base_url))(server.base_url, {})
 
     assert b"Authorization" not in server.received()
 
@@ -226,18 +227,18 @@ def test_environment_proxy_is_ignored(
     proxy, server = serve(answering(http_answer())), serve(answering(http_answer()))
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setenv(name, proxy.url)
-    notify(clients(), server.url)
+    monkeypatch.setenv(name, proxy.base_url)
+    notify(clients(), server.base_url)
 
-    assert (proxy.accepted, server.accepted) == (0, 1)
+    assert (proxy.connections, server.connections) == (0, 1)
 
 
 def test_cookies_are_not_sent_back(serve: Serve, clients: Clients) -> None:
     """A cookie of one answer does not come with the next request."""
     server = serve(answering(http_answer(Set_Cookie="phonebridgecsr=x; Path=/")))
     client = clients()
-    notify(client, server.url)
-    notify(client, server.url)
+    notify(client, server.base_url)
+    notify(client, server.base_url)
 
     assert b"\r\nCookie:" not in server.received()
 
@@ -248,7 +249,7 @@ def test_cookies_are_not_sent_back(serve: Serve, clients: Clients) -> None:
 def test_door_opens_once(serve: Serve, clients: Clients) -> None:
     """The door opens once per request, before the first write, and hears of each write."""
     server, door = serve(answering(http_answer())), Door()
-    notify(clients(), server.url, door)
+    notify(clients(), server.base_url, door)
 
     assert (door.opened, door.events[0], door.writes) == (1, "open", 2)
 
@@ -257,9 +258,9 @@ def test_door_opens_for_each_request(serve: Serve, clients: Clients) -> None:
     """A connection used again opens the door of the next request too."""
     server, client, doors = serve(answering(http_answer())), clients(), [Door(), Door()]
     for door in doors:
-        notify(client, server.url, door)
+        notify(client, server.base_url, door)
 
-    assert ([door.opened for door in doors], server.accepted) == ([1, 1], 1)
+    assert ([door.opened for door in doors], server.connections) == ([1, 1], 1)
 
 
 @pytest.mark.parametrize(
@@ -278,19 +279,19 @@ def test_door_raises(refusal: BaseException, serve: Serve, clients: Clients) -> 
     server = serve(answering(http_answer()))
 
     with pytest.raises(type(refusal)) as caught:
-        notify(clients(), server.url, Door(refusal=refusal))
+        notify(clients(), server.base_url, Door(refusal=refusal))
     assert (caught.value, server.received()) == (refusal, b"")
 
 
 def test_door_raises_on_used_connection(serve: Serve, clients: Clients) -> None:
     """The same holds on a connection that is used again; the next call gets a fresh one."""
     server, client = serve(answering(http_answer())), clients()
-    notify(client, server.url)
+    notify(client, server.base_url)
     with pytest.raises(RuntimeError):
-        notify(client, server.url, Door(refusal=RuntimeError()))
-    answer = notify(client, server.url)
+        notify(client, server.base_url, Door(refusal=RuntimeError()))
+    answer = notify(client, server.base_url)
 
-    assert (answer.status, server.accepted, server.received().count(b"POST ")) == (200, 2, 2)
+    assert (answer.status, server.connections, server.received().count(b"POST ")) == (200, 2, 2)
 
 
 def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
@@ -301,7 +302,7 @@ def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        clients().notify(CALL, token_for(server.url), SendDoor(lambda: None, fail))
+        clients().notify(CALL, token_for(server.base_url), SendDoor(lambda: None, fail))
 
 
 @pytest.mark.fault(51)
@@ -492,7 +493,7 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
 def test_incomplete_answer(behaviour: Behaviour, kind: str, serve: Serve, clients: Clients) -> None:
     """After the first byte, an answer that is not whole leaves the call unknown, whatever its status line said."""
     server, door = serve(behaviour), Door()
-    failure = failure_of(clients(), server.url, door)
+    failure = failure_of(clients(), server.base_url, door)
 
     assert (failure.kind, failure.first_byte, door.opened) == (kind, True, 1)
     assert judge_failure(failure).proof is Proof.UNKNOWN
@@ -502,16 +503,16 @@ def test_incomplete_answer(behaviour: Behaviour, kind: str, serve: Serve, client
 def test_incomplete_answer_sends_once(serve: Serve, clients: Clients) -> None:
     """Nothing is sent again behind our back."""
     server = serve(reset_after_reading)
-    failure_of(clients(), server.url)
+    failure_of(clients(), server.base_url)
 
-    assert (server.received().count(b"POST "), server.accepted) == (1, 1)
+    assert (server.received().count(b"POST "), server.connections) == (1, 1)
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "429 Too Many Requests"])
 def test_cut_body_that_is_no_loss(status: str, serve: Serve, clients: Clients) -> None:
     """A status that means not applied keeps its meaning when only its body is cut."""
     server = serve(last_words(http_answer(status, b"x" * 90)[:-10]))
-    answer = notify(clients(), server.url)
+    answer = notify(clients(), server.base_url)
 
     assert (answer.status, answer.body) == (int(status[:3]), b"")
 
@@ -520,7 +521,7 @@ def test_cut_body_that_is_no_loss(status: str, serve: Serve, clients: Clients) -
 def test_silence(serve: Serve, clients: Clients) -> None:
     """A server that takes the request and says nothing ends as a timeout after the first byte."""
     server = serve(silent)
-    failure = failure_of(clients(limits=Limits(gap_seconds=0.1)), server.url)
+    failure = failure_of(clients(limits=Limits(gap_seconds=0.1)), server.base_url)
 
     assert (failure.kind, failure.first_byte) == ("timeout", True)
 
@@ -537,7 +538,7 @@ def test_dripping_answer(kept: int, serve: Serve, clients: Clients) -> None:
         peer.drip(whole[kept:])
 
     server = serve(drip)
-    failure = failure_of(clients(limits=Limits(gap_seconds=5, deadline_seconds=0.3)), server.url)
+    failure = failure_of(clients(limits=Limits(gap_seconds=5, deadline_seconds=0.3)), server.base_url)
 
     assert (failure.kind, failure.first_byte) == ("deadline", True)
 
@@ -552,7 +553,7 @@ def test_dripping_body_without_length(serve: Serve, clients: Clients) -> None:
         peer.drip(b" " * 4000)
 
     server = serve(drip)
-    failure = failure_of(clients(limits=Limits(gap_seconds=5, deadline_seconds=0.3)), server.url)
+    failure = failure_of(clients(limits=Limits(gap_seconds=5, deadline_seconds=0.3)), server.base_url)
 
     assert failure.kind == "deadline"
 
@@ -566,7 +567,7 @@ def test_dripping_answer_in_time(serve: Serve, clients: Clients) -> None:
         peer.send(http_answer()[:-5])
         peer.drip(http_answer()[-5:])
 
-    assert notify(clients(), serve(drip).url).body == SUCCESS_BODY
+    assert notify(clients(), serve(drip).base_url).body == SUCCESS_BODY
 
 
 def test_deadline_in_the_door(serve: Serve, clients: Clients) -> None:
@@ -578,16 +579,16 @@ def test_deadline_in_the_door(serve: Serve, clients: Clients) -> None:
         cut.wait(0.5)
 
     with pytest.raises(SendFailure) as caught:
-        client.notify(CALL, token_for(server.url), SendDoor(wait, lambda: None))
+        client.notify(CALL, token_for(server.base_url), SendDoor(wait, lambda: None))
     assert (caught.value.kind, caught.value.first_byte, server.received()) == ("deadline", False, b"")
 
 
 def test_deadline_of_one_request_spares_the_next(serve: Serve, clients: Clients) -> None:
     """After a request was cut, the next one on the same client has its own deadline."""
     server, client = serve(silent, answering(http_answer())), clients(limits=Limits(deadline_seconds=0.2))
-    failure_of(client, server.url)
+    failure_of(client, server.base_url)
 
-    assert notify(client, server.url).status == 200
+    assert notify(client, server.base_url).status == 200
 
 
 @pytest.mark.fault(86)
@@ -600,7 +601,7 @@ def test_body_is_bounded(serve: Serve, clients: Clients) -> None:
         while not peer.over.is_set():
             peer.sock.sendall(b"x" * 65536)
 
-    answer = notify(clients(), serve(pour).url)
+    answer = notify(clients(), serve(pour).base_url)
 
     assert len(answer.body) == 64 * 1024 + 1
     assert classify(answer, now_epoch=0).reason == "oversized_answer"
@@ -609,7 +610,8 @@ def test_body_is_bounded(serve: Serve, clients: Clients) -> None:
 @pytest.mark.fault(86)
 def test_compressed_answer_stays_compressed(serve: Serve, clients: Clients) -> None:
     """A compressed answer is not unpacked, so that no bomb goes off."""
-    answer = notify(clients(), serve(answering(http_answer(body=b"\x1f\x8b junk", Content_Encoding="gzip"))).url)
+    server = serve(answering(http_answer(body=b"\x1f\x8b junk", Content_Encoding="gzip")))
+    answer = notify(clients(), server.base_url)
 
     assert answer.body == b"\x1f\x8b junk"
 
@@ -624,7 +626,7 @@ def test_compressed_answer_stays_compressed(serve: Serve, clients: Clients) -> N
 )
 def test_whole_answer_in_other_forms(data: bytes, serve: Serve, clients: Clients) -> None:
     """Chunks, a body up to the end of the connection, and 100 Continue are read as HTTP has them."""
-    assert notify(clients(), serve(last_words(data)).url).body == SUCCESS_BODY
+    assert notify(clients(), serve(last_words(data)).base_url).body == SUCCESS_BODY
 
 
 # --- one connection, used again only after success ---------------------------------------------------------------
@@ -634,9 +636,9 @@ def test_connection_is_used_again_after_success(serve: Serve, clients: Clients) 
     """Three accepted calls take one connection."""
     server, client = serve(answering(http_answer())), clients()
     for _ in range(3):
-        notify(client, server.url)
+        notify(client, server.base_url)
 
-    assert server.accepted == 1
+    assert server.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -656,9 +658,9 @@ def test_connection_is_used_again_after_success(serve: Serve, clients: Clients) 
 def test_connection_is_closed_after_anything_else(data: bytes, serve: Serve, clients: Clients) -> None:
     """Any other answer is the last on its connection."""
     server, client = serve(answering(data), answering(http_answer())), clients()
-    notify(client, server.url)
+    notify(client, server.base_url)
 
-    assert (notify(client, server.url).status, server.accepted) == (200, 2)
+    assert (notify(client, server.base_url).status, server.connections) == (200, 2)
 
 
 @pytest.mark.fault(65)
@@ -674,9 +676,9 @@ def test_early_hints_do_not_shift_answers(serve: Serve, clients: Clients) -> Non
 
     server = serve(late, answering(http_answer("400 Bad Request", b"{}")))
     client = clients()
-    statuses = [notify(client, server.url).status]
+    statuses = [notify(client, server.base_url).status]
     first_gone.set()
-    statuses.append(notify(client, server.url).status)
+    statuses.append(notify(client, server.base_url).status)
 
     assert statuses == [103, 400]
 
@@ -697,10 +699,10 @@ def test_connection_the_server_left(more: bytes, serve: Serve, clients: Clients)
         peer.over.wait(PATIENCE_SECONDS)
 
     server, client = serve(leave, answering(http_answer())), clients()
-    notify(client, server.url)
+    notify(client, server.base_url)
     ended.wait(PATIENCE_SECONDS)
 
-    assert (notify(client, server.url).status, server.accepted) == (200, 2)
+    assert (notify(client, server.base_url).status, server.connections) == (200, 2)
 
 
 @pytest.mark.fault(66, 67)
@@ -719,15 +721,15 @@ def test_connection_left_while_the_door_opens(ending: bytes, serve: Serve, clien
         peer.over.wait(PATIENCE_SECONDS)
 
     def open_slowly() -> None:
-        opened.append(server.accepted)
+        opened.append(server.connections)
         resting.set()
         left.wait(PATIENCE_SECONDS)
 
     server, client, opened = serve(leave, answering(http_answer())), clients(), list[int]()
-    notify(client, server.url)
-    answer = client.notify(CALL, token_for(server.url), SendDoor(open_slowly, lambda: None))
+    notify(client, server.base_url)
+    answer = client.notify(CALL, token_for(server.base_url), SendDoor(open_slowly, lambda: None))
 
-    assert (answer.status, opened, server.accepted, server.received().count(b"POST ")) == (200, [1], 2, 2)
+    assert (answer.status, opened, server.connections, server.received().count(b"POST ")) == (200, [1], 2, 2)
 
 
 def test_connection_that_rested(serve: Serve) -> None:
@@ -737,9 +739,9 @@ def test_connection_that_rested(serve: Serve) -> None:
     with Client(limits=Limits(idle_seconds=4), clock=lambda: now[0]) as client:
         for moment in (0.0, 3.9, 7.0, 11.5):
             now[0] = moment
-            notify(client, server.url)
+            notify(client, server.base_url)
 
-    assert server.accepted == 2
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize(
@@ -759,9 +761,9 @@ def test_connection_that_the_server_keeps(serve: Serve, said: str, seconds: floa
     with Client(limits=Limits(idle_seconds=4), clock=lambda: now[0]) as client:
         for moment in (0.0, seconds - 0.1, 2 * seconds):
             now[0] = moment
-            notify(client, server.url)
+            notify(client, server.base_url)
 
-    assert server.accepted == 2
+    assert server.connections == 2
 
 
 def test_connection_that_the_server_does_not_keep(serve: Serve) -> None:
@@ -769,9 +771,9 @@ def test_connection_that_the_server_does_not_keep(serve: Serve) -> None:
     server = serve(answering(http_answer(Keep_Alive="timeout=0")))
     with Client(clock=lambda: 0.0) as client:
         for _ in range(2):
-            notify(client, server.url)
+            notify(client, server.base_url)
 
-    assert server.accepted == 2
+    assert server.connections == 2
 
 
 @pytest.mark.fault(81, 82, 141)
@@ -781,10 +783,10 @@ def test_connection_that_the_server_does_not_keep(serve: Serve) -> None:
 def test_redirect_is_not_followed(status: str, serve: Serve, clients: Clients) -> None:
     """A redirect is an answer like any other; its target gets no byte."""
     target = serve(answering(http_answer()))
-    server = serve(answering(http_answer(status, b"", Location=target.url + "/x")))
-    answer = notify(clients(), server.url)
+    server = serve(answering(http_answer(status, b"", Location=target.base_url + "/x")))
+    answer = notify(clients(), server.base_url)
 
-    assert (answer.status, target.accepted) == (int(status[:3]), 0)
+    assert (answer.status, target.connections) == (int(status[:3]), 0)
 
 
 # --- proxies -----------------------------------------------------------------------------------------------------
@@ -793,7 +795,7 @@ def test_redirect_is_not_followed(status: str, serve: Serve, clients: Clients) -
 def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
     """For plain http the configured proxy gets the request with the whole address; the door opens once."""
     proxy, door = serve(answering(http_answer())), Door()
-    answer = notify(clients(Route(proxy=proxy.url)), "http://127.0.0.1:1", door)
+    answer = notify(clients(Route(proxy=proxy.base_url)), "http://127.0.0.1:1", door)
 
     assert (answer.status, door.opened) == (200, 1)
     assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
@@ -816,7 +818,7 @@ def test_proxy_refuses_tunnel(
 ) -> None:
     """A tunnel that does not come about never opens the door, whatever the exception class says."""
     proxy, door = serve(behaviour), Door()
-    client = clients(Route(proxy=proxy.url), limits=Limits(connect_seconds=0.2))
+    client = clients(Route(proxy=proxy.base_url), limits=Limits(connect_seconds=0.2))
     failure = failure_of(client, "https://localhost:1", door)
 
     assert (failure.kind, failure.first_byte, door.opened, door.writes) == (kind, False, 0, 0)
@@ -840,7 +842,7 @@ def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     client = clients(Route(ca_bundle=str(certificate.path)))
     statuses = [notify(client, https_url(server), door).status, notify(client, https_url(server)).status]
 
-    assert (statuses, door.opened, server.accepted) == ([200, 200], 1, 1)
+    assert (statuses, door.opened, server.connections) == ([200, 200], 1, 1)
 
 
 @pytest.mark.fault(55)
@@ -924,7 +926,7 @@ def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Client
     server = serve(under_tls(certificate.server_context(), record))
     with pytest.raises(BrokenPipeError):
         notify(clients(Route(ca_bundle=str(certificate.path))), https_url(server), Door(refusal=BrokenPipeError()))
-    server.close()
+    server.stop()
 
     assert seen == [b""]
 
@@ -936,7 +938,7 @@ def test_tls_garbage_after_request(certificate: Certificate, serve: Serve, clien
     failure = failure_of(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
 
     assert (failure.kind, failure.first_byte) == ("tls", True)
-    assert (server.received().count(b"POST "), server.accepted) == (1, 1)
+    assert (server.received().count(b"POST "), server.connections) == (1, 1)
 
 
 @pytest.mark.fault(63)
@@ -981,7 +983,7 @@ def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: C
         under_tls(certificate.server_context(), answering(http_answer()))(peer)
 
     proxy, door = serve(tunnel), Door()
-    client = clients(Route(proxy=proxy.url, ca_bundle=str(certificate.path)))
+    client = clients(Route(proxy=proxy.base_url, ca_bundle=str(certificate.path)))
     answer = notify(client, "https://localhost:1", door)
 
     assert (answer.status, door.opened, door.events[0], door.writes) == (200, 1, "open", 2)
@@ -1010,7 +1012,7 @@ def test_ca_bundle_unusable(content: str | None, tmp_path: Path) -> None:
 def test_failure_shows_no_secret(behaviour: Behaviour, kind: str, serve: Serve, clients: Clients) -> None:
     """A failure carries class names only: neither text of third parties, nor address, number or token."""
     server = serve(behaviour)
-    failure = failure_of(clients(), server.url)
+    failure = failure_of(clients(), server.base_url)
     shown = f"{failure} {failure!r} {failure.classes}"
 
     assert failure.kind == kind
@@ -1055,7 +1057,8 @@ def sign_in_at(url: str) -> SignIn:
 def test_token_transport(serve: Serve) -> None:
     """The token form goes as a body, never in the address, and the answer comes back."""
     server = serve(answering(http_answer(body=b"{}")))
-    reply = TokenTransport(sign_in_at(server.url))(server.url + "/oauth/v2/token", {"client_secret": "a+b c"})
+    url = f"{server.base_url}/oauth/v2/token"
+    reply = TokenTransport(sign_in_at(server.base_url))(url, {"client_secret": "a+b c"})
     head, _, body = server.received().partition(b"\r\n\r\n")
 
     assert (reply.status, reply.body) == (200, b"{}")
@@ -1077,10 +1080,10 @@ def test_token_transport(serve: Serve) -> None:
 def test_token_transport_failure(behaviour: Behaviour, error: type[Exception], serve: Serve) -> None:
     """A token request that fails ends as the error the token source knows."""
     server = serve(behaviour)
-    post = TokenTransport(sign_in_at(server.url), limits=Limits(gap_seconds=0.2))
+    post = TokenTransport(sign_in_at(server.base_url), limits=Limits(gap_seconds=0.2))
 
     with pytest.raises(error):
-        post(server.url, {})
+        post(server.base_url, {})
 
 
 def test_token_transport_not_trusted(certificate: Certificate, serve: Serve) -> None:
@@ -1095,24 +1098,16 @@ def test_token_transport_not_trusted(certificate: Certificate, serve: Serve) -> 
 def test_token_transport_redirect(serve: Serve) -> None:
     """A redirect of the token endpoint is handed over, not followed with the secret."""
     target = serve(answering(http_answer()))
-    server = serve(answering(http_answer("307 Temporary Redirect", b"", Location=target.url)))
-    reply = TokenTransport(sign_in_at(server.url))(server.url, {"client_secret": "s"})
+    server = serve(answering(http_answer("307 Temporary Redirect", b"", Location=target.base_url)))
+    reply = TokenTransport(sign_in_at(server.base_url))(server.base_url, {"client_secret": "s"})
 
-    assert (reply.status, target.accepted) == (307, 0)
+    assert (reply.status, target.connections) == (307, 0)
 
 
 # --- token source, client and judgement together, against the simulator ------------------------------------------
 
 
-def simulate(clock: Callable[[], float] = lambda: 0.0, **switches: Any) -> Any:
-    """Make a simulator with these switches of its behaviour."""
-    # Imported here, so that a fault of the simulator does not hide all the tests above.
-    from importer.simulator import Behaviour, Simulator
-
-    return Simulator(Behaviour(**switches), clock=clock)
-
-
-def tokens_of(simulator: Any) -> TokenSource:
+def tokens_of(simulator: Simulator) -> TokenSource:
     """Sign in at a simulator."""
     known = simulator.credentials
     sign_in = SignIn(
@@ -1127,7 +1122,7 @@ def tokens_of(simulator: Any) -> TokenSource:
 
 def test_simulator_takes_a_call(clients: Clients) -> None:
     """A call arrives at the service field by field as it was meant, and is judged taken."""
-    with simulate() as simulator:
+    with Simulator() as simulator:
         answer = clients().notify(CALL, tokens_of(simulator).token(), Door().send_door)
 
         assert classify(answer, now_epoch=0).proof is Proof.TAKEN
@@ -1138,11 +1133,10 @@ def test_simulator_takes_a_call(clients: Clients) -> None:
 @pytest.mark.parametrize("status", [401, 400])
 def test_simulator_expired_token(status: int, clients: Clients) -> None:
     """A token that the service has forgotten is renewed once, and the call is taken with the new one."""
-    now = [0.0]
-    with simulate(clock=lambda: now[0], invalid_token_status=status) as simulator:
+    with Simulator() as simulator:
+        simulator.script(Fault.expired_token(status))
         tokens, client = tokens_of(simulator), clients()
         token = tokens.token()
-        now[0] = 3601.0
         judgement = classify(client.notify(CALL, token, Door().send_door), now_epoch=0)
         answer = client.notify(CALL, tokens.renew(token), Door().send_door)
 
@@ -1153,10 +1147,10 @@ def test_simulator_expired_token(status: int, clients: Clients) -> None:
 @pytest.mark.parametrize(("profile", "waits"), [("A", True), ("B", True), ("C", False)])
 def test_simulator_throttle(profile: str, waits: bool, clients: Clients) -> None:
     """Each dialect of a throttle is understood; A and B say how long."""
-    with simulate(rate_limit=(1, 60.0), throttle_profile=profile) as simulator:
-        token, client = tokens_of(simulator).token(), clients()
-        client.notify(CALL, token, Door().send_door)
-        judgement = classify(client.notify(CALL, token, Door().send_door), now_epoch=0)
+    with Simulator() as simulator:
+        simulator.script(Fault.throttle(profile))  # type: ignore[arg-type]
+        answer = clients().notify(CALL, tokens_of(simulator).token(), Door().send_door)
+        judgement = classify(answer, now_epoch=0)
 
     assert (judgement.reaction, judgement.wait_seconds is not None) == (Reaction.WAIT, waits)
 

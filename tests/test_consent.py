@@ -15,7 +15,7 @@ from importer.errors import DeclinedError, ExitCode
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Outlook, Run, import_calls
 from importer.settings import load_credentials, load_settings
-from importer.simulator import Simulator
+from misbehaviour import Simulator
 
 Program = Callable[..., Ran]
 

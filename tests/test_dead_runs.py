@@ -19,9 +19,9 @@ from importer.pipeline.told import told_by
 from importer.records import Call, Place
 from importer.results.cells import call_cells
 from importer.settings import load_credentials, load_settings
-from importer.simulator import Fault, Simulator
 from importer.steps import Step
 from judge.world import ForkServer
+from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
 Program = Callable[..., Ran]

@@ -17,7 +17,7 @@ from importer.ledger import Claimed, Ledger, RunInfo, create_ledger
 from importer.pacing import Backoff, Rate, RollingLimiter
 from importer.records import Call, Place, Receipt
 from importer.settings import ErrorLimit
-from importer.simulator import FOREVER, ORDINARY, Behaviour, Fault, Simulator
+from misbehaviour import FOREVER, ORDINARY, Fault, Simulator
 from schemas.vocabulary import CallState, State
 
 NOW = "2026-03-02 15:00:00"
@@ -330,7 +330,7 @@ def test_signal_stops_between_calls(
 def test_refused_account_does_not_cost_the_calls(deliver: Deliver, ledger: Ledger, simulator: Simulator) -> None:
     """The account's own trouble is not the calls': 77, and each of them stays pending."""
     stage(ledger, 3)
-    simulator.behaviour = Behaviour(other_provider_enabled=True)
+    simulator.script(Fault.refusal("DIFFERENT_PROVIDER_ALREADY_ENABLED", 403).repeated(FOREVER))
     stop, _ = deliver()
     assert (stop_of(stop), counts(ledger)) == ((77, "other_provider_enabled"), {"pending": 3})
 

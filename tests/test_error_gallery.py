@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Ran
-from importer.simulator import Simulator
+from misbehaviour import Simulator
 
 Program = Callable[..., Ran]
 

@@ -18,7 +18,7 @@ from conftest import Ran, call_row, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
 from importer.files import ExportFile, Limits, named_files, open_export
 from importer.files.packing import Packing
-from importer.simulator import Simulator
+from misbehaviour import Simulator
 
 Program = Callable[..., Ran]
 TEXT = b"id,from,to,start_time,state\n" + b"".join(

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import ROOT, SAMPLES, Ran, call_row, closed_port, read_results, write_export
 from importer.ledger import lock_path, open_reader
-from importer.simulator import FOREVER, ORDINARY, Behaviour, Fault, Simulator
+from misbehaviour import FOREVER, ORDINARY, Fault, Simulator
 from schemas.vocabulary import CallState, Outcome
 
 Program = Callable[..., Ran]
@@ -462,13 +462,12 @@ def test_refused_call_is_not_sent_again_unasked(
     program: Program, account: Simulator, exported: Callable[..., Path]
 ) -> None:
     """A refusal is exit 3 and is remembered; only --retry-refused sends the call again."""
-    account.behaviour = Behaviour(known_zohousers=frozenset({"7"}))
+    account.script(ORDINARY, Fault.refusal("INVALID_USER"))
     path = exported(call_row(1, zohouser="7"), call_row(2, zohouser="8"))
     first = run_import(program, path)
     assert (first.code, first.summary()["refused"], first.summary()["accepted"]) == (3, "1", "1")
     second = run_import(program, path)
     assert (second.code, second.summary()["refused"], len(account.arrivals)) == (3, "1", 2)
-    account.behaviour = Behaviour()
     third = run_import(program, "--retry-refused", path)
     assert (third.code, posted_ids(account)) == (0, ["call00001", "call00002", "call00002"])
 
@@ -477,7 +476,7 @@ def test_refused_row_names_code_and_status(
     program: Program, account: Simulator, exported: Callable[..., Path]
 ) -> None:
     """The results of a refused call say what the API answered."""
-    account.behaviour = Behaviour(known_zohousers=frozenset())
+    account.script(Fault.refusal("INVALID_USER"))
     ran = run_import(program, exported(call_row(1, zohouser="8")))
     row = read_results(ran.summary()["results"])[0]
     assert (row["outcome"], row["reason"], row["http_status"], row["code"], row["attempts"]) == (
@@ -619,14 +618,13 @@ def test_integration_switched_off(
     program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The account without the integration is 77, everything stays pending, and goes out once it is on."""
-    account.behaviour = Behaviour(integration_enabled=False)
+    account.script(Fault.refusal("PBX_NOT_INTEGRATED", 401))
     ran = run_import(program, ten(exported))
     assert (ran.code, ran.summary()["reason"], ledger_counts(tmp_path)) == (
         77,
         "integration_not_enabled",
         {"pending": 10},
     )
-    account.behaviour = Behaviour()
     assert (program("deliver").code, len(account.accepted)) == (0, 10)
 
 
@@ -740,7 +738,9 @@ def test_rate_holds_over_two_runs(program: Program, account: Simulator, exported
     path = ten(exported)
     for _ in range(2):
         run_import(program, "--rate", "5/second", "--limit", "5", path)
-    assert account.worst_window(1.0) <= 5
+    moments = [arrival.moment for arrival in account.arrivals]
+    assert all(sixth - first >= 1.0 for first, sixth in zip(moments, moments[5:], strict=False))
+    assert len(moments) == 10
 
 
 @pytest.mark.fault(131)

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import SAMPLES, Ran, read_results
 from expected import sample_options
-from importer.simulator import Simulator
+from misbehaviour import Simulator
 
 Program = Callable[..., Ran]
 Rows = list[list[str]]

@@ -23,7 +23,7 @@ import pytest
 from conftest import Ran, call_row, read_results, write_export
 from importer.report.data import add, pace_of, results_report
 from importer.report.page import page_of, write_page
-from importer.simulator import Fault, Simulator
+from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, Outcome
 
 Program = Callable[..., Ran]

@@ -3,10 +3,9 @@
 import io
 import stat
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,13 +21,14 @@ from importer.settings import (
 )
 from importer.setup.config_file import ASKED, config_text
 from importer.setup.grant import console_url
-from importer.simulator import Simulator
-from importer.simulator.behaviour import SandboxUser
+from importer.simulator import SandboxUser
+from misbehaviour import FOREVER, USERS, Fault, Simulator
 
 Program = Callable[..., Ran]
 Typed = Callable[..., None]
 
 SIGN_IN = Credentials("1000.ID", "s3cret", "1000.refresh")
+NO_PERMISSION = Fault.refusal("NO_PERMISSION", 403)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_config_text_keeps_values(value: str) -> None:
 def test_login(program: Program, unsigned: Simulator, typed: Typed) -> None:
     """Id, secret and code become a credentials file that signs in, and none of them is printed."""
     account = unsigned.credentials
-    code = unsigned.issue_grant_code()
+    code = unsigned.service.tokens.issue_grant_code()
     typed(account.client_id, account.client_secret, code)
 
     ran = program("auth", "login")
@@ -128,7 +128,7 @@ def test_login_again(program: Program, unsigned: Simulator, typed: Typed) -> Non
     assert load_credentials({}) == SIGN_IN
 
     account = unsigned.credentials
-    typed(account.client_id, account.client_secret, unsigned.issue_grant_code())
+    typed(account.client_id, account.client_secret, unsigned.service.tokens.issue_grant_code())
     assert program("auth", "login").code == 0
     assert load_credentials({}).refresh_token == account.refresh_token
 
@@ -163,7 +163,7 @@ def test_login_with_client_in_environment(
     account = unsigned.credentials
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_ID", account.client_id)
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_SECRET", account.client_secret)
-    typed(unsigned.issue_grant_code())
+    typed(unsigned.service.tokens.issue_grant_code())
 
     assert program("auth", "login").code == 0
 
@@ -188,21 +188,19 @@ def test_check(program: Program, account: Simulator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "words"),
+    ("fault", "code", "words"),
     [
-        ({"call_log_scope": False}, ExitCode.NOT_PERMITTED, "auth login"),
-        ({"integration_enabled": False}, ExitCode.NOT_PERMITTED, "Enable the PhoneBridge integration"),
-        ({"provider_registered": False}, ExitCode.NOT_PERMITTED, "registered PhoneBridge provider"),
-        ({"permitted": False}, ExitCode.NOT_PERMITTED, "PhoneBridge rights"),
-        ({"other_provider_enabled": True}, ExitCode.NOT_PERMITTED, "Disable the other telephony provider"),
-        ({"rate_limit": (0, 60.0)}, ExitCode.TRY_LATER, "Wait a while"),
+        (Fault.refusal("OAUTH_SCOPE_MISMATCH", 401), ExitCode.NOT_PERMITTED, "auth login"),
+        (Fault.refusal("PBX_NOT_INTEGRATED", 401), ExitCode.NOT_PERMITTED, "Enable the PhoneBridge integration"),
+        (Fault.refusal("PROVIDER_NOT_REGISTERED"), ExitCode.NOT_PERMITTED, "registered PhoneBridge provider"),
+        (NO_PERMISSION, ExitCode.NOT_PERMITTED, "PhoneBridge rights"),
+        (Fault.refusal("DIFFERENT_PROVIDER_ALREADY_ENABLED", 403), ExitCode.NOT_PERMITTED, "Disable the other"),
+        (Fault.throttle(), ExitCode.TRY_LATER, "Wait a while"),
     ],
 )
-def test_check_finds(
-    program: Program, account: Simulator, changes: Mapping[str, Any], code: ExitCode, words: str
-) -> None:
+def test_check_finds(program: Program, account: Simulator, fault: Fault, code: ExitCode, words: str) -> None:
     """What stands against notifying calls is named, with what to do."""
-    account.behaviour = replace(account.behaviour, **changes)
+    account.script(fault)
 
     ran = program("auth", "check")
 
@@ -273,7 +271,9 @@ def test_users(program: Program, account: Simulator, tmp_path: Path) -> None:
 def test_many_users(program: Program, account: Simulator, has_paging: bool) -> None:
     """Users on several pages are all listed, once."""
     users = tuple(SandboxUser(str(9_000_000 + number), f"u{number}@example.com", "") for number in range(450))
-    account.behaviour = replace(account.behaviour, users=users, users_paging=has_paging)
+    account.service.users = users
+    if not has_paging:
+        account.script(Fault(drops=("paging", "navigation")).repeated(FOREVER), path=USERS)
 
     ran = program("users")
 
@@ -283,7 +283,7 @@ def test_many_users(program: Program, account: Simulator, has_paging: bool) -> N
 
 def test_users_refused(program: Program, account: Simulator) -> None:
     """What stands against listing is named."""
-    account.behaviour = replace(account.behaviour, permitted=False)
+    account.script(NO_PERMISSION, path=USERS)
 
     ran = program("users")
 

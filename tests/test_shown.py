@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, SAMPLES, Ran
-from importer.simulator import Simulator
+from misbehaviour import Simulator
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHOWN = re.findall(r"<!-- shown by: (.*?) -->\n```text\n(.*?)```", README, re.DOTALL)

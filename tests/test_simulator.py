@@ -1,17 +1,13 @@
-"""The simulator over real sockets: every answer of the specification, every fault, and its own bookkeeping."""
+"""The simulator: every answer of the specification to a good account, and its HTTP over real sockets."""
 
 import http.client
 import json
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -20,249 +16,131 @@ from hypothesis import strategies as st
 
 from conftest import table
 from importer.simulator import (
-    FOREVER,
-    ORDINARY,
     SANDBOX_CREDENTIALS,
     SANDBOX_USERS,
-    Behaviour,
-    Fault,
+    Answer,
+    Request,
+    Sandbox,
     SandboxCredentials,
-    Simulator,
+    Service,
 )
-from importer.simulator.service import RollingLimit, most_in_any_window
 
-CALLNOTIFY = "/phonebridge/v3/callnotify"
-TOKEN_PATH = "/oauth/v2/token"
+CALLNOTIFY, TOKEN_PATH, USERS = "/phonebridge/v3/callnotify", "/oauth/v2/token", "/phonebridge/v3/users"
 FORM = "application/x-www-form-urlencoded"
-AGENT, CUSTOMER = "+12025550100", "+447700900123"
+CUSTOMER = "+447700900123"
 CALL = {
     "type": "dialed",
     "state": "noanswer",
     "id": "callid123456",
-    "from": AGENT,
+    "from": "+12025550100",
     "to": CUSTOMER,
     "start_time": "2026-01-20 15:09:10",
 }
 NOW = datetime(2026, 1, 20, 16, 0, 0, tzinfo=UTC).timestamp()
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def __call__(self) -> float:
-        """Return the time it is told to be."""
-        return self.seconds
-
-
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def content(self) -> dict[str, object]:
-        """The body as a JSON object."""
-        loaded = json.loads(self.body)
-        assert isinstance(loaded, dict)
-        return loaded
-
-    @property
-    def code(self) -> object:
-        """The body's own word for the result."""
-        return self.content.get("code")
-
-
-@dataclass
-class Client:
-    """A plain client on one kept connection, signed in unless told otherwise."""
-
-    simulator: Simulator
-    token: str = ""
-    connection: http.client.HTTPConnection = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.simulator.port, timeout=20)
-
-    def send(
-        self, method: str, path: str, body: str | bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Reply:
-        """Make one request and read its answer whole."""
-        self.connection.request(method, path, body, dict(headers or {}))
-        answer = self.connection.getresponse()
-        content = answer.read()
-        return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
-
-    def post_form(self, path: str, fields: Mapping[str, str], authorization: str | None = None) -> Reply:
-        """Post an encoded form."""
-        headers = {"Content-Type": FORM}
-        if authorization is not None:
-            headers["Authorization"] = authorization
-        return self.send("POST", path, urlencode(fields), headers)
-
-    def notify(self, **changes: str) -> Reply:
-        """Post the sample call with some of its fields changed."""
-        return self.post_form(CALLNOTIFY, {**CALL, **changes}, f"Zoho-oauthtoken {self.token}")
-
-    def sign_in(self, **changes: str) -> Reply:
-        """Ask the token endpoint with the sandbox's credentials."""
-        return self.post_form(TOKEN_PATH, {**REFRESH, **changes})
-
-
 REFRESH = {
     "grant_type": "refresh_token",
     "client_id": SANDBOX_CREDENTIALS.client_id,
     "client_secret": SANDBOX_CREDENTIALS.client_secret,
     "refresh_token": SANDBOX_CREDENTIALS.refresh_token,
 }
+SUCCESS = {"status": "success", "code": "SUCCESS"}
 
-Opener = Callable[..., Client]
+
+class Signed:
+    """A client of the service itself, signed in, at a moment of its own."""
+
+    def __init__(self, rate_limit: tuple[int, float] | None = None) -> None:
+        self.seconds = 0.0
+        self.service = Service(rate_limit=rate_limit, clock=lambda: self.seconds, wall_clock=lambda: NOW)
+        self.service.base_url = "http://127.0.0.1:8080"
+        self.token = str(content_of(self.sign_in())["access_token"])
+
+    def ask(self, method: str, target: str, body: bytes = b"", content_type: str = FORM) -> Answer:
+        """Send one request with the token."""
+        path, _, query = target.partition("?")
+        authorization = f"Zoho-oauthtoken {self.token}"
+        return self.service.answer(Request(method, path, query, authorization, content_type, body))
+
+    def notify(self, **changes: str) -> Answer:
+        """Send the sample call with some of its fields changed."""
+        return self.ask("POST", CALLNOTIFY, urlencode(CALL | changes).encode())
+
+    def sign_in(self, **changes: str) -> Answer:
+        """Ask the token endpoint with the sandbox's credentials."""
+        body = urlencode(REFRESH | changes).encode()
+        return self.service.answer(Request("POST", TOKEN_PATH, "", "", FORM, body))
+
+    def accepted(self) -> list[dict[str, str]]:
+        """Return the fields of the accepted calls."""
+        return [dict(call.fields) for call in self.service.accepted]
+
+
+def content_of(answer: Answer) -> dict[str, object]:
+    """Return the JSON object of an answer."""
+    loaded = json.loads(answer.body)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def refusal(answer: Answer) -> tuple[int, object, object]:
+    """Return status, code and named parameter of the error envelope."""
+    content = content_of(answer)
+    assert (set(content), content["status"]) == ({"code", "details", "message", "status"}, "error")
+    return answer.status, content["code"], dict(content["details"]).get("param")  # type: ignore[call-overload]
 
 
 @pytest.fixture
-def open_client() -> Iterator[Opener]:
-    """Start simulators and hand out signed-in clients; everything is stopped at the end."""
-    started: list[Client] = []
-
-    def opened(behaviour: Behaviour = Behaviour(), clock: Callable[[], float] = time.monotonic) -> Client:  # noqa: B008
-        simulator = Simulator(behaviour, clock=clock, wall_clock=lambda: NOW).start()
-        client = Client(simulator)
-        started.append(client)
-        client.token = str(client.sign_in().content.get("access_token", ""))
-        return client
-
-    yield opened
-    for client in started:
-        client.connection.close()
-        client.simulator.stop()
-
-
-def exchange(port: int, sent: bytes) -> bytes:
-    """Send bytes on a connection of their own and return all that comes until it ends."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(sent)
-        return b"".join(iter(lambda: connection.recv(65_536), b""))
-
-
-def raw_call(client: Client, **changes: str) -> bytes:
-    """Return the bytes of a whole callnotify request."""
-    body = urlencode({**CALL, **changes})
-    return (
-        f"POST {CALLNOTIFY} HTTP/1.1\r\nHost: sandbox\r\nAuthorization: Zoho-oauthtoken {client.token}\r\n"
-        f"Content-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
+def signed() -> Signed:
+    """Return a client of a new service."""
+    return Signed()
 
 
 # --- callnotify: section 8.1, row by row -----------------------------------------------------------------------
 
 
-def test_success(open_client: Opener) -> None:
-    """A complete call gets 200 and exactly the documented body."""
-    reply = open_client().notify()
-    assert (reply.status, reply.content) == (200, {"status": "success", "code": "SUCCESS"})
+@table("state", ["busy", "invalid", "blocked", "notavailable", "noanswer", "rejected"])
+def test_unattended_states(signed: Signed, state: str) -> None:
+    """A complete call in any of the six unattended states gets 200 and exactly the documented body."""
+    answer = signed.notify(state=state)
+    assert (answer.status, content_of(answer)) == (200, SUCCESS)
 
 
-def test_default_headers(open_client: Opener) -> None:
-    """An answer names the sandbox as server, JSON as type, and no rate headers."""
-    headers = open_client().notify().headers
-    assert headers == {
-        "server": "cdr-importer-sandbox",
-        "date": "Tue, 20 Jan 2026 16:00:00 GMT",
-        "content-type": "application/json;charset=UTF-8",
-        "content-length": "40",
-    }
+@table("name", list(CALL))
+def test_missing_parameter(signed: Signed, name: str) -> None:
+    """An absent or empty mandatory parameter is refused by its name, and the call is not accepted."""
+    absent = urlencode({key: value for key, value in CALL.items() if key != name}).encode()
+    for answer in (signed.ask("POST", CALLNOTIFY, absent), signed.notify(**{name: ""})):
+        assert refusal(answer) == (400, "REQUIRED_PARAM_MISSING", name)
+    assert signed.accepted() == []
 
 
-def test_accepted_fields(open_client: Opener) -> None:
-    """The accepted list holds the decoded fields, plus signs and further fields included."""
-    client = open_client()
-    client.notify(zohouser="90000000001", voiceuri="https://example.com/a?b=c&d=ä")
-    assert client.simulator.accepted == (
-        {**CALL, "zohouser": "90000000001", "voiceuri": "https://example.com/a?b=c&d=ä"},
-    )
-
-
-@pytest.mark.parametrize("state", ["busy", "invalid", "blocked", "notavailable", "noanswer", "rejected"])
-def test_unattended_states(open_client: Opener, state: str) -> None:
-    """All six unattended states are accepted."""
-    assert open_client().notify(state=state).status == 200
-
-
-@pytest.mark.parametrize("name", list(CALL))
-@pytest.mark.parametrize("is_empty", [False, True])
-def test_missing_parameter(open_client: Opener, name: str, is_empty: bool) -> None:
-    """An absent or empty mandatory parameter is refused by its name."""
-    client = open_client()
-    fields = {**CALL, name: ""} if is_empty else {key: value for key, value in CALL.items() if key != name}
-    reply = client.post_form(CALLNOTIFY, fields, f"Zoho-oauthtoken {client.token}")
-    assert (reply.status, reply.content) == (
-        400,
-        {
-            "code": "REQUIRED_PARAM_MISSING",
-            "details": {"param": name},
-            "message": "One of the expected parameter is missing",
-            "status": "error",
-        },
-    )
-
-
-def test_first_missing_parameter(open_client: Opener) -> None:
+def test_first_missing_parameter(signed: Signed) -> None:
     """Of several missing parameters the first of the documented order is named."""
-    client = open_client()
-    reply = client.post_form(CALLNOTIFY, {"type": "dialed"}, f"Zoho-oauthtoken {client.token}")
-    assert reply.content["details"] == {"param": "state"}
+    assert refusal(signed.ask("POST", CALLNOTIFY, b"type=dialed"))[2] == "state"
 
 
-def test_terse_missing_parameter(open_client: Opener) -> None:
-    """The variant of the documentation has two words and no details."""
-    reply = open_client(Behaviour(terse_missing_parameter=True)).notify(id="")
-    assert (reply.status, reply.content) == (400, {"status": "error", "code": "REQUIRED_PARAM_MISSING"})
+@table(
+    ("name", "value"),
+    [
+        ("type", "dailed"),
+        ("type", "DIALED"),
+        ("state", "ended"),
+        ("state", "NOANSWER"),
+        ("start_time", "2026-01-20T15:09:10"),
+        ("start_time", "2026-01-20T15:09:10Z"),
+        ("start_time", "2026-01-20 15:09:10.5"),
+        ("start_time", "2026-1-20 15:09:10"),
+        ("start_time", "2026-02-30 15:09:10"),
+        ("start_time", "20/01/2026 15:09:10"),
+    ],
+)
+def test_refused_value(signed: Signed, name: str, value: str) -> None:
+    """A value that is not documented gets 400 with its parameter, and the call is not accepted."""
+    assert refusal(signed.notify(**{name: value})) == (400, "INVALID_DATA", name)
+    assert signed.accepted() == []
 
 
-REFUSED_VALUES = [
-    (Behaviour(), {"type": "dailed"}, "type"),
-    (Behaviour(), {"type": "DIALED"}, "type"),
-    (Behaviour(), {"state": "ended"}, "state"),
-    (Behaviour(), {"state": "NOANSWER"}, "state"),
-    (Behaviour(refuse_unattended_states=True), {}, "state"),
-    (Behaviour(), {"start_time": "2026-01-20T15:09:10"}, "start_time"),
-    (Behaviour(), {"start_time": "2026-01-20T15:09:10Z"}, "start_time"),
-    (Behaviour(), {"start_time": "2026-01-20 15:09:10.5"}, "start_time"),
-    (Behaviour(), {"start_time": "2026-1-20 15:09:10"}, "start_time"),
-    (Behaviour(), {"start_time": "2026-02-30 15:09:10"}, "start_time"),
-    (Behaviour(), {"start_time": "20/01/2026 15:09:10"}, "start_time"),
-    (Behaviour(reject_far_times=True), {"start_time": "2025-12-21 15:59:59"}, "start_time"),
-    (Behaviour(reject_far_times=True), {"start_time": "2026-01-20 16:05:01"}, "start_time"),
-    (Behaviour(reject_non_e164=True), {"from": "100"}, "from"),
-    (Behaviour(reject_non_e164=True), {"to": "2025550100"}, "to"),
-    (Behaviour(reject_non_e164=True), {"to": "+02025550100"}, "to"),
-    (Behaviour(reject_non_e164=True), {"to": "+1 202 555 0100"}, "to"),
-    (Behaviour(reject_odd_ids=True), {"id": "1316287873.1570"}, "id"),
-    (Behaviour(reject_odd_ids=True), {"id": "out_1"}, "id"),
-]
-
-
-@pytest.mark.parametrize(("behaviour", "changes", "param"), REFUSED_VALUES)
-def test_refused_value(open_client: Opener, behaviour: Behaviour, changes: dict[str, str], param: str) -> None:
-    """A value that is not documented, or that a switch forbids, gets 400 and names its parameter."""
-    reply = open_client(behaviour).notify(**changes)
-    assert (reply.status, reply.code, reply.content["details"]) == (400, "INVALID_DATA", {"param": param})
-
-
-@pytest.mark.parametrize(("behaviour", "changes", "param"), REFUSED_VALUES)
-def test_refused_value_is_not_stored(
-    open_client: Opener, behaviour: Behaviour, changes: dict[str, str], param: str
-) -> None:
-    """A refused call is not taken in."""
-    client = open_client(behaviour)
-    client.notify(**changes)
-    assert client.simulator.accepted == ()
-
-
-@pytest.mark.parametrize(
+@table(
     "changes",
     [
         {"start_time": "1999-01-01 00:00:00"},
@@ -270,1196 +148,397 @@ def test_refused_value_is_not_stored(
         {"from": "100"},
         {"to": "020 7946 0000"},
         {"id": "1316287873.1570"},
-        {"zohouser": "somebody"},
+        {"zohouser": "somebody", "voiceuri": "https://example.com/a?b=c&d=ä"},
         {"zohouser": ""},
-        {"duration": "0"},
     ],
 )
-def test_tolerated_value(open_client: Opener, changes: dict[str, str]) -> None:
-    """What Zoho documents no rule for is taken in as received."""
-    client = open_client()
-    client.notify(**changes)
-    assert client.simulator.accepted == ({**CALL, **changes},)
+def test_tolerated_value(signed: Signed, changes: dict[str, str]) -> None:
+    """What Zoho documents no rule for is accepted as received."""
+    signed.notify(**changes)
+    assert signed.accepted()[-1] == CALL | changes
 
 
-@pytest.mark.parametrize("start_time", ["2025-12-21 16:00:00", "2026-01-20 16:05:00"])
-def test_far_times_border(open_client: Opener, start_time: str) -> None:
-    """Thirty days back and five minutes ahead are not far yet."""
-    assert open_client(Behaviour(reject_far_times=True)).notify(start_time=start_time).status == 200
+TEXT = st.characters(exclude_categories=["Cs"])
 
 
-def test_strict_switches_on_a_good_call(open_client: Opener) -> None:
-    """With every strict switch on, a call of the documented shape is accepted."""
-    strict = Behaviour(
-        reject_far_times=True,
-        reject_non_e164=True,
-        reject_odd_ids=True,
-        duplicate_id="refuse",
-        known_zohousers=frozenset({"90000000001"}),
-    )
-    assert open_client(strict).notify(zohouser="90000000001").status == 200
+NAMES = st.text(TEXT, min_size=1, max_size=8).filter(lambda name: name not in CALL)
 
 
-def test_invalid_value_code(open_client: Opener) -> None:
-    """The undocumented code of a refused value is a switch."""
-    assert open_client(Behaviour(invalid_value_code="WHATEVER")).notify(state="x").code == "WHATEVER"
+@given(fields=st.dictionaries(NAMES, st.text(TEXT), max_size=4))
+def test_form_round_trip(fields: dict[str, str]) -> None:
+    """Whatever text an encoded form carries is kept as it was."""
+    signed = Signed()
+    signed.notify(**fields)
+    assert signed.accepted() == [CALL | fields]
 
 
-def test_raw_plus(open_client: Opener) -> None:
-    """A plus sign sent as it is arrives as a space and is stored so."""
-    client = open_client()
-    body = urlencode(CALL).replace("%2B", "+")
-    headers = {"Content-Type": FORM, "Authorization": f"Zoho-oauthtoken {client.token}"}
-    client.send("POST", CALLNOTIFY, body, headers)
-    assert client.simulator.accepted[0]["to"] == " 447700900123"
+def test_raw_plus(signed: Signed) -> None:
+    """A plus sign sent as it is arrives as a space and is kept so; of a parameter sent twice the first counts."""
+    signed.ask("POST", CALLNOTIFY, (urlencode(CALL) + "&state=busy").replace("%2B", "+").encode())
+    assert (signed.accepted()[0]["to"], signed.accepted()[0]["state"]) == (" 447700900123", "noanswer")
 
 
-def test_repeated_parameter(open_client: Opener) -> None:
-    """Of a parameter sent twice the first counts."""
-    client = open_client()
-    headers = {"Content-Type": FORM, "Authorization": f"Zoho-oauthtoken {client.token}"}
-    client.send("POST", CALLNOTIFY, urlencode(CALL) + "&state=busy", headers)
-    assert client.simulator.accepted[0]["state"] == "noanswer"
-
-
-@given(
-    fields=st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(lambda n: n not in CALL),
-        st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
-        max_size=4,
-    )
-)
-def test_form_round_trip(shared_client: Client, fields: dict[str, str]) -> None:
-    """Whatever text an encoded form carries is stored as it was."""
-    shared_client.notify(**fields)
-    assert shared_client.simulator.accepted[-1] == {**CALL, **fields}
-
-
-@pytest.fixture(scope="module")
-def shared_client() -> Iterator[Client]:
-    """One simulator for many examples."""
-    with Simulator() as simulator:
-        client = Client(simulator)
-        client.token = str(client.sign_in().content["access_token"])
-        yield client
-        client.connection.close()
-
-
-@pytest.mark.parametrize(
-    ("duplicate_id", "states"),
-    [("accept", ["busy", "rejected"]), ("update", ["rejected"]), ("refuse", ["busy"])],
-)
-def test_duplicate_id(open_client: Opener, duplicate_id: str, states: list[str]) -> None:
-    """The same id again makes a second record, replaces the first or changes nothing, as told."""
-    client = open_client(Behaviour(duplicate_id=duplicate_id))  # type: ignore[arg-type]
-    client.notify(state="busy")
-    client.notify(state="rejected")
-    assert [call["state"] for call in client.simulator.accepted] == states
-
-
-@pytest.mark.parametrize(("duplicate_id", "status"), [("accept", 200), ("update", 200), ("refuse", 400)])
-def test_duplicate_id_status(open_client: Opener, duplicate_id: str, status: int) -> None:
-    """Only the refusing service says anything about a repeated id."""
-    client = open_client(Behaviour(duplicate_id=duplicate_id))  # type: ignore[arg-type]
-    client.notify()
-    assert client.notify().status == status
-
-
-def test_update_hits_its_own_record(open_client: Opener) -> None:
-    """An update changes the record of its id and no other."""
-    client = open_client(Behaviour(duplicate_id="update"))
-    for call_id, state in (("a1", "busy"), ("b2", "busy"), ("b2", "rejected")):
-        client.notify(id=call_id, state=state)
-    assert [call["state"] for call in client.simulator.accepted] == ["busy", "rejected"]
-
-
-def test_duplicate_flag(open_client: Opener) -> None:
-    """A repeated id is flagged on the arrival, a first one is not."""
-    client = open_client()
-    for call_id in ("a1", "b2", "a1"):
-        client.notify(id=call_id)
-    assert [arrival.duplicate for arrival in client.simulator.arrivals] == [False, False, True]
-
-
-@pytest.mark.parametrize(
-    ("unknown_zohouser", "zohouser", "status"),
-    [("refuse", "7", 400), ("refuse", "5", 200), ("refuse", "", 200), ("accept", "7", 200)],
-)
-def test_unknown_zohouser(open_client: Opener, unknown_zohouser: str, zohouser: str, status: int) -> None:
-    """A user outside the known ones is refused unless the switch says otherwise."""
-    behaviour = Behaviour(unknown_zohouser=unknown_zohouser, known_zohousers=frozenset({"5"}))  # type: ignore[arg-type]
-    assert open_client(behaviour).notify(zohouser=zohouser).status == status
-
-
-def test_unknown_zohouser_body(open_client: Opener) -> None:
-    """An unknown user gets the body seen on the service."""
-    reply = open_client(Behaviour(known_zohousers=frozenset())).notify(zohouser="7")
-    assert reply.content == {
-        "code": "INVALID_USER",
-        "details": {},
-        "message": "Please check the user configuration",
-        "status": "error",
-    }
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "content_type"),
+@table(
+    ("target", "body", "content_type"),
     [
         (CALLNOTIFY, json.dumps(CALL), "application/json"),
         (CALLNOTIFY, urlencode(CALL), "application/json"),
-        (CALLNOTIFY, urlencode(CALL), "text/plain"),
+        (CALLNOTIFY, urlencode(CALL), ""),
         (f"{CALLNOTIFY}?{urlencode(CALL)}", "", FORM),
-        (f"{CALLNOTIFY}?{urlencode(CALL)}", None, ""),
-        (CALLNOTIFY, "", FORM),
     ],
 )
-def test_parameters_elsewhere(open_client: Opener, path: str, body: str | None, content_type: str) -> None:
-    """Parameters in JSON, under another content type or in the query are not seen."""
-    client = open_client()
-    headers = {"Authorization": f"Zoho-oauthtoken {client.token}"}
-    if content_type:
-        headers["Content-Type"] = content_type
-    reply = client.send("POST", path, body, headers)
-    assert (reply.status, reply.content["details"]) == (400, {"param": "type"})
+def test_parameters_elsewhere(signed: Signed, target: str, body: str, content_type: str) -> None:
+    """Parameters in JSON, under another content type or in the query are not read."""
+    assert refusal(signed.ask("POST", target, body.encode(), content_type))[2] == "type"
 
 
-@pytest.mark.parametrize("content_type", [FORM + ";charset=UTF-8", FORM.upper(), FORM + " ; charset=utf-8"])
-def test_form_content_types(open_client: Opener, content_type: str) -> None:
+@table("content_type", [FORM + ";charset=UTF-8", FORM.upper(), FORM + " ; charset=utf-8"])
+def test_form_content_types(signed: Signed, content_type: str) -> None:
     """The form's content type is recognised with a charset and in capitals."""
-    client = open_client()
-    headers = {"Content-Type": content_type, "Authorization": f"Zoho-oauthtoken {client.token}"}
-    assert client.send("POST", CALLNOTIFY, urlencode(CALL), headers).status == 200
+    assert signed.ask("POST", CALLNOTIFY, urlencode(CALL).encode(), content_type).status == 200
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "NONSENSE"])
-@pytest.mark.parametrize("status", [405, 400])
-def test_wrong_method(open_client: Opener, method: str, status: int) -> None:
-    """Another method gets the envelope with 405 or, by the switch, 400."""
-    client = open_client(Behaviour(method_status=status))  # type: ignore[arg-type]
-    reply = client.send(method, CALLNOTIFY)
-    assert (reply.status, reply.content["status"], reply.headers["allow"]) == (status, "error", "POST")
-
-
-def test_head_has_no_body(open_client: Opener) -> None:
-    """An answer to HEAD is its head alone."""
-    sent = f"HEAD {CALLNOTIFY} HTTP/1.1\r\nConnection: close\r\n\r\n".encode()
-    assert exchange(open_client().simulator.port, sent).partition(b"\r\n\r\n")[2] == b""
-
-
-@pytest.mark.parametrize("status", [401, 400])
-def test_unknown_token(open_client: Opener, status: int) -> None:
-    """An unknown token gets 401, or 400 as in Europe in 2019, with the same body."""
-    client = open_client(Behaviour(invalid_token_status=status))  # type: ignore[arg-type]
-    client.token = "1000.00.00"
-    reply = client.notify()
-    expected = {"code": "INVALID_TOKEN", "details": {}, "message": "invalid oauth token", "status": "error"}
-    assert (reply.status, reply.content) == (status, expected)
-
-
-def test_invalid_token_code(open_client: Opener) -> None:
-    """The code other Zoho products use for an invalid token is a switch."""
-    client = open_client(Behaviour(invalid_token_code="INVALID_OAUTHTOKEN"))
-    client.token = "1000.00.00"
-    assert client.notify().code == "INVALID_OAUTHTOKEN"
-
-
-def test_expired_token(open_client: Opener) -> None:
-    """A token is good until its last second and invalid from then on."""
-    clock = Clock(1000.0)
-    client = open_client(Behaviour(token_seconds=60), clock)
-    clock.seconds += 59.9
-    first = client.notify().status
-    clock.seconds += 0.1
-    assert (first, client.notify().status) == (200, 401)
-
-
-def test_expire_tokens(open_client: Opener) -> None:
-    """expire_tokens ends every token given out; a new one is good."""
-    client = open_client()
-    client.simulator.expire_tokens()
-    refused = client.notify().status
-    client.token = str(client.sign_in().content["access_token"])
-    assert (refused, client.notify().status) == (401, 200)
-
-
-@pytest.mark.parametrize("authorization", [None, "", " "])
-def test_no_authorization(open_client: Opener, authorization: str | None) -> None:
-    """Without the Authorization header the code is AUTHENTICATION_FAILURE."""
-    reply = open_client().post_form(CALLNOTIFY, CALL, authorization)
-    assert (reply.status, reply.code) == (401, "AUTHENTICATION_FAILURE")
-
-
-@pytest.mark.parametrize(("accept_bearer", "status"), [(False, 401), (True, 200)])
-def test_bearer(open_client: Opener, accept_bearer: bool, status: int) -> None:
-    """The Bearer scheme is an invalid token unless the switch allows it."""
-    client = open_client(Behaviour(accept_bearer=accept_bearer))
-    assert client.post_form(CALLNOTIFY, CALL, f"Bearer {client.token}").status == status
-
-
-ACCOUNTS = [
-    (Behaviour(call_log_scope=False), 401, "OAUTH_SCOPE_MISMATCH", "invalid oauth scope to access this URL"),
-    (Behaviour(integration_enabled=False), 401, "PBX_NOT_INTEGRATED", "Sandbox PBX Integration is not enabled"),
-    (
-        Behaviour(integration_enabled=False, integration_status=400),
-        400,
-        "PBX_NOT_INTEGRATED",
-        "Sandbox PBX Integration is not enabled",
-    ),
-    (Behaviour(provider_registered=False), 400, "PROVIDER_NOT_REGISTERED", None),
-    (Behaviour(other_provider_enabled=True), 403, "DIFFERENT_PROVIDER_ALREADY_ENABLED", None),
-    (Behaviour(permitted=False), 403, "NO_PERMISSION", None),
-]
-
-
-@pytest.mark.parametrize(("behaviour", "status", "code", "message"), ACCOUNTS)
-def test_account(open_client: Opener, behaviour: Behaviour, status: int, code: str, message: str | None) -> None:
-    """An account that may not notify calls gets its documented refusal in the envelope."""
-    content = open_client(behaviour).notify().content
-    expected = {"code": code, "details": {}, "message": message or content["message"], "status": "error"}
-    assert content == expected
-
-
-@pytest.mark.parametrize(("behaviour", "status", "code", "message"), ACCOUNTS)
-def test_account_status(
-    open_client: Opener, behaviour: Behaviour, status: int, code: str, message: str | None
-) -> None:
-    """Each refusal of the account has its own status."""
-    assert open_client(behaviour).notify().status == status
-
-
-def test_order_of_checks(open_client: Opener) -> None:
-    """The token is judged first, then the account, then presence, then values, then the user."""
-    behaviour = Behaviour(integration_enabled=False, known_zohousers=frozenset())
-    client = open_client(behaviour)
-    good_token, wrong = client.token, {"id": "", "state": "x", "zohouser": "7"}
-    client.token = "1000.00.00"
-    codes = [client.notify(**wrong).code]
-    client.token = good_token
-    codes.append(client.notify(**wrong).code)
-    client.simulator.behaviour = replace(behaviour, integration_enabled=True)
-    codes.append(client.notify(**wrong).code)
-    codes.append(client.notify(**{**wrong, "id": "a1"}).code)
-    codes.append(client.notify(zohouser="7").code)
-    assert codes == [
-        "INVALID_TOKEN",
-        "PBX_NOT_INTEGRATED",
-        "REQUIRED_PARAM_MISSING",
-        "INVALID_DATA",
-        "INVALID_USER",
-    ]
-
-
-# --- callnotify: throttling ------------------------------------------------------------------------------------
-
-THROTTLES = [
-    (
-        "A",
-        429,
-        "60",
-        {
-            "code": "TOO_MANY_REQUESTS",
-            "details": {},
-            "message": "Too many requests, please try again later",
-            "status": "error",
-        },
-    ),
-    (
-        "B",
-        400,
-        "60",
-        {
-            "error": {
-                "status_code": 400,
-                "title": "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED",
-                "details": {
-                    "message": "Cannot execute more than 2 requests per API in 2 minutes. "
-                    "Try again after 1 minutes."
-                },
-            }
-        },
-    ),
-    (
-        "C",
-        400,
-        None,
-        {"code": "request_limit_exceeded", "message": "You have exceeded the URL throttle limits."},
-    ),
-]
-
-
-@pytest.mark.parametrize(("profile", "status", "retry_after", "content"), THROTTLES)
-def test_throttle_profile(
-    open_client: Opener, profile: str, status: int, retry_after: str | None, content: dict[str, object]
-) -> None:
-    """Beyond the limit the profile's status, header and body come."""
-    behaviour = Behaviour(rate_limit=(2, 120.0), throttle_profile=profile, retry_after_seconds=60)  # type: ignore[arg-type]
-    client = open_client(behaviour, Clock(0.0))
-    client.notify(id="a1")
-    client.notify(id="a2")
-    reply = client.notify(id="a3")
-    assert (reply.status, reply.headers.get("retry-after"), reply.content) == (status, retry_after, content)
-
-
-def test_throttled_call_is_not_stored(open_client: Opener) -> None:
-    """A throttled call is not taken in."""
-    client = open_client(Behaviour(rate_limit=(1, 60.0)), Clock(0.0))
-    client.notify(id="a1")
-    client.notify(id="a2")
-    assert [call["id"] for call in client.simulator.accepted] == ["a1"]
-
-
-def test_rolling_limit_window() -> None:
-    """Without a fixed wait, the answer says when the oldest request leaves the window."""
-    limit = RollingLimit()
-    waits = [limit.wait_seconds(moment, (2, 10.0), None) for moment in (0.0, 3.0, 4.0, 9.5, 10.0, 10.5, 13.0)]
-    assert waits == [0, 0, 6, 1, 0, 3, 0]
-
-
-def test_rolling_limit_shut() -> None:
-    """With a fixed wait, nothing goes through before it is over, whatever the window."""
-    limit = RollingLimit()
-    waits = [limit.wait_seconds(moment, (1, 10.0), 30) for moment in (0.0, 1.0, 12.0, 30.9, 31.0, 32.0)]
-    assert waits == [0, 30, 19, 1, 0, 30]
-
-
-@given(
-    ticks=st.lists(st.integers(0, 60), max_size=40),
-    requests_allowed=st.integers(1, 5),
-    period=st.integers(1, 20),
+@table(
+    ("method", "path", "allowed"),
+    [
+        ("GET", CALLNOTIFY, "POST"),
+        ("NONSENSE", CALLNOTIFY, "POST"),
+        ("GET", TOKEN_PATH, "POST"),
+        ("POST", USERS, "GET"),
+        ("POST", "/sandbox/calls", "GET"),
+    ],
 )
-def test_rolling_limit_holds(ticks: list[int], requests_allowed: int, period: int) -> None:
+def test_wrong_method(signed: Signed, method: str, path: str, allowed: str) -> None:
+    """Another method gets the envelope with 405 and the method to use."""
+    answer = signed.ask(method, path)
+    assert (refusal(answer)[0], answer.headers) == (405, {"Allow": allowed})
+
+
+def test_unknown_path(signed: Signed) -> None:
+    """Any other path is 404 with the envelope."""
+    assert refusal(signed.ask("POST", f"{CALLNOTIFY}/"))[0] == 404
+
+
+@table(
+    ("authorization", "code"),
+    [
+        ("", "AUTHENTICATION_FAILURE"),
+        (" ", "AUTHENTICATION_FAILURE"),
+        ("Bearer {token}", "INVALID_TOKEN"),
+        ("Zoho-oauthtoken 1000.00.00", "INVALID_TOKEN"),
+        ("zoho-OAUTHTOKEN  {token}", None),
+    ],
+)
+def test_authorization(signed: Signed, authorization: str, code: str | None) -> None:
+    """Without a header, with another scheme or an unknown token calls and users get 401."""
+    given = authorization.format(token=signed.token)
+    for method, path in (("POST", CALLNOTIFY), ("GET", USERS)):
+        answer = signed.service.answer(Request(method, path, "", given, FORM, urlencode(CALL).encode()))
+        assert answer.status == (401 if code else 200)
+        assert code is None or refusal(answer) == (401, code, None)
+
+
+def test_order_of_checks() -> None:
+    """The token is judged first, then the limit, then presence, then values."""
+    signed = Signed(rate_limit=(2, 60.0))
+    wrong, good_token = {"id": "", "state": "x"}, signed.token
+    signed.token = "1000.00.00"
+    answers = [signed.notify(**wrong)]
+    signed.token = good_token
+    answers += [signed.notify(**wrong), signed.notify(state="x"), signed.notify(**wrong)]
+    codes = [refusal(answer)[1] for answer in answers]
+    assert codes == ["INVALID_TOKEN", "REQUIRED_PARAM_MISSING", "INVALID_DATA", "TOO_MANY_REQUESTS"]
+
+
+def test_throttle() -> None:
+    """Beyond the limit comes 429 with the time until the oldest request leaves the window; no call is accepted."""
+    signed, waits = Signed(rate_limit=(2, 10.0)), []
+    for signed.seconds in (0.0, 3.0, 4.0, 9.5, 10.0, 10.5, 13.0):
+        answer = signed.notify()
+        waits.append(answer.headers.get("Retry-After"))
+        assert answer.status == 200 or refusal(answer)[:2] == (429, "TOO_MANY_REQUESTS")
+    assert (waits, len(signed.accepted())) == ([None, None, "6", "1", None, "3", None], 4)
+    assert Signed(rate_limit=(0, 60.0)).notify().headers["Retry-After"] == "60"
+
+
+@given(ticks=st.lists(st.integers(0, 60), max_size=40), most=st.integers(1, 5), period=st.integers(1, 20))
+def test_throttle_holds(ticks: list[int], most: int, period: int) -> None:
     """Never more than the allowed number goes through in any window."""
-    limit = RollingLimit()
-    passed = [
-        tick for tick in sorted(ticks) if not limit.wait_seconds(tick, (requests_allowed, float(period)), None)
-    ]
-    assert most_in_any_window(passed, period) <= requests_allowed
+    signed, passed = Signed(rate_limit=(most, float(period))), []
+    for signed.seconds in sorted(ticks):
+        if signed.notify().status == 200:
+            passed.append(signed.seconds)
+    assert all(sum(start <= each < start + period for each in passed) <= most for start in passed)
 
 
 # --- the token endpoint: section 8.2 ---------------------------------------------------------------------------
 
 
-def test_token_answer(open_client: Opener) -> None:
-    """A good refresh gets a token, the API's own base URL and no refresh token."""
-    client = open_client()
-    content = client.sign_in().content
-    token = content.pop("access_token")
-    assert content == {"api_domain": client.simulator.base_url, "token_type": "Bearer", "expires_in": 3600}
-    assert isinstance(token, str)
+def test_token_answer(signed: Signed) -> None:
+    """A good refresh gets another token of the documented shape, the API's own base URL and no refresh token."""
+    content = content_of(signed.sign_in())
+    old, signed.token = signed.token, str(content.pop("access_token"))
+    first, *parts = signed.token.split(".")
+    assert (first, [len(bytes.fromhex(part)) for part in parts]) == ("1000", [16, 16])
+    assert content == {"api_domain": "http://127.0.0.1:8080", "token_type": "Bearer", "expires_in": 3600}
+    assert (old != signed.token, signed.notify().status) == (True, 200)
 
 
-def test_token_shape(open_client: Opener) -> None:
-    """An access token is 1000 and two hexadecimal parts."""
-    first, second, third = open_client().token.split(".")
-    assert first == "1000" and len(bytes.fromhex(second)) == len(bytes.fromhex(third)) == 16
-
-
-def test_tokens_differ(open_client: Opener) -> None:
-    """Each refresh gives another token and both are good."""
-    client = open_client()
-    old, client.token = client.token, str(client.sign_in().content["access_token"])
-    assert old != client.token and client.notify().status == 200
-
-
-def test_legacy_token_answer(open_client: Opener) -> None:
-    """The old form has seconds in expires_in_sec and milliseconds in expires_in."""
-    content = open_client(Behaviour(legacy_token_answer=True)).sign_in().content
-    assert (content["expires_in_sec"], content["expires_in"]) == (3600, 3_600_000)
-
-
-def test_api_domain_override(open_client: Opener) -> None:
-    """The api_domain answered can be another host's."""
-    content = open_client(Behaviour(api_domain="https://www.zohoapis.eu")).sign_in().content
-    assert content["api_domain"] == "https://www.zohoapis.eu"
-
-
-@pytest.mark.parametrize(
+@table(
     ("changes", "error"),
     [
         ({"refresh_token": "1000.wrong"}, "invalid_code"),
         ({"refresh_token": ""}, "invalid_code"),
         ({"client_id": "1000.OTHER"}, "invalid_client"),
-        ({"client_secret": "wrong"}, "invalid_client"),
         ({"client_secret": ""}, "invalid_client"),
         ({"grant_type": "password"}, "general_error"),
         ({"grant_type": "authorization_code", "code": "1000.never.issued"}, "invalid_code"),
     ],
 )
-def test_token_error(open_client: Opener, changes: dict[str, str], error: str) -> None:
+def test_token_error(signed: Signed, changes: dict[str, str], error: str) -> None:
     """A refused sign-in comes with status 200 and nothing but an error word."""
-    reply = open_client().sign_in(**changes)
-    assert (reply.status, reply.content) == (200, {"error": error})
+    answer = signed.sign_in(**changes)
+    assert (answer.status, content_of(answer)) == (200, {"error": error})
 
 
-def test_own_credentials(open_client: Opener) -> None:
+def test_own_credentials(signed: Signed) -> None:
     """Credentials of a test's own replace the sandbox's."""
-    own = SandboxCredentials("1000.OWN", "own-secret", "1000.own.refresh")
-    client = open_client(Behaviour(credentials=own))
+    signed.service.tokens.credentials = SandboxCredentials("1000.OWN", "own-secret", "1000.own.refresh")
     changes = {"client_id": "1000.OWN", "client_secret": "own-secret", "refresh_token": "1000.own.refresh"}
-    assert "access_token" in client.sign_in(**changes).content and client.simulator.credentials is own
+    assert ("access_token" in content_of(signed.sign_in(**changes)), signed.sign_in().status) == (True, 200)
+    assert content_of(signed.sign_in()) == {"error": "invalid_client"}
 
 
-def test_token_values_in_query(open_client: Opener) -> None:
+def test_token_values_in_query(signed: Signed) -> None:
     """Values in the query are taken as well, as Zoho's own pages show them."""
-    reply = open_client().send("POST", f"{TOKEN_PATH}?{urlencode(REFRESH)}")
-    assert "access_token" in reply.content
+    assert "access_token" in content_of(signed.ask("POST", f"{TOKEN_PATH}?{urlencode(REFRESH)}"))
 
 
-def test_token_by_get(open_client: Opener) -> None:
-    """GET is no way to a token."""
-    assert open_client().send("GET", f"{TOKEN_PATH}?{urlencode(REFRESH)}").status == 405
+def test_token_limit(signed: Signed) -> None:
+    """The eleventh token within ten minutes is denied; refused sign-ins do not count."""
+    statuses = {signed.sign_in(**changes).status for changes in ({}, {"client_id": "x"}) for _ in range(9)}
+    signed.seconds = 599.9
+    denied = signed.sign_in()
+    assert (statuses, denied.status, content_of(denied)["error"]) == ({200}, 400, "Access Denied")
+    signed.seconds = 600.0
+    assert "access_token" in content_of(signed.sign_in())
 
 
-@pytest.mark.parametrize("status", [400, 200])
-def test_token_limit(open_client: Opener, status: int) -> None:
-    """The eleventh token within ten minutes is denied."""
-    client = open_client(Behaviour(token_throttle_status=status), Clock(0.0))  # type: ignore[arg-type]
-    statuses = {client.sign_in().status for _ in range(9)}
-    reply = client.sign_in()
-    description = "You have made too many requests continuously. Please try again after some time."
-    denied = {"error_description": description, "error": "Access Denied", "status": "failure"}
-    assert (statuses, reply.status, reply.content) == ({200}, status, denied)
-
-
-def test_token_limit_ends(open_client: Opener) -> None:
-    """Ten minutes after the first of ten tokens there is another."""
-    clock = Clock(0.0)
-    client = open_client(Behaviour(), clock)
-    for _ in range(9):
-        client.sign_in()
-    clock.seconds = 599.9
-    denied = "error" in client.sign_in().content
-    clock.seconds = 600.0
-    assert denied and "access_token" in client.sign_in().content
-
-
-def test_refused_sign_in_does_not_count(open_client: Opener) -> None:
-    """Only tokens given out count towards the limit."""
-    client = open_client(Behaviour(token_limit_per_10_minutes=2))
-    for _ in range(5):
-        client.sign_in(refresh_token="1000.wrong")
-    assert "access_token" in client.sign_in().content
-
-
-def test_sixteenth_token(open_client: Opener) -> None:
-    """The sixteenth active token makes the oldest invalid and leaves the second alone."""
-    client = open_client(Behaviour(token_limit_per_10_minutes=100))
-    tokens = [client.token, *(str(client.sign_in().content["access_token"]) for _ in range(15))]
+def test_sixteenth_token(signed: Signed) -> None:
+    """The sixteenth active token makes the oldest invalid and leaves the second alone; ended ones do not count."""
+    signed.service.tokens.most_per_period = 100
+    tokens = [signed.token, *(str(content_of(signed.sign_in())["access_token"]) for _ in range(15))]
     statuses = []
-    for client.token in (tokens[0], tokens[1], tokens[15]):
-        statuses.append(client.notify().status)
-    assert statuses == [401, 200, 200]
+    for signed.token in (tokens[0], tokens[1], tokens[15]):
+        statuses.append(signed.notify().status)
+    signed.seconds = 3600.0
+    later = [str(content_of(signed.sign_in())["access_token"]) for _ in range(15)]
+    for signed.token in (tokens[15], later[0]):
+        statuses.append(signed.notify().status)
+    assert statuses == [401, 200, 200, 401, 200]
 
 
-def test_expired_tokens_do_not_fill_places(open_client: Opener) -> None:
-    """A token past its life does not count as active and pushes nobody out."""
-    clock = Clock(0.0)
-    client = open_client(Behaviour(active_token_limit=2), clock)
-    client.simulator.behaviour = replace(client.simulator.behaviour, token_seconds=1)
-    client.sign_in()
-    clock.seconds = 1.0
-    client.sign_in()
-    assert client.notify().status == 200
+def test_expired_token(signed: Signed) -> None:
+    """A token is good until its last second, or until all are ended, and invalid from then on."""
+    statuses = []
+    for signed.seconds in (3599.9, 3600.0):
+        statuses.append(signed.notify().status)
+    signed.token = str(content_of(signed.sign_in())["access_token"])
+    statuses.append(signed.notify().status)
+    signed.service.tokens.expire_all()
+    assert [*statuses, signed.notify().status] == [200, 401, 200, 401]
 
 
-def test_grant_code(open_client: Opener) -> None:
-    """A grant code brings a refresh token once, and invalid_code the second time."""
-    client = open_client()
-    exchange_form = {"grant_type": "authorization_code", "code": client.simulator.issue_grant_code()}
-    first, second = client.sign_in(**exchange_form).content, client.sign_in(**exchange_form).content
-    assert (first["refresh_token"], second) == (
-        SANDBOX_CREDENTIALS.refresh_token,
-        {"error": "invalid_code"},
-    )
-
-
-def test_grant_code_too_late(open_client: Opener) -> None:
-    """A grant code is worth nothing after three minutes."""
-    clock = Clock(0.0)
-    client = open_client(Behaviour(), clock)
-    code = client.simulator.issue_grant_code()
-    clock.seconds = 180.0
-    reply = client.sign_in(grant_type="authorization_code", code=code)
-    assert reply.content == {"error": "invalid_code"}
-
-
-def test_token_requests(open_client: Opener) -> None:
-    """Every request to the token endpoint is counted, refused ones too."""
-    client = open_client()
-    client.sign_in()
-    client.sign_in(client_id="x")
-    assert client.simulator.token_requests == 3
-
-
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    [(Fault.gateway(503), 503), (Fault.login_page(), 200), (Fault.internal_error(), 500)],
-)
-def test_token_fault(open_client: Opener, fault: Fault, status: int) -> None:
-    """The token endpoint plays its own script and then answers again."""
-    client = open_client()
-    client.simulator.script_tokens(fault)
-    assert (client.sign_in().status, client.sign_in().status) == (status, 200)
-
-
-@pytest.mark.parametrize("expires_in", [0, -1, "3600", 10**12, None])
-def test_token_answer_changed(open_client: Opener, expires_in: object) -> None:
-    """A fault can spoil one key of an answer whose token is good."""
-    client = open_client()
-    client.simulator.script_tokens(Fault(changes={"expires_in": expires_in}))
-    content = client.sign_in().content
-    client.token = str(content["access_token"])
-    assert (content["expires_in"], client.notify().status) == (expires_in, 200)
-
-
-def test_token_answer_without_a_key(open_client: Opener) -> None:
-    """A fault can leave a key out."""
-    client = open_client()
-    client.simulator.script_tokens(Fault(drops=("api_domain", "expires_in")))
-    assert set(client.sign_in().content) == {"access_token", "token_type"}
+def test_grant_code(signed: Signed) -> None:
+    """A grant code brings a refresh token once; a second time, or after three minutes, it is invalid."""
+    code, late = (signed.ask("GET", "/sandbox/code").body.decode().strip() for _ in range(2))
+    answers = [content_of(signed.sign_in(grant_type="authorization_code", code=code)) for _ in range(2)]
+    signed.seconds = 180.0
+    answers.append(content_of(signed.sign_in(grant_type="authorization_code", code=late)))
+    assert answers[0]["refresh_token"] == SANDBOX_CREDENTIALS.refresh_token
+    assert answers[1:] == [{"error": "invalid_code"}] * 2
 
 
 # --- other paths: section 8.3 and the sandbox's own ------------------------------------------------------------
 
 
-def get(client: Client, path: str) -> Reply:
-    """Read a path signed in."""
-    return client.send("GET", path, headers={"Authorization": f"Zoho-oauthtoken {client.token}"})
-
-
-def test_users(open_client: Opener) -> None:
-    """The users are listed with id, mail and name, and the page they are on."""
-    content = get(open_client(), "/phonebridge/v3/users?page=1&perPage=2").content
+def test_users(signed: Signed) -> None:
+    """The users are listed with id, mail and name, and the page they are on; beyond the last there is nobody."""
+    first = SANDBOX_USERS[0]
+    content = content_of(signed.ask("GET", f"{USERS}?page=1&perPage=1"))
     assert content == {
-        "users": [
-            {"zohouser": user.zohouser, "email": user.email, "username": user.username}
-            for user in SANDBOX_USERS[:2]
-        ],
-        "paging": {"perPage": 2, "page": 1},
+        "users": [{"zohouser": first.zohouser, "email": first.email, "username": first.username}],
+        "paging": {"perPage": 1, "page": 1},
         "navigation": {"next": True, "previous": False},
     }
+    pages = [content_of(signed.ask("GET", f"{USERS}?page={page}&perPage=4")) for page in (2, 3)]
+    assert [len(list(page["users"])) for page in pages] == [2, 0]  # type: ignore[call-overload]
+    assert pages[0]["navigation"] == {"next": False, "previous": True}
 
 
-def test_users_second_page(open_client: Opener) -> None:
-    """The next page goes on where the first ended, and beyond the last there is nobody."""
-    client = open_client()
-    pages = [get(client, f"/phonebridge/v3/users?page={page}&perPage=4").content["users"] for page in (2, 3)]
-    assert [len(page) for page in pages if isinstance(page, list)] == [2, 0]
-
-
-def test_users_without_paging(open_client: Opener) -> None:
-    """The form of the one real answer has users only."""
-    assert set(get(open_client(Behaviour(users_paging=False)), "/phonebridge/v3/users").content) == {"users"}
-
-
-@pytest.mark.parametrize("query", ["perPage=1001", "perPage=0", "perPage=x", "page=0", "page=-1", "page="])
-def test_users_page_out_of_range(open_client: Opener, query: str) -> None:
+@table("query", ["perPage=1001", "perPage=0", "perPage=x", "page=0", "page=-1", "page="])
+def test_users_page_out_of_range(signed: Signed, query: str) -> None:
     """A page that cannot be gets 400 and the envelope."""
-    reply = get(open_client(), f"/phonebridge/v3/users?{query}")
-    assert (reply.status, reply.content["status"]) == (400, "error")
+    assert refusal(signed.ask("GET", f"{USERS}?{query}"))[2] == query.partition("=")[0]
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "status", "code"),
-    [
-        (Behaviour(provider_registered=False), 400, "PROVIDER_NOT_REGISTERED"),
-        (Behaviour(permitted=False), 403, "NO_PERMISSION"),
-        (Behaviour(other_provider_enabled=True), 403, "DIFFERENT_PROVIDER_ALREADY_ENABLED"),
-    ],
-)
-def test_users_refused(open_client: Opener, behaviour: Behaviour, status: int, code: str) -> None:
-    """Listing users has the documented refusals."""
-    reply = get(open_client(behaviour), "/phonebridge/v3/users")
-    assert (reply.status, reply.code) == (status, code)
+def test_calls_page(signed: Signed) -> None:
+    """The accepted calls are listed, decoded, with the time of arrival, repeated ids flagged."""
+    signed.notify()
+    signed.notify()
+    listed = json.loads(signed.ask("GET", "/sandbox/calls").body)
+    call = CALL | {"arrived_at": "2026-01-20T16:00:00.000Z"}
+    assert listed == [call | {"duplicate": False}, call | {"duplicate": True}]
+    assert list(listed[0])[:6] == list(CALL)
 
 
-def test_users_without_token(open_client: Opener) -> None:
-    """Listing users needs a token."""
-    assert open_client().send("GET", "/phonebridge/v3/users").status == 401
+def test_status_page(signed: Signed) -> None:
+    """The status is a few lines of plain text for people."""
+    for changes in ({}, {}, {"state": "x"}):
+        signed.notify(**changes)
+    answer = signed.ask("GET", "/sandbox")
+    assert answer.content_type == "text/plain;charset=UTF-8"
+    assert b"requests  3\ncalls taken in       2\nof them duplicates   1\ntoken requests       1\n" in answer.body
 
 
-def test_users_before_integration(open_client: Opener) -> None:
-    """Users can be listed while the integration is not switched on yet."""
-    reply = get(open_client(Behaviour(integration_enabled=False)), "/phonebridge/v3/users")
-    assert reply.status == 200
+# --- HTTP ------------------------------------------------------------------------------------------------------
 
 
-def test_integrate(open_client: Opener) -> None:
-    """Posting to integrate switches the integration on and says so."""
-    client = open_client(Behaviour(integration_enabled=False))
-    before = client.notify().code
-    reply = client.post_form("/phonebridge/v3/integrate", {}, f"Zoho-oauthtoken {client.token}")
-    assert (before, reply.content, client.notify().code) == (
-        "PBX_NOT_INTEGRATED",
-        {"message": "Sandbox Integration is successful", "status": "success", "code": "SUCCESS"},
-        "SUCCESS",
-    )
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """Return a sandbox that serves, with many tokens to give."""
+    with Sandbox() as running:
+        running.service.tokens.most_per_period = 10_000
+        yield running
 
 
-def test_integrate_off(open_client: Opener) -> None:
-    """Deleting the integration switches it off."""
-    client = open_client()
-    client.send(
-        "DELETE", "/phonebridge/v3/integrate", headers={"Authorization": f"Zoho-oauthtoken {client.token}"}
-    )
-    assert client.notify().code == "PBX_NOT_INTEGRATED"
+@pytest.fixture
+def connection(sandbox: Sandbox) -> Iterator[http.client.HTTPConnection]:
+    """Return a kept connection to it."""
+    made = http.client.HTTPConnection("127.0.0.1", sandbox.server_port, timeout=20)
+    yield made
+    made.close()
 
 
-def test_integrate_without_privilege(open_client: Opener) -> None:
-    """Without privilege integrate answers 403 INTERNAL_ERROR, as documented."""
-    client = open_client(Behaviour(permitted=False))
-    reply = client.post_form("/phonebridge/v3/integrate", {}, f"Zoho-oauthtoken {client.token}")
-    assert (reply.status, reply.code) == (403, "INTERNAL_ERROR")
+def exchange(port: int, *sent: bytes) -> bytes:
+    """Send bytes on a connection of their own, end it and return all that comes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
+        for part in sent:
+            raw.sendall(part)
+        raw.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: raw.recv(65_536), b""))
 
 
-def test_server_info(open_client: Opener) -> None:
-    """The list of data centres names nobody but the simulator."""
-    client = open_client()
-    assert client.send("GET", "/oauth/serverinfo").content == {
-        "result": "success",
-        "locations": {"us": client.simulator.base_url},
+def test_headers(sandbox: Sandbox) -> None:
+    """An answer has the sandbox as server, its type and length, and no rate headers."""
+    reply = requests.get(f"{sandbox.base_url}/sandbox/calls", timeout=20)
+    date = reply.headers.pop("Date")
+    assert datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT").year >= 2026
+    assert dict(reply.headers) == {
+        "Server": "cdr-importer-sandbox",
+        "Content-Type": "application/json;charset=UTF-8",
+        "Content-Length": str(len(reply.content)),
     }
 
 
-def test_unknown_path(open_client: Opener) -> None:
-    """Any other path is 404 with the envelope."""
-    reply = open_client().send("POST", "/phonebridge/v3/callnotify/", urlencode(CALL))
-    assert (reply.status, reply.content["status"]) == (404, "error")
+def test_requests_library(sandbox: Sandbox) -> None:
+    """The library that the importer posts with has its plus signs kept, over one connection."""
+    before = threading.active_count()
+    with requests.Session() as session:
+        session.trust_env = False
+        token = session.post(sandbox.base_url + TOKEN_PATH, data=REFRESH, timeout=20).json()["access_token"]
+        for number in range(5):
+            session.post(
+                sandbox.base_url + CALLNOTIFY,
+                data={**CALL, "id": f"plus{number}"},
+                headers={"Authorization": f"Zoho-oauthtoken {token}"},
+                timeout=20,
+            ).raise_for_status()
+        assert threading.active_count() <= before + 1
+    kept = [call.fields["to"] for call in sandbox.service.accepted if call.fields["id"].startswith("plus")]
+    assert kept == [CUSTOMER] * 5
 
 
-def test_calls_page(open_client: Opener) -> None:
-    """The calls taken in can be read over HTTP, decoded, with the time of arrival."""
-    client = open_client()
-    client.notify()
-    listed = json.loads(client.send("GET", "/sandbox/calls").body)
-    assert listed == [{**CALL, "arrived_at": "2026-01-20T16:00:00.000Z", "duplicate": False}]
+@table("method", ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"])
+def test_body_is_read_whatever_the_answer(connection: http.client.HTTPConnection, method: str) -> None:
+    """The body of a refused request does not poison the next one on the connection."""
+    for path in (CALLNOTIFY, TOKEN_PATH, "/nowhere", "/sandbox", USERS):
+        connection.request(method, path, b"GET /poison HTTP/1.1\r\n\r\n" * 50)
+        connection.getresponse().read()
+        used = connection.sock
+        connection.request("GET", "/sandbox/calls")
+        answer = connection.getresponse()
+        assert (answer.status, isinstance(json.loads(answer.read()), list), connection.sock) == (200, True, used)
 
 
-def test_status_page(open_client: Opener) -> None:
-    """The status is a few lines of plain text for people."""
-    client = open_client()
-    client.notify()
-    client.notify()
-    reply = client.send("GET", "/sandbox")
-    assert reply.headers["content-type"].startswith("text/plain")
-    assert b"calls taken in       2\nof them duplicates   1\n" in reply.body
-
-
-def test_status_page_is_read_only(open_client: Opener) -> None:
-    """Nothing can be posted to the sandbox's own pages."""
-    assert open_client().send("POST", "/sandbox/calls", "x=1").status == 405
-
-
-# --- faults ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("fault", "status", "code"),
-    [
-        (Fault.throttle("A"), 429, "TOO_MANY_REQUESTS"),
-        (Fault.throttle("B"), 400, "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"),
-        (Fault.throttle("C"), 400, "request_limit_exceeded"),
-        (Fault.internal_error(), 500, "INTERNAL_ERROR"),
-        (Fault.gateway(), 502, ""),
-        (Fault.gateway(504), 504, ""),
-        (Fault.redirect("http://127.0.0.1:1/"), 302, ""),
-        (Fault.redirect("http://127.0.0.1:1/", 307), 307, ""),
-        (Fault.login_page(), 200, ""),
-        (Fault.refusal("SOMETHING_NEW", 422), 422, "SOMETHING_NEW"),
-        (Fault.expired_token(), 401, "INVALID_TOKEN"),
-        (Fault(status=200, body=b"\xff\xfe{"), 200, ""),
-        (Fault(status=200, body=b"[" * 100_000), 200, ""),
-        (Fault(status=204), 204, ""),
-        (Fault(status=999, body=b"[]"), 999, ""),
-    ],
-)
-def test_answering_fault(open_client: Opener, fault: Fault, status: int, code: str) -> None:
-    """A scripted answer goes out as told, is recorded so, and the call is not taken in."""
-    client = open_client()
-    client.simulator.script(fault)
-    reply = client.notify()
-    arrival = client.simulator.arrivals[0]
-    assert (reply.status, arrival.status, arrival.code, arrival.stored, client.simulator.accepted) == (
-        status,
-        status,
-        code,
-        False,
-        (),
-    )
-
-
-def test_retry_after_of_a_fault(open_client: Opener) -> None:
-    """A scripted throttle says how long to wait."""
-    client = open_client()
-    client.simulator.script(Fault.throttle("A", 7))
-    assert client.notify().headers["retry-after"] == "7"
-
-
-def test_headers_of_a_fault(open_client: Opener) -> None:
-    """Headers of a fault replace the default ones and may stand twice."""
-    client = open_client()
-    client.simulator.script(
-        Fault(headers=(("content-type", "text/plain"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")))
-    )
-    client.connection.request("GET", CALLNOTIFY)
-    answer = client.connection.getresponse()
-    answer.read()
-    assert (answer.headers.get_all("Content-Type"), answer.headers.get_all("Set-Cookie")) == (
-        ["text/plain"],
-        ["a=1", "b=2"],
-    )
-
-
-def test_fault_then_ordinary(open_client: Opener) -> None:
-    """Faults come in the order queued, as many times as told, and then the ordinary answer."""
-    client = open_client()
-    client.simulator.script(ORDINARY.repeated(2), Fault.gateway(503).repeated(2), Fault.gateway(502))
-    assert [client.notify(id=f"a{n}").status for n in range(6)] == [200, 200, 503, 503, 502, 200]
-
-
-def test_fault_for_ever(open_client: Opener) -> None:
-    """A fault without end stays."""
-    client = open_client()
-    client.simulator.script(Fault.gateway(503).repeated(FOREVER))
-    assert {client.notify().status for _ in range(20)} == {503}
-
-
-def test_call_script_spares_tokens(open_client: Opener) -> None:
-    """A fault for callnotify does not strike another path."""
-    client = open_client()
-    client.simulator.script(Fault.gateway())
-    assert (client.sign_in().status, client.notify().status) == (200, 502)
-
-
-def test_expired_token_fault_lasts(open_client: Opener) -> None:
-    """After the token expired by script, only a new one helps."""
-    client = open_client()
-    client.simulator.script(ORDINARY, Fault.expired_token())
-    statuses = [client.notify().status for _ in range(3)]
-    client.token = str(client.sign_in().content["access_token"])
-    assert [*statuses, client.notify().status] == [200, 401, 401, 200]
-
-
-def test_stored_fault(open_client: Opener) -> None:
-    """A fault after storing leaves the call taken in although the answer is an error."""
-    client = open_client()
-    client.simulator.script(Fault.internal_error(store=True))
-    assert (client.notify().status, len(client.simulator.accepted)) == (500, 1)
-
-
-def test_storing_fault_on_a_bad_call(open_client: Opener) -> None:
-    """A fault does not store what the service would refuse."""
-    client = open_client()
-    client.simulator.script(Fault.internal_error(store=True))
-    client.notify(state="x")
-    assert client.simulator.accepted == ()
-
-
-@pytest.mark.parametrize(
-    ("fault", "error", "is_complete", "is_stored"),
-    [
-        (Fault(close_before_reading=True), http.client.RemoteDisconnected, False, False),
-        (Fault(reset_before_reading=True), ConnectionResetError, False, False),
-        (Fault(close_after_reading=True), http.client.RemoteDisconnected, True, False),
-        (Fault(reset_after_reading=True), ConnectionResetError, True, False),
-        (Fault(close_after_reading=True, store=True), http.client.RemoteDisconnected, True, True),
-        (Fault(reset_after_reading=True, store=True), ConnectionResetError, True, True),
-        (Fault.lost_answer(), http.client.RemoteDisconnected, True, True),
-    ],
-)
-def test_dropping_fault(
-    open_client: Opener, fault: Fault, error: type[Exception], is_complete: bool, is_stored: bool
-) -> None:
-    """A dropped connection ends by FIN or RST as told, and the record says how far the request came."""
-    client = open_client()
-    client.simulator.script(fault)
-    with pytest.raises(error) as raised:
-        client.notify()
-    arrival = client.simulator.arrivals[0]
-    # RemoteDisconnected is a ConnectionResetError too; http.client makes it of a FIN.
-    assert (type(raised.value), arrival.status, arrival.complete, arrival.stored) == (
-        error,
-        None,
-        is_complete,
-        is_stored,
-    )
-
-
-@pytest.mark.parametrize(
-    ("fault", "is_whole"),
-    [
-        (ORDINARY, True),
-        (Fault(early_hints=True), True),
-        (Fault(drip_seconds=0.0005), True),
-        (Fault.cut_answer(3), False),
-    ],
-)
-def test_sent_bytes_are_recorded(open_client: Opener, fault: Fault, is_whole: bool) -> None:
-    """The record holds the bytes of the answer that left, cut as they were."""
-    client = open_client(Behaviour(keep_alive=False))
-    client.simulator.script(fault)
-    received = exchange(client.simulator.port, raw_call(client))
-    assert received == client.simulator.arrivals[0].sent
-    assert client.simulator.arrivals[0].sent.endswith(b"}") is is_whole
-    assert client.simulator.token_arrivals[0].sent.startswith(b"HTTP/1.1 200 OK")
-
-
-def test_close_before_reading_is_orderly(open_client: Opener) -> None:
-    """A close before a long body was read is a FIN, not the RST of unread bytes."""
-    client = open_client()
-    client.simulator.script(Fault(close_before_reading=True))
-    assert exchange(client.simulator.port, raw_call(client, voiceuri="x" * 60_000)) == b""
-
-
-@pytest.mark.parametrize("field_name", ["close_before_reading", "reset_before_reading"])
-def test_unread_request_leaves_no_fields(open_client: Opener, field_name: str) -> None:
-    """Of a request that was not read nothing but its arrival is known."""
-    client = open_client()
-    client.simulator.script(Fault(**{field_name: True}))  # type: ignore[arg-type]
-    with pytest.raises(ConnectionError):
-        client.notify()
-    arrival = client.simulator.arrivals[0]
-    assert (arrival.path, arrival.fields, arrival.raw_body) == (CALLNOTIFY, {}, b"")
-
-
-def test_kept_connection_dropped(open_client: Opener) -> None:
-    """The second request on a kept connection can meet its end; a new connection works."""
-    client = open_client()
-    client.simulator.script(ORDINARY, Fault(reset_before_reading=True))
-    client.notify(id="a1")
-    with pytest.raises(ConnectionResetError):
-        client.notify(id="a2")
-    client.connection.close()
-    client.notify(id="a2")
-    assert [call["id"] for call in client.simulator.accepted] == ["a1", "a2"]
-
-
-def test_cut_answer(open_client: Opener) -> None:
-    """A cut answer declares its whole length, sends less and ends; the call was taken in."""
-    client = open_client()
-    client.simulator.script(Fault.cut_answer(10))
-    with pytest.raises(http.client.IncompleteRead) as raised:
-        client.notify()
-    assert (raised.value.partial, raised.value.expected) == (b'{"status":', 30)
-    assert len(client.simulator.accepted) == 1
-
-
-def test_hanging_fault(open_client: Opener) -> None:
-    """A hanging request has arrived, gets no answer, and ends when the simulator stops."""
-    client = open_client()
-    client.simulator.script(Fault(hang=True, early_hints=True, store=True))
-    with socket.create_connection(("127.0.0.1", client.simulator.port), timeout=20) as connection:
-        connection.sendall(raw_call(client))
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 103 ")
-        during = client.simulator.arrivals[0]
-        client.simulator.stop()
-        assert (connection.recv(65_536), during.status, during.complete, during.stored) == (b"", None, True, True)
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "fault"),
-    [
-        (Behaviour(latency_seconds=3600.0), Fault(early_hints=True)),
-        (Behaviour(), Fault(early_hints=True, delay_seconds=3600.0)),
-    ],
-)
-def test_late_answer(open_client: Opener, behaviour: Behaviour, fault: Fault) -> None:
-    """A late answer's call is taken in before the wait, and stop does not wait for it."""
-    client = open_client(behaviour)
-    client.simulator.script(fault)
-    with socket.create_connection(("127.0.0.1", client.simulator.port), timeout=20) as connection:
-        connection.sendall(raw_call(client))
-        connection.recv(65_536)
-        client.simulator.stop()
-        assert (connection.recv(65_536), len(client.simulator.accepted)) == (b"", 1)
-
-
-def test_latency(open_client: Opener) -> None:
-    """With latency the ordinary answer comes, not before its time."""
-    client = open_client(Behaviour(latency_seconds=0.02))
-    before = time.monotonic()
-    assert client.notify().status == 200 and time.monotonic() - before >= 0.02
-
-
-def test_early_hints(open_client: Opener) -> None:
-    """A 103 goes out first and the ordinary answer after it on the same connection."""
-    client = open_client()
-    client.simulator.script(Fault(early_hints=True, close_after_answer=True))
-    first, _, second = exchange(client.simulator.port, raw_call(client)).partition(b"\r\n\r\n")
-    assert (first.split(b"\r\n")[0], second.split(b"\r\n")[0]) == (
-        b"HTTP/1.1 103 Early Hints",
-        b"HTTP/1.1 200 OK",
-    )
-
-
-def test_dripping_answer(open_client: Opener) -> None:
-    """A dripped answer is the ordinary one."""
-    client = open_client()
-    client.simulator.script(Fault(drip_seconds=0.00001))
-    assert client.notify().code == "SUCCESS"
-
-
-def test_raw_answer(open_client: Opener) -> None:
-    """Raw bytes go out as they are, and the record knows no status."""
-    client = open_client()
-    client.simulator.script(Fault(raw_answer=b"SSH-2.0-OpenSSH_9.6\r\n", store=True))
-    answer = exchange(client.simulator.port, raw_call(client))
-    arrival = client.simulator.arrivals[0]
-    assert (answer, arrival.status, arrival.stored) == (b"SSH-2.0-OpenSSH_9.6\r\n", None, True)
-
-
-def test_trailing_bytes(open_client: Opener) -> None:
-    """Bytes can follow a whole answer."""
-    client = open_client()
-    client.simulator.script(Fault(trailing=b"HTTP/1.1 200 OK\r\n\r\n", close_after_answer=True))
-    assert exchange(client.simulator.port, raw_call(client)).endswith(b'"SUCCESS"}HTTP/1.1 200 OK\r\n\r\n')
-
-
-def test_unannounced_close(open_client: Opener) -> None:
-    """A connection can end after an answer that did not say so."""
-    client = open_client()
-    client.simulator.script(Fault(close_after_answer=True))
-    answer = exchange(client.simulator.port, raw_call(client))
-    assert b"Connection" not in answer and answer.endswith(b"}")
-
-
-def test_changed_answer(open_client: Opener) -> None:
-    """Keys can be added to the success body, and the record keeps the code that went out."""
-    client = open_client()
-    client.simulator.script(Fault(changes={"code": "success", "extra": 1}))
-    reply = client.notify()
-    assert reply.content == {"status": "success", "code": "success", "extra": 1}
-    assert client.simulator.arrivals[0].code == "success"
+def test_pipelined_requests(sandbox: Sandbox) -> None:
+    """Requests sent in one packet are answered one after the other, and the announced end is the last."""
+    sent = b"GET /sandbox HTTP/1.1\r\n\r\n" * 2 + b"GET /sandbox HTTP/1.1\r\nConnection: close\r\n\r\n"
+    answer = exchange(sandbox.server_port, sent)
+    assert (answer.count(b"HTTP/1.1 200 OK"), answer.count(b"\r\nConnection: close\r\n")) == (3, 1)
 
 
 @table(
-    "build",
+    "head",
     [
-        lambda: Fault(times=0),
-        lambda: Fault(hang=True, status=200),
-        lambda: Fault(close_after_reading=True, close_before_reading=True),
-        lambda: Fault(raw_answer=b"x", status=200),
+        b"Transfer-Encoding: chunked",
+        b"Content-Length: x",
+        b"Content-Length: -1",
+        b"Content-Length: \xb2",
+        b"Content-Length: 1\r\nContent-Length: 2",
+        b"Content-Length: 165537",
     ],
 )
-def test_contradictory_fault(build: Callable[[], Fault]) -> None:
-    """A fault that ends a request in two ways, or never comes, cannot be made."""
-    with pytest.raises(ValueError, match="one way"):
-        build()
+def test_unreadable_body(sandbox: Sandbox, head: bytes) -> None:
+    """A body whose end cannot be found is refused in the envelope and the connection ends."""
+    answer = exchange(sandbox.server_port, b"POST /sandbox HTTP/1.1\r\n" + head + b"\r\n\r\n")
+    first, _, body = answer.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 411 ") and json.loads(body)["code"] == "BAD_REQUEST"
 
 
-# --- connections -----------------------------------------------------------------------------------------------
+def test_broken_requests(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    """Garbage and lost connections end without a word on the terminal, and no call is accepted."""
+    before = len(sandbox.service.accepted)
+    body = urlencode(CALL).encode()
+    head = f"POST {CALLNOTIFY} HTTP/1.1\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    half = head.encode() + body[:-5]
+    sent = (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n", half)
+    answers = [exchange(sandbox.server_port, each) for each in (*sent, b"HEAD /sandbox HTTP/1.1\r\n\r\n")]
+    with socket.create_connection(("127.0.0.1", sandbox.server_port), timeout=20) as raw:
+        raw.sendall(b"GET /sandbox HTTP/1.1\r\n\r\n" * 50)
+    assert (answers[3], answers[4], answers[5].partition(b"\r\n\r\n")[2]) == (b"", b"", b"")
+    long = exchange(sandbox.server_port, b"GET /" + b"x" * 66_000 + b" HTTP/1.1\r\n\r\n")
+    assert long.startswith(b"HTTP/1.1 414 ")
+    assert (len(sandbox.service.accepted), capfd.readouterr()) == (before, ("", ""))
 
 
-def test_keep_alive(open_client: Opener) -> None:
-    """Many requests of every kind share one connection."""
-    client = open_client()
-    client.notify(id="a1")
-    client.notify(state="x")
-    client.send("GET", "/nowhere")
-    client.send("GET", "/sandbox/calls")
-    client.send("PUT", CALLNOTIFY, "left=over")
-    client.notify(id="a2")
-    assert client.simulator.connections == 1
+def test_bug_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    """A failure inside the simulator is not taken for a network fault: it is written to the terminal."""
+    with Sandbox() as broken:
+        broken.service.accepted = None  # type: ignore[assignment]
+        assert exchange(broken.server_port, b"GET /sandbox/calls HTTP/1.0\r\n\r\n") == b""
+    assert "TypeError" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("path", [CALLNOTIFY, TOKEN_PATH, "/nowhere", "/sandbox", "/phonebridge/v3/users"])
-@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
-def test_body_is_read_whatever_the_answer(open_client: Opener, path: str, method: str) -> None:
-    """The body of a refused request does not poison the next one on the connection."""
-    client = open_client()
-    client.send(method, path, b"GET /poison HTTP/1.1\r\n\r\n" * 50)
-    assert client.notify().code == "SUCCESS"
-
-
-def test_pipelined_requests(open_client: Opener) -> None:
-    """Requests sent in one packet are answered one after the other."""
-    client = open_client()
-    client.simulator.script(ORDINARY.repeated(2), Fault(close_after_answer=True))
-    answer = exchange(client.simulator.port, b"".join(raw_call(client, id=f"a{n}") for n in range(3)))
-    assert (answer.count(b"HTTP/1.1 200 OK"), len(client.simulator.accepted)) == (3, 3)
-
-
-def test_keep_alive_off(open_client: Opener) -> None:
-    """Without keep-alive every answer announces the end of its connection."""
-    client = open_client(Behaviour(keep_alive=False))
-    reply = client.notify()
-    client.notify()
-    assert (reply.headers["connection"], client.simulator.connections) == ("close", 3)
-
-
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_client_closes(open_client: Opener, version: str) -> None:
-    """A client that asks for the end, or speaks HTTP/1.0, gets an announced one."""
-    client = open_client()
-    sent = f"GET /sandbox HTTP/{version}\r\nConnection: close\r\n\r\n".encode()
-    assert b"\r\nConnection: close\r\n" in exchange(client.simulator.port, sent)
-
-
-@pytest.mark.parametrize(
-    ("head", "status"),
-    [
-        (b"Transfer-Encoding: chunked", b"411"),
-        (b"Content-Length: x", b"400"),
-        (b"Content-Length: -1", b"400"),
-        (b"Content-Length: \xb2", b"400"),
-        (b"Content-Length: 1\r\nContent-Length: 2", b"400"),
-        (b"Content-Length: 65537", b"413"),
-    ],
-)
-def test_unreadable_body(open_client: Opener, head: bytes, status: bytes) -> None:
-    """A body whose end cannot be told is refused and the connection ends."""
-    client = open_client()
-    sent = b"POST " + CALLNOTIFY.encode() + b" HTTP/1.1\r\n" + head + b"\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", client.simulator.port), timeout=20) as connection:
-        connection.sendall(sent + b"1\r\nx\r\n0\r\n\r\n")
-        connection.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-    assert answer.startswith(b"HTTP/1.1 " + status) and client.simulator.arrivals[0].status == int(status)
-
-
-def test_half_a_request(open_client: Opener) -> None:
-    """A client that goes away in the middle of its body leaves an incomplete arrival and no call."""
-    client = open_client()
-    with socket.create_connection(("127.0.0.1", client.simulator.port), timeout=20) as connection:
-        connection.sendall(raw_call(client)[:-5])
-        connection.shutdown(socket.SHUT_WR)
-        assert connection.recv(65_536) == b""
-    arrival = client.simulator.arrivals[0]
-    assert (arrival.complete, arrival.stored, client.simulator.accepted) == (False, False, ())
-
-
-def test_silence(open_client: Opener, capfd: pytest.CaptureFixture[str]) -> None:
-    """Garbage, unknown methods and lost connections write nothing to the terminal."""
-    client = open_client()
-    for sent in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n"):
-        with socket.create_connection(("127.0.0.1", client.simulator.port), timeout=20) as connection:
-            connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
-            b"".join(iter(lambda: connection.recv(65_536), b""))
-    client.simulator.script(Fault(drip_seconds=0.0001, delay_seconds=0.001))
-    with socket.create_connection(("127.0.0.1", client.simulator.port), timeout=20) as connection:
-        connection.sendall(raw_call(client))
-    client.notify()
-    client.simulator.stop()
-    assert capfd.readouterr() == ("", "")
-
-
-def test_long_request_line(open_client: Opener) -> None:
-    """A request line beyond 64 KiB is refused."""
-    client = open_client()
-    with socket.create_connection(("127.0.0.1", client.simulator.port), timeout=20) as connection:
-        connection.sendall(b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n")
-        connection.shutdown(socket.SHUT_WR)
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 414 ")
-
-
-def test_requests_library(open_client: Opener) -> None:
-    """The library the importer posts with has its plus signs kept and its connection used again."""
-    client = open_client()
-    before = client.simulator.connections
-    with requests.Session() as session:
-        session.trust_env = False
-        for number in range(5):
-            session.post(
-                client.simulator.base_url + CALLNOTIFY,
-                data={**CALL, "id": f"a{number}"},
-                headers={"Authorization": f"Zoho-oauthtoken {client.token}"},
-                timeout=20,
-            ).raise_for_status()
-    assert (client.simulator.connections - before, [call["to"] for call in client.simulator.accepted]) == (
-        1,
-        [CUSTOMER] * 5,
-    )
-
-
-# --- the record ------------------------------------------------------------------------------------------------
-
-
-def test_arrival(open_client: Opener) -> None:
-    """An arrival holds the moment, the path, the body as sent and decoded, and what became of it."""
-    clock = Clock(50.0)
-    client = open_client(Behaviour(), clock)
-    clock.seconds = 75.5
-    client.notify()
-    arrival = client.simulator.arrivals[0]
-    assert (arrival.moment, arrival.path, arrival.fields, arrival.raw_body) == (
-        75.5,
-        CALLNOTIFY,
-        CALL,
-        urlencode(CALL).encode(),
-    )
-    assert (arrival.status, arrival.code, arrival.stored, arrival.complete) == (200, "SUCCESS", True, True)
-
-
-def test_raw_body_shows_encoding(open_client: Opener) -> None:
-    """The body as sent tells an encoded plus sign from a raw one."""
-    client = open_client()
-    client.notify()
-    assert quote_plus(CUSTOMER).encode() in client.simulator.arrivals[0].raw_body
-
-
-def test_arrivals_are_callnotify_only(open_client: Opener) -> None:
-    """Token requests and other paths are no arrivals of calls."""
-    client = open_client()
-    client.send("GET", "/sandbox")
-    assert (client.simulator.arrivals, len(client.simulator.token_arrivals)) == ((), 1)
-
-
-def test_worst_window(open_client: Opener) -> None:
-    """The worst window is the most arrivals within its length, its end not included."""
-    clock = Clock(0.0)
-    client = open_client(Behaviour(), clock)
-    for clock.seconds in (0.0, 4.0, 8.0, 10.0, 11.0, 30.0):
-        client.notify()
-    assert [client.simulator.worst_window(period) for period in (1.0, 1.1, 4.0, 7.0, 10.0, 100.0)] == [
-        1,
-        2,
-        3,
-        3,
-        4,
-        6,
-    ]
-
-
-@given(
-    moments=st.lists(st.integers(0, 100), max_size=30),
-    period=st.integers(1, 50),
-)
-def test_worst_window_oracle(moments: list[int], period: int) -> None:
-    """The worst window equals what counting from every arrival gives."""
-    counts = [sum(start <= moment < start + period for moment in moments) for start in moments]
-    assert most_in_any_window(moments, period) == max(counts, default=0)
-
-
-def test_refused_requests_count_in_the_window(open_client: Opener) -> None:
-    """Throttled, refused and dropped requests are arrivals too."""
-    client = open_client(Behaviour(), Clock(0.0))
-    client.simulator.script(Fault.throttle(), Fault(close_before_reading=True))
-    client.notify()
-    with pytest.raises(ConnectionError):
-        client.notify()
-    client.connection.close()
-    client.notify(state="x")
-    assert client.simulator.worst_window(1.0) == 3
-
-
-def test_concurrent_clients(open_client: Opener) -> None:
-    """Calls of several clients at once are all taken in, each once, each client's in its order."""
-    client = open_client()
+def test_concurrent_clients(sandbox: Sandbox) -> None:
+    """Calls of several clients at once are all accepted, each once, each client's in its order."""
+    token = requests.post(sandbox.base_url + TOKEN_PATH, data=REFRESH, timeout=20).json()["access_token"]
 
     def send(name: str) -> None:
-        own = Client(client.simulator, client.token)
+        made = http.client.HTTPConnection("127.0.0.1", sandbox.server_port, timeout=20)
         for number in range(50):
-            own.notify(id=f"{name}{number:02}")
-        own.connection.close()
+            headers = {"Content-Type": FORM, "Authorization": f"Zoho-oauthtoken {token}"}
+            made.request("POST", CALLNOTIFY, urlencode({**CALL, "id": f"{name}{number:02}"}), headers)
+            made.getresponse().read()
+        made.close()
 
-    threads = [threading.Thread(target=send, args=(name,)) for name in "abcd"]
+    threads = [threading.Thread(target=send, args=(name,)) for name in "wxyz"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    ids = [call["id"] for call in client.simulator.accepted]
-    assert all([i for i in ids if i[0] == name] == [f"{name}{n:02}" for n in range(50)] for name in "abcd")
+    ids = [call.fields["id"] for call in sandbox.service.accepted if call.fields["id"][0] in "wxyz"]
+    assert all([i for i in ids if i[0] == name] == [f"{name}{n:02}" for n in range(50)] for name in "wxyz")
     assert len(ids) == 200
 
 
@@ -1470,147 +549,51 @@ def test_concurrent_clients(open_client: Opener) -> None:
 def test_loopback_only(host: str) -> None:
     """Any address but loopback is refused before anything listens."""
     with pytest.raises(ValueError, match="loopback"):
-        Simulator(host=host)
+        Sandbox(host=host)
 
 
-@table("host", ["127.0.0.1", "127.0.0.2", "localhost"])
+@table("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
 def test_loopback_hosts(host: str) -> None:
-    """Loopback addresses and localhost are served."""
-    with Simulator(host=host) as simulator:
-        assert requests.get(simulator.base_url + "/sandbox", timeout=20).status_code == 200
-
-
-def test_ipv6_loopback() -> None:
-    """The IPv6 loopback is served where the machine has one."""
+    """Loopback addresses and localhost are served, IPv6 where the machine has it."""
     try:
-        simulator = Simulator(host="::1").start()
+        simulator = Sandbox(host=host)
     except OSError:
-        pytest.skip("no IPv6 loopback here")
-    try:
+        assert host == "::1"
+        return
+    with simulator:
         assert requests.get(simulator.base_url + "/sandbox", timeout=20).status_code == 200
-    finally:
-        simulator.stop()
 
 
-def test_base_url_before_start() -> None:
-    """The base URL is not known before a free port was taken."""
-    with pytest.raises(RuntimeError, match="not been started"):
-        _ = Simulator().base_url
+def test_port_in_use(sandbox: Sandbox) -> None:
+    """A port that is taken is an OSError."""
+    with pytest.raises(OSError, match="in use"):
+        Sandbox(port=sandbox.server_port)
 
 
-def test_port_in_use() -> None:
-    """A port that is taken is an OSError at the start."""
-    with Simulator() as first, pytest.raises(OSError, match="in use"):
-        Simulator(port=first.port).start()
-
-
-def test_start_twice() -> None:
-    """A simulator that serves cannot be started again."""
-    with Simulator() as simulator, pytest.raises(RuntimeError, match="already"):
-        simulator.start()
-
-
-def test_stop_twice() -> None:
-    """Stopping what is stopped, or never started, does nothing."""
-    simulator = Simulator()
-    simulator.stop()
-    simulator.start().stop()
-    simulator.stop()
-
-
-def test_stopped_port_refuses(open_client: Opener) -> None:
-    """After stop nobody listens."""
-    client = open_client()
-    client.simulator.stop()
-    client.connection.close()
+def test_stopped_port_refuses() -> None:
+    """After the end nobody listens."""
+    with Sandbox() as simulator:
+        pass
     with pytest.raises(ConnectionRefusedError):
-        client.notify()
-
-
-def test_stop_ends_idle_connections(open_client: Opener) -> None:
-    """A kept idle connection ends when the simulator stops."""
-    client = open_client()
-    client.notify()
-    client.simulator.stop()
-    with pytest.raises(ConnectionError):
-        client.notify()
-
-
-def test_restart(open_client: Opener) -> None:
-    """After a restart it serves on the same port, with tokens and records kept."""
-    client = open_client()
-    client.notify(id="a1")
-    client.simulator.stop()
-    client.simulator.start()
-    client.connection.close()
-    client.notify(id="a2")
-    assert [call["id"] for call in client.simulator.accepted] == ["a1", "a2"]
-
-
-def test_connections_are_counted_over_a_restart() -> None:
-    """The count of connections goes on after a restart."""
-    simulator = Simulator()
-    for _ in range(2):
-        with simulator:
-            exchange(simulator.port, b"GET /sandbox HTTP/1.0\r\n\r\n")
-    assert simulator.connections == 2
-
-
-def test_serve_forever_ends_by_stop() -> None:
-    """The foreground ends when another thread stops the simulator."""
-    simulator = Simulator().start()
-    thread = threading.Thread(target=simulator.serve_forever)
-    thread.start()
-    simulator.stop()
-    thread.join(20)
-    assert not thread.is_alive()
-
-
-def test_serve_forever_ends_by_interrupt() -> None:
-    """Ctrl-C ends the foreground, and until then other processes are served."""
-    script = (
-        "import signal\n"
-        "from importer.simulator import Simulator\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs are born deaf to it
-        "simulator = Simulator().start()\n"
-        "try:\n    print(simulator.port, flush=True)\n    simulator.serve_forever()\n"
-        "except KeyboardInterrupt:\n    print('ended', len(simulator.accepted))\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        assert exchange(port, b"GET /sandbox HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-        process.send_signal(signal.SIGINT)
-        assert (process.stdout.read(), process.wait(20)) == ("ended 0\n", 0)
-
-
-def test_bug_comes_to_light() -> None:
-    """A failure inside the simulator is not taken for a network fault: stop raises it."""
-    simulator = Simulator(wall_clock=lambda: 1 / 0).start()
-    exchange(simulator.port, b"GET /sandbox HTTP/1.0\r\n\r\n")
-    with pytest.raises(RuntimeError, match="itself failed"):
-        simulator.stop()
+        exchange(simulator.server_port)
 
 
 @pytest.mark.slow
-def test_throughput(open_client: Opener) -> None:
+def test_throughput(sandbox: Sandbox) -> None:
     """More than a thousand requests per second are served to several clients."""
-    client = open_client()
     each, clients = 1500, 4
 
-    def send(name: str) -> None:
-        with socket.create_connection(("127.0.0.1", client.simulator.port), timeout=20) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for number in range(each):
-                connection.sendall(raw_call(client, id=f"{name}{number}"))
-                assert connection.recv(65_536).endswith(b"}")
+    def send() -> None:
+        with socket.create_connection(("127.0.0.1", sandbox.server_port), timeout=20) as raw:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in range(each):
+                raw.sendall(b"GET /nowhere HTTP/1.1\r\n\r\n")
+                assert raw.recv(65_536).endswith(b"}")
 
-    threads = [threading.Thread(target=send, args=(name,)) for name in "abcd"]
+    threads = [threading.Thread(target=send) for _ in range(clients)]
     before = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    seconds = time.monotonic() - before
-    assert len(client.simulator.accepted) == each * clients
-    assert each * clients / seconds > 1000
+    assert each * clients / (time.monotonic() - before) > 1000

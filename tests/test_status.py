@@ -11,7 +11,7 @@ import pytest
 from conftest import Ran, call_row, write_export
 from importer.cli.ledger import duration_text
 from importer.ledger import open_reader
-from importer.simulator import Fault, Simulator
+from misbehaviour import Fault, Simulator
 
 Program = Callable[..., Ran]
 

@@ -7,8 +7,8 @@ from conftest import call_row, write_export
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, import_calls
 from importer.settings import load_credentials, load_settings
-from importer.simulator import Simulator
 from importer.steps import Step
+from misbehaviour import Simulator
 
 
 def test_steps_are_told_in_order(account: Simulator, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from importer.pipeline import Listener, Run, import_calls
 from importer.records import Receipt, RunSummary
 from importer.requirements import NEEDED, check_versions, found_versions
 from importer.settings import Settings, load_credentials, load_settings
-from importer.simulator import FOREVER, Behaviour, Fault, Simulator
 from importer.steps import Step
 from ledgers import make_waiting
+from misbehaviour import FOREVER, Fault, Simulator
 from schemas.vocabulary import CallState
 
 Program = Callable[..., Ran]
@@ -171,7 +171,7 @@ def test_max_runtime_finishes_what_is_in_flight(
     program: Program, account: Simulator, tmp_path: Path, export: Path
 ) -> None:
     """When the time is over the call in flight is recorded, the rest is pending and the exit code 75."""
-    account.behaviour = Behaviour(latency_seconds=0.6)
+    account.latency_seconds = 0.6
     ran = program("import", "--init-ledger", "--max-runtime", "1s", export)
     left = states(tmp_path)
     assert (ran.code, ran.summary()["reason"]) == (75, "max_runtime")

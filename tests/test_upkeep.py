@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Ran, call_row, read_results, write_export
-from importer.simulator import Behaviour, Simulator
+from misbehaviour import Simulator
 
 Program = Callable[..., Ran]
 
@@ -167,7 +167,7 @@ def test_another_account(
     program: Program, account: Simulator, export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A ledger bound to one account sends nothing to another, until a person says that it is the same."""
-    with Simulator(Behaviour()) as other:
+    with Simulator() as other:
         for name, value in {
             "CLIENT_ID": other.credentials.client_id,
             "CLIENT_SECRET": other.credentials.client_secret,

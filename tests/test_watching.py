@@ -20,10 +20,11 @@ from importer.errors import CannotCreateError, ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
 from importer.records import RunSummary
-from importer.simulator import FOREVER, Behaviour, Fault, SandboxCredentials, Simulator
+from importer.simulator import SandboxCredentials
 from importer.watching import LogFile, Ping
 from importer.watching.log import LONGEST_LINE, log_line
 from importer.watching.metrics import METRICS, LastRun, metrics_text
+from misbehaviour import FOREVER, Fault, Simulator
 from schemas.vocabulary import Outcome
 
 Program = Callable[..., Ran]
@@ -104,7 +105,7 @@ def test_log_holds_neither_numbers_nor_secrets(
 ) -> None:
     """Whatever the answer says, no number, token, secret or ping address stands in the log or the metrics."""
     canary = SandboxCredentials("1000.CANARYCLIENT", "canary-secret", "1000.canary.refresh")
-    account.behaviour = Behaviour(credentials=canary)
+    account.credentials = canary
     for name in ("client_id", "client_secret", "refresh_token"):
         monkeypatch.setenv(f"CDR_IMPORTER_{name.upper()}", getattr(canary, name))
     monkeypatch.setenv("CDR_IMPORTER_PING_URL", f"http://127.0.0.1:{closed_port()}/canary-uuid")

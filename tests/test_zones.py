@@ -10,7 +10,7 @@ import pytest
 from conftest import SAMPLES, Ran
 from importer.errors import ConfigurationError
 from importer.prepare.zones import offset_text, zones_that_fit
-from importer.simulator import Simulator
+from misbehaviour import Simulator
 from samples import Result, prepared_text
 from schemas.zones import fixed_advice, is_fixed, proposed_zones, zone_advice
 

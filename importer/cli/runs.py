@@ -42,19 +42,19 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
             settings, "import", paths, lambda run: import_calls(run, files, load_credentials(os.environ))
         )
     from importer.ledger import ledger_files
-    from importer.simulator import Simulator
+    from importer.simulator import SANDBOX_CREDENTIALS, Sandbox
 
     with temporary_writes():
         made = tempfile.TemporaryDirectory(prefix="cdr-importer-")
-    with made as folder, Simulator() as simulator:
+    with made as folder, Sandbox() as sandbox:
         inside = replace(
             settings,
             ledger=Path(folder) / "ledger.sqlite",
             init_ledger=True,
-            accounts_url=simulator.base_url,
-            api_url=simulator.base_url,
+            accounts_url=sandbox.base_url,
+            api_url=sandbox.base_url,
         )
-        account = simulator.credentials
+        account = SANDBOX_CREDENTIALS
         own = Credentials(account.client_id, account.client_secret, account.refresh_token)
         # The ledger of real runs is safe too.
         kept = (*paths, *ledger_files(settings.ledger))

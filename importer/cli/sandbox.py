@@ -17,29 +17,28 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> int:
 
     It validates what it gets and lists what it accepted, decoded, under /sandbox/calls.
     """
-    from importer.simulator import Behaviour, Simulator
+    from importer.simulator import SANDBOX_CREDENTIALS, Sandbox
 
     try:
-        simulator = Simulator(Behaviour(rate_limit=_limit(rate_limit)), host=host, port=port)
-        simulator.start()
+        sandbox = Sandbox(host=host, port=port, rate_limit=_limit(rate_limit))
     except (ValueError, OSError) as error:
         raise UsageError(f"--host/--port: cannot listen on {host} port {port}", hint=str(error)) from error
-    account = simulator.credentials
-    say(f"The sandbox answers at {simulator.base_url} (accepted calls: {simulator.base_url}/sandbox/calls).")
+    account = SANDBOX_CREDENTIALS
+    say(f"The sandbox answers at {sandbox.base_url} (accepted calls: {sandbox.base_url}/sandbox/calls).")
     say("Point an import at it from another terminal:")
-    say(f"  export CDR_IMPORTER_ACCOUNTS_URL={simulator.base_url} CDR_IMPORTER_API_URL={simulator.base_url}")
+    say(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url} CDR_IMPORTER_API_URL={sandbox.base_url}")
     say(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
     say(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
     say(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
-    say(f"For `auth login`, a code that is good for three minutes: {simulator.base_url}/sandbox/code")
+    say(f"For `auth login`, a code that is good for three minutes: {sandbox.base_url}/sandbox/code")
     say("Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        signal.pause()
+        sandbox.serve_forever()
     except KeyboardInterrupt:
         say("Stopped.")
     finally:
-        simulator.stop()
+        sandbox.server_close()
     return 0
 
 

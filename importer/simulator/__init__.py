@@ -1,32 +1,20 @@
 """An honest stand-in for the Zoho PhoneBridge API and its token endpoint, on a loopback address only.
 
-What comes in is HTTP; what goes out is what `reference/zoho-api.md` section 8 says the service answers, or a
-scripted deviation from it. Standard library only and nothing of the importer's own: client and simulator
-cannot share a mistake.
+It answers what `reference/zoho-api.md` section 8 says of a good account. Standard library only and nothing of the
+importer's own: client and simulator cannot share a mistake. Faults are played by `tests/misbehaviour`.
 """
 
-from importer.simulator.behaviour import (
-    FOREVER,
-    ORDINARY,
-    SANDBOX_CREDENTIALS,
-    SANDBOX_USERS,
-    Arrival,
-    Behaviour,
-    Fault,
-    SandboxCredentials,
-    SandboxUser,
-)
-from importer.simulator.server import Simulator
+from importer.simulator.handler import Sandbox
+from importer.simulator.service import SANDBOX_USERS, Answer, Request, SandboxUser, Service
+from importer.simulator.tokens import SANDBOX_CREDENTIALS, SandboxCredentials
 
 __all__ = [
-    "FOREVER",
-    "ORDINARY",
     "SANDBOX_CREDENTIALS",
     "SANDBOX_USERS",
-    "Arrival",
-    "Behaviour",
-    "Fault",
+    "Answer",
+    "Request",
+    "Sandbox",
     "SandboxCredentials",
     "SandboxUser",
-    "Simulator",
+    "Service",
 ]

@@ -1,76 +1,89 @@
-"""The token endpoint's book: which access tokens are good, and how many were given out lately."""
+"""The token endpoint's book: which access tokens are good, and how many were issued lately."""
 
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from importer.simulator.answers import Answer, json_answer, token_error, too_many_tokens
-from importer.simulator.behaviour import Behaviour
-
+GRANT_CODE_SECONDS = 180.0
 LIMIT_PERIOD_SECONDS = 600.0
+TOKEN_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxCredentials:
+    """What the token endpoint accepts."""
+
+    client_id: str
+    client_secret: str
+    refresh_token: str
+
+
+SANDBOX_CREDENTIALS = SandboxCredentials(
+    "1000.SANDBOXCLIENTNOTREAL", "sandbox-secret-not-real", "1000.sandbox.refresh-token-not-real"
+)
 
 
 class TokenBook:
-    """Gives out and knows access tokens; the caller sees to it that one thread at a time is inside.
+    """Issues access tokens and checks them; the caller lets one thread at a time in.
 
-    Every ``now`` is seconds of one clock; ``random_hex`` makes that many random bytes in hex.
+    ``clock`` counts seconds. ``most_per_period`` tokens are issued within ten minutes, and the oldest of
+    ``most_active`` ends when another is issued, as Zoho documents.
     """
 
-    def __init__(self, random_hex: Callable[[int], str] = secrets.token_hex) -> None:
-        self._random_hex = random_hex
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.credentials = SANDBOX_CREDENTIALS
+        self.most_per_period = 10
+        self.most_active = 15
+        self._clock = clock
         self._expiries: dict[str, float] = {}
         self._issued: deque[float] = deque()
         self._grant_codes: dict[str, float] = {}
 
-    def is_good(self, token: str, now: float) -> bool:
-        """Say whether ``token`` was given out and has neither expired nor been pushed out."""
-        return self._expiries.get(token, now) > now
+    def is_good(self, token: str) -> bool:
+        """Say whether ``token`` was issued and has not ended."""
+        return self._expiries.get(token, 0.0) > self._clock()
 
     def expire_all(self) -> None:
-        """Make every access token given out so far invalid."""
+        """End every access token issued so far."""
         self._expiries.clear()
 
-    def issue_grant_code(self, expiry: float) -> str:
-        """Return a grant code that can be turned into tokens once, before ``expiry``."""
-        code = f"1000.{self._random_hex(16)}.{self._random_hex(16)}"
-        self._grant_codes[code] = expiry
+    def issue_grant_code(self) -> str:
+        """Return a grant code for one use within three minutes (zoho-api.md 2.1)."""
+        code = _random_token()
+        self._grant_codes[code] = self._clock() + GRANT_CODE_SECONDS
         return code
 
-    def answer(self, fields: Mapping[str, str], behaviour: Behaviour, base_url: str, now: float) -> Answer:
-        """Answer a token request; errors come with status 200 as on Zoho (zoho-api.md 2.4)."""
-        expected = behaviour.credentials
-        client = (fields.get("client_id"), fields.get("client_secret"))
-        if client != (expected.client_id, expected.client_secret):
-            return token_error("invalid_client")
-        grant_type = fields.get("grant_type")
+    def answer(self, fields: Mapping[str, str]) -> tuple[int, dict[str, object]]:
+        """Return status and content for a token request; refusals have status 200 as on Zoho (zoho-api.md 2.4)."""
+        known, grant_type, more = self.credentials, fields.get("grant_type"), dict[str, object]()
+        if (fields.get("client_id"), fields.get("client_secret")) != (known.client_id, known.client_secret):
+            return 200, {"error": "invalid_client"}
         if grant_type == "refresh_token":
-            if fields.get("refresh_token") != expected.refresh_token:
-                return token_error("invalid_code")
-            return self._token_answer({}, behaviour, base_url, now)
-        if grant_type == "authorization_code":
-            if self._grant_codes.pop(fields.get("code", ""), now) <= now:
-                return token_error("invalid_code")
-            return self._token_answer({"refresh_token": expected.refresh_token}, behaviour, base_url, now)
-        return token_error("general_error")
-
-    def _token_answer(self, more: Mapping[str, object], behaviour: Behaviour, base_url: str, now: float) -> Answer:
-        while self._issued and self._issued[0] <= now - LIMIT_PERIOD_SECONDS:
+            is_granted = fields.get("refresh_token") == known.refresh_token
+        elif grant_type == "authorization_code":
+            is_granted = self._grant_codes.pop(fields.get("code", ""), 0.0) > self._clock()
+            more["refresh_token"] = known.refresh_token
+        else:
+            return 200, {"error": "general_error"}
+        if not is_granted:
+            return 200, {"error": "invalid_code"}
+        while self._issued and self._issued[0] <= self._clock() - LIMIT_PERIOD_SECONDS:
             self._issued.popleft()
-        if len(self._issued) >= behaviour.token_limit_per_10_minutes:
-            return too_many_tokens(behaviour.token_throttle_status)
-        content: dict[str, object] = {"access_token": self._issue(behaviour, now), **more}
-        content["api_domain"] = base_url if behaviour.api_domain is None else behaviour.api_domain
-        content |= {"token_type": "Bearer"}
-        if behaviour.legacy_token_answer:
-            content["expires_in_sec"] = behaviour.token_seconds
-        content["expires_in"] = behaviour.token_seconds * (1000 if behaviour.legacy_token_answer else 1)
-        return json_answer(200, content)
+        if len(self._issued) >= self.most_per_period:
+            description = "You have made too many requests continuously. Please try again after some time."
+            return 400, {"error_description": description, "error": "Access Denied", "status": "failure"}
+        return 200, {"access_token": self._issue(), **more, "token_type": "Bearer", "expires_in": TOKEN_SECONDS}
 
-    def _issue(self, behaviour: Behaviour, now: float) -> str:
-        token = f"1000.{self._random_hex(16)}.{self._random_hex(16)}"
+    def _issue(self) -> str:
+        now, token = self._clock(), _random_token()
         self._issued.append(now)
         self._expiries = {known: expiry for known, expiry in self._expiries.items() if expiry > now}
-        while len(self._expiries) >= behaviour.active_token_limit:
+        while len(self._expiries) >= self.most_active:
             del self._expiries[next(iter(self._expiries))]
-        self._expiries[token] = now + behaviour.token_seconds
+        self._expiries[token] = now + TOKEN_SECONDS
         return token
+
+
+def _random_token() -> str:
+    return f"1000.{secrets.token_hex(16)}.{secrets.token_hex(16)}"

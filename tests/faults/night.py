@@ -16,8 +16,8 @@ from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
 from importer.pipeline import Listener, Run, Timing, deliver_pending
 from importer.records import Call, Place, RunSummary
 from importer.settings import Credentials, Rate, Settings
-from importer.simulator import Simulator
 from importer.steps import Step
+from misbehaviour import Simulator
 from schemas.vocabulary import State
 
 LEDGER = "ledger.sqlite"

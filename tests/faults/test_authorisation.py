@@ -13,9 +13,9 @@ from dying_run import at
 from faults.night import Night
 from importer.auth import SignIn
 from importer.client import Limits, TokenTransport
-from importer.simulator import FOREVER, ORDINARY, Behaviour, Fault
 from importer.steps import Step
-from peers import Server, answering, http_answer
+from misbehaviour import FOREVER, ORDINARY, Fault
+from misbehaviour.connections import Server, answering, http_answer
 
 Serve = Callable[..., Server]
 IMPATIENT = Limits(connect_seconds=5, gap_seconds=0.05, deadline_seconds=10)
@@ -29,8 +29,7 @@ IMPATIENT = Limits(connect_seconds=5, gap_seconds=0.05, deadline_seconds=10)
 def test_token_expires_in_mid_run(night: Night, status: int) -> None:
     """The call that meets an expired token is sent again after one refresh; every call is accepted once."""
     night.take_in(6)
-    night.api.behaviour = Behaviour(invalid_token_status=status)
-    night.api.script(ORDINARY.repeated(3), Fault.expired_token())
+    night.api.script(ORDINARY.repeated(3), Fault.expired_token(status))
     ended = night.run()
     answers = [(arrival.fields["id"], arrival.status) for arrival in night.api.arrivals]
     assert (ended.why, night.states(), night.api.token_requests) == ((0, "done"), {"accepted": 6}, 2)
@@ -53,7 +52,7 @@ def test_new_token_is_refused_too(night: Night) -> None:
 def test_another_host_with_the_same_refresh_token(night: Night) -> None:
     """A token that a sign-in elsewhere has killed costs one refresh; every call is accepted once."""
     night.take_in(6)
-    night.api.behaviour = Behaviour(active_token_limit=1)
+    night.api.service.tokens.most_active = 1
     account, url = night.api.credentials, night.api.base_url
     sign_in = SignIn(url, account.client_id, account.client_secret, account.refresh_token)
     form = {
@@ -104,7 +103,12 @@ def test_sign_in_is_refused(night: Night, error: str) -> None:
 def test_too_many_tokens(night: Night, status: int) -> None:
     """The limit on tokens is met with one request, never a loop: 75, and to wait ten minutes."""
     night.take_in(3)
-    night.api.behaviour = Behaviour(token_limit_per_10_minutes=0, token_throttle_status=status)
+    denied = {
+        "error_description": "You have made too many requests",
+        "error": "Access Denied",
+        "status": "failure",
+    }
+    night.api.script_tokens(Fault.json(status, denied).repeated(FOREVER))
     ended = night.run()
     assert (ended.code, night.states(), night.api.arrivals) == (75, {"pending": 3}, ())
     assert night.api.token_requests == 1
@@ -162,9 +166,9 @@ def test_another_api_host_is_named(night: Night, serve: Serve) -> None:
     """An API host that is none of Zoho's gets neither token nor call, not even a connection: 78."""
     night.take_in(2)
     other = serve(answering(http_answer()))
-    night.api.behaviour = Behaviour(api_domain=other.url)
+    night.api.script_tokens(Fault(changes={"api_domain": other.base_url}))
     ended = night.run(api_url=None)
-    assert (ended.code, night.states(), other.accepted) == (78, {"pending": 2}, 0)
+    assert (ended.code, night.states(), other.connections) == (78, {"pending": 2}, 0)
     assert "API host" in ended.notes[-1]
 
 

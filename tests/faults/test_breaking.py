@@ -20,9 +20,9 @@ from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, import_calls
 from importer.records import RunSummary
 from importer.settings import load_credentials, load_settings
-from importer.simulator import Simulator
 from importer.steps import Step
 from judge.trace import has_strace
+from misbehaviour import Simulator
 
 Program = Callable[..., Ran]
 

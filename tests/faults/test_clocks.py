@@ -20,8 +20,8 @@ from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, Timing, import_calls, new_run_id
 from importer.records import RunSummary
 from importer.settings import Rate, load_credentials, load_settings
-from importer.simulator import Fault, Simulator
 from importer.steps import Step
+from misbehaviour import Fault, Simulator
 
 Program = Callable[..., Ran]
 

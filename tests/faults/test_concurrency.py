@@ -19,9 +19,9 @@ from importer.ledger import Ledger, RunInfo, lock_path, open_reader
 from importer.pipeline import Listener, Run, import_calls
 from importer.records import Receipt, RunSummary
 from importer.settings import load_credentials, load_settings
-from importer.simulator import Simulator
 from importer.steps import Step
 from judge.world import ForkServer, World
+from misbehaviour import Simulator
 
 Program = Callable[..., Ran]
 

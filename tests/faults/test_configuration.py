@@ -13,7 +13,7 @@ from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
 from importer.ledger.place import check_place, file_system_of
 from importer.settings import credentials_path
-from importer.simulator import FOREVER, Fault, Simulator
+from misbehaviour import FOREVER, Fault, Simulator
 
 Program = Callable[..., Ran]
 NOBODY = 65534

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, Ran, call_row, read_results, write_export
 from importer.cli.output import LONGEST_LINE, escaped
 from importer.ledger import create_ledger, open_reader
-from importer.simulator import FOREVER, Fault, Simulator
+from misbehaviour import FOREVER, Fault, Simulator
 
 Program = Callable[..., Ran]
 

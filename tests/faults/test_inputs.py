@@ -28,8 +28,8 @@ from importer.reading import CHUNK_ROWS
 from importer.reading.blocks import text_blocks
 from importer.records import RunSummary
 from importer.settings import load_credentials, load_settings
-from importer.simulator import Simulator
 from importer.steps import Step
+from misbehaviour import Simulator
 from samples import detected, plan_for, prepared
 
 Program = Callable[..., Ran]

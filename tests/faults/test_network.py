@@ -16,9 +16,9 @@ from conftest import closed_port
 from dying_run import at
 from faults.night import Ended, Night, ids_in
 from importer.client import Limits
-from importer.simulator import ORDINARY, Fault
 from importer.steps import Step
-from peers import (
+from misbehaviour import ORDINARY, Fault
+from misbehaviour.connections import (
     PATIENCE_SECONDS,
     SUCCESS_BODY,
     Behaviour,
@@ -106,7 +106,7 @@ def test_handshake_fails(night: Night, serve: Serve, behaviour: Behaviour) -> No
     server = serve(behaviour)
     ended = night.run(limits=QUICK, api_url=https_url(server))
     nothing_sent(night, ended, (69, "pending"))
-    assert server.accepted == 4
+    assert server.connections == 4
 
 
 @pytest.mark.fault(55)
@@ -125,8 +125,8 @@ def test_bad_certificate(night: Night, serve: Serve, tmp_path: Path, kind: str) 
     trusted = {} if kind == "untrusted" else {"ca_bundle": made.path}
     ended = night.run(api_url=https_url(server), **trusted)
     nothing_sent(night, ended, (78, "tls_certificate"))
-    server.close()
-    assert (server.accepted, requests) == (1, [])
+    server.stop()
+    assert (server.connections, requests) == (1, [])
 
 
 # sent, and no answer ----------------------------------------------------------------------------------------
@@ -153,9 +153,9 @@ def test_reset_before_reading(night: Night, serve: Serve) -> None:
     """A server that resets each connection leaves three calls uncertain, then the run ends with 4."""
     night.take_in(6)
     server = serve(reset_before_reading)
-    ended = night.run(api_url=server.url)
+    ended = night.run(api_url=server.base_url)
     assert (ended.why, night.states()) == ((4, "uncertain"), {"uncertain": 3, "pending": 3})
-    assert server.accepted == 3
+    assert server.connections == 3
 
 
 @pytest.mark.fault(58, 59, 60)
@@ -166,9 +166,9 @@ def test_request_without_answer(night: Night, serve: Serve, behaviour: Behaviour
     """Reset, closed or silent after the request: uncertain, sent once and never again."""
     night.take_in(2)
     server = serve(behaviour)
-    ended = night.run(limits=Limits(gap_seconds=0.05), api_url=server.url)
+    ended = night.run(limits=Limits(gap_seconds=0.05), api_url=server.base_url)
     assert (ended.why, night.states(), ended.reasons()) == ((4, "uncertain"), {"uncertain": 2}, {reason})
-    assert night.run(api_url=server.url).rows == []
+    assert night.run(api_url=server.base_url).rows == []
     assert each_sent_once(server, 2)
 
 
@@ -182,7 +182,7 @@ def test_answer_that_drips(night: Night, serve: Serve, kept: int) -> None:
         drip(http_answer(), kept=len(http_answer()) - 2),
     )
     limits = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=0.4)
-    ended = night.run(limits=limits, api_url=server.url)
+    ended = night.run(limits=limits, api_url=server.base_url)
     assert [(row["outcome"], row["reason"]) for row in ended.rows] == [("uncertain", "deadline"), ("accepted", "")]
     assert each_sent_once(server, 2)
 
@@ -206,7 +206,7 @@ def test_answer_that_is_cut(night: Night, serve: Serve) -> None:
     # Every other call is answered, or the run would end before all were played.
     answered = last_words(http_answer(Connection="close"))
     server = serve(*(each for part in CUT for each in (last_words(part), answered)))
-    ended = night.run(api_url=server.url, max_uncertain=99)
+    ended = night.run(api_url=server.base_url, max_uncertain=99)
     assert [row["outcome"] for row in ended.rows] == ["uncertain", "accepted"] * len(CUT)
     assert each_sent_once(server, 2 * len(CUT))
 
@@ -270,7 +270,7 @@ def test_tls_that_we_do_not_speak(night: Night, serve: Serve, certificate: Certi
     for endpoint, reason in (("accounts_url", "configuration"), ("api_url", "tls_refused")):
         ended = night.run(ca_bundle=certificate.path, **{endpoint: https_url(server)})
         nothing_sent(night, ended, (78, reason))
-    assert server.accepted == 2
+    assert server.connections == 2
 
 
 # whose answer is it ------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_early_hints(night: Night, serve: Serve) -> None:
         peer.send(REFUSAL)
 
     server = serve(hint, refuse)
-    ended = night.run(api_url=server.url)
+    ended = night.run(api_url=server.base_url)
     assert [(row["outcome"], row["reason"]) for row in ended.rows] == [
         ("uncertain", "informational_answer"),
         ("refused", "invalid_user"),
@@ -321,8 +321,8 @@ def test_two_answers_to_one_request(night: Night, serve: Serve) -> None:
 
     server = serve(talk_on, answering(http_answer()))
     step = at(Step.BEFORE_INTENT, 3, lambda: said.wait(PATIENCE_SECONDS))
-    ended = night.run(api_url=server.url, step=step)
-    assert (ended.why, night.states(), server.accepted) == ((0, "done"), {"accepted": 4}, 2)
+    ended = night.run(api_url=server.base_url, step=step)
+    assert (ended.why, night.states(), server.connections) == ((0, "done"), {"accepted": 4}, 2)
     assert each_sent_once(server, 4)
 
 
@@ -348,8 +348,8 @@ def test_idle_connection_is_closed(night: Night, serve: Serve, moment: Step) -> 
             assert len(begun) == 1 or closed.acquire(timeout=PATIENCE_SECONDS)
 
     server = serve(close_after_answer)
-    ended = night.run(api_url=server.url, step=wait_for_close)
-    assert (ended.why, night.states(), server.accepted) == ((0, "done"), {"accepted": 5}, 5)
+    ended = night.run(api_url=server.base_url, step=wait_for_close)
+    assert (ended.why, night.states(), server.connections) == ((0, "done"), {"accepted": 5}, 5)
     assert each_sent_once(server, 5)
 
 
@@ -371,10 +371,12 @@ def test_idle_connection_is_closed_too_late(
     server = serve(
         under_tls(certificate.server_context(), close_under_the_second) if is_tls else close_under_the_second
     )
-    options = {"api_url": https_url(server), "ca_bundle": certificate.path} if is_tls else {"api_url": server.url}
+    options = (
+        {"api_url": https_url(server), "ca_bundle": certificate.path} if is_tls else {"api_url": server.base_url}
+    )
     ended = night.run(**options)
     assert (ended.why, night.states()) == ((4, "uncertain"), {"accepted": 5, "uncertain": 1})
-    assert server.accepted == 5
+    assert server.connections == 5
 
 
 @pytest.mark.fault(67, 51)
@@ -382,7 +384,7 @@ def test_idle_connection_is_closed_for_good(night: Night, serve: Serve) -> None:
     """A server that goes away as the next call begins leaves that call pending: not a byte of it was sent."""
     night.take_in(3)
     server = serve(answering(http_answer()))
-    ended = night.run(api_url=server.url, step=at(Step.BEFORE_INTENT, 2, server.close))
+    ended = night.run(api_url=server.base_url, step=at(Step.BEFORE_INTENT, 2, server.stop))
     assert (ended.why, night.states()) == ((69, "pending"), {"accepted": 1, "pending": 2})
     assert each_sent_once(server, 1)
     assert (night.run().why, night.states()) == ((0, "done"), {"accepted": 3})
@@ -409,8 +411,8 @@ def test_proxy_makes_no_tunnel(
     """A proxy that lets the sign-in through and no tunnel: nothing was sent, nothing is uncertain."""
     night.take_in(1)
     proxy = serve(last_words(TOKEN), behaviour or silent)
-    step = at(Step.TOKEN, 1, proxy.close if behaviour is None else lambda: None)
-    ended = night.run(limits=QUICK, step=step, proxy=proxy.url, api_url="https://localhost:1")
+    step = at(Step.TOKEN, 1, proxy.stop if behaviour is None else lambda: None)
+    ended = night.run(limits=QUICK, step=step, proxy=proxy.base_url, api_url="https://localhost:1")
     nothing_sent(night, ended, why)
     assert ids_in(proxy.received()) == []
 
@@ -428,7 +430,7 @@ def test_proxy_cuts_the_tunnel(night: Night, serve: Serve, certificate: Certific
         peer.reset()
 
     proxy = serve(last_words(TOKEN), tunnel)
-    ended = night.run(proxy=proxy.url, api_url="https://localhost:1", ca_bundle=certificate.path)
+    ended = night.run(proxy=proxy.base_url, api_url="https://localhost:1", ca_bundle=certificate.path)
     assert (ended.why, night.states()) == ((4, "uncertain"), {"uncertain": 1})
     assert [ids_in(request) for request in sent] == [["call000"]]
 
@@ -438,7 +440,7 @@ def test_proxy_answers_itself(night: Night, serve: Serve) -> None:
     """A page of the proxy's own in answer to a call: one uncertain, 76."""
     night.take_in(3)
     proxy = serve(last_words(TOKEN), answering(http_answer(body=b"<html>Welcome to the hotel</html>")))
-    ended = night.run(proxy=proxy.url, api_url="http://127.0.0.1:1")
+    ended = night.run(proxy=proxy.base_url, api_url="http://127.0.0.1:1")
     assert (ended.why, night.states()) == ((76, "web_page"), {"uncertain": 1, "pending": 2})
     assert each_sent_once(proxy, 1)
 

@@ -21,9 +21,9 @@ from importer.ledger import create_ledger, open_reader
 from importer.pipeline import check_apart
 from importer.private_files import check_folders
 from importer.settings import load_settings
-from importer.simulator import Simulator
 from importer.watching import LogFile
 from ledgers import CREATED, call, opened, take
+from misbehaviour import Simulator
 
 Program = Callable[..., Ran]
 STRANGER = 65534

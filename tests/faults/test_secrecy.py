@@ -22,7 +22,8 @@ import pytest
 from conftest import ROOT, Ran, call_row, read_results, write_export
 from importer.cli import cli
 from importer.requirements import NEEDED
-from importer.simulator import ORDINARY, Behaviour, Fault, SandboxCredentials, Simulator
+from importer.simulator import SandboxCredentials
+from misbehaviour import ORDINARY, Fault, Simulator
 from schemas.vocabulary import Outcome
 
 Program = Callable[..., Ran]
@@ -51,7 +52,7 @@ def all_nodes() -> list[tuple[str, ast.AST]]:
 @pytest.fixture
 def canaries(account: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
     """Plant secrets in account and environment, open every tap that could leak; give all secret words by now."""
-    account.behaviour = Behaviour(credentials=SECRETS)
+    account.credentials = SECRETS
     for name in ("client_id", "client_secret", "refresh_token"):
         monkeypatch.setenv(f"CDR_IMPORTER_{name.upper()}", getattr(SECRETS, name))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):

@@ -9,9 +9,9 @@ import pytest
 from dying_run import at
 from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
 from importer.client import Limits
-from importer.simulator import FOREVER, ORDINARY, Fault
 from importer.steps import Step
-from peers import PATIENCE_SECONDS, Behaviour, Peer, Server, answering, http_answer, last_words
+from misbehaviour import FOREVER, ORDINARY, Fault
+from misbehaviour.connections import PATIENCE_SECONDS, Behaviour, Peer, Server, answering, http_answer, last_words
 
 Serve = Callable[..., Server]
 MOST_MEMORY_BYTES = 4_000_000
@@ -173,9 +173,9 @@ def test_redirect(night: Night, serve: Serve, status: int, why: tuple[int, str],
     """A redirect ends the run at once with 76; its target sees no connection."""
     night.take_in(4)
     target = serve(answering(http_answer()))
-    night.api.script(Fault.redirect(f"{target.url}/login", status).repeated(FOREVER))
+    night.api.script(Fault.redirect(f"{target.base_url}/login", status).repeated(FOREVER))
     ended = night.run()
-    assert (ended.why, night.states(), len(night.posts()), target.accepted) == (why, states, 1, 0)
+    assert (ended.why, night.states(), len(night.posts()), target.connections) == (why, states, 1, 0)
 
 
 @pytest.mark.fault(83)
@@ -218,7 +218,7 @@ def test_answer_without_measure(night: Night, serve: Serve, behaviour: Behaviour
     server = serve(behaviour)
     tracemalloc.start()
     try:
-        ended = night.run(api_url=server.url)
+        ended = night.run(api_url=server.base_url)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -251,7 +251,7 @@ def test_late_answer(night: Night, serve: Serve) -> None:
 
     server = serve(late, in_time)
     limits = Limits(connect_seconds=PATIENCE_SECONDS, gap_seconds=PATIENCE_SECONDS, deadline_seconds=0.4)
-    ended = night.run(limits=limits, api_url=server.url)
+    ended = night.run(limits=limits, api_url=server.base_url)
     assert [(row["outcome"], row["reason"]) for row in ended.rows] == [("uncertain", "deadline"), ("accepted", "")]
     assert (ended.code, ids_in(server.received())) == (4, ["call000", "call001"])
 
@@ -263,7 +263,7 @@ def test_answer_with_something_behind_it(night: Night, serve: Serve) -> None:
     server = serve(
         last_words(http_answer(body=b'{"status":"success","code":"SUCCESS"} and more')), answering(http_answer())
     )
-    ended = night.run(api_url=server.url)
+    ended = night.run(api_url=server.base_url)
     assert [(row["outcome"], row["reason"]) for row in ended.rows] == [
         ("uncertain", "broken_answer"),
         ("accepted", ""),

@@ -6,8 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from importer.simulator import Arrival
 from judge.answers import Meaning, meaning_of
+from misbehaviour import Arrival
 
 CONTENT = ("state", "from", "to", "start_time")
 

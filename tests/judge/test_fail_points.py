@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from importer.simulator import Simulator
 from importer.steps import Step
 from judge.history import ledger_of
 from judge.world import ForkServer, World
+from misbehaviour import Simulator
 
 EARLIER, OWN = range(6), range(6, 12)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from importer.errors import ExitCode
-from importer.simulator import Behaviour, Simulator
 from judge.history import Death
 from judge.trace import has_strace
 from judge.world import ForkServer, World
+from misbehaviour import Simulator
 
 CALLS = 12
 
@@ -21,7 +21,7 @@ CALLS = 12
 @pytest.mark.fault(99)
 def test_stopped_and_continued(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
     """A run that is stopped with a request in flight reads the answer when it goes on, and sends nothing twice."""
-    simulator.behaviour = Behaviour(latency_seconds=0.1)
+    simulator.latency_seconds = 0.1
     world = World(tmp_path / "world", simulator, server)
     run = world.start("import", world.add_file("a.csv", range(4)))
     while len(simulator.arrivals) < 2:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from importer.errors import ExitCode
-from importer.simulator import Behaviour, Fault, Simulator
 from importer.steps import Step
 from judge.world import ForkServer, World
+from misbehaviour import Fault, Simulator
 
 EXAMPLES, STEPS = 25, 12
 CALLS = st.lists(st.integers(0, 19), min_size=1, max_size=6, unique=True)
@@ -56,7 +56,9 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         """Open an account and take the first calls in."""
         self.folder = Path(tempfile.mkdtemp(prefix="judge-"))
-        self.simulator = Simulator(Behaviour(token_limit_per_10_minutes=10_000)).start()
+        self.simulator = Simulator()
+        self.simulator.service.tokens.most_per_period = 10_000
+        self.simulator.start()
         self.world = World(self.folder / "world", self.simulator, self.server)
         self.files = [self.world.add_file("first.csv", (0, 1, 2, 3))]
         self.fresh = iter(range(20, 99))
@@ -117,12 +119,12 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def two_runs(self) -> None:
         """Begin a run while another is in the middle of something."""
-        self.simulator.behaviour = Behaviour(latency_seconds=0.1, token_limit_per_10_minutes=10_000)
+        self.simulator.latency_seconds = 0.1
         first = self.world.start("import", self.files[-1])
         time.sleep(0.15)
         self.world.run("deliver")
         self.world.finish(first)
-        self.simulator.behaviour = Behaviour(token_limit_per_10_minutes=10_000)
+        self.simulator.latency_seconds = 0.0
 
     @rule()
     def say_sent(self) -> None:

@@ -1,23 +1,24 @@
 """Proof of the judge: seeded bugs must each be caught, and the program as it is must pass the same scenarios."""
 
 import re
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
-from importer.simulator import ORDINARY, Behaviour, Fault, Simulator
+from certificates import make_certificate
 from importer.steps import Step
+from judge.history import Post
 from judge.mutations import MUTATIONS, Mutation, mutated_copy
 from judge.test_power_cut import power_cut_breaches, trace_of_import
-from judge.tls_garbage import GarbageServer
 from judge.trace import has_strace, unordered_requests
 from judge.world import ForkServer, World
+from misbehaviour import ORDINARY, Fault, Simulator
+from misbehaviour.connections import Peer, Server, https_url, send_garbage, under_tls
 
 Scenario = Callable[[World, Simulator], None]
 
@@ -73,7 +74,7 @@ def cut_answers(world: World, simulator: Simulator) -> None:
 
 def two_runs(world: World, simulator: Simulator) -> None:
     """Begin a second run while one is in the middle of a request."""
-    simulator.behaviour = Behaviour(latency_seconds=0.4)
+    simulator.latency_seconds = 0.4
     first = world.start("import", world.add_file("a.csv", range(4)))
     while len(simulator.arrivals) < 2:
         time.sleep(0.005)
@@ -127,26 +128,19 @@ def attended_while_uncertain(world: World, simulator: Simulator) -> None:
 
 def tls_garbage(world: World, simulator: Simulator) -> None:
     """Break TLS after each request: urllib3 sends a POST again then, whatever methods it may repeat."""
-    certificate, key = world.folder / "tls.pem", world.folder / "tls.key"
-    make = (
-        "openssl",
-        "req",
-        "-x509",
-        "-nodes",
-        "-days",
-        "2",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-    )
-    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
-    subprocess.run([*make, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    with GarbageServer(certificate, key) as server:
-        world.other_posts = server.posts
-        route = ("--api-url", f"https://localhost:{server.port}", "--ca-bundle", str(certificate))
+    certificate = make_certificate(world.folder, "localhost")
+
+    def play(peer: Peer) -> None:
+        form = dict(parse_qsl(peer.read_request().partition(b"\r\n\r\n")[2].decode()))
+        if not form:
+            return
+        world.other_posts.append(Post(time.monotonic(), form.pop("id"), tuple(sorted(form.items()))))
+        send_garbage(peer)
+
+    with Server(under_tls(certificate.server_context(), play)) as server:
+        route = ("--api-url", https_url(server), "--ca-bundle", str(certificate.path))
         world.run("import", world.add_file("a.csv", range(2)), options=route)
-        assert server.posts
+        assert world.other_posts
 
 
 def limit(world: World, simulator: Simulator) -> None:
@@ -195,8 +189,6 @@ def skip_without_tools(scenario: str) -> None:
     """Skip a scenario whose tool this machine does not have."""
     if scenario == "power_cut" and not has_strace():
         pytest.skip("strace is missing or may not trace")
-    if scenario == "tls_garbage" and shutil.which("openssl") is None:
-        pytest.skip("there is no openssl command")
 
 
 def caught_by(found: list[str]) -> str:

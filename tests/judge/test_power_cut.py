@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, call_row, write_export
-from importer.simulator import Behaviour, Simulator
 from judge.checker import violations
 from judge.history import History, ledger_of, posts_of
 from judge.trace import Event, after_power_cut, call_of, events, has_strace, requests, traced, unordered_requests
+from misbehaviour import Simulator
 
 CALLS = 30
 WAL = "/l-wal"
@@ -132,7 +132,7 @@ def power_cut_breaches(trace: list[Event], folder: Path, account: Simulator) -> 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_every_intent_is_durable_before_its_request(simulator: Simulator, tmp_path: Path, workers: int) -> None:
     """No byte of a request leaves before its intent is synced, and a power cut as it leaves hides none."""
-    simulator.behaviour = Behaviour(latency_seconds=0.01)
+    simulator.latency_seconds = 0.01
     trace = trace_of_import(tmp_path, simulator, workers=workers)
     assert len(requests(trace)) == CALLS
     if workers == 1:  # several workers share a commit, so only the ledger that is left can tell

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from importer.simulator import ORDINARY, Behaviour, Fault, Simulator
 from judge.world import ForkServer, World
+from misbehaviour import ORDINARY, Fault, Simulator
 
 KILLS_PER_SEED = 70
 AMBIGUOUS = (
@@ -29,7 +29,7 @@ def test_fork_server_has_one_thread(server: ForkServer) -> None:
 def test_kill_once(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
     """A run killed with calls in flight leaves those uncertain and the rest pending, and `deliver` goes on."""
     world = World(tmp_path / "world", simulator, server)
-    simulator.behaviour = Behaviour(latency_seconds=0.05)
+    simulator.latency_seconds = 0.05
     run = world.start("import", world.add_file("one.csv", range(60)), workers=4)
     while len(simulator.arrivals) < 10:
         time.sleep(0.002)
@@ -54,7 +54,7 @@ def test_kill_again_and_again(server: ForkServer, simulator: Simulator, tmp_path
     """Kills at random moments of `import` and `deliver` lose no call and send none twice."""
     began, chance = time.monotonic(), random.Random(seed)
     world = World(tmp_path / "world", simulator, server)
-    simulator.behaviour = Behaviour(latency_seconds=0.008)
+    simulator.latency_seconds = 0.008
     # The token is in the cache before the first kill: more than two sign-ins within ten minutes end a run.
     world.run("import", world.add_file("first.csv", range(29_000, 29_002)))
     source = faults(chance)

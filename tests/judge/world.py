@@ -20,10 +20,10 @@ from conftest import ROOT, call_row, write_export
 from importer.errors import ExitCode
 from importer.ledger import Ledger, RunInfo, open_reader
 from importer.pipeline import gmt_text
-from importer.simulator import Behaviour, Simulator
 from importer.steps import Step
 from judge.checker import violations
 from judge.history import Death, History, Post, Record, Results, Row, ledger_of, posts_of
+from misbehaviour import Simulator
 
 PATIENCE_SECONDS = 60
 At = tuple[Step, int, int]
@@ -452,7 +452,7 @@ class World:
 
     def deliver_all(self, most_runs: int = 40) -> None:
         """Deliver under an honest service until nothing is pending."""
-        self.simulator.behaviour = Behaviour()
+        self.simulator.latency_seconds = 0.0
         for _ in range(most_runs):
             self.run("deliver")
             if not self.in_state("pending"):

@@ -1,11 +1,12 @@
-"""Servers of a few lines on loopback, each connection of which plays one behaviour, at the level of bytes."""
+"""A server on loopback, each connection of which plays one behaviour, at the level of bytes."""
 
 import contextlib
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Self
 
 SUCCESS_BODY = b'{"status":"success","code":"SUCCESS"}'
 PATIENCE_SECONDS = 10.0
@@ -20,19 +21,28 @@ class Peer:
         self.received = b""
         self._rest = b""
 
-    def read_request(self) -> bytes:
-        """Read one whole request and return it; empty at the end of the connection."""
+    def read_head(self) -> bytes:
+        """Read the head of a request, its blank line too; empty at the end of the connection."""
         data = self._rest
         while b"\r\n\r\n" not in data and (part := self._recv()):
             data += part
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = next(
-            (int(line[15:]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0
-        )
-        while len(body) < length and (part := self._recv()):
-            body += part
-        self._rest = body[length:]
-        return head + b"\r\n\r\n" + body[:length] if head else b""
+        head, end, self._rest = data.partition(b"\r\n\r\n")
+        return head + end if head else b""
+
+    def read_body(self, head: bytes) -> bytes | None:
+        """Read the body that a head announces; None where the client leaves before its end."""
+        lines = head.lower().split(b"\r\n")
+        length = next((int(line[15:]) for line in lines if line[:15] == b"content-length:"), 0)
+        data = self._rest
+        while len(data) < length and (part := self._recv()):
+            data += part
+        self._rest = data[length:]
+        return data[:length] if len(data) >= length else None
+
+    def read_request(self) -> bytes:
+        """Read one request and return it; empty at the end of the connection."""
+        head = self.read_head()
+        return head + (self.read_body(head) or b"")
 
     def send(self, data: bytes) -> None:
         """Send bytes; the client may have gone."""
@@ -67,27 +77,37 @@ class Server:
     """Listens on loopback; connection k plays behaviour k, the last one for ever."""
 
     def __init__(self, *behaviours: Behaviour) -> None:
+        self.port = 0
+        self.peers: list[Peer] = []
         self._behaviours = behaviours
         self._over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.peers: list[Peer] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
+        self._threads: list[threading.Thread] = []
 
     @property
-    def accepted(self) -> int:
+    def base_url(self) -> str:
+        """Scheme, host and port."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
         """How many connections were taken."""
         return len(self.peers)
 
     def received(self) -> bytes:
         """Return all bytes of all connections, once they have ended."""
-        self.close()
+        self.stop()
         return b"".join(peer.received for peer in self.peers)
 
-    def close(self) -> None:
-        """End everything."""
+    def start(self) -> None:
+        """Listen; after stop() again on the same port."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        self.port = self._listener.getsockname()[1]
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def stop(self) -> None:
+        """End everything; a second time does nothing."""
         self._over.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -99,6 +119,13 @@ class Server:
         for thread in self._threads:
             thread.join(PATIENCE_SECONDS)
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -108,7 +135,7 @@ class Server:
             # Nagle's algorithm would keep back what is said unasked.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = Peer(sock, self._over)
-            behaviour = self._behaviours[min(self.accepted, len(self._behaviours) - 1)]
+            behaviour = self._behaviours[min(self.connections, len(self._behaviours) - 1)]
             self.peers.append(peer)
             thread = threading.Thread(target=self._play, args=(behaviour, peer))
             self._threads.append(thread)
@@ -137,9 +164,14 @@ def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
 
 def http_answer(status: str = "200 OK", body: bytes = SUCCESS_BODY, **headers: str) -> bytes:
     """Write an answer with the right Content-Length; header names with _ for -."""
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    given = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return http_head(status, [("Content-Length", str(len(body))), *given]) + body
+
+
+def http_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Write a status line and headers, with the blank line."""
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def answering(*answers: bytes) -> Behaviour:
@@ -229,6 +261,11 @@ def drip_handshake(peer: Peer) -> None:
 def garbage_after_request(peer: Peer) -> None:
     """Read the request, then send a record that cannot be decrypted."""
     peer.read_request()
+    send_garbage(peer)
+
+
+def send_garbage(peer: Peer) -> None:
+    """Send a TLS record that cannot be decrypted."""
     with socket.socket(fileno=peer.sock.detach()) as plain:
         plain.sendall(b"\x17\x03\x03\x00\x40" + b"\x00" * 64)
         peer.over.wait(0.2)

@@ -1,0 +1,151 @@
+"""What the API and its token endpoint may do to one request that is whole HTTP."""
+
+import http
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
+from typing import Literal, Self
+
+from importer.simulator import Answer
+from misbehaviour.connections import http_head
+
+FOREVER = sys.maxsize
+"""``times`` of a fault that never ends."""
+HTML = (("Content-Type", "text/html;charset=UTF-8"),)
+WITHOUT_BODY = (204, 304)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One scripted deviation for the next ``times`` requests; without any field set, the ordinary answer.
+
+    What is answered: ``status``, ``headers`` (replacing default ones of the same name) and ``body``; or with
+    ``raw_answer`` these very bytes, then the end of the connection. Without either the ordinary answer, with
+    the keys of ``changes`` set in its JSON and those of ``drops`` taken out.
+
+    How it is answered: ``early_hints`` sends a 103 first; ``delay_seconds`` waits; ``cut_body_after`` declares the
+    whole length, sends so many bytes of the body and closes.
+
+    Not answered: ``reset_before_reading`` ends the connection when the head was read and the body was not;
+    ``close_after_reading`` and ``reset_after_reading`` when the whole request was; ``hang`` keeps the connection
+    without a word until the simulator stops.
+
+    ``store`` accepts the call although the answer does not say so, if nothing is wrong with it. A fault that
+    leaves the ordinary answer in place always does. ``expire_tokens`` ends every access token before the request
+    is judged.
+    """
+
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    raw_answer: bytes | None = None
+    changes: Mapping[str, object] = field(default_factory=dict)
+    drops: tuple[str, ...] = ()
+    early_hints: bool = False
+    delay_seconds: float = 0.0
+    cut_body_after: int | None = None
+    reset_before_reading: bool = False
+    close_after_reading: bool = False
+    reset_after_reading: bool = False
+    hang: bool = False
+    store: bool = False
+    expire_tokens: bool = False
+    times: int = 1
+
+    @property
+    def is_silent(self) -> bool:
+        """Say whether the whole request is read and nothing is ever answered."""
+        return self.close_after_reading or self.reset_after_reading or self.hang
+
+    @property
+    def takes_call(self) -> bool:
+        """Say whether an acceptable call is stored."""
+        return self.store or (self.status is None and self.raw_answer is None and not self.is_silent)
+
+    def repeated(self, times: int) -> Self:
+        """Return the same fault for ``times`` requests; see `FOREVER`."""
+        return replace(self, times=times)
+
+    def rendered(self, answer: Answer, now: float) -> tuple[int, bytes]:
+        """Return status and bytes of the answer in place of ``answer``; ``now`` is epoch seconds."""
+        headers = {"Date": formatdate(now, usegmt=True), "Content-Type": answer.content_type}
+        status, body, given = answer.status, answer.body, (*answer.headers.items(), *self.headers)
+        if self.status is not None:
+            status, body, given = self.status, self.body, self.headers
+        elif isinstance(answer.content, dict):
+            content = answer.content | dict(self.changes)
+            body = json.dumps({key: value for key, value in content.items() if key not in self.drops}).encode()
+        if status not in WITHOUT_BODY:
+            headers["Content-Length"] = str(len(body))
+        replaced = {name.lower() for name, _ in given}
+        kept = [(name, value) for name, value in headers.items() if name.lower() not in replaced]
+        phrase = http.HTTPStatus(status).phrase if status in set(http.HTTPStatus) else "Unknown"
+        return status, http_head(f"{status} {phrase}", [*kept, *given]) + body[: self.cut_body_after]
+
+    @classmethod
+    def json(cls, status: int, content: object, *headers: tuple[str, str], store: bool = False) -> Self:
+        """Return the fault that answers with this content."""
+        return cls(status=status, headers=headers, body=json.dumps(content).encode(), store=store)
+
+    @classmethod
+    def refusal(cls, code: str, status: int = 400, *headers: tuple[str, str], store: bool = False) -> Self:
+        """Return the error envelope with any code and status."""
+        content = {"code": code, "details": {}, "message": "refused by script", "status": "error"}
+        return cls.json(status, content, *headers, store=store)
+
+    @classmethod
+    def throttle(cls, profile: Literal["A", "B", "C"] = "A", wait_seconds: int = 30) -> Self:
+        """Return the throttle of a Zoho product: A is CRM's, B that of Projects, C that of Cliq."""
+        retry_after = ("Retry-After", str(wait_seconds))
+        if profile == "A":
+            return cls.refusal("TOO_MANY_REQUESTS", 429, retry_after)
+        if profile == "B":
+            message = "Cannot execute more than 100 requests per API in 2 minutes. Try again after 1 minutes."
+            title = "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"
+            error = {"status_code": 400, "title": title, "details": {"message": message}}
+            return cls.json(400, {"error": error}, retry_after)
+        message = "You have exceeded the URL throttle limits."
+        return cls.json(400, {"code": "request_limit_exceeded", "message": message})
+
+    @classmethod
+    def internal_error(cls, *, store: bool = False) -> Self:
+        """Return 500 INTERNAL_ERROR; with ``store`` the call was nevertheless accepted."""
+        return cls.refusal("INTERNAL_ERROR", 500, store=store)
+
+    @classmethod
+    def gateway(cls, status: int = 502) -> Self:
+        """Return the HTML page of a gateway that lost its upstream."""
+        body = f"<html><body><h1>{status} Bad Gateway</h1></body></html>".encode()
+        return cls(status=status, headers=HTML, body=body)
+
+    @classmethod
+    def expired_token(cls, status: int = 401) -> Self:
+        """End every access token as this request comes: it and all others fail until a refresh."""
+        return replace(cls.refusal("INVALID_TOKEN", status), expire_tokens=True)
+
+    @classmethod
+    def lost_answer(cls) -> Self:
+        """Accept the call and close the connection without a word."""
+        return cls(close_after_reading=True, store=True)
+
+    @classmethod
+    def redirect(cls, location: str, status: int = 302) -> Self:
+        """Send the client elsewhere."""
+        return cls(status=status, headers=(("Location", location), *HTML))
+
+    @classmethod
+    def login_page(cls) -> Self:
+        """Return 200 with a sign-in page, as a captive portal or an intermediary does."""
+        body = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form></form></body></html>"
+        return cls(status=200, headers=HTML, body=body)
+
+    @classmethod
+    def cut_answer(cls, sent_bytes: int = 10) -> Self:
+        """Accept the call and break off in the middle of the ordinary answer's body."""
+        return cls(cut_body_after=sent_bytes)
+
+
+ORDINARY = Fault()
+"""No deviation; fills the places before a fault: ``script(ORDINARY.repeated(9), Fault.lost_answer())``."""
