@@ -21,6 +21,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # With Nagle's algorithm a kept connection costs 45 ms per POST.
     disable_nagle_algorithm = True
+    # Head and body leave in one write.
     wbufsize = -1
     error_content_type = "application/json;charset=UTF-8"
     error_message_format = '{"code": "BAD_REQUEST", "details": {}, "message": "%(message)s", "status": "error"}'

@@ -10,10 +10,8 @@ import re
 import stat
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import click
@@ -24,9 +22,11 @@ from importer.cli import cli
 from importer.requirements import NEEDED
 from importer.simulator import SandboxCredentials
 from misbehaviour import ORDINARY, Fault, Simulator
+from misbehaviour.connections import Server, answering, http_answer
 from schemas.vocabulary import Outcome
 
 Program = Callable[..., Ran]
+Serve = Callable[..., Server]
 
 SECRETS = SandboxCredentials("1000.CANARYCLIENT", "canary-secret-4711", "1000.canary.refresh-4712")
 PROXY_PASSWORD = "canary-proxy-4713"
@@ -72,40 +72,6 @@ def canaries(account: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     logging.getLogger().removeHandler(shown)
 
 
-class Pings:
-    """A dead man's switch that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.bodies: list[str] = []
-        pings = self
-
-        class Keep(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                """Keep the address and the body."""
-                body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
-                pings.bodies.append(f"{self.path} {body}\n")
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Keep)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/ping"
-
-
-@pytest.fixture
-def pings() -> Iterator[Pings]:
-    """Return a running switch."""
-    switch = Pings()
-    thread = threading.Thread(target=switch.server.serve_forever, args=(0.05,))
-    thread.start()
-    yield switch
-    switch.server.shutdown()
-    thread.join()
-    switch.server.server_close()
-
-
 ANSWERS = (
     ORDINARY.repeated(2),
     Fault.refusal("INVALID_DATA"),
@@ -121,17 +87,18 @@ ANSWERS = (
 
 @pytest.mark.fault(136, 138, 139, 154)
 def test_planted_words_are_printed_nowhere(
-    program: Program, account: Simulator, canaries: Callable[[], list[str]], pings: Pings, tmp_path: Path
+    program: Program, account: Simulator, canaries: Callable[[], list[str]], serve: Serve, tmp_path: Path
 ) -> None:
     """Through failures of every kind and all commands, no secret, token or number is printed or kept in a file."""
     account.script(*ANSWERS)
+    pings = serve(answering(http_answer(body=b"")))
     rows = [call_row(number, to=f"+4477009001{number:02}") for number in range(12)]
     path = write_export(tmp_path / "export.csv", [*rows, call_row(50, to="+44 7700 900XXX")])
     config = tmp_path / "proxy.toml"
     config.write_text(f'proxy = "http://u:{PROXY_PASSWORD}@127.0.0.1:9"\n')
     config.chmod(0o600)
     log, metrics = tmp_path / "run.log", tmp_path / "metrics.prom"
-    watched = ("--log", log, "--metrics", metrics, "--ping-url", pings.url)
+    watched = ("--log", log, "--metrics", metrics, "--ping-url", f"{pings.base_url}/ping")
     words = (*watched, "-v", "--json", "--max-uncertain", "9", "--results")
     said = [
         program("check", "-v", "--results", tmp_path / "check.csv", path),
@@ -149,7 +116,7 @@ def test_planted_words_are_printed_nowhere(
     assert len(account.arrivals) > len(ANSWERS)
     secret = [*canaries(), PROXY_PASSWORD]
     texts = [ran.stdout + ran.stderr for ran in said]
-    texts += [log.read_text(), metrics.read_text(), "".join(pings.bodies)]
+    texts += [log.read_text(), metrics.read_text(), pings.received().decode()]
     assert all(texts[-3:])
     for number, text in enumerate(texts):
         assert [word for word in [*secret, "77009001", "7700 900", "5550101"] if word in text] == [], number
