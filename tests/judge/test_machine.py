@@ -222,7 +222,7 @@ def test_every_event(server: ForkServer) -> None:
         lambda: machine.show_attended("--yes"),
         machine.correct,
         machine.forget,
-        lambda: machine.restore("deliver", False),
+        lambda: machine.restore("deliver", False, False),
         lambda: machine.purge("2100-01-01 00:00:00"),
     )
     for event in events:
