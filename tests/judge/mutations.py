@@ -50,9 +50,9 @@ MUTATIONS = (
         "redirects followed",
         "redirect",
         CONNECTION,
-        "        response = self._adapter.send(\n            prepared,\n",
-        '        self._session.mount("http://", self._adapter)\n'
-        "        response = self._session.send(\n            prepared,\n            allow_redirects=True,\n",
+        "            response = self._adapter.send(\n                prepared,\n",
+        '            self._session.mount("http://", self._adapter)\n'
+        "            response = self._session.send(\n                prepared,\n                allow_redirects=True,\n",
     ),
     Mutation(
         "connection used again after an interim answer",
