@@ -52,7 +52,8 @@ MUTATIONS = (
         CONNECTION,
         "            response = self._adapter.send(\n                prepared,\n",
         '            self._session.mount("http://", self._adapter)\n'
-        "            response = self._session.send(\n                prepared,\n                allow_redirects=True,\n",
+        "            response = self._session.send(\n                prepared,\n"
+        "                allow_redirects=True,\n",
     ),
     Mutation(
         "connection used again after an interim answer",
