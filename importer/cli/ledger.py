@@ -41,23 +41,26 @@ _DAY_SECONDS = 86_400
     "--html", type=click.Path(path_type=Path), metavar="PATH", help="Write an HTML page of the ledger's history."
 )
 @FORCE
+@click.option("--check", is_flag=True, help="Read the whole ledger first; end with 74 if it is damaged.")
 @click.pass_obj
 def status_command(
-    flags: dict[str, str], settings: Settings, runs: bool, last: int, html: Path | None, force: bool
+    flags: dict[str, str], settings: Settings, runs: bool, last: int, html: Path | None, force: bool, check: bool
 ) -> int:
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
     check_versions(found_sqlite())
-    if html is not None:
-        write_history(settings, html, force=force, shown_ledger=flags.get("ledger", ""))
-        return int(ExitCode.OK)
     with open_reader(settings.ledger) as ledger:
+        if check:
+            ledger.check()
+        if html is not None:
+            write_history(settings, html, force=force, shown_ledger=flags.get("ledger", ""))
+            return int(ExitCode.OK)
         if runs:
             _show_runs(ledger.runs(last), as_json=settings.json)
             return int(ExitCode.OK)
-        return _show_calls(ledger, as_json=settings.json)
+        return _show_calls(ledger, as_json=settings.json, is_checked=check)
 
 
-def _show_calls(ledger: LedgerReader, *, as_json: bool) -> int:
+def _show_calls(ledger: LedgerReader, *, as_json: bool, is_checked: bool) -> int:
     """Print where the calls stand; return UNCERTAIN while a person has to decide of any."""
     counts = {state.value: count for state, count in ledger.counts().items()}
     oldest = ledger.oldest_pending() or ""
@@ -65,12 +68,14 @@ def _show_calls(ledger: LedgerReader, *, as_json: bool) -> int:
     attended = ledger.attended_since(SHOWN_UNCERTAIN)
     held = ledger.held_until() or ""
     if as_json:
-        facts = {"states": counts, "oldest_pending": oldest, "held_until": held}
+        facts = {"states": counts, "oldest_pending": oldest, "held_until": held, "checked": is_checked}
         uncertain_ids = [each.call.call_id for each in uncertain]
         say_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
     else:
         for state, count in counts.items():
             say(f"{state:<10} {count}")
+        if is_checked:
+            say("the ledger was read through and is whole")
         if oldest:
             say(f"oldest pending call: taken in {oldest} GMT")
         if held:

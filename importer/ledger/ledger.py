@@ -43,7 +43,7 @@ from importer.ledger.values import (
     RunRecord,
     Told,
 )
-from importer.ledger.witness import check_witness, read_witness, write_witness
+from importer.ledger.witness import check_witness, file_mark, read_witness, write_witness
 from importer.records import Receipt
 from schemas.vocabulary import ATTENDED, CallState
 
@@ -123,15 +123,24 @@ class Ledger(LedgerReader):
             raise
 
     def close(self) -> None:
-        """Close the connection, leave no payload in the ``-wal`` file, then give the lock back."""
+        """Close the connection, leave no payload in the ``-wal`` file, then give the lock back.
+
+        The witness says which file was left only when that holds all and is synced: else the next run checks it.
+        """
         with self._guard:
             # Best effort: the ledger may be ahead of its witness, a reader may be looking on, and the next
             # run's close comes round to it. A copy of the file made while this run went on is now behind.
+            generation, is_whole = None, False
             with suppress(sqlite3.Error, ImporterError):
                 if self._is_sound():
-                    self._count_generation()
+                    generation = self._count_generation()
             with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                is_busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                is_whole = not is_busy and self._lock.holds(self._path)
+            self._connection.close()
+            with suppress(OSError, ImporterError):
+                if generation is not None:
+                    write_witness(self._path, generation, file_mark(self._path) if is_whole else "")
             super().close()
 
     def recover(self) -> int:
@@ -417,9 +426,15 @@ class Ledger(LedgerReader):
 
     def _start(self, run: RunInfo, *, restored: bool) -> None:
         check_identity(self._connection, self._path)
-        check_health(self._connection, self._path)
+        witness = read_witness(self._path)
+        check_health(self._connection, self._path, closed=witness.closed)
         try:
-            self._check_generation()
+            check_witness(
+                self._path,
+                witness,
+                generation=generation_of(self._connection),
+                first_release=schema_version(self._connection) == 1,
+            )
         except ConfigurationError as error:
             if not restored:
                 raise
@@ -453,14 +468,6 @@ class Ledger(LedgerReader):
         if self._restored is None:
             self._begin_wal_anew()
 
-    def _check_generation(self) -> None:
-        check_witness(
-            self._path,
-            read_witness(self._path),
-            generation=generation_of(self._connection),
-            first_release=schema_version(self._connection) == 1,
-        )
-
     def _begin_wal_anew(self) -> None:
         """Move the commits so far into the ledger's file, and make sure of the reserve for those to come.
 
@@ -472,14 +479,13 @@ class Ledger(LedgerReader):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             found = extend_wal(self._path)
             self._wal_inode = (found.st_dev, found.st_ino)
-            self._count_generation()
+            write_witness(self._path, self._count_generation())
             self._commits = 0
 
-    def _count_generation(self) -> None:
+    def _count_generation(self) -> int:
         with translated_errors(self._path), transaction(self._connection):
             self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
-            generation = generation_of(self._connection)
-        write_witness(self._path, generation)
+            return generation_of(self._connection)
 
     def _is_sound(self) -> bool:
         return bool(self._run_number) and not (self._failed or self._restored or self._connection.in_transaction)

@@ -16,7 +16,14 @@ from importer.errors import CannotCreateError, ConfigurationError, LedgerError, 
 from importer.ledger.lock import LedgerLock, share_lock
 from importer.ledger.place import check_files
 from importer.ledger.reserve import wal_path
-from importer.ledger.schema import check_identity, connect, schema_version, transaction, translated_errors
+from importer.ledger.schema import (
+    check_health,
+    check_identity,
+    connect,
+    schema_version,
+    transaction,
+    translated_errors,
+)
 from importer.ledger.staging import OPEN_CALL, call_of, select_in
 from importer.ledger.values import Fate, LedgerInvariantError, RunRecord, UncertainCall
 from importer.private_files import making
@@ -63,9 +70,18 @@ class LedgerReader:
             self._connection.close()
             self._lock.release()
 
+    def check(self) -> None:
+        """Read the whole file, and raise `LedgerError` when it is damaged: 7 s for 5 million calls."""
+        with self._guard, translated_errors(self._path):
+            check_health(self._connection, self._path)
+
     def counts(self) -> dict[CallState, int]:
-        """Return how many calls stand in each state; reads the whole table: 0.07 s for 300,000."""
-        counted = dict(self._rows("SELECT state, count(*) FROM calls GROUP BY state"))
+        """Return how many calls stand in each state; reads the whole table: 0.6 s for 5 million."""
+        # Accepted are those left over: to group them with the others takes twice as long.
+        query = """SELECT state, count(*) FROM calls WHERE state != 'accepted' GROUP BY state
+            UNION ALL SELECT '', count(*) FROM calls"""
+        counted = dict(self._rows(query))
+        counted[CallState.ACCEPTED] = 2 * counted[""] - sum(counted.values())
         return {state: counted.get(state, 0) for state in CallState}
 
     def pending_count(self) -> int:

@@ -1,7 +1,8 @@
 """A number beside the ledger that shows when the ledger is older than the last run that used it.
 
 The ledger counts generations; the file beside it says how far the count had come. A ledger restored from a
-backup, or one whose ``-wal`` file was lost, is behind it. Must not know SQLite.
+backup, or one whose ``-wal`` file was lost, is behind it. The file also says which file the last run closed. Must
+not know SQLite.
 """
 
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 from importer.errors import ConfigurationError, LedgerError
 from importer.private_files import replace_private_file
 
-_CONTENT = re.compile(r"generation=(\d{1,18})\n")
+_CONTENT = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n)?")
 _HINT = (
     "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
     "cdr-importer ledger accept-restore RESULTS.csv ..."
@@ -20,10 +21,14 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What stands beside the ledger: a generation, None when there is no file; ``readable`` is False for junk."""
+    """What stands beside the ledger: a generation, None when there is no file; ``readable`` is False for junk.
+
+    ``closed`` is the `file_mark` of the ledger as the last run left it, None unless that run closed it.
+    """
 
     generation: int | None
     readable: bool = True
+    closed: str | None = None
 
 
 def witness_path(ledger: Path) -> Path:
@@ -36,7 +41,7 @@ def read_witness(ledger: Path) -> Witness:
     path = witness_path(ledger)
     try:
         with path.open("rb") as file:
-            text = file.read(64).decode("ascii", "replace")
+            text = file.read(128).decode("ascii", "replace")
     except FileNotFoundError:
         return Witness(None)
     except OSError as error:
@@ -44,7 +49,13 @@ def read_witness(ledger: Path) -> Witness:
             f"cannot read {path}: {error.strerror}", hint="Look at the disk and the rights."
         ) from error
     found = _CONTENT.fullmatch(text)
-    return Witness(int(found[1])) if found else Witness(None, readable=False)
+    return Witness(int(found[1]), closed=found[2]) if found else Witness(None, readable=False)
+
+
+def file_mark(ledger: Path) -> str:
+    """Return what any write to the ledger's file changes, and any copy or replacement of it."""
+    found = ledger.stat()
+    return f"{found.st_ino} {found.st_size} {found.st_ctime_ns}"
 
 
 def check_witness(ledger: Path, witness: Witness, *, generation: int, first_release: bool) -> None:
@@ -68,11 +79,15 @@ def check_witness(ledger: Path, witness: Witness, *, generation: int, first_rele
         )
 
 
-def write_witness(ledger: Path, generation: int) -> None:
-    """Make the generation durable beside the ledger, mode 0600, in one step; `LedgerError` when the disk fails."""
+def write_witness(ledger: Path, generation: int, closed: str = "") -> None:
+    """Make the generation durable beside the ledger, mode 0600, in one step; `LedgerError` when the disk fails.
+
+    ``closed`` is the `file_mark` of a ledger whose file holds all of it and is synced.
+    """
     path = witness_path(ledger)
+    content = f"generation={generation}\n" + (f"closed={closed}\n" if closed else "")
     try:
-        replace_private_file(path, f"generation={generation}\n".encode())
+        replace_private_file(path, content.encode())
     except OSError as error:
         raise LedgerError(
             f"cannot write {path}: {error.strerror}", hint="Look at the disk (space, mount, errors, rights)."
