@@ -158,7 +158,7 @@ def test_any_table_verbatim(
     """The verbatim records of a table, joined by its line ends, are the file without its blank lines."""
     records = [_written([cells], ",", csv.QUOTE_MINIMAL, line_end) for cells in [NAMES, *rows]]
     detection = _detected(folder / "verbatim.csv", "".join(records).encode(encoding), _format())
-    lines = frozenset(range(1, 1000))
+    lines = range(1, 1000)
     found = [each.text + line_end for each in verbatim_records(detection, lines, block_bytes=block_bytes)]
     assert found == [record for record in records if _is_solid(record.replace("\r", ""), ",")]
 
@@ -968,7 +968,7 @@ def test_verbatim(tmp_path: Path, line_end: str, encoding: str) -> None:
     text = line_end.join((HEADER.strip(), "", *ODD_RECORDS)) + line_end
     cdr_format = _format(encodings=["utf-8", "cp1252"])
     detection = _detected(tmp_path / "export.csv", text.encode(encoding), cdr_format)
-    found = list(verbatim_records(detection, frozenset([3, 4, 5, 7, 8, 9])))
+    found = list(verbatim_records(detection, [3, 4, 5, 7, 8, 9]))
     assert [each.text for each in found] == [HEADER.strip(), *ODD_RECORDS]
     assert [each.line for each in found] == [1, 3, 4, 5, 7, 8, 9]
 
@@ -979,7 +979,7 @@ def test_verbatim_bare_quotes(tmp_path: Path, block_bytes: int) -> None:
     records = ['"Emma "Em" Clarke","b","c"', '"Clarke, "Em" Emma","b","c"', '"""","b","c"']
     text = "\n".join([*records, *records, '"x"y","b","c"'])
     detection = _detected(tmp_path / "export.csv", text, _format(header=False, quotes="bare"))
-    found = verbatim_records(detection, frozenset([1, 2, 3, 7]), block_bytes=block_bytes)
+    found = verbatim_records(detection, [1, 2, 3, 7], block_bytes=block_bytes)
     assert [(each.line, each.text) for each in found] == [
         *((number, record) for number, record in enumerate(records, 1)),
         (7, '"x"y","b","c"'),
@@ -990,7 +990,7 @@ def test_verbatim_is_importable(tmp_path: Path) -> None:
     """The header and the bad rows of an export, written down again, are the same bad rows."""
     text = HEADER + ROW + 'a"a,b\n' + ROW + '"x","y""y"\n'
     detection = _detected(tmp_path / "export.csv", text, _format())
-    lines = frozenset(each.line for each in _read(detection)[1])
+    lines = [each.line for each in _read(detection)[1]]
     again = "".join(f"{each.text}\n" for each in verbatim_records(detection, lines))
     assert _reasons(_read_text(tmp_path, again)[1]) == [(2, "wrong_cell_count"), (3, "wrong_cell_count")]
 
@@ -1000,11 +1000,11 @@ def test_verbatim_of_an_unfinished_row(tmp_path: Path) -> None:
     text = f'{HEADER}{ROW}a,b\r\n105,"+44,\r\n20'
     detection = _detected(tmp_path / "export.csv", text, _format())
     assert _reasons(_read(detection)[1]) == [(3, "wrong_cell_count"), (4, "unfinished_row")]
-    found = verbatim_records(detection, frozenset([3, 4]), block_bytes=7)
+    found = verbatim_records(detection, [3, 4], block_bytes=7)
     assert [each.text for each in found] == [HEADER.strip(), "a,b", '105,"+44,\r\n20']
 
 
 def test_verbatim_header_below_title(tmp_path: Path) -> None:
     """The header is given from where it stands, without the title above it."""
     detection = _detected(tmp_path / "export.csv", f"March,,\n\n{HEADER}{ROW}", _format())
-    assert [each.line for each in verbatim_records(detection, frozenset([4]))] == [3, 4]
+    assert [each.line for each in verbatim_records(detection, [4])] == [3, 4]

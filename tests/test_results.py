@@ -2,6 +2,7 @@
 
 import csv
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,25 @@ def test_fates_fill_what_was_pending(tmp_path: Path) -> None:
     assert asked == ["call2", "call4", "call5"]
     assert [each["outcome"] for each in rows] == ["accepted", "rejected", "refused", "pending"]
     assert [each["attempts"] for each in rows] == ["2", "", "2", ""]
-    assert finished.to_mend == {"export.csv": frozenset({3, 4})}
+    assert {file: list(lines) for file, lines in finished.to_mend.items()} == {"export.csv": [3, 4]}
     assert sum(finished.outcomes.values()) == 4
+
+
+def test_rejected_rows_take_little_memory(tmp_path: Path) -> None:
+    """What is kept of a rejected row until the rejects are written takes less than 60 bytes."""
+    results = ResultsFile(tmp_path / "r.csv")
+    rows = 5000
+    tracemalloc.start()
+    try:
+        results.add(
+            (row(line, Outcome.REJECTED, reason="invalid_number") for line in range(2, rows + 2)), Outcome.PENDING
+        )
+        finished = results.finish(lambda _: {})
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert list(finished.to_mend["export.csv"]) == list(range(2, rows + 2))
+    assert kept / rows < 60
 
 
 def test_carried_rows_come_first_and_are_not_to_be_mended(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> list[Importe
     chosen = run.settings.rejects
     if chosen is None:
         return []
-    by_kind: dict[_Kind, list[tuple[Detection, frozenset[int]]]] = {}
+    by_kind: dict[_Kind, list[tuple[Detection, Sequence[int]]]] = {}
     for detection in inputs.detections:
         lines = finished.to_mend.get(defused(inputs.names[detection.path]))
         if lines:
@@ -56,7 +56,7 @@ def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> list[Importe
     return problems
 
 
-def _verbatim(parts: Sequence[tuple[Detection, frozenset[int]]]) -> Iterator[str]:
+def _verbatim(parts: Sequence[tuple[Detection, Sequence[int]]]) -> Iterator[str]:
     """Yield the header once, then the records of these lines as they stand in their files."""
     with_header = True
     for detection, lines in parts:

@@ -1,7 +1,7 @@
 """The records of a file exactly as they stand in it, for the file of rejected rows."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TextIO
@@ -25,7 +25,7 @@ class Verbatim:
 
 
 def verbatim_records(
-    detection: Detection, lines: frozenset[int], *, block_bytes: int = BLOCK_BYTES
+    detection: Detection, lines: Sequence[int], *, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[Verbatim]:
     """Yield the header (if the file has one) and the records that start on these lines, in file order.
 
@@ -33,7 +33,7 @@ def verbatim_records(
     Raises InputUnusableError when the file changes while it is read, or is not the one that was pinned.
     """
     header = [] if detection.header_line is None else [detection.header_line]
-    wanted = np.array(sorted({*lines, *header}))
+    wanted = np.union1d(np.array(lines, np.int64), np.array(header, np.int64))
     blocks = record_blocks(detection, block_bytes)
     next_line = first_line = detection.file.first_line
     with detection.file.open_text(detection.encoding) as source:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -44,7 +45,7 @@ class Finished:
     outcomes: Mapping[Outcome, int]
     skipped: Mapping[str, int]
     carried: int
-    to_mend: Mapping[str, frozenset[int]]
+    to_mend: Mapping[str, Sequence[int]]
     rejected: Mapping[str, int]
 
 
@@ -191,7 +192,8 @@ class _Tally:
         self._outcomes: Counter[Outcome] = Counter()
         self._skipped: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
-        self._to_mend: defaultdict[str, set[int]] = defaultdict(set)
+        # Eight bytes a line: every row of a large file may be rejected.
+        self._to_mend: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
 
     def add(self, cells: Sequence[str], *, own: bool) -> None:
         outcome = _OUTCOMES[cells[OUTCOME]]
@@ -202,12 +204,11 @@ class _Tally:
             self._rejected[cells[_REASON]] += 1
         # A row that is not written to its end would be read as a whole one if it were imported again.
         if own and outcome in (Outcome.REJECTED, Outcome.REFUSED) and cells[_REASON] != UNFINISHED_ROW:
-            self._to_mend[cells[_FILE]].add(int(cells[_LINE]))
+            self._to_mend[cells[_FILE]].append(int(cells[_LINE]))
 
     def add_calls(self, outcome: Outcome, calls: int) -> None:
         """Count calls at once of which nothing more is to be said."""
         self._outcomes[outcome] += calls
 
     def finished(self, carried: int) -> Finished:
-        lines = {file: frozenset(lines) for file, lines in self._to_mend.items()}
-        return Finished(self._outcomes, self._skipped, carried, lines, self._rejected)
+        return Finished(self._outcomes, self._skipped, carried, self._to_mend, self._rejected)
