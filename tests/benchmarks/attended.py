@@ -51,7 +51,7 @@ def accept_everything(ledger: Path, others: int) -> int:
                     (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?)
                 INSERT INTO calls (call_id, fingerprint, state, attempts, sent_at)
                 SELECT lower(hex(randomblob(16))), randomblob(16), 'accepted', 1, '2025-01-01 00:00:00'
-                FROM numbers""",
+                FROM numbers ORDER BY 1""",
             (others,),
         )
         return int(connection.execute("SELECT count(*) FROM calls").fetchone()[0])
