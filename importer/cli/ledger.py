@@ -44,20 +44,20 @@ _DAY_SECONDS = 86_400
 @click.option("--check", is_flag=True, help="Read the whole ledger first; end with 74 if it is damaged.")
 @click.pass_obj
 def status_command(
-    flags: dict[str, str], settings: Settings, runs: bool, last: int, html: Path | None, force: bool, check: bool
+    flags: dict[str, str], /, settings: Settings, last: int, html: Path | None, **asked_for: bool
 ) -> int:
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
     check_versions(found_sqlite())
     with open_reader(settings.ledger) as ledger:
-        if check:
+        if asked_for["check"]:
             ledger.check()
         if html is not None:
-            write_history(settings, html, force=force, shown_ledger=flags.get("ledger", ""))
+            write_history(settings, html, force=asked_for["force"], shown_ledger=flags.get("ledger", ""))
             return int(ExitCode.OK)
-        if runs:
+        if asked_for["runs"]:
             _show_runs(ledger.runs(last), as_json=settings.json)
             return int(ExitCode.OK)
-        return _show_calls(ledger, as_json=settings.json, is_checked=check)
+        return _show_calls(ledger, as_json=settings.json, is_checked=asked_for["check"])
 
 
 def _show_calls(ledger: LedgerReader, *, as_json: bool, is_checked: bool) -> int:
