@@ -4,11 +4,9 @@ import os
 import re
 import socket
 import stat
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,6 +23,7 @@ from importer.watching import LogFile, Ping
 from importer.watching.log import LONGEST_LINE, log_line
 from importer.watching.metrics import METRICS, LastRun, metrics_text
 from misbehaviour import FOREVER, Fault, Simulator
+from misbehaviour.connections import Peer, Server, http_answer
 from schemas.vocabulary import Outcome
 
 Program = Callable[..., Ran]
@@ -355,27 +354,19 @@ class Switch:
 
 
 @pytest.fixture
-def switch() -> Iterator[Switch]:
+def switch(serve: Callable[..., Server]) -> Switch:
     """Run a dead man's switch on loopback."""
     made = Switch("")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
-            made.told.append((self.path, body))
-            self.send_response(made.answers.pop(0) if made.answers else 200)
-            self.send_header("Content-Length", "0")
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
+    def play(peer: Peer) -> None:
+        while request := peer.read_request().decode():
+            head, _, body = request.partition("\r\n\r\n")
+            made.told.append((head.split(" ")[1], body))
+            status = made.answers.pop(0) if made.answers else 200
+            peer.send(http_answer(f"{status} Told", b"", Location="/elsewhere"))
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made.url = f"http://127.0.0.1:{server.server_address[1]}/ping/uuid"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield made
-        server.shutdown()
+    made.url = f"{serve(play).base_url}/ping/uuid"
+    return made
 
 
 def test_pings_of_a_run(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:

@@ -166,7 +166,7 @@ def test_request_without_answer(night: Night, serve: Serve, behaviour: Behaviour
     """Reset, closed or silent after the request: uncertain, sent once and never again."""
     night.take_in(2)
     server = serve(behaviour)
-    ended = night.run(limits=Limits(gap_seconds=0.05), api_url=server.base_url)
+    ended = night.run(limits=Limits(gap_seconds=0.05 if reason == "timeout" else 5.0), api_url=server.base_url)
     assert (ended.why, night.states(), ended.reasons()) == ((4, "uncertain"), {"uncertain": 2}, {reason})
     assert night.run(api_url=server.base_url).rows == []
     assert each_sent_once(server, 2)
