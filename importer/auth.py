@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -345,7 +346,7 @@ def check_base_url(url: str, option: str) -> str:
     Raises:
         ConfigurationError: not ``https://host[:port]``; plain http is for loopback addresses only.
     """
-    match = BASE_URL.fullmatch(url)
+    match = re.fullmatch(BASE_URL, url)
     if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
         raise ConfigurationError(
             f"{option} is not a base URL: scheme, host and port only",

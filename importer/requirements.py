@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Mapping
-from importlib.metadata import version
 
 from importer.errors import ConfigurationError
 
@@ -15,6 +14,8 @@ NEEDED: Mapping[str, tuple[int, ...]] = {
 
 def found_versions() -> dict[str, str]:
     """Return the versions that this process would use."""
+    from importlib.metadata import version
+
     return {
         "requests": version("requests"),
         "urllib3": version("urllib3"),

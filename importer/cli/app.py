@@ -12,8 +12,7 @@ import threading
 
 import click
 
-from importer import __version__
-from importer.cli.output import complain, complain_of_usage, hush_libraries, make_streams_last, place_of
+from importer.cli.output import complain, complain_of_usage, hush_libraries, make_streams_last, place_of, say
 from importer.errors import ExitCode, ImporterError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -55,8 +54,18 @@ class _Commands(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
 
 
+def _show_version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        from importer import __version__
+
+        say(f"cdr-importer, version {__version__}")
+        context.exit()
+
+
 @click.group(cls=_Commands, context_settings=CONTEXT)
-@click.version_option(__version__, prog_name="cdr-importer")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 def cli() -> None:
     """Notify the outgoing calls that nobody attended, from any telephone system's CDR export, to Zoho PhoneBridge.
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 
-from importer import __version__
 from importer.cli.options import Command, options
 from importer.cli.output import aligned, say, say_json, say_lines
 from importer.cli.report import FORCE, write_history
@@ -275,6 +274,7 @@ def held_ledger(settings: Settings, command: str, *, restored: bool = False) -> 
     ``restored`` lets a ledger in that is older than its last run, for `ledger accept-restore` alone.
     Raises as `Ledger.open` does.
     """
+    from importer import __version__
     from importer.pipeline import ending_record, gmt_text, new_run_id
 
     check_versions(found_sqlite())

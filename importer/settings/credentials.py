@@ -10,11 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-import tomli
-
 from importer.errors import CannotCreateError, ConfigurationError
-from importer.private_files import make_folders, read_secret, read_small, replace_private_file
 from importer.settings.options import APPLICATION, variable_of
 
 SECRETS = ("client_id", "client_secret", "refresh_token")
@@ -22,9 +18,8 @@ CREDENTIALS_NAME = "credentials.toml"
 SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
 """Where systemd puts what a unit's ``LoadCredential=`` names: systemd.exec(5)."""
 
-_SECRET = re.compile(r"[\x21-\x7e]{1,4096}")
 _FILE_BYTES = 16 * 1024
-_TOML_POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
+_TOML_POSITION = r"\(at (line [0-9]+, column [0-9]+|end of document)\)"
 _KEYRING_KEY = "keyring"
 
 
@@ -39,12 +34,14 @@ class Credentials:
 
 def credentials_path() -> Path:
     """Return where `load_credentials` looks and ``auth login`` writes, in the user's config folder."""
+    import platformdirs
+
     return platformdirs.user_config_path(APPLICATION, appauthor=False) / CREDENTIALS_NAME
 
 
 def is_secret(text: str) -> bool:
     """Say whether a text can be one of the secrets: visible ASCII without blanks."""
-    return _SECRET.fullmatch(text) is not None
+    return re.fullmatch(r"[\x21-\x7e]{1,4096}", text) is not None
 
 
 def load_credentials(environment: Mapping[str, str], path: Path | None = None) -> Credentials:
@@ -89,6 +86,8 @@ def save_credentials(credentials: Credentials, path: Path | None = None, *, in_k
     Raises:
         CannotCreateError: the file cannot be written. ConfigurationError: no keyring to write to.
     """
+    from importer.private_files import make_folders, replace_private_file
+
     where = path or credentials_path()
     secrets = asdict(credentials)
     lines = [f'{name} = "{secret}"' for name, secret in secrets.items()]
@@ -117,6 +116,10 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
     Raises:
         ConfigurationError: not a private regular file of ours, not TOML, or other keys; or no keyring.
     """
+    import tomli
+
+    from importer.private_files import read_secret, read_small
+
     try:
         content = read_secret(path, _FILE_BYTES) if is_ours else read_small(path, _FILE_BYTES)
         found = tomli.loads(content.decode("utf-8"))
@@ -129,7 +132,7 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
         ) from error
     except (ValueError, RecursionError) as error:
         # The parser's own words may quote the file.
-        position = _TOML_POSITION.search(str(error))
+        position = re.search(_TOML_POSITION, str(error))
         raise ConfigurationError(
             f"{path} is not TOML{f': see {position[1]}' if position else ''}",
             hint='Write three lines like client_id = "...", or run `cdr-importer auth login`.',

@@ -1,6 +1,5 @@
 """From flags, environment and TOML file to Settings, with every fault blamed on where it was written."""
 
-import difflib
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -9,11 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import platformdirs
-import tomli
-
 from importer.errors import ConfigurationError, UsageError
-from importer.private_files import open_small
 from importer.settings.credentials import SECRETS
 from importer.settings.options import (
     APPLICATION,
@@ -58,6 +53,8 @@ class _Given:
 
 def config_path() -> Path:
     """Return the TOML file that is read when none is named, in the user's config folder."""
+    import platformdirs
+
     return platformdirs.user_config_path(APPLICATION, appauthor=False) / _CONFIG_NAME
 
 
@@ -169,6 +166,10 @@ def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, Policy
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomli
+
+    from importer.private_files import open_small
+
     try:
         with open_small(path) as file:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
@@ -205,5 +206,7 @@ def _config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) 
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
     matches = difflib.get_close_matches(name, sorted(known), n=1)
     return f"Did you mean {matches[0]}?" if matches else ""

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
-
 from importer.settings import values
 from importer.settings.values import ErrorLimit, Rate
 from schemas.vocabulary import State
@@ -45,6 +43,12 @@ def _option(
 ) -> _Value:
     option = Option(read, metavar, help, is_repeatable=is_repeatable)
     return field(default=default, repr=repr, metadata={"option": option})
+
+
+def _usual_ledger() -> Path:
+    import platformdirs
+
+    return platformdirs.user_state_path(APPLICATION, appauthor=False) / "ledger.sqlite"
 
 
 def _switch(help: str, letter: str = "") -> bool:
@@ -149,7 +153,7 @@ class Settings(PolicyChoices):
     init_ledger: bool = _switch("Create the ledger if it is not there.")
     sandbox: bool = _switch("Send to a simulator inside; nothing leaves this machine.")
     ledger: Path = field(
-        default_factory=lambda: platformdirs.user_state_path(APPLICATION, appauthor=False) / "ledger.sqlite",
+        default_factory=_usual_ledger,
         metadata={"option": Option(values.location, "PATH", "The ledger. Default: in the user's state folder.")},
     )
     results: Path | None = _option(

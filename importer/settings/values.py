@@ -1,10 +1,10 @@
 """Rules of single values, whichever source they come from; each reader raises ValueError with the rule alone.
 
-Messages must not repeat the value: it may be a telephone number or hold a password.
+Messages must not repeat the value: it may be a telephone number or hold a password. `--help` imports this module:
+what costs is imported by the reader that needs it, and patterns are compiled when they are used.
 """
 
 import codecs
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,24 +13,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from importer.errors import UsageError
 from schemas.vocabulary import State
-from schemas.zones import is_zone, zone_advice
 
 SHOWN_CHARACTERS = 60
 """How much of a bad value a message shows."""
 _PERCENT_SAMPLE_CALLS = 20
 
-_SITE = re.compile(r"[A-Za-z0-9._-]{0,64}")
-_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
+_SITE = r"[A-Za-z0-9._-]{0,64}"
+_RATE = r"([1-9][0-9]{0,8})/(second|minute|hour)"
 _UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
-_DURATION = re.compile(r"([0-9]{1,7})(?:\.0)?([smhd]?)")
+_DURATION = r"([0-9]{1,7})(?:\.0)?([smhd]?)"
 _DURATION_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_COUNT = re.compile(r"[0-9]{1,9}")
-_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%")
-BASE_URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?")
+_COUNT = r"[0-9]{1,9}"
+_PERCENT = r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%"
+BASE_URL = r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?"
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _SWITCHES = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
@@ -52,7 +50,7 @@ class Rate:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``N/second``, ``N/minute`` or ``N/hour``; raises ValueError for another form or 0."""
-        match = _RATE.fullmatch(text)
+        match = re.fullmatch(_RATE, text)
         if match is None:
             raise ValueError("write N/second, N/minute or N/hour with N at least 1")
         return cls(int(match[1]), _UNIT_SECONDS[match[2]])
@@ -74,9 +72,9 @@ class ErrorLimit:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``20`` or ``5%``; raises ValueError for another form, 0, or more than 100 %."""
-        if _COUNT.fullmatch(text) and int(text) > 0:
+        if re.fullmatch(_COUNT, text) and int(text) > 0:
             return cls(int(text), None)
-        match = _PERCENT.fullmatch(text)
+        match = re.fullmatch(_PERCENT, text)
         if match and 0 < float(match[1]) <= 100:
             return cls(None, float(match[1]))
         raise ValueError(_ERROR_LIMIT_RULE)
@@ -185,6 +183,8 @@ def one_of(*words: str) -> Callable[[object], str]:
 
 def zone(value: object) -> str:
     """Take a zone of the IANA database."""
+    from schemas.zones import is_zone, zone_advice
+
     if not is_zone(text(value)):
         raise ValueError(f"not a time zone of the IANA database; {zone_advice(text(value))}")
     return text(value)
@@ -202,14 +202,14 @@ def region(value: object) -> str:
 
 def site(value: object) -> str:
     """Take a namespace of call ids; empty for none."""
-    if not _SITE.fullmatch(text(value)):
+    if not re.fullmatch(_SITE, text(value)):
         raise ValueError("letters, digits, '-', '_' and '.' only, 64 at most")
     return text(value)
 
 
 def moment(value: object) -> str:
     """Take what `parse_moment` understands, as it is written."""
-    if text(value) not in _DAYS_BACK and not any(form.fullmatch(text(value)) for form in _FORMS):
+    if text(value) not in _DAYS_BACK and not any(re.fullmatch(form, text(value)) for form in _FORMS):
         raise ValueError(f"not a moment. {MOMENT_HINT}")
     return text(value)
 
@@ -266,7 +266,7 @@ def error_limit(value: object) -> ErrorLimit:
 def duration(value: object) -> float:
     """Read ``90``, ``90s``, ``15m``, ``2h``, ``3d`` or the number 90 as seconds."""
     is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
-    match = _DURATION.fullmatch(str(value).strip() if is_number else "")
+    match = re.fullmatch(_DURATION, str(value).strip() if is_number else "")
     if match is None or int(match[1]) == 0:
         raise ValueError("write seconds, or a duration such as 90m or 2h, from 1s")
     return float(int(match[1]) * _DURATION_SECONDS[match[2]])
@@ -293,6 +293,8 @@ def delimiter(value: object) -> str:
 
 def is_loopback(host: str) -> bool:
     """Say whether a host is this machine itself: localhost, 127.0.0.0/8 or ::1."""
+    import ipaddress
+
     if host.lower() == "localhost":
         return True
     try:
@@ -304,7 +306,7 @@ def is_loopback(host: str) -> bool:
 def base_url(value: object) -> str:
     """Take ``https://host[:port]`` and return it without a slash at the end; http on loopback only."""
     url = text(value)
-    match = BASE_URL.fullmatch(url)
+    match = re.fullmatch(BASE_URL, url)
     if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
         raise ValueError("must be scheme, host and port only, like https://host or https://host:port")
     if match[1] == "http" and not is_loopback(match[2]):
@@ -370,11 +372,10 @@ def data_center(value: object) -> str:
 
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2})?"
-_DATE = re.compile(_DAY)
-_DATE_TIME = re.compile(rf"{_DAY}[ T]{_CLOCK}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])?")
-_AGO = re.compile(r"([0-9]{1,4})([hdw])")
+_DATE_TIME = rf"{_DAY}[ T]{_CLOCK}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])?"
+_AGO = r"([0-9]{1,4})([hdw])"
 _AGO_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_FORMS = (_DATE, _DATE_TIME, _AGO)
+_FORMS = (_DAY, _DATE_TIME, _AGO)
 _DAYS_BACK = {"today": 0, "yesterday": 1}
 MOMENT_HINT = "Write 2026-03-01, 2026-03-01 14:30, 2026-03-01T14:30Z, 12h, 2d, 3w, today or yesterday."
 
@@ -391,16 +392,16 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
             zone's clock skips or shows twice.
     """
     try:
-        if match := _AGO.fullmatch(text):
+        if match := re.fullmatch(_AGO, text):
             return int((now - int(match[1]) * _AGO_UNITS[match[2]]).timestamp())
-        if text in _DAYS_BACK or _DATE.fullmatch(text):
+        if text in _DAYS_BACK or re.fullmatch(_DAY, text):
             zone = _zone(text, timezone)
             is_word = text in _DAYS_BACK
             day = (
                 now.astimezone(zone).date() - timedelta(_DAYS_BACK[text]) if is_word else date.fromisoformat(text)
             )
             return _first_instant(day, zone)
-        if _DATE_TIME.fullmatch(text):
+        if re.fullmatch(_DATE_TIME, text):
             moment = datetime.fromisoformat(text)
             return int(moment.timestamp()) if moment.tzinfo else _instant(moment, _zone(text, timezone))
     except (ValueError, OverflowError):
@@ -411,6 +412,8 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
 def _zone(text: str, timezone: str | None) -> tzinfo:
     if timezone is None:
         raise UsageError(f"{text!r} is a local time of an unknown zone", hint="Name the zone with --timezone.")
+    from zoneinfo import ZoneInfo
+
     return ZoneInfo(timezone)
 
 
