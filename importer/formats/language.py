@@ -528,13 +528,12 @@ class CdrFormat(Shape):
         seconds = (call.ring_seconds, call.talk_seconds, call.duration_seconds)
         singles = (*seconds, call.answer_time, call.zohouser, call.voiceuri, self.time.zone_column)
         names.update(name for name in (*singles, *call.end_time, call.sent_number) if name)
-        names.update(rule.of for rule in self.endpoint)
         names.update(rule.column for rule in self.outcome if rule.column)
         names.update(self.time.evidence.columns() if self.time.evidence else ())
         return names
 
     def _references(self) -> set[str]:
-        names = {*self.text_columns(), *self.call.same, *self.call.joins}
+        names = {*self.text_columns(), *self.call.same, *self.call.joins, *(rule.of for rule in self.endpoint)}
         for _, tests in self._all_tests():
             names.update(tests)
             names.update(name for test in tests.values() for name in (test.equals, test.differs) if name)
