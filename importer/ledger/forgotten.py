@@ -8,8 +8,8 @@ import hmac
 import re
 from pathlib import Path
 
-from importer.errors import ConfigurationError, LedgerError
-from importer.private_files import replace_private_file
+from importer.errors import ConfigurationError
+from importer.ledger.place import read_companion, replace_companion
 
 _LINE = re.compile(r"([0-9a-f]{32}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
@@ -30,15 +30,7 @@ def read_forgotten(ledger: Path) -> dict[str, str]:
     Raises `ConfigurationError` for a damaged list, `LedgerError` when the disk fails.
     """
     path = forgotten_path(ledger)
-    try:
-        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise LedgerError(
-            f"cannot read {path}: {error.strerror}", hint="Look at the disk and the rights."
-        ) from error
-    found = [_LINE.fullmatch(line) for line in lines]
+    found = [_LINE.fullmatch(line) for line in (read_companion(path) or "").splitlines()]
     if None in found:
         raise ConfigurationError(
             f"{path} is damaged, so nobody knows which numbers were forgotten",
@@ -50,12 +42,4 @@ def read_forgotten(ledger: Path) -> dict[str, str]:
 def keep_forgotten(ledger: Path, hash_of_number: str, at: str) -> None:
     """Make durable that a number was forgotten at that moment (GMT text); raises as `read_forgotten`."""
     kept = {**read_forgotten(ledger), hash_of_number: at}
-    try:
-        replace_private_file(
-            forgotten_path(ledger), "".join(f"{each} {moment}\n" for each, moment in kept.items()).encode()
-        )
-    except OSError as error:
-        raise LedgerError(
-            f"cannot write {forgotten_path(ledger)}: {error.strerror}",
-            hint="Look at the disk (space, mount, errors, rights).",
-        ) from error
+    replace_companion(forgotten_path(ledger), "".join(f"{each} {moment}\n" for each, moment in kept.items()))

@@ -1,14 +1,15 @@
 """Where a ledger may stand: on a disk of this machine, in a folder of its user, with nothing planted beside it.
 
-In goes a path, out comes nothing or the error. Must not know SQLite or what is in the ledger.
+In goes a path, out comes nothing, the text of a file beside the ledger, or the error. Must not know SQLite or what
+is in the ledger.
 """
 
 import re
 from contextlib import suppress
 from pathlib import Path
 
-from importer.errors import ConfigurationError
-from importer.private_files import check_folders, check_ours
+from importer.errors import ConfigurationError, LedgerError
+from importer.private_files import check_folders, check_ours, replace_private_file
 
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounts as this process sees them: proc(5)."""
@@ -50,6 +51,32 @@ def check_files(ledger: Path) -> None:
         with suppress(FileNotFoundError, NotADirectoryError):
             # A death while the ledger was made leaves it with its first name too.
             check_ours(file, file.lstat(), most_links=1 if ending else 2)
+
+
+def read_companion(path: Path, most_bytes: int = -1) -> str | None:
+    """Return the text of a small file beside a ledger whose place was checked, None where there is none.
+
+    Raises `LedgerError` when the disk fails.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(most_bytes).decode("ascii", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LedgerError(
+            f"cannot read {path}: {error.strerror}", hint="Look at the disk and the rights."
+        ) from error
+
+
+def replace_companion(path: Path, text: str) -> None:
+    """Make a small file beside the ledger durable, mode 0600, in one step; `LedgerError` when the disk fails."""
+    try:
+        replace_private_file(path, text.encode())
+    except OSError as error:
+        raise LedgerError(
+            f"cannot write {path}: {error.strerror}", hint="Look at the disk (space, mount, errors, rights)."
+        ) from error
 
 
 def file_system_of(path: Path, mounts: str) -> str:

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from importer.errors import ConfigurationError, LedgerError
-from importer.private_files import replace_private_file
+from importer.errors import ConfigurationError
+from importer.ledger.place import read_companion, replace_companion
 
 _CONTENT = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n)?")
 _HINT = (
@@ -38,16 +38,9 @@ def witness_path(ledger: Path) -> Path:
 
 def read_witness(ledger: Path) -> Witness:
     """Read the witness of a ledger whose place was checked; raises `LedgerError` when the disk fails."""
-    path = witness_path(ledger)
-    try:
-        with path.open("rb") as file:
-            text = file.read(128).decode("ascii", "replace")
-    except FileNotFoundError:
+    text = read_companion(witness_path(ledger), most_bytes=128)
+    if text is None:
         return Witness(None)
-    except OSError as error:
-        raise LedgerError(
-            f"cannot read {path}: {error.strerror}", hint="Look at the disk and the rights."
-        ) from error
     found = _CONTENT.fullmatch(text)
     return Witness(int(found[1]), closed=found[2]) if found else Witness(None, readable=False)
 
@@ -84,11 +77,5 @@ def write_witness(ledger: Path, generation: int, closed: str = "") -> None:
 
     ``closed`` is the `file_mark` of a ledger whose file holds all of it and is synced.
     """
-    path = witness_path(ledger)
     content = f"generation={generation}\n" + (f"closed={closed}\n" if closed else "")
-    try:
-        replace_private_file(path, content.encode())
-    except OSError as error:
-        raise LedgerError(
-            f"cannot write {path}: {error.strerror}", hint="Look at the disk (space, mount, errors, rights)."
-        ) from error
+    replace_companion(witness_path(ledger), content)
