@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +29,7 @@ from importer.errors import (
 from importer.pacing import Backoff
 from importer.private_files import make_folders, open_ours, read_secret, replace_private_file
 from importer.settings import is_secret
-from importer.settings.values import BASE_URL, is_loopback
+from importer.settings.values import base_url
 
 _log = logging.getLogger(__name__)
 
@@ -346,15 +345,10 @@ def check_base_url(url: str, option: str) -> str:
     Raises:
         ConfigurationError: not ``https://host[:port]``; plain http is for loopback addresses only.
     """
-    match = re.fullmatch(BASE_URL, url)
-    if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
-        raise ConfigurationError(
-            f"{option} is not a base URL: scheme, host and port only",
-            hint="Write https://host or https://host:port.",
-        )
-    if match[1] == "http" and not is_loopback(match[2]):
-        raise ConfigurationError(f"{option} is plain http", hint="Use https; http is for loopback addresses only.")
-    return url.rstrip("/")
+    try:
+        return base_url(url)
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {error}", hint="Write https://host or https://host:port.") from None
 
 
 def _json_object(reply: Reply) -> Mapping[str, object]:
