@@ -365,7 +365,9 @@ def _has_trunk_prefix(number: PhoneNumber, digits: str, country: str) -> bool:
 
 def _with_own_code(digits: str, number: PhoneNumber) -> NumberReading | None:
     """Return the reading with a plus put before the country code (4917655501234), None where that is no number."""
-    own = _parsed("+" + digits, None) if digits.startswith(str(number.country_code)) else "impossible_number"
+    if not digits.startswith(str(number.country_code)):
+        return None
+    own = _parsed("+" + digits, None)
     if isinstance(own, str) or own.country_code != number.country_code or not phonenumbers.is_valid_number(own):
         return None
     is_long = len(phonenumbers.national_significant_number(own)) > LONGEST_LOCAL_NUMBER

@@ -17,9 +17,8 @@ class Endpoints:
     rules: tuple[EndpointRule, ...]
     names: dict[Role, set[str]] = field(default_factory=lambda: {role: set() for role in Role})
 
-    def add(self, conditions: Conditions) -> bool:
-        """Take the rows of a chunk into account; say whether a role is new."""
-        before = self.roles()
+    def add(self, conditions: Conditions) -> None:
+        """Take the rows of a chunk into account."""
         for rule in self.rules:
             coded, known = conditions.column(rule.of), {"", *self.names[rule.value]}
             if rule.value is Role.UNPROVED:  # any proof outranks it
@@ -27,7 +26,6 @@ class Endpoints:
             if not known.issuperset(coded.values.tolist()):
                 proving = coded.values[coded.among(conditions.hold(rule.when))]
                 self.names[rule.value].update(name for name in proving.tolist() if name)
-        return self.roles() != before
 
     def roles(self) -> dict[str, Role]:
         """Return the roles that are proved; of a name that is only doubted, that it is unproved.

@@ -116,9 +116,8 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     if open_rows.any():  # of the others it does not matter which way they went: none would be notified
         rows.loc[open_rows, "call.problem"] = "unknown_direction"
         told = rows.loc[open_rows].copy()
-        told = with_texts(
-            told, conditions.select(open_rows.to_numpy(), told), (each.of for each in rules.format.endpoint)
-        )
+        names = dict.fromkeys(rule.of for rule in rules.format.endpoint)
+        told = with_texts(told, conditions.select(open_rows.to_numpy(), told), names)
         rows.loc[open_rows, "call.problem_hint"] = direction_hints(told, rules)
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
     starts = start_texts(rows, rules.format)

@@ -159,8 +159,10 @@ class RowSorter:
         conditions = derived_of(frame, self.rules)
         if self._is_second or not self._endpoints.rules:
             return conditions
-        if self._endpoints.add(conditions):
-            self.rules = replace(self.rules, roles=self._endpoints.roles())
+        self._endpoints.add(conditions)
+        roles = self._endpoints.roles()
+        if roles != self.rules.roles:
+            self.rules = replace(self.rules, roles=roles)
             conditions = derived_of(frame, self.rules)
         if self._first_roles is None:
             self._first_roles = self.rules.roles

@@ -70,14 +70,13 @@ class NoRows:
         delimiter = ord(self.detection.delimiter)
         are_filled_up = (data[records.ends - 1] == delimiter) & (data[records.ends - 2] == delimiter)
         are_filled_up &= records.ends - records.starts <= records.cells + LONGEST_WORD
-        suspects = np.flatnonzero(self.suspect[letters] | are_few | are_many | are_filled_up).tolist()
+        are_odd = are_few | are_many | are_filled_up
+        suspects = np.flatnonzero(self.suspect[letters] | are_odd).tolist()
         words = [self._first_word(records.text, int(places[index])) for index in suspects]
         may_begin = {word: self._may_begin(word) for word in set(words)}
         for index, word in zip(suspects, words, strict=True):
             start, end = int(records.starts[index]), int(records.ends[index])
-            if end - start <= LONGEST_BYTES and (
-                may_begin[word] or are_few[index] or are_many[index] or are_filled_up[index]
-            ):
+            if end - start <= LONGEST_BYTES and (may_begin[word] or are_odd[index]):
                 found[index] = self._is_none(records.text[start:end].decode("utf-8"), int(records.lines[index]))
         return found
 
