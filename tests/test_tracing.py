@@ -13,7 +13,7 @@ from importer.formats import Detection
 from importer.prepare import PreparePlan
 from importer.records import Call
 from samples import INPUTS, PER_SAMPLE, as_it_is, detected, for_each, plan_for, prepared, split_records, written
-from tracing import cells_of, has_number, ids, record_of, starts, texts, untraced
+from tracing import cells_of, has_number, ids, joins, record_of, starts, texts, untraced
 
 NUMBERS = st.one_of(
     st.from_regex(r"\+1212555[01][0-9]{3}", fullmatch=True),
@@ -47,6 +47,7 @@ def test_calls_of_a_sample_stand_in_its_text(path: Path) -> None:
         own = rows[call.place.line]
         assert (call.place.line, untraced(call, own, detection, plan)) == (call.place.line, [])
         legs = [cells for cells in rows.values() if call.source_id in ids(cells, detection)]
+        legs += [cells for cells in rows.values() if joins(cells, detection) & joins(own, detection)]
         moments = set().union(*(starts(cells, detection, plan) for cells in [own, *legs]))
         assert (call.place.line, call.start_time) in {(call.place.line, moment) for moment in moments}
 

@@ -107,6 +107,11 @@ def ids(cells: list[str], detection: Detection) -> set[str]:
     return {".".join(parts) for each in columns for parts in product(*each)} - {""}
 
 
+def joins(cells: list[str], detection: Detection) -> set[str]:
+    """Return every text by which a row may join the call of another row."""
+    return {text for name in detection.format.call.joins for text in texts(detection, name, cells)} - {""}
+
+
 def texts(detection: Detection, name: str, cells: list[str]) -> list[str]:
     """Return what a column of the format may be in these cells: a cell, or what is taken out of one."""
     if name not in detection.format.derived:
