@@ -226,11 +226,13 @@ class EndpointRule(_Table):
 
     ``unproved`` takes from a name what only its look says (`NumberSpec.extension`); proofs outrank it.
     ``contradicted`` is what no telephone would do: it holds against a proof that the name is one.
+    With ``where_any`` a rule counts only in files that have a row for which these tests hold.
     """
 
     of: str
     value: Role = Field(alias="is")
     when: Tests = Field(default_factory=dict)
+    where_any: Tests = Field(default_factory=dict)
 
 
 class DirectionRule(_Table):
@@ -245,10 +247,11 @@ class OutcomeRule(_Table):
 
     An empty cell, or the word ``next``, hands the row to the rule below. So does, with ``unknown = "next"``, a
     word that nothing knows; where no rule below decides either, the row is rejected for that word.
+    ``unknown`` rejects a row without asking the rules below.
     """
 
     when: Tests = Field(default_factory=dict)
-    value: Verdict | None = Field(default=None, alias="is")
+    value: Verdict | Literal["unknown"] | None = Field(default=None, alias="is")
     column: str | None = None
     table: str | None = None
     words: Mapping[str, str] = Field(default_factory=dict)
@@ -549,7 +552,9 @@ class CdrFormat(Shape):
             yield "time.evidence", self.time.evidence
 
     def _all_tests(self) -> Iterator[tuple[str, Tests]]:
-        yield from ((f"endpoint.{number}.when", rule.when) for number, rule in enumerate(self.endpoint, start=1))
+        for number, end in enumerate(self.endpoint, start=1):
+            yield f"endpoint.{number}.when", end.when
+            yield f"endpoint.{number}.where_any", end.where_any
         yield from ((f"direction.{number}.when", rule.when) for number, rule in enumerate(self.direction, start=1))
         yield from ((f"outcome.{number}.when", rule.when) for number, rule in enumerate(self.outcome, start=1))
         yield from ((f"{key}.when", source.when) for key, source in self._sources())

@@ -12,33 +12,46 @@ SHOWN_NAMES = 12
 
 @dataclass(slots=True)
 class Endpoints:
-    """Collects, chunk by chunk and in whatever order, the names of which the rows of one file prove a role."""
+    """Collects, chunk by chunk and in whatever order, the names of which the rows of one file prove a role.
+
+    ``names`` holds the names of each rule, ``counts`` says of each whether its ``where_any`` has held.
+    """
 
     rules: tuple[EndpointRule, ...]
-    names: dict[Role, set[str]] = field(default_factory=lambda: {role: set() for role in Role})
+    names: list[set[str]] = field(init=False)
+    counts: list[bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = [set() for _ in self.rules]
+        self.counts = [not rule.where_any for rule in self.rules]
 
     def add(self, conditions: Conditions) -> None:
         """Take the rows of a chunk into account."""
-        for rule in self.rules:
-            coded, known = conditions.column(rule.of), {"", *self.names[rule.value]}
+        for number, rule in enumerate(self.rules):
+            self.counts[number] = self.counts[number] or bool(conditions.hold(rule.where_any).any())
+            coded, known = conditions.column(rule.of), {"", *self._named(rule.value)}
             if rule.value is Role.UNPROVED:  # any proof outranks it
-                known |= self.names[Role.TELEPHONE] | self.names[Role.TRUNK]
+                known |= self._named(Role.TELEPHONE) | self._named(Role.TRUNK)
             if not known.issuperset(coded.values.tolist()):
                 proving = coded.values[coded.among(conditions.hold(rule.when))]
-                self.names[rule.value].update(name for name in proving.tolist() if name)
+                self.names[number].update(name for name in proving.tolist() if name)
 
     def roles(self) -> dict[str, Role]:
         """Return the roles that are proved; of a name that is only doubted, that it is unproved.
 
         A telephone that is a trunk too, or shows what no telephone would, is contradicted.
         """
-        telephones, trunks = self.names[Role.TELEPHONE], self.names[Role.TRUNK]
+        telephones, trunks = self._named(Role.TELEPHONE), self._named(Role.TRUNK)
         return {
-            **dict.fromkeys(self.names[Role.UNPROVED], Role.UNPROVED),
+            **dict.fromkeys(self._named(Role.UNPROVED), Role.UNPROVED),
             **dict.fromkeys(telephones, Role.TELEPHONE),
             **dict.fromkeys(trunks, Role.TRUNK),
-            **dict.fromkeys(telephones & (trunks | self.names[Role.CONTRADICTED]), Role.CONTRADICTED),
+            **dict.fromkeys(telephones & (trunks | self._named(Role.CONTRADICTED)), Role.CONTRADICTED),
         }
+
+    def _named(self, role: Role) -> set[str]:
+        rules = zip(self.rules, self.counts, self.names, strict=True)
+        return set().union(*(names for rule, counts, names in rules if counts and rule.value is role))
 
 
 def shown_roles(roles: Mapping[str, Role]) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial, reduce
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -150,14 +151,13 @@ def _add_ranks(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> None
             hints = _look_up(rows, ranks, open_rows & conditions.hold(rule.when), rule, rules)
             if hints is not None:
                 word_hints = hints if word_hints is None else np.where(word_hints == "", hints, word_hints)
-    undecided = ranks == UNDECIDED
-    ranks[undecided] = Rank.PROBLEM
-    missing = undecided
+    ranks[ranks == UNDECIDED] = Rank.PROBLEM
+    missing = ranks == Rank.PROBLEM
     if word_hints is not None:
-        unknown = (word_hints != "") & (ranks == Rank.PROBLEM)
+        unknown = (word_hints != "") & missing
         rows.loc[unknown, "call.problem"] = "unknown_status"
         rows.loc[unknown, "call.problem_hint"] = word_hints[unknown]
-        missing = undecided & ~unknown
+        missing &= ~unknown
     if missing.any():
         rows.loc[missing, "call.problem"] = "missing_status"
         rows.loc[missing, "call.problem_hint"] = missing_status_hints(rows.loc[missing], rules)
@@ -196,8 +196,10 @@ def _rank(cause: Cause | str | None, part: str, policies: Policies) -> int:
     return UNDECIDED if verdict is None else _rank_of(verdict, policies)
 
 
-def _rank_of(verdict: Verdict, policies: Policies) -> Rank:
+def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
     """Return the rank of a verdict, where a policy decides that of what it counts as."""
+    if verdict == "unknown":
+        return Rank.PROBLEM
     if verdict is Verdict.VOICEMAIL:
         return RANK_OF[policies.voicemail]
     return RANK_OF[policies.our_side if verdict is Verdict.OUR_SIDE else verdict]
