@@ -4,6 +4,7 @@ Everything that costs (pandas, pandera, requests) is imported inside the command
 ``--help`` and a wrong option answer at once.
 """
 
+import gc
 import importlib
 import os
 import resource
@@ -81,6 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.excepthook = lambda _kind, error, _trace: complain(*place_of(error))
     threading.excepthook = lambda arguments: complain(*place_of(arguments.exc_value or arguments.exc_type()))
     make_streams_last()
+    # Modules and formats live as long as the run: 2 % of the processor time of `check` went into looking at them.
+    gc.set_threshold(50_000, 20, 50)
     sys.exit(run(arguments))
 
 

@@ -190,6 +190,8 @@ def _shared_ids(rows: IndexRows) -> npt.NDArray[np.bool_]:
     """Say which rows have an id of several channels and customers: what is left of ids that were cut."""
     shared = np.zeros(len(rows), dtype=np.bool_)
     held = np.flatnonzero(rows.same[:, 0])
+    _, number, count = np.unique(rows.key_low[held], return_inverse=True, return_counts=True)
+    held = held[count[number] > 1]
     if not len(held):
         return shared
     order = held[np.lexsort((rows.key_low[held], rows.key_high[held]))]

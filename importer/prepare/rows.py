@@ -227,13 +227,10 @@ class RowSorter:
         if len(faulty):
             told = rows.loc[faulty.index].assign(**{"call.text": texts[faulty.index], "call.reason": faulty})
             hints = value_hints(numbers.REASONS, told, self.rules, column)
-        found = {
-            "call.customer": read["e164"].where(usable, ""),
-            "call.customer_reason": faulty,
-            "call.customer_hint": pd.Series(hints, index=faulty.index, dtype="str"),
-        }
-        for name, values in found.items():
-            rows[name] = values.reindex(rows.index, fill_value="")
+        rows["call.customer"] = read["e164"].where(usable, "").reindex(rows.index, fill_value="")
+        rows["call.customer_reason"], rows["call.customer_hint"] = "", ""
+        rows.loc[faulty.index, "call.customer_reason"] = faulty
+        rows.loc[faulty.index, "call.customer_hint"] = hints
         return rows
 
     def _index_rows(self, rows: pd.DataFrame, conditions: Conditions) -> IndexRows:

@@ -78,7 +78,7 @@ class Extensions:
         for name, is_trunk, is_telephone in zip(values, trunks.tolist(), telephones.tolist(), strict=True):
             if is_trunk:
                 found.append(Role.TRUNK)
-            elif (self.is_told and is_telephone) or caseless(name) in self.known:
+            elif (self.is_told and is_telephone) or (self.known and caseless(name) in self.known):
                 found.append(Role.TELEPHONE)
             else:
                 found.append(self.roles.get(name, Role.TELEPHONE if is_telephone else Role.UNPROVED))
