@@ -182,8 +182,9 @@ _CODES_BY_CALLING_CODE: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
 )
 """What is dialled before a number to show or withhold one's own, or (North America) to keep waiting calls away or
 choose the carrier. ``#31#`` and ``*31#``: 3GPP TS 22.030; ``*67``, ``*82``, ``*70``, ``1167`` and so on: NANPA's
-vertical service codes; ``101XXXX``: NANPA's carrier identification codes; the rest are the networks' own: BT (1470,
-141), France Télécom 1997 (3651), Telecom New Zealand (0197), Hong Kong's OFCA on calling number display (133, 1357)."""
+vertical service codes; ``101XXXX``: NANPA's carrier identification codes; the rest are the networks' own: BT
+(1470, 141), France Télécom 1997 (3651), Telecom New Zealand (0197), OFCA in Hong Kong on calling number display
+(133, 1357)."""
 
 
 def _code_pattern(codes: tuple[str, ...]) -> re.Pattern[str]:

@@ -15,8 +15,9 @@ import pytest
 from expected import SAMPLES, sample_files, sample_options
 from importer.files import ExportFile
 from importer.formats import Catalogue, Detection, detect, load_catalogue
-from importer.formats.detection import Overrides, spilled
+from importer.formats.detection import Overrides
 from importer.formats.language import Quotes
+from importer.formats.sample import spilled
 from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
 from importer.reading.blocks import text_blocks
 from importer.reading.chunks import dialect_of

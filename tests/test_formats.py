@@ -17,7 +17,7 @@ from importer.formats import Catalogue, Detection, OwnOutput, detect, load_catal
 from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
 from importer.formats.language import Detect
-from importer.formats.soundness import first_fault
+from importer.formats.patterns import first_fault
 from schemas.vocabulary import RESULT_COLUMNS, State
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"

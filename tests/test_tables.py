@@ -26,7 +26,8 @@ from importer.files import Limits, open_tables
 from importer.files.json_objects import rows_of_objects
 from importer.files.workbooks import OLE2
 from importer.formats import CdrFormat, Detection, detect
-from importer.formats.detection import Overrides, spilled
+from importer.formats.detection import Overrides
+from importer.formats.sample import spilled
 from importer.reading.chunks import read_chunks
 from samples import INPUTS, catalogue, cells_of, content_of, detected, for_each, plan_for, prepared
 

@@ -13,8 +13,8 @@ import phonenumbers
 
 from importer.formats import Detection
 from importer.formats.dates import DateOrder
-from importer.formats.detection import spilled
 from importer.formats.language import Quotes, Zone
+from importer.formats.sample import spilled
 from importer.prepare import PreparePlan
 from importer.records import Call
 from schemas.zones import is_zone

@@ -9,9 +9,10 @@ from pathlib import Path
 from importer.cli.output import table, terminal_width, wrapped
 from importer.errors import ImporterError
 from importer.formats import Catalogue, CdrFormat, Detection, detect
-from importer.formats.detection import Overrides, column_key
+from importer.formats.detection import Overrides
 from importer.formats.drafting import Draft
 from importer.formats.language import word_key
+from importer.formats.sample import column_key
 from importer.pipeline import Run, inputs_of
 from importer.pipeline.preparing import policy_book, prepare_plan
 from importer.prepare import Preparation, PreparePlan, no_agents

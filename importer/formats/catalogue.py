@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from importer.errors import ConfigurationError, UsageError
 from importer.formats.faults import TomlText, path_of
 from importer.formats.language import CauseTable, CdrFormat, LookAlike, word_key
+from importer.formats.patterns import first_fault
 from importer.private_files import open_small
 from schemas.vocabulary import Verdict
 
@@ -129,9 +130,7 @@ def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
     if cdr_format.name in RESERVED_NAMES:
         raise file.fault(("name",), f"{cdr_format.name!r} is a command of `cdr-importer formats`", "Rename it.")
     _check_tables(cdr_format, causes, file)
-    # Loads pandas and Arrow: the built-in formats are checked by the tests instead.
-    from importer.formats.soundness import first_fault
-
+    # Loads Arrow: the built-in formats are checked by the tests instead.
     if fault := first_fault(cdr_format):
         key, _, said = fault.partition(": ")
         raise file.fault(path_of(key), said)

@@ -1,33 +1,38 @@
 """Which format a file is of, decided by its content alone: exactly one must match."""
 
 import csv
-import io
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
 from importer.errors import InputUnusableError
 from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
-from importer.formats.cells import caseless, cell_reader, cut_line, plain_cell
+from importer.formats.cells import plain_cell
 from importer.formats.dates import bare_time, column_layouts, restorations
 from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
-from importer.formats.no_rows import is_printed, is_total
 from importer.formats.patterns import fits_whole
 from importer.formats.rewriting import rewriting_of
+from importer.formats.sample import (
+    HEADER_RECORDS,
+    PRINTED,
+    RESAVED_DELIMITERS,
+    SAMPLE_ROWS,
+    Records,
+    Sample,
+    Writing,
+    column_key,
+    outline_of,
+    sample_text,
+)
 from schemas.vocabulary import RESULT_COLUMNS
 
-__all__ = ["Detection", "Outline", "Overrides", "OwnOutput", "column_key", "detect", "outline", "spilled"]
+__all__ = ["Detection", "Overrides", "OwnOutput", "detect"]
 
-SAMPLE_CHARACTERS = 256 * 1024
-HEADER_RECORDS = 20
-SAMPLE_ROWS = 200
 UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
 LEAST_SHARE = 0.6
@@ -39,32 +44,12 @@ NEAR_SHARE = 0.5
 MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
 
-RESAVED_DELIMITERS = (",", ";", "\t", "|")
-"""What spreadsheets write, by the machine's region and the kind of file chosen, whatever the system wrote."""
-
 _T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
-
-SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^0-9A-Za-z"\r\n])"?[,;\t| ]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
-"""The first line by which Excel is told the delimiter; not a row, and no part of any export's layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Writing:
-    """One way in which a file may be written down."""
-
-    delimiter: str
-    quotes: Quotes
-    skip_initial_space: bool
-    spans: tuple[tuple[int, int], ...] = ()
-
-
-PRINTED = _Writing("\t", Quotes.NONE, skip_initial_space=False)
-"""How printed text is handed on when its lines are cut into cells."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    writing: _Writing
+    writing: Writing
     header_line: int | None
     header: tuple[str, ...]
     positions: Mapping[str, int]
@@ -102,116 +87,6 @@ class UnknownFormatError(InputUnusableError):
         self.nearest = nearest
 
 
-_Records = list[tuple[int, tuple[str, ...]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What shows in a text of no known format.
-
-    ``delimiter`` splits most records into the same number of cells, ``width``; "" where each is one cell.
-    ``header`` are the cells that name the columns, in line ``header_line``; () and None without them.
-    """
-
-    delimiter: str
-    width: int
-    header_line: int | None = None
-    header: tuple[str, ...] = ()
-
-
-class _Sample:
-    """The first records of a file, split once for each way of writing them down.
-
-    ``told`` is the delimiter that a first line `sep=;` tells, "" without one. ``is_cut``: the file ends with this
-    text, and without a line end. Of the cells of a record the last ``left_out`` are not looked at.
-    """
-
-    def __init__(self, text: str, first_line: int = 1, left_out: int = 0, *, is_cut: bool = False) -> None:
-        text = re.sub("(?<=[\r\n])\ufeff", "", text)  # of a file that was put behind another
-        first = SEPARATOR_LINE.match(text)
-        self.is_cut = is_cut
-        self.told = first[1] if first else ""
-        self._text = text[first.end() :] if first else text
-        self._first_line = first_line
-        self._left_out = left_out
-        self._split: dict[_Writing, _Records] = {}
-        self._is_escaped: dict[str, bool] = {}
-
-    def records(self, writing: _Writing) -> _Records:
-        """Return (line, cells) of the first records, without blank ones and what a database client prints."""
-        if writing not in self._split:
-            self._split[writing] = self._read(writing)
-        return self._split[writing]
-
-    def rows(self, writing: _Writing, start: int, field_count: int, spill: int | None) -> list[tuple[str, ...]]:
-        """Return the cells of the first rows, which stand from record ``start`` on.
-
-        Lines of totals are none, and neither is a last record that the end of the file cuts off.
-        """
-        records = self.records(writing)
-        rows = [spilled(cells, field_count, spill) for _, cells in records[start:] if not is_total(cells)]
-        if (
-            self.is_cut
-            and len(records) < HEADER_RECORDS + SAMPLE_ROWS
-            and len(rows[-1] if rows else ()) < field_count
-        ):
-            del rows[-1:]
-        return rows[:SAMPLE_ROWS]
-
-    def has_cells(self, writing: _Writing) -> bool:
-        """Say whether any of the first records has more than one cell: most delimiters are none of this file."""
-        return any(len(cells) > 1 for _, cells in self.records(writing)[:HEADER_RECORDS])
-
-    def has_doubled_quotes(self, delimiter: str) -> bool:
-        """Say whether quotes inside cells are doubled, as a spreadsheet writes them, and never bare."""
-        edge = re.escape(delimiter) + r"\r\n"
-        doubled = re.search(f'[^{edge}]""[^{edge}]', self._text)
-        return bool(doubled) and not re.search(f'[^{edge}"]"[^{edge}"]', self._text)
-
-    def has_quoted_cells(self, delimiter: str) -> bool:
-        """Say whether there are quotes and all of them are those of RFC 4180."""
-        return '"' in self._text and not self._behind_cells('"(?:[^"]|"")*+"', '[^{mark}"\r\n]*+', delimiter)
-
-    def has_escaped_quotes(self, delimiter: str) -> bool:
-        """Say whether quotes pair where a backslash takes the meaning from some, and do not pair otherwise.
-
-        A cell that ends in a backslash is none: its quotes pair as they stand. The last line may be cut off.
-        """
-        if delimiter not in self._is_escaped:
-            may_be = '\\"' in self._text and not self.has_quoted_cells(delimiter)
-            quoted, bare = r'"(?:[^"\\]|\\(?s:.)|"")*+', r'(?:[^{mark}"\\\r\n]|\\(?s:.))*+'
-            left = self._behind_cells(f'{quoted}"', bare, delimiter) if may_be else ""
-            is_open = len(left.splitlines()) <= 2 and re.fullmatch(rf"(?:{quoted})?\\?", left) is not None
-            self._is_escaped[delimiter] = may_be and is_open
-        return self._is_escaped[delimiter]
-
-    def _behind_cells(self, quoted: str, bare: str, delimiter: str) -> str:
-        """Return the text from where cells of these two patterns, parted by the delimiter, do not go on."""
-        mark = re.escape(delimiter)
-        cell = f"(?:{quoted}|{bare.format(mark=mark)})"
-        found = re.match(rf"(?:{cell}(?:{mark}|[\r\n]|\Z))*+", self._text)
-        return self._text[found.end() if found else 0 :]
-
-    def _read(self, writing: _Writing) -> _Records:
-        source = io.StringIO(self._text, newline="")
-        skip = writing.skip_initial_space
-        lines = (cut_line(line, writing.spans) + "\n" for line in source) if writing.spans else source
-        reader = cell_reader(lines, writing.delimiter, writing.quotes, skip_initial_space=skip)
-        records = []
-        above = self._first_line - (0 if self.told else 1)
-        line = above + 1
-        try:
-            for cells in reader:
-                if any(cells) and not is_printed(cells, writing.delimiter):
-                    records.append((line, tuple(cells[: len(cells) - self._left_out])))
-                line = above + reader.line_num + 1
-                if len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
-                    break
-        except csv.Error:
-            pass  # an over-long cell: what was split so far is the sample, reading names the line
-        return records
-
-
 def detect(
     path: Path,
     formats: Sequence[CdrFormat],
@@ -236,7 +111,7 @@ def _detect(
         # Written by us: what the operator says of the text of other files does not hold for it.
         overrides = replace(overrides, encoding="utf-8", delimiter=",")
     encoding = certain_encoding(file, overrides.encoding)
-    text, is_cut = _sample_text(file, encoding or "latin-1")
+    text, is_cut = sample_text(file, encoding or "latin-1")
     if not text.strip("\ufeff \t\r\n"):
         raise EmptyFileError(
             f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
@@ -248,10 +123,10 @@ def _detect(
     candidates = [overrides.format] if overrides.format else formats
     if file.is_table:
         candidates = [_without_spill(each) for each in candidates]
-    sample = _Sample(text, file.first_line, EMPTY_COLUMNS if file.sheet is not None else 0, is_cut=is_cut)
+    sample = Sample(text, file.first_line, EMPTY_COLUMNS if file.sheet is not None else 0, is_cut=is_cut)
     matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
     if not matches and file.sheet is not None:  # its last columns may be empty on all rows
-        sample = _Sample(text, file.first_line, is_cut=is_cut)
+        sample = Sample(text, file.first_line, is_cut=is_cut)
         matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
     if not matches:
         alike = next((each for each in lookalikes if _match(sample, each, overrides)), None)
@@ -299,56 +174,6 @@ def _only_sheet(
     return (with_rows or found)[0][1]
 
 
-def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[str, ...]:
-    """Return the cells of a row with those it has too many joined into the cell at ``spill``, by spaces."""
-    surplus = len(cells) - field_count
-    if spill is None or surplus <= 0:
-        return tuple(cells)
-    behind = spill + surplus + 1
-    return (*cells[:spill], " ".join(cells[spill:behind]), *cells[behind:])
-
-
-def outline(file: ExportFile, encoding: str, delimiter: str | None = None) -> Outline:
-    """Return what shows in the first records of a file; ``delimiter``, else its line `sep=;`, divides them."""
-    text, is_cut = _sample_text(file, encoding)
-    return _outline(_Sample(text, is_cut=is_cut), delimiter)
-
-
-def _outline(sample: _Sample, delimiter: str | None) -> Outline:
-    told = delimiter or sample.told
-    best, best_score = Outline(told, 1), (0.0, 1)
-    for mark in (told,) if told else RESAVED_DELIMITERS:
-        records = sample.records(_Writing(mark, Quotes.DOUBLED, skip_initial_space=False))
-        widths = Counter(len(cells) for _, cells in records)
-        width, count = max(widths.items(), key=lambda pair: (pair[1], pair[0]), default=(0, 0))
-        score = (round(count / max(widths.total(), 1), 1), width)
-        if width > 1 and score > best_score:
-            named = next((each for each in records[:HEADER_RECORDS] if _names_columns(each[1], width)), None)
-            best, best_score = Outline(mark, width, *(named or ())), score
-    return best
-
-
-def _names_columns(cells: Sequence[str], width: int) -> bool:
-    """Say whether a record names columns: as wide as the rows, all different, hardly anything like a value."""
-    filled = [cell.strip() for cell in cells if cell.strip()]
-    if len(cells) != width or len(filled) < max(2, width // 2):
-        return False
-    if len({*map(column_key, filled)}) < len(filled) - 1:
-        return False
-    values = [cell for cell in filled if re.search(r"\d{3}|://|\d:\d", cell) or re.fullmatch(r"[\d.,+-]+", cell)]
-    return len(values) <= len(filled) // 10
-
-
-@lru_cache(maxsize=4096)
-def column_key(text: str) -> str:
-    """Return a header cell in the form in which headers are compared: Latin letters and digits, lower case.
-
-    A header without any is compared as it stands, without case.
-    """
-    text = caseless(text)
-    return re.sub(r"[^0-9a-z]+", "", text) or text.strip()
-
-
 def title_key(cells: Sequence[str]) -> str:
     """Return how a line above a header begins, up to the first digit or colon: dates and counts behind it vary."""
     return column_key(re.split(r"[\d:]", next(filter(None, map(plain_cell, cells)), ""), maxsplit=1)[0])
@@ -376,23 +201,12 @@ def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping
     return found if not cdr_format.layouts or len(found) >= LEAST_SHARE * len(positions) else {}
 
 
-def _sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:
-    """Return the first records of a file, and whether the file ends with them and without a line end."""
-    with file.open_text(encoding) as source:
-        text = source.read(SAMPLE_CHARACTERS)
-        whole = not source.read(1)
-    if whole:
-        return text, not text.endswith(("\n", "\r"))
-    cut = max(text.rfind("\n"), text.rfind("\r"))
-    return (text[: cut + 1] if cut >= 0 else text), False
-
-
 def _is_own_output(text: str) -> bool:
     first = text.lstrip("\ufeff").splitlines()[0] if text.strip() else ""
     return next(csv.reader([first]), []) == list(RESULT_COLUMNS)
 
 
-def _match(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> _Match | None:
+def _match(sample: Sample, cdr_format: Shape, overrides: Overrides) -> _Match | None:
     """Return how a file is read in this format: by the delimiter, then the quoting, that fit best.
 
     A format that the operator names need not be proved by what its cells look like: rows to be mended may be few.
@@ -413,18 +227,18 @@ def _match(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> _Match |
     return None
 
 
-def _delimiters(sample: _Sample, cdr_format: Shape, overrides: Overrides) -> tuple[str, ...]:
+def _delimiters(sample: Sample, cdr_format: Shape, overrides: Overrides) -> tuple[str, ...]:
     if overrides.delimiter:
         return (overrides.delimiter,)
     told = (sample.told,) if sample.told else ()
     return tuple(dict.fromkeys((*told, *cdr_format.file.delimiters, *RESAVED_DELIMITERS)))
 
 
-def _writings(sample: _Sample, cdr_format: Shape, delimiter: str) -> Iterator[_Writing]:
+def _writings(sample: Sample, cdr_format: Shape, delimiter: str) -> Iterator[Writing]:
     """Yield the ways in which the cells may be quoted: that of the format, and what a spreadsheet makes of it."""
     spec = cdr_format.file
-    own = _Writing(delimiter, spec.quotes, spec.skip_initial_space)
-    anew = _Writing(delimiter, Quotes.DOUBLED, spec.skip_initial_space)
+    own = Writing(delimiter, spec.quotes, spec.skip_initial_space)
+    anew = Writing(delimiter, Quotes.DOUBLED, spec.skip_initial_space)
     if spec.quotes is Quotes.NONE:
         yield from (anew, own) if sample.has_quoted_cells(delimiter) else (own, anew)
     elif sample.has_escaped_quotes(delimiter):
@@ -435,7 +249,7 @@ def _writings(sample: _Sample, cdr_format: Shape, delimiter: str) -> Iterator[_W
         yield anew if spec.quotes is Quotes.BARE and sample.has_doubled_quotes(delimiter) else own
 
 
-def _match_header(sample: _Sample, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
+def _match_header(sample: Sample, cdr_format: Shape, writing: Writing, least_share: float) -> _Match | None:
     records = sample.records(writing)
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
@@ -502,7 +316,7 @@ def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> 
     return positions
 
 
-def _match_layout(sample: _Sample, cdr_format: Shape, writing: _Writing, least_share: float) -> _Match | None:
+def _match_layout(sample: Sample, cdr_format: Shape, writing: Writing, least_share: float) -> _Match | None:
     best: _Match | None = None
     if any(_has_forbidden(cells, cdr_format) for _, cells in sample.records(writing)[:HEADER_RECORDS]):
         return None
@@ -561,7 +375,7 @@ def _matches(cell: str, pattern: str, cdr_format: Shape) -> bool:
 
 
 def _detection(
-    file: ExportFile, sample: _Sample, cdr_format: CdrFormat, match: _Match, encoding: str | None
+    file: ExportFile, sample: Sample, cdr_format: CdrFormat, match: _Match, encoding: str | None
 ) -> Detection:
     return Detection(
         file=file,
@@ -599,9 +413,9 @@ def _ambiguous(file: ExportFile, names: Sequence[str]) -> InputUnusableError:
 
 
 def _unknown(
-    file: ExportFile, sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides
+    file: ExportFile, sample: Sample, formats: Sequence[CdrFormat], overrides: Overrides
 ) -> UnknownFormatError:
-    seen = _outline(sample, overrides.delimiter)
+    seen = outline_of(sample, overrides.delimiter)
     shown = ", ".join(cell.strip()[:40] for cell in seen.header[:12] if _is_header_word(cell))
     found = f"column names found: {shown}" if shown else "no line of it looks like a header"
     what = f"is not of format {formats[0].name}" if overrides.format else "is of no format known here"
@@ -615,7 +429,7 @@ def _is_header_word(cell: str) -> bool:
     return bool(re.fullmatch(r"[^\d\n]{1,40}\d?", cell.strip()))
 
 
-def _nearest(sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides) -> list[Nearest]:
+def _nearest(sample: Sample, formats: Sequence[CdrFormat], overrides: Overrides) -> list[Nearest]:
     """Return the three formats that miss least, the nearest first, each once.
 
     One that shares a word or two only is none, unless the operator named it.
@@ -635,7 +449,7 @@ def _nearest(sample: _Sample, formats: Sequence[CdrFormat], overrides: Overrides
     return list(best.values())[:3]
 
 
-def _near_header(records: _Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
+def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
     """Yield for each line that could be the header which share of the columns it has, and what it misses."""
     for index, (_, cells) in enumerate(records[:HEADER_RECORDS] if cdr_format.columns else ()):
         keys = [column_key(cell) for cell in cells]
@@ -661,7 +475,7 @@ def _first_keys(keys: Sequence[str], cdr_format: CdrFormat) -> Iterator[tuple[st
         yield name, next(key for key in map(column_key, spellings) if key in keys)
 
 
-def _near_layout(records: _Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
+def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
     """Yield for each layout which share of its patterns the rows have, and what is different."""
     rows = [cells for _, cells in records[:SAMPLE_ROWS]]
     for layout in cdr_format.layouts:

@@ -19,10 +19,10 @@ from importer.errors import InputUnusableError
 from importer.files import ExportFile, open_tables
 from importer.formats.catalogue import Catalogue
 from importer.formats.cells import Quotes, cell_reader, plain_cell
-from importer.formats.detection import RESAVED_DELIMITERS, Outline, outline
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.faults import TomlText
 from importer.formats.language import Cause, CauseTable, word_key
+from importer.formats.sample import RESAVED_DELIMITERS, Outline, outline
 from schemas.vocabulary import Direction, Verdict
 
 MOST_ROWS = 50_000

@@ -13,8 +13,8 @@ import pandas as pd
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError
 from importer.files import Limits, open_export
 from importer.formats.cells import caseless, plain_cell
-from importer.formats.detection import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.formats.encoding import certain_encoding, fallback_encoding
+from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.private_files import open_small
 from importer.reading import Extensions
 from schemas.call import ZOHOUSER

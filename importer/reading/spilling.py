@@ -8,7 +8,7 @@ import numpy as np
 
 from importer.formats import Detection, Quotes
 from importer.formats.cells import cell_reader
-from importer.formats.detection import spilled
+from importer.formats.sample import spilled
 from importer.reading.scanning import Records
 
 
