@@ -17,7 +17,7 @@ from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.records import Call, Place, ResultRow
-from schemas.call import call_schema, first_faults
+from schemas.call import call_schema, first_faults, numbers_only
 from schemas.times import wire_text
 from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, Outcome, State
 
@@ -28,7 +28,7 @@ Prepared = Call | ResultRow
 
 
 class _Row(NamedTuple):
-    """One spooled row that is no call, with its decision; ``fault`` names the column that breaks the schema."""
+    """One spooled row that is no call, with its decision."""
 
     file: int
     line: int
@@ -42,14 +42,7 @@ class _Row(NamedTuple):
     source_id: str
     key: str
     customer: str
-    customer_reason: str
-    customer_hint: str
-    agents: str
     agent_number: str
-    start_text: str
-    fault: str
-    zohouser: str
-    voiceuri: str
 
 
 _STATE_BY_WORD = {state.value: state for state in State}
@@ -88,15 +81,11 @@ class CallMaker:
         rows = self._with_decisions(spooled)
         rows = self._with_selection(rows)
         rows = self._with_calls(rows)
-        plain = (
-            (rows["decision"] == Decision.CALL)
-            & (rows["skip"] == "")
-            & (rows["fault"] == "")
-            & (rows["reason"] == "")
-        ).to_numpy()
+        plain = ((rows["decision"] == Decision.CALL) & (rows["skip"] == "") & (rows["reason"] == "")).to_numpy()
         made: npt.NDArray[np.object_] = np.empty(len(rows), dtype=object)
         made[plain] = self._calls(rows.loc[plain])
-        made[~plain] = [self._finished(_Row._make(row)) for row in _cells(rows.loc[~plain], *_Row._fields)]
+        others = rows.loc[~plain].assign(customer=numbers_only(rows.loc[~plain, "customer"]))
+        made[~plain] = [self._finished(_Row._make(row)) for row in _cells(others, *_Row._fields)]
         prepared: list[Prepared] = made.tolist()
         return prepared
 
@@ -151,16 +140,16 @@ class CallMaker:
         return rows
 
     def _with_calls(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Add number, user, id and start of the calls, and reason and hint of those that cannot be used."""
+        """Add number, user, id and start of the calls; of those that cannot be used, set reason and hint."""
         calls = rows.loc[(rows["decision"] == Decision.CALL) & (rows["skip"] == "")]
         if not len(calls):
-            return rows.assign(agent_number="", call_id="", start_text="", fault="")
+            return rows.assign(agent_number="", call_id="", start_text="")
         agents = [self._agent(*row) for row in _cells(calls, "file", "leg_agent", "agents")]
         made = pd.DataFrame(
             {
                 "state": calls["state"],
                 "customer_number": calls["customer"],
-                "start_time": pd.to_datetime(calls["start"], unit="s").astype("datetime64[s]"),
+                "start_time": calls["start"],
                 "agent_number": [agent.number for agent in agents],
                 "zohouser": calls["zohouser"].where(calls["zohouser"] != "", [agent.zohouser for agent in agents]),
                 "voiceuri": calls["voiceuri"],
@@ -171,10 +160,13 @@ class CallMaker:
             },
             index=calls.index,
         ).astype({"agent_number": "str", "zohouser": "str", "call_id": "str"})
-        made["start_text"] = wire_text(made["start_time"])
-        made["fault"] = first_faults(made, self._schema)
-        for name in ("agent_number", "zohouser", "call_id", "start_text", "fault"):
+        made["start_text"] = wire_text(pd.to_datetime(made["start_time"], unit="s"))
+        for name in ("agent_number", "zohouser", "call_id", "start_text"):
             rows[name] = made[name].reindex(rows.index, fill_value="")
+        faults = first_faults(made, self._schema)
+        told = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")
+        rows.loc[faults.index, "hint"] = [self._hint(*each) for each in zip(faults.tolist(), told, strict=True)]
+        rows.loc[faults.index, "reason"] = faults
         return rows
 
     def _agent(self, file: int, leg_agent: int, own: str) -> Agent:
@@ -186,28 +178,25 @@ class CallMaker:
             self._found[key] = self._plan.agents.find(candidates, rules.plain_numbers, rules.extensions())
         return self._found[key]
 
-    def _fault(self, column: str, row: _Row) -> tuple[str, str]:
-        """Return reason and hint for a call whose ``column`` breaks the schema."""
-        rules = self._files[row.file].rules
-        if column == "customer_number":
-            return row.customer_reason, row.customer_hint
-        if column == "start_time":
+    def _hint(self, reason: str, row: tuple[int, str, str, str, str, str]) -> str:
+        """Return what is said of a call that breaks the schema for this reason."""
+        file, agents, start_text, voiceuri, zohouser, hint = row
+        rules = self._files[file].rules
+        if reason == "future_time":
             columns = columns_text(rules.shown(rules.format.time.columns))
-            return "future_time", (
-                f"{columns}: the call would start at {row.start_text} GMT, which is not possible: check "
+            return (
+                f"{columns}: the call would start at {start_text} GMT, which is not possible: check "
                 "--timezone, and the clock of the telephone system."
             )
-        if column == "agent_number":
-            return "no_agent_number", agent_hint(row.agents, rules)
-        if column == "voiceuri":
+        if reason == "no_agent_number":
+            return agent_hint(agents, rules)
+        if reason == "invalid_voiceuri":
             shown = rules.shown((rules.format.call.voiceuri or "",))[0]
-            return "invalid_voiceuri", (
-                f"Column {shown} holds {quoted(row.voiceuri)}, which is not an absolute http(s) URL: "
+            return (
+                f"Column {shown} holds {quoted(voiceuri)}, which is not an absolute http(s) URL: "
                 "correct it or leave it empty."
             )
-        if column == "zohouser":
-            return "invalid_zohouser", user_hint(row.zohouser, rules)
-        raise AssertionError(f"{column} of a call breaks the schema")
+        return user_hint(zohouser, rules) if reason == "invalid_zohouser" else hint
 
     def _place(self, code: int) -> Place:
         return Place(self._files[code // LINES_PER_FILE].name, code % LINES_PER_FILE)
@@ -224,8 +213,7 @@ class CallMaker:
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=reason)
         if row.decision in _BESIDE:
             return self._beside_another(row, place)
-        reason, hint = self._fault(row.fault, row) if row.fault else (row.reason, row.hint)
-        if reason:
+        if row.reason:
             return ResultRow(
                 place,
                 Outcome.REJECTED,
@@ -233,8 +221,8 @@ class CallMaker:
                 customer_number=row.customer,
                 agent_number=row.agent_number,
                 source_id=row.source_id,
-                reason=reason,
-                hint=hint,
+                reason=row.reason,
+                hint=row.hint,
             )
         raise AssertionError(f"{place.file}, line {place.line}: a call without fault was taken for something else")
 

@@ -26,6 +26,7 @@ from importer.prepare.plan import Rules
 from importer.reading import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, joined
 from schemas import numbers
+from schemas.call import numbers_only
 from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, Role, State
 
 SPOOLED_COLUMNS = (
@@ -39,17 +40,15 @@ SPOOLED_COLUMNS = (
     "source_id",
     "key",
     "customer",
-    "customer_reason",
-    "customer_hint",
     "agents",
     "zohouser",
     "voiceuri",
 )
 """``file`` and ``line`` place the row; ``rank`` is what it says of the outcome; ``slot`` is its place in the index
-(-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer`` is E.164 or empty with its
-reason; ``agents`` the joined names under which the export knows the agent. A row that shows attended a call that
-the ledger holds as not attended has the reason `ATTENDED_SINCE`. Integers: file, line, slot (int64),
-rank (uint8); else text."""
+(-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer`` is E.164, or in its place
+the reason why there is none, of which ``hint`` speaks where ``reason`` is empty; ``agents`` the joined names under
+which the export knows the agent. A row that shows attended a call that the ledger holds as not attended has the
+reason `ATTENDED_SINCE`. Integers: file, line, slot (int64), rank (uint8); else text."""
 
 STATE_OF = {
     Rank.BUSY: State.BUSY,
@@ -206,7 +205,7 @@ class RowSorter:
         return held, attended_since
 
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Add ``customer`` (E.164 or ""), ``customer_reason`` and ``customer_hint`` for the rows that matter."""
+        """Add ``call.customer`` (E.164 or why there is none) and ``call.customer_hint`` for rows that matter."""
         column = self.rules.format.call.customer
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
         texts = rows.loc[with_state, column]
@@ -227,9 +226,8 @@ class RowSorter:
         if len(faulty):
             told = rows.loc[faulty.index].assign(**{"call.text": texts[faulty.index], "call.reason": faulty})
             hints = value_hints(numbers.REASONS, told, self.rules, column)
-        rows["call.customer"] = read["e164"].where(usable, "").reindex(rows.index, fill_value="")
-        rows["call.customer_reason"], rows["call.customer_hint"] = "", ""
-        rows.loc[faulty.index, "call.customer_reason"] = faulty
+        rows["call.customer"] = read["e164"].where(usable, read["reason"]).reindex(rows.index, fill_value="")
+        rows["call.customer_hint"] = ""
         rows.loc[faulty.index, "call.customer_hint"] = hints
         return rows
 
@@ -276,7 +274,7 @@ class RowSorter:
             return [rows[name] for name in cdr_format.call.row]
         if cdr_format.call.legs:
             return [rows[name] for name in cdr_format.used_columns() if name in rows]
-        columns = [rows[name] for name in ("call.customer", "call.agents")]
+        columns = [numbers_only(rows["call.customer"]), rows["call.agents"]]
         columns += [rows[name] for name in (cdr_format.call.zohouser, cdr_format.call.voiceuri) if name]
         return [*columns, rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
 
@@ -293,7 +291,8 @@ class RowSorter:
 
     def _listed(self, rows: pd.DataFrame) -> pd.DataFrame:
         call = self.rules.format.call
-        keyless = (rows["call.slot"] < 0) & (rows["call.problem"] == "")
+        is_sound = rows["call.problem"] == ""
+        keyless = (rows["call.slot"] < 0) & is_sound
         columns = {
             "file": np.full(len(rows), self._file_number, dtype=np.int64),
             "line": rows["line"],
@@ -302,7 +301,9 @@ class RowSorter:
             "reason": rows["call.problem"]
             .where(~keyless, "no_call_id")
             .mask(rows["call.attended_since"], ATTENDED_SINCE),
-            "hint": rows["call.problem_hint"].where(~keyless, keyless_hint(self.rules)),
+            "hint": rows["call.problem_hint"]
+            .where(~is_sound, rows["call.customer_hint"])
+            .mask(keyless, keyless_hint(self.rules)),
             "zohouser": rows[call.zohouser] if call.zohouser else "",
             "voiceuri": rows[call.voiceuri] if call.voiceuri else "",
         }
@@ -346,8 +347,6 @@ _OWN_COLUMNS = {
     "key": "call.key",
     "agents": "call.agents",
     "customer": "call.customer",
-    "customer_reason": "call.customer_reason",
-    "customer_hint": "call.customer_hint",
 }
 """Spooled columns, and those of preparing that they are. A format's column names hold no dot: what preparing adds
 never meets the export's own."""
