@@ -4,6 +4,7 @@ import ast
 import functools
 import re
 import sys
+from collections.abc import Iterator
 
 from conftest import ROOT
 
@@ -33,6 +34,8 @@ ORDER = (
 )
 LONGEST_FUNCTION_LINES = 60
 MOST_PARAMETERS = 6
+
+PAGE = (ROOT / "importer/README.md").read_text(encoding="utf-8")
 
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
@@ -138,3 +141,39 @@ def test_functions_are_short_and_take_few_parameters() -> None:
             assert (each.end_lineno or 0) - each.lineno < LONGEST_FUNCTION_LINES, f"{source}: {each.name}"
             names = [one.arg for one in (*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs)]
             assert len({*names} - {"self", "cls"}) <= MOST_PARAMETERS, f"{source}: {each.name}"
+
+
+def defined(source: str) -> set[str]:
+    """Return what a file defines: functions, classes and constants, members as `Class.member`."""
+
+    def names(body: list[ast.stmt], owner: str = "") -> Iterator[str]:
+        for node in body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                yield owner + node.name
+            if isinstance(node, ast.ClassDef):
+                yield from names(node.body, f"{owner}{node.name}.")
+            elif isinstance(node, ast.Assign):
+                yield from (owner + each.id for each in node.targets if isinstance(each, ast.Name))
+
+    return {*names(parsed(source).body)}
+
+
+def test_page_names_what_is_there() -> None:
+    """Every path on the page of the house exists, and every name behind a colon is defined in that file."""
+    named = re.findall(r"`([a-z_]+/[\w./]*|\w+\.py)(?::([\w.]+))?`", PAGE)
+    assert len(named) > 40
+    assert len(named) == len(re.findall(r"`[^`\n ]*(?:/|\.py)[^`\n ]*`", PAGE)), "one is not read"
+    for path, name in named:
+        places = [place for place in (path, f"importer/{path}") if (ROOT / place).exists()]
+        assert places, path
+        assert not name or name in defined(places[0]), f"{path}:{name}"
+
+
+def test_page_shows_the_whole_house() -> None:
+    """The picture names every module directly under `importer`, and the page has at most 80 lines."""
+    picture = re.search(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    assert picture is not None
+    assert {module_of(source) for source in WITH_MODULES} - {"", "__main__"} <= {*re.findall(r"\w+", picture[1])}
+    assert len(PAGE.splitlines()) <= 80
+    behaviours = re.findall(r"^\| .* \|$", PAGE, re.MULTILINE)[1:]
+    assert len(behaviours) == 12
