@@ -1,4 +1,4 @@
-"""README against the program: every command, option, exit code, outcome, column and format it lists is there."""
+"""README and its pages against the program: what they list is there, and what is there they list."""
 
 import grp
 import os
@@ -18,7 +18,7 @@ import pytest
 
 from expected import ROOT
 from importer.cli import cli
-from importer.errors import ExitCode
+from importer.errors import SEVERITY, ExitCode
 from importer.events import EventName
 from importer.formats import CdrFormat
 from importer.formats.faults import known_keys
@@ -26,7 +26,13 @@ from importer.settings import OPTIONS, load_settings
 from importer.watching.metrics import METRICS
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "schemas/formats/README.md", "sample_data/README.md", "importer/README.md")
+}
+README, LANGUAGE = PAGES["README.md"], PAGES["schemas/formats/README.md"]
+ALL_PAGES = "\n".join(PAGES.values())
+NIGHT = ROOT / "sample_data/night"
 
 
 def section(title: str) -> str:
@@ -78,21 +84,24 @@ def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Co
 
 
 def test_every_option_has_its_place() -> None:
-    """README names every option of every command, those that are no settings too, and none that is not there."""
+    """The pages name every option of every command, those that are no settings too, and none that is not there."""
     known = {option for _, command in commands(cli) for each in command.params for option in each.opts}
     own = {option for option in known if option.startswith("--")} | {"--help", "--version"}
-    of_other_programs = {"--distribution", "--editable", "--exec", "--now", "--user"}
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
+    of_other_programs = {"--editable", "--now"}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub("<!--|-->", "", ALL_PAGES)))
 
     assert own - {"--help", "--version"} - named == set()
     assert named - own - of_other_programs == set()
 
 
 def test_exit_codes() -> None:
-    """README explains every exit code, and no other."""
+    """README explains every exit code, and no other, and says which wins."""
     listed = {int(code) for cell in first_cells("Exit codes") for code in re.findall(r"\d+", cell)}
 
     assert {int(code) for code in ExitCode} == listed
+    order = re.search(r"The most severe one wins: ([\w, ]+)\.", section("Exit codes"))
+    assert order is not None
+    assert order[1].replace("a signal", "129, 130, 143") == ", ".join(map(str, SEVERITY))
 
 
 def test_outcomes() -> None:
@@ -120,25 +129,46 @@ def test_formats() -> None:
 
 
 def test_language_of_formats() -> None:
-    """README explains every key that a format can have, among what it says on adding one."""
-    told = section("Formats").split("### Adding a format")[1]
+    """The page on formats explains every key that a format can have, among what it says on adding one."""
+    told = LANGUAGE.split("## Adding a format")[1]
 
     quoted = " ".join(re.findall(r"`[^`]+`", told))
     assert {key for key in known_keys(CdrFormat) if not re.search(rf"\b{key}\b", quoted)} == set()
 
 
 def test_environment_variables() -> None:
-    """Every environment variable that README names is one the program reads."""
+    """Every environment variable that a page names is one the program reads."""
     known = {f"CDR_IMPORTER_{option.upper().replace('-', '_')}" for option in OPTIONS}
     known |= {f"CDR_IMPORTER_{name}" for name in ("CONFIG", "CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN")}
 
-    assert set(re.findall(r"(?<!_)CDR_IMPORTER_[A-Z_]*[A-Z]", README)) <= known
+    assert set(re.findall(r"(?<!_)CDR_IMPORTER_[A-Z_]*[A-Z]", ALL_PAGES)) <= known
 
 
 def test_toml_examples() -> None:
-    """Every TOML block of README is valid TOML."""
-    for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
-        tomllib.loads(re.sub(r"^   ", "", block, flags=re.MULTILINE))
+    """Every TOML block of the pages is valid TOML."""
+    blocks = re.findall(r"```toml\n(.*?)```", ALL_PAGES, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        tomllib.loads(block)
+
+
+def test_links() -> None:
+    """Every link from one page to another leads to a file, and to a heading where it names one."""
+    count = 0
+    for name, page in PAGES.items():
+        for target, anchor in re.findall(r"\]\((?!https:)([^)#]+)#?([^)]*)\)", page):
+            path = ((ROOT / name).parent / target).resolve()
+            assert path.exists(), f"{name}: {target}"
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w-]", "", each.lower().replace(" ", "-")) for each in headings}
+            assert not anchor or anchor in anchors, f"{name}: {target}#{anchor}"
+            count += 1
+    assert count > 5
+
+
+def test_length() -> None:
+    """README stays short enough to be read: what is looked up once a year stands on the other pages."""
+    assert len(README.splitlines()) <= 450
 
 
 def test_marked_commands() -> None:
@@ -153,11 +183,14 @@ def test_marked_commands() -> None:
 
 
 def test_metrics() -> None:
-    """README explains every metric, and every metric that it names anywhere is one."""
+    """README explains every metric, and every metric that it or a rule for alerts names is one."""
     listed = {cell.strip("`") for cell in first_cells("Watching it") if cell.startswith("`cdr_importer_")}
 
     assert listed == set(METRICS)
+    rules = (NIGHT / "cdr-importer.rules.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"\bcdr_importer_[a-z_]+", README)) == set(METRICS)
+    assert len(in_rules := set(re.findall(r"\bcdr_importer_[a-z_]+", rules))) == 3
+    assert in_rules <= set(METRICS)
 
 
 def test_events() -> None:
@@ -172,13 +205,6 @@ def test_events() -> None:
 PROGRAM = "/opt/cdr-importer/.venv/bin/cdr-importer"
 
 
-def recipe(name: str) -> str:
-    """Return the block behind the marker of a recipe."""
-    found = re.search(rf"<!-- recipe: {re.escape(name)} -->\n```\w*\n(.*?)```", README, re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 def parsed(line: str) -> dict[str, object]:
     """Return the options of `import` as click takes them from a recipe's command line."""
     words = shlex.split(line)
@@ -190,7 +216,9 @@ def parsed(line: str) -> dict[str, object]:
 
 def test_crontab_line(tmp_path: Path) -> None:
     """What cron makes of the line is a command that the program takes, with the day in the results' name."""
-    fields = recipe("crontab").splitlines()[1].split(None, 5)
+    found = re.search(r"<!-- recipe: crontab -->\n```crontab\n.*\n(.*)\n```", README)
+    assert found is not None
+    fields = found[1].split(None, 5)
     assert fields[:5] == ["30", "3", "*", "*", "*"]
     # cron: an escaped % is itself, a bare one would end the command.
     assert not re.search(r"(?<!\\)%", fields[5])
@@ -203,7 +231,8 @@ def test_crontab_line(tmp_path: Path) -> None:
 
 def test_windows_task() -> None:
     """The command that the Windows task runs is one that the program takes."""
-    found = re.search(r'-Argument ".*?--exec (.*?)"', recipe("Windows Task Scheduler"))
+    task = (NIGHT / "windows-task.ps1").read_text(encoding="utf-8")
+    found = re.search(r'-Argument ".*?--exec (.*?)"', task)
     assert found is not None
     assert parsed(found[1])["files"] == (Path("/mnt/c/cdr/*.csv"),)
 
@@ -220,12 +249,12 @@ def test_night_settings(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
 def test_systemd_units(tmp_path: Path) -> None:
     """Systemd finds nothing wrong with the units, and the service's command is one that the program takes."""
-    service = recipe("/etc/systemd/system/cdr-importer.service")
+    service = (NIGHT / "cdr-importer.service").read_text(encoding="utf-8")
     command = re.search(r"^ExecStart=(.*)$", service, re.MULTILINE)
     assert command is not None
     parsed(command[1])
     (tmp_path / "cdr-importer.service").write_text(service.replace(PROGRAM, sys.executable))
-    (tmp_path / "cdr-importer.timer").write_text(recipe("/etc/systemd/system/cdr-importer.timer"))
+    shutil.copy(NIGHT / "cdr-importer.timer", tmp_path)
     units = [tmp_path / "cdr-importer.service", tmp_path / "cdr-importer.timer"]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
     assert [line for line in done.stderr.splitlines() if "cdr-importer" in line] == []
@@ -236,7 +265,8 @@ def test_logrotate_rules(tmp_path: Path) -> None:
     """Logrotate takes the rules and moves the log away."""
     log = tmp_path / "cdr-importer.log"
     log.write_text("one line\n")
-    rules = recipe("/etc/logrotate.d/cdr-importer").replace("/var/log/cdr-importer", str(tmp_path))
+    rules = (NIGHT / "cdr-importer.logrotate").read_text(encoding="utf-8")
+    rules = rules.replace("/var/log/cdr-importer", str(tmp_path))
     owner, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
     rules = rules.replace("su cdr-importer cdr-importer", f"su {owner} {group}")
     (tmp_path / "rules").write_text(rules)

@@ -22,7 +22,7 @@ from schemas.vocabulary import RESULT_COLUMNS, State
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 INPUTS = sorted(path for path in SAMPLES.glob("*/*.csv") if not path.name.endswith(".expected.csv"))
-FORMATS = sorted(entry.name for entry in files("schemas").joinpath("formats").iterdir() if entry.is_file())
+FORMATS = sorted(path.name for path in Path(str(files("schemas"))).glob("formats/*.toml"))
 TABLES = sorted(entry.name for entry in files("schemas").joinpath("causes").iterdir() if entry.is_file())
 
 OWN_FORMAT = """

@@ -1,4 +1,4 @@
-"""What README shows the program printing is what it prints."""
+"""What README and the page of the samples show the program printing is what it prints."""
 
 import re
 import shlex
@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT, SAMPLES, Ran
 from misbehaviour import Simulator
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"<!-- shown by: (.*?) -->\n```text\n(.*?)```", README, re.DOTALL)
+PAGES = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "sample_data/README.md"))
+SHOWN = re.findall(r"<!-- shown by: (.*?) -->\n```text\n(.*?)```", PAGES, re.DOTALL)
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
 
 
@@ -24,8 +24,8 @@ def settled(text: str, account: Simulator) -> str:
 
 
 def test_some_are_shown() -> None:
-    """README shows what some commands print, each in the form that this file checks."""
-    assert len(SHOWN) == README.count("<!-- shown by: ") >= 4
+    """The pages show what some commands print, each in the form that this file checks."""
+    assert len(SHOWN) == PAGES.count("<!-- shown by: ") >= 4
 
 
 @pytest.mark.parametrize(("commands", "shown"), SHOWN, ids=[commands for commands, _ in SHOWN])
@@ -37,7 +37,7 @@ def test_shown(
     commands: str,
     shown: str,
 ) -> None:
-    """The last of the commands prints exactly what stands in README, run ids, times and hosts aside."""
+    """The last of the commands prints exactly what stands there, run ids, times and hosts aside."""
     (tmp_path / "sample_data").symlink_to(SAMPLES)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

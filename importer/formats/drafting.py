@@ -40,8 +40,8 @@ _DRAFT = Template(f"""\
 # TODO read this draft line by line, above all the words under [[outcome]]; then delete this line.
 #
 # Made by `cdr-importer formats new`. What a person must decide is marked by that word on its line; the format is
-# refused until none is left. The README says under `Adding a format` what can stand here. The comments quote
-# words of the export: take out what others must not read before you hand the file on.
+# refused until none is left. schemas/formats/README.md says what can stand here. The comments quote words of
+# the export: take out what others must not read before you hand the file on.
 # Seen in $file: $seen.
 
 name = $name

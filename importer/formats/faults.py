@@ -15,7 +15,7 @@ KeyPath = tuple[str | int, ...]
 """Where a value stands: keys of tables, and positions in lists from 0."""
 
 SHOWN_CHARACTERS = 60
-SEE_README = "See `Adding a format` in the README."
+SEE_README = "See `Adding a format` in schemas/formats/README.md."
 OPEN_POINT = re.compile(r"\bTODO\b")
 
 
