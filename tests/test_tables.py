@@ -93,19 +93,6 @@ def outcomes(path: Path, of: Detection, first_line: int = 1) -> Listed:
     return [(each.place.line - 1 + first_line, content_of(each)) for each in listed]
 
 
-@pytest.mark.parametrize(
-    "typed", [pytest.param(False, id="text", marks=pytest.mark.slow), pytest.param(True, id="typed")]
-)
-@pytest.mark.parametrize("path", for_each(INPUTS, FEW))
-def test_workbook_of_a_sample(tmp_path: Path, path: Path, typed: bool) -> None:
-    """A sample on a sheet, as text or with moments and numbers, has the outcomes of its CSV, row by row."""
-    found, rows = detected(path), rows_of(path)
-    if found.format.file.columns:
-        return  # printed text is no sheet
-    sheet = write_sheet(tmp_path / "export.xlsx", rows, typed=typed)
-    assert outcomes(sheet, found) == outcomes(write_csv(tmp_path / "export.csv", rows), found)
-
-
 def objects_of(found: Detection, rows: Rows) -> list[dict[str, str]]:
     """Return the rows below the header as objects."""
     body = rows.index([*found.header, *[""] * (len(rows[0]) - len(found.header))]) + 1
@@ -119,20 +106,29 @@ WRITINGS: dict[str, Callable[[list[dict[str, str]]], str]] = {
 }
 
 
-@pytest.mark.parametrize("path", for_each(INPUTS, FEW))
-@pytest.mark.parametrize(
-    "writing", ["lines", *(pytest.param(each, marks=pytest.mark.slow) for each in WRITINGS if each != "lines")]
-)
-def test_json_of_a_sample(tmp_path: Path, path: Path, writing: str) -> None:
-    """A sample with a header written as JSON objects has the outcomes of its CSV, a line higher for the header."""
-    found = detected(path)
+def as_objects(folder: Path, found: Detection, rows: Rows, writing: str) -> None:
+    """Assert that rows below a header, written as JSON objects, have the outcomes of their CSV."""
     if not found.header or len({*filter(None, found.header)}) < len(found.header):
         return
-    objects = objects_of(found, rows_of(path))
-    (tmp_path / "export.json").write_text(WRITINGS[writing](objects), encoding="utf-8")
+    objects = objects_of(found, rows)
+    (folder / "export.json").write_text(WRITINGS[writing](objects), encoding="utf-8")
     body = [list(each.values()) for each in objects]
-    expected = write_csv(tmp_path / "export.csv", [list(found.header), *body])
-    assert outcomes(tmp_path / "export.json", found, 2) == outcomes(expected, found)
+    expected = write_csv(folder / "body.csv", [list(found.header), *body])
+    assert outcomes(folder / "export.json", found, 2) == outcomes(expected, found)
+
+
+@pytest.mark.parametrize("path", for_each(INPUTS, FEW))
+def test_sample_as_a_table(tmp_path: Path, path: Path) -> None:
+    """A sample on a sheet, or as JSON objects a line higher, has the outcomes of its CSV, row by row.
+
+    Each is a sheet with moments and numbers, each fourth one of text, and objects written in one of the ways.
+    """
+    number, found, rows = INPUTS.index(path), detected(path), rows_of(path)
+    if found.format.file.columns:
+        return  # printed text is no sheet
+    sheet = write_sheet(tmp_path / "export.xlsx", rows, typed=number % 4 != 0)
+    assert outcomes(sheet, found) == outcomes(write_csv(tmp_path / "export.csv", rows), found)
+    as_objects(tmp_path, found, rows, [*WRITINGS][number % len(WRITINGS)])
 
 
 # workbooks ----------------------------------------------------------------------------------------------------

@@ -107,7 +107,11 @@ def mutants(content: bytes, count: int, chance: random.Random, folder: Path, suf
 @pytest.mark.usefixtures("account")
 def test_damaged_samples(program: Program, tmp_path: Path, path: Path) -> None:
     """However a sample is damaged, it is refused for itself or each of its rows has an outcome."""
-    chance, content, options = random.Random(sample_name(path)), path.read_bytes()[:SAMPLE_BYTES], sample_options(path)
+    chance, content, options = (
+        random.Random(sample_name(path)),
+        path.read_bytes()[:SAMPLE_BYTES],
+        sample_options(path),
+    )
     files = mutants(content, DETECTED, chance, tmp_path, ".csv")
     take_all(program, ["check", *options], files, tmp_path / "results.csv")
     assert program("detect", *files).code in USUAL
