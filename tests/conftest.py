@@ -208,8 +208,11 @@ class Ran:
         return dict(word.split("=", 1) for word in self.stderr.splitlines()[-1].split(" ") if "=" in word)
 
 
+Program = Callable[..., Ran]
+
+
 @pytest.fixture
-def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+def program(capsys: pytest.CaptureFixture[str]) -> Program:
     """Return the program as a function of its arguments."""
 
     def call(*arguments: str | Path) -> Ran:

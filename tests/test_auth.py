@@ -22,6 +22,7 @@ from importer.errors import (
     TryLaterError,
     UnavailableError,
 )
+from runs import OwnTime
 
 NOW = 1_795_428_000.0
 SECRETS = ("the-secret", "the-refresh-token")
@@ -84,35 +85,18 @@ class Endpoint:
         return turn
 
 
-class Clock:
-    """A wall clock that moves when told, or by sleeping."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Move on instead of sleeping."""
-        self.slept.append(seconds)
-        self.now += seconds
-
-
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> OwnTime:
     """Give a clock."""
-    return Clock()
+    return OwnTime(NOW)
 
 
-def source(endpoint: Endpoint, clock: Clock, sign_in: SignIn = SIGN_IN) -> TokenSource:
+def source(endpoint: Endpoint, clock: OwnTime, sign_in: SignIn = SIGN_IN) -> TokenSource:
     """Build a token source over a scripted endpoint."""
     return TokenSource(sign_in, transport=endpoint, clock=clock, sleep=clock.sleep)
 
 
-def test_token_form(clock: Clock) -> None:
+def test_token_form(clock: OwnTime) -> None:
     """The request is a form for the accounts host, with the four documented fields and nothing in the URL."""
     endpoint = Endpoint(good())
     source(endpoint, clock).token()
@@ -130,7 +114,7 @@ def test_token_form(clock: Clock) -> None:
     ]
 
 
-def test_token_value(clock: Clock) -> None:
+def test_token_value(clock: OwnTime) -> None:
     """A token carries its API base and ends five minutes before the service says, from before the request."""
     endpoint = Endpoint(good())
     endpoint.when_asked = lambda: clock.sleep(7)
@@ -138,7 +122,7 @@ def test_token_value(clock: Clock) -> None:
     assert source(endpoint, clock).token() == Token("1000.aa.bb", "https://www.zohoapis.com", NOW + 3300)
 
 
-def test_token_is_asked_once(clock: Clock) -> None:
+def test_token_is_asked_once(clock: OwnTime) -> None:
     """While the token is good, it comes from memory."""
     endpoint = Endpoint(good())
     tokens = source(endpoint, clock)
@@ -149,7 +133,7 @@ def test_token_is_asked_once(clock: Clock) -> None:
     assert len(endpoint.asked) == 1
 
 
-def test_token_expired(clock: Clock) -> None:
+def test_token_expired(clock: OwnTime) -> None:
     """Once the token has expired, another is asked for."""
     endpoint = Endpoint(good("1000.one"), good("1000.two"))
     tokens = source(endpoint, clock)
@@ -183,7 +167,7 @@ def test_repr_hides_secrets(value: object) -> None:
         ({"expires_in": 1800000, "expires_in_sec": 1800}, 1500.0),
     ],
 )
-def test_token_lifetime(fields: dict[str, object], usable_seconds: float, clock: Clock) -> None:
+def test_token_lifetime(fields: dict[str, object], usable_seconds: float, clock: OwnTime) -> None:
     """A lifetime that is missing, no number or huge counts as an hour; expires_in_sec outranks expires_in."""
     endpoint = Endpoint(good(**fields))
 
@@ -236,7 +220,9 @@ def test_token_lifetime(fields: dict[str, object], usable_seconds: float, clock:
         (good(api_domain=None), ConfigurationError, 1),
     ],
 )
-def test_token_failure(reply: Reply | Exception, error: type[ImporterError], requests: int, clock: Clock) -> None:
+def test_token_failure(
+    reply: Reply | Exception, error: type[ImporterError], requests: int, clock: OwnTime
+) -> None:
     """Each bad answer ends as its exit code after the right number of requests."""
     endpoint = Endpoint(reply)
 
@@ -254,7 +240,7 @@ def test_token_failure(reply: Reply | Exception, error: type[ImporterError], req
         ("\x1b[2Jnew", "cdr-importer auth"),
     ],
 )
-def test_refusal_advises(error: str, words: str, clock: Clock) -> None:
+def test_refusal_advises(error: str, words: str, clock: OwnTime) -> None:
     """A refused sign-in says what to do, without repeating control characters."""
     with pytest.raises(NotPermittedError) as caught:
         source(Endpoint(json_reply(error=error)), clock).token()
@@ -265,7 +251,7 @@ def test_refusal_advises(error: str, words: str, clock: Clock) -> None:
 
 @pytest.mark.fault(136)
 @pytest.mark.parametrize("wrap", [str, str.upper, lambda text: f"invalid_client {text}", lambda text: {"x": text}])
-def test_refusal_repeats_no_secret(wrap: Callable[[str], object], clock: Clock) -> None:
+def test_refusal_repeats_no_secret(wrap: Callable[[str], object], clock: OwnTime) -> None:
     """An error that holds what was sent to the token endpoint is not repeated."""
     for secret in (SIGN_IN.client_id, SIGN_IN.client_secret, SIGN_IN.refresh_token):
         endpoint = Endpoint(json_reply(error=wrap(secret), error_description=secret, message=secret))
@@ -275,22 +261,22 @@ def test_refusal_repeats_no_secret(wrap: Callable[[str], object], clock: Clock) 
 
 
 @pytest.mark.parametrize("trouble", [UnavailableError("reset"), ProtocolError("cut"), Reply(502, b"")])
-def test_token_after_trouble(trouble: Reply | Exception, clock: Clock) -> None:
+def test_token_after_trouble(trouble: Reply | Exception, clock: OwnTime) -> None:
     """Passing trouble is tried again, with waits between, until a token comes."""
     endpoint = Endpoint(trouble, trouble, good())
 
     assert source(endpoint, clock).token().access_token == "1000.aa.bb"
-    assert len(clock.slept) == 2
+    assert len(clock.waits) == 2
 
 
-def test_renew(clock: Clock) -> None:
+def test_renew(clock: OwnTime) -> None:
     """Renewing the current token asks for another."""
     tokens = source(Endpoint(good("1000.one"), good("1000.two")), clock)
 
     assert tokens.renew(tokens.token()).access_token == "1000.two"
 
 
-def test_renew_an_older_token(clock: Clock) -> None:
+def test_renew_an_older_token(clock: OwnTime) -> None:
     """Renewing a token that was replaced already gives the present one without asking."""
     endpoint = Endpoint(good("1000.one"), good("1000.two"))
     tokens = source(endpoint, clock)
@@ -301,7 +287,7 @@ def test_renew_an_older_token(clock: Clock) -> None:
     assert len(endpoint.asked) == 2
 
 
-def test_renew_by_many_threads(clock: Clock) -> None:
+def test_renew_by_many_threads(clock: OwnTime) -> None:
     """Eight threads that meet the same refused token cause one request."""
     endpoint = Endpoint(good("1000.one"), good("1000.two"))
     tokens = source(endpoint, clock)
@@ -322,7 +308,7 @@ def test_renew_by_many_threads(clock: Clock) -> None:
     assert (renewed, len(endpoint.asked)) == (["1000.two"] * 8, 2)
 
 
-def test_renew_too_often(clock: Clock) -> None:
+def test_renew_too_often(clock: OwnTime) -> None:
     """The third sign-in within ten minutes is not made."""
     endpoint = Endpoint(good("1000.one"), good("1000.two"), good("1000.three"))
     tokens = source(endpoint, clock)
@@ -333,7 +319,7 @@ def test_renew_too_often(clock: Clock) -> None:
     assert (len(endpoint.asked), caught.value.exit_code) == (2, ExitCode.TRY_LATER)
 
 
-def test_renew_after_ten_minutes(clock: Clock) -> None:
+def test_renew_after_ten_minutes(clock: OwnTime) -> None:
     """After ten minutes there is room for another sign-in."""
     tokens = source(Endpoint(good("1000.one"), good("1000.two"), good("1000.three")), clock)
     second = tokens.renew(tokens.token())
@@ -354,7 +340,7 @@ def cache_of(sign_in: SignIn) -> Path:
     return sign_in.cache_path
 
 
-def test_cache_is_shared(shared: SignIn, clock: Clock) -> None:
+def test_cache_is_shared(shared: SignIn, clock: OwnTime) -> None:
     """A second process finds the token of the first and asks for none."""
     source(Endpoint(good()), clock, shared).token()
     second = Endpoint(UnavailableError("never asked"))
@@ -362,7 +348,7 @@ def test_cache_is_shared(shared: SignIn, clock: Clock) -> None:
     assert source(second, clock, shared).token().access_token == "1000.aa.bb"
 
 
-def test_refreshes_count_over_runs(shared: SignIn, clock: Clock) -> None:
+def test_refreshes_count_over_runs(shared: SignIn, clock: OwnTime) -> None:
     """Two tokens in ten minutes are all, whichever run asked for them; later there may be another."""
     first = source(Endpoint(good("1000.one")), clock, shared).token()
     second = source(Endpoint(good("1000.two")), clock, shared).renew(first)
@@ -374,7 +360,7 @@ def test_refreshes_count_over_runs(shared: SignIn, clock: Clock) -> None:
 
 
 @pytest.mark.fault(147)
-def test_cache_mode(shared: SignIn, clock: Clock) -> None:
+def test_cache_mode(shared: SignIn, clock: OwnTime) -> None:
     """The cache file and its lock are for the owner only, whatever the umask."""
     before = os.umask(0)
     try:
@@ -387,7 +373,7 @@ def test_cache_mode(shared: SignIn, clock: Clock) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_cache_holds_no_secret(shared: SignIn, clock: Clock) -> None:
+def test_cache_holds_no_secret(shared: SignIn, clock: OwnTime) -> None:
     """The cache file holds the access token, but no other secret."""
     source(Endpoint(good()), clock, shared).token()
     text = cache_of(shared).read_text()
@@ -398,7 +384,7 @@ def test_cache_holds_no_secret(shared: SignIn, clock: Clock) -> None:
 
 @pytest.mark.fault(50)
 @pytest.mark.parametrize("junk", ["", "{", "[]", "null", '{"key":1}', '{"access_token":', "[" * 9000, "\x00\xff"])
-def test_cache_corrupt(junk: str, shared: SignIn, clock: Clock) -> None:
+def test_cache_corrupt(junk: str, shared: SignIn, clock: OwnTime) -> None:
     """A damaged cache file is ignored and written anew."""
     cache_of(shared).parent.mkdir()
     cache_of(shared).write_text(junk, encoding="latin-1")
@@ -410,7 +396,7 @@ def test_cache_corrupt(junk: str, shared: SignIn, clock: Clock) -> None:
 
 @pytest.mark.fault(50)
 @pytest.mark.parametrize("length", [0, 1, 20, 60, 120])
-def test_cache_cut(length: int, shared: SignIn, clock: Clock) -> None:
+def test_cache_cut(length: int, shared: SignIn, clock: OwnTime) -> None:
     """A half-written cache file is ignored."""
     source(Endpoint(good("1000.old")), clock, shared).token()
     cache_of(shared).write_text(cache_of(shared).read_text()[:length])
@@ -427,7 +413,7 @@ def test_cache_cut(length: int, shared: SignIn, clock: Clock) -> None:
         {"api_hosts": frozenset({"www.zohoapis.eu"})},
     ],
 )
-def test_cache_of_another(change: dict[str, object], shared: SignIn, clock: Clock) -> None:
+def test_cache_of_another(change: dict[str, object], shared: SignIn, clock: OwnTime) -> None:
     """A token of another client, data centre, authorisation or API host is not used."""
     source(Endpoint(good("1000.old")), clock, shared).token()
     other = replace(shared, **change)  # type: ignore[arg-type]
@@ -439,7 +425,7 @@ def test_cache_of_another(change: dict[str, object], shared: SignIn, clock: Cloc
 
 
 @pytest.mark.parametrize("seconds", [3301.0, -90000.0])
-def test_cache_out_of_date(seconds: float, shared: SignIn, clock: Clock) -> None:
+def test_cache_out_of_date(seconds: float, shared: SignIn, clock: OwnTime) -> None:
     """A cached token that has expired, or that a clock set back makes good for days, is not used."""
     source(Endpoint(good("1000.old")), clock, shared).token()
     clock.now += seconds
@@ -447,7 +433,7 @@ def test_cache_out_of_date(seconds: float, shared: SignIn, clock: Clock) -> None
     assert source(Endpoint(good("1000.new")), clock, shared).token().access_token == "1000.new"
 
 
-def test_cache_open_to_others(shared: SignIn, clock: Clock) -> None:
+def test_cache_open_to_others(shared: SignIn, clock: OwnTime) -> None:
     """A cache file that others can read is not used."""
     source(Endpoint(good("1000.old")), clock, shared).token()
     cache_of(shared).chmod(0o644)
@@ -456,7 +442,7 @@ def test_cache_open_to_others(shared: SignIn, clock: Clock) -> None:
 
 
 @pytest.mark.fault(145)
-def test_cache_symlink(shared: SignIn, clock: Clock, tmp_path: Path) -> None:
+def test_cache_symlink(shared: SignIn, clock: OwnTime, tmp_path: Path) -> None:
     """A link planted as the cache file is neither read nor written through."""
     source(Endpoint(good("1000.old")), clock, shared).token()
     target = tmp_path / "target"
@@ -468,7 +454,7 @@ def test_cache_symlink(shared: SignIn, clock: Clock, tmp_path: Path) -> None:
     assert target.read_bytes() == before
 
 
-def test_cache_left_part(shared: SignIn, clock: Clock) -> None:
+def test_cache_left_part(shared: SignIn, clock: OwnTime) -> None:
     """What a killed run left half written does not keep the next one from caching."""
     cache_of(shared).parent.mkdir()
     cache_of(shared).with_name("token.json.part").write_text("half")
@@ -477,14 +463,14 @@ def test_cache_left_part(shared: SignIn, clock: Clock) -> None:
     assert json.loads(cache_of(shared).read_text())["access_token"] == "1000.aa.bb"
 
 
-def test_cache_not_writable(shared: SignIn, clock: Clock) -> None:
+def test_cache_not_writable(shared: SignIn, clock: OwnTime) -> None:
     """A cache that cannot be written does not keep a run from signing in."""
     cache_of(shared).parent.write_text("a file where the folder should be")
 
     assert source(Endpoint(good()), clock, shared).token().access_token == "1000.aa.bb"
 
 
-def test_renew_finds_token_of_another_process(shared: SignIn, clock: Clock) -> None:
+def test_renew_finds_token_of_another_process(shared: SignIn, clock: OwnTime) -> None:
     """A token that another process renewed meanwhile is taken from the cache, without asking."""
     endpoint = Endpoint(good("1000.one"))
     tokens = source(endpoint, clock, shared)
@@ -495,7 +481,7 @@ def test_renew_finds_token_of_another_process(shared: SignIn, clock: Clock) -> N
     assert len(endpoint.asked) == 1
 
 
-def test_lock_is_waited_for(shared: SignIn, clock: Clock) -> None:
+def test_lock_is_waited_for(shared: SignIn, clock: OwnTime) -> None:
     """While another process signs in, we wait, and then take its token."""
     source(Endpoint(good("1000.other")), clock, shared).token()
     content = cache_of(shared).read_text()
@@ -514,7 +500,7 @@ def test_lock_is_waited_for(shared: SignIn, clock: Clock) -> None:
         assert (tokens.token().access_token, endpoint.asked) == ("1000.other", [])
 
 
-def test_lock_held_too_long(shared: SignIn, clock: Clock) -> None:
+def test_lock_held_too_long(shared: SignIn, clock: OwnTime) -> None:
     """A lock that is held for two minutes ends as try later."""
     cache_of(shared).parent.mkdir()
     with cache_of(shared).with_name("token.json.lock").open("w") as lock:
@@ -589,7 +575,7 @@ def test_api_url_refuses(answered: str) -> None:
     assert "--api-url" in caught.value.hint
 
 
-def test_api_url_of_the_operator(clock: Clock) -> None:
+def test_api_url_of_the_operator(clock: OwnTime) -> None:
     """The operator's --api-url overrules what the token endpoint names."""
     sign_in = replace(SIGN_IN, api_url="http://127.0.0.1:8080/")
     tokens = source(Endpoint(good(api_domain="https://evil.example")), clock, sign_in)
@@ -644,7 +630,7 @@ def test_base_url_refuses(url: str) -> None:
         check_base_url(url, "--api-url")
 
 
-def test_accounts_url_is_checked(clock: Clock) -> None:
+def test_accounts_url_is_checked(clock: OwnTime) -> None:
     """A secret is never sent over plain http to another machine."""
     with pytest.raises(ConfigurationError, match="--accounts-url"):
         source(Endpoint(good()), clock, replace(SIGN_IN, accounts_url="http://accounts.zoho.com"))

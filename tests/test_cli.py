@@ -9,19 +9,16 @@ import stat
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Program, Ran, call_row, read_results, write_export
 from expected import SAMPLES
 from importer.ledger import open_reader
 from importer.simulator import SandboxCredentials
 from ledgers import make_waiting
 from misbehaviour import FOREVER, Fault, Simulator
-
-Program = Callable[..., Ran]
 
 HEAVY = [
     "jinja2",

@@ -1,23 +1,18 @@
 """A person sees what is about to be sent, and can say no while nothing of it is taken in."""
 
-import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from conftest import Ran, call_row, write_export
+from conftest import Program, call_row, write_export
 from importer.cli.screen import outlook_lines
 from importer.errors import DeclinedError, ExitCode
-from importer.formats import load_catalogue
-from importer.pipeline import Listener, Outlook, Run, import_calls
-from importer.settings import load_credentials, load_settings
+from importer.pipeline import Listener, Outlook
 from misbehaviour import Simulator
-
-Program = Callable[..., Ran]
+from runs import imported
 
 DAY = timedelta(days=1)
 
@@ -39,12 +34,6 @@ def calls_in(ledger: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM calls").fetchone()[0])
 
 
-def imported(export: Path, listener: Listener, **flags: object) -> None:
-    """Import with a listener."""
-    settings = load_settings({"results": export.with_name("out.csv"), **flags}, os.environ)
-    import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
-
-
 @pytest.mark.usefixtures("_asked")
 def test_answer_no(account: Simulator, tmp_path: Path) -> None:
     """A no leaves neither calls nor results, and the question named all that would have been sent."""
@@ -53,10 +42,10 @@ def test_answer_no(account: Simulator, tmp_path: Path) -> None:
     listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
 
     with pytest.raises(DeclinedError):
-        imported(write_export(tmp_path / "export.csv", rows), listener, init_ledger=True, limit=2)
+        imported(write_export(tmp_path / "export.csv", rows), listener, limit=2)
 
     assert calls_in(tmp_path / "ledger.sqlite") == 0
-    assert sorted(path.name for path in tmp_path.glob("out*")) == []
+    assert sorted(path.name for path in tmp_path.glob("results*")) == []
     assert account.arrivals == ()
     assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(2, 1, 0)]
     assert (asked[0].first[:10], asked[0].last[:10]) == (days_ago(3)[:10], days_ago(1)[:10])
@@ -69,8 +58,8 @@ def test_answer_yes_and_nothing_new(account: Simulator, tmp_path: Path) -> None:
     asked: list[Outlook] = []
     listener = Listener(confirm=lambda outlook: asked.append(outlook) is None)
 
-    imported(export, listener, init_ledger=True)
-    export.with_name("out.csv").unlink()
+    imported(export, listener)
+    export.with_name("results.csv").unlink()
     imported(export, listener)
 
     assert (len(asked), len(account.accepted)) == (1, 1)

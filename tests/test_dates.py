@@ -1,6 +1,5 @@
 """Dates that a spreadsheet program wrote anew: one order for the whole file, proved or told, never guessed."""
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -8,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import CALLNOTIFY_HEADER, SAMPLES, Ran, call_row, read_results, table
+from conftest import CALLNOTIFY_HEADER, SAMPLES, Program, call_row, read_results, table
 from importer.errors import ConfigurationError, ImporterError, InputUnusableError
 from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_rewritten, own_order, written_back
 from importer.formats.detection import Overrides
 from samples import catalogue, plan_for, prepared, prepared_text
 
-Program = Callable[..., Ran]
 ISO = ("%Y-%m-%d %H:%M:%S",)
 DAY, MONTH = DateOrder.DAY_MONTH, DateOrder.MONTH_DAY
 

@@ -10,21 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Program, call_row, read_results, write_export
 from dying_run import at
 from importer.errors import ExitCode
-from importer.formats import load_catalogue
-from importer.pipeline import Listener, Run, import_calls
+from importer.pipeline import Listener
 from importer.pipeline.told import told_by
 from importer.records import Call, Place
 from importer.results.cells import call_cells
-from importer.settings import load_credentials, load_settings
 from importer.steps import Step
 from judge.world import ForkServer
 from misbehaviour import Fault, Simulator
+from runs import imported
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
-Program = Callable[..., Ran]
 Died = Callable[..., None]
 
 CALLS = 5
@@ -88,13 +86,8 @@ def test_results_are_what_the_run_would_have_written(
 
     monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "another.sqlite"))
     signals: list[ExitCode] = []
-    run = Run(
-        load_settings({"results": str(stopped), "init_ledger": True}, os.environ),
-        load_catalogue(),
-        Listener(step=at(Step.SETTLED, 3, lambda: signals.append(ExitCode.TERMINATED))),
-        interrupted=lambda: signals[0] if signals else None,
-    )
-    import_calls(run, [export], load_credentials(os.environ))
+    listener = Listener(step=at(Step.SETTLED, 3, lambda: signals.append(ExitCode.TERMINATED)))
+    imported(export, listener, results=str(stopped), interrupted=lambda: signals[0] if signals else None)
     assert without_times(dead) == without_times(stopped)
 
 

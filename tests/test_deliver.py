@@ -1,9 +1,8 @@
 """Delivery with a real ledger and a real simulator; where a wait would be long, the time is ours."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from importer.pacing import Backoff, Rate, RollingLimiter
 from importer.records import Call, Place, Receipt
 from importer.settings import ErrorLimit
 from misbehaviour import FOREVER, ORDINARY, Fault, Simulator
+from runs import OwnTime
 from schemas.vocabulary import CallState, State
 
 NOW = "2026-03-02 15:00:00"
@@ -25,31 +25,10 @@ WALL_SECONDS = 1_772_463_600.0
 ODD = Fault(status=200, body=b'{"status":"strange","code":"ODD"}')
 
 
-@dataclass
-class FakeTime:
-    """A clock that only moves when somebody waits."""
-
-    seconds: float = 1000.0
-    waits: list[float] = field(default_factory=list)
-
-    def clock(self) -> float:
-        """Return the moment."""
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.seconds += seconds
-        self.waits.append(seconds)
-
-    def wait_for(self, _changed: threading.Condition, seconds: float) -> None:
-        """Let time pass where a limiter waits."""
-        self.sleep(seconds)
-
-
 @pytest.fixture
-def time() -> FakeTime:
+def time() -> OwnTime:
     """Return the time of a test."""
-    return FakeTime()
+    return OwnTime()
 
 
 @pytest.fixture
@@ -82,7 +61,7 @@ def stage(ledger: Ledger, count: int) -> None:
 
 
 @pytest.fixture
-def service(simulator: Simulator, time: FakeTime) -> Iterator[Service]:
+def service(simulator: Simulator, time: OwnTime) -> Iterator[Service]:
     """Return the simulator as delivery sees it, without real waits."""
     account = simulator.credentials
     sign_in = SignIn(
@@ -93,9 +72,9 @@ def service(simulator: Simulator, time: FakeTime) -> Iterator[Service]:
         tokens=TokenSource(
             sign_in, transport=TokenTransport(sign_in), clock=lambda: WALL_SECONDS, sleep=time.sleep
         ),
-        limiter=RollingLimiter(Rate.parse("1000/second"), clock=time.clock, wait_for=time.wait_for),
+        limiter=RollingLimiter(Rate.parse("1000/second"), clock=time, wait_for=time.wait_for),
         backoff=Backoff(uniform=max),
-        clock=time.clock,
+        clock=time,
         wall_clock=lambda: WALL_SECONDS,
         sleep=time.sleep,
     )
@@ -161,7 +140,7 @@ def test_nothing_pending_asks_for_no_token(deliver: Deliver, simulator: Simulato
 
 
 def test_what_was_not_applied_is_tried_again(
-    deliver: Deliver, ledger: Ledger, simulator: Simulator, time: FakeTime
+    deliver: Deliver, ledger: Ledger, simulator: Simulator, time: OwnTime
 ) -> None:
     """A request proved not applied is repeated after growing waits, and counted."""
     stage(ledger, 1)
@@ -184,19 +163,19 @@ def test_tries_run_out(deliver: Deliver, ledger: Ledger, simulator: Simulator) -
 
 @pytest.mark.fault(75)
 def test_throttle_without_a_wait_is_given_up_at_last(
-    deliver: Deliver, ledger: Ledger, simulator: Simulator, time: FakeTime
+    deliver: Deliver, ledger: Ledger, simulator: Simulator, time: OwnTime
 ) -> None:
     """429 that names no wait is waited out for 30, 60 and 120 seconds and up to a tenth more, then it is 75."""
     stage(ledger, 2)
     simulator.script(Fault(status=429).repeated(FOREVER))
     stop, _ = deliver()
     assert (stop_of(stop), len(simulator.arrivals), counts(ledger)) == ((75, "throttled"), 4, {"pending": 2})
-    assert time.seconds - 1000.0 == pytest.approx(1.1 * (30 + 60 + 120), abs=1.0)
+    assert time.now - 1000.0 == pytest.approx(1.1 * (30 + 60 + 120), abs=1.0)
 
 
 @pytest.mark.fault(75)
 def test_throttle_that_asks_for_an_hour_ends_the_run(
-    deliver: Deliver, ledger: Ledger, simulator: Simulator, time: FakeTime
+    deliver: Deliver, ledger: Ledger, simulator: Simulator, time: OwnTime
 ) -> None:
     """A wait longer than allowed is not waited for: 75, and the ledger says until when."""
     stage(ledger, 2)
@@ -205,15 +184,13 @@ def test_throttle_that_asks_for_an_hour_ends_the_run(
     assert (stop_of(stop), ledger.held_until(), time.waits) == ((75, "throttled"), "2026-03-02 16:00:00", [])
 
 
-def test_throttle_holds_all_workers(
-    deliver: Deliver, ledger: Ledger, simulator: Simulator, time: FakeTime
-) -> None:
+def test_throttle_holds_all_workers(deliver: Deliver, ledger: Ledger, simulator: Simulator, time: OwnTime) -> None:
     """After a throttle nobody sends before the wait is over, and the call goes out then."""
     stage(ledger, 6)
     simulator.script(Fault.throttle("A", wait_seconds=20))
     stop, _ = deliver(DeliveryPlan(workers=3))
     assert (stop, counts(ledger)) == (None, {"accepted": 6})
-    assert time.seconds >= 1020.0
+    assert time.now >= 1020.0
 
 
 @pytest.mark.fault(59)
@@ -300,7 +277,7 @@ def test_error_limit(
 @pytest.mark.fault(51)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_nobody_there(
-    ledger: Ledger, service: Service, deliver: Deliver, simulator: Simulator, time: FakeTime, workers: int
+    ledger: Ledger, service: Service, deliver: Deliver, simulator: Simulator, time: OwnTime, workers: int
 ) -> None:
     """Where nobody listens, the run ends after a few calls in a row with 69, and all is pending."""
     stage(ledger, 20)

@@ -1,16 +1,13 @@
 """`detect`: what is told of a file that is known, and of one that is not, in 80 columns."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Ran
+from conftest import SAMPLES, Program
 from expected import sample_files, sample_options
 from importer.cli.output import table
-
-Program = Callable[..., Ran]
 
 WIDE = ("3cx-cdr", "asterisk-csv", "cucm", "freeswitch-csv", "twilio", "webex-calling")
 ONE_OF_EACH = list({path.parent.name: path for path in sample_files() if path.parent.name in WIDE}.values())

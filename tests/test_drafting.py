@@ -3,20 +3,17 @@
 import gzip
 import re
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import Ran, read_results
+from conftest import Program, read_results
 from expected import sample_files
 from importer.errors import InputUnusableError
 from importer.formats import load_catalogue
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import Draft, draft_of, format_name
 from samples import catalogue, for_each
-
-Program = Callable[..., Ran]
 
 FIRST_OF_EACH = list({path.parent.name: path for path in reversed(sample_files())}.values())
 

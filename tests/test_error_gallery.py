@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Ran
+from conftest import Program
 from misbehaviour import Simulator
-
-Program = Callable[..., Ran]
 
 ERRORS = Path(__file__).parent / "errors"
 CASES = sorted({path.stem for path in ERRORS.iterdir()})

@@ -14,13 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from conftest import Ran, call_row, read_results, table, write_export
+from conftest import Program, call_row, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
 from importer.files import ExportFile, Limits, named_files, open_export
 from importer.files.packing import Packing
 from misbehaviour import Simulator
 
-Program = Callable[..., Ran]
 TEXT = b"id,from,to,start_time,state\n" + b"".join(
     f"call{number},+12125550101,+1212555{number:04},2026-03-02 10:00:00,busy\n".encode() for number in range(300)
 )

@@ -2,16 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Ran
+from conftest import SAMPLES, Program
 from expected import expected_file, sample_options
 from importer.results import Difference, differences
-
-Program = Callable[..., Ran]
 
 SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"
 FORMAT = Path(__file__).parent.parent / "schemas" / "formats" / "asterisk-csv.toml"

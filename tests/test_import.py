@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, SAMPLES, Ran, call_row, closed_port, read_results, write_export
-from importer.ledger import lock_path, open_reader
+from conftest import ROOT, SAMPLES, Program, Ran, call_row, closed_port, read_results, write_export
+from importer.ledger import lock_path
 from misbehaviour import FOREVER, ORDINARY, Fault, Simulator
+from runs import ledger_counts
 from schemas.vocabulary import CallState, Outcome
-
-Program = Callable[..., Ran]
 
 NEW_YORK = ("--timezone", "America/New_York", "--country", "US")
 SAMPLE_OPTIONS = {
@@ -57,12 +56,6 @@ def run_import(program: Program, *arguments: str | Path) -> Ran:
 def outcomes(ran: Ran) -> Counter[str]:
     """Return the counts of a run's results file."""
     return Counter(row["outcome"] for row in read_results(ran.summary()["results"]))
-
-
-def ledger_counts(tmp_path: Path) -> dict[str, int]:
-    """Return the ledger's calls by state, without empty ones."""
-    with open_reader(tmp_path / "ledger.sqlite") as ledger:
-        return {state.value: count for state, count in ledger.counts().items() if count}
 
 
 def posted_ids(simulator: Simulator) -> list[str]:

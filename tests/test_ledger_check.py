@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Ran
+from conftest import Program
 from importer.errors import ExitCode, LedgerError
 from importer.ledger import create_ledger, open_reader
 from importer.ledger.reserve import wal_path
 from importer.ledger.schema import ALWAYS_CHECKED_BYTES, connect
 from importer.ledger.witness import file_mark, read_witness, witness_path, write_witness
 from ledgers import CREATED, LATER_RUN, call, opened, take
-
-Program = Callable[..., Ran]
 
 
 def filled(path: Path, size: int) -> Path:

@@ -3,16 +3,14 @@
 import csv
 import io
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Ran, read_results
+from conftest import SAMPLES, Program, read_results
 from expected import sample_options
 from misbehaviour import Simulator
 
-Program = Callable[..., Ran]
 Rows = list[list[str]]
 
 

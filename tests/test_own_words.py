@@ -1,14 +1,11 @@
 """Words that no table knows: what the operator is told, and that doing it is enough."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from conftest import SAMPLES, Ran, read_results
+from conftest import SAMPLES, Program, read_results
 from importer.formats import user_folder
 from schemas.vocabulary import Verdict
-
-Program = Callable[..., Ran]
 
 SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"
 READ_AS = ("--timezone", "America/New_York", "--country", "US", "--agents", SAMPLES / "agents.csv")

@@ -11,26 +11,10 @@ from hypothesis import strategies as st
 
 from conftest import table
 from importer.pacing import Backoff, Rate, RetryBudget, RollingLimiter, Slot, parse_retry_after
+from runs import OwnTime
 
 GUARD_SECONDS = 0.010
 LONGEST_SECONDS = 6 * 3600.0
-
-
-class FakeClock:
-    """A clock that waits by moving on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.waits: list[float] = []
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now
-
-    def wait_for(self, _: threading.Condition, seconds: float) -> None:
-        """Move on instead of waiting."""
-        self.waits.append(seconds)
-        self.now += seconds
 
 
 def never() -> bool:
@@ -38,7 +22,7 @@ def never() -> bool:
     return False
 
 
-def limiter_on(clock: FakeClock, rate: str = "3/second") -> RollingLimiter:
+def limiter_on(clock: OwnTime, rate: str = "3/second") -> RollingLimiter:
     """Build a limiter that lives on the clock."""
     return RollingLimiter(Rate.parse(rate), clock=clock, wait_for=clock.wait_for)
 
@@ -74,7 +58,7 @@ def test_rate_parse_refuses(text: str) -> None:
 
 def test_limiter_burst() -> None:
     """The first N slots are there at once."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock)
 
     for _ in range(3):
@@ -85,7 +69,7 @@ def test_limiter_burst() -> None:
 
 def test_limiter_slot_comes_back() -> None:
     """A slot comes back one period and the guard after its bytes were written, not after it was taken."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "1/second")
     slot = taken(limiter)
     clock.now += 0.5
@@ -99,7 +83,7 @@ def test_limiter_slot_comes_back() -> None:
 
 def test_limiter_last_stamp_wins() -> None:
     """A second write of the same request moves its stamp on."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "1/second")
     slot = taken(limiter)
     slot.written()
@@ -111,7 +95,7 @@ def test_limiter_last_stamp_wins() -> None:
 
 def test_limiter_unwritten_slot_is_used() -> None:
     """A slot that was taken and neither written nor released never comes back by itself."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "1/second")
     taken(limiter)
 
@@ -120,7 +104,7 @@ def test_limiter_unwritten_slot_is_used() -> None:
 
 def test_limiter_release() -> None:
     """A slot whose bytes never left is free again at once."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "1/second")
     taken(limiter).release()
 
@@ -131,7 +115,7 @@ def test_limiter_release() -> None:
 
 def test_limiter_release_after_write() -> None:
     """Giving back a slot that was written has no effect."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "1/second")
     slot = taken(limiter)
     slot.written()
@@ -142,7 +126,7 @@ def test_limiter_release_after_write() -> None:
 
 def test_limiter_late_stamp() -> None:
     """A stamp on a slot that was given back counts for nothing."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "1/second")
     slot = taken(limiter)
     slot.release()
@@ -153,7 +137,7 @@ def test_limiter_late_stamp() -> None:
 
 def test_limiter_stop() -> None:
     """Acquire ends without a slot once told to stop, and looks at least five times a second."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "1/hour")
     taken(limiter).written()
 
@@ -163,7 +147,7 @@ def test_limiter_stop() -> None:
 
 def test_limiter_deadline() -> None:
     """Acquire ends without a slot when its deadline passes."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "1/hour")
     taken(limiter).written()
 
@@ -173,7 +157,7 @@ def test_limiter_deadline() -> None:
 
 def test_limiter_pause() -> None:
     """A throttle holds everybody back until its moment, even with slots free."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock)
     limiter.pause_until(clock.now + 30)
 
@@ -184,7 +168,7 @@ def test_limiter_pause() -> None:
 
 def test_limiter_pause_is_not_shortened() -> None:
     """A shorter pause does not cut a longer one."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock)
     limiter.pause_until(clock.now + 30)
     limiter.pause_until(clock.now + 5)
@@ -194,7 +178,7 @@ def test_limiter_pause_is_not_shortened() -> None:
 
 def test_limiter_pause_beyond_deadline() -> None:
     """A pause that ends after the deadline is not waited for."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock)
     limiter.pause_until(clock.now + 30)
 
@@ -204,7 +188,7 @@ def test_limiter_pause_beyond_deadline() -> None:
 
 def test_limiter_counts_earlier() -> None:
     """Requests of a run that ended just now count against the rate of this one."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, "2/minute")
     limiter.count_earlier([clock.now - 10, clock.now - 59, clock.now - 300])
 
@@ -221,7 +205,7 @@ def test_limiter_counts_earlier() -> None:
 )
 def test_limiter_never_exceeds(limit: int, steps: list[tuple[float, float, str]]) -> None:
     """No rolling period holds more than N writes, whatever the gaps between grants, writes and releases."""
-    clock = FakeClock()
+    clock = OwnTime()
     limiter = limiter_on(clock, f"{limit}/second")
     written = []
     for gap_seconds, hold_seconds, action in steps:

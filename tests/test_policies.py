@@ -1,12 +1,11 @@
 """Policies: which one is in force for a format, what it makes of the rows, and what is said of a wrong one."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Ran, read_results
+from conftest import SAMPLES, Program, read_results
 from importer.errors import ConfigurationError
 from importer.formats import Detection, detect
 from importer.formats.detection import Overrides
@@ -15,8 +14,6 @@ from importer.settings import PolicyChoices, load_settings
 from importer.settings.values import outside_prefixes
 from samples import catalogue, plan_for, prepared
 from schemas.vocabulary import Verdict
-
-Program = Callable[..., Ran]
 
 OWN = """
 name = "own"

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,13 +20,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Program, Ran, call_row, read_results, write_export
 from importer.report.data import add, pace_of, results_report
 from importer.report.page import page_of, write_page
 from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, Outcome
 
-Program = Callable[..., Ran]
 HOSTILE = '<script>alert(1)</script>"\'><img src=//x.example/y onerror=z>$\\frac{$ {{7*7}} --> id="x" ]]>'
 VOID = {"meta", "br", "img", "link", "input", "hr", "wbr"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Ran, read_results, table
+from conftest import Program, read_results, table
 from importer.errors import ConfigurationError, ExitCode
 from importer.settings import (
     OPTIONS,
@@ -24,7 +24,6 @@ from importer.setup.grant import console_url
 from importer.simulator import SandboxUser
 from misbehaviour import FOREVER, USERS, Fault, Simulator
 
-Program = Callable[..., Ran]
 Typed = Callable[..., None]
 
 SIGN_IN = Credentials("1000.ID", "s3cret", "1000.refresh")

@@ -2,18 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Ran, call_row, write_export
+from conftest import Program, call_row, write_export
 from importer.cli.ledger import duration_text
 from importer.ledger import open_reader
 from misbehaviour import Fault, Simulator
-
-Program = Callable[..., Ran]
 
 
 def history(program: Program) -> list[dict[str, Any]]:

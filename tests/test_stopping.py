@@ -1,32 +1,28 @@
 """What ends a run early, or must not: signals, budgets, full disks, closed streams, old libraries."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Program, call_row, read_results, write_export
 from disks import filling_disk
 from dying_run import at
 from importer.cli.screen import Screen
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
-from importer.formats import load_catalogue
-from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, import_calls
-from importer.records import Receipt, RunSummary
+from importer.pipeline import Listener
+from importer.records import Receipt
 from importer.requirements import NEEDED, check_versions, found_versions
-from importer.settings import Settings, load_credentials, load_settings
+from importer.settings import Settings
 from importer.steps import Step
 from ledgers import make_waiting
 from misbehaviour import FOREVER, Fault, Simulator
+from runs import imported, ledger_counts
 from schemas.vocabulary import CallState
 
-Program = Callable[..., Ran]
 WAIT_SECONDS = 20
 
 
@@ -34,20 +30,6 @@ WAIT_SECONDS = 20
 def export(tmp_path: Path) -> Path:
     """Return an export of six good calls."""
     return write_export(tmp_path / "export.csv", (call_row(number) for number in range(6)))
-
-
-def states(tmp_path: Path) -> dict[str, int]:
-    """Return the ledger's calls by state, without empty ones."""
-    with open_reader(tmp_path / "ledger.sqlite") as ledger:
-        return {state.value: count for state, count in ledger.counts().items() if count}
-
-
-def imported(export: Path, listener: Listener, **more: object) -> RunSummary:
-    """Import in this process with a listener; ``interrupted`` and ``is_cut`` go to the run, others are options."""
-    calls = {name: more.pop(name) for name in ("interrupted", "is_cut") if name in more}
-    flags = {"results": str(export.parent / "results.csv"), "init_ledger": True, **more}
-    run = Run(load_settings(flags, os.environ), load_catalogue(), listener, **calls)  # type: ignore[arg-type]
-    return import_calls(run, [export], load_credentials(os.environ))
 
 
 # signals -----------------------------------------------------------------------------------------------------
@@ -73,7 +55,7 @@ def test_second_signal_cuts_what_is_in_flight(account: Simulator, tmp_path: Path
     assert [(row["outcome"], row["reason"]) for row in rows] == [("uncertain", "interrupted")] + [
         ("pending", "")
     ] * 5
-    assert states(tmp_path) == {"uncertain": 1, "pending": 5}
+    assert ledger_counts(tmp_path) == {"uncertain": 1, "pending": 5}
 
 
 @pytest.mark.fault(93, 95)
@@ -105,7 +87,7 @@ def test_signal_ends_a_wait_at_once(account: Simulator, tmp_path: Path, export: 
         Listener(step=told.append),
         interrupted=lambda: ExitCode.INTERRUPTED if told.count(Step.TOKEN) > 1 else None,
     )
-    assert (summary.exit_code, states(tmp_path)) == (ExitCode.INTERRUPTED, {"pending": 6})
+    assert (summary.exit_code, ledger_counts(tmp_path)) == (ExitCode.INTERRUPTED, {"pending": 6})
 
 
 @pytest.mark.parametrize("moment", ["reading", Step.RESULTS_CREATED, Step.ROWS_SYNCED])
@@ -115,7 +97,7 @@ def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path,
     listener = Listener(rows=lambda _: told.append("reading"), step=told.append)
     with pytest.raises(StoppedError) as stopped:
         imported(export, listener, interrupted=lambda: ExitCode.HANGUP if moment in told else None)
-    assert (stopped.value.exit_code, account.arrivals, states(tmp_path)) == (ExitCode.HANGUP, (), {})
+    assert (stopped.value.exit_code, account.arrivals, ledger_counts(tmp_path)) == (ExitCode.HANGUP, (), {})
     assert [path.name for path in tmp_path.glob("results.csv*")] == []
 
 
@@ -143,7 +125,7 @@ def test_streams_that_fail_change_nothing(
     assert (tmp_path / "code").read_text() == "3\n"
     bad_row = ["rejected"] if command == "import" else []
     assert [row["outcome"] for row in read_results(results)] == ["refused", "accepted", *bad_row]
-    assert states(tmp_path) == {"refused": 1, "accepted": 1}
+    assert ledger_counts(tmp_path) == {"refused": 1, "accepted": 1}
 
 
 # budgets -----------------------------------------------------------------------------------------------------
@@ -153,7 +135,7 @@ def test_max_uncertain(program: Program, account: Simulator, tmp_path: Path, exp
     """--max-uncertain 1 ends the run at the first answer lost."""
     account.script(Fault.lost_answer().repeated(FOREVER))
     ran = program("import", "--init-ledger", "--max-uncertain", "1", export)
-    assert (ran.code, ran.summary()["reason"], states(tmp_path)) == (
+    assert (ran.code, ran.summary()["reason"], ledger_counts(tmp_path)) == (
         4,
         "max_uncertain",
         {"uncertain": 1, "pending": 5},
@@ -164,7 +146,7 @@ def test_breaker_counts_lost_answers(program: Program, account: Simulator, tmp_p
     """Five calls in a row without an answer end the run, however many uncertain ones are allowed."""
     account.script(Fault.lost_answer().repeated(FOREVER))
     program("import", "--init-ledger", "--max-uncertain", "99", export)
-    assert states(tmp_path)["uncertain"] <= 5
+    assert ledger_counts(tmp_path)["uncertain"] <= 5
 
 
 def test_max_runtime_finishes_what_is_in_flight(
@@ -173,7 +155,7 @@ def test_max_runtime_finishes_what_is_in_flight(
     """When the time is over the call in flight is recorded, the rest is pending and the exit code 75."""
     account.latency_seconds = 0.6
     ran = program("import", "--init-ledger", "--max-runtime", "1s", export)
-    left = states(tmp_path)
+    left = ledger_counts(tmp_path)
     assert (ran.code, ran.summary()["reason"]) == (75, "max_runtime")
     assert left["pending"] + left.get("accepted", 0) == 6
     assert len(account.accepted) == left.get("accepted", 0)
@@ -185,7 +167,7 @@ def test_wait_longer_than_the_time_left(
     """A Retry-After that ends after --max-runtime ends the run at once; the next one still keeps to it."""
     account.script(Fault.throttle("A", wait_seconds=300))
     ran = program("import", "--init-ledger", "--max-runtime", "1m", export)
-    assert (ran.code, ran.summary()["reason"], states(tmp_path)) == (75, "throttled", {"pending": 6})
+    assert (ran.code, ran.summary()["reason"], ledger_counts(tmp_path)) == (75, "throttled", {"pending": 6})
     again = program("deliver", "--max-runtime", "1m")
     assert (again.code, again.summary()["reason"], len(account.arrivals)) == (75, "held", 1)
 
@@ -203,7 +185,7 @@ def test_ledger_that_fails_after_the_answer(account: Simulator, tmp_path: Path, 
     assert [(each.call_id, each.state.value, each.http_status, each.code) for each in unrecorded] == [
         ("call00000", "accepted", 200, "SUCCESS")
     ]
-    assert (states(tmp_path), len(account.arrivals)) == ({"sending": 1, "pending": 5}, 1)
+    assert (ledger_counts(tmp_path), len(account.arrivals)) == ({"sending": 1, "pending": 5}, 1)
 
 
 def test_evidence_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +202,7 @@ def test_disk_full_for_results(program: Program, account: Simulator, tmp_path: P
     with filling_disk() as fill, pytest.raises(CannotCreateError, match=r"results\.csv") as failed:
         imported(export, Listener(step=at(Step.NOTED, 6, fill)))
     assert "the next `import` or `deliver` completes the results" in failed.value.hint
-    assert states(tmp_path) == {"accepted": 6}
+    assert ledger_counts(tmp_path) == {"accepted": 6}
     assert program("deliver", "--results", tmp_path / "next.csv").code == 0
     assert [row["outcome"] for row in read_results(tmp_path / "results.csv")] == ["accepted"] * 6
 
@@ -255,7 +237,7 @@ def test_deliver_resends_what_is_uncertain(
     ran = program("deliver", "--on-uncertain", "resend", "-v")
     assert (ran.code, "1 uncertain calls are sent again" in ran.stderr) == (0, True)
     assert [arrival.fields["id"] for arrival in account.arrivals].count("call00000") == 2
-    assert states(tmp_path) == {"accepted": 6}
+    assert ledger_counts(tmp_path) == {"accepted": 6}
 
 
 @pytest.mark.parametrize("command", [["deliver"], ["status"]])

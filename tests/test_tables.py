@@ -20,7 +20,7 @@ import xlsxwriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Ran, read_results
+from conftest import Program, read_results
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.files import Limits, open_tables
 from importer.files.json_objects import rows_of_objects
@@ -134,7 +134,6 @@ def test_sample_as_a_table(tmp_path: Path, path: Path) -> None:
 # workbooks ----------------------------------------------------------------------------------------------------
 
 HEADER = ["id", "from", "to", "start_time", "state"]
-Program = Callable[..., Ran]
 
 
 def call(number: int) -> list[object]:

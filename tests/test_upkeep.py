@@ -2,16 +2,13 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Program, call_row, read_results, write_export
 from misbehaviour import Simulator
-
-Program = Callable[..., Ran]
 
 
 def rows(count: int) -> list[str]:

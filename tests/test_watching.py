@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import Ran, call_row, closed_port, read_results, write_export
+from conftest import Program, Ran, call_row, closed_port, read_results, write_export
 from importer.client import Limits, Route
 from importer.errors import CannotCreateError, ExitCode
 from importer.events import Event, EventName, Level
@@ -26,7 +26,6 @@ from misbehaviour import FOREVER, Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer
 from schemas.vocabulary import Outcome
 
-Program = Callable[..., Ran]
 NOON = 1_772_452_800.4567
 LINE = re.compile(
     r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARN|ERROR) run=\S+ ev=([a-z_.]+)( [a-z_]+=(\S+|".*"))*'

@@ -1,20 +1,18 @@
 """A zone that the ids of a file contradict is refused; rows that cannot tell, and odd ones out, change nothing."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from conftest import SAMPLES, Ran
+from conftest import SAMPLES, Program
 from importer.errors import ConfigurationError
 from importer.prepare.zones import offset_text, zones_that_fit
 from misbehaviour import Simulator
 from samples import Result, prepared_text
 from schemas.zones import fixed_advice, is_fixed, proposed_zones, zone_advice
 
-Program = Callable[..., Ran]
 NEW_YORK = "America/New_York"
 MARCH_2 = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
 

@@ -2,10 +2,9 @@
 
 import re
 import shutil
-import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import read_results
@@ -18,37 +17,13 @@ from importer.records import Call, Place, RunSummary
 from importer.settings import Credentials, Rate, Settings
 from importer.steps import Step
 from misbehaviour import Simulator
+from runs import OwnTime, ledger_counts
 from schemas.vocabulary import State
 
 LEDGER = "ledger.sqlite"
 NOW = "2026-03-02 15:00:00"
 NOW_EPOCH_SECONDS = 1_772_463_600.0
 PATIENT = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
-
-
-@dataclass
-class OwnTime:
-    """A clock that goes on only while somebody waits."""
-
-    passed_seconds: float = 0.0
-    waits: list[float] = field(default_factory=list)
-
-    def clock(self) -> float:
-        """Return a monotonic moment."""
-        return 1000.0 + self.passed_seconds
-
-    def wall_clock(self) -> float:
-        """Return epoch seconds."""
-        return NOW_EPOCH_SECONDS + self.passed_seconds
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.passed_seconds += seconds
-        self.waits.append(seconds)
-
-    def wait_for(self, _changed: threading.Condition, seconds: float) -> None:
-        """Let time pass where the limiter waits."""
-        self.sleep(seconds)
 
 
 @dataclass(frozen=True)
@@ -110,9 +85,9 @@ class Night:
     """
 
     def __init__(self, folder: Path, waiting: Waiting) -> None:
-        self.time = OwnTime()
+        self.time = OwnTime(wall_start=NOW_EPOCH_SECONDS)
         self.ahead_seconds = 0.0
-        self.api = Simulator(clock=self.time.clock, wall_clock=self.time.wall_clock)
+        self.api = Simulator(clock=self.time, wall_clock=self.time.wall_clock)
         self.ledger = folder / LEDGER
         self._folder = folder
         self._waiting = waiting
@@ -169,10 +144,10 @@ class Night:
             self._waiting.catalogue,
             listener,
             now=self._wall_clock(),
-            began=time.clock(),
+            began=time(),
             interrupted=lambda: ExitCode.TERMINATED if is_cut() else None,
             is_cut=is_cut,
-            timing=Timing(limits, time.clock, self._wall_clock, time.sleep, time.wait_for),
+            timing=Timing(limits, time, self._wall_clock, time.sleep, time.wait_for),
         )
 
     def _wall_clock(self) -> float:
@@ -184,8 +159,7 @@ class Night:
 
     def states(self) -> dict[str, int]:
         """Return the ledger's calls by state, without empty ones."""
-        with open_reader(self.ledger) as ledger:
-            return {state.value: count for state, count in ledger.counts().items() if count}
+        return ledger_counts(self._folder)
 
     def state_of(self, call_id: str) -> str:
         """Return what the ledger says of one call."""

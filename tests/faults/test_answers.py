@@ -3,14 +3,14 @@
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Program, call_row, read_results, write_export
 from importer.client import Proof, classify
 from importer.client.classify import CODES, Judgement
 from importer.client.connection import BODY_LIMIT_BYTES, Answer
@@ -135,8 +135,6 @@ def test_overload_that_names_a_wait(value: str, name: str) -> None:
     """503 with a Retry-After that can be read is a wait, any other 503 an outage."""
     assert found(judged(503, b"<html>", retry_after=value)) == verdict(name)
 
-
-Program = Callable[..., Ran]
 
 STATE_OF = {"taken": "accepted", "refused": "refused", "unknown": "uncertain", "not_applied": "pending"}
 CODE_OF_STATE = {"accepted": 0, "refused": 3, "uncertain": 4}

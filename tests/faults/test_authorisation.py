@@ -198,7 +198,7 @@ def test_token_of_odd_life(night: Night, fault: Fault) -> None:
     night.take_in(2)
     night.api.script_tokens(fault)
     assert night.run(limit=1).why == (0, "done")
-    night.time.passed_seconds += 3400
+    night.time.now += 3400
     assert night.run().why == (0, "done")
     assert (night.states(), night.api.token_requests, len(night.posts())) == ({"accepted": 2}, 2, 2)
 

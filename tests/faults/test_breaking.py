@@ -6,25 +6,19 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Ran, call_row, read_results, write_export
+from conftest import ROOT, Program, call_row, read_results, write_export
 from disks import filling_disk
 from dying_run import at
 from importer.errors import LedgerError
-from importer.formats import load_catalogue
-from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, import_calls
-from importer.records import RunSummary
-from importer.settings import load_credentials, load_settings
+from importer.pipeline import Listener
 from importer.steps import Step
 from judge.trace import has_strace
 from misbehaviour import Simulator
-
-Program = Callable[..., Ran]
+from runs import imported, ledger_counts
 
 CALLS = 3
 BUGS = {
@@ -51,18 +45,6 @@ def export(tmp_path: Path) -> Path:
     return write_export(tmp_path / "export.csv", [call_row(number) for number in range(CALLS)])
 
 
-def counts(folder: Path) -> dict[str, int]:
-    """Return the ledger's calls by state, without empty ones."""
-    with open_reader(folder / "ledger.sqlite") as ledger:
-        return {state.value: count for state, count in ledger.counts().items() if count}
-
-
-def imported(export: Path, listener: Listener) -> RunSummary:
-    """Import in this process with a listener; its results are `results.csv`."""
-    settings = load_settings({"results": str(export.parent / "results.csv"), "init_ledger": True}, os.environ)
-    return import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
-
-
 @pytest.mark.fault(97, 98)
 @pytest.mark.parametrize(
     ("step", "kind"),
@@ -82,12 +64,12 @@ def test_bug_at_a_step(
     with pytest.raises(kind):
         imported(export, Listener(step=at(step, 1, fail)))
     wanted, sent = BUGS[step]
-    assert counts(tmp_path) == wanted
+    assert ledger_counts(tmp_path) == wanted
     assert len(account.arrivals) <= sent
     assert program("import", "--results", tmp_path / "next.csv", export).code in (0, 4)
     whole = Counter(arrival.fields["id"] for arrival in account.arrivals if arrival.complete)
     assert set(whole.values()) == {1}
-    assert set(counts(tmp_path)) <= {"accepted", "uncertain"}
+    assert set(ledger_counts(tmp_path)) <= {"accepted", "uncertain"}
     assert len(read_results(tmp_path / "next.csv")) >= CALLS
 
 
@@ -104,9 +86,9 @@ def test_disk_full_before_a_byte_leaves(
     """A ledger that cannot take the calls, or the intent to send one, is 74: it is undone and no byte leaves."""
     with filling_disk() as fill, pytest.raises(LedgerError):
         imported(export, Listener(step=at(step, 1, fill)))
-    assert (counts(tmp_path), account.arrivals) == (left, ())
+    assert (ledger_counts(tmp_path), account.arrivals) == (left, ())
     assert program("import", "--results", tmp_path / "next.csv", export).code == 0
-    assert (counts(tmp_path), len(account.accepted)) == ({"accepted": CALLS}, CALLS)
+    assert (ledger_counts(tmp_path), len(account.accepted)) == ({"accepted": CALLS}, CALLS)
 
 
 @pytest.mark.fault(105)
@@ -124,7 +106,7 @@ def test_reserve_takes_the_answers(account: Simulator, export: Path, tmp_path: P
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert (int(summary.exit_code), counts(tmp_path)) == (0, {"accepted": CALLS})
+    assert (int(summary.exit_code), ledger_counts(tmp_path)) == (0, {"accepted": CALLS})
 
 
 @pytest.mark.fault(113)
@@ -145,7 +127,7 @@ def test_no_descriptors_left(
         check=False,
     )
     assert (done.returncode in (69, 70, 73, 74, 78), len(account.arrivals)) == (True, 1), done.stderr
-    assert set(counts(tmp_path)) == {"accepted", "pending"}
+    assert set(ledger_counts(tmp_path)) == {"accepted", "pending"}
     assert (program("deliver").code, len(account.accepted)) == (0, CALLS)
 
 
@@ -169,7 +151,7 @@ def test_quota_exceeded(program: Program, account: Simulator, export: Path, tmp_
     assert (done.returncode, len(account.arrivals) < CALLS) == (74, True), done.stderr
     assert program("deliver", "--results", tmp_path / "next.csv").code in (0, 4)
     assert set(Counter(arrival.fields["id"] for arrival in account.arrivals).values()) == {1}
-    assert set(counts(tmp_path)) <= {"accepted", "uncertain"}
+    assert set(ledger_counts(tmp_path)) <= {"accepted", "uncertain"}
 
 
 @pytest.mark.fault(103)

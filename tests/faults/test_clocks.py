@@ -1,10 +1,8 @@
 """Section I: local times that are not or are twice, clocks that jump, nights that are too long or too short."""
 
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,18 +10,15 @@ from pathlib import Path
 import pytest
 
 from certificates import make_expired_certificate
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Program, call_row, read_results, write_export
 from dying_run import at
 from faults.night import Night
 from importer.errors import ExitCode
-from importer.formats import load_catalogue
-from importer.pipeline import Listener, Run, Timing, import_calls, new_run_id
-from importer.records import RunSummary
-from importer.settings import Rate, load_credentials, load_settings
+from importer.pipeline import Listener, Timing, new_run_id
+from importer.settings import Rate
 from importer.steps import Step
 from misbehaviour import Fault, Simulator
-
-Program = Callable[..., Ran]
+from runs import OwnTime, imported
 
 FREEPBX = (
     "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,amaflags,"
@@ -83,33 +78,10 @@ def test_local_times_of_an_unknown_zone(
 # clocks ------------------------------------------------------------------------------------------------------
 
 
-class Clock:
-    """A wall clock that can be set; it goes on as the machine's does."""
-
-    def __init__(self, start: float) -> None:
-        self.offset = start - time.time()
-
-    def __call__(self) -> float:
-        """Return what it shows."""
-        return time.time() + self.offset
-
-    def jump(self, seconds: float) -> None:
-        """Set the clock forward, or back."""
-        self.offset += seconds
-
-
-def imported(path: Path, clock: Clock, listener: Listener) -> RunSummary:
-    """Import by this clock; the results are `results.csv`."""
-    flags = {"results": str(path.parent / "results.csv"), "init_ledger": True}
-    run = Run(
-        load_settings(flags, os.environ),
-        load_catalogue(),
-        listener,
-        run_id=new_run_id(clock()),
-        now=clock(),
-        timing=Timing(wall_clock=clock),
-    )
-    return import_calls(run, [path], load_credentials(os.environ))
+def by(clock: OwnTime) -> dict[str, object]:
+    """Return what makes a run go by this wall clock."""
+    now = clock.wall_clock()
+    return {"run_id": new_run_id(now), "now": now, "timing": Timing(wall_clock=clock.wall_clock)}
 
 
 @pytest.mark.fault(129)
@@ -117,9 +89,9 @@ def imported(path: Path, clock: Clock, listener: Listener) -> RunSummary:
 def test_clock_set_in_mid_run(account: Simulator, tmp_path: Path, seconds: float) -> None:
     """A clock set forward or back disturbs neither pace nor calls; what is noted is what it showed."""
     path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(4)])
-    clock = Clock(time.time())
+    clock = OwnTime(wall_start=time.time())
     began = time.monotonic()
-    summary = imported(path, clock, Listener(step=at(Step.NOTED, 2, lambda: clock.jump(seconds))))
+    summary = imported(path, Listener(step=at(Step.NOTED, 2, lambda: clock.sleep(seconds))), **by(clock))
     assert (summary.exit_code, len(account.arrivals), len(account.accepted)) == (ExitCode.OK, 4, 4)
     rows = read_results(tmp_path / "results.csv")
     sent_at = [datetime.fromisoformat(row["sent_at"]).timestamp() for row in rows]
@@ -154,7 +126,7 @@ def test_rate_beside_a_clock_that_is_set(night: Night, during: float, between: f
     assert {run.code for run in runs} == {0}
     assert all(later - earlier >= 60 for earlier, later in zip(moments, moments[5:], strict=False))
     assert moments[-1] - moments[0] < 5 * 60
-    night.time.passed_seconds += 120
+    night.time.now += 120
     told = [any("clock was ahead" in note for note in run.notes) for run in (runs[0], night.run())]
     assert told == [min(0.0, during) + between < 0, False]
 
@@ -170,9 +142,9 @@ def test_wait_that_a_clock_left(night: Night, ahead: float, held: float) -> None
     night.ahead_seconds = 0.0
     early = night.run()
     assert (early.why, any("clock" in note for note in early.notes)) == ((75, "held"), ahead != 0)
-    night.time.passed_seconds += held - 10 - night.time.passed_seconds
+    night.time.now = 1000 + held - 10
     assert night.run(max_runtime=1.0).why == (75, "held")
-    night.time.passed_seconds += 20
+    night.time.now += 20
     assert night.run().why == (0, "done")
 
 
@@ -183,8 +155,8 @@ def test_run_over_new_year(account: Simulator, tmp_path: Path, monkeypatch: pyte
     time.tzset()
     try:
         path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(2)])
-        clock = Clock(1_798_761_590.0)  # 2026-12-31 23:59:50 GMT
-        summary = imported(path, clock, Listener(step=at(Step.NOTED, 1, lambda: clock.jump(60))))
+        clock = OwnTime(wall_start=1_798_761_590.0)  # 2026-12-31 23:59:50 GMT
+        summary = imported(path, Listener(step=at(Step.NOTED, 1, lambda: clock.sleep(60))), **by(clock))
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()

@@ -5,24 +5,21 @@ import shutil
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from conftest import Ran, call_row, read_results, write_export
+from conftest import Program, call_row, read_results, write_export
 from importer.errors import ExitCode, LedgerError, TryLaterError
-from importer.formats import load_catalogue
 from importer.ledger import Ledger, RunInfo, lock_path, open_reader
-from importer.pipeline import Listener, Run, import_calls
-from importer.records import Receipt, RunSummary
-from importer.settings import load_credentials, load_settings
+from importer.pipeline import Listener
+from importer.records import Receipt
 from importer.steps import Step
 from judge.world import ForkServer, World
 from misbehaviour import Simulator
-
-Program = Callable[..., Ran]
+from runs import imported
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +41,6 @@ def held(tmp_path: Path) -> Ledger:
     """Return the ledger held by a run of its own."""
     run = RunInfo("holder", "2026-03-02 14:00:00", "1", "import")
     return Ledger.open(tmp_path / "ledger.sqlite", run=run, now=lambda: "2026-03-02 14:00:00")
-
-
-def imported(export: Path, listener: Listener) -> RunSummary:
-    """Import in this process with a listener; its results are `results.csv`."""
-    settings = load_settings({"results": str(export.parent / "results.csv")}, os.environ)
-    return import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
 
 
 @pytest.mark.fault(115, 124)

@@ -2,20 +2,18 @@
 
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Ran, call_row, read_results, write_export
+from conftest import ROOT, Program, call_row, read_results, write_export
 from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
 from importer.ledger.place import check_place, file_system_of
 from importer.settings import credentials_path
 from misbehaviour import FOREVER, Fault, Simulator
 
-Program = Callable[..., Ran]
 NOBODY = 65534
 
 

@@ -11,11 +11,9 @@ from types import FrameType
 
 import pytest
 
-from conftest import ROOT, Ran, read_results
+from conftest import ROOT, Program, read_results
 from expected import SAMPLES, sample_options
 from samples import INPUTS, sample_name
-
-Program = Callable[..., Ran]
 
 PATIENCE_SECONDS = 20.0
 SAMPLE_BYTES = 600

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Ran, call_row, read_results, write_export
+from conftest import ROOT, Program, call_row, read_results, write_export
 from importer.cli.output import LONGEST_LINE, escaped
 from importer.ledger import create_ledger, open_reader
 from misbehaviour import FOREVER, Fault, Simulator
-
-Program = Callable[..., Ran]
 
 FORGED = "rows=1 accepted=1 exit=0"
 HOSTILE = f"a\x1b[2J\x9b1m\u202e\r\n{FORGED}\x07"

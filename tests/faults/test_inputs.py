@@ -8,7 +8,6 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,36 +15,19 @@ from pkgutil import iter_modules
 
 import pytest
 
-from conftest import CALLNOTIFY_HEADER, ROOT, Ran, call_row, read_results, write_export
+from conftest import CALLNOTIFY_HEADER, ROOT, Program, call_row, read_results, write_export
 from dying_run import at
 from importer.errors import ExitCode, InputUnusableError, UsageError
 from importer.files import ExportFile
-from importer.formats import load_catalogue
 from importer.formats.encoding import certain_encoding
-from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, import_calls
+from importer.pipeline import Listener
 from importer.reading import CHUNK_ROWS
 from importer.reading.blocks import text_blocks
-from importer.records import RunSummary
-from importer.settings import load_credentials, load_settings
+from importer.settings import load_settings
 from importer.steps import Step
 from misbehaviour import Simulator
+from runs import imported, ledger_counts
 from samples import detected, plan_for, prepared
-
-Program = Callable[..., Ran]
-
-
-def counts(folder: Path) -> dict[str, int]:
-    """Return the ledger's calls by state, without empty ones."""
-    with open_reader(folder / "ledger.sqlite") as ledger:
-        return {state.value: count for state, count in ledger.counts().items() if count}
-
-
-def imported(folder: Path, export: Path, listener: Listener, **flags: object) -> RunSummary:
-    """Import in this process with a listener; its results are `results.csv`."""
-    settings = load_settings({"results": str(folder / "results.csv"), "init_ledger": True, **flags}, os.environ)
-    return import_calls(Run(settings, load_catalogue(), listener), [export], load_credentials(os.environ))
-
 
 CODECS = sorted({*encodings.aliases.aliases.values(), *(found.name for found in iter_modules(encodings.__path__))})
 
@@ -118,7 +100,7 @@ def test_file_that_cannot_be_used(program: Program, account: Simulator, tmp_path
         ran = program("import", "--init-ledger", "--results", tmp_path / "r.csv", path)
         (tmp_path / "r.csv").unlink(missing_ok=True)
         assert (ran.code, ran.summary()["rows"], words in ran.stderr) == (code, "0", True), (name, ran.stderr)
-    assert (counts(tmp_path), account.arrivals, account.token_requests) == ({}, (), 0)
+    assert (ledger_counts(tmp_path), account.arrivals, account.token_requests) == ({}, (), 0)
 
 
 # rows that cannot be used ------------------------------------------------------------------------------------
@@ -154,7 +136,7 @@ def test_rows_that_cannot_be_used(program: Program, account: Simulator, tmp_path
     wanted = list(BAD_ROWS.values())
     assert [reason for reason, want in zip(reasons, wanted, strict=True) if want and reason != want] == []
     assert all(row["hint"] and row["line"] for row in found if row["outcome"] == "rejected")
-    assert counts(tmp_path) == {"accepted": len(good)}
+    assert ledger_counts(tmp_path) == {"accepted": len(good)}
     posted = [arrival.fields["id"] for arrival in account.arrivals]
     assert len(set(posted)) == len(good)
     assert all(each.isalnum() and each.isascii() and len(each) <= 64 for each in posted)
@@ -195,7 +177,7 @@ def test_same_calls_in_other_clothes(program: Program, account: Simulator, tmp_p
     ran = program("import", "--results", tmp_path / "again.csv", *files)
     told = [row["outcome"] for row in read_results(tmp_path / "again.csv")]
     assert (ran.code, set(told), len(told)) == (0, {"already_accepted", "duplicate"}, 18)
-    assert (len(account.arrivals), counts(tmp_path)) == (3, {"accepted": 3})
+    assert (len(account.arrivals), ledger_counts(tmp_path)) == (3, {"accepted": 3})
 
 
 @pytest.mark.fault(15)
@@ -233,9 +215,9 @@ def test_input_that_grows_while_it_is_read(account: Simulator, tmp_path: Path) -
             with path.open("a") as file:
                 file.write(call_row(2) + "\n")
 
-    summary = imported(tmp_path, path, Listener(rows=grow))
+    summary = imported(path, Listener(rows=grow))
     assert (summary.exit_code, summary.rows) == (ExitCode.INPUT_UNUSABLE, 0)
-    assert (counts(tmp_path), account.arrivals, account.token_requests) == ({}, (), 0)
+    assert (ledger_counts(tmp_path), account.arrivals, account.token_requests) == ({}, (), 0)
 
 
 @pytest.mark.fault(26)
@@ -260,18 +242,18 @@ def test_input_gone_after_it_was_taken_in(account: Simulator, tmp_path: Path, ch
     told: list[str] = []
     listener = Listener(step=at(Step.STAGED, 1, act), problem=lambda problem: told.append(problem.message))
     rejects = tmp_path / "rejects.csv"
-    summary = imported(tmp_path, path, listener, rejects=str(rejects))
+    summary = imported(path, listener, rejects=str(rejects))
     outcomes = [row["outcome"] for row in read_results(tmp_path / "results.csv")]
     assert outcomes == ["accepted", "rejected", "accepted"]
     assert (summary.exit_code, rejects.exists(), "removed or changed" in told[0]) == (73, False, True)
-    assert counts(tmp_path) == {"accepted": 2}
+    assert ledger_counts(tmp_path) == {"accepted": 2}
 
 
 @pytest.mark.fault(26)
 def test_input_gone_without_rejects(account: Simulator, tmp_path: Path) -> None:
     """Without rejects to write the export is not needed any more."""
     path = write_export(tmp_path / "export.csv", [call_row(1)])
-    summary = imported(tmp_path, path, Listener(step=at(Step.STAGED, 1, path.unlink)))
+    summary = imported(path, Listener(step=at(Step.STAGED, 1, path.unlink)))
     assert (summary.exit_code, len(account.accepted)) == (ExitCode.OK, 1)
 
 

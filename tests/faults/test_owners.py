@@ -6,13 +6,12 @@ import shlex
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from conftest import Ran, call_row, write_export
+from conftest import Program, call_row, write_export
 from disks import filling_disk
 from importer.errors import ConfigurationError, LedgerError
 from importer.events import Event, EventName, Level
@@ -25,7 +24,6 @@ from importer.watching import LogFile
 from ledgers import CREATED, call, opened, take
 from misbehaviour import Simulator
 
-Program = Callable[..., Ran]
 STRANGER = 65534
 OUTPUTS = ("results", "rejects", "log", "metrics")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import pytest
 
-from conftest import ROOT, Ran, call_row, read_results, write_export
+from conftest import ROOT, Program, call_row, read_results, write_export
 from importer.cli import cli
 from importer.requirements import NEEDED
 from importer.simulator import SandboxCredentials
@@ -25,7 +25,6 @@ from misbehaviour import ORDINARY, Fault, Simulator
 from misbehaviour.connections import Server, answering, http_answer
 from schemas.vocabulary import Outcome
 
-Program = Callable[..., Ran]
 Serve = Callable[..., Server]
 
 SECRETS = SandboxCredentials("1000.CANARYCLIENT", "canary-secret-4711", "1000.canary.refresh-4712")

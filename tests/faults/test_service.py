@@ -57,11 +57,11 @@ def test_throttle_that_asks_for_ages(night: Night) -> None:
     ended = night.run()
     assert (ended.why, night.states(), night.time.waits) == ((75, "throttled"), {"pending": 2}, [])
     assert "2026-03-02 21:00:00 GMT" in " ".join(ended.notes)
-    night.time.passed_seconds += 5 * 3600
+    night.time.now += 5 * 3600
     again = night.run()
     assert (again.why, night.posts()) == ((75, "held"), ["call000"])
     assert "2026-03-02 21:00:00 GMT" in " ".join(again.notes)
-    night.time.passed_seconds += 3601
+    night.time.now += 3601
     assert (night.run().why, night.states()) == ((0, "done"), {"accepted": 2})
 
 
@@ -108,7 +108,7 @@ def test_maintenance_window(night: Night, asks_to_wait: bool, why: tuple[int, st
     ended = night.run()
     counts = {"accepted": 20, "pending": 10 - lost, "uncertain": lost}
     assert (ended.why, night.states()) == (why, {state: count for state, count in counts.items() if count})
-    night.time.passed_seconds += 3700
+    night.time.now += 3700
     assert night.run().code == (4 if lost else 0)
     assert night.states().get("pending") is None
     assert len(night.api.accepted) == 30 - lost
