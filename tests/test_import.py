@@ -1,7 +1,6 @@
 """`import` from end to end: real files, the real ledger, the real simulator; and `check`, which needs neither."""
 
 import csv
-import fcntl
 import json
 import os
 import shutil
@@ -13,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, SAMPLES, Program, Ran, call_row, closed_port, read_results, write_export
-from importer.ledger import lock_path
-from misbehaviour import FOREVER, ORDINARY, Fault, Simulator
+from conftest import ROOT, SAMPLES, Program, Ran, call_row, read_results, write_export
+from misbehaviour import ORDINARY, Fault, Simulator
 from runs import ledger_counts
 from schemas.vocabulary import CallState, Outcome
 
+Exported = Callable[..., Path]
 NEW_YORK = ("--timezone", "America/New_York", "--country", "US")
 SAMPLE_OPTIONS = {
     "callnotify/day.csv": (),
@@ -34,7 +33,7 @@ POSTED = {"state": "state", "from": "from", "to": "to", "start_time": "start_tim
 
 
 @pytest.fixture
-def exported(tmp_path: Path) -> Callable[..., Path]:
+def exported(tmp_path: Path) -> Exported:
     """Return a writer of exports in the format `callnotify`."""
 
     def write(*rows: str, name: str = "export.csv") -> Path:
@@ -43,7 +42,7 @@ def exported(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def ten(exported: Callable[..., Path]) -> Path:
+def ten(exported: Exported) -> Path:
     """Return an export of ten good calls."""
     return exported(*(call_row(number) for number in range(10)))
 
@@ -83,7 +82,7 @@ def test_simulator_has_what_the_results_say(
     assert len(account.arrivals) == len(said) == len(accepted)
 
 
-def test_recording_and_plus_survive(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+def test_recording_and_plus_survive(program: Program, account: Simulator, exported: Exported) -> None:
     """Numbers keep their plus sign, encoded on the wire, and the recording's address arrives as it stood."""
     address = "https://recordings.example.com/a.mp3?x=1&y=2%20z"
     run_import(program, exported(call_row(1, voiceuri=address, to="+447700900123")))
@@ -105,9 +104,7 @@ def test_second_import_posts_nothing(program: Program, account: Simulator, tmp_p
     assert (second.code, outcomes(second), len(account.arrivals)) == (first.code, counts, posted)
 
 
-def test_second_import_of_clean_file_is_silent(
-    program: Program, account: Simulator, exported: Callable[..., Path]
-) -> None:
+def test_second_import_of_clean_file_is_silent(program: Program, account: Simulator, exported: Exported) -> None:
     """A file whose calls were all taken before is exit 0, without a word."""
     path = ten(exported)
     run_import(program, path)
@@ -159,7 +156,7 @@ def test_counts_add_up_to_the_rows(program: Program, account: Simulator, tmp_pat
 # options -----------------------------------------------------------------------------------------------------
 
 
-def test_limit_then_deliver(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+def test_limit_then_deliver(program: Program, account: Simulator, exported: Exported) -> None:
     """--limit sends the first calls and leaves the rest pending with exit 0; `deliver` sends just those."""
     first = run_import(program, "--limit", "3", "--json", ten(exported))
     said = json.loads(first.stdout)
@@ -169,7 +166,7 @@ def test_limit_then_deliver(program: Program, account: Simulator, exported: Call
     assert posted_ids(account) == [f"call{number:05}" for number in range(10)]
 
 
-def test_states_choose_what_is_sent(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+def test_states_choose_what_is_sent(program: Program, account: Simulator, exported: Exported) -> None:
     """Only the wanted states are sent; the others are skipped by their reason."""
     rows = (call_row(1), call_row(2, state="noanswer"), call_row(3, state="invalid"))
     said = json.loads(run_import(program, "--states", "noanswer,invalid", "--json", exported(*rows)).stdout)
@@ -187,7 +184,7 @@ def test_states_choose_what_is_sent(program: Program, account: Simulator, export
     ],
 )
 def test_window_is_half_open(
-    program: Program, account: Simulator, exported: Callable[..., Path], window: tuple[str, ...], sent: list[int]
+    program: Program, account: Simulator, exported: Exported, window: tuple[str, ...], sent: list[int]
 ) -> None:
     """A call at --since is in, a call at --until is out."""
     run_import(program, *window, ten(exported))
@@ -195,7 +192,7 @@ def test_window_is_half_open(
 
 
 def test_json_is_one_object_on_stdout(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """--json gives the summary on stdout also on exit 0, with the results' path, and nothing on stderr."""
     ran = run_import(program, "--json", "--results", tmp_path / "out.csv", ten(exported))
@@ -210,7 +207,7 @@ def test_json_is_one_object_on_stdout(
 
 
 def test_rejects_are_mended_and_imported_again(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """The rejects file holds the bad rows verbatim under the header; mended, just those rows are posted."""
     bad = [call_row(2, to="+1 212 555 XXXX"), call_row(4, start_time="soon")]
@@ -226,7 +223,7 @@ def test_rejects_are_mended_and_imported_again(
 
 
 def test_own_results_among_the_inputs_are_passed_over(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """A results file that comes back as an input is no error and posts nothing."""
     path = ten(exported)
@@ -237,7 +234,7 @@ def test_own_results_among_the_inputs_are_passed_over(
 
 
 def test_one_bad_file_does_not_stop_the_others(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """A file of an unknown format is 65 and sends nothing of it; the other file is sent."""
     (tmp_path / "menu.csv").write_text("soup,salad\n1,2\n")
@@ -246,7 +243,7 @@ def test_one_bad_file_does_not_stop_the_others(
 
 
 def test_damage_near_the_end_leaves_nothing(
-    program: Program, account: Simulator, tmp_path: Path, exported: Callable[..., Path]
+    program: Program, account: Simulator, tmp_path: Path, exported: Exported
 ) -> None:
     """A file is staged whole or not at all: a quote that swallows its last row sends none of its calls."""
     path = ten(exported)
@@ -256,7 +253,7 @@ def test_damage_near_the_end_leaves_nothing(
 
 
 def test_row_that_was_not_finished(
-    program: Program, account: Simulator, tmp_path: Path, exported: Callable[..., Path]
+    program: Program, account: Simulator, tmp_path: Path, exported: Exported
 ) -> None:
     """A last row that is not written to its end is rejected; the next import sends it, and it alone."""
     path, rejects = ten(exported), tmp_path / "rejects.csv"
@@ -274,7 +271,7 @@ def test_row_that_was_not_finished(
 
 @pytest.mark.fault(27)
 def test_carried_calls_keep_their_own_file_and_line(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """A later import sends what an earlier left, first, and reports it under the earlier file and line."""
     early = exported(call_row(1), call_row(2), name="early.csv")
@@ -288,7 +285,7 @@ def test_carried_calls_keep_their_own_file_and_line(
 
 
 def test_pending_call_of_the_same_file_is_sent_by_the_next_import(
-    program: Program, account: Simulator, exported: Callable[..., Path]
+    program: Program, account: Simulator, exported: Exported
 ) -> None:
     """What --limit left pending is sent by importing the same file again, each call once."""
     path = ten(exported)
@@ -301,7 +298,7 @@ def test_pending_call_of_the_same_file_is_sent_by_the_next_import(
 
 @pytest.mark.fault(19)
 def test_accepted_call_with_other_content_is_a_conflict(
-    program: Program, account: Simulator, exported: Callable[..., Path]
+    program: Program, account: Simulator, exported: Exported
 ) -> None:
     """The id of a call that was taken, with another content, is not sent and needs a person."""
     run_import(program, exported(call_row(1)))
@@ -393,7 +390,7 @@ def test_attended_since(program: Program, account: Simulator, tmp_path: Path) ->
 
 
 def test_attended_before_it_was_sent(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """Calls left pending or refused that an export shows attended are skipped, each row once, and never sent."""
     account.script(Fault.refusal("INVALID_DATA"))
@@ -419,7 +416,7 @@ def test_attended_before_it_was_sent(
 
 
 def test_attended_while_uncertain(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """A call whose answer was lost stays uncertain when it is shown attended; its row says so."""
     account.script(Fault.lost_answer())
@@ -436,9 +433,7 @@ def test_attended_while_uncertain(
     assert len(account.arrivals) == 1
 
 
-def test_pending_call_takes_the_new_content(
-    program: Program, account: Simulator, exported: Callable[..., Path]
-) -> None:
+def test_pending_call_takes_the_new_content(program: Program, account: Simulator, exported: Exported) -> None:
     """A call not sent yet is sent as the newest export says."""
     run_import(program, "--limit", "1", exported(call_row(1), call_row(2)))
     run_import(program, exported(call_row(2, state="noanswer"), name="newer.csv"))
@@ -451,9 +446,7 @@ def test_pending_call_takes_the_new_content(
 # what the API refuses ----------------------------------------------------------------------------------------
 
 
-def test_refused_call_is_not_sent_again_unasked(
-    program: Program, account: Simulator, exported: Callable[..., Path]
-) -> None:
+def test_refused_call_is_not_sent_again_unasked(program: Program, account: Simulator, exported: Exported) -> None:
     """A refusal is exit 3 and is remembered; only --retry-refused sends the call again."""
     account.script(ORDINARY, Fault.refusal("INVALID_USER"))
     path = exported(call_row(1, zohouser="7"), call_row(2, zohouser="8"))
@@ -465,54 +458,10 @@ def test_refused_call_is_not_sent_again_unasked(
     assert (third.code, posted_ids(account)) == (0, ["call00001", "call00002", "call00002"])
 
 
-def test_refused_row_names_code_and_status(
-    program: Program, account: Simulator, exported: Callable[..., Path]
-) -> None:
-    """The results of a refused call say what the API answered."""
-    account.script(Fault.refusal("INVALID_USER"))
-    ran = run_import(program, exported(call_row(1, zohouser="8")))
-    row = read_results(ran.summary()["results"])[0]
-    assert (row["outcome"], row["reason"], row["http_status"], row["code"], row["attempts"]) == (
-        "refused",
-        "invalid_user",
-        "400",
-        "INVALID_USER",
-        "1",
-    )
-
-
-def test_max_errors_stops_the_run(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
-    """After so many refusals the run stops with 3 and leaves the rest pending."""
-    account.script(Fault.refusal("A"), ORDINARY, Fault.refusal("B"), ORDINARY)
-    ran = run_import(program, "--max-errors", "2", ten(exported))
-    said = ran.summary()
-    assert (ran.code, said["reason"], said["refused"], said["accepted"]) == (3, "max_errors", "2", "1")
-    assert said["pending"] == "7"
-
-
 # sign-in, throttles, outages ---------------------------------------------------------------------------------
 
 
-def test_token_expiry_refreshes_once(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
-    """A token that expires in mid-run costs one refresh, and each call is accepted exactly once."""
-    account.script(ORDINARY.repeated(4), Fault.expired_token())
-    assert run_import(program, ten(exported)).code == 0
-    assert (account.token_requests, len(account.accepted)) == (2, 10)
-    assert Counter(call["id"] for call in account.accepted).most_common(1)[0][1] == 1
-
-
-def test_throttle_is_waited_out(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
-    """429 with Retry-After: 1 holds every request for a second, then the run goes on and ends well."""
-    account.script(ORDINARY.repeated(2), Fault.throttle("A", wait_seconds=1))
-    assert run_import(program, ten(exported)).code == 0
-    moments = [arrival.moment for arrival in account.arrivals]
-    assert len(account.accepted) == 10
-    assert moments[3] - moments[2] >= 1.0
-
-
-def test_lost_answer_is_held(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_lost_answer_is_held(program: Program, account: Simulator, exported: Exported, tmp_path: Path) -> None:
     """A lost answer is `uncertain` and exit 4; the next import says so again and does not send it."""
     account.script(Fault.lost_answer())
     path = exported(call_row(1), call_row(2))
@@ -523,9 +472,7 @@ def test_lost_answer_is_held(
     assert ledger_counts(tmp_path) == {"accepted": 1, "uncertain": 1}
 
 
-def test_uncertain_call_of_an_earlier_night(
-    program: Program, account: Simulator, exported: Callable[..., Path]
-) -> None:
+def test_uncertain_call_of_an_earlier_night(program: Program, account: Simulator, exported: Exported) -> None:
     """While the ledger holds an uncertain call, `import` and `deliver` are exit 4; one line says since when."""
     account.script(Fault.lost_answer(), Fault.lost_answer())
     run_import(program, exported(call_row(1)))
@@ -546,7 +493,7 @@ def test_uncertain_call_of_an_earlier_night(
 
 
 def test_resolved_as_not_sent_is_delivered(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """`resolve --not-sent` makes the call pending again, and `deliver` sends it under its own id."""
     account.script(Fault(close_after_reading=True))
@@ -557,9 +504,7 @@ def test_resolved_as_not_sent_is_delivered(
     assert ledger_counts(tmp_path) == {"accepted": 1}
 
 
-def test_resolved_as_sent_is_never_sent(
-    program: Program, account: Simulator, exported: Callable[..., Path]
-) -> None:
+def test_resolved_as_sent_is_never_sent(program: Program, account: Simulator, exported: Exported) -> None:
     """`resolve --sent` makes the call accepted: exit 0, and nothing is posted again."""
     account.script(Fault.lost_answer())
     path = exported(call_row(1))
@@ -568,7 +513,7 @@ def test_resolved_as_sent_is_never_sent(
     assert (run_import(program, path).code, len(account.arrivals)) == (0, 1)
 
 
-def test_on_uncertain_resend(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+def test_on_uncertain_resend(program: Program, account: Simulator, exported: Exported) -> None:
     """--on-uncertain resend sends the call again under the same id, once somebody asks for it."""
     account.script(Fault(close_after_reading=True))
     path = exported(call_row(1))
@@ -577,38 +522,8 @@ def test_on_uncertain_resend(program: Program, account: Simulator, exported: Cal
     assert (again.code, posted_ids(account)) == (0, ["call00001", "call00001"])
 
 
-@pytest.mark.parametrize(
-    ("fault", "code", "sent", "left"),
-    [
-        (Fault.login_page(), 76, 1, {"pending": 9, "uncertain": 1}),
-        (Fault.redirect("http://127.0.0.1:9/"), 76, 1, {"pending": 9, "uncertain": 1}),
-        (Fault.internal_error(), 69, 2, {"pending": 8, "uncertain": 2}),
-        (Fault.refusal("NO_PERMISSION", 403), 77, 1, {"pending": 10}),
-        (Fault.refusal("PBX_NOT_INTEGRATED", 401), 77, 1, {"pending": 10}),
-        (Fault.refusal("OAUTH_SCOPE_MISMATCH", 401), 77, 1, {"pending": 10}),
-        (Fault(status=404), 78, 1, {"pending": 10}),
-    ],
-    ids=["login-page", "redirect", "500", "no-permission", "not-integrated", "scope", "404"],
-)
-def test_service_that_will_not_do_stops_the_run(
-    program: Program,
-    account: Simulator,
-    exported: Callable[..., Path],
-    tmp_path: Path,
-    fault: Fault,
-    code: int,
-    sent: int,
-    left: dict[str, int],
-) -> None:
-    """The run ends at once with the code of who must act, and no call is lost."""
-    account.script(fault.repeated(FOREVER))
-    ran = run_import(program, ten(exported))
-    expected = 4 if code == 69 else code  # the uncertain calls outrank the outage
-    assert (ran.code, len(account.arrivals), ledger_counts(tmp_path)) == (expected, sent, left)
-
-
 def test_integration_switched_off(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
+    program: Program, account: Simulator, exported: Exported, tmp_path: Path
 ) -> None:
     """The account without the integration is 77, everything stays pending, and goes out once it is on."""
     account.script(Fault.refusal("PBX_NOT_INTEGRATED", 401))
@@ -621,90 +536,22 @@ def test_integration_switched_off(
     assert (program("deliver").code, len(account.accepted)) == (0, 10)
 
 
-def test_sign_in_refused(
-    program: Program,
-    account: Simulator,
-    exported: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Wrong credentials are 77: everything is pending and nothing was posted."""
-    monkeypatch.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked.token")
-    ran = run_import(program, ten(exported))
-    assert (ran.code, ran.summary()["pending"], ledger_counts(tmp_path), len(account.arrivals)) == (
-        77,
-        "10",
-        {"pending": 10},
-        0,
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("variable", ["ACCOUNTS_URL", "API_URL"])
-def test_unreachable_service(
-    program: Program,
-    account: Simulator,
-    exported: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-) -> None:
-    """Nobody at the other end is 69 with everything pending."""
-    monkeypatch.setenv(f"CDR_IMPORTER_{variable}", f"http://127.0.0.1:{closed_port()}")
-    ran = run_import(program, exported(call_row(1)))
-    assert (ran.code, ran.summary()["pending"], ledger_counts(tmp_path)) == (69, "1", {"pending": 1})
-
-
 # what stops a run before anything is sent --------------------------------------------------------------------
 
 
-@pytest.mark.fault(32)
-def test_missing_ledger(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
-) -> None:
-    """Without --init-ledger a ledger that is not there is 78; none appears and no results stay."""
-    path = ten(exported)
-    assert program("import", path).code == 78
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["export.csv"]
-    assert (len(account.arrivals), account.token_requests) == (0, 0)
-
-
-def test_locked_ledger(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
-) -> None:
-    """While another run holds the ledger, a second one is 75 and posts nothing."""
-    path = ten(exported)
-    run_import(program, "--limit", "1", path)
-    with lock_path(tmp_path / "ledger.sqlite").open("r+b") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert program("import", path).code == 75
-    assert len(account.arrivals) == 1
-
-
 @pytest.mark.fault(34)
-def test_results_path_taken(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
-) -> None:
-    """A results file that exists is 73 before anything is sent, and stays as it was."""
-    taken = tmp_path / "taken.csv"
-    taken.write_text("mine")
-    assert run_import(program, "--results", taken, ten(exported)).code == 73
-    assert (taken.read_text(), len(account.arrivals), account.token_requests) == ("mine", 0, 0)
-
-
-def test_rejects_path_taken(
-    program: Program, account: Simulator, exported: Callable[..., Path], tmp_path: Path
-) -> None:
-    """A rejects file that exists is 73 before anything is sent, too."""
+def test_results_path_taken(program: Program, account: Simulator, exported: Exported, tmp_path: Path) -> None:
+    """A results or rejects file that exists is 73 before anything is sent, and stays as it was."""
     taken = tmp_path / "taken.csv"
     taken.write_text("mine")
     path = exported(call_row(1), call_row(2, to="104"))
-    assert run_import(program, "--rejects", taken, path).code == 73
-    assert (taken.read_text(), len(account.arrivals)) == ("mine", 0)
+    for option in ("--results", "--rejects"):
+        assert run_import(program, option, taken, path).code == 73
+        assert (taken.read_text(), len(account.arrivals), account.token_requests) == ("mine", 0, 0)
 
 
 def test_missing_credentials(
-    program: Program, account: Simulator, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    program: Program, account: Simulator, exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without secrets the run is 78 and names the variables."""
     for name in ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"):
@@ -715,7 +562,7 @@ def test_missing_credentials(
     assert len(account.arrivals) == 0
 
 
-def test_two_formats_that_match(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+def test_two_formats_that_match(program: Program, account: Simulator, exported: Exported) -> None:
     """A file that two formats describe is 65 and names both; nothing is sent."""
     folder = Path(os.environ["HOME"]) / ".config/cdr-importer/formats"
     folder.mkdir(parents=True)
@@ -724,26 +571,6 @@ def test_two_formats_that_match(program: Program, account: Simulator, exported: 
     ran = run_import(program, ten(exported))
     assert (ran.code, len(account.arrivals)) == (65, 0)
     assert all(name in ran.stderr.splitlines()[0] for name in ("callnotify", "twin"))
-
-
-def test_rate_holds_over_two_runs(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
-    """Two runs one after the other keep the rate at the server together."""
-    path = ten(exported)
-    for _ in range(2):
-        run_import(program, "--rate", "5/second", "--limit", "5", path)
-    moments = [arrival.moment for arrival in account.arrivals]
-    assert all(sixth - first >= 1.0 for first, sixth in zip(moments, moments[5:], strict=False))
-    assert len(moments) == 10
-
-
-@pytest.mark.fault(131)
-def test_wait_outlasts_the_run(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
-    """A wait longer than a run's own limit ends it with 75, and the next run within that time sends nothing."""
-    account.script(Fault.throttle("A", wait_seconds=3600))
-    path = ten(exported)
-    codes = [run_import(program, path).code for _ in range(2)]
-
-    assert (codes, len(account.arrivals), account.accepted) == ([75, 75], 1, ())
 
 
 # check -------------------------------------------------------------------------------------------------------
@@ -776,7 +603,7 @@ def test_check_needs_neither_network_nor_ledger(
 
 
 def test_check_says_what_import_then_sends(
-    program: Program, account: Simulator, tmp_path: Path, exported: Callable[..., Path]
+    program: Program, account: Simulator, tmp_path: Path, exported: Exported
 ) -> None:
     """The rows that `check` would send are those that `import` sends."""
     copy = Path(shutil.copy(SAMPLES / "callnotify/day.csv", tmp_path))
@@ -794,7 +621,7 @@ def test_check_says_what_import_then_sends(
     assert checked == sent
 
 
-def test_results_are_in_input_order(program: Program, account: Simulator, exported: Callable[..., Path]) -> None:
+def test_results_are_in_input_order(program: Program, account: Simulator, exported: Exported) -> None:
     """With many workers, whoever is answered first, the results stand by file and line."""
     path = exported(*(call_row(number) for number in range(120)))
     run_import(program, "--workers", "4", "--batch-size", "7", "--results", path.with_name("r.csv"), path)
@@ -804,7 +631,7 @@ def test_results_are_in_input_order(program: Program, account: Simulator, export
 
 
 @pytest.mark.fault(142)
-def test_formula_in_a_cell_is_defused(program: Program, exported: Callable[..., Path], tmp_path: Path) -> None:
+def test_formula_in_a_cell_is_defused(program: Program, exported: Exported, tmp_path: Path) -> None:
     """A source id that a spreadsheet would run gets a quote in front; numbers stay as they are."""
     program("check", "--results", tmp_path / "r.csv", exported(call_row(1, id="=1+1")))
     with (tmp_path / "r.csv").open(newline="") as stream:

@@ -17,7 +17,7 @@ from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
 from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
-from importer.prepare import PolicyBook, Preparation, Prepared, Window, call_id_of
+from importer.prepare import PolicyBook, Preparation, Prepared, call_id_of
 from importer.reading import CHUNK_ROWS
 from importer.records import Call, ResultRow
 from importer.settings import PolicyChoices
@@ -391,20 +391,6 @@ def test_earliest_agent_leg_names_the_agent(legs: tuple[str, str], tmp_path: Pat
 
 MOMENT = 1_772_460_000
 """2026-03-02 14:00:00 GMT."""
-
-
-def test_window_takes_its_start_and_not_its_end(tmp_path: Path) -> None:
-    """Calls that start in [since, until) are chosen."""
-    text = CALLNOTIFY + "".join(_notify("busy", f"a{at}", f"2026-03-02 14:00:0{at}") for at in range(4))
-    result = prepared_text(tmp_path, text, window=Window(since=MOMENT + 1, until=MOMENT + 3))
-    assert result.outcomes() == ["outside_window", "call", "call", "outside_window"]
-
-
-def test_states_that_are_not_wanted_are_skipped(tmp_path: Path) -> None:
-    """Only calls of the wanted states are chosen."""
-    text = CALLNOTIFY + _notify("busy", "a1") + _notify("noanswer", "a2")
-    result = prepared_text(tmp_path, text, states=frozenset({State.BUSY}))
-    assert result.outcomes() == ["call", "state_not_wanted"]
 
 
 @pytest.mark.fault(22)

@@ -52,7 +52,7 @@ def test_settings_hold_no_secret(
     """Neither the default agent's number nor a proxy's password is kept, nor any credential."""
     monkeypatch.setenv("CDR_IMPORTER_DEFAULT_AGENT_NUMBER", "+447700900999")
     monkeypatch.setenv("CDR_IMPORTER_PROXY", "http://ann:canary-4711@127.0.0.1:9")
-    program("import", "--init-ledger", write_export(tmp_path / "export.csv", [call_row(1)]))
+    program("import", "--init-ledger", write_export(tmp_path / "export.csv", []))
     with open_reader(tmp_path / "ledger.sqlite") as ledger:
         kept = ledger.runs(1)[0].settings
     credentials = account.credentials

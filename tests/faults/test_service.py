@@ -126,17 +126,25 @@ def test_refusal_of_one_call(night: Night) -> None:
     ended = night.run()
     assert (ended.why, night.states()) == ((3, "refused"), {"accepted": 3, "refused": 1})
     refused = next(row for row in ended.rows if row["outcome"] == "refused")
-    assert (refused["call_id"], refused["code"], refused["attempts"]) == ("call001", "INVALID_USER", "1")
+    told = [refused[name] for name in ("call_id", "reason", "http_status", "code", "attempts")]
+    assert told == ["call001", "invalid_user", "400", "INVALID_USER", "1"]
 
 
 @pytest.mark.fault(80)
-def test_unknown_refusal_of_everything(night: Night) -> None:
-    """What refuses three calls in a row with a code nobody knows is not the API: 76, and the file is not burnt."""
+@pytest.mark.parametrize(
+    ("fault", "reason", "state"),
+    [
+        (Fault.refusal("SOMETHING_NEW"), "refused_by_service", "refused"),
+        (Fault(status=200, body=b'{"status":"strange","code":"ODD"}'), "unknown_code", "uncertain"),
+    ],
+)
+def test_unknown_code_to_everything(night: Night, fault: Fault, reason: str, state: str) -> None:
+    """What answers three calls in a row with a code nobody knows is not the API: 76, and the file is not burnt."""
     night.take_in(6)
-    night.api.script(Fault.refusal("SOMETHING_NEW").repeated(FOREVER))
+    night.api.script(fault.repeated(FOREVER))
     ended = night.run()
-    assert (ended.why, night.states()) == ((76, "refused_by_service"), {"refused": 3, "pending": 3})
-    assert len(night.posts()) == 3
+    assert (ended.summary.reason, night.states()) == (reason, {state: 3, "pending": 3})
+    assert (ended.code, len(night.posts())) == (76, 3)
 
 
 # tried once more ---------------------------------------------------------------------------------------------
