@@ -18,11 +18,15 @@ import click
 import pytest
 
 from conftest import ROOT, Program, call_row, read_results, write_export
+from dying_run import at
 from importer.cli import cli
+from importer.pipeline import Listener
 from importer.requirements import NEEDED
 from importer.simulator import SandboxCredentials
+from importer.steps import Step
 from misbehaviour import ORDINARY, Fault, Simulator
 from misbehaviour.connections import Server, answering, http_answer
+from runs import imported
 from schemas.vocabulary import Outcome
 
 Serve = Callable[..., Server]
@@ -287,6 +291,25 @@ def test_files_are_private_under_any_umask(program: Program, account: Simulator,
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in made if each not in mine}
     assert {name for name, mode in modes.items() if mode & 0o077} - {".cache"} == set()
     assert {"backup.sqlite", "check.csv", "rejects.csv", "ledger.sqlite", "token.json", "deep"} <= set(modes)
+
+
+@pytest.mark.fault(147)
+def test_files_are_private_while_a_run_goes_on(account: Simulator, tmp_path: Path) -> None:
+    """Under umask 0 the write-ahead log, its index and the unfinished results are 0600 too."""
+    path, modes = write_export(tmp_path / "export.csv", [call_row(1)]), dict[str, str]()
+
+    def look() -> None:
+        files = [each for each in tmp_path.iterdir() if each != path]
+        modes.update({each.name: oct(stat.S_IMODE(each.stat().st_mode)) for each in files})
+
+    before = os.umask(0)
+    try:
+        imported(path, Listener(step=at(Step.ANSWERED, 1, look)))
+    finally:
+        os.umask(before)
+    assert {"ledger.sqlite-wal", "ledger.sqlite-shm"} < set(modes)
+    assert any(name.endswith(".part") for name in modes)
+    assert set(modes.values()) == {"0o600"}
 
 
 # what no code may do -----------------------------------------------------------------------------------------
