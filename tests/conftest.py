@@ -189,6 +189,12 @@ def server() -> Iterator[Any]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return one folder for all examples of a property."""
+    return tmp_path_factory.mktemp("examples")
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """Give a certificate for localhost."""

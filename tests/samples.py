@@ -146,6 +146,46 @@ def prepared_text(folder: Path, text: str, **changes: Any) -> Result:
     return prepared([detection], plan_for(detection.format.name, **changes))
 
 
+OWN = """
+name = "own"
+title = "Own"
+certainty = "real"
+[columns]
+id = "Id"
+agent = "Agent"
+dialled = "Dialled"
+result = "Result"
+rung = "Rung"
+started = "Started"
+[[direction]]
+when = { agent = { empty = false } }
+is = "outgoing"
+[[outcome]]
+column = "result"
+words = { gone = "cancelled", machine = "voicemail", trunk = "our_side", busy = "busy" }
+[time]
+columns = "started"
+formats = ["%Y-%m-%d %H:%M:%S"]
+zone = "UTC"
+[call]
+id = ["id"]
+customer = "dialled"
+agent = "agent"
+ring_seconds = "rung"
+"""
+"""A format of an operator's own."""
+
+
+def prepared_in(form: str, text: str, folder: Path, **changes: Any) -> Result:
+    """Prepare a file of this text in a format of one's own."""
+    own, path = folder / "own.toml", folder / "export.csv"
+    own.write_text(form, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    detection = detect(path, [], Overrides(format=catalogue().pick(str(own))))
+    assert isinstance(detection, Detection)
+    return prepared([detection], plan_for("callnotify", **changes))
+
+
 @cache
 def as_it_is(path: Path) -> Result:
     """Prepare a sample with the options of its format, in one chunk and listing all rows; not to be changed."""

@@ -7,46 +7,12 @@ import pytest
 
 from conftest import SAMPLES, Program, read_results
 from importer.errors import ConfigurationError
-from importer.formats import Detection, detect
-from importer.formats.detection import Overrides
 from importer.prepare import Policies, PolicyBook
 from importer.settings import PolicyChoices, load_settings
 from importer.settings.values import outside_prefixes
-from samples import catalogue, plan_for, prepared
+from samples import OWN, catalogue, prepared_in
 from schemas.vocabulary import Verdict
 
-OWN = """
-name = "own"
-title = "Own"
-certainty = "real"
-
-[columns]
-id = "Id"
-agent = "Agent"
-dialled = "Dialled"
-result = "Result"
-rung = "Rung"
-started = "Started"
-
-[[direction]]
-when = { agent = { empty = false } }
-is = "outgoing"
-
-[[outcome]]
-column = "result"
-words = { gone = "cancelled", machine = "voicemail", trunk = "our_side", busy = "busy" }
-
-[time]
-columns = "started"
-formats = ["%Y-%m-%d %H:%M:%S"]
-zone = "UTC"
-
-[call]
-id = ["id"]
-customer = "dialled"
-agent = "agent"
-ring_seconds = "rung"
-"""
 ROWS = """Id,Agent,Dialled,Result,Rung,Started
 a1,+12125550101,+12125550141,gone,5,2026-03-02 14:00:00
 a2,+12125550101,+12125550142,gone,15,2026-03-02 14:00:00
@@ -59,13 +25,8 @@ a6,+12125550101,+12125550146,busy,1,2026-03-02 14:00:00
 
 def fates(folder: Path, own: str = OWN, book: PolicyBook | None = None, chunk_rows: int = 50_000) -> list[str]:
     """Return what becomes of each row: its state, or why it is skipped."""
-    form, path = folder / "own.toml", folder / "export.csv"
-    form.write_text(own, encoding="utf-8")
-    path.write_text(ROWS, encoding="utf-8")
-    detection = detect(path, [], Overrides(format=catalogue().pick(str(form))))
-    assert isinstance(detection, Detection)
-    plan = plan_for("callnotify", policies=book or PolicyBook(), chunk_rows=chunk_rows)
-    listed = prepared([detection], plan).listed
+    changes = {"policies": book or PolicyBook(), "chunk_rows": chunk_rows}
+    listed = prepared_in(own, ROWS, folder, **changes).listed
     return [getattr(each, "reason", "") or str(each.state) for each in listed]
 
 

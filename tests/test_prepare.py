@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from expected import ROOT, SAMPLES
 from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
-from importer.formats.catalogue import load_format
 from importer.formats.detection import Overrides
 from importer.prepare import PolicyBook, Preparation, Prepared, call_id_of
 from importer.reading import CHUNK_ROWS
@@ -25,6 +24,7 @@ from importer.settings.values import outside_prefixes
 from samples import (
     INPUTS,
     NOW,
+    OWN,
     PER_SAMPLE,
     Result,
     as_it_is,
@@ -34,6 +34,7 @@ from samples import (
     is_no_row,
     plan_for,
     prepared,
+    prepared_in,
     prepared_text,
     reordered,
     sample_name,
@@ -238,34 +239,27 @@ DIRECTIONS = """
 name = "own"
 title = "Own"
 certainty = "src"
-
 [columns]
 id = "Id"
 kind = "Kind"
 to = "To"
 started = "Started"
-
 [[direction]]
 when = { kind = "call" }
 is = "outgoing"
-
 [[direction]]
 when = { kind = "fax" }
 is = "other_kind"
-
 [[direction]]
 when = { id = { empty = true }, kind = { empty = true } }
 is = "other_leg"
-
 [[outcome]]
 column = "kind"
 words = { call = "noanswer" }
-
 [time]
 columns = "started"
 formats = ["iso8601"]
 zone = "UTC"
-
 [call]
 id = ["id"]
 customer = "to"
@@ -276,14 +270,8 @@ agent = "to"
 @pytest.mark.parametrize("all_rows", [True, False])
 def test_details_and_other_kinds_are_skipped(all_rows: bool, tmp_path: Path) -> None:
     """A detail row needs no id, time or number, a fax no outcome: both are skipped with what they are."""
-    (tmp_path / "own.toml").write_text(DIRECTIONS, encoding="utf-8")
-    path = tmp_path / "export.csv"
     rows = "a1,call,+12125550142,2026-03-02 14:00:00\n,,102,\na2,fax,,\n"
-    path.write_text(f"Id,Kind,To,Started\n{rows}", encoding="utf-8")
-    overrides = Overrides(format=load_format(tmp_path / "own.toml", catalogue().causes))
-    found = detect(path, [], overrides)
-    assert isinstance(found, Detection)
-    result = prepared([found], plan_for("callnotify", all_rows=all_rows))
+    result = prepared_in(DIRECTIONS, f"Id,Kind,To,Started\n{rows}", tmp_path, all_rows=all_rows)
     if all_rows:
         assert result.outcomes() == ["call", "other_leg", "other_kind"]
     else:
@@ -410,35 +398,6 @@ def test_voicemail_is_not_answered(tmp_path: Path) -> None:
     assert [call.state for call in prepared_text(tmp_path, TWILIO + text).calls()] == [State.NOANSWER] * 3
 
 
-RINGING = """
-name = "ringing"
-title = "Ringing"
-certainty = "src"
-[columns]
-id = "Id"
-agent = "Agent"
-number = "Dialled"
-word = "Result"
-rung = "Rung"
-started = "Started"
-[[direction]]
-when = { agent = { empty = false } }
-is = "outgoing"
-[[outcome]]
-column = "word"
-words = { gone = "cancelled" }
-[time]
-columns = "started"
-formats = ["%Y-%m-%d %H:%M:%S"]
-zone = "UTC"
-[call]
-id = ["id"]
-customer = "number"
-agent = "agent"
-ring_seconds = "rung"
-"""
-
-
 @pytest.mark.parametrize(
     ("least", "outcomes"),
     [
@@ -453,7 +412,7 @@ def test_cancelled_call_counts_when_it_rang(least: int, outcomes: dict[str, str]
         for number, rung in enumerate(outcomes)
     )
     choices = PolicyChoices(cancelled_ring_seconds=least)
-    assert _outcomes_by(RINGING, text, choices, tmp_path) == [*outcomes.values()]
+    assert _outcomes_by(OWN, text, choices, tmp_path) == [*outcomes.values()]
 
 
 def _outcomes_by(
@@ -461,19 +420,10 @@ def _outcomes_by(
 ) -> list[str]:
     """Prepare an export of this text in a format of one's own."""
     plan = {"policies": PolicyBook(choices), "timezone": timezone}
-    return _in_own_format(form, text, folder, **plan).outcomes()
+    return prepared_in(form, text, folder, **plan).outcomes()
 
 
-def _in_own_format(form: str, text: str, folder: Path, **changes: object) -> Result:
-    own, path = folder / "own.toml", folder / "export.csv"
-    own.write_text(form, encoding="utf-8")
-    path.write_text(text, encoding="utf-8")
-    detection = detect(path, [], Overrides(format=catalogue().pick(str(own))))
-    assert isinstance(detection, Detection)
-    return prepared([detection], plan_for("callnotify", **changes))
-
-
-WHOLE_CALL = RINGING.replace('rung = "Rung"\n', 'rung = "Rung"\nlasted = "Lasted"\nended = "Ended"\n').replace(
+WHOLE_CALL = OWN.replace('rung = "Rung"\n', 'rung = "Rung"\nlasted = "Lasted"\nended = "Ended"\n').replace(
     'ring_seconds = "rung"\n', 'ring_seconds = "rung"\nduration_seconds = "lasted"\nend_time = "ended"\n'
 )
 
@@ -507,7 +457,7 @@ def test_whole_call_bounds_the_ringing(tmp_path: Path) -> None:
 
 def test_end_may_stand_in_two_columns(tmp_path: Path) -> None:
     """The end of a call is read as its start is: date and clock joined, in the operator's zone, over midnight."""
-    own = RINGING.replace(
+    own = OWN.replace(
         'rung = "Rung"\nstarted = "Started"', 'day = "Day"\nclock = "At"\nend = "End"\nover = "Over"'
     )
     own = own.replace('columns = "started"', 'columns = ["day", "clock"]').replace("%Y-%m-%d", "%d.%m.%Y")
@@ -559,7 +509,7 @@ RULES_HEADER = "Id,Agent,Dialled,Country code,Result,Trunk,Started,Zone\n"
 def _rules(folder: Path, cells: Iterable[str], **changes: object) -> list[Prepared]:
     """Prepare rows of the agent's calls, given their cells behind the agent's number."""
     rows = "".join(f"a{number},+12125550101,{row}\n" for number, row in enumerate(cells))
-    return _in_own_format(RULES, RULES_HEADER + rows, folder, **changes).listed
+    return prepared_in(RULES, RULES_HEADER + rows, folder, **changes).listed
 
 
 def test_word_that_nothing_knows_may_leave_it_to_the_next_rule(tmp_path: Path) -> None:
@@ -737,12 +687,6 @@ CELLS = st.fixed_dictionaries(
         "voiceuri": st.sampled_from(["", "https://example.com/a.mp3", "a.mp3"]),
     }
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return one folder for all examples of a property."""
-    return tmp_path_factory.mktemp("examples")
 
 
 # Few examples of many rows: what an example costs is validation as such, 0.1 s whatever the rows.

@@ -92,12 +92,6 @@ def _is_solid(text: str, delimiter: str) -> bool:
     return bool(text.strip(f'{delimiter} \t"\n'))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for the files of all examples of a property."""
-    return tmp_path_factory.mktemp("examples")
-
-
 # Tables that csv.writer wrote
 
 LETTERS = st.one_of(

@@ -452,7 +452,6 @@ def test_history_page(program: Program, three_runs: Path, tmp_path: Path) -> Non
 
 # how it looks ------------------------------------------------------------------------------------------------
 
-pytestmark = pytest.mark.xdist_group("report")  # one worker loads matplotlib
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = [
     "--headless",

@@ -226,20 +226,15 @@ BAD = [
 
 @pytest.mark.fault(38)
 @table(("option", "text"), BAD)
-def test_bad_flag(option: str, text: str) -> None:
-    """A flag's bad value is a usage error that names the flag."""
-    error = refusal({option.replace("-", "_"): text}, {})
-    assert (error.exit_code, error.message.partition(":")[0]) == (ExitCode.USAGE, f"--{option}")
-
-
-@pytest.mark.fault(38)
-@table(("option", "text"), BAD)
-def test_bad_variable(option: str, text: str) -> None:
-    """A variable's bad value is a configuration error that names the variable."""
-    variable = "CDR_IMPORTER_" + option.upper().replace("-", "_")
-    error = refusal({}, {variable: text})
-    place = error.message.partition(":")[0]
-    assert (error.exit_code, place) == (ExitCode.CONFIGURATION, f"environment variable {variable}")
+def test_bad_value(option: str, text: str) -> None:
+    """A flag's bad value is a usage error that names the flag, a variable's one of configuration that names it."""
+    name = option.replace("-", "_")
+    variable = f"CDR_IMPORTER_{name.upper()}"
+    errors = refusal({name: text}, {}), refusal({}, {variable: text})
+    assert [(error.exit_code, error.message.partition(":")[0]) for error in errors] == [
+        (ExitCode.USAGE, f"--{option}"),
+        (ExitCode.CONFIGURATION, f"environment variable {variable}"),
+    ]
 
 
 @pytest.mark.fault(28)

@@ -124,12 +124,6 @@ def _written(moment: datetime, like: str, formats: tuple[str, ...]) -> str:
     return like
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return one folder for all examples of a property."""
-    return tmp_path_factory.mktemp("examples")
-
-
 FEW = {"asterisk-csv/day.csv", "3cx-web/9-columns.csv", "genesys-cloud/day-first.csv", "twilio/title-case.csv"}
 
 
