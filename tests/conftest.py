@@ -58,6 +58,20 @@ def read_results(path: Path | str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What one run of the program printed, and its exit code."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def summary(self) -> dict[str, str]:
+        """Return the fields of the summary line."""
+        return dict(word.split("=", 1) for word in self.stderr.splitlines()[-1].split(" ") if "=" in word)
+
+
+Program = Callable[..., Ran]
 Test = Callable[..., None]
 
 
@@ -170,6 +184,12 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Return an export of three good calls."""
+    return write_export(tmp_path / "export.csv", [call_row(number) for number in range(3)])
+
+
+@pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     """Start servers that are closed at the end."""
     with contextlib.ExitStack() as stack:
@@ -199,22 +219,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """Give a certificate for localhost."""
     return make_certificate(tmp_path_factory.mktemp("tls"), "localhost")
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What one run of the program printed, and its exit code."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    def summary(self) -> dict[str, str]:
-        """Return the fields of the summary line."""
-        return dict(word.split("=", 1) for word in self.stderr.splitlines()[-1].split(" ") if "=" in word)
-
-
-Program = Callable[..., Ran]
 
 
 @pytest.fixture

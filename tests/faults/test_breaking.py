@@ -39,12 +39,6 @@ BUGS = {
 CHEAP = (Step.BEFORE_INTENT, Step.WRITTEN)
 
 
-@pytest.fixture
-def export(tmp_path: Path) -> Path:
-    """Return an export of three good calls."""
-    return write_export(tmp_path / "export.csv", [call_row(number) for number in range(CALLS)])
-
-
 @pytest.mark.fault(97, 98)
 @pytest.mark.parametrize(
     ("step", "kind"),

@@ -5,13 +5,12 @@ import shutil
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from conftest import Program, call_row, read_results, write_export
+from conftest import Program, read_results
 from importer.errors import ExitCode, LedgerError, TryLaterError
 from importer.ledger import Ledger, RunInfo, lock_path, open_reader
 from importer.pipeline import Listener
@@ -22,19 +21,11 @@ from misbehaviour import Simulator
 from runs import imported
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    """Return a fork server."""
-    with ForkServer() as running:
-        yield running
-
-
 @pytest.fixture
-def export(account: Simulator, program: Program, tmp_path: Path) -> Path:
-    """Return an export of three calls of which the first was sent and the others wait."""
-    path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(3)])
-    assert program("import", "--init-ledger", "--limit", "1", path).code == 0
-    return path
+def part_sent(account: Simulator, program: Program, export: Path) -> Path:
+    """Return that export; its first call was sent and the others wait."""
+    assert program("import", "--init-ledger", "--limit", "1", export).code == 0
+    return export
 
 
 def held(tmp_path: Path) -> Ledger:
@@ -44,11 +35,11 @@ def held(tmp_path: Path) -> Ledger:
 
 
 @pytest.mark.fault(115, 124)
-def test_commands_beside_a_run(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+def test_commands_beside_a_run(program: Program, account: Simulator, part_sent: Path, tmp_path: Path) -> None:
     """While a run holds the ledger, who would write ends with 75 and its holder's name; who looks on may look."""
     tokens, sent = account.token_requests, len(account.arrivals)
     commands: tuple[tuple[str | Path, ...], ...] = (
-        ("import", export),
+        ("import", part_sent),
         ("deliver",),
         ("resolve", "call00001", "--close", "--note", "n"),
         ("ledger", "purge"),
@@ -68,7 +59,9 @@ def test_commands_beside_a_run(program: Program, account: Simulator, export: Pat
 
 
 @pytest.mark.fault(118)
-def test_lock_file_of_a_run_long_dead(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+def test_lock_file_of_a_run_long_dead(
+    program: Program, account: Simulator, part_sent: Path, tmp_path: Path
+) -> None:
     """The text in the lock file, whatever process it names, keeps nobody out."""
     lock_path(tmp_path / "ledger.sqlite").write_text(f"pid={os.getpid()} since=2020-01-01 00:00:00 run=old\n")
     assert (program("deliver").code, len(account.accepted)) == (0, 3)
@@ -91,7 +84,9 @@ def test_twenty_runs_at_once(server: ForkServer, simulator: Simulator, tmp_path:
 
 
 @pytest.mark.fault(123)
-def test_looking_on_does_not_disturb(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+def test_looking_on_does_not_disturb(
+    program: Program, account: Simulator, part_sent: Path, tmp_path: Path
+) -> None:
     """`status` at every step of a run, and one that never ends, hold up no commit and see only whole ones."""
     told: list[int] = []
 
@@ -106,12 +101,12 @@ def test_looking_on_does_not_disturb(program: Program, account: Simulator, expor
     with open_reader(tmp_path / "ledger.sqlite") as reader:
         reader._connection.execute("BEGIN")
         assert reader.pending_count() == 2
-        summary = imported(export, Listener(step=look))
+        summary = imported(part_sent, Listener(step=look))
     assert (summary.exit_code, told, program("status").code) == (ExitCode.OK, [3, 3, 3, 3], 0)
 
 
 @pytest.mark.fault(123)
-def test_looking_after_a_crash_changes_no_file(program: Program, export: Path, tmp_path: Path) -> None:
+def test_looking_after_a_crash_changes_no_file(program: Program, part_sent: Path, tmp_path: Path) -> None:
     """`status` on what a killed run left moves nothing from the -wal file: that is for the next run."""
     crashed = tmp_path / "crashed"
     crashed.mkdir()
@@ -121,7 +116,7 @@ def test_looking_after_a_crash_changes_no_file(program: Program, export: Path, t
             for each in tmp_path.glob("ledger.sqlite*"):
                 shutil.copy(each, crashed)
 
-    imported(export, Listener(step=crash))
+    imported(part_sent, Listener(step=crash))
     names = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite.witness")
     before = {name: (crashed / name).read_bytes() for name in names}
     ran = program("status", "--ledger", crashed / "ledger.sqlite")
@@ -133,7 +128,7 @@ def test_looking_after_a_crash_changes_no_file(program: Program, export: Path, t
 
 
 @pytest.mark.fault(125)
-def test_person_who_holds_the_ledger_for_a_moment(account: Simulator, export: Path, tmp_path: Path) -> None:
+def test_person_who_holds_the_ledger_for_a_moment(account: Simulator, part_sent: Path, tmp_path: Path) -> None:
     """A write lock of another program, taken when an answer came, is waited out: the answer is recorded."""
     other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None, check_same_thread=False)
     held_once: list[threading.Timer] = []
@@ -145,7 +140,7 @@ def test_person_who_holds_the_ledger_for_a_moment(account: Simulator, export: Pa
             held_once[0].start()
 
     with closing(other):
-        summary = imported(export, Listener(step=hold))
+        summary = imported(part_sent, Listener(step=hold))
         held_once[0].join()
     assert summary.exit_code is ExitCode.OK
     assert [row["outcome"] for row in read_results(tmp_path / "results.csv")] == [
@@ -157,7 +152,7 @@ def test_person_who_holds_the_ledger_for_a_moment(account: Simulator, export: Pa
 
 @pytest.mark.fault(125)
 def test_person_who_holds_the_ledger_for_good(
-    account: Simulator, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    account: Simulator, part_sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the first byte it is 75 and nothing is sent; after the answer the evidence is told, then it is 74."""
     # SQLite waits a hundredth of the time that the ledger asks for.
@@ -178,6 +173,6 @@ def test_person_who_holds_the_ledger_for_good(
             if step is Step.ROWS_SYNCED:
                 other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(error):
-                imported(export, Listener(step=hold, unrecorded=unrecorded.append))
+                imported(part_sent, Listener(step=hold, unrecorded=unrecorded.append))
         assert len(account.arrivals) == sent
     assert [(each.call_id, each.state.value) for each in unrecorded] == [("call00001", "accepted")]

@@ -17,12 +17,6 @@ from misbehaviour import FOREVER, Fault, Simulator
 NOBODY = 65534
 
 
-@pytest.fixture
-def export(tmp_path: Path) -> Path:
-    """Return an export of three good calls."""
-    return write_export(tmp_path / "export.csv", [call_row(number) for number in range(3)])
-
-
 @pytest.mark.fault(29, 30)
 @pytest.mark.parametrize("how", ["open to the group", "open to all", "a link", "somebody else's"])
 def test_credentials_that_others_hold(

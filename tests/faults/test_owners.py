@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program, call_row, write_export
+from conftest import Program
 from disks import filling_disk
 from importer.errors import ConfigurationError, LedgerError
 from importer.events import Event, EventName, Level
@@ -27,12 +27,6 @@ from misbehaviour import Simulator
 STRANGER = 65534
 OUTPUTS = ("results", "rejects", "log", "metrics")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-
-
-@pytest.fixture
-def export(tmp_path: Path) -> Path:
-    """Return an export of three good calls."""
-    return write_export(tmp_path / "export.csv", [call_row(number) for number in range(3)])
 
 
 def do_as_told(message: str) -> None:
