@@ -484,19 +484,6 @@ def test_header_with_a_column_twice_is_refused(tmp_path: Path, catalogue: Catalo
         _detect(_file(tmp_path, f"{TWILIO_HEADER},to\n"), catalogue)
 
 
-def test_callnotify_does_not_claim_exports_with_a_direction(tmp_path: Path, catalogue: Catalogue) -> None:
-    """An export that happens to have id, from, to and start_time is not taken for the API's own shape."""
-    path = _file(tmp_path, "id,from,to,start_time,direction,status\n1,2,3,4,outbound,busy\n")
-    with pytest.raises(InputUnusableError, match="no format known"):
-        _detect(path, catalogue)
-
-
-def test_twilio_does_not_claim_ids_of_others(tmp_path: Path, catalogue: Catalogue) -> None:
-    """A compatible service with the same header and ids of its own is not Twilio."""
-    with pytest.raises(InputUnusableError, match="no format known"):
-        _detect(_file(tmp_path, f"{TWILIO_HEADER}\n6f2c1a58-0d3e,,,busy,,outbound-api\n"), catalogue)
-
-
 @pytest.mark.fault(3)
 @table("text", ["", "\n", "\ufeff", " \r\n\t\n"])
 def test_empty_file_is_unusable(text: str, tmp_path: Path, catalogue: Catalogue) -> None:

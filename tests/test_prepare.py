@@ -171,12 +171,6 @@ def test_damaged_file_leaves_nothing_of_itself(tmp_path: Path) -> None:
 # --- One call out of its rows -------------------------------------------------------------------------------
 
 
-def test_attended_beats_all(tmp_path: Path) -> None:
-    """A call of which one row was attended is not notified, wherever that row stands."""
-    text = WEB + _web("09:00:00", "Unanswered") + _web("09:00:30", "Answered")
-    assert prepared_text(tmp_path, text).outcomes() == ["other_leg", "attended"]
-
-
 def test_call_starts_with_its_earliest_row(tmp_path: Path) -> None:
     """The call starts when its earliest row does, even where another row is the better evidence."""
     text = WEB + _web("09:00:30", "Unanswered") + _web("09:00:00", "Redirected")
@@ -184,19 +178,15 @@ def test_call_starts_with_its_earliest_row(tmp_path: Path) -> None:
 
 
 def test_row_not_understood_makes_its_call_unclear(tmp_path: Path) -> None:
-    """Beside a row that could not be used, no other row of the call is notified."""
+    """Beside a row that could not be used, no other row of the call is notified; an attended call stays so."""
     text = WEB + _web("09:00:00", "Unanswered") + _web("09:00:30", "Dropped")
     text += _web("09:00:00", "Unanswered", "78") + _web("09:61:30", "Unanswered", "78")
+    text += _web("09:00:00", "Answered", "79") + _web("09:00:30", "Dropped", "79")
     result = prepared_text(tmp_path, text)
-    assert result.outcomes() == ["unclear_call", "unknown_status", "unclear_call", "unreadable_time"]
+    assert result.outcomes()[:4] == ["unclear_call", "unknown_status", "unclear_call", "unreadable_time"]
+    assert result.outcomes()[4:] == ["attended", "unknown_status"]
     assert "export.csv, line 3" in result.listed[0].hint  # type: ignore[union-attr]
     assert "export.csv, line 5" in result.listed[2].hint  # type: ignore[union-attr]
-
-
-def test_row_not_understood_leaves_an_attended_call_alone(tmp_path: Path) -> None:
-    """A call known to be attended stays so beside a row that could not be used."""
-    text = WEB + _web("09:00:00", "Answered") + _web("09:00:30", "Dropped")
-    assert prepared_text(tmp_path, text).outcomes() == ["attended", "unknown_status"]
 
 
 def test_neither_column_that_tells_the_direction(tmp_path: Path) -> None:
@@ -209,9 +199,10 @@ def test_neither_column_that_tells_the_direction(tmp_path: Path) -> None:
 
 @pytest.mark.fault(17)
 def test_same_row_is_a_duplicate(tmp_path: Path) -> None:
-    """The second of two equal rows is a duplicate that names the first."""
-    result = prepared_text(tmp_path, CALLNOTIFY + _notify("busy") * 2)
-    assert result.outcomes() == ["call", "same_row"]
+    """The second of two equal rows is a duplicate that names the first; without an id, fields and start count."""
+    text = _notify("busy") * 2 + _notify("busy", "") * 2 + _notify("busy", "", start="2026-03-02 14:00:01")
+    result = prepared_text(tmp_path, CALLNOTIFY + text)
+    assert result.outcomes() == ["call", "same_row", "call", "same_row", "call"]
     assert "export.csv, line 2" in result.listed[1].hint  # type: ignore[union-attr]
 
 
@@ -221,12 +212,6 @@ def test_same_id_with_other_content_is_a_conflict(tmp_path: Path) -> None:
     others += (_notify("busy", "a3", start="2026-03-02 14:00:01"),)
     text = CALLNOTIFY + "".join(_notify("busy", f"a{number}") + row for number, row in enumerate(others, 1))
     assert prepared_text(tmp_path, text).outcomes() == ["same_id_other_content"] * 6
-
-
-def test_row_without_id_is_known_by_its_fields(tmp_path: Path) -> None:
-    """Without an id, the same from, to and start_time are the same call."""
-    text = CALLNOTIFY + _notify("busy", "") * 2 + _notify("busy", "", start="2026-03-02 14:00:01")
-    assert prepared_text(tmp_path, text).outcomes() == ["call", "same_row", "call"]
 
 
 def test_rejected_row_keeps_what_is_known_of_it(tmp_path: Path) -> None:
@@ -309,36 +294,22 @@ def test_freeswitch_call_id_does_not_need_both_legs(row: str, tmp_path: Path) ->
 CUSTOMER, COMPANY, MOBILE = "+12125550142", "+12125550100", "+12125550103"
 
 
-def test_twilio_forwarded_call_is_incoming(tmp_path: Path) -> None:
-    """A call from a customer that was forwarded to anybody outside is not notified."""
+def test_twilio_legs(tmp_path: Path) -> None:
+    """A forwarded call is incoming; of a click-to-call the parent that rings an agent's number names the agent.
+
+    One that ended at the agent's own unanswered telephone is not notified. Rows that decide for their call are
+    counted without --all-rows too.
+    """
     rows = _twilio("1", "", (CUSTOMER, COMPANY), "inbound", "completed")
     rows += _twilio("2", "1", (CUSTOMER, "+12125550199"), "outbound-dial")
+    rows += _twilio("3", "", (COMPANY, MOBILE), "outbound-api", "completed")
+    rows += _twilio("4", "3", (COMPANY, CUSTOMER), "outbound-dial", "busy")
+    rows += _twilio("5", "", (COMPANY, MOBILE), "outbound-api")
     result = prepared_text(tmp_path, TWILIO + rows)
-    assert result.outcomes() == ["incoming", "other_leg"]
-
-
-def test_twilio_incoming_rows_are_counted_when_not_listed(tmp_path: Path) -> None:
-    """An incoming row that decides for its call is counted as incoming without --all-rows."""
-    rows = _twilio("1", "", (CUSTOMER, COMPANY), "inbound") + _twilio(
-        "2", "1", (CUSTOMER, MOBILE), "outbound-dial"
-    )
-    result = prepared_text(tmp_path, TWILIO + rows, all_rows=False)
-    assert (result.listed, result.skipped) == ([], {"incoming": 1, "other_leg": 1})
-
-
-def test_twilio_click_to_call_names_the_agent_by_the_leg_that_rings_them(tmp_path: Path) -> None:
-    """A parent that rings an agent's own number is the agent's leg; its child is the call to the customer."""
-    rows = _twilio("1", "", (COMPANY, MOBILE), "outbound-api", "completed")
-    rows += _twilio("2", "1", (COMPANY, CUSTOMER), "outbound-dial", "busy")
-    result = prepared_text(tmp_path, TWILIO + rows)
-    assert result.outcomes() == ["other_leg", "call"]
+    assert result.outcomes() == ["incoming", "other_leg", "other_leg", "call", "agent_leg"]
     assert (result.calls()[0].agent_number, result.calls()[0].customer_number) == (MOBILE, CUSTOMER)
-
-
-def test_twilio_agent_who_did_not_pick_up_is_no_customer(tmp_path: Path) -> None:
-    """A click-to-call that ended at the agent's own unanswered telephone is not notified."""
-    rows = TWILIO + _twilio("1", "", (COMPANY, MOBILE), "outbound-api")
-    assert prepared_text(tmp_path, rows).outcomes() == ["agent_leg"]
+    few = prepared_text(tmp_path, TWILIO + rows, all_rows=False)
+    assert (few.listed, few.skipped) == (result.calls(), {"incoming": 1, "other_leg": 2, "agent_leg": 1})
 
 
 def test_3cx_fields_in_another_order_are_a_format_of_ones_own(tmp_path: Path) -> None:
