@@ -523,50 +523,36 @@ def test_api_url(answered: str, url: str) -> None:
     assert check_api_url(answered, SIGN_IN) == url
 
 
+GOOD_URL = "https://www.zohoapis.com"
+ENDINGS = (
+    ".",
+    ":443",
+    ":8443",
+    "/path",
+    "//",
+    "?x=1",
+    "#x",
+    "\\",
+    "\\@evil.example/",
+    "@evil.example",
+    ".evil.example",
+)
+CONTROLS = ("\n", "\r\nX-Evil: 1", "\t", "\x00")
+OTHER_HOSTS = (
+    *("", "/", "user:secret@www.zohoapis.com", "user@www.zohoapis.com", "@www.zohoapis.com", "evil.example"),
+    *("evilwww.zohoapis.com", "zohoapis.com", "www.zoho\u0430pis.com", "xn--www-zoho.example"),
+    *("www\u3002zohoapis\u3002com", "127.0.0.1", "[::1]", "2130706433", "0x7f.1", "localhost"),
+)
+NO_HTTPS = (
+    *("", "http://www.zohoapis.com", "www.zohoapis.com", "//www.zohoapis.com", "http://127.0.0.1:8080"),
+    *("file:///etc/passwd", "ftp://www.zohoapis.com", f" {GOOD_URL}"),
+)
+
+
 @pytest.mark.fault(140)
 @table(
     "answered",
-    [
-        "",
-        "http://www.zohoapis.com",
-        "https://",
-        "https:///",
-        "www.zohoapis.com",
-        "//www.zohoapis.com",
-        "https://www.zohoapis.com.",
-        "https://www.zohoapis.com:443",
-        "https://www.zohoapis.com:8443",
-        "https://www.zohoapis.com/path",
-        "https://www.zohoapis.com//",
-        "https://www.zohoapis.com?x=1",
-        "https://www.zohoapis.com#x",
-        "https://www.zohoapis.com\\",
-        "https://www.zohoapis.com\\@evil.example/",
-        "https://www.zohoapis.com@evil.example",
-        "https://user:secret@www.zohoapis.com",
-        "https://user@www.zohoapis.com",
-        "https://@www.zohoapis.com",
-        "https://evil.example",
-        "https://www.zohoapis.com.evil.example",
-        "https://evilwww.zohoapis.com",
-        "https://zohoapis.com",
-        "https://www.zoho\u0430pis.com",
-        "https://xn--www-zoho.example",
-        "https://www\u3002zohoapis\u3002com",
-        "https://127.0.0.1",
-        "http://127.0.0.1:8080",
-        "https://[::1]",
-        "https://2130706433",
-        "https://0x7f.1",
-        "https://localhost",
-        "file:///etc/passwd",
-        "ftp://www.zohoapis.com",
-        " https://www.zohoapis.com",
-        "https://www.zohoapis.com\n",
-        "https://www.zohoapis.com\r\nX-Evil: 1",
-        "https://www.zohoapis.com\t",
-        "https://www.zohoapis.com\x00",
-    ],
+    [*(GOOD_URL + end for end in ENDINGS + CONTROLS), *(f"https://{host}" for host in OTHER_HOSTS), *NO_HTTPS],
 )
 def test_api_url_refuses(answered: str) -> None:
     """Any other text is refused, without showing it."""
