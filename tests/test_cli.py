@@ -53,12 +53,11 @@ def twenty(tmp_path: Path) -> Path:
 # help --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["import", "--help"], ["import", "--no-such"]])
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+def test_help_imports_nothing_heavy() -> None:
     """--help, --version and a wrong option answer without loading what only a run needs."""
+    commands = ["--help"], ["--version"], ["import", "--help"], ["import", "--no-such"]
     script = (
-        "import sys\nfrom importer.cli import run\n"
-        f"run({arguments!r})\n"
+        f"import sys\nfrom importer.cli import run\nfor each in {commands!r}:\n    run(each)\n"
         f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
