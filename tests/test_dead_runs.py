@@ -19,14 +19,13 @@ from importer.records import Call, Place
 from importer.results.cells import call_cells
 from importer.steps import Step
 from judge.world import ForkServer
-from misbehaviour import Fault, Simulator
+from misbehaviour import Simulator
 from runs import imported
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
 Died = Callable[..., None]
 
 CALLS = 5
-BEFORE_STAGING = (Step.LOCKED, Step.RECOVERED, Step.RESULTS_CREATED, Step.ROWS_SYNCED)
 
 
 @pytest.fixture
@@ -126,32 +125,6 @@ def test_attended_since_in_a_run_that_died(
     assert (outcomes(tmp_path / "dead.csv"), len(account.accepted)) == (results, sent)
     ran = program("import", "--results", tmp_path / "again.csv", late)
     assert (ran.code, outcomes(tmp_path / "again.csv")) == (3, ["conflict"] * sent)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("step", list(Step))
-def test_death_at_any_step(
-    step: Step, export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
-) -> None:
-    """Whatever the step, the next run sends the rest, each call once, and the dead run has its results if any."""
-    account.script(Fault(status=425))
-    dead = tmp_path / "dead.csv"
-    flags = ("--rejects", str(tmp_path / "rejects.csv")) if step is Step.REJECTS_WRITTEN else ()
-    if flags:
-        os.environ["CDR_IMPORTER_REJECTS"] = flags[1]
-    try:
-        died("import", step, dead, export)
-    finally:
-        os.environ.pop("CDR_IMPORTER_REJECTS", None)
-    ran = program("import", "--results", tmp_path / "next.csv", export)
-    sent = [call["id"] for call in account.accepted]
-    assert len(sent) == len(set(sent))
-    assert dead.exists() == (step not in BEFORE_STAGING)
-    assert not list(tmp_path.glob("*.part"))
-    if dead.exists():
-        assert len(read_results(dead)) == CALLS + 1
-    assert ran.code in (3, 4)
-    assert len(sent) >= CALLS - 1
 
 
 @pytest.mark.slow

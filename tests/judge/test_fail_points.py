@@ -93,6 +93,7 @@ def test_death_at_a_step(
     if command == "import" or left.taken_in:
         assert dead.results.exists() is left.taken_in
     assert world.breaches() == []
+    assert not list((tmp_path / "world").glob("*.part"))
     world.run("import", *(files or (world.add_file("own.csv", OWN),)))
     states = world.states()
     assert len(states) == 12 and set(states.values()) <= {"accepted", "uncertain"}
