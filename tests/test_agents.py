@@ -236,12 +236,6 @@ def test_broken_agents_file_is_refused(text: str, said: str, tmp_path: Path) -> 
     assert "555" not in caught.value.message + caught.value.hint
 
 
-def test_agents_file_that_is_missing_is_refused(tmp_path: Path) -> None:
-    """A path without a file is a configuration error."""
-    with pytest.raises(ConfigurationError, match=r"gone.csv cannot be read: No such file"):
-        load_agents(tmp_path / "gone.csv", None)
-
-
 @table("encoding", [None, "ascii"])
 def test_agents_file_in_an_unknown_encoding_is_refused(encoding: str | None, tmp_path: Path) -> None:
     """A file that is neither UTF-8 nor what --encoding says, nor cp1252, is refused, not misread."""

@@ -107,25 +107,6 @@ def test_operator_says_the_order(tmp_path: Path, order: DateOrder, start: str) -
     assert starts(tmp_path, rows("02/03/2026 09:14", "05/03/2026 09:14"), order)[0] == start
 
 
-@table(
-    ("texts", "order", "words"),
-    [
-        (["02/03/2026 09:14", "03/03/2026 09:14"], None, 'line 2 "02/03/2026 09:14".*no row tells'),
-        (["25/03/2026 09:14", "03/25/2026 09:14"], None, 'disagree.*line 2 "25/03.*and line 3 "03/25'),
-        (
-            ["02/03/2026 09:14", "25/03/2026 09:14"],
-            MONTH,
-            'line 3 "25/03/2026 09:14" has the day first, --date-order',
-        ),
-    ],
-)
-def test_order_that_cannot_be_known(tmp_path: Path, texts: list[str], order: DateOrder | None, words: str) -> None:
-    """Nothing is guessed: the file is refused with the line, and --date-order is the way out."""
-    with pytest.raises(InputUnusableError, match=words) as caught:
-        starts(tmp_path, rows(*texts), order)
-    assert "--date-order" in caught.value.hint
-
-
 def test_year_first_needs_no_order(tmp_path: Path) -> None:
     """A date that begins with its year is read as it is."""
     assert starts(tmp_path, rows("2026/3/2 9:14:07", "2026/3/4 9:14:07")) == [

@@ -209,24 +209,10 @@ def test_zip_of_the_finder(tmp_path: Path) -> None:
     assert content(open_export(written(tmp_path, zipped(("day/export.csv", TEXT), *extra)))) == TEXT
 
 
-def test_zip_that_is_encrypted(tmp_path: Path) -> None:
-    """An encrypted member is named as that."""
-    packed = bytearray(zipped(("a.csv", TEXT)))
-    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        packed[packed.index(mark) + place] |= 1
-    assert "is encrypted" in refusal(written(tmp_path, bytes(packed))).message
-
-
 @table("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_zip_that_is_packed_unusually(tmp_path: Path, method: int) -> None:
     """Methods that cannot be unpacked in bounded memory are refused."""
     assert f"method {method}" in refusal(written(tmp_path, zipped(("a.csv", TEXT), method=method))).message
-
-
-@pytest.mark.fault(148)
-def test_packed_twice(tmp_path: Path) -> None:
-    """A packed file in a packed file is refused with the way out."""
-    assert "holds another packed file" in refusal(written(tmp_path, gzip.compress(gzip.compress(TEXT)))).message
 
 
 @table(

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import socket
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, SAMPLES, Program, Ran, call_row, read_results, write_export
+from conftest import SAMPLES, Program, Ran, call_row, read_results, write_export
 from misbehaviour import ORDINARY, Fault, Simulator
 from runs import ledger_counts
 from schemas.vocabulary import CallState, Outcome
@@ -560,17 +559,6 @@ def test_missing_credentials(
     assert ran.code == 78
     assert "CDR_IMPORTER_REFRESH_TOKEN" in ran.stderr
     assert len(account.arrivals) == 0
-
-
-def test_two_formats_that_match(program: Program, account: Simulator, exported: Exported) -> None:
-    """A file that two formats describe is 65 and names both; nothing is sent."""
-    folder = Path(os.environ["HOME"]) / ".config/cdr-importer/formats"
-    folder.mkdir(parents=True)
-    built_in = (ROOT / "schemas/formats/callnotify.toml").read_text(encoding="utf-8")
-    (folder / "twin.toml").write_text(built_in.replace('name = "callnotify"', 'name = "twin"'), encoding="utf-8")
-    ran = run_import(program, ten(exported))
-    assert (ran.code, len(account.arrivals)) == (65, 0)
-    assert all(name in ran.stderr.splitlines()[0] for name in ("callnotify", "twin"))
 
 
 # check -------------------------------------------------------------------------------------------------------

@@ -285,29 +285,6 @@ def test_private_value_in_repr() -> None:
     assert not any(private in repr(settings) for private in ("7700900123", "hunter2"))
 
 
-@pytest.mark.fault(28)
-def test_unknown_toml_key(config: Path) -> None:
-    """A key that is not known is refused by name, with the nearest one."""
-    config.write_text("batchsize = 5\n")
-    error = refusal({"config": config}, {})
-    assert (error.exit_code, "'batchsize'" in error.message, error.hint) == (
-        ExitCode.CONFIGURATION,
-        True,
-        "Did you mean batch-size?",
-    )
-
-
-@pytest.mark.fault(28)
-def test_unknown_variable() -> None:
-    """A CDR_IMPORTER_ variable that is not known is refused by name, with the nearest one."""
-    error = refusal({}, {"CDR_IMPORTER_WORKER": "5"})
-    assert (error.exit_code, "CDR_IMPORTER_WORKER " in error.message, error.hint) == (
-        ExitCode.CONFIGURATION,
-        True,
-        "Did you mean CDR_IMPORTER_WORKERS?",
-    )
-
-
 def test_unknown_flag() -> None:
     """A flag that is no option is refused rather than dropped."""
     assert isinstance(refusal({"worker": 5}, {}), UsageError)
