@@ -344,16 +344,6 @@ def test_import_of_a_packed_file(program: Program, account: Simulator, tmp_path:
     assert len(account.accepted) == 1
 
 
-@pytest.mark.fault(148)
-def test_damaged_packed_file_leaves_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """Of a packed file that is cut off nothing is staged; the other file goes through."""
-    good = write_export(tmp_path / "good.csv", [call_row(1)])
-    packed = gzip.compress(write_export(tmp_path / "bad.csv", [call_row(n) for n in range(2, 200)]).read_bytes())
-    bad = written(tmp_path, packed[:-20], "bad.csv.gz")
-    ran = program("import", "--init-ledger", bad, good)
-    assert (ran.code, len(account.accepted), ran.summary()["rows"]) == (65, 1, "1")
-
-
 # names --------------------------------------------------------------------------------------------------------
 
 

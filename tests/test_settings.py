@@ -321,14 +321,9 @@ def test_config_unusable(config: Path, content: bytes) -> None:
 
 
 @pytest.mark.fault(28)
-def test_config_missing_flag(config: Path) -> None:
-    """--config with a file that is not there is a usage error."""
+def test_config_missing(config: Path) -> None:
+    """--config with a file that is not there is a usage error, CDR_IMPORTER_CONFIG one of configuration."""
     assert refusal({"config": config}, {}).exit_code == ExitCode.USAGE
-
-
-@pytest.mark.fault(28)
-def test_config_missing_variable(config: Path) -> None:
-    """CDR_IMPORTER_CONFIG with a file that is not there is a configuration error."""
     assert refusal({}, {"CDR_IMPORTER_CONFIG": str(config)}).exit_code == ExitCode.CONFIGURATION
 
 
@@ -426,22 +421,6 @@ def test_credentials_missing(tmp_path: Path) -> None:
     assert error.message == "missing for the sign-in: client_id, client_secret, refresh_token"
     assert "CDR_IMPORTER_REFRESH_TOKEN" in error.hint
     assert str(path) in error.hint
-
-
-@pytest.mark.fault(29)
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
-def test_credentials_mode(credentials_file: Path, mode: int) -> None:
-    """A file that others can read is refused with the remedy."""
-    credentials_file.chmod(mode)
-    assert f"chmod 600 {credentials_file}" in credentials_error({}, credentials_file).hint
-
-
-@pytest.mark.fault(30)
-def test_credentials_link(credentials_file: Path) -> None:
-    """A symbolic link is refused."""
-    link = credentials_file.with_name("link.toml")
-    link.symlink_to(credentials_file)
-    assert "symbolic link" in credentials_error({}, link).hint
 
 
 def test_credentials_pipe(tmp_path: Path) -> None:

@@ -18,11 +18,19 @@ NOBODY = 65534
 
 
 @pytest.mark.fault(29, 30)
-@pytest.mark.parametrize("how", ["open to the group", "open to all", "a link", "somebody else's"])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("open to the group", "chmod 600"),
+        ("open to all", "chmod 600"),
+        ("a link", "symbolic link"),
+        ("somebody else's", "chown"),
+    ],
+)
 def test_credentials_that_others_hold(
-    program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch, export: Path, how: str
+    program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch, export: Path, how: str, words: str
 ) -> None:
-    """A credentials file that others can read, own or have put there is refused before anything is sent."""
+    """A credentials file that others read, own or put there is refused with the remedy, and nothing is sent."""
     for name in ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"):
         monkeypatch.delenv(f"CDR_IMPORTER_{name}")
     held, path = account.credentials, credentials_path()
@@ -41,6 +49,7 @@ def test_credentials_that_others_hold(
         os.chown(path, NOBODY, NOBODY)
     ran = program("import", "--init-ledger", export)
     assert (ran.code, str(path) in ran.stderr, held.client_secret in ran.stderr) == (78, True, False)
+    assert words in ran.stderr
     assert (account.token_requests, account.arrivals) == (0, ())
 
 
