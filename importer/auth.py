@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
 from importer.errors import (
     ConfigurationError,
     NotPermittedError,
@@ -185,14 +183,12 @@ class TokenSource:
                 hint="Does another program or host use the same refresh token? Wait 10 minutes, then run again.",
             )
         self._refreshes.append(now)
-        trying = Retrying(
-            stop=stop_after_attempt(self._backoff.attempts),
-            wait=lambda state: self._backoff.wait_seconds(state.attempt_number),
-            retry=retry_if_exception_type((UnavailableError, _GarbledError)),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        return trying(self._ask)
+        for attempt in range(1, self._backoff.attempts):
+            try:
+                return self._ask()
+            except (UnavailableError, _GarbledError):
+                self._sleep(self._backoff.wait_seconds(attempt))
+        return self._ask()
 
     def _ask(self) -> Token:
         asked_at = self._clock()

@@ -12,8 +12,6 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from random import SystemRandom
 
-from tenacity import RetryCallState, Retrying, wait_exponential
-
 from importer.settings import Rate
 
 LONGEST_RETRY_AFTER_SECONDS = 6 * 3600.0
@@ -152,11 +150,7 @@ class Backoff:
 
     def wait_seconds(self, attempt: int) -> float:
         """Draw the wait after ``attempt``, counted from 1."""
-        state = RetryCallState(Retrying(), fn=None, args=(), kwargs={})
-        state.attempt_number = attempt
-        # tenacity's own wait_random_exponential draws from the global generator, which a test cannot seed.
-        ceiling = wait_exponential(multiplier=self.first_seconds, max=self.cap_seconds)(state)
-        return self.uniform(0.0, ceiling)
+        return self.uniform(0.0, min(self.first_seconds * 2 ** (attempt - 1), self.cap_seconds))
 
 
 class RetryBudget:

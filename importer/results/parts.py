@@ -5,9 +5,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import islice
 from pathlib import Path
-
-from boltons.iterutils import chunked_iter  # type: ignore[import-untyped]
 
 from importer.errors import CannotCreateError
 from importer.events import ignore
@@ -93,7 +92,8 @@ def final_rows(parts: Parts, fates: Fates) -> Iterator[FinalRow]:
     A row that a death cut short is left out: it was never whole, so its call was not sent.
     """
     for path, own in ((parts.carried, False), (parts.rows, True)):
-        for chunk in chunked_iter(_whole_rows(path), CHUNK_ROWS):
+        rows = _whole_rows(path)
+        while chunk := list(islice(rows, CHUNK_ROWS)):
             yield from _with_fates(chunk, fates, own)
 
 
