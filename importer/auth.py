@@ -89,6 +89,10 @@ class Token:
     expires_at: float
 
 
+_NO_TOKEN = Token("", "", 0.0)
+"""In place of one that the API refused, where no other is to be had."""
+
+
 class Reply(Protocol):
     """What the token endpoint answered."""
 
@@ -176,8 +180,10 @@ class TokenSource:
         now = self._clock()
         # Those of this run are in the cache too, unless it cannot be written.
         known = Counter(self._refreshes) | Counter(self._cached_refreshes())
-        self._refreshes = [each for each in known.elements() if 0 <= now - each < _REFRESH_PERIOD_SECONDS]
+        # A moment still to come is of a clock that was set back since: it counts as now.
+        self._refreshes = [min(each, now) for each in known.elements() if now - each < _REFRESH_PERIOD_SECONDS]
         if len(self._refreshes) >= _REFRESHES:
+            self._write_cache(_NO_TOKEN)
             raise TryLaterError(
                 f"signed in {_REFRESHES} times within 10 minutes and the tokens do not last",
                 hint="Does another program or host use the same refresh token? Wait 10 minutes, then run again.",

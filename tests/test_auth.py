@@ -359,6 +359,24 @@ def test_refreshes_count_over_runs(shared: SignIn, clock: OwnTime) -> None:
     assert third.renew(second).access_token == "1000.three"
 
 
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_refreshes_of_a_clock_set_back(is_cached: bool, shared: SignIn, clock: OwnTime) -> None:
+    """Two tokens asked for by a clock that was set back since count as asked for now, for ten minutes."""
+    script = Endpoint(*(good(f"1000.{number}") for number in range(3)))
+    tokens = source(script, clock, shared if is_cached else SIGN_IN)
+    second = tokens.renew(tokens.token())
+    clock.now -= 3600
+    for _ in range(2):
+        with pytest.raises(TryLaterError, match="2 times within 10 minutes"):
+            tokens.renew(second)
+        if is_cached:
+            tokens = source(script, clock, shared)
+        clock.now += 300
+    clock.now += 1
+
+    assert tokens.renew(second).access_token == "1000.2"
+
+
 @pytest.mark.fault(147)
 def test_cache_mode(shared: SignIn, clock: OwnTime) -> None:
     """The cache file and its lock are for the owner only, whatever the umask."""
