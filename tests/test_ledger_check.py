@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,22 @@ def test_small_ledger_is_always_read_through(tmp_path: Path) -> None:
     path = filled(tmp_path / "ledger.sqlite", 200_000)
     rot(path)
     with pytest.raises(LedgerError):
+        opened(path, LATER_RUN)
+
+
+def test_call_missing_in_an_index(tmp_path: Path) -> None:
+    """A pending call that the index of open calls lacks, so that no run would send it, is damage."""
+    path = filled(tmp_path / "ledger.sqlite", 1)
+    with closing(connect(path, mode="rw", busy_seconds=0)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        query = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE name = 'calls_open'"
+        index = connection.execute(query).fetchone()
+        connection.execute("DELETE FROM sqlite_schema WHERE name = 'calls_open'")
+        connection.execute("PRAGMA writable_schema = RESET")
+        connection.execute("INSERT INTO calls (call_id, fingerprint, seq) VALUES ('a2', x'00', 2)")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", index)
+    with pytest.raises(LedgerError, match="damaged"):
         opened(path, LATER_RUN)
 
 

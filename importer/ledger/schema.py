@@ -205,12 +205,12 @@ def check_identity(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | None = None) -> None:
-    """Raise `LedgerError` unless SQLite finds the file's structure whole (``PRAGMA quick_check``).
+    """Raise `LedgerError` unless SQLite finds the file whole, its indexes too (``PRAGMA integrity_check``).
 
     A large file that is still the one a run closed, with the `file_mark` ``closed``, is not read through.
     """
     is_read = path.stat().st_size <= ALWAYS_CHECKED_BYTES or closed != file_mark(path) or _has_wal(path)
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone() if is_read else ("ok",)
+    verdict = connection.execute("PRAGMA integrity_check(1)").fetchone() if is_read else ("ok",)
     if verdict != ("ok",) or _is_cut(connection, path):
         raise LedgerError(
             f"the ledger {path} is damaged",
