@@ -30,6 +30,7 @@ HEAVY = [
     "numpy",
     "tqdm",
     "urllib3",
+    "importer.ledger",
 ]
 COMMANDS = ["import", "check", "deliver", "detect", "formats", "status", "resolve", "sandbox"]
 WAIT_SECONDS = 20
@@ -55,7 +56,7 @@ def twenty(tmp_path: Path) -> Path:
 
 def test_help_imports_nothing_heavy() -> None:
     """--help, --version and a wrong option answer without loading what only a run needs."""
-    commands = ["--help"], ["--version"], ["import", "--help"], ["import", "--no-such"]
+    commands = ["--help"], ["--version"], ["ledger", "--help"], ["import", "--no-such"]
     script = (
         f"import sys\nfrom importer.cli import run\nfor each in {commands!r}:\n    run(each)\n"
         f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"

@@ -4,8 +4,6 @@ import getpass
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -14,8 +12,7 @@ import click
 from importer.cli.options import Command, options
 from importer.cli.output import aligned, say, say_json, say_lines
 from importer.cli.report import FORCE, write_history
-from importer.errors import ExitCode, ImporterError, UsageError
-from importer.ledger import Decision, Ledger, LedgerReader, RunInfo, RunRecord, open_reader
+from importer.errors import ExitCode, UsageError
 from importer.requirements import check_versions, found_sqlite
 from importer.settings import Settings
 from schemas.vocabulary import E164
@@ -47,26 +44,31 @@ def status_command(
 ) -> int:
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
     check_versions(found_sqlite())
-    with open_reader(settings.ledger) as ledger:
-        if asked_for["check"]:
+    if asked_for["check"]:
+        from importer.ledger import open_reader
+
+        with open_reader(settings.ledger) as ledger:
             ledger.check()
-        if html is not None:
-            write_history(settings, html, force=asked_for["force"], shown_ledger=flags.get("ledger", ""))
-            return int(ExitCode.OK)
-        if asked_for["runs"]:
-            _show_runs(ledger.runs(last), as_json=settings.json)
-            return int(ExitCode.OK)
-        return _show_calls(ledger, as_json=settings.json, is_checked=asked_for["check"])
+    if html is not None:
+        write_history(settings, html, force=asked_for["force"], shown_ledger=flags.get("ledger", ""))
+        return int(ExitCode.OK)
+    if asked_for["runs"]:
+        _show_runs(settings, last)
+        return int(ExitCode.OK)
+    return _show_calls(settings, is_checked=asked_for["check"])
 
 
-def _show_calls(ledger: LedgerReader, *, as_json: bool, is_checked: bool) -> int:
+def _show_calls(settings: Settings, *, is_checked: bool) -> int:
     """Print where the calls stand; return UNCERTAIN while a person has to decide of any."""
-    counts = {state.value: count for state, count in ledger.counts().items()}
-    oldest = ledger.oldest_pending() or ""
-    uncertain = ledger.uncertain_calls(SHOWN_UNCERTAIN)
-    attended = ledger.attended_since(SHOWN_UNCERTAIN)
-    held = ledger.held_until() or ""
-    if as_json:
+    from importer.ledger import open_reader
+
+    with open_reader(settings.ledger) as ledger:
+        counts = {state.value: count for state, count in ledger.counts().items()}
+        oldest = ledger.oldest_pending() or ""
+        uncertain = ledger.uncertain_calls(SHOWN_UNCERTAIN)
+        attended = ledger.attended_since(SHOWN_UNCERTAIN)
+        held = ledger.held_until() or ""
+    if settings.json:
         facts = {"states": counts, "oldest_pending": oldest, "held_until": held, "checked": is_checked}
         uncertain_ids = [each.call.call_id for each in uncertain]
         say_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
@@ -86,34 +88,32 @@ def _show_calls(ledger: LedgerReader, *, as_json: bool, is_checked: bool) -> int
     return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)
 
 
-def _show_runs(runs: Sequence[RunRecord], *, as_json: bool) -> None:
-    if as_json:
-        say_json({"runs": [_run_object(run) for run in runs]})
+def _show_runs(settings: Settings, last: int) -> None:
+    """Print the latest runs; as JSON with all that is kept of them."""
+    from importer.ledger import open_reader
+
+    with open_reader(settings.ledger) as ledger:
+        runs = [(run, json.loads(run.summary or "null") or {}) for run in ledger.runs(last)]
+    if settings.json:
+        objects = [
+            {
+                "run": run.run_id,
+                "command": run.command,
+                "version": run.version,
+                "started_at": run.started_at,
+                "finished_at": run.finished_at,
+                "exit": run.exit_code,
+                "summary": summary or None,
+                "results": run.results,
+                "settings": json.loads(run.settings),
+                "inputs": json.loads(run.inputs),
+            }
+            for run, summary in runs
+        ]
+        say_json({"runs": objects})
         return
-    header = ("run", "command", "took", "exit", "rows", "accepted", "reason")
-    say_lines(aligned(header, _run_rows(runs)))
-
-
-def _run_object(run: RunRecord) -> dict[str, object]:
-    """Return all that is kept of a run, with its own JSON unpacked."""
-    return {
-        "run": run.run_id,
-        "command": run.command,
-        "version": run.version,
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "exit": run.exit_code,
-        "summary": json.loads(run.summary) if run.summary else None,
-        "results": run.results,
-        "settings": json.loads(run.settings),
-        "inputs": json.loads(run.inputs),
-    }
-
-
-def _run_rows(runs: Sequence[RunRecord]) -> Iterator[tuple[str, ...]]:
-    for run in runs:
-        summary = json.loads(run.summary or "{}")
-        yield (
+    rows = [
+        (
             run.run_id,
             run.command.removeprefix("ledger ") or "-",
             duration_text(run.started_at, run.finished_at),
@@ -122,6 +122,9 @@ def _run_rows(runs: Sequence[RunRecord]) -> Iterator[tuple[str, ...]]:
             str(summary.get("accepted", "-")),
             str(summary.get("reason", "-" if run.finished_at else "not finished")),
         )
+        for run, summary in runs
+    ]
+    say_lines(aligned(("run", "command", "took", "exit", "rows", "accepted", "reason"), rows))
 
 
 def duration_text(started_at: str, finished_at: str | None) -> str:
@@ -156,9 +159,12 @@ def duration_text(started_at: str, finished_at: str | None) -> str:
 @click.option("--note", required=True, help="How you know; kept with the call.")
 def resolve_command(settings: Settings, call_ids: tuple[str, ...], decision: str | None, note: str) -> int:
     """Settle the calls ID..., uncertain or attended since, as you found them in Zoho; `status` names them."""
+    from importer.ledger import Decision
+    from importer.pipeline import held_ledger
+
     if decision is None:
         raise UsageError("resolve: say --sent, --not-sent or --close", hint="Look for the call in Zoho first.")
-    with held_ledger(settings, "resolve") as ledger:
+    with held_ledger(settings.ledger, "resolve") as ledger:
         kept_back = ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
     say(f"{len(set(call_ids))} settled as {decision}.")
     if kept_back:
@@ -176,6 +182,7 @@ def ledger_group() -> None:
 @click.argument("target", type=click.Path(path_type=Path), metavar="TARGET")
 def backup_command(settings: Settings, target: Path) -> int:
     """Copy the ledger to the new file TARGET; other tools would lose what is only in the -wal file beside it."""
+    from importer.ledger import open_reader
     from importer.pipeline import check_apart
 
     check_apart(settings, outputs={"TARGET": target})
@@ -193,13 +200,13 @@ def purge_command(settings: Settings, older_than: str) -> int:
 
     Calls that are pending or uncertain stay, however old.
     """
-    from importer.pipeline import gmt_text
+    from importer.pipeline import gmt_text, held_ledger
 
     days = _DAYS.fullmatch(older_than)
     if days is None:
         raise UsageError(f"--older-than: {older_than[:20]!r} is not a number of days", hint="Write it like 400d.")
     horizon = gmt_text(time.time() - int(days[1]) * _DAY_SECONDS)
-    with held_ledger(settings, "ledger purge") as ledger:
+    with held_ledger(settings.ledger, "ledger purge") as ledger:
         purged = ledger.purge(horizon)
     say(
         f"{purged.calls} calls last sent before {horizon} GMT were deleted, with {purged.decisions} decisions and "
@@ -215,12 +222,14 @@ def purge_command(settings: Settings, older_than: str) -> int:
 @click.option("--number", metavar="+E164", help="The number; asked for without it, so that `ps` does not show it.")
 def forget_command(settings: Settings, number: str | None) -> int:
     """Close every pending or uncertain call from or to a number and delete its content; none is ever sent."""
+    from importer.pipeline import held_ledger
+
     wanted = number or click.prompt("Number (international, with +)", err=True)
     if not re.fullmatch(E164, wanted):
         raise UsageError(
             "--number is not an international number", hint="Write it with + and country code, without spaces."
         )
-    with held_ledger(settings, "ledger forget") as ledger:
+    with held_ledger(settings.ledger, "ledger forget") as ledger:
         stood = ledger.forget(wanted, who=getpass.getuser())
     told = ", ".join(f"{count} {state}" for state, count in stood.items())
     say(f"{sum(stood.values())} calls were closed and scrubbed ({told}).")
@@ -241,12 +250,13 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     too, but make no complete results: each of its calls may have been sent. What was forgotten since the backup is
     forgotten again.
     """
+    from importer.pipeline import held_ledger
     from importer.pipeline.told import told_by
 
     if complete and not results:
         raise UsageError("--complete needs the results files", hint="Name every results file since the backup.")
     told = told_by(results, complete=complete)
-    with held_ledger(settings, "ledger accept-restore", restored=True) as ledger:
+    with held_ledger(settings.ledger, "ledger accept-restore", restored=True) as ledger:
         counts = ledger.accept_restore(told, complete=complete)
     say(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
     if counts.forgotten:
@@ -261,32 +271,9 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
 @options("ledger")
 def accept_account_command(settings: Settings) -> int:
     """Let the next run bind the ledger to the account it signs in to: for a new client of the same account."""
-    with held_ledger(settings, "ledger accept-account") as ledger:
+    from importer.pipeline import held_ledger
+
+    with held_ledger(settings.ledger, "ledger accept-account") as ledger:
         was_bound = ledger.forget_account()
     say("The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account.")
     return int(ExitCode.OK)
-
-
-@contextmanager
-def held_ledger(settings: Settings, command: str, *, restored: bool = False) -> Iterator[Ledger]:
-    """Give the ledger, locked, with the calls of a dead run made uncertain; the command stands in its runs.
-
-    ``restored`` lets a ledger in that is older than its last run, for `ledger accept-restore` alone.
-    Raises as `Ledger.open` does.
-    """
-    from importer import __version__
-    from importer.pipeline import ending_record, gmt_text, new_run_id
-
-    check_versions(found_sqlite())
-    now = time.time()
-    info = RunInfo(new_run_id(now), gmt_text(now), __version__, command)
-    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(time.time()), restored=restored) as ledger:
-        if not restored:
-            ledger.recover()
-        try:
-            yield ledger
-        except ImporterError as error:
-            with suppress(ImporterError):
-                ledger.finish_run(error.exit_code, json.dumps(ending_record(error)))
-            raise
-        ledger.finish_run(ExitCode.OK, json.dumps({"reason": "done"}))

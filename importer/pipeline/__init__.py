@@ -7,7 +7,7 @@ are read with pandas, which costs half a second and 100 MB: `preparing` and `rej
 are read, so that `deliver` and `status` go without.
 """
 
-from importer.pipeline.ending import ending_record, reason_of, summary_fields, summary_record
+from importer.pipeline.ending import ending_record, held_ledger, reason_of, summary_fields, summary_record
 from importer.pipeline.inputs import detect_inputs, inputs_of, overrides_of
 from importer.pipeline.outputs import check_apart
 from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
@@ -26,6 +26,7 @@ __all__ = [
     "ending_record",
     "epoch_of",
     "gmt_text",
+    "held_ledger",
     "import_calls",
     "inputs_of",
     "new_run_id",

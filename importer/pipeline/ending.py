@@ -1,15 +1,21 @@
 """How a run ended: its counts, its exit code, and one word why."""
 
+import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from importer import __version__
 from importer.deliver import Stop
 from importer.errors import ExitCode, ImporterError, StoppedError, most_severe
-from importer.pipeline.run import Run
+from importer.ledger import Ledger, RunInfo
+from importer.pipeline.run import Run, gmt_text, new_run_id
 from importer.records import RunSummary
+from importer.requirements import check_versions, found_sqlite
 from importer.results import Finished
 from schemas.vocabulary import Outcome
 
@@ -118,3 +124,25 @@ def summary_fields(summary: RunSummary) -> dict[str, object]:
         "run": summary.run_id,
         "results": str(summary.results) if summary.results else "",
     }
+
+
+@contextmanager
+def held_ledger(path: Path, command: str, *, restored: bool = False) -> Iterator[Ledger]:
+    """Give a person's command the ledger, locked and recovered, and note the command in its runs.
+
+    ``restored`` lets a ledger in that is older than its last run, for `ledger accept-restore` alone.
+    Raises as `Ledger.open` does.
+    """
+    check_versions(found_sqlite())
+    now = time.time()
+    info = RunInfo(new_run_id(now), gmt_text(now), __version__, command)
+    with Ledger.open(path, run=info, now=lambda: gmt_text(time.time()), restored=restored) as ledger:
+        if not restored:
+            ledger.recover()
+        try:
+            yield ledger
+        except ImporterError as error:
+            with suppress(ImporterError):
+                ledger.finish_run(error.exit_code, json.dumps(ending_record(error)))
+            raise
+        ledger.finish_run(ExitCode.OK, json.dumps({"reason": "done"}))
