@@ -10,9 +10,8 @@ import pytest
 from conftest import Program
 from importer.errors import ExitCode, LedgerError
 from importer.ledger import create_ledger, open_reader
-from importer.ledger.reserve import wal_path
+from importer.ledger.beside import file_mark, generation_path, read_generation, wal_path, write_generation
 from importer.ledger.schema import ALWAYS_CHECKED_BYTES, connect
-from importer.ledger.witness import file_mark, read_witness, witness_path, write_witness
 from ledgers import CREATED, LATER_RUN, call, opened, take
 
 
@@ -35,7 +34,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(original: Path, tmp_path: Path) -> Path:
     """Return a copy of the large ledger that counts as the file that the last run closed."""
     path = tmp_path / "ledger.sqlite"
-    for each in (original, witness_path(original)):
+    for each in (original, generation_path(original)):
         shutil.copy(each, path.with_name(each.name))
     mark(path)
     return path
@@ -43,9 +42,9 @@ def large(original: Path, tmp_path: Path) -> Path:
 
 def mark(path: Path) -> None:
     """Make the file as it is the one that the last run closed."""
-    generation = read_witness(path).generation
+    generation = read_generation(path).number
     assert generation is not None
-    write_witness(path, generation, file_mark(path))
+    write_generation(path, generation, file_mark(path))
 
 
 def rot(path: Path, *, unnoticed: bool = True) -> None:
@@ -78,7 +77,7 @@ def leave_a_commit(path: Path) -> None:
 
 
 DOUBTS: dict[str, Callable[[Path], object]] = {
-    "no end": lambda path: write_witness(path, read_witness(path).generation or 0),
+    "no end": lambda path: write_generation(path, read_generation(path).number or 0),
     "copied": lambda path: shutil.copy(path, path.with_name("copy")) and path.with_name("copy").replace(path),
     "written to": lambda path: rot(path, unnoticed=False),
     "a commit in the -wal file": leave_a_commit,
@@ -124,19 +123,19 @@ def test_call_missing_in_an_index(tmp_path: Path) -> None:
 def test_end_that_leaves_a_doubt(tmp_path: Path) -> None:
     """Only a run that has moved all of the ledger into its own file says that it closed it."""
     path = filled(tmp_path / "ledger.sqlite", 1)
-    assert read_witness(path).closed == file_mark(path)
+    assert read_generation(path).closed == file_mark(path)
     with opened(path) as ledger:
-        assert read_witness(path).closed is None
+        assert read_generation(path).closed is None
         ledger._failed = True
-    assert read_witness(path).closed is None
+    assert read_generation(path).closed is None
     with open_reader(path) as reader, opened(path):
         reader._connection.execute("BEGIN")
         reader.pending_count()
-    assert read_witness(path).closed is None
+    assert read_generation(path).closed is None
     with opened(path):
         shutil.copy(path, path.with_name("copy"))
         path.with_name("copy").replace(path)
-    assert read_witness(path).closed is None
+    assert read_generation(path).closed is None
 
 
 def test_status_check(program: Program, large: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from importer.errors import LedgerError
-from importer.ledger.grouping import GroupCommit
+from importer.ledger.schema import GroupCommit
 from importer.ledger.values import LedgerInvariantError
 
 WRITES = 6

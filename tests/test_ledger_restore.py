@@ -10,11 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from importer.errors import ConfigurationError, LedgerError, UsageError
-from importer.ledger import Decision, Ledger, LedgerInvariantError, Restored, Told, create_ledger, open_reader
-from importer.ledger.forgotten import forgotten_path
-from importer.ledger.reserve import COMMITS_PER_TURN
+from importer.ledger import (
+    Decision,
+    Ledger,
+    LedgerInvariantError,
+    ReportedCall,
+    Restored,
+    create_ledger,
+    open_reader,
+)
+from importer.ledger.beside import COMMITS_PER_TURN, forgotten_path, generation_path
 from importer.ledger.staging import AHEAD_SECONDS
-from importer.ledger.witness import witness_path
 from importer.prepare.calls import FUTURE_SECONDS
 from importer.records import Call, Receipt
 from ledgers import (
@@ -69,9 +75,9 @@ def copied(path: Path) -> Path:
     return target
 
 
-def told(call_id: str, accepted: bool, sent_at: str = "2026-03-01 02:00:00") -> Told:
+def told(call_id: str, accepted: bool, sent_at: str = "2026-03-01 02:00:00") -> ReportedCall:
     """Return what a results file tells of a call."""
-    return Told(call(call_id), accepted, sent_at)
+    return ReportedCall(call(call_id), accepted, sent_at)
 
 
 def test_runs_one_after_the_other(path: Path) -> None:
@@ -91,7 +97,7 @@ def test_backup_put_back(path: Path, between: str) -> None:
     with pytest.raises(ConfigurationError, match="older than") as caught:
         opened(path, LATER_RUN)
     assert str(path) in caught.value.message
-    assert str(witness_path(path)) in caught.value.message
+    assert str(generation_path(path)) in caught.value.message
     assert "accept-restore" in caught.value.hint
 
 
@@ -128,7 +134,7 @@ def test_lost_wal_file(path: Path, calls: int) -> None:
         ledger.mark_sending(f"id{number:04}")
         ledger.settle(Receipt(f"id{number:04}", ACCEPTED))
     crashed = path.with_name("crashed")
-    for each in (path, witness_path(path)):
+    for each in (path, generation_path(path)):
         shutil.copy(each, crashed.with_name(each.name.replace(path.name, "crashed")))
     ledger.close()
     with pytest.raises(ConfigurationError, match="-wal file was lost"):
@@ -137,9 +143,9 @@ def test_lost_wal_file(path: Path, calls: int) -> None:
 
 def test_crash_before_the_witness_is_written(path: Path) -> None:
     """A ledger ahead of its witness is a crash in between, and locks nobody out."""
-    before = witness_path(path).read_bytes()
+    before = generation_path(path).read_bytes()
     opened(path).close()
-    witness_path(path).write_bytes(before)
+    generation_path(path).write_bytes(before)
     opened(path, LATER_RUN).close()
 
 
@@ -155,7 +161,7 @@ def test_crash_before_the_witness_is_written(path: Path) -> None:
 def test_spoilt_witness(path: Path, spoil: Callable[[Path], object], match: str) -> None:
     """Without a witness nobody knows if the ledger is whole: exit 78 until it is accepted."""
     opened(path).close()
-    spoil(witness_path(path))
+    spoil(generation_path(path))
     with pytest.raises(ConfigurationError, match=match):
         opened(path, LATER_RUN)
     with restored(path) as ledger:
@@ -365,7 +371,7 @@ def test_crash_while_accepting(path: Path) -> None:
         take(ledger, call())
     put_back(copied(path), path)
 
-    def broken() -> list[Told]:
+    def broken() -> list[ReportedCall]:
         raise LedgerError("gone")
 
     with restored(path) as ledger, pytest.raises(LedgerError):

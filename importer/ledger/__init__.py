@@ -1,17 +1,15 @@
 """The operator's only protection against a call lost or notified twice: a record of every call and its fate.
 
-The only module that knows its tables. `values` is what passes its door, `lock` lets one run in, `schema` makes
-and checks the file, `staging` takes calls in, `ledger` is what a run does with it, `history` counts over
-time.
+The only package that names its tables. `values` has what goes in and comes out, `beside` the ledger's place and
+the files beside it, `lock` lets one run in, `schema` makes and checks the file, `staging` takes calls in, `reader`
+reads, `ledger` writes, `upkeep` has what is done between runs.
 """
 
-from importer.ledger.history import Refusals, refusals, requests_over_time
+from importer.ledger.beside import ledger_files
 from importer.ledger.ledger import Ledger
 from importer.ledger.lock import lock_path
-from importer.ledger.place import ledger_files
 from importer.ledger.reader import BUSY_SECONDS, LedgerReader, open_reader
 from importer.ledger.schema import create_ledger
-from importer.ledger.staging import Stage
 from importer.ledger.values import (
     Claimed,
     Decision,
@@ -19,11 +17,12 @@ from importer.ledger.values import (
     KnownFate,
     LedgerInvariantError,
     Purged,
+    Refusals,
+    ReportedCall,
     Restored,
     RunInfo,
     RunRecord,
     Staged,
-    Told,
     UncertainCall,
 )
 
@@ -38,17 +37,14 @@ __all__ = [
     "LedgerReader",
     "Purged",
     "Refusals",
+    "ReportedCall",
     "Restored",
     "RunInfo",
     "RunRecord",
-    "Stage",
     "Staged",
-    "Told",
     "UncertainCall",
     "create_ledger",
     "ledger_files",
     "lock_path",
     "open_reader",
-    "refusals",
-    "requests_over_time",
 ]

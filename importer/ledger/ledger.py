@@ -13,14 +13,25 @@ from typing import Self
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerError, TryLaterError, UsageError
 from importer.ledger import upkeep
-from importer.ledger.forgotten import hashed, keep_forgotten, read_forgotten
-from importer.ledger.grouping import GroupCommit
+from importer.ledger.beside import (
+    COMMITS_PER_TURN,
+    check_files,
+    check_generation,
+    check_place,
+    extend_wal,
+    file_mark,
+    hashed,
+    keep_forgotten,
+    read_forgotten,
+    read_generation,
+    wal_path,
+    write_generation,
+)
 from importer.ledger.lock import LedgerLock, take_lock
-from importer.ledger.place import check_files, check_place
 from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, existing
-from importer.ledger.reserve import COMMITS_PER_TURN, extend_wal, wal_path
 from importer.ledger.schema import (
     FINGERPRINT_KEY_BYTES,
+    GroupCommit,
     check_health,
     check_identity,
     configure,
@@ -31,19 +42,18 @@ from importer.ledger.schema import (
     transaction,
     translated_errors,
 )
-from importer.ledger.staging import OPEN_CALL, Stage, StagingRun, call_of, expect_rows, later, moment_in, select_in
+from importer.ledger.staging import OPEN_CALL, Staging, StagingRun, call_of, expect_rows, later, select_in
 from importer.ledger.values import (
     Claimed,
     Decision,
     Fate,
     LedgerInvariantError,
     Purged,
+    ReportedCall,
     Restored,
     RunInfo,
     RunRecord,
-    Told,
 )
-from importer.ledger.witness import check_witness, file_mark, read_witness, write_witness
 from importer.records import Receipt
 from schemas.vocabulary import ATTENDED, CallState
 
@@ -52,14 +62,9 @@ _CRASH_HINT = (
     "then settle it with: cdr-importer resolve"
 )
 _DECIDED = {
-    Decision.SENT: CallState.ACCEPTED,
-    Decision.NOT_SENT: CallState.PENDING,
-    Decision.CLOSE: CallState.CLOSED,
-}
-_DECIDED_REASON = {
-    Decision.SENT: "resolved_sent",
-    Decision.NOT_SENT: "resolved_not_sent",
-    Decision.CLOSE: "closed",
+    Decision.SENT: (CallState.ACCEPTED, "resolved_sent"),
+    Decision.NOT_SENT: (CallState.PENDING, "resolved_not_sent"),
+    Decision.CLOSE: (CallState.CLOSED, "closed"),
 }
 _SHOWN_ATTENDED = "SELECT call_id FROM calls WHERE attended_at != '' AND call_id"
 _REMINDERS = "SELECT call_id FROM attended_since WHERE call_id"
@@ -101,9 +106,9 @@ class Ledger(LedgerReader):
         """Lock, check and open the ledger of this run, and note the run in it.
 
         ``now`` gives GMT text. ``restored`` is for `accept_restore` only: it lets a ledger in that is older than
-        its witness, from which nothing can be sent before it is accepted. Raises `ConfigurationError` when there
-        is no ledger, a newer program wrote it, it was restored or its place is not safe, `TryLaterError` when
-        another run has it, `LedgerError` when it is damaged, not a ledger, or the disk is full.
+        its generation file, from which nothing can be sent before it is accepted. Raises `ConfigurationError` when
+        there is no ledger, a newer program wrote it, it was restored or its place is not safe, `TryLaterError`
+        when another run has it, `LedgerError` when it is damaged, not a ledger, or the disk is full.
         """
         path = existing(path)
         check_place(path)
@@ -125,10 +130,11 @@ class Ledger(LedgerReader):
     def close(self) -> None:
         """Close the connection, leave no payload in the ``-wal`` file, then give the lock back.
 
-        The witness says which file was left only when that holds all and is synced: else the next run checks it.
+        The generation file says which ledger was left only when that holds all and is synced: else the next run
+        reads it through.
         """
         with self._guard:
-            # Best effort: the ledger may be ahead of its witness, a reader may be looking on, and the next
+            # Best effort: the ledger may be ahead of its generation file, a reader may be looking on, and the next
             # run's close comes round to it. A copy of the file made while this run went on is now behind.
             generation, is_whole = None, False
             with suppress(sqlite3.Error, ImporterError):
@@ -140,7 +146,7 @@ class Ledger(LedgerReader):
             self._connection.close()
             with suppress(OSError, ImporterError):
                 if generation is not None:
-                    write_witness(self._path, generation, file_mark(self._path) if is_whole else "")
+                    write_generation(self._path, generation, file_mark(self._path) if is_whole else "")
             super().close()
 
     def recover(self) -> int:
@@ -157,11 +163,11 @@ class Ledger(LedgerReader):
         return found
 
     @contextmanager
-    def staging(self) -> Iterator[Stage]:
+    def staging(self) -> Iterator[Staging]:
         """Take calls in as one transaction: all of them are durable at the end, or none after an exception."""
         run = StagingRun(self._run_number, self._now(), self._fingerprint_key)
         with self._transaction() as connection:
-            stage = Stage(connection, run, self._path)
+            stage = Staging(connection, run, self._path)
             try:
                 stage.begin()
                 yield stage
@@ -249,10 +255,8 @@ class Ledger(LedgerReader):
                 if decision is Decision.CLOSE and call_id in reminders:
                     continue
                 _check_uncertain(call_id, fates.get(call_id))
-                receipt = Receipt(call_id, _DECIDED[decision], reason=_DECIDED_REASON[decision])
-                if call_id in kept_back:
-                    receipt = Receipt(call_id, CallState.CLOSED, reason=ATTENDED)
-                self._leave(CallState.UNCERTAIN, receipt)
+                state, reason = (CallState.CLOSED, ATTENDED) if call_id in kept_back else _DECIDED[decision]
+                self._leave(CallState.UNCERTAIN, Receipt(call_id, state, reason=reason))
             self._note_decisions(connection, wanted, decision, note, who)
         return kept_back
 
@@ -306,10 +310,10 @@ class Ledger(LedgerReader):
             self._begin_wal_anew()
         return purged
 
-    def accept_restore(self, told: Iterable[Told], *, complete: bool) -> Restored:
-        """Take up a ledger that was restored from a backup, by what results files tell of the time since.
+    def accept_restore(self, reported: Iterable[ReportedCall], *, complete: bool) -> Restored:
+        """Take up a ledger that was restored from a backup, by what results files report of the time since.
 
-        ``told`` names each call once. Unless it is ``complete``, every call still pending becomes `uncertain`,
+        ``reported`` names each call once. Unless it is ``complete``, every call still pending becomes `uncertain`,
         and so do calls unknown that started before now when they are staged. Calls of numbers forgotten since the
         backup are closed. Raises `UsageError` when the ledger is the one that the last run left.
         """
@@ -319,16 +323,12 @@ class Ledger(LedgerReader):
                 hint="Just go on with it.",
             )
         self.recover()
-        witness, forgotten = read_witness(self._path), read_forgotten(self._path)
+        kept, forgotten = read_generation(self._path), read_forgotten(self._path)
         with self._transaction() as connection:
-            restoring = upkeep.Restoring(connection, run=self._run_number, now=self._now())
-            restoring.take(told)
-            gone = restoring.forget(forgotten, self._fingerprint_key)
+            run = StagingRun(self._run_number, self._now(), self._fingerprint_key)
+            counts, gone = upkeep.restore(connection, run, reported, forgotten, complete=complete)
             self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
-            if not complete:
-                restoring.doubt_the_rest()
-            counts = restoring.end(doubt_before=moment_in(connection, "doubt_before") or None)
-            generation = max(generation_of(connection), witness.generation or 0)
+            generation = max(generation_of(connection), kept.number or 0)
             connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (generation,))
         self._restored = None
         self._begin_wal_anew()
@@ -426,12 +426,12 @@ class Ledger(LedgerReader):
 
     def _start(self, run: RunInfo, *, restored: bool) -> None:
         check_identity(self._connection, self._path)
-        witness = read_witness(self._path)
-        check_health(self._connection, self._path, closed=witness.closed)
+        kept = read_generation(self._path)
+        check_health(self._connection, self._path, closed=kept.closed)
         try:
-            check_witness(
+            check_generation(
                 self._path,
-                witness,
+                kept,
                 generation=generation_of(self._connection),
                 first_release=schema_version(self._connection) == 1,
             )
@@ -472,14 +472,14 @@ class Ledger(LedgerReader):
         """Move the commits so far into the ledger's file, and make sure of the reserve for those to come.
 
         The new generation is the first commit that only the -wal file holds: whoever loses that file is left
-        with a ledger behind its witness. Called between calls only, so that none is in between.
+        with a ledger behind its generation file. Called between calls only, so that none is in between.
         """
         with self._guard, self._failing(), translated_errors(self._path):
             # A reader may keep some commits from moving; then the file grows, and the next turn tries again.
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             found = extend_wal(self._path)
             self._wal_inode = (found.st_dev, found.st_ino)
-            write_witness(self._path, self._count_generation())
+            write_generation(self._path, self._count_generation())
             self._commits = 0
 
     def _count_generation(self) -> int:

@@ -13,9 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
+from importer.ledger.beside import check_files, wal_path
 from importer.ledger.lock import LedgerLock, share_lock
-from importer.ledger.place import check_files
-from importer.ledger.reserve import wal_path
 from importer.ledger.schema import (
     check_health,
     check_identity,
@@ -25,7 +24,7 @@ from importer.ledger.schema import (
     translated_errors,
 )
 from importer.ledger.staging import OPEN_CALL, call_of, select_in
-from importer.ledger.values import Fate, LedgerInvariantError, RunRecord, UncertainCall
+from importer.ledger.values import Fate, LedgerInvariantError, Refusals, RunRecord, UncertainCall
 from importer.private_files import making
 from schemas.vocabulary import CallState
 
@@ -41,6 +40,8 @@ RUNS = """SELECT run_id, started_at, version, command, results, settings, inputs
 
 _RUNS_OF_THE_FIRST_RELEASE = """SELECT run_id, started_at, version, '', '', '{}', '[]', finished_at,
     exit_code, summary FROM runs"""
+
+_OF_RUN = "(? IS NULL OR sent_run = (SELECT number FROM runs WHERE run_id = ?))"
 
 
 class LedgerReader:
@@ -157,6 +158,22 @@ class LedgerReader:
         query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state FROM calls
             WHERE sent_run = (SELECT number FROM runs WHERE run_id = ?)"""
         return {row[0]: fate_of(row[1:]) for row in self._rows(query, (run_id,))}
+
+    def requests_over_time(self, span_seconds: int, run_id: str | None = None) -> dict[int, int]:
+        """Return how many calls had their last request in each span of time: its first second (epoch) -> calls.
+
+        Only spans with requests are there. With a run, only its requests count.
+        """
+        query = f"""SELECT CAST(strftime('%s', sent_at) AS INTEGER) / ? * ? AS span, count(*) FROM calls
+            WHERE sent_at != '' AND {_OF_RUN} GROUP BY span HAVING span IS NOT NULL"""  # noqa: S608 no value in it
+        return dict(self._rows(query, (span_seconds, span_seconds, run_id, run_id)))
+
+    def refusals(self, run_id: str | None = None) -> list[Refusals]:
+        """Return the refused calls by answer, the most frequent first; with a run, those whose request it sent."""
+        query = f"""SELECT http_status, code, reason, max(hint), count(*) AS calls FROM calls
+            WHERE state = 'refused' AND {_OF_RUN} GROUP BY http_status, code, reason
+            ORDER BY calls DESC, code LIMIT 200"""  # noqa: S608
+        return [Refusals(*row) for row in self._rows(query, (run_id, run_id))]
 
     def sent_since(self, moment: str, now: str, most: int) -> list[str]:
         """Return when each request that began at this GMT moment or later began, the newest, at most ``most``.

@@ -5,15 +5,24 @@ In goes a path, out comes a checked connection. Must not know what a run does wi
 
 import secrets
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import ConfigurationError, ImporterError, LedgerError, TryLaterError
+from importer.ledger.beside import (
+    RESERVE_BYTES,
+    check_place,
+    file_mark,
+    generation_path,
+    read_generation,
+    wal_path,
+    write_generation,
+)
 from importer.ledger.lock import take_lock_file
-from importer.ledger.place import check_place
-from importer.ledger.reserve import RESERVE_BYTES, wal_path
-from importer.ledger.witness import file_mark, read_witness, witness_path, write_witness
+from importer.ledger.values import LedgerInvariantError
 from importer.private_files import make_folders, make_private_file, sync_folder
 
 APPLICATION_ID = 0x43445231
@@ -156,6 +165,64 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+@dataclass(slots=True)
+class _Write:
+    act: Callable[[sqlite3.Connection], None]
+    is_done: bool = False
+    failure: BaseException | None = None
+
+
+class GroupCommit:
+    """Commits together what several threads write while a commit is under way: a sync takes longer than all else.
+
+    ``transaction``, given how many writes it holds, makes them durable at its end.
+    """
+
+    def __init__(self, transaction: Callable[[int], AbstractContextManager[sqlite3.Connection]]) -> None:
+        self._transaction = transaction
+        self._waiting: list[_Write] = []
+        self._guard = threading.Lock()
+        self._turn = threading.Lock()
+
+    def write(self, act: Callable[[sqlite3.Connection], None]) -> None:
+        """Run one write and return once it is durable, as if it were alone.
+
+        Raises what ``act`` raised, whose changes are undone without the others', or what the commit raised,
+        which undid all of them.
+        """
+        mine = _Write(act)
+        with self._guard:
+            self._waiting.append(mine)
+        with self._turn:
+            if not mine.is_done:
+                with self._guard:
+                    together, self._waiting = self._waiting, []
+                self._commit(together)
+        if mine.failure is not None:
+            raise mine.failure
+
+    def _commit(self, together: list[_Write]) -> None:
+        try:
+            with self._transaction(len(together)) as connection:
+                if len(together) == 1:
+                    together[0].act(connection)
+                    return
+                for write in together:
+                    connection.execute("SAVEPOINT one_write")
+                    try:
+                        write.act(connection)
+                    except (LedgerInvariantError, TryLaterError) as failure:
+                        write.failure = failure
+                        connection.execute("ROLLBACK TO one_write")
+                    connection.execute("RELEASE one_write")
+        except BaseException as failure:
+            for write in together:
+                write.failure = write.failure or failure
+        finally:
+            for write in together:
+                write.is_done = True
+
+
 def connect(path: Path, *, mode: str, busy_seconds: float) -> sqlite3.Connection:
     """Open a SQLite file that exists; ``mode`` is ``rw`` or ``ro``, neither of which creates one.
 
@@ -256,9 +323,9 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
     """
     path = path.resolve()
     made = path.with_name(path.name + ".new")
-    for found in (path, wal_path(path), witness_path(path)):
-        # A death while a ledger was made leaves the file in the making, and perhaps its witness: begun anew.
-        if found.exists() and not (made.exists() and found == witness_path(path)):
+    for found in (path, wal_path(path), generation_path(path)):
+        # A death while a ledger was made leaves the file in the making, perhaps a generation file: begun anew.
+        if found.exists() and not (made.exists() and found == generation_path(path)):
             raise _exists(found)
     try:
         make_folders(path.parent)
@@ -270,7 +337,7 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
         _clear_unfinished(path, made)
         make_private_file(made)
         _fill(made, now, random_bytes(FINGERPRINT_KEY_BYTES))
-        write_witness(path, 0)
+        write_generation(path, 0)
         path.hardlink_to(made)  # unlike a rename, this never replaces a file
         made.unlink()
         sync_folder(path.parent)
@@ -307,10 +374,10 @@ def _clear_unfinished(path: Path, made: Path) -> None:
     """Take away what a death in the middle of `create_ledger` left; no run has used it."""
     if not made.exists():
         return
-    witness = read_witness(path)
-    if witness.generation or not witness.readable:
-        raise _exists(witness_path(path))
-    witness_path(path).unlink(missing_ok=True)
+    kept = read_generation(path)
+    if kept.number or not kept.readable:
+        raise _exists(generation_path(path))
+    generation_path(path).unlink(missing_ok=True)
     for suffix in ("-wal", "-shm", "-journal", ""):
         made.with_name(made.name + suffix).unlink(missing_ok=True)
 

@@ -9,12 +9,12 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from importer.ledger.forgotten import hashed
+from importer.ledger.beside import hashed
 from importer.ledger.schema import translated_errors
 from importer.ledger.values import KnownFate, LedgerInvariantError, Staged
 from importer.records import Call, Place
@@ -45,6 +45,7 @@ UNKNOWN_CONTENT = b""
 
 # Few lengths of IN lists, so that SQLite's statements are used again; SQLite takes 32,766 parameters.
 _LIST_LENGTHS = (1, 30, 300, 1_000, 3_000, 10_000, 30_000)
+_MEET = "INSERT INTO temp.met (call_id, fingerprint) VALUES (?, ?)"
 _INSERT_PAYLOAD = """INSERT INTO payloads (state, agent_number, customer_number, start_time, zohouser, voiceuri,
     source_id, file, line, staged_run, staged_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _UPDATE_PAYLOAD = """UPDATE payloads SET state = ?, agent_number = ?, customer_number = ?, start_time = ?,
@@ -53,6 +54,7 @@ _RENEW = "UPDATE calls SET fingerprint = ? WHERE call_id = ? AND state = 'pendin
 _REOPEN = """UPDATE calls SET state = ?, reason = ?, hint = ?, fingerprint = ?, seq = ?, resends = resends + ?,
     http_status = NULL, code = '' WHERE call_id = ? AND state = ?"""
 _INSERT_CALL = "INSERT INTO calls (call_id, fingerprint, seq, state, reason, hint) VALUES (?, ?, ?, ?, ?, ?)"
+_IN_ORDER = (_MEET, _INSERT_PAYLOAD, _UPDATE_PAYLOAD, _INSERT_CALL, _RENEW, _REOPEN)
 _SHOW_ATTENDED = """UPDATE calls SET attended_at = ? WHERE call_id = ? AND attended_at = ''"""
 _CLOSE_ATTENDED = """UPDATE calls SET attended_at = ?, state = 'closed', seq = NULL, reason = ?, hint = ?,
     http_status = NULL, code = '' WHERE call_id = ? AND state IN ('pending', 'refused')"""
@@ -81,14 +83,6 @@ class StagingRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """Which known calls the operator wants sent again though nothing about them changed."""
-
-    retry_refused: bool
-    resend_uncertain: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Known:
     state: CallState
     seq: int | None
@@ -97,19 +91,11 @@ class _Known:
     fate: KnownFate
 
 
-@dataclass(slots=True)
-class _Writes:
-    """What one chunk of calls changes, as parameters of the statements of `Stage._write`."""
-
-    met: list[tuple[str, bytes]] = field(default_factory=list)
-    payloads: list[tuple[object, ...]] = field(default_factory=list)
-    new_payloads: list[tuple[object, ...]] = field(default_factory=list)
-    new: list[tuple[object, ...]] = field(default_factory=list)
-    renewed: list[tuple[bytes, str]] = field(default_factory=list)
-    reopened: list[tuple[object, ...]] = field(default_factory=list)
+Writes = dict[str, list[tuple[object, ...]]]
+"""What one chunk of calls changes: for each statement of `_IN_ORDER` the parameters of its rows."""
 
 
-class Stage:
+class Staging:
     """One staging: everything added is in the ledger when it ends well, nothing of it otherwise."""
 
     def __init__(self, connection: sqlite3.Connection, run: StagingRun, path: Path) -> None:
@@ -182,13 +168,14 @@ class Stage:
         ``retry_refused`` makes unchanged refused calls pending again, ``resend_uncertain`` uncertain ones.
         """
         self._check_open()
-        rules = Rules(retry_refused, resend_uncertain)
+        wanted = {CallState.REFUSED: retry_refused, CallState.UNCERTAIN: resend_uncertain}
+        again = frozenset(state for state, is_wanted in wanted.items() if is_wanted)
         longest = _LIST_LENGTHS[-1]
         staged: list[Staged] = []
         try:
             with translated_errors(self._path):
                 for start in range(0, len(calls), longest):
-                    staged += self._add_chunk(calls[start : start + longest], rules)
+                    staged += self._add_chunk(calls[start : start + longest], again)
         except BaseException:
             self._open = False
             raise
@@ -234,28 +221,30 @@ class Stage:
         if not self._open:
             raise LedgerInvariantError("a staging that failed or ended was used further")
 
-    def _add_chunk(self, calls: Sequence[Call], rules: Rules) -> list[Staged]:
+    def _add_chunk(self, calls: Sequence[Call], again: frozenset[CallState]) -> list[Staged]:
         call_ids = [call.call_id for call in calls]
         known = self._known(call_ids)
         met: dict[str, bytes] = dict(
             select_in(self._connection, "SELECT call_id, fingerprint FROM temp.met WHERE call_id", call_ids)
         )
-        writes = _Writes()
+        writes: Writes = {statement: [] for statement in _IN_ORDER}
         staged = []
         for call in calls:
             fingerprint = fingerprint_of(call, self._run.fingerprint_key)
             if call.call_id in met:
-                again = Outcome.DUPLICATE if met[call.call_id] == fingerprint else Outcome.CONFLICT
-                staged.append(Staged(call.call_id, again, _NEVER_SENT))
+                outcome = Outcome.DUPLICATE if met[call.call_id] == fingerprint else Outcome.CONFLICT
+                staged.append(Staged(call.call_id, outcome, _NEVER_SENT))
                 continue
             met[call.call_id] = fingerprint
-            writes.met.append((call.call_id, fingerprint))
-            staged.append(self._take(call, fingerprint, known.get(call.call_id), rules, writes))
-        self._write(writes)
+            writes[_MEET].append((call.call_id, fingerprint))
+            staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
+        for statement, rows in writes.items():
+            if rows:
+                expect_rows(self._connection.executemany(statement, rows).rowcount, len(rows))
         return staged
 
     def _take(
-        self, call: Call, fingerprint: bytes, before: _Known | None, rules: Rules, writes: _Writes
+        self, call: Call, fingerprint: bytes, before: _Known | None, again: frozenset[CallState], writes: Writes
     ) -> Staged:
         """Say what one call, met for the first time in this staging, comes to; note what that writes."""
         if before is None:
@@ -266,10 +255,8 @@ class Stage:
             doubtful = call.start_time < self._doubt_before
             self._open_call(call, fingerprint, None, _AS_DOUBTFUL if doubtful else _AS_PENDING, writes)
             return _doubtful(call) if doubtful else Staged(call.call_id, None, _NEVER_SENT)
-        if before.is_attended:
-            rules = Rules(retry_refused=False, resend_uncertain=False)
         same = before.fingerprint in (fingerprint, UNKNOWN_CONTENT)
-        outcome = judge(before.state, same, rules)
+        outcome = judge(before.state, same, frozenset() if before.is_attended else again)
         reopened = outcome is None and before.state is CallState.REFUSED
         if reopened and self._is_forgotten(call):
             return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
@@ -302,35 +289,23 @@ class Stage:
         fingerprint: bytes,
         before: _Known | None,
         standing: tuple[CallState, str, str],
-        writes: _Writes,
+        writes: Writes,
     ) -> None:
         payload = payload_of(call, self._run.number)
         if before is not None and before.seq is not None:
             seq = before.seq
-            writes.payloads.append((*payload, seq))
+            writes[_UPDATE_PAYLOAD].append((*payload, seq))
         else:
             seq = self._next_seq
             self._next_seq += 1
-            writes.new_payloads.append((*payload, self._run.now, seq))
+            writes[_INSERT_PAYLOAD].append((*payload, self._run.now, seq))
         if before is None:
-            writes.new.append((call.call_id, fingerprint, seq, *standing))
+            writes[_INSERT_CALL].append((call.call_id, fingerprint, seq, *standing))
         elif before.state is not CallState.PENDING:
             resends = int(before.state is CallState.UNCERTAIN)
-            writes.reopened.append((*standing, fingerprint, seq, resends, call.call_id, before.state))
+            writes[_REOPEN].append((*standing, fingerprint, seq, resends, call.call_id, before.state))
         elif before.fingerprint != fingerprint:
-            writes.renewed.append((fingerprint, call.call_id))
-
-    def _write(self, writes: _Writes) -> None:
-        self._write_all("INSERT INTO temp.met (call_id, fingerprint) VALUES (?, ?)", writes.met)
-        self._write_all(_INSERT_PAYLOAD, writes.new_payloads)
-        self._write_all(_UPDATE_PAYLOAD, writes.payloads)
-        self._write_all(_INSERT_CALL, writes.new)
-        self._write_all(_RENEW, writes.renewed)
-        self._write_all(_REOPEN, writes.reopened)
-
-    def _write_all(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        if rows:
-            expect_rows(self._connection.executemany(statement, rows).rowcount, len(rows))
+            writes[_RENEW].append((fingerprint, call.call_id))
 
     def _known(self, call_ids: Sequence[str]) -> dict[str, _Known]:
         query = """SELECT call_id, state, seq, fingerprint, attended_at != '', reason, hint, http_status, code,
@@ -384,20 +359,17 @@ def moment_in(connection: sqlite3.Connection, key: str) -> str:
     return str(row[0]) if row else ""
 
 
-def judge(state: CallState, same: bool, rules: Rules) -> Outcome | None:
-    """Say what meeting a known call again comes to; None when it is to be sent.
+def judge(state: CallState, same: bool, again: frozenset[CallState]) -> Outcome | None:
+    """Return what meeting a known call again comes to; None when it is to be sent.
 
-    ``same`` says whether what would be posted is what was posted, or was to be, before.
+    ``same`` says whether what would be posted is what was posted, or was to be, before; ``again`` has the states
+    in which the operator wants even that sent again.
     """
     if state is CallState.PENDING:
         return None
     if not same:
         return None if state is CallState.REFUSED else Outcome.CONFLICT
-    if state is CallState.REFUSED and rules.retry_refused:
-        return None
-    if state is CallState.UNCERTAIN and rules.resend_uncertain:
-        return None
-    return _UNCHANGED[state]
+    return None if state in again else _UNCHANGED[state]
 
 
 def fingerprint_of(call: Call, key: bytes) -> bytes:

@@ -5,23 +5,32 @@ Each function works inside a transaction that `Ledger` opens. Must not know what
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from importer.ledger.forgotten import hashed
-from importer.ledger.staging import AHEAD_SECONDS, FORGOTTEN, RESTORED_HINT, expect_rows, insert_payload, later
-from importer.ledger.values import Purged, Restored, Told
+from importer.ledger.beside import hashed
+from importer.ledger.staging import (
+    AHEAD_SECONDS,
+    FORGOTTEN,
+    RESTORED_HINT,
+    StagingRun,
+    expect_rows,
+    insert_payload,
+    later,
+    moment_in,
+)
+from importer.ledger.values import Purged, ReportedCall, Restored
 from schemas.vocabulary import CallState
 
 _OPEN_WITH_NUMBER = """SELECT call_id, staged_at FROM open_calls
     WHERE ledger_state IN ('pending', 'uncertain') AND (agent_number = ? OR customer_number = ?)"""
-_ACCEPT = """UPDATE calls SET state = 'accepted', seq = NULL, fingerprint = x'', reason = 'restored', hint = '',
-    http_status = NULL, code = '', attempts = max(attempts, 1), sent_at = ? WHERE call_id = ?"""
-_ADD_ACCEPTED = """INSERT INTO calls (call_id, fingerprint, state, attempts, sent_at, reason)
-    VALUES (?, x'', 'accepted', 1, ?, 'restored')"""
-_DOUBT = """UPDATE calls SET state = 'uncertain', seq = ?, reason = 'restored', hint = ?, http_status = NULL,
-    code = '' WHERE call_id = ?"""
-_ADD_DOUBT = """INSERT INTO calls (call_id, fingerprint, state, seq, attempts, sent_at, reason, hint)
-    VALUES (?, x'', 'uncertain', ?, 1, ?, 'restored', ?)"""
+_RESTORE = """INSERT INTO calls (call_id, fingerprint, state, seq, attempts, sent_at, reason, hint)
+    VALUES (?, x'', ?, ?, 1, ?, 'restored', ?)
+    ON CONFLICT (call_id) DO UPDATE SET state = excluded.state, seq = excluded.seq, reason = excluded.reason,
+        hint = excluded.hint, http_status = NULL, code = '',
+        fingerprint = iif(excluded.state = 'accepted', excluded.fingerprint, fingerprint),
+        attempts = iif(excluded.state = 'accepted', max(attempts, 1), attempts),
+        sent_at = iif(excluded.state = 'accepted', excluded.sent_at, sent_at)"""
+_DOUBT_PENDING = """UPDATE calls SET state = 'uncertain', reason = 'restored', hint = ?, http_status = NULL,
+    code = '' WHERE state = 'pending' AND seq IS NOT NULL"""
 
 
 def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> Purged:
@@ -67,98 +76,76 @@ def raise_moment(connection: sqlite3.Connection, key: str, moment: str) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    state: CallState
-    seq: int | None
+def restore(
+    connection: sqlite3.Connection,
+    run: StagingRun,
+    reported: Iterable[ReportedCall],
+    forgotten: Mapping[str, str],
+    *,
+    complete: bool,
+) -> tuple[Restored, list[str]]:
+    """Take a restored backup up; return the counts, and the open calls closed as their number was forgotten since.
+
+    ``reported`` names each call once. ``forgotten`` has when (GMT text) by the number's hash; calls of such a
+    number from before are not sent, known or not. Unless ``complete``, what is left pending becomes uncertain, and
+    unknown calls that started before now do so when they are staged.
+    """
+    accepted, added, doubted = _take_reported(connection, run, reported)
+    gone = _forget_again(connection, forgotten, run.fingerprint_key)
+    uncertain = len(doubted.difference(gone))
+    if not complete:
+        uncertain += connection.execute(_DOUBT_PENDING, (RESTORED_HINT,)).rowcount
+        raise_moment(connection, "doubt_before", later(run.now, AHEAD_SECONDS))
+    doubt_before = moment_in(connection, "doubt_before") or None
+    return Restored(accepted, added, uncertain, doubt_before, len(gone)), gone
 
 
-class Restoring:
-    """Takes a restored backup up: what results files tell of the time since, then doubt about the rest."""
+def _take_reported(
+    connection: sqlite3.Connection, run: StagingRun, reported: Iterable[ReportedCall]
+) -> tuple[int, int, set[str]]:
+    """Make each call accepted or uncertain, as reported, unless the ledger has it so already, accepted or closed.
 
-    def __init__(self, connection: sqlite3.Connection, *, run: int, now: str) -> None:
-        self._connection = connection
-        self._run = run
-        self._now = now
-        (self._next_seq,) = connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
-        self._counts = {"accepted": 0, "added": 0, "uncertain": 0, "forgotten": 0}
-        self._doubted: set[str] = set()
-
-    def take(self, told: Iterable[Told]) -> None:
-        """Take in what became of calls, each told once: accepted, or perhaps sent."""
-        for one in told:
-            query = "SELECT state, seq FROM calls WHERE call_id = ?"
-            row = self._connection.execute(query, (one.call.call_id,)).fetchone()
-            known = _Known(CallState(row[0]), row[1]) if row else None
-            if one.accepted:
-                self._accept(one, known)
-            else:
-                self._doubt(one, known)
-
-    def forget(self, forgotten: Mapping[str, str], key: bytes) -> list[str]:
-        """Close the open calls staged before their number was forgotten, and return them.
-
-        ``forgotten`` has that moment (GMT text) by the number's hash. From now on calls unknown to the ledger that
-        such a number had before it are not sent either.
-        """
-        query = "SELECT call_id, staged_at, agent_number, customer_number FROM open_calls"
-        gone = [
-            call_id
-            for call_id, staged_at, *numbers in (self._connection.execute(query) if forgotten else ())
-            if any(staged_at <= forgotten.get(hashed(number, key), "") for number in numbers)
-        ]
-        scrub(self._connection, gone)
-        for number, at in forgotten.items():
-            raise_moment(self._connection, FORGOTTEN + number, at)
-        self._counts["forgotten"] = len(gone)
-        self._counts["uncertain"] -= len(self._doubted.intersection(gone))
-        return gone
-
-    def doubt_the_rest(self) -> None:
-        """Hold every call still pending, and those unknown that started before now: nobody knows of them."""
-        changed = self._connection.execute(
-            """UPDATE calls SET state = 'uncertain', reason = 'restored', hint = ?, http_status = NULL, code = ''
-                WHERE state = 'pending' AND seq IS NOT NULL""",
-            (RESTORED_HINT,),
-        )
-        self._counts["uncertain"] += changed.rowcount
-        raise_moment(self._connection, "doubt_before", later(self._now, AHEAD_SECONDS))
-
-    def end(self, *, doubt_before: str | None) -> Restored:
-        """Keep what the next staging needs to know; return the counts."""
-        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (self._next_seq,))
-        return Restored(**self._counts, doubt_before=doubt_before)
-
-    def _accept(self, told: Told, known: _Known | None) -> None:
-        sent_at = told.sent_at or self._now
-        if known is None:
-            self._connection.execute(_ADD_ACCEPTED, (told.call.call_id, sent_at))
-            self._counts["added"] += 1
-        elif known.state not in (CallState.ACCEPTED, CallState.CLOSED):
-            expect_rows(self._connection.execute(_ACCEPT, (sent_at, told.call.call_id)).rowcount, 1)
-            if known.seq is not None:
-                deleted = self._connection.execute("DELETE FROM payloads WHERE seq = ?", (known.seq,))
-                expect_rows(deleted.rowcount, 1)
-            self._counts["accepted"] += 1
-
-    def _doubt(self, told: Told, known: _Known | None) -> None:
-        if known is not None and known.state not in (CallState.PENDING, CallState.REFUSED):
-            return
-        call_id = told.call.call_id
-        seq = known.seq if known is not None else None
-        if seq is None:
-            seq = self._next_seq
-            self._next_seq += 1
-            # Not now: if its number was forgotten since, it was so after this moment.
-            staged_at = told.sent_at or told.call.start_time
-            insert_payload(self._connection, told.call, run=self._run, now=staged_at, seq=seq)
-        if known is None:
-            sent_at = told.sent_at or self._now
-            self._connection.execute(_ADD_DOUBT, (call_id, seq, sent_at, RESTORED_HINT))
+    Returns how many known calls became accepted, how many unknown ones, and which calls became uncertain.
+    """
+    (next_seq,) = connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
+    accepted = added = 0
+    doubted: set[str] = set()
+    for one in reported:
+        call_id, state = one.call.call_id, CallState.ACCEPTED if one.accepted else CallState.UNCERTAIN
+        known = connection.execute("SELECT state, seq FROM calls WHERE call_id = ?", (call_id,)).fetchone()
+        before, seq = known or (None, None)
+        if before in (state, CallState.ACCEPTED, CallState.CLOSED):
+            continue
+        if one.accepted:
+            accepted, added = accepted + bool(known), added + (not known)
+            if seq is not None:
+                expect_rows(connection.execute("DELETE FROM payloads WHERE seq = ?", (seq,)).rowcount, 1)
+                seq = None
         else:
-            expect_rows(self._connection.execute(_DOUBT, (seq, RESTORED_HINT, call_id)).rowcount, 1)
-        self._doubted.add(call_id)
-        self._counts["uncertain"] += 1
+            doubted.add(call_id)
+            if seq is None:
+                seq, next_seq = next_seq, next_seq + 1
+                # Not now: if its number was forgotten since, it was so after this moment.
+                staged_at = one.sent_at or one.call.start_time
+                insert_payload(connection, one.call, run=run.number, now=staged_at, seq=seq)
+        hint = "" if one.accepted else RESTORED_HINT
+        expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or run.now, hint)).rowcount, 1)
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (next_seq,))
+    return accepted, added, doubted
+
+
+def _forget_again(connection: sqlite3.Connection, forgotten: Mapping[str, str], key: bytes) -> list[str]:
+    """Close the open calls staged before their number was forgotten, and return them."""
+    query = "SELECT call_id, staged_at, agent_number, customer_number FROM open_calls"
+    gone = [
+        call_id
+        for call_id, staged_at, *numbers in (connection.execute(query) if forgotten else ())
+        if any(staged_at <= forgotten.get(hashed(number, key), "") for number in numbers)
+    ]
+    scrub(connection, gone)
+    for number, at in forgotten.items():
+        raise_moment(connection, FORGOTTEN + number, at)
+    return gone
 
 
 def scrub(connection: sqlite3.Connection, call_ids: Sequence[str]) -> None:

@@ -114,10 +114,21 @@ class UncertainCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What results files tell of a call after a backup: accepted, or else perhaps sent.
+class Refusals:
+    """Calls that stand refused with the same answer; ``hint`` is that of one of them."""
 
-    ``sent_at`` is GMT text, empty where it is not told.
+    http_status: int | None
+    code: str
+    reason: str
+    hint: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedCall:
+    """A call as results files report it after a backup: accepted, or else perhaps sent.
+
+    ``sent_at`` is GMT text, empty where they do not say.
     """
 
     call: Call
@@ -131,7 +142,7 @@ class Restored:
 
     ``forgotten`` counts open calls that were closed, since their number was forgotten after the backup.
     Unknown calls that start before ``doubt_before`` (GMT text) are not sent by themselves; None when the
-    results told of everything.
+    results reported everything.
     """
 
     accepted: int

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from importer.errors import InputUnusableError, NoInputError
-from importer.ledger import Told
+from importer.ledger import ReportedCall
 from importer.records import Call, Place
 from importer.results import fused
 from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, Outcome, State
@@ -15,7 +15,7 @@ _TAKEN = frozenset({Outcome.ACCEPTED, Outcome.ALREADY_ACCEPTED})
 _NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent", ATTENDED})
 
 
-def told_by(paths: Sequence[Path], *, complete: bool) -> list[Told]:
+def told_by(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
     """Return each call that results files say was accepted, or may have been sent, once; accepted outranks.
 
     A call that a person closed counts as one that may have been sent, so that it is not sent again; so does one
@@ -25,7 +25,7 @@ def told_by(paths: Sequence[Path], *, complete: bool) -> list[Told]:
     """
     if complete:
         _check_no_parts(paths)
-    told: dict[str, Told] = {}
+    told: dict[str, ReportedCall] = {}
     for path in paths:
         for one in _told_in(path):
             known = told.get(one.call.call_id)
@@ -55,7 +55,7 @@ def _is_results(part: Path) -> bool:
         return False
 
 
-def _told_in(path: Path) -> Iterator[Told]:
+def _told_in(path: Path) -> Iterator[ReportedCall]:
     is_part = path.suffix == _PART
     try:
         with path.open(encoding="utf-8", errors="replace" if is_part else "strict", newline="") as stream:
@@ -78,7 +78,7 @@ def _told_in(path: Path) -> Iterator[Told]:
         raise _unusable(path, 1) from error
 
 
-def _told_of(path: Path, line: int, cells: Sequence[str]) -> Told | None:
+def _told_of(path: Path, line: int, cells: Sequence[str]) -> ReportedCall | None:
     try:
         row = dict(zip(RESULT_COLUMNS, cells, strict=True))
         outcome = Outcome(row["outcome"])
@@ -87,7 +87,7 @@ def _told_of(path: Path, line: int, cells: Sequence[str]) -> Told | None:
         doubtful = outcome is Outcome.UNCERTAIN or (outcome is Outcome.PENDING and path.suffix == _PART)
         if not row["call_id"] or not (accepted or closed or doubtful):
             return None
-        return Told(_call(row), accepted, row["sent_at"])
+        return ReportedCall(_call(row), accepted, row["sent_at"])
     except ValueError as error:
         raise _unusable(path, line) from error
 

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 
 from importer.errors import InputUnusableError, NoInputError, UsageError
-from importer.ledger import LedgerReader, RunRecord, refusals, requests_over_time
+from importer.ledger import LedgerReader, RunRecord
 from importer.records import OUTCOME_OF_STATE
 from schemas.vocabulary import RESULT_COLUMNS, WIRE_TIME_FORMAT, CallState, Outcome
 
@@ -352,7 +352,7 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
     states = ledger.counts()
     runs = ledger.runs(-1)
     summaries = [_summary(run) for run in runs]
-    quarters = requests_over_time(ledger, _QUARTER_SECONDS)
+    quarters = ledger.requests_over_time(_QUARTER_SECONDS)
     zone = ZoneInfo(timezone) if timezone else UTC
     hours: Counter[datetime] = Counter()
     for quarter, count in quarters.items():
@@ -406,7 +406,7 @@ def _known_of(ledger: LedgerReader, run: RunRecord) -> Report:
         refused=_refused(ledger, run.run_id),
         uncertain=uncertain,
         uncertain_count=len(uncertain),
-        pace=pace_of(requests_over_time(ledger, 1, run.run_id)),
+        pace=pace_of(ledger.requests_over_time(1, run.run_id)),
     )
 
 
@@ -454,7 +454,7 @@ def _rejected(summaries: Sequence[Mapping[str, Any]]) -> tuple[Cause, ...]:
 def _refused(ledger: LedgerReader, run_id: str | None = None) -> tuple[Cause, ...]:
     return tuple(
         Cause(each.reason, each.count, (Example("", each.hint),), str(each.http_status or ""), each.code)
-        for each in refusals(ledger, run_id)
+        for each in ledger.refusals(run_id)
     )
 
 

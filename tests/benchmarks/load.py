@@ -26,7 +26,7 @@ from attended import IMPORT, accept_everything, account
 from prepare import Cost, measure
 
 from importer.ledger import create_ledger
-from importer.ledger.witness import file_mark, read_witness, write_witness
+from importer.ledger.beside import file_mark, read_generation, write_generation
 
 ROUNDS = 3
 MORE_ROWS = 10
@@ -55,7 +55,7 @@ def write_calls(path: Path, count: int, first_id: int, customer: str) -> Path:
 
 def closed(ledger: Path, *, doubt: bool = False) -> None:
     """Make the ledger one that a run has closed, or one that the next run has to read through."""
-    write_witness(ledger, read_witness(ledger).generation or 0, "" if doubt else file_mark(ledger))
+    write_generation(ledger, read_generation(ledger).number or 0, "" if doubt else file_mark(ledger))
 
 
 def forget_new(ledger: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, Program, call_row, read_results, write_export
 from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
-from importer.ledger.place import check_place, file_system_of
+from importer.ledger.beside import check_place, file_system_of
 from importer.settings import credentials_path
 from misbehaviour import FOREVER, Fault, Simulator
 

@@ -1,0 +1,242 @@
+"""The ledger's place and the files beside it: what the disk must hold besides the calls for none to be sent twice.
+
+A ledger stands on a disk of this machine, in a folder of its user, with nothing planted beside it. The generation
+file shows when the ledger is older than the last run that used it. The list of forgotten numbers outlives a backup
+put in the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. Must
+not know SQLite's tables.
+"""
+
+import hmac
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from importer.errors import ConfigurationError, LedgerError
+from importer.private_files import check_folders, check_ours, open_ours, replace_private_file
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""The mounts as this process sees them: proc(5)."""
+
+COMMITS_PER_TURN = 128
+"""Commits after which the ``-wal`` file is begun anew."""
+
+# flock(2) and SQLite's shared memory hold between the processes of one kernel only:
+# https://www.sqlite.org/wal.html#overview ("WAL does not work over a network filesystem").
+# 9p and virtiofs are not among them: they show a container, a virtual machine or WSL the disk of its own host,
+# refusing them would refuse every ledger in such a place, and all runs there share the one kernel.
+_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "davfs"}) | {
+    *("ceph", "glusterfs", "lustre", "gpfs", "gfs2", "ocfs2", "beegfs", "pvfs2", "orangefs"),
+}
+_LOCAL_FUSE = frozenset({"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.bindfs"})
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+COMPANIONS = (".lock", "-wal", "-shm", "-journal", ".witness", ".witness.new", ".forgotten", ".forgotten.new")
+
+# A commit of `settle` writes up to 9 pages (measured: 4.3 on average with a million calls); a frame is a page
+# and 24 bytes: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+_PAGES_PER_COMMIT = 9
+_FRAME_BYTES = 4096 + 24
+_COMMITS_IN_FLIGHT = 128
+RESERVE_BYTES = 32 + (COMMITS_PER_TURN + _COMMITS_IN_FLIGHT) * _PAGES_PER_COMMIT * _FRAME_BYTES
+
+_GENERATION = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n)?")
+_FORGOTTEN = re.compile(r"([0-9a-f]{32}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+_RESTORED_HINT = (
+    "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
+    "cdr-importer ledger accept-restore RESULTS.csv ..."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The generation file's content: ``number`` is None when there is no file, ``readable`` False for junk.
+
+    ``closed`` is the `file_mark` of the ledger as the last run left it, None unless that run closed it.
+    """
+
+    number: int | None
+    readable: bool = True
+    closed: str | None = None
+
+
+def ledger_files(ledger: Path) -> list[Path]:
+    """Return where a ledger is, or would be, and where the files that come and go beside it are."""
+    path = ledger.resolve()
+    return [path, *(path.with_name(path.name + ending) for ending in (".new", *COMPANIONS))]
+
+
+def wal_path(ledger: Path) -> Path:
+    """Return where SQLite keeps the commits that are not in the ledger's file yet."""
+    return ledger.with_name(ledger.name + "-wal")
+
+
+def generation_path(ledger: Path) -> Path:
+    """Return where the generation file of a ledger is."""
+    return ledger.with_name(ledger.name + ".witness")
+
+
+def forgotten_path(ledger: Path) -> Path:
+    """Return where the list of a ledger's forgotten numbers is."""
+    return ledger.with_name(ledger.name + ".forgotten")
+
+
+def check_place(ledger: Path, mounts: str | None = None) -> None:
+    """Raise `ConfigurationError` for a ledger on a network share, or that others can change or have put there.
+
+    ``mounts`` is the text of a mountinfo file; without it that of this process counts, where there is one.
+    """
+    if mounts is None:
+        with suppress(OSError):
+            mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    kind = file_system_of(ledger, mounts or "")
+    if kind in _REMOTE or (kind.startswith("fuse") and kind not in _LOCAL_FUSE):
+        raise ConfigurationError(
+            f"the ledger {ledger} is on a file system of type {kind}: its locks do not hold between machines",
+            hint="Keep the ledger on a disk of this machine and name it with --ledger.",
+        )
+    check_files(ledger)
+
+
+def check_files(ledger: Path) -> None:
+    """Raise `ConfigurationError` if others can change the ledger, a file beside it or a folder above it."""
+    # Names will do: where nobody else may change the folder they lead to these files when SQLite opens them. They
+    # are not opened here, since closing one drops the locks that SQLite holds on it in this process (fcntl(2)).
+    check_folders(ledger.parent)
+    for ending in ("", *COMPANIONS):
+        file = ledger.with_name(ledger.name + ending)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            # A death while the ledger was made leaves it with its first name too.
+            check_ours(file, file.lstat(), most_links=1 if ending else 2)
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """Return the type of the file system that holds a path; empty when the mounts do not say."""
+    best, kind = -1, ""
+    for line in mounts.splitlines():
+        mount, separator, source = line.partition(" - ")
+        fields, rest = mount.split(" "), source.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        point = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        depth = len(point.parts)
+        # Of two mounts on one point the later one is seen.
+        if path.is_relative_to(point) and depth >= best:
+            best, kind = depth, rest[0]
+    return kind
+
+
+def file_mark(ledger: Path) -> str:
+    """Return what any write to the ledger's file changes, and any copy or replacement of it."""
+    found = ledger.stat()
+    return f"{found.st_ino} {found.st_size} {found.st_ctime_ns}"
+
+
+def read_generation(ledger: Path) -> Generation:
+    """Read the generation file of a ledger whose place was checked; raises `LedgerError` when the disk fails."""
+    text = _read(generation_path(ledger), most_bytes=128)
+    if text is None:
+        return Generation(None)
+    found = _GENERATION.fullmatch(text)
+    return Generation(int(found[1]), closed=found[2]) if found else Generation(None, readable=False)
+
+
+def check_generation(ledger: Path, kept: Generation, *, generation: int, first_release: bool) -> None:
+    """Raise `ConfigurationError` unless the ledger, at this generation, is the one that the last run left.
+
+    A missing file counts as a restore too: a copy of the ledger alone, on another machine, has none. Only the
+    first release (``first_release``) wrote none.
+    """
+    path = generation_path(ledger)
+    if not kept.readable:
+        fault = f"{path} is damaged, so nobody knows if the ledger {ledger} is whole"
+    elif kept.number is None and not first_release:
+        fault = f"{path} is missing: the ledger {ledger} was moved or restored without it"
+    elif kept.number is not None and kept.number > generation:
+        fault = (
+            f"the ledger {ledger} (generation {generation}) is older than {path} ({kept.number}): "
+            "it was restored from a backup, or its -wal file was lost"
+        )
+    else:
+        return
+    raise ConfigurationError(fault, hint=_RESTORED_HINT)
+
+
+def write_generation(ledger: Path, generation: int, closed: str = "") -> None:
+    """Make the generation durable beside the ledger, mode 0600, in one step; `LedgerError` when the disk fails.
+
+    ``closed`` is the `file_mark` of a ledger whose file holds all of it and is synced.
+    """
+    _replace(generation_path(ledger), f"generation={generation}\n" + (f"closed={closed}\n" if closed else ""))
+
+
+def hashed(number: str, key: bytes) -> str:
+    """Return what stands for a number in the list: keyed, or else undone by trying all numbers.
+
+    The key is the ledger's own, which its backups share.
+    """
+    return hmac.digest(key, b"forgotten " + number.encode(), "sha256").hex()[:32]
+
+
+def read_forgotten(ledger: Path) -> dict[str, str]:
+    """Return when each number was last forgotten (GMT text), by its hash, beside a ledger whose place was checked.
+
+    Raises `ConfigurationError` for a damaged list, `LedgerError` when the disk fails.
+    """
+    path = forgotten_path(ledger)
+    found = [_FORGOTTEN.fullmatch(line) for line in (_read(path) or "").splitlines()]
+    if None in found:
+        raise ConfigurationError(
+            f"{path} is damaged, so nobody knows which numbers were forgotten",
+            hint="Put an earlier copy of it back; or move it away and forget those numbers again first of all.",
+        )
+    return {match[1]: match[2] for match in found if match}
+
+
+def keep_forgotten(ledger: Path, hash_of_number: str, at: str) -> None:
+    """Make durable that a number was forgotten at that moment (GMT text); raises as `read_forgotten`."""
+    kept = {**read_forgotten(ledger), hash_of_number: at}
+    _replace(forgotten_path(ledger), "".join(f"{each} {moment}\n" for each, moment in kept.items()))
+
+
+def extend_wal(ledger: Path) -> os.stat_result:
+    """Lengthen the ``-wal`` file to the reserve, and return what it is; it must exist.
+
+    The new bytes are zero, which no valid frame is, so SQLite reads none of them. SQLite takes no fcntl lock
+    on this file, so that closing a descriptor of it frees none. Raises `LedgerError` when the disk is full,
+    `ConfigurationError` when the file is not ours.
+    """
+    try:
+        descriptor = open_ours(wal_path(ledger), os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise LedgerError(
+            f"cannot keep {RESERVE_BYTES >> 20} MiB in reserve beside the ledger {ledger}: {error.strerror}",
+            hint="Free some space on its disk: answers must find room even when it is full.",
+        ) from error
+
+
+def _read(path: Path, most_bytes: int = -1) -> str | None:
+    """Return the text of a small file beside a ledger whose place was checked, None where there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most_bytes).decode("ascii", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LedgerError(
+            f"cannot read {path}: {error.strerror}", hint="Look at the disk and the rights."
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        replace_private_file(path, text.encode())
+    except OSError as error:
+        raise LedgerError(
+            f"cannot write {path}: {error.strerror}", hint="Look at the disk (space, mount, errors, rights)."
+        ) from error
