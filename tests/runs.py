@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, import_calls
 from importer.records import RunSummary
 from importer.settings import load_credentials, load_settings
+from steps import Step, at_steps
 
 OF_RUN = {each.name for each in fields(Run)}
 
@@ -40,12 +43,23 @@ class OwnTime:
         self.sleep(seconds)
 
 
-def imported(export: Path, listener: Listener, **more: object) -> RunSummary:
-    """Import into `results.csv` beside the export; what no field of a run has the name of is an option."""
+def imported(
+    export: Path,
+    listener: Listener | None = None,
+    *,
+    step: Callable[[Step], object] | None = None,
+    **more: object,
+) -> RunSummary:
+    """Import into `results.csv` beside the export; what no field of a run has the name of is an option.
+
+    ``step`` is called at each step.
+    """
     own = {name: more.pop(name) for name in OF_RUN & more.keys()}
     flags = {"results": str(export.parent / "results.csv"), "init_ledger": True, **more}
-    run = Run(load_settings(flags, os.environ), load_catalogue(), listener, **own)  # type: ignore[arg-type]
-    return import_calls(run, [export], load_credentials(os.environ))
+    settings = load_settings(flags, os.environ)
+    run = Run(settings, load_catalogue(), listener or Listener(), **own)  # type: ignore[arg-type]
+    with at_steps(step) if step else nullcontext():
+        return import_calls(run, [export], load_credentials(os.environ))
 
 
 def ledger_counts(folder: Path) -> dict[str, int]:

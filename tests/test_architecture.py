@@ -14,7 +14,6 @@ ORDER = (
     "events",
     "requirements",
     "records",
-    "steps",
     "settings",
     "files",
     "formats",

@@ -11,17 +11,15 @@ from pathlib import Path
 import pytest
 
 from conftest import Program, call_row, read_results, write_export
-from dying_run import at
 from importer.errors import ExitCode
-from importer.pipeline import Listener
 from importer.pipeline.told import told_by
 from importer.records import Call, Place
 from importer.results.cells import call_cells
-from importer.steps import Step
 from judge.world import ForkServer
 from misbehaviour import Simulator
 from runs import imported
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
+from steps import Step, at
 
 Died = Callable[..., None]
 
@@ -85,8 +83,8 @@ def test_results_are_what_the_run_would_have_written(
 
     monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "another.sqlite"))
     signals: list[ExitCode] = []
-    listener = Listener(step=at(Step.SETTLED, 3, lambda: signals.append(ExitCode.TERMINATED)))
-    imported(export, listener, results=str(stopped), interrupted=lambda: signals[0] if signals else None)
+    step = at(Step.SETTLED, 3, lambda: signals.append(ExitCode.TERMINATED))
+    imported(export, step=step, results=str(stopped), interrupted=lambda: signals[0] if signals else None)
     assert without_times(dead) == without_times(stopped)
 
 

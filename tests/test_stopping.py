@@ -10,18 +10,17 @@ import pytest
 
 from conftest import Program, call_row, read_results, write_export
 from disks import filling_disk
-from dying_run import at
 from importer.cli.screen import Screen
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
 from importer.pipeline import Listener
 from importer.records import Receipt
 from importer.requirements import NEEDED, check_versions, found_versions
 from importer.settings import Settings
-from importer.steps import Step
 from ledgers import make_waiting
 from misbehaviour import FOREVER, Fault, Simulator
 from runs import imported, ledger_counts
 from schemas.vocabulary import CallState
+from steps import Step, at
 
 WAIT_SECONDS = 20
 
@@ -46,7 +45,7 @@ def test_second_signal_cuts_what_is_in_flight(account: Simulator, tmp_path: Path
 
     summary = imported(
         export,
-        Listener(step=told.append),
+        step=told.append,
         interrupted=lambda: ExitCode.TERMINATED if asked() else None,
         is_cut=asked,
     )
@@ -84,7 +83,7 @@ def test_signal_ends_a_wait_at_once(account: Simulator, tmp_path: Path, export: 
     told: list[Step] = []
     summary = imported(
         export,
-        Listener(step=told.append),
+        step=told.append,
         interrupted=lambda: ExitCode.INTERRUPTED if told.count(Step.TOKEN) > 1 else None,
     )
     assert (summary.exit_code, ledger_counts(tmp_path)) == (ExitCode.INTERRUPTED, {"pending": 6})
@@ -94,9 +93,10 @@ def test_signal_ends_a_wait_at_once(account: Simulator, tmp_path: Path, export: 
 def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path, moment: str) -> None:
     """A signal while files are read or calls taken in leaves nothing: no call, no results, nothing sent."""
     told: list[str] = []
-    listener = Listener(rows=lambda _: told.append("reading"), step=told.append)
+    listener = Listener(rows=lambda _: told.append("reading"))
     with pytest.raises(StoppedError) as stopped:
-        imported(export, listener, interrupted=lambda: ExitCode.HANGUP if moment in told else None)
+        interrupted = lambda: ExitCode.HANGUP if moment in told else None  # noqa: E731
+        imported(export, listener, step=told.append, interrupted=interrupted)
     assert (stopped.value.exit_code, account.arrivals, ledger_counts(tmp_path)) == (ExitCode.HANGUP, (), {})
     assert [path.name for path in tmp_path.glob("results.csv*")] == []
 
@@ -180,8 +180,7 @@ def test_ledger_that_fails_after_the_answer(account: Simulator, tmp_path: Path, 
     """What the answer was is told once, the run ends with 74, and the ledger does not claim to know it."""
     unrecorded: list[Receipt] = []
     with filling_disk() as fill, pytest.raises(LedgerError):
-        step = at(Step.ANSWERED, 1, fill)
-        imported(export, Listener(step=step, unrecorded=unrecorded.append))
+        imported(export, Listener(unrecorded=unrecorded.append), step=at(Step.ANSWERED, 1, fill))
     assert [(each.call_id, each.state.value, each.http_status, each.code) for each in unrecorded] == [
         ("call00000", "accepted", 200, "SUCCESS")
     ]
@@ -200,7 +199,7 @@ def test_evidence_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_disk_full_for_results(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
     """Results that cannot be written are 73 with the ledger complete, and the next run writes them."""
     with filling_disk() as fill, pytest.raises(CannotCreateError, match=r"results\.csv") as failed:
-        imported(export, Listener(step=at(Step.NOTED, 6, fill)))
+        imported(export, step=at(Step.NOTED, 6, fill))
     assert "the next `import` or `deliver` completes the results" in failed.value.hint
     assert ledger_counts(tmp_path) == {"accepted": 6}
     assert program("deliver", "--results", tmp_path / "next.csv").code == 0

@@ -13,7 +13,6 @@ from importer.errors import ExitCode, LedgerError, TryLaterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget, Slot
 from importer.records import Receipt
-from importer.steps import Step
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState
 
 LONGEST_WAIT_SECONDS = 600.0
@@ -72,7 +71,6 @@ class Attempts:
         while True:
             token = self._means.service.tokens.token()
             self._means.witness.token()
-            self._means.witness.step(Step.TOKEN)
             slot = self._means.service.limiter.acquire(self._means.is_stopping, deadline=self._means.deadline)
             if slot is None:
                 return last
@@ -180,23 +178,18 @@ class _Request:
             code=judgement.code,
         )
         if self._marked:
-            self._means.witness.step(Step.ANSWERED)
             self._settle(receipt)
-            self._means.witness.step(Step.SETTLED)
         else:
             self._means.ledger.note_unsent(self._call.call_id, reason=judgement.reason, hint=judgement.hint)
         self._means.witness.event(request_event(self._call, receipt, milliseconds, lost))
         return judgement, receipt
 
     def _open_door(self) -> None:
-        self._means.witness.step(Step.BEFORE_INTENT)
         self._means.ledger.mark_sending(self._call.call_id)
         self._marked = True
-        self._means.witness.step(Step.INTENT_DURABLE)
 
     def _written(self, slot: Slot) -> None:
         slot.written()
-        self._means.witness.step(Step.WRITTEN)
 
     def _receipt(
         self, state: CallState, *, reason: str, hint: str, status: int | None = None, code: str = ""

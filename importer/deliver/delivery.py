@@ -12,7 +12,6 @@ from importer.deliver.plan import Delivered, DeliveryPlan, Service, Stop, Witnes
 from importer.errors import ExitCode, ImporterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget
-from importer.steps import Step
 
 _ENDS_WITHOUT_RESULTS = frozenset({ExitCode.LEDGER, ExitCode.INTERNAL, ExitCode.CANNOT_CREATE})
 
@@ -68,7 +67,6 @@ class Delivery:
                     return
                 self._count(delivered)
                 self._ended.append(delivered)
-                self._witness.step(Step.NOTED)
         except BaseException as failure:
             with self._guard:
                 self._failure = self._failure or failure

@@ -12,7 +12,6 @@ from importer.ledger import Claimed
 from importer.pacing import Backoff, RollingLimiter
 from importer.records import Receipt
 from importer.settings import ErrorLimit
-from importer.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +55,14 @@ class Witness:
 
     ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``token`` is
     called from a sending thread once there is a token to send with; ``receipt`` gets each receipt once, in the
-    main thread; ``unrecorded`` what an answer proved that the ledger could not take, from the thread that sent;
-    ``step`` the moments of `Step`; ``event`` each request and each wait, from the thread that sends.
+    main thread; ``unrecorded`` what an answer proved that the ledger could not take, and ``event`` each request
+    and each wait, from the thread that sends.
     """
 
     claimed: Callable[[Sequence[Claimed]], None] = ignore
     token: Callable[[], None] = ignore
     receipt: Callable[[Receipt], None] = ignore
     unrecorded: Callable[[Receipt], None] = ignore
-    step: Callable[[Step], None] = ignore
     event: Callable[[Event], None] = ignore
 
 

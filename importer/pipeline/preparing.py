@@ -20,7 +20,6 @@ from importer.prepare.zones import require_place
 from importer.records import Call, ResultRow
 from importer.results import ResultsFile
 from importer.settings import Settings, parse_moment
-from importer.steps import Step
 from schemas.vocabulary import ATTENDED_SINCE, Outcome
 
 
@@ -131,11 +130,9 @@ def stage(run: Run, ledger: Ledger, preparation: Preparation, results: ResultsFi
         if problem is not None:
             raise problem
         results.sync()
-        run.listener.step(Step.ROWS_SYNCED)
         ask_before_sending(run, ledger, intake)
         run.stop_if_interrupted()
     results.keep()
-    run.listener.step(Step.STAGED)
 
 
 def _is_attended_since(row: ResultRow | Call) -> TypeGuard[ResultRow]:

@@ -9,7 +9,6 @@ from importer.pipeline.outputs import rejects_path
 from importer.pipeline.run import Run
 from importer.reading import verbatim_records
 from importer.results import Finished, check_free, defused, write_rejects
-from importer.steps import Step
 
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 
@@ -52,7 +51,6 @@ def write_mendable(run: Run, inputs: Inputs, finished: Finished) -> list[Importe
         except CannotCreateError as problem:
             run.listener.problem(problem)
             problems.append(problem)
-    run.listener.step(Step.REJECTS_WRITTEN)
     return problems
 
 

@@ -14,7 +14,6 @@ from importer.events import Event, ignore
 from importer.formats import Catalogue
 from importer.records import Receipt, RunSummary
 from importer.settings import Settings
-from importer.steps import Step
 from schemas.vocabulary import WIRE_TIME_FORMAT
 
 
@@ -43,10 +42,10 @@ class Listener:
     """What a run calls while it goes on: with rows read, calls about to be sent, each receipt, notes for a person.
 
     ``detail`` gets what is shown only when asked for more; ``broke_off`` where the calls stand of a run that an
-    error ends after they were taken in, before that error is raised. ``step``, with the moments of `Step`,
-    ``unrecorded``, with what an answer proved that the ledger could not take, and ``event``, with what is worth a
-    line of a log and does not come otherwise, are also called from the threads that send. ``confirm`` is called
-    before anything is taken in: nothing is, if it returns False.
+    error ends after they were taken in, before that error is raised. ``unrecorded``, with what an answer proved
+    that the ledger could not take, and ``event``, with what is worth a line of a log and does not come otherwise,
+    are also called from the threads that send. ``confirm`` is called before anything is taken in: nothing is, if
+    it returns False.
     """
 
     rows: Callable[[int], None] = ignore
@@ -55,7 +54,6 @@ class Listener:
     note: Callable[[str], None] = ignore
     problem: Callable[[ImporterError], None] = ignore
     detail: Callable[[str], None] = ignore
-    step: Callable[[Step], None] = ignore
     unrecorded: Callable[[Receipt], None] = ignore
     confirm: Callable[[Outlook], bool] = _agree
     broke_off: Callable[[RunSummary], None] = ignore
@@ -71,7 +69,7 @@ class Listener:
 
 
 def _both(one: Any, other: Any, default: Any) -> Any:
-    """Return what calls both; steps come many times for each call, so a default is not called beside another."""
+    """Return what calls both, without a default that does nothing."""
     if other is default or one is default:
         return one if other is default else other
 

@@ -56,7 +56,7 @@ def _witness(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -
         ledger.bind_account(service.account)
 
     listener = run.listener
-    return Witness(on_claim, on_token, listener.receipt, listener.unrecorded, listener.step, listener.event)
+    return Witness(on_claim, on_token, listener.receipt, listener.unrecorded, listener.event)
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:

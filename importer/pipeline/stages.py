@@ -24,7 +24,6 @@ from importer.pipeline.sending import deliver, service_of
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
-from importer.steps import Step
 from schemas.vocabulary import Outcome
 
 
@@ -43,7 +42,7 @@ def check(run: Run, paths: Sequence[Path]) -> RunSummary:
     inputs = detect_inputs(run, named)
     check_rejects(run, inputs)
     plan = prepare_plan(run, inputs)
-    with Preparation(run.catalogue.causes, plan) as preparation, _rows_of(run, target) as results:
+    with Preparation(run.catalogue.causes, plan) as preparation, _rows_of(target) as results:
         whole = read_all(run, inputs, preparation)
         problems = [*inputs.problems, *whole.problems]
         problems += input_alarms(run, inputs, preparation.rows)
@@ -102,7 +101,7 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
             uncertain = ledger.uncertain_since()
             ended = Ended(finished, tuple(problems), stop, uncertain, preparation.rows, preparation.skipped)
             summary = summary_of(run, ended, target)
-            _finish(run, ledger, summary)
+            ledger.finish_run(summary.exit_code, json.dumps(summary_record(summary)))
             return summary
 
 
@@ -120,7 +119,7 @@ def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
             stop = deliver(run, ledger, service, results)
             finished = results.finish(lambda call_ids: fates_of(ledger, call_ids))
             summary = summary_of(run, Ended(finished, stop=stop, uncertain=ledger.uncertain_since()), target)
-            _finish(run, ledger, summary)
+            ledger.finish_run(summary.exit_code, json.dumps(summary_record(summary)))
             return summary
 
 
@@ -129,7 +128,6 @@ def _open_ledger(run: Run, command: str, target: Path, account: str) -> Ledger:
     kept = json.dumps(run.settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
     ledger = Ledger.open(run.settings.ledger, run=info, now=lambda: gmt_text(run.timing.wall_clock()))
-    run.listener.step(Step.LOCKED)
     try:
         ledger.check_account(account)
     except ImporterError as error:
@@ -142,7 +140,6 @@ def _open_ledger(run: Run, command: str, target: Path, account: str) -> Ledger:
 
 def _recover(run: Run, ledger: Ledger) -> None:
     ledger.recover()
-    run.listener.step(Step.RECOVERED)
     finish_dead_runs(run, ledger)
 
 
@@ -151,11 +148,6 @@ def _reopen(run: Run, ledger: Ledger) -> None:
     count = ledger.reopen_uncertain()
     if count:
         run.listener.note(f"{count} uncertain calls are sent again, as --on-uncertain resend says.")
-
-
-def _finish(run: Run, ledger: Ledger, summary: RunSummary) -> None:
-    ledger.finish_run(summary.exit_code, json.dumps(summary_record(summary)))
-    run.listener.step(Step.RUN_FINISHED)
 
 
 @contextmanager
@@ -169,7 +161,7 @@ def _results(
     """
     results: ResultsFile | None = None
     try:
-        with _rows_of(run, target) as results:
+        with _rows_of(target) as results:
             yield results
     except Exception as error:
         with suppress(ImporterError, OSError):
@@ -184,9 +176,9 @@ def _results(
 
 
 @contextmanager
-def _rows_of(run: Run, target: Path) -> Iterator[ResultsFile]:
+def _rows_of(target: Path) -> Iterator[ResultsFile]:
     """Give a results file; what a failed run wrote before anything was taken in does not stay behind."""
-    results = ResultsFile(target, run.listener.step)
+    results = ResultsFile(target)
     try:
         yield results
     except BaseException:

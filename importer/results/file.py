@@ -4,7 +4,7 @@ import csv
 import os
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from importer.errors import CannotCreateError
-from importer.events import ignore
 from importer.private_files import sync_folder
 from importer.records import Call, ResultRow
 from importer.results.cells import call_cells, cells_of
@@ -27,7 +26,6 @@ from importer.results.parts import (
     write_final,
 )
 from importer.results.paths import create, unwritable
-from importer.steps import Step
 from schemas.vocabulary import RESULT_COLUMNS, UNFINISHED_ROW, Outcome
 
 _FILE, _LINE, _REASON = (RESULT_COLUMNS.index(name) for name in ("file", "line", "reason"))
@@ -52,9 +50,8 @@ class Finished:
 class ResultsFile:
     """The results of one run: `add` what was decided, `sync`, `take_up` calls of earlier runs, `finish`."""
 
-    def __init__(self, path: Path, step: Callable[[Step], None] = ignore) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._step = step
         self._parts = Parts(path)
         self._parts.require_free()
         self._streams: list[IO[str]] = []
@@ -66,7 +63,6 @@ class ResultsFile:
         try:
             self._stream, self._writer = self._begun(self._parts.staging)
             self._carried_stream, self._carried_writer = self._begun(self._parts.carried)
-            step(Step.RESULTS_CREATED)
         except BaseException:
             self.discard()
             raise
@@ -153,7 +149,7 @@ class ResultsFile:
                 write_final(self._parts, self._counted(final_rows(self._parts, fates)))
             else:
                 self._parts.rows.rename(self._parts.final)
-            put_in_place(self._parts, self._step)
+            put_in_place(self._parts)
         except OSError as error:
             raise unwritable(self.path, error) from error
         self._finished = self._tally.finished(self._carried)

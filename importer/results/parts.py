@@ -9,12 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from importer.errors import CannotCreateError
-from importer.events import ignore
 from importer.private_files import sync_folder
 from importer.records import ResultRow
 from importer.results.cells import cells_of
 from importer.results.paths import create, unwritable
-from importer.steps import Step
 from schemas.vocabulary import RESULT_COLUMNS, Outcome
 
 CHUNK_ROWS = 500
@@ -111,15 +109,13 @@ def write_final(parts: Parts, rows: Iterator[FinalRow]) -> None:
         os.fsync(stream.fileno())
 
 
-def put_in_place(parts: Parts, step: Callable[[Step], None] = ignore) -> None:
+def put_in_place(parts: Parts) -> None:
     """Give the results their name, which replaces nothing, and take the parts away.
 
     Raises OSError.
     """
-    step(Step.RESULTS_PART_SYNCED)
     os.link(parts.final, parts.path)  # unlike a rename, this never replaces a file
     sync_folder(parts.path.parent)
-    step(Step.RESULTS_LINKED)
     parts.discard()
     sync_folder(parts.path.parent)
 

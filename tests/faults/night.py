@@ -4,6 +4,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
 from importer.pipeline import Listener, Run, Timing, deliver_pending
 from importer.records import Call, Place, RunSummary
 from importer.settings import Credentials, Rate, Settings
-from importer.steps import Step
 from misbehaviour import Simulator
 from runs import OwnTime, ledger_counts
 from schemas.vocabulary import State
+from steps import Step, at_steps
 
 LEDGER = "ledger.sqlite"
 NOW = "2026-03-02 15:00:00"
@@ -103,7 +104,7 @@ class Night:
         self,
         *,
         limits: Limits = PATIENT,
-        step: Callable[[Step], None] = lambda _: None,
+        step: Callable[[Step], object] | None = None,
         is_cut: Callable[[], bool] = lambda: False,
         **options: object,
     ) -> Ended:
@@ -113,9 +114,10 @@ class Night:
         that is a secret or a number.
         """
         notes: list[str] = []
-        listener = Listener(note=notes.append, step=step)
         settings = self._settings(options)
-        summary = deliver_pending(self._run(settings, listener, limits, is_cut), self._credentials())
+        run = self._run(settings, Listener(note=notes.append), limits, is_cut)
+        with at_steps(step) if step else nullcontext():
+            summary = deliver_pending(run, self._credentials())
         assert settings.results is not None
         ended = Ended(summary, read_results(settings.results), notes)
         states = self.states()

@@ -9,13 +9,12 @@ import platformdirs
 import pytest
 
 from conftest import closed_port
-from dying_run import at
 from faults.night import Night
 from importer.auth import SignIn
 from importer.client import Limits, TokenTransport
-from importer.steps import Step
 from misbehaviour import FOREVER, ORDINARY, Fault
 from misbehaviour.connections import Server, answering, http_answer
+from steps import Step, at
 
 Serve = Callable[..., Server]
 IMPATIENT = Limits(connect_seconds=5, gap_seconds=0.05, deadline_seconds=10)

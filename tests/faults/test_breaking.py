@@ -12,13 +12,11 @@ import pytest
 
 from conftest import ROOT, Program, call_row, read_results, write_export
 from disks import filling_disk
-from dying_run import at
 from importer.errors import LedgerError
-from importer.pipeline import Listener
-from importer.steps import Step
 from judge.trace import has_strace
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
+from steps import Step, at
 
 CALLS = 3
 BUGS = {
@@ -56,7 +54,7 @@ def test_bug_at_a_step(
         raise kind("+447700900111 canary")
 
     with pytest.raises(kind):
-        imported(export, Listener(step=at(step, 1, fail)))
+        imported(export, step=at(step, 1, fail))
     wanted, sent = BUGS[step]
     assert ledger_counts(tmp_path) == wanted
     assert len(account.arrivals) <= sent
@@ -79,7 +77,7 @@ def test_disk_full_before_a_byte_leaves(
 ) -> None:
     """A ledger that cannot take the calls, or the intent to send one, is 74: it is undone and no byte leaves."""
     with filling_disk() as fill, pytest.raises(LedgerError):
-        imported(export, Listener(step=at(step, 1, fill)))
+        imported(export, step=at(step, 1, fill))
     assert (ledger_counts(tmp_path), account.arrivals) == (left, ())
     assert program("import", "--results", tmp_path / "next.csv", export).code == 0
     assert (ledger_counts(tmp_path), len(account.accepted)) == ({"accepted": CALLS}, CALLS)
@@ -96,7 +94,7 @@ def test_reserve_takes_the_answers(account: Simulator, export: Path, tmp_path: P
         resource.setrlimit(resource.RLIMIT_FSIZE, (reserved, before[1]))
 
     try:
-        summary = imported(export, Listener(step=at(Step.BEFORE_INTENT, 1, fill)))
+        summary = imported(export, step=at(Step.BEFORE_INTENT, 1, fill))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)

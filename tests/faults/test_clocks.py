@@ -11,14 +11,13 @@ import pytest
 
 from certificates import make_expired_certificate
 from conftest import Program, call_row, read_results, write_export
-from dying_run import at
 from faults.night import Night
 from importer.errors import ExitCode
-from importer.pipeline import Listener, Timing, new_run_id
+from importer.pipeline import Timing, new_run_id
 from importer.settings import Rate
-from importer.steps import Step
 from misbehaviour import Fault, Simulator
 from runs import OwnTime, imported
+from steps import Step, at
 
 FREEPBX = (
     "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,amaflags,"
@@ -91,7 +90,7 @@ def test_clock_set_in_mid_run(account: Simulator, tmp_path: Path, seconds: float
     path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(4)])
     clock = OwnTime(wall_start=time.time())
     began = time.monotonic()
-    summary = imported(path, Listener(step=at(Step.NOTED, 2, lambda: clock.sleep(seconds))), **by(clock))
+    summary = imported(path, step=at(Step.NOTED, 2, lambda: clock.sleep(seconds)), **by(clock))
     assert (summary.exit_code, len(account.arrivals), len(account.accepted)) == (ExitCode.OK, 4, 4)
     rows = read_results(tmp_path / "results.csv")
     sent_at = [datetime.fromisoformat(row["sent_at"]).timestamp() for row in rows]
@@ -156,7 +155,7 @@ def test_run_over_new_year(account: Simulator, tmp_path: Path, monkeypatch: pyte
     try:
         path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(2)])
         clock = OwnTime(wall_start=1_798_761_590.0)  # 2026-12-31 23:59:50 GMT
-        summary = imported(path, Listener(step=at(Step.NOTED, 1, lambda: clock.sleep(60))), **by(clock))
+        summary = imported(path, step=at(Step.NOTED, 1, lambda: clock.sleep(60)), **by(clock))
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()

@@ -15,10 +15,10 @@ from importer.errors import ExitCode, LedgerError, TryLaterError
 from importer.ledger import Ledger, RunInfo, lock_path, open_reader
 from importer.pipeline import Listener
 from importer.records import Receipt
-from importer.steps import Step
 from judge.world import ForkServer, World
 from misbehaviour import Simulator
 from runs import imported
+from steps import Step
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_looking_on_does_not_disturb(
     with open_reader(tmp_path / "ledger.sqlite") as reader:
         reader._connection.execute("BEGIN")
         assert reader.pending_count() == 2
-        summary = imported(part_sent, Listener(step=look))
+        summary = imported(part_sent, step=look)
     assert (summary.exit_code, told, program("status").code) == (ExitCode.OK, [3, 3, 3, 3], 0)
 
 
@@ -116,7 +116,7 @@ def test_looking_after_a_crash_changes_no_file(program: Program, part_sent: Path
             for each in tmp_path.glob("ledger.sqlite*"):
                 shutil.copy(each, crashed)
 
-    imported(part_sent, Listener(step=crash))
+    imported(part_sent, step=crash)
     names = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite.witness")
     before = {name: (crashed / name).read_bytes() for name in names}
     ran = program("status", "--ledger", crashed / "ledger.sqlite")
@@ -140,7 +140,7 @@ def test_person_who_holds_the_ledger_for_a_moment(account: Simulator, part_sent:
             held_once[0].start()
 
     with closing(other):
-        summary = imported(part_sent, Listener(step=hold))
+        summary = imported(part_sent, step=hold)
         held_once[0].join()
     assert summary.exit_code is ExitCode.OK
     assert [row["outcome"] for row in read_results(tmp_path / "results.csv")] == [
@@ -173,6 +173,6 @@ def test_person_who_holds_the_ledger_for_good(
             if step is Step.ROWS_SYNCED:
                 other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(error):
-                imported(part_sent, Listener(step=hold, unrecorded=unrecorded.append))
+                imported(part_sent, Listener(unrecorded=unrecorded.append), step=hold)
         assert len(account.arrivals) == sent
     assert [(each.call_id, each.state.value) for each in unrecorded] == [("call00001", "accepted")]

@@ -6,14 +6,13 @@ import os
 import pytest
 
 from conftest import closed_port
-from dying_run import at
 from faults.night import Night
 from importer.deliver import UNANSWERED_IN_A_ROW
 from importer.errors import CannotCreateError
 from importer.ledger import open_reader
 from importer.settings import ErrorLimit
-from importer.steps import Step
 from misbehaviour import FOREVER, ORDINARY, Fault
+from steps import Step, at
 
 ODD = Fault(status=200, body=b'{"status":"strange","code":"ODD"}')
 NOT_APPLIED = Fault(status=425)

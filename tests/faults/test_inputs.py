@@ -16,7 +16,6 @@ from pkgutil import iter_modules
 import pytest
 
 from conftest import CALLNOTIFY_HEADER, ROOT, Program, call_row, read_results, write_export
-from dying_run import at
 from importer.errors import ExitCode, InputUnusableError, UsageError
 from importer.files import ExportFile
 from importer.formats.encoding import certain_encoding
@@ -24,10 +23,10 @@ from importer.pipeline import Listener
 from importer.reading import CHUNK_ROWS
 from importer.reading.blocks import text_blocks
 from importer.settings import load_settings
-from importer.steps import Step
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
 from samples import detected, plan_for, prepared
+from steps import Step, at
 
 CODECS = sorted({*encodings.aliases.aliases.values(), *(found.name for found in iter_modules(encodings.__path__))})
 
@@ -240,9 +239,9 @@ def test_input_gone_after_it_was_taken_in(account: Simulator, tmp_path: Path, ch
             path.symlink_to(other)
 
     told: list[str] = []
-    listener = Listener(step=at(Step.STAGED, 1, act), problem=lambda problem: told.append(problem.message))
+    listener = Listener(problem=lambda problem: told.append(problem.message))
     rejects = tmp_path / "rejects.csv"
-    summary = imported(path, listener, rejects=str(rejects))
+    summary = imported(path, listener, step=at(Step.STAGED, 1, act), rejects=str(rejects))
     outcomes = [row["outcome"] for row in read_results(tmp_path / "results.csv")]
     assert outcomes == ["accepted", "rejected", "accepted"]
     assert (summary.exit_code, rejects.exists(), "removed or changed" in told[0]) == (73, False, True)
@@ -253,7 +252,7 @@ def test_input_gone_after_it_was_taken_in(account: Simulator, tmp_path: Path, ch
 def test_input_gone_without_rejects(account: Simulator, tmp_path: Path) -> None:
     """Without rejects to write the export is not needed any more."""
     path = write_export(tmp_path / "export.csv", [call_row(1)])
-    summary = imported(path, Listener(step=at(Step.STAGED, 1, path.unlink)))
+    summary = imported(path, step=at(Step.STAGED, 1, path.unlink))
     assert (summary.exit_code, len(account.accepted)) == (ExitCode.OK, 1)
 
 

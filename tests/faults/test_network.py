@@ -13,10 +13,8 @@ import pytest
 
 from certificates import SHORT_KEY, Certificate, make_certificate, make_expired_certificate
 from conftest import closed_port
-from dying_run import at
 from faults.night import Ended, Night, ids_in
 from importer.client import Limits
-from importer.steps import Step
 from misbehaviour import ORDINARY, Fault
 from misbehaviour.connections import (
     PATIENCE_SECONDS,
@@ -38,6 +36,7 @@ from misbehaviour.connections import (
     silent,
     under_tls,
 )
+from steps import Step, at
 
 Serve = Callable[..., Server]
 QUICK = Limits(connect_seconds=0.05, gap_seconds=5, deadline_seconds=10)

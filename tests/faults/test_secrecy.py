@@ -18,16 +18,14 @@ import click
 import pytest
 
 from conftest import ROOT, Program, call_row, read_results, write_export
-from dying_run import at
 from importer.cli import cli
-from importer.pipeline import Listener
 from importer.requirements import NEEDED
 from importer.simulator import SandboxCredentials
-from importer.steps import Step
 from misbehaviour import ORDINARY, Fault, Simulator
 from misbehaviour.connections import Server, answering, http_answer
 from runs import imported
 from schemas.vocabulary import Outcome
+from steps import Step, at
 
 Serve = Callable[..., Server]
 
@@ -304,7 +302,7 @@ def test_files_are_private_while_a_run_goes_on(account: Simulator, tmp_path: Pat
 
     before = os.umask(0)
     try:
-        imported(path, Listener(step=at(Step.ANSWERED, 1, look)))
+        imported(path, step=at(Step.ANSWERED, 1, look))
     finally:
         os.umask(before)
     assert {"ledger.sqlite-wal", "ledger.sqlite-shm"} < set(modes)

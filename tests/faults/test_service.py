@@ -6,12 +6,11 @@ from email.utils import formatdate
 
 import pytest
 
-from dying_run import at
 from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
 from importer.client import Limits
-from importer.steps import Step
 from misbehaviour import FOREVER, ORDINARY, Fault
 from misbehaviour.connections import PATIENCE_SECONDS, Behaviour, Peer, Server, answering, http_answer, last_words
+from steps import Step, at
 
 Serve = Callable[..., Server]
 MOST_MEMORY_BYTES = 4_000_000

@@ -1,7 +1,7 @@
 """One warmed-up process with a single thread that forks a child for each run, so that a run costs milliseconds.
 
 Jobs come as JSON lines on standard input; a line goes out when a child has started and when it has ended. A
-child may kill itself, or send itself a signal, at the nth time its run tells a step.
+child may kill itself, or send itself a signal, at the nth time its run comes to a step.
 """
 
 import json
@@ -9,10 +9,6 @@ import os
 import select
 import signal
 import sys
-import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,57 +24,7 @@ import importer.pipeline
 import importer.pipeline.preparing
 import importer.pipeline.rejects
 import importer.settings
-from importer.errors import ImporterError
-from importer.steps import Step
-
-
-class SignalAtStep:
-    """Sends this process a signal at the nth time a step is told."""
-
-    def __init__(self, step: str, number: int, kind: int) -> None:
-        self._step = Step(step)
-        self._number = number
-        self._kind = kind
-        self._met: Counter[Step] = Counter()
-        self._guard = threading.Lock()
-
-    def __call__(self, step: Step) -> None:
-        """Count, and send the signal when it is time."""
-        with self._guard:
-            self._met[step] += 1
-            if step is self._step and self._met[step] == self._number:
-                os.kill(os.getpid(), self._kind)
-
-
-def run_told(arguments: Sequence[str], told: Callable[[Step], None]) -> int:
-    """Run `import` or `deliver` as the command line does, with somebody who is told its steps."""
-    name, *rest = arguments
-    commands = {"import": importer.cli.runs.import_command, "deliver": importer.cli.runs.deliver_command}
-    flags = dict(commands[name].make_context(name, rest).params)
-    files = flags.pop("files", ())
-    try:
-        settings = importer.settings.load_settings(flags, os.environ)
-        credentials = importer.settings.load_credentials(os.environ)
-        with (
-            importer.cli.screen.Screen(settings) as screen,
-            importer.cli.screen.orderly_signals() as signals,
-        ):
-            run = importer.pipeline.Run(
-                settings,
-                importer.formats.load_catalogue(),
-                replace(screen.listener(), step=told),
-                interrupted=signals.exit_code,
-                is_cut=signals.is_cut,
-            )
-            if name == "import":
-                summary = importer.pipeline.import_calls(run, files, credentials)
-            else:
-                summary = importer.pipeline.deliver_pending(run, credentials)
-            screen.finish(summary)
-        return int(summary.exit_code)
-    except ImporterError as error:
-        print(f"cdr-importer: {error.message}", file=sys.stderr)
-        return int(error.exit_code)
+from steps import Step, at, at_steps
 
 
 def become(job: dict[str, Any]) -> int:
@@ -95,7 +41,9 @@ def become(job: dict[str, Any]) -> int:
     os.environ.update(job["environment"])
     os.umask(0o077)
     if job["at"]:
-        return run_told(job["arguments"], SignalAtStep(*job["at"]))
+        step, number, kind = job["at"]
+        with at_steps(at(Step(step), number, lambda: os.kill(os.getpid(), kind))):
+            return importer.cli.run(job["arguments"])
     return importer.cli.run(job["arguments"])
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from importer.errors import ExitCode
-from importer.steps import Step
 from judge.world import ForkServer, World
 from misbehaviour import Fault, Simulator
+from steps import Step
 
 EXAMPLES, STEPS = 25, 12
 CALLS = st.lists(st.integers(0, 19), min_size=1, max_size=6, unique=True)

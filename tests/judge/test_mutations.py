@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl
 import pytest
 
 from certificates import make_certificate
-from importer.steps import Step
 from judge.history import Post
 from judge.mutations import MUTATIONS, Mutation, mutated_copy
 from judge.test_power_cut import power_cut_breaches, trace_of_import
@@ -19,6 +18,7 @@ from judge.trace import has_strace, unordered_requests
 from judge.world import ForkServer, World
 from misbehaviour import ORDINARY, Fault, Simulator
 from misbehaviour.connections import Peer, Server, https_url, send_garbage, under_tls
+from steps import Step
 
 Scenario = Callable[[World, Simulator], None]
 

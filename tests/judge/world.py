@@ -20,10 +20,10 @@ from conftest import ROOT, call_row, write_export
 from importer.errors import ExitCode
 from importer.ledger import Ledger, RunInfo, open_reader
 from importer.pipeline import gmt_text
-from importer.steps import Step
 from judge.checker import violations
 from judge.history import Death, History, Post, Record, Results, Row, ledger_of, posts_of
 from misbehaviour import Simulator
+from steps import Step
 
 PATIENCE_SECONDS = 60
 At = tuple[Step, int, int]
