@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from enum import StrEnum
 from types import CodeType, FrameType, FunctionType, MethodType
 
-from importer.deliver.attempts import _Request
+from importer.deliver.attempts import Attempts
 from importer.deliver.delivery import Delivery
 from importer.ledger import Ledger
-from importer.pacing import RollingLimiter
+from importer.pacing import RollingLimiter, Slot
 from importer.pipeline.outlook import ask_before_sending
 from importer.pipeline.rejects import write_mendable
 from importer.results.file import ResultsFile
@@ -78,8 +78,8 @@ _STEPS = {
         (Step.STAGED, "return", ResultsFile.keep),
         (Step.TOKEN, "call", RollingLimiter.acquire),
         (Step.BEFORE_INTENT, "call", Ledger.mark_sending),
-        (Step.INTENT_DURABLE, "return", _Request._open_door),
-        (Step.WRITTEN, "return", _Request._written),
+        (Step.INTENT_DURABLE, "return", Attempts._before_first_byte),
+        (Step.WRITTEN, "return", Slot.written),
         (Step.ANSWERED, "call", Ledger.settle),
         (Step.SETTLED, "return", Ledger.settle),
         (Step.NOTED, "return", Delivery._count),

@@ -1,4 +1,4 @@
-"""The form, the door, the connection and the judgement, against servers that misbehave on loopback."""
+"""The form, the hooks, the connection and the judgement, against servers that misbehave on loopback."""
 
 import contextlib
 import json
@@ -23,12 +23,12 @@ from importer.client import (
     Answer,
     Client,
     Judgement,
-    Limits,
     Proof,
     Reaction,
     Route,
-    SendDoor,
     SendFailure,
+    SendHooks,
+    Timeouts,
     TokenTransport,
     classify,
     form_of,
@@ -62,7 +62,7 @@ from misbehaviour.connections import (
 )
 from schemas.vocabulary import State
 
-QUICK = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
+QUICK = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
 CALL = Call(
     call_id="call1",
     state=State.NOANSWER,
@@ -77,7 +77,7 @@ CALL = Call(
 
 
 @dataclass
-class Door:
+class Hooks:
     """Counts what the connection tells it."""
 
     opened: int = 0
@@ -98,9 +98,9 @@ class Door:
         self.events.append("write")
 
     @property
-    def send_door(self) -> SendDoor:
-        """The door as the client takes it."""
-        return SendDoor(self.before_first_byte, self.after_write)
+    def send_hooks(self) -> SendHooks:
+        """The hooks as the client takes it."""
+        return SendHooks(self.before_first_byte, self.after_write)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def clients() -> Iterator[Callable[..., Client]]:
     """Make clients that are closed at the end."""
     with contextlib.ExitStack() as stack:
 
-        def make(route: Route | None = None, limits: Limits = QUICK) -> Client:
+        def make(route: Route | None = None, limits: Timeouts = QUICK) -> Client:
             return stack.enter_context(Client(route, limits=limits))
 
         yield make
@@ -123,15 +123,15 @@ def token_for(url: str) -> Token:
     return Token("1000.aa.bb", url, 0.0)
 
 
-def notify(client: Client, url: str, door: Door | None = None, call: Call = CALL) -> Answer:
+def notify(client: Client, url: str, hooks: Hooks | None = None, call: Call = CALL) -> Answer:
     """Notify one call."""
-    return client.notify(call, token_for(url), (door or Door()).send_door)
+    return client.notify(call, token_for(url), (hooks or Hooks()).send_hooks)
 
 
-def failure_of(client: Client, url: str, door: Door | None = None) -> SendFailure:
+def failure_of(client: Client, url: str, hooks: Hooks | None = None) -> SendFailure:
     """Notify one call, which must fail."""
     with pytest.raises(SendFailure) as caught:
-        notify(client, url, door)
+        notify(client, url, hooks)
     return caught.value
 
 
@@ -243,24 +243,24 @@ def test_cookies_are_not_sent_back(serve: Serve, clients: Clients) -> None:
     assert b"\r\nCookie:" not in server.received()
 
 
-# --- the door ----------------------------------------------------------------------------------------------------
+# --- the hooks ---------------------------------------------------------------------------------------------------
 
 
 def test_door_opens_once(serve: Serve, clients: Clients) -> None:
-    """The door opens once per request, before the first write, and hears of each write."""
-    server, door = serve(answering(http_answer())), Door()
-    notify(clients(), server.base_url, door)
+    """The first hook runs once per request, before the first write, the second after each write."""
+    server, hooks = serve(answering(http_answer())), Hooks()
+    notify(clients(), server.base_url, hooks)
 
-    assert (door.opened, door.events[0], door.writes) == (1, "open", 2)
+    assert (hooks.opened, hooks.events[0], hooks.writes) == (1, "open", 2)
 
 
 def test_door_opens_for_each_request(serve: Serve, clients: Clients) -> None:
-    """A connection used again opens the door of the next request too."""
-    server, client, doors = serve(answering(http_answer())), clients(), [Door(), Door()]
-    for door in doors:
-        notify(client, server.base_url, door)
+    """A connection used again runs the hooks of the next request too."""
+    server, client, all_hooks = serve(answering(http_answer())), clients(), [Hooks(), Hooks()]
+    for hooks in all_hooks:
+        notify(client, server.base_url, hooks)
 
-    assert ([door.opened for door in doors], server.connections) == ([1, 1], 1)
+    assert ([hooks.opened for hooks in all_hooks], server.connections) == ([1, 1], 1)
 
 
 @pytest.mark.parametrize(
@@ -275,11 +275,11 @@ def test_door_opens_for_each_request(serve: Serve, clients: Clients) -> None:
     ],
 )
 def test_door_raises(refusal: BaseException, serve: Serve, clients: Clients) -> None:
-    """What the door raises comes out unchanged, and no byte of the request has left."""
+    """What a hook raises comes out unchanged, and no byte of the request has left."""
     server = serve(answering(http_answer()))
 
     with pytest.raises(type(refusal)) as caught:
-        notify(clients(), server.base_url, Door(refusal=refusal))
+        notify(clients(), server.base_url, Hooks(refusal=refusal))
     assert (caught.value, server.received()) == (refusal, b"")
 
 
@@ -288,47 +288,47 @@ def test_door_raises_on_used_connection(serve: Serve, clients: Clients) -> None:
     server, client = serve(answering(http_answer())), clients()
     notify(client, server.base_url)
     with pytest.raises(RuntimeError):
-        notify(client, server.base_url, Door(refusal=RuntimeError()))
+        notify(client, server.base_url, Hooks(refusal=RuntimeError()))
     answer = notify(client, server.base_url)
 
     assert (answer.status, server.connections, server.received().count(b"POST ")) == (200, 2, 2)
 
 
 def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
-    """What the door raises after a write comes out unchanged too."""
+    """What a hook raises after a write comes out unchanged too."""
     server = serve(answering(http_answer()))
 
     def fail() -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        clients().notify(CALL, token_for(server.base_url), SendDoor(lambda: None, fail))
+        clients().notify(CALL, token_for(server.base_url), SendHooks(lambda: None, fail))
 
 
 @pytest.mark.fault(51)
 def test_refused_connection(clients: Clients) -> None:
-    """A refused connection never opens the door."""
-    door = Door()
-    failure = failure_of(clients(), f"http://127.0.0.1:{closed_port()}", door)
+    """A refused connection never runs the hooks."""
+    hooks = Hooks()
+    failure = failure_of(clients(), f"http://127.0.0.1:{closed_port()}", hooks)
 
-    assert (failure.kind, failure.first_byte, door.opened) == ("refused", False, 0)
+    assert (failure.kind, failure.first_byte, hooks.opened) == ("refused", False, 0)
 
 
 @pytest.mark.fault(52)
 @pytest.mark.parametrize("url", ["http://cdr-importer.invalid", "http://" + "a" * 64 + ".invalid"])
 def test_unknown_host(url: str, clients: Clients) -> None:
-    """A host that has no address never opens the door."""
-    door = Door()
-    failure = failure_of(clients(), url, door)
+    """A host that has no address never runs the hooks."""
+    hooks = Hooks()
+    failure = failure_of(clients(), url, hooks)
 
-    assert (failure.kind, failure.first_byte, door.opened) == ("dns", False, 0)
+    assert (failure.kind, failure.first_byte, hooks.opened) == ("dns", False, 0)
 
 
 @pytest.mark.fault(53)
 def test_connect_timeout(clients: Clients) -> None:
-    """A server that does not take the connection never opens the door."""
+    """A server that does not take the connection never runs the hooks."""
     with black_hole() as url:
-        failure = failure_of(clients(limits=Limits(connect_seconds=0.2)), url)
+        failure = failure_of(clients(limits=Timeouts(connect_seconds=0.2)), url)
 
     assert (failure.kind, failure.first_byte) == ("connect_timeout", False)
 
@@ -362,11 +362,11 @@ def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentResolver]
 
 @pytest.mark.fault(52)
 def test_silent_resolver(silent_resolver: SilentResolver, clients: Clients) -> None:
-    """A look-up that gets no answer ends with the time for connecting, before the door."""
-    door = Door()
-    failure = failure_of(clients(limits=Limits(connect_seconds=0.1)), "https://api.invalid", door)
+    """A look-up that gets no answer ends with the time for connecting, before the hooks."""
+    hooks = Hooks()
+    failure = failure_of(clients(limits=Timeouts(connect_seconds=0.1)), "https://api.invalid", hooks)
 
-    assert (failure.kind, failure.first_byte, door.opened) == ("dns", False, 0)
+    assert (failure.kind, failure.first_byte, hooks.opened) == ("dns", False, 0)
     assert not silent_resolver.ended.is_set()
 
 
@@ -382,11 +382,11 @@ def cut_when(begun: Callable[[], object], client: Client) -> None:
 
 def test_cut_while_looking_up(silent_resolver: SilentResolver, clients: Clients) -> None:
     """A cut ends a look-up at once."""
-    client, door = clients(limits=Limits(connect_seconds=60)), Door()
+    client, hooks = clients(limits=Timeouts(connect_seconds=60)), Hooks()
     cut_when(silent_resolver.begun.wait, client)
-    failure = failure_of(client, "https://api.invalid", door)
+    failure = failure_of(client, "https://api.invalid", hooks)
 
-    assert (failure.kind, failure.first_byte, door.opened) == ("interrupted", False, 0)
+    assert (failure.kind, failure.first_byte, hooks.opened) == ("interrupted", False, 0)
     assert not silent_resolver.ended.is_set()
 
 
@@ -413,7 +413,7 @@ def test_cut_while_connecting(clients: Clients, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999"])
 def test_bad_address(url: str, clients: Clients) -> None:
-    """An address that cannot be one never opens the door."""
+    """An address that cannot be one never runs the hooks."""
     failure = failure_of(clients(), url)
 
     assert (failure.kind, failure.first_byte) == ("bad_address", False)
@@ -452,7 +452,7 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
         found = look_up("127.0.0.1", int(url.rsplit(":", 1)[1]), type=socket.SOCK_STREAM)
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found * 20)
         monkeypatch.setattr(socket.socket, "connect", connecting)
-        failure = failure_of(clients(limits=Limits(connect_seconds=0.1, deadline_seconds=0.25)), url)
+        failure = failure_of(clients(limits=Timeouts(connect_seconds=0.1, deadline_seconds=0.25)), url)
 
     assert (failure.first_byte, failure.kind in ("connect_timeout", "deadline")) == (False, True)
     assert 2 <= len(tried) <= 3
@@ -492,10 +492,10 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
 )
 def test_incomplete_answer(behaviour: Behaviour, kind: str, serve: Serve, clients: Clients) -> None:
     """After the first byte, an answer that is not whole leaves the call unknown, whatever its status line said."""
-    server, door = serve(behaviour), Door()
-    failure = failure_of(clients(), server.base_url, door)
+    server, hooks = serve(behaviour), Hooks()
+    failure = failure_of(clients(), server.base_url, hooks)
 
-    assert (failure.kind, failure.first_byte, door.opened) == (kind, True, 1)
+    assert (failure.kind, failure.first_byte, hooks.opened) == (kind, True, 1)
     assert judge_failure(failure).proof is Proof.UNKNOWN
 
 
@@ -521,7 +521,7 @@ def test_cut_body_that_is_no_loss(status: str, serve: Serve, clients: Clients) -
 def test_silence(serve: Serve, clients: Clients) -> None:
     """A server that takes the request and says nothing ends as a timeout after the first byte."""
     server = serve(silent)
-    failure = failure_of(clients(limits=Limits(gap_seconds=0.1)), server.base_url)
+    failure = failure_of(clients(limits=Timeouts(gap_seconds=0.1)), server.base_url)
 
     assert (failure.kind, failure.first_byte) == ("timeout", True)
 
@@ -538,7 +538,7 @@ def test_dripping_answer(kept: int, serve: Serve, clients: Clients) -> None:
         peer.drip(whole[kept:])
 
     server = serve(drip)
-    failure = failure_of(clients(limits=Limits(gap_seconds=5, deadline_seconds=0.3)), server.base_url)
+    failure = failure_of(clients(limits=Timeouts(gap_seconds=5, deadline_seconds=0.3)), server.base_url)
 
     assert (failure.kind, failure.first_byte) == ("deadline", True)
 
@@ -553,7 +553,7 @@ def test_dripping_body_without_length(serve: Serve, clients: Clients) -> None:
         peer.drip(b" " * 4000)
 
     server = serve(drip)
-    failure = failure_of(clients(limits=Limits(gap_seconds=5, deadline_seconds=0.3)), server.base_url)
+    failure = failure_of(clients(limits=Timeouts(gap_seconds=5, deadline_seconds=0.3)), server.base_url)
 
     assert failure.kind == "deadline"
 
@@ -571,21 +571,21 @@ def test_dripping_answer_in_time(serve: Serve, clients: Clients) -> None:
 
 
 def test_deadline_in_the_door(serve: Serve, clients: Clients) -> None:
-    """When the deadline passes while the door is open, no byte leaves and the call is proved not sent."""
+    """When the deadline passes while the first hook runs, no byte leaves and the call is proved not sent."""
     server, cut = serve(answering(http_answer())), threading.Event()
-    client = clients(limits=Limits(deadline_seconds=0.1))
+    client = clients(limits=Timeouts(deadline_seconds=0.1))
 
     def wait() -> None:
         cut.wait(0.5)
 
     with pytest.raises(SendFailure) as caught:
-        client.notify(CALL, token_for(server.base_url), SendDoor(wait, lambda: None))
+        client.notify(CALL, token_for(server.base_url), SendHooks(wait, lambda: None))
     assert (caught.value.kind, caught.value.first_byte, server.received()) == ("deadline", False, b"")
 
 
 def test_deadline_of_one_request_spares_the_next(serve: Serve, clients: Clients) -> None:
     """After a request was cut, the next one on the same client has its own deadline."""
-    server, client = serve(silent, answering(http_answer())), clients(limits=Limits(deadline_seconds=0.2))
+    server, client = serve(silent, answering(http_answer())), clients(limits=Timeouts(deadline_seconds=0.2))
     failure_of(client, server.base_url)
 
     assert notify(client, server.base_url).status == 200
@@ -708,7 +708,7 @@ def test_connection_the_server_left(more: bytes, serve: Serve, clients: Clients)
 @pytest.mark.fault(66, 67)
 @pytest.mark.parametrize("ending", [b"", http_answer("400 Bad Request", b"{}")])
 def test_connection_left_while_the_door_opens(ending: bytes, serve: Serve, clients: Clients) -> None:
-    """A connection that the server leaves while the door opens is replaced: not a byte was sent over it."""
+    """A connection that the server leaves while the hooks opens is replaced: not a byte was sent over it."""
     resting, left = threading.Event(), threading.Event()
 
     def leave(peer: Peer) -> None:
@@ -727,7 +727,7 @@ def test_connection_left_while_the_door_opens(ending: bytes, serve: Serve, clien
 
     server, client, opened = serve(leave, answering(http_answer())), clients(), list[int]()
     notify(client, server.base_url)
-    answer = client.notify(CALL, token_for(server.base_url), SendDoor(open_slowly, lambda: None))
+    answer = client.notify(CALL, token_for(server.base_url), SendHooks(open_slowly, lambda: None))
 
     assert (answer.status, opened, server.connections, server.received().count(b"POST ")) == (200, [1], 2, 2)
 
@@ -736,7 +736,7 @@ def test_connection_that_rested(serve: Serve) -> None:
     """A connection that rested longer than allowed is not used again."""
     now = [0.0]
     server = serve(answering(http_answer()))
-    with Client(limits=Limits(idle_seconds=4), clock=lambda: now[0]) as client:
+    with Client(limits=Timeouts(idle_seconds=4), clock=lambda: now[0]) as client:
         for moment in (0.0, 3.9, 7.0, 11.5):
             now[0] = moment
             notify(client, server.base_url)
@@ -758,7 +758,7 @@ def test_connection_that_the_server_keeps(serve: Serve, said: str, seconds: floa
     """A connection is used again for half a second less than the server says that it keeps it."""
     now = [0.0]
     server = serve(answering(http_answer(Keep_Alive=said)))
-    with Client(limits=Limits(idle_seconds=4), clock=lambda: now[0]) as client:
+    with Client(limits=Timeouts(idle_seconds=4), clock=lambda: now[0]) as client:
         for moment in (0.0, seconds - 0.1, 2 * seconds):
             now[0] = moment
             notify(client, server.base_url)
@@ -793,11 +793,11 @@ def test_redirect_is_not_followed(status: str, serve: Serve, clients: Clients) -
 
 
 def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
-    """For plain http the configured proxy gets the request with the whole address; the door opens once."""
-    proxy, door = serve(answering(http_answer())), Door()
-    answer = notify(clients(Route(proxy=proxy.base_url)), "http://127.0.0.1:1", door)
+    """For plain http the configured proxy gets the request with the whole address; the hooks opens once."""
+    proxy, hooks = serve(answering(http_answer())), Hooks()
+    answer = notify(clients(Route(proxy=proxy.base_url)), "http://127.0.0.1:1", hooks)
 
-    assert (answer.status, door.opened) == (200, 1)
+    assert (answer.status, hooks.opened) == (200, 1)
     assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
 
 
@@ -816,12 +816,12 @@ def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
 def test_proxy_refuses_tunnel(
     behaviour: Behaviour, kind: str, reaction: Reaction, serve: Serve, clients: Clients
 ) -> None:
-    """A tunnel that does not come about never opens the door, whatever the exception class says."""
-    proxy, door = serve(behaviour), Door()
-    client = clients(Route(proxy=proxy.base_url), limits=Limits(connect_seconds=0.2))
-    failure = failure_of(client, "https://localhost:1", door)
+    """A tunnel that does not come about never runs the hooks, whatever the exception class says."""
+    proxy, hooks = serve(behaviour), Hooks()
+    client = clients(Route(proxy=proxy.base_url), limits=Timeouts(connect_seconds=0.2))
+    failure = failure_of(client, "https://localhost:1", hooks)
 
-    assert (failure.kind, failure.first_byte, door.opened, door.writes) == (kind, False, 0, 0)
+    assert (failure.kind, failure.first_byte, hooks.opened, hooks.writes) == (kind, False, 0, 0)
     assert judge_failure(failure).reaction is reaction
 
 
@@ -837,21 +837,21 @@ def test_proxy_refuses_connection(clients: Clients) -> None:
 
 
 def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """With the certificate in --ca-bundle calls go through TLS; the door opens once, the connection is kept."""
-    server, door = serve(under_tls(certificate.server_context(), answering(http_answer()))), Door()
+    """With the certificate in --ca-bundle calls go through TLS; the hooks opens once, the connection is kept."""
+    server, hooks = serve(under_tls(certificate.server_context(), answering(http_answer()))), Hooks()
     client = clients(Route(ca_bundle=str(certificate.path)))
-    statuses = [notify(client, https_url(server), door).status, notify(client, https_url(server)).status]
+    statuses = [notify(client, https_url(server), hooks).status, notify(client, https_url(server)).status]
 
-    assert (statuses, door.opened, server.connections) == ([200, 200], 1, 1)
+    assert (statuses, hooks.opened, server.connections) == ([200, 200], 1, 1)
 
 
 @pytest.mark.fault(55)
 def test_tls_not_trusted(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     """A certificate nobody vouches for ends before the first byte and stops the run."""
-    server, door = serve(under_tls(certificate.server_context(), answering(http_answer()))), Door()
-    failure = failure_of(clients(), https_url(server), door)
+    server, hooks = serve(under_tls(certificate.server_context(), answering(http_answer()))), Hooks()
+    failure = failure_of(clients(), https_url(server), hooks)
 
-    assert (failure.kind, failure.first_byte, door.opened) == ("tls_certificate", False, 0)
+    assert (failure.kind, failure.first_byte, hooks.opened) == ("tls_certificate", False, 0)
     assert judge_failure(failure).exit_code is ExitCode.CONFIGURATION
 
 
@@ -896,28 +896,28 @@ def test_tls_key_log_is_ignored(
     [
         (reset_handshake, QUICK, {"reset"}),
         (close_handshake, QUICK, {"tls", "reset"}),
-        (hang_handshake, Limits(connect_seconds=0.2), {"timeout"}),
+        (hang_handshake, Timeouts(connect_seconds=0.2), {"timeout"}),
         (
             drip_handshake,
-            Limits(deadline_seconds=0.3),
+            Timeouts(deadline_seconds=0.3),
             {"deadline", "timeout"},
         ),  # the socket may wait no longer than the deadline,
         (plain_handshake, QUICK, {"tls"}),
     ],
 )
 def test_tls_handshake_fails(
-    behaviour: Behaviour, limits: Limits, kinds: set[str], serve: Serve, clients: Clients
+    behaviour: Behaviour, limits: Timeouts, kinds: set[str], serve: Serve, clients: Clients
 ) -> None:
-    """A handshake that does not end well never opens the door: the call is proved not sent."""
-    server, door = serve(behaviour), Door()
-    failure = failure_of(clients(limits=limits), https_url(server), door)
+    """A handshake that does not end well never runs the hooks: the call is proved not sent."""
+    server, hooks = serve(behaviour), Hooks()
+    failure = failure_of(clients(limits=limits), https_url(server), hooks)
 
     assert failure.kind in kinds
-    assert (failure.first_byte, door.opened) == (False, 0)
+    assert (failure.first_byte, hooks.opened) == (False, 0)
 
 
 def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """Under TLS too, nothing of the request leaves when the door raises."""
+    """Under TLS too, nothing of the request leaves when the hook raises."""
     seen: list[bytes] = []
 
     def record(peer: Peer) -> None:
@@ -925,7 +925,9 @@ def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Client
 
     server = serve(under_tls(certificate.server_context(), record))
     with pytest.raises(BrokenPipeError):
-        notify(clients(Route(ca_bundle=str(certificate.path))), https_url(server), Door(refusal=BrokenPipeError()))
+        notify(
+            clients(Route(ca_bundle=str(certificate.path))), https_url(server), Hooks(refusal=BrokenPipeError())
+        )
     server.stop()
 
     assert seen == [b""]
@@ -955,7 +957,7 @@ def test_tls_body_cut_without_notice(certificate: Certificate, serve: Serve, cli
 def test_tls_silence(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     """Under TLS the deadline cuts a silent server too."""
     server = serve(under_tls(certificate.server_context(), silent))
-    client = clients(Route(ca_bundle=str(certificate.path)), limits=Limits(deadline_seconds=0.3))
+    client = clients(Route(ca_bundle=str(certificate.path)), limits=Timeouts(deadline_seconds=0.3))
 
     assert failure_of(client, https_url(server)).kind == "deadline"
 
@@ -974,7 +976,7 @@ def test_tls_client_certificate(certificate: Certificate, serve: Serve, clients:
 
 
 def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """Through a proxy's tunnel the door opens once, after CONNECT, which carries neither token nor call."""
+    """Through a proxy's tunnel the hooks opens once, after CONNECT, which carries neither token nor call."""
     connects: list[bytes] = []
 
     def tunnel(peer: Peer) -> None:
@@ -982,11 +984,11 @@ def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: C
         peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         under_tls(certificate.server_context(), answering(http_answer()))(peer)
 
-    proxy, door = serve(tunnel), Door()
+    proxy, hooks = serve(tunnel), Hooks()
     client = clients(Route(proxy=proxy.base_url, ca_bundle=str(certificate.path)))
-    answer = notify(client, "https://localhost:1", door)
+    answer = notify(client, "https://localhost:1", hooks)
 
-    assert (answer.status, door.opened, door.events[0], door.writes) == (200, 1, "open", 2)
+    assert (answer.status, hooks.opened, hooks.events[0], hooks.writes) == (200, 1, "open", 2)
     assert connects[0].startswith(b"CONNECT localhost:1 ") and b"1000.aa.bb" not in connects[0]
 
 
@@ -1080,7 +1082,7 @@ def test_token_transport(serve: Serve) -> None:
 def test_token_transport_failure(behaviour: Behaviour, error: type[Exception], serve: Serve) -> None:
     """A token request that fails ends as the error the token source knows."""
     server = serve(behaviour)
-    post = TokenTransport(sign_in_at(server.base_url), limits=Limits(gap_seconds=0.2))
+    post = TokenTransport(sign_in_at(server.base_url), limits=Timeouts(gap_seconds=0.2))
 
     with pytest.raises(error):
         post(server.base_url, {})
@@ -1123,7 +1125,7 @@ def tokens_of(simulator: Simulator) -> TokenSource:
 def test_simulator_takes_a_call(clients: Clients) -> None:
     """A call arrives at the service field by field as it was meant, and is judged taken."""
     with Simulator() as simulator:
-        answer = clients().notify(CALL, tokens_of(simulator).token(), Door().send_door)
+        answer = clients().notify(CALL, tokens_of(simulator).token(), Hooks().send_hooks)
 
         assert classify(answer, now_epoch=0).proof is Proof.TAKEN
         assert [dict(fields) for fields in simulator.accepted] == [form_of(CALL)]
@@ -1137,8 +1139,8 @@ def test_simulator_expired_token(status: int, clients: Clients) -> None:
         simulator.script(Fault.expired_token(status))
         tokens, client = tokens_of(simulator), clients()
         token = tokens.token()
-        judgement = classify(client.notify(CALL, token, Door().send_door), now_epoch=0)
-        answer = client.notify(CALL, tokens.renew(token), Door().send_door)
+        judgement = classify(client.notify(CALL, token, Hooks().send_hooks), now_epoch=0)
+        answer = client.notify(CALL, tokens.renew(token), Hooks().send_hooks)
 
         assert (judgement.reaction, classify(answer, now_epoch=0).proof) == (Reaction.RENEW_TOKEN, Proof.TAKEN)
         assert simulator.token_requests == 2
@@ -1149,7 +1151,7 @@ def test_simulator_throttle(profile: str, waits: bool, clients: Clients) -> None
     """Each dialect of a throttle is understood; A and B say how long."""
     with Simulator() as simulator:
         simulator.script(Fault.throttle(profile))  # type: ignore[arg-type]
-        answer = clients().notify(CALL, tokens_of(simulator).token(), Door().send_door)
+        answer = clients().notify(CALL, tokens_of(simulator).token(), Hooks().send_hooks)
         judgement = classify(answer, now_epoch=0)
 
     assert (judgement.reaction, judgement.wait_seconds is not None) == (Reaction.WAIT, waits)

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Program, Ran, call_row, closed_port, read_results, write_export
-from importer.client import Limits, Route
+from importer.client import Route, Timeouts
 from importer.errors import CannotCreateError, ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
@@ -417,7 +417,7 @@ def test_silent_switch_is_given_up(tmp_path: Path) -> None:
     """A switch that takes the connection and says nothing costs no more than the ping's own time limit."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         why: list[str] = []
-        limits = Limits(connect_seconds=0.1, gap_seconds=0.1, deadline_seconds=0.2)
+        limits = Timeouts(connect_seconds=0.1, gap_seconds=0.1, deadline_seconds=0.2)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
         Ping(url, Route(), failed=why.append, limits=limits).start()
     assert why == ["timeout"]

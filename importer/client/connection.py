@@ -5,6 +5,7 @@ SSLError when the server has everything. So the connection object itself marks t
 carries that mark.
 """
 
+import functools
 import http.client
 import io
 import re
@@ -15,19 +16,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from importer import __version__
-from importer.client.dialling import Found, dial, look_up
-from importer.client.wire import DoorShut, LeftBehind, SendDoor, Watchdog, Wire
+from importer.client.wire import Found, HookError, LeftBehind, SendHooks, Watchdog, Wire, dial, look_up
 from importer.errors import ConfigurationError
 from importer.private_files import open_small
 
@@ -43,7 +43,7 @@ _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Timeouts:
     """How long one request may take: connecting, between bytes, in all; and how long a connection may rest.
 
     ``connect_seconds`` is for looking the host up and again for each of its addresses.
@@ -77,6 +77,18 @@ class Answer:
     status: int
     body: bytes
     headers: Mapping[str, str]
+
+
+class ZohoToken(AuthBase):
+    """Sets the Authorization header; as an auth object no .netrc entry can replace it (requests 2.34)."""
+
+    def __init__(self, access_token: str) -> None:
+        self._access_token = access_token
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Set the header; requests calls this for each request."""
+        r.headers["Authorization"] = f"Zoho-oauthtoken {self._access_token}"
+        return r
 
 
 class SendFailure(Exception):  # noqa: N818 not an error of the program: one of the outcomes of sending
@@ -128,12 +140,15 @@ class _WatchedResponse(http.client.HTTPResponse):
             raise http.client.IncompleteRead(b"")
 
 
-class _DoorConnection(HTTPConnection):
-    """Opens the door before the first byte of a request; bytes for a proxy's CONNECT are not the request's."""
+class _Connection(HTTPConnection):
+    """Marks the first byte of a request on its wire; bytes for a proxy's CONNECT are not the request's."""
 
     response_class = _WatchedResponse
     debuglevel = 0  # http.client would print token and call; whatever the class above was set to
-    wire: ClassVar[Wire]
+
+    def __init__(self, *args: Any, wire: Wire, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.wire = wire
 
     def connect(self) -> None:
         self.wire.dialling = True
@@ -144,12 +159,12 @@ class _DoorConnection(HTTPConnection):
 
     def send(self, data: Any) -> None:
         if self.sock is None:
-            # http.client connects inside send, which would open the door for a refused connection.
+            # http.client connects inside send, which would run the hooks for a refused connection.
             self.connect()
         if self.wire.dialling:
             super().send(data)
             return
-        self.wire.open_door()
+        self.wire.begin_sending()
         try:
             super().send(data)
         finally:
@@ -182,7 +197,7 @@ class _DoorConnection(HTTPConnection):
         return min(float(self.timeout or 0), self.wire.seconds_left())
 
 
-class _DoorTlsConnection(_DoorConnection, HTTPSConnection):
+class _TlsConnection(_Connection, HTTPSConnection):
     """The same under TLS, where the server may have said why it hung up in the middle of our request."""
 
     def send(self, data: Any) -> None:
@@ -236,23 +251,23 @@ class Trust:
         return self._context
 
 
-class _DoorAdapter(HTTPAdapter):
+class _Adapter(HTTPAdapter):
     """Makes connections of one wire only, with our own trust and without retries."""
 
     def __init__(self, wire: Wire, trust: Trust) -> None:
         self._trust = trust
-        self._pools = _pool_classes(wire)
+        self._wire = wire
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        kind = _TlsConnection if pool.scheme == "https" else _Connection
+        pool.ConnectionCls = functools.partial(kind, wire=self._wire)
+        return pool
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         context = self._trust.context() if proxy.lower().startswith("https:") else None
-        manager = super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
-        manager.pool_classes_by_scheme = self._pools
-        return manager
+        return super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
@@ -264,25 +279,6 @@ class _DoorAdapter(HTTPAdapter):
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002 as in HTTPAdapter
         """Leave trust to the context: requests 2.34 would load the CA file again for each connection (44 ms)."""
         conn.cert_reqs = "CERT_REQUIRED"
-
-
-def _pool_classes(wire: Wire) -> dict[str, type[HTTPConnectionPool]]:
-    # Attributes are bound through names of their own, since a class body does not see a like-named argument.
-    this_wire = wire
-
-    class Plain(_DoorConnection):
-        wire = this_wire
-
-    class Tls(_DoorTlsConnection):
-        wire = this_wire
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = Tls
-
-    return {"http": PlainPool, "https": TlsPool}
 
 
 class Line:
@@ -297,7 +293,7 @@ class Line:
         route: Route,
         *,
         trust: Trust,
-        limits: Limits,
+        limits: Timeouts,
         clock: Callable[[], float] = time.monotonic,
         fresh_only: threading.Event | None = None,
     ) -> None:
@@ -308,14 +304,14 @@ class Line:
         self._proxies = {"http": route.proxy, "https": route.proxy} if route.proxy else {}
         self._wire = Wire(clock)
         self._watchdog = Watchdog(self._wire.cut, clock)
-        self._adapter = _DoorAdapter(self._wire, trust)
+        self._adapter = _Adapter(self._wire, trust)
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
         self._session.trust_env = False
         self._session.headers.update({"User-Agent": f"cdr-importer/{__version__}", "Accept-Encoding": "identity"})
         self._rests_since = clock()
 
-    def exchange(self, request: requests.Request, door: SendDoor | None = None) -> Answer:
+    def exchange(self, request: requests.Request, hooks: SendHooks | None = None) -> Answer:
         """Send one request and read its whole answer; redirects are not followed, nothing is repeated.
 
         Raises:
@@ -323,11 +319,11 @@ class Line:
         """
         if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
             self.hang_up()
-        self._wire.begin(door, self._limits.deadline_seconds)
+        self._wire.begin(hooks, self._limits.deadline_seconds)
         self._watchdog.arm(self._limits.deadline_seconds)
         try:
             answer = self._exchange_once(request)
-        except DoorShut as shut:
+        except HookError as shut:
             self.hang_up()
             raise shut.refusal from shut.refusal.__cause__
         except Exception as error:

@@ -1,16 +1,24 @@
-"""The request in flight, as connection, owner and watchdog share it: its door, its first byte, its end."""
+"""The request in flight, from a host's name to its end, as connection, owner and watchdog share it."""
 
 import contextlib
+import functools
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from urllib3.util.wait import wait_for_read
 
+Found = tuple[int, int, int, str, Any]
+"""One line of getaddrinfo: family, type, protocol, canonical name, address."""
+
+Option = tuple[int, int, int | bytes]
+"""What setsockopt takes."""
+
 
 @dataclass(frozen=True, slots=True)
-class SendDoor:
+class SendHooks:
     """What happens around the bytes of one request.
 
     ``before_first_byte`` is called once, after connect and TLS and before any byte of the request; if it raises,
@@ -21,8 +29,8 @@ class SendDoor:
     after_write: Callable[[], None]
 
 
-class DoorShut(BaseException):
-    """Carries what the door raised through urllib3 and requests, which would swallow or wrap an OSError."""
+class HookError(BaseException):
+    """Carries what a hook raised through urllib3 and requests, which would swallow or wrap an OSError."""
 
     def __init__(self, refusal: BaseException) -> None:
         super().__init__()
@@ -41,23 +49,23 @@ class Wire:
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
         self._awaited: threading.Event | None = None
-        self._door: SendDoor | None = None
+        self._hooks: SendHooks | None = None
         self._deadline = float("inf")
-        self.rested = self._door_opened = False
+        self.rested = self._hook_ran = False
         self.first_byte = False
         self.expired = False
         self.why_cut = ""
         self.dialling = False
 
-    def begin(self, door: SendDoor | None, deadline_seconds: float) -> None:
+    def begin(self, hooks: SendHooks | None, deadline_seconds: float) -> None:
         """Start a request."""
-        self._door = door
+        self._hooks = hooks
         self._deadline = self._clock() + deadline_seconds
         self.rested = self._handle is not None
-        self._door_opened = self.first_byte = self.expired = False
+        self._hook_ran = self.first_byte = self.expired = False
 
     def seconds_left(self) -> float:
-        """Say how long the request in flight may still take."""
+        """Return how long the request in flight may still take."""
         return self._deadline - self._clock()
 
     def adopt(self, sock: socket.socket) -> None:
@@ -84,20 +92,20 @@ class Wire:
             if self.expired:
                 raise TimeoutError
 
-    def open_door(self) -> None:
-        """Run the door, once per request, and mark the first byte.
+    def begin_sending(self) -> None:
+        """Run the hook before the first byte, once per request, and mark that byte.
 
-        Raises LeftBehind when the server left a connection that rested: what the door does takes longer than
+        Raises LeftBehind when the server left a connection that rested: what the hook does takes longer than
         anything else since the connection was last looked at.
         """
         if self.first_byte:
             return
-        if self._door is not None and not self._door_opened:
+        if self._hooks is not None and not self._hook_ran:
             try:
-                self._door.before_first_byte()
+                self._hooks.before_first_byte()
             except BaseException as refusal:
-                raise DoorShut(refusal) from None
-        self._door_opened = True
+                raise HookError(refusal) from None
+        self._hook_ran = True
         with self._lock:
             if self.expired:
                 raise TimeoutError
@@ -106,12 +114,12 @@ class Wire:
             self.first_byte = True
 
     def wrote(self) -> None:
-        """Tell the door that bytes were handed to the network."""
-        if self._door is not None:
+        """Run the hook after a write: bytes were handed to the network."""
+        if self._hooks is not None:
             try:
-                self._door.after_write()
+                self._hooks.after_write()
             except BaseException as refusal:
-                raise DoorShut(refusal) from None
+                raise HookError(refusal) from None
 
     def cut(self, why: str = "deadline") -> None:
         """End the connection under whatever is reading or writing; ``why`` becomes the kind of the failure."""
@@ -184,3 +192,53 @@ class Watchdog:
                 else:
                     self._due = None
                     self._cut()
+
+
+def look_up(host: str, port: int, *, wire: Wire, seconds: float) -> Sequence[Found]:
+    """Return where a host may be reached, in the order to be tried.
+
+    getaddrinfo has no time limit and cannot be ended (a resolver that is silent takes 5 s a try and a server,
+    resolv.conf(5)), so that it is left behind in a thread of its own when ``seconds`` are over.
+
+    Raises:
+        OSError: the host has no address, or none in time (socket.gaierror), or the request was cut.
+        UnicodeError: the text cannot be a host's name.
+    """
+    find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    with contextlib.suppress(socket.gaierror):  # an address in figures needs no look-up
+        return find(flags=socket.AI_NUMERICHOST)
+    answers: list[Sequence[Found] | Exception] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        try:
+            answers.append(find(flags=0))
+        except Exception as error:  # raised below, in the thread that asked
+            answers.append(error)
+        done.set()
+
+    threading.Thread(target=ask, name="look-up", daemon=True).start()
+    wire.wait_for(done, seconds)
+    outcome = answers[0] if answers else socket.gaierror(socket.EAI_AGAIN, "no answer in time")
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def dial(found: Found, *, wire: Wire, seconds: float, options: Sequence[Option]) -> socket.socket:
+    """Connect to one address; the wire has the socket before it connects, so that a cut ends that too.
+
+    Raises OSError.
+    """
+    family, kind, protocol, _, address = found
+    sock = socket.socket(family, kind, protocol)
+    try:
+        for option in options:
+            sock.setsockopt(*option)
+        sock.settimeout(seconds)
+        wire.adopt(sock)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,18 +1,20 @@
 """The requests for one call, one after the other, and what each of them makes durable before the next step."""
 
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from importer.auth import Token
-from importer.client import Client, Judgement, Proof, Reaction, SendDoor, SendFailure, classify, judge_failure
-from importer.deliver.plan import Delivered, Service, Stop, Witness, stop_of
-from importer.deliver.telling import request_event, wait_event
+from importer.client import Client, Judgement, Proof, Reaction, SendFailure, SendHooks, classify, judge_failure
+from importer.deliver.plan import Delivered, DeliveryListener, Service, Stop, stop_of
 from importer.errors import ExitCode, LedgerError, TryLaterError
+from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget, Slot
-from importer.records import Receipt
+from importer.records import Call, Receipt
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState
 
 LONGEST_WAIT_SECONDS = 600.0
@@ -39,6 +41,15 @@ STATE_PROVED = {
     Proof.NOT_APPLIED: CallState.PENDING,
 }
 
+_NAME_OF = {
+    CallState.ACCEPTED: EventName.CALL_ACCEPTED,
+    CallState.PENDING: EventName.CALL_PENDING,
+    CallState.REFUSED: EventName.CALL_REFUSED,
+    CallState.UNCERTAIN: EventName.CALL_UNCERTAIN,
+}
+# Whatever answers may put anything there, a number too; Zoho's own codes look like this.
+_CODE = re.compile(r"[A-Z][A-Z_]{1,60}")
+
 _LOOK = "Look for the call in Zoho, then settle it with `cdr-importer resolve`."
 
 
@@ -49,7 +60,7 @@ class Means:
     ledger: Ledger
     service: Service
     retries: RetryBudget
-    witness: Witness
+    listener: DeliveryListener
     is_stopping: Callable[[], bool]
     deadline: float | None
 
@@ -64,20 +75,18 @@ class Attempts:
         self._attempt = 0
         self._waits = 0
         self._renewed = False
+        self._is_marked = False
 
     def run(self) -> Delivered | None:
         """Return what the run ends with for the call; None when no request was begun."""
         last: Delivered | None = None
         while True:
             token = self._means.service.tokens.token()
-            self._means.witness.token()
+            self._means.listener.token()
             slot = self._means.service.limiter.acquire(self._means.is_stopping, deadline=self._means.deadline)
             if slot is None:
                 return last
-            self._attempt += 1
-            judgement, receipt = _Request(self._means, self._claimed, self._attempt).send(
-                self._client, token, slot
-            )
+            judgement, receipt = self._send(token, slot)
             last = Delivered(receipt, judgement)
             if judgement.proof is Proof.TAKEN:
                 self._means.retries.success()
@@ -126,7 +135,8 @@ class Attempts:
         if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
             stop = stop_of(judgement, ExitCode.TRY_LATER)
             return replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")
-        self._means.witness.event(wait_event(asked, judgement.reason))
+        fields = {"seconds": round(asked, 1), "reason": judgement.reason}
+        self._means.listener.event(Event(EventName.WAIT_BEGAN, Level.INFO, fields))
         service.limiter.pause_until(now + asked + service.backoff.uniform(0.0, asked * JITTER))
         return None
 
@@ -137,26 +147,18 @@ class Attempts:
             self._means.service.sleep(min(left, LOOK_EVERY_SECONDS))
             left -= LOOK_EVERY_SECONDS
 
+    def _send(self, token: Token, slot: Slot) -> tuple[Judgement, Receipt]:
+        """Send one request: the intent durable before its first byte, what it proves before anything else.
 
-class _Request:
-    """One request: the intent durable before its first byte, what it proves durable before anything else."""
-
-    def __init__(self, means: Means, claimed: Claimed, attempt: int) -> None:
-        self._means = means
-        self._call = claimed.call
-        self._attempts = claimed.attempts + attempt
-        self._marked = False
-
-    def send(self, client: Client, token: Token, slot: Slot) -> tuple[Judgement, Receipt]:
-        """Send it and record what it proves.
-
-        Raises LedgerError, before the first byte or, told as ``unrecorded``, after the answer.
+        Raises LedgerError, before the first byte or, with the receipt passed to ``unrecorded``, after the answer.
         """
-        clock = self._means.service.clock
+        self._attempt += 1
+        self._is_marked = False
+        call, clock = self._claimed.call, self._means.service.clock
         lost: SendFailure | None = None
         began = clock()
         try:
-            answer = client.notify(self._call, token, SendDoor(self._open_door, lambda: self._written(slot)))
+            answer = self._client.notify(call, token, SendHooks(self._before_first_byte, slot.written))
             judgement = classify(answer, now_epoch=self._means.service.wall_clock())
             status: int | None = answer.status
         except SendFailure as failure:
@@ -166,7 +168,7 @@ class _Request:
                 slot.release()
         except BaseException:
             slot.release()
-            if self._marked:
+            if self._is_marked:
                 self._settle(self._receipt(CallState.UNCERTAIN, reason="internal_error", hint=_LOOK))
             raise
         milliseconds = (clock() - began) * 1000
@@ -177,43 +179,57 @@ class _Request:
             status=status,
             code=judgement.code,
         )
-        if self._marked:
+        if self._is_marked:
             self._settle(receipt)
         else:
-            self._means.ledger.note_unsent(self._call.call_id, reason=judgement.reason, hint=judgement.hint)
-        self._means.witness.event(request_event(self._call, receipt, milliseconds, lost))
+            self._means.ledger.note_unsent(call.call_id, reason=judgement.reason, hint=judgement.hint)
+        self._means.listener.event(_request_event(call, receipt, milliseconds, lost))
         return judgement, receipt
 
-    def _open_door(self) -> None:
-        self._means.ledger.mark_sending(self._call.call_id)
-        self._marked = True
-
-    def _written(self, slot: Slot) -> None:
-        slot.written()
+    def _before_first_byte(self) -> None:
+        self._means.ledger.mark_sending(self._claimed.call.call_id)
+        self._is_marked = True
 
     def _receipt(
         self, state: CallState, *, reason: str, hint: str, status: int | None = None, code: str = ""
     ) -> Receipt:
-        return Receipt(self._call.call_id, state, reason, hint, status, code, self._attempts)
+        attempts = self._claimed.attempts + self._attempt
+        return Receipt(self._claimed.call.call_id, state, reason, hint, status, code, attempts)
 
     def _settle(self, receipt: Receipt) -> None:
+        """Record the answer, also beside another program that writes to the ledger for a while."""
         try:
-            self._settle_patiently(receipt)
+            for left in reversed(range(SETTLE_TRIES)):
+                try:
+                    self._means.ledger.settle(receipt)
+                    return
+                except TryLaterError as busy:
+                    if not left:
+                        raise LedgerError(
+                            f"an answer could not be recorded: {busy.message}",
+                            hint="Close what has the ledger open, then settle the call with "
+                            "`cdr-importer resolve`.",
+                        ) from busy
         except LedgerError:
             # The only trace of what the answer was: a person needs it to resolve the call.
-            self._means.witness.unrecorded(receipt)
+            self._means.listener.unrecorded(receipt)
             raise
 
-    def _settle_patiently(self, receipt: Receipt) -> None:
-        """Record the answer also beside another program that writes to the ledger for a while."""
-        for left in reversed(range(SETTLE_TRIES)):
-            try:
-                self._means.ledger.settle(receipt)
-            except TryLaterError as busy:
-                if not left:
-                    raise LedgerError(
-                        f"an answer could not be recorded: {busy.message}",
-                        hint="Close what has the ledger open, then settle the call with `cdr-importer resolve`.",
-                    ) from busy
-            else:
-                return
+
+def _request_event(call: Call, receipt: Receipt, milliseconds: float, failure: SendFailure | None) -> Event:
+    """Return what one request for a call came to; ``failure`` is why no answer came."""
+    fields: dict[str, object] = {
+        "ref": receipt.call_id,
+        "file": Path(call.place.file).name,
+        "line": call.place.line,
+        "attempt": receipt.attempts,
+        "reason": receipt.reason or "-",
+        "http": "-" if receipt.http_status is None else receipt.http_status,
+        "code": receipt.code if _CODE.fullmatch(receipt.code) else "-",
+        "ms": round(milliseconds),
+    }
+    if failure is not None:
+        fields |= {"phase": "after_first_byte" if failure.first_byte else "before_first_byte"}
+        fields |= {"class": failure.classes or "-"}
+    level = Level.DEBUG if receipt.state is CallState.ACCEPTED else Level.WARN
+    return Event(_NAME_OF[receipt.state], level, fields)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importer.client import Client
 from importer.deliver.attempts import LOOK_EVERY_SECONDS, Attempts, Means
 from importer.deliver.breaker import Breaker
-from importer.deliver.plan import Delivered, DeliveryPlan, Service, Stop, Witness
+from importer.deliver.plan import Delivered, DeliveryListener, DeliveryPlan, Service, Stop
 from importer.errors import ExitCode, ImporterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget
@@ -20,13 +20,13 @@ class Delivery:
     """One run's delivery; `run` may be called once."""
 
     def __init__(
-        self, ledger: Ledger, service: Service, plan: DeliveryPlan, witness: Witness | None = None
+        self, ledger: Ledger, service: Service, plan: DeliveryPlan, listener: DeliveryListener | None = None
     ) -> None:
         self._service = service
         self._plan = plan
-        self._witness = witness or Witness()
-        self._means = Means(ledger, service, RetryBudget(), self._witness, self.is_stopping, plan.deadline)
-        self._calls = _Calls(ledger, plan, self._witness)
+        self._listener = listener or DeliveryListener()
+        self._means = Means(ledger, service, RetryBudget(), self._listener, self.is_stopping, plan.deadline)
+        self._calls = _Calls(ledger, plan, self._listener)
         self._guard = threading.Lock()
         self._breaker = Breaker(plan)
         self._stopping = threading.Event()
@@ -84,21 +84,21 @@ class Delivery:
                 self._stopping.set()
 
     def _look_on(self, clients: Sequence[Client]) -> None:
-        """Tell receipts and watch for signals, five times a second, until every worker has ended."""
+        """Pass receipts on and watch for signals, five times a second, until every worker has ended."""
         try:
             while not self._all_ended.wait(LOOK_EVERY_SECONDS):
                 if self._service.is_cut():
                     self._service.cut_sign_in()
                     for client in clients:
                         client.cut()
-                self._tell()
-            self._tell()
+                self._pass_on()
+            self._pass_on()
         finally:
             self._stopping.set()
 
-    def _tell(self) -> None:
+    def _pass_on(self) -> None:
         while self._ended:
-            self._witness.receipt(self._ended.popleft().receipt)
+            self._listener.receipt(self._ended.popleft().receipt)
 
     def _is_out_of_time(self) -> bool:
         return self._plan.deadline is not None and self._service.clock() >= self._plan.deadline
@@ -126,11 +126,11 @@ class Delivery:
 class _Calls:
     """Gives out the pending calls of the ledger to any thread, a batch claimed at a time, up to the limit."""
 
-    def __init__(self, ledger: Ledger, plan: DeliveryPlan, witness: Witness) -> None:
+    def __init__(self, ledger: Ledger, plan: DeliveryPlan, listener: DeliveryListener) -> None:
         self._ledger = ledger
         self._batch_size = plan.batch_size
         self._left = plan.limit
-        self._witness = witness
+        self._listener = listener
         self._guard = threading.Lock()
         self._batch: deque[Claimed] = deque()
         self._after = -1
@@ -151,7 +151,7 @@ class _Calls:
         batch = self._ledger.claim(size, after=self._after) if size else []
         if not batch:
             return
-        self._witness.claimed(batch)
+        self._listener.claimed(batch)
         self._after = batch[-1].seq
         self._batch.extend(batch)
         if self._left is not None:

@@ -1,4 +1,4 @@
-"""What a delivery is given, whom it tells, and what it gives back."""
+"""What goes into a delivery, what it calls while it goes on, and what comes out."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,10 +30,10 @@ class DeliveryPlan:
 class Service:
     """The API as delivery sees it; clocks and sleep are passed in.
 
-    ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``interrupted`` tells
+    ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``interrupted`` returns
     the exit code of a signal that came in, None without one; ``is_cut`` whether the requests in flight are to
-    end at once; ``cut_sign_in`` ends a sign-in in flight; ``account`` tells the account apart, so that a ledger
-    knows its own.
+    end at once; ``cut_sign_in`` ends a sign-in in flight; ``account`` names the account, to which a ledger is
+    bound.
     """
 
     clients: Callable[[], Client]
@@ -50,7 +50,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class DeliveryListener:
     """What a delivery calls while it goes on.
 
     ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``token`` is

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from importer.client import Limits
+from importer.client import Timeouts
 from importer.errors import ExitCode, ImporterError, StoppedError
 from importer.events import Event, ignore
 from importer.formats import Catalogue
@@ -93,7 +93,7 @@ class Timing:
     which the limiter waits, let both go on.
     """
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Timeouts = field(default_factory=Timeouts)
     clock: Callable[[], float] = since_boot
     wall_clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep

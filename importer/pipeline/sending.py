@@ -12,10 +12,10 @@ from importer.deliver import (
     LONGEST_WAIT_SECONDS,
     LOOK_EVERY_SECONDS,
     Delivery,
+    DeliveryListener,
     DeliveryPlan,
     Service,
     Stop,
-    Witness,
 )
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
@@ -38,14 +38,14 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
         return None
     stop = _take_over_pace(run, ledger, service)
     if stop is None:
-        stop = Delivery(ledger, service, _delivery_plan(run), _witness(run, ledger, service, results)).run()
+        stop = Delivery(ledger, service, _delivery_plan(run), _listener(run, ledger, service, results)).run()
     if stop and stop.message:
         run.listener.note(stop.message)
     return stop
 
 
-def _witness(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> Witness:
-    """Return who is told: the results of what is about to go, the listener of what went."""
+def _listener(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> DeliveryListener:
+    """Return what the delivery calls: the results with what is about to go, the run's listener with what went."""
 
     def on_claim(batch: Sequence[Claimed]) -> None:
         # Their payload leaves the ledger with the answer, so the rows have to be safe before.
@@ -56,7 +56,7 @@ def _witness(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -
         ledger.bind_account(service.account)
 
     listener = run.listener
-    return Witness(on_claim, on_token, listener.receipt, listener.unrecorded, listener.event)
+    return DeliveryListener(on_claim, on_token, listener.receipt, listener.unrecorded, listener.event)
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
-from importer.client import Limits, Line, Route, SendFailure, Trust
+from importer.client import Line, Route, SendFailure, Timeouts, Trust
 
-PING_LIMITS = Limits(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10.0)
+PING_LIMITS = Timeouts(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10.0)
 MOST_TRIES = 3
 
 
@@ -22,7 +22,7 @@ class Ping:
     """
 
     def __init__(
-        self, url: str, route: Route, *, failed: Callable[[str], None], limits: Limits = PING_LIMITS
+        self, url: str, route: Route, *, failed: Callable[[str], None], limits: Timeouts = PING_LIMITS
     ) -> None:
         self._url = urlsplit(url)
         self._route = route

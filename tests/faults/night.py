@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import read_results
-from importer.client import Limits
+from importer.client import Timeouts
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
 from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
@@ -24,7 +24,7 @@ from steps import Step, at_steps
 LEDGER = "ledger.sqlite"
 NOW = "2026-03-02 15:00:00"
 NOW_EPOCH_SECONDS = 1_772_463_600.0
-PATIENT = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
+PATIENT = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Night:
     def run(
         self,
         *,
-        limits: Limits = PATIENT,
+        limits: Timeouts = PATIENT,
         step: Callable[[Step], object] | None = None,
         is_cut: Callable[[], bool] = lambda: False,
         **options: object,
@@ -139,7 +139,7 @@ class Night:
         }
         return Settings(**(given | options))  # type: ignore[arg-type]
 
-    def _run(self, settings: Settings, listener: Listener, limits: Limits, is_cut: Callable[[], bool]) -> Run:
+    def _run(self, settings: Settings, listener: Listener, limits: Timeouts, is_cut: Callable[[], bool]) -> Run:
         time = self.time
         return Run(
             settings,

@@ -11,13 +11,13 @@ import pytest
 from conftest import closed_port
 from faults.night import Night
 from importer.auth import SignIn
-from importer.client import Limits, TokenTransport
+from importer.client import Timeouts, TokenTransport
 from misbehaviour import FOREVER, ORDINARY, Fault
 from misbehaviour.connections import Server, answering, http_answer
 from steps import Step, at
 
 Serve = Callable[..., Server]
-IMPATIENT = Limits(connect_seconds=5, gap_seconds=0.05, deadline_seconds=10)
+IMPATIENT = Timeouts(connect_seconds=5, gap_seconds=0.05, deadline_seconds=10)
 
 
 # tokens that end ---------------------------------------------------------------------------------------------

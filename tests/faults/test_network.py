@@ -14,7 +14,7 @@ import pytest
 from certificates import SHORT_KEY, Certificate, make_certificate, make_expired_certificate
 from conftest import closed_port
 from faults.night import Ended, Night, ids_in
-from importer.client import Limits
+from importer.client import Timeouts
 from misbehaviour import ORDINARY, Fault
 from misbehaviour.connections import (
     PATIENCE_SECONDS,
@@ -39,7 +39,7 @@ from misbehaviour.connections import (
 from steps import Step, at
 
 Serve = Callable[..., Server]
-QUICK = Limits(connect_seconds=0.05, gap_seconds=5, deadline_seconds=10)
+QUICK = Timeouts(connect_seconds=0.05, gap_seconds=5, deadline_seconds=10)
 REFUSAL = http_answer("400 Bad Request", b'{"code":"INVALID_USER","status":"error"}')
 TOKEN = http_answer(body=json.dumps({"access_token": "1000.aa.bb", "expires_in": 3600}).encode())
 
@@ -165,7 +165,7 @@ def test_request_without_answer(night: Night, serve: Serve, behaviour: Behaviour
     """Reset, closed or silent after the request: uncertain, sent once and never again."""
     night.take_in(2)
     server = serve(behaviour)
-    ended = night.run(limits=Limits(gap_seconds=0.05 if reason == "timeout" else 5.0), api_url=server.base_url)
+    ended = night.run(limits=Timeouts(gap_seconds=0.05 if reason == "timeout" else 5.0), api_url=server.base_url)
     assert (ended.why, night.states(), ended.reasons()) == ((4, "uncertain"), {"uncertain": 2}, {reason})
     assert night.run(api_url=server.base_url).rows == []
     assert each_sent_once(server, 2)
@@ -180,7 +180,7 @@ def test_answer_that_drips(night: Night, serve: Serve, kept: int) -> None:
         drip(http_answer(body=SUCCESS_BODY + b" " * 4000), kept=kept),
         drip(http_answer(), kept=len(http_answer()) - 2),
     )
-    limits = Limits(connect_seconds=5, gap_seconds=5, deadline_seconds=0.4)
+    limits = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=0.4)
     ended = night.run(limits=limits, api_url=server.base_url)
     assert [(row["outcome"], row["reason"]) for row in ended.rows] == [("uncertain", "deadline"), ("accepted", "")]
     assert each_sent_once(server, 2)

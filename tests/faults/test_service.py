@@ -7,7 +7,7 @@ from email.utils import formatdate
 import pytest
 
 from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
-from importer.client import Limits
+from importer.client import Timeouts
 from misbehaviour import FOREVER, ORDINARY, Fault
 from misbehaviour.connections import PATIENCE_SECONDS, Behaviour, Peer, Server, answering, http_answer, last_words
 from steps import Step, at
@@ -257,7 +257,7 @@ def test_late_answer(night: Night, serve: Serve) -> None:
             peer.send(http_answer())
 
     server = serve(late, in_time)
-    limits = Limits(connect_seconds=PATIENCE_SECONDS, gap_seconds=PATIENCE_SECONDS, deadline_seconds=0.4)
+    limits = Timeouts(connect_seconds=PATIENCE_SECONDS, gap_seconds=PATIENCE_SECONDS, deadline_seconds=0.4)
     ended = night.run(limits=limits, api_url=server.base_url)
     assert [(row["outcome"], row["reason"]) for row in ended.rows] == [("uncertain", "deadline"), ("accepted", "")]
     assert (ended.code, ids_in(server.received())) == (4, ["call000", "call001"])

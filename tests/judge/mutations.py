@@ -58,7 +58,7 @@ MUTATIONS = (
     Mutation(
         "connection used again after an interim answer",
         "early_hints",
-        "client/__init__.py",
+        "client/api.py",
         "        if not is_success(answer):\n",
         "        if answer.status >= 300:\n",
     ),
@@ -117,8 +117,8 @@ MUTATIONS = (
         "intent committed after the send",
         "power_cut",
         ATTEMPTS,
-        "SendDoor(self._open_door, lambda: self._written(slot))",
-        "SendDoor(lambda: None, lambda: (self._marked or self._open_door(), self._written(slot)))",
+        "SendHooks(self._before_first_byte, slot.written)",
+        "SendHooks(lambda: None, lambda: (self._is_marked or self._before_first_byte(), slot.written()))",
     ),
     Mutation(
         "other content under a known id is sent",
