@@ -101,7 +101,7 @@ class RollingLimiter:
             self._written = OrderedDict(sorted(known, key=lambda item: item[1]))
 
     def seconds_until_free(self) -> float:
-        """Say how long the next `acquire` will wait at most, for a progress line; 0 when a slot is free."""
+        """Return how long the next `acquire` will wait at most, for a progress line; 0 when a slot is free."""
         with self._changed:
             return max(0.0, self._seconds_until_free(self._clock()))
 
@@ -145,7 +145,7 @@ class Backoff:
     uniform: Callable[[float, float], float] = field(default=SystemRandom().uniform, repr=False)
 
     def exhausted(self, attempt: int) -> bool:
-        """Say whether no further try follows ``attempt``, counted from 1."""
+        """Return whether no further try follows ``attempt``, counted from 1."""
         return attempt >= self.attempts
 
     def wait_seconds(self, attempt: int) -> float:

@@ -237,7 +237,7 @@ def _check_folder(folder: Path, facts: os.stat_result) -> None:
 
 
 def _is_trusted_group(facts: os.stat_result) -> bool:
-    """Say whether the group of a folder is its owner's alone, or one of the system's that root lets into it.
+    """Return whether the group of a folder is its owner's alone, or one of the system's that root lets into it.
 
     With umask 002 every user has a group of the same name; /var/log belongs to root and syslog on Ubuntu.
     """

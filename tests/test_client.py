@@ -708,7 +708,7 @@ def test_connection_the_server_left(more: bytes, serve: Serve, clients: Clients)
 @pytest.mark.fault(66, 67)
 @pytest.mark.parametrize("ending", [b"", http_answer("400 Bad Request", b"{}")])
 def test_connection_left_while_the_door_opens(ending: bytes, serve: Serve, clients: Clients) -> None:
-    """A connection that the server leaves while the hooks opens is replaced: not a byte was sent over it."""
+    """A connection that the server leaves while the first hook runs is replaced: not a byte was sent over it."""
     resting, left = threading.Event(), threading.Event()
 
     def leave(peer: Peer) -> None:
@@ -793,7 +793,7 @@ def test_redirect_is_not_followed(status: str, serve: Serve, clients: Clients) -
 
 
 def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
-    """For plain http the configured proxy gets the request with the whole address; the hooks opens once."""
+    """For plain http the configured proxy gets the request with the whole address; the first hook runs once."""
     proxy, hooks = serve(answering(http_answer())), Hooks()
     answer = notify(clients(Route(proxy=proxy.base_url)), "http://127.0.0.1:1", hooks)
 
@@ -837,7 +837,7 @@ def test_proxy_refuses_connection(clients: Clients) -> None:
 
 
 def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """With the certificate in --ca-bundle calls go through TLS; the hooks opens once, the connection is kept."""
+    """With the certificate in --ca-bundle calls go through TLS; the hook runs once, the connection is kept."""
     server, hooks = serve(under_tls(certificate.server_context(), answering(http_answer()))), Hooks()
     client = clients(Route(ca_bundle=str(certificate.path)))
     statuses = [notify(client, https_url(server), hooks).status, notify(client, https_url(server)).status]
@@ -976,7 +976,7 @@ def test_tls_client_certificate(certificate: Certificate, serve: Serve, clients:
 
 
 def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """Through a proxy's tunnel the hooks opens once, after CONNECT, which carries neither token nor call."""
+    """Through a proxy's tunnel the first hook runs once, after CONNECT, which carries neither token nor call."""
     connects: list[bytes] = []
 
     def tunnel(peer: Peer) -> None:

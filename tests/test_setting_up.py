@@ -20,7 +20,7 @@ from importer.settings import (
     save_credentials,
 )
 from importer.setup.config_file import ASKED, config_text
-from importer.setup.grant import console_url
+from importer.setup.sign_in import console_url
 from importer.simulator import SandboxUser
 from misbehaviour import FOREVER, USERS, Fault, Simulator
 

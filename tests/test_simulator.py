@@ -18,8 +18,8 @@ from conftest import table
 from importer.simulator import (
     SANDBOX_CREDENTIALS,
     SANDBOX_USERS,
-    Answer,
     Request,
+    Response,
     Sandbox,
     SandboxCredentials,
     Service,
@@ -55,17 +55,17 @@ class Signed:
         self.service.base_url = "http://127.0.0.1:8080"
         self.token = str(content_of(self.sign_in())["access_token"])
 
-    def ask(self, method: str, target: str, body: bytes = b"", content_type: str = FORM) -> Answer:
+    def ask(self, method: str, target: str, body: bytes = b"", content_type: str = FORM) -> Response:
         """Send one request with the token."""
         path, _, query = target.partition("?")
         authorization = f"Zoho-oauthtoken {self.token}"
         return self.service.answer(Request(method, path, query, authorization, content_type, body))
 
-    def notify(self, **changes: str) -> Answer:
+    def notify(self, **changes: str) -> Response:
         """Send the sample call with some of its fields changed."""
         return self.ask("POST", CALLNOTIFY, urlencode(CALL | changes).encode())
 
-    def sign_in(self, **changes: str) -> Answer:
+    def sign_in(self, **changes: str) -> Response:
         """Ask the token endpoint with the sandbox's credentials."""
         body = urlencode(REFRESH | changes).encode()
         return self.service.answer(Request("POST", TOKEN_PATH, "", "", FORM, body))
@@ -75,14 +75,14 @@ class Signed:
         return [dict(call.fields) for call in self.service.accepted]
 
 
-def content_of(answer: Answer) -> dict[str, object]:
+def content_of(answer: Response) -> dict[str, object]:
     """Return the JSON object of an answer."""
     loaded = json.loads(answer.body)
     assert isinstance(loaded, dict)
     return loaded
 
 
-def refusal(answer: Answer) -> tuple[int, object, object]:
+def refusal(answer: Response) -> tuple[int, object, object]:
     """Return status, code and named parameter of the error envelope."""
     content = content_of(answer)
     assert (set(content), content["status"]) == ({"code", "details", "message", "status"}, "error")

@@ -40,12 +40,12 @@ def report_command(
     from importer.ledger import open_reader
     from importer.pipeline import check_apart
     from importer.report.data import found_run, results_report, run_report
-    from importer.report.page import check_free, write_page
+    from importer.report.page import check_page_free, write_page
 
     if results is not None and run_id is None:
         path = output or results.with_name(results.name + ".html")
         check_apart(settings, [results], {"--output": path})
-        check_free(path, replace=force)
+        check_page_free(path, replace=force)
         report = results_report(results, settings.timezone)
     elif results is None and run_id is not None:
         with open_reader(settings.ledger) as ledger:
@@ -54,7 +54,7 @@ def report_command(
             beside = written.with_name(written.name + ".html") if written.is_file() else None
             path = output or beside or Path(f"cdr-importer.{run.run_id}.html")
             check_apart(settings, [written] if run.results else [], {"--output": path})
-            check_free(path, replace=force)
+            check_page_free(path, replace=force)
             report = run_report(ledger, run, settings.timezone, flags.get("ledger", ""))
     else:
         raise UsageError("report: name either a results file or a run", hint="Runs: `cdr-importer status --runs`.")
@@ -68,10 +68,10 @@ def write_history(settings: Settings, path: Path, *, force: bool, shown_ledger: 
     from importer.ledger import open_reader
     from importer.pipeline import check_apart
     from importer.report.data import history_report
-    from importer.report.page import check_free, write_page
+    from importer.report.page import check_page_free, write_page
 
     check_apart(settings, outputs={"--html": path})
-    check_free(path, replace=force)
+    check_page_free(path, replace=force)
     with open_reader(settings.ledger) as ledger:
         report = history_report(ledger, settings.ledger, settings.timezone, shown_ledger)
     write_page(report, path, replace=force)

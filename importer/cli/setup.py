@@ -139,7 +139,7 @@ def login_command(settings: Settings, keyring: bool) -> int:
     """
     from importer.client import TokenTransport
     from importer.pipeline import sign_in_of
-    from importer.setup.grant import exchange_code
+    from importer.setup.sign_in import exchange_code
 
     unsigned = sign_in_of(settings, Credentials("", "", ""))
     say_lines(_console_steps(unsigned.accounts_url), err=True)
@@ -155,7 +155,7 @@ def login_command(settings: Settings, keyring: bool) -> int:
 
 
 def _console_steps(accounts_url: str) -> list[str]:
-    from importer.setup.grant import SCOPE, console_url
+    from importer.setup.sign_in import SCOPE, console_url
 
     return [
         f"1. Open {console_url(accounts_url)} as a user with PhoneBridge rights,",
@@ -191,7 +191,7 @@ def _secret_text(question: str) -> str:
 @options(*ACCOUNT)
 def auth_check_command(settings: Settings) -> int:
     """Look at token, data centre, scope and integration, without a call being notified; it costs one token."""
-    from importer.setup.checking import account_of, look_at_account
+    from importer.setup.sign_in import account_of, look_at_account
 
     account, tokens, accounts_url = account_of(settings, load_credentials(os.environ), is_fresh=True)
     marks = {True: "ok", False: "no", None: "-"}
@@ -210,9 +210,9 @@ def users_command(settings: Settings, target: Path | None) -> int:
     """
     from importer.pipeline import check_apart
     from importer.prepare.agents import agent_lines, agents_text
-    from importer.setup.checking import account_of
     from importer.setup.config_file import write_new
     from importer.setup.matching import completed_agents, match_users, unknown_zohousers
+    from importer.setup.sign_in import account_of
 
     check_apart(settings, outputs={"--write": target})
     lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []

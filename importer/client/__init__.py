@@ -1,4 +1,4 @@
-"""Call to form to POST to judgement: the only place that knows the words of the API.
+"""Call to form to POST to judgement: the only package with the words of the API.
 
 `wire` has the request in flight and can end it, `connection` sends one request and reads its answer within bounds,
 `classify` says what an answer proves, `api` has the requests: notifying a call, asking for a token, and those of

@@ -151,7 +151,7 @@ class TokenTransport:
         self._line: Line | None = None
 
     def __call__(self, url: str, form: Mapping[str, str]) -> Answer:
-        """Post the form once and return the answer; raises as `importer.auth.Transport` says."""
+        """Post the form once and return the answer; raises as `importer.auth.Transport` does."""
         line = Line(self._route, trust=self._trust, limits=self._limits, clock=self._clock)
         self._use(line)
         try:
@@ -191,7 +191,7 @@ class AccountClient:
         self._wall_clock = wall_clock
 
     def users(self, token: Token) -> tuple[User, ...]:
-        """Return all users that PhoneBridge knows, page by page.
+        """Return all users of PhoneBridge, page by page.
 
         Source: https://www.zoho.com/phonebridge/developer/v3/zoho-user-list.html
 
@@ -202,7 +202,7 @@ class AccountClient:
             listed = self._page(token, page)
             new = {user.zohouser: user for user in listed if user.zohouser not in known}
             known |= new
-            # A service that does not know paging gives the same page for ever.
+            # A service without paging gives the same page for ever.
             if len(listed) < USERS_PER_PAGE or not new:
                 break
         return tuple(known.values())
@@ -250,11 +250,11 @@ class AccountClient:
 
     def _error(self, what: str, judgement: Judgement, answer: Answer) -> ImporterError:
         kind = _KINDS.get(judgement.exit_code or ExitCode.PROTOCOL, ProtocolError)
-        told = ", ".join(filter(None, (judgement.reason, f"status {answer.status}", judgement.code)))
+        shown = ", ".join(filter(None, (judgement.reason, f"status {answer.status}", judgement.code)))
         advice = _ADVICE.get(judgement.reason, "Something else than the API may be answering: check --api-url.")
         if judgement.reaction is Reaction.WAIT:
             advice = "Wait a while, then try again."
-        return kind(f"{what}: {told}", hint=advice)
+        return kind(f"{what}: {shown}", hint=advice)
 
 
 def _sign_in_error(failure: SendFailure) -> ConfigurationError | ProtocolError | UnavailableError:

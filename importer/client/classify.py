@@ -436,7 +436,7 @@ def judge_failure(failure: SendFailure) -> Judgement:
 
 
 def is_success(answer: Answer) -> bool:
-    """Say whether the answer is the documented success, after which a connection may be used again."""
+    """Return whether the answer is the documented success, after which a connection may be used again."""
     return answer.status == 200 and _read_body(answer).is_success
 
 

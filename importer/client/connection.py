@@ -111,7 +111,7 @@ class _Malformed(Exception):  # noqa: N818
 
 
 class _LineWatch(io.BufferedReader):
-    """Remembers the last line read, which tells a finished header block from a cut one."""
+    """Keeps the last line read: a finished header block ends with one, a cut one does not."""
 
     last_line = b""
 
@@ -222,8 +222,8 @@ class _TlsConnection(_Connection, HTTPSConnection):
 class Trust:
     """What we trust: the CA list that ships with requests, and the operator's file; may be shared by threads.
 
-    The environment (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, SSLKEYLOGFILE) has no say. The list takes 40 ms to load, so
-    that it is loaded when TLS is first wanted: a run that has nothing to send, or sends to loopback, goes without.
+    The environment (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, SSLKEYLOGFILE) does not count. The list takes 40 ms, and
+    is loaded when TLS is first wanted: a run that has nothing to send, or sends to loopback, goes without.
 
     Raises ConfigurationError when the file cannot be read or holds no certificate.
     """
@@ -384,8 +384,8 @@ class Line:
     def _read(self, raw: urllib3.BaseHTTPResponse) -> Answer:
         headers = {name.lower(): value for name, value in raw.headers.items()}
         kept = _KEEP_ALIVE.match(headers.get("keep-alive", ""))
-        told_seconds = int(kept[1]) - _KEEP_ALIVE_MARGIN_SECONDS if kept else self._limits.idle_seconds
-        self._idle_seconds = min(self._limits.idle_seconds, told_seconds)
+        promised_seconds = int(kept[1]) - _KEEP_ALIVE_MARGIN_SECONDS if kept else self._limits.idle_seconds
+        self._idle_seconds = min(self._limits.idle_seconds, promised_seconds)
         try:
             body = _bounded_body(raw)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
@@ -457,7 +457,7 @@ def _is(*classes: type[BaseException]) -> Callable[[BaseException], bool]:
 _KINDS: tuple[tuple[str, Callable[[BaseException], bool]], ...] = (
     ("tls_certificate", _is(ssl.SSLCertVerificationError)),
     ("tls_client_certificate", _tls_said("CERTIFICATE_REQUIRED")),
-    # Under TLS 1.2 the first of these is all that a server says that wants a client certificate.
+    # Under TLS 1.2 a server that wants a client certificate sends the first of these and no more.
     ("tls_refused", _tls_said("HANDSHAKE_FAILURE", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "ACCESS_DENIED")),
     ("tls_refused", _tls_said("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICIENT_SECURITY")),
     ("proxy_sign_in", _is_proxy_sign_in),

@@ -54,7 +54,7 @@ class Delivery:
         return self._why_it_ended()
 
     def is_stopping(self) -> bool:
-        """Say whether no further request is to be begun."""
+        """Return whether no further request is to be begun."""
         return self._stopping.is_set() or self._service.interrupted() is not None or self._is_out_of_time()
 
     def _work(self, client: Client) -> None:

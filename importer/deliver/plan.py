@@ -28,7 +28,7 @@ class DeliveryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The API as delivery sees it; clocks and sleep are passed in.
+    """The API as delivery uses it; clocks and sleep are passed in.
 
     ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``interrupted`` returns
     the exit code of a signal that came in, None without one; ``is_cut`` whether the requests in flight are to

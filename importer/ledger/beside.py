@@ -2,8 +2,8 @@
 
 A ledger stands on a disk of this machine, in a folder of its user, with nothing planted beside it. The generation
 file shows when the ledger is older than the last run that used it. The list of forgotten numbers outlives a backup
-put in the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. Must
-not know SQLite's tables.
+put in the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. Free
+of SQLite.
 """
 
 import hmac

@@ -1,7 +1,7 @@
 """What a run, and a person looking on, may do with the ledger.
 
 Every write is one transaction and durable when its method returns; a step that the states of a call forbid
-changes nothing and is a `LedgerInvariantError`. Must not know HTTP, pacing or files of calls.
+changes nothing and is a `LedgerInvariantError`. Free of HTTP, pacing and files of calls.
 """
 
 import hmac
@@ -130,8 +130,8 @@ class Ledger(LedgerReader):
     def close(self) -> None:
         """Close the connection, leave no payload in the ``-wal`` file, then give the lock back.
 
-        The generation file says which ledger was left only when that holds all and is synced: else the next run
-        reads it through.
+        The generation file names the ledger that was left only when that holds all and is synced: else the next
+        run reads it through.
         """
         with self._guard:
             # Best effort: the ledger may be ahead of its generation file, a reader may be looking on, and the next
@@ -337,7 +337,7 @@ class Ledger(LedgerReader):
     def check_account(self, label: str) -> None:
         """Raise `ConfigurationError` when calls of this ledger were sent to another account.
 
-        ``label`` tells the account apart, such as sign-in host and client id; only its keyed hash is kept.
+        ``label`` names the account, such as sign-in host and client id; only its keyed hash is kept.
         """
         bound = self._rows("SELECT value FROM meta WHERE key = 'account'")
         if bound and not hmac.compare_digest(bound[0][0], self._account(label)):
@@ -356,7 +356,7 @@ class Ledger(LedgerReader):
                 connection.execute("INSERT INTO meta (key, value) VALUES ('account', ?)", (self._account(label),))
 
     def forget_account(self) -> bool:
-        """Let the next run bind this ledger to its account; say whether it was bound."""
+        """Let the next run bind this ledger to its account; return whether it was bound."""
         with self._transaction() as connection:
             return connection.execute("DELETE FROM meta WHERE key = 'account'").rowcount == 1
 

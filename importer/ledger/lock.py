@@ -1,6 +1,6 @@
 """One run per ledger: kernel locks that vanish with the process, so none is ever stale.
 
-The text in the lock file is for people; it never decides anything. Must not know what is in the ledger.
+The text in the lock file is for people; it never decides anything. Free of what is in the ledger.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ class LedgerLock:
         self._descriptors = descriptors
 
     def holds(self, ledger: Path) -> bool:
-        """Say whether the file at the ledger's path still is the one that was locked."""
+        """Return whether the file at the ledger's path still is the one that was locked."""
         try:
             there = ledger.lstat()
         except OSError:

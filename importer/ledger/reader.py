@@ -1,6 +1,6 @@
 """Reads of the ledger, for a run and for a person looking on while one goes on.
 
-Nothing in here changes the ledger. Must not know HTTP, pacing or files of calls.
+Nothing in here changes the ledger. Free of HTTP, pacing and files of calls.
 """
 
 import errno
@@ -136,7 +136,7 @@ class LedgerReader:
             return {row[0]: bool(row[1]) for row in select_in(self._connection, query, call_ids)}
 
     def fates(self, call_ids: Sequence[str]) -> dict[str, Fate]:
-        """Return where calls stand, by call id; ids that the ledger does not know are left out."""
+        """Return where calls stand, by call id; ids that it does not hold are left out."""
         query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state
             FROM calls WHERE call_id"""
         with self._guard, translated_errors(self._path):
@@ -150,7 +150,7 @@ class LedgerReader:
         return [RunRecord(*row) for row in self._rows(f"{kept} ORDER BY number DESC LIMIT ?", (limit,))]
 
     def run(self, run_id: str) -> RunRecord | None:
-        """Return one run; None when the ledger does not know it."""
+        """Return one run; None when the ledger does not hold it."""
         return next((run for run in self.runs(-1) if run.run_id == run_id), None)
 
     def run_fates(self, run_id: str) -> dict[str, Fate]:

@@ -1,6 +1,6 @@
 """The ledger's tables, and SQLite set up so that a commit survives a power cut.
 
-In goes a path, out comes a checked connection. Must not know what a run does with the tables.
+In goes a path, out comes a checked connection. What a run does with the tables is elsewhere.
 """
 
 import secrets
@@ -143,7 +143,7 @@ def ledger_error(error: sqlite3.Error, path: Path) -> ImporterError:
 
 @contextmanager
 def translated_errors(path: Path) -> Iterator[None]:
-    """Turn every SQLite error inside into one that says what the operator can do."""
+    """Turn every SQLite error inside into one with a hint for the operator."""
     try:
         yield
     except sqlite3.Error as error:
@@ -256,7 +256,7 @@ def generation_of(connection: sqlite3.Connection) -> int:
 
 
 def check_identity(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless this is a ledger whose schema we know; writes nothing."""
+    """Raise unless this is a ledger of a known schema; writes nothing."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         raise LedgerError(

@@ -1,4 +1,4 @@
-"""Taking calls in: which are new, which the ledger knows, and what that means for each.
+"""Taking calls in: which are new, which the ledger holds, and what that means for each.
 
 In go calls in input order, out comes one `Staged` each. Runs inside one transaction that `Ledger.staging`
 opens and closes.
@@ -75,7 +75,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True)
 class StagingRun:
-    """What one staging knows of its run: its number, the time (GMT text), and the key of the fingerprints."""
+    """What a staging needs of its run: its number, the time (GMT text), and the key of the fingerprints."""
 
     number: int
     now: str
@@ -129,7 +129,7 @@ class Staging:
         self._open = True
 
     def end(self) -> None:
-        """Keep what the next staging needs to know, inside the transaction.
+        """Keep what the next staging needs, inside the transaction.
 
         Raises `LedgerInvariantError` when adding failed and the error was swallowed: half is never kept.
         """
@@ -163,7 +163,7 @@ class Staging:
             self._connection.execute("RELEASE whole")
 
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
-        """Take calls in, and say for each, in order, whether it is now pending or what is known of it.
+        """Take calls in; return for each, in order, that it is pending now or what is known of it.
 
         ``retry_refused`` makes unchanged refused calls pending again, ``resend_uncertain`` uncertain ones.
         """
@@ -185,7 +185,7 @@ class Staging:
         """Take in that the input shows these calls attended, each once, which the ledger holds as not attended.
 
         What Zoho has is a `conflict` from now on, until a person closes it; what it may have stays `uncertain`.
-        What it does not have is closed, so that it is never sent. For calls that were open, ``call`` says what was
+        What it does not have is closed, so that it is never sent. For calls that were open, ``call`` is what was
         to be posted; without ``outcome`` their fate is the ledger's, since they were pending until now.
         """
         self._check_open()
@@ -246,7 +246,7 @@ class Staging:
     def _take(
         self, call: Call, fingerprint: bytes, before: _Known | None, again: frozenset[CallState], writes: Writes
     ) -> Staged:
-        """Say what one call, met for the first time in this staging, comes to; note what that writes."""
+        """Return what one call, met for the first time in this staging, comes to; note what that writes."""
         if before is None:
             if call.start_time < self._stale_before:
                 return Staged(call.call_id, Outcome.REJECTED, self._stale())

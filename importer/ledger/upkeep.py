@@ -1,6 +1,6 @@
 """What is done to a ledger between runs: old calls purged, a number forgotten, a restored backup taken up.
 
-Each function works inside a transaction that `Ledger` opens. Must not know what is sent how.
+Each function works inside a transaction that `Ledger` opens. Free of how calls are sent.
 """
 
 import sqlite3

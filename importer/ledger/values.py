@@ -1,6 +1,6 @@
 """What goes into the ledger and comes out of it beside calls and receipts, and its own kind of bug.
 
-Must not know SQLite: these values are all that other modules see of the ledger's tables.
+Free of SQLite: these values are all that other modules get of the ledger's tables.
 """
 
 from dataclasses import dataclass

@@ -78,7 +78,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class ReasonCount:
     """Rows rejected for one reason, or calls refused with one answer (``status`` and ``code``), with examples."""
 
     reason: str
@@ -131,8 +131,8 @@ class Report:
     agents: tuple[Group, ...] = ()
     hours: Mapping[datetime, int] = field(default_factory=dict)
     zone: str = "GMT"
-    rejected: tuple[Cause, ...] = ()
-    refused: tuple[Cause, ...] = ()
+    rejected: tuple[ReasonCount, ...] = ()
+    refused: tuple[ReasonCount, ...] = ()
     uncertain: tuple[OpenCall, ...] = ()
     uncertain_count: int = 0
     pace: Pace | None = None
@@ -235,10 +235,10 @@ class _Counts:
     def report(self) -> Report:
         """Return what was counted."""
         outcomes = {outcome: self._outcomes[outcome] for outcome in Outcome}
-        causes: dict[str, list[Cause]] = {Outcome.REJECTED: [], Outcome.REFUSED: []}
+        causes: dict[str, list[ReasonCount]] = {Outcome.REJECTED: [], Outcome.REFUSED: []}
         for key, count in self._causes.most_common():
             outcome, status, code, reason = key
-            causes[outcome].append(Cause(reason, count, tuple(self._examples[key]), status, code))
+            causes[outcome].append(ReasonCount(reason, count, tuple(self._examples[key]), status, code))
         return Report(
             title="",
             source="",
@@ -446,14 +446,14 @@ def _by_reason(name: str, summaries: Sequence[Mapping[str, Any]]) -> Counter[str
     return reasons
 
 
-def _rejected(summaries: Sequence[Mapping[str, Any]]) -> tuple[Cause, ...]:
+def _rejected(summaries: Sequence[Mapping[str, Any]]) -> tuple[ReasonCount, ...]:
     """Return the rejected rows by reason; only results files have examples."""
-    return tuple(Cause(*each) for each in _by_reason("rejected_by_reason", summaries).most_common())
+    return tuple(ReasonCount(*each) for each in _by_reason("rejected_by_reason", summaries).most_common())
 
 
-def _refused(ledger: LedgerReader, run_id: str | None = None) -> tuple[Cause, ...]:
+def _refused(ledger: LedgerReader, run_id: str | None = None) -> tuple[ReasonCount, ...]:
     return tuple(
-        Cause(each.reason, each.count, (Example("", each.hint),), str(each.http_status or ""), each.code)
+        ReasonCount(each.reason, each.count, (Example("", each.hint),), str(each.http_status or ""), each.code)
         for each in ledger.refusals(run_id)
     )
 

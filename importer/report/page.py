@@ -86,7 +86,7 @@ def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
         ) from error
 
 
-def check_free(path: Path, *, replace: bool) -> None:
+def check_page_free(path: Path, *, replace: bool) -> None:
     """Raise CannotCreateError when something is at ``path`` that must not be replaced; before anything is read."""
     if not replace and os.path.lexists(path):
         raise _taken(path)

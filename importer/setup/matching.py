@@ -46,7 +46,7 @@ def completed_agents(matches: Sequence[Match], lines: Sequence[AgentLine]) -> li
 
 
 def _matched(user: User, lines: Sequence[AgentLine]) -> Match:
-    told: Mapping[str, str] = {
+    keys: Mapping[str, str] = {
         "zohouser": user.zohouser,
         "email": user.email,
         "name": user.name,
@@ -54,7 +54,7 @@ def _matched(user: User, lines: Sequence[AgentLine]) -> Match:
         "number": user.name,
     }
     for key in KEYS:
-        wanted = caseless(told[key])
+        wanted = caseless(keys[key])
         found = tuple(line for line in lines if wanted and _is_free(line, user) and _cell(line, key) == wanted)
         if found:
             return Match(user, found, key)
@@ -66,5 +66,5 @@ def _cell(line: AgentLine, key: str) -> str:
 
 
 def _is_free(line: AgentLine, user: User) -> bool:
-    """Say whether a line may be this user's: the id in it, if there is one, outranks every likeness."""
+    """Return whether a line may be this user's: the id in it, if there is one, outranks every likeness."""
     return line.zohouser in ("", user.zohouser)

@@ -5,14 +5,14 @@ importer's own: client and simulator cannot share a mistake. Faults are played b
 """
 
 from importer.simulator.handler import Sandbox
-from importer.simulator.service import SANDBOX_USERS, Answer, Request, SandboxUser, Service
+from importer.simulator.service import SANDBOX_USERS, Request, Response, SandboxUser, Service
 from importer.simulator.tokens import SANDBOX_CREDENTIALS, SandboxCredentials
 
 __all__ = [
     "SANDBOX_CREDENTIALS",
     "SANDBOX_USERS",
-    "Answer",
     "Request",
+    "Response",
     "Sandbox",
     "SandboxCredentials",
     "SandboxUser",

@@ -71,7 +71,7 @@ def _first_values(text: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """One answer; ``content`` is an object for JSON, or text for people."""
 
     status: int
@@ -121,16 +121,16 @@ class Service:
         self._lock = threading.Lock()
         self._requests = Counter[str]()
         self._passed: deque[float] = deque()
-        self._routes: Mapping[str, tuple[str, Callable[[Request], Answer]]] = {
+        self._routes: Mapping[str, tuple[str, Callable[[Request], Response]]] = {
             CALLNOTIFY_PATH: ("POST", self._notify),
             USERS_PATH: ("GET", self._users_page),
             TOKEN_PATH: ("POST", self._token),
             "/sandbox": ("GET", self._status_page),
             "/sandbox/calls": ("GET", self._calls_page),
-            "/sandbox/code": ("GET", lambda _: Answer(200, self.tokens.issue_grant_code() + "\n")),
+            "/sandbox/code": ("GET", lambda _: Response(200, self.tokens.issue_grant_code() + "\n")),
         }
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Response:
         """Judge one request, and accept its call if nothing is against it."""
         if request.path not in self._routes:
             message = "Please check if the URL trying to access is a correct one"
@@ -143,16 +143,16 @@ class Service:
             self._requests[request.path] += 1
             return answer(request)
 
-    def _notify(self, request: Request) -> Answer:
+    def _notify(self, request: Request) -> Response:
         fields = request.form()
         refusal = self._token_refusal(request) or self._throttle() or _content_refusal(fields)
         if refusal is not None:
             return refusal
         arrived_at = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
         self.accepted.append(AcceptedCall(fields, arrived_at.replace("+00:00", "Z")))
-        return Answer(200, {"status": "success", "code": "SUCCESS"})
+        return Response(200, {"status": "success", "code": "SUCCESS"})
 
-    def _token_refusal(self, request: Request) -> Answer | None:
+    def _token_refusal(self, request: Request) -> Response | None:
         scheme, _, token = request.authorization.strip().partition(" ")
         if not scheme:
             return _envelope(401, "AUTHENTICATION_FAILURE", "Authentication failed")
@@ -160,7 +160,7 @@ class Service:
             return None
         return _envelope(401, "INVALID_TOKEN", "invalid oauth token")
 
-    def _throttle(self) -> Answer | None:
+    def _throttle(self) -> Response | None:
         """Return the answer beyond the limit, CRM's; a throttled request does not count."""
         if self._rate_limit is None:
             return None
@@ -174,12 +174,12 @@ class Service:
         headers = {"Retry-After": str(max(1, math.ceil(free_at - now)))}
         return _envelope(429, "TOO_MANY_REQUESTS", "Too many requests, please try again later", headers=headers)
 
-    def _token(self, request: Request) -> Answer:
+    def _token(self, request: Request) -> Response:
         """Answer the token endpoint; values are taken from the form body and, as on Zoho, from the query."""
         status, content = self.tokens.answer(_first_values(request.query) | request.form())
-        return Answer(status, content | ({"api_domain": self.base_url} if "access_token" in content else {}))
+        return Response(status, content | ({"api_domain": self.base_url} if "access_token" in content else {}))
 
-    def _users_page(self, request: Request) -> Answer:
+    def _users_page(self, request: Request) -> Response:
         """List the users page by page (zoho-api.md 1.4)."""
         refusal = self._token_refusal(request)
         if refusal is not None:
@@ -193,19 +193,19 @@ class Service:
         end = numbers["page"] * numbers["perPage"]
         listed = [asdict(user) for user in self.users[end - numbers["perPage"] : end]]
         turns = {"next": end < len(self.users), "previous": numbers["page"] > 1}
-        return Answer(200, {"users": listed, "paging": numbers, "navigation": turns})
+        return Response(200, {"users": listed, "paging": numbers, "navigation": turns})
 
-    def _calls_page(self, _: Request) -> Answer:
+    def _calls_page(self, _: Request) -> Response:
         """List the accepted calls, decoded, for people and other programs."""
         listed, seen = list[Mapping[str, object]](), set[str]()
         for call in self.accepted:
             is_duplicate = call.fields["id"] in seen
             seen.add(call.fields["id"])
             listed.append({**call.fields, "arrived_at": call.arrived_at, "duplicate": is_duplicate})
-        return Answer(200, listed)
+        return Response(200, listed)
 
-    def _status_page(self, _: Request) -> Answer:
-        """Say in a few lines of text what has happened so far."""
+    def _status_page(self, _: Request) -> Response:
+        """Return what has happened so far, in a few lines of text."""
         lines = (
             "cdr-importer sandbox: a simulator, nothing here reaches Zoho",
             f"callnotify requests  {self._requests[CALLNOTIFY_PATH]}",
@@ -215,19 +215,19 @@ class Service:
             "the calls themselves: GET /sandbox/calls",
             "a code for a sign-in: GET /sandbox/code",
         )
-        return Answer(200, "\n".join(lines) + "\n")
+        return Response(200, "\n".join(lines) + "\n")
 
 
 def _envelope(
     status: int, code: str, message: str, *, param: str = "", headers: Mapping[str, str] | None = None
-) -> Answer:
+) -> Response:
     """Return an error in the envelope seen on PhoneBridge (zoho-api.md 1.6)."""
     details = {"param": param} if param else {}
     content = {"code": code, "details": details, "message": message, "status": "error"}
-    return Answer(status, content, headers or {})
+    return Response(status, content, headers or {})
 
 
-def _content_refusal(fields: Mapping[str, str]) -> Answer | None:
+def _content_refusal(fields: Mapping[str, str]) -> Response | None:
     """Return the refusal of a call's content in the order of zoho-api.md 8.1, or None."""
     missing = next((name for name in MANDATORY if not fields.get(name)), None)
     if missing is not None:

@@ -41,7 +41,7 @@ class TokenBook:
         self._grant_codes: dict[str, float] = {}
 
     def is_good(self, token: str) -> bool:
-        """Say whether ``token`` was issued and has not ended."""
+        """Return whether ``token`` was issued and has not ended."""
         return self._expiries.get(token, 0.0) > self._clock()
 
     def expire_all(self) -> None:

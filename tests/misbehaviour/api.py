@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
 
-from importer.simulator import Answer, Request, SandboxCredentials, Service
+from importer.simulator import Request, Response, SandboxCredentials, Service
 from misbehaviour.connections import Peer, Server
 from misbehaviour.faults import ORDINARY, Fault
 
@@ -147,7 +147,7 @@ class Simulator(Server):
                 faults.appendleft(fault.repeated(fault.times - 1))
             return arrival, fault
 
-    def _judge(self, request: Request, fault: Fault, arrival: Arrival) -> Answer:
+    def _judge(self, request: Request, fault: Fault, arrival: Arrival) -> Response:
         with self._lock:
             if fault.expire_tokens:
                 self.service.tokens.expire_all()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Literal, Self
 
-from importer.simulator import Answer
+from importer.simulator import Response
 from misbehaviour.connections import http_head
 
 FOREVER = sys.maxsize
@@ -68,7 +68,7 @@ class Fault:
         """Return the same fault for ``times`` requests; see `FOREVER`."""
         return replace(self, times=times)
 
-    def rendered(self, answer: Answer, now: float) -> tuple[int, bytes]:
+    def rendered(self, answer: Response, now: float) -> tuple[int, bytes]:
         """Return status and bytes of the answer in place of ``answer``; ``now`` is epoch seconds."""
         headers = {"Date": formatdate(now, usegmt=True), "Content-Type": answer.content_type}
         status, body, given = answer.status, answer.body, (*answer.headers.items(), *self.headers)

@@ -1,14 +1,27 @@
-"""From a grant code, which Zoho's API console shows for some minutes, to a refresh token, which lasts."""
+"""The sign-in of an account: a grant code to a refresh token, and whether calls would be taken, without one."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
-from importer.auth import TOKEN_PATH, SignIn, Transport, check_base_url, read_token_answer
+from importer.auth import TOKEN_PATH, SignIn, Token, TokenSource, Transport, check_base_url, read_token_answer
+from importer.client import AccountClient, Route, TokenTransport
 from importer.errors import NotPermittedError, ProtocolError
-from importer.settings import is_secret
+from importer.pipeline import sign_in_of
+from importer.settings import Credentials, Settings, is_secret
 
 SCOPE = "PhoneBridge.call.log,PhoneBridge.zohoone.search"
 """Both scopes of PhoneBridge (auth-request.html); which of them lists the users is not documented."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; ``is_good`` None where it is good to know only."""
+
+    subject: str
+    is_good: bool | None
+    words: str
 
 
 def console_url(accounts_url: str) -> str:
@@ -53,3 +66,35 @@ def exchange_code(code: str, sign_in: SignIn, transport: Transport, clock: Calla
     if not isinstance(token, str) or not is_secret(token):
         raise ProtocolError("the answer holds a refresh token that cannot be one", hint="Check --accounts-url.")
     return token
+
+
+def account_of(
+    settings: Settings, credentials: Credentials, *, is_fresh: bool
+) -> tuple[AccountClient, TokenSource, str]:
+    """Return the account's client, its tokens (a fresh one past the cache, where wanted) and where it signs in."""
+    sign_in = sign_in_of(settings, credentials)
+    if is_fresh:
+        sign_in = replace(sign_in, cache_path=None)
+    tokens = TokenSource(sign_in, transport=TokenTransport(sign_in), clock=time.time, sleep=time.sleep)
+    return AccountClient(Route(sign_in.proxy, sign_in.ca_bundle)), tokens, sign_in.accounts_url
+
+
+def look_at_account(tokens: TokenSource, account: AccountClient, accounts_url: str) -> Iterator[Finding]:
+    """Yield what is in order, in the order a run needs it.
+
+    Raises ImporterError for the first thing that is not, with what to do.
+    """
+    token = tokens.token()
+    yield Finding("sign-in", True, f"{accounts_url} gives a token for this client")
+    yield Finding("data centre", True, f"the API is at {token.api_url}")
+    account.take_no_call(token)
+    yield Finding("calls", True, "scope and integration are right (tried without any field)")
+    yield _users(account, token)
+
+
+def _users(account: AccountClient, token: Token) -> Finding:
+    try:
+        count = len(account.users(token))
+    except NotPermittedError as error:
+        return Finding("users", None, f"{error.message}; calls can be sent all the same")
+    return Finding("users", None, f"{count} PhoneBridge users; `cdr-importer users` lists them")
