@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certificates import Certificate, make_certificate
-from conftest import closed_port, table
+from certificates import Certificate
+from conftest import table
 from importer import __version__
 from importer.auth import SignIn, Token, TokenSource
 from importer.client import (
@@ -46,17 +45,10 @@ from misbehaviour.connections import (
     Server,
     answering,
     black_hole,
-    close_handshake,
-    drip_handshake,
-    garbage_after_request,
-    hang_handshake,
     http_answer,
     https_url,
     last_words,
-    plain_handshake,
     reset_after_reading,
-    reset_before_reading,
-    reset_handshake,
     silent,
     under_tls,
 )
@@ -305,15 +297,6 @@ def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
         clients().notify(CALL, token_for(server.base_url), SendHooks(lambda: None, fail))
 
 
-@pytest.mark.fault(51)
-def test_refused_connection(clients: Clients) -> None:
-    """A refused connection never runs the hooks."""
-    hooks = Hooks()
-    failure = failure_of(clients(), f"http://127.0.0.1:{closed_port()}", hooks)
-
-    assert (failure.kind, failure.first_byte, hooks.opened) == ("refused", False, 0)
-
-
 @pytest.mark.fault(52)
 @pytest.mark.parametrize("url", ["http://cdr-importer.invalid", "http://" + "a" * 64 + ".invalid"])
 def test_unknown_host(url: str, clients: Clients) -> None:
@@ -322,15 +305,6 @@ def test_unknown_host(url: str, clients: Clients) -> None:
     failure = failure_of(clients(), url, hooks)
 
     assert (failure.kind, failure.first_byte, hooks.opened) == ("dns", False, 0)
-
-
-@pytest.mark.fault(53)
-def test_connect_timeout(clients: Clients) -> None:
-    """A server that does not take the connection never runs the hooks."""
-    with black_hole() as url:
-        failure = failure_of(clients(limits=Timeouts(connect_seconds=0.2)), url)
-
-    assert (failure.kind, failure.first_byte) == ("connect_timeout", False)
 
 
 @dataclass
@@ -461,53 +435,6 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
 # --- answers that do not come whole ------------------------------------------------------------------------------
 
 
-@pytest.mark.fault(57, 58, 59, 62, 63)
-@pytest.mark.parametrize(
-    ("behaviour", "kind"),
-    [
-        (reset_before_reading, "reset"),
-        (reset_after_reading, "reset"),
-        (last_words(b""), "reset"),
-        (last_words(b"HTTP/1.1 20"), "cut"),
-        (last_words(b"HTTP/1.1 200 OK\r\n"), "cut"),
-        (last_words(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nX-Fo"), "cut"),
-        (last_words(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n"), "cut"),
-        (last_words(http_answer()[:-1]), "cut"),
-        (last_words(http_answer("400 Bad Request", b"{}")[:-1]), "cut"),
-        (last_words(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n25\r\n" + SUCCESS_BODY[:9]), "cut"),
-        (last_words(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"), "cut"),
-        (last_words(b"SSH-2.0-OpenSSH_9.9\r\n"), "malformed"),
-        (last_words(b"<html>hello</html>\n"), "malformed"),
-        (last_words(b"HTTP/1.1 99999 Odd\r\n\r\n"), "malformed"),
-        (last_words(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"), "malformed"),
-        (last_words(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), "malformed"),
-        (
-            last_words(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 37\r\n\r\n" + SUCCESS_BODY),
-            "malformed",
-        ),
-        (last_words(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + SUCCESS_BODY), "malformed"),
-        (last_words(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n" + SUCCESS_BODY), "malformed"),
-        (last_words(http_answer(Transfer_Encoding="chunked").replace(SUCCESS_BODY, b"0\r\n\r\n")), "malformed"),
-    ],
-)
-def test_incomplete_answer(behaviour: Behaviour, kind: str, serve: Serve, clients: Clients) -> None:
-    """After the first byte, an answer that is not whole leaves the call unknown, whatever its status line said."""
-    server, hooks = serve(behaviour), Hooks()
-    failure = failure_of(clients(), server.base_url, hooks)
-
-    assert (failure.kind, failure.first_byte, hooks.opened) == (kind, True, 1)
-    assert judge_failure(failure).proof is Proof.UNKNOWN
-
-
-@pytest.mark.fault(58)
-def test_incomplete_answer_sends_once(serve: Serve, clients: Clients) -> None:
-    """Nothing is sent again behind our back."""
-    server = serve(reset_after_reading)
-    failure_of(clients(), server.base_url)
-
-    assert (server.received().count(b"POST "), server.connections) == (1, 1)
-
-
 @pytest.mark.parametrize("status", ["401 Unauthorized", "429 Too Many Requests"])
 def test_cut_body_that_is_no_loss(status: str, serve: Serve, clients: Clients) -> None:
     """A status that means not applied keeps its meaning when only its body is cut."""
@@ -515,47 +442,6 @@ def test_cut_body_that_is_no_loss(status: str, serve: Serve, clients: Clients) -
     answer = notify(clients(), server.base_url)
 
     assert (answer.status, answer.body) == (int(status[:3]), b"")
-
-
-@pytest.mark.fault(60)
-def test_silence(serve: Serve, clients: Clients) -> None:
-    """A server that takes the request and says nothing ends as a timeout after the first byte."""
-    server = serve(silent)
-    failure = failure_of(clients(limits=Timeouts(gap_seconds=0.1)), server.base_url)
-
-    assert (failure.kind, failure.first_byte) == ("timeout", True)
-
-
-@pytest.mark.fault(61)
-@pytest.mark.parametrize("kept", [0, 60])
-def test_dripping_answer(kept: int, serve: Serve, clients: Clients) -> None:
-    """An answer that drips, in its header or its body, ends at the deadline although no gap is too long."""
-    whole = http_answer(body=SUCCESS_BODY + b" " * 4000)
-
-    def drip(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(whole[:kept])
-        peer.drip(whole[kept:])
-
-    server = serve(drip)
-    failure = failure_of(clients(limits=Timeouts(gap_seconds=5, deadline_seconds=0.3)), server.base_url)
-
-    assert (failure.kind, failure.first_byte) == ("deadline", True)
-
-
-@pytest.mark.fault(61)
-def test_dripping_body_without_length(serve: Serve, clients: Clients) -> None:
-    """Our own cut at the deadline is not taken for the end of a body without a length."""
-
-    def drip(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + SUCCESS_BODY)
-        peer.drip(b" " * 4000)
-
-    server = serve(drip)
-    failure = failure_of(clients(limits=Timeouts(gap_seconds=5, deadline_seconds=0.3)), server.base_url)
-
-    assert failure.kind == "deadline"
 
 
 @pytest.mark.fault(61)
@@ -663,75 +549,6 @@ def test_connection_is_closed_after_anything_else(data: bytes, serve: Serve, cli
     assert (notify(client, server.base_url).status, server.connections) == (200, 2)
 
 
-@pytest.mark.fault(65)
-def test_early_hints_do_not_shift_answers(serve: Serve, clients: Clients) -> None:
-    """After a 103, the late answer of the first call is not taken for that of the second."""
-    first_gone = threading.Event()
-
-    def late(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
-        first_gone.wait(PATIENCE_SECONDS)
-        peer.send(http_answer())
-
-    server = serve(late, answering(http_answer("400 Bad Request", b"{}")))
-    client = clients()
-    statuses = [notify(client, server.base_url).status]
-    first_gone.set()
-    statuses.append(notify(client, server.base_url).status)
-
-    assert statuses == [103, 400]
-
-
-@pytest.mark.fault(66, 67)
-@pytest.mark.parametrize("more", [b"", http_answer("400 Bad Request", b"{}")])
-def test_connection_the_server_left(more: bytes, serve: Serve, clients: Clients) -> None:
-    """A connection that the server closed, or talked on unasked, is replaced before the next request."""
-    ended = threading.Event()
-
-    def leave(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(http_answer())
-        peer.over.wait(0.05)
-        peer.send(more)
-        peer.sock.shutdown(socket.SHUT_WR)
-        ended.set()
-        peer.over.wait(PATIENCE_SECONDS)
-
-    server, client = serve(leave, answering(http_answer())), clients()
-    notify(client, server.base_url)
-    ended.wait(PATIENCE_SECONDS)
-
-    assert (notify(client, server.base_url).status, server.connections) == (200, 2)
-
-
-@pytest.mark.fault(66, 67)
-@pytest.mark.parametrize("ending", [b"", http_answer("400 Bad Request", b"{}")])
-def test_connection_left_while_the_door_opens(ending: bytes, serve: Serve, clients: Clients) -> None:
-    """A connection that the server leaves while the first hook runs is replaced: not a byte was sent over it."""
-    resting, left = threading.Event(), threading.Event()
-
-    def leave(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(http_answer())
-        resting.wait(PATIENCE_SECONDS)
-        peer.send(ending)
-        peer.sock.shutdown(socket.SHUT_WR)
-        left.set()
-        peer.over.wait(PATIENCE_SECONDS)
-
-    def open_slowly() -> None:
-        opened.append(server.connections)
-        resting.set()
-        left.wait(PATIENCE_SECONDS)
-
-    server, client, opened = serve(leave, answering(http_answer())), clients(), list[int]()
-    notify(client, server.base_url)
-    answer = client.notify(CALL, token_for(server.base_url), SendHooks(open_slowly, lambda: None))
-
-    assert (answer.status, opened, server.connections, server.received().count(b"POST ")) == (200, [1], 2, 2)
-
-
 def test_connection_that_rested(serve: Serve) -> None:
     """A connection that rested longer than allowed is not used again."""
     now = [0.0]
@@ -801,38 +618,6 @@ def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
     assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
 
 
-@pytest.mark.fault(68)
-@pytest.mark.parametrize(
-    ("behaviour", "kind", "reaction"),
-    [
-        (last_words(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), "proxy_sign_in", Reaction.STOP),
-        (last_words(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), "proxy", Reaction.RETRY),
-        (last_words(b""), "reset", Reaction.RETRY),
-        (reset_after_reading, "reset", Reaction.RETRY),
-        (silent, "timeout", Reaction.RETRY),
-        (last_words(b"SSH-2.0-x\r\n"), "malformed", Reaction.RETRY),
-    ],
-)
-def test_proxy_refuses_tunnel(
-    behaviour: Behaviour, kind: str, reaction: Reaction, serve: Serve, clients: Clients
-) -> None:
-    """A tunnel that does not come about never runs the hooks, whatever the exception class says."""
-    proxy, hooks = serve(behaviour), Hooks()
-    client = clients(Route(proxy=proxy.base_url), limits=Timeouts(connect_seconds=0.2))
-    failure = failure_of(client, "https://localhost:1", hooks)
-
-    assert (failure.kind, failure.first_byte, hooks.opened, hooks.writes) == (kind, False, 0, 0)
-    assert judge_failure(failure).reaction is reaction
-
-
-@pytest.mark.fault(68)
-def test_proxy_refuses_connection(clients: Clients) -> None:
-    """A proxy that is not there is a failure of the proxy, before the first byte."""
-    failure = failure_of(clients(Route(proxy=f"http://127.0.0.1:{closed_port()}")), "https://localhost:1")
-
-    assert (failure.kind, failure.first_byte) == ("proxy", False)
-
-
 # --- TLS ---------------------------------------------------------------------------------------------------------
 
 
@@ -843,26 +628,6 @@ def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     statuses = [notify(client, https_url(server), hooks).status, notify(client, https_url(server)).status]
 
     assert (statuses, hooks.opened, server.connections) == ([200, 200], 1, 1)
-
-
-@pytest.mark.fault(55)
-def test_tls_not_trusted(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """A certificate nobody vouches for ends before the first byte and stops the run."""
-    server, hooks = serve(under_tls(certificate.server_context(), answering(http_answer()))), Hooks()
-    failure = failure_of(clients(), https_url(server), hooks)
-
-    assert (failure.kind, failure.first_byte, hooks.opened) == ("tls_certificate", False, 0)
-    assert judge_failure(failure).exit_code is ExitCode.CONFIGURATION
-
-
-@pytest.mark.fault(55)
-def test_tls_wrong_name(serve: Serve, clients: Clients, tmp_path: Path) -> None:
-    """A trusted certificate for another name ends before the first byte."""
-    other = make_certificate(tmp_path, "other.example")
-    server = serve(under_tls(other.server_context(), answering(http_answer())))
-    failure = failure_of(clients(Route(ca_bundle=str(other.path))), https_url(server))
-
-    assert (failure.kind, failure.first_byte) == ("tls_certificate", False)
 
 
 @pytest.mark.fault(136)
@@ -890,32 +655,6 @@ def test_tls_key_log_is_ignored(
     assert not (tmp_path / "keys").exists()
 
 
-@pytest.mark.fault(54)
-@pytest.mark.parametrize(
-    ("behaviour", "limits", "kinds"),
-    [
-        (reset_handshake, QUICK, {"reset"}),
-        (close_handshake, QUICK, {"tls", "reset"}),
-        (hang_handshake, Timeouts(connect_seconds=0.2), {"timeout"}),
-        (
-            drip_handshake,
-            Timeouts(deadline_seconds=0.3),
-            {"deadline", "timeout"},
-        ),  # the socket may wait no longer than the deadline,
-        (plain_handshake, QUICK, {"tls"}),
-    ],
-)
-def test_tls_handshake_fails(
-    behaviour: Behaviour, limits: Timeouts, kinds: set[str], serve: Serve, clients: Clients
-) -> None:
-    """A handshake that does not end well never runs the hooks: the call is proved not sent."""
-    server, hooks = serve(behaviour), Hooks()
-    failure = failure_of(clients(limits=limits), https_url(server), hooks)
-
-    assert failure.kind in kinds
-    assert (failure.first_byte, hooks.opened) == (False, 0)
-
-
 def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     """Under TLS too, nothing of the request leaves when the hook raises."""
     seen: list[bytes] = []
@@ -931,48 +670,6 @@ def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Client
     server.stop()
 
     assert seen == [b""]
-
-
-@pytest.mark.fault(64)
-def test_tls_garbage_after_request(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """TLS garbage in place of an answer leaves the call unknown, and the call is sent once, not four times."""
-    server = serve(under_tls(certificate.server_context(), garbage_after_request))
-    failure = failure_of(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
-
-    assert (failure.kind, failure.first_byte) == ("tls", True)
-    assert (server.received().count(b"POST "), server.connections) == (1, 1)
-
-
-@pytest.mark.fault(63)
-def test_tls_body_cut_without_notice(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """A body without a length that ends with the bare connection is handed over and is no success."""
-    server = serve(
-        under_tls(certificate.server_context(), last_words(b"HTTP/1.1 200 OK\r\n\r\n" + SUCCESS_BODY[:-1]))
-    )
-    answer = notify(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
-
-    assert classify(answer, now_epoch=0).proof is Proof.UNKNOWN
-
-
-def test_tls_silence(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """Under TLS the deadline cuts a silent server too."""
-    server = serve(under_tls(certificate.server_context(), silent))
-    client = clients(Route(ca_bundle=str(certificate.path)), limits=Timeouts(deadline_seconds=0.3))
-
-    assert failure_of(client, https_url(server)).kind == "deadline"
-
-
-@pytest.mark.fault(56)
-def test_tls_client_certificate(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """A server that wants a client certificate leaves the call unknown: with TLS 1.3 it says so afterwards."""
-    context = certificate.server_context()
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(certificate.path)
-    server = serve(under_tls(context, answering(http_answer())))
-    failure = failure_of(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
-
-    assert judge_failure(failure).proof is Proof.UNKNOWN
-    assert failure.first_byte
 
 
 def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: Clients) -> None:

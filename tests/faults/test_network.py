@@ -25,11 +25,13 @@ from misbehaviour.connections import (
     answering,
     black_hole,
     close_handshake,
+    drip_handshake,
     garbage_after_request,
     hang_handshake,
     http_answer,
     https_url,
     last_words,
+    plain_handshake,
     reset_after_reading,
     reset_before_reading,
     reset_handshake,
@@ -87,27 +89,6 @@ def test_no_such_host(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.reasons() == {"dns"}
 
 
-@pytest.mark.fault(53)
-def test_connect_timeout(night: Night) -> None:
-    """A host that takes no connection: 69, everything pending."""
-    night.take_in(1)
-    with black_hole() as url:
-        ended = night.run(limits=QUICK, api_url=url)
-    nothing_sent(night, ended, (69, "pending"))
-    assert ended.reasons() == {"connect_timeout"}
-
-
-@pytest.mark.fault(54)
-@pytest.mark.parametrize("behaviour", [hang_handshake, reset_handshake, close_handshake])
-def test_handshake_fails(night: Night, serve: Serve, behaviour: Behaviour) -> None:
-    """A handshake that hangs, is reset or closed is tried four times; nothing is uncertain."""
-    night.take_in(1)
-    server = serve(behaviour)
-    ended = night.run(limits=QUICK, api_url=https_url(server))
-    nothing_sent(night, ended, (69, "pending"))
-    assert server.connections == 4
-
-
 @pytest.mark.fault(55)
 @pytest.mark.parametrize("kind", ["untrusted", "expired", "wrong-name", "weak"])
 def test_bad_certificate(night: Night, serve: Serve, tmp_path: Path, kind: str) -> None:
@@ -128,7 +109,7 @@ def test_bad_certificate(night: Night, serve: Serve, tmp_path: Path, kind: str) 
     assert (server.connections, requests) == (1, [])
 
 
-# sent, and no answer ----------------------------------------------------------------------------------------
+# one failure -------------------------------------------------------------------------------------------------
 
 
 def drip(whole: bytes, *, kept: int) -> Behaviour:
@@ -140,6 +121,138 @@ def drip(whole: bytes, *, kept: int) -> Behaviour:
         peer.drip(whole[kept:])
 
     return play
+
+
+def leave_without_notice(data: bytes) -> Behaviour:
+    """Answer under TLS and end the bare connection, without TLS's own word of farewell."""
+
+    def play(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(data)
+        socket.socket(fileno=peer.sock.detach()).close()
+
+    return play
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+REFUSED_HEAD = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n"
+CUT = HEAD + b"\r\n" + SUCCESS_BODY[:-1]
+ENDLESS = HEAD + b"\r\n" + SUCCESS_BODY + b" " * 4000
+LONG = http_answer(body=SUCCESS_BODY + b" " * 4000)
+PARTS = (
+    HEAD[:11],
+    HEAD,
+    REFUSED_HEAD + b"X-Fo",
+    REFUSED_HEAD,
+    HEAD + b"Content-Length: 37\r\nX-Fo",
+    HEAD + b"Content-Length: 37\r\n",
+    http_answer()[:-1],
+    http_answer("400 Bad Request", b"{}")[:-1],
+    CHUNKED + b"25\r\n" + SUCCESS_BODY[:9],
+    CHUNKED + b"25\r\n" + SUCCESS_BODY,
+    CHUNKED + b"24\r\n" + SUCCESS_BODY[:-1] + b"\r\n",
+    CHUNKED + b"xyz\r\n",
+)
+NOT_HTTP = (
+    b"SSH-2.0-OpenSSH_9.9\r\n",
+    b"<html>hello</html>\n",
+    b"HTTP/1.1 99999 Odd\r\n\r\n",
+    HEAD + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
+    HEAD + b"X: y\r\n" * 200 + b"\r\n",
+    HEAD + b"Content-Length: 5\r\nContent-Length: 37\r\n\r\n" + SUCCESS_BODY,
+    HEAD + b"Content-Length: -1\r\n\r\n" + SUCCESS_BODY,
+    HEAD + b"Content-Length: many\r\n\r\n" + SUCCESS_BODY,
+    http_answer(Transfer_Encoding="chunked").replace(SUCCESS_BODY, b"0\r\n\r\n"),
+)
+PATIENT = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
+HASTY = Timeouts(connect_seconds=5, gap_seconds=0.05, deadline_seconds=10)
+SHORT = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=0.3)
+PENDING, UNKNOWN = (69, "pending"), (4, "uncertain")
+SIGN_IN, MALFORMED = (78, "proxy_sign_in"), (76, "malformed")
+
+FAILURES: dict[str, tuple[str, Behaviour, tuple[int, str], str, Timeouts]] = {
+    # nothing was sent
+    "handshake is reset": ("https", reset_handshake, PENDING, "reset", PATIENT),
+    "handshake is closed": ("https", close_handshake, PENDING, "tls reset", PATIENT),
+    "handshake hangs": ("https", hang_handshake, PENDING, "timeout", QUICK),
+    "handshake drips": ("https", drip_handshake, PENDING, "deadline timeout", SHORT),
+    "handshake in plain HTTP": ("https", plain_handshake, PENDING, "tls", PATIENT),
+    "proxy wants a sign-in": ("proxy", last_words(b"HTTP/1.1 407 No\r\n\r\n"), SIGN_IN, "proxy_sign_in", PATIENT),
+    "proxy has no way": ("proxy", last_words(b"HTTP/1.1 502 No\r\n\r\n"), PENDING, "proxy", PATIENT),
+    "proxy hangs": ("proxy", silent, PENDING, "timeout", QUICK),
+    "proxy closes": ("proxy", last_words(b""), PENDING, "reset", PATIENT),
+    "proxy resets": ("proxy", reset_after_reading, PENDING, "reset", PATIENT),
+    "proxy speaks SSH": ("proxy", last_words(b"SSH-2.0-x\r\n"), PENDING, "malformed", PATIENT),
+    # the request was sent, and no answer came
+    "reset before reading": ("http", reset_before_reading, UNKNOWN, "reset", PATIENT),
+    "reset after reading": ("http", reset_after_reading, UNKNOWN, "reset", PATIENT),
+    "closed": ("http", last_words(b""), UNKNOWN, "reset", PATIENT),
+    "silent": ("http", silent, UNKNOWN, "timeout", HASTY),
+    "silent under TLS": ("tls", silent, UNKNOWN, "deadline timeout", SHORT),
+    "garbage under TLS": ("tls", garbage_after_request, UNKNOWN, "tls", PATIENT),
+    # the answer is not whole, whatever its status line says
+    "head drips": ("http", drip(LONG, kept=0), UNKNOWN, "deadline", SHORT),
+    "body drips": ("http", drip(LONG, kept=60), UNKNOWN, "deadline", SHORT),
+    "body without a length drips": ("http", drip(ENDLESS, kept=60), UNKNOWN, "deadline", SHORT),
+    "cut under TLS without notice": ("tls", leave_without_notice(CUT), UNKNOWN, "broken_answer", PATIENT),
+    "cut without a length": ("http", last_words(CUT), UNKNOWN, "broken_answer", PATIENT),
+    **{f"cut {n}": ("http", last_words(each), UNKNOWN, "cut", PATIENT) for n, each in enumerate(PARTS)},
+    **{
+        f"malformed {n}": ("http", last_words(each), MALFORMED, "malformed", PATIENT)
+        for n, each in enumerate(NOT_HTTP)
+    },
+}
+"""What one call meets: the way, the other end, the end of the run, the reasons it may have, and the timeouts."""
+
+
+@pytest.mark.fault(54, 57, 58, 59, 60, 61, 62, 63, 64, 68)
+@pytest.mark.parametrize("name", FAILURES)
+def test_failure(night: Night, serve: Serve, certificate: Certificate, name: str) -> None:
+    """Before the first byte a call stays pending, after it it is uncertain; it is sent once at most."""
+    way, behaviour, why, reasons, limits = FAILURES[name]
+    night.take_in(1)
+    first = [last_words(TOKEN)] if way == "proxy" else []
+    server = serve(*first, under_tls(certificate.server_context(), behaviour) if way == "tls" else behaviour)
+    options = {
+        "http": {"api_url": server.base_url},
+        "https": {"api_url": https_url(server)},
+        "tls": {"api_url": https_url(server), "ca_bundle": certificate.path},
+        "proxy": {"api_url": "https://localhost:1", "proxy": server.base_url},
+    }[way]
+    ended = night.run(limits=limits, **options)
+    (reason,) = ended.reasons()
+    is_sent = way in ("http", "tls")
+    assert (ended.why, night.states()) == (why, {"uncertain" if is_sent else "pending": 1})
+    assert [row["attempts"] for row in ended.rows] == ["1" if is_sent else ""]
+    assert reason in reasons.split()
+    assert server.connections == len(first) + (4 if why == PENDING else 1)
+    if behaviour is not reset_before_reading:
+        assert ids_in(server.received()) == ["call000"] * is_sent
+
+
+@pytest.mark.fault(53)
+def test_connect_timeout(night: Night) -> None:
+    """A host that takes no connection: 69, everything pending."""
+    night.take_in(1)
+    with black_hole() as url:
+        ended = night.run(limits=QUICK, api_url=url)
+    nothing_sent(night, ended, (69, "pending"))
+    assert ended.reasons() == {"connect_timeout"}
+
+
+@pytest.mark.fault(68)
+def test_proxy_that_is_gone(night: Night, serve: Serve) -> None:
+    """A proxy that goes away after the sign-in: nothing was sent, nothing is uncertain."""
+    night.take_in(1)
+    proxy = serve(last_words(TOKEN), silent)
+    step = at(Step.TOKEN, 1, proxy.stop)
+    ended = night.run(limits=QUICK, step=step, proxy=proxy.base_url, api_url="https://localhost:1")
+    nothing_sent(night, ended, PENDING)
+    assert ended.reasons() == {"proxy"}
+
+
+# sent, and no answer ----------------------------------------------------------------------------------------
 
 
 def each_sent_once(server: Server, count: int) -> bool:
@@ -155,87 +268,6 @@ def test_reset_before_reading(night: Night, serve: Serve) -> None:
     ended = night.run(api_url=server.base_url)
     assert (ended.why, night.states()) == ((4, "uncertain"), {"uncertain": 3, "pending": 3})
     assert server.connections == 3
-
-
-@pytest.mark.fault(58, 59, 60)
-@pytest.mark.parametrize(
-    ("behaviour", "reason"), [(reset_after_reading, "reset"), (last_words(b""), "reset"), (silent, "timeout")]
-)
-def test_request_without_answer(night: Night, serve: Serve, behaviour: Behaviour, reason: str) -> None:
-    """Reset, closed or silent after the request: uncertain, sent once and never again."""
-    night.take_in(2)
-    server = serve(behaviour)
-    ended = night.run(limits=Timeouts(gap_seconds=0.05 if reason == "timeout" else 5.0), api_url=server.base_url)
-    assert (ended.why, night.states(), ended.reasons()) == ((4, "uncertain"), {"uncertain": 2}, {reason})
-    assert night.run(api_url=server.base_url).rows == []
-    assert each_sent_once(server, 2)
-
-
-@pytest.mark.fault(61)
-@pytest.mark.parametrize("kept", [0, 60], ids=["header", "body"])
-def test_answer_that_drips(night: Night, serve: Serve, kept: int) -> None:
-    """An answer that drips ends at the deadline, though no gap is too long; one that is whole in time counts."""
-    night.take_in(2)
-    server = serve(
-        drip(http_answer(body=SUCCESS_BODY + b" " * 4000), kept=kept),
-        drip(http_answer(), kept=len(http_answer()) - 2),
-    )
-    limits = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=0.4)
-    ended = night.run(limits=limits, api_url=server.base_url)
-    assert [(row["outcome"], row["reason"]) for row in ended.rows] == [("uncertain", "deadline"), ("accepted", "")]
-    assert each_sent_once(server, 2)
-
-
-HEAD = b"HTTP/1.1 200 OK\r\n"
-CUT = (
-    HEAD,
-    HEAD + b"Content-Length: 37\r\nX-Fo",
-    HEAD + b"Content-Length: 37\r\n",
-    HEAD + b"Content-Length: 37\r\n\r\n" + SUCCESS_BODY[:-1],
-    HEAD + b"Transfer-Encoding: chunked\r\n\r\n25\r\n" + SUCCESS_BODY,
-    HEAD + b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + SUCCESS_BODY[:-1] + b"\r\n",
-    HEAD + b"\r\n" + SUCCESS_BODY[:-1],
-)
-
-
-@pytest.mark.fault(62, 63)
-def test_answer_that_is_cut(night: Night, serve: Serve) -> None:
-    """An answer cut in its header or its body, however its length was told, leaves the call uncertain."""
-    night.take_in(2 * len(CUT))
-    # Every other call is answered, or the run would end before all were played.
-    answered = last_words(http_answer(Connection="close"))
-    server = serve(*(each for part in CUT for each in (last_words(part), answered)))
-    ended = night.run(api_url=server.base_url, max_uncertain=99)
-    assert [row["outcome"] for row in ended.rows] == ["uncertain", "accepted"] * len(CUT)
-    assert each_sent_once(server, 2 * len(CUT))
-
-
-def leave_without_notice(data: bytes) -> Behaviour:
-    """Answer under TLS and end the bare connection, without TLS's own word of farewell."""
-
-    def play(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(data)
-        socket.socket(fileno=peer.sock.detach()).close()
-
-    return play
-
-
-@pytest.mark.fault(63, 64)
-@pytest.mark.parametrize(
-    ("behaviour", "reason"),
-    [(leave_without_notice(HEAD + b"\r\n" + SUCCESS_BODY[:-1]), "broken_answer"), (garbage_after_request, "tls")],
-    ids=["cut", "garbage"],
-)
-def test_tls_that_breaks_after_the_request(
-    night: Night, serve: Serve, certificate: Certificate, behaviour: Behaviour, reason: str
-) -> None:
-    """A TLS connection that ends without notice, or in garbage, leaves the call uncertain; it is sent once."""
-    night.take_in(2)
-    server = serve(under_tls(certificate.server_context(), behaviour))
-    ended = night.run(api_url=https_url(server), ca_bundle=certificate.path)
-    assert (night.states(), ended.reasons()) == ({"uncertain": 2}, {reason})
-    assert each_sent_once(server, 2)
 
 
 @pytest.mark.fault(56)
@@ -390,30 +422,6 @@ def test_idle_connection_is_closed_for_good(night: Night, serve: Serve) -> None:
 
 
 # proxies -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.fault(68)
-@pytest.mark.parametrize(
-    ("behaviour", "why"),
-    [
-        (last_words(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), (78, "proxy_sign_in")),
-        (last_words(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), (69, "pending")),
-        (silent, (69, "pending")),
-        (last_words(b""), (69, "pending")),
-        (None, (69, "pending")),
-    ],
-    ids=["407", "502", "hangs", "closes", "refuses"],
-)
-def test_proxy_makes_no_tunnel(
-    night: Night, serve: Serve, behaviour: Behaviour | None, why: tuple[int, str]
-) -> None:
-    """A proxy that lets the sign-in through and no tunnel: nothing was sent, nothing is uncertain."""
-    night.take_in(1)
-    proxy = serve(last_words(TOKEN), behaviour or silent)
-    step = at(Step.TOKEN, 1, proxy.stop if behaviour is None else lambda: None)
-    ended = night.run(limits=QUICK, step=step, proxy=proxy.base_url, api_url="https://localhost:1")
-    nothing_sent(night, ended, why)
-    assert ids_in(proxy.received()) == []
 
 
 @pytest.mark.fault(69)
