@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from importer.client import Client
@@ -26,8 +26,10 @@ class Delivery:
         self._plan = plan
         self._listener = listener or DeliveryListener()
         self._means = Means(ledger, service, RetryBudget(), self._listener, self.is_stopping, plan.deadline)
-        self._calls = _Calls(ledger, plan, self._listener)
+        self._calls = self._pending()
+        self._are_left = True
         self._guard = threading.Lock()
+        self._turn = threading.Lock()
         self._breaker = Breaker(plan)
         self._stopping = threading.Event()
         self._stop: Stop | None = None
@@ -61,7 +63,7 @@ class Delivery:
         """Send one call after the other; a failure ends the work of everybody."""
         try:
             while not self.is_stopping():
-                claimed = self._calls.take()
+                claimed = self._take()
                 delivered = Attempts(self._means, claimed, client).run() if claimed else None
                 if delivered is None:
                     return
@@ -76,6 +78,25 @@ class Delivery:
                 self._working -= 1
                 if not self._working:
                     self._all_ended.set()
+
+    def _take(self) -> Claimed | None:
+        """Return the next call; None when there is none or the limit is reached."""
+        with self._turn:
+            claimed = next(self._calls, None)
+            self._are_left = claimed is not None
+            return claimed
+
+    def _pending(self) -> Iterator[Claimed]:
+        """Yield the pending calls of the ledger, a batch claimed at a time, up to the limit."""
+        left, after = self._plan.limit, -1
+        while size := self._plan.batch_size if left is None else min(self._plan.batch_size, left):
+            batch = self._means.ledger.claim(size, after=after)
+            if not batch:
+                return
+            self._listener.claimed(batch)
+            yield from batch
+            after = batch[-1].seq
+            left = None if left is None else left - len(batch)
 
     def _count(self, delivered: Delivered) -> None:
         with self._guard:
@@ -104,7 +125,7 @@ class Delivery:
         return self._plan.deadline is not None and self._service.clock() >= self._plan.deadline
 
     def _ran_out_of_time(self) -> bool:
-        return self._plan.deadline is not None and self._calls.are_left and self._means.ledger.pending_count() > 0
+        return self._plan.deadline is not None and self._are_left and self._means.ledger.pending_count() > 0
 
     def _why_it_ended(self) -> Stop | None:
         failure = self._failure
@@ -121,38 +142,3 @@ class Delivery:
         if self._stop is None and self._ran_out_of_time():
             return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")
         return self._stop
-
-
-class _Calls:
-    """Gives out the pending calls of the ledger to any thread, a batch claimed at a time, up to the limit."""
-
-    def __init__(self, ledger: Ledger, plan: DeliveryPlan, listener: DeliveryListener) -> None:
-        self._ledger = ledger
-        self._batch_size = plan.batch_size
-        self._left = plan.limit
-        self._listener = listener
-        self._guard = threading.Lock()
-        self._batch: deque[Claimed] = deque()
-        self._after = -1
-        self.are_left = True
-
-    def take(self) -> Claimed | None:
-        """Return the next call; None when there is none or the limit is reached."""
-        with self._guard:
-            if not self._batch:
-                self._claim()
-            if not self._batch:
-                self.are_left = False
-                return None
-            return self._batch.popleft()
-
-    def _claim(self) -> None:
-        size = self._batch_size if self._left is None else min(self._batch_size, self._left)
-        batch = self._ledger.claim(size, after=self._after) if size else []
-        if not batch:
-            return
-        self._listener.claimed(batch)
-        self._after = batch[-1].seq
-        self._batch.extend(batch)
-        if self._left is not None:
-            self._left -= len(batch)
