@@ -317,10 +317,11 @@ def read_token_answer(reply: Reply, sign_in: SignIn, *, asked_at: float) -> Toke
             f"what answers is not the token endpoint (status {reply.status}, no token)",
             hint="Check --accounts-url, --data-center and --proxy.",
         )
-    return Token(_access_token(answer), _api_url(answer, sign_in), asked_at + _usable_seconds(answer))
+    api_url = check_api_url(answer.get("api_domain"), sign_in)
+    return Token(_access_token(answer), api_url, asked_at + _usable_seconds(answer))
 
 
-def check_api_url(answered: str, sign_in: SignIn) -> str:
+def check_api_url(answered: object, sign_in: SignIn) -> str:
     r"""Return the API base to use: the operator's, else the answered one if it is exactly an allowed host.
 
     The answer is compared as text with ``https://<allowed host>``, never parsed, because URL parsers disagree
@@ -390,11 +391,6 @@ def _access_token(answer: Mapping[str, object]) -> str:
         "the token endpoint answered a token that cannot be one",
         hint="Nothing was sent. Check --accounts-url and --proxy.",
     )
-
-
-def _api_url(answer: Mapping[str, object], sign_in: SignIn) -> str:
-    domain = answer.get("api_domain")
-    return check_api_url(domain if isinstance(domain, str) else "", sign_in)
 
 
 def _usable_seconds(answer: Mapping[str, object]) -> float:

@@ -100,11 +100,6 @@ class RollingLimiter:
             known = [*self._written.items(), *((Slot(self), moment) for moment in moments)]
             self._written = OrderedDict(sorted(known, key=lambda item: item[1]))
 
-    def seconds_until_free(self) -> float:
-        """Return how long the next `acquire` will wait at most, for a progress line; 0 when a slot is free."""
-        with self._changed:
-            return max(0.0, self._seconds_until_free(self._clock()))
-
     def _hopeless(self, now: float, deadline: float | None) -> bool:
         return deadline is not None and (now >= deadline or self._paused_until > deadline)
 

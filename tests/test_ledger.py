@@ -506,20 +506,6 @@ def test_staging_is_all_or_nothing(ledger: Ledger, failure: type[BaseException])
     assert (ledger.pending_count(), outcomes(take(ledger, call()))) == (0, [None])
 
 
-def test_one_damaged_file_among_several(ledger: Ledger) -> None:
-    """A file given up inside a staging leaves nothing of itself, and does not make the next a duplicate."""
-    with ledger.staging() as stage:
-        with stage.whole():
-            stage.add([call("a1")], retry_refused=False, resend_uncertain=False)
-        with pytest.raises(ValueError, match="damaged"), stage.whole():
-            stage.add([call("b1")], retry_refused=False, resend_uncertain=False)
-            raise ValueError("damaged")
-        with stage.whole():
-            last = stage.add([call("b1"), call("a1")], retry_refused=False, resend_uncertain=False)
-    assert outcomes(last) == [None, Outcome.DUPLICATE]
-    assert [one.call.call_id for one in ledger.claim(9, after=0)] == ["a1", "b1"]
-
-
 def test_stage_ends_with_its_staging(ledger: Ledger) -> None:
     """A stage kept beyond its staging takes nothing."""
     with ledger.staging() as stage:

@@ -89,14 +89,13 @@ def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
 
 
 def test_run_says_what_it_is(path: Path) -> None:
-    """Command, results, settings and inputs of a run are kept, and added later where they come later."""
+    """Command, results, settings and inputs of a run are kept, inputs where they come later."""
     run = RunInfo("run1", "2026-03-01 01:00:00", "0.1.0", "import", "/r.csv", '{"rate":1}', "[1]")
     with opened(path, run) as ledger:
-        ledger.note_results(path.parent / "results.csv")
         ledger.note_inputs("[2]")
         ledger.finish_run(ExitCode.PARTIAL, '{"rows":1}')
         (record,) = ledger.runs(5)
-    assert (record.command, record.results) == ("import", str(path.parent / "results.csv"))
+    assert (record.command, record.results) == ("import", "/r.csv")
     assert (record.settings, record.inputs) == ('{"rate":1}', "[2]")
     assert (record.exit_code, record.summary, bool(record.finished_at)) == (3, '{"rows":1}', True)
 

@@ -394,13 +394,13 @@ class Ledger(LedgerReader):
             )
             expect_rows(changed.rowcount, 1)
 
-    def note_results(self, path: Path) -> None:
-        """Keep where this run writes its results, so that a later run can finish them if this one dies."""
-        self._update_run("UPDATE runs SET results = ? WHERE number = ?", str(path.absolute()))
-
     def note_inputs(self, inputs_json: str) -> None:
         """Keep which files this run read: a JSON list of ``{file, sha256, bytes, rows}``."""
-        self._update_run("UPDATE runs SET inputs = ? WHERE number = ?", inputs_json)
+        with self._transaction() as connection:
+            written = connection.execute(
+                "UPDATE runs SET inputs = ? WHERE number = ?", (inputs_json, self._run_number)
+            )
+            expect_rows(written.rowcount, 1)
 
     def unfinished_runs(self) -> list[RunRecord]:
         """Return the runs before this one that did not note their end, oldest first: they died."""
@@ -419,10 +419,6 @@ class Ledger(LedgerReader):
                 (self._now(), summary_json, run_id, self._run_number),
             )
             expect_rows(changed.rowcount, 1)
-
-    def _update_run(self, statement: str, value: str) -> None:
-        with self._transaction() as connection:
-            expect_rows(connection.execute(statement, (value, self._run_number)).rowcount, 1)
 
     def _start(self, run: RunInfo, *, restored: bool) -> None:
         check_identity(self._connection, self._path)

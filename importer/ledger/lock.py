@@ -106,18 +106,14 @@ def _locked(path: Path, flags: int, ledger: Path) -> int:
     except OSError as error:
         holder = _HOLDER.match(os.pread(descriptor, _LONGEST_TEXT, 0).decode("ascii", "replace"))
         os.close(descriptor)
-        raise _refusal(error, ledger, holder) from error
+        if isinstance(error, BlockingIOError):
+            shown = f" (pid {holder[1]}, since {holder[2].strip()})" if holder else ""
+            raise TryLaterError(
+                f"another run{shown} holds the ledger {ledger}",
+                hint="Wait until it has ended, then run again; nothing was sent.",
+            ) from error
+        raise LedgerError(
+            f"cannot lock {ledger}: {error.strerror}",
+            hint="Keep the ledger on a local disk: locks are not reliable on network shares.",
+        ) from error
     return descriptor
-
-
-def _refusal(error: OSError, ledger: Path, holder: re.Match[str] | None) -> TryLaterError | LedgerError:
-    if isinstance(error, BlockingIOError):
-        shown = f" (pid {holder[1]}, since {holder[2].strip()})" if holder else ""
-        return TryLaterError(
-            f"another run{shown} holds the ledger {ledger}",
-            hint="Wait until it has ended, then run again; nothing was sent.",
-        )
-    return LedgerError(
-        f"cannot lock {ledger}: {error.strerror}",
-        hint="Keep the ledger on a local disk: locks are not reliable on network shares.",
-    )

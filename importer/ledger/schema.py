@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from importer.errors import ConfigurationError, ImporterError, LedgerError, TryLaterError
+from importer.errors import ConfigurationError, LedgerError, TryLaterError
 from importer.ledger.beside import (
     RESERVE_BYTES,
     check_place,
@@ -127,27 +127,22 @@ _PRAGMAS = (
 )
 
 
-def ledger_error(error: sqlite3.Error, path: Path) -> ImporterError:
-    """Return what a SQLite error means to the operator: its name, never a value out of the ledger."""
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return TryLaterError(
-            f"another program is writing to the ledger {path} ({name})",
-            hint="Close what has the ledger open, then run again.",
-        )
-    return LedgerError(
-        f"the ledger {path} cannot be read or written ({name})",
-        hint="Look at the disk (space, mount, errors). If the file is damaged, restore the latest backup.",
-    )
-
-
 @contextmanager
 def translated_errors(path: Path) -> Iterator[None]:
-    """Turn every SQLite error inside into one with a hint for the operator."""
+    """Turn every SQLite error inside into one with its name and a hint, and never a value out of the ledger."""
     try:
         yield
     except sqlite3.Error as error:
-        raise ledger_error(error, path) from error
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise TryLaterError(
+                f"another program is writing to the ledger {path} ({name})",
+                hint="Close what has the ledger open, then run again.",
+            ) from error
+        raise LedgerError(
+            f"the ledger {path} cannot be read or written ({name})",
+            hint="Look at the disk (space, mount, errors). If the file is damaged, restore the latest backup.",
+        ) from error
 
 
 @contextmanager

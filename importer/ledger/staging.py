@@ -8,7 +8,6 @@ import hmac
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -142,25 +141,6 @@ class Staging:
     def abandon(self) -> None:
         """Take no more calls: the transaction is being rolled back."""
         self._open = False
-
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Keep all that is added inside, or on an exception none of it, without giving up the staging.
-
-        For one file among several: damage in its last line leaves nothing of it.
-        """
-        self._check_open()
-        with translated_errors(self._path):
-            self._connection.execute("SAVEPOINT whole")
-        try:
-            yield
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK TO whole")
-                self._connection.execute("RELEASE whole")
-            raise
-        with translated_errors(self._path):
-            self._connection.execute("RELEASE whole")
 
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
         """Take calls in; return for each, in order, that it is pending now or what is known of it.

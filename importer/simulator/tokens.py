@@ -44,10 +44,6 @@ class TokenBook:
         """Return whether ``token`` was issued and has not ended."""
         return self._expiries.get(token, 0.0) > self._clock()
 
-    def expire_all(self) -> None:
-        """End every access token issued so far."""
-        self._expiries.clear()
-
     def issue_grant_code(self) -> str:
         """Return a grant code for one use within three minutes (zoho-api.md 2.1)."""
         code = _random_token()

@@ -150,7 +150,7 @@ class Simulator(Server):
     def _judge(self, request: Request, fault: Fault, arrival: Arrival) -> Response:
         with self._lock:
             if fault.expire_tokens:
-                self.service.tokens.expire_all()
+                self.service.tokens._expiries.clear()
             accepted = self.service.accepted
             before = len(accepted)
             answer = self.service.answer(request)
