@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from importer.errors import (
     ConfigurationError,
@@ -169,7 +169,7 @@ class TokenSource:
 
     def _obtain(self, stale: Token | None) -> Token:
         with self._cache_lock():
-            cached = self._read_cache()
+            cached = self._cached_token()
             if cached is not None and (stale is None or cached.access_token != stale.access_token):
                 return cached
             token = self._refresh()
@@ -245,30 +245,31 @@ class TokenSource:
             else:
                 return
 
-    def _read_cache(self) -> Token | None:
-        text = _private_text(self._sign_in.cache_path)
+    def _cached_token(self) -> Token | None:
+        entry = self._cache()
         try:
-            entry = json.loads(text)
             access_token, expires_at = str(entry["access_token"]), float(entry["expires_at"])
-            known = self._is_ours(entry) and is_secret(access_token)
             api_url = check_api_url(entry["api_domain"], self._sign_in)
-        except (ValueError, KeyError, TypeError, RecursionError, ConfigurationError):
+        except (ValueError, KeyError, TypeError, ConfigurationError):
             return None
-        left_seconds = expires_at - self._clock()
-        return (
-            Token(access_token, api_url, expires_at) if known and 0 < left_seconds <= _LIFETIME_SECONDS else None
-        )
+        is_good = is_secret(access_token) and 0 < expires_at - self._clock() <= _LIFETIME_SECONDS
+        return Token(access_token, api_url, expires_at) if is_good else None
 
     def _cached_refreshes(self) -> list[float]:
-        """Return when runs before this one, or beside it, signed in; whatever cannot be read is nothing."""
+        """Return when runs before this one, or beside it, signed in."""
         try:
-            entry = json.loads(_private_text(self._sign_in.cache_path))
-            return [float(moment) for moment in entry["refreshes"]] if self._is_ours(entry) else []
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return [float(moment) for moment in self._cache()["refreshes"]]
+        except (ValueError, KeyError, TypeError):
             return []
 
-    def _is_ours(self, entry: Mapping[str, object]) -> bool:
-        return entry["key"] == _cache_key(self._sign_in)
+    def _cache(self) -> Mapping[str, Any]:
+        """Return what the cache file holds of this sign-in; whatever cannot be read or is not ours is nothing."""
+        path = self._sign_in.cache_path
+        try:
+            entry = json.loads(read_secret(path, _CACHE_BYTES).decode("utf-8", errors="replace")) if path else {}
+            return entry if entry["key"] == _cache_key(self._sign_in) else {}
+        except (OSError, ConfigurationError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
 
     def _write_cache(self, token: Token) -> None:
         path = self._sign_in.cache_path
@@ -411,13 +412,3 @@ def _cache_key(sign_in: SignIn) -> str:
     # The refresh token is part of the key: after a new authorisation an older token would have the old scopes.
     parts = (sign_in.accounts_url.rstrip("/").lower(), sign_in.client_id, sign_in.refresh_token)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _private_text(path: Path | None) -> str:
-    """Return what a small file of ours holds; empty when it is not there, a link, or open to others."""
-    if path is None:
-        return ""
-    try:
-        return read_secret(path, _CACHE_BYTES).decode("utf-8", errors="replace")
-    except (OSError, ConfigurationError):
-        return ""
