@@ -74,7 +74,7 @@ def cut_answers(world: World, simulator: Simulator) -> None:
 
 def two_runs(world: World, simulator: Simulator) -> None:
     """Begin a second run while one is in the middle of a request."""
-    simulator.latency_seconds = 0.4
+    simulator.latency_seconds = 0.8
     first = world.start("import", world.add_file("a.csv", range(4)))
     while len(simulator.arrivals) < 2:
         time.sleep(0.005)
