@@ -27,7 +27,7 @@ def limiter_on(clock: OwnTime, rate: str = "3/second") -> RollingLimiter:
     return RollingLimiter(Rate.parse(rate), clock=clock, wait_for=clock.wait_for)
 
 
-def wait_of(limiter: RollingLimiter, clock: FakeClock) -> float:
+def wait_of(limiter: RollingLimiter, clock: OwnTime) -> float:
     """Return how long the next slot is waited for, in seconds."""
     began = clock.now
     taken(limiter)
