@@ -266,7 +266,7 @@ def hostile_page(hostile_path: Path) -> _Page:
     return _Page(hostile_path.read_text())
 
 
-def test_page_asks_for_nothing_and_runs_nothing(hostile_page: _Page) -> None:
+def test_page_asks_for_nothing_and_runs_nothing(hostile_page: _Page, hostile_path: Path) -> None:
     """No script, no handler, no address outside: whatever stands in an export or an answer is only text."""
     page = hostile_page
     assert {tag for tag, _ in page.tags} & {"script", "img", "link", "iframe", "object", "a", "form"} == set()
@@ -276,7 +276,7 @@ def test_page_asks_for_nothing_and_runs_nothing(hostile_page: _Page) -> None:
     assert [address for address in addresses if not address.startswith("#")] == []
     assert not re.search(r"url\((?!#)|@import", "".join(value for _, value in attributes))
     assert page.text.count("alert(1)") >= 5
-    assert "49" not in page.text.replace("4900", "")
+    assert "49" not in page.text.replace(str(hostile_path.parent), "").replace("4900", "")
 
 
 def test_page_shows_the_figures_of_the_results(tmp_path: Path) -> None:
