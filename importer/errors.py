@@ -52,6 +52,11 @@ class ImporterError(Exception):
         self.lines = lines
 
 
+def exit_code_of(error: BaseException) -> ExitCode:
+    """Return the exit code that an error ends a run with: its own, or INTERNAL for a bug of ours."""
+    return error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
+
+
 class ConfigurationError(ImporterError):
     """The operator mends options, configuration, secrets, agents file or a format of their own."""
 

@@ -15,8 +15,7 @@ from importer.deliver.attempts import Attempts
 from importer.deliver.delivery import Delivery
 from importer.ledger import Ledger
 from importer.pacing import RollingLimiter, Slot
-from importer.pipeline.outlook import ask_before_sending
-from importer.pipeline.rejects import write_mendable
+from importer.pipeline.intake import Intake, ask_before_sending
 from importer.results.file import ResultsFile
 from importer.results.parts import Parts, put_in_place
 
@@ -33,7 +32,7 @@ class Step(StrEnum):
     RECOVERED = "recovered"
     """Calls a dead run was sending are uncertain; doing it again changes nothing."""
     RESULTS_CREATED = "results_created"
-    """One empty part of results, or two; the next run takes them away."""
+    """Two empty parts of results; the next run takes them away."""
     ROWS_SYNCED = "rows_synced"
     """The part of results is whole, the ledger has nothing of this input."""
     STAGED = "staged"
@@ -73,7 +72,7 @@ _STEPS = {
     for step, event, function in (
         (Step.LOCKED, "return", Ledger.open),
         (Step.RECOVERED, "return", Ledger.recover),
-        (Step.RESULTS_CREATED, "return", ResultsFile._begun),
+        (Step.RESULTS_CREATED, "return", ResultsFile.__init__),
         (Step.ROWS_SYNCED, "call", ask_before_sending),
         (Step.STAGED, "return", ResultsFile.keep),
         (Step.TOKEN, "call", RollingLimiter.acquire),
@@ -85,7 +84,7 @@ _STEPS = {
         (Step.NOTED, "return", Delivery._count),
         (Step.RESULTS_PART_SYNCED, "call", put_in_place),
         (Step.RESULTS_LINKED, "call", Parts.discard),
-        (Step.REJECTS_WRITTEN, "return", write_mendable),
+        (Step.REJECTS_WRITTEN, "return", Intake.write_rejects),
         (Step.RUN_FINISHED, "return", Ledger.finish_run),
     )
 }

@@ -12,9 +12,9 @@ import pytest
 
 from conftest import Program, call_row, read_results, write_export
 from importer.errors import ExitCode
-from importer.pipeline.told import told_by
+from importer.pipeline.dead_runs import evidence_of
 from importer.records import Call, Place
-from importer.results.cells import call_cells
+from importer.results import cells_of
 from judge.world import ForkServer
 from misbehaviour import Simulator
 from runs import imported
@@ -201,11 +201,11 @@ def test_part_cut_short(tmp_path: Path) -> None:
         writer = csv.writer(stream, lineterminator="\r\n")
         writer.writerow(RESULT_COLUMNS)
         for number in (1, 2):
-            writer.writerow(call_cells(replace(call, call_id=f"a{number}"), Outcome.PENDING))
+            writer.writerow(cells_of(replace(call, call_id=f"a{number}"), Outcome.PENDING))
     whole = part.read_bytes()
     for length in range(whole.rindex(b"\n", 0, -1) + 1, len(whole)):
         part.write_bytes(whole[:length])
-        assert [(one.call.call_id, one.accepted) for one in told_by([part], complete=False)] == [("a1", False)]
+        assert [(one.call.call_id, one.accepted) for one in evidence_of([part], complete=False)] == [("a1", False)]
     part.write_bytes(whole)
-    assert len(told_by([part], complete=False)) == 2
-    assert told_by([part.rename(tmp_path / "whole.csv")], complete=True) == []
+    assert len(evidence_of([part], complete=False)) == 2
+    assert evidence_of([part.rename(tmp_path / "whole.csv")], complete=True) == []

@@ -17,11 +17,10 @@ from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from conftest import Program, Ran, call_row, read_results, write_export
-from importer.report.data import add, pace_of, results_report
+from importer.report.data import count, pace_of, results_report
 from importer.report.page import page_of, write_page
 from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, Outcome
@@ -179,7 +178,7 @@ def test_long_results_are_counted_in_bounded_memory(tmp_path: Path) -> None:
             ),
         )
         tracemalloc.start()
-        report = results_report(path, chunk_rows=500)
+        report = results_report(path)
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert sum(report.outcomes.values()) == rows
@@ -193,7 +192,8 @@ def test_tally_keeps_the_frequent() -> None:
     """A tally of too many keys drops the rarest."""
     tally: Counter[int] = Counter()
     for start in range(0, 1000, 10):
-        add(tally, pd.Series([*range(start, start + 10), *[-1] * 5]), most_keys=10)
+        for key in (*range(start, start + 10), *[-1] * 5):
+            count(tally, key, most_keys=10)
     assert tally[-1] == 500
     assert len(tally) <= 20
 

@@ -13,8 +13,8 @@ from importer.formats.detection import Overrides
 from importer.formats.drafting import Draft
 from importer.formats.language import word_key
 from importer.formats.sample import column_key
-from importer.pipeline import Run, inputs_of
-from importer.pipeline.preparing import policy_book, prepare_plan
+from importer.pipeline import Run
+from importer.pipeline.intake import policy_book, prepare_plan
 from importer.prepare import Preparation, PreparePlan, no_agents
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.zones import offset_text, shown_zones
@@ -107,7 +107,7 @@ def _zone_evidence(found: Detection, settings: Settings, catalogue: Catalogue) -
 
 def _first_rows(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
     """Yield what becomes of the first rows, as `check --all-rows` would say, and the hints of those of no use."""
-    plan = prepare_plan(Run(settings, catalogue, now=time.time()), inputs_of([found], []))
+    plan = prepare_plan(Run(settings, catalogue, now=time.time()), [found])
     with Preparation(catalogue.causes, replace(plan, all_rows=True)) as preparation:
         preparation.read(found, str(found.path), lambda _: None)
         first = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))

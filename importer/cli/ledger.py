@@ -251,13 +251,13 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     forgotten again.
     """
     from importer.pipeline import held_ledger
-    from importer.pipeline.told import told_by
+    from importer.pipeline.dead_runs import evidence_of
 
     if complete and not results:
         raise UsageError("--complete needs the results files", hint="Name every results file since the backup.")
-    told = told_by(results, complete=complete)
+    evidence = evidence_of(results, complete=complete)
     with held_ledger(settings.ledger, "ledger accept-restore", restored=True) as ledger:
-        counts = ledger.accept_restore(told, complete=complete)
+        counts = ledger.accept_restore(evidence, complete=complete)
     say(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
     if counts.forgotten:
         say(f"{counts.forgotten} open calls were closed: their number was forgotten since the backup.")

@@ -1,15 +1,13 @@
-"""A run from files to results: `stages` has its order, the other modules one subject each.
+"""A run from files to results.
 
-`run` is what a run is and whom it tells; `inputs` which files are usable, `outputs` which may be written;
-`preparing` files to calls and into the ledger; `outlook` what is asked before that; `sending` the ledger to the
-API; `fates` what the ledger knows as rows; `rejects` the rows to be mended; `ending` counts and exit code. Files
-are read with pandas, which costs half a second and 100 MB: `preparing` and `rejects` are imported only where files
-are read, so that `deliver` and `status` go without.
+`stages` has the order of a run, `run` its settings, time and listener; `inputs` the files that are read and may be
+written; `intake` reads files into calls and takes these into the ledger; `sending` sends them; `ending` has fates,
+counts and exit code; `dead_runs` the results that runs left which died. Reading files loads pandas, which costs
+half a second and 100 MB: only the commands that read files import `intake`, and `deliver` and `status` go without.
 """
 
 from importer.pipeline.ending import ending_record, held_ledger, reason_of, summary_fields, summary_record
-from importer.pipeline.inputs import detect_inputs, inputs_of, overrides_of
-from importer.pipeline.outputs import check_apart
+from importer.pipeline.inputs import check_apart, detect_inputs, overrides_of
 from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
 from importer.pipeline.sending import sign_in_of
 from importer.pipeline.stages import check, deliver_pending, import_calls
@@ -28,7 +26,6 @@ __all__ = [
     "gmt_text",
     "held_ledger",
     "import_calls",
-    "inputs_of",
     "new_run_id",
     "overrides_of",
     "reason_of",

@@ -1,25 +1,31 @@
-"""The results of runs that died: finished by the next run from the parts they left and the ledger's fates."""
+"""Runs that died, and a ledger that lost some: their results finished from parts, results files as evidence."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from importer.errors import ImporterError
-from importer.ledger import Ledger, RunRecord
-from importer.pipeline.fates import fate_row, fates_of
+from importer.errors import ImporterError, InputUnusableError
+from importer.ledger import Ledger, ReportedCall, RunRecord
+from importer.pipeline.ending import fate_row, fates_in
 from importer.pipeline.run import Run
-from importer.records import OUTCOME_OF_STATE
-from importer.results import Completion, ResultsFile, complete
-from schemas.vocabulary import Outcome
+from importer.records import OUTCOME_OF_STATE, Call, Place
+from importer.results import PART, ResultsFile, complete_parts, fused, no_results_file, read_rows
+from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, Outcome, State
+
+_TAKEN = frozenset({Outcome.ACCEPTED, Outcome.ALREADY_ACCEPTED})
+_NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent", ATTENDED})
 
 
 def finish_dead_runs(run: Run, ledger: Ledger) -> None:
-    """Finish the results of every earlier run that died; what cannot be is told and never stops this run.
+    """Finish the results of every earlier run that died; a failure is noted and never stops this run.
 
-    Must come after recovery, which settles what a dead run was sending.
+    Must come after recovery, which settles the calls that a dead run was sending.
     """
     for dead in ledger.unfinished_runs():
         try:
-            note = _finish(ledger, dead)
+            note = complete_parts(Path(dead.results), dead.run_id, fates_in(ledger)) if dead.results else ""
+            if note is None:
+                note = _rebuild(ledger, dead)
         except ImporterError as problem:
             run.listener.note(
                 f"The results of the run {dead.run_id}, which died, cannot be completed: {problem.message}. "
@@ -31,41 +37,87 @@ def finish_dead_runs(run: Run, ledger: Ledger) -> None:
             run.listener.note(note)
 
 
-def _finish(ledger: Ledger, dead: RunRecord) -> str:
-    """Return what there is to say."""
-    if not dead.results:
-        return ""
-    path = Path(dead.results)
-    became = complete(path, lambda call_ids: fates_of(ledger, call_ids))
-    if became is Completion.NO_PARTS:
-        return _rebuild(ledger, dead, path)
-    return {
-        Completion.COMPLETED: f"The results of the run {dead.run_id}, which died, were completed: {path}.",
-        Completion.WAS_THERE: "",
-        Completion.PATH_TAKEN: f"The results of the run {dead.run_id}, which died, stand in {path}.final.part, "
-        f"because something else is at {path} now.",
-        Completion.NOT_TAKEN_IN: f"The run {dead.run_id} died before its calls were taken in; nothing of it was "
-        "sent. Import its files again.",
-    }[became]
-
-
-def _rebuild(ledger: Ledger, dead: RunRecord, path: Path) -> str:
-    """Write what the ledger knows of a run whose parts are gone: the calls it was the last to send."""
+def _rebuild(ledger: Ledger, dead: RunRecord) -> str:
+    """Write the results of a run whose parts are gone: the calls that it was the last to send, by the ledger."""
     fates = ledger.run_fates(dead.run_id)
     if not fates:
         return (
             f"The run {dead.run_id} died before it sent a call and left no results. Import its files again: "
-            "what is known by then is not sent twice."
+            "no call is sent twice."
         )
-    results = ResultsFile(path)
+    results = ResultsFile(Path(dead.results))
     try:
         rows = (fate_row(call_id, OUTCOME_OF_STATE[fate.state], fate) for call_id, fate in fates.items())
         results.add(rows, Outcome.PENDING)
-        results.finish(lambda call_ids: fates_of(ledger, call_ids))
+        results.finish(fates_in(ledger))
     except ImporterError:
         results.discard()
         raise
     return (
-        f"The parts of the results of the run {dead.run_id}, which died, are gone; what the ledger knows of the "
-        f"calls it sent is in {path}."
+        f"The parts of the results of the run {dead.run_id}, which died, are gone; the calls that it sent are in "
+        f"{dead.results}, as the ledger has them."
     )
+
+
+def evidence_of(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
+    """Return each call that results files show accepted or perhaps sent, once; accepted outranks.
+
+    A call that a person closed counts as perhaps sent, so that it is not sent again; so does one that is pending
+    in a part of results. The recording's address is not in a results file and stays empty.
+    Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file, or if
+    they are to be ``complete`` with a part of results among or beside them.
+    """
+    if complete:
+        _check_no_parts(paths)
+    found: dict[str, ReportedCall] = {}
+    for path in paths:
+        for one in filter(None, (_evidence_in(path, row) for row in read_rows(path))):
+            known = found.get(one.call.call_id)
+            if known is None or one.accepted > known.accepted:
+                found[one.call.call_id] = one
+    return list(found.values())
+
+
+def _check_no_parts(paths: Sequence[Path]) -> None:
+    for path in paths:
+        for part in (path, *sorted(path.parent.glob("*" + PART))):
+            if part.suffix == PART and part.is_file() and _is_results(part):
+                raise InputUnusableError(
+                    f"{part} is what a run that died left of its results: nobody knows what it had sent by then, "
+                    "so these files are not complete",
+                    hint="Give it too and leave --complete out; or have the run's results completed first, by "
+                    "`cdr-importer deliver` with the ledger that it used, if you still have that.",
+                )
+
+
+def _is_results(part: Path) -> bool:
+    header = ",".join(RESULT_COLUMNS).encode()
+    try:
+        with part.open("rb") as stream:
+            return stream.read(len(header)) == header
+    except OSError:
+        return False
+
+
+def _evidence_in(path: Path, row: Mapping[str, str]) -> ReportedCall | None:
+    outcome = Outcome(row["outcome"])
+    accepted = outcome in _TAKEN
+    closed = outcome is Outcome.SKIPPED and row["reason"] in _NEVER_TO_BE_SENT and row["state"]
+    doubtful = outcome is Outcome.UNCERTAIN or (outcome is Outcome.PENDING and path.suffix == PART)
+    if not row["call_id"] or not (accepted or closed or doubtful):
+        return None
+    try:
+        call = Call(
+            call_id=row["call_id"],
+            state=State(row["state"]),
+            agent_number=row["from"],
+            customer_number=row["to"],
+            start_time=row["start_time"],
+            zohouser=fused(row["zohouser"]),
+            voiceuri="",
+            source_id=fused(row["source_id"]),
+            place=Place(fused(row["file"]), int(row["line"] or 0)),
+        )
+    except ValueError as error:
+        raise no_results_file(path, f"the row of {row['call_id'][:40]!r} has another state or line") from error
+    return ReportedCall(call, accepted, row["sent_at"])

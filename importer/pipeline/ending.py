@@ -1,4 +1,4 @@
-"""How a run ended: its counts, its exit code, and one word why."""
+"""How a run ended: the fates of its calls, its counts, its exit code, and one word for the reason."""
 
 import json
 import re
@@ -6,17 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from importer import __version__
 from importer.deliver import Stop
 from importer.errors import ExitCode, ImporterError, StoppedError, most_severe
-from importer.ledger import Ledger, RunInfo
+from importer.ledger import KnownFate, Ledger, RunInfo
 from importer.pipeline.run import Run, gmt_text, new_run_id
-from importer.records import RunSummary
+from importer.records import OUTCOME_OF_STATE, Call, Place, ResultRow, RunSummary
 from importer.requirements import check_versions, found_sqlite
-from importer.results import Finished
+from importer.results import Fates, Finished
 from schemas.vocabulary import Outcome
 
 NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})
@@ -24,7 +25,7 @@ NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT}
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended; ``rows`` were read, and ``skipped`` by reason those that no result row names.
+    """How a run ended; ``rows`` were read, and ``skipped`` counts by reason the ones without a result row.
 
     ``uncertain`` is how many calls the ledger holds uncertain, whatever run sent them, and since when (GMT text).
     """
@@ -38,10 +39,10 @@ class Ended:
 
 
 def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
-    """Count, and give the exit code; counts that do not add up are a bug of ours (exit 70)."""
+    """Return the counts and choose the exit code; counts that do not add up are a bug of ours (exit 70)."""
     outcomes = Counter(ended.finished.outcomes)
     outcomes[Outcome.SKIPPED] += sum(ended.skipped.values())
-    code = most_severe([*_codes(run, ended, outcomes)])
+    code = most_severe([*_exit_codes(run, ended, outcomes)])
     summary = RunSummary(
         run_id=run.run_id,
         exit_code=code,
@@ -60,7 +61,8 @@ def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
     return replace(summary, exit_code=ExitCode.INTERNAL, reason="counts_do_not_add_up")
 
 
-def _codes(run: Run, ended: Ended, outcomes: Mapping[Outcome, int]) -> Iterator[ExitCode]:
+def _exit_codes(run: Run, ended: Ended, outcomes: Mapping[Outcome, int]) -> Iterator[ExitCode]:
+    """Yield every exit code that the run has a reason for; the most severe wins."""
     yield from (problem.exit_code for problem in ended.problems)
     if ended.stop:
         yield ended.stop.exit_code
@@ -85,7 +87,7 @@ def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> st
 
 
 def summary_record(summary: RunSummary) -> dict[str, object]:
-    """Return the summary as JSON has it: as it is printed, rows by reason, and what the ledger holds uncertain."""
+    """Return the summary for JSON: the printed fields, rows by reason, calls that the ledger holds uncertain."""
     reasons = {"skipped_by_reason": summary.skipped, "rejected_by_reason": summary.rejected}
     return {
         **summary_fields(summary),
@@ -96,7 +98,7 @@ def summary_record(summary: RunSummary) -> dict[str, object]:
 
 
 def ending_record(error: BaseException) -> dict[str, object]:
-    """Return what is kept of a run that left no results: one word why."""
+    """Return the summary of a run that left no results: one word for the reason."""
     return {"reason": reason_of(error)}
 
 
@@ -113,7 +115,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def summary_fields(summary: RunSummary) -> dict[str, object]:
-    """Return the summary as it is printed: numbers, then why, which run, and where the results are."""
+    """Return the printed fields of the summary: counts, exit code, reason, run, path of the results."""
     counts = {outcome.value: summary.outcomes.get(outcome, 0) for outcome in Outcome}
     return {
         "rows": summary.rows,
@@ -123,6 +125,42 @@ def summary_fields(summary: RunSummary) -> dict[str, object]:
         "reason": summary.reason,
         "run": summary.run_id,
         "results": str(summary.results) if summary.results else "",
+    }
+
+
+def row_of(call: Call, outcome: Outcome, known: KnownFate) -> ResultRow:
+    """Return the row of a call with its fate."""
+    return ResultRow(
+        place=call.place,
+        outcome=outcome,
+        call_id=call.call_id,
+        state=call.state.value,
+        agent_number=call.agent_number,
+        customer_number=call.customer_number,
+        start_time=call.start_time,
+        zohouser=call.zohouser,
+        source_id=call.source_id,
+        **fate_fields(known),
+    )
+
+
+def fate_row(call_id: str, outcome: Outcome, known: KnownFate) -> ResultRow:
+    """Return a row that has only the fate of a call."""
+    return ResultRow(Place("", 0), outcome, call_id=call_id, **fate_fields(known))
+
+
+def fate_fields(known: KnownFate) -> dict[str, Any]:
+    """Return a fate as fields of a result row."""
+    return {each.name: getattr(known, each.name) for each in fields(KnownFate)}
+
+
+def fates_in(ledger: Ledger | None) -> Fates:
+    """Return a reader of the fates of calls as result rows; without a ledger there are none."""
+    if ledger is None:
+        return lambda _: {}
+    return lambda call_ids: {
+        call_id: fate_row(call_id, OUTCOME_OF_STATE[fate.state], fate)
+        for call_id, fate in ledger.fates(call_ids).items()
     }
 
 

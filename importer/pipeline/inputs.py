@@ -1,33 +1,26 @@
-"""Which of the files named can be used, how each is to be read, and what tells the file read from another."""
+"""Files that a run reads and files that it may write: none that is read, none of the ledger's, none twice."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from importer.errors import ExitCode, ImporterError
-from importer.files import ExportFile, NamedFiles
+from importer.errors import ConfigurationError, ExitCode, ImporterError
+from importer.files import STANDARD_INPUT, NamedFiles
 from importer.formats import Catalogue, Detection, OwnOutput, detect
+from importer.formats.catalogue import user_folder
 from importer.formats.dates import DateOrder
 from importer.formats.detection import Overrides
+from importer.ledger import ledger_files
 from importer.pipeline.run import Run
-from importer.results import as_text
+from importer.results.parts import Parts
 from importer.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The usable input files, and what was wrong with the others."""
-
-    detections: tuple[Detection, ...]
-    names: Mapping[Path, str]
-    problems: tuple[ImporterError, ...]
-
-
-def detect_inputs(run: Run, named: NamedFiles) -> Inputs:
-    """Detect every file; a file that is not usable is a problem told at once, results files are passed over."""
+def detect_inputs(run: Run, named: NamedFiles) -> tuple[list[Detection], list[ImporterError]]:
+    """Return the usable files, and the errors of the others; results files of this program are left out."""
     overrides = overrides_of(run.settings, run.catalogue)
     detections: list[Detection] = []
     problems: list[ImporterError] = [*named.problems]
@@ -49,34 +42,88 @@ def detect_inputs(run: Run, named: NamedFiles) -> Inputs:
             run.listener.note(f"{path} is a results file of this program: passed over.")
         else:
             detections.append(found)
-    return inputs_of(detections, problems)
-
-
-def inputs_of(detections: list[Detection], problems: list[ImporterError]) -> Inputs:
-    """Return usable files and problems, with the names that the files have in the results: those given."""
-    names = {found.path: as_text(str(found.path)) for found in detections}
-    return Inputs(tuple(detections), names, tuple(problems))
-
-
-def inputs_json(inputs: Inputs, rows: Mapping[Path, int]) -> str:
-    """Return the usable files as the ledger keeps them: a JSON list of ``{file, sha256, bytes, rows}``.
-
-    ``rows`` has those that were read whole; the others have none. Taken after reading, when the file is still in
-    the page cache: a file that grows meanwhile has the hash of what it grew to.
-    """
-    return json.dumps([_input_record(each.file, rows.get(each.path)) for each in inputs.detections])
-
-
-def _input_record(file: ExportFile, rows: int | None) -> dict[str, object]:
-    record: dict[str, object] = {"file": str(file.path), "sha256": None, "bytes": None, "rows": rows}
-    with suppress(OSError), file.open_as_it_came() as stream:
-        record["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-        record["bytes"] = stream.tell()
-    return record
+    return detections, problems
 
 
 def overrides_of(settings: Settings, catalogue: Catalogue) -> Overrides:
-    """Return what the operator says about the files, over what detection finds."""
+    """Return the options about the files, which outrank detection."""
     chosen = catalogue.pick(settings.format) if settings.format else None
     order = DateOrder(settings.date_order) if settings.date_order else None
     return Overrides(chosen, settings.encoding, settings.delimiter, order, settings.sheet)
+
+
+def inputs_json(detections: Sequence[Detection], rows: Mapping[Path, int]) -> str:
+    """Return the usable files for the ledger: a JSON list of ``{file, sha256, bytes, rows}``.
+
+    ``rows`` has the files that were read whole; the others have none. Taken after reading, when the file is still
+    in the page cache: a file that grows meanwhile has the hash of the longer file.
+    """
+    records = []
+    for each in detections:
+        record: dict[str, object] = {"file": str(each.path), "sha256": None, "bytes": None}
+        with suppress(OSError), each.file.open_as_it_came() as stream:
+            record |= {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "bytes": stream.tell()}
+        records.append({**record, "rows": rows.get(each.path)})
+    return json.dumps(records)
+
+
+def check_apart(
+    settings: Settings, inputs: Sequence[Path | None] = (), outputs: Mapping[str, Path | None] | None = None
+) -> None:
+    """Raise ConfigurationError where an output would destroy a file that is needed, before anything is read.
+
+    ``inputs`` are read beside the files that the settings name, None is no file; ``outputs`` are by option,
+    by default the outputs of a run. Each of these must be another file, however spelt or linked.
+    """
+    taken = {key: role for role, path in _read(settings, inputs) for key in _keys(path)}
+    if outputs is None:
+        names = ("results", "rejects", "log", "metrics")
+        outputs = {f"--{name}": getattr(settings, name) for name in names}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        places = [key for place in _written(option, path, len(inputs)) for key in _keys(place)]
+        clash = next((taken[key] for key in places if key in taken), None)
+        if clash is not None:
+            raise ConfigurationError(
+                f"{option} {path} is {clash}, which it would destroy", hint=f"Name another file with {option}."
+            )
+        taken.update(dict.fromkeys(places, f"the file of {option}"))
+
+
+def rejects_path(chosen: Path, number: int) -> Path:
+    """Return where the rejects of the ``number``-th kind of export go."""
+    return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
+
+
+def _read(settings: Settings, inputs: Iterable[Path | None]) -> Iterator[tuple[str, Path]]:
+    yield from (("the ledger or a file beside it", path) for path in ledger_files(settings.ledger))
+    yield from (("a file that is read", path) for path in inputs if path is not None)
+    format_file = Path(settings.format) if settings.format and settings.format.endswith(".toml") else None
+    named = (
+        ("agents", settings.agents),
+        ("format", format_file),
+        ("ca-bundle", settings.ca_bundle),
+        ("config", settings.config),
+    )
+    for option, path in named:
+        if path is not None:
+            yield f"the file of --{option}", path
+    yield from (("a file of your configuration", path) for path in user_folder().rglob("*.toml"))
+
+
+def _written(option: str, path: Path, inputs: int) -> Iterator[Path]:
+    yield path
+    if option == "--results":
+        yield from Parts(path).all
+    if option == "--rejects":
+        yield from (rejects_path(path, number) for number in range(2, inputs + 1))
+
+
+def _keys(path: Path) -> Iterator[object]:
+    """Yield the keys by which two paths of one file are found: the true path, and the file itself if it exists."""
+    real = os.path.realpath("/dev/stdin" if path == STANDARD_INPUT else path)
+    yield real
+    with suppress(OSError):
+        found = Path(real).stat()
+        yield found.st_dev, found.st_ino

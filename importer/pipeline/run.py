@@ -1,4 +1,4 @@
-"""One run: its id, its settings, and who listens to it."""
+"""One run: its id, its settings, its time and its listener."""
 
 import secrets
 import threading
@@ -19,7 +19,7 @@ from schemas.vocabulary import WIRE_TIME_FORMAT
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a run is about to send: ``calls`` now, of which up to ``from_earlier`` were left by earlier runs.
+    """The calls about to be sent: ``calls`` now, of which up to ``from_earlier`` were left by earlier runs.
 
     ``first`` and ``last`` are the starts of the new calls, GMT text; ``seconds`` is how long it takes at the rate.
     """
@@ -32,20 +32,15 @@ class Outlook:
     seconds: float
 
 
-def _agree(_: Outlook) -> bool:
-    """Say yes to whatever is about to be sent: nobody is there to be asked."""
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """What a run calls while it goes on: with rows read, calls about to be sent, each receipt, notes for a person.
+    """The callbacks of a run: rows read, calls about to be sent, each receipt, notes for a person, problems.
 
-    ``detail`` gets what is shown only when asked for more; ``broke_off`` where the calls stand of a run that an
-    error ends after they were taken in, before that error is raised. ``unrecorded``, with what an answer proved
-    that the ledger could not take, and ``event``, with what is worth a line of a log and does not come otherwise,
-    are also called from the threads that send. ``confirm`` is called before anything is taken in: nothing is, if
-    it returns False.
+    ``detail`` gets lines that are shown with `--verbose`; ``broke_off`` the counts of a run that an error ends
+    after its calls were taken in, before that error is raised. ``unrecorded`` gets a receipt that the ledger
+    could not record, ``event`` the events of the log that have no callback of their own; these two are also
+    called from the threads that send. ``confirm`` is called before anything is taken in, and nothing is if it
+    returns False.
     """
 
     rows: Callable[[int], None] = ignore
@@ -55,7 +50,7 @@ class Listener:
     problem: Callable[[ImporterError], None] = ignore
     detail: Callable[[str], None] = ignore
     unrecorded: Callable[[Receipt], None] = ignore
-    confirm: Callable[[Outlook], bool] = _agree
+    confirm: Callable[[Outlook], bool] = lambda _: True
     broke_off: Callable[[RunSummary], None] = ignore
     event: Callable[[Event], None] = ignore
 
@@ -69,28 +64,28 @@ class Listener:
 
 
 def _both(one: Any, other: Any, default: Any) -> Any:
-    """Return what calls both, without a default that does nothing."""
+    """Return a callback that calls both, without a default that does nothing."""
     if other is default or one is default:
         return one if other is default else other
 
-    def both(what: object) -> None:
-        one(what)
-        other(what)
+    def both(argument: object) -> None:
+        one(argument)
+        other(argument)
 
     return both
 
 
 def since_boot() -> float:
-    """Return seconds since the machine was started; on Linux those in which it slept count."""
+    """Return seconds since the machine was started, on Linux with the time in which it slept."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How a run tells the time and waits, passed in; ``limits`` of one request are in real time whatever it is.
+    """The clocks and waits of a run; the ``limits`` of one request are always in real time.
 
-    ``clock`` is monotonic, from run to run too, and ``wall_clock`` epoch seconds; ``sleep`` and ``wait_for``, with
-    which the limiter waits, let both go on.
+    ``clock`` is monotonic, from run to run too, and ``wall_clock`` epoch seconds; ``sleep``, and ``wait_for`` of
+    the limiter, let both go on.
     """
 
     limits: Timeouts = field(default_factory=Timeouts)
@@ -102,9 +97,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: its id, its start (epoch seconds and monotonic), its settings, its time, and who listens.
+    """One run: its id, its start (epoch seconds and monotonic), its settings, its clocks and its listener.
 
-    ``interrupted`` tells the exit code of a signal that came in; ``is_cut`` that a second one did.
+    ``interrupted`` returns the exit code of a signal that came in; ``is_cut`` whether a second one did.
     """
 
     settings: Settings
@@ -118,11 +113,11 @@ class Run:
     timing: Timing = field(default_factory=Timing)
 
     def deadline(self) -> float | None:
-        """Return the monotonic moment after which nothing is to be begun, None without `--max-runtime`."""
+        """Return the monotonic moment after which no request begins, None without `--max-runtime`."""
         return None if self.settings.max_runtime is None else self.began + self.settings.max_runtime
 
     def stop_if_interrupted(self) -> None:
-        """Raise StoppedError when a signal came in: for the time before anything is sent."""
+        """Raise StoppedError when a signal came in; only called before anything is sent."""
         code = self.interrupted()
         if code is not None:
             raise StoppedError(code)

@@ -1,4 +1,4 @@
-"""What the ledger holds, sent: the service as the settings name it, and the pace that earlier runs left."""
+"""Pending calls sent: the service as the settings name it, and the pace that earlier runs left."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from importer.settings import DATA_CENTERS, Credentials, Settings
 
 
 def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> Stop | None:
-    """Send what is pending, oldest first; return why the run stopped early, if it did."""
+    """Send the pending calls, oldest first; return the stop when the run ended before all were sent."""
     waiting = ledger.pending_count()
     run.listener.calls(min(waiting, run.settings.limit or waiting))
     run.listener.detail(
@@ -38,14 +38,22 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
         return None
     stop = _take_over_pace(run, ledger, service)
     if stop is None:
-        stop = Delivery(ledger, service, _delivery_plan(run), _listener(run, ledger, service, results)).run()
+        plan = DeliveryPlan(
+            batch_size=run.settings.batch_size,
+            workers=run.settings.workers,
+            limit=run.settings.limit,
+            errors=run.settings.max_errors,
+            max_uncertain=run.settings.max_uncertain,
+            deadline=run.deadline(),
+        )
+        stop = Delivery(ledger, service, plan, _listener(run, ledger, service, results)).run()
     if stop and stop.message:
         run.listener.note(stop.message)
     return stop
 
 
 def _listener(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> DeliveryListener:
-    """Return what the delivery calls: the results with what is about to go, the run's listener with what went."""
+    """Return the callbacks of the delivery: results get the calls about to be sent, the listener each receipt."""
 
     def on_claim(batch: Sequence[Claimed]) -> None:
         # Their payload leaves the ledger with the answer, so the rows have to be safe before.
@@ -60,7 +68,7 @@ def _listener(run: Run, ledger: Ledger, service: Service, results: ResultsFile) 
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
-    """Count the requests of earlier runs against the rate, and keep the wait that the service asked them for.
+    """Count the requests of earlier runs against the rate, and keep to a wait that the service asked for.
 
     The clock may have been set since: a moment that is still to come counts as now, and a clock that was set
     forward makes nothing older.
@@ -91,27 +99,15 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
 
 
 def _boot() -> str:
-    """Return what names this start of the machine, "" where the system does not say."""
+    """Return the id of this start of the machine, "" where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
 
-def _delivery_plan(run: Run) -> DeliveryPlan:
-    settings = run.settings
-    return DeliveryPlan(
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        limit=settings.limit,
-        errors=settings.max_errors,
-        max_uncertain=settings.max_uncertain,
-        deadline=run.deadline(),
-    )
-
-
 def service_of(run: Run, credentials: Credentials) -> Service:
-    """Return the API as the settings name it; nothing is asked of it yet.
+    """Return the API as the settings name it; no request is sent yet.
 
     Raises ConfigurationError when the CA bundle cannot be read.
     """
@@ -124,7 +120,7 @@ def service_of(run: Run, credentials: Credentials) -> Service:
         clients=lambda: Client(route, trust=trust, limits=timing.limits, fresh_only=fresh_only),
         tokens=TokenSource(
             sign_in,
-            transport=_told(run, transport),
+            transport=_logged(run, transport),
             clock=timing.wall_clock,
             sleep=lambda seconds: _sleep(run, seconds),
         ),
@@ -139,8 +135,8 @@ def service_of(run: Run, credentials: Credentials) -> Service:
     )
 
 
-def _told(run: Run, transport: Transport) -> Transport:
-    """Return the transport of the sign-in, with each request told."""
+def _logged(run: Run, transport: Transport) -> Transport:
+    """Return the transport of the sign-in, with an event for each request."""
 
     def post(url: str, form: Mapping[str, str]) -> Reply:
         answer = transport(url, form)

@@ -1,4 +1,4 @@
 """One self-contained page of a run, of a results file or of a ledger's history, for people.
 
-`data` is what a report says and where it is read, `page` the HTML file, `page.html` its words and its look.
+`data` reads the values of a report, `page` writes the HTML file, `page.html` is its template.
 """

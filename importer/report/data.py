@@ -1,44 +1,43 @@
-"""What a report says: counts of a results file or of a ledger as values, without HTML and without advice.
+"""The values of a report: counts of a results file or of a ledger, without HTML and without advice.
 
-A results file is read in chunks into counts of bounded size, so memory does not grow with the file.
+A results file is read row by row into counts of bounded size, so memory does not grow with the file.
 """
 
 import heapq
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-import pandas as pd
-
-from importer.errors import InputUnusableError, NoInputError, UsageError
+from importer.errors import UsageError
 from importer.ledger import LedgerReader, RunRecord
 from importer.records import OUTCOME_OF_STATE
-from schemas.vocabulary import RESULT_COLUMNS, WIRE_TIME_FORMAT, CallState, Outcome
+from importer.results import read_rows
+from schemas.vocabulary import CallState, Outcome
 
-CHUNK_ROWS = 50_000
 _MOST_UNCERTAIN = 200
 _MOST_CAUSES = 200
 _MOST_EXAMPLES = 3
 _MOST_KEYS = 10_000
 _MOST_RUNS = 60
 _LONGEST_TEXT = 500
-_CAUSE = ["outcome", "http_status", "code", "reason"]
-_OF_CALLS = (
-    Outcome.ACCEPTED,
-    Outcome.ALREADY_ACCEPTED,
-    Outcome.WOULD_SEND,
-    Outcome.PENDING,
-    Outcome.REFUSED,
-    Outcome.UNCERTAIN,
-    Outcome.CONFLICT,
+_OF_CALLS = frozenset(
+    (
+        Outcome.ACCEPTED,
+        Outcome.ALREADY_ACCEPTED,
+        Outcome.WOULD_SEND,
+        Outcome.PENDING,
+        Outcome.REFUSED,
+        Outcome.UNCERTAIN,
+        Outcome.CONFLICT,
+    )
 )
-"""Outcomes of rows that are calls to be notified; the others say nothing of a state or an agent."""
+"""Outcomes of rows that are calls to be notified; rows of other outcomes have no state and no agent."""
 _OF_RUNS = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNCERTAIN, Outcome.REJECTED, Outcome.PENDING)
 
 _SPANS_SECONDS = (
@@ -54,10 +53,12 @@ _SHORTEST_WAIT_SECONDS = 10
 _QUARTER_SECONDS = 900
 _HOUR_SECONDS = 3600
 
+_Key = TypeVar("_Key", bound=Hashable)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Calls that share a state, an agent or a run, by outcome; ``note`` is what else is known of a run."""
+    """Calls that share a state, an agent or a run, by outcome; ``note`` has more about a run."""
 
     label: str
     outcomes: Mapping[Outcome, int]
@@ -71,7 +72,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row that stands for others: its place as text, and what its hint says."""
+    """One row of several: its place as text, and its hint."""
 
     place: str
     hint: str
@@ -115,9 +116,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a page can show; what is not known stays empty and has no place on the page.
+    """All values of a page; the page leaves out the ones that are empty.
 
-    ``skipped_known`` says whether the outcomes count the skipped rows. ``hours`` has the calls of each hour on the
+    ``skipped_known``: the outcomes count the skipped rows. ``hours`` has the calls of each hour on the
     clock of ``zone``; in a history it has the requests sent in it. ``ledger`` is where the `resolve` lines lead,
     empty for the default. ``facts`` and ``settings`` are names and values.
     """
@@ -147,51 +148,21 @@ class Report:
 # a results file ----------------------------------------------------------------------------------------------
 
 
-def results_report(path: Path, timezone: str | None = None, *, chunk_rows: int = CHUNK_ROWS) -> Report:
-    """Return what a results file says; the hours of calls are on the clock of ``timezone``, else GMT.
+def results_report(path: Path, timezone: str | None = None) -> Report:
+    """Return the report of a results file; the hours of calls are on the clock of ``timezone``, else GMT.
 
     Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file.
     """
-    counts = _Counts(timezone or "UTC")
-    try:
-        with pd.read_csv(path, dtype=str, na_filter=False, chunksize=chunk_rows, encoding="utf-8") as chunks:
-            for chunk in chunks:
-                if tuple(chunk.columns) != RESULT_COLUMNS:
-                    raise _unusable(path, "its header is another one")
-                unknown = {*chunk["outcome"].unique()} - {*Outcome}
-                if unknown:
-                    raise _unusable(path, f"the outcome {min(unknown)[:20]!r} is not known")
-                counts.add(_cut(chunk))
-    except OSError as error:
-        raise NoInputError(
-            f"results file {path} cannot be read: {error.strerror}", hint="Check its path and rights."
-        ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise _unusable(path, "it is damaged") from error
+    counts = _Counts(ZoneInfo(timezone) if timezone else UTC)
+    for row in read_rows(path):
+        counts.add(row)
     return replace(counts.report(), title=f"Results {path.name}", source=str(path), zone=timezone or "GMT")
 
 
-def _unusable(path: Path, why: str) -> InputUnusableError:
-    return InputUnusableError(
-        f"{path} is not a results file of this program: {why}",
-        hint="Give a file that `import`, `check` or `deliver` wrote, as it was written.",
-    )
-
-
-def _cut(rows: pd.DataFrame) -> pd.DataFrame:
-    """Shorten texts of a length that no program writes, so that one cell cannot fill the page or the memory."""
-    for name in RESULT_COLUMNS:
-        long = rows[name].str.len() > _LONGEST_TEXT
-        if long.any():
-            kept = rows.loc[long, name].str.slice(stop=_LONGEST_TEXT - 1)
-            rows.loc[long, name] = kept + "\N{HORIZONTAL ELLIPSIS}"
-    return rows
-
-
 class _Counts:
-    """What the chunks of a results file add up to; of too many keys the rarest are dropped."""
+    """The counts of the rows of a results file; of too many keys the rarest are dropped."""
 
-    def __init__(self, zone: str) -> None:
+    def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
         self._outcomes: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
@@ -203,42 +174,49 @@ class _Counts:
         self._uncertain: list[OpenCall] = []
         self._sent: Counter[int] = Counter()
 
-    def add(self, rows: pd.DataFrame) -> None:
-        """Count one chunk."""
-        outcomes = rows["outcome"]
-        calls = rows[outcomes.isin([*_OF_CALLS])]
-        add(self._outcomes, outcomes)
-        add(self._skipped, rows.loc[outcomes == Outcome.SKIPPED, "reason"])
-        add(self._states, calls[["state", "outcome"]])
-        add(self._agents, calls[["from", "outcome"]])
-        local = _moments(calls["start_time"]).dt.tz_convert(self._zone).dt.tz_localize(None)
-        add(self._hours, local.dt.floor("h"))
-        faults = rows[outcomes.isin([Outcome.REJECTED, Outcome.REFUSED])]
-        add(self._causes, faults[_CAUSE], 2 * _MOST_CAUSES)
-        for row in faults.groupby(_CAUSE, sort=False).head(_MOST_EXAMPLES).to_dict("records"):
-            examples = self._examples[tuple(row[name] for name in _CAUSE)]
-            if len(examples) < _MOST_EXAMPLES:
-                examples.append(Example(_place(row["file"], row["line"]), row["hint"]))
-        for gone in self._examples.keys() - self._causes.keys():
-            del self._examples[gone]
-        uncertain = rows[outcomes == Outcome.UNCERTAIN].head(_MOST_UNCERTAIN - len(self._uncertain))
-        for row in uncertain.to_dict("records"):
+    def add(self, row: dict[str, str]) -> None:
+        """Count one row."""
+        if len("".join(row.values())) > _LONGEST_TEXT:
+            # No program writes texts that long: one cell must not fill the page or the memory.
+            row = {name: text if len(text) <= _LONGEST_TEXT else _cut(text) for name, text in row.items()}
+        outcome = row["outcome"]
+        self._outcomes[outcome] += 1
+        if outcome in _OF_CALLS:
+            count(self._states, (row["state"], outcome))
+            count(self._agents, (row["from"], outcome))
+            if start := _moment(row["start_time"]):
+                count(self._hours, _hour(start.astimezone(self._zone)))
+        if outcome == Outcome.SKIPPED:
+            count(self._skipped, row["reason"])
+        elif outcome == Outcome.UNCERTAIN and len(self._uncertain) < _MOST_UNCERTAIN:
+            numbers = (row["from"], row["to"])
             place = _place(row["file"], row["line"])
-            self._uncertain.append(
-                OpenCall(row["call_id"], row["start_time"], row["from"], row["to"], row["reason"], place)
-            )
+            self._uncertain.append(OpenCall(row["call_id"], row["start_time"], *numbers, row["reason"], place))
+        elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
+            self._add_fault(row)
         # Only these were surely sent in this run: the others may have kept the time of an earlier one.
-        sent = _moments(rows.loc[outcomes == Outcome.ACCEPTED, "sent_at"])
-        self._sent.update(int(moment.timestamp()) for moment in sent)
-        self._sent = _in_spans(self._sent, _span_seconds(self._sent, _MOST_MOMENTS))
+        elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
+            self._sent[int(sent.timestamp())] += 1
+            if len(self._sent) > 2 * _MOST_MOMENTS:
+                self._sent = _in_spans(self._sent, _span_seconds(self._sent, _MOST_MOMENTS))
+
+    def _add_fault(self, row: dict[str, str]) -> None:
+        cause = (row["outcome"], row["http_status"], row["code"], row["reason"])
+        count(self._causes, cause, 2 * _MOST_CAUSES)
+        examples = self._examples[cause]
+        if len(examples) < _MOST_EXAMPLES:
+            examples.append(Example(_place(row["file"], row["line"]), row["hint"]))
+        if len(self._examples) > len(self._causes):
+            for dropped in self._examples.keys() - self._causes.keys():
+                del self._examples[dropped]
 
     def report(self) -> Report:
-        """Return what was counted."""
+        """Return the counts as a report without title and source."""
         outcomes = {outcome: self._outcomes[outcome] for outcome in Outcome}
         causes: dict[str, list[ReasonCount]] = {Outcome.REJECTED: [], Outcome.REFUSED: []}
-        for key, count in self._causes.most_common():
+        for key, rows in self._causes.most_common():
             outcome, status, code, reason = key
-            causes[outcome].append(ReasonCount(reason, count, tuple(self._examples[key]), status, code))
+            causes[outcome].append(ReasonCount(reason, rows, tuple(self._examples[key]), status, code))
         return Report(
             title="",
             source="",
@@ -256,19 +234,30 @@ class _Counts:
         )
 
 
-def add(tally: Counter[Any], cells: "pd.Series[Any] | pd.DataFrame", most_keys: int = _MOST_KEYS) -> None:
-    """Count equal cells, or equal rows of several columns; with too many keys only the frequent are kept."""
-    tally.update({key: int(count) for key, count in cells.value_counts().items()})
+def count(tally: Counter[_Key], key: _Key, most_keys: int = _MOST_KEYS) -> None:
+    """Count a key once more; of too many keys only the frequent are kept."""
+    tally[key] += 1
     if len(tally) > 2 * most_keys:
         kept = dict(tally.most_common(most_keys))
         tally.clear()
         tally.update(kept)
 
 
-def _moments(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
-    """Return the times among texts, without those whose year would make too many spans."""
-    moments = pd.to_datetime(texts, format=WIRE_TIME_FORMAT, errors="coerce", utc=True)
-    return moments[moments.dt.year.between(_FIRST_YEAR, _LAST_YEAR)]
+def _cut(text: str) -> str:
+    return text[: _LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _moment(text: str) -> datetime | None:
+    """Return the moment of a GMT text; None for another text, or a year that would make too many spans."""
+    try:
+        moment = datetime.fromisoformat(text + "+00:00")
+    except ValueError:
+        return None
+    return moment if _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, tzinfo=None, fold=0)
 
 
 def _groups(tally: Counter[tuple[str, str]]) -> tuple[Group, ...]:
@@ -322,9 +311,9 @@ def _utc(epoch_seconds: int) -> datetime:
 
 
 def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown_ledger: str = "") -> Report:
-    """Return a report of one run: by its results file where that is still there, else by what the ledger has.
+    """Return a report of one run: by its results file if it still exists, else by the ledger.
 
-    Raises InputUnusableError when something else stands where its results were.
+    Raises InputUnusableError when another file is at the path of its results.
     """
     results = Path(run.results)
     report = results_report(results, timezone) if results.is_file() else _known_of(ledger, run)
@@ -355,8 +344,8 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
     quarters = ledger.requests_over_time(_QUARTER_SECONDS)
     zone = ZoneInfo(timezone) if timezone else UTC
     hours: Counter[datetime] = Counter()
-    for quarter, count in quarters.items():
-        hours[datetime.fromtimestamp(quarter, zone).replace(minute=0, tzinfo=None, fold=0)] += count
+    for quarter, requests in quarters.items():
+        hours[_hour(datetime.fromtimestamp(quarter, zone))] += requests
     return Report(
         title="History of the ledger",
         source=str(path),
@@ -391,12 +380,12 @@ def found_run(ledger: LedgerReader, run_id: str) -> RunRecord:
 
 
 def _known_of(ledger: LedgerReader, run: RunRecord) -> Report:
-    """Return what the ledger alone has of a run: no numbers of settled calls and no rejected rows."""
+    """Return a report of a run by the ledger alone: no numbers of settled calls and no rejected rows."""
     summary = _summary(run)
     uncertain = tuple(_open_calls(ledger, run.run_id))
     outcomes = _outcomes([summary])
     if not any(outcomes.values()):
-        # A run that died counted nothing: where its calls stand now.
+        # A run that died has no counts: the states of its calls now.
         outcomes.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
     return Report(
         title="",

@@ -1,6 +1,6 @@
-"""A report as one HTML file: nothing in it is asked for from elsewhere, nothing in it runs.
+"""A report as one HTML file, without links to other files and without scripts.
 
-The template escapes every text; what stands here is arithmetic and the file itself.
+The template escapes every text; this module has the arithmetic and writes the file.
 """
 
 import os
@@ -49,7 +49,7 @@ def page_of(report: Report) -> str:
 
 
 def funnel_of(report: Report) -> list[tuple[str, int]]:
-    """Return the steps from rows read to calls accepted, each with what is left there."""
+    """Return the steps from rows read to calls accepted, each with the rows left there."""
     of = {outcome: report.outcomes.get(outcome, 0) for outcome in Outcome}
     rows = sum(of.values())
     unattended = rows - of[Outcome.SKIPPED]
@@ -87,7 +87,7 @@ def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
 
 
 def check_page_free(path: Path, *, replace: bool) -> None:
-    """Raise CannotCreateError when something is at ``path`` that must not be replaced; before anything is read."""
+    """Raise CannotCreateError when a file at ``path`` must not be replaced; before anything is read."""
     if not replace and os.path.lexists(path):
         raise _taken(path)
 
@@ -99,7 +99,7 @@ def _taken(path: Path) -> CannotCreateError:
 
 
 def _visible(value: object) -> object:
-    """Replace what is no visible character: it could change the direction in which the page is read."""
+    """Replace invisible characters: they could change the direction in which the page is read."""
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)

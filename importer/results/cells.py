@@ -1,54 +1,68 @@
-"""Rows of the results as cells: their order, and no formula that a spreadsheet would run."""
+"""Rows of a results file as cells: written with no formula that a spreadsheet would run, read back, compared."""
 
+import csv
 import re
 import string
 import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
+from importer.errors import InputUnusableError, NoInputError
 from importer.records import Call, ResultRow
-from schemas.vocabulary import E164, Outcome
+from schemas.vocabulary import E164, RESULT_COLUMNS, Outcome
+
+PART = ".part"
+"""The end of the name of results that are not whole yet."""
+COMPARED = tuple(
+    name
+    for name in RESULT_COLUMNS
+    if name not in {"file", "line", "hint", "http_status", "code", "attempts", "sent_at"}
+)
+"""Columns that `differences` compares. Paths differ by place, hints are prose, and the rest is delivery's."""
+ABSENT = "(no such row)"
 
 _NUMBER = re.compile(E164)
 _HARMLESS_START = frozenset(("", *string.digits, *string.ascii_letters))
 _FORMULA_START = frozenset("=+-@\t\r\n")
-_NO_FATE = ("",) * 6
+_NO_FATE = [""] * 6
+_OUTCOMES = frozenset(Outcome)
 
 
-def call_cells(call: Call, outcome: Outcome) -> list[str]:
-    """Return the row of a call that nothing more is to be said of; numbers and times are valid by then."""
-    return [
-        defused(call.place.file),
-        str(call.place.line),
-        call.call_id,
-        outcome,
-        call.state,
-        call.agent_number,
-        call.customer_number,
-        call.start_time,
-        defused(call.zohouser),
-        defused(call.source_id),
-        *_NO_FATE,
-    ]
+def begin_rows(stream: IO[str]) -> Callable[[Iterable[Iterable[str]]], object]:
+    """Write the header of a results file and return the function that writes rows below it."""
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(RESULT_COLUMNS)
+    return writer.writerows
 
 
-def cells_of(row: ResultRow) -> list[str]:
-    """Return a row as the cells of the results file, with formulas defused."""
+def cells_of(row: ResultRow | Call, calls_are: Outcome) -> list[str]:
+    """Return a row as the cells of the results file; a bare call is a row with the outcome ``calls_are``."""
+    if isinstance(row, ResultRow):
+        outcome, numbers = row.outcome, [defused(row.agent_number), defused(row.customer_number)]
+        fate = [
+            row.reason,
+            defused(row.hint),
+            "" if row.http_status is None else str(row.http_status),
+            defused(row.code),
+            str(row.attempts) if row.attempts else "",
+            row.sent_at,
+        ]
+    else:  # numbers of a call are E.164, and its fate is open
+        outcome, numbers, fate = calls_are, [row.agent_number, row.customer_number], _NO_FATE
     return [
         defused(row.place.file),
         str(row.place.line) if row.place.line else "",
         row.call_id,
-        row.outcome.value,
+        outcome,
         row.state,
-        defused(row.agent_number),
-        defused(row.customer_number),
+        *numbers,
         row.start_time,
         defused(row.zohouser),
         defused(row.source_id),
-        row.reason,
-        defused(row.hint),
-        "" if row.http_status is None else str(row.http_status),
-        defused(row.code),
-        str(row.attempts) if row.attempts else "",
-        row.sent_at,
+        *fate,
     ]
 
 
@@ -69,6 +83,87 @@ def defused(text: str) -> str:
 
 
 def fused(text: str) -> str:
-    """Return what a cell held before `defused`, where it did anything."""
+    """Return the cell as it was before `defused`."""
     bare = text[1:]
     return bare if text[:1] == "'" and defused(bare) == text else text
+
+
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a results file, or of a part of one, by column name.
+
+    Raises:
+        NoInputError: the file cannot be read. InputUnusableError: it is no results file.
+    """
+    try:
+        yield from raw_rows(path)
+    except OSError as error:
+        raise NoInputError(
+            f"results file {path} cannot be read: {error.strerror}", hint="Check its path and rights."
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise no_results_file(path, "it is damaged") from error
+
+
+def raw_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Do the same, but raise OSError, csv.Error and UnicodeDecodeError as they come.
+
+    A part (``.part``) may end in the middle of a row, because a run died: that row is left out.
+    """
+    is_part = path.suffix == PART
+    with path.open(encoding="utf-8", errors="replace" if is_part else "strict", newline="\n") as stream:
+        lines = (line for line in stream if line.endswith("\n")) if is_part else stream
+        reader = csv.reader(lines, strict=not is_part)
+        header = tuple(next(reader, ()))
+        if header != RESULT_COLUMNS and (header or not is_part):
+            raise no_results_file(path, "its header is another one")
+        for cells in reader:
+            row = dict(zip(RESULT_COLUMNS, cells, strict=False))
+            if len(cells) == len(RESULT_COLUMNS) and row["outcome"] in _OUTCOMES:
+                yield row
+            elif not is_part:
+                raise no_results_file(path, f"line {reader.line_num} is no row of results")
+
+
+def no_results_file(path: Path, why: str) -> InputUnusableError:
+    """Return the error for a file that is not as this program wrote it."""
+    return InputUnusableError(
+        f"{path} is not a results file of this program: {why}",
+        hint="Give a file that `import`, `check` or `deliver` wrote, as it was written.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One cell of the row at ``line`` that differs; column `row` where only one of the two has the row."""
+
+    line: str
+    column: str
+    expected: str
+    found: str
+
+
+def differences(expected: Path, found: Path) -> list[Difference]:
+    """Return every difference between two results files of one input, in the order of lines.
+
+    Raises InputUnusableError where one of them is no results file.
+    """
+    by_line: defaultdict[str, tuple[list[Mapping[str, str]], list[Mapping[str, str]]]]
+    by_line = defaultdict(lambda: ([], []))
+    for side, path in enumerate((expected, found)):
+        for row in read_rows(path):
+            by_line[row["line"]][side].append(row)
+    different = []
+    for line, (one, other) in sorted(by_line.items(), key=lambda each: (len(each[0]), each[0])):
+        different += [
+            Difference(line, name, wanted[name], got[name])
+            for wanted, got in zip(one, other, strict=False)
+            for name in COMPARED
+            if wanted[name] != got[name]
+        ]
+        different += [Difference(line, "row", _shown(row), ABSENT) for row in one[len(other) :]]
+        different += [Difference(line, "row", ABSENT, _shown(row)) for row in other[len(one) :]]
+    return different
+
+
+def _shown(row: Mapping[str, str]) -> str:
+    return " ".join(filter(None, (row["outcome"], row["reason"] or row["state"])))

@@ -53,8 +53,7 @@ def write_rejects(path: Path, records: Iterable[str]) -> None:
         with stream:
             for record in records:
                 stream.write(record + "\r\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+            make_durable(stream)
     except CannotCreateError:
         path.unlink(missing_ok=True)
         raise
@@ -74,8 +73,14 @@ def create(path: Path) -> IO[str]:
         raise unwritable(path, error) from error
 
 
+def make_durable(stream: IO[str]) -> None:
+    """Make the text written so far durable; raises OSError."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
 def unwritable(path: Path, error: OSError) -> CannotCreateError:
-    """Return what a file that cannot be written comes to; whatever was sent by then is in the ledger."""
+    """Return the error for a file that cannot be written; calls sent by then are in the ledger."""
     return CannotCreateError(
         f"{path} cannot be written: {error.strerror}",
         hint="Free space or mend rights. What was sent is safe in the ledger, and the next `import` or `deliver` "

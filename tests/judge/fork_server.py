@@ -21,8 +21,7 @@ import importer.cli.runs
 import importer.cli.screen
 import importer.formats
 import importer.pipeline
-import importer.pipeline.preparing
-import importer.pipeline.rejects
+import importer.pipeline.intake
 import importer.settings
 from steps import Step, at, at_steps
 

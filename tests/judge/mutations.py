@@ -201,7 +201,7 @@ MUTATIONS = (
         "results of the dead left unfinished",
         "kill_in_flight",
         "pipeline/stages.py",
-        "    finish_dead_runs(run, ledger)\n",
+        "        finish_dead_runs(run, ledger)\n",
         "",
     ),
 )

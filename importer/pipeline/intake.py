@@ -1,0 +1,358 @@
+"""The input of a run: files read into rows, rows made calls, calls taken into the ledger; the rows to be mended.
+
+The only module of the pipeline that loads pandas.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeGuard
+
+from importer.errors import (
+    CannotCreateError,
+    ConfigurationError,
+    DeclinedError,
+    ImporterError,
+    InputTooOldError,
+    InputUnusableError,
+    TooFewRowsError,
+    TooManyRejectsError,
+)
+from importer.events import Event, EventName, Level
+from importer.formats import Detection
+from importer.ledger import Ledger, Staged
+from importer.pipeline.ending import fate_fields, row_of
+from importer.pipeline.inputs import inputs_json, rejects_path
+from importer.pipeline.run import Outlook, Run
+from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
+from importer.prepare.zones import require_place
+from importer.reading import verbatim_records
+from importer.records import Call, ResultRow
+from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
+from importer.settings import Settings, parse_moment
+from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outcome
+
+OLD_DAYS = 30
+"""Older calls of a first import need `--since` or `--yes`: each can open a window on an agent's screen."""
+_SHOWN_REASONS = 3
+_Kind = tuple[str, str, str, int, tuple[str, ...]]
+
+
+def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
+    """Return the rules for preparing these files; `--since` and `--until` become moments here.
+
+    Raises ConfigurationError when a file's local times need a zone and none is given, or one without summer time
+    that no id could prove: nothing is guessed.
+    """
+    settings = run.settings
+    for detection in detections:
+        require_place(detection, settings.timezone)
+        if settings.timezone is None and detection.needs_timezone():
+            raise ConfigurationError(
+                f"{detection.path}: the times of format {detection.format.name} are local and name no zone",
+                hint="Say whose clock it is with --timezone, for example --timezone Europe/London.",
+            )
+    moment = datetime.fromtimestamp(run.now, UTC)
+    since, until = (
+        parse_moment(text, now=moment, timezone=settings.timezone) if text else None
+        for text in (settings.since, settings.until)
+    )
+    number, user = settings.default_agent_number or "", settings.default_zohouser or ""
+    return PreparePlan(
+        agents=no_agents(number, user)
+        if settings.agents is None
+        else load_agents(settings.agents, settings.country, number, user, encoding=settings.encoding),
+        now=int(run.now),
+        timezone=settings.timezone,
+        country=settings.country,
+        site=settings.site,
+        window=Window(since, until),
+        states=settings.states,
+        policies=policy_book(settings, {*run.catalogue.formats, *(each.format.name for each in detections)}),
+        all_rows=settings.all_rows,
+        is_one_of_several=len(detections) > 1,
+    )
+
+
+def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
+    """Return every choice of policies; raises ConfigurationError where one is for none of these formats."""
+    book = PolicyBook(settings, settings.policies)
+    book.require_known(formats)
+    return book
+
+
+class Intake:
+    """The input of one run: `opened`, then `read`, `take_in`, `write_rejects`.
+
+    ``problems`` are errors that do not stop the run; the listener has each of them.
+    """
+
+    def __init__(self, run: Run, detections: Sequence[Detection], problems: Sequence[ImporterError]) -> None:
+        """Find out before anything is read that the input cannot be prepared or its rejects cannot be written.
+
+        Raises ConfigurationError, and CannotCreateError for a path of rejects that is taken or has no folder.
+        """
+        self._run = run
+        self._detections = tuple(detections)
+        self.problems = [*problems]
+        if run.settings.rejects is not None:
+            for number in range(1, len({*map(_kind, detections)}) + 1):
+                check_free(rejects_path(run.settings.rejects, number), "rejects")
+        self._plan = prepare_plan(run, detections)
+        self._reasons: Counter[str] = Counter()
+        self._good_rows = 0
+        self._preparation: Preparation
+
+    @contextmanager
+    def opened(self, ledger: Ledger | None) -> Iterator[None]:
+        """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
+        plan = replace(self._plan, held=ledger.held if ledger else None)
+        with Preparation(self._run.catalogue.causes, plan) as self._preparation:
+            yield
+
+    @property
+    def rows(self) -> int:
+        """How many records were read."""
+        return self._preparation.rows
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """The rows by reason that no result row names."""
+        return self._preparation.skipped
+
+    def read(self, ledger: Ledger | None) -> None:
+        """Read every file whole; a damaged one is a problem, and nothing of it is kept."""
+        run = self._run
+        whole: dict[Path, int] = {}
+        pinned: list[Detection] = []
+
+        def progress(rows: int) -> None:
+            run.stop_if_interrupted()
+            run.listener.rows(rows)
+
+        for found in self._detections:
+            try:
+                detection = replace(found, file=replace(found.file, pinned=found.file.identity_now()))
+                rows = self._preparation.read(detection, _name(detection), progress)
+            except InputUnusableError as problem:
+                self._report(problem)
+                continue
+            whole[detection.path] = rows
+            pinned.append(detection)
+            facts = {"file": detection.path.name, "format": detection.format.name, "rows": rows}
+            run.listener.event(Event(EventName.FILE_READ, Level.INFO, facts))
+            run.listener.detail(
+                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
+            )
+        for alarm in self._alarms():
+            self._report(alarm)
+        if ledger is not None:
+            ledger.note_inputs(inputs_json(self._detections, whole))
+        self._detections = tuple(pinned)
+
+    def _report(self, problem: ImporterError) -> None:
+        self.problems.append(problem)
+        self._run.listener.problem(problem)
+
+    def _alarms(self) -> Iterator[ImporterError]:
+        """Yield why this is not the input that was expected, though it can be read.
+
+        The run goes on with what is there, so that nothing is lost, and ends with 66.
+        """
+        settings, changed = self._run.settings, []
+        for detection in self._detections:
+            with suppress(OSError):
+                changed.append(detection.path.stat().st_mtime)
+        age = self._run.now - max(changed, default=self._run.now)
+        if settings.max_age is not None and age > settings.max_age:
+            yield InputTooOldError(
+                f"the newest input was last written {age / 3600:.1f} h ago, --max-age allows "
+                f"{settings.max_age / 3600:.1f} h",
+                hint="Look whether the telephone system still exports. "
+                "What is in these files was taken in all the same.",
+            )
+        if settings.min_rows is not None and self.rows < settings.min_rows:
+            yield TooFewRowsError(
+                f"the input has {self.rows} rows, --min-rows expects at least {settings.min_rows}",
+                hint="Look whether the export is empty or cut. What is in these files was taken in all the same.",
+            )
+
+    def take_in(self, results: ResultsFile, ledger: Ledger | None) -> None:
+        """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
+
+        Raises TooManyRejectsError; ConfigurationError for old calls on a ledger that has sent nothing yet, unless
+        `--since` or `--yes` says that they are meant; DeclinedError when the person says no. Nothing is taken in
+        then. Without a ledger the calls are `would_send`, and too many rejects are a problem.
+        """
+        if ledger is not None:
+            self._stage(results, ledger)
+            return
+        for batch in self._batches():
+            results.add(batch, Outcome.WOULD_SEND)
+        problem = self._too_many_rejects()
+        if problem is not None:
+            self._report(problem)
+
+    def _stage(self, results: ResultsFile, ledger: Ledger) -> None:
+        run, settings, new = self._run, self._run.settings, _NewCalls()
+        with ledger.staging() as staging:
+            for batch in self._batches():
+                calls = [each for each in batch if isinstance(each, Call)]
+                resend = settings.on_uncertain == "resend"
+                staged = iter(staging.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
+                attended = [each.call_id for each in batch if _is_attended_since(each)]
+                shown = iter(staging.show_attended(attended))
+                results.add((_staged_row(each, staged, shown, new) for each in batch), Outcome.PENDING)
+            problem = self._too_many_rejects()
+            if problem is not None:
+                raise problem
+            results.sync()
+            ask_before_sending(run, ledger, new)
+            run.stop_if_interrupted()
+        results.keep()
+
+    def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
+        for batch in self._preparation.results():
+            self._run.stop_if_interrupted()
+            for row in batch if self._run.settings.max_errors.percent is not None else ():
+                if isinstance(row, Call) or row.outcome not in (Outcome.SKIPPED, Outcome.REJECTED):
+                    self._good_rows += 1
+                elif row.outcome is Outcome.REJECTED:
+                    self._reasons[row.reason] += 1
+            yield batch
+
+    def _too_many_rejects(self) -> TooManyRejectsError | None:
+        """Return the error where `--max-errors` is a share and a larger share of the rows is rejected.
+
+        Nothing is taken in then: an export that changed may also be misread where it is not rejected.
+        """
+        limit, rejected = self._run.settings.max_errors, self._reasons.total()
+        rows = rejected + self._good_rows
+        if limit.percent is None or not limit.exceeded(rejected, rows):
+            return None
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self._reasons.most_common(_SHOWN_REASONS))
+        return TooManyRejectsError(
+            f"{rejected} of {rows} rows that were not skipped are rejected ({reasons}), which --max-errors "
+            f"{limit.percent:g}% does not allow",
+            hint="Nothing of this input was taken in or sent. `cdr-importer check` says what is wrong with each "
+            "row: the export may have changed, or an option be missing.",
+        )
+
+    def write_rejects(self, finished: Finished) -> None:
+        """Write the rows to be mended verbatim, one file for each kind of export among the inputs.
+
+        The calls are sent by then, so a file that cannot be written is a problem and does not stop the run.
+        """
+        chosen = self._run.settings.rejects
+        if chosen is None:
+            return
+        by_kind: dict[_Kind, list[tuple[Detection, Sequence[int]]]] = {}
+        for detection in self._detections:
+            lines = finished.to_mend.get(defused(_name(detection)))
+            if lines:
+                by_kind.setdefault(_kind(detection), []).append((detection, lines))
+        for number, parts in enumerate(by_kind.values(), start=1):
+            try:
+                write_rejects(rejects_path(chosen, number), _verbatim(parts))
+            except CannotCreateError as problem:
+                self._report(problem)
+
+
+def _name(detection: Detection) -> str:
+    """Return the name that a file has in the results: the one that was given."""
+    return as_text(str(detection.path))
+
+
+@dataclass(slots=True)
+class _NewCalls:
+    """The calls that staging made pending: how many, and the earliest and latest start as GMT text."""
+
+    calls: int = 0
+    first: str = ""
+    last: str = ""
+
+    def add(self, start_time: str) -> None:
+        """Count a call; the texts sort as their times do."""
+        self.calls += 1
+        self.first = min(self.first or start_time, start_time)
+        self.last = max(self.last, start_time)
+
+
+def _is_attended_since(row: ResultRow | Call) -> TypeGuard[ResultRow]:
+    return isinstance(row, ResultRow) and row.reason == ATTENDED_SINCE
+
+
+def _staged_row(
+    row: ResultRow | Call, staged: Iterator[Staged], shown: Iterator[Staged], new: _NewCalls
+) -> ResultRow | Call:
+    """Return a row as staging left it; of a bare call the fate is in the ledger when the run ends.
+
+    ``staged`` has the ledger's answer to each call, ``shown`` to each row that shows its call attended.
+    """
+    if isinstance(row, Call):
+        known = next(staged)
+        if known.outcome is not None:
+            return row_of(row, known.outcome, known.receipt)
+        new.add(row.start_time)
+        return row
+    if not _is_attended_since(row):
+        return row
+    known = next(shown)
+    if known.call is None:
+        return replace(row, outcome=known.outcome or row.outcome, **fate_fields(known.receipt))
+    call = replace(known.call, place=row.place)
+    return call if known.outcome is None else row_of(call, known.outcome, known.receipt)
+
+
+def ask_before_sending(run: Run, ledger: Ledger, new: _NewCalls) -> None:
+    """Show a person the calls to be sent, inside the staging, which an error undoes; see `Intake.take_in`."""
+    if run.settings.yes or run.settings.sandbox or not new.calls:
+        return
+    oldest_usual = datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
+    is_old = run.settings.since is None and new.first < oldest_usual.strftime(WIRE_TIME_FORMAT)
+    # The ledger is counted whole, so only for calls that are old.
+    if is_old and not any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
+        raise ConfigurationError(
+            f"the oldest of {new.calls} new calls is from {new.first} GMT, and this ledger has sent nothing yet",
+            hint="Each call can open a window on its agent's screen. "
+            f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
+        )
+    waiting, rate = ledger.pending_count(), run.settings.rate
+    calls = min(waiting, run.settings.limit or waiting)
+    outlook = Outlook(
+        calls=calls,
+        left_pending=waiting - calls,
+        from_earlier=max(0, waiting - new.calls),
+        first=new.first,
+        last=new.last,
+        seconds=max(0, calls - rate.limit) / rate.limit * rate.period_seconds,
+    )
+    is_agreed = run.listener.confirm(outlook)
+    run.stop_if_interrupted()
+    if not is_agreed:
+        raise DeclinedError
+
+
+def _kind(detection: Detection) -> _Kind:
+    """Return the properties that rows of one file must share, so that it can be imported again."""
+    quotes = detection.quotes.value
+    return detection.format.name, detection.delimiter, quotes, detection.field_count, detection.header
+
+
+def _verbatim(parts: Sequence[tuple[Detection, Sequence[int]]]) -> Iterator[str]:
+    """Yield the header once, then the records of these lines, verbatim."""
+    with_header = True
+    for detection, lines in parts:
+        try:
+            for record in verbatim_records(detection, lines):
+                if record.line != detection.header_line or with_header:
+                    yield record.text
+        except (OSError, InputUnusableError) as error:
+            raise CannotCreateError(
+                f"no rejects are written: {detection.path} was removed or changed after it was read",
+                hint="The results name its rows. Import it once more with --rejects: nothing is sent twice.",
+            ) from error
+        with_header = False
