@@ -1,8 +1,8 @@
 """Options, environment and TOML file -> frozen Settings; the secrets of the sign-in.
 
 A command-line flag outranks the environment variable ``CDR_IMPORTER_<OPTION>``, which outranks the TOML file.
-Secrets are never options. `values` has the rules of single values, `options` what each option is called and
-means, `loading` the sources, `credentials` the secrets.
+Secrets are never options. `values` has the rules of single values, `options` the name and meaning of each option,
+`loading` the sources, `credentials` the secrets.
 """
 
 from importer.settings.credentials import (

@@ -16,7 +16,7 @@ from importer.settings.options import APPLICATION, variable_of
 SECRETS = ("client_id", "client_secret", "refresh_token")
 CREDENTIALS_NAME = "credentials.toml"
 SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts what a unit's ``LoadCredential=`` names: systemd.exec(5)."""
+"""The folder of a unit's ``LoadCredential=`` files: systemd.exec(5)."""
 
 _FILE_BYTES = 16 * 1024
 _TOML_POSITION = r"\(at (line [0-9]+, column [0-9]+|end of document)\)"
@@ -111,7 +111,7 @@ def save_credentials(credentials: Credentials, path: Path | None = None, *, in_k
 def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
     """Return the secrets that a file holds or, with ``keyring = true``, points to; none where there is no file.
 
-    ``is_ours`` false leaves owner and mode to whoever made the file (systemd's credentials folder).
+    ``is_ours`` false: owner and mode of the file are not checked (systemd's credentials folder).
 
     Raises:
         ConfigurationError: not a private regular file of ours, not TOML, or other keys; or no keyring.
@@ -158,8 +158,8 @@ def _keyring(path: Path) -> Any:
     return keyring
 
 
-def _no_keyring(what: str) -> ConfigurationError:
+def _no_keyring(fault: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the system keyring {what}",
+        f"the system keyring {fault}",
         hint="Install it with `pip install 'cdr-importer[keyring]'`, or run `auth login` without --keyring.",
     )

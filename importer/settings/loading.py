@@ -1,4 +1,4 @@
-"""From flags, environment and TOML file to Settings, with every fault blamed on where it was written."""
+"""From flags, environment and TOML file to Settings; every error names the source of the value."""
 
 import os
 import stat
@@ -29,14 +29,14 @@ _UNSHOWN = frozenset({"default-agent-number", "ping-url", "proxy", "accounts-url
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """One value, where it was given in the operator's words, and whether that was the command line."""
+    """One value, its source in the operator's words, and whether that is the command line."""
 
     value: object
     origin: str
     is_flag: bool = False
 
     def read(self, option: str) -> object:
-        """Return what the option makes of the value; raises the error that names origin, value and rule."""
+        """Return the value of the option; raises an error that names origin, value and rule."""
         try:
             return OPTIONS[option].read(self.value)
         except ValueError as error:
@@ -45,7 +45,7 @@ class _Given:
     def error(self, rule: str, *, is_shown: bool = True) -> ConfigurationError | UsageError:
         try:
             value = f" {str(self.value)[:SHOWN_CHARACTERS]!r}" if is_shown else ""
-        except (ValueError, RecursionError):  # a number or a table of a TOML file beyond what Python writes
+        except (ValueError, RecursionError):  # a number or a table of a TOML file too large for Python to write
             value = ""
         kind = UsageError if self.is_flag else ConfigurationError
         return kind(f"{self.origin}: the value{value} cannot be used", hint=f"Rule: {rule.rstrip('.')}.")
@@ -143,7 +143,7 @@ def _from_file(path: Path | None) -> dict[str, _Given]:
 
 
 def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, PolicyChoices]:
-    """Take the policies out of a file's values: those of a format outrank the format, those for all do not."""
+    """Take the policies out of a file's values; only the ones in a format's table outrank the format itself."""
     tables = by_file.pop("policies", _Given({}, ""))
     if not isinstance(tables.value, dict):
         raise tables.error("must be tables like [policies.asterisk-csv]")

@@ -1,4 +1,4 @@
-"""Every option of a run: what it is called, what it takes and means, and all of them as one frozen value."""
+"""Every option of a run with its name, rule and help, and all of them as one frozen value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -12,7 +12,7 @@ from schemas.vocabulary import State
 APPLICATION = "cdr-importer"
 ENVIRONMENT_PREFIX = "CDR_IMPORTER_"
 EVERY_FORMAT = "*"
-"""Among the policies of the TOML file: those that stand outside the tables of single formats."""
+"""Key of the policies that stand in the TOML file outside the tables of single formats."""
 
 _Value = TypeVar("_Value")
 
@@ -21,8 +21,8 @@ _Value = TypeVar("_Value")
 class Option:
     """How an option is given and read.
 
-    ``read`` turns what was given into its value and raises ValueError with the rule. ``metavar`` is empty for a
-    switch; ``letter`` is its short form.
+    ``read`` returns the value of a text or TOML value and raises ValueError with the rule. ``metavar`` is empty
+    for a switch; ``letter`` is its short form.
     """
 
     read: Callable[[object], object]
@@ -57,14 +57,14 @@ def _switch(help: str, letter: str = "") -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyChoices:
-    """What one source says of the policies, which decide about rows that leave room; None where it says nothing.
+    """The policies of one source, for rows that can be read in two ways; None where the source has none.
 
     ``cancelled_ring_seconds``: a call that the agent gave up while it rang counts as ``noanswer`` from so many
-    seconds on, else it is skipped. ``cancelled_unknown``: what it counts as where the export does not tell how
-    long it rang. ``voicemail``: what a voicemail, machine or fax that the system itself names counts as.
-    ``our_side``: what failures on our own side count as. ``outside_prefix``: the digits dialled for a line, which
-    the system leaves in front of a number. ``extensions`` and ``trunks``: patterns of the names of our telephones
-    and of lines to the outside, over what the file proves; "" for none.
+    seconds on, else it is skipped. ``cancelled_unknown``: its state where the export has no ring time.
+    ``voicemail``: the state of a call that the system itself names voicemail, machine or fax. ``our_side``: the
+    state of failures on our own side. ``outside_prefix``: the digits dialled for a line, which the system leaves
+    in front of a number. ``extensions`` and ``trunks``: patterns of the names of our telephones and of lines to
+    the outside, which outrank the proof in the file; "" for none.
     """
 
     cancelled_ring_seconds: int | None = _option(
@@ -97,12 +97,12 @@ class PolicyChoices:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(PolicyChoices):
-    """Every option of a run, checked when `load_settings` made it; the README's table says what each means.
+    """Every option of a run, checked by `load_settings`; the README's table has the meaning of each.
 
     ``max_runtime`` and ``max_age`` are in seconds; ``since`` and ``until`` are as written, for `parse_moment`;
     ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for those of ``data_center`` in
-    `DATA_CENTERS`. The policies are what this run was told; ``policies`` is what the TOML file ``config`` says of
-    them, by format and for `EVERY_FORMAT`.
+    `DATA_CENTERS`. The policies are the options of this run; ``policies`` are the ones in the TOML file
+    ``config``, by format and for `EVERY_FORMAT`.
     """
 
     format: str | None = _option(None, values.line, "NAME", "A format's name, or a .toml of your own.")
@@ -133,13 +133,13 @@ class Settings(PolicyChoices):
         frozenset(State), values.states, "LIST", "Only these, with commas. Default: all six."
     )
     rate: Rate = _option(
-        Rate(60, 60.0), values.rate, "N/PERIOD", "Most requests in any period. Default: 60/minute."
+        Rate(60, 60.0), Rate.parse, "N/PERIOD", "Most requests in any period. Default: 60/minute."
     )
     batch_size: int = _option(50, values.whole(1, 10_000), "N", "Calls claimed at once. Default: 50.")
     workers: int = _option(1, values.whole(1, 64), "N", "Requests in flight at once. Default: 1.")
     limit: int | None = _option(None, values.whole(1), "N", "Send at most N calls now; the rest stays pending.")
     max_errors: ErrorLimit = _option(
-        ErrorLimit(20, None), values.error_limit, "N[%]", "Stop after so many refusals. Default: 20."
+        ErrorLimit(20, None), ErrorLimit.parse, "N[%]", "Stop after so many refusals. Default: 20."
     )
     max_uncertain: int = _option(3, values.whole(1), "N", "Stop after so many lost answers. Default: 3.")
     max_runtime: float | None = _option(
@@ -186,7 +186,7 @@ class Settings(PolicyChoices):
     config: Path | None = None
 
     def in_force(self) -> dict[str, object]:
-        """Return the options as in a TOML file, defaults included, without what may hold a secret or a number."""
+        """Return all options as in a TOML file, except the ones that may hold a secret or a number."""
         kept: dict[str, object] = {
             each.name.replace("_", "-"): value
             for each in fields(self)

@@ -1,7 +1,7 @@
-"""Rules of single values, whichever source they come from; each reader raises ValueError with the rule alone.
+"""Rules of single values from any source; each reader raises ValueError with the rule alone.
 
 Messages must not repeat the value: it may be a telephone number or hold a password. `--help` imports this module:
-what costs is imported by the reader that needs it, and patterns are compiled when they are used.
+the reader that needs pandas or pyarrow imports it, and patterns are compiled when they are used.
 """
 
 import codecs
@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from importer.errors import UsageError
 from schemas.vocabulary import State
@@ -37,7 +37,6 @@ _SWITCHES = {
 _OUTSIDE_PREFIX_RULE = (
     "write the digits that are dialled for a line, several with commas between, such as 9 or 9,0"
 )
-_ERROR_LIMIT_RULE = "write a number of refusals from 1, or a share such as 5%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,9 @@ class Rate:
     period_seconds: float
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, value: object) -> Self:
         """Read ``N/second``, ``N/minute`` or ``N/hour``; raises ValueError for another form or 0."""
-        match = re.fullmatch(_RATE, text)
+        match = re.fullmatch(_RATE, text(value))
         if match is None:
             raise ValueError("write N/second, N/minute or N/hour with N at least 1")
         return cls(int(match[1]), _UNIT_SECONDS[match[2]])
@@ -64,23 +63,24 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class ErrorLimit:
-    """When to stop for refusals: after ``count`` of them, or at ``percent`` of the calls sent; one is None."""
+    """The refusals that stop a run: ``count`` of them, or ``percent`` of the calls sent; the other is None."""
 
     count: int | None
     percent: float | None
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``20`` or ``5%``; raises ValueError for another form, 0, or more than 100 %."""
-        if re.fullmatch(_COUNT, text) and int(text) > 0:
-            return cls(int(text), None)
-        match = re.fullmatch(_PERCENT, text)
+    def parse(cls, value: object) -> Self:
+        """Read ``20``, ``5%`` or the number 20; raises ValueError for another form, 0, or more than 100 %."""
+        given = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
+        if re.fullmatch(_COUNT, given) and int(given) > 0:
+            return cls(int(given), None)
+        match = re.fullmatch(_PERCENT, given)
         if match and 0 < float(match[1]) <= 100:
             return cls(None, float(match[1]))
-        raise ValueError(_ERROR_LIMIT_RULE)
+        raise ValueError("write a number of refusals from 1, or a share such as 5%")
 
     def exceeded(self, errors: int, sent: int) -> bool:
-        """Say whether ``errors`` refusals among ``sent`` calls are the end; a share counts from 20 calls sent."""
+        """Return whether ``errors`` of ``sent`` calls stop the run; a share counts from 20 calls on."""
         if self.count is not None:
             return errors >= self.count
         return self.percent is not None and sent >= _PERCENT_SAMPLE_CALLS and errors * 100 >= self.percent * sent
@@ -98,32 +98,29 @@ class DataCenter:
     api_hosts: frozenset[str]
 
 
-def _center(name: str, accounts_host: str, *api_hosts: str) -> tuple[str, DataCenter]:
-    return name, DataCenter(name, f"https://{accounts_host}", frozenset(api_hosts))
-
-
-# Source of the first eight: zoho/zohocrm-python-sdk-8.0, zohocrmsdk/src/com/zoho/crm/api/dc/*.py, and
-# https://www.bigin.com/developer/docs/apis/multi-dc.html
 DATA_CENTERS: Mapping[str, DataCenter] = MappingProxyType(
-    dict(
-        (
-            _center("us", "accounts.zoho.com", "www.zohoapis.com"),
+    {
+        name: DataCenter(name, f"https://{accounts_host}", frozenset(api_hosts))
+        for name, accounts_host, *api_hosts in (
+            # Source of the first eight: zoho/zohocrm-python-sdk-8.0, zohocrmsdk/src/com/zoho/crm/api/dc/*.py, and
+            # https://www.bigin.com/developer/docs/apis/multi-dc.html
+            ("us", "accounts.zoho.com", "www.zohoapis.com"),
             # The sample answer of https://www.zoho.com/accounts/protocol/oauth/multi-dc/client-authorization.html
             # has api.zoho.eu as its api_domain.
-            _center("eu", "accounts.zoho.eu", "www.zohoapis.eu", "api.zoho.eu"),
-            _center("in", "accounts.zoho.in", "www.zohoapis.in"),
-            _center("au", "accounts.zoho.com.au", "www.zohoapis.com.au"),
-            _center("jp", "accounts.zoho.jp", "www.zohoapis.jp"),
-            _center("ca", "accounts.zohocloud.ca", "www.zohoapis.ca"),
-            _center("cn", "accounts.zoho.com.cn", "www.zohoapis.com.cn"),
-            _center("sa", "accounts.zoho.sa", "www.zohoapis.sa"),
+            ("eu", "accounts.zoho.eu", "www.zohoapis.eu", "api.zoho.eu"),
+            ("in", "accounts.zoho.in", "www.zohoapis.in"),
+            ("au", "accounts.zoho.com.au", "www.zohoapis.com.au"),
+            ("jp", "accounts.zoho.jp", "www.zohoapis.jp"),
+            ("ca", "accounts.zohocloud.ca", "www.zohoapis.ca"),
+            ("cn", "accounts.zoho.com.cn", "www.zohoapis.com.cn"),
+            ("sa", "accounts.zoho.sa", "www.zohoapis.sa"),
             # Sign-in: https://zoho.com/accounts/protocol/oauth/multi-dc.html; the API host is from clients' code.
-            _center("uk", "accounts.zoho.uk", "www.zohoapis.uk"),
+            ("uk", "accounts.zoho.uk", "www.zohoapis.uk"),
             # API: https://www.zoho.com/workdrive/developer/docs/api/v1/getting-started-multi-dc-support.html;
             # the sign-in host is from clients' code.
-            _center("ae", "accounts.zoho.ae", "www.zohoapis.ae"),
+            ("ae", "accounts.zoho.ae", "www.zohoapis.ae"),
         )
-    )
+    }
 )
 """Data centres by the word that ``--data-center`` takes."""
 
@@ -208,7 +205,7 @@ def site(value: object) -> str:
 
 
 def moment(value: object) -> str:
-    """Take what `parse_moment` understands, as it is written."""
+    """Take the text of a moment for `parse_moment`."""
     if text(value) not in _DAYS_BACK and not any(re.fullmatch(form, text(value)) for form in _FORMS):
         raise ValueError(f"not a moment. {MOMENT_HINT}")
     return text(value)
@@ -251,18 +248,6 @@ def pattern(value: object) -> str:
     return text(value)
 
 
-def rate(value: object) -> Rate:
-    """Read ``N/second``, ``N/minute`` or ``N/hour``."""
-    return Rate.parse(text(value))
-
-
-def error_limit(value: object) -> ErrorLimit:
-    """Read ``20``, ``5%`` or the number 20."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(_ERROR_LIMIT_RULE)
-    return ErrorLimit.parse(str(value).strip())
-
-
 def duration(value: object) -> float:
     """Read ``90``, ``90s``, ``15m``, ``2h``, ``3d`` or the number 90 as seconds."""
     is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
@@ -292,7 +277,7 @@ def delimiter(value: object) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine itself: localhost, 127.0.0.0/8 or ::1."""
+    """Return whether a host is this machine itself: localhost, 127.0.0.0/8 or ::1."""
     import ipaddress
 
     if host.lower() == "localhost":
@@ -317,32 +302,32 @@ def base_url(value: object) -> str:
 def ping_url(value: object) -> str:
     """Take the address of a check at a dead man's switch; http on loopback only."""
     rule = "must be https://host/path without user, password and fragment; plain http for loopback addresses only"
-    url = text(value)
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError(rule) from None
-    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-    extra = parts.fragment or "@" in parts.netloc or re.search(r"\s", url)
-    if not is_safe or not parts.hostname or port == 0 or extra:
+    parts = _url_parts(value, rule)
+    is_safe = parts.scheme == "https" or is_loopback(parts.hostname or "")
+    if not is_safe or parts.fragment or "@" in parts.netloc:
         raise ValueError(rule)
-    return url
+    return text(value)
 
 
 def proxy_url(value: object) -> str:
     """Take the URL of an HTTP proxy."""
     rule = "must be http://[user:password@]host:port or the same with https"
-    url = text(value)
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError(rule) from None
-    extra = parts.path.strip("/") or parts.query or parts.fragment
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or extra or re.search(r"\s", url):
+    parts = _url_parts(value, rule)
+    if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(rule)
-    return url
+    return text(value)
+
+
+def _url_parts(value: object, rule: str) -> SplitResult:
+    """Return the parts of a URL of http or https with a host; raises ValueError with the rule."""
+    try:
+        parts = urlsplit(text(value))
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid or re.search(r"\s", text(value)):
+        raise ValueError(rule)
+    return parts
 
 
 def location(value: object) -> Path:
