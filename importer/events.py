@@ -1,4 +1,4 @@
-"""What a run does that is worth a line of its log: fixed names, levels, and fields without secrets or numbers."""
+"""Events of a run for its log: fixed names, levels, and fields without secrets or numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class Level(IntEnum):
 
 
 class EventName(StrEnum):
-    """The name of an event; stable, for who searches or counts lines of a log."""
+    """The name of an event; stable, since scripts search and count lines of a log."""
 
     RUN_STARTED = "run.started"
     RUN_NOTE = "run.note"
@@ -43,4 +43,4 @@ class Event:
 
 
 def ignore(*_: object) -> None:
-    """Do nothing: for callbacks that nobody gave."""
+    """Do nothing: the default of a callback."""

@@ -18,7 +18,7 @@ OUTCOME_OF_STATE: Mapping[CallState, Outcome] = MappingProxyType(
         CallState.CLOSED: Outcome.SKIPPED,
     }
 )
-"""What the results call a call that stands so in the ledger when its run ends."""
+"""Outcome in the results of a call that has this state in the ledger when its run ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one call sent: what the answer proves, and the answer's own words.
+    """The result of one call sent: the state that the answer proves, and the answer's own words.
 
     ``state`` is ``accepted``, ``refused``, ``uncertain`` or ``pending`` (proved not applied). ``reason`` is a
     stable slug and ``hint`` a sentence for the results file; ``http_status`` is None without an answer.
@@ -91,8 +91,8 @@ class ResultRow:
 class RunSummary:
     """The counts of one run.
 
-    ``rows`` are the records read; ``carried`` the calls of earlier runs that this one took up. Every one of
-    them is in ``outcomes`` exactly once; ``skipped`` and ``rejected`` break those rows down by reason. The ledger
+    ``rows`` are the records read; ``carried`` the calls of earlier runs that this one took up. Each of them is
+    in ``outcomes`` exactly once; ``skipped`` and ``rejected`` count such rows by reason. The ledger
     holds ``held_uncertain`` calls uncertain, of this run or earlier ones, since ``uncertain_since`` (GMT text).
     """
 
@@ -109,7 +109,7 @@ class RunSummary:
     uncertain_since: str = ""
 
     def adds_up(self) -> bool:
-        """Say whether every row read and every call taken up ended as exactly one outcome."""
+        """Return whether every row read and every call taken up ended as exactly one outcome."""
         return sum(self.outcomes.values()) == self.rows + self.carried and sum(
             self.skipped.values()
         ) == self.outcomes.get(Outcome.SKIPPED, 0)

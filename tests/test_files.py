@@ -16,14 +16,14 @@ import pytest
 
 from conftest import Program, call_row, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
-from importer.files import ExportFile, Limits, named_files, open_export
+from importer.files import ExportFile, SpoolLimits, named_files, open_export
 from importer.files.packing import Packing
 from misbehaviour import Simulator
 
 TEXT = b"id,from,to,start_time,state\n" + b"".join(
     f"call{number},+12125550101,+1212555{number:04},2026-03-02 10:00:00,busy\n".encode() for number in range(300)
 )
-SMALL = Limits(largest_bytes=1 << 20, free_bytes=1 << 16, most_times=20)
+SMALL = SpoolLimits(largest_bytes=1 << 20, free_bytes=1 << 16, most_times=20)
 
 
 def zstd(data: bytes) -> bytes:
@@ -64,7 +64,7 @@ def written(folder: Path, data: bytes, name: str = "export.dat") -> Path:
     return path
 
 
-def refusal(path: Path, limits: Limits | None = None) -> ImporterError:
+def refusal(path: Path, limits: SpoolLimits | None = None) -> ImporterError:
     """Return why a file is not usable."""
     with pytest.raises(InputUnusableError) as caught:
         open_export(path, limits)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from conftest import Program, read_results
 from importer.errors import ConfigurationError, InputUnusableError
-from importer.files import Limits, open_tables
+from importer.files import SpoolLimits, open_tables
 from importer.files.json_objects import rows_of_objects
 from importer.files.workbooks import OLE2
 from importer.formats import CdrFormat, Detection, detect
@@ -316,7 +316,7 @@ def test_what_only_looks_like_a_workbook(tmp_path: Path) -> None:
     book.close()
     assert "down to row 1048576 and out to column 16384: too many" in refusal(path)
     with pytest.raises(InputUnusableError, match="holds more than 2000 bytes"):
-        open_tables(book_of(path, {"S": [["x" * 9000]]}), None, Limits(largest_bytes=2000))
+        open_tables(book_of(path, {"S": [["x" * 9000]]}), None, SpoolLimits(largest_bytes=2000))
 
 
 def open_document(path: Path, rows: str) -> Path:

@@ -1,6 +1,6 @@
 """Names on the command line to bytes: files, patterns, folders, standard input, plain or packed.
 
-`naming` finds what a name stands for, `export` opens one file, `packing` says how it is packed and unpacks it,
+`naming` finds the files of a name, `export` opens one file, `packing` recognises how it is packed and unpacks it,
 `workbooks` and `json_objects` make rows of sheets and objects, `spooling` keeps bytes that cannot be read twice.
 Nothing here loads pandas; only zstd loads pyarrow, and only a workbook loads calamine.
 """
@@ -8,18 +8,19 @@ Nothing here loads pandas; only zstd loads pyarrow, and only a workbook loads ca
 from importer.files.export import STANDARD_INPUT, ExportFile, open_export, open_tables
 from importer.files.naming import NamedFiles, named_files
 from importer.files.packing import sql_dump
-from importer.files.spooling import Limits, temporary_writes
+from importer.files.spooling import SpoolLimits, temporary_folder, temporary_writes
 from importer.files.workbooks import EMPTY_COLUMNS
 
 __all__ = [
     "EMPTY_COLUMNS",
     "STANDARD_INPUT",
     "ExportFile",
-    "Limits",
     "NamedFiles",
+    "SpoolLimits",
     "named_files",
     "open_export",
     "open_tables",
     "sql_dump",
+    "temporary_folder",
     "temporary_writes",
 ]

@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 from importer.errors import InputUnusableError, NoInputError
 from importer.files.json_objects import is_json, rows_of_objects
 from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of, require_usable
-from importer.files.spooling import BLOCK_BYTES, Limits, Spooled, TooLargeError, csv_blocks
+from importer.files.spooling import BLOCK_BYTES, Spooled, SpoolLimits, TooLargeError, csv_blocks
 from importer.files.workbooks import is_workbook, sheets_of
 
 STANDARD_INPUT = Path("-")
@@ -27,7 +27,7 @@ class ExportFile:
 
     ``is_table``: the spool is the CSV text of a sheet of a workbook, whose name is ``sheet``, or of JSON objects.
     ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
-    ``pinned`` is what it was when it was read: where it is set, another file, or a changed one, is not opened.
+    ``pinned`` is the identity of the file that was read: another file, or a changed one, is not opened then.
     """
 
     path: Path
@@ -67,11 +67,11 @@ class ExportFile:
         return io.TextIOWrapper(self.open(), encoding=encoding, newline="")
 
     def identity(self, source: BinaryIO) -> Identity:
-        """Return what changes when the file does, of the file that ``source`` reads."""
+        """Return the identity of the file that ``source`` reads: it changes when the file does."""
         return (0, 0, 0, 0) if self.spool is not None else _identity(os.fstat(source.fileno()))
 
     def identity_now(self) -> Identity | None:
-        """Return the same of the file that stands at the path now, None when there is none."""
+        """Return the identity of the file at the path now, None when there is none."""
         if self.spool is not None:
             return (0, 0, 0, 0)
         try:
@@ -80,20 +80,20 @@ class ExportFile:
             return None
 
     def changed(self) -> InputUnusableError:
-        """Return the error for a file that is not what it was."""
+        """Return the error for a file that changed."""
         return InputUnusableError(
             f"{self.shown} changed while it was read; nothing of it was used",
             hint="Import it when the telephone system has finished writing it.",
         )
 
 
-def open_export(path: Path, limits: Limits | None = None) -> ExportFile:
+def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
     """Return the export at this path; `-` is standard input. A packed one is unpacked whole, and checked by that.
 
     Raises NoInputError when it cannot be read, InputUnusableError when it is damaged, packed in a way that is not
     understood or larger than the limits allow, CannotCreateError when the temporary file cannot be written.
     """
-    limits = limits or Limits()
+    limits = limits or SpoolLimits()
     with _readable(path):
         plain = _as_it_came(path, limits)
         start = _start_of(plain)
@@ -102,13 +102,13 @@ def open_export(path: Path, limits: Limits | None = None) -> ExportFile:
         return plain if packing is None else _unpacked(plain, packing, limits)
 
 
-def open_tables(path: Path, sheet: str | None = None, limits: Limits | None = None) -> tuple[ExportFile, ...]:
+def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None = None) -> tuple[ExportFile, ...]:
     """Return the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
 
     Of a workbook ``sheet`` picks one; without it these are all that are not hidden. JSON objects become CSV text.
-    Raises what `open_export` raises.
+    Raises as `open_export` does.
     """
-    limits = limits or Limits()
+    limits = limits or SpoolLimits()
     file = open_export(path, limits)
     with _readable(path):
         if _is_workbook(file):
@@ -136,7 +136,7 @@ def _is_workbook(file: ExportFile) -> bool:
         return is_workbook(source)
 
 
-def _table(file: ExportFile, text: Iterator[bytes], limits: Limits, sheet: str | None = None) -> ExportFile:
+def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: str | None = None) -> ExportFile:
     """Return the rows of a file as an export of their own."""
     try:
         spool = Spooled(text, limits.largest_bytes)
@@ -145,14 +145,14 @@ def _table(file: ExportFile, text: Iterator[bytes], limits: Limits, sheet: str |
     return ExportFile(file.path, file.packing, spool, True, sheet, 1 if sheet is not None else 0)
 
 
-def _as_it_came(path: Path, limits: Limits) -> ExportFile:
+def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
     if path == STANDARD_INPUT:
         return _spooled(ExportFile(path), _standard_input(), limits)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise NoInputError(f"input not found: {path}", hint="Check the path of the export.") from None
-    if stat.S_ISFIFO(mode):  # what a shell makes of <(...)
+    if stat.S_ISFIFO(mode):  # <(...) in a shell
         return _spooled(ExportFile(path), path.open("rb"), limits)
     if not stat.S_ISREG(mode):
         raise NoInputError(f"{path} is not a file", hint="Name the export itself, or a pattern like *.csv.")
@@ -168,7 +168,7 @@ def _standard_input() -> AbstractContextManager[BinaryIO]:
     return nullcontext(sys.stdin.buffer)
 
 
-def _spooled(file: ExportFile, opened: AbstractContextManager[BinaryIO], limits: Limits) -> ExportFile:
+def _spooled(file: ExportFile, opened: AbstractContextManager[BinaryIO], limits: SpoolLimits) -> ExportFile:
     with opened as source:
         try:
             blocks = iter(lambda: source.read(BLOCK_BYTES), b"")
@@ -178,7 +178,7 @@ def _spooled(file: ExportFile, opened: AbstractContextManager[BinaryIO], limits:
     return ExportFile(file.path, None, spool)
 
 
-def _unpacked(file: ExportFile, packing: Packing, limits: Limits) -> ExportFile:
+def _unpacked(file: ExportFile, packing: Packing, limits: SpoolLimits) -> ExportFile:
     with file.open() as source:
         packed_bytes = source.seek(0, os.SEEK_END)
         source.seek(0)
@@ -205,9 +205,9 @@ def _start_of(file: ExportFile) -> bytes:
         return source.read(FIRST_BYTES)
 
 
-def _too_large(what: str) -> InputUnusableError:
+def _too_large(message: str) -> InputUnusableError:
     return InputUnusableError(
-        what, hint="If that is really an export, unpack it on a disk with room and import the plain file."
+        message, hint="If that is really an export, unpack it on a disk with room and import the plain file."
     )
 
 

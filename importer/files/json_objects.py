@@ -1,10 +1,10 @@
 """JSON as APIs and scripts write it, as rows: objects line by line, an array of them, or an envelope around one.
 
-The keys of all objects, in the order in which they first stand, are the header. Numbers stay the text that they
-are, so that long ids survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an
-object gives a column for each of its keys (`data.answer`); a list becomes its JSON text. Each row stands on the
-line of the text on which its object starts, so that line numbers are those of the file; where several objects
-start on one line, they count on from there. Memory stays flat: an object is at most 16 MiB long, and none is kept.
+The keys of all objects, in the order of their first use, are the header. Numbers stay text, so that long ids
+survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an object gives a column
+for each of its keys (`data.answer`); a list becomes its JSON text. Each row has the line number on which its
+object starts in the file; where several objects start on one line, they count on from there. Memory stays flat:
+an object is at most 16 MiB long, and none is kept.
 """
 
 import codecs
@@ -21,16 +21,16 @@ from importer.files.spooling import BLOCK_BYTES, csv_blocks
 MOST_KEYS = 1000
 LONGEST_VALUE = 16 << 20
 BROKEN_OFF = 16
-"""An error so few characters before the end of what was read may be none: a word or an escape is cut there."""
+"""So close to the end of the text read an error may be a word or an escape that is cut there."""
 
 _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{\]]|$)|\{\s*(?:[\"}]|$))")
 _SPACE: Final = re.compile(r"\s*")
 _TOP: Final = ""
-"""Stands for the key of the list of objects where the file is that list."""
+"""The key of the list of objects where the file itself is the list."""
 
 
 def is_json(start: bytes) -> bool:
-    """Say whether a file that begins with these bytes holds JSON objects or an array: nothing else begins so."""
+    """Return whether a file that begins with these bytes holds JSON objects or an array."""
     return _BEGINNING.match(start.decode(json.detect_encoding(start), "ignore")) is not None
 
 
@@ -115,7 +115,7 @@ def _items_of_list(text: "_Text") -> Iterator[_Item]:
 
 
 def _place_of_objects(text: "_Text") -> str | None:
-    """Return where the objects stand: `_TOP` in an array, the key of their list in an envelope, None for none."""
+    """Return the place of the objects: `_TOP` in an array, the key of their list in an envelope, None for none."""
     if text.peek() == "[":
         return _TOP
     lists: list[str] = []
@@ -235,10 +235,10 @@ class _Text:
                 self.refuse(f"a value is longer than {LONGEST_VALUE >> 20} MiB")
             self._read()
 
-    def refuse(self, what: str) -> NoReturn:
-        """Raise InputUnusableError naming the line that reading has come to."""
+    def refuse(self, fault: str) -> NoReturn:
+        """Raise InputUnusableError with the line read last."""
         raise InputUnusableError(
-            f"{self._shown}: line {self._line}: {what}",
+            f"{self._shown}: line {self._line}: {fault}",
             hint="The file is damaged or cut off, or no list of calls: export it again. Nothing of it was used.",
         )
 
@@ -247,7 +247,7 @@ class _Text:
         self._place = place
 
     def _read(self) -> bool:
-        """Read on, at least as much as is held, and say whether there was anything."""
+        """Read on, at least as much as is held; return whether there was more."""
         held = self._buffer[self._place :]
         block = self._source.read(max(BLOCK_BYTES, len(held)))
         try:
@@ -260,7 +260,7 @@ class _Text:
 
 
 class _UnusableValueError(Exception):
-    """A value cannot be used; the message says why."""
+    """A value cannot be used; the message has the reason."""
 
 
 class _BreaksOffError(_UnusableValueError):
@@ -278,7 +278,7 @@ def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _flat(value: object) -> dict[str, str]:
-    """Return the values of an object as text by key, those of an object inside it as `outer.inner`."""
+    """Return the values of an object as text by key; the keys of an object inside it become `outer.inner`."""
     cells: dict[str, str] = {}
     for key, each in value.items() if isinstance(value, dict) else ():
         inner = each.items() if isinstance(each, dict) else [("", each)]

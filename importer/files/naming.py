@@ -1,4 +1,4 @@
-"""What the names on the command line stand for: files, folders, patterns that no shell has replaced."""
+"""From the names on the command line to files: files, folders, patterns that no shell has replaced."""
 
 import glob
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ from importer.errors import NoInputError
 from importer.files.export import STANDARD_INPUT
 
 UNFINISHED_SUFFIX = ".part"
-"""What our own results are called until they are whole, and what many programs call a file that still comes in."""
+"""End of the name of our own results until they are whole, and of files that many programs are still writing."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedFiles:
-    """The files to be read, each once; notes for a person; names behind which nothing is.
+    """The files to be read, each once; notes for a person; errors of names without a file.
 
     ``beside`` is the file beside which results go by default, None for the working folder.
     """
@@ -26,10 +26,10 @@ class NamedFiles:
 
 
 def named_files(names: Sequence[Path]) -> NamedFiles:
-    """Find the files that names stand for, in the order of the names, those of a folder or pattern sorted by name.
+    """Return the files of the names, in the order of the names; files of a folder or pattern are sorted by name.
 
-    A folder stands for the files right in it, without hidden ones. A pattern (`*`, `?`, `[...]`) stands for the
-    files that match, where no file has the pattern itself for a name.
+    A folder gives the files right in it, without hidden ones. A pattern (`*`, `?`, `[...]`) gives the files that
+    match, unless a file has the pattern itself for a name.
     """
     paths: dict[Path, Path] = {}
     notes: list[str] = []
@@ -54,7 +54,7 @@ def _beside(names: Sequence[Path]) -> Path | None:
 
 
 def _files_of(name: Path, notes: list[str]) -> Iterator[Path]:
-    """Yield the files of one name; a plain name is one whether it is there or not: opening it tells."""
+    """Yield the files of one name; a plain name is a file even if it does not exist: opening it fails then."""
     if name == STANDARD_INPUT:
         yield name
     elif name.is_dir():
@@ -80,9 +80,9 @@ def _files_in(folder: Path, notes: list[str]) -> list[Path]:
 
 
 def _whole(files: list[Path], name: Path, notes: list[str]) -> list[Path]:
-    """Leave out what is still being written.
+    """Leave out files that are still being written.
 
-    Raises NoInputError when nothing is left: a night job that finds no export must not be silent.
+    Raises NoInputError when no file is left: a night job that finds no export must not be silent.
     """
     unfinished = [file for file in files if file.suffix == UNFINISHED_SUFFIX]
     notes += [f"{file} is still being written (its name ends in .part): passed over." for file in unfinished]

@@ -1,7 +1,7 @@
 """How a file is packed, by its first bytes and never by its name, and its content block by block.
 
-Sources of the first bytes: RFC 1952 (gzip), RFC 8878 (zstd), the bzip2 and ZIP specifications, and for what cannot
-be used the lists of `file(1)`. Each unpacker hands out at most a megabyte at once, whatever a hostile file says.
+Sources of the first bytes: RFC 1952 (gzip), RFC 8878 (zstd), the bzip2 and ZIP specifications, and the lists of
+`file(1)` for files that cannot be used. Each unpacker yields at most a megabyte at once, also of a hostile file.
 """
 
 import bz2
@@ -19,11 +19,11 @@ from importer.errors import InputUnusableError
 from importer.files.spooling import BLOCK_BYTES
 
 FIRST_BYTES = 4096
-"""So many bytes at the beginning tell what a file is."""
+"""So many bytes at the beginning are read to recognise a file."""
 
 
 class Packing(StrEnum):
-    """What one export can be packed with."""
+    """The packings of one export that are unpacked."""
 
     GZIP = "gzip"
     BZIP2 = "bzip2"
@@ -65,7 +65,7 @@ _UNUSABLE_TEXTS: Final = (
     ),
     (
         # mysqldump, MariaDB's (its first line is a comment for its client), pg_dump, phpMyAdmin, HeidiSQL, SQLite.
-        # What begins with INSERT INTO is no matter for here: a telephone system may write just that.
+        # A text that begins with INSERT INTO is not among them: a telephone system may write just that.
         re.compile(
             r"(?:--[^\n]*\n)*?--[^\n]*\bdump\b|(?:\s+|--[^\n]*\n|/\*(?!m?!\d)(?s:.*?)\*/;?)*+(?:/\*m?!\d{5,6}|"
             r"(?:create|drop)\s+(?:table|database)\b|lock\s+tables\b|set\s+[@\w.]+\s*=[^\n]*;|use\s+[`\[\"]|"
@@ -76,11 +76,11 @@ _UNUSABLE_TEXTS: Final = (
         "CSV HEADER, in MySQL Workbench export the rows that a SELECT gives.",
     ),
 )
-"""How texts begin, in small letters, that are no exports, and what to do about them."""
+"""Beginnings, in small letters, of texts that are no exports, with their kind and a hint."""
 
 _ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NOT_THE_USERS: Final = ("__MACOSX/", ".DS_Store")
-"""What the Finder of macOS puts beside the one file that was packed."""
+"""Members that the Finder of macOS adds to the one file that was packed."""
 _ENCRYPTED_FLAG: Final = 0x1
 
 
@@ -97,24 +97,24 @@ def packing_of(start: bytes) -> Packing | None:
 
 
 def require_usable(start: bytes, shown: str) -> None:
-    """Raise InputUnusableError for what can be told apart from text and cannot be read."""
-    for place, mark, what in _UNUSABLE_MARKS:
+    """Raise InputUnusableError for a known kind of file that is not read here."""
+    for place, mark, kind in _UNUSABLE_MARKS:
         if start[place : place + len(mark)] == mark:
             raise InputUnusableError(
-                f"{shown} is {what}, not a CSV export",
+                f"{shown} is {kind}, not a CSV export",
                 hint="Save or unpack it as CSV and import that; .gz, .zst, .bz2 and .zip are unpacked here.",
             )
-    is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes what is printed
+    is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # of PowerShell
     text = start.decode("utf-16" if is_utf16 else "utf-8", "replace").lstrip("\ufeff \t\r\n")
-    for beginning, what, todo in _UNUSABLE_TEXTS:
+    for beginning, kind, hint in _UNUSABLE_TEXTS:
         if beginning.match(text.replace("\r", "\n").lower()):
-            raise InputUnusableError(f"{shown} is {what}, not a CSV export", hint=todo)
+            raise InputUnusableError(f"{shown} is {kind}, not a CSV export", hint=hint)
 
 
 def sql_dump(shown: str) -> InputUnusableError:
     """Return the error for a file that is an SQL dump."""
-    *_, (_, what, todo) = _UNUSABLE_TEXTS
-    return InputUnusableError(f"{shown} is {what}, not a CSV export", hint=todo)
+    *_, (_, kind, hint) = _UNUSABLE_TEXTS
+    return InputUnusableError(f"{shown} is {kind}, not a CSV export", hint=hint)
 
 
 def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes]:
@@ -130,7 +130,7 @@ def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes
     except OSError as error:
         if error.errno is not None:
             raise
-        # What bz2, gzip and Arrow raise for content that is no stream of theirs.
+        # bz2, gzip and Arrow raise this for content that is no stream of theirs.
         raise _damaged(shown, packing) from error
 
 
@@ -148,7 +148,7 @@ def _gzip(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one 
 
 
 def _bzip2(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one form for all unpackers
-    # BZ2File passes over whatever stands behind the first stream: half of a damaged file would look whole.
+    # BZ2File passes over the bytes behind the first stream: half of a damaged file would look whole.
     waiting = source.read(BLOCK_BYTES)
     while waiting:
         stream = bz2.BZ2Decompressor()

@@ -1,9 +1,9 @@
 """Bytes that come only once, in a nameless temporary file: private, and gone with its last reader.
 
-A packed export is unpacked into such a file and not anew for each reader: an export is read three times (which
-encoding, which rows, the rejected rows verbatim), standard input comes once, and what was looked at first must be
-what is sent. Memory stays flat: blocks of a megabyte. The file has no name from the start, so neither another user
-nor a kill can lay hands on the telephone numbers in it (POSIX: mode 0600, unlinked; it lies in `TMPDIR`).
+A packed export is unpacked into such a file and not anew for each reader: an export is read three times
+(encoding, rows, the rejected rows verbatim), standard input comes once, and each reader must get the same bytes.
+Memory stays flat: blocks of a megabyte. The file has no name from the start: no other user can open it, and a
+kill does not leave the telephone numbers in it behind (POSIX: mode 0600, unlinked; it is in `TMPDIR`).
 """
 
 import csv
@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from importer.errors import CannotCreateError
 
@@ -23,7 +24,7 @@ LINE_BREAKS = re.compile(r"[\r\n]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SpoolLimits:
     """How much may be spooled: ``largest_bytes`` of one file.
 
     A packed file that comes to more than ``free_bytes`` may also hold at most ``most_times`` its own size: exports
@@ -51,8 +52,8 @@ class Spooled:
     def __init__(self, blocks: Iterator[bytes], most_bytes: int) -> None:
         """Take all blocks.
 
-        Raises TooLargeError beyond ``most_bytes``, CannotCreateError when the disk does not take them, and what
-        ``blocks`` raises.
+        Raises TooLargeError beyond ``most_bytes``, CannotCreateError when they cannot be written, and the errors
+        of ``blocks``.
         """
         with temporary_writes(), tempfile.TemporaryFile(prefix="cdr-importer-") as file:
             self.descriptor = os.dup(file.fileno())
@@ -120,7 +121,7 @@ def _write(descriptor: int, block: bytes) -> None:
 
 @contextmanager
 def temporary_writes() -> Iterator[None]:
-    """Raise CannotCreateError for an OSError inside: what is written there lies in `TMPDIR`."""
+    """Raise CannotCreateError for an OSError inside, where files in `TMPDIR` are written."""
     try:
         yield
     except OSError as error:
@@ -129,3 +130,12 @@ def temporary_writes() -> Iterator[None]:
             f"a temporary file cannot be written: {error.strerror}",
             hint=f"Free space in {folder}, or name another folder in TMPDIR. Nothing was sent.",
         ) from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder in `TMPDIR` that only we may read; raises CannotCreateError."""
+    with temporary_writes():
+        made = tempfile.TemporaryDirectory(prefix="cdr-importer-")
+    with made as folder:
+        yield Path(folder)

@@ -4,7 +4,7 @@ A cell becomes the text that an export has for it: a whole number all its digits
 `09:14:07`, both with a space between, a duration `00:01:05`, truth `TRUE` or `FALSE`. Of a formula the value that
 was saved counts. Excel keeps 15 digits of a number: a longer one has lost the rest, and is written `1.77443E+17`,
 as Excel itself shows it and as rows are rejected for (`scientific_notation`). calamine gives cells with an error
-(`#N/A`) as empty ones, so those of .xlsx files are looked up in the XML: nothing must be concluded from them.
+(`#N/A`) as empty ones, so in .xlsx files they are looked up in the XML: an error is no empty cell.
 """
 
 import posixpath
@@ -18,7 +18,7 @@ from functools import partial
 from typing import BinaryIO, Final, TypeVar
 
 from importer.errors import InputUnusableError
-from importer.files.spooling import BLOCK_BYTES, Limits
+from importer.files.spooling import BLOCK_BYTES, SpoolLimits
 
 MOST_CELLS = 25_000_000
 """calamine keeps every cell between the first and the last of a sheet: so many take a gigabyte."""
@@ -29,7 +29,7 @@ EMPTY_COLUMNS = 8
 """So many empty cells are written behind each row: a sheet ends with its last filled column, while an export
 without a header may have columns behind it that happen to be empty on all its rows."""
 SPARE_COLUMNS = 32
-"""A cell so much further to the right than those of the first rows is a stray one, and widens its own row only."""
+"""A cell so far to the right of the first rows is a stray one, and widens its own row only."""
 FEWEST_LOST = 10**15
 """Whole numbers from here on have more than the 15 digits that Excel keeps."""
 
@@ -58,7 +58,7 @@ _ODS_ROW: Final = re.compile(
 )
 _ODS_REPEATED: Final = re.compile(rb'number-columns-repeated="(\d{1,9})"')
 _ROW_TAGS: Final = (b"<row ", b"<x:row ", b"<table:table-row")
-"""`x:` is what the Open XML SDK of Microsoft writes."""
+"""`x:` is written by the Open XML SDK of Microsoft."""
 LONGEST_ROW_BYTES = 16 << 20
 
 Result = TypeVar("Result")
@@ -68,7 +68,7 @@ Errors = Mapping[tuple[int, int], str]
 
 
 def is_workbook(source: BinaryIO) -> bool:
-    """Say whether a file is a workbook, or a document of the same kind, by its content."""
+    """Return whether a file is a workbook, or a document of the same kind, by its content."""
     start = source.read(512)
     source.seek(0)
     if not start.startswith(ZIP):
@@ -85,11 +85,11 @@ def is_workbook(source: BinaryIO) -> bool:
 
 
 def sheets_of(
-    source: BinaryIO, shown: str, limits: Limits, wanted: str | None
+    source: BinaryIO, shown: str, limits: SpoolLimits, wanted: str | None
 ) -> Iterator[tuple[str, Iterator[list[str]]]]:
     """Yield name and rows of each sheet that is not hidden, or of the one that is ``wanted``.
 
-    The rows are those of the sheet from its first on. Raises InputUnusableError for a workbook that is damaged,
+    The rows start with the first of the sheet. Raises InputUnusableError for a workbook that is damaged,
     encrypted, too large, none at all or without the sheet, and where calamine is not installed.
     """
     errors = _checked(source, shown, limits)
@@ -126,7 +126,7 @@ def _with_password(shown: str) -> InputUnusableError:
 
 
 def _guarded(call: Callable[[], Result], shown: str) -> Result:
-    """Return what calamine returns; raises PasswordError, and InputUnusableError for what it cannot read."""
+    """Return the result of calamine; raises PasswordError, and InputUnusableError for any other failure of it."""
     from python_calamine import PasswordError
 
     try:
@@ -137,15 +137,15 @@ def _guarded(call: Callable[[], Result], shown: str) -> Result:
         # A panic of Rust is no Exception, and its class can only be known by its name.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        said = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120]
         raise InputUnusableError(
-            f"{shown} is no workbook that can be read ({said})",
+            f"{shown} is no workbook that can be read ({reason})",
             hint="If it is one, save it anew as .xlsx or `CSV UTF-8` in a spreadsheet program.",
         ) from error
 
 
 def _rows(cells: Callable[[], Iterator[list[Cell]]], errors: Errors, first_column: int) -> Iterator[list[str]]:
-    """Yield the rows of a sheet as text, from its column A on, all of one width but for what is far to the right.
+    """Yield the rows of a sheet as text, from its column A on, all of one width except rows with stray cells.
 
     calamine leaves out empty columns on the left, which an export without a header counts.
     """
@@ -182,7 +182,7 @@ def _filled(row: list[Cell]) -> int:
 
 
 def _text(cell: Cell, is_moment: bool) -> str:
-    """Return a cell as text; with ``is_moment`` a date stands in a column of moments: it is one at midnight."""
+    """Return a cell as text; with ``is_moment`` a date is in a column of moments and becomes one at midnight."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, bool):
@@ -207,7 +207,7 @@ def _digits(number: float) -> str:
     return f"{number:.0f}" if abs(number) < FEWEST_LOST else f"{number:.5E}"
 
 
-def _checked(source: BinaryIO, shown: str, limits: Limits) -> Callable[[int], Errors]:
+def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> Callable[[int], Errors]:
     """Return a function that gives the cells with errors of the sheet of this number, counted from 0.
 
     calamine unpacks into memory without a limit and aborts the process where memory ends, so size and extent are
@@ -238,15 +238,7 @@ def _checked(source: BinaryIO, shown: str, limits: Limits) -> Callable[[int], Er
             for member in members:
                 parts[member.filename] = _errors_in(archive, member, shown)
             order = _sheet_parts(archive)
-    except (
-        EOFError,
-        ValueError,
-        zlib.error,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        KeyError,
-    ) as error:
+    except (EOFError, ValueError, zlib.error, zipfile.BadZipFile, RuntimeError, KeyError) as error:
         raise InputUnusableError(
             f"{shown}: the workbook is damaged or cut off",
             hint="Copy it again, or save it anew in a spreadsheet program. Nothing of it was used.",
@@ -313,7 +305,7 @@ class _Extent:
         self.columns = max(self.columns, filled.count(b"<table:") + sum(repeated))
 
     def is_too_large(self) -> bool:
-        """Say whether the sheet has more cells than are read."""
+        """Return whether the sheet has more cells than are read."""
         return self.rows * self.columns > MOST_CELLS
 
 
@@ -327,8 +319,8 @@ def _errors_of(part: bytes) -> Iterator[tuple[tuple[int, int], str]]:
             continue
         text = ""
         if b't="e"' in attributes:
-            told = _ERROR_TEXT.search(content)
-            text = told[1].decode("utf-8", "replace") if told else "#VALUE!"
+            error = _ERROR_TEXT.search(content)
+            text = error[1].decode("utf-8", "replace") if error else "#VALUE!"
         elif b't="str"' not in attributes and _FORMULA.search(content) and not _SAVED.search(content):
             text = "#VALUE!"
         if text:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError
-from importer.files import Limits, open_export
+from importer.files import SpoolLimits, open_export
 from importer.formats.cells import caseless, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
@@ -204,7 +204,7 @@ def _text(path: Path, encoding: str | None) -> str:
     """Return the text of the file: by its byte order mark, else UTF-8, ``encoding``, or what Excel writes."""
     try:
         open_small(path, MOST_BYTES).close()
-        file = open_export(path, Limits(MOST_BYTES, MOST_BYTES))
+        file = open_export(path, SpoolLimits(MOST_BYTES, MOST_BYTES))
         known = certain_encoding(file, None)
         if known is None:
             named = encoding and certain_encoding(file, encoding)

@@ -1,7 +1,7 @@
-"""What a night job leaves for machines: a log, metrics for a textfile collector, pings of a dead man's switch.
+"""Log, metrics for a textfile collector and pings of a dead man's switch, for a night job.
 
-None of them can change what a run does or its exit code once it has begun; that a log or metrics file cannot be
-written at all is found out before (73). None of them holds a number, a name or a secret.
+None of them can change a run or its exit code once it has begun; a log or metrics file that cannot be written at
+all ends the run before that (73). None of them holds a number, a name or a secret.
 """
 
 from importer.watching.log import LogFile

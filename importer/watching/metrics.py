@@ -58,7 +58,7 @@ class LastRun(Collector):
         return {"command": self.command, "site": self.site}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of which there is a value."""
+        """Yield the metrics that have a value."""
         for name, samples in self._samples().items():
             family = GaugeMetricFamily(name, METRICS[name])
             for labels, value in samples:
@@ -68,7 +68,7 @@ class LastRun(Collector):
                 yield family
 
     def _samples(self) -> dict[str, list[tuple[dict[str, str], float | None]]]:
-        # A run is complete when what it leaves is for a person, and not for the next run.
+        # A complete run leaves work for a person at most, and none for the next run.
         is_complete = self.summary.exit_code in _DID_ITS_WORK and self.summary.reason not in _STOPPED
         outcomes = self.summary.outcomes
         return {
@@ -85,10 +85,10 @@ class LastRun(Collector):
 
 
 def check_metrics_path(path: Path) -> None:
-    """Find out before anything is done that the metrics could not be put there.
+    """Raise an error before anything is done when the metrics could not be written.
 
-    Raises CannotCreateError, and ConfigurationError when what they are to replace is not a file of ours. The
-    folder may be the collector's own: neither a number nor a secret stands in the metrics.
+    Raises CannotCreateError, and ConfigurationError when a file at the path is not of this user. The folder may be
+    the collector's own: neither a number nor a secret stands in the metrics.
     """
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise CannotCreateError(
@@ -104,8 +104,8 @@ def write_metrics(path: Path, run: LastRun) -> None:
     before = ""
     with suppress(OSError, UnicodeDecodeError):
         before = read_small(path).decode("utf-8")
-    # `write_to_textfile` writes first to a name that can be foretold, through any link that stands there, and the
-    # folder may be another user's. The collector reads whatever ends with .prom, so this name must not.
+    # `write_to_textfile` writes first to a name that another user of the folder could foretell and make a link.
+    # The collector reads every file that ends with .prom, so this name must not.
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         make_private_file(made, metrics_text(run, before))
@@ -116,9 +116,9 @@ def write_metrics(path: Path, run: LastRun) -> None:
 
 
 def metrics_text(run: LastRun, before: str) -> bytes:
-    """Return the metrics; ``before`` is the file's text so far, out of which a complete run is carried over."""
+    """Return the metrics; the last complete run is carried over from ``before``, the file's text so far."""
     last_complete = None
-    with suppress(ValueError, LookupError):  # as the parser answers to what is not its format
+    with suppress(ValueError, LookupError):  # of the parser, for text of another format
         for family in text_string_to_metric_families(before):
             for sample in family.samples:
                 if sample.name == _COMPLETE and sample.labels == run.labels:

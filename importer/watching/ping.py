@@ -1,4 +1,4 @@
-"""Pings of a dead man's switch, as healthchecks.io and what follows its protocol understand them.
+"""Pings of a dead man's switch, by the protocol of healthchecks.io.
 
 ``URL/start`` when a run begins, ``URL/<exit code>`` when it ends: https://healthchecks.io/docs/http_api/
 """
@@ -15,10 +15,10 @@ MOST_TRIES = 3
 
 
 class Ping:
-    """Pings a dead man's switch when a run begins and ends; a switch that does not answer is no failure.
+    """Pings a dead man's switch when a run begins and ends; a switch that does not answer does not fail the run.
 
-    ``failed`` gets why a ping did not arrive, as a slug. Raises ConfigurationError when the route's CA bundle
-    cannot be read.
+    ``failed`` gets the reason of a ping that did not arrive, as a slug. Raises ConfigurationError when the
+    route's CA bundle cannot be read.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Ping:
         self._failed(why)
 
     def _try(self, request: requests.Request) -> str:
-        """Send one ping; return why it did not arrive, empty when it did."""
+        """Send one ping; return the reason when it did not arrive, else an empty text."""
         line = Line(self._route, trust=self._trust, limits=self._limits)
         try:
             answer = line.exchange(request)

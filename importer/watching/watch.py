@@ -12,7 +12,7 @@ from importer.errors import ExitCode, ImporterError
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
 from importer.pipeline import Listener, epoch_of, reason_of, summary_fields
-from importer.records import Receipt, RunSummary
+from importer.records import RunSummary
 from importer.settings import Settings
 from importer.watching.log import LogFile
 from importer.watching.ping import Ping
@@ -26,7 +26,7 @@ class Watch:
     """Logs, pings and measures one run; does nothing where the settings ask for nothing.
 
     In the sandbox neither metrics are written nor pings sent: a trial must not pass for the night job.
-    ``note`` gets what a person has to know of the watching itself.
+    ``note`` gets the failures of log and metrics, for a person.
     """
 
     def __init__(self, settings: Settings, command: str, run_id: str, *, note: Callable[[str], None]) -> None:
@@ -40,15 +40,19 @@ class Watch:
         self._metrics: Path | None = None
 
     def begin(self) -> None:
-        """Open what is asked for, log the start of the run and ping.
+        """Open log, metrics and ping as the settings name them, log the start of the run and ping.
 
         Raises ConfigurationError for a CA bundle that cannot be read, CannotCreateError when log or metrics could
-        not be written; `finish` reports that by whatever is open by then.
+        not be written; `finish` reports that through the ones that are open by then.
         """
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
             bundle = str(settings.ca_bundle) if settings.ca_bundle else None
-            self._ping = Ping(settings.ping_url, Route(settings.proxy, bundle), failed=self._ping_failed)
+            self._ping = Ping(
+                settings.ping_url,
+                Route(settings.proxy, bundle),
+                failed=lambda why: self._write(EventName.PING_FAILED, Level.WARN, reason=why),
+            )
         if settings.log is not None:
             least = Level.DEBUG if settings.verbose else Level.INFO
             self._log = LogFile(settings.log, self._run_id, least=least)
@@ -62,19 +66,27 @@ class Watch:
             self._ping.start()
 
     def listener(self) -> Listener:
-        """Return what writes the run's events into the log."""
+        """Return the callbacks that write the events of the run into the log."""
         if self._settings.log is None:
             return Listener()
         return Listener(
             calls=lambda count: self._write(EventName.CALLS_WAITING, Level.INFO, calls=count),
             note=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
-            problem=self._problem,
-            unrecorded=self._unrecorded,
+            problem=lambda error: self._write(
+                EventName.FILE_PROBLEM,
+                Level.ERROR,
+                exit=int(error.exit_code),
+                reason=reason_of(error),
+                text=error.message,
+            ),
+            unrecorded=lambda receipt: self._write(
+                EventName.LEDGER_WRITE_FAILED, Level.ERROR, ref=receipt.call_id, outcome=receipt.state.value
+            ),
             event=self._write_event,
         )
 
     def finish(self, summary: RunSummary) -> None:
-        """Log how the run ended, write the metrics and ping; what fails of that is a note."""
+        """Log how the run ended, write the metrics and ping; each failure is a note."""
         fields = summary_fields(summary)
         shown = {name: value for name, value in fields.items() if name not in ("run", "results")}
         self._write(EventName.RUN_FINISHED, _level(summary.exit_code), **shown)
@@ -100,16 +112,6 @@ class Watch:
             write_metrics(path, run)
         except OSError as error:
             self._note(f"The metrics {path} could not be written: {error.strerror}.")
-
-    def _problem(self, problem: ImporterError) -> None:
-        code, reason = int(problem.exit_code), reason_of(problem)
-        self._write(EventName.FILE_PROBLEM, Level.ERROR, exit=code, reason=reason, text=problem.message)
-
-    def _unrecorded(self, receipt: Receipt) -> None:
-        self._write(EventName.LEDGER_WRITE_FAILED, Level.ERROR, ref=receipt.call_id, outcome=receipt.state.value)
-
-    def _ping_failed(self, why: str) -> None:
-        self._write(EventName.PING_FAILED, Level.WARN, reason=why)
 
     def _write(self, name: EventName, level: Level, **fields: object) -> None:
         self._write_event(Event(name, level, fields))
