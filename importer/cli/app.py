@@ -1,7 +1,7 @@
 """The command line: options in, one exit code out; the only package that prints or exits.
 
-Everything that costs (pandas, pandera, requests) is imported inside the command that needs it, so that
-``--help`` and a wrong option answer at once.
+pandas, pandera and requests are imported inside the commands that need them, so that ``--help`` and the message of
+a wrong option come at once.
 """
 
 import gc
@@ -13,8 +13,15 @@ import threading
 
 import click
 
-from importer.cli.output import complain, complain_of_usage, hush_libraries, make_streams_last, place_of, say
-from importer.errors import ExitCode, ImporterError
+from importer.cli.output import (
+    error_text,
+    open_standard_streams,
+    show,
+    show_message,
+    show_usage_error,
+    silence_libraries,
+)
+from importer.errors import ExitCode, exit_code_of
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -59,7 +66,7 @@ def _show_version(context: click.Context, _option: click.Parameter, is_asked: bo
     if is_asked:
         from importer import __version__
 
-        say(f"cdr-importer, version {__version__}")
+        show(f"cdr-importer, version {__version__}")
         context.exit()
 
 
@@ -75,13 +82,13 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program and exit with its code; anything that is not expected is a bug of ours (exit 70)."""
+    """Run the program and exit with its code; an error that is not an ImporterError is a bug of ours (exit 70)."""
     os.umask(0o077)
     # No core file and no traceback: both hold numbers and secrets.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.excepthook = lambda _kind, error, _trace: complain(*place_of(error))
-    threading.excepthook = lambda arguments: complain(*place_of(arguments.exc_value or arguments.exc_type()))
-    make_streams_last()
+    sys.excepthook = lambda _kind, error, _trace: show_message(*error_text(error))
+    threading.excepthook = lambda arguments: show_message(*error_text(arguments.exc_value or arguments.exc_type()))
+    open_standard_streams()
     # Modules and formats live as long as the run: 2 % of the processor time of `check` went into looking at them.
     gc.set_threshold(50_000, 20, 50)
     sys.exit(run(arguments))
@@ -89,22 +96,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    hush_libraries()
+    silence_libraries()
     try:
         result: object = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except ImporterError as error:
-        complain(error.message, error.hint, error.lines)
-        return int(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)  # our own help
         return int(ExitCode.USAGE)
     except click.ClickException as error:
-        complain_of_usage(error)
+        show_usage_error(error)
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
-        complain("interrupted")
+        show_message("interrupted")
         return int(ExitCode.INTERRUPTED)
-    except Exception as error:  # the last resort: no text of a foreign exception is printed
-        complain(*place_of(error))
-        return int(ExitCode.INTERNAL)
+    except Exception as error:  # no text of a foreign exception is printed
+        show_message(*error_text(error))
+        return int(exit_code_of(error))

@@ -1,7 +1,7 @@
-"""What `detect` and `formats` print of a file, a format and a draft, as lines."""
+"""The lines that `detect` and `formats` print about a file, a format, a test of it and a draft."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -19,19 +19,21 @@ from importer.prepare import Preparation, PreparePlan, no_agents
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.zones import offset_text, shown_zones
 from importer.records import ResultRow
+from importer.results import Difference
 from importer.settings import Settings
 
 SHOWN_ROWS = 3
 SHOWN_WORDS = 12
+SHOWN_DIFFERENCES = 60
 LEAST_SHARE = 0.02
-"""Offsets that fewer of the rows prove are those of later legs of long calls."""
+"""Offsets proved by a smaller share of the rows come from later legs of long calls."""
 
 
 # a file ------------------------------------------------------------------------------------------------------
 
 
 def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
-    """Yield what a file is, its columns with the first rows as they stand, and what becomes of those."""
+    """Yield the properties of a file, its columns with the first rows verbatim, and the outcomes of these."""
     unpacked = [f"{found.file.packing}, unpacked"] if found.file.packing else []
     table_of = [f"sheet {found.file.sheet!r}" if found.file.sheet else "JSON"] if found.file.is_table else []
     how = ", ".join((*unpacked, *table_of))
@@ -62,7 +64,7 @@ def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterat
 
 
 def _columns(found: Detection) -> Iterator[str]:
-    """Yield the columns that are read, by cell, with the first rows as they stand in the file."""
+    """Yield the columns that are read, by cell, with the first rows verbatim."""
     used = set(found.format.used_columns())
     places = sorted((place, name) for name, place in found.positions.items() if name in used)
     rows = found.sample[:SHOWN_ROWS]
@@ -89,7 +91,7 @@ def zone_text(cdr_format: CdrFormat, timezone: str | None, columns: Collection[s
 
 
 def _zone_evidence(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
-    """Yield what the ids of the file prove about the zone of its times."""
+    """Yield the offsets from GMT that the ids of the file prove for its times."""
     plan = PreparePlan(no_agents(), int(Run(settings, catalogue).now), settings.timezone)
     with Preparation(catalogue.causes, plan) as preparation:
         evidence = preparation.zone_evidence(found)
@@ -106,18 +108,18 @@ def _zone_evidence(found: Detection, settings: Settings, catalogue: Catalogue) -
 
 
 def _first_rows(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
-    """Yield what becomes of the first rows, as `check --all-rows` would say, and the hints of those of no use."""
+    """Yield the outcomes of the first rows as `check --all-rows` has them, and their hints."""
     plan = prepare_plan(Run(settings, catalogue, now=time.time()), [found])
     with Preparation(catalogue.causes, replace(plan, all_rows=True)) as preparation:
         preparation.read(found, str(found.path), lambda _: None)
         first = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))
     rows, hints = [], []
     for each in first:
-        what = str(each.state)
+        outcome = str(each.state)
         if isinstance(each, ResultRow):
-            what = f"{each.outcome}: {each.reason or each.state}"
+            outcome = f"{each.outcome}: {each.reason or each.state}"
             hints += [f"line {each.place.line}: {each.hint}"] if each.hint else []
-        rows.append((str(each.place.line), what, each.agent_number, each.customer_number, each.start_time))
+        rows.append((str(each.place.line), outcome, each.agent_number, each.customer_number, each.start_time))
     if rows:
         yield ""
         yield from table(("line", "what it is", "from", "to", "start (GMT)"), rows)
@@ -129,7 +131,7 @@ def _first_rows(found: Detection, settings: Settings, catalogue: Catalogue) -> I
 
 
 def format_lines(cdr_format: CdrFormat, catalogue: Catalogue) -> Iterator[str]:
-    """Yield what a format is made of."""
+    """Yield the layouts, columns, times and words of a format."""
     lines = [f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"]
     lines += [f"  note: {note}" for note in cdr_format.notes]
     for layout in cdr_format.layouts:
@@ -156,7 +158,7 @@ def format_lines(cdr_format: CdrFormat, catalogue: Catalogue) -> Iterator[str]:
 
 
 def policy_lines(cdr_format: CdrFormat, catalogue: Catalogue, settings: Settings) -> Iterator[str]:
-    """Yield the policies in force for a format, and who says so."""
+    """Yield the policies in force for a format with their sources."""
     sources = policy_book(settings, {*catalogue.formats, cdr_format.name}).sources(cdr_format)
     rows = []
     for name, (value, who) in sources.items():
@@ -171,11 +173,30 @@ def policy_lines(cdr_format: CdrFormat, catalogue: Catalogue, settings: Settings
     yield from table(("policy", "in force", "said by"), rows)
 
 
+# a test of a format ------------------------------------------------------------------------------------------
+
+
+def difference_lines(sample: Path, rows: int, expected: Path, different: Sequence[Difference]) -> Iterator[str]:
+    """Yield how the results of a sample differ from the expected ones."""
+    if not different:
+        yield from wrapped(f"{sample}: {rows} rows, all as {expected} expects them.", "  ")
+        return
+    lines = len({each.line for each in different})
+    yield from wrapped(
+        f"{sample}: {rows} rows, {lines} line{'' if lines == 1 else 's'} not as {expected} expects:", "  "
+    )
+    shown = different[:SHOWN_DIFFERENCES]
+    cells = [(each.line, each.column, each.expected or '""', each.found or '""') for each in shown]
+    yield from table(("line", "column", "expected", "found"), cells)
+    if len(different) > len(shown):
+        yield f"and {len(different) - len(shown)} more"
+
+
 # a draft -----------------------------------------------------------------------------------------------------
 
 
 def draft_lines(draft: Draft, export: Path, target: Path, catalogue: Catalogue) -> Iterator[str]:
-    """Yield what a draft was made from, and what is left to do."""
+    """Yield the source of a draft, and its open points."""
     yield from wrapped(f"{target}: a draft from {draft.seen}.", "  ")
     try:
         found = detect(export, list(catalogue.formats.values()), Overrides())

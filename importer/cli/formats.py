@@ -1,22 +1,19 @@
-"""The commands `detect` and those under `formats`: what a file is, which formats there are, one of one's own."""
+"""The commands `detect`, which explains a file, and `formats`, which lists, drafts and tests formats."""
 
 import shlex
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from importer.cli.options import FILES, INPUT, PREPARING, Command, options
-from importer.cli.output import complain, say, say_lines, table, wrapped
+from importer.cli.output import error_text, show, show_lines, show_message, table
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
 from importer.settings import Settings
 
-MOST_SHOWN = 60
-
 
 class _Formats(click.Group):
-    """Takes what is no command of its own for the name of a format."""
+    """Takes a word that is no command for the name of a format."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = {*self.commands, *self.get_help_option_names(ctx)}
@@ -47,16 +44,16 @@ def list_command(settings: Settings, name: str | None) -> int:
         from importer.cli.explain import format_lines, policy_lines
 
         cdr_format = catalogue.pick(name)
-        say_lines(format_lines(cdr_format, catalogue))
-        say_lines(policy_lines(cdr_format, catalogue, settings))
+        show_lines(format_lines(cdr_format, catalogue))
+        show_lines(policy_lines(cdr_format, catalogue, settings))
         return int(ExitCode.OK)
     rows = [
         (known, f"{cdr_format.title}{' (your own)' if known in catalogue.own else ''}")
         for known, cdr_format in sorted(catalogue.formats.items())
     ]
-    say_lines(table((), rows))
+    show_lines(table((), rows))
     # Not wrapped: a path is there to be copied.
-    say(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}")
+    show(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}")
     return int(ExitCode.OK)
 
 
@@ -86,7 +83,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> int:
         export, name, catalogue, encoding=settings.encoding, delimiter=settings.delimiter, sheet=settings.sheet
     )
     write_new(target, draft.text)
-    say_lines(draft_lines(draft, export, target, catalogue))
+    show_lines(draft_lines(draft, export, target, catalogue))
     return int(ExitCode.OK)
 
 
@@ -107,7 +104,8 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
     They are the results of `check --all-rows`, read through by a person. Paths, hints and the columns of delivery
     are not compared. Exit code 0: the same; 3: something differs; 66: there is no expected file yet.
     """
-    from importer.files import temporary_writes
+    from importer.cli.explain import difference_lines
+    from importer.files import temporary_folder
     from importer.formats import load_catalogue
     from importer.pipeline import Listener, Run, check
     from importer.results import differences
@@ -129,29 +127,15 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
             lines=(shlex.join([*words, "--results", str(wanted), str(sample)]),),
         )
     problems: list[ImporterError] = []
-    with temporary_writes():
-        made = tempfile.TemporaryDirectory(prefix="cdr-importer-")
-    with made as folder:
-        results = Path(folder) / "results.csv"
+    with temporary_folder() as folder:
+        results = folder / "results.csv"
         settings = replace(settings, format=name, results=results, all_rows=True, rejects=None)
         rows = check(Run(settings, catalogue, Listener(problem=problems.append)), [sample]).rows
         if problems:
             raise problems[0]
         different = differences(wanted, results)
-    if not different:
-        say_lines(wrapped(f"{sample}: {rows} rows, all as {wanted} expects them.", "  "))
-        return int(ExitCode.OK)
-    lines = len({each.line for each in different})
-    say_lines(
-        wrapped(f"{sample}: {rows} rows, {lines} line{'' if lines == 1 else 's'} not as {wanted} expects:", "  ")
-    )
-    shown = [
-        (each.line, each.column, each.expected or '""', each.found or '""') for each in different[:MOST_SHOWN]
-    ]
-    say_lines(table(("line", "column", "expected", "found"), shown))
-    if len(different) > MOST_SHOWN:
-        say(f"and {len(different) - MOST_SHOWN} more")
-    return int(ExitCode.PARTIAL)
+    show_lines(difference_lines(sample, rows, wanted, different))
+    return int(ExitCode.PARTIAL if different else ExitCode.OK)
 
 
 @click.command("detect", cls=Command)
@@ -169,26 +153,26 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     overrides = overrides_of(settings, catalogue)
     named = named_files(files)
     for problem in named.problems:
-        complain(problem.message, problem.hint, problem.lines)
+        show_message(*error_text(problem))
     codes = [ExitCode.OK, *(problem.exit_code for problem in named.problems)]
     for note in named.notes:
-        say(note)
+        show(note)
     for path in named.paths:
         try:
             found = detect(path, list(catalogue.formats.values()), overrides, catalogue.lookalikes)
         except UnknownFormatError as error:
-            complain(error.message, UNKNOWN_TODO)
+            show_message(error.message, UNKNOWN_TODO)
             codes.append(error.exit_code)
             nearest = [(each.name, each.told()) for each in error.nearest]
             none = [("(none)", "no format has a column in common")]
-            say_lines(table(("nearest format", "what keeps the file from it"), nearest or none))
+            show_lines(table(("nearest format", "what keeps the file from it"), nearest or none))
             continue
         except ImporterError as error:
-            complain(error.message, error.hint, error.lines)
+            show_message(*error_text(error))
             codes.append(error.exit_code)
             continue
         if isinstance(found, OwnOutput):
-            say(f"{path}: a results file of this program; import passes it over.")
+            show(f"{path}: a results file of this program; import passes it over.")
             continue
-        say_lines(file_lines(found, settings, catalogue))
+        show_lines(file_lines(found, settings, catalogue))
     return int(most_severe(codes))

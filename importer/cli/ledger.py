@@ -1,4 +1,4 @@
-"""The commands `status`, `resolve` and those under `ledger`: what a person does with the ledger; none sends."""
+"""The commands `status`, `resolve` and `ledger`; none of them sends a call."""
 
 import getpass
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from importer.cli.options import Command, options
-from importer.cli.output import aligned, say, say_json, say_lines
+from importer.cli.output import aligned, show, show_json, show_lines
 from importer.cli.report import FORCE, write_history
 from importer.errors import ExitCode, UsageError
 from importer.requirements import check_versions, found_sqlite
@@ -59,7 +59,7 @@ def status_command(
 
 
 def _show_calls(settings: Settings, *, is_checked: bool) -> int:
-    """Print where the calls stand; return UNCERTAIN while a person has to decide of any."""
+    """Print the calls by state; return UNCERTAIN while a person has to decide about one."""
     from importer.ledger import open_reader
 
     with open_reader(settings.ledger) as ledger:
@@ -71,25 +71,25 @@ def _show_calls(settings: Settings, *, is_checked: bool) -> int:
     if settings.json:
         facts = {"states": counts, "oldest_pending": oldest, "held_until": held, "checked": is_checked}
         uncertain_ids = [each.call.call_id for each in uncertain]
-        say_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
+        show_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
     else:
         for state, count in counts.items():
-            say(f"{state:<10} {count}")
+            show(f"{state:<10} {count}")
         if is_checked:
-            say("the ledger was read through and is whole")
+            show("the ledger was read through and is whole")
         if oldest:
-            say(f"oldest pending call: taken in {oldest} GMT")
+            show(f"oldest pending call: taken in {oldest} GMT")
         if held:
-            say(f"the service asked to wait until {held} GMT")
+            show(f"the service asked to wait until {held} GMT")
         for each in uncertain:
-            say(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
+            show(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
         for call_id in attended:
-            say(f"attended since it was notified: {call_id}")
+            show(f"attended since it was notified: {call_id}")
     return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)
 
 
 def _show_runs(settings: Settings, last: int) -> None:
-    """Print the latest runs; as JSON with all that is kept of them."""
+    """Print the latest runs; as JSON with their whole records."""
     from importer.ledger import open_reader
 
     with open_reader(settings.ledger) as ledger:
@@ -110,7 +110,7 @@ def _show_runs(settings: Settings, last: int) -> None:
             }
             for run, summary in runs
         ]
-        say_json({"runs": objects})
+        show_json({"runs": objects})
         return
     rows = [
         (
@@ -124,7 +124,7 @@ def _show_runs(settings: Settings, last: int) -> None:
         )
         for run, summary in runs
     ]
-    say_lines(aligned(("run", "command", "took", "exit", "rows", "accepted", "reason"), rows))
+    show_lines(aligned(("run", "command", "took", "exit", "rows", "accepted", "reason"), rows))
 
 
 def duration_text(started_at: str, finished_at: str | None) -> str:
@@ -166,9 +166,9 @@ def resolve_command(settings: Settings, call_ids: tuple[str, ...], decision: str
         raise UsageError("resolve: say --sent, --not-sent or --close", hint="Look for the call in Zoho first.")
     with held_ledger(settings.ledger, "resolve") as ledger:
         kept_back = ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
-    say(f"{len(set(call_ids))} settled as {decision}.")
+    show(f"{len(set(call_ids))} settled as {decision}.")
     if kept_back:
-        say(f"Not sent, since an export shows them attended: {', '.join(kept_back)}")
+        show(f"Not sent, since an export shows them attended: {', '.join(kept_back)}")
     return int(ExitCode.OK)
 
 
@@ -188,7 +188,7 @@ def backup_command(settings: Settings, target: Path) -> int:
     check_apart(settings, outputs={"TARGET": target})
     with open_reader(settings.ledger) as ledger:
         ledger.backup(target)
-    say(f"The ledger as it stands now was copied to {target}.")
+    show(f"The ledger as it stands now was copied to {target}.")
     return int(ExitCode.OK)
 
 
@@ -208,7 +208,7 @@ def purge_command(settings: Settings, older_than: str) -> int:
     horizon = gmt_text(time.time() - int(days[1]) * _DAY_SECONDS)
     with held_ledger(settings.ledger, "ledger purge") as ledger:
         purged = ledger.purge(horizon)
-    say(
+    show(
         f"{purged.calls} calls last sent before {horizon} GMT were deleted, with {purged.decisions} decisions and "
         f"{purged.runs} runs."
     )
@@ -231,10 +231,10 @@ def forget_command(settings: Settings, number: str | None) -> int:
         )
     with held_ledger(settings.ledger, "ledger forget") as ledger:
         stood = ledger.forget(wanted, who=getpass.getuser())
-    told = ", ".join(f"{count} {state}" for state, count in stood.items())
-    say(f"{sum(stood.values())} calls were closed and scrubbed ({told}).")
-    say("Results files, exports and backups still hold the number: delete it in what is yours; a backup put back")
-    say("loses it with `ledger accept-restore`.")
+    by_state = ", ".join(f"{count} {state}" for state, count in stood.items())
+    show(f"{sum(stood.values())} calls were closed and scrubbed ({by_state}).")
+    show("Results files, exports and backups still hold the number: delete it in what is yours; a backup put back")
+    show("loses it with `ledger accept-restore`.")
     return int(ExitCode.OK)
 
 
@@ -258,12 +258,12 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     evidence = evidence_of(results, complete=complete)
     with held_ledger(settings.ledger, "ledger accept-restore", restored=True) as ledger:
         counts = ledger.accept_restore(evidence, complete=complete)
-    say(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
+    show(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
     if counts.forgotten:
-        say(f"{counts.forgotten} open calls were closed: their number was forgotten since the backup.")
-    say(f"{counts.uncertain} calls are uncertain now: `cdr-importer status` lists them.")
+        show(f"{counts.forgotten} open calls were closed: their number was forgotten since the backup.")
+    show(f"{counts.uncertain} calls are uncertain now: `cdr-importer status` lists them.")
     if counts.doubt_before:
-        say(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
+        show(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
     return int(ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK)
 
 
@@ -275,5 +275,5 @@ def accept_account_command(settings: Settings) -> int:
 
     with held_ledger(settings.ledger, "ledger accept-account") as ledger:
         was_bound = ledger.forget_account()
-    say("The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account.")
+    show("The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account.")
     return int(ExitCode.OK)

@@ -39,12 +39,12 @@ HEADINGS = {
     "Account": ACCOUNT,
     "Watching": (*WATCHING, *ALARMS),
 }
-"""Heading of `--help` -> the options below it; all others stand under Options."""
+"""Heading of `--help` -> the options below it; all others are under Options."""
 MOST_WITHOUT_HEADINGS = 12
 
 
 class Setting(click.Option):
-    """An option of `importer.settings`, which also read its value: click hands it on as it was given."""
+    """An option of `importer.settings`, which reads its value: click passes the text on unread."""
 
 
 def options(*names: str) -> Callable[[_Callback], _Callback]:
@@ -71,9 +71,9 @@ def options(*names: str) -> Callable[[_Callback], _Callback]:
 
 
 class Command(click.Command):
-    """A command that gets all options of a run as ``settings``, those that it does not offer too.
+    """A command that gets all options of a run as ``settings``, also the ones that it does not offer.
 
-    The ones that were given on the command line are the context's ``obj``.
+    The options given on the command line are the context's ``obj``.
     """
 
     def invoke(self, ctx: click.Context) -> object:

@@ -1,7 +1,7 @@
-"""The terminal: the only module that prints or asks, and what keeps printed text and the run itself safe.
+"""The terminal: the only module that prints or asks.
 
 File names, cells of an export and answers of a server may hold terminal codes, line ends or letters that turn
-the direction of reading. All of it is escaped here.
+the direction of reading. All of it is escaped here. Neither a closed stream nor a bug prints more than one line.
 """
 
 import json
@@ -31,43 +31,48 @@ def escaped(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def say(text: str = "", *, err: bool = False) -> None:
-    """Print one line, whatever is in it."""
+def show(text: str = "", *, err: bool = False) -> None:
+    """Print one line, escaped and cut at `LONGEST_LINE`."""
     shown = escaped(text)
     click.echo(shown if len(shown) <= LONGEST_LINE else f"{shown[:LONGEST_LINE]}...", err=err)
 
 
-def say_lines(lines: Iterable[str], *, err: bool = False) -> None:
+def show_lines(lines: Iterable[str], *, err: bool = False) -> None:
     """Print lines one by one."""
     for line in lines:
-        say(line, err=err)
+        show(line, err=err)
 
 
-def say_json(facts: Mapping[str, object]) -> None:
+def show_json(facts: Mapping[str, object]) -> None:
     """Print one JSON object on one line, ASCII only."""
     click.echo(json.dumps(facts))
 
 
-def complain(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> None:
-    """Print on stderr what is wrong, and below it what to do, with what needs lines of its own."""
-    say(f"cdr-importer: {message}", err=True)
+def show_message(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> None:
+    """Print a message on stderr, and its hint and further lines below it."""
+    show(f"cdr-importer: {message}", err=True)
     if hint:
-        say(f"  {hint}", err=True)
+        show(f"  {hint}", err=True)
     for line in lines:
-        say(f"    {line}", err=True)
+        show(f"    {line}", err=True)
 
 
-def complain_of_usage(error: click.ClickException) -> None:
-    """Print a wrong option as click does."""
+def show_usage_error(error: click.ClickException) -> None:
+    """Print the error of a wrong option as click does."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         click.echo(context.get_usage(), err=True)
-        say(f"Try '{context.command_path} --help' for help.", err=True)
-    say(f"Error: {error.format_message()}", err=True)
+        show(f"Try '{context.command_path} --help' for help.", err=True)
+    show(f"Error: {error.format_message()}", err=True)
 
 
-def place_of(error: BaseException) -> tuple[str, str]:
-    """Return as message and hint where a bug showed itself, without any value: it could be a number or secret."""
+def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:
+    """Return message, hint and lines of an error.
+
+    A bug is shown by its place and without any value: that could be a number or a secret.
+    """
+    if isinstance(error, ImporterError):
+        return error.message, error.hint, error.lines
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -75,14 +80,14 @@ def place_of(error: BaseException) -> tuple[str, str]:
     return (
         f"internal error: {type(error).__name__} in {place}",
         "This is a bug. The ledger is safe; report this line together with `cdr-importer --version`.",
+        (),
     )
 
 
-def hush_libraries() -> None:
+def silence_libraries() -> None:
     """Keep the libraries of the network out of any log, however logging is set up.
 
-    urllib3 2.8 logs addresses at DEBUG and, as a warning that Python prints by itself, header lines that it could
-    not read, as they came.
+    urllib3 2.8 logs addresses at DEBUG, and unreadable header lines as a warning that Python prints by itself.
     """
     for name in ("urllib3", "requests"):
         logger = logging.getLogger(name)
@@ -95,21 +100,21 @@ def terminal_width() -> int:
     return max(40, shutil.get_terminal_size().columns)
 
 
-def wrapped(text: str, indent: str = "", width: int | None = None) -> list[str]:
-    """Return a text as lines no wider than the terminal, those after the first under ``indent``."""
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """Return a text as lines no wider than the terminal, further lines under ``indent``."""
     return textwrap.wrap(
-        text, width or terminal_width(), subsequent_indent=indent, break_on_hyphens=False, break_long_words=True
+        text, terminal_width(), subsequent_indent=indent, break_on_hyphens=False, break_long_words=True
     ) or [""]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None) -> list[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return aligned lines no wider than the terminal: the widest columns are narrowed, long cells go on below."""
     cells = [list(map(escaped, row)) for row in rows]
     lines = [list(header), *cells] if header else cells
     if not lines:
         return []
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    room = (width or terminal_width()) - len(GAP) * (len(widths) - 1)
+    room = terminal_width() - len(GAP) * (len(widths) - 1)
     while sum(widths) > room and max(widths) > NARROWEST:
         widths[widths.index(max(widths))] -= 1
     if header:
@@ -124,26 +129,23 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int | Non
     return shown
 
 
-def aligned(header: Sequence[str], rows: Iterable[Sequence[str]], width: int = 80) -> list[str]:
-    """Return aligned lines, one for each row, cut at ``width``: for what is read at a glance."""
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return aligned lines, one for each row, cut at 80 columns."""
     lines = [tuple(header), *map(tuple, rows)] if header else [tuple(row) for row in rows]
-    if not lines:
-        return []
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    out = []
-    for line in lines:
-        text = "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip()
-        out.append(text if len(text) <= width else text[: width - 3] + "...")
-    return out
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = (
+        GAP.join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+    return [text if len(text) <= 80 else f"{text[:77]}..." for text in texts]
 
 
-def is_somebody_there() -> bool:
-    """Say whether a person at a terminal can be asked and can see the question."""
+def is_interactive() -> bool:
+    """Return whether a person at a terminal can see and answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def answer(question: str, default: str | None, check: Callable[[str], object]) -> str | None:
-    """Ask for a value until ``check`` takes it; an empty answer is the default, None where there is none."""
+def ask(question: str, default: str | None, check: Callable[[str], object]) -> str | None:
+    """Ask for a value until ``check`` accepts it; an empty answer is the default, None without one."""
 
     def checked(text: str) -> str:
         try:
@@ -153,59 +155,59 @@ def answer(question: str, default: str | None, check: Callable[[str], object]) -
             raise click.UsageError(f"{error.message}. {error.hint}") from None
         return text
 
-    told = click.prompt(question, default=default or "", show_default=bool(default), value_proc=checked, err=True)
-    return str(told) or None
+    given = click.prompt(question, default=default or "", show_default=bool(default), value_proc=checked, err=True)
+    return str(given) or None
 
 
-def secret(question: str) -> str:
-    """Ask for a secret, which does not show; without a terminal the next line of standard input is it."""
+def ask_secret(question: str) -> str:
+    """Ask for a secret without an echo; without a terminal return the next line of standard input."""
     if sys.stdin.isatty():
         return str(click.prompt(question, hide_input=True, err=True)).strip()
     return sys.stdin.readline().strip()
 
 
-class LastingStream:
-    """A standard stream whose first failure makes it silent; what is recorded elsewhere goes on."""
+class StandardStream:
+    """A standard stream that is silent after its first failure, so that the run goes on."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or do nothing once writing failed."""
+        """Write; a failure silences the stream."""
         try:
             return int(self._stream.write(text))
         except (OSError, ValueError):
-            self._give_up()
+            self._silence()
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or do nothing once writing failed."""
+        """Flush; a failure silences the stream."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
-            self._give_up()
+            self._silence()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
-    def _give_up(self) -> None:
-        # What is still buffered goes nowhere too; the interpreter would exit with 120 for it.
+    def _silence(self) -> None:
+        # Buffered text is dropped too; the interpreter would exit with 120 for it.
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
 
 
-def make_streams_last() -> None:
-    """Occupy standard descriptors that are closed and wrap the streams.
+def open_standard_streams() -> None:
+    """Open standard descriptors that are closed and wrap the streams.
 
-    A ledger or a socket that got descriptor 2 would take what some library writes to standard error.
+    Otherwise a ledger or a socket could get descriptor 2, and a library that writes to standard error damage it.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
@@ -213,4 +215,4 @@ def make_streams_last() -> None:
         if hasattr(stream, "reconfigure"):
             # A letter that the terminal's encoding lacks must not silence the stream.
             stream.reconfigure(errors="backslashreplace")
-        setattr(sys, name, LastingStream(stream))
+        setattr(sys, name, StandardStream(stream))

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from importer.cli.options import Command, options
-from importer.cli.output import say
+from importer.cli.output import show
 from importer.errors import ExitCode, UsageError
 from importer.settings import Settings
 
@@ -59,7 +59,7 @@ def report_command(
     else:
         raise UsageError("report: name either a results file or a run", hint="Runs: `cdr-importer status --runs`.")
     write_page(report, path, replace=force)
-    say_where(path)
+    show_where(path)
     return int(ExitCode.OK)
 
 
@@ -75,10 +75,10 @@ def write_history(settings: Settings, path: Path, *, force: bool, shown_ledger: 
     with open_reader(settings.ledger) as ledger:
         report = history_report(ledger, settings.ledger, settings.timezone, shown_ledger)
     write_page(report, path, replace=force)
-    say_where(path)
+    show_where(path)
 
 
-def say_where(path: Path) -> None:
+def show_where(path: Path) -> None:
     """Print where the page is, at a terminal only: cron mails whatever is printed."""
     if sys.stdout.isatty():
-        say(f"The report is in {path}.")
+        show(f"The report is in {path}.")

@@ -1,7 +1,6 @@
 """The commands `import`, `check` and `deliver`."""
 
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,24 +31,22 @@ from importer.settings import Credentials, Settings, load_credentials
 @FILES
 def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Read the exports FILE..., notify every outgoing call the customer did not attend, write a results CSV."""
-    from importer.cli.screen import run_shown
-    from importer.files import named_files, temporary_writes
+    from importer.cli.screen import run_on_screen
+    from importer.files import named_files, temporary_folder
     from importer.pipeline import import_calls
 
     paths = named_files(files).paths
     if not settings.sandbox:
-        return run_shown(
+        return run_on_screen(
             settings, "import", paths, lambda run: import_calls(run, files, load_credentials(os.environ))
         )
     from importer.ledger import ledger_files
     from importer.simulator import SANDBOX_CREDENTIALS, Sandbox
 
-    with temporary_writes():
-        made = tempfile.TemporaryDirectory(prefix="cdr-importer-")
-    with made as folder, Sandbox() as sandbox:
+    with temporary_folder() as folder, Sandbox() as sandbox:
         inside = replace(
             settings,
-            ledger=Path(folder) / "ledger.sqlite",
+            ledger=folder / "ledger.sqlite",
             init_ledger=True,
             accounts_url=sandbox.base_url,
             api_url=sandbox.base_url,
@@ -58,7 +55,7 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
         own = Credentials(account.client_id, account.client_secret, account.refresh_token)
         # The ledger of real runs is safe too.
         kept = (*paths, *ledger_files(settings.ledger))
-        return run_shown(inside, "import", kept, lambda run: import_calls(run, files, own))
+        return run_on_screen(inside, "import", kept, lambda run: import_calls(run, files, own))
 
 
 @click.command("check", cls=Command)
@@ -66,19 +63,19 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
 @FILES
 def check_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Read and check the exports FILE... as `import` would; the results say `would_send`."""
-    from importer.cli.screen import run_shown
+    from importer.cli.screen import run_on_screen
     from importer.files import named_files
     from importer.pipeline import check
 
     unwatched = replace(settings, log=None, metrics=None, ping_url=None)
-    return run_shown(unwatched, "check", named_files(files).paths, lambda run: check(run, files))
+    return run_on_screen(unwatched, "check", named_files(files).paths, lambda run: check(run, files))
 
 
 @click.command("deliver", cls=Command)
 @options(*PACE, "limit", "ledger", *RESULTS, *ACCOUNT, *WATCHING)
 def deliver_command(settings: Settings) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""
-    from importer.cli.screen import run_shown
+    from importer.cli.screen import run_on_screen
     from importer.pipeline import deliver_pending
 
-    return run_shown(settings, "deliver", (), lambda run: deliver_pending(run, load_credentials(os.environ)))
+    return run_on_screen(settings, "deliver", (), lambda run: deliver_pending(run, load_credentials(os.environ)))

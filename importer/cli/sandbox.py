@@ -4,7 +4,7 @@ import signal
 
 import click
 
-from importer.cli.output import say
+from importer.cli.output import show
 from importer.errors import UsageError
 
 
@@ -24,19 +24,19 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> int:
     except (ValueError, OSError) as error:
         raise UsageError(f"--host/--port: cannot listen on {host} port {port}", hint=str(error)) from error
     account = SANDBOX_CREDENTIALS
-    say(f"The sandbox answers at {sandbox.base_url} (accepted calls: {sandbox.base_url}/sandbox/calls).")
-    say("Point an import at it from another terminal:")
-    say(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url} CDR_IMPORTER_API_URL={sandbox.base_url}")
-    say(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
-    say(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
-    say(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
-    say(f"For `auth login`, a code that is good for three minutes: {sandbox.base_url}/sandbox/code")
-    say("Stop it with Ctrl-C.")
+    show(f"The sandbox answers at {sandbox.base_url} (accepted calls: {sandbox.base_url}/sandbox/calls).")
+    show("Point an import at it from another terminal:")
+    show(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url} CDR_IMPORTER_API_URL={sandbox.base_url}")
+    show(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
+    show(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
+    show(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
+    show(f"For `auth login`, a code that is good for three minutes: {sandbox.base_url}/sandbox/code")
+    show("Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sandbox.serve_forever()
     except KeyboardInterrupt:
-        say("Stopped.")
+        show("Stopped.")
     finally:
         sandbox.server_close()
     return 0

@@ -1,4 +1,4 @@
-"""One run as a person sees it: progress on a terminal, the question before sending, signals, the summary."""
+"""One run at a terminal or under cron: progress, the question before sending, signals, the summary."""
 
 import gc
 import json
@@ -17,8 +17,16 @@ from typing import Never, Self
 import click
 from tqdm import tqdm
 
-from importer.cli.output import aligned, complain, is_somebody_there, place_of, say, say_json, say_lines
-from importer.errors import ExitCode, ImporterError
+from importer.cli.output import (
+    aligned,
+    error_text,
+    is_interactive,
+    show,
+    show_json,
+    show_lines,
+    show_message,
+)
+from importer.errors import ExitCode, exit_code_of
 from importer.formats import load_catalogue
 from importer.pipeline import (
     Listener,
@@ -37,17 +45,17 @@ from importer.watching import Watch
 from schemas.vocabulary import Outcome
 
 MOST_DETAIL_LINES = 8
-"""With how many more there are, why rows were rejected, and the summary: at most ten lines and one."""
+"""With the count of further ones, the reasons of rejected rows, and the summary: at most eleven lines."""
 MOST_REASONS = 5
 STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 Before = Mapping[int, object]
 
 
-def run_shown(
+def run_on_screen(
     settings: Settings, command: str, inputs: tuple[Path | None, ...], work: Callable[[Run], RunSummary]
 ) -> int:
-    """Do one run's work with a screen, signals that stop it in order, and whoever watches from outside."""
+    """Do the work of one run with its screen, signals, log, metrics and pings; return its exit code."""
     check_versions(found_versions())
     with Screen(settings) as screen, orderly_signals() as signals:
         run_id = new_run_id(time.time())
@@ -60,8 +68,8 @@ def run_shown(
             interrupted=signals.exit_code,
             is_cut=signals.is_cut,
         )
-        # The collector would go over all modules again and again while rows stream by, which make no cycles:
-        # a tenth of the time of `check` on a million rows with CPython 3.11.
+        # Rows make no cycles, but with each of them the collector would go over all modules again: a tenth of the
+        # time of `check` on a million rows with CPython 3.11.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         try:
@@ -99,61 +107,58 @@ class Screen:
         self._close_bar()
 
     def listener(self) -> Listener:
-        """Return the callables a run talks to."""
+        """Return the callbacks of a run."""
         return Listener(
-            self._rows,
-            self._calls,
-            self._receipt,
-            self._note,
-            self._problem,
-            self._detail,
+            rows=self._rows,
+            calls=self._calls,
+            receipt=self._receipt,
+            note=lambda text: self._details.append((text, "", ())),
+            problem=lambda problem: self._details.append(error_text(problem)),
+            detail=self._detail,
             unrecorded=self._unrecorded,
             confirm=self._confirm,
             broke_off=self._broke_off,
         )
 
     def note(self, text: str) -> None:
-        """Print at once what a person should know whatever the exit code."""
+        """Print a line for a person at once, whatever the exit code."""
         self._noted = True
         self._close_bar()
-        complain(text)
+        show_message(text)
 
     def finish(self, summary: RunSummary) -> None:
-        """Print the end of a run: nothing when cron runs it and nobody is needed."""
+        """Print the end of a run; under cron nothing when all is well."""
         self._close_bar()
         if self._settings.json:
-            say_json(summary_record(summary))
+            show_json(summary_record(summary))
         if self._is_silent(summary):
             return
         shown = self._fitting_details()
         for message, hint, lines in self._details[:shown]:
-            complain(message, hint, lines)
+            show_message(message, hint, lines)
         if len(self._details) > shown:
-            complain(f"and {len(self._details) - shown} more like these")
+            show_message(f"and {len(self._details) - shown} more like these")
         if sys.stderr.isatty():
-            say_lines(summary_table(summary), err=True)
+            show_lines(summary_table(summary), err=True)
         elif summary.rejected:
-            complain(rejected_line(summary))
+            show_message(rejected_line(summary))
         if summary.held_uncertain:
-            complain(uncertain_line(summary))
-        say(summary_line(summary), err=True)
+            show_message(uncertain_line(summary))
+        show(summary_line(summary), err=True)
 
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
-        """Return the summary of a run that an error stopped; what it was is printed before the counts.
+        """Return the summary of a run that an error stopped; the error is printed before the counts.
 
         A run that had taken nothing in counts no rows.
         """
-        code = error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
-        if isinstance(error, ImporterError):
-            self._details.insert(0, (error.message, error.hint, error.lines))
-        else:
-            self._details.insert(0, (*place_of(error), ()))
+        code = exit_code_of(error)
+        self._details.insert(0, error_text(error))
         summary = self._broken_off or RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
         code = code if summary.adds_up() else ExitCode.INTERNAL
         return replace(summary, exit_code=code, reason=reason_of(error))
 
     def _fitting_details(self) -> int:
-        """Return how many of the details fit what is printed; the first is shown whole, however long."""
+        """Return how many of the details are printed; the first is printed whole, however long."""
         left = MOST_DETAIL_LINES
         for count, (_, hint, lines) in enumerate(self._details):
             left -= 1 + bool(hint) + len(lines)
@@ -162,25 +167,25 @@ class Screen:
         return len(self._details)
 
     def _is_silent(self, summary: RunSummary) -> bool:
-        """Say whether nothing is to be printed: all is well, and nobody looks or asked for more."""
+        """Return whether nothing is to be printed: exit 0, without a terminal, `--verbose` or a note."""
         asked = self._noted or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
         return summary.exit_code is ExitCode.OK and not asked
 
     def _detail(self, line: str) -> None:
         if self._settings.verbose:
             self._close_bar()
-            complain(line)
+            show_message(line)
 
     def _confirm(self, outlook: Outlook) -> bool:
-        if not is_somebody_there():
+        if not is_interactive():
             return True
         self._close_bar()
         return agreed(outlook, str(self._settings.rate))
 
     def _unrecorded(self, receipt: Receipt) -> None:
-        """Print what an answer was that the ledger could not take: the evidence for `resolve`."""
+        """Print an answer that the ledger could not record: the evidence for `resolve`."""
         status = "-" if receipt.http_status is None else receipt.http_status
-        say(
+        show(
             f"LEDGER-WRITE-FAILED call_id={receipt.call_id} outcome={receipt.state.value} "
             f"http_status={status} code={_word(receipt.code) or '-'}",
             err=True,
@@ -206,15 +211,9 @@ class Screen:
             self._bar.set_postfix(self._counts, refresh=False)
             self._bar.update()
 
-    def _note(self, text: str) -> None:
-        self._details.append((text, "", ()))
-
-    def _problem(self, problem: ImporterError) -> None:
-        self._details.append((problem.message, problem.hint, problem.lines))
-
-    def _show(self, what: str, unit: str, total: int | None) -> None:
+    def _show(self, task: str, unit: str, total: int | None) -> None:
         if self._shows_progress and self._bar is None:
-            self._bar = tqdm(desc=what, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True)
+            self._bar = tqdm(desc=task, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True)
 
     def _close_bar(self) -> None:
         if self._bar is not None:
@@ -223,7 +222,7 @@ class Screen:
 
 
 class _ToScreen(logging.Handler):
-    """Hands what our own modules log to whoever asked for more."""
+    """Prints the log of our own modules with `--verbose`."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
@@ -245,14 +244,14 @@ def _word(value: object) -> str:
 
 
 def rejected_line(summary: RunSummary) -> str:
-    """Return why rows were rejected, for the mail that cron makes of what is printed."""
+    """Return the commonest reasons of rejected rows."""
     named = [f"{count} {reason}" for reason, count in _by_count(summary.rejected)]
     more = " and others" if len(named) > MOST_REASONS else ""
     return f"rejected: {', '.join(named[:MOST_REASONS])}{more}; the results say for each row what to do"
 
 
 def uncertain_line(summary: RunSummary) -> str:
-    """Return how many calls wait for a person, of this run or earlier ones, and since when."""
+    """Return how many calls are uncertain, of this run or earlier ones, and since when."""
     count, since = summary.held_uncertain, f"{summary.uncertain_since[:16]} GMT"
     calls = f"{count} calls are uncertain, the oldest" if count > 1 else "1 call is uncertain"
     return f"{calls} since {since}: `cdr-importer status` names them, `cdr-importer resolve` settles them"
@@ -276,18 +275,18 @@ def summary_table(summary: RunSummary) -> list[str]:
 
 
 def agreed(outlook: Outlook, rate: str) -> bool:
-    """Show what is about to be sent and return whether the person wants it; no answer is a no."""
-    say_lines(outlook_lines(outlook, rate), err=True)
-    with taken(_leave):
+    """Show the calls about to be sent and return whether the person agrees; no answer is a no."""
+    show_lines(outlook_lines(outlook, rate), err=True)
+    with handled(_leave):
         try:
             return click.confirm("Send them?", default=False, err=True)
         except click.Abort:
-            say(err=True)
+            show(err=True)
             return False
 
 
 def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
-    """Return what is about to be sent as lines that fit 80 columns."""
+    """Return the calls about to be sent as lines that fit 80 columns."""
     lines = [
         f"About to notify {outlook.calls:,} calls to Zoho, new ones from",
         f"{outlook.first} to {outlook.last} GMT.",
@@ -302,7 +301,7 @@ def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration for a person: the next whole minute, or hours and minutes."""
+    """Return a duration in words: the next whole minute, or hours and minutes."""
     if seconds <= 60:
         return "up to a minute"
     minutes = -int(-seconds // 60)
@@ -315,25 +314,25 @@ def _duration(seconds: float) -> str:
 
 
 def _leave(before: Before, number: int, frame: FrameType | None) -> None:
-    """End the question on a signal, which is still noted by whoever takes it otherwise."""
-    noted = before[number]
-    if callable(noted):
-        noted(number, frame)
+    """End the question on a signal, after the usual handler has noted it."""
+    handler = before[number]
+    if callable(handler):
+        handler(number, frame)
     raise click.Abort
 
 
 @dataclass(slots=True)
 class Signals:
-    """The signals that asked for a stop: the first in order, the second at once."""
+    """The signals received: the first stops the run in order, the second at once."""
 
     received: list[int] = field(default_factory=list)
 
     def exit_code(self) -> ExitCode | None:
-        """Return 128 + the signal's number, None while none came."""
+        """Return 128 + the number of the first signal, None without one."""
         return ExitCode(128 + self.received[0]) if self.received else None
 
     def is_cut(self) -> bool:
-        """Say whether a second one came: the requests in flight are not to be waited for."""
+        """Return whether a second signal came: the run does not wait for the requests in flight."""
         return len(self.received) > 1
 
 
@@ -342,28 +341,28 @@ def orderly_signals() -> Iterator[Signals]:
     """Note SIGHUP, SIGINT and SIGTERM instead of dying.
 
     After the first the call in flight is finished and recorded; the second cuts it, which is recorded as
-    uncertain; the third ends the process as it would without us, and the next run finds what it left.
+    uncertain; the third ends the process by the default action, and the next run takes up its calls.
     """
     signals = Signals()
 
-    def note(before: Before, number: int, frame: FrameType | None) -> None:  # noqa: ARG001 as `taken` calls it
+    def note(before: Before, number: int, frame: FrameType | None) -> None:  # noqa: ARG001 as `handled` calls it
         signals.received.append(number)
         if signals.is_cut():
             for kind in STOPPING:
                 signal.signal(kind, signal.SIG_DFL)
 
-    with taken(note):
+    with handled(note):
         yield signals
 
 
 @contextmanager
-def taken(take: Callable[[Before, int, FrameType | None], None]) -> Iterator[None]:
-    """Let ``take`` have the signals of `STOPPING`; it gets who had them before, the signal and the frame."""
+def handled(handler: Callable[[Before, int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the signals of `STOPPING`; ``handler`` gets the handlers before it, the signal and the frame."""
     before = {int(kind): signal.getsignal(kind) for kind in STOPPING}
     for kind in STOPPING:
-        signal.signal(kind, lambda number, frame: take(before, number, frame))
+        signal.signal(kind, lambda number, frame: handler(before, number, frame))
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -1,4 +1,4 @@
-"""The commands of the first day: `init`, those under `auth`, and `users`."""
+"""The commands of the first day: `init`, `auth` and `users`."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from importer.cli.options import ACCOUNT, Command, options
-from importer.cli.output import aligned, answer, is_somebody_there, say, say_lines, secret
+from importer.cli.output import aligned, ask, ask_secret, is_interactive, show, show_lines
 from importer.errors import ConfigurationError, ExitCode, UsageError
 from importer.settings import (
     Credentials,
@@ -46,15 +46,17 @@ def init_command(config: str | None, **flags: str | None) -> int:
     path = Path(config or os.environ.get("CDR_IMPORTER_CONFIG") or config_path()).expanduser()
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already", hint="Edit it, or move it away and run this again.")
-    told = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
-    _require_place(load_settings(told, {}).timezone)
-    if is_somebody_there():
-        told = _asked(told)
-    told = {name: _absolute(value) if name in ("agents", "ledger") else value for name, value in told.items()}
-    settings = load_settings(told, {})
+    given = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
+    _require_place(load_settings(given, {}).timezone)
+    if is_interactive():
+        given = _asked(given)
+    for name in {"agents", "ledger"} & given.keys():
+        # cron starts in another folder.
+        given[name] = str(Path(given[name]).expanduser().absolute())
+    settings = load_settings(given, {})
     check_apart(settings, outputs={"--config": path})
     made = [f"wrote  {path}"]
-    write_new(path, config_text(told))
+    write_new(path, config_text(given))
     if settings.agents and not settings.agents.exists():
         from importer.prepare.agents import agents_text
 
@@ -66,12 +68,12 @@ def init_command(config: str | None, **flags: str | None) -> int:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
     named = "" if path == config_path() else f" --config {path}"
-    say_lines((*made, *_next_steps(named, has_agents=settings.agents is not None)))
+    show_lines((*made, *_next_steps(named, has_agents=settings.agents is not None)))
     return int(ExitCode.OK)
 
 
-def _asked(told: dict[str, str]) -> dict[str, str]:
-    """Ask for what no option gave, and return all of it."""
+def _asked(given: dict[str, str]) -> dict[str, str]:
+    """Ask for the values that no option gave, and return all values."""
     usual = Settings()
     defaults = {
         "data-center": "us",
@@ -80,16 +82,16 @@ def _asked(told: dict[str, str]) -> dict[str, str]:
         "ledger": str(usual.ledger),
     }
     for option, question in _QUESTIONS.items():
-        if option in told:
+        if option in given:
             continue
 
         def check(text: str, name: str = option) -> None:
             _require_place(load_settings({name: text}, {}).timezone)
 
-        value = answer(question, defaults.get(option), check)
+        value = ask(question, defaults.get(option), check)
         if value:
-            told[option] = value
-    return told
+            given[option] = value
+    return given
 
 
 def _require_place(zone: str | None) -> None:
@@ -101,15 +103,10 @@ def _require_place(zone: str | None) -> None:
 
 
 def _zone_here() -> str | None:
-    """Return the zone of this machine, to be offered and never taken unasked."""
+    """Return the zone of this machine as a proposal; it is never used without an answer."""
     target = str(_ZONE_LINK.resolve()) if _ZONE_LINK.is_symlink() else ""
     _, found, name = target.partition("/zoneinfo/")
     return name if found else None
-
-
-def _absolute(path: str) -> str:
-    """Return a path that means the same from every folder: cron starts in another one."""
-    return str(Path(path).expanduser().absolute())
 
 
 def _next_steps(named: str, *, has_agents: bool) -> list[str]:
@@ -142,15 +139,18 @@ def login_command(settings: Settings, keyring: bool) -> int:
     from importer.setup.sign_in import exchange_code
 
     unsigned = sign_in_of(settings, Credentials("", "", ""))
-    say_lines(_console_steps(unsigned.accounts_url), err=True)
-    client_id, client_secret = _client()
+    show_lines(_console_steps(unsigned.accounts_url), err=True)
+    names = ("CDR_IMPORTER_CLIENT_ID", "CDR_IMPORTER_CLIENT_SECRET")
+    client_id, client_secret = (os.environ.get(name, "") for name in names)
+    if not (client_id and client_secret):
+        client_id, client_secret = _secret_text("Client id"), _secret_text("Client secret")
     code = _secret_text("Code")
     sign_in = sign_in_of(settings, Credentials(client_id, client_secret, ""))
     refresh_token = exchange_code(code, sign_in, TokenTransport(sign_in), time.time)
     path = save_credentials(Credentials(client_id, client_secret, refresh_token), in_keyring=keyring)
     where = f"the system's keyring ({path} says so)" if keyring else str(path)
-    say(f"Signed in; the secrets are in {where}.")
-    say("See that calls would be taken: cdr-importer auth check")
+    show(f"Signed in; the secrets are in {where}.")
+    show("See that calls would be taken: cdr-importer auth check")
     return int(ExitCode.OK)
 
 
@@ -169,16 +169,8 @@ def _console_steps(accounts_url: str) -> list[str]:
     ]
 
 
-def _client() -> tuple[str, str]:
-    names = ("CDR_IMPORTER_CLIENT_ID", "CDR_IMPORTER_CLIENT_SECRET")
-    client_id, client_secret = (os.environ.get(name, "") for name in names)
-    if client_id and client_secret:
-        return client_id, client_secret
-    return _secret_text("Client id"), _secret_text("Client secret")
-
-
 def _secret_text(question: str) -> str:
-    text = secret(question)
+    text = ask_secret(question)
     if not is_secret(text):
         raise ConfigurationError(
             f"{question}: nothing, or not what such a text looks like",
@@ -196,7 +188,7 @@ def auth_check_command(settings: Settings) -> int:
     account, tokens, accounts_url = account_of(settings, load_credentials(os.environ), is_fresh=True)
     marks = {True: "ok", False: "no", None: "-"}
     for finding in look_at_account(tokens, account, accounts_url):
-        say(f"{marks[finding.is_good]:<3} {finding.subject:<12} {finding.words}")
+        show(f"{marks[finding.is_good]:<3} {finding.subject:<12} {finding.words}")
     return int(ExitCode.OK)
 
 
@@ -224,12 +216,12 @@ def users_command(settings: Settings, target: Path | None) -> int:
         words = "+".join(line.extension or "?" for line in match.lines) or "none"
         words += f" by {match.by}" if match.by not in ("", "zohouser") else ""
         rows.append((match.user.zohouser, words, match.user.name, match.user.email))
-    say_lines(aligned(("user", "agent", "name", "e-mail"), rows))
+    show_lines(aligned(("user", "agent", "name", "e-mail"), rows))
     for agent in (unknown := unknown_zohousers(users, lines)):
-        say(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
+        show(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
     unmapped = sum(not match.lines for match in matches)
-    say(f"{len(users)} users, {unmapped} without a line in the agents file")
+    show(f"{len(users)} users, {unmapped} without a line in the agents file")
     if target:
         write_new(target, agents_text(completed_agents(matches, lines)))
-        say(f"wrote {target}: complete extension and number, then name it with --agents")
+        show(f"wrote {target}: complete extension and number, then name it with --agents")
     return int(ExitCode.PARTIAL if unknown else ExitCode.OK)
