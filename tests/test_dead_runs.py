@@ -179,8 +179,10 @@ def test_restored_after_a_death(
     died("deliver", Step.ANSWERED, dead, time=3)
     sent = len(account.accepted)
     shutil.copy(backup, ledger)
-    for ending in ("-wal", "-shm"):
-        ledger.with_name(ledger.name + ending).unlink()
+    assert ledger.with_name("ledger.sqlite-wal").stat().st_size
+    for words in (("status",), ("deliver",), ("ledger", "purge")):
+        ran = program(*words)
+        assert (ran.code, "accept-restore" in ran.stderr) == (ExitCode.CONFIGURATION, True)
     parts = sorted(tmp_path.glob("*.part"))
     for files in ([first], [first, *parts]):
         ran = program("ledger", "accept-restore", "--complete", *files)

@@ -61,9 +61,7 @@ def restored(path: Path) -> Ledger:
 
 
 def put_back(backup: Path, path: Path) -> None:
-    """Put a backup in the place of the ledger, as an operator does."""
-    for ending in ("-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
+    """Put a backup in the place of the ledger, as an operator does; what a dead run left beside it stays."""
     shutil.copy(backup, path)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError
-from importer.private_files import check_folders, check_ours, open_ours, replace_private_file
+from importer.private_files import check_folders, check_ours, open_ours, replace_private_file, sync_folder
 
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounts as this process sees them: proc(5)."""
@@ -218,6 +218,34 @@ def extend_wal(ledger: Path) -> os.stat_result:
             f"cannot keep {RESERVE_BYTES >> 20} MiB in reserve beside the ledger {ledger}: {error.strerror}",
             hint="Free some space on its disk: answers must find room even when it is full.",
         ) from error
+
+
+def check_wal(ledger: Path, *, discard: bool = False) -> None:
+    """Raise `ConfigurationError`, or ``discard`` it, for a ``-wal`` file that an earlier ledger left to a backup.
+
+    SQLite would mix the two. A backup is not in WAL mode, as its header says, until it is accepted, and only then
+    gets a ``-wal`` file of its own. To be called before SQLite has the ledger open in this process: closing it
+    drops the locks on it (fcntl(2)). Raises `LedgerError` when the disk fails.
+    """
+    try:
+        if not wal_path(ledger).stat().st_size:
+            return
+        with ledger.open("rb") as file:
+            # https://www.sqlite.org/fileformat2.html#file_format_version_numbers
+            if file.read(20)[18:] != b"\x01\x01":
+                return
+        if discard:
+            wal_path(ledger).unlink()
+            sync_folder(ledger.parent)
+            return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LedgerError(
+            f"cannot read the ledger {ledger}, or take away the -wal file of the one before it: {error.strerror}",
+            hint="Look at the disk and the rights.",
+        ) from error
+    raise ConfigurationError(f"the ledger {ledger} was restored from a backup", hint=_RESTORED_HINT)
 
 
 def _read(path: Path, most_bytes: int = -1) -> str | None:

@@ -18,6 +18,7 @@ from importer.ledger.beside import (
     check_files,
     check_generation,
     check_place,
+    check_wal,
     extend_wal,
     file_mark,
     hashed,
@@ -115,6 +116,8 @@ class Ledger(LedgerReader):
         lock = take_lock(path, run_id=run.run_id, since=run.started_at)
         ledger: Self | None = None
         try:
+            if restored:
+                check_wal(path, discard=True)
             with translated_errors(path):
                 ledger = cls(connect(path, mode="rw", busy_seconds=busy_seconds), path, lock=lock, now=now)
                 ledger._start(run, restored=restored)

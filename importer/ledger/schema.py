@@ -15,6 +15,7 @@ from importer.errors import ConfigurationError, LedgerError, TryLaterError
 from importer.ledger.beside import (
     RESERVE_BYTES,
     check_place,
+    check_wal,
     file_mark,
     generation_path,
     read_generation,
@@ -222,7 +223,9 @@ def connect(path: Path, *, mode: str, busy_seconds: float) -> sqlite3.Connection
     """Open a SQLite file that exists; ``mode`` is ``rw`` or ``ro``, neither of which creates one.
 
     ``ro&immutable=1`` reads what nobody writes to: no lock, no file beside it, no look at the ``-wal`` file.
+    Raises as `check_wal` does.
     """
+    check_wal(path)
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,

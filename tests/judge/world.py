@@ -317,8 +317,6 @@ class World:
     def restore(self, backup: Path) -> None:
         """Put a backup in the ledger's place, see that no run goes on with it as it is, and accept it."""
         known = {*self._content, *self.states()}
-        for suffix in ("-wal", "-shm"):
-            self.ledger.with_name(self.ledger.name + suffix).unlink(missing_ok=True)
         shutil.copy(backup, self.ledger)
         # What a run wrote after the backup is evidence for a person; the restored ledger knows no such run.
         self._orphans.update(self.folder.glob("*.part"))
