@@ -180,6 +180,7 @@ def test_restored_after_a_death(
     sent = len(account.accepted)
     shutil.copy(backup, ledger)
     assert ledger.with_name("ledger.sqlite-wal").stat().st_size
+    shutil.copy(backup, ledger)
     for words in (("status",), ("deliver",), ("ledger", "purge")):
         ran = program(*words)
         assert (ran.code, "accept-restore" in ran.stderr) == (ExitCode.CONFIGURATION, True)
