@@ -16,6 +16,7 @@ from importer.pipeline.dead_runs import evidence_of
 from importer.records import Call, Place
 from importer.results import cells_of
 from judge.world import ForkServer
+from ledgers import RUN, opened
 from misbehaviour import Simulator
 from runs import imported
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
@@ -178,7 +179,6 @@ def test_restored_after_a_death(
     assert program("ledger", "backup", backup).code == 0
     died("deliver", Step.ANSWERED, dead, time=3)
     sent = len(account.accepted)
-    shutil.copy(backup, ledger)
     assert ledger.with_name("ledger.sqlite-wal").stat().st_size
     shutil.copy(backup, ledger)
     for words in (("status",), ("deliver",), ("ledger", "purge")):
@@ -194,6 +194,20 @@ def test_restored_after_a_death(
     assert (len(account.accepted), sent) == (4, 4)
 
 
+def test_purged_before_its_results_were_complete(
+    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
+) -> None:
+    """What a dead run has to report outlasts any purge until it is reported: else it was said never to be sent."""
+    dead = tmp_path / "dead.csv"
+    died("import", Step.ANSWERED, dead, export, time=3)
+    for expected in (0, 3):
+        with opened(tmp_path / "ledger.sqlite", replace(RUN, run_id=f"purge{expected}")) as ledger:
+            ledger.recover()
+            assert ledger.purge("2100-01-01 00:00:00").calls == expected
+        program("deliver", "--limit", "1")
+    assert outcomes(dead) == ["accepted", "accepted", "rejected", "uncertain", "pending", "pending"]
+
+
 def test_part_cut_short(tmp_path: Path) -> None:
     """A part of results makes its open rows doubtful; a row that was never whole was not sent."""
     part = tmp_path / "dead.csv.part"
@@ -206,6 +220,9 @@ def test_part_cut_short(tmp_path: Path) -> None:
         for number in (1, 2):
             writer.writerow(cells_of(replace(call, call_id=f"a{number}"), Outcome.PENDING))
     whole = part.read_bytes()
+    for length in (0, 20):
+        part.write_bytes(whole[:length])
+        assert told_by([part], complete=False) == []
     for length in range(whole.rindex(b"\n", 0, -1) + 1, len(whole)):
         part.write_bytes(whole[:length])
         assert [(one.call.call_id, one.accepted) for one in evidence_of([part], complete=False)] == [("a1", False)]

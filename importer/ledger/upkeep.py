@@ -38,8 +38,12 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> Purg
 
     The moment is GMT text. A call that was closed without ever being sent counts from that decision, or from when
     an export showed it attended. What was notified and attended since stays until a person closes it. Whatever
-    is deleted started less than `AHEAD_SECONDS` after the horizon, which stagings go by from now on.
+    is deleted started less than `AHEAD_SECONDS` after the horizon, which stagings go by from now on. What a run
+    that died settled stays until its results, which need that, are complete.
     """
+    unfinished = "SELECT min(started_at) FROM runs WHERE finished_at IS NULL AND results != ''"
+    (died,) = connection.execute(unfinished).fetchone()
+    older_than = min(older_than, died or older_than)
     connection.execute("CREATE TEMP TABLE old (call_id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID")
     calls = connection.execute(
         # Without a request or a decision the moment is NULL, which is before none.
