@@ -123,11 +123,16 @@ def posts_of(arrivals: Iterable[Arrival]) -> list[Post]:
     ]
 
 
+def looking_on(path: Path) -> sqlite3.Connection:
+    """Connect to a ledger for reading only: a connection that may write takes a dead run's ``-wal`` file away."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+
+
 def ledger_of(path: Path) -> tuple[dict[str, Held], str]:
     """Return the calls of a ledger and SQLite's verdict on the file, read without the importer."""
     query = """SELECT calls.call_id, calls.state, calls.reason, payloads.seq IS NOT NULL
         FROM calls LEFT JOIN payloads ON payloads.seq = calls.seq"""
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(looking_on(path)) as connection:
         held = {row[0]: Held(row[0], row[1], row[2], bool(row[3])) for row in connection.execute(query)}
         verdicts = [row[0] for row in connection.execute("PRAGMA integrity_check")]
         broken = list(connection.execute("PRAGMA foreign_key_check"))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from importer.errors import ExitCode
 from importer.ledger import Ledger, RunInfo, open_reader
 from importer.pipeline import gmt_text
 from judge.checker import violations
-from judge.history import Death, History, Post, Record, Results, Row, ledger_of, posts_of
+from judge.history import Death, History, Post, Record, Results, Row, ledger_of, looking_on, posts_of
 from misbehaviour import Simulator
 from steps import Step
 
@@ -240,11 +240,17 @@ class World:
         except ProcessLookupError:
             return
 
-    def other(self, *arguments: str) -> int:
-        """Do any other command of the program."""
+    def other(self, *arguments: str, killed_after: float | None = None) -> int:
+        """Do any other command of the program; kill it after so many seconds unless it ended before."""
         self._started += 1
-        job, _ = self._server.start(self.job(arguments, self._started, None))
+        job, pid = self._server.start(self.job(arguments, self._started, None))
+        if killed_after is not None:
+            time.sleep(killed_after)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         code = self._server.wait(job)
+        if code < 0:  # none of these sends, so nothing was in flight
+            self.deaths.append(Death(time.monotonic(), 0))
         self.exit_codes.append(code)
         return code
 
@@ -297,6 +303,10 @@ class World:
         before = self.states()
         with self.opened() as ledger:
             ledger.forget(call_row(number).split(",")[4], who="judge")
+        self._note_forgotten(before)
+
+    def _note_forgotten(self, before: Mapping[str, str]) -> None:
+        """Note the calls closed since ``before``, which has the state of each."""
         after = self.states()
         closed = {call_id for call_id, state in after.items() if state == "closed" != before[call_id]}
         undecided = {call_id for call_id in closed if before[call_id] != "pending"}
@@ -325,8 +335,12 @@ class World:
         assert len(self.simulator.arrivals) == before
         with self.opened(restored=True) as ledger:
             ledger.accept_restore([], complete=False)
+        self._note_restored(known)
+
+    def _note_restored(self, known: set[str]) -> None:
+        """Note of the calls known before that a backup is in the ledger's place now."""
         self._say("restored", known)
-        self._doubted = set(known)
+        self._doubted = known
         self._marked = self._marks()
 
     # --- what the judge sees -------------------------------------------------------------------------------
@@ -351,7 +365,7 @@ class World:
         }
 
     def _marks(self) -> set[str]:
-        with closing(sqlite3.connect(self.ledger, timeout=30)) as connection:
+        with closing(looking_on(self.ledger)) as connection:
             return {row[0] for row in connection.execute("SELECT call_id FROM calls WHERE attended_at != ''")}
 
     def _note_attended(self, run: Started) -> None:
@@ -367,7 +381,7 @@ class World:
     def _resends(self) -> dict[str, int]:
         if not self.ledger.exists():
             return {}
-        with closing(sqlite3.connect(self.ledger, timeout=30)) as connection:
+        with closing(looking_on(self.ledger)) as connection:
             try:
                 return dict(connection.execute("SELECT call_id, resends FROM calls WHERE resends > 0"))
             except sqlite3.OperationalError:  # killed before the tables were made

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
+from urllib.request import urlopen
 
 from importer.simulator import Request, Response, SandboxCredentials, Service
-from misbehaviour.connections import Peer, Server
+from misbehaviour.connections import PATIENCE_SECONDS, Peer, Server
 from misbehaviour.faults import ORDINARY, Fault
 
 CALLS, TOKENS, USERS = "/phonebridge/v3/callnotify", "/oauth/v2/token", "/phonebridge/v3/users"
@@ -96,6 +97,12 @@ class Simulator(Server):
     def script_tokens(self, *faults: Fault) -> None:
         """Queue faults for the next requests to the token endpoint."""
         self.script(*faults, path=TOKENS)
+
+    def wait_until_left(self) -> None:
+        """Wait until all was judged that clients, gone by now, had sent."""
+        urlopen(f"{self.base_url}/sandbox").close()  # connections are taken in their order
+        for thread in self._threads[1:]:
+            thread.join(PATIENCE_SECONDS)
 
     def _converse(self, peer: Peer) -> None:
         while (head := peer.read_head()) and self._answer(peer, head):

@@ -1,0 +1,410 @@
+"""Kill -9 at random moments of every command that writes, a backup put in the ledger's place among them."""
+
+import os
+import random
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conftest import call_row, read_results
+from importer.errors import ExitCode
+from judge.history import ledger_of, looking_on
+from judge.mutations import MUTATIONS, Mutation, mutated_copy
+from judge.world import ENDED_WITH_RESULTS, ForkServer, Started, World
+from misbehaviour import ORDINARY, Fault, Simulator
+
+KILLS = int(os.environ.get("CDR_IMPORTER_KILLS", "60"))
+"""How often something is killed in all worlds together."""
+WORLDS = max(3, KILLS // 60)
+WORKERS = (1, 2, 8)
+KILLED_OF_TEN = 6
+CALLS_PER_FILE = 25
+DOUBTFUL = ("uncertain", "sending")
+AGENT = "+447700900101"
+LONG_AGO = "2024-06-03 10:00:00"
+OPTIONS = ("--max-errors", "90%")
+FAULTS = (
+    Fault(reset_after_reading=True),
+    Fault(reset_after_reading=True, store=True),
+    Fault(reset_before_reading=True),
+    Fault.lost_answer(),
+    Fault.cut_answer(),
+    Fault.internal_error(store=True),
+    Fault.gateway(),
+    Fault.refusal("INVALID_DATA"),
+    Fault.throttle(wait_seconds=0),
+    Fault(status=408),
+    Fault(status=409),
+    Fault(drops=("code",)),
+)
+BUGS = (
+    next(bug for bug in MUTATIONS if bug.name == "recovery makes in-flight calls pending"),
+    Mutation(
+        "results since a backup not believed",
+        "",
+        "pipeline/told.py",
+        "accepted = outcome in _TAKEN",
+        "accepted = False",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup, and by name the evidence that was there before it."""
+
+    path: Path
+    evidence_before: frozenset[str]
+
+
+class Operator(World):
+    """A world whose operator does one command after the other, most of them killed, and goes by README."""
+
+    def __init__(
+        self, folder: Path, simulator: Simulator, server: ForkServer, *, seed: int, workers: int, faulty: bool
+    ) -> None:
+        super().__init__(folder, simulator, server)
+        self.chance = random.Random(seed)
+        self.workers = workers
+        self.is_faulty = faulty
+        self.loses_ledgers = False
+        self.killed: Counter[str] = Counter()
+        self.most_uncertain = 0
+        self.problems: list[str] = []
+        self.calls: set[str] = set()
+        self._exports: list[Path] = []
+        self._backups: list[Backup] = []
+        self._forgotten: set[str] = set()
+        self._scripted = 0
+        self._seconds: dict[str, float] = {}
+        self._dead, self._shelf = folder / "dead", folder / "backups"
+        self._dead.mkdir()
+        self._shelf.mkdir()
+        simulator.latency_seconds = 0.004
+        simulator.service.tokens.most_per_period = 10_000
+        self.run("import", self.export(), workers=workers)
+
+    # --- one command, killed or not --------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Do any command."""
+        steps: dict[Callable[[], None], int] = {
+            self.import_file: 7,
+            self.deliver: 4,
+            self.settle: 3,
+            self.purge: 2,
+            self.forget: 2,
+            self.back_up: 4,
+            self.put_back: 4,
+        }
+        self.chance.choices(list(steps), list(steps.values()))[0]()
+
+    def moment(self, name: str) -> float:
+        """Return after how many seconds a command is to be killed, so that most are."""
+        return self.chance.random() * self._seconds.get(name, 0.2)
+
+    def send_calls(self, command: str, *files: Path, killed: bool = True) -> int:
+        """Do one run that sends."""
+        if self.is_faulty and len(self.simulator.arrivals) > self._scripted:
+            in_order = self.chance.randrange(1, 16)
+            self.simulator.script(ORDINARY.repeated(in_order), self.chance.choice(FAULTS))
+            self._scripted = len(self.simulator.arrivals) + in_order
+        before = ledger_of(self.ledger)[0]
+        run = self.start(command, *files, workers=self.workers, options=OPTIONS)
+        code = self._kill(run) if killed else self.finish(run)
+        self._note(command, code)
+        doubted = {call for call, held in before.items() if held.state in DOUBTFUL}
+        doubtful = [held for call, held in ledger_of(self.ledger)[0].items() if call not in doubted]
+        left = [held for held in doubtful if held.state == "sending"]
+        unclear = [held for held in doubtful if held.state == "uncertain" and held.reason != "restored"]
+        self.most_uncertain = max(self.most_uncertain, len(left))
+        if len(left) > self.workers * (code < 0) or (unclear and not self.is_faulty):
+            self.problems.append(f"{command}, {self.workers} workers, exit {code}: {left} in flight, {unclear}")
+        return code
+
+    def _kill(self, run: Started) -> int:
+        """Kill a run at a random moment, or more often about a request of it."""
+        requests = len(self.simulator.arrivals) + self.chance.randrange(1, CALLS_PER_FILE)
+        if self.chance.random() < 0.3:
+            return self.kill_after(run, self.moment(run.arguments[0]))
+        while len(self.simulator.arrivals) < requests and is_alive(run.pid):
+            time.sleep(0.002)
+        return self.kill_after(run, self.chance.random() * 0.02)
+
+    def upkeep(self, *arguments: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Do a command that puts no call in doubt; return the states before and after."""
+        before = self.states()
+        code = self.quiet_command(*arguments)
+        after = self.states()
+        if code not in (-9, ExitCode.OK):
+            self.problems.append(f"{arguments}: exit {code}")
+        doubted, doubtful = ({call for call in each if each[call] in DOUBTFUL} for each in (before, after))
+        if not doubtful <= doubted:
+            self.problems.append(f"{arguments}, exit {code}, put in doubt: {doubtful - doubted}")
+        return before, after
+
+    def quiet_command(self, *arguments: str) -> int:
+        """Do a command that sends nothing."""
+        name = arguments[1] if arguments[0] == "ledger" else arguments[0]
+        killed_after = self.moment(name) if self.chance.randrange(10) < KILLED_OF_TEN else None
+        posts = len(self.simulator.arrivals)
+        code = self.other(*arguments, killed_after=killed_after)
+        self._note(name, code)
+        if len(self.simulator.arrivals) > posts:
+            self.problems.append(f"{arguments}, exit {code}, sent something")
+        return code
+
+    def _note(self, name: str, code: int) -> None:
+        # The moments of kills come later until commands end before them, whatever the machine's speed.
+        self._seconds[name] = self._seconds.get(name, 0.2) * (1.05 if code < 0 else 0.8)
+        if code < 0:
+            self.killed[name] += 1
+            self.simulator.wait_until_left()
+
+    def _expect(self, code: int, *wanted: int) -> None:
+        if code not in (-9, *wanted):
+            self.problems.append(f"exit {code} where {wanted} was to come")
+
+    # --- the commands ----------------------------------------------------------------------------------------
+
+    def export(self) -> Path:
+        """Have the telephone system write an export; one in five is of long ago."""
+        numbers = range(len(self.calls), len(self.calls) + CALLS_PER_FILE)
+        changes = {"start_time": LONG_AGO} if self.chance.random() < 0.2 else {}
+        name = f"day{len(self._exports)}.csv"
+        self._exports.append(self.add_file(name, numbers, sender=AGENT, **changes))
+        self.calls |= {call for call, _ in self._inputs[self._exports[-1]].values()}
+        return self._exports[-1]
+
+    def import_file(self) -> None:
+        """Import an export, most often a new one."""
+        is_new = self.chance.random() < 0.8
+        self.send_calls("import", self.export() if is_new else self.chance.choice(self._exports[-4:]))
+
+    def deliver(self) -> None:
+        """Deliver what is left, if anything is."""
+        if self.in_state("pending"):
+            self.send_calls("deliver")
+
+    def settle(self) -> None:
+        """Look in Zoho for some uncertain calls, and settle those of one kind; a call given up stays so."""
+        uncertain = self.in_state("uncertain")
+        if not uncertain:
+            return
+        given_up = {record.call_id for record in self.records if record.kind in ("close", "forgotten")}
+        in_zoho = set(self.stored())
+
+        def found(call_id: str) -> str:
+            return "close" if call_id in given_up else "sent" if call_id in in_zoho else "not_sent"
+
+        kind = found(self.chance.choice(uncertain))
+        calls = [call_id for call_id in uncertain if found(call_id) == kind][: self.chance.choice((1, 99, 99))]
+        kind = kind if self.chance.random() < 0.8 else "close"
+        flag = f"--{kind.replace('_', '-')}"
+        before, after = self.upkeep("resolve", *calls, flag, "--note", "looked in Zoho")
+        self._say(kind, [call_id for call_id in calls if after[call_id] != before[call_id]])
+
+    def purge(self) -> None:
+        """Let years pass for the settled calls of long ago, and for the runs that sent them, then purge."""
+        old = [call for file in self._exports for call, cells in self._inputs[file].values() if LONG_AGO in cells]
+        # While another connection is open the last to write does not take the -wal file away.
+        with closing(looking_on(self.ledger)) as other, closing(sqlite3.connect(self.ledger)) as connection:
+            other.execute("SELECT 1 FROM calls").fetchall()
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            query = "UPDATE calls SET sent_at = ? WHERE call_id = ? AND sent_at != '' AND seq IS NULL"
+            connection.executemany(query, [(LONG_AGO, call_id) for call_id in old])
+            query = (
+                "UPDATE runs SET started_at = ?1 WHERE number IN (SELECT sent_run FROM calls WHERE sent_at = ?1)"
+            )
+            connection.execute(query, (LONG_AGO,))
+            connection.commit()
+        before, after = self.upkeep("ledger", "purge")
+        gone = before.keys() - after.keys()
+        if not gone <= set(old):
+            self.problems.append(f"purged though not old: {gone - set(old)}")
+        self._say("purged", gone)
+
+    def forget(self) -> None:
+        """Forget the number of a call that is open, if there is one."""
+        waiting = self.in_state("pending") + self.in_state("uncertain")
+        call_id = self.chance.choice(waiting or ["call00000"])
+        number = _number_of(call_id)
+        self._forgotten.add(number)
+        before, after = self.upkeep("ledger", "forget", "--number", number)
+        self._note_forgotten(before)
+        self._say("forgotten", [call_id for call_id in after if after[call_id] == "closed" != before[call_id]])
+
+    def back_up(self) -> None:
+        """Back the ledger up, sometimes while a run goes on."""
+        target = self._shelf / f"{self._started}.sqlite"
+        before = frozenset(path.name for path in self._evidence())
+        if self.chance.random() < 0.4:
+            run = self.start("import", self.export(), workers=self.workers, options=OPTIONS)
+            time.sleep(self.moment("import") / 2)
+            code = self.other("ledger", "backup", str(target), killed_after=self.moment("backup"))
+            self._note("backup", code)
+            self._note("import", self._kill(run))
+        else:
+            self.upkeep("ledger", "backup", str(target))
+        if target.exists():
+            self._backups.append(Backup(target, before))
+
+    # --- a backup in the ledger's place ----------------------------------------------------------------------
+
+    def _evidence(self) -> list[Path]:
+        """Return all results, and what dead runs left that a ledger now lost would have completed."""
+        return sorted([*self.folder.glob("results-*.csv"), *self._dead.glob("*.part")])
+
+    def put_back(self) -> None:
+        """Put a backup in the ledger's place as README says, and go on."""
+        there = len(self._evidence())
+        backups = [each for each in self._backups if there - len(each.evidence_before) > 1]
+        if not backups:
+            return
+        backup = self.chance.choice(backups[-3:])
+        if not self.loses_ledgers or self.chance.random() < 0.4:  # the ledger completes the results of dead runs
+            self._deliver_to_the_end()
+        known, refused = {*self._content, *self.states()}, self.in_state("refused")
+        held = dict.fromkeys(known, "") | self._states_of(backup.path)
+        shutil.copy(backup.path, self.ledger)
+        self._expect(self.quiet_command("deliver"), ExitCode.CONFIGURATION)
+        self._accept(backup)
+        self._say("retry", refused)
+        self._note_forgotten(held)
+        self._note_restored(known)
+        closed = {call_id for call_id, state in self.states().items() if state == "closed" != held[call_id]}
+        if wrong := [call_id for call_id in closed if _number_of(call_id) not in self._forgotten]:
+            self.problems.append(f"closed by accept-restore, though not forgotten: {wrong}")
+        # What a person closed since is open again, unless its number was forgotten.
+        again = set(self.in_state("pending"))
+        self.records = [each for each in self.records if each.kind != "close" or each.call_id not in again]
+        self._deliver_to_the_end()
+        for part in self.folder.glob("results-*.part"):
+            part.rename(self._dead / part.name)
+
+    def _deliver_to_the_end(self) -> None:
+        """Deliver again and again until a run ends by itself, with its results and those of dead runs."""
+        code = -9
+        while code == -9:
+            code = self.send_calls("deliver", killed=self.chance.random() < 0.5)
+        self._expect(code, *ENDED_WITH_RESULTS)
+
+    def _accept(self, backup: Backup) -> None:
+        results = [path for path in self._evidence() if path.name not in backup.evidence_before]
+        parts = sorted(self.folder.glob("results-*.part"))
+        is_complete = results and not parts and not any(path.suffix == ".part" for path in results)
+        flags = ["--complete"] if is_complete else []
+        wanted = {int(ExitCode.OK), int(ExitCode.UNCERTAIN)}
+        code = -9
+        while code == -9:
+            code = self.quiet_command("ledger", "accept-restore", *flags, *map(str, (*results, *parts)))
+            self._expect(code, *wanted)
+            wanted.add(int(ExitCode.USAGE))  # killed after it was done: there is nothing to accept
+
+    def _states_of(self, ledger: Path) -> dict[str, str]:
+        with closing(sqlite3.connect(ledger)) as connection:
+            return dict(connection.execute("SELECT call_id, state FROM calls"))
+
+    # --- what it came to -------------------------------------------------------------------------------------
+
+    def stored(self) -> Counter[str]:
+        """Return how often the service took each call in."""
+        return Counter(fields["id"] for fields in self.simulator.accepted)
+
+    def twice(self) -> list[str]:
+        """Return the calls that the service took in more than once."""
+        return [call_id for call_id, times in self.stored().items() if times > 1]
+
+    def lost(self) -> list[str]:
+        """Import all exports once more, deliver, and return the calls that ended in no way that is allowed."""
+        self.run("import", *self._exports, workers=self.workers, options=OPTIONS)
+        self.deliver_all()
+        last = self.start("import", *self._exports, options=(*OPTIONS, "--all-rows"))
+        self.finish(last)
+        states, stored = self.states(), self.stored()
+        said: dict[str, set[str]] = {}
+        for record in self.records:
+            said.setdefault(record.call_id, set()).add(record.kind)
+        is_purged = any("purged" in kinds for kinds in said.values())
+        lost, missing = [], set(self.calls)
+        for row in read_results(last.results):
+            call_id, state = row["call_id"], states.get(row["call_id"], "")
+            is_right = {
+                "accepted": bool(stored[call_id]),
+                "uncertain": True,
+                "refused": True,
+                "closed": bool({"close", "forgotten"} & said.get(call_id, set())),
+                "": (row["reason"] == "stale" and row["start_time"] == LONG_AGO and is_purged)
+                or (row["reason"] == "forgotten" and _number_of(call_id) in self._forgotten),
+            }.get(state, False)
+            missing.discard(call_id)
+            if not is_right:
+                lost.append(
+                    f"{call_id} [{state}] {row['outcome']} {row['reason']} {sorted(said.get(call_id, ()))}"
+                )
+        return lost + sorted(missing)
+
+    def found(self) -> list[str]:
+        """Return all that is wrong up to now."""
+        return [*self.problems, *(f"{call_id} was taken in twice" for call_id in self.twice()), *self.breaches()]
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _number_of(call_id: str) -> str:
+    return call_row(int(call_id.removeprefix("call"))).split(",")[4]
+
+
+def kill_until(world: Operator, kills: int, *, loses_ledgers: bool = True) -> list[str]:
+    """Kill so many commands; return what is wrong, as soon as something is."""
+    checked = 0
+    while sum(world.killed.values()) < kills:
+        # Once a ledger was lost with what its dead runs left, most calls are in doubt and few are sent.
+        world.loses_ledgers = loses_ledgers and sum(world.killed.values()) > kills / 2
+        world.step()
+        if world.problems or sum(world.killed.values()) >= checked + 10:
+            checked = sum(world.killed.values())
+            if found := world.found():
+                return found
+    return world.lost() + world.found()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(WORLDS))
+def test_kill_any_command(server: ForkServer, simulator: Simulator, tmp_path: Path, seed: int) -> None:
+    """Whatever is killed when, and whichever backup is put back, no call is lost and none is sent twice."""
+    began, workers, is_faulty = time.monotonic(), WORKERS[seed % 3], bool(seed % 2)
+    world = Operator(tmp_path / "world", simulator, server, seed=seed, workers=workers, faulty=is_faulty)
+    found = kill_until(world, KILLS // WORLDS)
+    killed, states = sum(world.killed.values()), Counter(world.states().values())
+    print(
+        f"seed {seed}, {workers} workers{', faults' if is_faulty else ''}: {killed} kills {dict(world.killed)}, "
+        f"{len(world.calls)} calls {dict(states)}, {len(world.twice())} twice, at most {world.most_uncertain} "
+        f"uncertain for a kill, {time.monotonic() - began:.0f} s"
+    )
+    assert found == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_seeded_bug_is_caught(simulator: Simulator, tmp_path: Path, bug: Mutation) -> None:
+    """A copy of the program with a bug sends a call twice before long."""
+    with ForkServer(mutated_copy(bug, tmp_path / "copy")) as running:
+        world = Operator(tmp_path / "world", simulator, running, seed=1, workers=2, faulty=False)
+        found = kill_until(world, 60, loses_ledgers=False)
+        print(f"{bug.name}: {len(world.twice())} twice after {sum(world.killed.values())} kills, {found[:1]}")
+        assert world.twice()
