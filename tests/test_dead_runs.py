@@ -222,7 +222,7 @@ def test_part_cut_short(tmp_path: Path) -> None:
     whole = part.read_bytes()
     for length in (0, 20):
         part.write_bytes(whole[:length])
-        assert told_by([part], complete=False) == []
+        assert evidence_of([part], complete=False) == []
     for length in range(whole.rindex(b"\n", 0, -1) + 1, len(whole)):
         part.write_bytes(whole[:length])
         assert [(one.call.call_id, one.accepted) for one in evidence_of([part], complete=False)] == [("a1", False)]
