@@ -16,6 +16,7 @@ from importer.deliver.delivery import Delivery
 from importer.ledger import Ledger
 from importer.pacing import RollingLimiter, Slot
 from importer.pipeline.intake import Intake, ask_before_sending
+from importer.results.cells import begin_rows
 from importer.results.file import ResultsFile
 from importer.results.parts import Parts, put_in_place
 
@@ -32,7 +33,7 @@ class Step(StrEnum):
     RECOVERED = "recovered"
     """Calls a dead run was sending are uncertain; doing it again changes nothing."""
     RESULTS_CREATED = "results_created"
-    """Two empty parts of results; the next run takes them away."""
+    """One empty part of results, or two; the next run removes them."""
     ROWS_SYNCED = "rows_synced"
     """The part of results is whole, the ledger has nothing of this input."""
     STAGED = "staged"
@@ -72,7 +73,7 @@ _STEPS = {
     for step, event, function in (
         (Step.LOCKED, "return", Ledger.open),
         (Step.RECOVERED, "return", Ledger.recover),
-        (Step.RESULTS_CREATED, "return", ResultsFile.__init__),
+        (Step.RESULTS_CREATED, "return", begin_rows),
         (Step.ROWS_SYNCED, "call", ask_before_sending),
         (Step.STAGED, "return", ResultsFile.keep),
         (Step.TOKEN, "call", RollingLimiter.acquire),

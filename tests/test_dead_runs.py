@@ -136,7 +136,7 @@ def test_file_in_the_way_is_not_replaced(
     ran = program("deliver", "--results", tmp_path / "next.csv", "-v")
     assert (tmp_path / "dead.csv").read_text() == "mine"
     assert len(read_results(tmp_path / "dead.csv.final.part")) == CALLS + 1
-    assert f"stand in {tmp_path / 'dead.csv'}.final.part" in ran.stderr
+    assert f"are in {tmp_path / 'dead.csv'}.final.part" in ran.stderr
     assert len(account.accepted) == CALLS
 
 

@@ -72,10 +72,12 @@ class ResultsFile:
         self.is_kept = False
         self._finished: Finished | None = None
         try:
+            writers = []
             for part in (self._parts.staging, self._parts.carried):
                 self._streams.append(create(part))
+                writers.append(begin_rows(self._streams[-1]))
             self._stream, self._carried_stream = self._streams
-            self._write, self._write_carried = map(begin_rows, self._streams)
+            self._write, self._write_carried = writers
         except BaseException:
             self.discard()
             raise

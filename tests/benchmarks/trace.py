@@ -27,7 +27,7 @@ ROW = (
 OPTIONS = ("--timezone", "America/New_York", "--country", "US", "--default-agent-number", "+12125550100")
 ROOT = Path(__file__).resolve().parents[2]
 ROW_BEGINS = ("importer/pipeline/intake.py",)
-CALL_BEGINS = ("importer/ledger/staging.py:Stage.add",)
+CALL_BEGINS = ("importer/ledger/staging.py:Staging.add",)
 
 
 @contextlib.contextmanager
