@@ -211,7 +211,7 @@ def parsed(line: str) -> dict[str, object]:
     assert words[:2] == [PROGRAM, "import"]
     command = cli.get_command(click.Context(cli), "import")
     assert command is not None
-    return command.make_context("import", words[2:]).params
+    return command.make_context("import", words[2:], parent=click.Context(cli, **cli.context_settings)).params
 
 
 def test_crontab_line(tmp_path: Path) -> None:

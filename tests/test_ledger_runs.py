@@ -141,3 +141,9 @@ def test_run_fates(path: Path) -> None:
         assert ledger.run_fates("nobody") == {}
         ledger.settle(Receipt("a3", ACCEPTED))
         assert take(ledger, call("a3"))[0].outcome is Outcome.ALREADY_ACCEPTED
+
+
+def test_clock_set_forward_between_runs(ledger: Ledger) -> None:
+    """The clock is held against that of an earlier run on the same start of the machine, where this has a name."""
+    moves = [("", 1.0), ("", 9.0), ("a", 9.0), ("a", 12.5), ("a", 3.0), ("b", 60.0)]
+    assert [ledger.seconds_set_forward(*each) for each in moves] == [0.0, 0.0, 0.0, 3.5, 0.0, 0.0]

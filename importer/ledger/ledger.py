@@ -386,7 +386,7 @@ class Ledger(LedgerReader):
             (kept,) = connection.execute("SELECT max(value) FROM meta WHERE key = 'clock'").fetchone()
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('clock', ?)", (f"{boot} {ahead:.3f}",))
         before, _, seconds = (kept or "").partition(" ")
-        return max(0.0, ahead - float(seconds)) if before == boot else 0.0
+        return max(0.0, ahead - float(seconds)) if boot and before == boot else 0.0
 
     def finish_run(self, exit_code: ExitCode, summary_json: str) -> None:
         """Note how this run ended."""
