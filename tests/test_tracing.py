@@ -24,7 +24,10 @@ NUMBERS = st.one_of(
     st.text("+0123456789xX -()", max_size=16),
 )
 MOMENTS = st.datetimes(datetime(2005, 1, 1), datetime(2027, 12, 1))
-CHANGES = st.tuples(NUMBERS, st.one_of(MOMENTS, st.text("0123456789-:/ ", max_size=18)))
+# A printed line without a digit in number and start is a title to a format of fixed columns, and no row.
+CHANGES = st.tuples(NUMBERS, st.one_of(MOMENTS, st.text("0123456789-:/ ", max_size=18))).filter(
+    lambda change: any(map(str.isdigit, f"{change[0]}{change[1]}"))
+)
 
 
 def _rows(detection: Detection) -> dict[int, list[str]]:
