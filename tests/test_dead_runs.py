@@ -141,17 +141,27 @@ def test_file_in_the_way_is_not_replaced(
 
 
 @pytest.mark.slow
-def test_parts_that_are_gone(export: Path, program: Program, died: Died, tmp_path: Path) -> None:
-    """Without its parts, what the ledger knows of the calls sent is still written."""
-    died("import", Step.SETTLED, tmp_path / "dead.csv", export, time=2)
+def test_parts_that_are_gone(
+    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
+) -> None:
+    """Without its parts, what the ledger knows of calls sent is still written, and is evidence after a restore."""
+    dead, following, backup = (tmp_path / name for name in ("dead.csv", "next.csv", "backup"))
+    assert program("ledger", "backup", backup).code == 0
+    died("import", Step.ANSWERED, dead, export, time=3)
     for path in tmp_path.glob("dead.csv.*"):
         path.unlink()
-    ran = program("deliver", "--results", tmp_path / "next.csv", "-v")
-    assert [(row["call_id"], row["outcome"]) for row in read_results(tmp_path / "dead.csv")] == [
-        ("call00000", "accepted"),
-        ("call00001", "accepted"),
-    ]
+    ran = program("deliver", "--results", following, "-v")
     assert "are gone" in ran.stderr
+    assert [(row["call_id"], row["outcome"], row["line"]) for row in read_results(dead)] == [
+        ("call00000", "accepted", ""),
+        ("call00001", "accepted", ""),
+        ("call00002", "uncertain", "5"),
+    ]
+    shutil.copy(backup, tmp_path / "ledger.sqlite")
+    ran = program("ledger", "accept-restore", "--complete", dead, following)
+    assert (ran.code, "4 accepted ones added" in ran.stdout) == (ExitCode.UNCERTAIN, True)
+    program("import", export)
+    assert len(account.accepted) == CALLS
 
 
 def test_row_cut_short_is_left_out(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from importer.errors import ImporterError, InputUnusableError
 from importer.ledger import Ledger, ReportedCall, RunRecord
-from importer.pipeline.ending import fate_row, fates_in
+from importer.pipeline.ending import fate_row, fates_in, row_of
 from importer.pipeline.run import Run
 from importer.records import OUTCOME_OF_STATE, Call, Place
 from importer.results import PART, ResultsFile, complete_parts, fused, no_results_file, read_rows
@@ -46,9 +46,12 @@ def _rebuild(ledger: Ledger, dead: RunRecord) -> str:
             "no call is sent twice."
         )
     results = ResultsFile(Path(dead.results))
+    rows = {call_id: fate_row(call_id, OUTCOME_OF_STATE[fate.state], fate) for call_id, fate in fates.items()}
+    for one in ledger.uncertain_calls(-1):
+        if one.call.call_id in rows:  # whole, so that they are evidence after a restore
+            rows[one.call.call_id] = row_of(one.call, Outcome.UNCERTAIN, one.fate)
     try:
-        rows = (fate_row(call_id, OUTCOME_OF_STATE[fate.state], fate) for call_id, fate in fates.items())
-        results.add(rows, Outcome.PENDING)
+        results.add(rows.values(), Outcome.PENDING)
         results.finish(fates_in(ledger))
     except ImporterError:
         results.discard()
@@ -109,7 +112,8 @@ def _evidence_in(path: Path, row: Mapping[str, str]) -> ReportedCall | None:
     try:
         call = Call(
             call_id=row["call_id"],
-            state=State(row["state"]),
+            # Of an accepted call only the id counts: a run whose parts are gone has left no more of it.
+            state=State.BUSY if accepted else State(row["state"]),
             agent_number=row["from"],
             customer_number=row["to"],
             start_time=row["start_time"],

@@ -198,6 +198,13 @@ MUTATIONS = (
         "if outcomes[Outcome.UNCERTAIN]:",
     ),
     Mutation(
+        "results since a backup not believed",
+        "restored_since",
+        "pipeline/dead_runs.py",
+        "    accepted = outcome in _TAKEN\n",
+        "    accepted = False\n",
+    ),
+    Mutation(
         "results of the dead left unfinished",
         "kill_in_flight",
         "pipeline/stages.py",

@@ -16,7 +16,7 @@ import pytest
 from conftest import call_row, read_results
 from importer.errors import ExitCode
 from judge.history import ledger_of, looking_on
-from judge.mutations import MUTATIONS, Mutation, mutated_copy
+from judge.mutations import MUTATIONS, mutated_copy
 from judge.world import ENDED_WITH_RESULTS, ForkServer, Started, World
 from misbehaviour import ORDINARY, Fault, Simulator
 
@@ -44,16 +44,7 @@ FAULTS = (
     Fault(status=409),
     Fault(drops=("code",)),
 )
-BUGS = (
-    next(bug for bug in MUTATIONS if bug.name == "recovery makes in-flight calls pending"),
-    Mutation(
-        "results since a backup not believed",
-        "",
-        "pipeline/told.py",
-        "accepted = outcome in _TAKEN",
-        "accepted = False",
-    ),
-)
+BUGS = ("recovery makes in-flight calls pending", "results since a backup not believed")
 
 
 @dataclass(frozen=True)
@@ -286,8 +277,9 @@ class Operator(World):
         again = set(self.in_state("pending"))
         self.records = [each for each in self.records if each.kind != "close" or each.call_id not in again]
         self._deliver_to_the_end()
-        for part in self.folder.glob("results-*.part"):
-            part.rename(self._dead / part.name)
+        moved = {part.rename(self._dead / part.name).name for part in self.folder.glob("results-*.part")}
+        # A backup made during such a run has it still; its results are then what that ledger has of it, not whole.
+        self._runs = [each for each in self._runs if f"{each[0].results.name}.part" not in moved]
 
     def _deliver_to_the_end(self) -> None:
         """Deliver again and again until a run ends by itself, with its results and those of dead runs."""
@@ -400,11 +392,12 @@ def test_kill_any_command(server: ForkServer, simulator: Simulator, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_seeded_bug_is_caught(simulator: Simulator, tmp_path: Path, bug: Mutation) -> None:
+@pytest.mark.parametrize("bug", BUGS)
+def test_seeded_bug_is_caught(simulator: Simulator, tmp_path: Path, bug: str) -> None:
     """A copy of the program with a bug sends a call twice before long."""
-    with ForkServer(mutated_copy(bug, tmp_path / "copy")) as running:
+    mutation = next(each for each in MUTATIONS if each.name == bug)
+    with ForkServer(mutated_copy(mutation, tmp_path / "copy")) as running:
         world = Operator(tmp_path / "world", simulator, running, seed=1, workers=2, faulty=False)
         found = kill_until(world, 60, loses_ledgers=False)
-        print(f"{bug.name}: {len(world.twice())} twice after {sum(world.killed.values())} kills, {found[:1]}")
+        print(f"{bug}: {len(world.twice())} twice after {sum(world.killed.values())} kills, {found[:1]}")
         assert world.twice()

@@ -1,6 +1,7 @@
 """Proof of the judge: seeded bugs must each be caught, and the program as it is must pass the same scenarios."""
 
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +127,17 @@ def attended_while_uncertain(world: World, simulator: Simulator) -> None:
     world.run("deliver", options=("--on-uncertain", "resend"))
 
 
+def restored_since(world: World, simulator: Simulator) -> None:
+    """Put a backup back, and give the results of what was sent since."""
+    world.run("import", world.add_file("a.csv", range(3)), options=("--limit", "1"))
+    backup = world.backup()
+    since = world.start("deliver")
+    world.finish(since)
+    shutil.copy(backup, world.ledger)
+    world.other("ledger", "accept-restore", "--complete", str(since.results))
+    world.run("deliver")
+
+
 def tls_garbage(world: World, simulator: Simulator) -> None:
     """Break TLS after each request: urllib3 sends a POST again then, whatever methods it may repeat."""
     certificate = make_certificate(world.folder, "localhost")
@@ -165,6 +177,7 @@ SCENARIOS: dict[str, Scenario] = {
         refused_again,
         attended_since,
         attended_while_uncertain,
+        restored_since,
         tls_garbage,
         limit,
     )
