@@ -1,6 +1,7 @@
 """Groups: every row's decision against a plain model of the rules, wherever the rows stand."""
 
-from dataclasses import dataclass, fields, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from random import Random
 
@@ -10,17 +11,18 @@ from hypothesis import strategies as st
 
 from conftest import table
 from importer.prepare.groups import (
+    INDEX_ROW,
+    JOIN,
     JOIN_SECONDS,
     LINES_PER_FILE,
     NO_START,
     SKIPPED_FOR,
     Decision,
-    IndexRows,
-    Joins,
     Rank,
-    concatenated,
-    resolve,
+    Rows,
+    keys_of,
 )
+from importer.prepare.index import INDEX_ROWS, Index
 
 STATES = (Rank.BUSY, Rank.REJECTED, Rank.BLOCKED, Rank.INVALID, Rank.NOTAVAILABLE, Rank.NOANSWER)
 LARGEST = (1 << 64) - 1
@@ -53,38 +55,38 @@ class Fate:
     leg_agent: int
 
 
-def _index(rows: list[Row]) -> IndexRows:
-    return IndexRows(
-        key_high=np.array([row.key >> 64 for row in rows], dtype=np.uint64),
-        key_low=np.array([row.key & LARGEST for row in rows], dtype=np.uint64),
-        same=np.array([row.same for row in rows], dtype=np.uint64).reshape(-1, 2),
-        rank=np.array([row.rank for row in rows], dtype=np.uint8),
-        secondary=np.array([row.secondary for row in rows], dtype=np.bool_),
-        held=np.array([row.held for row in rows], dtype=np.bool_),
-        start=np.array([row.start for row in rows], dtype=np.int64),
-        content=np.array([row.content for row in rows], dtype=np.uint64),
-        place=np.array([row.place for row in rows], dtype=np.int64),
-        agent=np.array([row.agent for row in rows], dtype=np.int32),
-        legs=np.array([row.legs for row in rows], dtype=np.bool_),
-    )
+def _index(rows: list[Row]) -> Rows:
+    columns = ("same", "start", "content", "place", "agent", "rank", "secondary", "held", "legs")
+    index = np.zeros(len(rows), INDEX_ROW)
+    halves = np.array([divmod(row.key, 1 << 64) for row in rows], dtype=np.uint64).reshape(-1, 2)
+    index["key"], index["slot"] = keys_of(halves[:, 0], halves[:, 1]), np.arange(len(rows))
+    for name in columns if rows else ():
+        index[name] = [getattr(row, name) for row in rows]
+    return index
 
 
-def _joins(rows: list[Row]) -> Joins:
-    pairs = [(slot, value) for slot, row in enumerate(rows) for value in row.joins]
-    return Joins(
-        np.array([slot for slot, _ in pairs], dtype=np.int64),
-        np.array([value for _, value in pairs], dtype=np.uint64),
-    )
+def _joins(rows: list[Row], index: Rows) -> Rows:
+    pairs = [(at, value) for at, row in enumerate(rows) for value in row.joins if row.start != NO_START]
+    joins = np.zeros(len(pairs), JOIN)
+    for place, (at, value) in enumerate(pairs):
+        joins[place] = (index["key"][at], value, index["start"][at])
+    return joins
+
+
+def _found(rows: list[Row], most_rows: int = INDEX_ROWS) -> Rows:
+    """Return what the index says of all rows."""
+    index = Index(most_rows)
+    with closing(index):
+        index.add(_index(rows), _joins(rows, _index(rows)))
+        index.keep_file()
+        index.resolve()
+        return index.of(np.arange(len(rows)))
 
 
 def _resolved(rows: list[Row]) -> list[Fate]:
-    found = resolve(_index(rows), _joins(rows))
-    columns = (found.decision, found.start, found.witness, found.leg_agent)
-    assert [len(column) for column in columns] == [len(rows)] * 4
-    return [
-        Fate(Decision(decision), start, witness, agent)
-        for decision, start, witness, agent in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    found = _found(rows)
+    columns = (found[name].tolist() for name in ("decision", "start", "witness", "leg_agent"))
+    return [Fate(Decision(decision), *others) for decision, *others in zip(*columns, strict=True)]
 
 
 def _decisions(rows: list[Row]) -> list[Decision]:
@@ -249,17 +251,31 @@ def test_every_call_is_accounted_for(rows: list[Row]) -> None:
     assert {row.key for row in rows if row.rank in STATES} <= told
 
 
-def test_concatenated() -> None:
-    """Parts put together are as if they had been one, in their order."""
-    rows = _placed([Row(1, Rank.BUSY), Row(2, Rank.NOANSWER), Row(1, Rank.ATTENDED), Row(2, Rank.BUSY)])
-    parts = concatenated(IndexRows, [_index(rows[:1]), _index([]), _index(rows[1:])])
-    for field in fields(IndexRows):
-        np.testing.assert_array_equal(getattr(parts, field.name), getattr(_index(rows), field.name))
-
-
 def test_resolve_nothing() -> None:
     """An input without rows is resolved to nothing."""
     assert _resolved([]) == []
+
+
+@given(INPUTS, st.sampled_from([1, 7]))
+def test_few_rows_in_memory(rows: list[Row], most_rows: int) -> None:
+    """With one row or seven in memory at once every row is decided as with all of them there."""
+    np.testing.assert_array_equal(_found(rows, most_rows), _found(rows))
+
+
+@given(INPUTS, INPUTS, st.sampled_from([1, 7, INDEX_ROWS]))
+def test_drop_file(kept: list[Row], dropped: list[Row], most_rows: int) -> None:
+    """A file that is not kept changes nothing of the rows before and after it."""
+    index, rows = Index(most_rows), _index(kept)
+    half = len(kept) // 2
+    with closing(index):
+        index.add(rows[:half], _joins(kept[:half], rows))
+        index.keep_file()
+        index.add(_index(dropped), _joins(dropped, _index(dropped)))
+        index.drop_file()
+        index.add(rows[half:], _joins(kept[half:], rows[half:]))
+        index.keep_file()
+        index.resolve()
+        np.testing.assert_array_equal(index.of(rows["slot"]), _found(kept))
 
 
 # The rules one by one
@@ -401,7 +417,7 @@ def test_joined_call() -> None:
         ]
     )
     assert _decisions(rows) == [Decision.OTHER_LEG, Decision.OTHER_LEG, Decision.CALL]
-    assert resolve(_index(rows), _joins(rows)).named_by.tolist() == [-1, -1, 3]
+    assert _found(rows)["named_by"].tolist() == [-1, -1, 3]
     assert [fate.start for fate in _resolved(rows)] == [10] * 3
 
 
@@ -409,7 +425,7 @@ def test_joined_call_that_the_ledger_holds() -> None:
     """A joined call keeps the key under which the ledger holds it, although a better row has come since."""
     rows = [Row(1, Rank.BUSY, 1, start=30, secondary=True, held=True, joins=(7,))]
     rows = _placed([*rows, Row(2, Rank.BUSY, 2, start=20, joins=(7,))])
-    assert resolve(_index(rows), _joins(rows)).named_by.tolist() == [-1, rows[0].place]
+    assert _found(rows)["named_by"].tolist() == [-1, rows[0].place]
 
 
 def test_joined_only_within_hours() -> None:

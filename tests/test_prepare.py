@@ -137,6 +137,13 @@ def _require_the_same(dealt_out: Result, whole: Result, detection: Detection) ->
     assert other == missing
 
 
+@PER_SAMPLE
+def test_few_rows_in_memory(path: Path) -> None:
+    """A row or seven of the index in memory at once say of every sample what all of them say."""
+    for rows in (1, 7):
+        assert prepared([detected(path)], plan_for(path.parent.name, index_rows=rows)) == as_it_is(path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", {path.parent: path for path in INPUTS}.values(), ids=sample_name)
 def test_smallest_and_largest_chunks_do_not_matter(path: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Spooled rows, now that every call is decided, to calls ready to be staged and lines of the results."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import pandas as pd
 
 from importer.prepare.agents import Agent
 from importer.prepare.evidence import call_id_of
-from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Resolved
+from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Ints, Rows
 from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
@@ -63,22 +63,23 @@ class CallMaker:
     def __init__(
         self,
         files: Sequence[InputFile],
-        resolved: Resolved,
         agent_names: Sequence[str],
         plan: PreparePlan,
-        keys: Mapping[int, tuple[str, str]],
+        keys: pd.DataFrame,
     ) -> None:
         self._files = files
-        self._resolved = resolved
         self._agent_names = agent_names
         self._plan = plan
         self._keys = keys
         self._schema = call_schema(latest=np.datetime64(plan.now + FUTURE_SECONDS, "s"))
         self._found: dict[tuple[int, int, str], Agent] = {}
 
-    def make(self, spooled: pd.DataFrame) -> list[Prepared]:
-        """Return one call or result row for each row of a spooled frame, in its order."""
-        rows = self._with_decisions(spooled)
+    def make(self, spooled: pd.DataFrame, resolved: Rows) -> list[Prepared]:
+        """Return one call or result row for each row of a spooled frame, in its order.
+
+        ``resolved`` (RESOLVED) says what became of those that are in the index.
+        """
+        rows = self._with_decisions(spooled, resolved)
         rows = self._with_selection(rows)
         rows = self._with_calls(rows)
         plain = ((rows["decision"] == Decision.CALL) & (rows["skip"] == "") & (rows["reason"] == "")).to_numpy()
@@ -104,23 +105,23 @@ class CallMaker:
             )
         )
 
-    def _with_decisions(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def _with_decisions(self, rows: pd.DataFrame, resolved: Rows) -> pd.DataFrame:
         """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``witness`` and ``leg_agent``.
 
         Where the call takes its id and key from another of its rows, ``source_id`` and ``key`` become those.
         """
-        slot = rows["slot"].to_numpy()
-        grouped = slot >= 0
+        grouped = (rows["slot"] >= 0).to_numpy()
         for name, nothing in (("decision", -1), ("start", 0), ("witness", 0), ("leg_agent", -1)):
             values = np.full(len(rows), nothing, dtype=np.int64)
-            values[grouped] = getattr(self._resolved, name)[slot[grouped]]
+            values[grouped] = resolved[name]
             rows[name] = values
-        named_by = np.full(len(rows), -1, dtype=np.int64)
-        named_by[grouped] = self._resolved.named_by[slot[grouped]]
-        for place in np.flatnonzero(named_by >= 0).tolist():
-            rows.loc[rows.index[place], ["source_id", "key"]] = self._keys[int(named_by[place])]
+        named_by = resolved["named_by"]
+        named = rows.index[grouped][named_by >= 0]
+        if len(named):
+            keys = self._keys.loc[pd.Index(named_by[named_by >= 0])]
+            rows.loc[named, ["source_id", "key"]] = keys.set_axis(named)
         shows = (rows["decision"] == Decision.ATTENDED).to_numpy(copy=True)  # that its call was attended after all
-        shows[grouped] |= self._resolved.is_attended[slot[grouped]]
+        shows[grouped] |= resolved["is_attended"]
         rows.loc[(rows["reason"] == ATTENDED_SINCE) & ~shows, "reason"] = ""
         rows["state"] = rows["rank"].map(_STATES).fillna("").astype("str")
         return rows
@@ -281,9 +282,8 @@ def _cells(rows: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(rows[name].tolist() for name in names), strict=True)  # iterating Arrow text is slow
 
 
-def count_unspooled(resolved: Resolved, spooled: npt.NDArray[np.bool_]) -> Counter[str]:
-    """Count, by reason, the rows of the index that were decided without ever being spooled."""
-    counts = np.bincount(resolved.decision[~spooled], minlength=len(Decision))
+def skipped_for(counts: Ints) -> Counter[str]:
+    """Count by reason the rows of the index that were never spooled, given how many there are of each decision."""
     found = {Decision(code): count for code, count in enumerate(counts.tolist()) if count}
     wrong = [decision.name for decision in found if decision not in SKIPPED_FOR]
     if wrong:

@@ -1,12 +1,11 @@
 """Which rows are one call, and what the call comes to, wherever its rows stand in the input.
 
-Every row of an outgoing call leaves about fifty bytes in the index, whatever its length; when all files are
-read, one sort puts the rows of each call together. So order, distance and chunk size cannot matter.
+Every row of an outgoing call leaves 72 bytes in the index, whatever its length; when all files are read, a sort
+puts the rows of each call together. So order, distance and chunk size cannot matter.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,9 @@ import numpy.typing as npt
 from schemas.vocabulary import ATTENDED
 
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Keys = npt.NDArray[np.bytes_]
+Rows = npt.NDArray[np.void]
 
 LINES_PER_FILE = 1 << 40
 """Places are numbered file * LINES_PER_FILE + line, so that they sort in input order."""
@@ -84,68 +86,94 @@ SKIPPED_FOR = {
 """Decisions that skip a row, with the reason in the results file."""
 
 
+INDEX_ROW = np.dtype(
+    [
+        ("key", "S16"),
+        ("same", "u8", 2),
+        ("start", "i8"),
+        ("content", "u8"),
+        ("place", "i8"),
+        ("slot", "i8"),
+        ("agent", "i4"),
+        ("rank", "u1"),
+        ("secondary", "?"),
+        ("held", "?"),
+        ("legs", "?"),
+    ]
+)
+"""What the index keeps of a row. ``key`` is 128 bits of the call's key; ``same`` are two columns of which rows of
+one key share one at least (0: nothing to hold); ``start`` is in epoch seconds (NO_START: unknown); ``content``
+tells rows of a call apart; ``place`` numbers file and line, ``slot`` the rows of the index, ``agent`` the agent's
+names; ``held``: the ledger has a call of this key; ``legs`` is false where a call is one row only."""
+
+JOIN = np.dtype([("key", "S16"), ("value", "u8"), ("start", "i8")])
+"""Key and start of a row that is of one call with others whatever their keys: those that share the ``value``, the
+hash of a channel's name."""
+
+RESOLVED = np.dtype(
+    [
+        ("slot", "i8"),
+        ("start", "i8"),
+        ("witness", "i8"),
+        ("named_by", "i8"),
+        ("leg_agent", "i4"),
+        ("decision", "u1"),
+        ("is_attended", "?"),
+    ],
+    align=True,
+)
+"""What became of a row of the index: the decision, the start of its call, and rows worth naming. ``witness`` is
+the place of the row that decided: the one taken for the call, or the one not understood. ``named_by`` is the place
+of the row whose id and key are the call's, -1 where they are the row's own; ``is_attended``: the call was.
+``leg_agent`` numbers the agent that the earliest row of rank AGENT_LEG names, -1 without one."""
+
+
+def keys_of(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> Keys:
+    """Return keys of 128 bits that sort as their numbers do."""
+    return np.stack((high, low), axis=1).astype(">u8").view("S16").ravel()
+
+
 @dataclass(frozen=True, slots=True)
-class IndexRows:
-    """What the index keeps of some rows, one array each, all of one length.
+class Joined:
+    """The keys that are of one call with other keys, sorted, and for each the least key of its call."""
 
-    ``key_high`` and ``key_low`` are 128 bits of the call's key; ``start`` epoch seconds (NO_START: unknown);
-    ``same`` are two columns of which rows of one key share one at least (0: nothing to hold); ``content`` tells
-    rows of a call apart; ``held``: the ledger has a call of this key; ``place`` numbers file and line; ``agent``
-    numbers the agent's names; ``legs`` is false where a call is one row only.
-    """
+    keys: Keys
+    calls: Keys
 
-    key_high: npt.NDArray[np.uint64]
-    key_low: npt.NDArray[np.uint64]
-    same: npt.NDArray[np.uint64]
-    rank: npt.NDArray[np.uint8]
-    secondary: npt.NDArray[np.bool_]
-    held: npt.NDArray[np.bool_]
-    start: Ints
-    content: npt.NDArray[np.uint64]
-    place: Ints
-    agent: npt.NDArray[np.int32]
-    legs: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.rank)
+    def calls_of(self, keys: Keys) -> tuple[Keys, Flags]:
+        """Return for each key the one of its call, and whether it is joined to others."""
+        is_joined = np.isin(keys, self.keys)
+        calls = keys.copy()
+        calls[is_joined] = self.calls[np.searchsorted(self.keys, keys[is_joined])]
+        return calls, is_joined
 
 
-@dataclass(frozen=True, slots=True)
-class Joins:
-    """What makes rows of the index one call whatever their keys: number of the row, hash of a value they share."""
-
-    slot: Ints
-    value: npt.NDArray[np.uint64]
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """For each row of the index, in its order: decision, start of its call, and a row worth naming.
-
-    ``witness`` is the place of the row that decided: the one taken for the call, or the one not understood.
-    ``named_by`` is the place of the row whose id and key are the call's, -1 where they are the row's own;
-    ``is_attended`` says that the call was.
-    ``leg_agent`` numbers the agent that the earliest row of rank AGENT_LEG names, -1 without one.
-    """
-
-    decision: npt.NDArray[np.uint8]
-    start: Ints
-    witness: Ints
-    named_by: Ints
-    is_attended: npt.NDArray[np.bool_]
-    leg_agent: npt.NDArray[np.int32]
+def linked_keys(joins: Rows) -> Keys:
+    """Return pairs of keys that are of one call; ``joins`` are all that have some values."""
+    joins = joins.take(np.lexsort((joins["start"], joins["value"])))
+    opens = _opens(joins["value"])
+    opens[1:] |= np.diff(joins["start"]) > JOIN_SECONDS
+    first = joins["key"][opens][np.cumsum(opens) - 1]
+    unlike = np.flatnonzero(first != joins["key"])
+    return np.stack((first[unlike], joins["key"][unlike]), axis=1)
 
 
-Columns = TypeVar("Columns", IndexRows, Joins)
+def joined_calls(pairs: Keys) -> Joined:
+    """Return what is one call by pairs of keys, also by way of other pairs."""
+    keys, node = np.unique(pairs, return_inverse=True)
+    node = node.reshape(-1, 2)
+    label = np.arange(len(keys))
+    while True:
+        lower = label.copy()
+        np.minimum.at(lower, node, label[node].min(axis=1, keepdims=True))
+        lower = lower[lower]
+        if (lower == label).all():
+            return Joined(keys, keys[label])
+        label = lower
 
 
-def concatenated(kind: type[Columns], parts: list[Columns]) -> Columns:
-    """Return the arrays of all parts, in their order."""
-    return kind(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(kind)))
-
-
-def resolve(rows: IndexRows, joins: Joins) -> Resolved:
-    """Decide every row from all rows of its call.
+def resolve(rows: Rows, joined: Joined) -> Rows:
+    """Decide every row (INDEX_ROW, one at least) from all rows of its call; return what became of each (RESOLVED).
 
     A call with an incoming row is incoming. Else attended beats all. A row that was not understood makes the
     unattended rows of its call unclear, since it might have been the one that was attended or the earliest. Else
@@ -153,149 +181,85 @@ def resolve(rows: IndexRows, joins: Joins) -> Resolved:
     duplicates, others legs, or in a format whose calls are one row, contradictions. Rows of different channels
     that share an id are of calls that cannot be told apart.
     """
-    if not len(rows):
-        empty = np.zeros(0, dtype=np.int64)
-        return Resolved(
-            empty.astype(np.uint8), empty, empty, empty, empty.astype(np.bool_), empty.astype(np.int32)
-        )
-    shared = _shared_ids(rows)
-    rows = replace(rows, same=rows.same[:0])  # sixteen bytes a row, and no longer needed
-    labels = _joined_labels(rows, joins)
-    own, rows = rows, _with_directions(_with_joined_keys(rows, labels))
-    named_by = _named_by(own, rows, labels)
-    order = np.lexsort(
-        (rows.place, rows.content, rows.start, rows.secondary, rows.rank, rows.key_low, rows.key_high)
-    )
-    high, low, rank = rows.key_high[order], rows.key_low[order], rows.rank[order]
-    opens = np.concatenate(([True], (high[1:] != high[:-1]) | (low[1:] != low[:-1])))
-    first = np.flatnonzero(opens)
-    group = np.cumsum(opens) - 1
-    worst = np.maximum.reduceat(rank, first)
-    problem_at = np.concatenate((first[1:], [len(rank)])) - 1  # problems sort last in their group
-    unclear = worst >= Rank.PROBLEM
-    decision = _decisions(rows, order, first, group, unclear)
-    witness = np.where(unclear, rows.place[order][problem_at], rows.place[order][first])
-    start = np.minimum.reduceat(rows.start[order], first)
-    leg_agent = _leg_agents(rank, rows.agent[order], first)
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    per_row = group[back]
-    decision = decision[back]
-    decision[shared & (rows.rank >= Rank.BUSY) & (rows.rank <= Rank.NOANSWER)] = Decision.SHARED_ID
-    is_attended = rank[first][per_row] == Rank.ATTENDED
-    return Resolved(decision, start[per_row], witness[per_row], named_by, is_attended, leg_agent[per_row])
+    call, is_joined = joined.calls_of(rows["key"])
+    rank, start = _directed(rows, call)
+    order = np.lexsort((rows["place"], rows["content"], start, rows["secondary"], rank, call))
+    opens = _opens(call[order])
+    first, group = np.flatnonzero(opens), np.cumsum(opens) - 1
+    ranks, places = rank[order], rows["place"][order]
+    problem_at = np.append(first[1:], len(rows)) - 1  # problems sort last in their group
+    unclear = np.maximum.reduceat(ranks, first) >= Rank.PROBLEM
+    resolved = np.empty(len(rows), RESOLVED)
+    resolved["slot"] = rows["slot"]
+    resolved["start"][order] = np.minimum.reduceat(start[order], first)[group]
+    resolved["witness"][order] = np.where(unclear, places[problem_at], places[first])[group]
+    resolved["named_by"] = _named_by(rows, start, call, is_joined & _is_state(rank))
+    resolved["leg_agent"][order] = _leg_agents(ranks, rows["agent"][order], first)[group]
+    resolved["decision"][order] = _decisions(ranks, rows, order, first, group, unclear)
+    resolved["is_attended"][order] = (ranks[first] == Rank.ATTENDED)[group]
+    shared = _sharing(rows, order[(np.diff(first, append=len(rows)) > 1)[group]])
+    resolved["decision"][shared[_is_state(rank[shared])]] = Decision.SHARED_ID
+    return resolved
 
 
-def _shared_ids(rows: IndexRows) -> npt.NDArray[np.bool_]:
-    """Say which rows have an id of several channels and customers: what is left of ids that were cut."""
-    shared = np.zeros(len(rows), dtype=np.bool_)
-    held = np.flatnonzero(rows.same[:, 0])
-    _, number, count = np.unique(rows.key_low[held], return_inverse=True, return_counts=True)
-    held = held[count[number] > 1]
-    if not len(held):
-        return shared
-    order = held[np.lexsort((rows.key_low[held], rows.key_high[held]))]
-    high, low, same = rows.key_high[order], rows.key_low[order], rows.same[order]
-    opens = np.concatenate(([True], (high[1:] != high[:-1]) | (low[1:] != low[:-1])))
-    first = np.flatnonzero(opens)
-    differs = (np.minimum.reduceat(same, first) != np.maximum.reduceat(same, first)).all(axis=1)
-    shared[order] = differs[np.cumsum(opens) - 1]
-    return shared
+def _opens(values: npt.NDArray[np.generic]) -> Flags:
+    """Say which values differ from the one before."""
+    opens = np.ones(len(values), dtype=np.bool_)
+    opens[1:] = values[1:] != values[:-1]
+    return opens
 
 
-def _with_joined_keys(rows: IndexRows, labels: Ints) -> IndexRows:
-    """Give the rows of each joined call one key, that of its first row in the index."""
-    member = np.flatnonzero(labels >= 0)
-    if not len(member):
-        return rows
-    _, first, call = np.unique(labels[member], return_index=True, return_inverse=True)
-    high, low = rows.key_high.copy(), rows.key_low.copy()
-    high[member], low[member] = high[member[first]][call], low[member[first]][call]
-    return replace(rows, key_high=high, key_low=low)
+def _is_state(rank: npt.NDArray[np.uint8]) -> Flags:
+    return (rank >= Rank.BUSY) & (rank <= Rank.NOANSWER)
 
 
-def _with_directions(rows: IndexRows) -> IndexRows:
-    """Rank rows by the rows of their call that came in or stayed inside, where these decide for them.
+def _sharing(rows: Rows, some: Ints) -> Ints:
+    """Return those of some rows that have an id of several channels and customers: what is left of ids cut off."""
+    some = some[rows["same"][some, 0] != 0]
+    _, first, number = np.unique(rows["key"][some], return_index=True, return_inverse=True)
+    same = rows["same"][some]
+    differs = np.zeros((len(first), 2), dtype=np.bool_)
+    np.logical_or.at(differs, number, same != same[first][number])
+    return some[(differs[:, 0] & differs[:, 1])[number]]
+
+
+def _directed(rows: Rows, call: Keys) -> tuple[npt.NDArray[np.uint8], Ints]:
+    """Return rank and start of rows, by those of their call that came in or stayed inside where these decide.
 
     A row of unknown direction came in where another one did, else it is a problem. Secondary rows go with the call
     that they are part of: with one inside too, such as a telephone that rings on at a number outside.
     """
-    undirected = rows.rank >= Rank.UNDIRECTED
-    directed = (rows.rank == Rank.CAME_IN) | (rows.rank == Rank.STAYED_INSIDE)
+    rank, secondary = rows["rank"].copy(), rows["secondary"]
+    undirected = rank >= Rank.UNDIRECTED
+    directed = (rank == Rank.CAME_IN) | (rank == Rank.STAYED_INSIDE)
     if not (undirected.any() or directed.any()):
-        return rows
-    some = np.flatnonzero(undirected | directed | rows.secondary)
-    _, call = np.unique(np.stack((rows.key_high, rows.key_low))[:, some], axis=1, return_inverse=True)
-    call = call.ravel()
-    rank, some_rank, secondary = rows.rank.copy(), rows.rank[some], rows.secondary[some]
+        return rank, rows["start"]
+    some = np.flatnonzero(undirected | directed | secondary)
+    _, number = np.unique(call[some], return_inverse=True)
+    some_rank, secondary = rank[some], secondary[some]
     for decided, led in ((Rank.STAYED_INSIDE, secondary), (Rank.CAME_IN, secondary | undirected[some])):
-        decides = np.zeros(call.max() + 1, dtype=np.bool_)
-        decides[call[(some_rank == decided) & ~secondary]] = True
-        rank[some[decides[call] & led]] = decided
+        decides = np.zeros(len(some), dtype=np.bool_)
+        decides[number[(some_rank == decided) & ~secondary]] = True
+        rank[some[decides[number] & led]] = decided
     rank[rank == Rank.UNDIRECTED] = Rank.PROBLEM
-    decided_rows = (rank == Rank.CAME_IN) | (rank == Rank.STAYED_INSIDE)
-    return replace(rows, rank=rank, start=np.where(decided_rows, NO_START, rows.start))
+    return rank, np.where((rank == Rank.CAME_IN) | (rank == Rank.STAYED_INSIDE), NO_START, rows["start"])
 
 
-def _named_by(own: IndexRows, rows: IndexRows, labels: Ints) -> Ints:
+def _named_by(rows: Rows, start: Ints, call: Keys, is_member: Flags) -> Ints:
     """Return the place of the row whose key is that of a joined call, for its rows with another key; else -1.
 
     That is one that the ledger holds, since an export may have ended between the rows when it was imported before;
     else the earliest of its rows that could be notified, one of a Local channel only where there is no other.
     """
     named_by = np.full(len(rows), -1, dtype=np.int64)
-    member = np.flatnonzero((labels >= 0) & (rows.rank >= Rank.BUSY) & (rows.rank <= Rank.NOANSWER))
-    if not len(member):
-        return named_by
-    columns = (own.key_low, own.key_high, rows.start, rows.secondary, ~rows.held, labels)
+    member = np.flatnonzero(is_member)
+    columns = (rows["key"], start, rows["secondary"], ~rows["held"], call)
     order = member[np.lexsort([column[member] for column in columns])]
-    opens = np.concatenate(([True], labels[order][1:] != labels[order][:-1]))
-    leader = order[np.flatnonzero(opens)][np.cumsum(opens) - 1]
-    foreign = (own.key_high[order] != own.key_high[leader]) | (own.key_low[order] != own.key_low[leader])
-    named_by[order[foreign]] = rows.place[leader[foreign]]
+    opens = _opens(call[order])
+    leader = order[opens][np.cumsum(opens) - 1]
+    foreign = rows["key"][order] != rows["key"][leader]
+    named_by[order[foreign]] = rows["place"][leader[foreign]]
     return named_by
-
-
-def _joined_labels(rows: IndexRows, joins: Joins) -> Ints:
-    """Return for each row the number of the call that it is joined to, -1 where its key stands alone."""
-    alone = np.full(len(rows), -1, dtype=np.int64)
-    start = rows.start[joins.slot]
-    timed = start != NO_START
-    order = np.flatnonzero(timed)[np.lexsort((start[timed], joins.value[timed]))]
-    slot, value, start = joins.slot[order], joins.value[order], start[order]
-    if len(slot) < 2:
-        return alone
-    apart = (value[1:] != value[:-1]) | (start[1:] - start[:-1] > JOIN_SECONDS)
-    link = np.concatenate(([0], np.cumsum(apart)))
-    keys = np.stack((rows.key_high, rows.key_low))
-    unlike = (keys[:, slot][:, 1:] != keys[:, slot][:, :-1]).any(axis=0) & ~apart
-    if not unlike.any():
-        return alone
-    linked = np.isin(link, link[1:][unlike])
-    distinct, node = np.unique(keys[:, slot[linked]], axis=1, return_inverse=True)
-    _, link = np.unique(link[linked], return_inverse=True)
-    label = _least_labels(node.ravel(), link.ravel(), distinct.shape[1])
-    # Rows without a value to share are joined by their key.
-    some = np.flatnonzero(np.isin(rows.key_high, distinct[0]))
-    _, code = np.unique(np.concatenate((distinct, keys[:, some]), axis=1), axis=1, return_inverse=True)
-    code = code.ravel()
-    label_of = np.full(code.max() + 1, -1, dtype=np.int64)
-    label_of[code[: len(label)]] = label
-    alone[some] = label_of[code[len(label) :]]
-    return alone
-
-
-def _least_labels(node: Ints, link: Ints, nodes: int) -> Ints:
-    """Return for each node the least node that it is connected to, by edges from ``node`` to ``link``."""
-    label = np.arange(nodes)
-    while True:
-        least = np.full(link.max() + 1, nodes)
-        np.minimum.at(least, link, label[node])
-        lower = label.copy()
-        np.minimum.at(lower, node, least[link])
-        if (lower == label).all():
-            return label
-        label = lower
 
 
 def _leg_agents(rank: npt.NDArray[np.uint8], agent: npt.NDArray[np.int32], first: Ints) -> npt.NDArray[np.int32]:
@@ -305,15 +269,14 @@ def _leg_agents(rank: npt.NDArray[np.uint8], agent: npt.NDArray[np.int32], first
 
 
 def _decisions(
-    rows: IndexRows, order: Ints, first: Ints, group: Ints, unclear: npt.NDArray[np.bool_]
+    rank: npt.NDArray[np.uint8], rows: Rows, order: Ints, first: Ints, group: Ints, unclear: Flags
 ) -> npt.NDArray[np.uint8]:
-    """Return the decision of each row in sorted order."""
-    rank, content, legs = rows.rank[order], rows.content[order], rows.legs[order]
+    """Return the decision of each row in sorted order, in which their ranks are given."""
+    content, legs = rows["content"][order], rows["legs"][order]
     best, is_first = rank[first][group], np.zeros(len(rank), dtype=np.bool_)
     is_first[first] = True
     same = content == content[first][group]
-    state = (rank >= Rank.BUSY) & (rank <= Rank.NOANSWER)
-    called = (best >= Rank.BUSY) & (best <= Rank.NOANSWER)
+    state, called = _is_state(rank), _is_state(best)
     contradicted = np.zeros(len(first), dtype=np.bool_)
     np.logical_or.at(contradicted, group, called & state & ~same & ~legs)
     decision = np.full(len(rank), Decision.OTHER_LEG, dtype=np.uint8)

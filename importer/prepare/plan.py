@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.formats.dates import without_seconds
 from importer.prepare.agents import AgentBook
+from importer.prepare.index import INDEX_ROWS
 from importer.prepare.policies import Policies, PolicyBook
 from importer.reading import CHUNK_ROWS, Extensions
 from schemas.numbers import NumberBook
@@ -41,6 +42,7 @@ class PreparePlan:
     is_one_of_several: bool = False
     held: Callable[[Sequence[str]], Mapping[str, bool]] | None = None
     chunk_rows: int = CHUNK_ROWS
+    index_rows: int = INDEX_ROWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,15 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from importer.formats import CauseTable, CdrFormat, Detection
-from importer.prepare.calls import CallMaker, InputFile, Prepared, count_unspooled
+from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import derived_of, hear, with_derived, witness_of
-from importer.prepare.groups import LINES_PER_FILE, IndexRows, Joins, Resolved, concatenated, resolve
+from importer.prepare.groups import LINES_PER_FILE, Ints
+from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowSorter
 from importer.prepare.spool import Spool
@@ -36,9 +35,7 @@ class Preparation:
         self._causes = causes
         self._plan = plan
         self._spool = Spool()
-        self._index: list[IndexRows] = []
-        self._joins: list[Joins] = []
-        self._slots = 0
+        self._index = Index(plan.index_rows)
         self._files: list[InputFile] = []
         self._agent_names = AgentNames()
         self._books: dict[NumberRules, NumberBook] = {}
@@ -51,6 +48,7 @@ class Preparation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._index.close()
         self._spool.__exit__(kind, error, trace)
 
     def read(self, detection: Detection, name: str, progress: Callable[[int], None]) -> int:
@@ -70,9 +68,7 @@ class Preparation:
             if sorter.read and not detection.times_carry_offsets():
                 require_proof(sorter.witness, name)
         self._files.append(InputFile(name, sorter.rules))
-        self._index += sorter.index
-        self._joins += sorter.joins
-        self._slots = sorter.next_slot
+        self._index.keep_file()
         self.skipped += sorter.skipped
         self.rows += sorter.read
         return sorter.read
@@ -81,7 +77,8 @@ class Preparation:
         self, detection: Detection, rules: Rules, progress: Callable[[int], None], *, is_second: bool = False
     ) -> RowSorter:
         """Sort all rows of a file into the spool and return the sorter with what else they gave."""
-        sorter = RowSorter(rules, self._agent_names, len(self._files), self._slots, is_second=is_second)
+        self._index.drop_file()
+        sorter = RowSorter(rules, self._agent_names, len(self._files), self._index, is_second=is_second)
 
         def frames() -> Iterator[pd.DataFrame]:
             # `map` forgets a chunk once it is sorted: a variable would hold it while the next one is read.
@@ -97,36 +94,21 @@ class Preparation:
 
     def results(self) -> Iterator[list[Prepared]]:
         """Decide every call and yield calls and result rows in input order, some thousands at a time."""
-        if not self._index:
-            return
-        resolved = self._resolved()
-        keys = self._keys_of(resolved.named_by)
-        maker = CallMaker(self._files, resolved, self._agent_names.texts, self._plan, keys)
-        spooled = np.zeros(len(resolved.decision), dtype=np.bool_)
+        pa.default_memory_pool().release_unused()
+        keys = self._keys_of(self._index.resolve())
+        maker = CallMaker(self._files, self._agent_names.texts, self._plan, keys)
         for frame in self._spool.frames():
             slots = frame["slot"].to_numpy()
-            spooled[slots[slots >= 0]] = True
-            yield self._listed(maker.make(frame))
-        self.skipped += count_unspooled(resolved, spooled)
+            yield self._listed(maker.make(frame, self._index.of(slots[slots >= 0])))
+        self.skipped += skipped_for(self._index.unasked)
 
-    def _resolved(self) -> Resolved:
-        """Decide every row, and forget the index: it would take memory while the results are written."""
-        pa.default_memory_pool().release_unused()
-        index, joins = concatenated(IndexRows, self._index), concatenated(Joins, self._joins)
-        self._index.clear()
-        self._joins.clear()
-        return resolve(index, joins)
-
-    def _keys_of(self, places: npt.NDArray[np.int64]) -> dict[int, tuple[str, str]]:
-        """Return id and key of the rows at these places (-1: none), from which joined calls take theirs."""
-        wanted = np.unique(places[places >= 0])
-        keys: dict[int, tuple[str, str]] = {}
-        for frame in self._spool.frames() if len(wanted) else ():
-            place = frame["file"].to_numpy() * LINES_PER_FILE + frame["line"].to_numpy()
-            found = np.isin(place, wanted)
-            pairs = zip(frame.loc[found, "source_id"].tolist(), frame.loc[found, "key"].tolist(), strict=True)
-            keys.update(zip(place[found].tolist(), pairs, strict=True))
-        return keys
+    def _keys_of(self, places: Ints) -> pd.DataFrame:
+        """Return ``source_id`` and ``key`` of the rows at these places, from which joined calls take theirs."""
+        keys = [pd.DataFrame({"source_id": "", "key": ""}, index=[], dtype="str")]
+        for frame in self._spool.frames() if len(places) else ():
+            frame.index = pd.Index(frame["file"] * LINES_PER_FILE + frame["line"])
+            keys.append(frame.loc[frame.index.isin(places), ["source_id", "key"]])
+        return pd.concat(keys)
 
     def _listed(self, rows: list[Prepared]) -> list[Prepared]:
         """Count the skipped rows instead of listing them, unless all rows are wanted."""

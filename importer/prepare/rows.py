@@ -20,8 +20,9 @@ from importer.prepare.evidence import (
     with_texts,
     witness_of,
 )
-from importer.prepare.groups import LINES_PER_FILE, NO_START, IndexRows, Joins, Rank
+from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Rank, Rows, keys_of
 from importer.prepare.hints import keyless_hint, value_hints
+from importer.prepare.index import Index
 from importer.prepare.plan import Rules
 from importer.reading import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, joined
@@ -89,21 +90,21 @@ class AgentNames:
 
 
 class RowSorter:
-    """Turns the chunks of one file into spooled rows and index rows; these are numbered from ``next_slot`` on.
+    """Turns the chunks of one file into spooled rows and rows of the index.
 
-    ``index``, ``joins``, ``skipped`` (by reason) and ``read`` (the count of rows) grow with each chunk. ``rules``
-    hold what the rows sorted so far prove of the names at both ends of calls. With ``is_second`` they hold what
-    the whole file proves. Then, in a small file and where there are several, rows that came in or stayed inside go
-    into the index too, since they decide for undirected and secondary ones.
+    ``skipped`` (by reason) and ``read`` (the count of rows) grow with each chunk. ``rules`` hold what the rows
+    sorted so far prove of the names at both ends of calls. With ``is_second`` they hold what the whole file
+    proves. Then, in a small file and where there are several, rows that came in or stayed inside go into the
+    index too, since they decide for undirected and secondary ones.
     """
 
     def __init__(
-        self, rules: Rules, agents: AgentNames, file_number: int, next_slot: int, *, is_second: bool = False
+        self, rules: Rules, agents: AgentNames, file_number: int, index: Index, *, is_second: bool = False
     ) -> None:
         self.rules = rules
         self._agents = agents
         self._file_number = file_number
-        self.next_slot = next_slot
+        self._index = index
         self.witness = witness_of(rules)
         self._is_second = is_second
         self._indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
@@ -112,8 +113,6 @@ class RowSorter:
         self._is_led, self._leads = False, False
         self.read = 0
         self.skipped: Counter[str] = Counter()
-        self.index: list[IndexRows] = []
-        self.joins: list[Joins] = []
 
     def sort(self, chunk: Chunk) -> pd.DataFrame:
         """Sort the next chunk of the file and return its rows to be spooled."""
@@ -136,13 +135,12 @@ class RowSorter:
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
-        rows["call.slot"] = np.where(in_group, self.next_slot - 1 + np.cumsum(in_group), -1)
+        rows["call.slot"] = np.where(in_group, len(self._index) - 1 + np.cumsum(in_group), -1)
         rows["call.agents"] = joined([rows[name] for name in self.rules.format.call.agent])
         grouped = rows if in_group.all() else rows.loc[in_group]
         conditions = conditions if in_group.all() else conditions.select(in_group, grouped)
-        self.index.append(self._index_rows(grouped, conditions))
-        self.joins.append(self._joins_of(grouped, conditions))
-        self.next_slot += len(grouped)
+        index_rows = self._index_rows(grouped, conditions)
+        self._index.add(index_rows, self._joins_of(index_rows, conditions))
         if self.rules.plan.all_rows:
             return self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
         self.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
@@ -231,41 +229,33 @@ class RowSorter:
         rows.loc[faulty.index, "call.customer_hint"] = hints
         return rows
 
-    def _index_rows(self, rows: pd.DataFrame, conditions: Conditions) -> IndexRows:
-        call = self.rules.format.call
-        high, low = (_hashes(rows["call.key"], key) for key in HASH_KEYS)
+    def _index_rows(self, rows: pd.DataFrame, conditions: Conditions) -> Rows:
         known = rows["call.start_time"].notna().to_numpy()
-        start = np.where(
-            known, rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64), NO_START
-        )
-        return IndexRows(
-            key_high=high,
-            key_low=low,
-            same=self._same(rows, conditions),
-            rank=rows["call.rank"].to_numpy(dtype=np.uint8),
-            secondary=rows["call.secondary"].to_numpy(dtype=np.bool_),
-            held=rows["call.held"].to_numpy(dtype=np.bool_),
-            start=start,
-            content=_hashes(joined(self._content(rows)), HASH_KEYS[0]),
-            place=self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64),
-            agent=self._agents.codes(rows["call.agents"]),
-            legs=np.full(len(rows), call.legs, dtype=np.bool_),
-        )
+        start = rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
+        index = np.empty(len(rows), INDEX_ROW)
+        index["key"] = keys_of(*(_hashes(rows["call.key"], key) for key in HASH_KEYS))
+        index["same"] = 0
+        for place, name in enumerate(self.rules.format.call.same):
+            index["same"][:, place] = _hashed(conditions.column(name), HASH_KEYS[1])
+        index["start"] = np.where(known, start, NO_START)
+        index["content"] = _hashes(joined(self._content(rows)), HASH_KEYS[0])
+        index["place"] = self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64)
+        index["agent"] = self._agents.codes(rows["call.agents"])
+        for name in ("slot", "rank", "secondary", "held"):
+            index[name] = rows[f"call.{name}"].to_numpy()
+        index["legs"] = self.rules.format.call.legs
+        return index
 
-    def _same(self, rows: pd.DataFrame, conditions: Conditions) -> npt.NDArray[np.uint64]:
-        """Return 64 bits for each of the two columns of which rows with one sound id share one, 0 for no id."""
-        held = [_hashed(conditions.column(name), HASH_KEYS[1]) for name in self.rules.format.call.same]
-        return np.stack(held, axis=1) if held else np.zeros((len(rows), 2), dtype=np.uint64)
-
-    def _joins_of(self, rows: pd.DataFrame, conditions: Conditions) -> Joins:
+    def _joins_of(self, index: Rows, conditions: Conditions) -> Rows:
         """Return what ties rows of the index to rows with other keys."""
-        slot = rows["call.slot"].to_numpy(dtype=np.int64)
-        values = [_hashed(conditions.column(name), HASH_KEYS[0]) for name in self.rules.format.call.joins]
-        nothing = np.zeros(0, dtype=np.int64)
-        return Joins(
-            np.concatenate([nothing, *(slot[value != 0] for value in values)]),
-            np.concatenate([nothing.astype(np.uint64), *(value[value != 0] for value in values)]),
-        )
+        parts = [np.empty(0, JOIN)]
+        for name in self.rules.format.call.joins:
+            value = _hashed(conditions.column(name), HASH_KEYS[0])
+            tied = (value != 0) & (index["start"] != NO_START)
+            joins = np.empty(np.count_nonzero(tied), JOIN)
+            joins["value"], joins["key"], joins["start"] = value[tied], index["key"][tied], index["start"][tied]
+            parts.append(joins)
+        return np.concatenate(parts)
 
     def _content(self, rows: pd.DataFrame) -> list[pd.Series]:
         """Return the columns that tell the rows of a call apart."""

@@ -3,9 +3,12 @@
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.ipc
@@ -80,3 +83,57 @@ class Spool:
             self._file.seek(offset)
             with pyarrow.ipc.open_stream(self._file) as reader:
                 yield from reader
+
+
+class Parts:
+    """Array rows of one type, each in a numbered part, which comes back in the order written.
+
+    Up to ``most_rows`` they are kept in memory, beyond that in a nameless temporary file.
+    """
+
+    def __init__(self, kind: np.dtype[np.void], most_rows: int) -> None:
+        self._kind = kind
+        self._file = tempfile.SpooledTemporaryFile(most_rows * kind.itemsize, prefix="cdr-importer-")  # noqa: SIM115
+        self._runs: dict[int, list[tuple[int, int]]] = {}
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.void]]:
+        """Yield the rows of each part that has any."""
+        return map(self.part, self._runs)
+
+    def close(self) -> None:
+        """Forget all rows."""
+        with suppress(OSError):  # as above
+            self._file.close()
+
+    def add(self, rows: npt.NDArray[np.void], part: npt.NDArray[np.int64]) -> None:
+        """Take rows, with the number of the part of each; raises CannotCreateError when the disk does not."""
+        order = np.argsort(part, kind="stable")
+        numbers, firsts = np.unique(part[order], return_index=True)
+        bounds = [*(firsts + self._rows).tolist(), self._rows + len(rows)]
+        with temporary_writes():
+            self._file.seek(self._rows * self._kind.itemsize)
+            self._file.write(rows.take(order).view(np.uint8).data)
+        for number, run in zip(numbers.tolist(), pairwise(bounds), strict=True):
+            self._runs.setdefault(number, []).append(run)
+        self._rows = bounds[-1]
+
+    def cut(self, rows: int) -> None:
+        """Forget the rows that were added after so many."""
+        runs = {number: [run for run in found if run[0] < rows] for number, found in self._runs.items()}
+        self._runs = {number: found for number, found in runs.items() if found}
+        self._rows = rows
+
+    def part(self, number: int) -> npt.NDArray[np.void]:
+        """Return the rows of a part."""
+        runs = self._runs[number]
+        rows = np.empty(sum(end - first for first, end in runs), self._kind)
+        taken = 0
+        for first, end in runs:
+            with temporary_writes():  # what is written last may wait in a buffer
+                self._file.seek(first * self._kind.itemsize)
+                self._file.readinto(rows[taken : (taken := taken + end - first)].view(np.uint8).data)
+        return rows
