@@ -1,10 +1,8 @@
-"""What a ledger of some years costs, and rejected rows: three figures that must not grow.
+"""What a ledger of some years costs: two figures that must not grow.
 
 * `deliver` with nothing to send: after an end that leaves no doubt about the ledger, against one that has it read
   through. Aim: 1 s.
 * `import` of calls that the ledger knows, against one of as many new calls, none of them sent. Aim: at most 1.
-* What a row adds to the peak memory of `check --rejects`: rejected rows against rows that would be sent. Aim: at
-  most 60 bytes more. Peaks of two numbers of rows are compared, so what a run takes anyway does not count.
 
 Each case is a process of its own, the rounds are interleaved, and the median of each figure is taken; where other
 work shares the machine, the processor's seconds (user and system) tell more than the clock's.
@@ -29,14 +27,8 @@ from importer.ledger import create_ledger
 from importer.ledger.beside import file_mark, read_generation, write_generation
 
 ROUNDS = 3
-MORE_ROWS = 10
 FIRST = datetime(2025, 1, 6, 13, tzinfo=UTC)
 DELIVER = "import sys; from importer.cli import run; sys.exit(run(['deliver', '--results', sys.argv[1]]))"
-CHECK = (
-    "import sys; from importer.cli import run; sys.exit(run(['check', '--timezone', 'America/New_York',"
-    " '--country', 'US', '--default-agent-number', '+12125550100', '--results', sys.argv[2],"
-    " '--rejects', sys.argv[3], sys.argv[1]]))"
-)
 
 
 def write_calls(path: Path, count: int, first_id: int, customer: str) -> Path:
@@ -78,22 +70,8 @@ def compare(cases: dict[str, Callable[[int], Cost]]) -> None:
         print(f"by the {what}: {one} {first:.2f} s, {other} {second:.2f} s, ratio {first / second:.2f}")
 
 
-def growth(folder: Path, name: str, rows: int, customer: str) -> float:
-    """Return by how many bytes the peak of `check --rejects` grows with each row to this customer."""
-    peaks: dict[int, list[float]] = {rows: [], MORE_ROWS * rows: []}
-    for count, found in peaks.items():
-        export = write_calls(folder / f"{name}-{count}.csv", count, 1_600_000_000, customer)
-        for number in range(ROUNDS):
-            written = [folder / f"{name}-{count}-{number}-{kind}.csv" for kind in ("results", "rejects")]
-            found.append(measure(CHECK, str(export), *map(str, written)).peak_mb)
-            for each in written:
-                each.unlink(missing_ok=True)
-    few, many = (statistics.median(found) for found in peaks.values())
-    return (many - few) * 2**20 / ((MORE_ROWS - 1) * rows)
-
-
 def main() -> None:
-    """Measure and print the three figures."""
+    """Measure and print the two figures."""
     calls, rows = (int(word) for word in [*sys.argv[1:], *("5000000", "100000")[len(sys.argv) - 1 :]])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -118,8 +96,6 @@ def main() -> None:
         compare({case: partial(deliver, case) for case in ("closed", "doubt")})
         print(f"import of {rows:,} calls")
         compare({export.stem: partial(take_in, export) for export in (known, new)})
-        rejected, good = growth(folder, "rejected", rows, "123"), growth(folder, "good", rows, "12125550142")
-        print(f"check --rejects, peak memory: {rejected:.0f} bytes a rejected row, {good:.0f} a row to be sent")
 
 
 if __name__ == "__main__":
