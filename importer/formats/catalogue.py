@@ -197,7 +197,8 @@ def _with_family(tables: dict[str, Any], file: TomlText) -> dict[str, Any]:
     family = tomli.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
     layouts = [column for layout in tables.get("layouts", []) for column in layout.get("columns", [])]
     named = {*layouts, *tables.get("columns", {}), *tables.get("derived", {})}
-    family["optional_columns"] = {k: v for k, v in family["optional_columns"].items() if k not in named}
+    missing = family.get("optional_columns", {})
+    family["optional_columns"] = {k: v for k, v in missing.items() if k not in named}
     merged = dict(tables)
     for key, below in family.items():
         if isinstance(below, list):
