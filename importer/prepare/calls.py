@@ -85,7 +85,8 @@ class CallMaker:
         plain = ((rows["decision"] == Decision.CALL) & (rows["skip"] == "") & (rows["reason"] == "")).to_numpy()
         made: npt.NDArray[np.object_] = np.empty(len(rows), dtype=object)
         made[plain] = self._calls(rows.loc[plain])
-        others = rows.loc[~plain].assign(customer=numbers_only(rows.loc[~plain, "customer"]))
+        others = rows.loc[~plain]
+        others = others.assign(customer=numbers_only(others["customer"]))
         made[~plain] = [self._finished(_Row._make(row)) for row in _cells(others, *_Row._fields)]
         prepared: list[Prepared] = made.tolist()
         return prepared
@@ -146,11 +147,12 @@ class CallMaker:
         if not len(calls):
             return rows.assign(agent_number="", call_id="", start_text="")
         agents = [self._agent(*row) for row in _cells(calls, "file", "leg_agent", "agents")]
+        starts = pd.to_datetime(calls["start"], unit="s").astype("datetime64[s]")
         made = pd.DataFrame(
             {
                 "state": calls["state"],
                 "customer_number": calls["customer"],
-                "start_time": calls["start"],
+                "start_time": starts,
                 "agent_number": [agent.number for agent in agents],
                 "zohouser": calls["zohouser"].where(calls["zohouser"] != "", [agent.zohouser for agent in agents]),
                 "voiceuri": calls["voiceuri"],
@@ -161,7 +163,7 @@ class CallMaker:
             },
             index=calls.index,
         ).astype({"agent_number": "str", "zohouser": "str", "call_id": "str"})
-        made["start_text"] = wire_text(pd.to_datetime(made["start_time"], unit="s"))
+        made["start_text"] = wire_text(starts)
         for name in ("agent_number", "zohouser", "call_id", "start_text"):
             rows[name] = made[name].reindex(rows.index, fill_value="")
         faults = first_faults(made, self._schema)

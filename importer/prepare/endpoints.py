@@ -29,9 +29,9 @@ class Endpoints:
         """Take the rows of a chunk into account."""
         for number, rule in enumerate(self.rules):
             self.counts[number] = self.counts[number] or bool(conditions.hold(rule.where_any).any())
-            coded, known = conditions.column(rule.of), {"", *self._named(rule.value)}
-            if rule.value is Role.UNPROVED:  # any proof outranks it
-                known |= self._named(Role.TELEPHONE) | self._named(Role.TRUNK)
+            coded = conditions.column(rule.of)
+            proofs = (Role.TELEPHONE, Role.TRUNK) if rule.value is Role.UNPROVED else ()  # they outrank it
+            known = self._named(rule.value, *proofs) | {""}
             if not known.issuperset(coded.values.tolist()):
                 proving = coded.values[coded.among(conditions.hold(rule.when))]
                 self.names[number].update(name for name in proving.tolist() if name)
@@ -49,9 +49,9 @@ class Endpoints:
             **dict.fromkeys(telephones & (trunks | self._named(Role.CONTRADICTED)), Role.CONTRADICTED),
         }
 
-    def _named(self, role: Role) -> set[str]:
+    def _named(self, *roles: Role) -> set[str]:
         rules = zip(self.rules, self.counts, self.names, strict=True)
-        return set().union(*(names for rule, counts, names in rules if counts and rule.value is role))
+        return set().union(*(names for rule, counts, names in rules if counts and rule.value in roles))
 
 
 def shown_roles(roles: Mapping[str, Role]) -> list[str]:

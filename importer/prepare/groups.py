@@ -10,10 +10,10 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from importer.reading.conditions import Flags
 from schemas.vocabulary import ATTENDED
 
 Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 Keys = npt.NDArray[np.bytes_]
 Rows = npt.NDArray[np.void]
 
