@@ -101,7 +101,7 @@ def clients() -> Iterator[Callable[..., Client]]:
     with contextlib.ExitStack() as stack:
 
         def make(route: Route | None = None, limits: Timeouts = QUICK) -> Client:
-            return stack.enter_context(Client(route, limits=limits))
+            return stack.enter_context(contextlib.closing(Client(route, limits=limits)))
 
         yield make
 
@@ -553,7 +553,7 @@ def test_connection_that_rested(serve: Serve) -> None:
     """A connection that rested longer than allowed is not used again."""
     now = [0.0]
     server = serve(answering(http_answer()))
-    with Client(limits=Timeouts(idle_seconds=4), clock=lambda: now[0]) as client:
+    with contextlib.closing(Client(limits=Timeouts(idle_seconds=4), clock=lambda: now[0])) as client:
         for moment in (0.0, 3.9, 7.0, 11.5):
             now[0] = moment
             notify(client, server.base_url)
@@ -575,7 +575,7 @@ def test_connection_that_the_server_keeps(serve: Serve, said: str, seconds: floa
     """A connection is used again for half a second less than the server says that it keeps it."""
     now = [0.0]
     server = serve(answering(http_answer(Keep_Alive=said)))
-    with Client(limits=Timeouts(idle_seconds=4), clock=lambda: now[0]) as client:
+    with contextlib.closing(Client(limits=Timeouts(idle_seconds=4), clock=lambda: now[0])) as client:
         for moment in (0.0, seconds - 0.1, 2 * seconds):
             now[0] = moment
             notify(client, server.base_url)
@@ -586,7 +586,7 @@ def test_connection_that_the_server_keeps(serve: Serve, said: str, seconds: floa
 def test_connection_that_the_server_does_not_keep(serve: Serve) -> None:
     """After `Keep-Alive: timeout=0` each request has a connection of its own."""
     server = serve(answering(http_answer(Keep_Alive="timeout=0")))
-    with Client(clock=lambda: 0.0) as client:
+    with contextlib.closing(Client(clock=lambda: 0.0)) as client:
         for _ in range(2):
             notify(client, server.base_url)
 

@@ -5,8 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 
@@ -120,14 +119,6 @@ class Client:
         """Close the connection and end the deadline thread."""
         self._line.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class TokenTransport:
     """What a TokenSource posts its form with: a fresh connection each time, with all our bounds; for one thread.
@@ -141,18 +132,16 @@ class TokenTransport:
         *,
         trust: Trust | None = None,
         limits: Timeouts | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._route = Route(sign_in.proxy, sign_in.ca_bundle)
         self._trust = trust or Trust(sign_in.ca_bundle)
         self._limits = limits or Timeouts()
-        self._clock = clock
         self._guard = threading.Lock()
         self._line: Line | None = None
 
     def __call__(self, url: str, form: Mapping[str, str]) -> Answer:
         """Post the form once and return the answer; raises as `importer.auth.Transport` does."""
-        line = Line(self._route, trust=self._trust, limits=self._limits, clock=self._clock)
+        line = Line(self._route, trust=self._trust, limits=self._limits, clock=time.monotonic)
         self._use(line)
         try:
             return line.exchange(requests.Request("POST", url, data=dict(form)))
@@ -176,19 +165,9 @@ class TokenTransport:
 class AccountClient:
     """Asks the API about the account; nothing it sends can become a call."""
 
-    def __init__(
-        self,
-        route: Route,
-        *,
-        limits: Timeouts | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, route: Route) -> None:
         self._route = route
         self._trust = Trust(route.ca_bundle)
-        self._limits = limits or Timeouts()
-        self._clock = clock
-        self._wall_clock = wall_clock
 
     def users(self, token: Token) -> tuple[User, ...]:
         """Return all users of PhoneBridge, page by page.
@@ -234,7 +213,7 @@ class AccountClient:
         raise self._error("the users cannot be listed", self._judged(answer), answer)
 
     def _exchange(self, request: requests.Request) -> Answer:
-        line = Line(self._route, trust=self._trust, limits=self._limits, clock=self._clock)
+        line = Line(self._route, trust=self._trust, limits=Timeouts(), clock=time.monotonic)
         try:
             return line.exchange(request)
         except SendFailure as failure:
@@ -246,7 +225,7 @@ class AccountClient:
             line.close()
 
     def _judged(self, answer: Answer) -> Judgement:
-        return classify(answer, now_epoch=self._wall_clock())
+        return classify(answer, now_epoch=time.time())
 
     def _error(self, what: str, judgement: Judgement, answer: Answer) -> ImporterError:
         kind = _KINDS.get(judgement.exit_code or ExitCode.PROTOCOL, ProtocolError)
