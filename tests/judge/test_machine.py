@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from importer.errors import ExitCode
 from judge.world import ForkServer, World
-from misbehaviour import Fault, Simulator
+from misbehaviour import USUAL, Fault, Simulator
 from steps import Step
 
 EXAMPLES, STEPS = 25, 12
@@ -24,21 +24,11 @@ WORKERS = st.sampled_from((1, 1, 3))
 COMMANDS = st.sampled_from(("import", "deliver"))
 FAULTS = st.sampled_from(
     (
-        Fault(reset_after_reading=True),
-        Fault(reset_before_reading=True),
-        Fault.lost_answer(),
-        Fault.cut_answer(),
-        Fault.internal_error(store=True),
-        Fault.gateway(),
-        Fault.refusal("INVALID_DATA"),
+        *USUAL,
         Fault.expired_token(),
-        Fault.throttle(wait_seconds=0),
         Fault.refusal("NO_PERMISSION", 403),
         Fault.login_page(),
         Fault(early_hints=True),
-        Fault(drops=("code",)),
-        Fault(status=409),
-        Fault(status=408),
     )
 )
 OPTIONS = st.sampled_from(

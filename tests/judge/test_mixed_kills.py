@@ -18,7 +18,7 @@ from importer.errors import ExitCode
 from judge.history import ledger_of, looking_on
 from judge.mutations import MUTATIONS, mutated_copy
 from judge.world import ENDED_WITH_RESULTS, ForkServer, Started, World
-from misbehaviour import ORDINARY, Fault, Simulator
+from misbehaviour import ORDINARY, USUAL, Fault, Simulator
 
 KILLS = int(os.environ.get("CDR_IMPORTER_KILLS", "60"))
 """How often something is killed in all worlds together."""
@@ -30,20 +30,7 @@ DOUBTFUL = ("uncertain", "sending")
 AGENT = "+447700900101"
 LONG_AGO = "2024-06-03 10:00:00"
 OPTIONS = ("--max-errors", "90%")
-FAULTS = (
-    Fault(reset_after_reading=True),
-    Fault(reset_after_reading=True, store=True),
-    Fault(reset_before_reading=True),
-    Fault.lost_answer(),
-    Fault.cut_answer(),
-    Fault.internal_error(store=True),
-    Fault.gateway(),
-    Fault.refusal("INVALID_DATA"),
-    Fault.throttle(wait_seconds=0),
-    Fault(status=408),
-    Fault(status=409),
-    Fault(drops=("code",)),
-)
+FAULTS = (*USUAL, Fault(reset_after_reading=True, store=True))
 BUGS = ("recovery makes in-flight calls pending", "results since a backup not believed")
 
 

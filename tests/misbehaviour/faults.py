@@ -149,3 +149,18 @@ class Fault:
 
 ORDINARY = Fault()
 """No deviation; fills the places before a fault: ``script(ORDINARY.repeated(9), Fault.lost_answer())``."""
+
+USUAL = (
+    Fault(reset_after_reading=True),
+    Fault(reset_before_reading=True),
+    Fault.lost_answer(),
+    Fault.cut_answer(),
+    Fault.internal_error(store=True),
+    Fault.gateway(),
+    Fault.refusal("INVALID_DATA"),
+    Fault.throttle(wait_seconds=0),
+    Fault(status=408),
+    Fault(status=409),
+    Fault(drops=("code",)),
+)
+"""What a service does now and then: answers that are lost, refusals of one call, and asking to wait."""
