@@ -278,6 +278,7 @@ def test_any_text(text: str, dialect: Dialect, block_bytes: int) -> None:
 @example('a,"b"c,"d\n', "doubled", False, 1, 1)
 @example('a,  "b,b",c\n', "doubled", True, 1, 1 << 20)
 @example('"\n,,', "doubled", False, 1, 1 << 20)
+@example('"1\n,,"', "doubled", False, 1, 1 << 20)
 @example('"\\"a\\\\",\\"b\\,1\\",1\\\n1\na', "backslash", False, 1, 1)
 def test_any_rows(folder: Path, body: str, quotes: str, skip: bool, chunk_rows: int, block_bytes: int) -> None:
     """Below a header, rows of any text become the cells of csv.reader or bad rows, and never more or fewer."""
@@ -292,7 +293,8 @@ def test_any_rows(folder: Path, body: str, quotes: str, skip: bool, chunk_rows: 
     if is_open and len(records[-1][1] or ()) >= 3:  # whether its last cell is whole is a matter of its own
         (folder / "rows.csv").write_text(f"{HEADER}{body}\n", encoding="utf-8")
         is_open = False
-    swallowed = records[-1][2].split("\n")[1:] if is_open and _is_solid(records[-1][2], ",") else []
+    is_torn = is_open and records[-1][1] is None and _is_solid(records[-1][2], ",")
+    swallowed = records[-1][2].split("\n")[1:] if is_torn else []
     if any(line.count(",") >= 2 for line in swallowed):
         with pytest.raises(InputUnusableError):
             _read(detection, chunk_rows, block_bytes)
