@@ -520,8 +520,9 @@ class CdrFormat(Shape):
                 yield f"{key}.extract", source.extract
 
     def id_columns(self) -> set[str]:
-        """Return the columns that tell one call from another."""
-        return {*self.call.unique_by, *(name for candidate in self.call.id for name in candidate)}
+        """Return the columns that tell one call from another, and those of the file that they are taken from."""
+        names = {*self.call.unique_by, *(name for candidate in self.call.id for name in candidate)}
+        return names.union(*map(self.origins, names))
 
     def text_columns(self) -> set[str]:
         """Return the columns whose cells preparing reads as they are, beside testing them."""

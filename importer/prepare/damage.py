@@ -39,16 +39,17 @@ def cut_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
 
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     """Add ``call.problem`` and ``call.problem_hint`` where no id is left that tells one call from another."""
-    for name in _id_columns(rules.format):
+    keyless = rows.loc[rows["call.key"] == ""]
+    for name in _id_columns(rules.format) if len(keyless) else ():
         for reason, cut in (
-            ("scientific_notation", _is_cut(rows[name])),
-            ("cut_id", _lacks_its_end(rows[name], rules.format)),
+            ("scientific_notation", _is_cut(keyless[name])),
+            ("cut_id", _lacks_its_end(keyless[name], rules.format)),
         ):
             if cut.any():
-                told = rows.loc[cut].assign(**{"call.text": rows.loc[cut, name]})
+                told = keyless.loc[cut].assign(**{"call.text": keyless.loc[cut, name]})
                 told["call.reason"] = reason
-                rows.loc[cut, "call.problem"] = reason
-                rows.loc[cut, "call.problem_hint"] = value_hints(_REASONS, told, rules, name)
+                rows.loc[told.index, "call.problem"] = reason
+                rows.loc[told.index, "call.problem_hint"] = value_hints(_REASONS, told, rules, name)
     if rules.is_resaved and set(rules.format.call.unique_by) & _time_columns(rules.format):
         _add_lost_seconds(rows, rules, starts)
 

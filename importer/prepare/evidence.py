@@ -105,7 +105,8 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
 
     Takes the derived columns and ``call.direction``; adds ``call.rank`` (uint8, Rank; PROBLEM where anything is
     not understood), ``call.said`` (the rank of the outcome alone), ``call.start_time`` (datetime64[s], GMT),
-    ``call.problem`` and ``call.problem_hint`` (text, "" when the row is understood).
+    ``call.source_id`` and ``call.key`` as `call_keys` gives them, ``call.problem`` and ``call.problem_hint``
+    (text, "" when the row is understood).
     """
     rows["call.problem"] = ""
     rows["call.problem_hint"] = ""
@@ -124,6 +125,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     starts = start_texts(rows, rules.format)
     _add_start(rows, starts, rules)
     _count_cancelled(rows, rules)
+    rows[["call.source_id", "call.key"]] = call_keys(rows, rules.format)
     add_damage(rows, rules, starts)
     rows["call.said"] = rows["call.rank"]
     rows["call.rank"] = rows["call.rank"].where(rows["call.problem"] == "", np.uint8(Rank.PROBLEM))
@@ -450,10 +452,12 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
     """
     source_id = _source_ids(rows, cdr_format)
     keyless = source_id == ""
-    key = ("i" + source_id).where(~keyless, "")
-    if cdr_format.call.unique_by and keyless.any():
-        parts = [rows[name] for name in cdr_format.call.unique_by]
-        key = key.where(~(keyless & _all_filled(parts)), "u" + joined(parts))
+    key = "i" + source_id
+    if keyless.any():
+        key = key.where(~keyless, "")
+        if cdr_format.call.unique_by:
+            parts = [rows[name] for name in cdr_format.call.unique_by]
+            key = key.where(~(keyless & _all_filled(parts)), "u" + joined(parts))
     cut = cut_ids(rows, cdr_format)
     key = key.where(~cut, "") if cut.any() else key
     return pd.DataFrame({"source_id": source_id, "key": key})

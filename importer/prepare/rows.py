@@ -130,8 +130,6 @@ class RowSorter:
             # Every row of a long chunk would cost 5 % of `check`; so many tell of each day as much.
             hear(self.witness, rows, self.rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
         rows = add_evidence(rows, conditions, self.rules)
-        keys = call_keys(rows, self.rules.format)
-        rows["call.source_id"], rows["call.key"] = keys["source_id"], keys["key"]
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
         rows = self._with_customer(rows)
         in_group = (rows["call.key"] != "").to_numpy()
@@ -144,7 +142,7 @@ class RowSorter:
         if self.rules.plan.all_rows:
             return self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
         self.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
-        return self._spooled(self._listed(rows).loc[_may_matter(rows)], chunk)
+        return self._spooled(self._listed(rows.loc[_may_matter(rows)]), chunk)
 
     def must_repeat(self) -> bool:
         """Say whether the file has to be read again, now that all its rows have told what they prove."""
@@ -175,10 +173,11 @@ class RowSorter:
         self._is_led |= bool(((direction == "") | (secondary & ~kept_out)).any())
         deciding = leads if self._indexes_leads else direction == Direction.INCOMING.value
         decides = call.incoming_decides or self._indexes_leads
+        columns = self.rules.format.id_columns()
         if decides or self.rules.plan.all_rows:  # the ids of rows that stay out are read too
-            with_texts(frame, conditions, self.rules.format.id_columns() & self.rules.format.derived.keys())
+            with_texts(frame, conditions, columns & self.rules.format.derived.keys())
         if decides:
-            tied = call_keys(frame.loc[deciding], self.rules.format)["key"] != ""
+            tied = call_keys(frame.loc[deciding, [*columns]], self.rules.format)["key"] != ""
             kept_out.loc[tied.index[tied]] = False
         return kept_out
 
@@ -233,12 +232,13 @@ class RowSorter:
         known = rows["call.start_time"].notna().to_numpy()
         start = rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
         index = np.empty(len(rows), INDEX_ROW)
-        index["key"] = keys_of(*(_hashes(rows["call.key"], key) for key in HASH_KEYS))
+        keys = rows["call.key"].to_numpy(dtype=object)
+        index["key"] = keys_of(*(_hashes(keys, key) for key in HASH_KEYS))
         index["same"] = 0
         for place, name in enumerate(self.rules.format.call.same):
             index["same"][:, place] = _hashed(conditions.column(name), HASH_KEYS[1])
         index["start"] = np.where(known, start, NO_START)
-        index["content"] = _hashes(joined(self._content(rows)), HASH_KEYS[0])
+        index["content"] = _hashes(joined(self._content(rows)).to_numpy(dtype=object), HASH_KEYS[0])
         index["place"] = self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64)
         index["agent"] = self._agents.codes(rows["call.agents"])
         for name in ("slot", "rank", "secondary", "held"):
@@ -351,11 +351,11 @@ def _may_matter(rows: pd.DataFrame) -> pd.Series:
 
 def _hashed(column: Coded, key: str) -> npt.NDArray[np.uint64]:
     """Return 64 bits for each cell, 0 for an empty one."""
-    hashes = np.where(column.values == "", np.uint64(0), _hashes(column.values, key))
+    hashes = np.where(column.values == "", np.uint64(0), _hashes(column.values.to_numpy(dtype=object), key))
     return np.asarray(hashes[column.codes], dtype=np.uint64)
 
 
-def _hashes(values: pd.Series, key: str) -> npt.NDArray[np.uint64]:
+def _hashes(values: npt.NDArray[np.object_], key: str) -> npt.NDArray[np.uint64]:
     if not len(values):
         return np.zeros(0, dtype=np.uint64)
-    return pd.util.hash_array(values.to_numpy(dtype=object), hash_key=key, categorize=False)
+    return pd.util.hash_array(values, hash_key=key, categorize=False)

@@ -354,7 +354,7 @@ def _beginning(pattern: str) -> str:
 
 
 def _any_filled(values: pd.Series) -> bool:
-    return bool(pc.any(pc.not_equal(arrow_of(values), ""), min_count=0).as_py())
+    return bool(pc.max(pc.binary_length(arrow_of(values)), min_count=0).as_py())
 
 
 def arrow_of(values: pd.Series) -> pa.ChunkedArray:

@@ -93,12 +93,11 @@ class ResultsFile:
                 self._write(cells_of(row, calls_are) for row in chunk)
             except OSError as error:
                 raise unwritable(self.path, error) from error
-            for row in chunk:
-                outcome, reason = (row.outcome, row.reason) if isinstance(row, ResultRow) else (calls_are, "")
-                if outcome is Outcome.PENDING:
-                    self._open += 1
-                else:
-                    self._counts.add(outcome, reason, defused(row.place.file), row.place.line)
+            own = [row for row in chunk if isinstance(row, ResultRow)]
+            for row in own:
+                self._counts.add(row.outcome, row.reason, defused(row.place.file), row.place.line)
+            self._counts.outcomes[calls_are] += len(chunk) - len(own)
+            self._open += self._counts.outcomes.pop(Outcome.PENDING, 0)
 
     def sync(self) -> None:
         """Make the rows added durable, with the name that says they are whole; nothing is added after that."""
