@@ -87,13 +87,14 @@ def value_hints(template_of: Mapping[str, str], faulty: pd.DataFrame, rules: Rul
     ``faulty`` has the columns of the row that ``name`` is taken from, ``call.text`` and ``call.reason``.
     """
     origins = [origin for origin in rules.format.origins(name) if origin in rules.headers]
-    shown = dict(zip(origins, rules.shown(origins), strict=True))
+    shown = rules.shown(origins)
     first = rules.shown((name,))[0]
+    cells = (faulty[column].tolist() for column in ("call.text", "call.reason", *origins))
     hints = []
-    for row in faulty[["call.text", "call.reason", *origins]].to_dict("records"):
-        text = row["call.text"]
-        column = next((shown[origin] for origin in origins if text and text in row[origin]), first)
-        hints.append(template_of[row["call.reason"]].format(column=column, value=quoted(text)))
+    for text, reason, *values in zip(*cells, strict=True):
+        places = (place for place, value in enumerate(values) if text and text in value)
+        column = next((shown[place] for place in places), first)
+        hints.append(template_of[reason].format(column=column, value=quoted(text)))
     return hints
 
 
