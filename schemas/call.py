@@ -1,10 +1,13 @@
-"""The shape of a call as pandera sees it: the one judge of what may be sent, with the reason where it may not."""
+"""Numbers, starts and calls as pandera normalises and judges them, with the reason of each fault."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
+from schemas.numbers import NumberBook
 from schemas.vocabulary import E164, State
 
 CALL_ID = r"^[A-Za-z0-9]{1,64}$"
@@ -13,22 +16,54 @@ ZOHOUSER = r"^[A-Za-z0-9_.-]{0,64}$"
 
 EARLIEST = np.datetime64("1989-12-30T00:00:00", "s")  # 1990 on any clock of the world
 
-COLUMNS = ("customer_number", "start_time", "agent_number", "zohouser", "voiceuri", "state", "call_id")
-"""The columns of a call, in the order in which the first fault of a row is reported."""
+_ITSELF = "the value is the reason"
+
+
+def customer_schema(dialled: NumberBook, sent: NumberBook) -> pa.DataFrameSchema:
+    """Return the schema that reads customers' numbers as E.164, or puts the reason in place of an unusable one.
+
+    It takes ``customer_number`` as it was dialled, ``sent`` as the system sent it to the line ("" where it does
+    not say; a number there counts), and ``is_invalid``: for a call to an invalid number a possible one will do.
+    `call_schema` judges the number: of the rows of a call only one counts.
+    """
+
+    def read(rows: pd.DataFrame) -> pd.DataFrame:
+        found = dialled.read_column(rows["customer_number"])
+        is_other = rows["sent"] != ""
+        if dialled is sent:
+            is_other &= rows["sent"] != rows["customer_number"]
+        others = sent.read_column(rows.loc[is_other, "sent"])
+        others = others.loc[others["valid"]]
+        found.loc[others.index] = others
+        usable = found["valid"] | (rows["is_invalid"] & (found["e164"] != ""))
+        return pd.DataFrame({"customer_number": found["e164"].where(usable, found["reason"])})
+
+    return pa.DataFrameSchema({"customer_number": pa.Column(str)}, parsers=pa.Parser(read))
+
+
+def start_schema(read: Callable[[pd.Series], pd.DataFrame]) -> pa.DataFrameSchema:
+    """Return the schema of starts: ``read`` turns column ``start``, local text, into columns of `read_times`.
+
+    A row breaks it by its ``reason``; ``utc`` is NaT there.
+    """
+    reason = pa.Column(str, pa.Check(lambda reasons: reasons == "", error=_ITSELF))
+    utc = pa.Column("datetime64[s]", nullable=True)
+    return pa.DataFrameSchema({"reason": reason, "utc": utc}, parsers=pa.Parser(lambda rows: read(rows["start"])))
 
 
 def call_schema(*, latest: np.datetime64) -> pa.DataFrameSchema:
-    """Return the schema of calls: text columns and ``start_time`` (datetime64[s], GMT).
+    """Return the schema of calls: text columns, and ``start_time`` from epoch seconds (int64) to GMT.
 
     Numbers are E.164; the words of ``state`` are the API's six
     (https://www.zoho.com/phonebridge/developer/v3/outgoing-unattended.html). A check is named by the reason that
     the results give; where there is no customer's number, the text that stands for it is the reason.
     """
     between = pa.Check.in_range(EARLIEST, latest, error="future_time")
+    moment = pa.Parser(lambda seconds: seconds.astype("datetime64[s]"))
     return pa.DataFrameSchema(
         {
-            "customer_number": pa.Column(str, pa.Check.str_matches(E164)),
-            "start_time": pa.Column("datetime64[s]", between, nullable=False),
+            "customer_number": pa.Column(str, pa.Check.str_matches(E164, error=_ITSELF)),
+            "start_time": pa.Column("datetime64[s]", between, parsers=moment, nullable=False),
             "agent_number": pa.Column(str, pa.Check.str_matches(E164, error="no_agent_number")),
             "zohouser": pa.Column(str, pa.Check.str_matches(ZOHOUSER, error="invalid_zohouser")),
             "voiceuri": pa.Column(str, pa.Check.str_matches(VOICEURI, error="invalid_voiceuri")),
@@ -39,23 +74,24 @@ def call_schema(*, latest: np.datetime64) -> pa.DataFrameSchema:
     )
 
 
-def first_faults(calls: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.Series:
-    """Return the reason (text) of each row that breaks the schema: that of its first column in COLUMNS.
+def judged(rows: pd.DataFrame, schema: pa.DataFrameSchema) -> tuple[pd.DataFrame, pd.Series]:
+    """Return rows as the schema normalises them, and the reason (text) of each row that breaks it.
 
-    ``calls`` needs a unique index. The error pandera raises holds every value and is never shown.
+    The first column of the schema that is at fault gives the reason. ``rows`` needs a unique index. The error
+    pandera raises holds every value and is never shown.
     """
     try:
-        schema.validate(calls[[*COLUMNS]], lazy=True)
+        return schema.validate(rows, lazy=True), pd.Series(dtype="str")
     except SchemaErrors as error:
         cases = error.failure_cases[["index", "column", "check", "failure_case"]]
         ours = cases["index"].isna() | cases["column"].isin(["state", "call_id"])
         if ours.any():
             raise AssertionError(f"{cases['column'][ours].iloc[0]}: not what a call is made of") from None
-        cases = cases.assign(rank=cases["column"].map(COLUMNS.index)).sort_values("rank", kind="stable")
+        rank = cases["column"].map([*schema.columns].index)
+        cases = cases.assign(rank=rank).sort_values("rank", kind="stable")
         first = cases.drop_duplicates("index").set_index("index")
-        reasons = first["check"].where(first["column"] != "customer_number", first["failure_case"])
-        return pd.Series(reasons, dtype="str")
-    return pd.Series(dtype="str")
+        reasons = first["check"].where(first["check"] != _ITSELF, first["failure_case"])
+        return error.data, pd.Series(reasons, dtype="str")
 
 
 def numbers_only(customers: pd.Series) -> pd.Series:

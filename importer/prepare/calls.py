@@ -17,7 +17,7 @@ from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.records import Call, Place, ResultRow
-from schemas.call import call_schema, first_faults, numbers_only
+from schemas.call import call_schema, judged, numbers_only
 from schemas.times import wire_text
 from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, Outcome, State
 
@@ -147,12 +147,11 @@ class CallMaker:
         if not len(calls):
             return rows.assign(agent_number="", call_id="", start_text="")
         agents = [self._agent(*row) for row in _cells(calls, "file", "leg_agent", "agents")]
-        starts = pd.to_datetime(calls["start"], unit="s").astype("datetime64[s]")
         made = pd.DataFrame(
             {
                 "state": calls["state"],
                 "customer_number": calls["customer"],
-                "start_time": starts,
+                "start_time": calls["start"],
                 "agent_number": [agent.number for agent in agents],
                 "zohouser": calls["zohouser"].where(calls["zohouser"] != "", [agent.zohouser for agent in agents]),
                 "voiceuri": calls["voiceuri"],
@@ -163,10 +162,10 @@ class CallMaker:
             },
             index=calls.index,
         ).astype({"agent_number": "str", "zohouser": "str", "call_id": "str"})
-        made["start_text"] = wire_text(starts)
+        made, faults = judged(made, self._schema)
+        made["start_text"] = wire_text(made["start_time"])
         for name in ("agent_number", "zohouser", "call_id", "start_text"):
             rows[name] = made[name].reindex(rows.index, fill_value="")
-        faults = first_faults(made, self._schema)
         told = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")
         rows.loc[faults.index, "hint"] = [self._hint(*each) for each in zip(faults.tolist(), told, strict=True)]
         rows.loc[faults.index, "reason"] = faults

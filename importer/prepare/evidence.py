@@ -31,7 +31,7 @@ from importer.prepare.policies import Policies
 from importer.prepare.zones import ZoneWitness
 from importer.reading.conditions import Coded, Conditions, extracted, joined, seconds_of, whole_numbers
 from schemas import times, zones
-from schemas.call import CALL_ID
+from schemas.call import CALL_ID, judged, start_schema
 from schemas.vocabulary import Direction, Verdict
 
 RANK_OF = {
@@ -312,15 +312,15 @@ def _evidence(rows: pd.DataFrame, rules: Rules) -> pd.Series | None:
 
 def _add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
     spec = rules.format.time
-    read = _read_times(texts, rows, rules)
+    read, faults = judged(texts.to_frame("start"), start_schema(partial(_read_times, rows=rows, rules=rules)))
     rows["call.start_time"] = read["utc"]
-    decided = rows["call.rank"].isin(DECIDED)
-    faulty = (read["reason"] != "") & ~decided & (rows["call.problem"] == "")
-    if faulty.any():
-        told = rows.loc[faulty].assign(**{"call.text": texts[faulty], "call.reason": read["reason"][faulty]})
-        rows.loc[faulty, "call.problem"] = told["call.reason"]
-        rows.loc[faulty, "call.problem_hint"] = value_hints(times.REASONS, told, rules, spec.columns[0])
-        _advise_zones(rows, faulty & (read["reason"] == "unknown_zone"), rules)
+    faulty = ~rows["call.rank"].isin(DECIDED) & (rows["call.problem"] == "")
+    faults = faults[faulty[faults.index]]
+    if len(faults):
+        told = rows.loc[faults.index].assign(**{"call.text": texts, "call.reason": faults})
+        rows.loc[faults.index, "call.problem"] = faults
+        rows.loc[faults.index, "call.problem_hint"] = value_hints(times.REASONS, told, rules, spec.columns[0])
+        _advise_zones(rows, rows["call.problem"] == "unknown_zone", rules)
     other = ~read["is_own"] & (read["reason"] == "")
     if other.any():
         _write_back(rows, other, rules)

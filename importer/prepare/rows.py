@@ -27,7 +27,7 @@ from importer.prepare.plan import Rules
 from importer.reading import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, joined
 from schemas import numbers
-from schemas.call import numbers_only
+from schemas.call import customer_schema, numbers_only
 from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, Role, State
 
 SPOOLED_COLUMNS = (
@@ -203,29 +203,24 @@ class RowSorter:
 
     def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add ``call.customer`` (E.164 or why there is none) and ``call.customer_hint`` for rows that matter."""
-        column = self.rules.format.call.customer
+        rules, call = self.rules, self.rules.format.call
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
-        texts = rows.loc[with_state, column]
-        read = self.rules.numbers.read_column(texts)
-        if self.rules.format.call.sent_number:
-            sent = rows.loc[with_state, self.rules.format.call.sent_number]
-            is_new = (
-                sent != ""
-                if self.rules.numbers is not self.rules.plain_numbers
-                else (sent != "") & (sent != texts)
-            )
-            sent_read = self.rules.plain_numbers.read_column(sent[is_new])
-            sent_read = sent_read.loc[sent_read["valid"]]
-            read.loc[sent_read.index] = sent_read
-        usable = read["valid"] | ((rows.loc[with_state, "call.said"] == Rank.INVALID) & (read["e164"] != ""))
-        faulty = read.loc[~usable, "reason"]
-        hints: list[str] = []
-        if len(faulty):
-            told = rows.loc[faulty.index].assign(**{"call.text": texts[faulty.index], "call.reason": faulty})
-            hints = value_hints(numbers.REASONS, told, self.rules, column)
-        rows["call.customer"] = read["e164"].where(usable, read["reason"]).reindex(rows.index, fill_value="")
+        some = rows.loc[with_state]
+        dialled = pd.DataFrame(
+            {
+                "customer_number": some[call.customer],
+                "sent": some[call.sent_number] if call.sent_number else "",
+                "is_invalid": some["call.said"] == Rank.INVALID,
+            }
+        )
+        read = customer_schema(rules.numbers, rules.plain_numbers).validate(dialled)["customer_number"]
+        faults = read[~read.str.startswith("+")]
+        rows["call.customer"] = read.reindex(rows.index, fill_value="")
         rows["call.customer_hint"] = ""
-        rows.loc[faulty.index, "call.customer_hint"] = hints
+        if len(faults):
+            told = some.loc[faults.index].assign(**{"call.text": some[call.customer], "call.reason": faults})
+            hints = value_hints(numbers.REASONS, told, rules, call.customer)
+            rows.loc[faults.index, "call.customer_hint"] = hints
         return rows
 
     def _index_rows(self, rows: pd.DataFrame, conditions: Conditions) -> Rows:
