@@ -65,16 +65,16 @@ def derived_of(frame: pd.DataFrame, rules: Rules) -> Conditions:
 def _derived(conditions: Conditions, sources: tuple[Source, ...], rules: Rules) -> Coded:
     if not any(source.agent for source in sources):
         return conditions.first_of(sources)
-    return reduce(Coded.or_else, (_listed(conditions.value(source), source, rules) for source in sources))
-
-
-def _listed(value: Coded, source: Source, rules: Rules) -> Coded:
-    """Return a value only where the agents file lists it, if its source asks for that."""
-    if not source.agent:
-        return value
     books = {rules.numbers, rules.plain_numbers}
-    listed = [text if any(rules.plan.agents.lists(text, book) for book in books) else "" for text in value.values]
-    return value.with_values(pd.Series(listed, dtype="str"))
+    values = []
+    for source in sources:
+        value = conditions.value(source)
+        if source.agent:  # it counts where the agents file lists it
+            lists = rules.plan.agents.lists
+            listed = [text if any(lists(text, book) for book in books) else "" for text in value.values]
+            value = value.with_values(pd.Series(listed, dtype="str"))
+        values.append(value)
+    return reduce(Coded.or_else, values)
 
 
 def with_derived(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
@@ -176,9 +176,17 @@ def _look_up(
     """Rank rows by the words of one column; return the hint of each row whose word nothing knows, else ""."""
     codes, words = pd.factorize(rows[rule.column or ""])
     causes = [_cause(word, rule, rules.causes) if word else "next" for word in words]
-    rang, talked = _rang_and_talked(rows, rules.format)
+    call = rules.format.call
+    rang, talked = np.zeros((2, len(rows)), dtype=np.bool_)
+    for flags, seconds in ((rang, call.ring_seconds), (talked, call.talk_seconds)):
+        if seconds:
+            flags |= (seconds_of(rows[seconds]) > 0).to_numpy()
+    if call.answer_time:
+        talked |= (rows[call.answer_time] != "").to_numpy()
     for part, chosen in (("otherwise", applies), ("rang", applies & rang), ("talked", applies & talked)):
-        ranked = np.array([_rank(cause, part, rules.policies) for cause in causes], dtype=np.uint8)[codes]
+        verdicts = (getattr(cause, part) if isinstance(cause, Cause) else None for cause in causes)
+        ranks_of = [UNDECIDED if each is None else _rank_of(each, rules.policies) for each in verdicts]
+        ranked = np.array(ranks_of, dtype=np.uint8)[codes]
         ranks[chosen & (ranked != UNDECIDED)] = ranked[chosen & (ranked != UNDECIDED)]
     unknown = applies & np.array([cause is None for cause in causes], dtype=np.bool_)[codes]
     if not unknown.any():
@@ -190,12 +198,6 @@ def _look_up(
         for word, known in zip(words, causes, strict=True)
     ]
     return np.where(unknown, np.array(hints, dtype=object)[codes], "")
-
-
-def _rank(cause: Cause | str | None, part: str, policies: Policies) -> int:
-    """Return the rank that one part of a cause gives, UNDECIDED where it says nothing."""
-    verdict = getattr(cause, part) if isinstance(cause, Cause) else None
-    return UNDECIDED if verdict is None else _rank_of(verdict, policies)
 
 
 def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
@@ -217,21 +219,6 @@ def _cause(word: str, rule: OutcomeRule, causes: Mapping[str, CauseTable]) -> Ca
     return next((cause for known, cause in table.items() if word_key(known) == key), None)
 
 
-def _rang_and_talked(
-    rows: pd.DataFrame, cdr_format: CdrFormat
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    call = cdr_format.call
-    rang = np.zeros(len(rows), dtype=np.bool_)
-    talked = np.zeros(len(rows), dtype=np.bool_)
-    if call.ring_seconds:
-        rang |= (seconds_of(rows[call.ring_seconds]) > 0).to_numpy()
-    if call.talk_seconds:
-        talked |= (seconds_of(rows[call.talk_seconds]) > 0).to_numpy()
-    if call.answer_time:
-        talked |= (rows[call.answer_time] != "").to_numpy()
-    return rang, talked
-
-
 def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
     """Rank calls that the agent gave up as not answered: they rang long enough, or by policy nobody knows.
 
@@ -241,25 +228,19 @@ def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
     if not len(cancelled):
         return
     policies, call = rules.policies, rules.format.call
-    rang = seconds_of(cancelled[call.ring_seconds]) if call.ring_seconds else pd.Series(np.nan, cancelled.index)
+    rang, lasted = (
+        seconds_of(cancelled[name]) if name else pd.Series(np.nan, cancelled.index)
+        for name in (call.ring_seconds, call.duration_seconds)
+    )
     counts = rang >= policies.cancelled_ring_seconds
     if policies.cancelled_unknown is Verdict.NOANSWER:
-        counts |= rang.isna() & ~(_whole_seconds(cancelled, rules) < policies.cancelled_ring_seconds)
+        if call.end_time:
+            ended = _read_times(_texts_of(cancelled, call.end_time), cancelled, rules)["utc"]
+            between = (ended - cancelled["call.start_time"]).dt.total_seconds()
+            # An end that is the start says nothing: systems write one stamp twice where they measured nothing.
+            lasted = lasted.fillna(between.where(between > 0))
+        counts |= rang.isna() & ~(lasted < policies.cancelled_ring_seconds)
     rows.loc[counts.index[counts], "call.rank"] = np.uint8(Rank.NOANSWER)
-
-
-def _whole_seconds(rows: pd.DataFrame, rules: Rules) -> pd.Series:
-    """Return how long calls lasted from their start to their end (float64, NaN where that is not on record).
-
-    An end that is the start says nothing: systems write one stamp twice where they measured nothing.
-    """
-    call = rules.format.call
-    lasted = seconds_of(rows[call.duration_seconds]) if call.duration_seconds else pd.Series(np.nan, rows.index)
-    if call.end_time:
-        ended = _read_times(_texts_of(rows, call.end_time), rows, rules)["utc"]
-        between = (ended - rows["call.start_time"]).dt.total_seconds()
-        lasted = lasted.fillna(between.where(between > 0))
-    return lasted
 
 
 def witness_of(rules: Rules) -> ZoneWitness | None:
@@ -320,24 +301,17 @@ def _add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
         told = rows.loc[faults.index].assign(**{"call.text": texts, "call.reason": faults})
         rows.loc[faults.index, "call.problem"] = faults
         rows.loc[faults.index, "call.problem_hint"] = value_hints(times.REASONS, told, rules, spec.columns[0])
-        _advise_zones(rows, rows["call.problem"] == "unknown_zone", rules)
+        unknown = rows["call.problem"] == "unknown_zone"
+        if spec.zone_column and unknown.any():  # add what the zone of these rows may be
+            names = rows.loc[unknown, spec.zone_column]
+            advise = {True: zones.fixed_advice, False: zones.zone_advice}
+            advice = {name: advise[zones.is_fixed(name)](name) for name in names.unique().tolist()}
+            shown = rules.shown((spec.zone_column,))[0]
+            further = names.map(lambda name: f" Column {shown} holds {quoted(name)}: {advice[name]}.")
+            rows.loc[unknown, "call.problem_hint"] = rows.loc[unknown, "call.problem_hint"] + further
     other = ~read["is_own"] & (read["reason"] == "")
     if other.any():
         _write_back(rows, other, rules)
-
-
-def _advise_zones(rows: pd.DataFrame, unknown: pd.Series, rules: Rules) -> None:
-    """Add to the hints of rows that name no zone what their zone may be."""
-    column = rules.format.time.zone_column
-    if column is None or not unknown.any():
-        return
-    advice = {
-        name: zones.fixed_advice(name) if zones.is_fixed(name) else zones.zone_advice(name)
-        for name in rows.loc[unknown, column].unique().tolist()
-    }
-    shown = rules.shown((column,))[0]
-    told = rows.loc[unknown, column].map(lambda name: f" Column {shown} holds {quoted(name)}: {advice[name]}.")
-    rows.loc[unknown, "call.problem_hint"] = rows.loc[unknown, "call.problem_hint"] + told
 
 
 def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
@@ -475,29 +449,22 @@ def call_id_of(site: str, source_id: str, key: str) -> str:
 
 
 def _source_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
-    """Return for each row the first of the format's ids of which no part is empty, "" without one."""
+    """Return for each row the first of the format's ids of which no part is empty, "" without one.
+
+    By the rule `least` it is the least of the filled cells, as text.
+    """
     found = pd.Series("", index=rows.index, dtype="str")
-    if cdr_format.call.id_rule is IdRule.LEAST:
-        found = _least([rows[column] for (column,) in cdr_format.call.id])
     for candidate in cdr_format.call.id:
-        empty = found == ""
-        if not empty.any():
-            break
         parts = [rows[name] for name in candidate]
-        value = parts[0]
-        if len(parts) > 1:
-            value = joined(parts).str.replace("\x1f", ".").where(_all_filled(parts), "")
-        found = found.where(~empty, value)
+        taken = found == ""
+        if cdr_format.call.id_rule is IdRule.LEAST:
+            taken = (parts[0] != "") & (taken | (parts[0] < found))
+        if taken.any():
+            value = parts[0]
+            if len(parts) > 1:
+                value = joined(parts).str.replace("\x1f", ".").where(_all_filled(parts), "")
+            found = found.where(~taken, value)
     return found
-
-
-def _least(parts: list[pd.Series]) -> pd.Series:
-    """Return for each row the least of its filled cells as text, "" where all are empty."""
-    least = parts[0]
-    for part in parts[1:]:
-        taken = (part != "") & ((least == "") | (part < least))
-        least = least.where(~taken, part)
-    return least
 
 
 def _all_filled(parts: list[pd.Series]) -> pd.Series:
