@@ -80,36 +80,31 @@ class CallMaker:
         ``resolved`` (RESOLVED) says what became of those that are in the index.
         """
         rows = self._with_decisions(spooled, resolved)
-        rows = self._with_selection(rows)
         rows = self._with_calls(rows)
         plain = ((rows["decision"] == Decision.CALL) & (rows["skip"] == "") & (rows["reason"] == "")).to_numpy()
         made: npt.NDArray[np.object_] = np.empty(len(rows), dtype=object)
-        made[plain] = self._calls(rows.loc[plain])
+        calls = rows.loc[plain]  # column by column, in half the time of row by row
+        texts = ("agent_number", "customer", "start_text", "zohouser", "voiceuri", "source_id")
+        made[plain] = [
+            *map(
+                Call,
+                calls["call_id"].tolist(),
+                map(_STATE_BY_WORD.__getitem__, calls["state"].tolist()),
+                *(calls[name].tolist() for name in texts),
+                map(Place, [self._files[file].name for file in calls["file"].tolist()], calls["line"].tolist()),
+            )
+        ]
         others = rows.loc[~plain]
         others = others.assign(customer=numbers_only(others["customer"]))
         made[~plain] = [self._finished(_Row._make(row)) for row in _cells(others, *_Row._fields)]
         prepared: list[Prepared] = made.tolist()
         return prepared
 
-    def _calls(self, rows: pd.DataFrame) -> list[Call]:
-        """Return the calls of rows that have nothing wrong: column by column, in half the time of row by row."""
-        names = [self._files[file].name for file in rows["file"].tolist()]
-        states = [_STATE_BY_WORD[word] for word in rows["state"].tolist()]
-        return list(
-            map(
-                Call,
-                rows["call_id"].tolist(),
-                states,
-                *(rows[name].tolist() for name in ("agent_number", "customer", "start_text")),
-                *(rows[name].tolist() for name in ("zohouser", "voiceuri", "source_id")),
-                map(Place, names, rows["line"].tolist()),
-            )
-        )
-
     def _with_decisions(self, rows: pd.DataFrame, resolved: Rows) -> pd.DataFrame:
         """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``witness`` and ``leg_agent``.
 
-        Where the call takes its id and key from another of its rows, ``source_id`` and ``key`` become those.
+        Where the call takes its id and key from another of its rows, ``source_id`` and ``key`` become those. Calls
+        outside the window or in a state that is not wanted get the reason why they are skipped (``skip``).
         """
         grouped = (rows["slot"] >= 0).to_numpy()
         for name, nothing in (("decision", -1), ("start", 0), ("witness", 0), ("leg_agent", -1)):
@@ -125,20 +120,13 @@ class CallMaker:
         shows[grouped] |= resolved["is_attended"]
         rows.loc[(rows["reason"] == ATTENDED_SINCE) & ~shows, "reason"] = ""
         rows["state"] = rows["rank"].map(_STATES).fillna("").astype("str")
-        return rows
-
-    def _with_selection(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Skip the calls outside the window or in a state that is not wanted (column ``skip``)."""
         chosen = rows["decision"].isin([Decision.CALL, Decision.DUPLICATE, Decision.CONFLICT])
-        window = self._plan.window
-        outside = pd.Series(False, index=rows.index)
-        if window.since is not None:
-            outside |= rows["start"] < window.since
-        if window.until is not None:
-            outside |= rows["start"] >= window.until
-        unwanted = ~rows["state"].isin([state.value for state in self._plan.states])
-        rows.loc[chosen & unwanted, "skip"] = "state_not_wanted"
-        rows.loc[chosen & outside, "skip"] = "outside_window"
+        rows.loc[chosen & ~rows["state"].isin([*self._plan.states]), "skip"] = "state_not_wanted"
+        since, until = self._plan.window.since, self._plan.window.until
+        if since is not None:
+            rows.loc[chosen & (rows["start"] < since), "skip"] = "outside_window"
+        if until is not None:
+            rows.loc[chosen & (rows["start"] >= until), "skip"] = "outside_window"
         return rows
 
     def _with_calls(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -208,8 +196,17 @@ class CallMaker:
         if row.skip:
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=row.skip)
         decided = row.decision == Decision.OTHER_LEG or self._place(row.witness) == place
-        if row.reason == ATTENDED_SINCE and decided:
-            return self._attended_since(row, place)
+        if row.reason == ATTENDED_SINCE and decided:  # the ledger holds it otherwise; staging has the last word
+            known = row.start != NO_START
+            return ResultRow(
+                place,
+                Outcome.CONFLICT,
+                call_id=call_id_of(self._plan.site, row.source_id, row.key),
+                customer_number=row.customer,
+                start_time=f"{datetime.fromtimestamp(row.start, UTC):{WIRE_TIME_FORMAT}}" if known else "",
+                source_id=row.source_id,
+                reason=ATTENDED_SINCE,
+            )
         if row.decision in SKIPPED_FOR:
             reason = SKIPPED_FOR[Decision(row.decision)]
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=reason)
@@ -227,19 +224,6 @@ class CallMaker:
                 hint=row.hint,
             )
         raise AssertionError(f"{place.file}, line {place.line}: a call without fault was taken for something else")
-
-    def _attended_since(self, row: _Row, place: Place) -> ResultRow:
-        """Return the row that shows attended a call that the ledger holds otherwise; staging has the last word."""
-        known = row.start != NO_START
-        return ResultRow(
-            place,
-            Outcome.CONFLICT,
-            call_id=call_id_of(self._plan.site, row.source_id, row.key),
-            customer_number=row.customer,
-            start_time=f"{datetime.fromtimestamp(row.start, UTC):{WIRE_TIME_FORMAT}}" if known else "",
-            source_id=row.source_id,
-            reason=ATTENDED_SINCE,
-        )
 
     def _beside_another(self, row: _Row, place: Place) -> ResultRow:
         outcome, reason, text = _BESIDE[Decision(row.decision)]

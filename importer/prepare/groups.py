@@ -194,7 +194,9 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     resolved["start"][order] = np.minimum.reduceat(start[order], first)[group]
     resolved["witness"][order] = np.where(unclear, places[problem_at], places[first])[group]
     resolved["named_by"] = _named_by(rows, start, call, is_joined & _is_state(rank))
-    resolved["leg_agent"][order] = _leg_agents(ranks, rows["agent"][order], first)[group]
+    leg_at = np.where(ranks == Rank.AGENT_LEG, np.arange(len(rows)), len(rows))  # -1 where there is none
+    leg_agents = np.append(rows["agent"][order], np.int32(-1))[np.minimum.reduceat(leg_at, first)]
+    resolved["leg_agent"][order] = leg_agents[group]
     resolved["decision"][order] = _decisions(ranks, rows, order, first, group, unclear)
     resolved["is_attended"][order] = (ranks[first] == Rank.ATTENDED)[group]
     shared = _sharing(rows, order[(np.diff(first, append=len(rows)) > 1)[group]])
@@ -260,12 +262,6 @@ def _named_by(rows: Rows, start: Ints, call: Keys, is_member: Flags) -> Ints:
     foreign = rows["key"][order] != rows["key"][leader]
     named_by[order[foreign]] = rows["place"][leader[foreign]]
     return named_by
-
-
-def _leg_agents(rank: npt.NDArray[np.uint8], agent: npt.NDArray[np.int32], first: Ints) -> npt.NDArray[np.int32]:
-    """Return for each call the agent of its first row of rank AGENT_LEG in sorted order, -1 without one."""
-    at = np.where(rank == Rank.AGENT_LEG, np.arange(len(rank)), len(rank))
-    return np.append(agent, np.int32(-1))[np.minimum.reduceat(at, first)]
 
 
 def _decisions(

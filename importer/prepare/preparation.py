@@ -12,10 +12,10 @@ from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import derived_of, hear, with_derived, witness_of
-from importer.prepare.groups import LINES_PER_FILE, Ints
+from importer.prepare.groups import LINES_PER_FILE
 from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules, headers_of
-from importer.prepare.rows import AgentNames, RowSorter
+from importer.prepare.rows import AgentNames, RowPreparer
 from importer.prepare.spool import Spool
 from importer.prepare.zones import ZoneWitness, require_agreement, require_proof
 from importer.reading import read_chunks
@@ -58,57 +58,53 @@ class Preparation:
         when its ids prove another zone than the operator's, or do not prove one without summer time.
         """
         rules = self._rules(detection)
-        sorter = self._sorted(detection, rules, progress)
-        if sorter.must_repeat():
+        preparer = self._prepared(detection, rules, progress)
+        if preparer.must_repeat():
             # What stands behind a name was proved only after rows of it had been decided: read again, knowing it.
             self._spool.drop_file()
-            sorter = self._sorted(detection, sorter.rules, lambda _: progress(0), is_second=True)
-        if sorter.witness is not None:
-            require_agreement(sorter.witness, name)
-            if sorter.read and not detection.times_carry_offsets():
-                require_proof(sorter.witness, name)
-        self._files.append(InputFile(name, sorter.rules))
+            preparer = self._prepared(detection, preparer.rules, lambda _: progress(0), is_second=True)
+        if preparer.witness is not None:
+            require_agreement(preparer.witness, name)
+            if preparer.read and not detection.times_carry_offsets():
+                require_proof(preparer.witness, name)
+        self._files.append(InputFile(name, preparer.rules))
         self._index.keep_file()
-        self.skipped += sorter.skipped
-        self.rows += sorter.read
-        return sorter.read
+        self.skipped += preparer.skipped
+        self.rows += preparer.read
+        return preparer.read
 
-    def _sorted(
+    def _prepared(
         self, detection: Detection, rules: Rules, progress: Callable[[int], None], *, is_second: bool = False
-    ) -> RowSorter:
-        """Sort all rows of a file into the spool and return the sorter with what else they gave."""
+    ) -> RowPreparer:
+        """Spool all rows of a file and return the preparer with what else they gave."""
         self._index.drop_file()
-        sorter = RowSorter(rules, self._agent_names, len(self._files), self._index, is_second=is_second)
+        preparer = RowPreparer(rules, self._agent_names, len(self._files), self._index, is_second=is_second)
 
         def frames() -> Iterator[pd.DataFrame]:
-            # `map` forgets a chunk once it is sorted: a variable would hold it while the next one is read.
+            # `map` forgets a chunk once it is prepared: a variable would hold it while the next one is read.
             before = 0
-            for spooled in map(sorter.sort, read_chunks(detection, self._plan.chunk_rows)):
+            for spooled in map(preparer.prepare, read_chunks(detection, self._plan.chunk_rows)):
                 pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
-                progress(sorter.read - before)
-                before = sorter.read
+                progress(preparer.read - before)
+                before = preparer.read
                 yield spooled
 
         self._spool.add_file(frames())
-        return sorter
+        return preparer
 
     def results(self) -> Iterator[list[Prepared]]:
         """Decide every call and yield calls and result rows in input order, some thousands at a time."""
         pa.default_memory_pool().release_unused()
-        keys = self._keys_of(self._index.resolve())
-        maker = CallMaker(self._files, self._agent_names.texts, self._plan, keys)
+        places = self._index.resolve()
+        keys = [pd.DataFrame({"source_id": "", "key": ""}, index=[], dtype="str")]
+        for frame in self._spool.frames() if len(places) else ():  # rows from which joined calls take theirs
+            frame.index = pd.Index(frame["file"] * LINES_PER_FILE + frame["line"])
+            keys.append(frame.loc[frame.index.isin(places), ["source_id", "key"]])
+        maker = CallMaker(self._files, self._agent_names.texts, self._plan, pd.concat(keys))
         for frame in self._spool.frames():
             slots = frame["slot"].to_numpy()
             yield self._listed(maker.make(frame, self._index.of(slots[slots >= 0])))
         self.skipped += skipped_for(self._index.unasked)
-
-    def _keys_of(self, places: Ints) -> pd.DataFrame:
-        """Return ``source_id`` and ``key`` of the rows at these places, from which joined calls take theirs."""
-        keys = [pd.DataFrame({"source_id": "", "key": ""}, index=[], dtype="str")]
-        for frame in self._spool.frames() if len(places) else ():
-            frame.index = pd.Index(frame["file"] * LINES_PER_FILE + frame["line"])
-            keys.append(frame.loc[frame.index.isin(places), ["source_id", "key"]])
-        return pd.concat(keys)
 
     def _listed(self, rows: list[Prepared]) -> list[Prepared]:
         """Count the skipped rows instead of listing them, unless all rows are wanted."""

@@ -89,11 +89,11 @@ class AgentNames:
         return np.array(known, dtype=np.int32)[local] if known else np.zeros(0, dtype=np.int32)
 
 
-class RowSorter:
+class RowPreparer:
     """Turns the chunks of one file into spooled rows and rows of the index.
 
     ``skipped`` (by reason) and ``read`` (the count of rows) grow with each chunk. ``rules`` hold what the rows
-    sorted so far prove of the names at both ends of calls. With ``is_second`` they hold what the whole file
+    read so far prove of the names at both ends of calls. With ``is_second`` they hold what the whole file
     proves. Then, in a small file and where there are several, rows that came in or stayed inside go into the
     index too, since they decide for undirected and secondary ones.
     """
@@ -114,8 +114,8 @@ class RowSorter:
         self.read = 0
         self.skipped: Counter[str] = Counter()
 
-    def sort(self, chunk: Chunk) -> pd.DataFrame:
-        """Sort the next chunk of the file and return its rows to be spooled."""
+    def prepare(self, chunk: Chunk) -> pd.DataFrame:
+        """Prepare the next chunk of the file and return its rows to be spooled."""
         if not self.read and len(chunk) <= FEW_ROWS:
             self._indexes_leads |= bool(self._endpoints.rules)
         self.read += len(chunk)
@@ -137,12 +137,15 @@ class RowSorter:
         rows["call.agents"] = joined([rows[name] for name in self.rules.format.call.agent])
         grouped = rows if in_group.all() else rows.loc[in_group]
         conditions = conditions if in_group.all() else conditions.select(in_group, grouped)
-        index_rows = self._index_rows(grouped, conditions)
-        self._index.add(index_rows, self._joins_of(index_rows, conditions))
+        self._index.add(*self._index_rows(grouped, conditions))
         if self.rules.plan.all_rows:
             return self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
         self.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
-        return self._spooled(self._listed(rows.loc[_may_matter(rows)]), chunk)
+        # The results list calls, contradictions and rows of no use even without those that are skipped.
+        rank = rows["call.rank"]
+        matters = rank.between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"] | (rows["call.slot"] < 0)
+        matters |= rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
+        return self._spooled(self._listed(rows.loc[matters]), chunk)
 
     def must_repeat(self) -> bool:
         """Say whether the file has to be read again, now that all its rows have told what they prove."""
@@ -223,7 +226,8 @@ class RowSorter:
             rows.loc[faults.index, "call.customer_hint"] = hints
         return rows
 
-    def _index_rows(self, rows: pd.DataFrame, conditions: Conditions) -> Rows:
+    def _index_rows(self, rows: pd.DataFrame, conditions: Conditions) -> tuple[Rows, Rows]:
+        """Return rows for the index (INDEX_ROW) and what ties them to rows with other keys (JOIN)."""
         known = rows["call.start_time"].notna().to_numpy()
         start = rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
         index = np.empty(len(rows), INDEX_ROW)
@@ -239,18 +243,13 @@ class RowSorter:
         for name in ("slot", "rank", "secondary", "held"):
             index[name] = rows[f"call.{name}"].to_numpy()
         index["legs"] = self.rules.format.call.legs
-        return index
-
-    def _joins_of(self, index: Rows, conditions: Conditions) -> Rows:
-        """Return what ties rows of the index to rows with other keys."""
-        parts = [np.empty(0, JOIN)]
+        joins = [np.empty(0, JOIN)]
         for name in self.rules.format.call.joins:
             value = _hashed(conditions.column(name), HASH_KEYS[0])
-            tied = (value != 0) & (index["start"] != NO_START)
-            joins = np.empty(np.count_nonzero(tied), JOIN)
-            joins["value"], joins["key"], joins["start"] = value[tied], index["key"][tied], index["start"][tied]
-            parts.append(joins)
-        return np.concatenate(parts)
+            tied = (value != 0) & known
+            joins.append(np.empty(np.count_nonzero(tied), JOIN))
+            joins[-1]["value"], joins[-1]["key"], joins[-1]["start"] = value[tied], index["key"][tied], start[tied]
+        return index, np.concatenate(joins)
 
     def _content(self, rows: pd.DataFrame) -> list[pd.Series]:
         """Return the columns that tell the rows of a call apart."""
@@ -267,9 +266,13 @@ class RowSorter:
         """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
         parts = [listed]
         if chunk.bad:
-            parts.append(self._bad(chunk))
+            lines, reasons, hints = zip(*((row.line, row.reason, row.hint) for row in chunk.bad), strict=True)
+            bad = pd.DataFrame({"line": lines, "reason": reasons, "hint": hints})
+            parts.append(self._filled(bad, rank=Rank.PROBLEM))
         if kept_out is not None and len(kept_out):
-            parts.append(self._passed_over(kept_out))
+            shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["call.direction"]})
+            shown["source_id"] = call_keys(kept_out, self.rules.format)["source_id"]
+            parts.append(self._filled(shown, rank=Rank.IGNORE))
         if len(parts) > 1:
             parts = [pd.concat([part for part in parts if len(part)]).sort_values("line", kind="stable")]
         return parts[0]
@@ -293,21 +296,6 @@ class RowSorter:
             "voiceuri": rows[call.voiceuri] if call.voiceuri else "",
         }
         return pd.DataFrame(columns, index=rows.index)[[*SPOOLED_COLUMNS]]
-
-    def _bad(self, chunk: Chunk) -> pd.DataFrame:
-        bad = pd.DataFrame(
-            {
-                "line": [row.line for row in chunk.bad],
-                "reason": [row.reason for row in chunk.bad],
-                "hint": [row.hint for row in chunk.bad],
-            }
-        )
-        return self._filled(bad, rank=Rank.PROBLEM)
-
-    def _passed_over(self, kept_out: pd.DataFrame) -> pd.DataFrame:
-        shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["call.direction"]})
-        shown["source_id"] = call_keys(kept_out, self.rules.format)["source_id"]
-        return self._filled(shown, rank=Rank.IGNORE)
 
     def _filled(self, frame: pd.DataFrame, rank: Rank) -> pd.DataFrame:
         defaults = {"file": self._file_number, "slot": -1, "rank": int(rank)}
@@ -335,13 +323,6 @@ _OWN_COLUMNS = {
 }
 """Spooled columns, and those of preparing that they are. A format's column names hold no dot: what preparing adds
 never meets the export's own."""
-
-
-def _may_matter(rows: pd.DataFrame) -> pd.Series:
-    """Say which rows the results list even without the skipped ones: calls, contradictions, rows of no use."""
-    rank = rows["call.rank"]
-    of_calls = rank.between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
-    return of_calls | rank.isin([Rank.PROBLEM, Rank.UNDIRECTED]) | (rows["call.slot"] < 0)
 
 
 def _hashed(column: Coded, key: str) -> npt.NDArray[np.uint64]:

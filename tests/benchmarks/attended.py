@@ -27,8 +27,8 @@ IMPORT = (
     " sys.exit(3 if code == 69 else code)"
 )
 WITHOUT = (
-    "import numpy; from importer.prepare.rows import RowSorter;"
-    " RowSorter._attended_since = lambda sorter, rows: numpy.zeros(len(rows), dtype=numpy.bool_); "
+    "import numpy; from importer.prepare.rows import RowPreparer;"
+    " RowPreparer._held = lambda preparer, rows, conditions: numpy.zeros((2, len(rows)), dtype=numpy.bool_); "
 )
 CASES = {"without": WITHOUT + IMPORT, "with": IMPORT}
 
