@@ -51,7 +51,7 @@ class Fate:
 
     decision: Decision
     start: int
-    witness: int
+    decided_by: int
     leg_agent: int
 
 
@@ -85,7 +85,7 @@ def _found(rows: list[Row], most_rows: int = INDEX_ROWS) -> Rows:
 
 def _resolved(rows: list[Row]) -> list[Fate]:
     found = _found(rows)
-    columns = (found[name].tolist() for name in ("decision", "start", "witness", "leg_agent"))
+    columns = (found[name].tolist() for name in ("decision", "start", "decided_by", "leg_agent"))
     return [Fate(Decision(decision), *others) for decision, *others in zip(*columns, strict=True)]
 
 
@@ -149,10 +149,10 @@ def _directed(row: Row, call: list[Row]) -> Row:
 def _fate(row: Row, call: list[Row]) -> Fate:
     row = next(each for each in call if each.place == row.place)
     problems = [each for each in call if each.rank >= Rank.PROBLEM]
-    witness = max(problems, key=_strength) if problems else min(call, key=_strength)
+    decided_by = max(problems, key=_strength) if problems else min(call, key=_strength)
     legs = sorted((each for each in call if each.rank is Rank.AGENT_LEG), key=_strength)
     start = min(each.start for each in call)
-    return Fate(_decision(row, call), start, witness.place, legs[0].agent if legs else -1)
+    return Fate(_decision(row, call), start, decided_by.place, legs[0].agent if legs else -1)
 
 
 def _decision(row: Row, call: list[Row]) -> Decision:
@@ -377,16 +377,16 @@ def test_start_unknown() -> None:
     assert _resolved([Row(1, Rank.BUSY)])[0].start == NO_START
 
 
-def test_witness_of_call() -> None:
-    """The witness of a decision is the place of the row taken for the call."""
+def test_row_that_decides_a_call() -> None:
+    """The row taken for the call decides it."""
     rows = _placed([Row(1, Rank.NOANSWER, 1), Row(1, Rank.BUSY, 2), Row(1, Rank.BUSY, 2)])
-    assert [fate.witness for fate in _resolved(rows)] == [3, 3, 3]
+    assert [fate.decided_by for fate in _resolved(rows)] == [3, 3, 3]
 
 
-def test_witness_of_unclear_call() -> None:
-    """The witness of an unclear call is the place of the row not understood."""
+def test_row_that_makes_a_call_unclear() -> None:
+    """The row not understood decides an unclear call."""
     rows = _placed([Row(1, Rank.BUSY, 1), Row(1, Rank.PROBLEM, 2)])
-    assert [fate.witness for fate in _resolved(rows)] == [3, 3]
+    assert [fate.decided_by for fate in _resolved(rows)] == [3, 3]
 
 
 def test_leg_agent() -> None:

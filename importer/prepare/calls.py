@@ -33,7 +33,7 @@ class _Row(NamedTuple):
     file: int
     line: int
     decision: int
-    witness: int
+    decided_by: int
     start: int
     skip: str
     reason: str
@@ -101,13 +101,13 @@ class CallMaker:
         return prepared
 
     def _with_decisions(self, rows: pd.DataFrame, resolved: Rows) -> pd.DataFrame:
-        """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``witness`` and ``leg_agent``.
+        """Add ``decision`` (-1 where the row was decided by itself), ``start``, ``decided_by`` and ``leg_agent``.
 
         Where the call takes its id and key from another of its rows, ``source_id`` and ``key`` become those. Calls
         outside the window or in a state that is not wanted get the reason why they are skipped (``skip``).
         """
         grouped = (rows["slot"] >= 0).to_numpy()
-        for name, nothing in (("decision", -1), ("start", 0), ("witness", 0), ("leg_agent", -1)):
+        for name, nothing in (("decision", -1), ("start", 0), ("decided_by", 0), ("leg_agent", -1)):
             values = np.full(len(rows), nothing, dtype=np.int64)
             values[grouped] = resolved[name]
             rows[name] = values
@@ -154,8 +154,8 @@ class CallMaker:
         made["start_text"] = wire_text(made["start_time"])
         for name in ("agent_number", "zohouser", "call_id", "start_text"):
             rows[name] = made[name].reindex(rows.index, fill_value="")
-        told = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")
-        rows.loc[faults.index, "hint"] = [self._hint(*each) for each in zip(faults.tolist(), told, strict=True)]
+        cells = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")
+        rows.loc[faults.index, "hint"] = [self._hint(*each) for each in zip(faults.tolist(), cells, strict=True)]
         rows.loc[faults.index, "reason"] = faults
         return rows
 
@@ -195,7 +195,7 @@ class CallMaker:
         place = Place(self._files[row.file].name, row.line)
         if row.skip:
             return ResultRow(place, Outcome.SKIPPED, state=row.state, source_id=row.source_id, reason=row.skip)
-        decided = row.decision == Decision.OTHER_LEG or self._place(row.witness) == place
+        decided = row.decision == Decision.OTHER_LEG or self._place(row.decided_by) == place
         if row.reason == ATTENDED_SINCE and decided:  # the ledger holds it otherwise; staging has the last word
             known = row.start != NO_START
             return ResultRow(
@@ -227,8 +227,8 @@ class CallMaker:
 
     def _beside_another(self, row: _Row, place: Place) -> ResultRow:
         outcome, reason, text = _BESIDE[Decision(row.decision)]
-        witness = self._place(row.witness)
-        if row.decision == Decision.CONFLICT and witness == place:
+        other = self._place(row.decided_by)
+        if row.decision == Decision.CONFLICT and other == place:
             text = "Another row of this input has the same id and says something else: keep the right one."
         return ResultRow(
             place,
@@ -238,7 +238,7 @@ class CallMaker:
             customer_number=row.customer,
             source_id=row.source_id,
             reason=reason,
-            hint=text.format(file=witness.file, line=witness.line),
+            hint=text.format(file=other.file, line=other.line),
         )
 
 

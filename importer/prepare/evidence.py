@@ -117,10 +117,10 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     )
     if open_rows.any():  # of the others it does not matter which way they went: none would be notified
         rows.loc[open_rows, "call.problem"] = "unknown_direction"
-        told = rows.loc[open_rows].copy()
+        undirected = rows.loc[open_rows].copy()
         names = dict.fromkeys(rule.of for rule in rules.format.endpoint)
-        told = with_texts(told, conditions.select(open_rows.to_numpy(), told), names)
-        rows.loc[open_rows, "call.problem_hint"] = direction_hints(told, rules)
+        undirected = with_texts(undirected, conditions.select(open_rows.to_numpy(), undirected), names)
+        rows.loc[open_rows, "call.problem_hint"] = direction_hints(undirected, rules)
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
     starts = start_texts(rows, rules.format)
     _add_start(rows, starts, rules)
@@ -283,12 +283,12 @@ def _evidence(rows: pd.DataFrame, rules: Rules) -> pd.Series | None:
     spec = rules.format.time.evidence
     if spec is None:
         return None
-    told = extracted(rows[spec.column], spec.extract)
+    epochs = extracted(rows[spec.column], spec.extract)
     if rules.format.time.evidence_clock is Clock.FILETIME:
-        return times.filetime_seconds(told)
+        return times.filetime_seconds(epochs)
     if rules.is_resaved:
-        told = told.where(told != "", extracted(rows[spec.column], CUT_EPOCH))
-    return whole_numbers(told)
+        epochs = epochs.where(epochs != "", extracted(rows[spec.column], CUT_EPOCH))
+    return whole_numbers(epochs)
 
 
 def _add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
@@ -298,9 +298,9 @@ def _add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
     faulty = ~rows["call.rank"].isin(DECIDED) & (rows["call.problem"] == "")
     faults = faults[faulty[faults.index]]
     if len(faults):
-        told = rows.loc[faults.index].assign(**{"call.text": texts, "call.reason": faults})
+        unread = rows.loc[faults.index].assign(**{"call.text": texts, "call.reason": faults})
         rows.loc[faults.index, "call.problem"] = faults
-        rows.loc[faults.index, "call.problem_hint"] = value_hints(times.REASONS, told, rules, spec.columns[0])
+        rows.loc[faults.index, "call.problem_hint"] = value_hints(times.REASONS, unread, rules, spec.columns[0])
         unknown = rows["call.problem"] == "unknown_zone"
         if spec.zone_column and unknown.any():  # add what the zone of these rows may be
             names = rows.loc[unknown, spec.zone_column]

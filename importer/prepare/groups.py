@@ -114,7 +114,7 @@ RESOLVED = np.dtype(
     [
         ("slot", "i8"),
         ("start", "i8"),
-        ("witness", "i8"),
+        ("decided_by", "i8"),
         ("named_by", "i8"),
         ("leg_agent", "i4"),
         ("decision", "u1"),
@@ -122,7 +122,7 @@ RESOLVED = np.dtype(
     ],
     align=True,
 )
-"""What became of a row of the index: the decision, the start of its call, and rows worth naming. ``witness`` is
+"""What became of a row of the index: the decision, the start of its call, and rows worth naming. ``decided_by`` is
 the place of the row that decided: the one taken for the call, or the one not understood. ``named_by`` is the place
 of the row whose id and key are the call's, -1 where they are the row's own; ``is_attended``: the call was.
 ``leg_agent`` numbers the agent that the earliest row of rank AGENT_LEG names, -1 without one."""
@@ -192,7 +192,7 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     resolved = np.empty(len(rows), RESOLVED)
     resolved["slot"] = rows["slot"]
     resolved["start"][order] = np.minimum.reduceat(start[order], first)[group]
-    resolved["witness"][order] = np.where(unclear, places[problem_at], places[first])[group]
+    resolved["decided_by"][order] = np.where(unclear, places[problem_at], places[first])[group]
     resolved["named_by"] = _named_by(rows, start, call, is_joined & _is_state(rank))
     leg_at = np.where(ranks == Rank.AGENT_LEG, np.arange(len(rows)), len(rows))  # -1 where there is none
     leg_agents = np.append(rows["agent"][order], np.int32(-1))[np.minimum.reduceat(leg_at, first)]

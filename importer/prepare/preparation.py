@@ -52,7 +52,7 @@ class Preparation:
         self._spool.__exit__(kind, error, trace)
 
     def read(self, detection: Detection, name: str, progress: Callable[[int], None]) -> int:
-        """Read one file whole and return its rows; ``progress`` is told how many each chunk had.
+        """Read one file whole and return its rows; ``progress`` gets the count of each chunk.
 
         Raises InputUnusableError when the file is damaged; nothing of it is kept then. Raises ConfigurationError
         when its ids prove another zone than the operator's, or do not prove one without summer time.

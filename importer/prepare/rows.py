@@ -148,7 +148,7 @@ class RowPreparer:
         return self._spooled(self._listed(rows.loc[matters]), chunk)
 
     def must_repeat(self) -> bool:
-        """Say whether the file has to be read again, now that all its rows have told what they prove."""
+        """Say whether the file has to be read again, now that all its rows are evidence."""
         is_late = self._first_roles is not None and self._first_roles != self.rules.roles
         return not self._is_second and (is_late or (self._is_led and self._leads and not self._indexes_leads))
 
@@ -221,8 +221,8 @@ class RowPreparer:
         rows["call.customer"] = read.reindex(rows.index, fill_value="")
         rows["call.customer_hint"] = ""
         if len(faults):
-            told = some.loc[faults.index].assign(**{"call.text": some[call.customer], "call.reason": faults})
-            hints = value_hints(numbers.REASONS, told, rules, call.customer)
+            faulty = some.loc[faults.index].assign(**{"call.text": some[call.customer], "call.reason": faults})
+            hints = value_hints(numbers.REASONS, faulty, rules, call.customer)
             rows.loc[faults.index, "call.customer_hint"] = hints
         return rows
 
