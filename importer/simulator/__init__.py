@@ -5,8 +5,15 @@ importer's own: client and simulator cannot share a mistake. Faults are played b
 """
 
 from importer.simulator.handler import Sandbox
-from importer.simulator.service import SANDBOX_USERS, Request, Response, SandboxUser, Service
-from importer.simulator.tokens import SANDBOX_CREDENTIALS, SandboxCredentials
+from importer.simulator.service import (
+    SANDBOX_CREDENTIALS,
+    SANDBOX_USERS,
+    Request,
+    Response,
+    SandboxCredentials,
+    SandboxUser,
+    Service,
+)
 
 __all__ = [
     "SANDBOX_CREDENTIALS",

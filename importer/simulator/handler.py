@@ -28,9 +28,15 @@ class Handler(BaseHTTPRequestHandler):
     server: "Sandbox"
 
     def do_GET(self) -> None:
-        """Answer one request of any method."""
-        body = self._whole_body()
-        if body is None:
+        """Answer one request of any method; none where the client left before its end."""
+        lengths = set(self.headers.get_all("Content-Length", ["0"]))
+        length = lengths.pop()
+        if lengths or "Transfer-Encoding" in self.headers or not re.fullmatch("[0-9]{1,5}", length):
+            self.send_error(411, "A body needs one Content-Length of at most five digits")
+            return
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            self.close_connection = True
             return
         path, _, query = self.path.partition("?")
         authorization = self.headers.get("Authorization", "")
@@ -48,17 +54,6 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET  # noqa: N815 - names of http.server
-
-    def _whole_body(self) -> bytes | None:
-        """Return the body; None where its end cannot be found, which is answered, or where the client left."""
-        lengths = set(self.headers.get_all("Content-Length", ["0"]))
-        length = lengths.pop()
-        if lengths or "Transfer-Encoding" in self.headers or not re.fullmatch("[0-9]{1,5}", length):
-            self.send_error(411, "A body needs one Content-Length of at most five digits")
-            return None
-        body = self.rfile.read(int(length))
-        self.close_connection |= len(body) < int(length)
-        return body if len(body) == int(length) else None
 
     def version_string(self) -> str:
         """Return the Server header."""
@@ -81,7 +76,13 @@ class Sandbox(ThreadingHTTPServer):
     def __init__(
         self, *, host: str = "127.0.0.1", port: int = 0, rate_limit: tuple[int, float] | None = None
     ) -> None:
-        address = _loopback(host)
+        address = "127.0.0.1" if host == "localhost" else host
+        try:
+            is_loopback = ipaddress.ip_address(address).is_loopback
+        except ValueError:
+            is_loopback = False
+        if not is_loopback:
+            raise ValueError(f"host {host!r} is not a loopback address; the simulator listens on no other")
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), Handler)
         name = f"[{address}]" if ":" in address else address
@@ -109,14 +110,3 @@ class Sandbox(ThreadingHTTPServer):
         """Show a bug; a client may end its connection at any time."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
-
-
-def _loopback(host: str) -> str:
-    address = "127.0.0.1" if host == "localhost" else host
-    try:
-        is_loopback = ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise ValueError(f"host {host!r} is not a loopback address; the simulator listens on no other")
-    return address

@@ -1,8 +1,9 @@
-"""The service behind the socket: judges requests and keeps the calls that it accepted."""
+"""The service behind the socket: issues tokens, judges requests and keeps the calls that it accepted."""
 
 import json
 import math
 import re
+import secrets
 import threading
 import time
 from collections import Counter, deque
@@ -10,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
-
-from importer.simulator.tokens import TokenBook
 
 CALLNOTIFY_PATH = "/phonebridge/v3/callnotify"
 USERS_PATH = "/phonebridge/v3/users"
@@ -21,6 +20,9 @@ UNATTENDED_STATES = frozenset({"busy", "invalid", "blocked", "notavailable", "no
 FORM_TYPE = "application/x-www-form-urlencoded"
 USERS_PER_PAGE = 100
 MOST_USERS_PER_PAGE = 1000
+GRANT_CODE_SECONDS = 180.0
+LIMIT_PERIOD_SECONDS = 600.0
+TOKEN_SECONDS = 3600
 
 _START_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 
@@ -43,6 +45,20 @@ SANDBOX_USERS = (
     SandboxUser("20068510107", "gina.moss@example.com", "Gina Moss"),
 )
 """Those of ``sample_data/agents.csv`` but for one each: an agent who is no user, a user who is no agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxCredentials:
+    """What the token endpoint accepts."""
+
+    client_id: str
+    client_secret: str
+    refresh_token: str
+
+
+SANDBOX_CREDENTIALS = SandboxCredentials(
+    "1000.SANDBOXCLIENTNOTREAL", "sandbox-secret-not-real", "1000.sandbox.refresh-token-not-real"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +103,64 @@ class Response:
     def body(self) -> bytes:
         """The content encoded."""
         return (self.content if isinstance(self.content, str) else json.dumps(self.content)).encode()
+
+
+class TokenBook:
+    """Issues access tokens and checks them; the caller lets one thread at a time in.
+
+    ``clock`` counts seconds. ``most_per_period`` tokens are issued within ten minutes, and the oldest of
+    ``most_active`` ends when another is issued, as Zoho documents.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.credentials = SANDBOX_CREDENTIALS
+        self.most_per_period = 10
+        self.most_active = 15
+        self._clock = clock
+        self._expiries: dict[str, float] = {}
+        self._issued: deque[float] = deque()
+        self._grant_codes: dict[str, float] = {}
+
+    def is_good(self, token: str) -> bool:
+        """Return whether ``token`` was issued and has not ended."""
+        return self._expiries.get(token, 0.0) > self._clock()
+
+    def issue_grant_code(self) -> str:
+        """Return a grant code for one use within three minutes (zoho-api.md 2.1)."""
+        code = _random_token()
+        self._grant_codes[code] = self._clock() + GRANT_CODE_SECONDS
+        return code
+
+    def answer(self, fields: Mapping[str, str]) -> tuple[int, dict[str, object]]:
+        """Return status and content for a token request; refusals have status 200 as on Zoho (zoho-api.md 2.4)."""
+        known, grant_type, more = self.credentials, fields.get("grant_type"), dict[str, object]()
+        if (fields.get("client_id"), fields.get("client_secret")) != (known.client_id, known.client_secret):
+            return 200, {"error": "invalid_client"}
+        if grant_type == "refresh_token":
+            is_granted = fields.get("refresh_token") == known.refresh_token
+        elif grant_type == "authorization_code":
+            is_granted = self._grant_codes.pop(fields.get("code", ""), 0.0) > self._clock()
+            more["refresh_token"] = known.refresh_token
+        else:
+            return 200, {"error": "general_error"}
+        if not is_granted:
+            return 200, {"error": "invalid_code"}
+        while self._issued and self._issued[0] <= self._clock() - LIMIT_PERIOD_SECONDS:
+            self._issued.popleft()
+        if len(self._issued) >= self.most_per_period:
+            description = "You have made too many requests continuously. Please try again after some time."
+            return 400, {"error_description": description, "error": "Access Denied", "status": "failure"}
+        now, token = self._clock(), _random_token()
+        self._issued.append(now)
+        self._expiries = {known: expiry for known, expiry in self._expiries.items() if expiry > now}
+        while len(self._expiries) >= self.most_active:
+            del self._expiries[next(iter(self._expiries))]
+        self._expiries[token] = now + TOKEN_SECONDS
+        return 200, {"access_token": token, **more, "token_type": "Bearer", "expires_in": TOKEN_SECONDS}
+
+
+def _random_token() -> str:
+    return f"1000.{secrets.token_hex(16)}.{secrets.token_hex(16)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +218,35 @@ class Service:
             return answer(request)
 
     def _notify(self, request: Request) -> Response:
-        fields = request.form()
-        refusal = self._token_refusal(request) or self._throttle() or _content_refusal(fields)
+        """Accept a call, or refuse it in the order of zoho-api.md 8.1."""
+        refusal = self._token_refusal(request)
         if refusal is not None:
             return refusal
+        if self._rate_limit is not None:
+            # The answer beyond the limit is CRM's; a throttled request does not count.
+            (most, period_seconds), now = self._rate_limit, self._clock()
+            while self._passed and self._passed[0] <= now - period_seconds:
+                self._passed.popleft()
+            if len(self._passed) >= most:
+                free_at = (self._passed[0] if self._passed else now) + period_seconds
+                headers = {"Retry-After": str(max(1, math.ceil(free_at - now)))}
+                message = "Too many requests, please try again later"
+                return _envelope(429, "TOO_MANY_REQUESTS", message, headers=headers)
+            self._passed.append(now)
+        fields = request.form()
+        missing = next((name for name in MANDATORY if not fields.get(name)), None)
+        if missing is not None:
+            message = "One of the expected parameter is missing"
+            return _envelope(400, "REQUIRED_PARAM_MISSING", message, param=missing)
+        is_documented = {
+            "type": fields["type"] == "dialed",
+            "state": fields["state"] in UNATTENDED_STATES,
+            "start_time": _is_start_time(fields["start_time"]),
+        }
+        wrong = next((name for name, is_right in is_documented.items() if not is_right), None)
+        if wrong is not None:
+            # Zoho documents no code for a value that it refuses.
+            return _envelope(400, "INVALID_DATA", "invalid value", param=wrong)
         arrived_at = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
         self.accepted.append(AcceptedCall(fields, arrived_at.replace("+00:00", "Z")))
         return Response(200, {"status": "success", "code": "SUCCESS"})
@@ -159,20 +258,6 @@ class Service:
         if scheme.lower() == "zoho-oauthtoken" and self.tokens.is_good(token.strip()):
             return None
         return _envelope(401, "INVALID_TOKEN", "invalid oauth token")
-
-    def _throttle(self) -> Response | None:
-        """Return the answer beyond the limit, CRM's; a throttled request does not count."""
-        if self._rate_limit is None:
-            return None
-        (most, period_seconds), now = self._rate_limit, self._clock()
-        while self._passed and self._passed[0] <= now - period_seconds:
-            self._passed.popleft()
-        if len(self._passed) < most:
-            self._passed.append(now)
-            return None
-        free_at = (self._passed[0] if self._passed else now) + period_seconds
-        headers = {"Retry-After": str(max(1, math.ceil(free_at - now)))}
-        return _envelope(429, "TOO_MANY_REQUESTS", "Too many requests, please try again later", headers=headers)
 
     def _token(self, request: Request) -> Response:
         """Answer the token endpoint; values are taken from the form body and, as on Zoho, from the query."""
@@ -225,22 +310,6 @@ def _envelope(
     details = {"param": param} if param else {}
     content = {"code": code, "details": details, "message": message, "status": "error"}
     return Response(status, content, headers or {})
-
-
-def _content_refusal(fields: Mapping[str, str]) -> Response | None:
-    """Return the refusal of a call's content in the order of zoho-api.md 8.1, or None."""
-    missing = next((name for name in MANDATORY if not fields.get(name)), None)
-    if missing is not None:
-        message = "One of the expected parameter is missing"
-        return _envelope(400, "REQUIRED_PARAM_MISSING", message, param=missing)
-    is_documented = {
-        "type": fields["type"] == "dialed",
-        "state": fields["state"] in UNATTENDED_STATES,
-        "start_time": _is_start_time(fields["start_time"]),
-    }
-    wrong = next((name for name, is_right in is_documented.items() if not is_right), None)
-    # Zoho documents no code for a value that it refuses.
-    return None if wrong is None else _envelope(400, "INVALID_DATA", "invalid value", param=wrong)
 
 
 def _is_start_time(text: str) -> bool:
