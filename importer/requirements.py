@@ -1,5 +1,6 @@
 """What must be at least so new that the promises hold; older is refused before anything is done."""
 
+import re
 import sqlite3
 from collections.abc import Mapping
 
@@ -30,20 +31,10 @@ def found_sqlite() -> dict[str, str]:
 
 def check_versions(found: Mapping[str, str]) -> None:
     """Raise ConfigurationError naming what of this is too old, the version needed and the one found."""
-    old = [
-        f"{name} {found[name]} is too old, {'.'.join(map(str, needed))} is needed"
-        for name, needed in NEEDED.items()
-        if name in found and _numbers(found[name]) < needed
-    ]
+    old = []
+    for name, version in found.items():
+        numbers = tuple(int(number) for number in re.findall(r"(?:^|\.)([0-9]+)", version))
+        if numbers < NEEDED[name]:
+            old.append(f"{name} {version} is too old, {'.'.join(map(str, NEEDED[name]))} is needed")
     if old:
         raise ConfigurationError("; ".join(old), hint="Install cdr-importer into an environment of its own.")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    numbers = []
-    for part in text.split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)

@@ -186,9 +186,7 @@ def auth_check_command(settings: Settings) -> int:
     from importer.setup.sign_in import account_of, look_at_account
 
     account, tokens, accounts_url = account_of(settings, load_credentials(os.environ), is_fresh=True)
-    marks = {True: "ok", False: "no", None: "-"}
-    for finding in look_at_account(tokens, account, accounts_url):
-        show(f"{marks[finding.is_good]:<3} {finding.subject:<12} {finding.words}")
+    show_lines(look_at_account(tokens, account, accounts_url))
     return int(ExitCode.OK)
 
 

@@ -1,6 +1,6 @@
 """Who of PhoneBridge's users is which line of the agents file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from importer.client import User
@@ -22,9 +22,21 @@ class Match:
 def match_users(users: Sequence[User], lines: Sequence[AgentLine]) -> list[Match]:
     """Return every user with their lines: those with their id, else with their e-mail, else with their name.
 
-    The service lists id, e-mail and name only; a name may also be an extension or number of the agents file.
+    The service lists id, e-mail and name only; a name may also be an extension or number of the agents file. The
+    id in a line, if there is one, outranks every likeness.
     """
-    return [_matched(user, lines) for user in users]
+    matches = []
+    for user in users:
+        match = Match(user, (), "")
+        free = [line for line in lines if line.zohouser in ("", user.zohouser)]
+        for key in KEYS:
+            wanted = caseless(getattr(user, key, user.name))
+            found = tuple(line for line in free if wanted and caseless(getattr(line, key)) == wanted)
+            if found:
+                match = Match(user, found, key)
+                break
+        matches.append(match)
+    return matches
 
 
 def unknown_zohousers(users: Sequence[User], lines: Sequence[AgentLine]) -> list[AgentLine]:
@@ -43,28 +55,3 @@ def completed_agents(matches: Sequence[Match], lines: Sequence[AgentLine]) -> li
         if not match.lines
     ]
     return [*known, *missing]
-
-
-def _matched(user: User, lines: Sequence[AgentLine]) -> Match:
-    keys: Mapping[str, str] = {
-        "zohouser": user.zohouser,
-        "email": user.email,
-        "name": user.name,
-        "extension": user.name,
-        "number": user.name,
-    }
-    for key in KEYS:
-        wanted = caseless(keys[key])
-        found = tuple(line for line in lines if wanted and _is_free(line, user) and _cell(line, key) == wanted)
-        if found:
-            return Match(user, found, key)
-    return Match(user, (), "")
-
-
-def _cell(line: AgentLine, key: str) -> str:
-    return caseless(str(getattr(line, key)))
-
-
-def _is_free(line: AgentLine, user: User) -> bool:
-    """Return whether a line may be this user's: the id in it, if there is one, outranks every likeness."""
-    return line.zohouser in ("", user.zohouser)

@@ -3,9 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from importer.auth import TOKEN_PATH, SignIn, Token, TokenSource, Transport, check_base_url, read_token_answer
+from importer.auth import TOKEN_PATH, SignIn, TokenSource, Transport, check_base_url, read_token_answer
 from importer.client import AccountClient, Route, TokenTransport
 from importer.errors import NotPermittedError, ProtocolError
 from importer.pipeline import sign_in_of
@@ -13,15 +13,6 @@ from importer.settings import Credentials, Settings, is_secret
 
 SCOPE = "PhoneBridge.call.log,PhoneBridge.zohoone.search"
 """Both scopes of PhoneBridge (auth-request.html); which of them lists the users is not documented."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at; ``is_good`` None where it is good to know only."""
-
-    subject: str
-    is_good: bool | None
-    words: str
 
 
 def console_url(accounts_url: str) -> str:
@@ -79,22 +70,18 @@ def account_of(
     return AccountClient(Route(sign_in.proxy, sign_in.ca_bundle)), tokens, sign_in.accounts_url
 
 
-def look_at_account(tokens: TokenSource, account: AccountClient, accounts_url: str) -> Iterator[Finding]:
-    """Yield what is in order, in the order a run needs it.
+def look_at_account(tokens: TokenSource, account: AccountClient, accounts_url: str) -> Iterator[str]:
+    """Yield a line for each thing that is in order, in the order a run needs it; `-` marks what it does not need.
 
     Raises ImporterError for the first thing that is not, with what to do.
     """
     token = tokens.token()
-    yield Finding("sign-in", True, f"{accounts_url} gives a token for this client")
-    yield Finding("data centre", True, f"the API is at {token.api_url}")
+    yield f"ok  sign-in      {accounts_url} gives a token for this client"
+    yield f"ok  data centre  the API is at {token.api_url}"
     account.take_no_call(token)
-    yield Finding("calls", True, "scope and integration are right (tried without any field)")
-    yield _users(account, token)
-
-
-def _users(account: AccountClient, token: Token) -> Finding:
+    yield "ok  calls        scope and integration are right (tried without any field)"
     try:
-        count = len(account.users(token))
+        found = f"{len(account.users(token))} PhoneBridge users; `cdr-importer users` lists them"
     except NotPermittedError as error:
-        return Finding("users", None, f"{error.message}; calls can be sent all the same")
-    return Finding("users", None, f"{count} PhoneBridge users; `cdr-importer users` lists them")
+        found = f"{error.message}; calls can be sent all the same"
+    yield f"-   users        {found}"

@@ -5,7 +5,6 @@ all ends the run before that (73). None of them holds a number, a name or a secr
 """
 
 from importer.watching.log import LogFile
-from importer.watching.ping import Ping
-from importer.watching.watch import Watch
+from importer.watching.watch import Ping, Watch
 
 __all__ = ["LogFile", "Ping", "Watch"]

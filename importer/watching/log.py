@@ -85,10 +85,7 @@ def log_line(event: Event, run_id: str, now: float) -> str:
     moment = datetime.fromtimestamp(now, UTC)
     stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
     words = [stamp, event.level.name, f"run={run_id}", f"ev={event.name}"]
-    words += [f"{name}={_word(value)}" for name, value in event.fields.items()]
+    for name, value in event.fields.items():
+        text = str(value)[:_LONGEST_VALUE]
+        words.append(f"{name}={text if _BARE.fullmatch(text) else json.dumps(text)}")
     return " ".join(words)[: LONGEST_LINE - 1]
-
-
-def _word(value: object) -> str:
-    text = str(value)[:_LONGEST_VALUE]
-    return text if _BARE.fullmatch(text) else json.dumps(text)

@@ -59,19 +59,10 @@ class LastRun(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics that have a value."""
-        for name, samples in self._samples().items():
-            family = GaugeMetricFamily(name, METRICS[name])
-            for labels, value in samples:
-                if value is not None:
-                    family.add_sample(name, {**self.labels, **labels}, value)
-            if family.samples:
-                yield family
-
-    def _samples(self) -> dict[str, list[tuple[dict[str, str], float | None]]]:
         # A complete run leaves work for a person at most, and none for the next run.
         is_complete = self.summary.exit_code in _DID_ITS_WORK and self.summary.reason not in _STOPPED
         outcomes = self.summary.outcomes
-        return {
+        values: dict[str, list[tuple[dict[str, str], float | None]]] = {
             "cdr_importer_build_info": [({"version": __version__}, 1)],
             "cdr_importer_last_run_start_timestamp_seconds": [({}, self.began)],
             "cdr_importer_last_run_end_timestamp_seconds": [({}, self.ended)],
@@ -82,6 +73,13 @@ class LastRun(Collector):
             "cdr_importer_ledger_calls": [({"state": each}, count) for each, count in self.calls.items()],
             "cdr_importer_ledger_oldest_pending_timestamp_seconds": [({}, self.oldest_pending)],
         }
+        for name, samples in values.items():
+            family = GaugeMetricFamily(name, METRICS[name])
+            for labels, value in samples:
+                if value is not None:
+                    family.add_sample(name, {**self.labels, **labels}, value)
+            if family.samples:
+                yield family
 
 
 def check_metrics_path(path: Path) -> None:

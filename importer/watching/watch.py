@@ -1,13 +1,18 @@
-"""Log, metrics and pings of one run: opened before it begins, closed with its exit code."""
+"""Log, metrics and pings of one run: opened before it begins, closed with its exit code.
+
+The pings, ``URL/start`` and ``URL/<exit code>``, follow https://healthchecks.io/docs/http_api/.
+"""
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
 
 from importer import __version__
-from importer.client import Route
+from importer.client import Line, Route, SendFailure, Timeouts, Trust
 from importer.errors import ExitCode, ImporterError
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
@@ -15,11 +20,55 @@ from importer.pipeline import Listener, epoch_of, reason_of, summary_fields
 from importer.records import RunSummary
 from importer.settings import Settings
 from importer.watching.log import LogFile
-from importer.watching.ping import Ping
 
+PING_LIMITS = Timeouts(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10.0)
+MOST_TRIES = 3
 _NEXT_RUN_GOES_ON = frozenset(
     {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.HANGUP, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
 )
+
+
+class Ping:
+    """Pings a dead man's switch when a run begins and ends; a switch that does not answer does not fail the run.
+
+    ``failed`` gets the reason of a ping that did not arrive, as a slug. Raises ConfigurationError when the
+    route's CA bundle cannot be read.
+    """
+
+    def __init__(
+        self, url: str, route: Route, *, failed: Callable[[str], None], limits: Timeouts = PING_LIMITS
+    ) -> None:
+        self._url = urlsplit(url)
+        self._route = route
+        self._trust = Trust(route.ca_bundle)
+        self._failed = failed
+        self._limits = limits
+
+    def start(self) -> None:
+        """Ping that a run begins: one try, which takes ten seconds at most."""
+        self._send("start", "", tries=1)
+
+    def finish(self, exit_code: int, counts: str) -> None:
+        """Ping how the run ended, with its counts; up to three tries."""
+        self._send(str(exit_code), counts, tries=MOST_TRIES)
+
+    def _send(self, word: str, body: str, *, tries: int) -> None:
+        url = urlunsplit(self._url._replace(path=f"{self._url.path.rstrip('/')}/{word}"))
+        why = ""
+        for _ in range(tries):
+            line = Line(self._route, trust=self._trust, limits=self._limits)
+            try:
+                status = line.exchange(requests.Request("POST", url, data=body.encode())).status
+                if 200 <= status < 300:
+                    return
+                why = f"http_{status}"
+            except SendFailure as failure:
+                why = failure.kind
+            except requests.RequestException:
+                why = "bad_address"
+            finally:
+                line.close()
+        self._failed(why)
 
 
 class Watch:
@@ -37,7 +86,7 @@ class Watch:
         self._began = time.time()
         self._ping: Ping | None = None
         self._log: LogFile | None = None
-        self._metrics: Path | None = None
+        self._writes_metrics = False
 
     def begin(self) -> None:
         """Open log, metrics and ping as the settings name them, log the start of the run and ping.
@@ -60,7 +109,7 @@ class Watch:
             from importer.watching.metrics import check_metrics_path
 
             check_metrics_path(settings.metrics)
-            self._metrics = settings.metrics
+            self._writes_metrics = True
         self._write(EventName.RUN_STARTED, Level.INFO, command=self._command, version=__version__)
         if self._ping is not None:
             self._ping.start()
@@ -87,11 +136,23 @@ class Watch:
 
     def finish(self, summary: RunSummary) -> None:
         """Log how the run ended, write the metrics and ping; each failure is a note."""
+        settings = self._settings
         fields = summary_fields(summary)
         shown = {name: value for name, value in fields.items() if name not in ("run", "results")}
-        self._write(EventName.RUN_FINISHED, _level(summary.exit_code), **shown)
-        if self._metrics is not None:
-            self._write_metrics(self._metrics, summary)
+        level = Level.WARN if summary.exit_code in _NEXT_RUN_GOES_ON else Level.ERROR
+        level = Level.INFO if summary.exit_code is ExitCode.OK else level
+        self._write(EventName.RUN_FINISHED, level, **shown)
+        if settings.metrics is not None and self._writes_metrics:
+            from importer.watching.metrics import LastRun, write_metrics
+
+            run = LastRun(self._command, settings.site, self._began, time.time(), summary)
+            with suppress(ImporterError), open_reader(settings.ledger) as ledger:  # the exit code says why not
+                oldest = ledger.oldest_pending()
+                run = replace(run, calls=ledger.counts(), oldest_pending=epoch_of(oldest) if oldest else None)
+            try:
+                write_metrics(settings.metrics, run)
+            except OSError as error:
+                self._note(f"The metrics {settings.metrics} could not be written: {error.strerror}.")
         if self._ping is not None:
             counts = " ".join(f"{name}={value}" for name, value in fields.items() if name != "results")
             self._ping.finish(int(summary.exit_code), counts)
@@ -99,19 +160,7 @@ class Watch:
             with suppress(OSError):
                 self._log.close()
             if self._log.is_lost:
-                self._note(f"Not every line could be written to the log {self._settings.log}.")
-
-    def _write_metrics(self, path: Path, summary: RunSummary) -> None:
-        from importer.watching.metrics import LastRun, write_metrics
-
-        run = LastRun(self._command, self._settings.site, self._began, time.time(), summary)
-        with suppress(ImporterError), open_reader(self._settings.ledger) as ledger:  # the exit code says why not
-            oldest = ledger.oldest_pending()
-            run = replace(run, calls=ledger.counts(), oldest_pending=epoch_of(oldest) if oldest else None)
-        try:
-            write_metrics(path, run)
-        except OSError as error:
-            self._note(f"The metrics {path} could not be written: {error.strerror}.")
+                self._note(f"Not every line could be written to the log {settings.log}.")
 
     def _write(self, name: EventName, level: Level, **fields: object) -> None:
         self._write_event(Event(name, level, fields))
@@ -119,9 +168,3 @@ class Watch:
     def _write_event(self, event: Event) -> None:
         if self._log is not None:
             self._log.write(event)
-
-
-def _level(code: ExitCode) -> Level:
-    if code is ExitCode.OK:
-        return Level.INFO
-    return Level.WARN if code in _NEXT_RUN_GOES_ON else Level.ERROR
