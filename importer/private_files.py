@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from importer.errors import ConfigurationError
+from importer.errors import CannotCreateError, ConfigurationError
 
 SMALL_BYTES = 1 << 20
 """How large a file may be that is read whole, where nothing else is said."""
@@ -46,6 +46,22 @@ def make_private_file(path: Path, content: bytes = b"") -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet, mode 0600, its folder 0700.
+
+    Raises CannotCreateError when something is there already or the path cannot be written.
+    """
+    try:
+        make_folders(path.parent)
+        make_private_file(path, text.encode())
+    except FileExistsError:
+        raise CannotCreateError(
+            f"{path} is there already", hint="Edit it, or move it away and run this again."
+        ) from None
+    except OSError as error:
+        raise CannotCreateError(f"{path} cannot be written: {error.strerror}", hint="Free the path.") from error
 
 
 def replace_private_file(path: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Program, read_results, table
+from importer.cli.setup import CONFIG_OPTIONS, config_text
 from importer.errors import ConfigurationError, ExitCode
 from importer.settings import (
     OPTIONS,
@@ -19,7 +20,6 @@ from importer.settings import (
     load_credentials,
     save_credentials,
 )
-from importer.setup.config_file import ASKED, config_text
 from importer.setup.sign_in import console_url
 from importer.simulator import SandboxUser
 from misbehaviour import FOREVER, USERS, Fault, Simulator
@@ -96,7 +96,7 @@ def test_init_with_a_bad_value(program: Program, tmp_path: Path) -> None:
 def test_config_text_keeps_values(value: str) -> None:
     """Any value comes back as it was, and every option the file names is one."""
     assert tomllib.loads(config_text({"site": value})) == {"site": value}
-    assert set(ASKED) <= set(OPTIONS)
+    assert set(CONFIG_OPTIONS) <= set(OPTIONS)
 
 
 # --- auth login -----------------------------------------------------------------------------------------------

@@ -35,10 +35,10 @@ _COMMANDS = {
     "detect": ("formats", "Say what kind of file it is and how it is understood."),
     "formats": ("formats", "List the formats, explain one, draft or test one of your own."),
     "status": ("ledger", "Count the calls of the ledger by state, or list its runs."),
-    "report": ("report", "Write an HTML page with pictures of a run."),
+    "report": ("ledger", "Write an HTML page with pictures of a run."),
     "resolve": ("ledger", "Settle uncertain calls: sent, not sent, or closed."),
     "ledger": ("ledger", "Keep the ledger: backup, purge, forget, accept-restore, accept-account."),
-    "sandbox": ("sandbox", "Run the simulator of the API in the foreground."),
+    "sandbox": ("setup", "Run the simulator of the API in the foreground."),
 }
 """Command -> the module of `importer.cli` that has it, imported when it is used, and its line of `--help`."""
 

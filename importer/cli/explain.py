@@ -40,7 +40,18 @@ def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> It
     yield f"{found.path} ({how})" if how else f"{found.path}"
     yield from table((), [*_facts(found, settings, catalogue)])
     yield ""
-    yield from _columns(found)
+    used = set(found.format.used_columns())
+    places = sorted((place, name) for name, place in found.positions.items() if name in used)
+    rows = found.sample[:SHOWN_ROWS]
+    lines = []
+    for place, name in places:
+        text = found.header[place] if found.header else ""
+        read_as = (text or name) if column_key(text or name) == column_key(name) else f"{text} = {name}"
+        lines.append([str(place + 1), read_as, *(row[place] if place < len(row) else "" for row in rows)])
+    yield from table(("cell", "column", *(f"row {number}" for number in range(1, len(rows) + 1))), lines)
+    others = found.field_count - len(places)
+    if others > 0:
+        yield f"{others} other cell{'s are' if others > 1 else ' is'} passed over"
     if not found.needs_timezone() or settings.timezone is not None:
         yield from _first_rows(found, settings, catalogue)
     yield ""
@@ -57,27 +68,21 @@ def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterat
     carries_offset = found.format.needs_timezone(found.positions) and found.times_carry_offsets()
     zone = zone_text(found.format, settings.timezone, found.positions)
     yield "times", "each carries its offset from GMT" if carries_offset else zone
-    yield from (("evidence", line) for line in _zone_evidence(found, settings, catalogue))
-    with Preparation(catalogue.causes, PreparePlan(no_agents(), now=0)) as preparation:
-        yield from (("endpoints", line) for line in shown_roles(preparation.roles(found)))
+    plan = PreparePlan(no_agents(), int(time.time()), settings.timezone)
+    with Preparation(catalogue.causes, plan) as preparation:
+        evidence = preparation.zone_evidence(found)
+        roles = preparation.roles(found)
+    if evidence is not None:
+        rows = evidence.counts.total()
+        telling = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
+        span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
+        each = ", ".join(f"{offset_text(offset)} in {evidence.counts[offset]}" for offset in telling)
+        yield "evidence", f"the ids of {rows} rows prove that the clock stood at {span} ({each} rows)"
+        yield "evidence", f"zones that fit: {shown_zones(evidence.proved())}"
+        if evidence.contradiction() is not None:
+            yield "evidence", f"--timezone {evidence.zone} is contradicted: import and check refuse it"
+    yield from (("endpoints", line) for line in shown_roles(roles))
     yield from (("note", note) for note in found.format.notes)
-
-
-def _columns(found: Detection) -> Iterator[str]:
-    """Yield the columns that are read, by cell, with the first rows verbatim."""
-    used = set(found.format.used_columns())
-    places = sorted((place, name) for name, place in found.positions.items() if name in used)
-    rows = found.sample[:SHOWN_ROWS]
-    header = [f"row {number}" for number in range(1, len(rows) + 1)]
-    lines = []
-    for place, name in places:
-        text = found.header[place] if found.header else ""
-        read_as = (text or name) if column_key(text or name) == column_key(name) else f"{text} = {name}"
-        lines.append([str(place + 1), read_as, *(row[place] if place < len(row) else "" for row in rows)])
-    yield from table(("cell", "column", *header), lines)
-    others = found.field_count - len(places)
-    if others > 0:
-        yield f"{others} other cell{'s are' if others > 1 else ' is'} passed over"
 
 
 def zone_text(cdr_format: CdrFormat, timezone: str | None, columns: Collection[str] = ()) -> str:
@@ -88,23 +93,6 @@ def zone_text(cdr_format: CdrFormat, timezone: str | None, columns: Collection[s
         return f"local, read as {timezone}" if timezone else "local, zone unknown: give --timezone"
     own = cdr_format.time.zone
     return f"zone: {own if own not in ('option', 'value') else timezone or cdr_format.time.zone_default or own}"
-
-
-def _zone_evidence(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
-    """Yield the offsets from GMT that the ids of the file prove for its times."""
-    plan = PreparePlan(no_agents(), int(Run(settings, catalogue).now), settings.timezone)
-    with Preparation(catalogue.causes, plan) as preparation:
-        evidence = preparation.zone_evidence(found)
-    if evidence is None:
-        return
-    rows = evidence.counts.total()
-    telling = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
-    span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
-    each = ", ".join(f"{offset_text(offset)} in {evidence.counts[offset]}" for offset in telling)
-    yield f"the ids of {rows} rows prove that the clock stood at {span} ({each} rows)"
-    yield f"zones that fit: {shown_zones(evidence.proved())}"
-    if evidence.contradiction() is not None:
-        yield f"--timezone {evidence.zone} is contradicted: import and check refuse it"
 
 
 def _first_rows(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:

@@ -72,7 +72,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> int:
     from importer.formats.catalogue import RESERVED_NAMES
     from importer.formats.drafting import draft_of, format_name
     from importer.pipeline import check_apart
-    from importer.setup.config_file import write_new
+    from importer.private_files import write_new
 
     catalogue = load_catalogue()
     stem = (output or export).name.split(".")[0]

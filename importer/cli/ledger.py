@@ -1,8 +1,9 @@
-"""The commands `status`, `resolve` and `ledger`; none of them sends a call."""
+"""The commands `status`, `report`, `resolve` and `ledger`; none of them sends a call."""
 
 import getpass
 import json
 import re
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,6 @@ import click
 
 from importer.cli.options import Command, options
 from importer.cli.output import aligned, show, show_json, show_lines
-from importer.cli.report import FORCE, write_history
 from importer.errors import ExitCode, UsageError
 from importer.requirements import check_versions, found_sqlite
 from importer.settings import Settings
@@ -20,6 +20,7 @@ from schemas.vocabulary import E164
 SHOWN_UNCERTAIN = 20
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
 _DAY_SECONDS = 86_400
+_FORCE = click.option("--force", is_flag=True, help="Replace the page when it is there already.")
 
 
 @click.command("status", cls=Command)
@@ -36,32 +37,26 @@ _DAY_SECONDS = 86_400
 @click.option(
     "--html", type=click.Path(path_type=Path), metavar="PATH", help="Write an HTML page of the ledger's history."
 )
-@FORCE
+@_FORCE
 @click.option("--check", is_flag=True, help="Read the whole ledger first; end with 74 if it is damaged.")
 @click.pass_obj
 def status_command(
     flags: dict[str, str], /, settings: Settings, last: int, html: Path | None, **asked_for: bool
 ) -> int:
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
-    check_versions(found_sqlite())
-    if asked_for["check"]:
-        from importer.ledger import open_reader
+    from importer.ledger import open_reader
 
+    check_versions(found_sqlite())
+    is_checked = asked_for["check"]
+    if is_checked:
         with open_reader(settings.ledger) as ledger:
             ledger.check()
     if html is not None:
-        write_history(settings, html, force=asked_for["force"], shown_ledger=flags.get("ledger", ""))
+        _write_history(settings, html, force=asked_for["force"], shown_ledger=flags.get("ledger", ""))
         return int(ExitCode.OK)
     if asked_for["runs"]:
         _show_runs(settings, last)
         return int(ExitCode.OK)
-    return _show_calls(settings, is_checked=asked_for["check"])
-
-
-def _show_calls(settings: Settings, *, is_checked: bool) -> int:
-    """Print the calls by state; return UNCERTAIN while a person has to decide about one."""
-    from importer.ledger import open_reader
-
     with open_reader(settings.ledger) as ledger:
         counts = {state.value: count for state, count in ledger.counts().items()}
         oldest = ledger.oldest_pending() or ""
@@ -73,8 +68,7 @@ def _show_calls(settings: Settings, *, is_checked: bool) -> int:
         uncertain_ids = [each.call.call_id for each in uncertain]
         show_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
     else:
-        for state, count in counts.items():
-            show(f"{state:<10} {count}")
+        show_lines(f"{state:<10} {count}" for state, count in counts.items())
         if is_checked:
             show("the ledger was read through and is whole")
         if oldest:
@@ -83,8 +77,7 @@ def _show_calls(settings: Settings, *, is_checked: bool) -> int:
             show(f"the service asked to wait until {held} GMT")
         for each in uncertain:
             show(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
-        for call_id in attended:
-            show(f"attended since it was notified: {call_id}")
+        show_lines(f"attended since it was notified: {call_id}" for call_id in attended)
     return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)
 
 
@@ -131,9 +124,8 @@ def duration_text(started_at: str, finished_at: str | None) -> str:
     """Return how long a run took, short: `48s`, `12m05s`, `3h20m`, `2d04h`; `-` without an end."""
     if finished_at is None:
         return "-"
-    seconds = max(
-        0, int((datetime.fromisoformat(finished_at) - datetime.fromisoformat(started_at)).total_seconds())
-    )
+    took = datetime.fromisoformat(finished_at) - datetime.fromisoformat(started_at)
+    seconds = max(0, int(took.total_seconds()))
     if seconds < 60:
         return f"{seconds}s"
     if seconds < 3600:
@@ -141,6 +133,77 @@ def duration_text(started_at: str, finished_at: str | None) -> str:
     if seconds < 86_400:
         return f"{seconds // 3600}h{seconds // 60 % 60:02}m"
     return f"{seconds // 86_400}d{seconds // 3600 % 24:02}h"
+
+
+@click.command("report", cls=Command)
+@options("ledger", "timezone")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The page. Default: the results file's name and .html, beside it.",
+)
+@_FORCE
+@click.option("--run", "run_id", metavar="RUN", help="A run of the ledger instead, or `last`.")
+@click.argument("results", required=False, type=click.Path(path_type=Path), metavar="[RESULTS.csv]")
+@click.pass_obj
+def report_command(
+    flags: dict[str, str],
+    settings: Settings,
+    results: Path | None,
+    run_id: str | None,
+    output: Path | None,
+    force: bool,
+) -> int:
+    """Write one self-contained HTML page about the results file RESULTS.csv, or about a run of the ledger.
+
+    A run's page goes beside its results where they are, else into the working folder.
+    """
+    from importer.ledger import open_reader
+    from importer.pipeline import check_apart
+    from importer.report.data import found_run, results_report, run_report
+    from importer.report.page import check_page_free, write_page
+
+    if results is not None and run_id is None:
+        path = output or results.with_name(results.name + ".html")
+        check_apart(settings, [results], {"--output": path})
+        check_page_free(path, replace=force)
+        report = results_report(results, settings.timezone)
+    elif results is None and run_id is not None:
+        with open_reader(settings.ledger) as ledger:
+            run = found_run(ledger, run_id)
+            written = Path(run.results)
+            beside = written.with_name(written.name + ".html") if written.is_file() else None
+            path = output or beside or Path(f"cdr-importer.{run.run_id}.html")
+            check_apart(settings, [written] if run.results else [], {"--output": path})
+            check_page_free(path, replace=force)
+            report = run_report(ledger, run, settings.timezone, flags.get("ledger", ""))
+    else:
+        raise UsageError("report: name either a results file or a run", hint="Runs: `cdr-importer status --runs`.")
+    write_page(report, path, replace=force)
+    _show_where(path)
+    return int(ExitCode.OK)
+
+
+def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger: str) -> None:
+    """Write the page of the ledger's history."""
+    from importer.ledger import open_reader
+    from importer.pipeline import check_apart
+    from importer.report.data import history_report
+    from importer.report.page import check_page_free, write_page
+
+    check_apart(settings, outputs={"--html": path})
+    check_page_free(path, replace=force)
+    with open_reader(settings.ledger) as ledger:
+        report = history_report(ledger, settings.ledger, settings.timezone, shown_ledger)
+    write_page(report, path, replace=force)
+    _show_where(path)
+
+
+def _show_where(path: Path) -> None:
+    """Print where the page is, at a terminal only: cron mails whatever is printed."""
+    if sys.stdout.isatty():
+        show(f"The report is in {path}.")
 
 
 @click.command("resolve", cls=Command)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Never, Self
@@ -57,7 +56,8 @@ def run_on_screen(
 ) -> int:
     """Do the work of one run with its screen, signals, log, metrics and pings; return its exit code."""
     check_versions(found_versions())
-    with Screen(settings) as screen, orderly_signals() as signals:
+    signals = Signals()
+    with Screen(settings) as screen, handled(signals.note):
         run_id = new_run_id(time.time())
         watch = Watch(settings, command, run_id, note=screen.note)
         run = Run(
@@ -92,7 +92,7 @@ class Screen:
         self._bar: tqdm[Never] | None = None
         self._counts = {"accepted": 0, "refused": 0, "uncertain": 0}
         self._details: list[tuple[str, str, tuple[str, ...]]] = []
-        self._broken_off: RunSummary | None = None
+        self._broken_off: list[RunSummary] = []
         self._noted = False
         self._log = _ToScreen(self._detail)
 
@@ -117,7 +117,7 @@ class Screen:
             detail=self._detail,
             unrecorded=self._unrecorded,
             confirm=self._confirm,
-            broke_off=self._broke_off,
+            broke_off=self._broken_off.append,
         )
 
     def note(self, text: str) -> None:
@@ -127,24 +127,31 @@ class Screen:
         show_message(text)
 
     def finish(self, summary: RunSummary) -> None:
-        """Print the end of a run; under cron nothing when all is well."""
+        """Print the end of a run; nothing with exit 0, unless at a terminal, with `--verbose` or after a note."""
         self._close_bar()
         if self._settings.json:
             show_json(summary_record(summary))
-        if self._is_silent(summary):
+        asked = self._noted or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
+        if summary.exit_code is ExitCode.OK and not asked:
             return
-        shown = self._fitting_details()
-        for message, hint, lines in self._details[:shown]:
+        left = MOST_DETAIL_LINES
+        for shown, (message, hint, lines) in enumerate(self._details):
+            left -= 1 + bool(hint) + len(lines)
+            if left < 0 and shown:
+                show_message(f"and {len(self._details) - shown} more like these")
+                break
             show_message(message, hint, lines)
-        if len(self._details) > shown:
-            show_message(f"and {len(self._details) - shown} more like these")
         if sys.stderr.isatty():
             show_lines(summary_table(summary), err=True)
         elif summary.rejected:
-            show_message(rejected_line(summary))
-        if summary.held_uncertain:
-            show_message(uncertain_line(summary))
-        show(summary_line(summary), err=True)
+            named = [f"{count} {reason}" for reason, count in _by_count(summary.rejected)]
+            reasons = ", ".join(named[:MOST_REASONS]) + (" and others" if len(named) > MOST_REASONS else "")
+            show_message(f"rejected: {reasons}; the results say for each row what to do")
+        if count := summary.held_uncertain:
+            calls = f"{count} calls are uncertain, the oldest" if count > 1 else "1 call is uncertain"
+            names = "`cdr-importer status` names them, `cdr-importer resolve` settles them"
+            show_message(f"{calls} since {summary.uncertain_since[:16]} GMT: {names}")
+        show(" ".join(f"{name}={_word(value)}" for name, value in summary_fields(summary).items()), err=True)
 
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
         """Return the summary of a run that an error stopped; the error is printed before the counts.
@@ -153,23 +160,10 @@ class Screen:
         """
         code = exit_code_of(error)
         self._details.insert(0, error_text(error))
-        summary = self._broken_off or RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
+        nothing = RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
+        summary = self._broken_off[-1] if self._broken_off else nothing
         code = code if summary.adds_up() else ExitCode.INTERNAL
         return replace(summary, exit_code=code, reason=reason_of(error))
-
-    def _fitting_details(self) -> int:
-        """Return how many of the details are printed; the first is printed whole, however long."""
-        left = MOST_DETAIL_LINES
-        for count, (_, hint, lines) in enumerate(self._details):
-            left -= 1 + bool(hint) + len(lines)
-            if left < 0 and count:
-                return count
-        return len(self._details)
-
-    def _is_silent(self, summary: RunSummary) -> bool:
-        """Return whether nothing is to be printed: exit 0, without a terminal, `--verbose` or a note."""
-        asked = self._noted or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
-        return summary.exit_code is ExitCode.OK and not asked
 
     def _detail(self, line: str) -> None:
         if self._settings.verbose:
@@ -177,10 +171,17 @@ class Screen:
             show_message(line)
 
     def _confirm(self, outlook: Outlook) -> bool:
+        """Return whether the person at the terminal, if there is one, agrees; no answer is a no."""
         if not is_interactive():
             return True
         self._close_bar()
-        return agreed(outlook, str(self._settings.rate))
+        show_lines(outlook_lines(outlook, str(self._settings.rate)), err=True)
+        with handled(_leave):
+            try:
+                return click.confirm("Send them?", default=False, err=True)
+            except click.Abort:
+                show(err=True)
+                return False
 
     def _unrecorded(self, receipt: Receipt) -> None:
         """Print an answer that the ledger could not record: the evidence for `resolve`."""
@@ -190,9 +191,6 @@ class Screen:
             f"http_status={status} code={_word(receipt.code) or '-'}",
             err=True,
         )
-
-    def _broke_off(self, summary: RunSummary) -> None:
-        self._broken_off = summary
 
     def _rows(self, count: int) -> None:
         self._show("Reading", "rows", None)
@@ -233,28 +231,9 @@ class _ToScreen(logging.Handler):
         self._show(record.getMessage())
 
 
-def summary_line(summary: RunSummary) -> str:
-    """Return the one line of a run: `key=value`, the counts first."""
-    return " ".join(f"{name}={_word(value)}" for name, value in summary_fields(summary).items())
-
-
 def _word(value: object) -> str:
     text = str(value)
     return text if text.isprintable() and not set(text) & set(' "') else json.dumps(text)
-
-
-def rejected_line(summary: RunSummary) -> str:
-    """Return the commonest reasons of rejected rows."""
-    named = [f"{count} {reason}" for reason, count in _by_count(summary.rejected)]
-    more = " and others" if len(named) > MOST_REASONS else ""
-    return f"rejected: {', '.join(named[:MOST_REASONS])}{more}; the results say for each row what to do"
-
-
-def uncertain_line(summary: RunSummary) -> str:
-    """Return how many calls are uncertain, of this run or earlier ones, and since when."""
-    count, since = summary.held_uncertain, f"{summary.uncertain_since[:16]} GMT"
-    calls = f"{count} calls are uncertain, the oldest" if count > 1 else "1 call is uncertain"
-    return f"{calls} since {since}: `cdr-importer status` names them, `cdr-importer resolve` settles them"
 
 
 def _by_count(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -274,23 +253,17 @@ def summary_table(summary: RunSummary) -> list[str]:
     return aligned((), rows)
 
 
-def agreed(outlook: Outlook, rate: str) -> bool:
-    """Show the calls about to be sent and return whether the person agrees; no answer is a no."""
-    show_lines(outlook_lines(outlook, rate), err=True)
-    with handled(_leave):
-        try:
-            return click.confirm("Send them?", default=False, err=True)
-        except click.Abort:
-            show(err=True)
-            return False
-
-
 def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
-    """Return the calls about to be sent as lines that fit 80 columns."""
+    """Return the calls about to be sent as lines that fit 80 columns; the duration is rounded up to minutes."""
+    minutes = -int(-outlook.seconds // 60)
+    duration = "up to a minute" if outlook.seconds <= 60 else f"about {minutes} minutes"
+    if minutes >= 60:
+        days = f"{minutes // 1440} d " if minutes >= 1440 else ""
+        duration = f"about {days}{minutes // 60 % 24} h {minutes % 60:02} min"
     lines = [
         f"About to notify {outlook.calls:,} calls to Zoho, new ones from",
         f"{outlook.first} to {outlook.last} GMT.",
-        f"At {rate} this takes {_duration(outlook.seconds)}.",
+        f"At {rate} this takes {duration}.",
         "Each may open a window on its agent's screen.",
     ]
     if outlook.from_earlier:
@@ -298,19 +271,6 @@ def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
     if outlook.left_pending:
         lines.append(f"{outlook.left_pending:,} more stay pending, because of --limit.")
     return lines
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in words: the next whole minute, or hours and minutes."""
-    if seconds <= 60:
-        return "up to a minute"
-    minutes = -int(-seconds // 60)
-    if minutes < 60:
-        return f"about {minutes} minutes"
-    whole = timedelta(minutes=minutes)
-    hours, rest = divmod(whole.seconds // 60, 60)
-    days = f"{whole.days} d " if whole.days else ""
-    return f"about {days}{hours} h {rest:02} min"
 
 
 def _leave(before: Before, number: int, frame: FrameType | None) -> None:
@@ -323,9 +283,20 @@ def _leave(before: Before, number: int, frame: FrameType | None) -> None:
 
 @dataclass(slots=True)
 class Signals:
-    """The signals received: the first stops the run in order, the second at once."""
+    """The signals received instead of dying: SIGHUP, SIGINT and SIGTERM.
+
+    After the first the call in flight is finished and recorded; the second cuts it, which is recorded as
+    uncertain; the third ends the process by the default action, and the next run takes up its calls.
+    """
 
     received: list[int] = field(default_factory=list)
+
+    def note(self, before: Before, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 for `handled`
+        """Note a signal; after the second the next one has its default action."""
+        self.received.append(number)
+        if self.is_cut():
+            for kind in STOPPING:
+                signal.signal(kind, signal.SIG_DFL)
 
     def exit_code(self) -> ExitCode | None:
         """Return 128 + the number of the first signal, None without one."""
@@ -334,25 +305,6 @@ class Signals:
     def is_cut(self) -> bool:
         """Return whether a second signal came: the run does not wait for the requests in flight."""
         return len(self.received) > 1
-
-
-@contextmanager
-def orderly_signals() -> Iterator[Signals]:
-    """Note SIGHUP, SIGINT and SIGTERM instead of dying.
-
-    After the first the call in flight is finished and recorded; the second cuts it, which is recorded as
-    uncertain; the third ends the process by the default action, and the next run takes up its calls.
-    """
-    signals = Signals()
-
-    def note(before: Before, number: int, frame: FrameType | None) -> None:  # noqa: ARG001 as `handled` calls it
-        signals.received.append(number)
-        if signals.is_cut():
-            for kind in STOPPING:
-                signal.signal(kind, signal.SIG_DFL)
-
-    with handled(note):
-        yield signals
 
 
 @contextmanager

@@ -1,7 +1,10 @@
-"""The commands of the first day: `init`, `auth` and `users`."""
+"""The commands of the first day: `init`, `auth`, `users` and `sandbox`."""
 
+import json
 import os
+import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -19,6 +22,23 @@ from importer.settings import (
     save_credentials,
 )
 
+CONFIG_OPTIONS: Mapping[str, tuple[str, str]] = {
+    "data-center": ("Zoho's data centre of the account: us eu in au jp ca cn sa uk ae.", "us"),
+    "timezone": ("Whose clock the telephone system writes: an IANA zone.", "Europe/London"),
+    "country": ("Region of national numbers; without it only numbers with + are understood.", "GB"),
+    "extensions": ("Which names are our telephones, where the exports cannot prove it.", "2[0-9]{3}"),
+    "trunks": ("Which names are lines to the outside, where the exports cannot prove it.", "40001|40002"),
+    "outside-prefix": ("What is dialled for a line and stands in front of numbers in the exports.", "9"),
+    "agents": ("Who is which extension: CSV extension,number,zohouser,email,name.", "agents.csv"),
+    "site": ("A name for this telephone system when several feed one account; never change it.", "head-office"),
+    "rate": ("Never more requests than this in any rolling period.", "60/minute"),
+    "ledger": ("The record of every call and its fate: on a local disk, in your backups.", "ledger.sqlite"),
+    "accounts-url": ("Another base for the sign-in.", "https://accounts.example"),
+    "api-url": ("Another base for the API.", "https://api.example"),
+    "proxy": ("The proxy to use; the environment's are ignored.", "http://proxy.example:3128"),
+    "ca-bundle": ("Further trusted certificates, PEM.", "/etc/ssl/own.pem"),
+}
+"""Option -> what it is for, and an example for the commented line where it is not given."""
 _QUESTIONS = {
     "data-center": "Zoho's data centre of your account (us eu in au jp ca cn sa uk ae)",
     "timezone": "Time zone of the telephone system (Europe/London)",
@@ -41,7 +61,7 @@ def init_command(config: str | None, **flags: str | None) -> int:
     """
     from importer.ledger import create_ledger
     from importer.pipeline import check_apart, gmt_text
-    from importer.setup.config_file import config_text, write_new
+    from importer.private_files import write_new
 
     path = Path(config or os.environ.get("CDR_IMPORTER_CONFIG") or config_path()).expanduser()
     if os.path.lexists(path):
@@ -68,19 +88,40 @@ def init_command(config: str | None, **flags: str | None) -> int:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
     named = "" if path == config_path() else f" --config {path}"
-    show_lines((*made, *_next_steps(named, has_agents=settings.agents is not None)))
+    steps = (
+        f"auth login{named}",
+        f"auth check{named}",
+        f"users{named}" + (" --write agents-to-complete.csv" if settings.agents else ""),
+        f"check{named} EXPORT.csv",
+        f"import{named} --limit 1 EXPORT.csv",
+    )
+    show_lines((*made, "", "Next:"))
+    show_lines(f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1))
     return int(ExitCode.OK)
+
+
+def config_text(given: Mapping[str, str]) -> str:
+    """Return the config file: given options as they are, the others as examples in comments."""
+    lines = [
+        "# Options of cdr-importer that do not change from run to run. A flag or an environment variable",
+        "# outranks what stands here. Secrets do not belong here: `cdr-importer auth login` keeps them apart.",
+    ]
+    for option, (meaning, example) in CONFIG_OPTIONS.items():
+        value = given.get(option)
+        line = f"{option} = {json.dumps(value or example, ensure_ascii=False)}"
+        lines += ["", f"# {meaning}", line if value else f"# {line}"]
+    return "\n".join((*lines, ""))
 
 
 def _asked(given: dict[str, str]) -> dict[str, str]:
     """Ask for the values that no option gave, and return all values."""
     usual = Settings()
-    defaults = {
-        "data-center": "us",
-        "timezone": _zone_here(),
-        "rate": str(usual.rate),
-        "ledger": str(usual.ledger),
-    }
+    defaults = {"data-center": "us", "rate": str(usual.rate), "ledger": str(usual.ledger)}
+    # The zone of this machine is a proposal: it is never used without an answer.
+    target = str(_ZONE_LINK.resolve()) if _ZONE_LINK.is_symlink() else ""
+    _, found, zone = target.partition("/zoneinfo/")
+    if found:
+        defaults["timezone"] = zone
     for option, question in _QUESTIONS.items():
         if option in given:
             continue
@@ -102,24 +143,6 @@ def _require_place(zone: str | None) -> None:
         raise UsageError(f"--timezone: {fixed_advice(zone)}", hint="Name a place of the IANA database.")
 
 
-def _zone_here() -> str | None:
-    """Return the zone of this machine as a proposal; it is never used without an answer."""
-    target = str(_ZONE_LINK.resolve()) if _ZONE_LINK.is_symlink() else ""
-    _, found, name = target.partition("/zoneinfo/")
-    return name if found else None
-
-
-def _next_steps(named: str, *, has_agents: bool) -> list[str]:
-    steps = [
-        f"cdr-importer auth login{named}",
-        f"cdr-importer auth check{named}",
-        f"cdr-importer users{named}" + (" --write agents-to-complete.csv" if has_agents else ""),
-        f"cdr-importer check{named} EXPORT.csv",
-        f"cdr-importer import{named} --limit 1 EXPORT.csv",
-    ]
-    return ["", "Next:", *(f"  {number}. {step}" for number, step in enumerate(steps, start=1))]
-
-
 @click.group("auth")
 def auth_group() -> None:
     """Sign in to Zoho, and see that calls would be taken."""
@@ -136,10 +159,20 @@ def login_command(settings: Settings, keyring: bool) -> int:
     """
     from importer.client import TokenTransport
     from importer.pipeline import sign_in_of
-    from importer.setup.sign_in import exchange_code
+    from importer.setup.sign_in import SCOPE, console_url, exchange_code
 
-    unsigned = sign_in_of(settings, Credentials("", "", ""))
-    show_lines(_console_steps(unsigned.accounts_url), err=True)
+    accounts_url = sign_in_of(settings, Credentials("", "", "")).accounts_url
+    steps = (
+        f"1. Open {console_url(accounts_url)} as a user with PhoneBridge rights,",
+        "   choose Self Client (or ADD CLIENT, Self Client, CREATE).",
+        "   The tab Client Secret shows id and secret.",
+        "2. Tab Generate Code; scope:",
+        f"     {SCOPE}",
+        "   Time Duration 10 minutes, any description, CREATE;",
+        "   choose your portal, CREATE.",
+        "3. Copy the code and paste it below before the ten minutes are over.",
+    )
+    show_lines(steps, err=True)
     names = ("CDR_IMPORTER_CLIENT_ID", "CDR_IMPORTER_CLIENT_SECRET")
     client_id, client_secret = (os.environ.get(name, "") for name in names)
     if not (client_id and client_secret):
@@ -152,21 +185,6 @@ def login_command(settings: Settings, keyring: bool) -> int:
     show(f"Signed in; the secrets are in {where}.")
     show("See that calls would be taken: cdr-importer auth check")
     return int(ExitCode.OK)
-
-
-def _console_steps(accounts_url: str) -> list[str]:
-    from importer.setup.sign_in import SCOPE, console_url
-
-    return [
-        f"1. Open {console_url(accounts_url)} as a user with PhoneBridge rights,",
-        "   choose Self Client (or ADD CLIENT, Self Client, CREATE).",
-        "   The tab Client Secret shows id and secret.",
-        "2. Tab Generate Code; scope:",
-        f"     {SCOPE}",
-        "   Time Duration 10 minutes, any description, CREATE;",
-        "   choose your portal, CREATE.",
-        "3. Copy the code and paste it below before the ten minutes are over.",
-    ]
 
 
 def _secret_text(question: str) -> str:
@@ -200,7 +218,7 @@ def users_command(settings: Settings, target: Path | None) -> int:
     """
     from importer.pipeline import check_apart
     from importer.prepare.agents import agent_lines, agents_text
-    from importer.setup.config_file import write_new
+    from importer.private_files import write_new
     from importer.setup.matching import completed_agents, match_users, unknown_zohousers
     from importer.setup.sign_in import account_of
 
@@ -223,3 +241,44 @@ def users_command(settings: Settings, target: Path | None) -> int:
         write_new(target, agents_text(completed_agents(matches, lines)))
         show(f"wrote {target}: complete extension and number, then name it with --agents")
     return int(ExitCode.PARTIAL if unknown else ExitCode.OK)
+
+
+@click.command("sandbox")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks one.")
+@click.option("--rate-limit", metavar="N/SECONDS", help="Throttle like the API might: N requests in SECONDS.")
+def sandbox_command(host: str, port: int, rate_limit: str | None) -> int:
+    """Run a simulator of the PhoneBridge API and its token endpoint until interrupted.
+
+    It validates what it gets and lists what it accepted, decoded, under /sandbox/calls.
+    """
+    from importer.simulator import SANDBOX_CREDENTIALS, Sandbox
+
+    limit = None
+    if rate_limit is not None:
+        count, _, seconds = rate_limit.partition("/")
+        try:
+            limit = int(count), float(seconds)
+        except ValueError as error:
+            raise UsageError(f"--rate-limit: {rate_limit!r} is not N/SECONDS, such as 60/60") from error
+    try:
+        sandbox = Sandbox(host=host, port=port, rate_limit=limit)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--host/--port: cannot listen on {host} port {port}", hint=str(error)) from error
+    account = SANDBOX_CREDENTIALS
+    show(f"The sandbox answers at {sandbox.base_url} (accepted calls: {sandbox.base_url}/sandbox/calls).")
+    show("Point an import at it from another terminal:")
+    show(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url} CDR_IMPORTER_API_URL={sandbox.base_url}")
+    show(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
+    show(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
+    show(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
+    show(f"For `auth login`, a code that is good for three minutes: {sandbox.base_url}/sandbox/code")
+    show("Stop it with Ctrl-C.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sandbox.serve_forever()
+    except KeyboardInterrupt:
+        show("Stopped.")
+    finally:
+        sandbox.server_close()
+    return 0
