@@ -8,7 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -178,7 +178,11 @@ class _Counts:
         """Count one row."""
         if len("".join(row.values())) > _LONGEST_TEXT:
             # No program writes texts that long: one cell must not fill the page or the memory.
-            row = {name: text if len(text) <= _LONGEST_TEXT else _cut(text) for name, text in row.items()}
+            end = _LONGEST_TEXT - 1
+            row = {
+                name: text if len(text) <= _LONGEST_TEXT else text[:end] + "\N{HORIZONTAL ELLIPSIS}"
+                for name, text in row.items()
+            }
         outcome = row["outcome"]
         self._outcomes[outcome] += 1
         if outcome in _OF_CALLS:
@@ -193,22 +197,19 @@ class _Counts:
             place = _place(row["file"], row["line"])
             self._uncertain.append(OpenCall(row["call_id"], row["start_time"], *numbers, row["reason"], place))
         elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
-            self._add_fault(row)
+            cause = (outcome, row["http_status"], row["code"], row["reason"])
+            count(self._causes, cause, 2 * _MOST_CAUSES)
+            examples = self._examples[cause]
+            if len(examples) < _MOST_EXAMPLES:
+                examples.append(Example(_place(row["file"], row["line"]), row["hint"]))
+            if len(self._examples) > len(self._causes):
+                for dropped in self._examples.keys() - self._causes.keys():
+                    del self._examples[dropped]
         # Only these were surely sent in this run: the others may have kept the time of an earlier one.
         elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
             self._sent[int(sent.timestamp())] += 1
             if len(self._sent) > 2 * _MOST_MOMENTS:
                 self._sent = _in_spans(self._sent, _span_seconds(self._sent, _MOST_MOMENTS))
-
-    def _add_fault(self, row: dict[str, str]) -> None:
-        cause = (row["outcome"], row["http_status"], row["code"], row["reason"])
-        count(self._causes, cause, 2 * _MOST_CAUSES)
-        examples = self._examples[cause]
-        if len(examples) < _MOST_EXAMPLES:
-            examples.append(Example(_place(row["file"], row["line"]), row["hint"]))
-        if len(self._examples) > len(self._causes):
-            for dropped in self._examples.keys() - self._causes.keys():
-                del self._examples[dropped]
 
     def report(self) -> Report:
         """Return the counts as a report without title and source."""
@@ -241,10 +242,6 @@ def count(tally: Counter[_Key], key: _Key, most_keys: int = _MOST_KEYS) -> None:
         kept = dict(tally.most_common(most_keys))
         tally.clear()
         tally.update(kept)
-
-
-def _cut(text: str) -> str:
-    return text[: _LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _moment(text: str) -> datetime | None:
@@ -282,10 +279,10 @@ def pace_of(moments: Mapping[int, int], least_span_seconds: int = 1) -> Pace | N
     span = _span_seconds(moments, _MOST_BARS, least_span_seconds)
     counts = _in_spans(moments, span)
     return Pace(
-        start=_utc(min(counts)),
+        start=datetime.fromtimestamp(min(counts), UTC),
         span_seconds=span,
         counts=tuple(counts[second] for second in range(min(counts), max(counts) + 1, span)),
-        waits=tuple((_utc(second), seconds) for seconds, second in waits),
+        waits=tuple((datetime.fromtimestamp(second, UTC), seconds) for seconds, second in waits),
     )
 
 
@@ -303,10 +300,6 @@ def _in_spans(moments: Mapping[int, int], span_seconds: int) -> Counter[int]:
     return counts
 
 
-def _utc(epoch_seconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=epoch_seconds)
-
-
 # a ledger ----------------------------------------------------------------------------------------------------
 
 
@@ -316,13 +309,31 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     Raises InputUnusableError when another file is at the path of its results.
     """
     results = Path(run.results)
-    report = results_report(results, timezone) if results.is_file() else _known_of(ledger, run)
     summary = _summary(run)
+    if results.is_file():
+        report = results_report(results, timezone)
+    else:
+        # The ledger alone has no numbers of settled calls and no rejected rows.
+        outcomes = _outcomes([summary])
+        if not any(outcomes.values()):
+            # A run that died has no counts: the states of its calls now.
+            outcomes.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
+        uncertain = tuple(_open_calls(ledger, run.run_id))
+        report = Report(
+            title="",
+            source=f"the ledger; the results file {run.results or 'of this run'} is not there any more",
+            outcomes=outcomes,
+            rejected=_rejected([summary]),
+            refused=_refused(ledger, run.run_id),
+            uncertain=uncertain,
+            uncertain_count=len(uncertain),
+            pace=pace_of(ledger.requests_over_time(1, run.run_id)),
+        )
     if "skipped" in summary and not report.skipped_known:
         # Results have these rows with --all-rows only; the run counted them all the same.
-        outcomes = {**report.outcomes, Outcome.SKIPPED: int(summary["skipped"])}
+        counted = {**report.outcomes, Outcome.SKIPPED: int(summary["skipped"])}
         skipped = _by_reason("skipped_by_reason", [summary])
-        report = replace(report, outcomes=outcomes, skipped=skipped, skipped_known=True)
+        report = replace(report, outcomes=counted, skipped=skipped, skipped_known=True)
     settings = {
         name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in json.loads(run.settings).items()
@@ -346,6 +357,13 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
     hours: Counter[datetime] = Counter()
     for quarter, requests in quarters.items():
         hours[_hour(datetime.fromtimestamp(quarter, zone))] += requests
+    groups = []
+    for run, summary in zip(runs[:_MOST_RUNS], summaries, strict=False):
+        code = "no exit code" if run.exit_code is None else f"exit {run.exit_code}"
+        note = f"{run.command or '-'}, {code} ({summary.get('reason', 'no reason kept')})"
+        if "rows" in summary:
+            note += f", {int(summary['rows']):,} rows"
+        groups.append(Group(run.run_id, {each: int(summary.get(each, 0)) for each in _OF_RUNS}, note))
     return Report(
         title="History of the ledger",
         source=str(path),
@@ -362,7 +380,7 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
         ledger=shown_ledger,
         is_history=True,
         ledger_states=states,
-        runs=tuple(map(_run_group, runs[:_MOST_RUNS])),
+        runs=tuple(groups),
     )
 
 
@@ -379,26 +397,6 @@ def found_run(ledger: LedgerReader, run_id: str) -> RunRecord:
     )
 
 
-def _known_of(ledger: LedgerReader, run: RunRecord) -> Report:
-    """Return a report of a run by the ledger alone: no numbers of settled calls and no rejected rows."""
-    summary = _summary(run)
-    uncertain = tuple(_open_calls(ledger, run.run_id))
-    outcomes = _outcomes([summary])
-    if not any(outcomes.values()):
-        # A run that died has no counts: the states of its calls now.
-        outcomes.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
-    return Report(
-        title="",
-        source=f"the ledger; the results file {run.results or 'of this run'} is not there any more",
-        outcomes=outcomes,
-        rejected=_rejected([summary]),
-        refused=_refused(ledger, run.run_id),
-        uncertain=uncertain,
-        uncertain_count=len(uncertain),
-        pace=pace_of(ledger.requests_over_time(1, run.run_id)),
-    )
-
-
 def _summary(run: RunRecord) -> dict[str, Any]:
     return dict(json.loads(run.summary or "{}"))
 
@@ -412,15 +410,6 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
     for each in json.loads(run.inputs):
         rows = "not usable" if each["rows"] is None else f"{each['rows']:,} rows"
         yield "Input", f"{each['file']}: {rows}, SHA-256 {each['sha256'] or 'unknown'}"
-
-
-def _run_group(run: RunRecord) -> Group:
-    summary = _summary(run)
-    code = "no exit code" if run.exit_code is None else f"exit {run.exit_code}"
-    note = f"{run.command or '-'}, {code} ({summary.get('reason', 'no reason kept')})"
-    if "rows" in summary:
-        note += f", {int(summary['rows']):,} rows"
-    return Group(run.run_id, {each: int(summary.get(each, 0)) for each in _OF_RUNS}, note)
 
 
 def _outcomes(summaries: Sequence[Mapping[str, Any]]) -> Counter[Outcome]:

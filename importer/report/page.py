@@ -26,41 +26,29 @@ _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 def page_of(report: Report) -> str:
     """Return the page as HTML; every text of the report is escaped."""
+    of = {outcome: report.outcomes.get(outcome, 0) for outcome in Outcome}
+    rows = sum(of.values())
+    unattended = rows - of[Outcome.SKIPPED]
+    usable = unattended - of[Outcome.REJECTED] - of[Outcome.DUPLICATE] - of[Outcome.CONFLICT]
+    # The steps from rows read to calls accepted, each with the rows left there.
+    funnel = [("rows in the file", rows)]
+    if report.skipped_known:
+        funnel = [("rows read", rows), ("unattended", unattended)]
+    funnel += [("usable calls", usable), ("not yet accepted", usable - of[Outcome.ALREADY_ACCEPTED])]
+    if of[Outcome.WOULD_SEND] and not of[Outcome.ACCEPTED]:
+        funnel.append(("would be sent", of[Outcome.WOULD_SEND]))
+    else:
+        funnel.append(("accepted", of[Outcome.ACCEPTED]))
     # Not the environment's own loader: it would read the template from a folder, which a zipped package has not.
     source = files("importer.report").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_visible, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(
-        {
-            "number": "{:,}".format,
-            "short": _short,
-            "span": _span,
-            "clock": _clock,
-            "quoted": shlex.quote,
-            "outcomes": _outcomes,
-            "days": _days,
-            "busiest": _busiest,
-        }
-    )
+    filters = {"span": _span, "clock": _clock, "outcomes": _outcomes, "days": _days, "busiest": _busiest}
+    environment.filters.update({**filters, "number": "{:,}".format, "quoted": shlex.quote})
     template = environment.from_string(source)
-    html: str = template.render(report=report, funnel=funnel_of(report), version=__version__, zip=zip)
+    html: str = template.render(report=report, funnel=funnel, version=__version__, zip=zip)
     return html
-
-
-def funnel_of(report: Report) -> list[tuple[str, int]]:
-    """Return the steps from rows read to calls accepted, each with the rows left there."""
-    of = {outcome: report.outcomes.get(outcome, 0) for outcome in Outcome}
-    rows = sum(of.values())
-    unattended = rows - of[Outcome.SKIPPED]
-    usable = unattended - of[Outcome.REJECTED] - of[Outcome.DUPLICATE] - of[Outcome.CONFLICT]
-    steps = [("rows read" if report.skipped_known else "rows in the file", rows)]
-    if report.skipped_known:
-        steps.append(("unattended", unattended))
-    steps += [("usable calls", usable), ("not yet accepted", usable - of[Outcome.ALREADY_ACCEPTED])]
-    if of[Outcome.WOULD_SEND] and not of[Outcome.ACCEPTED]:
-        return [*steps, ("would be sent", of[Outcome.WOULD_SEND])]
-    return [*steps, ("accepted", of[Outcome.ACCEPTED])]
 
 
 def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
@@ -138,10 +126,6 @@ def _clock(pace: Pace, span: int) -> str:
     if pace.span_seconds >= 86_400:
         return f"{moment:%Y-%m-%d}"
     return f"{moment:%m-%d %H:%M}" if pace.span_seconds >= 60 else f"{moment:%m-%d %H:%M:%S}"
-
-
-def _short(count: int) -> str:
-    return str(count) if count < 1000 else f"{count / 1000:.0f}k"
 
 
 def _span(seconds: int) -> str:
