@@ -21,10 +21,7 @@ class _Formats(click.Group):
 
 
 @click.group(
-    "formats",
-    cls=_Formats,
-    subcommand_metavar="[NAME] | new EXPORT | test FORMAT SAMPLE",
-    options_metavar="",
+    "formats", cls=_Formats, subcommand_metavar="[NAME] | new EXPORT | test FORMAT SAMPLE", options_metavar=""
 )
 def formats_group() -> None:
     """List the built-in formats and your own; with NAME, explain one."""

@@ -16,15 +16,7 @@ from typing import Never, Self
 import click
 from tqdm import tqdm
 
-from importer.cli.output import (
-    aligned,
-    error_text,
-    is_interactive,
-    show,
-    show_json,
-    show_lines,
-    show_message,
-)
+from importer.cli.output import aligned, error_text, is_interactive, show, show_json, show_lines, show_message
 from importer.errors import ExitCode, exit_code_of
 from importer.formats import load_catalogue
 from importer.pipeline import (

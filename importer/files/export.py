@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 from importer.errors import InputUnusableError, NoInputError
 from importer.files.json_objects import is_json, rows_of_objects
 from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of, require_usable
-from importer.files.spooling import BLOCK_BYTES, Spooled, SpoolLimits, TooLargeError, csv_blocks
+from importer.files.spooling import BLOCK_BYTES, Spooled, SpoolLimits, csv_blocks
 from importer.files.workbooks import is_workbook, sheets_of
 
 STANDARD_INPUT = Path("-")
@@ -98,8 +98,24 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
         plain = _as_it_came(path, limits)
         start = _start_of(plain)
         require_usable(start, plain.shown)
-        packing = None if _is_workbook(plain) else packing_of(start)
-        return plain if packing is None else _unpacked(plain, packing, limits)
+        packing = packing_of(start)
+        if packing is None or _is_workbook(plain):
+            return plain
+        with plain.open() as source:
+            packed_bytes = source.seek(0, os.SEEK_END)
+            source.seek(0)
+            most_bytes = limits.most_bytes(packed_bytes)
+            too_large = f"{plain.shown}: the {packing} file holds more than {most_bytes} bytes in {packed_bytes}"
+            spool = Spooled(content_of(source, packing, plain.shown), most_bytes, too_large)
+        unpacked = ExportFile(path, packing, spool)
+        start = _start_of(unpacked)
+        require_usable(start, f"{plain.shown}, unpacked,")
+        if packing_of(start) is not None and not _is_workbook(unpacked):
+            raise InputUnusableError(
+                f"{plain.shown}: the {packing} file holds another packed file",
+                hint="Unpack it once and import what is in it.",
+            )
+    return unpacked
 
 
 def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None = None) -> tuple[ExportFile, ...]:
@@ -138,77 +154,41 @@ def _is_workbook(file: ExportFile) -> bool:
 
 def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: str | None = None) -> ExportFile:
     """Return the rows of a file as an export of their own."""
-    try:
-        spool = Spooled(text, limits.largest_bytes)
-    except TooLargeError:
-        raise _too_large(f"{file.shown} comes to more than {limits.largest_bytes} bytes of text") from None
+    too_large = f"{file.shown} comes to more than {limits.largest_bytes} bytes of text"
+    spool = Spooled(text, limits.largest_bytes, too_large)
     return ExportFile(file.path, file.packing, spool, True, sheet, 1 if sheet is not None else 0)
 
 
 def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
+    """Return the file at a path; standard input and a shell's `<(...)`, which come only once, are spooled."""
+    file = ExportFile(path)
+    opened: AbstractContextManager[BinaryIO]
     if path == STANDARD_INPUT:
-        return _spooled(ExportFile(path), _standard_input(), limits)
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise NoInputError(f"input not found: {path}", hint="Check the path of the export.") from None
-    if stat.S_ISFIFO(mode):  # <(...) in a shell
-        return _spooled(ExportFile(path), path.open("rb"), limits)
-    if not stat.S_ISREG(mode):
-        raise NoInputError(f"{path} is not a file", hint="Name the export itself, or a pattern like *.csv.")
-    return ExportFile(path)
-
-
-def _standard_input() -> AbstractContextManager[BinaryIO]:
-    if sys.stdin is None or sys.stdin.isatty():
-        raise NoInputError(
-            "standard input is no export: nothing is piped into it",
-            hint="Pipe the export into it, or name a file instead of `-`.",
-        )
-    return nullcontext(sys.stdin.buffer)
-
-
-def _spooled(file: ExportFile, opened: AbstractContextManager[BinaryIO], limits: SpoolLimits) -> ExportFile:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise NoInputError(
+                "standard input is no export: nothing is piped into it",
+                hint="Pipe the export into it, or name a file instead of `-`.",
+            )
+        opened = nullcontext(sys.stdin.buffer)
+    else:
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoInputError(f"input not found: {path}", hint="Check the path of the export.") from None
+        if stat.S_ISREG(mode):
+            return file
+        if not stat.S_ISFIFO(mode):
+            raise NoInputError(f"{path} is not a file", hint="Name the export itself, or a pattern like *.csv.")
+        opened = path.open("rb")
     with opened as source:
-        try:
-            blocks = iter(lambda: source.read(BLOCK_BYTES), b"")
-            spool = Spooled(blocks, limits.largest_bytes)
-        except TooLargeError:
-            raise _too_large(f"{file.shown} is larger than {limits.largest_bytes} bytes") from None
-    return ExportFile(file.path, None, spool)
-
-
-def _unpacked(file: ExportFile, packing: Packing, limits: SpoolLimits) -> ExportFile:
-    with file.open() as source:
-        packed_bytes = source.seek(0, os.SEEK_END)
-        source.seek(0)
-        most_bytes = limits.most_bytes(packed_bytes)
-        try:
-            spool = Spooled(content_of(source, packing, file.shown), most_bytes)
-        except TooLargeError:
-            raise _too_large(
-                f"{file.shown}: the {packing} file holds more than {most_bytes} bytes in {packed_bytes}"
-            ) from None
-    unpacked = ExportFile(file.path, packing, spool)
-    start = _start_of(unpacked)
-    require_usable(start, f"{file.shown}, unpacked,")
-    if packing_of(start) is not None and not _is_workbook(unpacked):
-        raise InputUnusableError(
-            f"{file.shown}: the {packing} file holds another packed file",
-            hint="Unpack it once and import what is in it.",
-        )
-    return unpacked
+        blocks = iter(lambda: source.read(BLOCK_BYTES), b"")
+        too_large = f"{file.shown} is larger than {limits.largest_bytes} bytes"
+        return ExportFile(path, spool=Spooled(blocks, limits.largest_bytes, too_large))
 
 
 def _start_of(file: ExportFile) -> bytes:
     with file.open() as source:
         return source.read(FIRST_BYTES)
-
-
-def _too_large(message: str) -> InputUnusableError:
-    return InputUnusableError(
-        message, hint="If that is really an export, unpack it on a disk with room and import the plain file."
-    )
 
 
 def _identity(status: os.stat_result) -> Identity:

@@ -200,9 +200,9 @@ class _Text:
         line = self._line
         try:
             return _Item(line, _flat(self._value()))
-        except _UnusableValueError as error:
+        except (_UnusableValueError, EOFError) as error:
             rest = self._buffer[self._place :]
-            if not may_be_unfinished or not isinstance(error, _BreaksOffError) or "\n" in rest:
+            if not may_be_unfinished or not isinstance(error, EOFError) or "\n" in rest:
                 self.refuse(str(error))
             self._go_to(len(self._buffer))
             return _Item(line, {}, rest)
@@ -211,7 +211,7 @@ class _Text:
         """Step over any value and return it, numbers as text."""
         try:
             return self._value()
-        except _UnusableValueError as error:
+        except (_UnusableValueError, EOFError) as error:
             self.refuse(str(error))
 
     def _value(self) -> object:
@@ -228,7 +228,7 @@ class _Text:
                     self._go_to(error.pos)
                     self.refuse(f"this is not JSON ({error.msg})")
                 if self._is_ended:
-                    raise _BreaksOffError("the text breaks off") from error
+                    raise EOFError("the text breaks off") from error
             except RecursionError:
                 raise _UnusableValueError("brackets are nested too deep") from None
             if len(self._buffer) - self._place > LONGEST_VALUE:
@@ -263,10 +263,6 @@ class _UnusableValueError(Exception):
     """A value cannot be used; the message has the reason."""
 
 
-class _BreaksOffError(_UnusableValueError):
-    """The text ends inside a value."""
-
-
 def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -286,11 +282,6 @@ def _flat(value: object) -> dict[str, str]:
             column = f"{key}.{name}" if isinstance(each, dict) else key
             if column in cells:
                 raise _UnusableValueError(f"an object has the key {column[:40]!r} twice")
-            cells[column] = _as_text(cell)
+            text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+            cells[column] = "" if cell is None else text
     return cells
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """From the names on the command line to files: files, folders, patterns that no shell has replaced."""
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,40 +43,29 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
         except NoInputError as problem:
             problems.append(problem)
     found = tuple(paths.values())
-    return NamedFiles(found, _beside(found or names), tuple(notes), tuple(problems))
+    beside = next((name for name in found or names if name != STANDARD_INPUT), None)
+    if beside is not None and _is_pattern(beside) and not beside.exists():
+        beside = None if _is_pattern(beside.parent) else beside.with_name("cdr-importer")
+    return NamedFiles(found, beside, tuple(notes), tuple(problems))
 
 
-def _beside(names: Sequence[Path]) -> Path | None:
-    first = next((name for name in names if name != STANDARD_INPUT), None)
-    if first is None or not _is_pattern(first) or first.exists():
-        return first
-    return None if _is_pattern(first.parent) else first.with_name("cdr-importer")
-
-
-def _files_of(name: Path, notes: list[str]) -> Iterator[Path]:
-    """Yield the files of one name; a plain name is a file even if it does not exist: opening it fails then."""
-    if name == STANDARD_INPUT:
-        yield name
-    elif name.is_dir():
-        yield from _whole(_files_in(name, notes), name, notes)
-    elif _is_pattern(name) and not name.exists():
-        matches = (Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
-        yield from _whole(sorted(match for match in matches if match.is_file()), name, notes)
+def _files_of(name: Path, notes: list[str]) -> list[Path]:
+    """Return the files of one name; a plain name is a file even if it does not exist: opening it fails then."""
+    if name != STANDARD_INPUT and name.is_dir():
+        try:
+            entries = sorted(entry for entry in name.iterdir() if not entry.name.startswith("."))
+        except OSError as error:
+            raise NoInputError(f"{name} cannot be read: {error.strerror}", hint="Check its rights.") from error
+        notes += [f"{entry} is a folder inside a folder: passed over." for entry in entries if entry.is_dir()]
+    elif name != STANDARD_INPUT and _is_pattern(name) and not name.exists():
+        entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
     else:
-        yield name
+        return [name]
+    return _whole([entry for entry in entries if entry.is_file()], name, notes)
 
 
 def _is_pattern(name: Path) -> bool:
     return glob.has_magic(str(name))
-
-
-def _files_in(folder: Path, notes: list[str]) -> list[Path]:
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise NoInputError(f"{folder} cannot be read: {error.strerror}", hint="Check its rights.") from error
-    notes += [f"{entry} is a folder inside a folder: passed over." for entry in entries if entry.is_dir()]
-    return [entry for entry in entries if entry.is_file()]
 
 
 def _whole(files: list[Path], name: Path, notes: list[str]) -> list[Path]:

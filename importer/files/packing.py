@@ -125,20 +125,14 @@ def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes
     """
     try:
         yield from _UNPACKERS[packing](source, shown)
-    except (EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
-        raise _damaged(shown, packing) from error
-    except OSError as error:
-        if error.errno is not None:
+    except (EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError, OSError) as error:
+        # bz2, gzip and Arrow raise an OSError without a number for content that is no stream of theirs.
+        if isinstance(error, OSError) and error.errno is not None:
             raise
-        # bz2, gzip and Arrow raise this for content that is no stream of theirs.
-        raise _damaged(shown, packing) from error
-
-
-def _damaged(shown: str, packing: Packing) -> InputUnusableError:
-    return InputUnusableError(
-        f"{shown}: the {packing} file is damaged or cut off",
-        hint="Copy it again, or pack the export again. Nothing of it was used.",
-    )
+        raise InputUnusableError(
+            f"{shown}: the {packing} file is damaged or cut off",
+            hint="Copy it again, or pack the export again. Nothing of it was used.",
+        ) from error
 
 
 def _gzip(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one form for all unpackers
@@ -173,34 +167,32 @@ def _zstd(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one 
 
 def _zip(source: BinaryIO, shown: str) -> Iterator[bytes]:
     with zipfile.ZipFile(source) as archive:
-        member = _only_member(archive, shown)
-        with archive.open(member) as stream:
+        members = [
+            member
+            for member in archive.infolist()
+            if not member.is_dir()
+            and not member.filename.startswith(_NOT_THE_USERS[0])
+            and member.filename.rpartition("/")[2] != _NOT_THE_USERS[1]
+        ]
+        if len(members) != 1:
+            raise InputUnusableError(
+                f"{shown}: the zip file has {len(members) or 'no'} members, it must have exactly one",
+                hint="Unpack it and name the exports themselves, or the folder they are in.",
+            )
+        if members[0].flag_bits & _ENCRYPTED_FLAG:
+            raise InputUnusableError(
+                f"{shown}: the zip file is encrypted",
+                hint="Unpack it with its password and import the export in it.",
+            )
+        if members[0].compress_type not in _ZIP_METHODS:
+            # zipfile unpacks bzip2 and lzma members without a bound on memory.
+            raise InputUnusableError(
+                f"{shown}: the zip file is packed by method {members[0].compress_type}, which is not read here",
+                hint="Unpack it and import the export in it, or pack it again in the ordinary way (deflate).",
+            )
+        with archive.open(members[0]) as stream:
             while block := stream.read(BLOCK_BYTES):
                 yield block
-
-
-def _only_member(archive: zipfile.ZipFile, shown: str) -> zipfile.ZipInfo:
-    members = [member for member in archive.infolist() if not member.is_dir() and not _is_foreign(member.filename)]
-    if len(members) != 1:
-        raise InputUnusableError(
-            f"{shown}: the zip file has {len(members) or 'no'} members, it must have exactly one",
-            hint="Unpack it and name the exports themselves, or the folder they are in.",
-        )
-    if members[0].flag_bits & _ENCRYPTED_FLAG:
-        raise InputUnusableError(
-            f"{shown}: the zip file is encrypted", hint="Unpack it with its password and import the export in it."
-        )
-    if members[0].compress_type not in _ZIP_METHODS:
-        # zipfile unpacks bzip2 and lzma members without a bound on memory.
-        raise InputUnusableError(
-            f"{shown}: the zip file is packed by method {members[0].compress_type}, which is not read here",
-            hint="Unpack it and import the export in it, or pack it again in the ordinary way (deflate).",
-        )
-    return members[0]
-
-
-def _is_foreign(name: str) -> bool:
-    return name.startswith(_NOT_THE_USERS[0]) or name.rpartition("/")[2] == _NOT_THE_USERS[1]
 
 
 _UNPACKERS: Final[Mapping[Packing, Callable[[BinaryIO, str], Iterator[bytes]]]] = MappingProxyType(

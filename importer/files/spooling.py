@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from importer.errors import CannotCreateError
+from importer.errors import CannotCreateError, InputUnusableError
 
 BLOCK_BYTES = 1 << 20
 LINE_BREAKS = re.compile(r"[\r\n]+")
@@ -40,20 +40,16 @@ class SpoolLimits:
         return min(self.largest_bytes, max(self.free_bytes, self.most_times * packed_bytes))
 
 
-class TooLargeError(Exception):
-    """More came than the limits allow."""
-
-
 class Spooled:
     """Bytes in a nameless temporary file; the space is given back when the last reader is gone."""
 
     __slots__ = ("__weakref__", "descriptor")
 
-    def __init__(self, blocks: Iterator[bytes], most_bytes: int) -> None:
+    def __init__(self, blocks: Iterator[bytes], most_bytes: int, too_large: str) -> None:
         """Take all blocks.
 
-        Raises TooLargeError beyond ``most_bytes``, CannotCreateError when they cannot be written, and the errors
-        of ``blocks``.
+        Raises InputUnusableError with the message ``too_large`` beyond ``most_bytes``, CannotCreateError when they
+        cannot be written, and the errors of ``blocks``.
         """
         with temporary_writes(), tempfile.TemporaryFile(prefix="cdr-importer-") as file:
             self.descriptor = os.dup(file.fileno())
@@ -62,8 +58,12 @@ class Spooled:
         for block in blocks:
             size += len(block)
             if size > most_bytes:
-                raise TooLargeError
-            _write(self.descriptor, block)
+                hint = "If that is really an export, unpack it on a disk with room and import the plain file."
+                raise InputUnusableError(too_large, hint=hint)
+            left = memoryview(block)
+            with temporary_writes():
+                while left:
+                    left = left[os.write(self.descriptor, left) :]
 
     def open(self) -> io.BufferedReader:
         """Return a reader of its own from the beginning on."""
@@ -110,13 +110,6 @@ def csv_blocks(rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
             target.truncate()
         writer.writerow([LINE_BREAKS.sub(" ", cell) if "\n" in cell or "\r" in cell else cell for cell in row])
     yield target.getvalue().encode("utf-8", "replace")
-
-
-def _write(descriptor: int, block: bytes) -> None:
-    left = memoryview(block)
-    with temporary_writes():
-        while left:
-            left = left[os.write(descriptor, left) :]
 
 
 @contextmanager

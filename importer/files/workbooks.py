@@ -188,7 +188,10 @@ def _text(cell: Cell, is_moment: bool) -> str:
     if isinstance(cell, bool):
         return "TRUE" if cell else "FALSE"
     if isinstance(cell, int | float):
-        return _digits(float(cell))
+        number = float(cell)
+        if number.is_integer():
+            return f"{number:.0f}" if abs(number) < FEWEST_LOST else f"{number:.5E}"
+        return f"{number:f}" if "e" in repr(number) else repr(number)
     if isinstance(cell, datetime):
         return cell.isoformat(" ", "milliseconds" if cell.microsecond else "seconds")
     if isinstance(cell, date):
@@ -198,13 +201,6 @@ def _text(cell: Cell, is_moment: bool) -> str:
     seconds, rest = divmod(cell.total_seconds(), 1)
     clock = f"{int(seconds) // 3600:02}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
     return f"{clock}.{round(rest * 1000):03}" if round(rest * 1000) else clock
-
-
-def _digits(number: float) -> str:
-    if not number.is_integer():
-        plain = repr(number)
-        return f"{number:f}" if "e" in plain else plain
-    return f"{number:.0f}" if abs(number) < FEWEST_LOST else f"{number:.5E}"
 
 
 def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> Callable[[int], Errors]:
@@ -286,23 +282,21 @@ class _Extent:
 
     def add(self, part: bytes, is_open_document: bool) -> None:
         """Take a part of the XML of a sheet into account."""
-        if is_open_document:
-            for row in _ODS_ROW.finditer(part):
-                self._add_row(int(row[1] or 1), row[2])
+        if not is_open_document:
+            self.rows = max([self.rows, *(int(each) for each in _ROW_NUMBERS.findall(part[-4096:]))])
+            self.columns = max([self.columns, *(_column(each) + 1 for each in {*_WIDE_COLUMNS.findall(part)})])
             return
-        self.rows = max([self.rows, *(int(each) for each in _ROW_NUMBERS.findall(part[-4096:]))])
-        self.columns = max([self.columns, *(_column(each) + 1 for each in {*_WIDE_COLUMNS.findall(part)})])
-
-    def _add_row(self, count: int, cells: bytes) -> None:
-        """Take a row of an .ods file into account, repeated so often; empty ones at the end do not count."""
-        if b"</table:table-cell>" not in cells:
-            self.empty_rows += count
-            return
-        self.rows += self.empty_rows + count
-        self.empty_rows = 0
-        filled = cells[: cells.rfind(b"</table:table-cell>")]
-        repeated = [int(each) - 1 for each in _ODS_REPEATED.findall(filled)]
-        self.columns = max(self.columns, filled.count(b"<table:") + sum(repeated))
+        for row in _ODS_ROW.finditer(part):
+            count, cells = int(row[1] or 1), row[2]
+            filled, end, _ = cells.rpartition(b"</table:table-cell>")
+            if not end:
+                # Empty rows at the end do not count.
+                self.empty_rows += count
+                continue
+            self.rows += self.empty_rows + count
+            self.empty_rows = 0
+            repeated = [int(each) - 1 for each in _ODS_REPEATED.findall(filled)]
+            self.columns = max(self.columns, filled.count(b"<table:") + sum(repeated))
 
     def is_too_large(self) -> bool:
         """Return whether the sheet has more cells than are read."""

@@ -40,10 +40,7 @@ _OF_CALLS = frozenset(
 """Outcomes of rows that are calls to be notified; rows of other outcomes have no state and no agent."""
 _OF_RUNS = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNCERTAIN, Outcome.REJECTED, Outcome.PENDING)
 
-_SPANS_SECONDS = (
-    *(1, 5, 10, 60, 300, 600, 3600, 21_600, 86_400, 604_800),
-    *(604_800 * 52, 604_800 * 520),
-)
+_SPANS_SECONDS = (*(1, 5, 10, 60, 300, 600, 3600, 21_600, 86_400, 604_800), *(604_800 * 52, 604_800 * 520))
 _FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _MOST_BARS = 120
 _MOST_MOMENTS = 86_400

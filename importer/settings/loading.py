@@ -69,16 +69,28 @@ def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
         ConfigurationError: an environment variable or a key of the file is unknown or cannot be used, or the
             file named is not there or not TOML (78).
     """
-    by_flag = _from_flags(flags)
-    by_environment = _from_environment(environment)
+    variables = {variable_of(option): option for option in OPTIONS}
+    known = {*variables, *map(variable_of, SECRETS), variable_of("config")}
+    for name in environment:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            raise ConfigurationError(
+                f"the environment variable {name} is not known", hint=_nearest(name, known) or "Unset it."
+            )
     config = _config_in_use(flags, environment)
-    by_file = _from_file(config)
-    policies = _policies(config, by_file)
-    given = {**by_file, **by_environment, **by_flag}
+    given = _from_file(config) if config else {}
+    policies = _policies(config, given)
+    by_file = given.get("proxy")
+    for variable, option in variables.items():
+        if environment.get(variable):
+            given[option] = _Given(environment[variable], f"environment variable {variable}")
+    for name, value in flags.items():
+        option = name.replace("_", "-")
+        if value is not None and option != "config":
+            given[option] = _Given(value, f"--{option}", is_flag=True)
     read: dict[str, Any] = {option.replace("-", "_"): one.read(option) for option, one in given.items()}
     settings = Settings(**read, policies=policies, config=config)
     if settings.proxy is not None and urlsplit(settings.proxy).password:
-        _check_hidden(given["proxy"], config if given["proxy"] is by_file.get("proxy") else None)
+        _check_hidden(given["proxy"], config if given["proxy"] is by_file else None)
     return settings
 
 
@@ -97,42 +109,32 @@ def _check_hidden(proxy: _Given, config: Path | None) -> None:
         )
 
 
-def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
-    given = {}
-    for name, value in flags.items():
-        option = name.replace("_", "-")
-        if value is None or name == "config":
-            continue
-        if option not in OPTIONS:
-            raise UsageError(f"--{option} is not an option", hint=_nearest(option, OPTIONS))
-        given[option] = _Given(value, f"--{option}", is_flag=True)
-    return given
+def _from_file(path: Path) -> dict[str, _Given]:
+    import tomli
 
+    from importer.private_files import open_small
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
-    variables = {variable_of(option): option for option in OPTIONS}
-    known = {*variables, *map(variable_of, SECRETS), variable_of("config")}
-    for name in environment:
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
-            raise ConfigurationError(
-                f"the environment variable {name} is not known", hint=_nearest(name, known) or "Unset it."
-            )
-    return {
-        option: _Given(environment[variable], f"environment variable {variable}")
-        for variable, option in variables.items()
-        if environment.get(variable)
-    }
-
-
-def _from_file(path: Path | None) -> dict[str, _Given]:
+    try:
+        with open_small(path) as file:
+            if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
+                # It names the hosts that get secrets and numbers.
+                raise ConfigurationError(f"{path} can be changed by everybody", hint=f"Run `chmod o-w {path}`.")
+            found = tomli.load(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}", hint="Mend the path or the permissions, or leave it out."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"{path} is not TOML: {error}", hint="Write UTF-8 lines `key = value`."
+        ) from error
     given: dict[str, _Given] = {}
-    for key, value in (_read_toml(path) if path else {}).items():
+    for key, value in found.items():
         option = key.replace("_", "-")
         if key.replace("-", "_").lower() in SECRETS:
+            apart = f"set {variable_of(key)} or run `cdr-importer auth login`, which keeps it apart."
             raise ConfigurationError(
-                f"{path}: {key} is a secret and does not belong into this file",
-                hint=f"Take it out; set {variable_of(key)} or run `cdr-importer auth login`, "
-                "which keeps it apart.",
+                f"{path}: {key} is a secret and does not belong into this file", hint=f"Take it out; {apart}"
             )
         if option not in OPTIONS and option != "policies":
             raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=_nearest(option, OPTIONS))
@@ -154,36 +156,15 @@ def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, Policy
             raise _Given(table, place).error(f"must be a table like [policies.{name}]")
         chosen = choices[name] = {}
         for key, value in table.items():
-            option = key.replace("_", "-")
+            option, policy = key.replace("_", "-"), key.replace("-", "_")
             one = _Given(value, f"{place}.{option}")
-            if option.replace("-", "_") not in POLICIES:
+            if policy not in POLICIES:
                 raise one.error(f"the policies are {', '.join(POLICIES).replace('_', '-')}")
-            chosen[option.replace("-", "_")] = one.read(option)
-    general = {name: by_file.pop(option) for name in POLICIES if (option := name.replace("_", "-")) in by_file}
+            chosen[policy] = one.read(option)
+    general = [option for option in by_file if option.replace("-", "_") in POLICIES]
     if general:
-        choices[EVERY_FORMAT] = {name: one.read(name.replace("_", "-")) for name, one in general.items()}
+        choices[EVERY_FORMAT] = {option.replace("-", "_"): by_file.pop(option).read(option) for option in general}
     return {name: PolicyChoices(**chosen) for name, chosen in choices.items()}
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    import tomli
-
-    from importer.private_files import open_small
-
-    try:
-        with open_small(path) as file:
-            if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
-                # It names the hosts that get secrets and numbers.
-                raise ConfigurationError(f"{path} can be changed by everybody", hint=f"Run `chmod o-w {path}`.")
-            return tomli.load(file)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}", hint="Mend the path or the permissions, or leave it out."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(
-            f"{path} is not TOML: {error}", hint="Write UTF-8 lines `key = value`."
-        ) from error
 
 
 def _config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path | None:

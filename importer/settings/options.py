@@ -83,11 +83,7 @@ class PolicyChoices:
         None, values.one_of("skip", *State), "WORD", "Our own failures: skip (default) or a state."
     )
     outside_prefix: tuple[str, ...] | None = _option(
-        None,
-        values.outside_prefixes,
-        "DIGITS",
-        "Dialled for a line: 9, or 9,0 for several.",
-        is_repeatable=True,
+        None, values.outside_prefixes, "DIGITS", "Dialled for a line: 9, or 9,0 for several.", is_repeatable=True
     )
     extensions: str | None = _option(
         None, values.pattern, "PATTERN", "Our telephones. Default: learned from the file."
@@ -111,10 +107,7 @@ class Settings(PolicyChoices):
         None, values.delimiter, "CHAR", "Delimiter, over what detection finds; or `tab`."
     )
     date_order: str | None = _option(
-        None,
-        values.one_of("day-month", "month-day"),
-        "ORDER",
-        "Dates of a spreadsheet: day-month or month-day.",
+        None, values.one_of("day-month", "month-day"), "ORDER", "Dates of a spreadsheet: day-month or month-day."
     )
     sheet: str | None = _option(None, values.line, "NAME", "Sheet of a workbook. Default: the one that fits.")
     timezone: str | None = _option(None, values.zone, "ZONE", "IANA zone of local times, like Europe/London.")
