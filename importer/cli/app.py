@@ -99,7 +99,7 @@ def run(arguments: list[str] | None = None) -> int:
     silence_libraries()
     try:
         result: object = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return int(result) if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)  # our own help
         return int(ExitCode.USAGE)

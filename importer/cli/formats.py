@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from importer.cli.options import FILES, INPUT, PREPARING, Command, options
+from importer.cli.options import FILES, INPUT, PATH, PREPARING, Command, options
 from importer.cli.output import error_text, show, show_lines, show_message, table
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
+from importer.private_files import write_new
 from importer.settings import Settings
 
 
@@ -32,7 +33,7 @@ def formats_group() -> None:
 )
 @options()
 @click.argument("name", required=False)
-def list_command(settings: Settings, name: str | None) -> int:
+def list_command(settings: Settings, name: str | None) -> None:
     """List the built-in formats and your own; with NAME, explain one and the policies in force for it."""
     from importer.formats import load_catalogue, user_folder
 
@@ -43,7 +44,7 @@ def list_command(settings: Settings, name: str | None) -> int:
         cdr_format = catalogue.pick(name)
         show_lines(format_lines(cdr_format, catalogue))
         show_lines(policy_lines(cdr_format, catalogue, settings))
-        return int(ExitCode.OK)
+        return
     rows = [
         (known, f"{cdr_format.title}{' (your own)' if known in catalogue.own else ''}")
         for known, cdr_format in sorted(catalogue.formats.items())
@@ -51,14 +52,13 @@ def list_command(settings: Settings, name: str | None) -> int:
     show_lines(table((), rows))
     # Not wrapped: a path is there to be copied.
     show(f"Your own: formats/*.toml and causes/*.toml in {user_folder()}")
-    return int(ExitCode.OK)
 
 
 @formats_group.command("new", cls=Command, short_help="Draft a format of your own from an export.")
 @options(*INPUT[1:])
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: named after the export.")
-@click.argument("export", type=click.Path(path_type=Path), metavar="EXPORT")
-def new_command(settings: Settings, export: Path, output: Path | None) -> int:
+@click.option("--output", type=PATH, metavar="FILE", help="Default: named after the export.")
+@click.argument("export", type=PATH, metavar="EXPORT")
+def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     """Draft a format for exports like EXPORT as a TOML file with comments; never overwrites a file.
 
     What the export shows is filled in with its evidence; what a person must decide is marked TODO, and the format
@@ -69,7 +69,6 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> int:
     from importer.formats.catalogue import RESERVED_NAMES
     from importer.formats.drafting import draft_of, format_name
     from importer.pipeline import check_apart
-    from importer.private_files import write_new
 
     catalogue = load_catalogue()
     stem = (output or export).name.split(".")[0]
@@ -81,19 +80,13 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> int:
     )
     write_new(target, draft.text)
     show_lines(draft_lines(draft, export, target, catalogue))
-    return int(ExitCode.OK)
 
 
 @formats_group.command("test", cls=Command, short_help="Run a format against a sample and its expected results.")
 @options(*INPUT[1:], *PREPARING)
-@click.option(
-    "--expected",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Default: SAMPLE.expected.csv beside SAMPLE.",
-)
+@click.option("--expected", type=PATH, metavar="FILE", help="Default: SAMPLE.expected.csv beside SAMPLE.")
 @click.argument("name", metavar="FORMAT")
-@click.argument("sample", type=click.Path(path_type=Path), metavar="SAMPLE")
+@click.argument("sample", type=PATH, metavar="SAMPLE")
 @click.pass_obj
 def test_command(flags: dict[str, str], settings: Settings, name: str, sample: Path, expected: Path | None) -> int:
     """Say whether FORMAT, a .toml file or a name, makes of SAMPLE what its expected results say.
@@ -114,10 +107,8 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
         words = ["cdr-importer", "check", "--all-rows", "--format", name]
         for option, value in flags.items():
             # Numbers are never printed on stderr.
-            words += [
-                f"--{option.replace('_', '-')}",
-                "NUMBER" if option == "default_agent_number" else str(value),
-            ]
+            shown = "NUMBER" if option == "default_agent_number" else str(value)
+            words += [f"--{option.replace('_', '-')}", shown]
         raise NoInputError(
             f"there is no expected file {wanted}",
             hint="Write it with this command, then read every line of it, since it must be right:",
@@ -132,7 +123,7 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
             raise problems[0]
         different = differences(wanted, results)
     show_lines(difference_lines(sample, rows, wanted, different))
-    return int(ExitCode.PARTIAL if different else ExitCode.OK)
+    return ExitCode.PARTIAL if different else ExitCode.OK
 
 
 @click.command("detect", cls=Command)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from importer.cli.options import Command, options
+from importer.cli.options import PATH, Command, options
 from importer.cli.output import aligned, show, show_json, show_lines
 from importer.errors import ExitCode, UsageError
 from importer.requirements import check_versions, found_sqlite
@@ -34,9 +34,7 @@ _FORCE = click.option("--force", is_flag=True, help="Replace the page when it is
     metavar="N",
     help="How many runs `--runs` lists.",
 )
-@click.option(
-    "--html", type=click.Path(path_type=Path), metavar="PATH", help="Write an HTML page of the ledger's history."
-)
+@click.option("--html", type=PATH, metavar="PATH", help="Write an HTML page of the ledger's history.")
 @_FORCE
 @click.option("--check", is_flag=True, help="Read the whole ledger first; end with 74 if it is damaged.")
 @click.pass_obj
@@ -53,10 +51,10 @@ def status_command(
             ledger.check()
     if html is not None:
         _write_history(settings, html, force=asked_for["force"], shown_ledger=flags.get("ledger", ""))
-        return int(ExitCode.OK)
+        return ExitCode.OK
     if asked_for["runs"]:
         _show_runs(settings, last)
-        return int(ExitCode.OK)
+        return ExitCode.OK
     with open_reader(settings.ledger) as ledger:
         counts = {state.value: count for state, count in ledger.counts().items()}
         oldest = ledger.oldest_pending() or ""
@@ -78,7 +76,7 @@ def status_command(
         for each in uncertain:
             show(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
         show_lines(f"attended since it was notified: {call_id}" for call_id in attended)
-    return int(ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK)
+    return ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK
 
 
 def _show_runs(settings: Settings, last: int) -> None:
@@ -139,13 +137,13 @@ def duration_text(started_at: str, finished_at: str | None) -> str:
 @options("ledger", "timezone")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PATH",
     help="The page. Default: the results file's name and .html, beside it.",
 )
 @_FORCE
 @click.option("--run", "run_id", metavar="RUN", help="A run of the ledger instead, or `last`.")
-@click.argument("results", required=False, type=click.Path(path_type=Path), metavar="[RESULTS.csv]")
+@click.argument("results", required=False, type=PATH, metavar="[RESULTS.csv]")
 @click.pass_obj
 def report_command(
     flags: dict[str, str],
@@ -154,7 +152,7 @@ def report_command(
     run_id: str | None,
     output: Path | None,
     force: bool,
-) -> int:
+) -> None:
     """Write one self-contained HTML page about the results file RESULTS.csv, or about a run of the ledger.
 
     A run's page goes beside its results where they are, else into the working folder.
@@ -182,7 +180,6 @@ def report_command(
         raise UsageError("report: name either a results file or a run", hint="Runs: `cdr-importer status --runs`.")
     write_page(report, path, replace=force)
     _show_where(path)
-    return int(ExitCode.OK)
 
 
 def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger: str) -> None:
@@ -220,7 +217,7 @@ def _show_where(path: Path) -> None:
     help="Never send it, whatever Zoho has; or: corrected in Zoho, for a call attended since it was notified.",
 )
 @click.option("--note", required=True, help="How you know; kept with the call.")
-def resolve_command(settings: Settings, call_ids: tuple[str, ...], decision: str | None, note: str) -> int:
+def resolve_command(settings: Settings, call_ids: tuple[str, ...], decision: str | None, note: str) -> None:
     """Settle the calls ID..., uncertain or attended since, as you found them in Zoho; `status` names them."""
     from importer.ledger import Decision
     from importer.pipeline import held_ledger
@@ -232,7 +229,6 @@ def resolve_command(settings: Settings, call_ids: tuple[str, ...], decision: str
     show(f"{len(set(call_ids))} settled as {decision}.")
     if kept_back:
         show(f"Not sent, since an export shows them attended: {', '.join(kept_back)}")
-    return int(ExitCode.OK)
 
 
 @click.group("ledger")
@@ -242,8 +238,8 @@ def ledger_group() -> None:
 
 @ledger_group.command("backup", cls=Command, short_help="Copy the ledger to a new file, also while a run goes on.")
 @options("ledger")
-@click.argument("target", type=click.Path(path_type=Path), metavar="TARGET")
-def backup_command(settings: Settings, target: Path) -> int:
+@click.argument("target", type=PATH, metavar="TARGET")
+def backup_command(settings: Settings, target: Path) -> None:
     """Copy the ledger to the new file TARGET; other tools would lose what is only in the -wal file beside it."""
     from importer.ledger import open_reader
     from importer.pipeline import check_apart
@@ -252,13 +248,12 @@ def backup_command(settings: Settings, target: Path) -> int:
     with open_reader(settings.ledger) as ledger:
         ledger.backup(target)
     show(f"The ledger as it stands now was copied to {target}.")
-    return int(ExitCode.OK)
 
 
 @ledger_group.command("purge", cls=Command, short_help="Delete calls settled long ago.")
 @options("ledger")
 @click.option("--older-than", default="400d", show_default=True, metavar="DAYS", help="Age in days, such as 400d.")
-def purge_command(settings: Settings, older_than: str) -> int:
+def purge_command(settings: Settings, older_than: str) -> None:
     """Delete what is settled and was last sent longer ago; calls from before that are `stale` from then on.
 
     Calls that are pending or uncertain stay, however old.
@@ -275,7 +270,6 @@ def purge_command(settings: Settings, older_than: str) -> int:
         f"{purged.calls} calls last sent before {horizon} GMT were deleted, with {purged.decisions} decisions and "
         f"{purged.runs} runs."
     )
-    return int(ExitCode.OK)
 
 
 @ledger_group.command(
@@ -283,7 +277,7 @@ def purge_command(settings: Settings, older_than: str) -> int:
 )
 @options("ledger")
 @click.option("--number", metavar="+E164", help="The number; asked for without it, so that `ps` does not show it.")
-def forget_command(settings: Settings, number: str | None) -> int:
+def forget_command(settings: Settings, number: str | None) -> None:
     """Close every pending or uncertain call from or to a number and delete its content; none is ever sent."""
     from importer.pipeline import held_ledger
 
@@ -298,12 +292,11 @@ def forget_command(settings: Settings, number: str | None) -> int:
     show(f"{sum(stood.values())} calls were closed and scrubbed ({by_state}).")
     show("Results files, exports and backups still hold the number: delete it in what is yours; a backup put back")
     show("loses it with `ledger accept-restore`.")
-    return int(ExitCode.OK)
 
 
 @ledger_group.command("accept-restore", cls=Command, short_help="Take up a ledger restored from a backup.")
 @options("ledger")
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS.csv]...")
+@click.argument("results", nargs=-1, type=PATH, metavar="[RESULTS.csv]...")
 @click.option("--complete", is_flag=True, help="These are all results files since the backup was made.")
 def accept_restore_command(settings: Settings, results: tuple[Path, ...], complete: bool) -> int:
     """Take up a ledger restored from a backup, by what the results files RESULTS.csv tell of the time since.
@@ -327,16 +320,15 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     show(f"{counts.uncertain} calls are uncertain now: `cdr-importer status` lists them.")
     if counts.doubt_before:
         show(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
-    return int(ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK)
+    return ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK
 
 
 @ledger_group.command("accept-account", cls=Command, short_help="Let the ledger go on with another client id.")
 @options("ledger")
-def accept_account_command(settings: Settings) -> int:
+def accept_account_command(settings: Settings) -> None:
     """Let the next run bind the ledger to the account it signs in to: for a new client of the same account."""
     from importer.pipeline import held_ledger
 
     with held_ledger(settings.ledger, "ledger accept-account") as ledger:
         was_bound = ledger.forget_account()
     show("The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account.")
-    return int(ExitCode.OK)

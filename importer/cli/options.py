@@ -9,9 +9,10 @@ import click
 
 from importer.settings import OPTIONS, load_settings
 
-_Callback = TypeVar("_Callback", bound=Callable[..., int])
+_Callback = TypeVar("_Callback", bound=Callable[..., int | None])
 
-FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+PATH = click.Path(path_type=Path)
+FILES = click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
 
 MOST_NEEDED = ("timezone", "country", "agents", "limit", "sandbox")
 INPUT = ("format", "encoding", "delimiter", "date-order", "sheet")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from importer.cli.options import ACCOUNT, Command, options
+from importer.cli.options import ACCOUNT, PATH, Command, options
 from importer.cli.output import aligned, ask, ask_secret, is_interactive, show, show_lines
 from importer.errors import ConfigurationError, ExitCode, UsageError
+from importer.private_files import write_new
 from importer.settings import (
     Credentials,
     Settings,
@@ -53,7 +54,7 @@ _ZONE_LINK = Path("/etc/localtime")
 
 @click.command("init")
 @options(*ACCOUNT, "ledger", "timezone", "country", "agents", "site", "rate")
-def init_command(config: str | None, **flags: str | None) -> int:
+def init_command(config: str | None, **flags: str | None) -> None:
     """Ask what does not change from run to run, write the config file and make the ledger.
 
     Without a terminal nothing is asked: what no option gives stays a comment in the file. The agents file and the
@@ -61,7 +62,6 @@ def init_command(config: str | None, **flags: str | None) -> int:
     """
     from importer.ledger import create_ledger
     from importer.pipeline import check_apart, gmt_text
-    from importer.private_files import write_new
 
     path = Path(config or os.environ.get("CDR_IMPORTER_CONFIG") or config_path()).expanduser()
     if os.path.lexists(path):
@@ -97,7 +97,6 @@ def init_command(config: str | None, **flags: str | None) -> int:
     )
     show_lines((*made, "", "Next:"))
     show_lines(f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1))
-    return int(ExitCode.OK)
 
 
 def config_text(given: Mapping[str, str]) -> str:
@@ -151,7 +150,7 @@ def auth_group() -> None:
 @auth_group.command("login", cls=Command, short_help="Turn a code of Zoho's console into a sign-in that lasts.")
 @options(*ACCOUNT)
 @click.option("--keyring", is_flag=True, help="Keep the secrets in the system's keyring.")
-def login_command(settings: Settings, keyring: bool) -> int:
+def login_command(settings: Settings, keyring: bool) -> None:
     """Ask for client id, client secret and a code of Zoho's API console, and keep the sign-in they give.
 
     Client id and secret are taken from the environment (CDR_IMPORTER_CLIENT_ID and CDR_IMPORTER_CLIENT_SECRET) if
@@ -184,7 +183,6 @@ def login_command(settings: Settings, keyring: bool) -> int:
     where = f"the system's keyring ({path} says so)" if keyring else str(path)
     show(f"Signed in; the secrets are in {where}.")
     show("See that calls would be taken: cdr-importer auth check")
-    return int(ExitCode.OK)
 
 
 def _secret_text(question: str) -> str:
@@ -199,18 +197,17 @@ def _secret_text(question: str) -> str:
 
 @auth_group.command("check", cls=Command, short_help="See that calls would be taken, without sending one.")
 @options(*ACCOUNT)
-def auth_check_command(settings: Settings) -> int:
+def auth_check_command(settings: Settings) -> None:
     """Look at token, data centre, scope and integration, without a call being notified; it costs one token."""
     from importer.setup.sign_in import account_of, look_at_account
 
     account, tokens, accounts_url = account_of(settings, load_credentials(os.environ), is_fresh=True)
     show_lines(look_at_account(tokens, account, accounts_url))
-    return int(ExitCode.OK)
 
 
 @click.command("users", cls=Command)
 @options(*ACCOUNT, "agents")
-@click.option("--write", "target", type=click.Path(path_type=Path), help="Write an agents file to complete.")
+@click.option("--write", "target", type=PATH, help="Write an agents file to complete.")
 def users_command(settings: Settings, target: Path | None) -> int:
     """List PhoneBridge's users and match them to the agents file, by id, e-mail or name.
 
@@ -218,7 +215,6 @@ def users_command(settings: Settings, target: Path | None) -> int:
     """
     from importer.pipeline import check_apart
     from importer.prepare.agents import agent_lines, agents_text
-    from importer.private_files import write_new
     from importer.setup.matching import completed_agents, match_users, unknown_zohousers
     from importer.setup.sign_in import account_of
 
@@ -240,14 +236,14 @@ def users_command(settings: Settings, target: Path | None) -> int:
     if target:
         write_new(target, agents_text(completed_agents(matches, lines)))
         show(f"wrote {target}: complete extension and number, then name it with --agents")
-    return int(ExitCode.PARTIAL if unknown else ExitCode.OK)
+    return ExitCode.PARTIAL if unknown else ExitCode.OK
 
 
 @click.command("sandbox")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks one.")
 @click.option("--rate-limit", metavar="N/SECONDS", help="Throttle like the API might: N requests in SECONDS.")
-def sandbox_command(host: str, port: int, rate_limit: str | None) -> int:
+def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     """Run a simulator of the PhoneBridge API and its token endpoint until interrupted.
 
     It validates what it gets and lists what it accepted, decoded, under /sandbox/calls.
@@ -281,4 +277,3 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> int:
         show("Stopped.")
     finally:
         sandbox.server_close()
-    return 0
