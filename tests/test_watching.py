@@ -20,8 +20,8 @@ from importer.ledger import open_reader
 from importer.records import RunSummary
 from importer.simulator import SandboxCredentials
 from importer.watching import LogFile, Ping
-from importer.watching.log import LONGEST_LINE, log_line
 from importer.watching.metrics import METRICS, LastRun, metrics_text
+from importer.watching.watch import LONGEST_LINE, log_line
 from misbehaviour import FOREVER, Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer
 from schemas.vocabulary import Outcome
