@@ -8,9 +8,8 @@ import codecs
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -21,13 +20,8 @@ SHOWN_CHARACTERS = 60
 """How much of a bad value a message shows."""
 _PERCENT_SAMPLE_CALLS = 20
 
-_SITE = r"[A-Za-z0-9._-]{0,64}"
-_RATE = r"([1-9][0-9]{0,8})/(second|minute|hour)"
 _UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
-_DURATION = r"([0-9]{1,7})(?:\.0)?([smhd]?)"
 _DURATION_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_COUNT = r"[0-9]{1,9}"
-_PERCENT = r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%"
 BASE_URL = r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?"
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _SWITCHES = {
@@ -49,7 +43,7 @@ class Rate:
     @classmethod
     def parse(cls, value: object) -> Self:
         """Read ``N/second``, ``N/minute`` or ``N/hour``; raises ValueError for another form or 0."""
-        match = re.fullmatch(_RATE, text(value))
+        match = re.fullmatch(r"([1-9][0-9]{0,8})/(second|minute|hour)", text(value))
         if match is None:
             raise ValueError("write N/second, N/minute or N/hour with N at least 1")
         return cls(int(match[1]), _UNIT_SECONDS[match[2]])
@@ -72,9 +66,9 @@ class ErrorLimit:
     def parse(cls, value: object) -> Self:
         """Read ``20``, ``5%`` or the number 20; raises ValueError for another form, 0, or more than 100 %."""
         given = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
-        if re.fullmatch(_COUNT, given) and int(given) > 0:
+        if re.fullmatch(r"[0-9]{1,9}", given) and int(given) > 0:
             return cls(int(given), None)
-        match = re.fullmatch(_PERCENT, given)
+        match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", given)
         if match and 0 < float(match[1]) <= 100:
             return cls(None, float(match[1]))
         raise ValueError("write a number of refusals from 1, or a share such as 5%")
@@ -93,35 +87,32 @@ class ErrorLimit:
 class DataCenter:
     """One of Zoho's data centres: base URL of the sign-in, and the API host names a token answer may give."""
 
-    name: str
     accounts_url: str
     api_hosts: frozenset[str]
 
 
-DATA_CENTERS: Mapping[str, DataCenter] = MappingProxyType(
-    {
-        name: DataCenter(name, f"https://{accounts_host}", frozenset(api_hosts))
-        for name, accounts_host, *api_hosts in (
-            # Source of the first eight: zoho/zohocrm-python-sdk-8.0, zohocrmsdk/src/com/zoho/crm/api/dc/*.py, and
-            # https://www.bigin.com/developer/docs/apis/multi-dc.html
-            ("us", "accounts.zoho.com", "www.zohoapis.com"),
-            # The sample answer of https://www.zoho.com/accounts/protocol/oauth/multi-dc/client-authorization.html
-            # has api.zoho.eu as its api_domain.
-            ("eu", "accounts.zoho.eu", "www.zohoapis.eu", "api.zoho.eu"),
-            ("in", "accounts.zoho.in", "www.zohoapis.in"),
-            ("au", "accounts.zoho.com.au", "www.zohoapis.com.au"),
-            ("jp", "accounts.zoho.jp", "www.zohoapis.jp"),
-            ("ca", "accounts.zohocloud.ca", "www.zohoapis.ca"),
-            ("cn", "accounts.zoho.com.cn", "www.zohoapis.com.cn"),
-            ("sa", "accounts.zoho.sa", "www.zohoapis.sa"),
-            # Sign-in: https://zoho.com/accounts/protocol/oauth/multi-dc.html; the API host is from clients' code.
-            ("uk", "accounts.zoho.uk", "www.zohoapis.uk"),
-            # API: https://www.zoho.com/workdrive/developer/docs/api/v1/getting-started-multi-dc-support.html;
-            # the sign-in host is from clients' code.
-            ("ae", "accounts.zoho.ae", "www.zohoapis.ae"),
-        )
-    }
-)
+DATA_CENTERS: Mapping[str, DataCenter] = {
+    name: DataCenter(f"https://{accounts_host}", frozenset(api_hosts))
+    for name, accounts_host, *api_hosts in (
+        # Source of the first eight: zoho/zohocrm-python-sdk-8.0, zohocrmsdk/src/com/zoho/crm/api/dc/*.py, and
+        # https://www.bigin.com/developer/docs/apis/multi-dc.html
+        ("us", "accounts.zoho.com", "www.zohoapis.com"),
+        # The sample answer of https://www.zoho.com/accounts/protocol/oauth/multi-dc/client-authorization.html
+        # has api.zoho.eu as its api_domain.
+        ("eu", "accounts.zoho.eu", "www.zohoapis.eu", "api.zoho.eu"),
+        ("in", "accounts.zoho.in", "www.zohoapis.in"),
+        ("au", "accounts.zoho.com.au", "www.zohoapis.com.au"),
+        ("jp", "accounts.zoho.jp", "www.zohoapis.jp"),
+        ("ca", "accounts.zohocloud.ca", "www.zohoapis.ca"),
+        ("cn", "accounts.zoho.com.cn", "www.zohoapis.com.cn"),
+        ("sa", "accounts.zoho.sa", "www.zohoapis.sa"),
+        # Sign-in: https://zoho.com/accounts/protocol/oauth/multi-dc.html; the API host is from clients' code.
+        ("uk", "accounts.zoho.uk", "www.zohoapis.uk"),
+        # API: https://www.zoho.com/workdrive/developer/docs/api/v1/getting-started-multi-dc-support.html;
+        # the sign-in host is from clients' code.
+        ("ae", "accounts.zoho.ae", "www.zohoapis.ae"),
+    )
+}
 """Data centres by the word that ``--data-center`` takes."""
 
 
@@ -199,7 +190,7 @@ def region(value: object) -> str:
 
 def site(value: object) -> str:
     """Take a namespace of call ids; empty for none."""
-    if not re.fullmatch(_SITE, text(value)):
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,64}", text(value)):
         raise ValueError("letters, digits, '-', '_' and '.' only, 64 at most")
     return text(value)
 
@@ -251,7 +242,7 @@ def pattern(value: object) -> str:
 def duration(value: object) -> float:
     """Read ``90``, ``90s``, ``15m``, ``2h``, ``3d`` or the number 90 as seconds."""
     is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
-    match = re.fullmatch(_DURATION, str(value).strip() if is_number else "")
+    match = re.fullmatch(r"([0-9]{1,7})(?:\.0)?([smhd]?)", str(value).strip() if is_number else "")
     if match is None or int(match[1]) == 0:
         raise ValueError("write seconds, or a duration such as 90m or 2h, from 1s")
     return float(int(match[1]) * _DURATION_SECONDS[match[2]])
@@ -372,46 +363,37 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
     ``3w`` before ``now`` (days of 24 h), ``today`` and ``yesterday``. A day stands for its first instant, also
     where the zone's clock shows its midnight twice or skips it. ``now`` is aware.
 
-    Raises:
-        UsageError: another form, no such date, no time zone for a local time, or a local date-time that the
-            zone's clock skips or shows twice.
+    Raises UsageError for another form, no such date, no time zone for a local time, or a local date-time that the
+    zone's clock skips or shows twice.
     """
+    from zoneinfo import ZoneInfo
+
     try:
         if match := re.fullmatch(_AGO, text):
             return int((now - int(match[1]) * _AGO_UNITS[match[2]]).timestamp())
-        if text in _DAYS_BACK or re.fullmatch(_DAY, text):
-            zone = _zone(text, timezone)
-            is_word = text in _DAYS_BACK
-            day = (
-                now.astimezone(zone).date() - timedelta(_DAYS_BACK[text]) if is_word else date.fromisoformat(text)
+        is_word = text in _DAYS_BACK
+        is_day = is_word or re.fullmatch(_DAY, text)
+        if not is_day and not re.fullmatch(_DATE_TIME, text):
+            raise UsageError(f"{text[:SHOWN_CHARACTERS]!r} is not a moment", hint=MOMENT_HINT)
+        given = now if is_word else datetime.fromisoformat(text)
+        if given.tzinfo is not None and not is_word:
+            return int(given.timestamp())
+        if timezone is None:
+            raise UsageError(f"{text!r} is a local time of an unknown zone", hint="Name the zone with --timezone.")
+        zone = ZoneInfo(timezone)
+        if not is_day:
+            return _instant(given, zone)
+        day = now.astimezone(zone).date() - timedelta(_DAYS_BACK[text]) if is_word else given.date()
+        first = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+        before = first - timedelta(seconds=1)
+        if first.astimezone(zone).date() != day or before.astimezone(zone).date() >= day:
+            raise UsageError(
+                f"{day} has no beginning in {zone}: its clock skipped it",
+                hint="Give an offset: 2026-03-01T00:00+02:00.",
             )
-            return _first_instant(day, zone)
-        if re.fullmatch(_DATE_TIME, text):
-            moment = datetime.fromisoformat(text)
-            return int(moment.timestamp()) if moment.tzinfo else _instant(moment, _zone(text, timezone))
+        return int(first.timestamp())
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is no date and time of the calendar", hint=MOMENT_HINT) from None
-    raise UsageError(f"{text[:SHOWN_CHARACTERS]!r} is not a moment", hint=MOMENT_HINT)
-
-
-def _zone(text: str, timezone: str | None) -> tzinfo:
-    if timezone is None:
-        raise UsageError(f"{text!r} is a local time of an unknown zone", hint="Name the zone with --timezone.")
-    from zoneinfo import ZoneInfo
-
-    return ZoneInfo(timezone)
-
-
-def _first_instant(day: date, zone: tzinfo) -> int:
-    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-    first = midnight.astimezone(UTC)
-    before = first - timedelta(seconds=1)
-    if first.astimezone(zone).date() != day or before.astimezone(zone).date() >= day:
-        raise UsageError(
-            f"{day} has no beginning in {zone}: its clock skipped it",
-            hint="Give an offset: 2026-03-01T00:00+02:00.",
-        )
-    return int(first.timestamp())
 
 
 def _instant(local: datetime, zone: tzinfo) -> int:
