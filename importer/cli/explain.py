@@ -29,9 +29,6 @@ LEAST_SHARE = 0.02
 """Offsets proved by a smaller share of the rows come from later legs of long calls."""
 
 
-# a file ------------------------------------------------------------------------------------------------------
-
-
 def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
     """Yield the properties of a file, its columns with the first rows verbatim, and the outcomes of these."""
     unpacked = [f"{found.file.packing}, unpacked"] if found.file.packing else []
@@ -115,9 +112,6 @@ def _first_rows(found: Detection, settings: Settings, catalogue: Catalogue) -> I
         yield from wrapped(hint, "  ")
 
 
-# a format ----------------------------------------------------------------------------------------------------
-
-
 def format_lines(cdr_format: CdrFormat, catalogue: Catalogue) -> Iterator[str]:
     """Yield the layouts, columns, times and words of a format."""
     lines = [f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"]
@@ -161,9 +155,6 @@ def policy_lines(cdr_format: CdrFormat, catalogue: Catalogue, settings: Settings
     yield from table(("policy", "in force", "said by"), rows)
 
 
-# a test of a format ------------------------------------------------------------------------------------------
-
-
 def difference_lines(sample: Path, rows: int, expected: Path, different: Sequence[Difference]) -> Iterator[str]:
     """Yield how the results of a sample differ from the expected ones."""
     if not different:
@@ -178,9 +169,6 @@ def difference_lines(sample: Path, rows: int, expected: Path, different: Sequenc
     yield from table(("line", "column", "expected", "found"), cells)
     if len(different) > len(shown):
         yield f"and {len(different) - len(shown)} more"
-
-
-# a draft -----------------------------------------------------------------------------------------------------
 
 
 def draft_lines(draft: Draft, export: Path, target: Path, catalogue: Catalogue) -> Iterator[str]:

@@ -50,7 +50,10 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
 
 
 def _files_of(name: Path, notes: list[str]) -> list[Path]:
-    """Return the files of one name; a plain name is a file even if it does not exist: opening it fails then."""
+    """Return the whole files of one name; a plain name is a file even if it does not exist: opening it fails then.
+
+    Raises NoInputError for a folder or pattern without any.
+    """
     if name != STANDARD_INPUT and name.is_dir():
         try:
             entries = sorted(entry for entry in name.iterdir() if not entry.name.startswith("."))
@@ -61,24 +64,17 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
         entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
     else:
         return [name]
-    return _whole([entry for entry in entries if entry.is_file()], name, notes)
-
-
-def _is_pattern(name: Path) -> bool:
-    return glob.has_magic(str(name))
-
-
-def _whole(files: list[Path], name: Path, notes: list[str]) -> list[Path]:
-    """Leave out files that are still being written.
-
-    Raises NoInputError when no file is left: a night job that finds no export must not be silent.
-    """
+    files = [entry for entry in entries if entry.is_file()]
     unfinished = [file for file in files if file.suffix == UNFINISHED_SUFFIX]
     notes += [f"{file} is still being written (its name ends in .part): passed over." for file in unfinished]
-    whole = [file for file in files if file.suffix != UNFINISHED_SUFFIX]
-    if not whole:
+    if len(files) == len(unfinished):
+        # A night job that finds no export must not be silent.
         raise NoInputError(
             f"no file in folder {name}" if name.is_dir() else f"no file matches {name}",
             hint="Check the path, and whether the telephone system has written its export.",
         )
-    return whole
+    return [file for file in files if file.suffix != UNFINISHED_SUFFIX]
+
+
+def _is_pattern(name: Path) -> bool:
+    return glob.has_magic(str(name))

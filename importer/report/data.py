@@ -142,9 +142,6 @@ class Report:
     runs: tuple[Group, ...] = ()
 
 
-# a results file ----------------------------------------------------------------------------------------------
-
-
 def results_report(path: Path, timezone: str | None = None) -> Report:
     """Return the report of a results file; the hours of calls are on the clock of ``timezone``, else GMT.
 
@@ -295,9 +292,6 @@ def _in_spans(moments: Mapping[int, int], span_seconds: int) -> Counter[int]:
     for moment, count in moments.items():
         counts[moment // span_seconds * span_seconds] += count
     return counts
-
-
-# a ledger ----------------------------------------------------------------------------------------------------
 
 
 def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown_ledger: str = "") -> Report:

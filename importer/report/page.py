@@ -44,10 +44,15 @@ def page_of(report: Report) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_visible, trim_blocks=True, lstrip_blocks=True
     )
-    filters = {"span": _span, "clock": _clock, "outcomes": _outcomes, "days": _days, "busiest": _busiest}
-    environment.filters.update({**filters, "number": "{:,}".format, "quoted": shlex.quote})
+    environment.filters.update(
+        {"span": _span, "clock": _clock, "outcomes": _outcomes, "number": "{:,}".format, "quoted": shlex.quote}
+    )
     template = environment.from_string(source)
-    html: str = template.render(report=report, funnel=funnel, version=__version__, zip=zip)
+    days = _days(report.hours) if report.hours else []
+    by_hour = [sum(counts) for counts in zip(*(counts for _, counts in days), strict=True)]
+    html: str = template.render(
+        report=report, funnel=funnel, days=days, by_hour=by_hour, version=__version__, zip=zip
+    )
     return html
 
 
@@ -111,14 +116,6 @@ def _days(hours: Mapping[datetime, int]) -> Sequence[tuple[str, list[int]]]:
     for hour, count in hours.items():
         rows[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
     return rows
-
-
-def _busiest(hours: Mapping[datetime, int]) -> tuple[int, int]:
-    """Return the hour of the day with the most calls, and their number."""
-    totals = [0] * 24
-    for hour, count in hours.items():
-        totals[hour.hour] += count
-    return totals.index(max(totals)), max(totals)
 
 
 def _clock(pace: Pace, span: int) -> str:

@@ -344,8 +344,6 @@ def data_center(value: object) -> str:
     return name
 
 
-# moments of a time window
-
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2})?"
 _DATE_TIME = rf"{_DAY}[ T]{_CLOCK}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])?"
