@@ -10,10 +10,10 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from enum import StrEnum
-from types import MappingProxyType
-from typing import BinaryIO, Final
+from typing import IO, BinaryIO, Final
 
 from importer.errors import InputUnusableError
 from importer.files.spooling import BLOCK_BYTES
@@ -124,7 +124,12 @@ def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes
     OSError when it cannot be read.
     """
     try:
-        yield from _UNPACKERS[packing](source, shown)
+        if packing is Packing.BZIP2:
+            yield from _bzip2_blocks(source)
+            return
+        with _stream(source, packing, shown) as stream:
+            while block := stream.read(BLOCK_BYTES):
+                yield block
     except (EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError, OSError) as error:
         # bz2, gzip and Arrow raise an OSError without a number for content that is no stream of theirs.
         if isinstance(error, OSError) and error.errno is not None:
@@ -135,13 +140,7 @@ def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes
         ) from error
 
 
-def _gzip(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one form for all unpackers
-    with gzip.GzipFile(fileobj=source) as stream:
-        while block := stream.read(BLOCK_BYTES):
-            yield block
-
-
-def _bzip2(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one form for all unpackers
+def _bzip2_blocks(source: BinaryIO) -> Iterator[bytes]:
     # BZ2File passes over the bytes behind the first stream: half of a damaged file would look whole.
     waiting = source.read(BLOCK_BYTES)
     while waiting:
@@ -156,45 +155,37 @@ def _bzip2(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one
         waiting = stream.unused_data or source.read(BLOCK_BYTES)
 
 
-def _zstd(source: BinaryIO, shown: str) -> Iterator[bytes]:  # noqa: ARG001 one form for all unpackers
-    # Arrow brings zstd along, and refuses windows over 128 MiB. It takes its time to load: only where needed.
-    import pyarrow as pa
+def _stream(source: BinaryIO, packing: Packing, shown: str) -> AbstractContextManager[IO[bytes] | gzip.GzipFile]:
+    """Return a reader of the content; raises InputUnusableError for a zip file that has not one usable member."""
+    if packing is Packing.GZIP:
+        return gzip.GzipFile(fileobj=source)
+    if packing is Packing.ZSTD:
+        # Arrow brings zstd along, and refuses windows over 128 MiB. It takes its time to load: only where needed.
+        import pyarrow as pa
 
-    with pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd") as stream:
-        while block := stream.read(BLOCK_BYTES):
-            yield block
-
-
-def _zip(source: BinaryIO, shown: str) -> Iterator[bytes]:
-    with zipfile.ZipFile(source) as archive:
-        members = [
-            member
-            for member in archive.infolist()
-            if not member.is_dir()
-            and not member.filename.startswith(_NOT_THE_USERS[0])
-            and member.filename.rpartition("/")[2] != _NOT_THE_USERS[1]
-        ]
-        if len(members) != 1:
-            raise InputUnusableError(
-                f"{shown}: the zip file has {len(members) or 'no'} members, it must have exactly one",
-                hint="Unpack it and name the exports themselves, or the folder they are in.",
-            )
-        if members[0].flag_bits & _ENCRYPTED_FLAG:
-            raise InputUnusableError(
-                f"{shown}: the zip file is encrypted",
-                hint="Unpack it with its password and import the export in it.",
-            )
-        if members[0].compress_type not in _ZIP_METHODS:
-            # zipfile unpacks bzip2 and lzma members without a bound on memory.
-            raise InputUnusableError(
-                f"{shown}: the zip file is packed by method {members[0].compress_type}, which is not read here",
-                hint="Unpack it and import the export in it, or pack it again in the ordinary way (deflate).",
-            )
-        with archive.open(members[0]) as stream:
-            while block := stream.read(BLOCK_BYTES):
-                yield block
-
-
-_UNPACKERS: Final[Mapping[Packing, Callable[[BinaryIO, str], Iterator[bytes]]]] = MappingProxyType(
-    {Packing.GZIP: _gzip, Packing.BZIP2: _bzip2, Packing.ZSTD: _zstd, Packing.ZIP: _zip}
-)
+        zstd: AbstractContextManager[IO[bytes]] = pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd")
+        return zstd
+    archive = zipfile.ZipFile(source)
+    members = [
+        member
+        for member in archive.infolist()
+        if not member.is_dir()
+        and not member.filename.startswith(_NOT_THE_USERS[0])
+        and member.filename.rpartition("/")[2] != _NOT_THE_USERS[1]
+    ]
+    if len(members) != 1:
+        raise InputUnusableError(
+            f"{shown}: the zip file has {len(members) or 'no'} members, it must have exactly one",
+            hint="Unpack it and name the exports themselves, or the folder they are in.",
+        )
+    if members[0].flag_bits & _ENCRYPTED_FLAG:
+        raise InputUnusableError(
+            f"{shown}: the zip file is encrypted", hint="Unpack it with its password and import the export in it."
+        )
+    if members[0].compress_type not in _ZIP_METHODS:
+        # zipfile unpacks bzip2 and lzma members without a bound on memory.
+        raise InputUnusableError(
+            f"{shown}: the zip file is packed by method {members[0].compress_type}, which is not read here",
+            hint="Unpack it and import the export in it, or pack it again in the ordinary way (deflate).",
+        )
+    return archive.open(members[0])

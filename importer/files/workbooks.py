@@ -12,10 +12,10 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import partial
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 
 from importer.errors import InputUnusableError
 from importer.files.spooling import BLOCK_BYTES, SpoolLimits
@@ -61,7 +61,6 @@ _ROW_TAGS: Final = (b"<row ", b"<x:row ", b"<table:table-row")
 """`x:` is written by the Open XML SDK of Microsoft."""
 LONGEST_ROW_BYTES = 16 << 20
 
-Result = TypeVar("Result")
 Cell = str | float | bool | date | time | timedelta
 Errors = Mapping[tuple[int, int], str]
 """Text of the cells that hold an error, by row and column from 0."""
@@ -94,17 +93,15 @@ def sheets_of(
     """
     errors = _checked(source, shown, limits)
     try:
-        from python_calamine import CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+        from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
     except ImportError:
         raise InputUnusableError(
             f"{shown} is a workbook, and what reads workbooks is not installed",
             hint="Install it into the environment of this program, pip install 'cdr-importer[xlsx]', or save the "
             "sheet as `CSV UTF-8` and import that file.",
         ) from None
-    try:
-        book = _guarded(lambda: CalamineWorkbook.from_filelike(source), shown)
-    except PasswordError:
-        raise _with_password(shown) from None
+    with _failures_named(shown):
+        book = CalamineWorkbook.from_filelike(source)
     sheets = {each.name: each for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet}
     shown_sheets = [name for name, each in sheets.items() if each.visible == SheetVisibleEnum.Visible]
     chosen = shown_sheets if wanted is None else [name for name in sheets if name.casefold() == wanted.casefold()]
@@ -114,9 +111,11 @@ def sheets_of(
             hint=f"Name one with --sheet: {', '.join(sheets) or 'there is none'}.",
         )
     for name in chosen:
-        sheet = _guarded(partial(book.get_sheet_by_name, name), shown)
+        with _failures_named(shown):
+            sheet = book.get_sheet_by_name(name)
         first_column = sheet.start[1] if sheet.start else 0
-        yield name, _rows(sheet.iter_rows, errors(list(book.sheet_names).index(name)), first_column)
+        number = list(book.sheet_names).index(name)
+        yield name, _rows(sheet.iter_rows, errors[number] if number < len(errors) else {}, first_column)
 
 
 def _with_password(shown: str) -> InputUnusableError:
@@ -125,14 +124,15 @@ def _with_password(shown: str) -> InputUnusableError:
     )
 
 
-def _guarded(call: Callable[[], Result], shown: str) -> Result:
-    """Return the result of calamine; raises PasswordError, and InputUnusableError for any other failure of it."""
+@contextmanager
+def _failures_named(shown: str) -> Iterator[None]:
+    """Raise InputUnusableError for any failure of calamine."""
     from python_calamine import PasswordError
 
     try:
-        return call()
+        yield
     except PasswordError:
-        raise
+        raise _with_password(shown) from None
     except BaseException as error:
         # A panic of Rust is no Exception, and its class can only be known by its name.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -203,8 +203,8 @@ def _text(cell: Cell, is_moment: bool) -> str:
     return f"{clock}.{round(rest * 1000):03}" if round(rest * 1000) else clock
 
 
-def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> Callable[[int], Errors]:
-    """Return a function that gives the cells with errors of the sheet of this number, counted from 0.
+def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> list[Errors]:
+    """Return the cells with errors of each sheet, in the order of the sheets; nothing where they are not found.
 
     calamine unpacks into memory without a limit and aborts the process where memory ends, so size and extent are
     looked at here, and every member against its check sum. Raises InputUnusableError.
@@ -215,7 +215,7 @@ def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> Callable[[int
         if size <= MOST_WORKBOOK_BYTES and _ENCRYPTED in source.read():
             raise _with_password(shown)
         source.seek(0)
-        return lambda _: {}
+        return []
     most_bytes = min(MOST_WORKBOOK_BYTES, limits.most_bytes(size))
     parts: dict[str, Errors] = {}
     try:
@@ -233,14 +233,14 @@ def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> Callable[[int
                 )
             for member in members:
                 parts[member.filename] = _errors_in(archive, member, shown)
-            order = _sheet_parts(archive)
+            sheets = _sheet_parts(archive)
     except (EOFError, ValueError, zlib.error, zipfile.BadZipFile, RuntimeError, KeyError) as error:
         raise InputUnusableError(
             f"{shown}: the workbook is damaged or cut off",
             hint="Copy it again, or save it anew in a spreadsheet program. Nothing of it was used.",
         ) from error
     source.seek(0)
-    return lambda number: parts.get(order[number], {}) if number < len(order) else {}
+    return [parts.get(name, {}) for name in sheets]
 
 
 def _errors_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) -> Errors:
