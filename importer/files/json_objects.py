@@ -93,15 +93,11 @@ def _objects(opened: Callable[[], BinaryIO], shown: str, place: str | None) -> I
         elif place == _TOP:
             yield from _items_of_list(text)
         else:
-            text.take("{")
-            while text.peek() != "}":
-                key = text.key()
+            for key in text.members():
                 if key == place:
                     yield from _items_of_list(text)
                 else:
                     text.value()
-                text.take_comma("}")
-            text.take("}")
         if text.peek():
             text.refuse("something stands behind the end of the JSON text")
 
@@ -119,17 +115,13 @@ def _place_of_objects(text: "_Text") -> str | None:
     if text.peek() == "[":
         return _TOP
     lists: list[str] = []
-    text.take("{")
-    while text.peek() != "}":
-        key = text.key()
+    for key in text.members():
         if text.peek() == "[" and text.peek_second() == "{":
             lists.append(key)
             for _ in _items_of_list(text):
                 pass
         else:
             text.value()
-        text.take_comma("}")
-    text.take("}")
     if text.peek():
         return None
     if len(lists) > 1:
@@ -185,13 +177,17 @@ class _Text:
             if self.peek() == closing:
                 self.refuse("a comma stands before the closing bracket")
 
-    def key(self) -> str:
-        """Step over a key and its colon, and return it."""
-        if self.peek() != '"':
-            self.refuse("a key in quotes is missing" if self.peek() else "the text breaks off")
-        key = self.value()
-        self.take(":")
-        return str(key)
+    def members(self) -> Iterator[str]:
+        """Step over an object and yield its keys; the caller steps over the value of each."""
+        self.take("{")
+        while self.peek() != "}":
+            if self.peek() != '"':
+                self.refuse("a key in quotes is missing" if self.peek() else "the text breaks off")
+            key = str(self.value())
+            self.take(":")
+            yield key
+            self.take_comma("}")
+        self.take("}")
 
     def item(self, *, may_be_unfinished: bool = False) -> _Item:
         """Step over an object and return it; with ``may_be_unfinished`` also one that its line breaks off."""
