@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from importer.errors import CannotCreateError, ConfigurationError
+from importer.private_files import make_folders, read_secret, read_small, replace_private_file
 from importer.settings.options import APPLICATION, variable_of
 
 SECRETS = ("client_id", "client_secret", "refresh_token")
@@ -86,8 +87,6 @@ def save_credentials(credentials: Credentials, path: Path | None = None, *, in_k
     Raises:
         CannotCreateError: the file cannot be written. ConfigurationError: no keyring to write to.
     """
-    from importer.private_files import make_folders, replace_private_file
-
     where = path or credentials_path()
     secrets = asdict(credentials)
     lines = [f'{name} = "{secret}"' for name, secret in secrets.items()]
@@ -117,8 +116,6 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
         ConfigurationError: not a private regular file of ours, not TOML, or other keys; or no keyring.
     """
     import tomli
-
-    from importer.private_files import read_secret, read_small
 
     try:
         content = read_secret(path, _FILE_BYTES) if is_ours else read_small(path, _FILE_BYTES)

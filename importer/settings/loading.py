@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from importer.errors import ConfigurationError, UsageError
+from importer.private_files import open_small
 from importer.settings.credentials import SECRETS
 from importer.settings.options import (
     APPLICATION,
@@ -111,8 +112,6 @@ def _check_hidden(proxy: _Given, config: Path | None) -> None:
 
 def _from_file(path: Path) -> dict[str, _Given]:
     import tomli
-
-    from importer.private_files import open_small
 
     try:
         with open_small(path) as file:
