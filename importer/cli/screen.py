@@ -40,16 +40,13 @@ MOST_DETAIL_LINES = 8
 MOST_REASONS = 5
 STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
-Before = Mapping[int, object]
-
 
 def run_on_screen(
     settings: Settings, command: str, inputs: tuple[Path | None, ...], work: Callable[[Run], RunSummary]
 ) -> int:
     """Do the work of one run with its screen, signals, log, metrics and pings; return its exit code."""
     check_versions(found_versions())
-    signals = Signals()
-    with Screen(settings) as screen, handled(signals.note):
+    with Screen(settings) as screen, handled(screen.signals.note):
         run_id = new_run_id(time.time())
         watch = Watch(settings, command, run_id, note=screen.note)
         run = Run(
@@ -57,8 +54,8 @@ def run_on_screen(
             load_catalogue(),
             screen.listener().joined_by(watch.listener()),
             run_id=run_id,
-            interrupted=signals.exit_code,
-            is_cut=signals.is_cut,
+            interrupted=screen.signals.exit_code,
+            is_cut=screen.signals.is_cut,
         )
         # Rows make no cycles, but with each of them the collector would go over all modules again: a tenth of the
         # time of `check` on a million rows with CPython 3.11.
@@ -79,6 +76,7 @@ class Screen:
     """Shows one run: progress bars on a terminal, problems as they come, the summary at the end."""
 
     def __init__(self, settings: Settings) -> None:
+        self.signals = Signals()
         self._settings = settings
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
         self._bar: tqdm[Never] | None = None
@@ -168,12 +166,14 @@ class Screen:
             return True
         self._close_bar()
         show_lines(outlook_lines(outlook, str(self._settings.rate)), err=True)
-        with handled(_leave):
-            try:
-                return click.confirm("Send them?", default=False, err=True)
-            except click.Abort:
-                show(err=True)
-                return False
+        self.signals.is_asking = True
+        try:
+            return click.confirm("Send them?", default=False, err=True)
+        except click.Abort:
+            show(err=True)
+            return False
+        finally:
+            self.signals.is_asking = False
 
     def _unrecorded(self, receipt: Receipt) -> None:
         """Print an answer that the ledger could not record: the evidence for `resolve`."""
@@ -265,14 +265,6 @@ def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
     return lines
 
 
-def _leave(before: Before, number: int, frame: FrameType | None) -> None:
-    """End the question on a signal, after the usual handler has noted it."""
-    handler = before[number]
-    if callable(handler):
-        handler(number, frame)
-    raise click.Abort
-
-
 @dataclass(slots=True)
 class Signals:
     """The signals received instead of dying: SIGHUP, SIGINT and SIGTERM.
@@ -282,13 +274,16 @@ class Signals:
     """
 
     received: list[int] = field(default_factory=list)
+    is_asking: bool = False
 
-    def note(self, before: Before, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 for `handled`
-        """Note a signal; after the second the next one has its default action."""
+    def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
+        """Note a signal; after the second the next one has its default action. Raises Abort to end a question."""
         self.received.append(number)
         if self.is_cut():
             for kind in STOPPING:
                 signal.signal(kind, signal.SIG_DFL)
+        if self.is_asking:
+            raise click.Abort
 
     def exit_code(self) -> ExitCode | None:
         """Return 128 + the number of the first signal, None without one."""
@@ -300,13 +295,11 @@ class Signals:
 
 
 @contextmanager
-def handled(handler: Callable[[Before, int, FrameType | None], None]) -> Iterator[None]:
-    """Handle the signals of `STOPPING`; ``handler`` gets the handlers before it, the signal and the frame."""
-    before = {int(kind): signal.getsignal(kind) for kind in STOPPING}
-    for kind in STOPPING:
-        signal.signal(kind, lambda number, frame: handler(before, number, frame))
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the signals of `STOPPING` while the context lasts."""
+    before = {kind: signal.signal(kind, handler) for kind in STOPPING}
     try:
         yield
     finally:
-        for number, former in before.items():
-            signal.signal(number, former)
+        for kind, former in before.items():
+            signal.signal(kind, former)

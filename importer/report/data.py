@@ -150,7 +150,7 @@ def results_report(path: Path, timezone: str | None = None) -> Report:
     counts = _Counts(ZoneInfo(timezone) if timezone else UTC)
     for row in read_rows(path):
         counts.add(row)
-    return replace(counts.report(), title=f"Results {path.name}", source=str(path), zone=timezone or "GMT")
+    return counts.report(path, timezone or "GMT")
 
 
 class _Counts:
@@ -205,22 +205,23 @@ class _Counts:
             if len(self._sent) > 2 * _MOST_MOMENTS:
                 self._sent = _in_spans(self._sent, _span_seconds(self._sent, _MOST_MOMENTS))
 
-    def report(self) -> Report:
-        """Return the counts as a report without title and source."""
+    def report(self, path: Path, zone: str) -> Report:
+        """Return the counts as the report of a file; ``zone`` is the name of the zone."""
         outcomes = {outcome: self._outcomes[outcome] for outcome in Outcome}
         causes: dict[str, list[ReasonCount]] = {Outcome.REJECTED: [], Outcome.REFUSED: []}
         for key, rows in self._causes.most_common():
             outcome, status, code, reason = key
             causes[outcome].append(ReasonCount(reason, rows, tuple(self._examples[key]), status, code))
         return Report(
-            title="",
-            source="",
+            title=f"Results {path.name}",
+            source=str(path),
             outcomes=outcomes,
             skipped=self._skipped,
             skipped_known=outcomes[Outcome.SKIPPED] > 0,
             states=_groups(self._states),
             agents=_groups(self._agents),
             hours=self._hours,
+            zone=zone,
             rejected=tuple(causes[Outcome.REJECTED][:_MOST_CAUSES]),
             refused=tuple(causes[Outcome.REFUSED][:_MOST_CAUSES]),
             uncertain=tuple(self._uncertain),
