@@ -419,7 +419,7 @@ def test_silent_switch_is_given_up(tmp_path: Path) -> None:
         why: list[str] = []
         limits = Timeouts(connect_seconds=0.1, gap_seconds=0.1, deadline_seconds=0.2)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
-        Ping(url, Route(), failed=why.append, limits=limits).start()
+        Ping(url, Route(), failed=why.append, limits=limits).send("start")
     assert why == ["timeout"]
 
 

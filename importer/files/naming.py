@@ -44,8 +44,8 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
             problems.append(problem)
     found = tuple(paths.values())
     beside = next((name for name in found or names if name != STANDARD_INPUT), None)
-    if beside is not None and _is_pattern(beside) and not beside.exists():
-        beside = None if _is_pattern(beside.parent) else beside.with_name("cdr-importer")
+    if beside is not None and glob.has_magic(str(beside)) and not beside.exists():
+        beside = None if glob.has_magic(str(beside.parent)) else beside.with_name("cdr-importer")
     return NamedFiles(found, beside, tuple(notes), tuple(problems))
 
 
@@ -60,7 +60,7 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
         except OSError as error:
             raise NoInputError(f"{name} cannot be read: {error.strerror}", hint="Check its rights.") from error
         notes += [f"{entry} is a folder inside a folder: passed over." for entry in entries if entry.is_dir()]
-    elif name != STANDARD_INPUT and _is_pattern(name) and not name.exists():
+    elif glob.has_magic(str(name)) and not name.exists():
         entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
     else:
         return [name]
@@ -74,7 +74,3 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
             hint="Check the path, and whether the telephone system has written its export.",
         )
     return [file for file in files if file.suffix != UNFINISHED_SUFFIX]
-
-
-def _is_pattern(name: Path) -> bool:
-    return glob.has_magic(str(name))

@@ -152,7 +152,7 @@ class TokenBook:
             return 400, {"error_description": description, "error": "Access Denied", "status": "failure"}
         now, token = self._clock(), _random_token()
         self._issued.append(now)
-        self._expiries = {known: expiry for known, expiry in self._expiries.items() if expiry > now}
+        self._expiries = {each: expiry for each, expiry in self._expiries.items() if expiry > now}
         while len(self._expiries) >= self.most_active:
             del self._expiries[next(iter(self._expiries))]
         self._expiries[token] = now + TOKEN_SECONDS

@@ -127,15 +127,8 @@ class Ping:
         self._failed = failed
         self._limits = limits
 
-    def start(self) -> None:
-        """Ping that a run begins: one try, which takes ten seconds at most."""
-        self._send("start", "", tries=1)
-
-    def finish(self, exit_code: int, counts: str) -> None:
-        """Ping how the run ended, with its counts; up to three tries."""
-        self._send(str(exit_code), counts, tries=MOST_TRIES)
-
-    def _send(self, word: str, body: str, *, tries: int) -> None:
+    def send(self, word: str, body: str = "", *, tries: int = 1) -> None:
+        """Ping ``start`` or an exit code; each try takes ten seconds at most."""
         url = urlunsplit(self._url._replace(path=f"{self._url.path.rstrip('/')}/{word}"))
         why = ""
         for _ in range(tries):
@@ -195,7 +188,7 @@ class Watch:
             self._writes_metrics = True
         self._write(EventName.RUN_STARTED, Level.INFO, command=self._command, version=__version__)
         if self._ping is not None:
-            self._ping.start()
+            self._ping.send("start")
 
     def listener(self) -> Listener:
         """Return the callbacks that write the events of the run into the log."""
@@ -238,7 +231,7 @@ class Watch:
                 self._note(f"The metrics {settings.metrics} could not be written: {error.strerror}.")
         if self._ping is not None:
             counts = " ".join(f"{name}={value}" for name, value in fields.items() if name != "results")
-            self._ping.finish(int(summary.exit_code), counts)
+            self._ping.send(str(int(summary.exit_code)), counts, tries=MOST_TRIES)
         if self._log is not None:
             with suppress(OSError):
                 self._log.close()
