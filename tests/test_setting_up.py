@@ -306,12 +306,12 @@ def test_credentials_passed_by_systemd(tmp_path: Path) -> None:
     passed = tmp_path / "credentials.toml"
     passed.write_text('client_id = "1000.ID"\nclient_secret = "s3cret"\nrefresh_token = "1000.refresh"\n')
     passed.chmod(0o440)
-    save_credentials(Credentials("other", "other", "other"), tmp_path / "own.toml")
+    save_credentials(Credentials("other", "other", "other"))
     environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 
-    assert load_credentials(environment, tmp_path / "own.toml") == SIGN_IN
+    assert load_credentials(environment) == SIGN_IN
     passed.unlink()
-    assert load_credentials(environment, tmp_path / "own.toml").client_id == "other"
+    assert load_credentials(environment).client_id == "other"
 
 
 @dataclass
@@ -342,29 +342,28 @@ def keyring() -> Iterator[Keyring]:
     library.set_keyring(before)
 
 
-def test_credentials_in_keyring(keyring: Keyring, tmp_path: Path) -> None:
+def test_credentials_in_keyring(keyring: Keyring) -> None:
     """With a keyring the file only says so, and the secrets come from there."""
-    path = save_credentials(SIGN_IN, tmp_path / "credentials.toml", in_keyring=True)
+    path = save_credentials(SIGN_IN, in_keyring=True)
 
     assert "s3cret" not in path.read_text()
     assert set(keyring.kept.values()) == {"1000.ID", "s3cret", "1000.refresh"}
-    assert load_credentials({}, path) == SIGN_IN
+    assert load_credentials({}) == SIGN_IN
 
 
-def test_keyring_emptied(keyring: Keyring, tmp_path: Path) -> None:
+def test_keyring_emptied(keyring: Keyring) -> None:
     """A keyring that lost the secrets is told like secrets that were never there."""
-    path = save_credentials(SIGN_IN, tmp_path / "credentials.toml", in_keyring=True)
+    save_credentials(SIGN_IN, in_keyring=True)
     keyring.kept.clear()
 
     with pytest.raises(ConfigurationError, match="missing for the sign-in"):
-        load_credentials({}, path)
+        load_credentials({})
 
 
-def test_credentials_replaced_whole(tmp_path: Path) -> None:
+def test_credentials_replaced_whole() -> None:
     """A new sign-in leaves no part of the old one and no other file."""
-    path = tmp_path / "folder" / "credentials.toml"
-    save_credentials(Credentials("a" * 90, "b", "c"), path)
-    save_credentials(SIGN_IN, path)
+    save_credentials(Credentials("a" * 90, "b", "c"))
+    path = save_credentials(SIGN_IN)
 
-    assert load_credentials({}, path) == SIGN_IN
+    assert load_credentials({}) == SIGN_IN
     assert [each.name for each in path.parent.iterdir()] == ["credentials.toml"]

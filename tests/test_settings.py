@@ -376,58 +376,52 @@ def test_data_center_words() -> None:
     assert " ".join(DATA_CENTERS) == "us eu in au jp ca cn sa uk ae"
 
 
-def credentials_error(environment: Mapping[str, str], path: Path) -> ConfigurationError:
+def credentials_error(environment: Mapping[str, str]) -> ConfigurationError:
     """Load credentials that cannot be loaded and return the error."""
     with pytest.raises(ConfigurationError) as caught:
-        load_credentials(environment, path)
+        load_credentials(environment)
     return caught.value
 
 
 @pytest.fixture
-def credentials_file(tmp_path: Path) -> Path:
+def credentials_file() -> Path:
     """Write a good credentials file."""
-    path = tmp_path / "credentials.toml"
+    path = credentials_path()
+    path.parent.mkdir(parents=True)
     path.touch(mode=0o600)
     path.write_text('client_id = "1000.ID"\nclient_secret = "s3cret"\nrefresh_token = "1000.refresh"\n')
     return path
 
 
-def test_credentials_from_environment(tmp_path: Path) -> None:
+def test_credentials_from_environment() -> None:
     """The three variables are enough."""
-    assert load_credentials(SECRET_VARIABLES, tmp_path / "none.toml") == SECRETS
+    assert load_credentials(SECRET_VARIABLES) == SECRETS
 
 
 def test_credentials_from_file(credentials_file: Path) -> None:
-    """Without variables the file gives all three."""
-    assert load_credentials({}, credentials_file) == SECRETS
-
-
-def test_credentials_default_file(credentials_file: Path) -> None:
-    """Without a path the file in the user's config folder is read."""
-    credentials_path().parent.mkdir(parents=True)
-    credentials_file.rename(credentials_path())
+    """Without variables the file in the user's config folder gives all three."""
     assert load_credentials({}) == SECRETS
 
 
 def test_credentials_not_mixed(credentials_file: Path) -> None:
     """One variable of three is an error naming the two others, whatever the file holds."""
-    error = credentials_error({"CDR_IMPORTER_CLIENT_ID": "1000.other"}, credentials_file)
+    error = credentials_error({"CDR_IMPORTER_CLIENT_ID": "1000.other"})
     assert error.message.startswith("missing for the sign-in: client_secret, refresh_token")
 
 
-def test_credentials_missing(tmp_path: Path) -> None:
+def test_credentials_missing() -> None:
     """Nothing at all names the three and both ways to give them."""
-    path = tmp_path / "none.toml"
-    error = credentials_error({}, path)
+    error = credentials_error({})
     assert error.message == "missing for the sign-in: client_id, client_secret, refresh_token"
     assert "CDR_IMPORTER_REFRESH_TOKEN" in error.hint
-    assert str(path) in error.hint
+    assert str(credentials_path()) in error.hint
 
 
-def test_credentials_pipe(tmp_path: Path) -> None:
+def test_credentials_pipe() -> None:
     """A named pipe is refused without waiting for a writer."""
-    os.mkfifo(tmp_path / "pipe", 0o600)
-    assert "not a regular file" in credentials_error({}, tmp_path / "pipe").message
+    credentials_path().parent.mkdir(parents=True)
+    os.mkfifo(credentials_path(), 0o600)
+    assert "not a regular file" in credentials_error({}).message
 
 
 @pytest.mark.parametrize(
@@ -444,16 +438,16 @@ def test_credentials_pipe(tmp_path: Path) -> None:
 def test_credentials_damaged(credentials_file: Path, content: str) -> None:
     """A file that is not three texts is refused by name, and nothing in it is shown."""
     credentials_file.write_text(content)
-    error = credentials_error({}, credentials_file)
+    error = credentials_error({})
     assert str(credentials_file) in error.message
     assert "hunter2" not in error.message + error.hint + str(error.__cause__)
 
 
 @pytest.mark.fault(149)
 @table("secret", ["hunter2\n", "hunter2\r", " hunter2", "hunter2 ", "hunt\0er2", "hunter2\x7f"])
-def test_secret_characters(tmp_path: Path, secret: str) -> None:
+def test_secret_characters(secret: str) -> None:
     """A secret with blanks or control characters is refused by the variable's name and not shown."""
-    error = credentials_error({**SECRET_VARIABLES, "CDR_IMPORTER_CLIENT_SECRET": secret}, tmp_path / "none.toml")
+    error = credentials_error({**SECRET_VARIABLES, "CDR_IMPORTER_CLIENT_SECRET": secret})
     assert "CDR_IMPORTER_CLIENT_SECRET" in error.message
     assert "hunt" not in error.message + error.hint
 

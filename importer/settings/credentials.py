@@ -45,17 +45,17 @@ def is_secret(text: str) -> bool:
     return re.fullmatch(r"[\x21-\x7e]{1,4096}", text) is not None
 
 
-def load_credentials(environment: Mapping[str, str], path: Path | None = None) -> Credentials:
+def load_credentials(environment: Mapping[str, str]) -> Credentials:
     """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
     The place is the environment when any of the three variables is set, else the file that systemd passes, else
-    ``path``, by default `credentials_path`.
+    `credentials_path`.
 
     Raises:
         ConfigurationError: some are missing, the file is not a regular file of ours of mode 0600, or a secret
             holds blanks or control characters (78).
     """
-    own = path or credentials_path()
+    own = credentials_path()
     passed = Path(environment.get(SYSTEMD_VARIABLE, "")) / CREDENTIALS_NAME
     by_variable = {name: environment[variable_of(name)] for name in SECRETS if environment.get(variable_of(name))}
     if secrets := by_variable:
@@ -81,13 +81,13 @@ def load_credentials(environment: Mapping[str, str], path: Path | None = None) -
     return Credentials(**secrets)
 
 
-def save_credentials(credentials: Credentials, path: Path | None = None, *, in_keyring: bool = False) -> Path:
+def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> Path:
     """Write the secrets where `load_credentials` finds them, whole or not at all, and return the file.
 
     Raises:
         CannotCreateError: the file cannot be written. ConfigurationError: no keyring to write to.
     """
-    where = path or credentials_path()
+    where = credentials_path()
     secrets = asdict(credentials)
     lines = [f'{name} = "{secret}"' for name, secret in secrets.items()]
     if in_keyring:
