@@ -7,8 +7,6 @@ from importer.client import User
 from importer.formats.cells import caseless
 from importer.prepare.agents import AgentLine
 
-KEYS = ("zohouser", "email", "name", "extension", "number")
-
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -29,7 +27,7 @@ def match_users(users: Sequence[User], lines: Sequence[AgentLine]) -> list[Match
     for user in users:
         match = Match(user, (), "")
         free = [line for line in lines if line.zohouser in ("", user.zohouser)]
-        for key in KEYS:
+        for key in ("zohouser", "email", "name", "extension", "number"):
             wanted = caseless(getattr(user, key, user.name))
             found = tuple(line for line in free if wanted and caseless(getattr(line, key)) == wanted)
             if found:
