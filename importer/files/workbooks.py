@@ -38,12 +38,8 @@ ZIP: Final = b"PK\x03\x04"
 _ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
 """The stream in which Office keeps a workbook with a password (MS-OFFCRYPTO, section 2.3.4.4)."""
 _OPEN_XML: Final = "[Content_Types].xml"
-_FIRST_MEMBERS: Final = (
-    _OPEN_XML.encode(),
-    b"_rels/.rels",
-    b"docProps/",
-    b"mimetypeapplication/vnd.oasis.opendocument",
-)
+_OPEN_DOCUMENT: Final = b"mimetypeapplication/vnd.oasis.opendocument"
+_FIRST_MEMBERS: Final = (_OPEN_XML.encode(), b"_rels/.rels", b"docProps/", _OPEN_DOCUMENT)
 _BOOKS: Final = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
 
 _CELL: Final = re.compile(rb"<(?:\w+:)?c ([^>]*[^/>])>(.*?)</(?:\w+:)?c>", re.DOTALL)

@@ -26,17 +26,7 @@ _MOST_EXAMPLES = 3
 _MOST_KEYS = 10_000
 _MOST_RUNS = 60
 _LONGEST_TEXT = 500
-_OF_CALLS = frozenset(
-    (
-        Outcome.ACCEPTED,
-        Outcome.ALREADY_ACCEPTED,
-        Outcome.WOULD_SEND,
-        Outcome.PENDING,
-        Outcome.REFUSED,
-        Outcome.UNCERTAIN,
-        Outcome.CONFLICT,
-    )
-)
+_OF_CALLS = frozenset(Outcome) - {Outcome.DUPLICATE, Outcome.REJECTED, Outcome.SKIPPED}
 """Outcomes of rows that are calls to be notified; rows of other outcomes have no state and no agent."""
 _OF_RUNS = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNCERTAIN, Outcome.REJECTED, Outcome.PENDING)
 
