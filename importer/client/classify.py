@@ -394,17 +394,6 @@ class _Body:
                 return candidate
         return ""
 
-    @property
-    def claims_success(self) -> bool:
-        """Some word says success, in any case of letters."""
-        return "success" in (str(self.fields.get("status")).lower(), self.code.lower())
-
-    @property
-    def is_success(self) -> bool:
-        """The documented success body; further keys are allowed, an ``error`` is not."""
-        words = (self.fields.get("status"), self.fields.get("code"))
-        return words == ("success", "SUCCESS") and not self.fields.get("error")
-
 
 def classify(answer: Answer, *, now_epoch: float) -> Judgement:
     """Judge a complete answer of callnotify; never raises.
@@ -413,7 +402,9 @@ def classify(answer: Answer, *, now_epoch: float) -> Judgement:
     ``now_epoch`` stands in for a missing Date header when Retry-After is a date.
     """
     body = _read_body(answer)
-    if answer.status == 200 and body.is_success:
+    words = (body.fields.get("status"), body.fields.get("code"))
+    # Further keys are allowed, an ``error`` is not.
+    if answer.status == 200 and words == ("success", "SUCCESS") and not body.fields.get("error"):
         return replace(TAKEN, code="SUCCESS")
     wait_seconds = _asked_wait_seconds(answer, body, now_epoch)
     judgement = _judge(
@@ -435,30 +426,21 @@ def judge_failure(failure: SendFailure) -> Judgement:
     return judgement if judgement.reason else replace(judgement, reason=failure.kind)
 
 
-def is_success(answer: Answer) -> bool:
-    """Return whether the answer is the documented success, after which a connection may be used again."""
-    return answer.status == 200 and _read_body(answer).is_success
-
-
 def _judge(status: int, body: _Body, *, asks_to_wait: bool) -> Judgement:
     by_status = STATUSES.get(status) or STATUS_CLASSES.get(status // 100, UNEXPECTED)
     if body.shape in (Shape.ENCODED, Shape.OVERSIZED) and status not in NEEDS_NO_BODY:
         return by_status if by_status.proof is Proof.UNKNOWN and status not in BODY_DECIDES else SHAPES[body.shape]
-    if body.claims_success:
-        return _contradiction(status, by_status)
+    if "success" in (str(body.fields.get("status")).lower(), body.code.lower()):
+        # These words are not the documented answer. The run stops no later than by the status.
+        if status in BODY_DECIDES or by_status.proof is not Proof.UNKNOWN:
+            return CONTRADICTION
+        return replace(by_status, reason=CONTRADICTION.reason, hint=CONTRADICTION.hint)
     by_code = CODES_UNDER.get((status, body.code)) or CODES.get(body.code)
     if by_code is not None:
         return by_code
     if status in BODY_DECIDES:
         return SHAPES[body.shape]
     return OVERLOADED if status == 503 and asks_to_wait else by_status
-
-
-def _contradiction(status: int, by_status: Judgement) -> Judgement:
-    """Judge words of success that are not the documented answer; the run stops no later than by the status."""
-    if status in BODY_DECIDES or by_status.proof is not Proof.UNKNOWN:
-        return CONTRADICTION
-    return replace(by_status, reason=CONTRADICTION.reason, hint=CONTRADICTION.hint)
 
 
 def _read_body(answer: Answer) -> _Body:
@@ -470,22 +452,18 @@ def _read_body(answer: Answer) -> _Body:
     if not start:
         return _Body(Shape.EMPTY)
     try:
-        fields = _strict_json(answer.body)
+        # json.loads by itself takes UTF-16, NaN, and the last of keys that disagree.
+        if answer.body.count(b"{") + answer.body.count(b"[") > 200:
+            raise ValueError("nested too deep")
+        fields = json.loads(
+            answer.body.decode("utf-8"),
+            object_pairs_hook=_agreeing,
+            parse_constant=_no_constant,
+            parse_int=_short_integer,
+        )
     except (ValueError, RecursionError):
         return _Body(Shape.BROKEN if start in b'{["\xff\xfe\xef\x00' else Shape.PAGE)
     return _Body(Shape.OBJECT, fields) if isinstance(fields, dict) else _Body(Shape.BROKEN)
-
-
-def _strict_json(body: bytes) -> object:
-    """Parse what json.loads is lax about: it takes UTF-16, NaN, and the last of keys that disagree."""
-    if body.count(b"{") + body.count(b"[") > 200:
-        raise ValueError("nested too deep")
-    return json.loads(
-        body.decode("utf-8"),
-        object_pairs_hook=_agreeing,
-        parse_constant=_no_constant,
-        parse_int=_short_integer,
-    )
 
 
 def _agreeing(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,12 @@ from typing import Any
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from importer import __version__
-from importer.client.wire import Found, HookError, LeftBehind, SendHooks, Watchdog, Wire, dial, look_up
+from importer.client.wire import HookError, LeftBehind, SendHooks, Watchdog, Wire
 from importer.errors import ConfigurationError
 from importer.private_files import open_small
 
@@ -37,6 +36,8 @@ _LAST_WORD_SECONDS = 1.0
 
 _KEEP_ALIVE = re.compile(r"(?:.*[,; ])?timeout *= *\"?([0-9]{1,6})", re.IGNORECASE)
 _KEEP_ALIVE_MARGIN_SECONDS = 0.5  # the way there and back: the server counts from when it wrote its answer
+
+_LENGTH = re.compile(r"0*[0-9]{1,9}")
 
 # Their meaning is in the status line alone, so that a body cut short takes nothing from it (RFC 9110 15.5).
 _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
@@ -77,18 +78,6 @@ class Answer:
     status: int
     body: bytes
     headers: Mapping[str, str]
-
-
-class ZohoToken(AuthBase):
-    """Sets the Authorization header; as an auth object no .netrc entry can replace it (requests 2.34)."""
-
-    def __init__(self, access_token: str) -> None:
-        self._access_token = access_token
-
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Set the header; requests calls this for each request."""
-        r.headers["Authorization"] = f"Zoho-oauthtoken {self._access_token}"
-        return r
 
 
 class SendFailure(Exception):  # noqa: N818 not an error of the program: one of the outcomes of sending
@@ -173,28 +162,24 @@ class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         """Try the host's addresses in turn; urllib3 2.8 would give each the full time, without a common end."""
         last: OSError | None = None
-        for found in self._look_up():
-            timeout_seconds = self._timeout_seconds()
-            if timeout_seconds <= 0 or self.wire.expired:
+        most_seconds = float(self.timeout or 0)
+        try:
+            places = self.wire.look_up(self.host, int(self.port or 0), self.wire.seconds_left(most_seconds))
+        except UnicodeError as error:
+            raise NameResolutionError(self.host, self, socket.gaierror()) from error
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        for found in places:
+            seconds = self.wire.seconds_left(most_seconds)
+            if seconds <= 0 or self.wire.expired:
                 break
             try:
-                return dial(found, wire=self.wire, seconds=timeout_seconds, options=self.socket_options or ())
+                return self.wire.dial(found, seconds=seconds, options=self.socket_options or ())
             except OSError as error:
                 last = error
         if last is None or isinstance(last, TimeoutError):
             raise ConnectTimeoutError(self, "no address answered in time") from last
         raise NewConnectionError(self, "no address took the connection") from last
-
-    def _look_up(self) -> Sequence[Found]:
-        try:
-            return look_up(self.host, int(self.port or 0), wire=self.wire, seconds=self._timeout_seconds())
-        except UnicodeError as error:
-            raise NameResolutionError(self.host, self, socket.gaierror()) from error
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-
-    def _timeout_seconds(self) -> float:
-        return min(float(self.timeout or 0), self.wire.seconds_left())
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
@@ -204,19 +189,16 @@ class _TlsConnection(_Connection, HTTPSConnection):
         try:
             super().send(data)
         except (ssl.SSLError, ConnectionError) as broken:
-            self._raise_last_word(broken)
+            if not self.wire.first_byte or not isinstance(self.sock, ssl.SSLSocket):
+                raise
+            # TLS 1.3 says after the handshake that a client certificate is wanted (RFC 8446 6.2).
+            try:
+                self.sock.settimeout(_LAST_WORD_SECONDS)
+                self.sock.recv(1)
+            except OSError as word:
+                if _tls_said("CERTIFICATE_REQUIRED")(word):
+                    raise word from broken
             raise
-
-    def _raise_last_word(self, broken: OSError) -> None:
-        """Raise that a client certificate is wanted: TLS 1.3 says so after the handshake (RFC 8446 6.2)."""
-        if not self.wire.first_byte or not isinstance(self.sock, ssl.SSLSocket):
-            return
-        try:
-            self.sock.settimeout(_LAST_WORD_SECONDS)
-            self.sock.recv(1)
-        except OSError as word:
-            if _tls_said("CERTIFICATE_REQUIRED")(word):
-                raise word from broken
 
 
 class Trust:
@@ -290,21 +272,22 @@ class Line:
 
     def __init__(
         self,
-        route: Route,
+        route: Route | None = None,
         *,
-        trust: Trust,
-        limits: Timeouts,
+        trust: Trust | None = None,
+        limits: Timeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
         fresh_only: threading.Event | None = None,
     ) -> None:
-        self._limits = limits
+        route = route or Route()
+        self._limits = limits or Timeouts()
         self._fresh_only = fresh_only or threading.Event()
-        self._idle_seconds = limits.idle_seconds
+        self._idle_seconds = self._limits.idle_seconds
         self._clock = clock
         self._proxies = {"http": route.proxy, "https": route.proxy} if route.proxy else {}
         self._wire = Wire(clock)
         self._watchdog = Watchdog(self._wire.cut, clock)
-        self._adapter = _Adapter(self._wire, trust)
+        self._adapter = _Adapter(self._wire, trust or Trust(route.ca_bundle))
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
         self._session.trust_env = False
@@ -322,21 +305,26 @@ class Line:
         self._wire.begin(hooks, self._limits.deadline_seconds)
         self._watchdog.arm(self._limits.deadline_seconds)
         try:
-            answer = self._exchange_once(request)
+            try:
+                return self._exchange(request)
+            except LeftBehind:
+                # Not a byte was sent, so that this repeats nothing.
+                self.hang_up()
+                return self._exchange(request)
         except HookError as shut:
             self.hang_up()
             raise shut.refusal from shut.refusal.__cause__
         except Exception as error:
-            failure = self._failure(error)
+            kind, classes = _kind_of(error)
+            kind = self._wire.why_cut if self._wire.expired else kind
             self.hang_up()
-            raise failure from None
+            raise SendFailure(first_byte=self._wire.first_byte, kind=kind, classes=classes) from None
         except BaseException:
             self.hang_up()
             raise
         finally:
             self._watchdog.disarm()
             self._rests_since = self._clock()
-        return answer
 
     def cut(self) -> None:
         """End the request in flight at once, from any thread; without one, the resting connection."""
@@ -348,18 +336,10 @@ class Line:
         self._wire.drop()
 
     def close(self) -> None:
-        """Close the connection for good."""
+        """Close the connection and end the thread of the deadline; a request after that begins both anew."""
         self.hang_up()
         self._session.close()
         self._watchdog.close()
-
-    def _exchange_once(self, request: requests.Request) -> Answer:
-        try:
-            return self._exchange(request)
-        except LeftBehind:
-            # Not a byte was sent, so that this repeats nothing.
-            self.hang_up()
-            return self._exchange(request)
 
     def _exchange(self, request: requests.Request) -> Answer:
         prepared = self._session.prepare_request(request)
@@ -386,8 +366,11 @@ class Line:
         kept = _KEEP_ALIVE.match(headers.get("keep-alive", ""))
         promised_seconds = int(kept[1]) - _KEEP_ALIVE_MARGIN_SECONDS if kept else self._limits.idle_seconds
         self._idle_seconds = min(self._limits.idle_seconds, promised_seconds)
+        parts, room = [], BODY_LIMIT_BYTES + 1
         try:
-            body = _bounded_body(raw)
+            while room > 0 and (part := raw.read(room, decode_content=False)):
+                parts.append(part)
+                room -= len(part)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
             if self._wire.expired or raw.status not in _CUT_BODY_IS_NO_LOSS:
                 raise
@@ -395,55 +378,17 @@ class Line:
             return Answer(raw.status, b"", headers)
         if self._wire.expired:
             raise TimeoutError
+        body, declared = b"".join(parts), headers.get("content-length")
         if len(body) > BODY_LIMIT_BYTES:
             raw.close()
-        elif raw.status >= 200 and raw.status not in (204, 304):
-            _check_length(headers, len(body))
+        elif raw.status >= 200 and raw.status not in (204, 304) and declared is not None:
+            # urllib3 2.8 ignores a length that it cannot read.
+            values = {value.strip() for value in declared.split(",")}
+            if "transfer-encoding" in headers or len(values) != 1 or not _LENGTH.fullmatch(min(values)):
+                raise _Malformed
+            if int(min(values)) != len(body):
+                raise http.client.IncompleteRead(b"")
         return Answer(raw.status, body, headers)
-
-    def _failure(self, error: Exception) -> SendFailure:
-        chain = list(_chain(error))
-        kind = self._wire.why_cut if self._wire.expired else _kind_of(chain)
-        classes = "/".join(type(link).__name__ for link in chain)
-        return SendFailure(first_byte=self._wire.first_byte, kind=kind, classes=classes)
-
-
-def _bounded_body(raw: urllib3.BaseHTTPResponse) -> bytes:
-    parts = []
-    room = BODY_LIMIT_BYTES + 1
-    while room > 0 and (part := raw.read(room, decode_content=False)):
-        parts.append(part)
-        room -= len(part)
-    return b"".join(parts)
-
-
-def _check_length(headers: Mapping[str, str], length: int) -> None:
-    """Refuse a Content-Length that is no number or not what came; urllib3 2.8 ignores one it cannot read."""
-    declared = headers.get("content-length")
-    if declared is None:
-        return
-    values = {value.strip() for value in declared.split(",")}
-    if "transfer-encoding" in headers or len(values) != 1 or not re.fullmatch(r"0*[0-9]{1,9}", min(values)):
-        raise _Malformed
-    if int(min(values)) != length:
-        raise http.client.IncompleteRead(b"")
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk what an exception was made from; not ``__context__``, which reaches into what the caller is doing."""
-    seen: dict[int, BaseException] = {}
-    waiting: list[object] = [error]
-    while waiting:
-        link = waiting.pop(0)
-        if isinstance(link, BaseException) and id(link) not in seen:
-            seen[id(link)] = link
-            waiting += [*link.args, getattr(link, "reason", None), link.__cause__]
-    return iter(seen.values())
-
-
-def _is_proxy_sign_in(link: BaseException) -> bool:
-    # CPython 3.11 gives the status of a refused CONNECT only in the text of an OSError.
-    return isinstance(link, OSError) and str(link).startswith("Tunnel connection failed: 407")
 
 
 def _tls_said(*reasons: str) -> Callable[[BaseException], bool]:
@@ -460,7 +405,11 @@ _KINDS: tuple[tuple[str, Callable[[BaseException], bool]], ...] = (
     # Under TLS 1.2 a server that wants a client certificate sends the first of these and no more.
     ("tls_refused", _tls_said("HANDSHAKE_FAILURE", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "ACCESS_DENIED")),
     ("tls_refused", _tls_said("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICIENT_SECURITY")),
-    ("proxy_sign_in", _is_proxy_sign_in),
+    # CPython 3.11 gives the status of a refused CONNECT only in the text of an OSError.
+    (
+        "proxy_sign_in",
+        lambda link: isinstance(link, OSError) and str(link).startswith("Tunnel connection failed: 407"),
+    ),
     ("proxy", _is(urllib3.exceptions.ProxyError)),
     ("dns", _is(NameResolutionError)),
     ("refused", _is(NewConnectionError)),
@@ -477,9 +426,20 @@ _KINDS: tuple[tuple[str, Callable[[BaseException], bool]], ...] = (
 """First line that fits any exception of the chain decides."""
 
 
-def _kind_of(chain: list[BaseException]) -> str:
-    for kind, fits in _KINDS:
-        if any(fits(link) for link in chain):
-            return kind
+def _kind_of(error: Exception) -> tuple[str, str]:
+    """Return the kind of a failure, and the classes of the exceptions that it was made from.
+
+    ``__context__`` does not count: it reaches into what the caller is doing.
+    """
+    seen: dict[int, BaseException] = {}
+    waiting: list[object] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen[id(link)] = link
+            waiting += [*link.args, getattr(link, "reason", None), link.__cause__]
+    chain = list(seen.values())
     # requests' own exceptions are OSErrors too: only one with a number comes from the system (no route, ...).
-    return "reset" if any(isinstance(link, OSError) and link.errno for link in chain) else "other"
+    otherwise = "reset" if any(isinstance(link, OSError) and link.errno for link in chain) else "other"
+    kind = next((kind for kind, fits in _KINDS if any(map(fits, chain))), otherwise)
+    return kind, "/".join(type(link).__name__ for link in chain)

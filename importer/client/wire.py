@@ -46,7 +46,7 @@ class Wire:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._handle: socket.socket | None = None
         self._awaited: threading.Event | None = None
         self._hooks: SendHooks | None = None
@@ -64,24 +64,34 @@ class Wire:
         self.rested = self._handle is not None
         self._hook_ran = self.first_byte = self.expired = False
 
-    def seconds_left(self) -> float:
-        """Return how long the request in flight may still take."""
-        return self._deadline - self._clock()
+    def seconds_left(self, most_seconds: float) -> float:
+        """Return how long the request in flight may still take, at most so long."""
+        return min(most_seconds, self._deadline - self._clock())
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Keep a second handle on a new connection: TLS takes the first one away from its socket object.
+    def look_up(self, host: str, port: int, seconds: float) -> Sequence[Found]:
+        """Return where a host may be reached, in the order to be tried.
 
-        Raises TimeoutError when the request was cut before.
+        getaddrinfo has no time limit and cannot be ended (a resolver that is silent takes 5 s a try and a server,
+        resolv.conf(5)), so that it is left behind in a thread of its own when ``seconds`` are over.
+
+        Raises:
+            OSError: the host has no address, or none in time (socket.gaierror), or the request was cut.
+            UnicodeError: the text cannot be a host's name.
         """
-        with self._lock:
-            self._close_handle()
-            if self.expired:
-                raise TimeoutError
-            self.rested = False
-            self._handle = sock.dup()
+        find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        with contextlib.suppress(socket.gaierror):  # an address in figures needs no look-up
+            return find(flags=socket.AI_NUMERICHOST)
+        answers: list[Sequence[Found] | Exception] = []
+        done = threading.Event()
 
-    def wait_for(self, done: threading.Event, seconds: float) -> None:
-        """Wait for so long at most until ``done``; raises TimeoutError when the request is cut meanwhile."""
+        def ask() -> None:
+            try:
+                answers.append(find(flags=0))
+            except Exception as error:  # raised below, in the thread that asked
+                answers.append(error)
+            done.set()
+
+        threading.Thread(target=ask, name="look-up", daemon=True).start()
         with self._lock:
             if self.expired:
                 raise TimeoutError
@@ -91,6 +101,31 @@ class Wire:
             self._awaited = None
             if self.expired:
                 raise TimeoutError
+        outcome = answers[0] if answers else socket.gaierror(socket.EAI_AGAIN, "no answer in time")
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def dial(self, found: Found, *, seconds: float, options: Sequence[Option]) -> socket.socket:
+        """Connect to one address, in such a way that a cut ends that too; raises OSError."""
+        family, kind, protocol, _, address = found
+        sock = socket.socket(family, kind, protocol)
+        try:
+            for option in options:
+                sock.setsockopt(*option)
+            sock.settimeout(seconds)
+            with self._lock:
+                self.drop()
+                if self.expired:
+                    raise TimeoutError
+                self.rested = False
+                # A second handle: TLS takes the first one away from its socket object.
+                self._handle = sock.dup()
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def begin_sending(self) -> None:
         """Run the hook before the first byte, once per request, and mark that byte.
@@ -136,16 +171,13 @@ class Wire:
     def drop(self) -> None:
         """Forget the connection."""
         with self._lock:
-            self._close_handle()
-
-    def _close_handle(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
 
 
 class Watchdog:
-    """Calls ``cut`` when an armed deadline passes; one sleeping thread, started at the first use."""
+    """Calls ``cut`` when an armed deadline passes; one sleeping thread, started when it is first needed."""
 
     def __init__(self, cut: Callable[[], None], clock: Callable[[], float]) -> None:
         self._cut = cut
@@ -161,6 +193,7 @@ class Watchdog:
         with self._changed:
             self._due = self._clock() + seconds
             if self._thread is None:
+                self._closed = False
                 self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
                 self._thread.start()
             # The thread that still sleeps for an earlier request finds this one when it wakes: no switch per call.
@@ -173,12 +206,13 @@ class Watchdog:
             self._due = None
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, until the next deadline."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
 
     def _watch(self) -> None:
         with self._changed:
@@ -192,53 +226,3 @@ class Watchdog:
                 else:
                     self._due = None
                     self._cut()
-
-
-def look_up(host: str, port: int, *, wire: Wire, seconds: float) -> Sequence[Found]:
-    """Return where a host may be reached, in the order to be tried.
-
-    getaddrinfo has no time limit and cannot be ended (a resolver that is silent takes 5 s a try and a server,
-    resolv.conf(5)), so that it is left behind in a thread of its own when ``seconds`` are over.
-
-    Raises:
-        OSError: the host has no address, or none in time (socket.gaierror), or the request was cut.
-        UnicodeError: the text cannot be a host's name.
-    """
-    find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    with contextlib.suppress(socket.gaierror):  # an address in figures needs no look-up
-        return find(flags=socket.AI_NUMERICHOST)
-    answers: list[Sequence[Found] | Exception] = []
-    done = threading.Event()
-
-    def ask() -> None:
-        try:
-            answers.append(find(flags=0))
-        except Exception as error:  # raised below, in the thread that asked
-            answers.append(error)
-        done.set()
-
-    threading.Thread(target=ask, name="look-up", daemon=True).start()
-    wire.wait_for(done, seconds)
-    outcome = answers[0] if answers else socket.gaierror(socket.EAI_AGAIN, "no answer in time")
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def dial(found: Found, *, wire: Wire, seconds: float, options: Sequence[Option]) -> socket.socket:
-    """Connect to one address; the wire has the socket before it connects, so that a cut ends that too.
-
-    Raises OSError.
-    """
-    family, kind, protocol, _, address = found
-    sock = socket.socket(family, kind, protocol)
-    try:
-        for option in options:
-            sock.setsockopt(*option)
-        sock.settimeout(seconds)
-        wire.adopt(sock)
-        sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
