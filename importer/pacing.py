@@ -27,21 +27,28 @@ _HTTP_DATE = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Slot:
     """The right to send one request, given by `RollingLimiter.acquire`; counts as used until it expires."""
 
-    __slots__ = ("_limiter",)
-
-    def __init__(self, limiter: "RollingLimiter") -> None:
-        self._limiter = limiter
+    _limiter: "RollingLimiter"
 
     def written(self) -> None:
         """Stamp the slot: bytes were handed to the network now. The last stamp counts."""
-        self._limiter._stamp(self)
+        limiter = self._limiter
+        with limiter._changed:
+            if self in limiter._unwritten or self in limiter._written:
+                limiter._unwritten.discard(self)
+                limiter._written[self] = limiter._clock()
+                limiter._written.move_to_end(self)
+                limiter._changed.notify_all()
 
     def release(self) -> None:
         """Give back a slot whose bytes never left; without effect on one that was written."""
-        self._limiter._give_back(self)
+        limiter = self._limiter
+        with limiter._changed:
+            limiter._unwritten.discard(self)
+            limiter._changed.notify_all()
 
 
 class RollingLimiter:
@@ -78,9 +85,14 @@ class RollingLimiter:
         with self._changed:
             while True:
                 now = self._clock()
-                if stop() or self._hopeless(now, deadline):
+                if stop() or (deadline is not None and (now >= deadline or self._paused_until > deadline)):
                     return None
-                wait_seconds = self._seconds_until_free(now)
+                while self._written and next(iter(self._written.values())) + self._hold_seconds <= now:
+                    self._written.popitem(last=False)
+                wait_seconds = self._paused_until - now
+                if len(self._unwritten) + len(self._written) >= self._rate.limit:
+                    oldest = next(iter(self._written.values()), now)
+                    wait_seconds = max(wait_seconds, oldest + self._hold_seconds - now)
                 if wait_seconds <= 0:
                     slot = Slot(self)
                     self._unwritten.add(slot)
@@ -100,31 +112,6 @@ class RollingLimiter:
             known = [*self._written.items(), *((Slot(self), moment) for moment in moments)]
             self._written = OrderedDict(sorted(known, key=lambda item: item[1]))
 
-    def _hopeless(self, now: float, deadline: float | None) -> bool:
-        return deadline is not None and (now >= deadline or self._paused_until > deadline)
-
-    def _seconds_until_free(self, now: float) -> float:
-        while self._written and next(iter(self._written.values())) + self._hold_seconds <= now:
-            self._written.popitem(last=False)
-        wait_seconds = max(0.0, self._paused_until - now)
-        if len(self._unwritten) + len(self._written) < self._rate.limit:
-            return wait_seconds
-        oldest = next(iter(self._written.values()), now)
-        return max(wait_seconds, oldest + self._hold_seconds - now)
-
-    def _stamp(self, slot: Slot) -> None:
-        with self._changed:
-            if slot in self._unwritten or slot in self._written:
-                self._unwritten.discard(slot)
-                self._written[slot] = self._clock()
-                self._written.move_to_end(slot)
-                self._changed.notify_all()
-
-    def _give_back(self, slot: Slot) -> None:
-        with self._changed:
-            self._unwritten.discard(slot)
-            self._changed.notify_all()
-
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -138,10 +125,6 @@ class Backoff:
     first_seconds: float = 1.0
     cap_seconds: float = 20.0
     uniform: Callable[[float, float], float] = field(default=SystemRandom().uniform, repr=False)
-
-    def exhausted(self, attempt: int) -> bool:
-        """Return whether no further try follows ``attempt``, counted from 1."""
-        return attempt >= self.attempts
 
     def wait_seconds(self, attempt: int) -> float:
         """Draw the wait after ``attempt``, counted from 1."""
@@ -183,15 +166,12 @@ def parse_retry_after(value: str | None, *, response_date: str | None, now_epoch
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]+", text):
         seconds = float(text) if len(text) < 10 else LONGEST_RETRY_AFTER_SECONDS
-        return _bounded(seconds)
-    moment = _epoch_of(text)
-    if moment is None:
-        return None
-    reference = _epoch_of((response_date or "").strip())
-    return _bounded(moment - (now_epoch if reference is None else reference))
-
-
-def _bounded(seconds: float) -> float:
+    else:
+        moment = _epoch_of(text)
+        if moment is None:
+            return None
+        reference = _epoch_of((response_date or "").strip())
+        seconds = moment - (now_epoch if reference is None else reference)
     return min(max(seconds, _SHORTEST_WAIT_SECONDS), LONGEST_RETRY_AFTER_SECONDS)
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import CodeType, FrameType, FunctionType, MethodType
 
 from importer.deliver.attempts import Attempts
-from importer.deliver.delivery import Delivery
+from importer.deliver.delivery import Breaker
 from importer.ledger import Ledger
 from importer.pacing import RollingLimiter, Slot
 from importer.pipeline.intake import Intake, ask_before_sending
@@ -82,7 +82,7 @@ _STEPS = {
         (Step.WRITTEN, "return", Slot.written),
         (Step.ANSWERED, "call", Ledger.settle),
         (Step.SETTLED, "return", Ledger.settle),
-        (Step.NOTED, "return", Delivery._count),
+        (Step.NOTED, "return", Breaker.add),
         (Step.RESULTS_PART_SYNCED, "call", put_in_place),
         (Step.RESULTS_LINKED, "call", Parts.discard),
         (Step.REJECTS_WRITTEN, "return", Intake.write_rejects),

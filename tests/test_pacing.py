@@ -295,11 +295,6 @@ def test_backoff_seeded() -> None:
     assert waits[0] == waits[1]
 
 
-def test_backoff_exhausted() -> None:
-    """Four tries are made in all."""
-    assert [Backoff().exhausted(attempt) for attempt in (1, 2, 3, 4)] == [False, False, False, True]
-
-
 def test_retry_budget_empties() -> None:
     """Twenty retries empty the bucket."""
     budget = RetryBudget()

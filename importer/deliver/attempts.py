@@ -79,45 +79,39 @@ class Attempts:
 
     def run(self) -> Delivered | None:
         """Return what the run ends with for the call; None when no request was begun."""
+        means, service = self._means, self._means.service
         last: Delivered | None = None
         while True:
-            token = self._means.service.tokens.token()
-            self._means.listener.token()
-            slot = self._means.service.limiter.acquire(self._means.is_stopping, deadline=self._means.deadline)
+            token = service.tokens.token()
+            means.listener.token()
+            slot = service.limiter.acquire(means.is_stopping, deadline=means.deadline)
             if slot is None:
                 return last
             judgement, receipt = self._send(token, slot)
             last = Delivered(receipt, judgement)
             if judgement.proof is Proof.TAKEN:
-                self._means.retries.success()
+                means.retries.success()
             if judgement.reaction is Reaction.STOP:
                 return Delivered(receipt, judgement, stop_of(judgement, ExitCode.PROTOCOL))
             if receipt.state is not CallState.PENDING:
                 return last
-            if self._tries_ran_out(judgement):
-                return Delivered(receipt, judgement, given_up=True)
-            stop = self._prepare_next(judgement, token)
-            if stop is not None:
-                return Delivered(receipt, judgement, stop)
-
-    def _tries_ran_out(self, judgement: Judgement) -> bool:
-        if judgement.reaction is not Reaction.RETRY:
-            return False
-        enough = bool(judgement.most_tries) and self._attempt >= judgement.most_tries
-        return enough or self._means.service.backoff.exhausted(self._attempt) or not self._means.retries.spend()
-
-    def _prepare_next(self, judgement: Judgement, token: Token) -> Stop | None:
-        """Get ready to send again; return why the run stops, if it does."""
-        if judgement.reaction is Reaction.RENEW_TOKEN:
-            if self._renewed:
-                return stop_of(judgement, ExitCode.NOT_PERMITTED)
-            self._renewed = True
-            self._means.service.tokens.renew(token)
-            return None
-        if judgement.reaction is Reaction.WAIT:
-            return self._wait(judgement)
-        self._pause(self._means.service.backoff.wait_seconds(self._attempt))
-        return None
+            if judgement.reaction is Reaction.RENEW_TOKEN:
+                if self._renewed:
+                    return Delivered(receipt, judgement, stop_of(judgement, ExitCode.NOT_PERMITTED))
+                self._renewed = True
+                service.tokens.renew(token)
+            elif judgement.reaction is Reaction.WAIT:
+                stop = self._wait(judgement)
+                if stop is not None:
+                    return Delivered(receipt, judgement, stop)
+            else:
+                most_tries = min(judgement.most_tries or service.backoff.attempts, service.backoff.attempts)
+                if self._attempt >= most_tries or not means.retries.spend():
+                    return Delivered(receipt, judgement, given_up=True)
+                left = service.backoff.wait_seconds(self._attempt)
+                while left > 0 and not means.is_stopping():
+                    service.sleep(min(left, LOOK_EVERY_SECONDS))
+                    left -= LOOK_EVERY_SECONDS
 
     def _wait(self, judgement: Judgement) -> Stop | None:
         """Slow everybody down for as long as the service asks, and keep that for a run after this one."""
@@ -140,13 +134,6 @@ class Attempts:
         service.limiter.pause_until(now + asked + service.backoff.uniform(0.0, asked * JITTER))
         return None
 
-    def _pause(self, seconds: float) -> None:
-        """Wait before the next attempt, awake to a stop."""
-        left = seconds
-        while left > 0 and not self._means.is_stopping():
-            self._means.service.sleep(min(left, LOOK_EVERY_SECONDS))
-            left -= LOOK_EVERY_SECONDS
-
     def _send(self, token: Token, slot: Slot) -> tuple[Judgement, Receipt]:
         """Send one request: the intent durable before its first byte, what it proves before anything else.
 
@@ -155,6 +142,7 @@ class Attempts:
         self._attempt += 1
         self._is_marked = False
         call, clock = self._claimed.call, self._means.service.clock
+        attempts = self._claimed.attempts + self._attempt
         lost: SendFailure | None = None
         began = clock()
         try:
@@ -169,32 +157,22 @@ class Attempts:
         except BaseException:
             slot.release()
             if self._is_marked:
-                self._settle(self._receipt(CallState.UNCERTAIN, reason="internal_error", hint=_LOOK))
+                state, reason = CallState.UNCERTAIN, "internal_error"
+                self._settle(Receipt(call.call_id, state, reason, _LOOK, attempts=attempts))
             raise
         milliseconds = (clock() - began) * 1000
-        receipt = self._receipt(
-            STATE_PROVED[judgement.proof],
-            reason=judgement.reason,
-            hint=judgement.hint,
-            status=status,
-            code=judgement.code,
-        )
+        state, reason, hint = STATE_PROVED[judgement.proof], judgement.reason, judgement.hint
+        receipt = Receipt(call.call_id, state, reason, hint, status, judgement.code, attempts)
         if self._is_marked:
             self._settle(receipt)
         else:
-            self._means.ledger.note_unsent(call.call_id, reason=judgement.reason, hint=judgement.hint)
+            self._means.ledger.note_unsent(call.call_id, reason=reason, hint=hint)
         self._means.listener.event(_request_event(call, receipt, milliseconds, lost))
         return judgement, receipt
 
     def _before_first_byte(self) -> None:
         self._means.ledger.mark_sending(self._claimed.call.call_id)
         self._is_marked = True
-
-    def _receipt(
-        self, state: CallState, *, reason: str, hint: str, status: int | None = None, code: str = ""
-    ) -> Receipt:
-        attempts = self._claimed.attempts + self._attempt
-        return Receipt(self._claimed.call.call_id, state, reason, hint, status, code, attempts)
 
     def _settle(self, receipt: Receipt) -> None:
         """Record the answer, also beside another program that writes to the ledger for a while."""

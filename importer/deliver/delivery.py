@@ -1,19 +1,61 @@
-"""A run's delivery: workers that take calls from one place, and a main thread awake to signals."""
+"""A run's delivery: workers that take calls from one place, and a main thread awake to signals.
+
+Refusals, uncertain calls, silence, or the same answer again and again end it early.
+"""
 
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 
-from importer.client import Client
+from importer.client import Client, Proof
 from importer.deliver.attempts import LOOK_EVERY_SECONDS, Attempts, Means
-from importer.deliver.breaker import Breaker
-from importer.deliver.plan import Delivered, DeliveryListener, DeliveryPlan, Service, Stop
+from importer.deliver.plan import Delivered, DeliveryListener, DeliveryPlan, Service, Stop, stop_of
 from importer.errors import ExitCode, ImporterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget
+from schemas.vocabulary import CallState
+
+UNANSWERED_IN_A_ROW = 5
+"""So many calls in a row of which nothing came end the run; each uncertain one costs a person's time."""
 
 _ENDS_WITHOUT_RESULTS = frozenset({ExitCode.LEDGER, ExitCode.INTERNAL, ExitCode.CANNOT_CREATE})
+
+
+class Breaker:
+    """Counts the calls of a run as they end; not for several threads at once."""
+
+    def __init__(self, plan: DeliveryPlan) -> None:
+        self._plan = plan
+        self._sent = self._refused = self._uncertain = self._fruitless = 0
+        self._latest: deque[tuple[str, str]] = deque(maxlen=16)
+
+    def add(self, delivered: Delivered) -> Stop | None:
+        """Count one call; return why the run stops, if it does."""
+        receipt, judgement = delivered.receipt, delivered.judgement
+        self._sent += 1
+        self._refused += receipt.state is CallState.REFUSED
+        self._uncertain += receipt.state is CallState.UNCERTAIN
+        is_fruitless = delivered.given_up or receipt.http_status is None
+        self._fruitless = self._fruitless + 1 if is_fruitless else 0
+        # A failing service is the same whether it or its gateway says so: the code in the body does not count.
+        failing = judgement.proof is Proof.UNKNOWN and (receipt.http_status or 0) >= 500
+        self._latest.append((receipt.reason, "" if failing else receipt.code))
+        in_a_row = len([*takewhile(self._latest[-1].__eq__, reversed(self._latest))])
+        if delivered.stop is not None:
+            return delivered.stop
+        if judgement.stop_after and in_a_row >= judgement.stop_after:
+            return stop_of(judgement, ExitCode.PROTOCOL)
+        if self._fruitless >= UNANSWERED_IN_A_ROW:
+            message = f"{self._fruitless} calls in a row could not be sent or got no answer; run again."
+            return Stop(ExitCode.UNAVAILABLE, "unreachable", message)
+        if self._uncertain >= self._plan.max_uncertain:
+            message = f"The answers of {self._uncertain} calls were lost; stopped."
+            return Stop(ExitCode.UNCERTAIN, "max_uncertain", message)
+        if self._plan.errors.exceeded(self._refused, self._sent):
+            return Stop(ExitCode.PARTIAL, "max_errors", f"The API refused {self._refused} calls; stopped.")
+        return None
 
 
 class Delivery:
@@ -49,25 +91,49 @@ class Delivery:
             with ThreadPoolExecutor(self._plan.workers, thread_name_prefix="deliver") as pool:
                 for client in clients:
                     pool.submit(self._work, client)
-                self._look_on(clients)
+                try:
+                    self._look_on(clients)
+                finally:
+                    self._stopping.set()
         finally:
             for client in clients:
                 client.close()
-        return self._why_it_ended()
+        failure = self._failure
+        if failure is not None and (
+            not isinstance(failure, ImporterError) or failure.exit_code in _ENDS_WITHOUT_RESULTS
+        ):
+            raise failure
+        code = self._service.interrupted()
+        if code is not None:
+            return Stop(code, "signal", "Stopped by a signal; the rest stays pending.")
+        if isinstance(failure, ImporterError):
+            text = ". ".join(filter(None, (failure.message, failure.hint)))
+            return Stop(failure.exit_code, type(failure).__name__.removesuffix("Error").lower(), text)
+        is_timed = self._plan.deadline is not None
+        if self._stop is None and is_timed and self._are_left and self._means.ledger.pending_count() > 0:
+            return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")
+        return self._stop
 
     def is_stopping(self) -> bool:
         """Return whether no further request is to be begun."""
-        return self._stopping.is_set() or self._service.interrupted() is not None or self._is_out_of_time()
+        deadline = self._plan.deadline
+        is_late = deadline is not None and self._service.clock() >= deadline
+        return is_late or self._stopping.is_set() or self._service.interrupted() is not None
 
     def _work(self, client: Client) -> None:
         """Send one call after the other; a failure ends the work of everybody."""
         try:
             while not self.is_stopping():
-                claimed = self._take()
+                with self._turn:
+                    claimed = next(self._calls, None)
+                    self._are_left = claimed is not None
                 delivered = Attempts(self._means, claimed, client).run() if claimed else None
                 if delivered is None:
                     return
-                self._count(delivered)
+                with self._guard:
+                    self._stop = self._stop or self._breaker.add(delivered)
+                if self._stop is not None:
+                    self._stopping.set()
                 self._ended.append(delivered)
         except BaseException as failure:
             with self._guard:
@@ -78,13 +144,6 @@ class Delivery:
                 self._working -= 1
                 if not self._working:
                     self._all_ended.set()
-
-    def _take(self) -> Claimed | None:
-        """Return the next call; None when there is none or the limit is reached."""
-        with self._turn:
-            claimed = next(self._calls, None)
-            self._are_left = claimed is not None
-            return claimed
 
     def _pending(self) -> Iterator[Claimed]:
         """Yield the pending calls of the ledger, a batch claimed at a time, up to the limit."""
@@ -98,47 +157,14 @@ class Delivery:
             after = batch[-1].seq
             left = None if left is None else left - len(batch)
 
-    def _count(self, delivered: Delivered) -> None:
-        with self._guard:
-            self._stop = self._stop or self._breaker.add(delivered)
-            if self._stop is not None:
-                self._stopping.set()
-
     def _look_on(self, clients: Sequence[Client]) -> None:
         """Pass receipts on and watch for signals, five times a second, until every worker has ended."""
-        try:
-            while not self._all_ended.wait(LOOK_EVERY_SECONDS):
-                if self._service.is_cut():
-                    self._service.cut_sign_in()
-                    for client in clients:
-                        client.cut()
-                self._pass_on()
-            self._pass_on()
-        finally:
-            self._stopping.set()
-
-    def _pass_on(self) -> None:
-        while self._ended:
-            self._listener.receipt(self._ended.popleft().receipt)
-
-    def _is_out_of_time(self) -> bool:
-        return self._plan.deadline is not None and self._service.clock() >= self._plan.deadline
-
-    def _ran_out_of_time(self) -> bool:
-        return self._plan.deadline is not None and self._are_left and self._means.ledger.pending_count() > 0
-
-    def _why_it_ended(self) -> Stop | None:
-        failure = self._failure
-        if failure is not None and (
-            not isinstance(failure, ImporterError) or failure.exit_code in _ENDS_WITHOUT_RESULTS
-        ):
-            raise failure
-        code = self._service.interrupted()
-        if code is not None:
-            return Stop(code, "signal", "Stopped by a signal; the rest stays pending.")
-        if isinstance(failure, ImporterError):
-            text = ". ".join(filter(None, (failure.message, failure.hint)))
-            return Stop(failure.exit_code, type(failure).__name__.removesuffix("Error").lower(), text)
-        if self._stop is None and self._ran_out_of_time():
-            return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")
-        return self._stop
+        have_ended = False
+        while not have_ended:
+            have_ended = self._all_ended.wait(LOOK_EVERY_SECONDS)
+            if not have_ended and self._service.is_cut():
+                self._service.cut_sign_in()
+                for client in clients:
+                    client.cut()
+            while self._ended:
+                self._listener.receipt(self._ended.popleft().receipt)
