@@ -8,6 +8,7 @@ import hmac
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Self
 
@@ -47,7 +48,6 @@ from importer.ledger.staging import OPEN_CALL, Staging, StagingRun, call_of, exp
 from importer.ledger.values import (
     Claimed,
     Decision,
-    Fate,
     LedgerInvariantError,
     Purged,
     ReportedCall,
@@ -141,7 +141,8 @@ class Ledger(LedgerReader):
             # run's close comes round to it. A copy of the file made while this run went on is now behind.
             generation, is_whole = None, False
             with suppress(sqlite3.Error, ImporterError):
-                if self._is_sound():
+                is_sound = self._run_number and not (self._failed or self._restored)
+                if is_sound and not self._connection.in_transaction:
                     generation = self._count_generation()
             with suppress(sqlite3.Error):
                 is_busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -172,11 +173,10 @@ class Ledger(LedgerReader):
         with self._transaction() as connection:
             stage = Staging(connection, run, self._path)
             try:
-                stage.begin()
                 yield stage
                 stage.end()
             finally:
-                stage.abandon()
+                stage.is_open = False
                 # Many pages were written: the reserve is whole again only after a new beginning.
                 self._commits = COMMITS_PER_TURN
 
@@ -195,8 +195,19 @@ class Ledger(LedgerReader):
         Raises `LedgerError` when the ledger's files were replaced or deleted under the run, and `TryLaterError`
         when another run has begun on it, as it may where locks do not hold.
         """
+        if self._restored is not None:
+            raise LedgerInvariantError("a call was to be sent from a ledger that was restored and not accepted")
         with self._guard:
-            self._check_still_ours()
+            is_whole = False
+            with suppress(OSError):
+                wal = wal_path(self._path).lstat()
+                is_whole = self._lock.holds(self._path) and (wal.st_dev, wal.st_ino) == self._wal_inode
+            if not is_whole:
+                self._failed = True
+                raise LedgerError(
+                    f"the ledger {self._path} was replaced or its -wal file deleted while this run used it",
+                    hint="Leave the ledger's files alone while a run goes on. Nothing more was sent.",
+                )
             if self._commits >= COMMITS_PER_TURN:
                 self._begin_wal_anew()
 
@@ -207,8 +218,11 @@ class Ledger(LedgerReader):
                     AND (SELECT max(number) FROM runs) = ?""",
                 (self._now(), self._run_number, call_id, self._run_number),
             )
-            if changed.rowcount == 0:
-                self._check_newest()
+            if not changed.rowcount and self._rows("SELECT max(number) FROM runs") != [(self._run_number,)]:
+                raise TryLaterError(
+                    f"another run has begun on the ledger {self._path} while this one went on",
+                    hint="Keep the ledger on a local disk and do not touch its lock file. Nothing more was sent.",
+                )
             expect_rows(changed.rowcount, 1)
 
         self._group.write(mark)
@@ -257,7 +271,15 @@ class Ledger(LedgerReader):
             for call_id in wanted:
                 if decision is Decision.CLOSE and call_id in reminders:
                     continue
-                _check_uncertain(call_id, fates.get(call_id))
+                fate = fates.get(call_id)
+                if fate is None or fate.state is not CallState.UNCERTAIN:
+                    found = f"is {fate.state}" if fate else "is not in the ledger"
+                    raise UsageError(
+                        f"call {call_id[:_LONGEST_SHOWN_ID]!a} {found}, only an uncertain call can be resolved; "
+                        "nothing was changed",
+                        hint="`cdr-importer status` lists the uncertain calls, and those attended since, for "
+                        "--close alone.",
+                    )
                 state, reason = (CallState.CLOSED, ATTENDED) if call_id in kept_back else _DECIDED[decision]
                 self._leave(CallState.UNCERTAIN, Receipt(call_id, state, reason=reason))
             self._note_decisions(connection, wanted, decision, note, who)
@@ -282,7 +304,7 @@ class Ledger(LedgerReader):
         that no backup brings it back. Returns how many stood in which state.
         """
         with self._transaction() as connection:
-            staged_at = upkeep.open_calls_with(connection, number)
+            staged_at = dict(connection.execute(upkeep.OPEN_WITH_NUMBER, (number, number)))
             call_ids = list(staged_at)
             # A call staged while the clock was ahead is forgotten with the others.
             at = max([self._now(), *staged_at.values()])
@@ -452,15 +474,7 @@ class Ledger(LedgerReader):
             connection.execute(
                 """INSERT INTO runs (run_id, started_at, version, command, results, settings, inputs)
                     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
-                (
-                    run.run_id,
-                    run.started_at,
-                    run.version,
-                    run.command,
-                    run.results,
-                    run.settings,
-                    run.inputs,
-                ),
+                astuple(run),
             )
             query = "SELECT number FROM runs WHERE run_id = ?"
             (self._run_number,) = connection.execute(query, (run.run_id,)).fetchone()
@@ -485,33 +499,6 @@ class Ledger(LedgerReader):
         with translated_errors(self._path), transaction(self._connection):
             self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
             return generation_of(self._connection)
-
-    def _is_sound(self) -> bool:
-        return bool(self._run_number) and not (self._failed or self._restored or self._connection.in_transaction)
-
-    def _check_still_ours(self) -> None:
-        """Raise unless the files that were opened are still the ledger; costs two calls of lstat(2)."""
-        if self._restored is not None:
-            raise LedgerInvariantError("a call was to be sent from a ledger that was restored and not accepted")
-        try:
-            wal = wal_path(self._path).lstat()
-            whole = self._lock.holds(self._path) and (wal.st_dev, wal.st_ino) == self._wal_inode
-        except OSError:
-            whole = False
-        if not whole:
-            self._failed = True
-            raise LedgerError(
-                f"the ledger {self._path} was replaced or its -wal file deleted while this run used it",
-                hint="Leave the ledger's files alone while a run goes on. Nothing more was sent.",
-            )
-
-    def _check_newest(self) -> None:
-        ((newest,),) = self._rows("SELECT max(number) FROM runs")
-        if newest != self._run_number:
-            raise TryLaterError(
-                f"another run has begun on the ledger {self._path} while this one went on",
-                hint="Keep the ledger on a local disk and do not touch its lock file. Nothing more was sent.",
-            )
 
     @contextmanager
     def _transaction(self, writes: int = 1) -> Iterator[sqlite3.Connection]:
@@ -545,24 +532,8 @@ class Ledger(LedgerReader):
             """UPDATE calls SET state = ?, seq = iif(?, NULL, seq), reason = ?, hint = ?, http_status = ?, code = ?
                 WHERE call_id = ? AND state = ?""",
             (
-                receipt.state,
-                settled,
-                receipt.reason,
-                receipt.hint,
-                receipt.http_status,
-                receipt.code,
-                receipt.call_id,
-                state,
+                *(receipt.state, settled, receipt.reason, receipt.hint, receipt.http_status, receipt.code),
+                *(receipt.call_id, state),
             ),
         )
         expect_rows(changed.rowcount, 1)
-
-
-def _check_uncertain(call_id: str, fate: Fate | None) -> None:
-    if fate is None or fate.state is not CallState.UNCERTAIN:
-        shown = ascii(call_id[:_LONGEST_SHOWN_ID])
-        found = f"is {fate.state}" if fate else "is not in the ledger"
-        raise UsageError(
-            f"call {shown} {found}, only an uncertain call can be resolved; nothing was changed",
-            hint="`cdr-importer status` lists the uncertain calls, and those attended since, for --close alone.",
-        )

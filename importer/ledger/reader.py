@@ -149,10 +149,6 @@ class LedgerReader:
         kept = _RUNS_OF_THE_FIRST_RELEASE if first_release else RUNS
         return [RunRecord(*row) for row in self._rows(f"{kept} ORDER BY number DESC LIMIT ?", (limit,))]
 
-    def run(self, run_id: str) -> RunRecord | None:
-        """Return one run; None when the ledger does not hold it."""
-        return next((run for run in self.runs(-1) if run.run_id == run_id), None)
-
     def run_fates(self, run_id: str) -> dict[str, Fate]:
         """Return where the calls stand whose last request that run began, by call id; reads the whole table."""
         query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state FROM calls

@@ -276,7 +276,14 @@ def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | No
     """
     is_read = path.stat().st_size <= ALWAYS_CHECKED_BYTES or closed != file_mark(path) or _has_wal(path)
     verdict = connection.execute("PRAGMA integrity_check(1)").fetchone() if is_read else ("ok",)
-    if verdict != ("ok",) or _is_cut(connection, path):
+    # SQLite 3.40 fills a last page that is cut short with zeros. While the -wal file holds something, a kill
+    # in the middle of a checkpoint leaves the same sight, and the missing bytes are in there.
+    is_cut = False
+    if not _has_wal(path):
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        is_cut = path.stat().st_size < int(pages) * int(page_bytes)
+    if verdict != ("ok",) or is_cut:
         raise LedgerError(
             f"the ledger {path} is damaged",
             hint="Keep the file, restore the latest backup; nothing was sent.",
@@ -285,16 +292,6 @@ def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | No
 
 def _has_wal(path: Path) -> bool:
     return wal_path(path).exists() and wal_path(path).stat().st_size > 0
-
-
-def _is_cut(connection: sqlite3.Connection, path: Path) -> bool:
-    # SQLite 3.40 fills a last page that is cut short with zeros. While the -wal file holds something, a kill
-    # in the middle of a checkpoint leaves the same sight, and the missing bytes are in there.
-    if _has_wal(path):
-        return False
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-    return path.stat().st_size < int(pages) * int(page_bytes)
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -332,7 +329,14 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
     check_place(path)
     lock = take_lock_file(path)
     try:
-        _clear_unfinished(path, made)
+        if made.exists():
+            # A death in here left it, and no run has used it.
+            kept = read_generation(path)
+            if kept.number or not kept.readable:
+                raise _exists(generation_path(path))
+            generation_path(path).unlink(missing_ok=True)
+            for suffix in ("-wal", "-shm", "-journal", ""):
+                made.with_name(made.name + suffix).unlink(missing_ok=True)
         make_private_file(made)
         _fill(made, now, random_bytes(FINGERPRINT_KEY_BYTES))
         write_generation(path, 0)
@@ -366,18 +370,6 @@ def _fill(path: Path, now: str, fingerprint_key: bytes) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _clear_unfinished(path: Path, made: Path) -> None:
-    """Take away what a death in the middle of `create_ledger` left; no run has used it."""
-    if not made.exists():
-        return
-    kept = read_generation(path)
-    if kept.number or not kept.readable:
-        raise _exists(generation_path(path))
-    generation_path(path).unlink(missing_ok=True)
-    for suffix in ("-wal", "-shm", "-journal", ""):
-        made.with_name(made.name + suffix).unlink(missing_ok=True)
 
 
 def _exists(path: Path) -> ConfigurationError:

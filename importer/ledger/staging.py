@@ -8,6 +8,7 @@ import hmac
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -95,22 +96,16 @@ Writes = dict[str, list[tuple[object, ...]]]
 
 
 class Staging:
-    """One staging: everything added is in the ledger when it ends well, nothing of it otherwise."""
+    """One staging: everything added is in the ledger when it ends well, nothing of it otherwise.
+
+    It takes calls while it ``is_open``, inside a transaction.
+    """
 
     def __init__(self, connection: sqlite3.Connection, run: StagingRun, path: Path) -> None:
+        """Make ready; raises `LedgerInvariantError` if a call is still `sending`: recovery has to come first."""
         self._connection = connection
         self._run = run
         self._path = path
-        self._next_seq = 0
-        self._open = False
-        self._horizon = self._stale_before = self._doubt_before = ""
-        self._forgotten: dict[str, str] = {}
-
-    def begin(self) -> None:
-        """Make ready, inside the transaction.
-
-        Raises `LedgerInvariantError` if a call is still `sending`: recovery has to come first.
-        """
         sending = "SELECT count(*) FROM calls WHERE state = 'sending' AND seq IS NOT NULL"
         if self._connection.execute(sending).fetchone() != (0,):
             raise LedgerInvariantError("calls were staged before the ledger was recovered")
@@ -119,46 +114,56 @@ class Staging:
             "CREATE TEMP TABLE met (call_id TEXT PRIMARY KEY NOT NULL, fingerprint BLOB NOT NULL) WITHOUT ROWID"
         )
         (self._next_seq,) = self._connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
-        horizon = moment_in(self._connection, "horizon")
-        if horizon:
-            self._horizon, self._stale_before = horizon, later(horizon, AHEAD_SECONDS)
+        self._horizon = moment_in(self._connection, "horizon")
+        self._stale_before = later(self._horizon, AHEAD_SECONDS) if self._horizon else ""
         self._doubt_before = moment_in(self._connection, "doubt_before")
         query = "SELECT substr(key, length(?1) + 1), value FROM meta WHERE substr(key, 1, length(?1)) = ?1"
-        self._forgotten = dict(self._connection.execute(query, (FORGOTTEN,)))
-        self._open = True
+        self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,)))
+        self.is_open = True
 
     def end(self) -> None:
         """Keep what the next staging needs, inside the transaction.
 
         Raises `LedgerInvariantError` when adding failed and the error was swallowed: half is never kept.
         """
-        self._check_open()
-        self._open = False
-        self._connection.execute("DROP TABLE temp.met")
-        next_seq = "UPDATE meta SET value = ? WHERE key = 'next_seq'"
-        expect_rows(self._connection.execute(next_seq, (self._next_seq,)).rowcount, 1)
-
-    def abandon(self) -> None:
-        """Take no more calls: the transaction is being rolled back."""
-        self._open = False
+        with self._taking():
+            self._connection.execute("DROP TABLE temp.met")
+            next_seq = "UPDATE meta SET value = ? WHERE key = 'next_seq'"
+            expect_rows(self._connection.execute(next_seq, (self._next_seq,)).rowcount, 1)
+        self.is_open = False
 
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
         """Take calls in; return for each, in order, that it is pending now or what is known of it.
 
         ``retry_refused`` makes unchanged refused calls pending again, ``resend_uncertain`` uncertain ones.
         """
-        self._check_open()
         wanted = {CallState.REFUSED: retry_refused, CallState.UNCERTAIN: resend_uncertain}
         again = frozenset(state for state, is_wanted in wanted.items() if is_wanted)
-        longest = _LIST_LENGTHS[-1]
-        staged: list[Staged] = []
-        try:
-            with translated_errors(self._path):
-                for start in range(0, len(calls), longest):
-                    staged += self._add_chunk(calls[start : start + longest], again)
-        except BaseException:
-            self._open = False
-            raise
+        call_ids = [call.call_id for call in calls]
+        writes: Writes = {statement: [] for statement in _IN_ORDER}
+        staged = []
+        with self._taking():
+            known = self._known(call_ids)
+            query = "SELECT call_id, fingerprint FROM temp.met WHERE call_id"
+            met: dict[str, bytes] = dict(select_in(self._connection, query, call_ids))
+            for call in calls:
+                posted = (
+                    *(call.call_id, call.state, call.agent_number, call.customer_number),
+                    *(call.start_time, call.zohouser, call.voiceuri),
+                )
+                # Keyed, because a plain hash of a telephone number is undone by trying all numbers.
+                digest = hmac.digest(self._run.fingerprint_key, _encode(posted).encode(), "sha256")
+                fingerprint = digest[:_FINGERPRINT_BYTES]
+                if call.call_id in met:
+                    outcome = Outcome.DUPLICATE if met[call.call_id] == fingerprint else Outcome.CONFLICT
+                    staged.append(Staged(call.call_id, outcome, _NEVER_SENT))
+                    continue
+                met[call.call_id] = fingerprint
+                writes[_MEET].append((call.call_id, fingerprint))
+                staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
+            for statement, rows in writes.items():
+                if rows:
+                    expect_rows(self._connection.executemany(statement, rows).rowcount, len(rows))
         return staged
 
     def show_attended(self, call_ids: Sequence[str]) -> list[Staged]:
@@ -168,14 +173,9 @@ class Staging:
         What it does not have is closed, so that it is never sent. For calls that were open, ``call`` is what was
         to be posted; without ``outcome`` their fate is the ledger's, since they were pending until now.
         """
-        self._check_open()
-        try:
-            with translated_errors(self._path):
-                known = self._known(call_ids)
-                return [self._show_attended(call_id, known[call_id]) for call_id in call_ids]
-        except BaseException:
-            self._open = False
-            raise
+        with self._taking():
+            known = self._known(call_ids)
+            return [self._show_attended(call_id, known[call_id]) for call_id in call_ids]
 
     def _show_attended(self, call_id: str, before: _Known) -> Staged:
         fate, now = before.fate, self._run.now
@@ -197,31 +197,17 @@ class Staging:
         outcome = Outcome.SKIPPED if call is None else None
         return Staged(call_id, outcome, replace(fate, reason=ATTENDED, hint=_ATTENDED_HINT), call)
 
-    def _check_open(self) -> None:
-        if not self._open:
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        """Take nothing more after an error inside."""
+        if not self.is_open:
             raise LedgerInvariantError("a staging that failed or ended was used further")
-
-    def _add_chunk(self, calls: Sequence[Call], again: frozenset[CallState]) -> list[Staged]:
-        call_ids = [call.call_id for call in calls]
-        known = self._known(call_ids)
-        met: dict[str, bytes] = dict(
-            select_in(self._connection, "SELECT call_id, fingerprint FROM temp.met WHERE call_id", call_ids)
-        )
-        writes: Writes = {statement: [] for statement in _IN_ORDER}
-        staged = []
-        for call in calls:
-            fingerprint = fingerprint_of(call, self._run.fingerprint_key)
-            if call.call_id in met:
-                outcome = Outcome.DUPLICATE if met[call.call_id] == fingerprint else Outcome.CONFLICT
-                staged.append(Staged(call.call_id, outcome, _NEVER_SENT))
-                continue
-            met[call.call_id] = fingerprint
-            writes[_MEET].append((call.call_id, fingerprint))
-            staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
-        for statement, rows in writes.items():
-            if rows:
-                expect_rows(self._connection.executemany(statement, rows).rowcount, len(rows))
-        return staged
+        try:
+            with translated_errors(self._path):
+                yield
+        except BaseException:
+            self.is_open = False
+            raise
 
     def _take(
         self, call: Call, fingerprint: bytes, before: _Known | None, again: frozenset[CallState], writes: Writes
@@ -229,12 +215,18 @@ class Staging:
         """Return what one call, met for the first time in this staging, comes to; note what that writes."""
         if before is None:
             if call.start_time < self._stale_before:
-                return Staged(call.call_id, Outcome.REJECTED, self._stale())
+                hint = (
+                    f"Calls sent before {self._horizon} GMT were purged from the ledger, so nobody knows if this "
+                    "one was among them: it is not sent. Cut such old calls off with --since."
+                )
+                return Staged(call.call_id, Outcome.REJECTED, KnownFate("stale", hint))
             if self._is_forgotten(call):
                 return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
-            doubtful = call.start_time < self._doubt_before
-            self._open_call(call, fingerprint, None, _AS_DOUBTFUL if doubtful else _AS_PENDING, writes)
-            return _doubtful(call) if doubtful else Staged(call.call_id, None, _NEVER_SENT)
+            if call.start_time < self._doubt_before:
+                self._open_call(call, fingerprint, None, _AS_DOUBTFUL, writes)
+                return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
+            self._open_call(call, fingerprint, None, _AS_PENDING, writes)
+            return Staged(call.call_id, None, _NEVER_SENT)
         same = before.fingerprint in (fingerprint, UNKNOWN_CONTENT)
         outcome = judge(before.state, same, frozenset() if before.is_attended else again)
         reopened = outcome is None and before.state is CallState.REFUSED
@@ -243,7 +235,7 @@ class Staging:
         if reopened and call.start_time < self._doubt_before:
             # After the backup it may have been sent with this very content.
             self._open_call(call, fingerprint, before, _AS_DOUBTFUL, writes)
-            return _doubtful(call)
+            return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
         if outcome is None:
             self._open_call(call, fingerprint, before, _AS_PENDING, writes)
         return Staged(call.call_id, outcome, before.fate)
@@ -255,13 +247,6 @@ class Staging:
             hashed(number, self._run.fingerprint_key) for number in (call.agent_number, call.customer_number)
         )
         return any(call.start_time <= self._forgotten.get(each, "") for each in hashes)
-
-    def _stale(self) -> KnownFate:
-        return KnownFate(
-            reason="stale",
-            hint=f"Calls sent before {self._horizon} GMT were purged from the ledger, so nobody knows if this one "
-            "was among them: it is not sent. Cut such old calls off with --since.",
-        )
 
     def _open_call(
         self,
@@ -294,10 +279,6 @@ class Staging:
             row[0]: _Known(CallState(row[1]), row[2], row[3], bool(row[4]), KnownFate(*row[5:]))
             for row in select_in(self._connection, query, call_ids)
         }
-
-
-def _doubtful(call: Call) -> Staged:
-    return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
 
 
 def payload_of(call: Call, run: int) -> tuple[object, ...]:
@@ -350,23 +331,6 @@ def judge(state: CallState, same: bool, again: frozenset[CallState]) -> Outcome 
     if not same:
         return None if state is CallState.REFUSED else Outcome.CONFLICT
     return None if state in again else _UNCHANGED[state]
-
-
-def fingerprint_of(call: Call, key: bytes) -> bytes:
-    """Return what stands for all that would be posted.
-
-    Keyed, because a plain hash of a telephone number is undone by trying all numbers.
-    """
-    posted = (
-        call.call_id,
-        call.state,
-        call.agent_number,
-        call.customer_number,
-        call.start_time,
-        call.zohouser,
-        call.voiceuri,
-    )
-    return hmac.digest(key, _encode(posted).encode(), "sha256")[:_FINGERPRINT_BYTES]
 
 
 def later(moment: str, seconds: int) -> str:

@@ -20,8 +20,9 @@ from importer.ledger.staging import (
 from importer.ledger.values import Purged, ReportedCall, Restored
 from schemas.vocabulary import CallState
 
-_OPEN_WITH_NUMBER = """SELECT call_id, staged_at FROM open_calls
+OPEN_WITH_NUMBER = """SELECT call_id, staged_at FROM open_calls
     WHERE ledger_state IN ('pending', 'uncertain') AND (agent_number = ? OR customer_number = ?)"""
+"""The calls with this number that wait for sending or for a person, and when they were staged."""
 _RESTORE = """INSERT INTO calls (call_id, fingerprint, state, seq, attempts, sent_at, reason, hint)
     VALUES (?, x'', ?, ?, 1, ?, 'restored', ?)
     ON CONFLICT (call_id) DO UPDATE SET state = excluded.state, seq = excluded.seq, reason = excluded.reason,
@@ -66,11 +67,6 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> Purg
     return Purged(calls, decisions, runs)
 
 
-def open_calls_with(connection: sqlite3.Connection, number: str) -> dict[str, str]:
-    """Return when each call was staged that waits for sending or for a person and holds this number, by id."""
-    return dict(connection.execute(_OPEN_WITH_NUMBER, (number, number)))
-
-
 def raise_moment(connection: sqlite3.Connection, key: str, moment: str) -> None:
     """Keep a moment in `meta`, but never an earlier one than is there."""
     connection.execute(
@@ -95,7 +91,15 @@ def restore(
     unknown calls that started before now do so when they are staged.
     """
     accepted, added, doubted = _take_reported(connection, run, reported)
-    gone = _forget_again(connection, forgotten, run.fingerprint_key)
+    query = "SELECT call_id, staged_at, agent_number, customer_number FROM open_calls"
+    gone = [
+        call_id
+        for call_id, staged_at, *numbers in (connection.execute(query) if forgotten else ())
+        if any(staged_at <= forgotten.get(hashed(number, run.fingerprint_key), "") for number in numbers)
+    ]
+    scrub(connection, gone)
+    for number, at in forgotten.items():
+        raise_moment(connection, FORGOTTEN + number, at)
     uncertain = len(doubted.difference(gone))
     if not complete:
         uncertain += connection.execute(_DOUBT_PENDING, (RESTORED_HINT,)).rowcount
@@ -136,20 +140,6 @@ def _take_reported(
         expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or run.now, hint)).rowcount, 1)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (next_seq,))
     return accepted, added, doubted
-
-
-def _forget_again(connection: sqlite3.Connection, forgotten: Mapping[str, str], key: bytes) -> list[str]:
-    """Close the open calls staged before their number was forgotten, and return them."""
-    query = "SELECT call_id, staged_at, agent_number, customer_number FROM open_calls"
-    gone = [
-        call_id
-        for call_id, staged_at, *numbers in (connection.execute(query) if forgotten else ())
-        if any(staged_at <= forgotten.get(hashed(number, key), "") for number in numbers)
-    ]
-    scrub(connection, gone)
-    for number, at in forgotten.items():
-        raise_moment(connection, FORGOTTEN + number, at)
-    return gone
 
 
 def scrub(connection: sqlite3.Connection, call_ids: Sequence[str]) -> None:
