@@ -12,10 +12,10 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from importer.errors import (
     ConfigurationError,
@@ -169,17 +169,18 @@ class TokenSource:
 
     def _obtain(self, stale: Token | None) -> Token:
         with self._cache_lock():
-            cached = self._cached_token()
+            cached, refreshes = self._cached()
             if cached is not None and (stale is None or cached.access_token != stale.access_token):
                 return cached
-            token = self._refresh()
+            token = self._refresh(refreshes)
             self._write_cache(token)
             return token
 
-    def _refresh(self) -> Token:
+    def _refresh(self, others: Sequence[float]) -> Token:
+        """Ask for a token, if so many were not got lately; ``others`` are when other runs signed in."""
         now = self._clock()
         # Those of this run are in the cache too, unless it cannot be written.
-        known = Counter(self._refreshes) | Counter(self._cached_refreshes())
+        known = Counter(self._refreshes) | Counter(others)
         # A moment still to come is of a clock that was set back since: it counts as now.
         self._refreshes = [min(each, now) for each in known.elements() if now - each < _REFRESH_PERIOD_SECONDS]
         if len(self._refreshes) >= _REFRESHES:
@@ -189,26 +190,26 @@ class TokenSource:
                 hint="Does another program or host use the same refresh token? Wait 10 minutes, then run again.",
             )
         self._refreshes.append(now)
-        for attempt in range(1, self._backoff.attempts):
-            try:
-                return self._ask()
-            except (UnavailableError, _GarbledError):
-                self._sleep(self._backoff.wait_seconds(attempt))
-        return self._ask()
-
-    def _ask(self) -> Token:
-        asked_at = self._clock()
         form = {
             "grant_type": "refresh_token",
             "client_id": self._sign_in.client_id,
             "client_secret": self._sign_in.client_secret,
             "refresh_token": self._sign_in.refresh_token,
         }
-        try:
-            reply = self._transport(self._token_url, form)
-        except ProtocolError as error:
-            raise _GarbledError(error.message, hint=error.hint) from None
-        return read_token_answer(reply, self._sign_in, asked_at=asked_at)
+        attempt = 0
+        while True:
+            attempt += 1
+            asked_at = self._clock()
+            try:
+                try:
+                    reply = self._transport(self._token_url, form)
+                except ProtocolError as error:
+                    raise _GarbledError(error.message, hint=error.hint) from None
+                return read_token_answer(reply, self._sign_in, asked_at=asked_at)
+            except (UnavailableError, _GarbledError):
+                if attempt == self._backoff.attempts:
+                    raise
+                self._sleep(self._backoff.wait_seconds(attempt))
 
     @contextlib.contextmanager
     def _cache_lock(self) -> Iterator[None]:
@@ -245,31 +246,28 @@ class TokenSource:
             else:
                 return
 
-    def _cached_token(self) -> Token | None:
-        entry = self._cache()
+    def _cached(self) -> tuple[Token | None, list[float]]:
+        """Return the token that the cache file has, and when the runs that share it signed in.
+
+        Whatever cannot be read, or is of another sign-in, is nothing.
+        """
+        path = self._sign_in.cache_path
+        try:
+            entry = json.loads(read_secret(path, _CACHE_BYTES).decode("utf-8", errors="replace")) if path else {}
+            if entry["key"] != _cache_key(self._sign_in):
+                return None, []
+        except (OSError, ConfigurationError, ValueError, KeyError, TypeError, RecursionError):
+            return None, []
+        refreshes: list[float] = []
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            refreshes = [float(moment) for moment in entry["refreshes"]]
         try:
             access_token, expires_at = str(entry["access_token"]), float(entry["expires_at"])
             api_url = check_api_url(entry["api_domain"], self._sign_in)
         except (ValueError, KeyError, TypeError, ConfigurationError):
-            return None
+            return None, refreshes
         is_good = is_secret(access_token) and 0 < expires_at - self._clock() <= _LIFETIME_SECONDS
-        return Token(access_token, api_url, expires_at) if is_good else None
-
-    def _cached_refreshes(self) -> list[float]:
-        """Return when runs before this one, or beside it, signed in."""
-        try:
-            return [float(moment) for moment in self._cache()["refreshes"]]
-        except (ValueError, KeyError, TypeError):
-            return []
-
-    def _cache(self) -> Mapping[str, Any]:
-        """Return what the cache file holds of this sign-in; whatever cannot be read or is not ours is nothing."""
-        path = self._sign_in.cache_path
-        try:
-            entry = json.loads(read_secret(path, _CACHE_BYTES).decode("utf-8", errors="replace")) if path else {}
-            return entry if entry["key"] == _cache_key(self._sign_in) else {}
-        except (OSError, ConfigurationError, ValueError, KeyError, TypeError, RecursionError):
-            return {}
+        return Token(access_token, api_url, expires_at) if is_good else None, refreshes
 
     def _write_cache(self, token: Token) -> None:
         path = self._sign_in.cache_path
@@ -299,7 +297,8 @@ def read_token_answer(reply: Reply, sign_in: SignIn, *, asked_at: float) -> Toke
             hint="Check --accounts-url and --proxy: a portal may be answering.",
         )
     answer = _json_object(reply)
-    if _over_limit(answer):
+    words = [str(answer.get(key, "")).strip().lower() for key in ("error", "message", "error_description")]
+    if "access denied" in words[:2] or any("too many requests" in text for text in words):
         raise TryLaterError(
             "the token endpoint refuses more tokens: 10 in 10 minutes are the limit",
             hint="Wait 10 minutes, then run again; share one token cache between runs.",
@@ -312,14 +311,23 @@ def read_token_answer(reply: Reply, sign_in: SignIn, *, asked_at: float) -> Toke
     if reply.status == 407:
         raise ConfigurationError("the proxy wants a sign-in of its own", hint="Put user and password in --proxy.")
     if "error" in answer:
-        raise _refused(answer["error"])
+        # Any other text may be what was sent, secrets and all.
+        name = next((word for word in _ERRORS if word == answer["error"]), "with an error that is not known here")
+        hint = _ERROR_HINTS.get(name, _AUTHORISE_HINT)
+        raise NotPermittedError(f"the sign-in is refused: {name}", hint=hint)
     if reply.status != 200 or "access_token" not in answer:
         raise _GarbledError(
             f"what answers is not the token endpoint (status {reply.status}, no token)",
             hint="Check --accounts-url, --data-center and --proxy.",
         )
     api_url = check_api_url(answer.get("api_domain"), sign_in)
-    return Token(_access_token(answer), api_url, asked_at + _usable_seconds(answer))
+    token = answer["access_token"]
+    if not isinstance(token, str) or not is_secret(token):
+        raise ProtocolError(
+            "the token endpoint answered a token that cannot be one",
+            hint="Nothing was sent. Check --accounts-url and --proxy.",
+        )
+    return Token(token, api_url, asked_at + _usable_seconds(answer))
 
 
 def check_api_url(answered: object, sign_in: SignIn) -> str:
@@ -356,41 +364,17 @@ def check_base_url(url: str, option: str) -> str:
 
 
 def _json_object(reply: Reply) -> Mapping[str, object]:
-    if reply.status == 429 or reply.status >= 500:
-        with contextlib.suppress(ValueError, RecursionError):
-            answer = json.loads(reply.body.decode("utf-8"))
-            return answer if isinstance(answer, dict) else {}
-        return {}
     try:
         answer = json.loads(reply.body.decode("utf-8"))
     except (ValueError, RecursionError):
         answer = None
-    if not isinstance(answer, dict):
-        raise _GarbledError(
-            f"the token endpoint did not answer with JSON (status {reply.status})",
-            hint="A proxy or login page may be answering: check --accounts-url and --proxy.",
-        )
-    return answer
-
-
-def _over_limit(answer: Mapping[str, object]) -> bool:
-    words = [str(answer.get(key, "")).strip().lower() for key in ("error", "message", "error_description")]
-    return "access denied" in words[:2] or any("too many requests" in text for text in words)
-
-
-def _refused(error: object) -> NotPermittedError:
-    # Any other text may be what was sent, secrets and all.
-    name = error if isinstance(error, str) and error in _ERRORS else "with an error that is not known here"
-    return NotPermittedError(f"the sign-in is refused: {name}", hint=_ERROR_HINTS.get(name, _AUTHORISE_HINT))
-
-
-def _access_token(answer: Mapping[str, object]) -> str:
-    token = answer["access_token"]
-    if isinstance(token, str) and is_secret(token):
-        return token
-    raise ProtocolError(
-        "the token endpoint answered a token that cannot be one",
-        hint="Nothing was sent. Check --accounts-url and --proxy.",
+    if isinstance(answer, dict):
+        return answer
+    if reply.status == 429 or reply.status >= 500:
+        return {}
+    raise _GarbledError(
+        f"the token endpoint did not answer with JSON (status {reply.status})",
+        hint="A proxy or login page may be answering: check --accounts-url and --proxy.",
     )
 
 
