@@ -9,9 +9,10 @@ import pytest
 
 from conftest import read_results, table
 from importer.errors import CannotCreateError
+from importer.ledger import Fate
 from importer.records import Call, Place, ResultRow
 from importer.results import CHUNK_ROWS, ResultsFile, check_free, defused, results_path, write_rejects
-from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
+from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State
 
 
 def row(line: int, outcome: Outcome = Outcome.PENDING, **changes: str) -> ResultRow:
@@ -27,9 +28,9 @@ def call(line: int) -> Call:
     )
 
 
-def fate(call_id: str, outcome: Outcome) -> ResultRow:
-    """Return a call's fate as the ledger tells it."""
-    return ResultRow(Place("", 0), outcome, call_id=call_id, http_status=200, code="SUCCESS", attempts=2)
+def fate(state: CallState) -> Fate:
+    """Return a call's fate as the ledger has it."""
+    return Fate(http_status=200, code="SUCCESS", attempts=2, state=state)
 
 
 @pytest.mark.fault(142)
@@ -76,9 +77,9 @@ def test_fates_fill_what_was_pending(tmp_path: Path) -> None:
     results.add([row(2), row(3, Outcome.REJECTED, reason="invalid_number"), row(4), row(5)], Outcome.PENDING)
     asked: list[str] = []
 
-    def fates(call_ids: list[str]) -> dict[str, ResultRow]:
+    def fates(call_ids: list[str]) -> dict[str, Fate]:
         asked.extend(call_ids)
-        return {"call2": fate("call2", Outcome.ACCEPTED), "call4": fate("call4", Outcome.REFUSED)}
+        return {"call2": fate(CallState.ACCEPTED), "call4": fate(CallState.REFUSED)}
 
     finished = results.finish(fates)
     rows = read_results(tmp_path / "r.csv")
@@ -111,7 +112,7 @@ def test_carried_rows_come_first_and_are_not_to_be_mended(tmp_path: Path) -> Non
     results = ResultsFile(tmp_path / "r.csv")
     results.add([row(2)], Outcome.PENDING)
     results.take_up([call(90)])
-    known = {"call2": fate("call2", Outcome.ACCEPTED), "call90": fate("call90", Outcome.REFUSED)}
+    known = {"call2": fate(CallState.ACCEPTED), "call90": fate(CallState.REFUSED)}
     finished = results.finish(lambda ids: {each: known[each] for each in ids})
     rows = [(each["line"], each["outcome"]) for each in read_results(tmp_path / "r.csv")]
     assert rows == [("90", "refused"), ("2", "accepted")]
@@ -123,7 +124,7 @@ def test_more_rows_than_one_chunk(tmp_path: Path) -> None:
     results = ResultsFile(tmp_path / "r.csv")
     count = CHUNK_ROWS * 2 + 1
     results.add((row(line) for line in range(count)), Outcome.PENDING)
-    finished = results.finish(lambda ids: {each: fate(each, Outcome.ACCEPTED) for each in ids})
+    finished = results.finish(lambda ids: {each: fate(CallState.ACCEPTED) for each in ids})
     assert [each["call_id"] for each in read_results(tmp_path / "r.csv")] == [
         f"call{line}" for line in range(count)
     ]

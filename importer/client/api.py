@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import requests
@@ -20,6 +20,7 @@ from importer.errors import (
     TryLaterError,
     UnavailableError,
 )
+from importer.events import ignore
 from importer.records import Call
 
 CALLNOTIFY_PATH = "/phonebridge/v3/callnotify"
@@ -97,16 +98,26 @@ class Client(Line):
 class TokenTransport(Line):
     """What a TokenSource posts its form with: a fresh connection each time, with all our bounds; for one thread.
 
-    Raises ConfigurationError when the CA bundle cannot be read.
+    ``on_answer`` gets the status of each answer. Raises ConfigurationError when the CA bundle cannot be read.
     """
 
-    def __init__(self, sign_in: SignIn, *, trust: Trust | None = None, limits: Timeouts | None = None) -> None:
+    def __init__(
+        self,
+        sign_in: SignIn,
+        *,
+        trust: Trust | None = None,
+        limits: Timeouts | None = None,
+        on_answer: Callable[[int], None] = ignore,
+    ) -> None:
         super().__init__(Route(sign_in.proxy, sign_in.ca_bundle), trust=trust, limits=limits)
+        self._on_answer = on_answer
 
     def __call__(self, url: str, form: Mapping[str, str]) -> Answer:
         """Post the form once and return the answer; raises as `importer.auth.Transport` does."""
         try:
-            return self.exchange(requests.Request("POST", url, data=dict(form)))
+            answer = self.exchange(requests.Request("POST", url, data=dict(form)))
+            self._on_answer(answer.status)
+            return answer
         except SendFailure as failure:
             message = f"the token endpoint gave no answer ({failure.kind})"
             if failure.kind in FAILURES_BEFORE and failure.kind != "other":

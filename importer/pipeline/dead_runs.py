@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from importer.errors import ImporterError, InputUnusableError
 from importer.ledger import Ledger, ReportedCall, RunRecord
-from importer.pipeline.ending import fate_row, fates_in, row_of
+from importer.pipeline.ending import fate_fields, row_of
 from importer.pipeline.run import Run
-from importer.records import OUTCOME_OF_STATE, Call, Place
+from importer.records import OUTCOME_OF_STATE, Call, Place, ResultRow
 from importer.results import PART, ResultsFile, complete_parts, fused, no_results_file, read_rows
 from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, Outcome, State
 
@@ -23,7 +24,7 @@ def finish_dead_runs(run: Run, ledger: Ledger) -> None:
     """
     for dead in ledger.unfinished_runs():
         try:
-            note = complete_parts(Path(dead.results), dead.run_id, fates_in(ledger)) if dead.results else ""
+            note = complete_parts(Path(dead.results), dead.run_id, ledger.fates) if dead.results else ""
             if note is None:
                 note = _rebuild(ledger, dead)
         except ImporterError as problem:
@@ -46,13 +47,16 @@ def _rebuild(ledger: Ledger, dead: RunRecord) -> str:
             "no call is sent twice."
         )
     results = ResultsFile(Path(dead.results))
-    rows = {call_id: fate_row(call_id, OUTCOME_OF_STATE[fate.state], fate) for call_id, fate in fates.items()}
+    rows = {
+        call_id: ResultRow(Place("", 0), OUTCOME_OF_STATE[fate.state], call_id, **fate_fields(fate))
+        for call_id, fate in fates.items()
+    }
     for one in ledger.uncertain_calls(-1):
         if one.call.call_id in rows:  # whole, so that they are evidence after a restore
             rows[one.call.call_id] = row_of(one.call, Outcome.UNCERTAIN, one.fate)
     try:
         results.add(rows.values(), Outcome.PENDING)
-        results.finish(fates_in(ledger))
+        results.finish(ledger.fates)
     except ImporterError:
         results.discard()
         raise
@@ -70,8 +74,21 @@ def evidence_of(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
     Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file, or if
     they are to be ``complete`` with a part of results among or beside them.
     """
-    if complete:
-        _check_no_parts(paths)
+    header = ",".join(RESULT_COLUMNS).encode()
+    looked_beside = paths if complete else ()
+    beside = [part for path in looked_beside for part in (path, *sorted(path.parent.glob("*" + PART)))]
+    for part in beside:
+        begins = b""
+        if part.suffix == PART and part.is_file():
+            with suppress(OSError), part.open("rb") as stream:
+                begins = stream.read(len(header))
+        if begins == header:
+            raise InputUnusableError(
+                f"{part} is what a run that died left of its results: nobody knows what it had sent by then, "
+                "so these files are not complete",
+                hint="Give it too and leave --complete out; or have the run's results completed first, by "
+                "`cdr-importer deliver` with the ledger that it used, if you still have that.",
+            )
     found: dict[str, ReportedCall] = {}
     for path in paths:
         for one in filter(None, (_evidence_in(path, row) for row in read_rows(path))):
@@ -79,27 +96,6 @@ def evidence_of(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
             if known is None or one.accepted > known.accepted:
                 found[one.call.call_id] = one
     return list(found.values())
-
-
-def _check_no_parts(paths: Sequence[Path]) -> None:
-    for path in paths:
-        for part in (path, *sorted(path.parent.glob("*" + PART))):
-            if part.suffix == PART and part.is_file() and _is_results(part):
-                raise InputUnusableError(
-                    f"{part} is what a run that died left of its results: nobody knows what it had sent by then, "
-                    "so these files are not complete",
-                    hint="Give it too and leave --complete out; or have the run's results completed first, by "
-                    "`cdr-importer deliver` with the ledger that it used, if you still have that.",
-                )
-
-
-def _is_results(part: Path) -> bool:
-    header = ",".join(RESULT_COLUMNS).encode()
-    try:
-        with part.open("rb") as stream:
-            return stream.read(len(header)) == header
-    except OSError:
-        return False
 
 
 def _evidence_in(path: Path, row: Mapping[str, str]) -> ReportedCall | None:

@@ -15,9 +15,9 @@ from importer.deliver import Stop
 from importer.errors import ExitCode, ImporterError, StoppedError, most_severe
 from importer.ledger import KnownFate, Ledger, RunInfo
 from importer.pipeline.run import Run, gmt_text, new_run_id
-from importer.records import OUTCOME_OF_STATE, Call, Place, ResultRow, RunSummary
+from importer.records import Call, ResultRow, RunSummary
 from importer.requirements import check_versions, found_sqlite
-from importer.results import Fates, Finished
+from importer.results import Finished
 from schemas.vocabulary import Outcome
 
 NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})
@@ -42,7 +42,16 @@ def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
     """Return the counts and choose the exit code; counts that do not add up are a bug of ours (exit 70)."""
     outcomes = Counter(ended.finished.outcomes)
     outcomes[Outcome.SKIPPED] += sum(ended.skipped.values())
-    code = most_severe([*_exit_codes(run, ended, outcomes)])
+    codes = [problem.exit_code for problem in ended.problems]
+    if ended.stop:
+        codes.append(ended.stop.exit_code)
+    if outcomes[Outcome.UNCERTAIN] or ended.uncertain[0]:
+        codes.append(ExitCode.UNCERTAIN)
+    if any(outcomes[outcome] for outcome in NEEDS_A_PERSON):
+        codes.append(ExitCode.PARTIAL)
+    if outcomes[Outcome.PENDING] and not ended.stop and run.settings.limit is None:
+        codes.append(ExitCode.UNAVAILABLE)
+    code = most_severe(codes)
     summary = RunSummary(
         run_id=run.run_id,
         exit_code=code,
@@ -59,19 +68,6 @@ def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
     if summary.adds_up():
         return summary
     return replace(summary, exit_code=ExitCode.INTERNAL, reason="counts_do_not_add_up")
-
-
-def _exit_codes(run: Run, ended: Ended, outcomes: Mapping[Outcome, int]) -> Iterator[ExitCode]:
-    """Yield every exit code that the run has a reason for; the most severe wins."""
-    yield from (problem.exit_code for problem in ended.problems)
-    if ended.stop:
-        yield ended.stop.exit_code
-    if outcomes[Outcome.UNCERTAIN] or ended.uncertain[0]:
-        yield ExitCode.UNCERTAIN
-    if any(outcomes[outcome] for outcome in NEEDS_A_PERSON):
-        yield ExitCode.PARTIAL
-    if outcomes[Outcome.PENDING] and not ended.stop and run.settings.limit is None:
-        yield ExitCode.UNAVAILABLE
 
 
 def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> str:
@@ -144,24 +140,9 @@ def row_of(call: Call, outcome: Outcome, known: KnownFate) -> ResultRow:
     )
 
 
-def fate_row(call_id: str, outcome: Outcome, known: KnownFate) -> ResultRow:
-    """Return a row that has only the fate of a call."""
-    return ResultRow(Place("", 0), outcome, call_id=call_id, **fate_fields(known))
-
-
 def fate_fields(known: KnownFate) -> dict[str, Any]:
     """Return a fate as fields of a result row."""
     return {each.name: getattr(known, each.name) for each in fields(KnownFate)}
-
-
-def fates_in(ledger: Ledger | None) -> Fates:
-    """Return a reader of the fates of calls as result rows; without a ledger there are none."""
-    if ledger is None:
-        return lambda _: {}
-    return lambda call_ids: {
-        call_id: fate_row(call_id, OUTCOME_OF_STATE[fate.state], fate)
-        for call_id, fate in ledger.fates(call_ids).items()
-    }
 
 
 @contextmanager

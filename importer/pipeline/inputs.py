@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -75,14 +75,27 @@ def check_apart(
     ``inputs`` are read beside the files that the settings name, None is no file; ``outputs`` are by option,
     by default the outputs of a run. Each of these must be another file, however spelt or linked.
     """
-    taken = {key: role for role, path in _read(settings, inputs) for key in _keys(path)}
+    format_file = Path(settings.format) if settings.format and settings.format.endswith(".toml") else None
+    own = {"agents": settings.agents, "format": format_file, "ca-bundle": settings.ca_bundle}
+    read: list[tuple[str, Path | None]] = [
+        *(("the ledger or a file beside it", path) for path in ledger_files(settings.ledger)),
+        *(("a file that is read", path) for path in inputs),
+        *((f"the file of --{option}", path) for option, path in {**own, "config": settings.config}.items()),
+        *(("a file of your configuration", path) for path in user_folder().rglob("*.toml")),
+    ]
+    taken = {key: role for role, path in read if path is not None for key in _keys(path)}
     if outputs is None:
         names = ("results", "rejects", "log", "metrics")
         outputs = {f"--{name}": getattr(settings, name) for name in names}
     for option, path in outputs.items():
         if path is None:
             continue
-        places = [key for place in _written(option, path, len(inputs)) for key in _keys(place)]
+        written = [path]
+        if option == "--results":
+            written += Parts(path).all
+        if option == "--rejects":
+            written += (rejects_path(path, number) for number in range(2, len(inputs) + 1))
+        places = [key for place in written for key in _keys(place)]
         clash = next((taken[key] for key in places if key in taken), None)
         if clash is not None:
             raise ConfigurationError(
@@ -94,30 +107,6 @@ def check_apart(
 def rejects_path(chosen: Path, number: int) -> Path:
     """Return where the rejects of the ``number``-th kind of export go."""
     return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
-
-
-def _read(settings: Settings, inputs: Iterable[Path | None]) -> Iterator[tuple[str, Path]]:
-    yield from (("the ledger or a file beside it", path) for path in ledger_files(settings.ledger))
-    yield from (("a file that is read", path) for path in inputs if path is not None)
-    format_file = Path(settings.format) if settings.format and settings.format.endswith(".toml") else None
-    named = (
-        ("agents", settings.agents),
-        ("format", format_file),
-        ("ca-bundle", settings.ca_bundle),
-        ("config", settings.config),
-    )
-    for option, path in named:
-        if path is not None:
-            yield f"the file of --{option}", path
-    yield from (("a file of your configuration", path) for path in user_folder().rglob("*.toml"))
-
-
-def _written(option: str, path: Path, inputs: int) -> Iterator[Path]:
-    yield path
-    if option == "--results":
-        yield from Parts(path).all
-    if option == "--rejects":
-        yield from (rejects_path(path, number) for number in range(2, inputs + 1))
 
 
 def _keys(path: Path) -> Iterator[object]:

@@ -4,12 +4,11 @@ The only module of the pipeline that loads pandas.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeGuard
 
 from importer.errors import (
     CannotCreateError,
@@ -104,24 +103,14 @@ class Intake:
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()
         self._good_rows = 0
-        self._preparation: Preparation
+        self.preparation: Preparation
 
     @contextmanager
     def opened(self, ledger: Ledger | None) -> Iterator[None]:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
         plan = replace(self._plan, held=ledger.held if ledger else None)
-        with Preparation(self._run.catalogue.causes, plan) as self._preparation:
+        with Preparation(self._run.catalogue.causes, plan) as self.preparation:
             yield
-
-    @property
-    def rows(self) -> int:
-        """How many records were read."""
-        return self._preparation.rows
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """The rows by reason that no result row names."""
-        return self._preparation.skipped
 
     def read(self, ledger: Ledger | None) -> None:
         """Read every file whole; a damaged one is a problem, and nothing of it is kept."""
@@ -136,7 +125,7 @@ class Intake:
         for found in self._detections:
             try:
                 detection = replace(found, file=replace(found.file, pinned=found.file.identity_now()))
-                rows = self._preparation.read(detection, _name(detection), progress)
+                rows = self.preparation.read(detection, _name(detection), progress)
             except InputUnusableError as problem:
                 self._report(problem)
                 continue
@@ -174,9 +163,10 @@ class Intake:
                 hint="Look whether the telephone system still exports. "
                 "What is in these files was taken in all the same.",
             )
-        if settings.min_rows is not None and self.rows < settings.min_rows:
+        rows = self.preparation.rows
+        if settings.min_rows is not None and rows < settings.min_rows:
             yield TooFewRowsError(
-                f"the input has {self.rows} rows, --min-rows expects at least {settings.min_rows}",
+                f"the input has {rows} rows, --min-rows expects at least {settings.min_rows}",
                 hint="Look whether the export is empty or cut. What is in these files was taken in all the same.",
             )
 
@@ -187,25 +177,26 @@ class Intake:
         `--since` or `--yes` says that they are meant; DeclinedError when the person says no. Nothing is taken in
         then. Without a ledger the calls are `would_send`, and too many rejects are a problem.
         """
-        if ledger is not None:
-            self._stage(results, ledger)
+        if ledger is None:
+            for batch in self._batches():
+                results.add(batch, Outcome.WOULD_SEND)
+            problem = self._too_many_rejects()
+            if problem is not None:
+                self._report(problem)
             return
-        for batch in self._batches():
-            results.add(batch, Outcome.WOULD_SEND)
-        problem = self._too_many_rejects()
-        if problem is not None:
-            self._report(problem)
-
-    def _stage(self, results: ResultsFile, ledger: Ledger) -> None:
-        run, settings, new = self._run, self._run.settings, _NewCalls()
+        run, retry_refused = self._run, self._run.settings.retry_refused
+        resend, new = self._run.settings.on_uncertain == "resend", _NewCalls()
         with ledger.staging() as staging:
             for batch in self._batches():
                 calls = [each for each in batch if isinstance(each, Call)]
-                resend = settings.on_uncertain == "resend"
-                staged = iter(staging.add(calls, retry_refused=settings.retry_refused, resend_uncertain=resend))
-                attended = [each.call_id for each in batch if _is_attended_since(each)]
-                shown = iter(staging.show_attended(attended))
-                results.add((_staged_row(each, staged, shown, new) for each in batch), Outcome.PENDING)
+                staged = staging.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
+                pending = zip(calls, staged, strict=True)
+                starts = [call.start_time for call, known in pending if known.outcome is None]
+                new.calls += len(starts)
+                new.first, new.last = min([new.first, *starts]), max([new.last, *starts])
+                rows = [each for each in batch if isinstance(each, ResultRow)]
+                shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
+                results.add(_staged_rows(batch, iter(staged), iter(shown)), Outcome.PENDING)
             problem = self._too_many_rejects()
             if problem is not None:
                 raise problem
@@ -215,7 +206,7 @@ class Intake:
         results.keep()
 
     def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
-        for batch in self._preparation.results():
+        for batch in self.preparation.results():
             self._run.stop_if_interrupted()
             for row in batch if self._run.settings.max_errors.percent is not None else ():
                 if isinstance(row, Call) or row.outcome not in (Outcome.SKIPPED, Outcome.REJECTED):
@@ -271,40 +262,30 @@ class _NewCalls:
     """The calls that staging made pending: how many, and the earliest and latest start as GMT text."""
 
     calls: int = 0
-    first: str = ""
+    first: str = "9999"
     last: str = ""
 
-    def add(self, start_time: str) -> None:
-        """Count a call; the texts sort as their times do."""
-        self.calls += 1
-        self.first = min(self.first or start_time, start_time)
-        self.last = max(self.last, start_time)
 
-
-def _is_attended_since(row: ResultRow | Call) -> TypeGuard[ResultRow]:
-    return isinstance(row, ResultRow) and row.reason == ATTENDED_SINCE
-
-
-def _staged_row(
-    row: ResultRow | Call, staged: Iterator[Staged], shown: Iterator[Staged], new: _NewCalls
-) -> ResultRow | Call:
-    """Return a row as staging left it; of a bare call the fate is in the ledger when the run ends.
+def _staged_rows(
+    batch: Sequence[ResultRow | Call], staged: Iterator[Staged], shown: Iterator[Staged]
+) -> Iterator[ResultRow | Call]:
+    """Yield rows as staging left them; of a bare call the fate is in the ledger when the run ends.
 
     ``staged`` has the ledger's answer to each call, ``shown`` to each row that shows its call attended.
     """
-    if isinstance(row, Call):
-        known = next(staged)
-        if known.outcome is not None:
-            return row_of(row, known.outcome, known.receipt)
-        new.add(row.start_time)
-        return row
-    if not _is_attended_since(row):
-        return row
-    known = next(shown)
-    if known.call is None:
-        return replace(row, outcome=known.outcome or row.outcome, **fate_fields(known.receipt))
-    call = replace(known.call, place=row.place)
-    return call if known.outcome is None else row_of(call, known.outcome, known.receipt)
+    for row in batch:
+        if isinstance(row, Call):
+            known = next(staged)
+            yield row if known.outcome is None else row_of(row, known.outcome, known.receipt)
+        elif row.reason == ATTENDED_SINCE:
+            known = next(shown)
+            if known.call is None:
+                yield replace(row, outcome=known.outcome or row.outcome, **fate_fields(known.receipt))
+            else:
+                call = replace(known.call, place=row.place)
+                yield call if known.outcome is None else row_of(call, known.outcome, known.receipt)
+        else:
+            yield row
 
 
 def ask_before_sending(run: Run, ledger: Ledger, new: _NewCalls) -> None:

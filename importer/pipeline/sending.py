@@ -1,12 +1,12 @@
 """Pending calls sent: the service as the settings name it, and the pace that earlier runs left."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
 
-from importer.auth import Reply, SignIn, TokenSource, Transport
+from importer.auth import SignIn, TokenSource
 from importer.client import Client, Route, TokenTransport, Trust
 from importer.deliver import (
     LONGEST_WAIT_SECONDS,
@@ -19,7 +19,7 @@ from importer.deliver import (
 )
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
-from importer.ledger import Claimed, Ledger
+from importer.ledger import Ledger
 from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
 from importer.pipeline.run import Run, epoch_of, gmt_text
 from importer.results import ResultsFile
@@ -46,25 +46,19 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
             max_uncertain=run.settings.max_uncertain,
             deadline=run.deadline(),
         )
-        stop = Delivery(ledger, service, plan, _listener(run, ledger, service, results)).run()
+        listener = DeliveryListener(
+            # Their payload leaves the ledger with the answer, so the rows have to be safe before.
+            claimed=lambda batch: results.take_up([claimed.call for claimed in batch if not claimed.own_run]),
+            # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
+            token=lambda: ledger.bind_account(service.account),
+            receipt=run.listener.receipt,
+            unrecorded=run.listener.unrecorded,
+            event=run.listener.event,
+        )
+        stop = Delivery(ledger, service, plan, listener).run()
     if stop and stop.message:
         run.listener.note(stop.message)
     return stop
-
-
-def _listener(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> DeliveryListener:
-    """Return the callbacks of the delivery: results get the calls about to be sent, the listener each receipt."""
-
-    def on_claim(batch: Sequence[Claimed]) -> None:
-        # Their payload leaves the ledger with the answer, so the rows have to be safe before.
-        results.take_up([claimed.call for claimed in batch if not claimed.own_run])
-
-    def on_token() -> None:
-        # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
-        ledger.bind_account(service.account)
-
-    listener = run.listener
-    return DeliveryListener(on_claim, on_token, listener.receipt, listener.unrecorded, listener.event)
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
@@ -73,8 +67,11 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
     The clock may have been set since: a moment that is still to come counts as now, and a clock that was set
     forward makes nothing older.
     """
+    boot = ""  # the id of this start of the machine, where the system has one
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     now, clock = service.wall_clock(), service.clock()
-    set_forward = ledger.seconds_set_forward(_boot(), now - clock)
+    set_forward = ledger.seconds_set_forward(boot, now - clock)
     rate = run.settings.rate
     since = gmt_text(now - rate.period_seconds - set_forward - 1)
     earlier = [epoch_of(text) for text in ledger.sent_since(since, gmt_text(now), rate.limit)]
@@ -98,14 +95,6 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
     return None
 
 
-def _boot() -> str:
-    """Return the id of this start of the machine, "" where the system has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
 def service_of(run: Run, credentials: Credentials) -> Service:
     """Return the API as the settings name it; no request is sent yet.
 
@@ -115,14 +104,16 @@ def service_of(run: Run, credentials: Credentials) -> Service:
     sign_in = sign_in_of(run.settings, credentials)
     route, trust = Route(sign_in.proxy, sign_in.ca_bundle), Trust(sign_in.ca_bundle)
     fresh_only = threading.Event()
-    transport = TokenTransport(sign_in, trust=trust, limits=timing.limits)
+    transport = TokenTransport(
+        sign_in,
+        trust=trust,
+        limits=timing.limits,
+        on_answer=lambda status: run.listener.event(Event(EventName.TOKEN_ASKED, Level.INFO, {"http": status})),
+    )
     return Service(
         clients=lambda: Client(route, trust=trust, limits=timing.limits, fresh_only=fresh_only),
         tokens=TokenSource(
-            sign_in,
-            transport=_logged(run, transport),
-            clock=timing.wall_clock,
-            sleep=lambda seconds: _sleep(run, seconds),
+            sign_in, transport=transport, clock=timing.wall_clock, sleep=lambda seconds: _sleep(run, seconds)
         ),
         limiter=RollingLimiter(run.settings.rate, clock=timing.clock, wait_for=timing.wait_for),
         clock=timing.clock,
@@ -133,17 +124,6 @@ def service_of(run: Run, credentials: Credentials) -> Service:
         cut_sign_in=transport.cut,
         account=f"{sign_in.accounts_url} {sign_in.client_id}",
     )
-
-
-def _logged(run: Run, transport: Transport) -> Transport:
-    """Return the transport of the sign-in, with an event for each request."""
-
-    def post(url: str, form: Mapping[str, str]) -> Reply:
-        answer = transport(url, form)
-        run.listener.event(Event(EventName.TOKEN_ASKED, Level.INFO, {"http": answer.status}))
-        return answer
-
-    return post
 
 
 def _sleep(run: Run, seconds: float) -> None:

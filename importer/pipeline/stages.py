@@ -16,7 +16,7 @@ from importer.errors import ImporterError, exit_code_of
 from importer.files import named_files
 from importer.ledger import Ledger, RunInfo, create_ledger
 from importer.pipeline.dead_runs import finish_dead_runs
-from importer.pipeline.ending import Ended, ending_record, fates_in, summary_of, summary_record
+from importer.pipeline.ending import Ended, ending_record, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.run import Run, gmt_text
 from importer.pipeline.sending import deliver, service_of
@@ -62,7 +62,12 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
     def summary(finished: Finished, stop: Stop | None = None, uncertain: tuple[int, str] = (0, "")) -> RunSummary:
         ended = Ended(finished, stop=stop, uncertain=uncertain)
         if intake is not None:
-            ended = replace(ended, problems=tuple(intake.problems), rows=intake.rows, skipped=intake.skipped)
+            ended = replace(
+                ended,
+                problems=tuple(intake.problems),
+                rows=intake.preparation.rows,
+                skipped=intake.preparation.skipped,
+            )
         return summary_of(run, ended, target)
 
     service = service_of(run, credentials) if credentials else None
@@ -82,7 +87,7 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
         stop = deliver(run, ledger, service, results) if ledger and service else None
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
-        finished = results.finish(fates_in(ledger))
+        finished = results.finish(ledger.fates if ledger else lambda _: {})
         if intake is not None:
             intake.write_rejects(finished)
         if ledger is None:
@@ -143,7 +148,7 @@ def _results(
             raise
         with suppress(ImporterError, OSError):
             if results is not None and is_kept:
-                run.listener.broke_off(summary(results.standing(fates_in(ledger))))
+                run.listener.broke_off(summary(results.standing(ledger.fates)))
             else:
                 ledger.finish_run(exit_code_of(error), json.dumps(ending_record(error)))
         raise

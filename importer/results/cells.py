@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from importer.errors import InputUnusableError, NoInputError
+from importer.ledger import KnownFate
 from importer.records import Call, ResultRow
 from schemas.vocabulary import E164, RESULT_COLUMNS, Outcome
 
@@ -42,14 +43,7 @@ def cells_of(row: ResultRow | Call, calls_are: Outcome) -> list[str]:
     """Return a row as the cells of the results file; a bare call is a row with the outcome ``calls_are``."""
     if isinstance(row, ResultRow):
         outcome, numbers = row.outcome, [defused(row.agent_number), defused(row.customer_number)]
-        fate = [
-            row.reason,
-            defused(row.hint),
-            "" if row.http_status is None else str(row.http_status),
-            defused(row.code),
-            str(row.attempts) if row.attempts else "",
-            row.sent_at,
-        ]
+        fate = fate_cells(row)
     else:  # numbers of a call are E.164, and its fate is open
         outcome, numbers, fate = calls_are, [row.agent_number, row.customer_number], _NO_FATE
     return [
@@ -63,6 +57,18 @@ def cells_of(row: ResultRow | Call, calls_are: Outcome) -> list[str]:
         defused(row.zohouser),
         defused(row.source_id),
         *fate,
+    ]
+
+
+def fate_cells(fate: KnownFate | ResultRow) -> list[str]:
+    """Return a fate as the last six cells of a row."""
+    return [
+        fate.reason,
+        defused(fate.hint),
+        "" if fate.http_status is None else str(fate.http_status),
+        defused(fate.code),
+        str(fate.attempts) if fate.attempts else "",
+        fate.sent_at,
     ]
 
 

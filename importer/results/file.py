@@ -1,5 +1,6 @@
 """The results of the run that goes on: rows as they are decided, then the file in its place and the counts."""
 
+import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,10 +53,13 @@ class Finished:
         if line and outcome in (Outcome.REJECTED, Outcome.REFUSED) and reason != UNFINISHED_ROW:
             self.to_mend[file].append(line)
 
-    def add_final(self, row: FinalRow) -> None:
-        """Count one row of the results as it was read back."""
-        place = (row.cells["file"], int(row.cells["line"] or 0)) if row.own else ()
-        self.add(Outcome(row.cells["outcome"]), row.cells["reason"], *place)
+    def counting(self, rows: Iterable[FinalRow], *, open_only: bool = False) -> Iterator[FinalRow]:
+        """Yield rows of the results as they are read back, and count them, or only those that were open."""
+        for row in rows:
+            if row.was_open or not open_only:
+                place = (row.cells["file"], int(row.cells["line"] or 0)) if row.own else ()
+                self.add(Outcome(row.cells["outcome"]), row.cells["reason"], *place)
+            yield row
 
 
 class ResultsFile:
@@ -64,7 +68,11 @@ class ResultsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._parts = Parts(path)
-        self._parts.require_free()
+        for part in self._parts.all:
+            if os.path.lexists(part):
+                raise CannotCreateError(
+                    f"{part} is in the way of the results", hint="Remove it, or name other results with --results."
+                )
         self._streams: list[IO[str]] = []
         self._carried = self._open = 0
         self._counts = Finished()
@@ -144,7 +152,8 @@ class ResultsFile:
         self._close()
         try:
             if self._open or self._carried:
-                write_final(self._parts, self._counted(final_rows(self._parts, fates)))
+                rows = final_rows(self._parts, fates)
+                write_final(self._parts, self._counts.counting(rows, open_only=True))
             else:
                 self._parts.rows.rename(self._parts.final)
             put_in_place(self._parts)
@@ -161,8 +170,7 @@ class ResultsFile:
         if not self._parts.rows.exists():
             return self._counts
         counts, carried = Finished(), 0
-        for row in final_rows(self._parts, fates):
-            counts.add_final(row)
+        for row in counts.counting(final_rows(self._parts, fates)):
             carried += not row.own
         return replace(counts, carried=carried)
 
@@ -173,9 +181,3 @@ class ResultsFile:
             except OSError as error:
                 # Closing writes the bytes that a full disk did not take before.
                 raise unwritable(self.path, error) from error
-
-    def _counted(self, rows: Iterable[FinalRow]) -> Iterator[FinalRow]:
-        for row in rows:
-            if row.was_open:
-                self._counts.add_final(row)
-            yield row

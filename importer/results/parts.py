@@ -2,22 +2,23 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from importer.errors import CannotCreateError
+from importer.ledger import Fate
 from importer.private_files import sync_folder
-from importer.records import ResultRow
-from importer.results.cells import PART, begin_rows, cells_of, raw_rows
+from importer.records import OUTCOME_OF_STATE
+from importer.results.cells import PART, begin_rows, fate_cells, raw_rows
 from importer.results.paths import create, make_durable, unwritable
-from schemas.vocabulary import RESULT_COLUMNS, Outcome
+from schemas.vocabulary import Outcome
 
 CHUNK_ROWS = 500
 _FATE_COLUMNS = ("outcome", "reason", "hint", "http_status", "code", "attempts", "sent_at")
 
-Fates = Callable[[Sequence[str]], Mapping[str, ResultRow]]
-"""Returns the fates of calls by call id, as result rows of which only the fate is used."""
+Fates = Callable[[Sequence[str]], Mapping[str, Fate]]
+"""Returns the fates of calls by call id, as the ledger does."""
 
 
 class Parts:
@@ -33,14 +34,6 @@ class Parts:
             path.with_name(f"{path.name}{kind}{PART}") for kind in (".staging", "", ".carried", ".final")
         )
 
-    def require_free(self) -> None:
-        """Raise CannotCreateError where a file is at the path of a part; before anything is sent."""
-        for path in self.all:
-            if os.path.lexists(path):
-                raise CannotCreateError(
-                    f"{path} is in the way of the results", hint="Remove it, or name other results with --results."
-                )
-
     def discard(self) -> None:
         """Remove all of them."""
         for path in self.all:
@@ -51,17 +44,19 @@ class Parts:
 class FinalRow:
     """One row of the results, by column name.
 
-    ``was_open``: its fate is in the ledger and not in the part. ``is_known``: the ledger has it. ``own``: it is a
-    row of this input.
+    ``was_open``: its fate is in the ledger and not in the part. ``own``: it is a row of this input.
     """
 
     cells: Mapping[str, str]
     was_open: bool
-    is_known: bool
     own: bool
 
 
-def final_rows(parts: Parts, fates: Fates) -> Iterator[FinalRow]:
+class _NotTakenInError(Exception):
+    """A call of these rows is not in the ledger: the run died before they were taken in."""
+
+
+def final_rows(parts: Parts, fates: Fates, *, must_be_known: bool = False) -> Iterator[FinalRow]:
     """Yield the rows of the results with their fates: calls of earlier runs, then the input's."""
     for path, own in ((parts.carried, False), (parts.rows, True)):
         left = raw_rows(path) if path.exists() else iter(())
@@ -72,9 +67,10 @@ def final_rows(parts: Parts, fates: Fates) -> Iterator[FinalRow]:
                 was_open = row["outcome"] == Outcome.PENDING
                 fate = found.get(row["call_id"]) if was_open else None
                 if fate is not None:
-                    cells = dict(zip(RESULT_COLUMNS, cells_of(fate, fate.outcome), strict=True))
-                    row.update((name, cells[name]) for name in _FATE_COLUMNS)
-                yield FinalRow(row, was_open, fate is not None or not was_open, own)
+                    row.update(zip(_FATE_COLUMNS, (OUTCOME_OF_STATE[fate.state], *fate_cells(fate)), strict=True))
+                elif was_open and must_be_known:
+                    raise _NotTakenInError
+                yield FinalRow(row, was_open, own)
 
 
 def write_final(parts: Parts, rows: Iterable[FinalRow]) -> None:
@@ -98,10 +94,6 @@ def put_in_place(parts: Parts) -> None:
     sync_folder(parts.path.parent)
 
 
-class _NotTakenInError(Exception):
-    """A call of these rows is not in the ledger: the run died before they were taken in."""
-
-
 def complete_parts(path: Path, run_id: str, fates: Fates) -> str | None:
     """Finish the results of a run that died from its parts; may be repeated after a death in here.
 
@@ -110,17 +102,19 @@ def complete_parts(path: Path, run_id: str, fates: Fates) -> str | None:
 
     Raises CannotCreateError.
     """
-    parts = Parts(path)
+    parts, is_in_place = Parts(path), False
     not_taken_in = (
         f"The run {run_id} died before its calls were taken in; nothing of it was sent. Import its files again."
     )
+    with suppress(OSError):
+        is_in_place = os.path.samestat(parts.final.lstat(), path.lstat())
     try:
-        if _is_same(parts.final, path):
+        if is_in_place:
             parts.discard()
             return ""
         if parts.rows.exists():
             parts.final.unlink(missing_ok=True)
-            write_final(parts, _taken_in(final_rows(parts, fates)))
+            write_final(parts, final_rows(parts, fates, must_be_known=True))
         elif not parts.final.exists():
             has_begun = parts.staging.exists()
             parts.discard()
@@ -137,17 +131,3 @@ def complete_parts(path: Path, run_id: str, fates: Fates) -> str | None:
     except OSError as error:
         raise unwritable(path, error) from error
     return f"The results of the run {run_id}, which died, were completed: {path}."
-
-
-def _taken_in(rows: Iterable[FinalRow]) -> Iterator[FinalRow]:
-    for row in rows:
-        if not row.is_known:
-            raise _NotTakenInError
-        yield row
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return os.path.samestat(one.lstat(), other.lstat())
-    except OSError:
-        return False
