@@ -17,13 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from importer.errors import (
-    ConfigurationError,
-    NotPermittedError,
-    ProtocolError,
-    TryLaterError,
-    UnavailableError,
-)
+from importer.errors import ConfigurationError, NotPermittedError, ProtocolError, TryLaterError, UnavailableError
 from importer.pacing import Backoff
 from importer.private_files import make_folders, open_ours, read_secret, replace_private_file
 from importer.settings import is_secret
@@ -238,8 +232,7 @@ class TokenSource:
             except BlockingIOError:
                 if waited_seconds >= _LOCK_PATIENCE_SECONDS:
                     raise TryLaterError(
-                        "another run has been signing in for two minutes",
-                        hint="Run again when it has ended.",
+                        "another run has been signing in for two minutes", hint="Run again when it has ended."
                     ) from None
                 self._sleep(_LOCK_POLL_SECONDS)
                 waited_seconds += _LOCK_POLL_SECONDS

@@ -92,10 +92,7 @@ THROTTLED = _again(
     ExitCode.TRY_LATER,
 )
 OVERLOADED = _again(
-    Reaction.WAIT,
-    "overloaded",
-    f"The service asks to come back later. {_PENDING}",
-    ExitCode.TRY_LATER,
+    Reaction.WAIT, "overloaded", f"The service asks to come back later. {_PENDING}", ExitCode.TRY_LATER
 )
 SCOPE = _stop(
     "scope_missing",
@@ -135,10 +132,7 @@ PARAMETER_MISSING = _refuse(
     3,
 )
 INTERNAL_ERROR = _hold(
-    "server_error",
-    f"The service failed while it had the call. {_LOOK}",
-    ExitCode.UNAVAILABLE,
-    2,
+    "server_error", f"The service failed while it had the call. {_LOOK}", ExitCode.UNAVAILABLE, 2
 )
 
 CODES: Mapping[str, Judgement] = {
@@ -160,7 +154,7 @@ CODES: Mapping[str, Judgement] = {
 """Service codes; a code not here falls to the status, never to success."""
 
 CODES_UNDER: Mapping[tuple[int, str], Judgement] = {
-    (403, "INTERNAL_ERROR"): FORBIDDEN,  # the user lacks the privilege: integration.html
+    (403, "INTERNAL_ERROR"): FORBIDDEN  # the user lacks the privilege: integration.html
 }
 """Codes that mean something else under one status; looked up before `CODES`."""
 
@@ -182,10 +176,7 @@ REFUSED = _refuse(
     3,
 )
 REDIRECTED = _hold(
-    "redirected",
-    f"A redirect answered in place of the API; it was not followed. {_LOOK}",
-    ExitCode.PROTOCOL,
-    1,
+    "redirected", f"A redirect answered in place of the API; it was not followed. {_LOOK}", ExitCode.PROTOCOL, 1
 )
 MOVED = _stop(
     "moved",
@@ -201,22 +192,11 @@ NO_CONTENT = _hold(
     "no_content", f"The service answered without the words of success. {_LOOK}", ExitCode.PROTOCOL, 2
 )
 UNEXPECTED = _hold(
-    "unexpected_status",
-    f"The service answered with a status that is not the API's. {_LOOK}",
-    ExitCode.PROTOCOL,
-    1,
+    "unexpected_status", f"The service answered with a status that is not the API's. {_LOOK}", ExitCode.PROTOCOL, 1
 )
-INFORMATIONAL = _hold(
-    "informational_answer",
-    f"Only an interim answer came. {_LOOK}",
-    ExitCode.PROTOCOL,
-    3,
-)
+INFORMATIONAL = _hold("informational_answer", f"Only an interim answer came. {_LOOK}", ExitCode.PROTOCOL, 3)
 SERVER_ERROR = _hold(
-    "server_error",
-    f"The service or a gateway failed while it had the call. {_LOOK}",
-    ExitCode.UNAVAILABLE,
-    2,
+    "server_error", f"The service or a gateway failed while it had the call. {_LOOK}", ExitCode.UNAVAILABLE, 2
 )
 SERVICE_CONFLICT = Judgement(
     Proof.UNKNOWN,
@@ -234,10 +214,7 @@ NOT_RECEIVED = replace(
     most_tries=2,
 )
 TOO_EARLY = _again(
-    Reaction.RETRY,
-    "too_early",
-    f"The service did not process the request yet. {_PENDING}",
-    ExitCode.UNAVAILABLE,
+    Reaction.RETRY, "too_early", f"The service did not process the request yet. {_PENDING}", ExitCode.UNAVAILABLE
 )
 MISDIRECTED = replace(
     _again(
@@ -320,10 +297,7 @@ SHAPES: Mapping[Shape, Judgement] = {
 """Where the status does not decide, the shape of the body does."""
 
 CONTRADICTION = _hold(
-    "contradictory_answer",
-    f"The answer says success and something else at once. {_LOOK}",
-    ExitCode.PROTOCOL,
-    3,
+    "contradictory_answer", f"The answer says success and something else at once. {_LOOK}", ExitCode.PROTOCOL, 3
 )
 
 TLS_REFUSED = Judgement(

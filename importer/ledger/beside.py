@@ -27,7 +27,7 @@ COMMITS_PER_TURN = 128
 # 9p and virtiofs are not among them: they show a container, a virtual machine or WSL the disk of its own host,
 # refusing them would refuse every ledger in such a place, and all runs there share the one kernel.
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "davfs"}) | {
-    *("ceph", "glusterfs", "lustre", "gpfs", "gfs2", "ocfs2", "beegfs", "pvfs2", "orangefs"),
+    *("ceph", "glusterfs", "lustre", "gpfs", "gfs2", "ocfs2", "beegfs", "pvfs2", "orangefs")
 }
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.bindfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")

@@ -285,8 +285,7 @@ def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | No
         is_cut = path.stat().st_size < int(pages) * int(page_bytes)
     if verdict != ("ok",) or is_cut:
         raise LedgerError(
-            f"the ledger {path} is damaged",
-            hint="Keep the file, restore the latest backup; nothing was sent.",
+            f"the ledger {path} is damaged", hint="Keep the file, restore the latest backup; nothing was sent."
         )
 
 
