@@ -123,14 +123,12 @@ class TokenSource:
         transport: Transport,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
-        backoff: Backoff = TOKEN_BACKOFF,
     ) -> None:
         self._sign_in = sign_in
         self._token_url = check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH
         self._transport = transport
         self._clock = clock
         self._sleep = sleep
-        self._backoff = backoff
         self._lock = threading.Lock()
         self._token: Token | None = None
         self._refreshes: list[float] = []
@@ -201,9 +199,9 @@ class TokenSource:
                     raise _GarbledError(error.message, hint=error.hint) from None
                 return read_token_answer(reply, self._sign_in, asked_at=asked_at)
             except (UnavailableError, _GarbledError):
-                if attempt == self._backoff.attempts:
+                if attempt == TOKEN_BACKOFF.attempts:
                     raise
-                self._sleep(self._backoff.wait_seconds(attempt))
+                self._sleep(TOKEN_BACKOFF.wait_seconds(attempt))
 
     @contextlib.contextmanager
     def _cache_lock(self) -> Iterator[None]:

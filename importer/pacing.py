@@ -17,8 +17,10 @@ from importer.settings import Rate
 LONGEST_RETRY_AFTER_SECONDS = 6 * 3600.0
 """A service that asks for more is asked again after so long."""
 
+_GUARD_SECONDS = 0.010
 _SHORTEST_WAIT_SECONDS = 1.0
 _STOP_POLL_SECONDS = 0.2
+_MOST_RETRIES = 20.0
 
 _HTTP_DATE = re.compile(
     r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
@@ -54,7 +56,7 @@ class Slot:
 class RollingLimiter:
     """Keeps any number of threads under one rate, as the server sees it.
 
-    A slot comes back one period and ``guard_seconds`` after its bytes were *written*. Counting from the grant
+    A slot comes back one period and a guard time after its bytes were *written*. Counting from the grant
     let 13 of 10 through on a busy machine, because a thread may stand still between grant and write; without
     the guard, network jitter lets 1 to 3 more through.
     """
@@ -65,12 +67,11 @@ class RollingLimiter:
         *,
         clock: Callable[[], float],
         wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait,
-        guard_seconds: float = 0.010,
     ) -> None:
         self._rate = rate
         self._clock = clock
         self._wait_for = wait_for
-        self._hold_seconds = rate.period_seconds + guard_seconds
+        self._hold_seconds = rate.period_seconds + _GUARD_SECONDS
         self._changed = threading.Condition()
         self._unwritten: set[Slot] = set()
         self._written: OrderedDict[Slot, float] = OrderedDict()
@@ -131,17 +132,15 @@ class Backoff:
         return self.uniform(0.0, min(self.first_seconds * 2 ** (attempt - 1), self.cap_seconds))
 
 
+@dataclass(slots=True)
 class RetryBudget:
     """A bucket shared by a run: a retry costs 1, a success returns 0.1, and an empty bucket ends retrying.
 
     Source: the retry quota of botocore's standard mode, in round figures.
     """
 
-    def __init__(self, *, capacity: float = 20.0, refund: float = 0.1) -> None:
-        self._capacity = capacity
-        self._refund = refund
-        self._level = capacity
-        self._lock = threading.Lock()
+    _level: float = _MOST_RETRIES
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def spend(self) -> bool:
         """Take what one retry costs; False when there is not enough left."""
@@ -154,7 +153,7 @@ class RetryBudget:
     def success(self) -> None:
         """Return a little for one success."""
         with self._lock:
-            self._level = min(self._capacity, self._level + self._refund)
+            self._level = min(_MOST_RETRIES, self._level + 0.1)
 
 
 def parse_retry_after(value: str | None, *, response_date: str | None, now_epoch: float) -> float | None:

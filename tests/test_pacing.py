@@ -304,8 +304,9 @@ def test_retry_budget_empties() -> None:
 
 def test_retry_budget_success() -> None:
     """Ten successes pay for one retry."""
-    budget = RetryBudget(capacity=1)
-    budget.spend()
+    budget = RetryBudget()
+    for _ in range(20):
+        budget.spend()
     for _ in range(11):
         budget.success()
 

@@ -61,13 +61,11 @@ class Breaker:
 class Delivery:
     """One run's delivery; `run` may be called once."""
 
-    def __init__(
-        self, ledger: Ledger, service: Service, plan: DeliveryPlan, listener: DeliveryListener | None = None
-    ) -> None:
+    def __init__(self, ledger: Ledger, service: Service, plan: DeliveryPlan, listener: DeliveryListener) -> None:
         self._service = service
         self._plan = plan
-        self._listener = listener or DeliveryListener()
-        self._means = Means(ledger, service, RetryBudget(), self._listener, self.is_stopping, plan.deadline)
+        self._listener = listener
+        self._means = Means(ledger, service, RetryBudget(), listener, self.is_stopping, plan.deadline)
         self._calls = self._pending()
         self._are_left = True
         self._guard = threading.Lock()

@@ -1,13 +1,12 @@
 """What goes into a delivery, what it calls while it goes on, and what comes out."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from importer.auth import TokenSource
 from importer.client import Client, Judgement
 from importer.errors import ExitCode
-from importer.events import Event, ignore
+from importer.events import Event
 from importer.ledger import Claimed
 from importer.pacing import Backoff, RollingLimiter
 from importer.records import Receipt
@@ -18,12 +17,12 @@ from importer.settings import ErrorLimit
 class DeliveryPlan:
     """How much is sent at once and in all, and when to stop; ``deadline`` is a moment of the service's clock."""
 
-    batch_size: int = 50
-    workers: int = 1
-    limit: int | None = None
-    errors: ErrorLimit = field(default_factory=lambda: ErrorLimit.parse("20"))
-    max_uncertain: int = 3
-    deadline: float | None = None
+    batch_size: int
+    workers: int
+    limit: int | None
+    errors: ErrorLimit
+    max_uncertain: int
+    deadline: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +38,14 @@ class Service:
     clients: Callable[[], Client]
     tokens: TokenSource
     limiter: RollingLimiter
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    interrupted: Callable[[], ExitCode | None]
+    is_cut: Callable[[], bool]
+    cut_sign_in: Callable[[], None]
+    account: str
     backoff: Backoff = field(default_factory=Backoff)
-    clock: Callable[[], float] = time.monotonic
-    wall_clock: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
-    interrupted: Callable[[], ExitCode | None] = lambda: None
-    is_cut: Callable[[], bool] = lambda: False
-    cut_sign_in: Callable[[], None] = lambda: None
-    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +58,11 @@ class DeliveryListener:
     and each wait, from the thread that sends.
     """
 
-    claimed: Callable[[Sequence[Claimed]], None] = ignore
-    token: Callable[[], None] = ignore
-    receipt: Callable[[Receipt], None] = ignore
-    unrecorded: Callable[[Receipt], None] = ignore
-    event: Callable[[Event], None] = ignore
+    claimed: Callable[[Sequence[Claimed]], None]
+    token: Callable[[], None]
+    receipt: Callable[[Receipt], None]
+    unrecorded: Callable[[Receipt], None]
+    event: Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)

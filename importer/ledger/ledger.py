@@ -247,13 +247,11 @@ class Ledger(LedgerReader):
 
         A call that an export showed attended stays uncertain.
         """
-        with self._transaction() as connection:
-            changed = connection.execute(
-                """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
-                    reason = '', hint = ''
-                    WHERE state = 'uncertain' AND seq IS NOT NULL AND attended_at = ''"""
-            )
-            return changed.rowcount
+        return self._write(
+            """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
+                reason = '', hint = ''
+                WHERE state = 'uncertain' AND seq IS NOT NULL AND attended_at = ''"""
+        )
 
     def resolve(self, call_ids: Sequence[str], decision: Decision, *, note: str, who: str) -> list[str]:
         """Settle uncertain calls as a person found out, all of them or none, and keep who, why and when.
@@ -375,28 +373,22 @@ class Ledger(LedgerReader):
     def bind_account(self, label: str) -> None:
         """Keep which account this ledger's calls are sent to; the first one stays."""
         with self._guard:
-            if self._rows("SELECT 1 FROM meta WHERE key = 'account'"):
-                return
-            with self._transaction() as connection:
-                connection.execute("INSERT INTO meta (key, value) VALUES ('account', ?)", (self._account(label),))
+            if not self._rows("SELECT 1 FROM meta WHERE key = 'account'"):
+                self._write("INSERT INTO meta (key, value) VALUES ('account', ?)", (self._account(label),))
 
     def forget_account(self) -> bool:
         """Let the next run bind this ledger to its account; return whether it was bound."""
-        with self._transaction() as connection:
-            return connection.execute("DELETE FROM meta WHERE key = 'account'").rowcount == 1
+        return self._write("DELETE FROM meta WHERE key = 'account'") == 1
 
     def _account(self, label: str) -> bytes:
         return hmac.digest(self._fingerprint_key, b"account " + label.encode(), "sha256")
 
     def hold_until(self, not_before: str | None) -> None:
         """Keep for later runs that nothing is to be sent before that time; None lifts it."""
-        with self._transaction() as connection:
-            if not_before is None:
-                connection.execute("DELETE FROM meta WHERE key = 'not_before'")
-            else:
-                connection.execute(
-                    "INSERT OR REPLACE INTO meta (key, value) VALUES ('not_before', ?)", (not_before,)
-                )
+        if not_before is None:
+            self._write("DELETE FROM meta WHERE key = 'not_before'")
+        else:
+            self._write("INSERT OR REPLACE INTO meta (key, value) VALUES ('not_before', ?)", (not_before,))
 
     def seconds_set_forward(self, boot: str, ahead: float) -> float:
         """Return by how many seconds the wall clock was set forward since the run before; 0 also when set back.
@@ -412,20 +404,12 @@ class Ledger(LedgerReader):
 
     def finish_run(self, exit_code: ExitCode, summary_json: str) -> None:
         """Note how this run ended."""
-        with self._transaction() as connection:
-            changed = connection.execute(
-                "UPDATE runs SET finished_at = ?, exit_code = ?, summary = ? WHERE number = ?",
-                (self._now(), exit_code, summary_json, self._run_number),
-            )
-            expect_rows(changed.rowcount, 1)
+        query = "UPDATE runs SET finished_at = ?, exit_code = ?, summary = ? WHERE number = ?"
+        self._write(query, (self._now(), exit_code, summary_json, self._run_number), rows=1)
 
     def note_inputs(self, inputs_json: str) -> None:
         """Keep which files this run read: a JSON list of ``{file, sha256, bytes, rows}``."""
-        with self._transaction() as connection:
-            written = connection.execute(
-                "UPDATE runs SET inputs = ? WHERE number = ?", (inputs_json, self._run_number)
-            )
-            expect_rows(written.rowcount, 1)
+        self._write("UPDATE runs SET inputs = ? WHERE number = ?", (inputs_json, self._run_number), rows=1)
 
     def unfinished_runs(self) -> list[RunRecord]:
         """Return the runs before this one that did not note their end, oldest first: they died."""
@@ -437,13 +421,9 @@ class Ledger(LedgerReader):
 
         Raises `LedgerInvariantError` unless that run is one of `unfinished_runs`.
         """
-        with self._transaction() as connection:
-            changed = connection.execute(
-                """UPDATE runs SET finished_at = ?, summary = ?
-                    WHERE run_id = ? AND finished_at IS NULL AND number < ?""",
-                (self._now(), summary_json, run_id, self._run_number),
-            )
-            expect_rows(changed.rowcount, 1)
+        query = """UPDATE runs SET finished_at = ?, summary = ?
+            WHERE run_id = ? AND finished_at IS NULL AND number < ?"""
+        self._write(query, (self._now(), summary_json, run_id, self._run_number), rows=1)
 
     def _start(self, run: RunInfo, *, restored: bool) -> None:
         check_identity(self._connection, self._path)
@@ -512,6 +492,13 @@ class Ledger(LedgerReader):
             with self._failing(), translated_errors(self._path), transaction(self._connection):
                 yield self._connection
             self._commits += writes
+
+    def _write(self, statement: str, parameters: Sequence[object] = (), *, rows: int | None = None) -> int:
+        """Run a statement as a transaction and return how many rows it changed; ``rows`` is how many it must."""
+        with self._transaction() as connection:
+            changed = connection.execute(statement, parameters).rowcount
+            expect_rows(changed, changed if rows is None else rows)
+        return changed
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

@@ -308,12 +308,11 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] 
             connection.execute(f"PRAGMA user_version = {number}")
 
 
-def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
+def create_ledger(path: Path, *, now: str) -> None:
     """Make an empty ledger, mode 0600, with the folders missing above it, mode 0700, whatever the umask.
 
-    ``now`` is GMT text. ``random_bytes`` makes the key of the fingerprints. Raises `ConfigurationError` if
-    something is there already, `TryLaterError` if it is being made right now, `LedgerError` if the disk
-    does not let us.
+    ``now`` is GMT text. Raises `ConfigurationError` if something is there already, `TryLaterError` if it is being
+    made right now, `LedgerError` if the disk does not let us.
     """
     path = path.resolve()
     made = path.with_name(path.name + ".new")
@@ -337,7 +336,7 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
             for suffix in ("-wal", "-shm", "-journal", ""):
                 made.with_name(made.name + suffix).unlink(missing_ok=True)
         make_private_file(made)
-        _fill(made, now, random_bytes(FINGERPRINT_KEY_BYTES))
+        _fill(made, now)
         write_generation(path, 0)
         path.hardlink_to(made)  # unlike a rename, this never replaces a file
         made.unlink()
@@ -350,8 +349,9 @@ def create_ledger(path: Path, *, now: str, random_bytes: Callable[[int], bytes] 
         lock.release()
 
 
-def _fill(path: Path, now: str, fingerprint_key: bytes) -> None:
-    meta = (("created_at", now), ("fingerprint_key", fingerprint_key), ("next_seq", 1))
+def _fill(path: Path, now: str) -> None:
+    key = secrets.token_bytes(FINGERPRINT_KEY_BYTES)
+    meta = (("created_at", now), ("fingerprint_key", key), ("next_seq", 1))
     try:
         with translated_errors(path):
             connection = connect(path, mode="rw", busy_seconds=0)
