@@ -244,26 +244,19 @@ def _check_folder(folder: Path, facts: os.stat_result) -> None:
             f"the folder {folder} belongs to user {facts.st_uid}, who could replace what is in it",
             hint=f"Name a place in a folder of your own. If it is yours, run `chown {os.geteuid()} {shown}`.",
         )
-    by_others = facts.st_mode & (stat.S_IWOTH if _is_trusted_group(facts) else stat.S_IWGRP | stat.S_IWOTH)
+    # A group counts as the owner where it is the owner's alone, or one of the system's that root lets in: with
+    # umask 002 every user has a group of the same name; /var/log belongs to root and syslog on Ubuntu.
+    is_trusted = facts.st_uid == 0 and facts.st_gid < _FIRST_USER_GROUP
+    if facts.st_uid != 0:
+        with suppress(KeyError):
+            group = grp.getgrgid(facts.st_gid)
+            is_trusted = group.gr_name == pwd.getpwuid(facts.st_uid).pw_name and not group.gr_mem
+    by_others = facts.st_mode & (stat.S_IWOTH if is_trusted else stat.S_IWGRP | stat.S_IWOTH)
     if by_others and not facts.st_mode & stat.S_ISVTX:
         raise ConfigurationError(
             f"others may write to the folder {folder}, so they could replace what is in it",
             hint=f"Run `chmod {_BY_OTHERS[by_others]} {shown}`.",
         )
-
-
-def _is_trusted_group(facts: os.stat_result) -> bool:
-    """Return whether the group of a folder is its owner's alone, or one of the system's that root lets into it.
-
-    With umask 002 every user has a group of the same name; /var/log belongs to root and syslog on Ubuntu.
-    """
-    if facts.st_uid == 0:
-        return facts.st_gid < _FIRST_USER_GROUP
-    try:
-        group = grp.getgrgid(facts.st_gid)
-        return group.gr_name == pwd.getpwuid(facts.st_uid).pw_name and not group.gr_mem
-    except KeyError:
-        return False
 
 
 def _small(descriptor: int, most_bytes: int) -> BinaryIO:

@@ -5,7 +5,7 @@ import functools
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from urllib3.util.wait import wait_for_read
@@ -41,21 +41,22 @@ class LeftBehind(Exception):  # noqa: N818 not an error: the request is sent ove
     """A connection that rested was closed, or talked on, by the server before the first byte of a request."""
 
 
+@dataclass(slots=True)
 class Wire:
     """What a connection object, its owner and the watchdog share: the request in flight and its socket."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._handle: socket.socket | None = None
-        self._awaited: threading.Event | None = None
-        self._hooks: SendHooks | None = None
-        self._deadline = float("inf")
-        self.rested = self._hook_ran = False
-        self.first_byte = False
-        self.expired = False
-        self.why_cut = ""
-        self.dialling = False
+    _clock: Callable[[], float]
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _handle: socket.socket | None = None
+    _awaited: threading.Event | None = None
+    _hooks: SendHooks | None = None
+    _deadline: float = float("inf")
+    _hook_ran: bool = False
+    rested: bool = False
+    first_byte: bool = False
+    expired: bool = False
+    why_cut: str = ""
+    dialling: bool = False
 
     def begin(self, hooks: SendHooks | None, deadline_seconds: float) -> None:
         """Start a request."""
@@ -176,17 +177,17 @@ class Wire:
                 self._handle = None
 
 
+@dataclass(slots=True)
 class Watchdog:
     """Calls ``cut`` when an armed deadline passes; one sleeping thread, started when it is first needed."""
 
-    def __init__(self, cut: Callable[[], None], clock: Callable[[], float]) -> None:
-        self._cut = cut
-        self._clock = clock
-        self._changed = threading.Condition()
-        self._due: float | None = None
-        self._wakes_at = float("inf")
-        self._thread: threading.Thread | None = None
-        self._closed = False
+    _cut: Callable[[], None]
+    _clock: Callable[[], float]
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _due: float | None = None
+    _wakes_at: float = float("inf")
+    _thread: threading.Thread | None = None
+    _closed: bool = False
 
     def arm(self, seconds: float) -> None:
         """Cut after so many seconds unless disarmed before."""

@@ -65,17 +65,17 @@ class Means:
     deadline: float | None
 
 
+@dataclass(slots=True)
 class Attempts:
     """Sends one call until something is proved or nothing more is to be tried."""
 
-    def __init__(self, means: Means, claimed: Claimed, client: Client) -> None:
-        self._means = means
-        self._claimed = claimed
-        self._client = client
-        self._attempt = 0
-        self._waits = 0
-        self._renewed = False
-        self._is_marked = False
+    _means: Means
+    _claimed: Claimed
+    _client: Client
+    _attempt: int = 0
+    _waits: int = 0
+    _renewed: bool = False
+    _is_marked: bool = False
 
     def run(self) -> Delivered | None:
         """Return what the run ends with for the call; None when no request was begun."""

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 from importer.client import Client, Proof
@@ -23,13 +24,16 @@ UNANSWERED_IN_A_ROW = 5
 _ENDS_WITHOUT_RESULTS = frozenset({ExitCode.LEDGER, ExitCode.INTERNAL, ExitCode.CANNOT_CREATE})
 
 
+@dataclass(slots=True)
 class Breaker:
     """Counts the calls of a run as they end; not for several threads at once."""
 
-    def __init__(self, plan: DeliveryPlan) -> None:
-        self._plan = plan
-        self._sent = self._refused = self._uncertain = self._fruitless = 0
-        self._latest: deque[tuple[str, str]] = deque(maxlen=16)
+    _plan: DeliveryPlan
+    _sent: int = 0
+    _refused: int = 0
+    _uncertain: int = 0
+    _fruitless: int = 0
+    _latest: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=16))
 
     def add(self, delivered: Delivered) -> Stop | None:
         """Count one call; return why the run stops, if it does."""

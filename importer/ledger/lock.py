@@ -6,6 +6,7 @@ The text in the lock file is for people; it never decides anything. Free of what
 import fcntl
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import LedgerError, TryLaterError
@@ -15,11 +16,11 @@ _LONGEST_TEXT = 1000
 _HOLDER = re.compile(r"pid=(\d{1,10}) since=([0-9T: Z-]{1,30})(?:$| run=)")
 
 
+@dataclass(slots=True)
 class LedgerLock:
     """The locks of one run, on the lock file and on the ledger itself, held until `release`."""
 
-    def __init__(self, descriptors: list[int]) -> None:
-        self._descriptors = descriptors
+    _descriptors: list[int]
 
     def holds(self, ledger: Path) -> bool:
         """Return whether the file at the ledger's path still is the one that was locked."""

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
@@ -168,17 +168,17 @@ class _Write:
     failure: BaseException | None = None
 
 
+@dataclass(slots=True)
 class GroupCommit:
     """Commits together what several threads write while a commit is under way: a sync takes longer than all else.
 
-    ``transaction``, given how many writes it holds, makes them durable at its end.
+    The transaction, given how many writes it holds, makes them durable at its end.
     """
 
-    def __init__(self, transaction: Callable[[int], AbstractContextManager[sqlite3.Connection]]) -> None:
-        self._transaction = transaction
-        self._waiting: list[_Write] = []
-        self._guard = threading.Lock()
-        self._turn = threading.Lock()
+    _transaction: Callable[[int], AbstractContextManager[sqlite3.Connection]]
+    _waiting: list[_Write] = field(default_factory=list)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, act: Callable[[sqlite3.Connection], None]) -> None:
         """Run one write and return once it is durable, as if it were alone.

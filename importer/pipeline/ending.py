@@ -31,9 +31,9 @@ class Ended:
     """
 
     finished: Finished
+    stop: Stop | None
+    uncertain: tuple[int, str]
     problems: tuple[ImporterError, ...] = ()
-    stop: Stop | None = None
-    uncertain: tuple[int, str] = (0, "")
     rows: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
 
@@ -52,10 +52,18 @@ def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
     if outcomes[Outcome.PENDING] and not ended.stop and run.settings.limit is None:
         codes.append(ExitCode.UNAVAILABLE)
     code = most_severe(codes)
+    problem = next((problem for problem in ended.problems if problem.exit_code == code), None)
+    reason = {ExitCode.OK: "done", ExitCode.UNCERTAIN: "uncertain"}.get(code, "pending")
+    if ended.stop and ended.stop.exit_code == code:
+        reason = ended.stop.reason
+    elif problem is not None:
+        reason = problem.reason or code.name.lower()
+    elif code is ExitCode.PARTIAL:
+        reason = next(outcome.value for outcome in sorted(NEEDS_A_PERSON) if outcomes[outcome])
     summary = RunSummary(
         run_id=run.run_id,
         exit_code=code,
-        reason=_reason(ended, outcomes, code),
+        reason=reason,
         rows=ended.rows,
         carried=ended.finished.carried,
         outcomes=outcomes,
@@ -68,18 +76,6 @@ def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
     if summary.adds_up():
         return summary
     return replace(summary, exit_code=ExitCode.INTERNAL, reason="counts_do_not_add_up")
-
-
-def _reason(ended: Ended, outcomes: Mapping[Outcome, int], code: ExitCode) -> str:
-    """Return one word for the exit code."""
-    if ended.stop and ended.stop.exit_code == code:
-        return ended.stop.reason
-    problem = next((problem for problem in ended.problems if problem.exit_code == code), None)
-    if problem is not None:
-        return problem.reason or code.name.lower()
-    if code is ExitCode.PARTIAL:
-        return next(outcome.value for outcome in sorted(NEEDS_A_PERSON) if outcomes[outcome])
-    return {ExitCode.OK: "done", ExitCode.UNCERTAIN: "uncertain"}.get(code, "pending")
 
 
 def summary_record(summary: RunSummary) -> dict[str, object]:

@@ -7,7 +7,6 @@ Nothing in here prints: a `Listener` gets each event.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from importer import __version__
@@ -60,14 +59,10 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
         intake = Intake(run, *detect_inputs(run, named))
 
     def summary(finished: Finished, stop: Stop | None = None, uncertain: tuple[int, str] = (0, "")) -> RunSummary:
-        ended = Ended(finished, stop=stop, uncertain=uncertain)
+        ended = Ended(finished, stop, uncertain)
         if intake is not None:
-            ended = replace(
-                ended,
-                problems=tuple(intake.problems),
-                rows=intake.preparation.rows,
-                skipped=intake.preparation.skipped,
-            )
+            rows, skipped = intake.preparation.rows, intake.preparation.skipped
+            ended = Ended(finished, stop, uncertain, tuple(intake.problems), rows, skipped)
         return summary_of(run, ended, target)
 
     service = service_of(run, credentials) if credentials else None
