@@ -16,8 +16,8 @@ from importer.deliver.delivery import Breaker
 from importer.ledger import Ledger
 from importer.pacing import RollingLimiter, Slot
 from importer.pipeline.intake import Intake, ask_before_sending
+from importer.pipeline.sending import deliver
 from importer.results.cells import begin_rows
-from importer.results.file import ResultsFile
 from importer.results.parts import Parts, put_in_place
 
 
@@ -75,7 +75,7 @@ _STEPS = {
         (Step.RECOVERED, "return", Ledger.recover),
         (Step.RESULTS_CREATED, "return", begin_rows),
         (Step.ROWS_SYNCED, "call", ask_before_sending),
-        (Step.STAGED, "return", ResultsFile.keep),
+        (Step.STAGED, "call", deliver),
         (Step.TOKEN, "call", RollingLimiter.acquire),
         (Step.BEFORE_INTENT, "call", Ledger.mark_sending),
         (Step.INTENT_DURABLE, "return", Attempts._before_first_byte),

@@ -23,39 +23,38 @@ from schemas.vocabulary import Outcome
 NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run ended; ``rows`` were read, and ``skipped`` counts by reason the ones without a result row.
+@dataclass(slots=True)
+class ReadSoFar:
+    """What a run has read: errors that do not stop it, records, and rows by reason that no result row names."""
 
-    ``uncertain`` is how many calls the ledger holds uncertain, whatever run sent them, and since when (GMT text).
-    """
-
-    finished: Finished
-    stop: Stop | None
-    uncertain: tuple[int, str]
-    problems: tuple[ImporterError, ...] = ()
+    problems: list[ImporterError] = field(default_factory=list)
     rows: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
-def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
-    """Return the counts and choose the exit code; counts that do not add up are a bug of ours (exit 70)."""
-    outcomes = Counter(ended.finished.outcomes)
-    outcomes[Outcome.SKIPPED] += sum(ended.skipped.values())
-    codes = [problem.exit_code for problem in ended.problems]
-    if ended.stop:
-        codes.append(ended.stop.exit_code)
-    if outcomes[Outcome.UNCERTAIN] or ended.uncertain[0]:
+def summary_of(
+    run: Run, target: Path, read: ReadSoFar, finished: Finished, stop: Stop | None, uncertain: tuple[int, str]
+) -> RunSummary:
+    """Return the counts and choose the exit code; counts that do not add up are a bug of ours (exit 70).
+
+    ``uncertain`` is how many calls the ledger holds uncertain, whatever run sent them, and since when (GMT text).
+    """
+    outcomes = Counter(finished.outcomes)
+    outcomes[Outcome.SKIPPED] += sum(read.skipped.values())
+    codes = [problem.exit_code for problem in read.problems]
+    if stop:
+        codes.append(stop.exit_code)
+    if outcomes[Outcome.UNCERTAIN] or uncertain[0]:
         codes.append(ExitCode.UNCERTAIN)
     if any(outcomes[outcome] for outcome in NEEDS_A_PERSON):
         codes.append(ExitCode.PARTIAL)
-    if outcomes[Outcome.PENDING] and not ended.stop and run.settings.limit is None:
+    if outcomes[Outcome.PENDING] and not stop and run.settings.limit is None:
         codes.append(ExitCode.UNAVAILABLE)
     code = most_severe(codes)
-    problem = next((problem for problem in ended.problems if problem.exit_code == code), None)
+    problem = next((problem for problem in read.problems if problem.exit_code == code), None)
     reason = {ExitCode.OK: "done", ExitCode.UNCERTAIN: "uncertain"}.get(code, "pending")
-    if ended.stop and ended.stop.exit_code == code:
-        reason = ended.stop.reason
+    if stop and stop.exit_code == code:
+        reason = stop.reason
     elif problem is not None:
         reason = problem.reason or code.name.lower()
     elif code is ExitCode.PARTIAL:
@@ -64,14 +63,14 @@ def summary_of(run: Run, ended: Ended, target: Path) -> RunSummary:
         run_id=run.run_id,
         exit_code=code,
         reason=reason,
-        rows=ended.rows,
-        carried=ended.finished.carried,
+        rows=read.rows,
+        carried=finished.carried,
         outcomes=outcomes,
-        skipped=Counter(ended.finished.skipped) + Counter(ended.skipped),
+        skipped=Counter(finished.skipped) + Counter(read.skipped),
         results=target,
-        rejected=ended.finished.rejected,
-        held_uncertain=ended.uncertain[0],
-        uncertain_since=ended.uncertain[1],
+        rejected=finished.rejected,
+        held_uncertain=uncertain[0],
+        uncertain_since=uncertain[1],
     )
     if summary.adds_up():
         return summary

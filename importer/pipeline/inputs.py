@@ -19,11 +19,11 @@ from importer.results.parts import Parts
 from importer.settings import Settings
 
 
-def detect_inputs(run: Run, named: NamedFiles) -> tuple[list[Detection], list[ImporterError]]:
-    """Return the usable files, and the errors of the others; results files of this program are left out."""
+def detect_inputs(run: Run, named: NamedFiles, problems: list[ImporterError]) -> list[Detection]:
+    """Return the usable files; the errors of the others join ``problems``, our own results are passed over."""
     overrides = overrides_of(run.settings, run.catalogue)
     detections: list[Detection] = []
-    problems: list[ImporterError] = [*named.problems]
+    problems += named.problems
     for problem in problems:
         run.listener.problem(problem)
     for note in named.notes:
@@ -42,7 +42,7 @@ def detect_inputs(run: Run, named: NamedFiles) -> tuple[list[Detection], list[Im
             run.listener.note(f"{path} is a results file of this program: passed over.")
         else:
             detections.append(found)
-    return detections, problems
+    return detections
 
 
 def overrides_of(settings: Settings, catalogue: Catalogue) -> Overrides:

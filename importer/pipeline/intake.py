@@ -23,7 +23,7 @@ from importer.errors import (
 from importer.events import Event, EventName, Level
 from importer.formats import Detection
 from importer.ledger import Ledger, Staged
-from importer.pipeline.ending import fate_fields, row_of
+from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import inputs_json, rejects_path
 from importer.pipeline.run import Outlook, Run
 from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
@@ -84,32 +84,30 @@ def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
 
 
 class Intake:
-    """The input of one run: `opened`, then `read`, `take_in`, `write_rejects`.
+    """The input of one run: `opened`, then `read`, `take_in`, `write_rejects`."""
 
-    ``problems`` are errors that do not stop the run; the listener has each of them.
-    """
-
-    def __init__(self, run: Run, detections: Sequence[Detection], problems: Sequence[ImporterError]) -> None:
+    def __init__(self, run: Run, detections: Sequence[Detection], found: ReadSoFar) -> None:
         """Find out before anything is read that the input cannot be prepared or its rejects cannot be written.
 
         Raises ConfigurationError, and CannotCreateError for a path of rejects that is taken or has no folder.
         """
         self._run = run
         self._detections = tuple(detections)
-        self.problems = [*problems]
+        self._found = found
         if run.settings.rejects is not None:
             for number in range(1, len({*map(_kind, detections)}) + 1):
                 check_free(rejects_path(run.settings.rejects, number), "rejects")
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()
         self._good_rows = 0
-        self.preparation: Preparation
+        self._preparation: Preparation
 
     @contextmanager
     def opened(self, ledger: Ledger | None) -> Iterator[None]:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
         plan = replace(self._plan, held=ledger.held if ledger else None)
-        with Preparation(self._run.catalogue.causes, plan) as self.preparation:
+        with Preparation(self._run.catalogue.causes, plan) as self._preparation:
+            self._found.skipped = self._preparation.skipped
             yield
 
     def read(self, ledger: Ledger | None) -> None:
@@ -125,7 +123,7 @@ class Intake:
         for found in self._detections:
             try:
                 detection = replace(found, file=replace(found.file, pinned=found.file.identity_now()))
-                rows = self.preparation.read(detection, _name(detection), progress)
+                rows = self._preparation.read(detection, _name(detection), progress)
             except InputUnusableError as problem:
                 self._report(problem)
                 continue
@@ -136,6 +134,7 @@ class Intake:
             run.listener.detail(
                 f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
             )
+        self._found.rows = self._preparation.rows
         for alarm in self._alarms():
             self._report(alarm)
         if ledger is not None:
@@ -143,7 +142,7 @@ class Intake:
         self._detections = tuple(pinned)
 
     def _report(self, problem: ImporterError) -> None:
-        self.problems.append(problem)
+        self._found.problems.append(problem)
         self._run.listener.problem(problem)
 
     def _alarms(self) -> Iterator[ImporterError]:
@@ -163,7 +162,7 @@ class Intake:
                 hint="Look whether the telephone system still exports. "
                 "What is in these files was taken in all the same.",
             )
-        rows = self.preparation.rows
+        rows = self._found.rows
         if settings.min_rows is not None and rows < settings.min_rows:
             yield TooFewRowsError(
                 f"the input has {rows} rows, --min-rows expects at least {settings.min_rows}",
@@ -203,10 +202,9 @@ class Intake:
             results.sync()
             ask_before_sending(run, ledger, new)
             run.stop_if_interrupted()
-        results.keep()
 
     def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
-        for batch in self.preparation.results():
+        for batch in self._preparation.results():
             self._run.stop_if_interrupted()
             for row in batch if self._run.settings.max_errors.percent is not None else ():
                 if isinstance(row, Call) or row.outcome not in (Outcome.SKIPPED, Outcome.REJECTED):

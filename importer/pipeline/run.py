@@ -112,10 +112,6 @@ class Run:
     is_cut: Callable[[], bool] = lambda: False
     timing: Timing = field(default_factory=Timing)
 
-    def deadline(self) -> float | None:
-        """Return the monotonic moment after which no request begins, None without `--max-runtime`."""
-        return None if self.settings.max_runtime is None else self.began + self.settings.max_runtime
-
     def stop_if_interrupted(self) -> None:
         """Raise StoppedError when a signal came in; only called before anything is sent."""
         code = self.interrupted()

@@ -36,7 +36,9 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
     )
     if not waiting:
         return None
-    stop = _take_over_pace(run, ledger, service)
+    most_seconds = run.settings.max_runtime
+    deadline = None if most_seconds is None else run.began + most_seconds
+    stop = _take_over_pace(run, ledger, service, deadline)
     if stop is None:
         plan = DeliveryPlan(
             batch_size=run.settings.batch_size,
@@ -44,7 +46,7 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
             limit=run.settings.limit,
             errors=run.settings.max_errors,
             max_uncertain=run.settings.max_uncertain,
-            deadline=run.deadline(),
+            deadline=deadline,
         )
         listener = DeliveryListener(
             # Their payload leaves the ledger with the answer, so the rows have to be safe before.
@@ -61,7 +63,7 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
     return stop
 
 
-def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
+def _take_over_pace(run: Run, ledger: Ledger, service: Service, deadline: float | None) -> Stop | None:
     """Count the requests of earlier runs against the rate, and keep to a wait that the service asked for.
 
     The clock may have been set since: a moment that is still to come counts as now, and a clock that was set
@@ -85,7 +87,6 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
         ledger.hold_until(held)
         run.listener.note(f"The clock was set since the service asked to wait: that ends at {held} GMT.")
     left = until - now
-    deadline = run.deadline()
     if left > LONGEST_WAIT_SECONDS or (left > 0 and deadline is not None and clock + left >= deadline):
         return Stop(ExitCode.TRY_LATER, "held", f"The service asked to wait until {held} GMT; nothing was sent.")
     if left > 0:

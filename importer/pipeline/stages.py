@@ -7,20 +7,21 @@ Nothing in here prints: a `Listener` gets each event.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from importer import __version__
-from importer.deliver import Service, Stop
+from importer.deliver import Service
 from importer.errors import ImporterError, exit_code_of
 from importer.files import named_files
 from importer.ledger import Ledger, RunInfo, create_ledger
 from importer.pipeline.dead_runs import finish_dead_runs
-from importer.pipeline.ending import Ended, ending_record, summary_of, summary_record
+from importer.pipeline.ending import ReadSoFar, ending_record, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.run import Run, gmt_text
 from importer.pipeline.sending import deliver, service_of
 from importer.records import RunSummary
-from importer.results import Finished, ResultsFile, results_path
+from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
 
 
@@ -51,20 +52,13 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
     named = named_files(paths or ())
     target = results_path(named.beside, run.run_id, run.settings.results)
     # 2 Detect. Needs the files; gives how each is to be read.
-    intake = None
+    intake, read = None, ReadSoFar()
     if paths is not None:
         # pandas comes in here and not on top: `deliver` and `status` do without.
         from importer.pipeline.intake import Intake
 
-        intake = Intake(run, *detect_inputs(run, named))
-
-    def summary(finished: Finished, stop: Stop | None = None, uncertain: tuple[int, str] = (0, "")) -> RunSummary:
-        ended = Ended(finished, stop, uncertain)
-        if intake is not None:
-            rows, skipped = intake.preparation.rows, intake.preparation.skipped
-            ended = Ended(finished, stop, uncertain, tuple(intake.problems), rows, skipped)
-        return summary_of(run, ended, target)
-
+        intake = Intake(run, detect_inputs(run, named, read.problems), read)
+    summary = partial(summary_of, run, target, read)
     service = service_of(run, credentials) if credentials else None
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
@@ -78,17 +72,17 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
             intake.take_in(results, ledger)
         else:
-            results.keep()
+            results.sync()
+        results.is_kept = ledger is not None  # the calls are in the ledger now
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
         stop = deliver(run, ledger, service, results) if ledger and service else None
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
         finished = results.finish(ledger.fates if ledger else lambda _: {})
         if intake is not None:
             intake.write_rejects(finished)
-        if ledger is None:
-            return summary(finished)
-        ended = summary(finished, stop, ledger.uncertain_since())
-        ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
+        ended = summary(finished, stop, ledger.uncertain_since() if ledger else (0, ""))
+        if ledger is not None:
+            ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
         return ended
 
 
@@ -124,7 +118,7 @@ def _opened(run: Run, command: str, target: Path, service: Service | None) -> It
 
 @contextmanager
 def _results(
-    run: Run, ledger: Ledger | None, target: Path, summary: Callable[[Finished], RunSummary]
+    run: Run, ledger: Ledger | None, target: Path, summary: Callable[..., RunSummary]
 ) -> Iterator[ResultsFile]:
     """Give the results file of a run.
 
@@ -143,7 +137,7 @@ def _results(
             raise
         with suppress(ImporterError, OSError):
             if results is not None and is_kept:
-                run.listener.broke_off(summary(results.standing(ledger.fates)))
+                run.listener.broke_off(summary(results.standing(ledger.fates), None, (0, "")))
             else:
                 ledger.finish_run(exit_code_of(error), json.dumps(ending_record(error)))
         raise

@@ -55,7 +55,10 @@ class Finished:
 
 
 class ResultsFile:
-    """The results of one run: `add` rows, `sync`, `take_up` calls of earlier runs, `finish`."""
+    """The results of one run: `add` rows, `sync`, `take_up` calls of earlier runs, `finish`.
+
+    Once they are ``is_kept``, since their calls are in the ledger, the parts are left whatever happens.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -123,15 +126,11 @@ class ResultsFile:
             raise unwritable(self.path, error) from error
         self._carried += len(calls)
 
-    def keep(self) -> None:
-        """Make the rows durable and leave the parts whatever happens: their calls are in the ledger now."""
-        self.sync()
-        self.is_kept = True
-
     def leave(self) -> None:
         """Leave the parts as they are: the next run on the ledger finishes the results from them."""
-        with suppress(CannotCreateError):
-            self._close()
+        for stream in self._streams:
+            with suppress(OSError):
+                stream.close()
 
     def discard(self) -> None:
         """Leave no file behind: for a run that ends before it has any result."""
@@ -141,8 +140,9 @@ class ResultsFile:
     def finish(self, fates: Fates) -> Finished:
         """Write the results in order: calls of earlier runs as sent, then the input's rows with their fates."""
         self.sync()
-        self._close()
         try:
+            for stream in self._streams:
+                stream.close()  # which writes the bytes that a full disk did not take before
             if self._open or self._carried:
                 rows = final_rows(self._parts, fates)
                 write_final(self._parts, self._counts.counting(rows, open_only=True))
@@ -165,11 +165,3 @@ class ResultsFile:
         for row in counts.counting(final_rows(self._parts, fates)):
             carried += not row.own
         return replace(counts, carried=carried)
-
-    def _close(self) -> None:
-        for stream in self._streams:
-            try:
-                stream.close()
-            except OSError as error:
-                # Closing writes the bytes that a full disk did not take before.
-                raise unwritable(self.path, error) from error

@@ -194,7 +194,7 @@ MUTATIONS = (
         "uncertain calls of earlier nights forgotten",
         "lost_then_more",
         "pipeline/ending.py",
-        "if outcomes[Outcome.UNCERTAIN] or ended.uncertain[0]:",
+        "if outcomes[Outcome.UNCERTAIN] or uncertain[0]:",
         "if outcomes[Outcome.UNCERTAIN]:",
     ),
     Mutation(
