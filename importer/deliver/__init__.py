@@ -9,7 +9,7 @@ them all.
 
 from importer.deliver.attempts import LONGEST_WAIT_SECONDS, LOOK_EVERY_SECONDS
 from importer.deliver.delivery import UNANSWERED_IN_A_ROW, Delivery
-from importer.deliver.plan import DeliveryListener, DeliveryPlan, Service, Stop
+from importer.deliver.plan import DeliveryListener, Service, Stop
 
 __all__ = [
     "LONGEST_WAIT_SECONDS",
@@ -17,7 +17,6 @@ __all__ = [
     "UNANSWERED_IN_A_ROW",
     "Delivery",
     "DeliveryListener",
-    "DeliveryPlan",
     "Service",
     "Stop",
 ]

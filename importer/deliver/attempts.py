@@ -62,7 +62,6 @@ class Means:
     retries: RetryBudget
     listener: DeliveryListener
     is_stopping: Callable[[], bool]
-    deadline: float | None
 
 
 @dataclass(slots=True)
@@ -84,7 +83,7 @@ class Attempts:
         while True:
             token = service.tokens.token()
             means.listener.token()
-            slot = service.limiter.acquire(means.is_stopping, deadline=means.deadline)
+            slot = service.limiter.acquire(means.is_stopping, deadline=service.deadline)
             if slot is None:
                 return last
             judgement, receipt = self._send(token, slot)
@@ -125,7 +124,7 @@ class Attempts:
         # Whole seconds are kept: rounded down, the next run would come back too early.
         moment = time.strftime(WIRE_TIME_FORMAT, time.gmtime(math.ceil(service.wall_clock() + asked)))
         self._means.ledger.hold_until(moment)
-        deadline = self._means.deadline
+        deadline = service.deadline
         if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
             stop = stop_of(judgement, ExitCode.TRY_LATER)
             return replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")

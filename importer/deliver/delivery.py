@@ -12,10 +12,11 @@ from itertools import takewhile
 
 from importer.client import Client, Proof
 from importer.deliver.attempts import LOOK_EVERY_SECONDS, Attempts, Means
-from importer.deliver.plan import Delivered, DeliveryListener, DeliveryPlan, Service, Stop, stop_of
+from importer.deliver.plan import Delivered, DeliveryListener, Service, Stop, stop_of
 from importer.errors import ExitCode, ImporterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget
+from importer.settings import Settings
 from schemas.vocabulary import CallState
 
 UNANSWERED_IN_A_ROW = 5
@@ -28,7 +29,7 @@ _ENDS_WITHOUT_RESULTS = frozenset({ExitCode.LEDGER, ExitCode.INTERNAL, ExitCode.
 class Breaker:
     """Counts the calls of a run as they end; not for several threads at once."""
 
-    _plan: DeliveryPlan
+    _settings: Settings
     _sent: int = 0
     _refused: int = 0
     _uncertain: int = 0
@@ -54,10 +55,10 @@ class Breaker:
         if self._fruitless >= UNANSWERED_IN_A_ROW:
             message = f"{self._fruitless} calls in a row could not be sent or got no answer; run again."
             return Stop(ExitCode.UNAVAILABLE, "unreachable", message)
-        if self._uncertain >= self._plan.max_uncertain:
+        if self._uncertain >= self._settings.max_uncertain:
             message = f"The answers of {self._uncertain} calls were lost; stopped."
             return Stop(ExitCode.UNCERTAIN, "max_uncertain", message)
-        if self._plan.errors.exceeded(self._refused, self._sent):
+        if self._settings.max_errors.exceeded(self._refused, self._sent):
             return Stop(ExitCode.PARTIAL, "max_errors", f"The API refused {self._refused} calls; stopped.")
         return None
 
@@ -65,21 +66,21 @@ class Breaker:
 class Delivery:
     """One run's delivery; `run` may be called once."""
 
-    def __init__(self, ledger: Ledger, service: Service, plan: DeliveryPlan, listener: DeliveryListener) -> None:
+    def __init__(self, ledger: Ledger, service: Service, settings: Settings, listener: DeliveryListener) -> None:
         self._service = service
-        self._plan = plan
+        self._settings = settings
         self._listener = listener
-        self._means = Means(ledger, service, RetryBudget(), listener, self.is_stopping, plan.deadline)
+        self._means = Means(ledger, service, RetryBudget(), listener, self.is_stopping)
         self._calls = self._pending()
         self._are_left = True
         self._guard = threading.Lock()
         self._turn = threading.Lock()
-        self._breaker = Breaker(plan)
+        self._breaker = Breaker(settings)
         self._stopping = threading.Event()
         self._stop: Stop | None = None
         self._failure: BaseException | None = None
         self._ended: deque[Delivered] = deque()
-        self._working = plan.workers
+        self._working = settings.workers
         self._all_ended = threading.Event()
 
     def run(self) -> Stop | None:
@@ -88,9 +89,9 @@ class Delivery:
         Returns why the run stopped before the end, or None. Raises LedgerError, CannotCreateError and whatever
         is a bug, after the calls in flight are recorded.
         """
-        clients = [self._service.clients() for _ in range(self._plan.workers)]
+        clients = [self._service.clients() for _ in range(self._settings.workers)]
         try:
-            with ThreadPoolExecutor(self._plan.workers, thread_name_prefix="deliver") as pool:
+            with ThreadPoolExecutor(self._settings.workers, thread_name_prefix="deliver") as pool:
                 for client in clients:
                     pool.submit(self._work, client)
                 try:
@@ -111,14 +112,14 @@ class Delivery:
         if isinstance(failure, ImporterError):
             text = ". ".join(filter(None, (failure.message, failure.hint)))
             return Stop(failure.exit_code, type(failure).__name__.removesuffix("Error").lower(), text)
-        is_timed = self._plan.deadline is not None
+        is_timed = self._service.deadline is not None
         if self._stop is None and is_timed and self._are_left and self._means.ledger.pending_count() > 0:
             return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")
         return self._stop
 
     def is_stopping(self) -> bool:
         """Return whether no further request is to be begun."""
-        deadline = self._plan.deadline
+        deadline = self._service.deadline
         is_late = deadline is not None and self._service.clock() >= deadline
         return is_late or self._stopping.is_set() or self._service.interrupted() is not None
 
@@ -149,8 +150,8 @@ class Delivery:
 
     def _pending(self) -> Iterator[Claimed]:
         """Yield the pending calls of the ledger, a batch claimed at a time, up to the limit."""
-        left, after = self._plan.limit, -1
-        while size := self._plan.batch_size if left is None else min(self._plan.batch_size, left):
+        batch_size, left, after = self._settings.batch_size, self._settings.limit, -1
+        while size := batch_size if left is None else min(batch_size, left):
             batch = self._means.ledger.claim(size, after=after)
             if not batch:
                 return

@@ -10,29 +10,16 @@ from importer.events import Event
 from importer.ledger import Claimed
 from importer.pacing import Backoff, RollingLimiter
 from importer.records import Receipt
-from importer.settings import ErrorLimit
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryPlan:
-    """How much is sent at once and in all, and when to stop; ``deadline`` is a moment of the service's clock."""
-
-    batch_size: int
-    workers: int
-    limit: int | None
-    errors: ErrorLimit
-    max_uncertain: int
-    deadline: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """The API as delivery uses it; clocks and sleep are passed in.
 
-    ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``interrupted`` returns
-    the exit code of a signal that came in, None without one; ``is_cut`` whether the requests in flight are to
-    end at once; ``cut_sign_in`` ends a sign-in in flight; ``account`` names the account, to which a ledger is
-    bound.
+    ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``deadline`` is the moment
+    of ``clock`` after which no request begins; ``interrupted`` returns the exit code of a signal that came in;
+    ``is_cut`` whether the requests in flight are to end at once; ``cut_sign_in`` ends a sign-in in flight;
+    ``account`` names the account, to which a ledger is bound.
     """
 
     clients: Callable[[], Client]
@@ -41,6 +28,7 @@ class Service:
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     sleep: Callable[[float], None]
+    deadline: float | None
     interrupted: Callable[[], ExitCode | None]
     is_cut: Callable[[], bool]
     cut_sign_in: Callable[[], None]

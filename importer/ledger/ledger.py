@@ -155,16 +155,11 @@ class Ledger(LedgerReader):
 
     def recover(self) -> int:
         """Make every call that a dead run was sending `uncertain`, and return how many; may be repeated."""
-        with self._transaction() as connection:
-            query = "SELECT count(*) FROM calls WHERE state = 'sending' AND seq IS NOT NULL"
-            found = int(connection.execute(query).fetchone()[0])
-            changed = connection.execute(
-                """UPDATE calls SET state = 'uncertain', reason = 'crash', hint = ?, http_status = NULL, code = ''
-                    WHERE state = 'sending' AND seq IS NOT NULL""",
-                (_CRASH_HINT,),
-            )
-            expect_rows(changed.rowcount, found)
-        return found
+        return self._write(
+            """UPDATE calls SET state = 'uncertain', reason = 'crash', hint = ?, http_status = NULL, code = ''
+                WHERE state = 'sending' AND seq IS NOT NULL""",
+            (_CRASH_HINT,),
+        )
 
     @contextmanager
     def staging(self) -> Iterator[Staging]:

@@ -13,7 +13,6 @@ from importer.deliver import (
     LOOK_EVERY_SECONDS,
     Delivery,
     DeliveryListener,
-    DeliveryPlan,
     Service,
     Stop,
 )
@@ -36,18 +35,8 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
     )
     if not waiting:
         return None
-    most_seconds = run.settings.max_runtime
-    deadline = None if most_seconds is None else run.began + most_seconds
-    stop = _take_over_pace(run, ledger, service, deadline)
+    stop = _take_over_pace(run, ledger, service)
     if stop is None:
-        plan = DeliveryPlan(
-            batch_size=run.settings.batch_size,
-            workers=run.settings.workers,
-            limit=run.settings.limit,
-            errors=run.settings.max_errors,
-            max_uncertain=run.settings.max_uncertain,
-            deadline=deadline,
-        )
         listener = DeliveryListener(
             # Their payload leaves the ledger with the answer, so the rows have to be safe before.
             claimed=lambda batch: results.take_up([claimed.call for claimed in batch if not claimed.own_run]),
@@ -57,13 +46,13 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
             unrecorded=run.listener.unrecorded,
             event=run.listener.event,
         )
-        stop = Delivery(ledger, service, plan, listener).run()
+        stop = Delivery(ledger, service, run.settings, listener).run()
     if stop and stop.message:
         run.listener.note(stop.message)
     return stop
 
 
-def _take_over_pace(run: Run, ledger: Ledger, service: Service, deadline: float | None) -> Stop | None:
+def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
     """Count the requests of earlier runs against the rate, and keep to a wait that the service asked for.
 
     The clock may have been set since: a moment that is still to come counts as now, and a clock that was set
@@ -87,7 +76,9 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service, deadline: float 
         ledger.hold_until(held)
         run.listener.note(f"The clock was set since the service asked to wait: that ends at {held} GMT.")
     left = until - now
-    if left > LONGEST_WAIT_SECONDS or (left > 0 and deadline is not None and clock + left >= deadline):
+    if left > LONGEST_WAIT_SECONDS or (
+        left > 0 and service.deadline is not None and clock + left >= service.deadline
+    ):
         return Stop(ExitCode.TRY_LATER, "held", f"The service asked to wait until {held} GMT; nothing was sent.")
     if left > 0:
         service.limiter.pause_until(clock + left)
@@ -101,7 +92,7 @@ def service_of(run: Run, credentials: Credentials) -> Service:
 
     Raises ConfigurationError when the CA bundle cannot be read.
     """
-    timing = run.timing
+    timing, most_seconds = run.timing, run.settings.max_runtime
     sign_in = sign_in_of(run.settings, credentials)
     route, trust = Route(sign_in.proxy, sign_in.ca_bundle), Trust(sign_in.ca_bundle)
     fresh_only = threading.Event()
@@ -120,6 +111,7 @@ def service_of(run: Run, credentials: Credentials) -> Service:
         clock=timing.clock,
         wall_clock=timing.wall_clock,
         sleep=timing.sleep,
+        deadline=None if most_seconds is None else run.began + most_seconds,
         interrupted=run.interrupted,
         is_cut=run.is_cut,
         cut_sign_in=transport.cut,
