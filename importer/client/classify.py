@@ -57,8 +57,9 @@ class Judgement:
     most_tries: int = 0
 
 
-def _hold(reason: str, hint: str, exit_code: ExitCode, stop_after: int) -> Judgement:
+def _hold(reason: str, what: str, exit_code: ExitCode | None, stop_after: int = 0) -> Judgement:
     reaction = Reaction.STOP if stop_after == 1 else Reaction.GO_ON
+    hint = f"{what} Look for the call in Zoho, then settle it with `cdr-importer resolve`."
     return Judgement(Proof.UNKNOWN, reaction, reason, hint, exit_code=exit_code, stop_after=stop_after)
 
 
@@ -66,57 +67,61 @@ def _refuse(reason: str, hint: str, exit_code: ExitCode, stop_after: int) -> Jud
     return Judgement(Proof.REFUSED, Reaction.GO_ON, reason, hint, exit_code=exit_code, stop_after=stop_after)
 
 
-def _stop(reason: str, hint: str, exit_code: ExitCode) -> Judgement:
-    return Judgement(Proof.NOT_APPLIED, Reaction.STOP, reason, hint, exit_code=exit_code, stop_after=1)
+def _stop(reason: str, what: str, advice: str, exit_code: ExitCode, proof: Proof = Proof.NOT_APPLIED) -> Judgement:
+    hint = f"{what} The call stays pending. {advice}"
+    return Judgement(proof, Reaction.STOP, reason, hint, exit_code=exit_code, stop_after=1)
 
 
-def _again(reaction: Reaction, reason: str, hint: str, exit_code: ExitCode, stop_after: int = 0) -> Judgement:
-    return Judgement(Proof.NOT_APPLIED, reaction, reason, hint, exit_code=exit_code, stop_after=stop_after)
+def _again(reaction: Reaction, reason: str, what: str, exit_code: ExitCode, advice: str = "") -> Judgement:
+    hint = f"{what} The call stays pending. {advice}".rstrip()
+    return Judgement(Proof.NOT_APPLIED, reaction, reason, hint, exit_code=exit_code)
 
-
-_LOOK = "Look for the call in Zoho, then settle it with `cdr-importer resolve`."
-_PENDING = "The call stays pending."
 
 TAKEN = Judgement(Proof.TAKEN, Reaction.GO_ON)
 
 TOKEN = _again(
     Reaction.RENEW_TOKEN,
     "token_refused",
-    f"The access token was refused. {_PENDING} If a new one is refused too, authorise again.",
+    "The access token was refused.",
     ExitCode.NOT_PERMITTED,
+    "If a new one is refused too, authorise again.",
 )
 THROTTLED = _again(
     Reaction.WAIT,
     "throttled",
-    f"The service takes no more requests for a while. {_PENDING} Lower --rate if this repeats.",
+    "The service takes no more requests for a while.",
     ExitCode.TRY_LATER,
+    "Lower --rate if this repeats.",
 )
-OVERLOADED = _again(
-    Reaction.WAIT, "overloaded", f"The service asks to come back later. {_PENDING}", ExitCode.TRY_LATER
-)
+OVERLOADED = _again(Reaction.WAIT, "overloaded", "The service asks to come back later.", ExitCode.TRY_LATER)
 SCOPE = _stop(
     "scope_missing",
-    f"The token lacks the scope PhoneBridge.call.log. {_PENDING} Authorise again with that scope.",
+    "The token lacks the scope PhoneBridge.call.log.",
+    "Authorise again with that scope.",
     ExitCode.NOT_PERMITTED,
 )
 NOT_ENABLED = _stop(
     "integration_not_enabled",
-    f"The PhoneBridge integration is not enabled for this account. {_PENDING} Enable it in Zoho, then run again.",
+    "The PhoneBridge integration is not enabled for this account.",
+    "Enable it in Zoho, then run again.",
     ExitCode.NOT_PERMITTED,
 )
 NOT_REGISTERED = _stop(
     "provider_not_registered",
-    f"The client id is not that of a registered PhoneBridge provider. {_PENDING} Check the client id.",
+    "The client id is not that of a registered PhoneBridge provider.",
+    "Check the client id.",
     ExitCode.NOT_PERMITTED,
 )
 OTHER_PROVIDER = _stop(
     "other_provider_enabled",
-    f"Another telephony provider is enabled for this account. {_PENDING} Disable it in Zoho, then run again.",
+    "Another telephony provider is enabled for this account.",
+    "Disable it in Zoho, then run again.",
     ExitCode.NOT_PERMITTED,
 )
 FORBIDDEN = _stop(
     "not_permitted",
-    f"The signed-in user may not do this. {_PENDING} Authorise as a user with PhoneBridge rights.",
+    "The signed-in user may not do this.",
+    "Authorise as a user with PhoneBridge rights.",
     ExitCode.NOT_PERMITTED,
 )
 INVALID_USER = _refuse(
@@ -131,9 +136,7 @@ PARAMETER_MISSING = _refuse(
     ExitCode.PROTOCOL,
     3,
 )
-INTERNAL_ERROR = _hold(
-    "server_error", f"The service failed while it had the call. {_LOOK}", ExitCode.UNAVAILABLE, 2
-)
+INTERNAL_ERROR = _hold("server_error", "The service failed while it had the call.", ExitCode.UNAVAILABLE, 2)
 
 CODES: Mapping[str, Judgement] = {
     "INVALID_TOKEN": TOKEN,  # 400 on v3 callnotify: pastebin VkvZW1Vy; 401: ntidev/ZohoPhoneBridgeClient
@@ -160,12 +163,14 @@ CODES_UNDER: Mapping[tuple[int, str], Judgement] = {
 
 WRONG_ADDRESS = _stop(
     "wrong_address",
-    f"The API is not at this address. {_PENDING} Check --data-center and --api-url.",
+    "The API is not at this address.",
+    "Check --data-center and --api-url.",
     ExitCode.CONFIGURATION,
 )
 OUR_REQUEST = _stop(
     "request_not_understood",
-    f"The service does not understand how the request is built. {_PENDING} Please report this as a bug.",
+    "The service does not understand how the request is built.",
+    "Please report this as a bug.",
     ExitCode.INTERNAL,
 )
 TOO_LARGE = _refuse("too_large", "The service finds this call too large.", ExitCode.INTERNAL, 2)
@@ -176,54 +181,45 @@ REFUSED = _refuse(
     3,
 )
 REDIRECTED = _hold(
-    "redirected", f"A redirect answered in place of the API; it was not followed. {_LOOK}", ExitCode.PROTOCOL, 1
+    "redirected", "A redirect answered in place of the API; it was not followed.", ExitCode.PROTOCOL, 1
 )
 MOVED = _stop(
     "moved",
-    f"The service redirects to another address; it is not followed. {_PENDING} Check --api-url and --proxy.",
+    "The service redirects to another address; it is not followed.",
+    "Check --api-url and --proxy.",
     ExitCode.PROTOCOL,
 )
 PROXY_SIGN_IN = _stop(
     "proxy_sign_in",
-    f"The proxy wants a sign-in of its own. {_PENDING} Put user and password in --proxy.",
+    "The proxy wants a sign-in of its own.",
+    "Put user and password in --proxy.",
     ExitCode.CONFIGURATION,
 )
-NO_CONTENT = _hold(
-    "no_content", f"The service answered without the words of success. {_LOOK}", ExitCode.PROTOCOL, 2
-)
+NO_CONTENT = _hold("no_content", "The service answered without the words of success.", ExitCode.PROTOCOL, 2)
 UNEXPECTED = _hold(
-    "unexpected_status", f"The service answered with a status that is not the API's. {_LOOK}", ExitCode.PROTOCOL, 1
+    "unexpected_status", "The service answered with a status that is not the API's.", ExitCode.PROTOCOL, 1
 )
-INFORMATIONAL = _hold("informational_answer", f"Only an interim answer came. {_LOOK}", ExitCode.PROTOCOL, 3)
+INFORMATIONAL = _hold("informational_answer", "Only an interim answer came.", ExitCode.PROTOCOL, 3)
 SERVER_ERROR = _hold(
-    "server_error", f"The service or a gateway failed while it had the call. {_LOOK}", ExitCode.UNAVAILABLE, 2
+    "server_error", "The service or a gateway failed while it had the call.", ExitCode.UNAVAILABLE, 2
 )
-SERVICE_CONFLICT = Judgement(
-    Proof.UNKNOWN,
-    Reaction.GO_ON,
-    "service_conflict",
-    f"The service sees a conflict; it may hold the call already. {_LOOK}",
-)
+SERVICE_CONFLICT = _hold("service_conflict", "The service sees a conflict; it may hold the call already.", None)
 NOT_RECEIVED = replace(
-    _again(
-        Reaction.RETRY,
-        "not_received",
-        f"The service did not receive the whole request. {_PENDING}",
-        ExitCode.UNAVAILABLE,
-    ),
+    _again(Reaction.RETRY, "not_received", "The service did not receive the whole request.", ExitCode.UNAVAILABLE),
     most_tries=2,
 )
 TOO_EARLY = _again(
-    Reaction.RETRY, "too_early", f"The service did not process the request yet. {_PENDING}", ExitCode.UNAVAILABLE
+    Reaction.RETRY, "too_early", "The service did not process the request yet.", ExitCode.UNAVAILABLE
 )
 MISDIRECTED = replace(
     _again(
         Reaction.RETRY,
         "misdirected",
-        f"The request reached a server that is not the API. {_PENDING} Check --api-url and --proxy.",
+        "The request reached a server that is not the API.",
         ExitCode.CONFIGURATION,
-        1,
+        "Check --api-url and --proxy.",
     ),
+    stop_after=1,
     most_tries=2,
 )
 
@@ -284,7 +280,7 @@ class Shape(Enum):
 
 
 SHAPES: Mapping[Shape, Judgement] = {
-    shape: _hold(reason, f"{sentence} {_LOOK}", ExitCode.PROTOCOL, stop_after)
+    shape: _hold(reason, sentence, ExitCode.PROTOCOL, stop_after)
     for shape, reason, sentence, stop_after in (
         (Shape.OBJECT, "unknown_code", "The service answered with a code that is not known.", 3),
         (Shape.EMPTY, "empty_answer", "The answer is empty.", 3),
@@ -297,62 +293,52 @@ SHAPES: Mapping[Shape, Judgement] = {
 """Where the status does not decide, the shape of the body does."""
 
 CONTRADICTION = _hold(
-    "contradictory_answer", f"The answer says success and something else at once. {_LOOK}", ExitCode.PROTOCOL, 3
+    "contradictory_answer", "The answer says success and something else at once.", ExitCode.PROTOCOL, 3
 )
 
-TLS_REFUSED = Judgement(
-    Proof.NOT_SENT,
-    Reaction.STOP,
+TLS_REFUSED = _stop(
     "tls_refused",
-    f"The server refuses TLS as we speak it: it wants a version below 1.2, other ciphers or a client certificate. "
-    f"{_PENDING} Check --api-url and --proxy.",
-    exit_code=ExitCode.CONFIGURATION,
-    stop_after=1,
+    "The server refuses TLS as we speak it: it wants a version below 1.2, other ciphers or a client certificate.",
+    "Check --api-url and --proxy.",
+    ExitCode.CONFIGURATION,
+    Proof.NOT_SENT,
 )
 
 FAILURES_BEFORE: Mapping[str, Judgement] = {
-    "tls_certificate": Judgement(
-        Proof.NOT_SENT,
-        Reaction.STOP,
+    "tls_certificate": _stop(
         "tls_certificate",
-        f"The server's certificate is not trusted. {_PENDING} Check --ca-bundle, --api-url and the clock.",
-        exit_code=ExitCode.CONFIGURATION,
-        stop_after=1,
+        "The server's certificate is not trusted.",
+        "Check --ca-bundle, --api-url and the clock.",
+        ExitCode.CONFIGURATION,
+        Proof.NOT_SENT,
     ),
     "tls_refused": TLS_REFUSED,
     "tls_client_certificate": TLS_REFUSED,
     "proxy_sign_in": replace(PROXY_SIGN_IN, proof=Proof.NOT_SENT),
     "bad_address": replace(WRONG_ADDRESS, proof=Proof.NOT_SENT),
-    "other": Judgement(
-        Proof.NOT_SENT,
-        Reaction.STOP,
+    "other": _stop(
         "send_failed",
-        f"Sending failed in an unknown way before the first byte. {_PENDING} Please report this as a bug.",
-        exit_code=ExitCode.INTERNAL,
-        stop_after=1,
+        "Sending failed in an unknown way before the first byte.",
+        "Please report this as a bug.",
+        ExitCode.INTERNAL,
+        Proof.NOT_SENT,
     ),
 }
 """Failures before the first byte that trying again does not mend."""
 
-NOT_REACHED = Judgement(
-    Proof.NOT_SENT,
-    Reaction.RETRY,
-    hint=f"The service is out of reach; nothing was sent. {_PENDING}",
-    exit_code=ExitCode.UNAVAILABLE,
+NOT_REACHED = replace(
+    _again(Reaction.RETRY, "", "The service is out of reach; nothing was sent.", ExitCode.UNAVAILABLE),
+    proof=Proof.NOT_SENT,
 )
 
 FAILURES_AFTER: Mapping[str, Judgement] = {
-    "tls_client_certificate": _hold(
-        "", f"The server wants a client certificate. {_LOOK}", ExitCode.CONFIGURATION, 1
-    ),
-    "tls_certificate": _hold("", f"The server's certificate is not trusted. {_LOOK}", ExitCode.CONFIGURATION, 1),
-    "interrupted": _hold("", f"A second signal cut the request before its answer. {_LOOK}", ExitCode.UNCERTAIN, 0),
-    "malformed": _hold("", f"What answers does not speak HTTP properly. {_LOOK}", ExitCode.PROTOCOL, 1),
-    "other": _hold(
-        "", f"Sending failed in an unknown way; please report this as a bug. {_LOOK}", ExitCode.INTERNAL, 1
-    ),
+    "tls_client_certificate": _hold("", "The server wants a client certificate.", ExitCode.CONFIGURATION, 1),
+    "tls_certificate": _hold("", "The server's certificate is not trusted.", ExitCode.CONFIGURATION, 1),
+    "interrupted": _hold("", "A second signal cut the request before its answer.", ExitCode.UNCERTAIN, 0),
+    "malformed": _hold("", "What answers does not speak HTTP properly.", ExitCode.PROTOCOL, 1),
+    "other": _hold("", "Sending failed in an unknown way; please report this as a bug.", ExitCode.INTERNAL, 1),
 }
-ANSWER_LOST = _hold("", f"The call was sent, but no complete answer came. {_LOOK}", ExitCode.UNAVAILABLE, 3)
+ANSWER_LOST = _hold("", "The call was sent, but no complete answer came.", ExitCode.UNAVAILABLE, 3)
 
 
 @dataclass(frozen=True, slots=True)
