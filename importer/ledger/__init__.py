@@ -8,7 +8,7 @@ reads, `ledger` writes, `upkeep` has what is done between runs.
 from importer.ledger.beside import ledger_files
 from importer.ledger.ledger import Ledger
 from importer.ledger.lock import lock_path
-from importer.ledger.reader import BUSY_SECONDS, LedgerReader, open_reader
+from importer.ledger.reader import LedgerReader, open_reader
 from importer.ledger.schema import create_ledger
 from importer.ledger.values import (
     Claimed,
@@ -16,18 +16,14 @@ from importer.ledger.values import (
     Fate,
     KnownFate,
     LedgerInvariantError,
-    Purged,
-    Refusals,
     ReportedCall,
     Restored,
     RunInfo,
     RunRecord,
     Staged,
-    UncertainCall,
 )
 
 __all__ = [
-    "BUSY_SECONDS",
     "Claimed",
     "Decision",
     "Fate",
@@ -35,14 +31,11 @@ __all__ = [
     "Ledger",
     "LedgerInvariantError",
     "LedgerReader",
-    "Purged",
-    "Refusals",
     "ReportedCall",
     "Restored",
     "RunInfo",
     "RunRecord",
     "Staged",
-    "UncertainCall",
     "create_ledger",
     "ledger_files",
     "lock_path",

@@ -232,7 +232,7 @@ class LedgerReader:
             return self._connection.execute(query, parameters).fetchall()
 
 
-def open_reader(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> LedgerReader:
+def open_reader(path: Path) -> LedgerReader:
     """Open a ledger for looking on while a run may be writing: no lock, nothing created in it.
 
     Where its disk is full or read-only, no run may begin until the reader is closed. Raises `ConfigurationError`
@@ -242,7 +242,7 @@ def open_reader(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> LedgerRead
     check_files(path)
     with translated_errors(path):
         try:
-            return LedgerReader(_checked(path, "ro", busy_seconds), path)
+            return LedgerReader(_checked(path, "ro", BUSY_SECONDS), path)
         except sqlite3.OperationalError as error:
             # SQLite shares memory with a run in a file beside the ledger, which it cannot make there.
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):

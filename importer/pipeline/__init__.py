@@ -6,8 +6,8 @@ counts and exit code; `dead_runs` the results that runs left which died. Reading
 half a second and 100 MB: only the commands that read files import `intake`, and `deliver` and `status` go without.
 """
 
-from importer.pipeline.ending import ending_record, held_ledger, reason_of, summary_fields, summary_record
-from importer.pipeline.inputs import check_apart, detect_inputs, overrides_of
+from importer.pipeline.ending import held_ledger, reason_of, summary_fields, summary_record
+from importer.pipeline.inputs import check_apart, overrides_of
 from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
 from importer.pipeline.sending import sign_in_of
 from importer.pipeline.stages import check, deliver_pending, import_calls
@@ -20,8 +20,6 @@ __all__ = [
     "check",
     "check_apart",
     "deliver_pending",
-    "detect_inputs",
-    "ending_record",
     "epoch_of",
     "gmt_text",
     "held_ledger",

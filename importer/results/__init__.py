@@ -20,14 +20,13 @@ from importer.results.cells import (
     read_rows,
 )
 from importer.results.file import Finished, ResultsFile
-from importer.results.parts import CHUNK_ROWS, Fates, complete_parts
+from importer.results.parts import CHUNK_ROWS, complete_parts
 from importer.results.paths import as_text, check_free, results_path, write_rejects
 
 __all__ = [
     "CHUNK_ROWS",
     "PART",
     "Difference",
-    "Fates",
     "Finished",
     "ResultsFile",
     "as_text",
