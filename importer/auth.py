@@ -325,10 +325,8 @@ def check_api_url(answered: object, sign_in: SignIn) -> str:
     r"""Return the API base to use: the operator's, else the answered one if it is exactly an allowed host.
 
     The answer is compared as text with ``https://<allowed host>``, never parsed, because URL parsers disagree
-    (``https://good\@evil/`` is another host for urlsplit than for requests).
-
-    Raises:
-        ConfigurationError: anything else; nothing may be sent there.
+    (``https://good\@evil/`` is another host for urlsplit than for requests). Raises ConfigurationError for
+    anything else; nothing may be sent there.
     """
     if sign_in.api_url is not None:
         return check_base_url(sign_in.api_url, "--api-url")
@@ -343,11 +341,7 @@ def check_api_url(answered: object, sign_in: SignIn) -> str:
 
 
 def check_base_url(url: str, option: str) -> str:
-    """Return an operator's base URL without a slash at the end.
-
-    Raises:
-        ConfigurationError: not ``https://host[:port]``; plain http is for loopback addresses only.
-    """
+    """Return an operator's base URL without a slash at the end; ConfigurationError for what is none of ours."""
     try:
         return base_url(url)
     except ValueError as error:

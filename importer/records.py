@@ -63,7 +63,6 @@ class Receipt:
     http_status: int | None = None
     code: str = ""
     attempts: int = 0
-    sent_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

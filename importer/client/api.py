@@ -30,10 +30,7 @@ USERS_PER_PAGE = 200
 MOST_PAGES = 500
 
 _KINDS: Mapping[ExitCode, type[ImporterError]] = {
-    ExitCode.NOT_PERMITTED: NotPermittedError,
-    ExitCode.CONFIGURATION: ConfigurationError,
-    ExitCode.TRY_LATER: TryLaterError,
-    ExitCode.UNAVAILABLE: UnavailableError,
+    kind.exit_code: kind for kind in (NotPermittedError, ConfigurationError, TryLaterError, UnavailableError)
 }
 _ADVICE = {
     "token_refused": "Sign in again with `cdr-importer auth login`.",
@@ -83,10 +80,8 @@ class Client(Line):
     def notify(self, call: Call, token: Token, hooks: SendHooks) -> Answer:
         """Post one call, once, and return the whole answer.
 
-        The connection is used again only after the documented success; anything else closes it.
-
-        Raises:
-            SendFailure: no complete answer came.
+        The connection is used again only after the documented success; anything else closes it. Raises
+        SendFailure when no complete answer came.
         """
         url = token.api_url + CALLNOTIFY_PATH
         answer = self.exchange(requests.Request("POST", url, data=form_of(call), headers=headers_of(token)), hooks)
@@ -139,7 +134,6 @@ class AccountClient(Line):
         """Return all users of PhoneBridge, page by page.
 
         Source: https://www.zoho.com/phonebridge/developer/v3/zoho-user-list.html
-
         Raises ImporterError with the exit code of what stands against it.
         """
         known: dict[str, User] = {}
@@ -162,7 +156,6 @@ class AccountClient(Line):
         """See that a notification would be taken, by one without any field: it can only be refused for that.
 
         The service checks token, scope and integration before it looks at the fields (inferred, not documented).
-
         Raises ImporterError with the exit code of what stands against it.
         """
         url = token.api_url + CALLNOTIFY_PATH

@@ -47,11 +47,10 @@ _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
 class Timeouts:
     """How long one request may take: connecting, between bytes, in all; and how long a connection may rest.
 
-    ``connect_seconds`` is for looking the host up and again for each of its addresses.
-
-    A connection that rested longer than ``idle_seconds``, or nearly as long as the server said in `Keep-Alive`, is
-    not used again: servers close idle connections just as the next request is written, which makes an uncertain
-    call of a call that was never sent.
+    ``connect_seconds`` is for looking the host up and again for each of its addresses. A connection that rested
+    longer than ``idle_seconds``, or nearly as long as the server said in `Keep-Alive`, is not used again: servers
+    close idle connections just as the next request is written, which makes an uncertain call of a call that was
+    never sent.
     """
 
     connect_seconds: float = 10.0
@@ -206,7 +205,6 @@ class Trust:
 
     The environment (SSL_CERT_FILE, REQUESTS_CA_BUNDLE, SSLKEYLOGFILE) does not count. The list takes 40 ms, and
     is loaded when TLS is first wanted: a run that has nothing to send, or sends to loopback, goes without.
-
     Raises ConfigurationError when the file cannot be read or holds no certificate.
     """
 
@@ -297,8 +295,7 @@ class Line:
     def exchange(self, request: requests.Request, hooks: SendHooks | None = None) -> Answer:
         """Send one request and read its whole answer; redirects are not followed, nothing is repeated.
 
-        Raises:
-            SendFailure: no complete answer came; the connection is closed.
+        Raises SendFailure when no complete answer came; the connection is closed then.
         """
         if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
             self.hang_up()

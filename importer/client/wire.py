@@ -75,9 +75,8 @@ class Wire:
         getaddrinfo has no time limit and cannot be ended (a resolver that is silent takes 5 s a try and a server,
         resolv.conf(5)), so that it is left behind in a thread of its own when ``seconds`` are over.
 
-        Raises:
-            OSError: the host has no address, or none in time (socket.gaierror), or the request was cut.
-            UnicodeError: the text cannot be a host's name.
+        Raises OSError when the host has no address, or none in time (socket.gaierror), or the request was cut;
+        UnicodeError when the text cannot be a host's name.
         """
         find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         with contextlib.suppress(socket.gaierror):  # an address in figures needs no look-up

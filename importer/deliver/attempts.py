@@ -41,12 +41,6 @@ STATE_PROVED = {
     Proof.NOT_APPLIED: CallState.PENDING,
 }
 
-_NAME_OF = {
-    CallState.ACCEPTED: EventName.CALL_ACCEPTED,
-    CallState.PENDING: EventName.CALL_PENDING,
-    CallState.REFUSED: EventName.CALL_REFUSED,
-    CallState.UNCERTAIN: EventName.CALL_UNCERTAIN,
-}
 # Whatever answers may put anything there, a number too; Zoho's own codes look like this.
 _CODE = re.compile(r"[A-Z][A-Z_]{1,60}")
 
@@ -209,4 +203,4 @@ def _request_event(call: Call, receipt: Receipt, milliseconds: float, failure: S
         fields |= {"phase": "after_first_byte" if failure.first_byte else "before_first_byte"}
         fields |= {"class": failure.classes or "-"}
     level = Level.DEBUG if receipt.state is CallState.ACCEPTED else Level.WARN
-    return Event(_NAME_OF[receipt.state], level, fields)
+    return Event(EventName(f"call.{receipt.state}"), level, fields)

@@ -97,8 +97,7 @@ def fused(text: str) -> str:
 def read_rows(path: Path) -> Iterator[dict[str, str]]:
     """Yield the rows of a results file, or of a part of one, by column name.
 
-    Raises:
-        NoInputError: the file cannot be read. InputUnusableError: it is no results file.
+    Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file.
     """
     try:
         yield from raw_rows(path)

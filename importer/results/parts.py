@@ -74,20 +74,14 @@ def final_rows(parts: Parts, fates: Fates, *, must_be_known: bool = False) -> It
 
 
 def write_final(parts: Parts, rows: Iterable[FinalRow]) -> None:
-    """Write the results under their last name but one, durable.
-
-    Raises OSError.
-    """
+    """Write the results under their last name but one, durable; raises OSError."""
     with create(parts.final) as stream:
         begin_rows(stream)(row.cells.values() for row in rows)
         make_durable(stream)
 
 
 def put_in_place(parts: Parts) -> None:
-    """Give the results their name, which replaces nothing, and remove the parts.
-
-    Raises OSError.
-    """
+    """Give the results their name, which replaces nothing, and remove the parts; raises OSError."""
     os.link(parts.final, parts.path)  # unlike a rename, this never replaces a file
     sync_folder(parts.path.parent)
     parts.discard()
@@ -98,9 +92,7 @@ def complete_parts(path: Path, run_id: str, fates: Fates) -> str | None:
     """Finish the results of a run that died from its parts; may be repeated after a death in here.
 
     Returns a note for a person, empty where the results were there, or None where no part is left. Where another
-    file has taken the path, the results stay beside it as ``.final.part``.
-
-    Raises CannotCreateError.
+    file has taken the path, the results stay beside it as ``.final.part``. Raises CannotCreateError.
     """
     parts, is_in_place = Parts(path), False
     not_taken_in = (
