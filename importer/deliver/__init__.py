@@ -3,13 +3,11 @@
 Only what is proved not applied is tried again. Everything a person must decide stays `uncertain`. The run
 stops by itself when going on would only cost more: a refusing account, an outage, too many errors.
 
-`plan` has what goes into a delivery and comes out, `attempts` the requests for one call, `delivery` is the run of
-them all.
+`attempts` has the requests for one call, `delivery` is the run of them all.
 """
 
-from importer.deliver.attempts import LONGEST_WAIT_SECONDS, LOOK_EVERY_SECONDS
+from importer.deliver.attempts import LONGEST_WAIT_SECONDS, LOOK_EVERY_SECONDS, DeliveryListener, Service, Stop
 from importer.deliver.delivery import UNANSWERED_IN_A_ROW, Delivery
-from importer.deliver.plan import DeliveryListener, Service, Stop
 
 __all__ = [
     "LONGEST_WAIT_SECONDS",

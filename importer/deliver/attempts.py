@@ -1,19 +1,21 @@
-"""The requests for one call, one after the other, and what each of them makes durable before the next step."""
+"""The requests for one call, one after the other, and what each of them makes durable before the next step.
+
+What a delivery uses and calls while it goes on, and what comes out of it, is declared here too.
+"""
 
 import math
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from importer.auth import Token
+from importer.auth import Token, TokenSource
 from importer.client import Client, Judgement, Proof, Reaction, SendFailure, SendHooks, classify, judge_failure
-from importer.deliver.plan import Delivered, DeliveryListener, Service, Stop, stop_of
 from importer.errors import ExitCode, LedgerError, TryLaterError
 from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
-from importer.pacing import RetryBudget, Slot
+from importer.pacing import Backoff, RetryBudget, RollingLimiter, Slot
 from importer.records import Call, Receipt
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState
 
@@ -45,6 +47,71 @@ STATE_PROVED = {
 _CODE = re.compile(r"[A-Z][A-Z_]{1,60}")
 
 _LOOK = "Look for the call in Zoho, then settle it with `cdr-importer resolve`."
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The API as delivery uses it; clocks and sleep are passed in.
+
+    ``clock`` is monotonic and shared with ``limiter``; ``wall_clock`` is epoch seconds; ``deadline`` is the moment
+    of ``clock`` after which no request begins; ``interrupted`` returns the exit code of a signal that came in;
+    ``is_cut`` whether the requests in flight are to end at once; ``cut_sign_in`` ends a sign-in in flight;
+    ``account`` names the account, to which a ledger is bound.
+    """
+
+    clients: Callable[[], Client]
+    tokens: TokenSource
+    limiter: RollingLimiter
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    deadline: float | None
+    interrupted: Callable[[], ExitCode | None]
+    is_cut: Callable[[], bool]
+    cut_sign_in: Callable[[], None]
+    account: str
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryListener:
+    """What a delivery calls while it goes on.
+
+    ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``token`` is
+    called from a sending thread once there is a token to send with; ``receipt`` gets each receipt once, in the
+    main thread; ``unrecorded`` what an answer proved that the ledger could not take, and ``event`` each request
+    and each wait, from the thread that sends.
+    """
+
+    claimed: Callable[[Sequence[Claimed]], None]
+    token: Callable[[], None]
+    receipt: Callable[[Receipt], None]
+    unrecorded: Callable[[Receipt], None]
+    event: Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ended before all was sent."""
+
+    exit_code: ExitCode
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One call with the receipt that this run ends with for it, and the judgement behind it."""
+
+    receipt: Receipt
+    judgement: Judgement
+    stop: Stop | None = None
+    given_up: bool = False
+
+
+def stop_of(judgement: Judgement, otherwise: ExitCode) -> Stop:
+    """Return the stop that a judgement makes, with its own exit code if it has one."""
+    return Stop(judgement.exit_code or otherwise, judgement.reason, judgement.hint)
 
 
 @dataclass(frozen=True, slots=True)

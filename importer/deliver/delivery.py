@@ -11,8 +11,16 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from importer.client import Client, Proof
-from importer.deliver.attempts import LOOK_EVERY_SECONDS, Attempts, Means
-from importer.deliver.plan import Delivered, DeliveryListener, Service, Stop, stop_of
+from importer.deliver.attempts import (
+    LOOK_EVERY_SECONDS,
+    Attempts,
+    Delivered,
+    DeliveryListener,
+    Means,
+    Service,
+    Stop,
+    stop_of,
+)
 from importer.errors import ExitCode, ImporterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget

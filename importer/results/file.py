@@ -14,8 +14,18 @@ from importer.errors import CannotCreateError
 from importer.private_files import sync_folder
 from importer.records import Call, ResultRow
 from importer.results.cells import begin_rows, cells_of, defused
-from importer.results.parts import CHUNK_ROWS, Fates, FinalRow, Parts, final_rows, put_in_place, write_final
-from importer.results.paths import create, make_durable, unwritable
+from importer.results.parts import (
+    CHUNK_ROWS,
+    Fates,
+    FinalRow,
+    Parts,
+    create,
+    final_rows,
+    make_durable,
+    put_in_place,
+    unwritable,
+    write_final,
+)
 from schemas.vocabulary import UNFINISHED_ROW, Outcome
 
 
