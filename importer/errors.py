@@ -2,6 +2,7 @@
 
 A message says what failed, where, the value and the rule; ``hint`` says what to do next, and ``lines`` what needs
 lines of its own below it: a command, a list. None may hold a secret or a telephone number: all are printed.
+``reason`` is one word for the summary, where the exit code alone does not say why.
 """
 
 from enum import IntEnum
@@ -42,14 +43,13 @@ class ImporterError(Exception):
     """Base of every failure that is expected to happen; anything else is a bug of ours (exit 70)."""
 
     exit_code: ExitCode = ExitCode.INTERNAL
-    reason: str = ""
-    """One word for the summary, where the exit code alone does not say why."""
 
-    def __init__(self, message: str, *, hint: str = "", lines: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, hint: str = "", lines: tuple[str, ...] = (), reason: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.lines = lines
+        self.reason = reason
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
@@ -70,33 +70,15 @@ class UsageError(ImporterError):
 
 
 class InputUnusableError(ImporterError):
-    """A file is of an unknown or ambiguous format, damaged, or its encoding cannot be decided."""
+    """A file is of an unknown or ambiguous format, damaged, or too large a share of its rows is rejected."""
 
     exit_code = ExitCode.INPUT_UNUSABLE
 
 
-class TooManyRejectsError(InputUnusableError):
-    """So large a share of the input is rejected that it is not what the options were written for."""
-
-    reason = "too_many_rejects"
-
-
 class NoInputError(ImporterError):
-    """A file is not there or cannot be read."""
+    """A file is not there or cannot be read, or the input is older or shorter than it is expected to be."""
 
     exit_code = ExitCode.NO_INPUT
-
-
-class InputTooOldError(NoInputError):
-    """The newest input is older than expected: today's is not there. What is there is taken in all the same."""
-
-    reason = "input_too_old"
-
-
-class TooFewRowsError(NoInputError):
-    """The input has fewer rows than expected: a part is not there. What is there is taken in all the same."""
-
-    reason = "too_few_rows"
 
 
 class CannotCreateError(ImporterError):

@@ -94,10 +94,6 @@ class SendFailure(Exception):  # noqa: N818 not an error of the program: one of 
         self.classes = classes
 
 
-class _Malformed(Exception):  # noqa: N818
-    """The answer breaks HTTP in a way the libraries let pass."""
-
-
 class _LineWatch(io.BufferedReader):
     """Keeps the last line read: a finished header block ends with one, a cut one does not."""
 
@@ -382,7 +378,7 @@ class Line:
             # urllib3 2.8 ignores a length that it cannot read.
             values = {value.strip() for value in declared.split(",")}
             if "transfer-encoding" in headers or len(values) != 1 or not _LENGTH.fullmatch(min(values)):
-                raise _Malformed
+                raise http.client.HTTPException
             if int(min(values)) != len(body):
                 raise http.client.IncompleteRead(b"")
         return Answer(raw.status, body, headers)
@@ -417,7 +413,7 @@ _KINDS: tuple[tuple[str, Callable[[BaseException], bool]], ...] = (
     ("reset", _is(ConnectionError)),
     ("bad_address", _is(requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError, UnicodeError)),
     ("bad_address", _is(requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)),
-    ("malformed", _is(_Malformed, http.client.HTTPException, urllib3.exceptions.InvalidHeader)),
+    ("malformed", _is(http.client.HTTPException, urllib3.exceptions.InvalidHeader)),
     ("malformed", _is(requests.exceptions.InvalidHeader, urllib3.exceptions.DecodeError)),
 )
 """First line that fits any exception of the chain decides."""

@@ -6,7 +6,7 @@ The only module of the pipeline that loads pandas.
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,10 +15,8 @@ from importer.errors import (
     ConfigurationError,
     DeclinedError,
     ImporterError,
-    InputTooOldError,
     InputUnusableError,
-    TooFewRowsError,
-    TooManyRejectsError,
+    NoInputError,
 )
 from importer.events import Event, EventName, Level
 from importer.formats import Detection
@@ -156,25 +154,27 @@ class Intake:
                 changed.append(detection.path.stat().st_mtime)
         age = self._run.now - max(changed, default=self._run.now)
         if settings.max_age is not None and age > settings.max_age:
-            yield InputTooOldError(
+            yield NoInputError(
                 f"the newest input was last written {age / 3600:.1f} h ago, --max-age allows "
                 f"{settings.max_age / 3600:.1f} h",
                 hint="Look whether the telephone system still exports. "
                 "What is in these files was taken in all the same.",
+                reason="input_too_old",
             )
         rows = self._found.rows
         if settings.min_rows is not None and rows < settings.min_rows:
-            yield TooFewRowsError(
+            yield NoInputError(
                 f"the input has {rows} rows, --min-rows expects at least {settings.min_rows}",
                 hint="Look whether the export is empty or cut. What is in these files was taken in all the same.",
+                reason="too_few_rows",
             )
 
     def take_in(self, results: ResultsFile, ledger: Ledger | None) -> None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
 
-        Raises TooManyRejectsError; ConfigurationError for old calls on a ledger that has sent nothing yet, unless
-        `--since` or `--yes` says that they are meant; DeclinedError when the person says no. Nothing is taken in
-        then. Without a ledger the calls are `would_send`, and too many rejects are a problem.
+        Raises InputUnusableError for too many rejects; ConfigurationError for old calls on a ledger that has sent
+        nothing yet, unless `--since` or `--yes` says that they are meant; DeclinedError when the person says no.
+        Nothing is taken in then. Without a ledger the calls are `would_send`, and too many rejects are a problem.
         """
         if ledger is None:
             for batch in self._batches():
@@ -184,15 +184,15 @@ class Intake:
                 self._report(problem)
             return
         run, retry_refused = self._run, self._run.settings.retry_refused
-        resend, new = self._run.settings.on_uncertain == "resend", _NewCalls()
+        resend = self._run.settings.on_uncertain == "resend"
+        new, first, last = 0, "9999", ""
         with ledger.staging() as staging:
             for batch in self._batches():
                 calls = [each for each in batch if isinstance(each, Call)]
                 staged = staging.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
                 pending = zip(calls, staged, strict=True)
                 starts = [call.start_time for call, known in pending if known.outcome is None]
-                new.calls += len(starts)
-                new.first, new.last = min([new.first, *starts]), max([new.last, *starts])
+                new, first, last = new + len(starts), min([first, *starts]), max([last, *starts])
                 rows = [each for each in batch if isinstance(each, ResultRow)]
                 shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
                 results.add(_staged_rows(batch, iter(staged), iter(shown)), Outcome.PENDING)
@@ -200,7 +200,7 @@ class Intake:
             if problem is not None:
                 raise problem
             results.sync()
-            ask_before_sending(run, ledger, new)
+            ask_before_sending(run, ledger, new, first, last)
             run.stop_if_interrupted()
 
     def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
@@ -213,7 +213,7 @@ class Intake:
                     self._reasons[row.reason] += 1
             yield batch
 
-    def _too_many_rejects(self) -> TooManyRejectsError | None:
+    def _too_many_rejects(self) -> InputUnusableError | None:
         """Return the error where `--max-errors` is a share and a larger share of the rows is rejected.
 
         Nothing is taken in then: an export that changed may also be misread where it is not rejected.
@@ -223,11 +223,12 @@ class Intake:
         if limit.percent is None or not limit.exceeded(rejected, rows):
             return None
         reasons = ", ".join(f"{reason} {count}" for reason, count in self._reasons.most_common(_SHOWN_REASONS))
-        return TooManyRejectsError(
+        return InputUnusableError(
             f"{rejected} of {rows} rows that were not skipped are rejected ({reasons}), which --max-errors "
             f"{limit.percent:g}% does not allow",
             hint="Nothing of this input was taken in or sent. `cdr-importer check` says what is wrong with each "
             "row: the export may have changed, or an option be missing.",
+            reason="too_many_rejects",
         )
 
     def write_rejects(self, finished: Finished) -> None:
@@ -255,15 +256,6 @@ def _name(detection: Detection) -> str:
     return as_text(str(detection.path))
 
 
-@dataclass(slots=True)
-class _NewCalls:
-    """The calls that staging made pending: how many, and the earliest and latest start as GMT text."""
-
-    calls: int = 0
-    first: str = "9999"
-    last: str = ""
-
-
 def _staged_rows(
     batch: Sequence[ResultRow | Call], staged: Iterator[Staged], shown: Iterator[Staged]
 ) -> Iterator[ResultRow | Call]:
@@ -286,16 +278,19 @@ def _staged_rows(
             yield row
 
 
-def ask_before_sending(run: Run, ledger: Ledger, new: _NewCalls) -> None:
-    """Show a person the calls to be sent, inside the staging, which an error undoes; see `Intake.take_in`."""
-    if run.settings.yes or run.settings.sandbox or not new.calls:
+def ask_before_sending(run: Run, ledger: Ledger, new: int, first: str, last: str) -> None:
+    """Show a person the calls to be sent, inside the staging, which an error undoes; see `Intake.take_in`.
+
+    ``new`` calls became pending; ``first`` and ``last`` are their earliest and latest start as GMT text.
+    """
+    if run.settings.yes or run.settings.sandbox or not new:
         return
     oldest_usual = datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
-    is_old = run.settings.since is None and new.first < oldest_usual.strftime(WIRE_TIME_FORMAT)
+    is_old = run.settings.since is None and first < oldest_usual.strftime(WIRE_TIME_FORMAT)
     # The ledger is counted whole, so only for calls that are old.
     if is_old and not any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
         raise ConfigurationError(
-            f"the oldest of {new.calls} new calls is from {new.first} GMT, and this ledger has sent nothing yet",
+            f"the oldest of {new} new calls is from {first} GMT, and this ledger has sent nothing yet",
             hint="Each call can open a window on its agent's screen. "
             f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
         )
@@ -304,9 +299,9 @@ def ask_before_sending(run: Run, ledger: Ledger, new: _NewCalls) -> None:
     outlook = Outlook(
         calls=calls,
         left_pending=waiting - calls,
-        from_earlier=max(0, waiting - new.calls),
-        first=new.first,
-        last=new.last,
+        from_earlier=max(0, waiting - new),
+        first=first,
+        last=last,
         seconds=max(0, calls - rate.limit) / rate.limit * rate.period_seconds,
     )
     is_agreed = run.listener.confirm(outlook)
