@@ -88,11 +88,6 @@ def summary_record(summary: RunSummary) -> dict[str, object]:
     }
 
 
-def ending_record(error: BaseException) -> dict[str, object]:
-    """Return the summary of a run that left no results: one word for the reason."""
-    return {"reason": reason_of(error)}
-
-
 def reason_of(error: BaseException) -> str:
     """Return one word for a failure: its own, the name of its class, `signal`, or `internal` for a bug of ours."""
     if not isinstance(error, ImporterError):
@@ -157,6 +152,6 @@ def held_ledger(path: Path, command: str, *, restored: bool = False) -> Iterator
             yield ledger
         except ImporterError as error:
             with suppress(ImporterError):
-                ledger.finish_run(error.exit_code, json.dumps(ending_record(error)))
+                ledger.finish_run(error.exit_code, json.dumps({"reason": reason_of(error)}))
             raise
         ledger.finish_run(ExitCode.OK, json.dumps({"reason": "done"}))

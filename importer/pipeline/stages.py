@@ -16,7 +16,7 @@ from importer.errors import ImporterError, exit_code_of
 from importer.files import named_files
 from importer.ledger import Ledger, RunInfo, create_ledger
 from importer.pipeline.dead_runs import finish_dead_runs
-from importer.pipeline.ending import ReadSoFar, ending_record, summary_of, summary_record
+from importer.pipeline.ending import ReadSoFar, reason_of, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.run import Run, gmt_text
 from importer.pipeline.sending import deliver, service_of
@@ -105,7 +105,7 @@ def _opened(run: Run, command: str, target: Path, service: Service | None) -> It
             ledger.check_account(service.account)
         except ImporterError as error:
             with suppress(ImporterError):
-                ledger.finish_run(error.exit_code, json.dumps(ending_record(error)))
+                ledger.finish_run(error.exit_code, json.dumps({"reason": reason_of(error)}))
             raise
         ledger.recover()
         finish_dead_runs(run, ledger)
@@ -139,5 +139,5 @@ def _results(
             if results is not None and is_kept:
                 run.listener.broke_off(summary(results.standing(ledger.fates), None, (0, "")))
             else:
-                ledger.finish_run(exit_code_of(error), json.dumps(ending_record(error)))
+                ledger.finish_run(exit_code_of(error), json.dumps({"reason": reason_of(error)}))
         raise
