@@ -77,14 +77,12 @@ class Service:
 class DeliveryListener:
     """What a delivery calls while it goes on.
 
-    ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``token`` is
-    called from a sending thread once there is a token to send with; ``receipt`` gets each receipt once, in the
-    main thread; ``unrecorded`` what an answer proved that the ledger could not take, and ``event`` each request
-    and each wait, from the thread that sends.
+    ``claimed`` gets each batch before anything of it is sent, from one sending thread at a time; ``receipt`` gets
+    each receipt once, in the main thread; ``unrecorded`` what an answer proved that the ledger could not take, and
+    ``event`` each request and each wait, from the thread that sends.
     """
 
     claimed: Callable[[Sequence[Claimed]], None]
-    token: Callable[[], None]
     receipt: Callable[[Receipt], None]
     unrecorded: Callable[[Receipt], None]
     event: Callable[[Event], None]
@@ -143,7 +141,8 @@ class Attempts:
         last: Delivered | None = None
         while True:
             token = service.tokens.token()
-            means.listener.token()
+            # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
+            means.ledger.bind_account(service.account)
             slot = service.limiter.acquire(means.is_stopping, deadline=service.deadline)
             if slot is None:
                 return last

@@ -71,6 +71,11 @@ def wal_path(ledger: Path) -> Path:
     return ledger.with_name(ledger.name + "-wal")
 
 
+def has_wal(ledger: Path) -> bool:
+    """Return whether SQLite keeps commits there, or may."""
+    return wal_path(ledger).exists() and wal_path(ledger).stat().st_size > 0
+
+
 def generation_path(ledger: Path) -> Path:
     """Return where the generation file of a ledger is."""
     return ledger.with_name(ledger.name + ".witness")

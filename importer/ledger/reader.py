@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
-from importer.ledger.beside import check_files, wal_path
+from importer.ledger.beside import check_files, has_wal, wal_path
 from importer.ledger.lock import LedgerLock, share_lock
 from importer.ledger.schema import (
     check_health,
@@ -256,7 +256,7 @@ def _open_still(path: Path, error: sqlite3.OperationalError) -> LedgerReader:
     if lock is None:
         raise error
     try:
-        if wal_path(path).exists() and wal_path(path).stat().st_size:
+        if has_wal(path):
             raise LedgerError(
                 f"the ledger {path} cannot be read where it is: its disk is full or read-only, and some of it is "
                 f"only in {wal_path(path)}",

@@ -18,6 +18,7 @@ from importer.ledger.beside import (
     check_wal,
     file_mark,
     generation_path,
+    has_wal,
     read_generation,
     wal_path,
     write_generation,
@@ -274,12 +275,12 @@ def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | No
 
     A large file that is still the one a run closed, with the `file_mark` ``closed``, is not read through.
     """
-    is_read = path.stat().st_size <= ALWAYS_CHECKED_BYTES or closed != file_mark(path) or _has_wal(path)
+    is_read = path.stat().st_size <= ALWAYS_CHECKED_BYTES or closed != file_mark(path) or has_wal(path)
     verdict = connection.execute("PRAGMA integrity_check(1)").fetchone() if is_read else ("ok",)
     # SQLite 3.40 fills a last page that is cut short with zeros. While the -wal file holds something, a kill
     # in the middle of a checkpoint leaves the same sight, and the missing bytes are in there.
     is_cut = False
-    if not _has_wal(path):
+    if not has_wal(path):
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
         is_cut = path.stat().st_size < int(pages) * int(page_bytes)
@@ -287,10 +288,6 @@ def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | No
         raise LedgerError(
             f"the ledger {path} is damaged", hint="Keep the file, restore the latest backup; nothing was sent."
         )
-
-
-def _has_wal(path: Path) -> bool:
-    return wal_path(path).exists() and wal_path(path).stat().st_size > 0
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

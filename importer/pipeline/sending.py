@@ -40,8 +40,6 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
         listener = DeliveryListener(
             # Their payload leaves the ledger with the answer, so the rows have to be safe before.
             claimed=lambda batch: results.take_up([claimed.call for claimed in batch if not claimed.own_run]),
-            # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
-            token=lambda: ledger.bind_account(service.account),
             receipt=run.listener.receipt,
             unrecorded=run.listener.unrecorded,
             event=run.listener.event,
