@@ -46,7 +46,7 @@ UNKNOWN_CONTENT = b""
 # Few lengths of IN lists, so that SQLite's statements are used again; SQLite takes 32,766 parameters.
 _LIST_LENGTHS = (1, 30, 300, 1_000, 3_000, 10_000, 30_000)
 _MEET = "INSERT INTO temp.met (call_id, fingerprint) VALUES (?, ?)"
-_INSERT_PAYLOAD = """INSERT INTO payloads (state, agent_number, customer_number, start_time, zohouser, voiceuri,
+INSERT_PAYLOAD = """INSERT INTO payloads (state, agent_number, customer_number, start_time, zohouser, voiceuri,
     source_id, file, line, staged_run, staged_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _UPDATE_PAYLOAD = """UPDATE payloads SET state = ?, agent_number = ?, customer_number = ?, start_time = ?,
     zohouser = ?, voiceuri = ?, source_id = ?, file = ?, line = ?, staged_run = ? WHERE seq = ?"""
@@ -54,7 +54,7 @@ _RENEW = "UPDATE calls SET fingerprint = ? WHERE call_id = ? AND state = 'pendin
 _REOPEN = """UPDATE calls SET state = ?, reason = ?, hint = ?, fingerprint = ?, seq = ?, resends = resends + ?,
     http_status = NULL, code = '' WHERE call_id = ? AND state = ?"""
 _INSERT_CALL = "INSERT INTO calls (call_id, fingerprint, seq, state, reason, hint) VALUES (?, ?, ?, ?, ?, ?)"
-_IN_ORDER = (_MEET, _INSERT_PAYLOAD, _UPDATE_PAYLOAD, _INSERT_CALL, _RENEW, _REOPEN)
+_IN_ORDER = (_MEET, INSERT_PAYLOAD, _UPDATE_PAYLOAD, _INSERT_CALL, _RENEW, _REOPEN)
 _SHOW_ATTENDED = """UPDATE calls SET attended_at = ? WHERE call_id = ? AND attended_at = ''"""
 _CLOSE_ATTENDED = """UPDATE calls SET attended_at = ?, state = 'closed', seq = NULL, reason = ?, hint = ?,
     http_status = NULL, code = '' WHERE call_id = ? AND state IN ('pending', 'refused')"""
@@ -263,7 +263,7 @@ class Staging:
         else:
             seq = self._next_seq
             self._next_seq += 1
-            writes[_INSERT_PAYLOAD].append((*payload, self._run.now, seq))
+            writes[INSERT_PAYLOAD].append((*payload, self._run.now, seq))
         if before is None:
             writes[_INSERT_CALL].append((call.call_id, fingerprint, seq, *standing))
         elif before.state is not CallState.PENDING:
@@ -307,11 +307,6 @@ def call_of(row: Sequence[Any]) -> Call:
     call_id, state, agent, customer, start_time, zohouser, voiceuri, source_id, file, line = row
     place = Place(file, line)
     return Call(call_id, State(state), agent, customer, start_time, zohouser, voiceuri, source_id, place)
-
-
-def insert_payload(connection: sqlite3.Connection, call: Call, *, run: int, now: str, seq: int) -> None:
-    """Keep what is to be posted of a call that is opened outside a staging."""
-    connection.execute(_INSERT_PAYLOAD, (*payload_of(call, run), now, seq))
 
 
 def moment_in(connection: sqlite3.Connection, key: str) -> str:

@@ -10,12 +10,13 @@ from importer.ledger.beside import hashed
 from importer.ledger.staging import (
     AHEAD_SECONDS,
     FORGOTTEN,
+    INSERT_PAYLOAD,
     RESTORED_HINT,
     StagingRun,
     expect_rows,
-    insert_payload,
     later,
     moment_in,
+    payload_of,
 )
 from importer.ledger.values import Purged, ReportedCall, Restored
 from schemas.vocabulary import CallState
@@ -135,7 +136,7 @@ def _take_reported(
                 seq, next_seq = next_seq, next_seq + 1
                 # Not now: if its number was forgotten since, it was so after this moment.
                 staged_at = one.sent_at or one.call.start_time
-                insert_payload(connection, one.call, run=run.number, now=staged_at, seq=seq)
+                connection.execute(INSERT_PAYLOAD, (*payload_of(one.call, run.number), staged_at, seq))
         hint = "" if one.accepted else RESTORED_HINT
         expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or run.now, hint)).rowcount, 1)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (next_seq,))

@@ -121,7 +121,7 @@ class Intake:
         for found in self._detections:
             try:
                 detection = replace(found, file=replace(found.file, pinned=found.file.identity_now()))
-                rows = self._preparation.read(detection, _name(detection), progress)
+                rows = self._preparation.read(detection, as_text(str(detection.path)), progress)
             except InputUnusableError as problem:
                 self._report(problem)
                 continue
@@ -241,7 +241,7 @@ class Intake:
             return
         by_kind: dict[_Kind, list[tuple[Detection, Sequence[int]]]] = {}
         for detection in self._detections:
-            lines = finished.to_mend.get(defused(_name(detection)))
+            lines = finished.to_mend.get(defused(as_text(str(detection.path))))
             if lines:
                 by_kind.setdefault(_kind(detection), []).append((detection, lines))
         for number, parts in enumerate(by_kind.values(), start=1):
@@ -249,11 +249,6 @@ class Intake:
                 write_rejects(rejects_path(chosen, number), _verbatim(parts))
             except CannotCreateError as problem:
                 self._report(problem)
-
-
-def _name(detection: Detection) -> str:
-    """Return the name that a file has in the results: the one that was given."""
-    return as_text(str(detection.path))
 
 
 def _staged_rows(
