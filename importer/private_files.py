@@ -111,11 +111,8 @@ def making(target: Path) -> Iterator[Path]:
 
 
 def _put(file: Path, target: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
     try:
         target.hardlink_to(file)  # unlike a rename, this never replaces a file
     except OSError as error:

@@ -76,11 +76,12 @@ def check_apart(
     by default the outputs of a run. Each of these must be another file, however spelt or linked.
     """
     format_file = Path(settings.format) if settings.format and settings.format.endswith(".toml") else None
-    own = {"agents": settings.agents, "format": format_file, "ca-bundle": settings.ca_bundle}
+    named = {"agents": settings.agents, "format": format_file, "ca-bundle": settings.ca_bundle}
+    named |= {"config": settings.config}
     read: list[tuple[str, Path | None]] = [
         *(("the ledger or a file beside it", path) for path in ledger_files(settings.ledger)),
         *(("a file that is read", path) for path in inputs),
-        *((f"the file of --{option}", path) for option, path in {**own, "config": settings.config}.items()),
+        *((f"the file of --{option}", path) for option, path in named.items()),
         *(("a file of your configuration", path) for path in user_folder().rglob("*.toml")),
     ]
     taken = {key: role for role, path in read if path is not None for key in _keys(path)}
