@@ -13,37 +13,9 @@ from pathlib import Path
 from typing import Self
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerError, TryLaterError, UsageError
-from importer.ledger import upkeep
-from importer.ledger.beside import (
-    COMMITS_PER_TURN,
-    check_files,
-    check_generation,
-    check_place,
-    check_wal,
-    extend_wal,
-    file_mark,
-    hashed,
-    keep_forgotten,
-    read_forgotten,
-    read_generation,
-    wal_path,
-    write_generation,
-)
+from importer.ledger import beside, schema, upkeep
 from importer.ledger.lock import LedgerLock, take_lock
 from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, existing
-from importer.ledger.schema import (
-    FINGERPRINT_KEY_BYTES,
-    GroupCommit,
-    check_health,
-    check_identity,
-    configure,
-    connect,
-    generation_of,
-    migrate,
-    schema_version,
-    transaction,
-    translated_errors,
-)
 from importer.ledger.staging import OPEN_CALL, Staging, StagingRun, call_of, expect_rows, later, select_in
 from importer.ledger.values import (
     Claimed,
@@ -87,7 +59,7 @@ class Ledger(LedgerReader):
         super().__init__(connection, path, lock)
         self._now = now
         self._failed = False
-        self._group = GroupCommit(self._transaction)
+        self._group = schema.GroupCommit(self._transaction)
         self._run_number = 0
         self._fingerprint_key = b""
         self._commits = 0
@@ -112,17 +84,17 @@ class Ledger(LedgerReader):
         when another run has it, `LedgerError` when it is damaged, not a ledger, or the disk is full.
         """
         path = existing(path)
-        check_place(path)
+        beside.check_place(path)
         lock = take_lock(path, run_id=run.run_id, since=run.started_at)
         ledger: Self | None = None
         try:
             if restored:
-                check_wal(path, discard=True)
-            with translated_errors(path):
-                ledger = cls(connect(path, mode="rw", busy_seconds=busy_seconds), path, lock=lock, now=now)
+                beside.check_wal(path, discard=True)
+            with schema.translated_errors(path):
+                ledger = cls(schema.connect(path, mode="rw", busy_seconds=busy_seconds), path, lock=lock, now=now)
                 ledger._start(run, restored=restored)
             # In a sticky folder others may have made a file in the moment before SQLite did.
-            check_files(path)
+            beside.check_files(path)
             return ledger
         except BaseException:
             if ledger is not None:
@@ -150,7 +122,8 @@ class Ledger(LedgerReader):
             self._connection.close()
             with suppress(OSError, ImporterError):
                 if generation is not None:
-                    write_generation(self._path, generation, file_mark(self._path) if is_whole else "")
+                    closed = beside.file_mark(self._path) if is_whole else ""
+                    beside.write_generation(self._path, generation, closed)
             super().close()
 
     def recover(self) -> int:
@@ -173,7 +146,7 @@ class Ledger(LedgerReader):
             finally:
                 stage.is_open = False
                 # Many pages were written: the reserve is whole again only after a new beginning.
-                self._commits = COMMITS_PER_TURN
+                self._commits = beside.COMMITS_PER_TURN
 
     def claim(self, batch_size: int, *, after: int) -> list[Claimed]:
         """Return the next pending calls in staging order, after that ``seq``; changes nothing."""
@@ -195,7 +168,7 @@ class Ledger(LedgerReader):
         with self._guard:
             is_whole = False
             with suppress(OSError):
-                wal = wal_path(self._path).lstat()
+                wal = beside.wal_path(self._path).lstat()
                 is_whole = self._lock.holds(self._path) and (wal.st_dev, wal.st_ino) == self._wal_inode
             if not is_whole:
                 self._failed = True
@@ -203,7 +176,7 @@ class Ledger(LedgerReader):
                     f"the ledger {self._path} was replaced or its -wal file deleted while this run used it",
                     hint="Leave the ledger's files alone while a run goes on. Nothing more was sent.",
                 )
-            if self._commits >= COMMITS_PER_TURN:
+            if self._commits >= beside.COMMITS_PER_TURN:
                 self._begin_wal_anew()
 
         def mark(connection: sqlite3.Connection) -> None:
@@ -301,7 +274,7 @@ class Ledger(LedgerReader):
             call_ids = list(staged_at)
             # A call staged while the clock was ahead is forgotten with the others.
             at = max([self._now(), *staged_at.values()])
-            keep_forgotten(self._path, hashed(number, self._fingerprint_key), at)
+            beside.keep_forgotten(self._path, beside.hashed(number, self._fingerprint_key), at)
             stood = [fate.state for fate in self.fates(call_ids).values()]
             upkeep.scrub(connection, call_ids)
             self._note_decisions(connection, call_ids, Decision.CLOSE, "forgotten", who)
@@ -314,7 +287,7 @@ class Ledger(LedgerReader):
         ValueError if it is none. Takes as much room on the disk again as the ledger that is left.
         """
         later(older_than, 0)
-        with self._guard, translated_errors(self._path):
+        with self._guard, schema.translated_errors(self._path):
             # Deleting a run would look for its calls in the whole table, for each run.
             self._connection.execute("PRAGMA foreign_keys = OFF")
             try:
@@ -341,12 +314,12 @@ class Ledger(LedgerReader):
                 hint="Just go on with it.",
             )
         self.recover()
-        kept, forgotten = read_generation(self._path), read_forgotten(self._path)
+        kept, forgotten = beside.read_generation(self._path), beside.read_forgotten(self._path)
         with self._transaction() as connection:
             run = StagingRun(self._run_number, self._now(), self._fingerprint_key)
             counts, gone = upkeep.restore(connection, run, reported, forgotten, complete=complete)
             self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
-            generation = max(generation_of(connection), kept.number or 0)
+            generation = max(schema.generation_of(connection), kept.number or 0)
             connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (generation,))
         self._restored = None
         self._begin_wal_anew()
@@ -421,24 +394,24 @@ class Ledger(LedgerReader):
         self._write(query, (self._now(), summary_json, run_id, self._run_number), rows=1)
 
     def _start(self, run: RunInfo, *, restored: bool) -> None:
-        check_identity(self._connection, self._path)
-        kept = read_generation(self._path)
-        check_health(self._connection, self._path, closed=kept.closed)
+        schema.check_identity(self._connection, self._path)
+        kept = beside.read_generation(self._path)
+        schema.check_health(self._connection, self._path, closed=kept.closed)
         try:
-            check_generation(
+            beside.check_generation(
                 self._path,
                 kept,
-                generation=generation_of(self._connection),
-                first_release=schema_version(self._connection) == 1,
+                generation=schema.generation_of(self._connection),
+                first_release=schema.schema_version(self._connection) == 1,
             )
         except ConfigurationError as error:
             if not restored:
                 raise
             self._restored = error
-        configure(self._connection, self._path)
-        migrate(self._connection)
+        schema.configure(self._connection, self._path)
+        schema.migrate(self._connection)
         found = self._rows("SELECT value FROM meta WHERE key = 'fingerprint_key'")
-        if not found or len(found[0][0]) != FINGERPRINT_KEY_BYTES:
+        if not found or len(found[0][0]) != schema.FINGERPRINT_KEY_BYTES:
             raise LedgerError(
                 f"the ledger {self._path} has lost the key of its fingerprints",
                 hint="Restore the latest backup: without the key no call is known again.",
@@ -462,18 +435,18 @@ class Ledger(LedgerReader):
         The new generation is the first commit that only the -wal file holds: whoever loses that file is left
         with a ledger behind its generation file. Called between calls only, so that none is in between.
         """
-        with self._guard, self._failing(), translated_errors(self._path):
+        with self._guard, self._failing(), schema.translated_errors(self._path):
             # A reader may keep some commits from moving; then the file grows, and the next turn tries again.
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            found = extend_wal(self._path)
+            found = beside.extend_wal(self._path)
             self._wal_inode = (found.st_dev, found.st_ino)
-            write_generation(self._path, self._count_generation())
+            beside.write_generation(self._path, self._count_generation())
             self._commits = 0
 
     def _count_generation(self) -> int:
-        with translated_errors(self._path), transaction(self._connection):
+        with schema.translated_errors(self._path), schema.transaction(self._connection):
             self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
-            return generation_of(self._connection)
+            return schema.generation_of(self._connection)
 
     @contextmanager
     def _transaction(self, writes: int = 1) -> Iterator[sqlite3.Connection]:
@@ -484,7 +457,7 @@ class Ledger(LedgerReader):
                 )
             if self._connection.in_transaction:
                 raise LedgerInvariantError("a write was asked for inside a staging")
-            with self._failing(), translated_errors(self._path), transaction(self._connection):
+            with self._failing(), schema.translated_errors(self._path), schema.transaction(self._connection):
                 yield self._connection
             self._commits += writes
 

@@ -13,16 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
+from importer.ledger import schema
 from importer.ledger.beside import check_files, has_wal, wal_path
 from importer.ledger.lock import LedgerLock, share_lock
-from importer.ledger.schema import (
-    check_health,
-    check_identity,
-    connect,
-    schema_version,
-    transaction,
-    translated_errors,
-)
 from importer.ledger.staging import OPEN_CALL, call_of, select_in
 from importer.ledger.values import Fate, LedgerInvariantError, Refusals, RunRecord, UncertainCall
 from importer.private_files import making
@@ -73,8 +66,8 @@ class LedgerReader:
 
     def check(self) -> None:
         """Read the whole file, and raise `LedgerError` when it is damaged: 8 s for 5 million calls."""
-        with self._guard, translated_errors(self._path):
-            check_health(self._connection, self._path)
+        with self._guard, schema.translated_errors(self._path):
+            schema.check_health(self._connection, self._path)
 
     def counts(self) -> dict[CallState, int]:
         """Return how many calls stand in each state; reads the whole table: 0.6 s for 5 million."""
@@ -119,8 +112,8 @@ class LedgerReader:
 
         A call is left out once a person has closed it.
         """
-        with self._guard, translated_errors(self._path):
-            if schema_version(self._connection) < ATTENDED_SCHEMA:
+        with self._guard, schema.translated_errors(self._path):
+            if schema.schema_version(self._connection) < ATTENDED_SCHEMA:
                 return []
         query = "SELECT call_id FROM attended_since ORDER BY attended_at, call_id LIMIT ?"
         return [row[0] for row in self._rows(query, (limit,))]
@@ -132,20 +125,20 @@ class LedgerReader:
         """
         query = """SELECT call_id, state != 'closed' AND NOT EXISTS (SELECT 1 FROM decisions
             WHERE decisions.call_id = calls.call_id AND decision = 'close') FROM calls WHERE call_id"""
-        with self._guard, translated_errors(self._path):
+        with self._guard, schema.translated_errors(self._path):
             return {row[0]: bool(row[1]) for row in select_in(self._connection, query, call_ids)}
 
     def fates(self, call_ids: Sequence[str]) -> dict[str, Fate]:
         """Return where calls stand, by call id; ids that it does not hold are left out."""
         query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state
             FROM calls WHERE call_id"""
-        with self._guard, translated_errors(self._path):
+        with self._guard, schema.translated_errors(self._path):
             return {row[0]: fate_of(row[1:]) for row in select_in(self._connection, query, call_ids)}
 
     def runs(self, limit: int) -> list[RunRecord]:
         """Return the latest runs, newest first, at most ``limit``."""
-        with self._guard, translated_errors(self._path):
-            first_release = schema_version(self._connection) == 1
+        with self._guard, schema.translated_errors(self._path):
+            first_release = schema.schema_version(self._connection) == 1
         kept = _RUNS_OF_THE_FIRST_RELEASE if first_release else RUNS
         return [RunRecord(*row) for row in self._rows(f"{kept} ORDER BY number DESC LIMIT ?", (limit,))]
 
@@ -208,15 +201,15 @@ class LedgerReader:
             ) from error
 
     def _copy(self, target: Path) -> None:
-        with self._guard, translated_errors(self._path):
+        with self._guard, schema.translated_errors(self._path):
             if self._connection.in_transaction:
                 raise LedgerInvariantError("a backup was asked for inside a transaction")
-            copy = connect(target, mode="rw", busy_seconds=0)
+            copy = schema.connect(target, mode="rw", busy_seconds=0)
             try:
                 # So nothing is put beside the copy that a disk of another kind may not take (shared memory).
                 copy.execute("PRAGMA locking_mode = EXCLUSIVE")
                 self._connection.backup(copy)
-                with transaction(copy):
+                with schema.transaction(copy):
                     copy.execute("UPDATE meta SET value = value - 1 WHERE key = 'generation'")
                 copy.execute("PRAGMA journal_mode = DELETE")
             except sqlite3.OperationalError as error:
@@ -228,7 +221,7 @@ class LedgerReader:
                 copy.close()
 
     def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._guard, translated_errors(self._path):
+        with self._guard, schema.translated_errors(self._path):
             return self._connection.execute(query, parameters).fetchall()
 
 
@@ -240,7 +233,7 @@ def open_reader(path: Path) -> LedgerReader:
     """
     path = existing(path)
     check_files(path)
-    with translated_errors(path):
+    with schema.translated_errors(path):
         try:
             return LedgerReader(_checked(path, "ro", BUSY_SECONDS), path)
         except sqlite3.OperationalError as error:
@@ -269,9 +262,9 @@ def _open_still(path: Path, error: sqlite3.OperationalError) -> LedgerReader:
 
 
 def _checked(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
-    connection = connect(path, mode=mode, busy_seconds=busy_seconds)
+    connection = schema.connect(path, mode=mode, busy_seconds=busy_seconds)
     try:
-        check_identity(connection, path)
+        schema.check_identity(connection, path)
     except BaseException:
         connection.close()
         raise

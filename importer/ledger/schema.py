@@ -12,17 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
-from importer.ledger.beside import (
-    RESERVE_BYTES,
-    check_place,
-    check_wal,
-    file_mark,
-    generation_path,
-    has_wal,
-    read_generation,
-    wal_path,
-    write_generation,
-)
+from importer.ledger import beside
 from importer.ledger.lock import take_lock_file
 from importer.ledger.values import LedgerInvariantError
 from importer.private_files import make_folders, make_private_file, sync_folder
@@ -125,7 +115,7 @@ _PRAGMAS = (
     ("cache_size", "-32768", -32768),
     # The -wal file is begun anew by `Ledger` only, which then counts a generation on; it keeps the reserve.
     ("wal_autocheckpoint", "0", 0),
-    ("journal_size_limit", str(RESERVE_BYTES), RESERVE_BYTES),
+    ("journal_size_limit", str(beside.RESERVE_BYTES), beside.RESERVE_BYTES),
 )
 
 
@@ -226,7 +216,7 @@ def connect(path: Path, *, mode: str, busy_seconds: float) -> sqlite3.Connection
     ``ro&immutable=1`` reads what nobody writes to: no lock, no file beside it, no look at the ``-wal`` file.
     Raises as `check_wal` does.
     """
-    check_wal(path)
+    beside.check_wal(path)
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -275,12 +265,13 @@ def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | No
 
     A large file that is still the one a run closed, with the `file_mark` ``closed``, is not read through.
     """
-    is_read = path.stat().st_size <= ALWAYS_CHECKED_BYTES or closed != file_mark(path) or has_wal(path)
+    is_known = closed == beside.file_mark(path) and not beside.has_wal(path)
+    is_read = not is_known or path.stat().st_size <= ALWAYS_CHECKED_BYTES
     verdict = connection.execute("PRAGMA integrity_check(1)").fetchone() if is_read else ("ok",)
     # SQLite 3.40 fills a last page that is cut short with zeros. While the -wal file holds something, a kill
     # in the middle of a checkpoint leaves the same sight, and the missing bytes are in there.
     is_cut = False
-    if not has_wal(path):
+    if not beside.has_wal(path):
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
         is_cut = path.stat().st_size < int(pages) * int(page_bytes)
@@ -313,28 +304,28 @@ def create_ledger(path: Path, *, now: str) -> None:
     """
     path = path.resolve()
     made = path.with_name(path.name + ".new")
-    for found in (path, wal_path(path), generation_path(path)):
+    for found in (path, beside.wal_path(path), beside.generation_path(path)):
         # A death while a ledger was made leaves the file in the making, perhaps a generation file: begun anew.
-        if found.exists() and not (made.exists() and found == generation_path(path)):
+        if found.exists() and not (made.exists() and found == beside.generation_path(path)):
             raise _exists(found)
     try:
         make_folders(path.parent)
     except OSError as error:
         raise _cannot_create(path, error) from error
-    check_place(path)
+    beside.check_place(path)
     lock = take_lock_file(path)
     try:
         if made.exists():
             # A death in here left it, and no run has used it.
-            kept = read_generation(path)
+            kept = beside.read_generation(path)
             if kept.number or not kept.readable:
-                raise _exists(generation_path(path))
-            generation_path(path).unlink(missing_ok=True)
+                raise _exists(beside.generation_path(path))
+            beside.generation_path(path).unlink(missing_ok=True)
             for suffix in ("-wal", "-shm", "-journal", ""):
                 made.with_name(made.name + suffix).unlink(missing_ok=True)
         make_private_file(made)
         _fill(made, now)
-        write_generation(path, 0)
+        beside.write_generation(path, 0)
         path.hardlink_to(made)  # unlike a rename, this never replaces a file
         made.unlink()
         sync_folder(path.parent)
