@@ -6,18 +6,9 @@ Each function works inside a transaction that `Ledger` opens. Free of how calls 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
+from importer.ledger import staging
 from importer.ledger.beside import hashed
-from importer.ledger.staging import (
-    AHEAD_SECONDS,
-    FORGOTTEN,
-    INSERT_PAYLOAD,
-    RESTORED_HINT,
-    StagingRun,
-    expect_rows,
-    later,
-    moment_in,
-    payload_of,
-)
+from importer.ledger.staging import expect_rows
 from importer.ledger.values import Purged, ReportedCall, Restored
 from schemas.vocabulary import CallState
 
@@ -79,7 +70,7 @@ def raise_moment(connection: sqlite3.Connection, key: str, moment: str) -> None:
 
 def restore(
     connection: sqlite3.Connection,
-    run: StagingRun,
+    run: staging.StagingRun,
     reported: Iterable[ReportedCall],
     forgotten: Mapping[str, str],
     *,
@@ -100,17 +91,17 @@ def restore(
     ]
     scrub(connection, gone)
     for number, at in forgotten.items():
-        raise_moment(connection, FORGOTTEN + number, at)
+        raise_moment(connection, staging.FORGOTTEN + number, at)
     uncertain = len(doubted.difference(gone))
     if not complete:
-        uncertain += connection.execute(_DOUBT_PENDING, (RESTORED_HINT,)).rowcount
-        raise_moment(connection, "doubt_before", later(run.now, AHEAD_SECONDS))
-    doubt_before = moment_in(connection, "doubt_before") or None
+        uncertain += connection.execute(_DOUBT_PENDING, (staging.RESTORED_HINT,)).rowcount
+        raise_moment(connection, "doubt_before", staging.later(run.now, staging.AHEAD_SECONDS))
+    doubt_before = staging.moment_in(connection, "doubt_before") or None
     return Restored(accepted, added, uncertain, doubt_before, len(gone)), gone
 
 
 def _take_reported(
-    connection: sqlite3.Connection, run: StagingRun, reported: Iterable[ReportedCall]
+    connection: sqlite3.Connection, run: staging.StagingRun, reported: Iterable[ReportedCall]
 ) -> tuple[int, int, set[str]]:
     """Make each call accepted or uncertain, as reported, unless the ledger has it so already, accepted or closed.
 
@@ -136,8 +127,10 @@ def _take_reported(
                 seq, next_seq = next_seq, next_seq + 1
                 # Not now: if its number was forgotten since, it was so after this moment.
                 staged_at = one.sent_at or one.call.start_time
-                connection.execute(INSERT_PAYLOAD, (*payload_of(one.call, run.number), staged_at, seq))
-        hint = "" if one.accepted else RESTORED_HINT
+                connection.execute(
+                    staging.INSERT_PAYLOAD, (*staging.payload_of(one.call, run.number), staged_at, seq)
+                )
+        hint = "" if one.accepted else staging.RESTORED_HINT
         expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or run.now, hint)).rowcount, 1)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (next_seq,))
     return accepted, added, doubted
