@@ -20,7 +20,6 @@ from importer.formats.language import Quotes
 from importer.formats.sample import spilled
 from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
 from importer.reading.blocks import text_blocks
-from importer.reading.chunks import dialect_of
 from importer.reading.scanning import scan
 from importer.records import Call
 
@@ -251,7 +250,7 @@ def cells_of(path: Path) -> list[list[str]]:
     """Return all records of a sample as cells, by its own quoting."""
     found = detected(path)
     rows: list[list[str]] = []
-    for records in scan(text_blocks(ExportFile(path), found.encoding), dialect_of(found), path.name):
+    for records in scan(text_blocks(ExportFile(path), found.encoding), found.dialect, path.name):
         for start, end in zip(records.starts.tolist(), records.ends.tolist(), strict=True):
             text = records.text[start:end].decode("utf-8")
             if found.quotes is Quotes.NONE:

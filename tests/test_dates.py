@@ -200,7 +200,7 @@ def test_ids_prove_the_order(tmp_path: Path, made: str, first: str, other: DateO
     assert isinstance(found, Detection)
     assert found.rewriting is not None
     assert found.rewriting.order is other
-    assert found.rewriting.written_back("calldate", first)[:10] == start
+    assert written_back(first, found.rewriting.layouts["calldate"], other)[:10] == start
 
 
 @table(

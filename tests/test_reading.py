@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,14 +18,13 @@ from conftest import table
 from importer.errors import InputUnusableError
 from importer.files import ExportFile
 from importer.formats import CdrFormat, Detection, Quotes, detect
-from importer.formats.cells import cell_reader, plain_cell
+from importer.formats.cells import Dialect, cell_reader, plain_cell
 from importer.formats.detection import Overrides
 from importer.formats.language import Layout
 from importer.reading import BadRow, read_chunks, verbatim_records
 from importer.reading.blocks import text_blocks
-from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS
-from importer.reading.cleaning import Cleaning
-from importer.reading.scanning import OPEN_RECORD_BYTES, Dialect, scan
+from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS, TEXT, clean_columns
+from importer.reading.scanning import OPEN_RECORD_BYTES, scan
 
 NAMES = ("caller", "called", "begun")
 HEADER = "Caller,Called,Begun\n"
@@ -229,7 +228,7 @@ def test_model(text: str, dialect: Dialect) -> None:
     if None in records:
         return
     lines = io.StringIO(text, newline="\n")
-    reader = cell_reader(lines, dialect.delimiter, dialect.quotes, skip_initial_space=dialect.skip_initial_space)
+    reader = cell_reader(lines, dialect)
     # csv.reader answers [] for an empty line
     assert [[""] if cells == [] else cells for cells in reader] == records
 
@@ -701,9 +700,9 @@ MARKED = st.lists(st.sampled_from(["\\N", *("a1+ \t\"'=(\n" + MARKS)]), max_size
 @example(["'+\n"])
 def test_cleaning_of_columns(cells: list[str]) -> None:
     """Whole columns are cleaned as single cells are."""
-    cleaning = Cleaning.of("\n".join(cells).encode("utf-8"))
-    column = pa.chunked_array([pa.array(cells, type=pa.large_string())])
-    assert cleaning.column(column).to_pylist() == [plain_cell(cell) for cell in cells]
+    frame = pd.DataFrame({0: pd.Series(cells, dtype=TEXT)})
+    ((_, cleaned),) = clean_columns(frame, "\n".join(cells).encode("utf-8"), ())
+    assert cleaned.to_pylist() == [plain_cell(cell) for cell in cells]
 
 
 def test_empty_words(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A cell as it was meant: without what spreadsheets, chats and address books leave around a value.
 
-`importer.reading.cleaning` does the same on whole columns; a test holds the two against each other.
+`importer.reading.chunks` does the same on whole columns; a test holds the two against each other.
 """
 
 import csv
@@ -8,6 +8,7 @@ import re
 import unicodedata
 from _csv import Reader
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -22,6 +23,19 @@ class Quotes(StrEnum):
     BACKSLASH = "backslash"
     BARE = "bare"
     NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How cells are told apart: one-byte delimiter, quoting, and whether spaces may stand before a quote.
+
+    ``spans`` are the columns of printed text by first and last position, from 1.
+    """
+
+    delimiter: str
+    quotes: Quotes
+    skip_initial_space: bool = False
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 INVISIBLE: Final = "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
@@ -94,21 +108,19 @@ def null_cells(delimiter: str) -> str:
     return rf"(?<![^{re.escape(delimiter)}\n\r])\\N(?=[{re.escape(delimiter)}\r\n]|\Z)"
 
 
-def cell_reader(
-    source: Iterable[str], delimiter: str, quotes: Quotes, *, skip_initial_space: bool = False
-) -> Reader:
-    """Return a `csv.reader` of lines (with their line ends) that are quoted in this way.
+def cell_reader(source: Iterable[str], dialect: Dialect) -> Reader:
+    """Return a `csv.reader` of lines (with their line ends); those of printed text are cut before (`cut_line`).
 
     It splits as `importer.reading` does, but for bare quotes, whose cells it only approximates.
     """
     escape = None
-    if quotes is Quotes.BACKSLASH:
-        escape, null = "\\", re.compile(null_cells(delimiter))
+    if dialect.quotes is Quotes.BACKSLASH:
+        escape, null = "\\", re.compile(null_cells(dialect.delimiter))
         source = (null.sub("  ", line) if NULL in line else line for line in source)
     return csv.reader(
         source,
-        delimiter=delimiter,
-        quoting=csv.QUOTE_NONE if quotes is Quotes.NONE else csv.QUOTE_MINIMAL,
+        delimiter=dialect.delimiter,
+        quoting=csv.QUOTE_NONE if dialect.quotes is Quotes.NONE else csv.QUOTE_MINIMAL,
         escapechar=escape,
-        skipinitialspace=skip_initial_space,
+        skipinitialspace=dialect.skip_initial_space,
     )

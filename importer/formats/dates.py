@@ -30,10 +30,6 @@ class Rewriting:
     order: DateOrder
     layouts: Mapping[str, tuple[str, ...]]
 
-    def written_back(self, column: str, text: str) -> str:
-        """Return a cell of a column in the first of its layouts that can hold it, as it stands when none can."""
-        return written_back(text, self.layouts[column], self.order)
-
 
 OFFSET: Final = r"(?:[Zz]|UTC|GMT|[-+]\d\d(?::?\d\d)?)"
 """What stands behind a time that says how far its clock is from GMT."""

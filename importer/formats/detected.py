@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from importer.files import ExportFile
-from importer.formats.cells import plain_cell
+from importer.formats.cells import Dialect, Quotes, plain_cell
 from importer.formats.dates import DateOrder, Rewriting, offset_in
-from importer.formats.language import CdrFormat, Quotes
+from importer.formats.language import CdrFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,12 @@ class Detection:
     rewriting: Rewriting | None = None
     open_end: bool = False
     titles: frozenset[str] = frozenset()
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the cells are told apart."""
+        file = self.format.file
+        return Dialect(self.delimiter, self.quotes, file.skip_initial_space, file.spans)
 
     @property
     def spill(self) -> int | None:

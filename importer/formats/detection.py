@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from importer.errors import InputUnusableError
 from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
-from importer.formats.cells import plain_cell
+from importer.formats.cells import Dialect, plain_cell
 from importer.formats.dates import bare_time, column_layouts, restorations
 from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
@@ -24,7 +24,6 @@ from importer.formats.sample import (
     SAMPLE_ROWS,
     Records,
     Sample,
-    Writing,
     column_key,
     outline_of,
     sample_text,
@@ -49,7 +48,7 @@ _T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    writing: Writing
+    dialect: Dialect
     header_line: int | None
     header: tuple[str, ...]
     positions: Mapping[str, int]
@@ -219,8 +218,8 @@ def _match(sample: Sample, cdr_format: Shape, overrides: Overrides) -> _Match | 
     for match, delimiter in product(matches, _delimiters(sample, cdr_format, overrides)):
         found = [
             fit
-            for writing in _writings(sample, cdr_format, delimiter)
-            if sample.has_cells(writing) and (fit := match(sample, cdr_format, writing, least_share))
+            for dialect in _dialects(sample, cdr_format, delimiter)
+            if sample.has_cells(dialect) and (fit := match(sample, cdr_format, dialect, least_share))
         ]
         if found:
             return max(found, key=lambda fit: fit.fitting)
@@ -234,11 +233,11 @@ def _delimiters(sample: Sample, cdr_format: Shape, overrides: Overrides) -> tupl
     return tuple(dict.fromkeys((*told, *cdr_format.file.delimiters, *RESAVED_DELIMITERS)))
 
 
-def _writings(sample: Sample, cdr_format: Shape, delimiter: str) -> Iterator[Writing]:
+def _dialects(sample: Sample, cdr_format: Shape, delimiter: str) -> Iterator[Dialect]:
     """Yield the ways in which the cells may be quoted: that of the format, and what a spreadsheet makes of it."""
     spec = cdr_format.file
-    own = Writing(delimiter, spec.quotes, spec.skip_initial_space)
-    anew = Writing(delimiter, Quotes.DOUBLED, spec.skip_initial_space)
+    own = Dialect(delimiter, spec.quotes, spec.skip_initial_space)
+    anew = Dialect(delimiter, Quotes.DOUBLED, spec.skip_initial_space)
     if spec.quotes is Quotes.NONE:
         yield from (anew, own) if sample.has_quoted_cells(delimiter) else (own, anew)
     elif sample.has_escaped_quotes(delimiter):
@@ -249,8 +248,8 @@ def _writings(sample: Sample, cdr_format: Shape, delimiter: str) -> Iterator[Wri
         yield anew if spec.quotes is Quotes.BARE and sample.has_doubled_quotes(delimiter) else own
 
 
-def _match_header(sample: Sample, cdr_format: Shape, writing: Writing, least_share: float) -> _Match | None:
-    records = sample.records(writing)
+def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> _Match | None:
+    records = sample.records(dialect)
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
         if next(_missing_columns(keys, cdr_format), None) is not None:
@@ -262,14 +261,14 @@ def _match_header(sample: Sample, cdr_format: Shape, writing: Writing, least_sha
         spill = positions.get(cdr_format.file.spill or "")
         if any(_is_row(above, field_count, positions, cdr_format) for _, above in records[:index]):
             return None  # a header behind rows is that of another export, put behind this one
-        rows = sample.rows(writing, index + 1, field_count, spill)
+        rows = sample.rows(dialect, index + 1, field_count, spill)
         rows = [row for row in rows if not header_positions(row, cdr_format, positions)]
         fitting = sum(_fits(row, positions, cdr_format.detect.patterns, cdr_format) for row in rows)
         if fitting < least_share * len(rows):
             return None
         fitting += sum(_has_shape(row, field_count) for row in rows)
         titles = frozenset(filter(None, (title_key(above) for _, above in records[:index])))
-        return _Match(writing, line, tuple(cells), positions, field_count, tuple(rows), fitting, titles=titles)
+        return _Match(dialect, line, tuple(cells), positions, field_count, tuple(rows), fitting, titles=titles)
     return None
 
 
@@ -316,17 +315,17 @@ def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> 
     return positions
 
 
-def _match_layout(sample: Sample, cdr_format: Shape, writing: Writing, least_share: float) -> _Match | None:
+def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> _Match | None:
     best: _Match | None = None
-    if any(_has_forbidden(cells, cdr_format) for _, cells in sample.records(writing)[:HEADER_RECORDS]):
+    if any(_has_forbidden(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
         return None
     for layout in cdr_format.layouts:
         count = len(layout.columns)
         positions = {name: index for index, name in enumerate(layout.columns)}
         spill = positions.get(cdr_format.file.spill or "")
-        rows = sample.rows(writing, 0, count, spill)
+        rows = sample.rows(dialect, 0, count, spill)
         fitting = sum(_fits_layout(cells, layout, positions, cdr_format) for cells in rows)
-        found = _Match(writing, None, (), positions, count, tuple(rows), fitting, layout.open_end)
+        found = _Match(dialect, None, (), positions, count, tuple(rows), fitting, layout.open_end)
         if fitting and fitting >= LEAST_SHARE * len(rows):
             return found
         if fitting > (best.fitting if best else 0) and fitting >= least_share * len(rows):
@@ -381,14 +380,14 @@ def _detection(
         file=file,
         format=cdr_format,
         encoding=encoding or fallback_encoding(file, cdr_format.file.encodings),
-        delimiter=match.writing.delimiter,
+        delimiter=match.dialect.delimiter,
         header_line=match.header_line,
         header=match.header,
         positions=match.positions,
         field_count=match.field_count,
         sample=match.rows,
         last_line_above=match.header_line or (1 if sample.told else 0),
-        quotes=match.writing.quotes,
+        quotes=match.dialect.quotes,
         open_end=match.open_end,
         titles=match.titles,
     )
@@ -440,7 +439,7 @@ def _nearest(sample: Sample, formats: Sequence[CdrFormat], overrides: Overrides)
             scored += _near_layout(sample.records(replace(PRINTED, spans=spans)), cdr_format)
             continue
         for delimiter in _delimiters(sample, cdr_format, overrides):
-            records = sample.records(next(_writings(sample, cdr_format, delimiter)))
+            records = sample.records(next(_dialects(sample, cdr_format, delimiter)))
             scored += (*_near_header(records, cdr_format), *_near_layout(records, cdr_format))
     best: dict[str, Nearest] = {}
     for share, found in sorted(scored, key=lambda pair: -pair[0]):

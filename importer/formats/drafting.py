@@ -18,7 +18,7 @@ from string import Template
 from importer.errors import InputUnusableError
 from importer.files import ExportFile, open_tables
 from importer.formats.catalogue import Catalogue
-from importer.formats.cells import Quotes, cell_reader, plain_cell
+from importer.formats.cells import Dialect, Quotes, cell_reader, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.faults import TomlText
 from importer.formats.language import Cause, CauseTable, word_key
@@ -194,7 +194,7 @@ def format_name(text: str, taken: Collection[str]) -> str:
 def _rows(file: ExportFile, encoding: str, found: Outline) -> Iterator[list[str]]:
     """Yield the cells of each record below the header that is as wide as most."""
     with file.open_text(encoding) as source:
-        reader = cell_reader(source, found.delimiter, Quotes.DOUBLED)
+        reader = cell_reader(source, Dialect(found.delimiter, Quotes.DOUBLED))
         line = 1
         try:
             for cells in reader:

@@ -81,11 +81,10 @@ def _dates(detection: Detection, names: list[str]) -> Iterator[tuple[int, str, i
 
 def _rows(detection: Detection) -> Iterator[tuple[int, list[str]]]:
     """Yield line and cells of each row."""
-    skip = detection.format.file.skip_initial_space
+    dialect = detection.dialect
     with detection.file.open_text(detection.encoding) as source:
-        spans = detection.format.file.spans
-        lines = (cut_line(line, spans) for line in source) if spans else source
-        reader = cell_reader(lines, detection.delimiter, detection.quotes, skip_initial_space=skip)
+        lines = (cut_line(line, dialect.spans) for line in source) if dialect.spans else source
+        reader = cell_reader(lines, dialect)
         line = detection.file.first_line
         while True:
             try:

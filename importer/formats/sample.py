@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from importer.files import ExportFile
-from importer.formats.cells import caseless, cell_reader, cut_line
-from importer.formats.language import Quotes
+from importer.formats.cells import Dialect, Quotes, caseless, cell_reader, cut_line
 from importer.formats.no_rows import is_printed, is_total
 
 SAMPLE_CHARACTERS = 256 * 1024
@@ -24,17 +23,7 @@ SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^0-9A-Za-z"\r\n])"?[,;\t| ]*(?:\r\n
 """The first line by which Excel is told the delimiter; not a row, and no part of any export's layout."""
 
 
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """One way in which a file may be written down."""
-
-    delimiter: str
-    quotes: Quotes
-    skip_initial_space: bool
-    spans: tuple[tuple[int, int], ...] = ()
-
-
-PRINTED = Writing("\t", Quotes.NONE, skip_initial_space=False)
+PRINTED = Dialect("\t", Quotes.NONE)
 """How printed text is handed on when its lines are cut into cells."""
 
 
@@ -56,7 +45,7 @@ class Outline:
 
 
 class Sample:
-    """The first records of a file, split once for each way of writing them down.
+    """The first records of a file, split once for each way of dialect them down.
 
     ``told`` is the delimiter that a first line `sep=;` tells, "" without one. ``is_cut``: the file ends with this
     text, and without a line end. Of the cells of a record the last ``left_out`` are not looked at.
@@ -70,21 +59,21 @@ class Sample:
         self._text = text[first.end() :] if first else text
         self._first_line = first_line
         self._left_out = left_out
-        self._split: dict[Writing, Records] = {}
+        self._split: dict[Dialect, Records] = {}
         self._is_escaped: dict[str, bool] = {}
 
-    def records(self, writing: Writing) -> Records:
+    def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
-        if writing not in self._split:
-            self._split[writing] = self._read(writing)
-        return self._split[writing]
+        if dialect not in self._split:
+            self._split[dialect] = self._read(dialect)
+        return self._split[dialect]
 
-    def rows(self, writing: Writing, start: int, field_count: int, spill: int | None) -> list[tuple[str, ...]]:
+    def rows(self, dialect: Dialect, start: int, field_count: int, spill: int | None) -> list[tuple[str, ...]]:
         """Return the cells of the first rows, which stand from record ``start`` on.
 
         Lines of totals are none, and neither is a last record that the end of the file cuts off.
         """
-        records = self.records(writing)
+        records = self.records(dialect)
         rows = [spilled(cells, field_count, spill) for _, cells in records[start:] if not is_total(cells)]
         if (
             self.is_cut
@@ -94,9 +83,9 @@ class Sample:
             del rows[-1:]
         return rows[:SAMPLE_ROWS]
 
-    def has_cells(self, writing: Writing) -> bool:
+    def has_cells(self, dialect: Dialect) -> bool:
         """Say whether any of the first records has more than one cell: most delimiters are none of this file."""
-        return any(len(cells) > 1 for _, cells in self.records(writing)[:HEADER_RECORDS])
+        return any(len(cells) > 1 for _, cells in self.records(dialect)[:HEADER_RECORDS])
 
     def has_doubled_quotes(self, delimiter: str) -> bool:
         """Say whether quotes inside cells are doubled, as a spreadsheet writes them, and never bare."""
@@ -128,17 +117,16 @@ class Sample:
         found = re.match(rf"(?:{cell}(?:{mark}|[\r\n]|\Z))*+", self._text)
         return self._text[found.end() if found else 0 :]
 
-    def _read(self, writing: Writing) -> Records:
+    def _read(self, dialect: Dialect) -> Records:
         source = io.StringIO(self._text, newline="")
-        skip = writing.skip_initial_space
-        lines = (cut_line(line, writing.spans) + "\n" for line in source) if writing.spans else source
-        reader = cell_reader(lines, writing.delimiter, writing.quotes, skip_initial_space=skip)
+        lines = (cut_line(line, dialect.spans) + "\n" for line in source) if dialect.spans else source
+        reader = cell_reader(lines, dialect)
         records = []
         above = self._first_line - (0 if self.told else 1)
         line = above + 1
         try:
             for cells in reader:
-                if any(cells) and not is_printed(cells, writing.delimiter):
+                if any(cells) and not is_printed(cells, dialect.delimiter):
                     records.append((line, tuple(cells[: len(cells) - self._left_out])))
                 line = above + reader.line_num + 1
                 if len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
@@ -179,7 +167,7 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
     told = delimiter or sample.told
     best, best_score = Outline(told, 1), (0.0, 1)
     for mark in (told,) if told else RESAVED_DELIMITERS:
-        records = sample.records(Writing(mark, Quotes.DOUBLED, skip_initial_space=False))
+        records = sample.records(Dialect(mark, Quotes.DOUBLED))
         widths = Counter(len(cells) for _, cells in records)
         width, count = max(widths.items(), key=lambda pair: (pair[1], pair[0]), default=(0, 0))
         score = (round(count / max(widths.total(), 1), 1), width)

@@ -1,8 +1,7 @@
 """From a file and its detection to chunks of text: every record with its physical line, nothing guessed."""
 
-from importer.reading.chunks import CHUNK_ROWS, BadRow, Chunk, read_chunks
+from importer.reading.chunks import CHUNK_ROWS, BadRow, Chunk, Verbatim, read_chunks, verbatim_records
 from importer.reading.conditions import Conditions, Extensions
-from importer.reading.verbatim import Verbatim, verbatim_records
 
 __all__ = [
     "CHUNK_ROWS",

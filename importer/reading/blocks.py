@@ -3,7 +3,6 @@
 import codecs
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from importer.files import ExportFile
 from importer.formats import Detection
@@ -19,19 +18,32 @@ def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES)
 
     Raises InputUnusableError when the file changes while it is read: half of an export must not be sent.
     """
+    decoder = None if encoding in UTF8_NAMES else codecs.getincrementaldecoder(encoding)()
+    mark = codecs.BOM_UTF8
+    held, is_start, is_end = b"", True, False
     with file.open() as source:
         before = file.identity(source)
-        held = b""
-        try:
-            for text in _without_mark(_decoded(source, encoding, block_bytes)):
-                whole, held = _split_line_end(held + text)
-                if whole:
-                    yield _unix_lines(whole)
-        except UnicodeError as error:
-            # Detection decoded all of it: it was another file then.
-            raise file.changed() from error
-        if held:
-            yield _unix_lines(held)
+        while not is_end:
+            block = source.read(block_bytes)
+            is_end = not block
+            try:
+                held += block if decoder is None else decoder.decode(block, final=is_end).encode("utf-8")
+            except UnicodeError as error:
+                # Detection decoded all of it: it was another file then.
+                raise file.changed() from error
+            if is_start and len(held) < len(mark) and not is_end:
+                continue
+            if is_start:  # an ``--encoding utf-8`` leaves the mark in
+                held, is_start = held.removeprefix(mark), False
+            # A line end at the end of a block waits: the next one may open with its LF, or with a byte order mark.
+            end = None if is_end else _LINE_END.search(held, max(len(held) - 4, 0))
+            text, held = (held[: end.start()], end[0]) if end else (held, b"")
+            if b"\r" in text:
+                text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            if mark[:1] in text:  # of a file that was put behind another; one byte is found much faster than four
+                text = text.replace(b"\n" + mark, b"\n")
+            if text:
+                yield text
     if file.identity_now() != before:
         raise file.changed()
 
@@ -55,36 +67,3 @@ def record_blocks(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Itera
             )
     last = rest.decode("utf-8")
     yield (cut_line(last, spans) if len(last) >= spans[-1][1] else " ".join(last.split())).encode("utf-8")
-
-
-def _decoded(source: BinaryIO, encoding: str, block_bytes: int) -> Iterator[bytes]:
-    decoder = None if encoding in UTF8_NAMES else codecs.getincrementaldecoder(encoding)()
-    while block := source.read(block_bytes):
-        yield block if decoder is None else decoder.decode(block).encode("utf-8")
-    if decoder is not None:
-        yield decoder.decode(b"", final=True).encode("utf-8")
-
-
-def _without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Leave out a byte order mark at the very beginning; an ``--encoding utf-8`` does not know of it."""
-    start = b""
-    for block in blocks:
-        start += block
-        if len(start) >= len(codecs.BOM_UTF8):
-            break
-    yield start.removeprefix(codecs.BOM_UTF8)
-    yield from blocks
-
-
-def _split_line_end(text: bytes) -> tuple[bytes, bytes]:
-    """Keep a line end at the end of a block back: the next one may open with its LF, or with a byte order mark."""
-    end = _LINE_END.search(text, len(text) - 4 if len(text) > 4 else 0)
-    return (text[: end.start()], end[0]) if end else (text, b"")
-
-
-def _unix_lines(text: bytes) -> bytes:
-    """Return the text with LF as line end, without the byte order marks of files that were put behind another."""
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    # One byte is searched for twenty times as fast as four.
-    return text.replace(b"\n" + codecs.BOM_UTF8, b"\n") if codecs.BOM_UTF8[:1] in text else text

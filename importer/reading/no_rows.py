@@ -1,7 +1,6 @@
 """Which records of a file are no rows: the header again, totals, titles, and what database clients print."""
 
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +13,7 @@ from importer.formats.detection import header_positions, title_key, without_empt
 from importer.formats.no_rows import TOTALS_BEGIN, is_printed, is_total
 from importer.formats.sample import column_key
 from importer.reading.conditions import Flags
-from importer.reading.scanning import QUOTE, SPACE, Bytes, Ints, Records
+from importer.reading.scanning import QUOTE, SPACE, Records
 
 MOST_FILLER = 256
 """So many quotes, blanks and delimiters are passed over before the first letter, as in `|   calldate`."""
@@ -61,94 +60,75 @@ class NoRows:
         found = np.zeros(len(records), dtype=np.bool_)
         if not len(records) or len(records.text) < 2:
             return found
-        data = np.frombuffer(records.text, dtype=np.uint8)
-        places = self._first_letters(data, records.starts)
-        letters = data[places] | data[np.minimum(places + 1, len(data) - 1)].astype(np.uint16) << 8
-        width, columns = self.detection.field_count, len(self.detection.format.columns)
-        are_few = records.cells < width
-        are_many = (records.cells >= width + columns - 1) & (columns > 1)
-        # A spreadsheet fills a client's line up to the width of the table: `(13 rows),,,,`.
-        delimiter = ord(self.detection.delimiter)
-        are_filled_up = (data[records.ends - 1] == delimiter) & (data[records.ends - 2] == delimiter)
-        are_filled_up &= records.ends - records.starts <= records.cells + LONGEST_WORD
-        are_odd = are_few | are_many | are_filled_up
-        suspects = np.flatnonzero(self.suspect[letters] | are_odd).tolist()
-        words = [self._first_word(records.text, int(places[index])) for index in suspects]
-        may_begin = {word: self._may_begin(word) for word in set(words)}
-        for index, word in zip(suspects, words, strict=True):
-            start, end = int(records.starts[index]), int(records.ends[index])
-            if end - start <= LONGEST_BYTES and (may_begin[word] or are_odd[index]):
-                found[index] = self._is_none(records.text[start:end].decode("utf-8"), int(records.lines[index]))
-        return found
-
-    def _first_letters(self, data: Bytes, starts: Ints) -> Ints:
-        """Return where the first word of each record begins, behind quotes, blanks and the frame of a table."""
+        detection, data = self.detection, np.frombuffer(records.text, dtype=np.uint8)
+        delimiter = ord(detection.delimiter)
+        # The first word stands behind quotes, blanks and the frame of a table.
         filler = np.zeros(256, dtype=np.bool_)
         filler[[QUOTE, SPACE]] = True
-        filler[ord(self.detection.delimiter)] = self.detection.header[:1] == ("",)
-        places = np.minimum(starts, len(data) - 1)
+        filler[delimiter] = detection.header[:1] == ("",)
+        places = np.minimum(records.starts, len(data) - 1)
         on = np.flatnonzero(filler[data[places]])
         for _ in range(MOST_FILLER):
             if not len(on):
                 break
             places[on] = np.minimum(places[on] + 1, len(data) - 1)
             on = on[filler[data[places[on]]]]
-        return places
+        letters = data[places] | data[np.minimum(places + 1, len(data) - 1)].astype(np.uint16) << 8
+        width, columns = detection.field_count, len(detection.format.columns)
+        are_few = records.cells < width
+        are_many = (records.cells >= width + columns - 1) & (columns > 1)
+        # A spreadsheet fills a client's line up to the width of the table: `(13 rows),,,,`.
+        are_filled_up = (data[records.ends - 1] == delimiter) & (data[records.ends - 2] == delimiter)
+        are_filled_up &= records.ends - records.starts <= records.cells + LONGEST_WORD
+        are_odd = are_few | are_many | are_filled_up
+        may_begin: dict[bytes, bool] = {}
+        for index in np.flatnonzero(self.suspect[letters] | are_odd).tolist():
+            start, end, place = int(records.starts[index]), int(records.ends[index]), int(places[index])
+            word = records.text[place : place + LONGEST_WORD].split(b"\n", 1)[0].split(b'"', 1)[0]
+            word = word.split(detection.delimiter.encode(), 1)[0]
+            if word not in may_begin:
+                may_begin[word] = self._may_begin(word.decode("utf-8", "replace"))
+            if end - start <= LONGEST_BYTES and (may_begin[word] or are_odd[index]):
+                found[index] = self._is_none(records.text[start:end].decode("utf-8"), int(records.lines[index]))
+        return found
 
-    def _first_word(self, text: bytes, start: int) -> bytes:
-        word = text[start : start + LONGEST_WORD].split(b"\n", 1)[0].split(b'"', 1)[0]
-        return word.split(self.detection.delimiter.encode(), 1)[0]
-
-    def _may_begin(self, word: bytes) -> bool:
+    def _may_begin(self, word: str) -> bool:
         """Say whether a record of enough cells that begins with this word is looked at whole."""
-        shown = word.decode("utf-8", "replace")
         return (
-            shown[:1] in ("-", "+", "=")
-            or column_key(shown) in self.words
-            or is_total([shown])
-            or title_key([shown]) in self.detection.titles
+            word[:1] in ("-", "+", "=")
+            or column_key(word) in self.words
+            or is_total([word])
+            or title_key([word]) in self.detection.titles
         )
 
     def _is_none(self, record: str, line: int) -> bool:
         detection = self.detection
-        skip = detection.format.file.skip_initial_space
-        source = io.StringIO(record, newline="")
-        reader = cell_reader(source, detection.delimiter, detection.quotes, skip_initial_space=skip)
-        cells = next(reader, [])
+        cells = next(cell_reader(io.StringIO(record, newline=""), detection.dialect), [])
         if is_printed(cells, detection.delimiter):
             return True
         glued = [column_key(cell) for cell in cells[detection.field_count :]]
+        again = header_positions(cells, detection.format, detection.positions)
         if sum(key in self.words for key in glued) > max(len(detection.format.columns) - 2, 1):
             # The first file had no line end: this is its last row, and behind it the header again.
-            if glued != [column_key(cell) for cell in detection.header[1:]]:
-                raise self._other_columns(line)
-            return False
-        again = header_positions(cells, detection.format, detection.positions)
-        if again:
-            self._require_same_columns(cells, again, line)
-            return True
-        # Without time and number it could never be a call: nothing is lost with it.
-        is_word = is_total(cells) or (title_key(cells) in detection.titles)
-        return (
-            is_word
-            and bool(self.needed)
-            and not any(plain_cell(cells[at]) for at in self.needed if at < len(cells))
-        )
-
-    def _require_same_columns(self, cells: Sequence[str], again: Mapping[str, int], line: int) -> None:
-        detection = self.detection
-        used = [name for name in detection.format.used_columns() if name in {**again, **detection.positions}]
-        if not detection.header:  # the other program may name some columns differently
-            used = [name for name in used if name in again]
-        width = len(without_empty_tail(detection.header)) or detection.field_count
-        is_as_wide = detection.open_end or len(without_empty_tail(cells)) == width
-        if not is_as_wide or any(again.get(name) != detection.positions.get(name) for name in used):
-            raise self._other_columns(line)
-
-    def _other_columns(self, line: int) -> InputUnusableError:
-        return InputUnusableError(
-            f"{self.detection.file.shown}: line {line}: a header stands here again, with other columns than the "
-            "first or with them in another order",
-            hint="Exports of two layouts were put together into this file: import each by itself. Nothing of this "
-            "file was used.",
-        )
+            is_same, is_none = glued == [column_key(cell) for cell in detection.header[1:]], False
+        elif again:
+            used = [name for name in detection.format.used_columns() if name in {**again, **detection.positions}]
+            if not detection.header:  # the other program may name some columns differently
+                used = [name for name in used if name in again]
+            width = len(without_empty_tail(detection.header)) or detection.field_count
+            is_as_wide = detection.open_end or len(without_empty_tail(cells)) == width
+            is_same = is_as_wide and all(again.get(name) == detection.positions.get(name) for name in used)
+            is_none = True
+        else:
+            # Without time and number it could never be a call: nothing is lost with it.
+            is_word = is_total(cells) or (title_key(cells) in detection.titles)
+            needed = [cells[place] for place in self.needed if place < len(cells)]
+            is_same, is_none = True, is_word and bool(self.needed) and not any(map(plain_cell, needed))
+        if not is_same:
+            raise InputUnusableError(
+                f"{detection.file.shown}: line {line}: a header stands here again, with other columns than the "
+                "first or with them in another order",
+                hint="Exports of two layouts were put together into this file: import each by itself. Nothing of "
+                "this file was used.",
+            )
+        return is_none

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from importer.errors import InputUnusableError
 from importer.formats import Quotes
-from importer.formats.cells import null_cells
+from importer.formats.cells import Dialect, null_cells
 
 QUOTE, SPACE, NEWLINE, TAB, BACKSLASH, LETTER = b'" \n\t\\x'
 OPEN_RECORD_BYTES = 16 << 20
@@ -26,15 +26,6 @@ LEADING_SPACES = 64
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How cells are told apart: one-byte delimiter, quoting, and whether spaces may stand before a quote."""
-
-    delimiter: str
-    quotes: Quotes
-    skip_initial_space: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +88,12 @@ def scan(blocks: Iterator[bytes], dialect: Dialect, name: str, first_line: int =
         rest = text[used:]
         line += text.count(b"\n", 0, used)
         if len(rest) > OPEN_RECORD_BYTES:
-            raise _endless(name, line, rest)
+            if b"\n" in rest:
+                raise unclosed(name, line)
+            raise InputUnusableError(
+                f"{name}: line {line}: the line is longer than {OPEN_RECORD_BYTES >> 20} MiB",
+                hint="This is not an export of call records, or it is damaged: export it again.",
+            )
         yield records
     if rest:
         records, used = _scan_text(rest + b"\n", line, dialect)
@@ -114,15 +110,6 @@ def _require_closed(records: Records, name: str) -> None:
     for index in np.flatnonzero(records.broken).tolist():
         if b"\n" in records.text[records.starts[index] : records.ends[index]]:
             raise unclosed(name, int(records.lines[index]))
-
-
-def _endless(name: str, line: int, rest: bytes) -> InputUnusableError:
-    if b"\n" in rest:
-        return unclosed(name, line)
-    return InputUnusableError(
-        f"{name}: line {line}: the line is longer than {OPEN_RECORD_BYTES >> 20} MiB",
-        hint="This is not an export of call records, or it is damaged: export it again.",
-    )
 
 
 def unclosed(name: str, line: int) -> InputUnusableError:
@@ -142,8 +129,14 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     shape = text
     if dialect.quotes is Quotes.BACKSLASH and b"\\" in text:
         text = re.sub(null_cells(dialect.delimiter).encode(), b"  ", text)
-        shape = _without_escaped(text)
-        data = np.frombuffer(shape, dtype=np.uint8)
+        # A letter stands in for each byte that a backslash takes the meaning from.
+        data = np.frombuffer(text, dtype=np.uint8).copy()
+        at = np.flatnonzero(data == BACKSLASH)
+        begins_run = np.concatenate(([True], np.diff(at) > 1))
+        run = at[begins_run][np.cumsum(begins_run) - 1]
+        escaped = at[(at - run) % 2 == 0] + 1
+        data[escaped[escaped < len(data)]] = LETTER
+        shape = data.tobytes()
     if dialect.quotes is Quotes.NONE or b'"' not in shape:
         ends = newlines if shape is text else np.flatnonzero(data == NEWLINE)
         delimiters = np.flatnonzero(data == ord(dialect.delimiter))
@@ -152,24 +145,18 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     kinds = data[at]
     is_quote, is_newline = kinds == QUOTE, kinds == NEWLINE
     quotes = at[is_quote]
-    if _is_regular(data, quotes, dialect):
+    opening, closing = quotes[::2], quotes[1::2]
+    doubled = opening[1:] - closing[: len(opening) - 1] == 1
+    opens, closes = _begins_cell(data, opening, dialect), _ends_cell(data, closing, dialect)
+    opens[1:] |= doubled
+    closes[: len(doubled)] |= doubled
+    if opens.all() and closes.all():  # every quote opens a cell, closes one, or is half of a doubled one
         outside, astray = np.cumsum(is_quote, dtype=np.uint8) % 2 == 0, NOWHERE
     else:
         borders, astray = _search_cells(shape, dialect)
         outside = np.searchsorted(borders, at, side="right") % 2 == 0
     ends, delimiters = at[is_newline & outside], at[~(is_newline | is_quote) & outside]
     return _records(text, _Marks(ends, newlines, delimiters, astray), line, dialect)
-
-
-def _without_escaped(text: bytes) -> bytes:
-    """Return the text with a letter in place of each byte that a backslash takes the meaning from."""
-    data = np.frombuffer(text, dtype=np.uint8).copy()
-    at = np.flatnonzero(data == BACKSLASH)
-    begins_run = np.concatenate(([True], np.diff(at) > 1))
-    run = at[begins_run][np.cumsum(begins_run) - 1]
-    escaped = at[(at - run) % 2 == 0] + 1
-    data[escaped[escaped < len(data)]] = LETTER
-    return data.tobytes()
 
 
 def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[Records, int]:
@@ -183,25 +170,17 @@ def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[R
     owner = np.searchsorted(ends, marks.astray)
     broken[owner[owner < len(ends)]] = True
     records = Records(text, starts, ends, lines, cells, broken)
-    solid = _is_solid(np.frombuffer(text, dtype=np.uint8), starts, ends, dialect)
-    return (records if solid.all() else records.select(solid)), int(ends[-1]) + 1
-
-
-def _is_solid(data: Bytes, starts: Ints, ends: Ints, dialect: Dialect) -> Flags:
-    """Say for each record whether it has more than delimiters, quotes and blanks.
-
-    A look at a few bytes settles nearly all records; the others are looked at whole.
-    """
+    # Solid are records of more than delimiters, quotes and blanks: a few bytes settle that for nearly all.
+    data, lengths = np.frombuffer(text, dtype=np.uint8), ends - starts
     filler = np.zeros(256, dtype=np.bool_)
     filler[[ord(dialect.delimiter), QUOTE, SPACE, TAB, NEWLINE]] = True
     solid = np.zeros(len(starts), dtype=np.bool_)
-    lengths = ends - starts
     for eighth in (4, 5, 3, 6, 2, 7, 1, 0):
         unsettled = np.flatnonzero(~solid)
         solid[unsettled] = ~filler[data[starts[unsettled] + lengths[unsettled] * eighth // 8]]
     for index in np.flatnonzero(~solid).tolist():
         solid[index] = not filler[data[starts[index] : ends[index]]].all()
-    return solid
+    return (records if solid.all() else records.select(solid)), int(ends[-1]) + 1
 
 
 def _begins_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
@@ -222,17 +201,6 @@ def _ends_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
     after = data[np.minimum(at + 1, len(data) - 1)]
     ends: Flags = (after == ord(dialect.delimiter)) | (after == NEWLINE) | (at == len(data) - 1)
     return ends
-
-
-def _is_regular(data: Bytes, quotes: Ints, dialect: Dialect) -> bool:
-    """Say whether every quote opens a cell, closes one, or is half of a doubled one."""
-    opening, closing = quotes[::2], quotes[1::2]
-    doubled = opening[1:] - closing[: len(opening) - 1] == 1
-    opens = _begins_cell(data, opening, dialect)
-    opens[1:] |= doubled
-    closes = _ends_cell(data, closing, dialect)
-    closes[: len(doubled)] |= doubled
-    return bool(opens.all() and closes.all())
 
 
 def _search_cells(text: bytes, dialect: Dialect) -> tuple[Ints, Ints]:
@@ -272,13 +240,9 @@ def _scan_bare(text: bytes, data: Bytes, line: int, dialect: Dialect) -> tuple[R
     delimiters = np.flatnonzero(data == ord(dialect.delimiter))
     outside = depth[np.searchsorted(quotes, delimiters)] == base[np.searchsorted(ends, delimiters)]
     records, _ = _records(text, _Marks(ends, ends, delimiters[outside], astray), line, dialect)
-    return _with_doubled(records, data, quotes[~opens & ~closes & (level == 1)]), used
-
-
-def _with_doubled(records: Records, data: Bytes, inner: Ints) -> Records:
-    if not len(inner):
-        return records
-    text = np.insert(data, inner, QUOTE).tobytes()
-    starts = records.starts + np.searchsorted(inner, records.starts)
-    ends = records.ends + np.searchsorted(inner, records.ends)
-    return replace(records, text=text, starts=starts, ends=ends)
+    inner = quotes[~opens & ~closes & (level == 1)]
+    if len(inner):
+        starts, ends = (at + np.searchsorted(inner, at) for at in (records.starts, records.ends))
+        doubled = np.insert(data, inner, QUOTE).tobytes()
+        records = replace(records, text=doubled, starts=starts, ends=ends)
+    return records, used
