@@ -154,13 +154,19 @@ def written_back(text: str, layouts: Sequence[str], order: DateOrder, *, fill_se
     found = _fields(text, order)
     if not found:
         return text
+    values = {name: f"{value:02}" for name, value in found.items()}
+    values["y"] = f"{found.get('Y', 0) % 100:02}"
+    values["I"] = f"{(found.get('H', 0) + 11) % 12 + 1:02}"
+    values["p"] = "PM" if found.get("H", 0) >= 12 else "AM"
     for layout in layouts:
         plain = _ISO_LAYOUT if layout == "iso8601" else layout
         if "S" not in found:
             plain = plain.replace("%S", "00") if fill_seconds else _SECONDS.sub("", plain)
-        written = _filled(plain, found)
-        if written is not None:
-            return written + (offset_in(text) if "H" in found else "")
+        wanted = {{"y": "Y", "I": "H", "p": "H"}.get(name, name) for name in re.findall("%(.)", plain)}
+        has_date, has_time = bool(wanted & _DATE_FIELDS), "H" in wanted
+        if wanted <= found.keys() and has_date == ("d" in found) and has_time == ("H" in found):
+            written = re.sub("%(.)", lambda match: values[match[1]], plain)
+            return written + (offset_in(text) if has_time else "")
     return text
 
 
@@ -170,28 +176,16 @@ def _fields(text: str, order: DateOrder) -> dict[str, int]:
     time = text if date is None else date["rest"]
     found: dict[str, int] = {}
     if time:
-        clock = _clock(time)
-        if not clock:
+        clock = _TIME.fullmatch(time)
+        if clock is None:
             return {}
-        found |= clock
-    day = {} if date is None else _day(date, order)
-    return {} if date is not None and not day else found | day
-
-
-def _clock(text: str) -> dict[str, int]:
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return {}
-    found = {name: int(match[name]) for name in "HMS" if match[name]}
-    if match["p"]:
-        if not 1 <= found["H"] <= 12:
-            return {}
-        found["H"] = found["H"] % 12 + (12 if match["p"] in "Pp" else 0)
-    return found
-
-
-def _day(date: re.Match[str], order: DateOrder) -> dict[str, int]:
-    """Return year, month and day; nothing of a date whose parts cannot be told apart."""
+        found = {name: int(clock[name]) for name in "HMS" if clock[name]}
+        if clock["p"]:
+            if not 1 <= found["H"] <= 12:
+                return {}
+            found["H"] = found["H"] % 12 + (12 if clock["p"] in "Pp" else 0)
+    if date is None:
+        return found
     first, year = year_last(date[0]), int(date["c"])
     if first is not None:
         day, month = first if order is DateOrder.DAY_MONTH else first[::-1]
@@ -201,23 +195,8 @@ def _day(date: re.Match[str], order: DateOrder) -> dict[str, int]:
         year, month, day = int(date["a"]), int(date["b"]), year
     else:
         return {}
-    return {"Y": year, "m": month, "d": day} if 1 <= month <= 12 and 1 <= day <= 31 else {}
-
-
-def _filled(layout: str, found: Mapping[str, int]) -> str | None:
-    """Return a layout filled in, None where it wants more or less than there is."""
-    names = set(re.findall("%(.)", layout))
-    wanted = {{"y": "Y", "I": "H", "p": "H"}.get(name, name) for name in names}
-    has_date, has_time = bool(wanted & _DATE_FIELDS), "H" in wanted
-    if not wanted <= found.keys() or has_date != ("d" in found) or has_time != ("H" in found):
-        return None
-    values = {
-        **{name: f"{value:02}" for name, value in found.items()},
-        "y": f"{found.get('Y', 0) % 100:02}",
-        "I": f"{(found.get('H', 0) + 11) % 12 + 1:02}",
-        "p": "PM" if found.get("H", 0) >= 12 else "AM",
-    }
-    return re.sub("%(.)", lambda match: values[match[1]], layout)
+    is_day = 1 <= month <= 12 and 1 <= day <= 31
+    return found | {"Y": year, "m": month, "d": day} if is_day else {}
 
 
 @dataclass(slots=True)
@@ -246,25 +225,17 @@ class OrderEvidence:
             self.proofs.setdefault(DateOrder.DAY_MONTH if first[0] > 12 else DateOrder.MONTH_DAY, (line, text))
         elif epoch is not None and first[0] != first[1]:
             for order in DateOrder:
-                if _is_near(text, order, epoch):
-                    self.made.setdefault(order, (line, text, epoch))
+                # The day of the second on some clock, or the one beside it: the other order is weeks away.
+                found = _fields(text, order)
+                with suppress(KeyError, ValueError, OverflowError):
+                    day = date(found["Y"], found["m"], found["d"])
+                    if abs(day - datetime.fromtimestamp(epoch, UTC).date()).days <= 1:
+                        self.made.setdefault(order, (line, text, epoch))
 
     def evidence(self) -> dict[DateOrder, tuple[int, str]]:
         """Return a row for each order that something speaks for: no choice, dots, or an id."""
         dots = {} if self.dotted is None else {DateOrder.DAY_MONTH: self.dotted}
         return {**{order: found[:2] for order, found in self.made.items()}, **dots, **self.proofs}
-
-
-def _is_near(text: str, order: DateOrder, epoch: int) -> bool:
-    """Say whether a date in this order is the day of an epoch second on some clock, or the day beside it.
-
-    The other order is another month: at least 28 days away.
-    """
-    found = _fields(text, order)
-    with suppress(KeyError, ValueError, OverflowError):
-        day = date(found["Y"], found["m"], found["d"])
-        return abs(day - datetime.fromtimestamp(epoch, UTC).date()).days <= 1
-    return False
 
 
 def restorations(text: str, layouts: Iterable[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -14,7 +14,7 @@ from importer.formats.cells import Dialect, plain_cell
 from importer.formats.dates import bare_time, column_layouts, restorations
 from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
-from importer.formats.language import CdrFormat, Layout, LookAlike, Quotes, Shape
+from importer.formats.language import CdrFormat, LookAlike, Shape
 from importer.formats.patterns import fits_whole
 from importer.formats.rewriting import rewriting_of
 from importer.formats.sample import (
@@ -100,7 +100,25 @@ def detect(
     tables = open_tables(path, overrides.sheet)
     if len(tables) == 1:
         return _detect(tables[0], formats, overrides, lookalikes)
-    return _only_sheet(tables, lambda table: _detect(table, formats, overrides, lookalikes))
+    # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,
+    # taking the first would leave out the calls of the other, night by night and in silence.
+    found: list[tuple[ExportFile, Detection | OwnOutput]] = []
+    unknown: list[InputUnusableError] = []
+    for table in tables:
+        try:
+            found.append((table, _detect(table, formats, overrides, lookalikes)))
+        except (UnknownFormatError, EmptyFileError) as error:
+            unknown.append(error)
+    with_rows = [each for each in found if isinstance(each[1], OwnOutput) or each[1].sample]
+    if len(with_rows) > 1:
+        names = ", ".join(repr(table.sheet) for table, _ in with_rows)
+        raise InputUnusableError(
+            f"{replace(tables[0], sheet=None).shown} has calls on more than one sheet: {names}",
+            hint="Say with --sheet NAME which one is meant; for each further one, import the file again.",
+        )
+    if not found:
+        raise next((error for error in unknown if isinstance(error, UnknownFormatError)), unknown[0])
+    return (with_rows or found)[0][1]
 
 
 def _detect(
@@ -116,61 +134,36 @@ def _detect(
             f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
         )
     if encoding == "utf-8" and text.count("\0") > len(text) // MOST_NULS:
-        raise _unmarked_utf16(file)
-    if overrides.format is None and _is_own_output(text):
+        raise InputUnusableError(
+            f"{file.shown} seems to be UTF-16 text without a byte order mark: every other byte is zero",
+            hint="Say so with --encoding utf-16-le (or utf-16-be), or save it as UTF-8.",
+        )
+    first_line = text.lstrip("\ufeff").splitlines()[0]
+    if overrides.format is None and next(csv.reader([first_line]), []) == list(RESULT_COLUMNS):
         return OwnOutput(file.path)
     candidates = [overrides.format] if overrides.format else formats
-    if file.is_table:
-        candidates = [_without_spill(each) for each in candidates]
-    sample = Sample(text, file.first_line, EMPTY_COLUMNS if file.sheet is not None else 0, is_cut=is_cut)
-    matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
-    if not matches and file.sheet is not None:  # its last columns may be empty on all rows
-        sample = Sample(text, file.first_line, is_cut=is_cut)
+    if file.is_table:  # its cells are told apart already: none holds a delimiter that nothing quotes
+        candidates = [
+            each.model_copy(update={"file": each.file.model_copy(update={"spill": None})})
+            if each.file.spill
+            else each
+            for each in candidates
+        ]
+    # The last columns of a sheet may be empty on all rows, so they are looked at only where it fits nothing else.
+    for left_out in (EMPTY_COLUMNS, 0) if file.sheet is not None else (0,):
+        sample = Sample(text, file.first_line, left_out, is_cut=is_cut)
         matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
+        if matches:
+            break
     if not matches:
-        alike = next((each for each in lookalikes if _match(sample, each, overrides)), None)
-        unknown = _unknown(file, sample, candidates, overrides)
-        if not unknown.nearest and text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
-            raise sql_dump(file.shown)
-        raise _refused(file, alike) if alike else unknown
+        raise _unfit(file, sample, candidates, overrides, lookalikes)
     if len(matches) > 1:
-        raise _ambiguous(file, [each.name for each, _ in matches])
+        raise InputUnusableError(
+            f"{file.shown} fits more than one format: {' and '.join(each.name for each, _ in matches)}",
+            hint="Say which one it is with --format NAME.",
+        )
     detection = _detection(file, sample, *matches[0], encoding)
     return replace(detection, rewriting=rewriting_of(detection, overrides.date_order))
-
-
-def _without_spill(cdr_format: CdrFormat) -> CdrFormat:
-    """Return a format for cells that are told apart already: none holds a delimiter that nothing quotes."""
-    if cdr_format.file.spill is None:
-        return cdr_format
-    return cdr_format.model_copy(update={"file": cdr_format.file.model_copy(update={"spill": None})})
-
-
-def _only_sheet(
-    sheets: Sequence[ExportFile], detected: Callable[[ExportFile], Detection | OwnOutput]
-) -> Detection | OwnOutput:
-    """Return the one sheet that a format knows, the first of those without rows if none has any.
-
-    Raises InputUnusableError where two have rows: taking the first would leave out the calls of the other, night
-    by night and in silence. Where no sheet is known, raises what is wrong with the first that is not empty.
-    """
-    found: list[tuple[ExportFile, Detection | OwnOutput]] = []
-    unknown: list[InputUnusableError] = []
-    for sheet in sheets:
-        try:
-            found.append((sheet, detected(sheet)))
-        except (UnknownFormatError, EmptyFileError) as error:
-            unknown.append(error)
-    with_rows = [each for each in found if isinstance(each[1], OwnOutput) or each[1].sample]
-    if len(with_rows) > 1:
-        names = ", ".join(repr(sheet.sheet) for sheet, _ in with_rows)
-        raise InputUnusableError(
-            f"{replace(sheets[0], sheet=None).shown} has calls on more than one sheet: {names}",
-            hint="Say with --sheet NAME which one is meant; for each further one, import the file again.",
-        )
-    if not found:
-        raise next((error for error in unknown if isinstance(error, UnknownFormatError)), unknown[0])
-    return (with_rows or found)[0][1]
 
 
 def title_key(cells: Sequence[str]) -> str:
@@ -218,8 +211,9 @@ def _match(sample: Sample, cdr_format: Shape, overrides: Overrides) -> _Match | 
     for match, delimiter in product(matches, _delimiters(sample, cdr_format, overrides)):
         found = [
             fit
-            for dialect in _dialects(sample, cdr_format, delimiter)
-            if sample.has_cells(dialect) and (fit := match(sample, cdr_format, dialect, least_share))
+            for dialect in sample.dialects(cdr_format.file, delimiter)
+            if any(len(cells) > 1 for _, cells in sample.records(dialect)[:HEADER_RECORDS])
+            and (fit := match(sample, cdr_format, dialect, least_share))
         ]
         if found:
             return max(found, key=lambda fit: fit.fitting)
@@ -233,49 +227,41 @@ def _delimiters(sample: Sample, cdr_format: Shape, overrides: Overrides) -> tupl
     return tuple(dict.fromkeys((*told, *cdr_format.file.delimiters, *RESAVED_DELIMITERS)))
 
 
-def _dialects(sample: Sample, cdr_format: Shape, delimiter: str) -> Iterator[Dialect]:
-    """Yield the ways in which the cells may be quoted: that of the format, and what a spreadsheet makes of it."""
-    spec = cdr_format.file
-    own = Dialect(delimiter, spec.quotes, spec.skip_initial_space)
-    anew = Dialect(delimiter, Quotes.DOUBLED, spec.skip_initial_space)
-    if spec.quotes is Quotes.NONE:
-        yield from (anew, own) if sample.has_quoted_cells(delimiter) else (own, anew)
-    elif sample.has_escaped_quotes(delimiter):
-        yield replace(anew, quotes=Quotes.BACKSLASH)
-    elif spec.quotes is Quotes.BACKSLASH:
-        yield anew if sample.has_quoted_cells(delimiter) else own
-    else:
-        yield anew if spec.quotes is Quotes.BARE and sample.has_doubled_quotes(delimiter) else own
-
-
 def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> _Match | None:
     records = sample.records(dialect)
+    patterns, used = cdr_format.detect.patterns, cdr_format.used_columns()
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
         if next(_missing_columns(keys, cdr_format), None) is not None:
             continue
         if _has_forbidden(cells, cdr_format):
             return None
-        positions = _positions(cells, keys, cdr_format)
+        positions = {}
+        for name, spellings in {**cdr_format.columns, **cdr_format.optional_columns}.items():
+            wanted = next((key for key in map(column_key, spellings) if key in keys), None)
+            places = [place for place, key in enumerate(keys) if key == wanted]
+            if len(places) > 1 and name in used:
+                one, two, *_ = places
+                raise InputUnusableError(
+                    f"the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",
+                    hint="Remove one of the two columns from the export.",
+                )
+            if places:
+                positions[name] = places[0]
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
-        spill = positions.get(cdr_format.file.spill or "")
-        if any(_is_row(above, field_count, positions, cdr_format) for _, above in records[:index]):
-            return None  # a header behind rows is that of another export, put behind this one
-        rows = sample.rows(dialect, index + 1, field_count, spill)
+        for _, above in records[:index]:
+            is_full = len(above) == field_count and 2 * sum(map(bool, above)) > field_count
+            if is_full and _fits(above, positions, patterns, cdr_format):
+                return None  # a header behind rows is that of another export, put behind this one
+        rows = sample.rows(dialect, index + 1, field_count, positions.get(cdr_format.file.spill or ""))
         rows = [row for row in rows if not header_positions(row, cdr_format, positions)]
-        fitting = sum(_fits(row, positions, cdr_format.detect.patterns, cdr_format) for row in rows)
+        fitting = sum(_fits(row, positions, patterns, cdr_format) for row in rows)
         if fitting < least_share * len(rows):
             return None
         fitting += sum(_has_shape(row, field_count) for row in rows)
         titles = frozenset(filter(None, (title_key(above) for _, above in records[:index])))
         return _Match(dialect, line, tuple(cells), positions, field_count, tuple(rows), fitting, titles=titles)
     return None
-
-
-def _is_row(cells: Sequence[str], field_count: int, positions: Mapping[str, int], cdr_format: Shape) -> bool:
-    """Say whether a line is no title: as wide as a row, mostly filled, and like rows of the format."""
-    is_filled = len(cells) == field_count and 2 * sum(map(bool, cells)) > field_count
-    return is_filled and _fits(cells, positions, cdr_format.detect.patterns, cdr_format)
 
 
 def without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
@@ -299,22 +285,6 @@ def _has_forbidden(cells: Sequence[str], cdr_format: Shape) -> bool:
     return bool(names) and any(column_key(cell) in names for cell in cells)
 
 
-def _positions(cells: Sequence[str], keys: Sequence[str], cdr_format: Shape) -> dict[str, int]:
-    """Return where each column of a format stands; of several spellings the first that the header has counts."""
-    positions = {}
-    for name, spellings in {**cdr_format.columns, **cdr_format.optional_columns}.items():
-        wanted = next((key for key in map(column_key, spellings) if key in keys), None)
-        found = [index for index, key in enumerate(keys) if key == wanted]
-        if len(found) > 1 and name in cdr_format.used_columns():
-            raise InputUnusableError(
-                f"the header has column {cells[found[0]]!r} twice (cells {found[0] + 1} and {found[1] + 1})",
-                hint="Remove one of the two columns from the export.",
-            )
-        if found:
-            positions[name] = found[0]
-    return positions
-
-
 def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> _Match | None:
     best: _Match | None = None
     if any(_has_forbidden(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
@@ -322,22 +292,19 @@ def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
     for layout in cdr_format.layouts:
         count = len(layout.columns)
         positions = {name: index for index, name in enumerate(layout.columns)}
-        spill = positions.get(cdr_format.file.spill or "")
-        rows = sample.rows(dialect, 0, count, spill)
-        fitting = sum(_fits_layout(cells, layout, positions, cdr_format) for cells in rows)
+        patterns = {**cdr_format.detect.patterns, **layout.where}
+        rows = sample.rows(dialect, 0, count, positions.get(cdr_format.file.spill or ""))
+        fitting = sum(
+            _has_shape(row[:count] if layout.open_end else row, count)
+            and _fits(row, positions, patterns, cdr_format)
+            for row in rows
+        )
         found = _Match(dialect, None, (), positions, count, tuple(rows), fitting, layout.open_end)
         if fitting and fitting >= LEAST_SHARE * len(rows):
             return found
         if fitting > (best.fitting if best else 0) and fitting >= least_share * len(rows):
             best = found
     return best
-
-
-def _fits_layout(cells: Sequence[str], layout: Layout, positions: Mapping[str, int], cdr_format: Shape) -> bool:
-    count = len(layout.columns)
-    if not _has_shape(cells[:count] if layout.open_end else cells, count):
-        return False
-    return _fits(cells, positions, {**cdr_format.detect.patterns, **layout.where}, cdr_format)
 
 
 def _has_shape(cells: Sequence[str], count: int) -> bool:
@@ -352,25 +319,21 @@ def _fits(
     A time may be one that another program wrote anew: with a fraction, an offset, in ISO 8601, or in the way of a
     spreadsheet.
     """
-    return all(
-        name in positions
-        and positions[name] < len(cells)
-        and _matches(cells[positions[name]], pattern, cdr_format)
-        for name, pattern in patterns.items()
-    )
-
-
-def _matches(cell: str, pattern: str, cdr_format: Shape) -> bool:
-    text = plain_cell(cell)
-    if fits_whole(pattern, text):
-        return True
-    bare = bare_time(text)
-    if fits_whole(pattern, _T_IN_ISO.sub(" ", bare)):
-        return True
-    if not isinstance(cdr_format, CdrFormat):
-        return False
-    parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
-    return any(fits_whole(pattern, before) for part in parts for before in restorations(bare, part))
+    for name, pattern in patterns.items():
+        if name not in positions or positions[name] >= len(cells):
+            return False
+        text = plain_cell(cells[positions[name]])
+        if fits_whole(pattern, text):
+            continue
+        bare = bare_time(text)
+        if fits_whole(pattern, _T_IN_ISO.sub(" ", bare)):
+            continue
+        if not isinstance(cdr_format, CdrFormat):
+            return False
+        parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
+        if not any(fits_whole(pattern, before) for part in parts for before in restorations(bare, part)):
+            return False
+    return True
 
 
 def _detection(
@@ -393,59 +356,39 @@ def _detection(
     )
 
 
-def _unmarked_utf16(file: ExportFile) -> InputUnusableError:
-    return InputUnusableError(
-        f"{file.shown} seems to be UTF-16 text without a byte order mark: every other byte is zero",
-        hint="Say so with --encoding utf-16-le (or utf-16-be), or save it as UTF-8.",
-    )
+def _unfit(
+    file: ExportFile,
+    sample: Sample,
+    formats: Sequence[CdrFormat],
+    overrides: Overrides,
+    lookalikes: Sequence[LookAlike],
+) -> InputUnusableError:
+    """Return the error of a file that no format fits, with the three that it misses least, the nearest first.
 
-
-def _refused(file: ExportFile, alike: LookAlike) -> InputUnusableError:
-    return InputUnusableError(f"{file.shown} is a {alike.title}: {alike.why}", hint=alike.todo)
-
-
-def _ambiguous(file: ExportFile, names: Sequence[str]) -> InputUnusableError:
-    return InputUnusableError(
-        f"{file.shown} fits more than one format: {' and '.join(names)}",
-        hint="Say which one it is with --format NAME.",
-    )
-
-
-def _unknown(
-    file: ExportFile, sample: Sample, formats: Sequence[CdrFormat], overrides: Overrides
-) -> UnknownFormatError:
-    seen = outline_of(sample, overrides.delimiter)
-    shown = ", ".join(cell.strip()[:40] for cell in seen.header[:12] if _is_header_word(cell))
-    found = f"column names found: {shown}" if shown else "no line of it looks like a header"
-    what = f"is not of format {formats[0].name}" if overrides.format else "is of no format known here"
-    return UnknownFormatError(
-        f"{file.shown} {what}; {found}", tuple(_nearest(sample, formats, overrides)), has_header=bool(shown)
-    )
-
-
-def _is_header_word(cell: str) -> bool:
-    """Say whether a cell can be shown as a column name: a value with digits in a row may be a number."""
-    return bool(re.fullmatch(r"[^\d\n]{1,40}\d?", cell.strip()))
-
-
-def _nearest(sample: Sample, formats: Sequence[CdrFormat], overrides: Overrides) -> list[Nearest]:
-    """Return the three formats that miss least, the nearest first, each once.
-
-    One that shares a word or two only is none, unless the operator named it.
+    A format that shares a word or two only is none of them, unless the operator named it.
     """
+    if alike := next((each for each in lookalikes if _match(sample, each, overrides)), None):
+        return InputUnusableError(f"{file.shown} is a {alike.title}: {alike.why}", hint=alike.todo)
     scored: list[tuple[float, Nearest]] = []
     for cdr_format in formats:
         if spans := cdr_format.file.spans:
             scored += _near_layout(sample.records(replace(PRINTED, spans=spans)), cdr_format)
             continue
         for delimiter in _delimiters(sample, cdr_format, overrides):
-            records = sample.records(next(_dialects(sample, cdr_format, delimiter)))
+            records = sample.records(next(sample.dialects(cdr_format.file, delimiter)))
             scored += (*_near_header(records, cdr_format), *_near_layout(records, cdr_format))
     best: dict[str, Nearest] = {}
     for share, found in sorted(scored, key=lambda pair: -pair[0]):
         if share >= NEAR_SHARE or overrides.format:
             best.setdefault(found.name, found)
-    return list(best.values())[:3]
+    if not best and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
+        return sql_dump(file.shown)
+    # A value with digits in a row may be a telephone number: it is not shown.
+    header = [cell.strip() for cell in outline_of(sample, overrides.delimiter).header[:12]]
+    shown = ", ".join(cell[:40] for cell in header if re.fullmatch(r"[^\d\n]{1,40}\d?", cell))
+    what = f"is not of format {formats[0].name}" if overrides.format else "is of no format known here"
+    columns = f"column names found: {shown}" if shown else "no line of it looks like a header"
+    return UnknownFormatError(f"{file.shown} {what}; {columns}", tuple(best.values())[:3], has_header=bool(shown))
 
 
 def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
@@ -462,16 +405,12 @@ def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
             yield share, Nearest(cdr_format.name, (), f"it has the column {forbidden[0]} of another system")
             continue
         rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
-        unlike = _unlike(rows, {name: keys.index(key) for name, key in _first_keys(keys, cdr_format)}, cdr_format)
-        yield (
-            share,
-            Nearest(cdr_format.name, (), f"the cells look different in {', '.join(unlike) or 'some rows'}"),
-        )
-
-
-def _first_keys(keys: Sequence[str], cdr_format: CdrFormat) -> Iterator[tuple[str, str]]:
-    for name, spellings in cdr_format.columns.items():
-        yield name, next(key for key in map(column_key, spellings) if key in keys)
+        places = {
+            name: next(keys.index(key) for key in map(column_key, spellings) if key in keys)
+            for name, spellings in cdr_format.columns.items()
+        }
+        unlike = ", ".join(_unlike(rows, places, cdr_format)) or "some rows"
+        yield share, Nearest(cdr_format.name, (), f"the cells look different in {unlike}")
 
 
 def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:

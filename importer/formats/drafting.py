@@ -22,7 +22,7 @@ from importer.formats.cells import Dialect, Quotes, cell_reader, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.faults import TomlText
 from importer.formats.language import Cause, CauseTable, word_key
-from importer.formats.sample import RESAVED_DELIMITERS, Outline, outline
+from importer.formats.sample import RESAVED_DELIMITERS, Outline, Sample, outline_of, sample_text
 from schemas.vocabulary import Direction, Verdict
 
 MOST_ROWS = 50_000
@@ -155,7 +155,8 @@ def draft_of(
     if file.is_table:
         encoding, delimiter = "utf-8", ","
     encoding = certain_encoding(file, encoding) or fallback_encoding(file, FALLBACK_ENCODINGS)
-    found = outline(file, encoding, delimiter)
+    text, is_cut = sample_text(file, encoding)
+    found = outline_of(Sample(text, is_cut=is_cut), delimiter)
     if not found.delimiter:
         raise InputUnusableError(
             f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it",

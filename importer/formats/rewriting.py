@@ -21,53 +21,37 @@ from importer.formats.detected import Detection
 from importer.formats.language import CUT_EPOCH, Clock
 from importer.formats.patterns import groups_of
 
-Layouts = dict[str, tuple[str, ...]]
-
 ROWS_AT_ONCE = 10_000
 
 
 def rewriting_of(detection: Detection, chosen: DateOrder | None) -> Rewriting | None:
     """Return how the times of a file are to be written back, None where they are as the system wrote them.
 
-    The first rows tell whether there is anything to do; then the whole file is searched for evidence: a row that
-    leaves no choice, dots, ids that carry a clock. Raises InputUnusableError when there is none, when two disagree
-    or when one contradicts ``chosen``; ConfigurationError when the ids contradict it.
+    The first rows tell whether there is anything to do: most of their dates are none of the format's, or cannot
+    have its order. One such date among those of the system is a fault of its row. Then the whole file is searched
+    for evidence: a row that leaves no choice, dots, ids that carry a clock. Raises InputUnusableError when
+    there is none, when two disagree or one contradicts ``chosen``; ConfigurationError when the ids contradict it.
     """
-    layouts = _layouts(detection)
-    own = own_order(detection.format.time.formats)
-    if not _is_open(detection, layouts, own, chosen):
-        return None
-    seen = OrderEvidence()
-    for line, text, epoch in _dates(detection, list(layouts)):
-        seen.look(line, text, epoch)
-    return Rewriting(_decided(seen, own, chosen, detection), layouts)
-
-
-def _layouts(detection: Detection) -> Layouts:
-    """Return the layouts of each column of the file that holds a start time, or a part of it."""
-    spec = detection.format.time
-    found: Layouts = {}
-    for name, layouts in zip(spec.columns, column_layouts(spec.formats, len(spec.columns)), strict=True):
-        found |= {origin: layouts for origin in detection.format.origins(name) if origin in detection.positions}
-    return found
-
-
-def _is_open(detection: Detection, layouts: Layouts, own: DateOrder | None, chosen: DateOrder | None) -> bool:
-    """Say whether most dates of the first rows are none of the format's, or cannot have its order.
-
-    One date of another kind among those of the system is a fault of its row.
-    """
-    seen = OrderEvidence()
-    is_rewritten_mostly = False
+    spec, first_rows = detection.format.time, OrderEvidence()
+    layouts: dict[str, tuple[str, ...]] = {}  # of each column that holds a start time, or a part of it
+    for name, some in zip(spec.columns, column_layouts(spec.formats, len(spec.columns)), strict=True):
+        layouts |= {origin: some for origin in detection.format.origins(name) if origin in detection.positions}
+    own, is_rewritten_mostly = own_order(spec.formats), False
     for name, wanted in layouts.items():
         place = detection.positions[name]
         texts = [plain_cell(cells[place]) for cells in detection.sample if place < len(cells)]
         anew = sum(is_rewritten(text, wanted) for text in texts)
         is_rewritten_mostly |= anew > sum(is_own(text, wanted) for text in texts)
         for text in texts:
-            seen.look(0, text)
-    is_contrary = own is not None and bool(seen.proofs) and own not in seen.proofs
-    return is_rewritten_mostly or is_contrary or (seen.open is not None and chosen not in (None, own))
+            first_rows.look(0, text)
+    is_contrary = own is not None and bool(first_rows.proofs) and own not in first_rows.proofs
+    is_asked = first_rows.open is not None and chosen not in (None, own)
+    if not (is_rewritten_mostly or is_contrary or is_asked):
+        return None
+    seen = OrderEvidence()
+    for line, text, epoch in _dates(detection, list(layouts)):
+        seen.look(line, text, epoch)
+    return Rewriting(_decided(seen, own, chosen, detection), layouts)
 
 
 def _dates(detection: Detection, names: list[str]) -> Iterator[tuple[int, str, int | None]]:

@@ -1,16 +1,22 @@
-"""The beginning of a file, split in each way in which it may be written down, and what shows in it."""
+r"""The beginning of a file, split in each way in which it may be written down, and what shows in it.
+
+Totals and what database clients print are no rows of any export, though they stand among them. Sources: psql's
+PrintQuery and `\timing`, the mysql and MariaDB clients (`-t`, `tee`), MySQL Workbench, sqlcmd and SQL*Plus, whose
+counts of rows are in the language of the machine; `sep=` is Excel's.
+"""
 
 import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Final
 
 from importer.files import ExportFile
-from importer.formats.cells import Dialect, Quotes, caseless, cell_reader, cut_line
-from importer.formats.no_rows import is_printed, is_total
+from importer.formats.cells import Dialect, Quotes, caseless, cell_reader, cut_line, plain_cell
+from importer.formats.language import FileSpec
 
 SAMPLE_CHARACTERS = 256 * 1024
 HEADER_RECORDS = 20
@@ -22,6 +28,35 @@ RESAVED_DELIMITERS = (",", ";", "\t", "|")
 SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^0-9A-Za-z"\r\n])"?[,;\t| ]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
 """The first line by which Excel is told the delimiter; not a row, and no part of any export's layout."""
 
+
+TOTALS: Final = re.compile(
+    r"(?:grand[ -]?|sub[ -]?)?totals?(?: calls| général| general| geral)?|(?:gesamt)?summe|(?:ins)?gesamt|"
+    r"som(?:me|a)|suma|totale|totaal|totalt|sum",
+    re.IGNORECASE,
+)
+TOTALS_BEGIN: Final = ("to", "gr", "su", "ge", "in", "so")
+
+MOST_CELLS = 3
+"""So many cells at most a line of words has, which commas in it divide: `Query OK, 2 rows affected, 1 warning`."""
+
+_RULE: Final = re.compile(r"[-=+|\s]*(?:--|==|\+-|-\+)[-=+|\s]*")
+"""Dashes under a header, and the frame of a printed table."""
+
+_PRINTED: Final = re.compile(
+    r"""
+    \(\s*\d[\d.,\s]*[^\W\d_][^\d]*\)                                   # (2 rows), (2 rows affected), (2 Zeilen)
+    | \d+\s(?:rows?|row\(s\)|records?)\s(?:in\sset|returned|selected|affected|fetched)\b.*
+    | \d+\s(?:Zeilen?|lignes?|filas?|rig(?:a|he)|linhas?|rijen|rij)\s[^\d]{3,40}
+    | (?:Empty\sset|Query\sOK|no\srows\sselected|Rows\smatched:|Records:\s\d).*
+    | (?:Time|Zeit|Temps|Durée|Duración|Tempo|Tiempo)\s?:\s\d+[.,]\d+\sms\b.*
+    | Completion\stime:.*
+    | (?:(?:mysql|MariaDB\s\[[^]]*\])> | \w+[=-][#>])(?:\s.*)? | Bye
+    | sep=[^0-9A-Za-z"]
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+_LIKE_A_VALUE = r"\d{3}|://|\d:\d|\A[\d.,+-]+\Z"
 
 PRINTED = Dialect("\t", Quotes.NONE)
 """How printed text is handed on when its lines are cut into cells."""
@@ -45,7 +80,7 @@ class Outline:
 
 
 class Sample:
-    """The first records of a file, split once for each way of dialect them down.
+    """The first records of a file, split once for each way of writing them down.
 
     ``told`` is the delimiter that a first line `sep=;` tells, "" without one. ``is_cut``: the file ends with this
     text, and without a line end. Of the cells of a record the last ``left_out`` are not looked at.
@@ -56,17 +91,32 @@ class Sample:
         first = SEPARATOR_LINE.match(text)
         self.is_cut = is_cut
         self.told = first[1] if first else ""
-        self._text = text[first.end() :] if first else text
+        self.text = text[first.end() :] if first else text
         self._first_line = first_line
         self._left_out = left_out
         self._split: dict[Dialect, Records] = {}
-        self._is_escaped: dict[str, bool] = {}
+        self._quotings: dict[str, tuple[bool, bool]] = {}
 
     def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
-        if dialect not in self._split:
-            self._split[dialect] = self._read(dialect)
-        return self._split[dialect]
+        if dialect in self._split:
+            return self._split[dialect]
+        source = io.StringIO(self.text, newline="")
+        lines = (cut_line(line, dialect.spans) + "\n" for line in source) if dialect.spans else source
+        reader = cell_reader(lines, dialect)
+        records = self._split[dialect] = []
+        above = self._first_line - (0 if self.told else 1)
+        line = above + 1
+        try:
+            for cells in reader:
+                if any(cells) and not is_printed(cells, dialect.delimiter):
+                    records.append((line, tuple(cells[: len(cells) - self._left_out])))
+                line = above + reader.line_num + 1
+                if len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
+                    break
+        except csv.Error:
+            pass  # an over-long cell: what was split so far is the sample, reading names the line
+        return records
 
     def rows(self, dialect: Dialect, start: int, field_count: int, spill: int | None) -> list[tuple[str, ...]]:
         """Return the cells of the first rows, which stand from record ``start`` on.
@@ -83,57 +133,46 @@ class Sample:
             del rows[-1:]
         return rows[:SAMPLE_ROWS]
 
-    def has_cells(self, dialect: Dialect) -> bool:
-        """Say whether any of the first records has more than one cell: most delimiters are none of this file."""
-        return any(len(cells) > 1 for _, cells in self.records(dialect)[:HEADER_RECORDS])
+    def dialects(self, file: FileSpec, delimiter: str) -> Iterator[Dialect]:
+        """Yield the ways in which cells may be quoted: the format's own, and what a spreadsheet makes of it."""
+        own = Dialect(delimiter, file.quotes, file.skip_initial_space)
+        anew = replace(own, quotes=Quotes.DOUBLED)
+        is_plain, is_escaped = self._quoting(delimiter)
+        if file.quotes is Quotes.NONE:
+            yield from (anew, own) if is_plain else (own, anew)
+        elif is_escaped:
+            yield replace(own, quotes=Quotes.BACKSLASH)
+        elif file.quotes is Quotes.BACKSLASH:
+            yield anew if is_plain else own
+        elif file.quotes is Quotes.BARE:
+            # Quotes inside cells are doubled, as a spreadsheet writes them, and never bare.
+            edge = re.escape(delimiter) + r"\r\n"
+            doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
+            yield anew if re.search(doubled, self.text) and not re.search(bare, self.text) else own
+        else:
+            yield own
 
-    def has_doubled_quotes(self, delimiter: str) -> bool:
-        """Say whether quotes inside cells are doubled, as a spreadsheet writes them, and never bare."""
-        edge = re.escape(delimiter) + r"\r\n"
-        doubled = re.search(f'[^{edge}]""[^{edge}]', self._text)
-        return bool(doubled) and not re.search(f'[^{edge}"]"[^{edge}"]', self._text)
+    def _quoting(self, delimiter: str) -> tuple[bool, bool]:
+        """Say whether all quotes are those of RFC 4180, and whether a backslash takes the meaning from some.
 
-    def has_quoted_cells(self, delimiter: str) -> bool:
-        """Say whether there are quotes and all of them are those of RFC 4180."""
-        return '"' in self._text and not self._behind_cells('"(?:[^"]|"")*+"', '[^{mark}"\r\n]*+', delimiter)
-
-    def has_escaped_quotes(self, delimiter: str) -> bool:
-        """Say whether quotes pair where a backslash takes the meaning from some, and do not pair otherwise.
-
-        A cell that ends in a backslash is none: its quotes pair as they stand. The last line may be cut off.
+        That is so where they pair in this way only: a cell that just ends in a backslash is none. The last line
+        may be cut off.
         """
-        if delimiter not in self._is_escaped:
-            may_be = '\\"' in self._text and not self.has_quoted_cells(delimiter)
-            quoted, bare = r'"(?:[^"\\]|\\(?s:.)|"")*+', r'(?:[^{mark}"\\\r\n]|\\(?s:.))*+'
-            left = self._behind_cells(f'{quoted}"', bare, delimiter) if may_be else ""
-            is_open = len(left.splitlines()) <= 2 and re.fullmatch(rf"(?:{quoted})?\\?", left) is not None
-            self._is_escaped[delimiter] = may_be and is_open
-        return self._is_escaped[delimiter]
-
-    def _behind_cells(self, quoted: str, bare: str, delimiter: str) -> str:
-        """Return the text from where cells of these two patterns, parted by the delimiter, do not go on."""
-        mark = re.escape(delimiter)
-        cell = f"(?:{quoted}|{bare.format(mark=mark)})"
-        found = re.match(rf"(?:{cell}(?:{mark}|[\r\n]|\Z))*+", self._text)
-        return self._text[found.end() if found else 0 :]
-
-    def _read(self, dialect: Dialect) -> Records:
-        source = io.StringIO(self._text, newline="")
-        lines = (cut_line(line, dialect.spans) + "\n" for line in source) if dialect.spans else source
-        reader = cell_reader(lines, dialect)
-        records = []
-        above = self._first_line - (0 if self.told else 1)
-        line = above + 1
-        try:
-            for cells in reader:
-                if any(cells) and not is_printed(cells, dialect.delimiter):
-                    records.append((line, tuple(cells[: len(cells) - self._left_out])))
-                line = above + reader.line_num + 1
-                if len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
-                    break
-        except csv.Error:
-            pass  # an over-long cell: what was split so far is the sample, reading names the line
-        return records
+        if delimiter not in self._quotings:
+            mark, open_cell = re.escape(delimiter), r'"(?:[^"\\]|\\(?s:.)|"")*+'
+            patterns = {  # of quoted cells and others, by the sign without which there is nothing to look for
+                '"': ('"(?:[^"]|"")*+"', f'[^{mark}"\r\n]*+'),
+                '\\"': (f'{open_cell}"', rf'(?:[^{mark}"\\\r\n]|\\(?s:.))*+'),
+            }
+            left = dict.fromkeys(patterns, "")  # what stands behind the last cell that is whole
+            for sign, (quoted, bare) in patterns.items():
+                if sign in self.text:
+                    found = re.match(rf"(?:(?:{quoted}|{bare})(?:{mark}|[\r\n]|\Z))*+", self.text)
+                    left[sign] = self.text[found.end() if found else 0 :]
+            is_plain, rest = '"' in self.text and not left['"'], left['\\"']
+            is_open = len(rest.splitlines()) <= 2 and re.fullmatch(rf"(?:{open_cell})?\\?", rest) is not None
+            self._quotings[delimiter] = is_plain, '\\"' in self.text and not is_plain and is_open
+        return self._quotings[delimiter]
 
 
 def sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:
@@ -147,6 +186,24 @@ def sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:
     return (text[: cut + 1] if cut >= 0 else text), False
 
 
+def is_printed(cells: Sequence[str], delimiter: str) -> bool:
+    """Say whether a record is a rule, a count of rows or another line that a client prints around the rows.
+
+    None of these could be a call: there are letters and dashes where the time and the number of a row stand.
+    """
+    if sum(map(bool, cells)) <= MOST_CELLS:
+        line = delimiter.join(cells).strip(f"\ufeff {delimiter}")
+        if _PRINTED.fullmatch(line) or _PRINTED.fullmatch(line + delimiter):
+            return True
+    return bool(_RULE.fullmatch("".join(cells).lstrip("\ufeff")))
+
+
+def is_total(cells: Sequence[str]) -> bool:
+    """Say whether the first cell of a record is the word of a line of totals."""
+    word = cells[0].strip() if cells else ""
+    return word[:2].lower() in TOTALS_BEGIN and bool(TOTALS.fullmatch(plain_cell(word).rstrip(":").strip()))
+
+
 def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[str, ...]:
     """Return the cells of a row with those it has too many joined into the cell at ``spill``, by spaces."""
     surplus = len(cells) - field_count
@@ -156,14 +213,11 @@ def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[
     return (*cells[:spill], " ".join(cells[spill:behind]), *cells[behind:])
 
 
-def outline(file: ExportFile, encoding: str, delimiter: str | None = None) -> Outline:
-    """Return what shows in the first records of a file; ``delimiter``, else its line `sep=;`, divides them."""
-    text, is_cut = sample_text(file, encoding)
-    return outline_of(Sample(text, is_cut=is_cut), delimiter)
-
-
 def outline_of(sample: Sample, delimiter: str | None) -> Outline:
-    """Return what shows in a sample, likewise."""
+    """Return what shows in a sample; ``delimiter``, else its line `sep=;`, divides the records.
+
+    A record names columns that is as wide as the rows, all different, with hardly anything like a value.
+    """
     told = delimiter or sample.told
     best, best_score = Outline(told, 1), (0.0, 1)
     for mark in (told,) if told else RESAVED_DELIMITERS:
@@ -171,21 +225,18 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
         widths = Counter(len(cells) for _, cells in records)
         width, count = max(widths.items(), key=lambda pair: (pair[1], pair[0]), default=(0, 0))
         score = (round(count / max(widths.total(), 1), 1), width)
-        if width > 1 and score > best_score:
-            named = next((each for each in records[:HEADER_RECORDS] if _names_columns(each[1], width)), None)
-            best, best_score = Outline(mark, width, *(named or ())), score
+        if width <= 1 or score <= best_score:
+            continue
+        best, best_score = Outline(mark, width), score
+        for line, cells in records[:HEADER_RECORDS]:
+            filled = [cell.strip() for cell in cells if cell.strip()]
+            values = [cell for cell in filled if re.search(_LIKE_A_VALUE, cell)]
+            is_full = len(cells) == width and len(filled) >= max(2, width // 2)
+            is_varied = len({*map(column_key, filled)}) >= len(filled) - 1
+            if is_full and is_varied and len(values) <= len(filled) // 10:
+                best = Outline(mark, width, line, cells)
+                break
     return best
-
-
-def _names_columns(cells: Sequence[str], width: int) -> bool:
-    """Say whether a record names columns: as wide as the rows, all different, hardly anything like a value."""
-    filled = [cell.strip() for cell in cells if cell.strip()]
-    if len(cells) != width or len(filled) < max(2, width // 2):
-        return False
-    if len({*map(column_key, filled)}) < len(filled) - 1:
-        return False
-    values = [cell for cell in filled if re.search(r"\d{3}|://|\d:\d", cell) or re.fullmatch(r"[\d.,+-]+", cell)]
-    return len(values) <= len(filled) // 10
 
 
 @lru_cache(maxsize=4096)

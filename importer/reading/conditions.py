@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Self
 
 import numpy as np
@@ -45,9 +45,9 @@ class Extensions:
 
     def are_extensions(self, values: pd.Series) -> Flags:
         """Say which of these texts are internal numbers."""
-        alike = _matches(values, self.pattern)
+        alike = matches(values, self.pattern)
         if self.trunks:
-            alike &= ~_matches(values, self.trunks)
+            alike &= ~matches(values, self.trunks)
         return self.are_proved(values) | alike
 
     def are_proved(self, values: pd.Series) -> Flags:
@@ -55,8 +55,8 @@ class Extensions:
         proved = {caseless(name) for name, role in self.roles.items() if role is Role.TELEPHONE}
         found = _is_one_of(values, sorted(self.known | proved))
         if self.is_told:
-            found |= _matches(values, self.pattern)
-        return found & ~_matches(values, self.trunks) if self.trunks else found
+            found |= matches(values, self.pattern)
+        return found & ~matches(values, self.trunks) if self.trunks else found
 
     def may_be_extensions(self, values: pd.Series) -> Flags:
         """Say which of these texts are no internal numbers, but as long as a long one that is proved or listed."""
@@ -64,7 +64,7 @@ class Extensions:
         lengths = {len(name) for name in telephones if name.isdigit() and len(name) >= LONG_EXTENSION_DIGITS}
         if self.is_told or not lengths:
             return np.zeros(len(values), dtype=np.bool_)
-        alike = _matches(values, "|".join(f"[0-9]{{{length}}}" for length in sorted(lengths)))
+        alike = matches(values, "|".join(f"[0-9]{{{length}}}" for length in sorted(lengths)))
         return alike & ~self.are_extensions(values)
 
     def roles_of(self, values: pd.Series) -> list[Role]:
@@ -72,8 +72,8 @@ class Extensions:
 
         The operator's patterns and the agents file outrank the proofs, and these what a name looks like.
         """
-        trunks = _matches(values, self.trunks) if self.trunks else np.zeros(len(values), dtype=np.bool_)
-        telephones = _matches(values, self.pattern)
+        trunks = matches(values, self.trunks) if self.trunks else np.zeros(len(values), dtype=np.bool_)
+        telephones = matches(values, self.pattern)
         found = []
         for name, is_trunk, is_telephone in zip(values, trunks.tolist(), telephones.tolist(), strict=True):
             if is_trunk:
@@ -122,10 +122,8 @@ class Coded:
 
     def with_values(self, values: pd.Series) -> Self:
         """Return the column with other values in the places of its own."""
-        if not _any_filled(values):
-            return self.empty(len(self.codes))
-        codes, distinct = pd.factorize(values)
-        return type(self)(pd.Series(distinct, dtype=_TEXT), codes[self.codes])
+        other = self.of(values)
+        return type(self)(other.values, other.codes[self.codes])
 
     def where(self, kept: Flags) -> Self:
         """Return the column with empty text in the rows that are not kept."""
@@ -207,13 +205,27 @@ class Conditions:
             rows = wanted if rows is None else wanted & rows
             if not rows.any():
                 return Coded.empty(len(self._frame))
-        found = self._extracted(source, rows)
+        found = self._extracted(source.column, source.extract, rows)
         if source.country_code is not None:
-            codes = self.text(source.country_code)
-            found = Coded.of(_international(found.text(codes.index), codes))
+            cells, code_cells = found.text(self._frame.index), self.text(source.country_code)
+            texts, codes = (arrow_of(column).combine_chunks() for column in (cells, code_cells))
+            plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
+            international = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
+            is_national = pc.and_(  # what is not of digits alone stays, and so does ``+...``
+                pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$"), pc.not_equal(codes, "")
+            )
+            joined_texts = pa.chunked_array([pc.if_else(is_national, international, texts)])
+            found = Coded.of(text_series(joined_texts, self._frame.index))
         if source.end_of is not None:
-            longer = self.text(source.end_of)
-            found = Coded.of(_where_end_of(found.text(longer.index), longer))
+            cells, longer = found.text(self._frame.index), self.text(source.end_of)
+            texts, others = (arrow_of(column).combine_chunks() for column in (cells, longer))
+            cut = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
+            could_be = pc.fill_null(pc.and_(pc.greater(cut, 0), pc.not_equal(texts, "")), False)
+            keeps = np.zeros(len(cells), dtype=np.bool_)
+            places = np.flatnonzero(could_be.to_numpy(zero_copy_only=False))
+            pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
+            keeps[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have equal cells
+            found = Coded.of(cells.where(keeps, ""))
         return found.where(rows) if source.when and rows is not None else found
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
@@ -232,125 +244,96 @@ class Conditions:
             return np.zeros(len(self._frame), dtype=np.bool_)
         if test in _EMPTY_OR_NOT and column not in self._coded and column in self._frame:
             return np.asarray((self._frame[column] == "") == test.empty, dtype=np.bool_)
-        coded = self.column(column)
-        result = _holds(coded.values, test, self._extensions)[coded.codes]
-        if test.equals is not None:
-            result = result & self._are_equal(column, test.equals)
-        if test.differs is not None:
-            filled = coded.filled & self.column(test.differs).filled
-            result = result & filled & ~self._are_equal(column, test.differs)
+        coded, extensions = self.column(column), self._extensions
+        values = coded.values
+        holds = np.ones(len(values), dtype=np.bool_)
+        if test.any_of is not None:
+            holds &= _is_one_of(values, [caseless(word) for word in test.any_of])
+        if test.matches is not None:
+            holds &= matches(values, test.matches)
+        if test.empty is not None:
+            holds &= (values == "").to_numpy(dtype=np.bool_) == test.empty
+        if test.extension is not None:
+            holds &= extensions.are_extensions(values) == test.extension
+        if test.maybe_extension is not None:
+            holds &= extensions.may_be_extensions(values) == test.maybe_extension
+        if test.role is not None:
+            holds &= np.array([role in test.role for role in extensions.roles_of(values)], dtype=np.bool_)
+        if test.proved is not None:
+            holds &= extensions.are_proved(values) == test.proved
+        if test.over is not None:
+            holds &= (seconds_of(values) > test.over).to_numpy(dtype=np.bool_)
+        result = holds[coded.codes]
+        for other, is_equal in ((test.equals, True), (test.differs, False)):
+            if other is not None:
+                both = coded.filled & self.column(other).filled
+                result = result & both & (self._are_equal(column, other) == is_equal)
         return result
 
     def _are_equal(self, column: str, other_column: str) -> Flags:
         """Say for each row whether both cells are filled and equal without letter case."""
-        if (column, other_column) not in self._equal:
-            self._equal[column, other_column] = _equal(self.column(column), self.column(other_column))
-        return self._equal[column, other_column]
+        key = (column, other_column)
+        if key not in self._equal:
+            one, other = map(self.column, key)
+            self._equal[key] = both = one.filled & other.filled
+            if both.any():
+                mine, theirs = (pc.utf8_lower(arrow_of(coded.values)).combine_chunks() for coded in (one, other))
+                place = pc.fill_null(pc.index_in(theirs, value_set=mine), -1).to_numpy(zero_copy_only=False)
+                first = pc.index_in(mine, value_set=mine).to_numpy(zero_copy_only=False)
+                self._equal[key] = both & np.asarray(place[other.codes] == first[one.codes], dtype=np.bool_)
+        return self._equal[key]
 
-    def _extracted(self, source: Source, rows: Flags | None) -> Coded:
-        """Return the one group of the source's pattern, empty where it does not match; all without a pattern."""
-        pattern, column = source.extract, source.column
+    def _extracted(self, column: str, pattern: str | None, rows: Flags | None) -> Coded:
+        """Return the one group of a pattern in a column, empty where it does not match; all without a pattern.
+
+        Asterisk ends the name of a channel with `-0000002a`, so that each is another. Where every match of the
+        pattern ends in such a serial number, 25,000 channels are 200 telephones, and it is tried on those only.
+        """
         if pattern is None:
             return self.column(column)
         if pattern.startswith("^") and self._begins_otherwise(column, pattern):
             return Coded.empty(len(self._frame))
-        if column in self._frame and _ends_in_serial(pattern):
+        within_groups = re.sub(r"\(\?:[\w|]*\)", "", pattern)
+        ends_in_serial = pattern.endswith(SERIAL) and re.search(r"\||\(\?[^:]", within_groups) is None
+        if column in self._frame and ends_in_serial:
             if column not in self._headed:
-                self._headed[column] = Coded.of(_without_serials(self._frame[column]))
+                texts = arrow_of(self._frame[column])
+                heads = pc.utf8_rtrim(texts, characters=SERIAL_DIGITS)
+                heads = pc.if_else(pc.equal(heads, texts), "", heads)  # one without a serial number is emptied
+                self._headed[column] = Coded.of(text_series(heads, self._frame.index))
             coded, pattern = self._headed[column], pattern.removesuffix(SERIAL) + "-$"
         else:
             coded = self.column(column)
         wanted = None if rows is None else np.flatnonzero(coded.among(rows))
         if wanted is None or 2 * len(wanted) > len(coded.values):
-            return coded.with_values(_extracted(coded.values, pattern))
+            return coded.with_values(extracted(coded.values, pattern))
         values = np.full(len(coded.values), "", dtype=object)
-        values[wanted] = _extracted(coded.values.iloc[wanted], pattern).to_numpy(dtype=object)
+        values[wanted] = extracted(coded.values.iloc[wanted], pattern).to_numpy(dtype=object)
         return coded.with_values(pd.Series(values, dtype=_TEXT))
 
     def _begins_otherwise(self, column: str, pattern: str) -> bool:
-        """Say whether no cell of a column begins as every match of the pattern does.
+        """Say whether no cell of a column begins as every match of the pattern does, as far as a glance tells.
 
         Few files have channels called `Local/`: to look is cheaper than to tell 50,000 channels apart.
         """
-        begin = _beginning(pattern)
-        if not begin or column in self._coded or column not in self._frame:
+        if column in self._coded or column not in self._frame or "|" in pattern or "(?i" in pattern:
             return False
-        return not pc.any(pc.starts_with(arrow_of(self._frame[column]), begin), min_count=0).as_py()
+        found = re.match(r"\^?\(?([A-Za-z0-9/]+)([?*{]?)", pattern)
+        begin = "" if found is None else found[1][:-1] if found[2] else found[1]
+        return (
+            bool(begin) and not pc.any(pc.starts_with(arrow_of(self._frame[column]), begin), min_count=0).as_py()
+        )
 
 
 _EMPTY_OR_NOT = (Test(empty=True), Test(empty=False))
 
 
-def _equal(one: Coded, other: Coded) -> Flags:
-    both = one.filled & other.filled
-    if not both.any():
-        return both
-    mine, theirs = (pc.utf8_lower(arrow_of(coded.values)).combine_chunks() for coded in (one, other))
-    place = pc.fill_null(pc.index_in(theirs, value_set=mine), -1).to_numpy(zero_copy_only=False)
-    first = pc.index_in(mine, value_set=mine).to_numpy(zero_copy_only=False)
-    return np.asarray(place[other.codes] == first[one.codes], dtype=np.bool_) & both
-
-
-def _international(numbers: pd.Series, codes: pd.Series) -> pd.Series:
-    """Return numbers with their country code in front; what is not of digits alone stays, and so does ``+...``."""
-    texts, codes = arrow_of(numbers).combine_chunks(), arrow_of(codes).combine_chunks()
-    plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
-    joined_texts = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
-    is_national = pc.and_(
-        pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$"), pc.not_equal(codes, "")
-    )
-    return text_series(pa.chunked_array([pc.if_else(is_national, joined_texts, texts)]), numbers.index)
-
-
-def _where_end_of(values: pd.Series, longer: pd.Series) -> pd.Series:
-    """Return the values with which the cell of another column ends after something else, "" for the others."""
-    texts, others = arrow_of(values).combine_chunks(), arrow_of(longer).combine_chunks()
-    cut = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
-    could_be = pc.fill_null(pc.and_(pc.greater(cut, 0), pc.not_equal(texts, "")), False)
-    keeps = np.zeros(len(values), dtype=np.bool_)
-    places = np.flatnonzero(could_be.to_numpy(zero_copy_only=False))
-    pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
-    keeps[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have the same in both
-    return values.where(keeps, "")
-
-
 def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
-    """Return the one group of ``pattern`` in each value, empty where it does not match."""
-    conditions = Conditions(pd.DataFrame({"value": values}), Extensions(""))
-    return conditions.value(Source(column="value", extract=pattern)).text(values.index)
-
-
-def _without_serials(values: pd.Series) -> pd.Series:
-    """Return values without the serial number at their end; one without a serial number is emptied.
-
-    Asterisk ends the name of a channel with `-0000002a`, so that each is another; without it, 25,000 channels are
-    200 telephones, and a pattern need be tried on those only.
-    """
-    texts = arrow_of(values)
-    heads = pc.utf8_rtrim(texts, characters=SERIAL_DIGITS)
-    return text_series(pc.if_else(pc.equal(heads, texts), "", heads), values.index)
-
-
-def _ends_in_serial(pattern: str) -> bool:
-    """Say whether every match of a pattern ends in a serial number, of lower case: no `|` or flag is about."""
-    within_groups = re.sub(r"\(\?:[\w|]*\)", "", pattern)
-    return pattern.endswith(SERIAL) and re.search(r"\||\(\?[^:]", within_groups) is None
-
-
-def _extracted(values: pd.Series, pattern: str) -> pd.Series:
+    """Return the one group of ``pattern`` in each value, empty where it does not match; all without a pattern."""
+    if pattern is None:
+        return values
     groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
-
-
-def _beginning(pattern: str) -> str:
-    """Return the letters that every match of a pattern begins with, "" where they cannot be told at a glance.
-
-    A pattern of `Source.extract` may match anywhere unless it begins with `^`.
-    """
-    if "|" in pattern or "(?i" in pattern:
-        return ""
-    found = re.match(r"\^?\(?([A-Za-z0-9/]+)([?*{]?)", pattern)
-    return "" if found is None else found[1][:-1] if found[2] else found[1]
 
 
 def _any_filled(values: pd.Series) -> bool:
@@ -390,45 +373,17 @@ def whole_numbers(values: pd.Series) -> pd.Series:
 def seconds_of(values: pd.Series) -> pd.Series:
     """Return durations in seconds (float64, NaN where there is none) of `12`, `0:00:12`, `00:01'05`, `1m 15s`."""
     codes, distinct = pd.factorize(values)
-    seconds = np.array([*(_seconds(text) for text in distinct), np.nan], dtype=np.float64)
+    seconds = np.full(len(distinct) + 1, np.nan)  # the last stands for a missing value, whose code is -1
+    for place, written in enumerate(distinct):
+        text = written.strip().replace("'", ":")
+        if re.fullmatch(r"\d{1,9}(:\d\d){0,2}(\.\d+)?", text):
+            seconds[place] = reduce(lambda total, part: total * 60 + float(part), text.split(":"), 0.0)
+            continue
+        units = re.fullmatch(r"(?:(\d{1,9})h)? ?(?:(\d{1,9})m(?:in)?)? ?(?:(\d{1,9})s)?", text)
+        if text and units:
+            hours, minutes, rest = (int(part or 0) for part in units.groups())
+            seconds[place] = hours * 3600 + minutes * 60 + rest
     return pd.Series(seconds[codes], index=values.index)
-
-
-def _seconds(text: str) -> float:
-    text = text.strip().replace("'", ":")
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
-        return float(text)
-    if re.fullmatch(r"\d{1,9}(:\d\d){1,2}(\.\d+)?", text):
-        total = 0.0
-        for part in text.split(":"):
-            total = total * 60 + float(part)
-        return total
-    units = re.fullmatch(r"(?:(\d{1,9})h)? ?(?:(\d{1,9})m(?:in)?)? ?(?:(\d{1,9})s)?", text)
-    if text and units:
-        hours, minutes, rest = (int(part or 0) for part in units.groups())
-        return float(hours * 3600 + minutes * 60 + rest)
-    return float("nan")
-
-
-def _holds(values: pd.Series, test: Test, extensions: Extensions) -> Flags:
-    result = np.ones(len(values), dtype=np.bool_)
-    if test.any_of is not None:
-        result &= _is_one_of(values, [caseless(word) for word in test.any_of])
-    if test.matches is not None:
-        result &= _matches(values, test.matches)
-    if test.empty is not None:
-        result &= (values == "").to_numpy(dtype=np.bool_) == test.empty
-    if test.extension is not None:
-        result &= extensions.are_extensions(values) == test.extension
-    if test.maybe_extension is not None:
-        result &= extensions.may_be_extensions(values) == test.maybe_extension
-    if test.role is not None:
-        result &= np.array([role in test.role for role in extensions.roles_of(values)], dtype=np.bool_)
-    if test.proved is not None:
-        result &= extensions.are_proved(values) == test.proved
-    if test.over is not None:
-        result &= (seconds_of(values) > test.over).to_numpy(dtype=np.bool_)
-    return result
 
 
 def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
@@ -442,7 +397,8 @@ def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
     return found
 
 
-def _matches(values: pd.Series, pattern: str) -> Flags:
+def matches(values: pd.Series, pattern: str) -> Flags:
+    """Say which texts a pattern matches from end to end."""
     return _flags(pc.match_substring_regex(arrow_of(values), pattern=f"^(?:{pattern})$"))
 
 

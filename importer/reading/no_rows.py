@@ -10,8 +10,7 @@ from importer.errors import InputUnusableError
 from importer.formats import Detection
 from importer.formats.cells import cell_reader, plain_cell
 from importer.formats.detection import header_positions, title_key, without_empty_tail
-from importer.formats.no_rows import TOTALS_BEGIN, is_printed, is_total
-from importer.formats.sample import column_key
+from importer.formats.sample import TOTALS_BEGIN, column_key, is_printed, is_total
 from importer.reading.conditions import Flags
 from importer.reading.scanning import QUOTE, SPACE, Records
 
