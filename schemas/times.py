@@ -64,6 +64,9 @@ EVIDENCE_TOLERANCE_SECONDS: Final = 120
 """How far a record's start may lie from the making of its channel and still be the same moment."""
 
 _SLUGS: Final = ("", *REASONS)
+_CODES: Final = MappingProxyType({reason: code for code, reason in enumerate(_SLUGS)})
+# MySQL writes a time that never was as zeros.
+_MISSING: Final = r"^(?i:|null|nil|none|nan|nat|n/?a|-+|\\n|0000-00-00([ T]00:00:00)?)$"
 _EARLIEST_SECOND: Final = 631_152_000  # 1990-01-01
 _LATEST_SECOND: Final = 4_133_980_799  # 2100-12-31 23:59:59
 _QUARTER_SECONDS: Final = 900
@@ -133,15 +136,16 @@ def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = 
     wall = _read_wall(cleaned, rules.formats)
     codes = np.zeros(len(texts), dtype=np.int64)
     unread = np.flatnonzero(~wall.is_read)
-    is_missing = _is_missing(cleaned.take(pa.array(unread)))
-    codes[unread] = np.where(is_missing, _code("missing_time"), _code("unreadable_time"))
+    is_missing = _flags(pc.match_substring_regex(cleaned.take(pa.array(unread)), pattern=_MISSING))
+    codes[unread] = np.where(is_missing, _CODES["missing_time"], _CODES["unreadable_time"])
     in_range = (wall.seconds >= _EARLIEST_SECOND) & (wall.seconds <= _LATEST_SECOND)
-    codes[wall.is_read & ~in_range] = _code("impossible_year")
+    codes[wall.is_read & ~in_range] = _CODES["impossible_year"]
     naive = np.flatnonzero((codes == 0) & ~wall.is_absolute)
     if rules.zone is None:
-        codes[naive] = _code("no_zone")
+        codes[naive] = _CODES["no_zone"]
     elif len(naive):
-        wall.seconds[naive], codes[naive] = _instants(wall.seconds[naive], rules.zone, _told(evidence, naive))
+        made_at, is_known = _made_at(evidence, naive)
+        wall.seconds[naive], codes[naive] = _instants(wall.seconds[naive], rules.zone, made_at, is_known)
     instants = wall.seconds.astype("datetime64[s]")
     instants[codes != 0] = np.datetime64("NaT")
     slugs = pd.array(list(_SLUGS), dtype="str").take(codes)
@@ -192,20 +196,17 @@ def proved_offsets(
     values that carry an offset of their own, counted from the GMT that they state: 0 where they are true.
     """
     wall = _read_wall(_cleaned(texts), formats)
-    told = _told(evidence, np.arange(len(texts)))
-    is_known = wall.is_read & told.is_known
-    return _proved(wall, told, is_known & ~wall.is_absolute), _proved(wall, told, is_known & wall.is_absolute)
-
-
-def _proved(wall: "_Wall", told: "_Told", rows: _Flags) -> ProvedOffsets:
-    places = np.flatnonzero(rows)
-    differences = wall.seconds[places] - told.seconds[places]
-    offsets = (differences + _QUARTER_SECONDS // 2) // _QUARTER_SECONDS * _QUARTER_SECONDS
+    made_at, is_known = _made_at(evidence, np.arange(len(texts)))
     lowest, highest = _OFFSET_RANGE_SECONDS
-    tells = (
-        (np.abs(differences - offsets) <= _QUARTER_TOLERANCE_SECONDS) & (offsets >= lowest) & (offsets <= highest)
-    )
-    return ProvedOffsets(places[tells], offsets[tells], told.seconds[places[tells]])
+    found = []
+    for is_absolute in (False, True):
+        places = np.flatnonzero(wall.is_read & is_known & (wall.is_absolute == is_absolute))
+        differences = wall.seconds[places] - made_at[places]
+        offsets = (differences + _QUARTER_SECONDS // 2) // _QUARTER_SECONDS * _QUARTER_SECONDS
+        tells = np.abs(differences - offsets) <= _QUARTER_TOLERANCE_SECONDS
+        tells &= (offsets >= lowest) & (offsets <= highest)
+        found.append(ProvedOffsets(places[tells], offsets[tells], made_at[places[tells]]))
+    return found[0], found[1]
 
 
 def offsets_of(epochs: npt.NDArray[np.int64], zone: str) -> npt.NDArray[np.int64]:
@@ -213,10 +214,6 @@ def offsets_of(epochs: npt.NDArray[np.int64], zone: str) -> npt.NDArray[np.int64
     instants = pd.DatetimeIndex(epochs.astype("datetime64[s]")).tz_localize("UTC")
     walls = instants.tz_convert(ZoneInfo(zone)).tz_localize(None).to_numpy().astype("datetime64[s]")
     return np.asarray(walls.astype(np.int64) - epochs, dtype=np.int64)
-
-
-def _code(reason: str) -> int:
-    return _SLUGS.index(reason)
 
 
 # --- Text ------------------------------------------------------------------------------------------------
@@ -236,12 +233,6 @@ def _cleaned(texts: pd.Series) -> _Texts:
     return pc.utf8_trim(column, characters=" \t\r\n\"'=")
 
 
-def _is_missing(column: _Texts) -> _Flags:
-    # MySQL writes a time that never was as zeros.
-    pattern = r"^(?i:|null|nil|none|nan|nat|n/?a|-+|\\n|0000-00-00([ T]00:00:00)?)$"
-    return _flags(pc.match_substring_regex(column, pattern=pattern))
-
-
 def _flags(column: _Texts) -> _Flags:
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
@@ -249,56 +240,39 @@ def _flags(column: _Texts) -> _Flags:
 # --- Layouts ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _FreeLayout:
-    """A regular expression (RE2) whose groups are named after the fields."""
-
-    pattern: str
-
-    def read(self, column: _Texts) -> tuple[_Flags, _Fields]:
-        """Say which texts match, and give the fields of those that do."""
-        found = pc.extract_regex(column, pattern=self.pattern)
-        matched = pc.is_valid(found)
-        fields = found.filter(matched)
-        return _flags(matched), {field.name: pc.struct_field(fields, field.name) for field in found.type}
+_Layout: TypeAlias = str | tuple[str | int, ...]
+"""A regular expression (RE2) whose groups are named after the fields; or, read seven times as fast, one character
+a place: a field's name where it wants a digit of that field, or a literal (UTF-8 byte)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _FixedLayout:
-    """One character a place: a field's name where it wants a digit of that field, or a literal (UTF-8 byte).
-
-    Reads all texts of this length place by place, seven times as fast as the regular expression.
-    """
-
-    places: tuple[str | int, ...]
-
-    def read(self, column: _Texts) -> tuple[_Flags, _Fields]:
-        """Say which texts match, and give the fields of those that do."""
-        width = len(self.places)
-        matched = _flags(pc.equal(pc.binary_length(column), width))
-        wide = np.flatnonzero(matched)
-        table = _bytes_table(column if len(wide) == len(column) else column.take(pa.array(wide)), width)
-        fine = np.ones(len(wide), dtype=np.bool_)
-        fields: dict[str, _Ints] = {}
-        for place, wanted in enumerate(self.places):
-            if isinstance(wanted, int):
-                fine &= table[:, place] == wanted
-                continue
-            digits = table[:, place] - np.uint8(ord("0"))  # wraps around: what is no digit is above 9
-            fine &= digits <= 9
-            fields[wanted] = fields[wanted] * 10 + digits if wanted in fields else digits.astype(np.int64)
-        matched[wide] = fine
-        return matched, fields if fine.all() else {name: values[fine] for name, values in fields.items()}
-
-
-def _bytes_table(column: _Texts, width: int) -> npt.NDArray[np.uint8]:
-    """Return texts that all have this many bytes as a table of a row each."""
-    if not len(column):
-        return np.zeros((0, width), dtype=np.uint8)
-    _, offsets, content = column.buffers()
-    start = int(np.frombuffer(offsets, dtype=np.int64)[column.offset])
-    size = len(column) * width
-    return np.frombuffer(content, dtype=np.uint8, count=size, offset=start).reshape(len(column), width)
+def _read_layout(layout: _Layout, column: _Texts) -> tuple[_Flags, _Fields]:
+    """Say which texts are written in a layout, and give the fields of those that are."""
+    if isinstance(layout, str):
+        found = pc.extract_regex(column, pattern=layout)
+        is_valid = pc.is_valid(found)
+        groups = found.filter(is_valid)
+        return _flags(is_valid), {field.name: pc.struct_field(groups, field.name) for field in found.type}
+    width = len(layout)
+    matched = _flags(pc.equal(pc.binary_length(column), width))
+    wide = np.flatnonzero(matched)
+    table = np.zeros((0, width), dtype=np.uint8)  # a row each of the texts that have this many bytes
+    if len(wide):
+        texts = column if len(wide) == len(column) else column.take(pa.array(wide))
+        _, offsets, content = texts.buffers()
+        start = int(np.frombuffer(offsets, dtype=np.int64)[texts.offset])
+        table = np.frombuffer(content, dtype=np.uint8, count=len(wide) * width, offset=start)
+        table = table.reshape(len(wide), width)
+    fine = np.ones(len(wide), dtype=np.bool_)
+    fields: dict[str, _Ints] = {}
+    for place, wanted in enumerate(layout):
+        if isinstance(wanted, int):
+            fine &= table[:, place] == wanted
+            continue
+        digits = table[:, place] - np.uint8(ord("0"))  # wraps around: what is no digit is above 9
+        fine &= digits <= 9
+        fields[wanted] = fields[wanted] * 10 + digits if wanted in fields else digits.astype(np.int64)
+    matched[wide] = fine
+    return matched, fields if fine.all() else {name: values[fine] for name, values in fields.items()}
 
 
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -331,27 +305,25 @@ _ONE_OR_TWO_DIGITS: Final = frozenset("mdHI")
 
 _ISO_DATE_TIME: Final = "(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})[Tt ](?P<H>[0-9]{2}):(?P<M>[0-9]{2})"
 _ISO8601: Final = (
-    _FixedLayout((*"YYYY", 45, *"mm", 45, *"dd", 84, *"HH", 58, *"MM", 58, *"SS")),
-    _FixedLayout((*"YYYY", 45, *"mm", 45, *"dd", 32, *"HH", 58, *"MM", 58, *"SS")),
-    _FreeLayout(f"^{_ISO_DATE_TIME}(?::(?P<S>[0-9]{{2}}){_FRACTION})? ?(?P<z>{_OFFSET})?$"),
+    (*"YYYY", 45, *"mm", 45, *"dd", 84, *"HH", 58, *"MM", 58, *"SS"),
+    (*"YYYY", 45, *"mm", 45, *"dd", 32, *"HH", 58, *"MM", 58, *"SS"),
+    f"^{_ISO_DATE_TIME}(?::(?P<S>[0-9]{{2}}){_FRACTION})? ?(?P<z>{_OFFSET})?$",
 )
 _ISO_ANYWHERE: Final = (
     "^(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})(?:[Tt]| +)"
     f"(?P<H>[0-9]{{1,2}}):(?P<M>[0-9]{{2}}):(?P<S>[0-9]{{2}}){_FRACTION}"
 )
 _RFC2822: Final = (
-    _FreeLayout(
-        f"^(?:(?P<a>{_WORDS['a']}), *)?(?P<d>[0-9]{{1,2}}) +(?P<b>{_WORDS['b']}) +(?P<Y>[0-9]{{4}}) +"
-        "(?P<H>[0-9]{2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2}))? +"
-        f"(?P<z>[+-][0-9]{{4}}|{'|'.join(_ZONE_NAME_HOURS)})(?: *\\([^()]*\\))?$"
-    ),
+    f"^(?:(?P<a>{_WORDS['a']}), *)?(?P<d>[0-9]{{1,2}}) +(?P<b>{_WORDS['b']}) +(?P<Y>[0-9]{{4}}) +"
+    "(?P<H>[0-9]{2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2}))? +"
+    f"(?P<z>[+-][0-9]{{4}}|{'|'.join(_ZONE_NAME_HOURS)})(?: *\\([^()]*\\))?$"
 )
-_SPECIAL_LAYOUTS: Final[Mapping[str, tuple[_FixedLayout | _FreeLayout, ...]]] = MappingProxyType(
+_SPECIAL_LAYOUTS: Final[Mapping[str, tuple[_Layout, ...]]] = MappingProxyType(
     {
         "iso8601": _ISO8601,
-        "rfc2822": _RFC2822,
-        "epoch": (_FreeLayout(r"^(?P<s>[0-9]{1,10})(?:\.[0-9]+)?$"),),
-        "epoch_ms": (_FreeLayout(r"^(?P<s>[0-9]{9,10})[0-9]{3}(?:\.[0-9]+)?$"),),
+        "rfc2822": (_RFC2822,),
+        "epoch": (r"^(?P<s>[0-9]{1,10})(?:\.[0-9]+)?$",),
+        "epoch_ms": (r"^(?P<s>[0-9]{9,10})[0-9]{3}(?:\.[0-9]+)?$",),
     }
 )
 
@@ -360,7 +332,8 @@ SPECIAL_FORMATS: Final = frozenset(_SPECIAL_LAYOUTS)
 """The words that stand for layouts which are no strptime formats."""
 
 
-def _layouts(time_format: str) -> tuple[_FixedLayout | _FreeLayout, ...]:
+@lru_cache
+def _layouts(time_format: str) -> tuple[_Layout, ...]:
     """Return the layouts of one format, the fast one first; raise ValueError if it cannot be read strictly."""
     special = _SPECIAL_LAYOUTS.get(time_format)
     if special is not None:
@@ -368,13 +341,7 @@ def _layouts(time_format: str) -> tuple[_FixedLayout | _FreeLayout, ...]:
     pieces = re.findall(r"%.|[^%]", time_format)
     if "".join(pieces) != time_format:
         raise ValueError(f"time format {time_format!r} ends in a lone %")
-    _check_directives(time_format, [piece[1] for piece in pieces if piece[0] == "%" and piece != "%%"])
-    free = _FreeLayout(f"^{''.join(_free_patterns(pieces))}$")
-    fixed = _fixed_layout(pieces)
-    return (free,) if fixed is None else (fixed, free)
-
-
-def _check_directives(time_format: str, directives: Sequence[str]) -> None:
+    directives = [piece[1] for piece in pieces if piece[0] == "%" and piece != "%%"]
     unknown = [name for name in directives if name not in _FIXED_WIDTHS and name not in _WORDS]
     if unknown:
         raise ValueError(f"time format {time_format!r}: directive %{unknown[0]} is not known")
@@ -385,32 +352,38 @@ def _check_directives(time_format: str, directives: Sequence[str]) -> None:
             raise ValueError(f"time format {time_format!r} needs exactly one of %{', %'.join(choices)}")
     if ("I" in directives) != ("p" in directives):
         raise ValueError(f"time format {time_format!r}: %I and %p go together")
+    free = f"^{''.join(_free_patterns(pieces))}$"
+    if any(name in _WORDS for name in directives):
+        return (free,)
+    places: list[str | int] = []  # every field in its full width
+    for piece in pieces:
+        is_literal = piece[0] != "%" or piece == "%%"
+        places.extend(piece[-1].encode() if is_literal else piece[1] * _FIXED_WIDTHS[piece[1]])
+    return tuple(places), free
 
 
 @lru_cache
-def _variants(formats: tuple[str, ...]) -> tuple[_FreeLayout, ...]:
+def _variants(formats: tuple[str, ...]) -> tuple[str, ...]:
     """Return the layouts of what other programs make of times of these formats, ISO 8601 among them.
 
-    A count of seconds has no zone, so that an ISO time in its place must carry its offset: whose clock it was
-    written by is not known.
+    They have ``T`` before the hour, a fraction and, behind the time, an offset. A count of seconds has no zone, so
+    that an ISO time in its place must carry its offset: whose clock it was written by is not known.
     """
     plain = [each for each in formats if each not in _SPECIAL_LAYOUTS]
+    found = []
+    for time_format in plain:
+        pieces = re.findall(r"%.|[^%]", time_format)
+        patterns = [*_free_patterns(pieces)]
+        for place, piece in enumerate(pieces):
+            if piece in (" ", "T") and pieces[place + 1 : place + 2] in (["%H"], ["%I"]):
+                patterns[place] = "(?:[Tt]| +)"
+            if piece == "%S" and "%f" not in pieces:
+                patterns[place] += _FRACTION
+        if pieces[-1] in ("%M", "%S", "%p") and not {"%z", "%Z"} & {*pieces}:
+            patterns.append(f"(?: ?(?P<z>{_OFFSET}))?")
+        found.append(f"^{''.join(patterns)}$")
     is_count = not plain and all(each.startswith("epoch") for each in formats)
-    iso = f"{_ISO_ANYWHERE} ?(?P<z>{_OFFSET}){'' if is_count else '?'}$"
-    return (*(_FreeLayout(_variant_pattern(re.findall(r"%.|[^%]", each))) for each in plain), _FreeLayout(iso))
-
-
-def _variant_pattern(pieces: Sequence[str]) -> str:
-    """Return the pattern of a layout with ``T`` before the hour, a fraction and, behind the time, an offset."""
-    patterns = [*_free_patterns(pieces)]
-    for place, piece in enumerate(pieces):
-        if piece in (" ", "T") and pieces[place + 1 : place + 2] in (["%H"], ["%I"]):
-            patterns[place] = "(?:[Tt]| +)"
-        if piece == "%S" and "%f" not in pieces:
-            patterns[place] += _FRACTION
-    if pieces[-1] in ("%M", "%S", "%p") and not {"%z", "%Z"} & {*pieces}:
-        patterns.append(f"(?: ?(?P<z>{_OFFSET}))?")
-    return f"^{''.join(patterns)}$"
+    return (*found, f"{_ISO_ANYWHERE} ?(?P<z>{_OFFSET}){'' if is_count else '?'}$")
 
 
 def _free_patterns(pieces: Sequence[str]) -> Iterator[str]:
@@ -428,19 +401,6 @@ def _free_patterns(pieces: Sequence[str]) -> Iterator[str]:
         else:
             width = "1,2" if name in _ONE_OR_TWO_DIGITS and not touches else str(_FIXED_WIDTHS[name])
             yield f"(?P<{name}>[0-9]{{{width}}})"
-
-
-def _fixed_layout(pieces: Sequence[str]) -> _FixedLayout | None:
-    """Return the layout in which every field has its full width, None if a word or fraction forbids that."""
-    places: list[str | int] = []
-    for piece in pieces:
-        if piece[0] != "%" or piece == "%%":
-            places.extend(piece[-1].encode())
-        elif piece[1] in _WORDS:
-            return None
-        else:
-            places.extend(piece[1] * _FIXED_WIDTHS[piece[1]])
-    return _FixedLayout(tuple(places))
 
 
 # --- Wall clock ------------------------------------------------------------------------------------------
@@ -472,7 +432,7 @@ def _read_wall(column: _Texts, formats: tuple[str, ...]) -> _Wall:
         unread = np.flatnonzero(~wall.is_read)
         if not len(unread):
             break
-        matched, fields = layout.read(column if len(unread) == size else column.take(pa.array(unread)))
+        matched, fields = _read_layout(layout, column if len(unread) == size else column.take(pa.array(unread)))
         rows = unread[matched]
         if not len(rows):
             continue
@@ -490,18 +450,12 @@ def _read_wall(column: _Texts, formats: tuple[str, ...]) -> _Wall:
 
 
 def _seconds(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
-    """Return seconds since 1970 and whether the fields name a real date and time (no hour 24, no second 60)."""
+    """Return seconds since 1970 and whether the fields name a real date and time (no hour 24, no second 60).
+
+    A weekday, where one is named, must be that of the day.
+    """
     if "s" in fields:
         return _ints(fields, "s", size), np.ones(size, dtype=np.bool_)
-    days, fine = _days(fields, size)
-    hours, hours_fine = _hours(fields, size)
-    minutes, seconds = _ints(fields, "M", size), _ints(fields, "S", size)
-    fine &= hours_fine & (minutes < 60) & (seconds < 60)
-    return days * 86_400 + hours * 3600 + minutes * 60 + seconds, fine
-
-
-def _days(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
-    """Return days since 1970, and whether the day exists and its weekday, where named, agrees."""
     if "Y" in fields:
         years = _ints(fields, "Y", size)
     else:
@@ -520,16 +474,17 @@ def _days(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
     for weekday_field in {"a", "A"} & fields.keys():
         named = _word_places(fields[weekday_field], _WEEKDAYS)
         fine &= (named == (days + 3) % 7) | (named < 0)
-    return days, fine
-
-
-def _hours(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
     if "H" in fields:
         hours = _ints(fields, "H", size)
-        return hours, hours < 24
-    hours = _ints(fields, "I", size)
-    is_afternoon = _flags(pc.starts_with(fields["p"], "p", ignore_case=True))
-    return hours % 12 + np.where(is_afternoon, 12, 0), (hours >= 1) & (hours <= 12)
+        fine &= hours < 24
+    else:
+        on_the_face = _ints(fields, "I", size)
+        fine &= (on_the_face >= 1) & (on_the_face <= 12)
+        is_afternoon = _flags(pc.starts_with(fields["p"], "p", ignore_case=True))
+        hours = on_the_face % 12 + np.where(is_afternoon, 12, 0)
+    minutes, seconds = _ints(fields, "M", size), _ints(fields, "S", size)
+    fine &= (minutes < 60) & (seconds < 60)
+    return days * 86_400 + hours * 3600 + minutes * 60 + seconds, fine
 
 
 def _ints(fields: _Fields, name: str, size: int) -> _Ints:
@@ -561,75 +516,62 @@ def _offsets(fields: _Fields, size: int) -> tuple[_Ints, _Flags, _Flags]:
     encoded = fields[name].dictionary_encode()
     places = encoded.indices.to_numpy(zero_copy_only=False)
     words = encoded.dictionary.to_pylist()
-    offsets = np.asarray([_offset_seconds(word) for word in words], dtype=np.int64)[places]
+    seconds = []
+    for word in words:
+        if word[:1] in ("+", "-"):
+            digits = word[1:].replace(":", "").ljust(4, "0")
+            distance = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+            seconds.append(-distance if word[0] == "-" else distance)
+        else:
+            seconds.append(_ZONE_NAME_HOURS.get(word.upper(), 0) * 3600)
+    offsets = np.asarray(seconds, dtype=np.int64)[places]
     known = np.asarray([word != "" for word in words], dtype=np.bool_)[places]
     minutes_fine = np.asarray([word[-2:] < "60" or len(word) < 5 for word in words], dtype=np.bool_)[places]
     return offsets, known, minutes_fine & (np.abs(offsets) <= _LARGEST_OFFSET_SECONDS)
 
 
-def _offset_seconds(word: str) -> int:
-    if not word or word[0] not in "+-":
-        return _ZONE_NAME_HOURS.get(word.upper(), 0) * 3600
-    digits = word[1:].replace(":", "").ljust(4, "0")
-    seconds = int(digits[:2]) * 3600 + int(digits[2:]) * 60
-    return -seconds if word[0] == "-" else seconds
-
-
 # --- Zone and evidence -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """Epoch seconds at which the channels were made, 0 where not ``is_known``."""
-
-    seconds: _Ints
-    is_known: _Flags
-
-
-def _told(evidence: pd.Series | None, rows: _Ints) -> _Told:
+def _made_at(evidence: pd.Series | None, rows: _Ints) -> tuple[_Ints, _Flags]:
+    """Return the epoch seconds at which the channels of rows were made, and of which rows they are known."""
     if evidence is None:
-        return _Told(np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.bool_))
+        return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.bool_)
     picked = evidence.iloc[rows].astype("Int64")
     seconds = picked.to_numpy(dtype="int64", na_value=0).astype(np.int64)
-    return _Told(seconds, picked.notna().to_numpy())
+    return seconds, picked.notna().to_numpy()
 
 
-def _instants(walls: _Ints, zone: str, told: _Told) -> tuple[_Ints, _Ints]:
-    """Return GMT seconds and reason codes (0: known) of wall-clock seconds in the zone."""
+def _instants(walls: _Ints, zone: str, made_at: _Ints, is_known: _Flags) -> tuple[_Ints, _Ints]:
+    """Return GMT seconds and reason codes (0: known) of wall-clock seconds in the zone.
+
+    Between the two instants of a wall time the moment at which its channel was made decides alone. A row cannot
+    start before that. Of the instants this leaves, the one within the tolerance of it is taken, else the only one
+    left; a row of a call made hours before stays in doubt.
+    """
     zone_info = ZoneInfo(zone)
     index = pd.DatetimeIndex(walls.astype("datetime64[s]"))
     localized = index.tz_localize(zone_info, ambiguous="NaT", nonexistent="NaT").tz_convert(None)
     instants = localized.to_numpy().astype("datetime64[s]").astype(np.int64)
     codes = np.zeros(len(walls), dtype=np.int64)
     doubtful = np.flatnonzero(localized.isna())
-    if len(doubtful):
-        evidence = _Told(told.seconds[doubtful], told.is_known[doubtful])
-        instants[doubtful], codes[doubtful] = _settled(walls[doubtful], zone_info, evidence)
-    return instants, codes
-
-
-def _settled(walls: _Ints, zone: ZoneInfo, told: _Told) -> tuple[_Ints, _Ints]:
-    """Choose between the two instants of each wall time by evidence alone.
-
-    A row cannot start before its channel was made. Of the instants this leaves, the one within the tolerance
-    of the evidence is taken, else the only one left; a row of a call made hours before stays in doubt.
-    """
-    distinct, places = np.unique(walls, return_inverse=True)
-    pairs = np.asarray([_candidates(wall, zone) for wall in distinct.tolist()], dtype=np.int64)[places]
-    is_possible = told.seconds[:, None] <= pairs + EVIDENCE_TOLERANCE_SECONDS
-    is_near = is_possible & (np.abs(pairs - told.seconds[:, None]) <= EVIDENCE_TOLERANCE_SECONDS)
+    if not len(doubtful):
+        return instants, codes
+    distinct, places = np.unique(walls[doubtful], return_inverse=True)
+    both = np.zeros((len(distinct), 2), dtype=np.int64)  # with the offset before and after the change (PEP 495)
+    for place, wall_seconds in enumerate(distinct.tolist()):
+        wall = datetime(1970, 1, 1) + timedelta(seconds=wall_seconds)
+        for fold in (0, 1):
+            offset = wall.replace(tzinfo=zone_info, fold=fold).utcoffset() or timedelta()
+            both[place, fold] = wall_seconds - round(offset.total_seconds())
+    pairs, made = both[places], made_at[doubtful, None]
+    is_possible = made <= pairs + EVIDENCE_TOLERANCE_SECONDS
+    is_near = is_possible & (np.abs(pairs - made) <= EVIDENCE_TOLERANCE_SECONDS)
     chosen = np.where(is_near.any(axis=1)[:, None], is_near, is_possible)
     is_one = pairs[:, 0] == pairs[:, 1]
-    is_settled = is_one | (told.is_known & (chosen.sum(axis=1) == 1))
-    instants = np.where(chosen[:, 0] | is_one, pairs[:, 0], pairs[:, 1])
-    # PEP 495: in a skipped hour fold 0 has the smaller offset, so the later instant.
-    reasons = np.where(pairs[:, 0] > pairs[:, 1], _code("nonexistent_time"), _code("ambiguous_time"))
-    return instants, np.where(is_settled, 0, reasons)
-
-
-def _candidates(wall_seconds: int, zone: ZoneInfo) -> tuple[int, int]:
-    """Return the instants of a wall time with the offset before and after the change of the clock (PEP 495)."""
-    wall = datetime(1970, 1, 1) + timedelta(seconds=wall_seconds)
-    offsets = (wall.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta() for fold in (0, 1))
-    first, second = (wall_seconds - round(offset.total_seconds()) for offset in offsets)
-    return first, second
+    is_settled = is_one | (is_known[doubtful] & (chosen.sum(axis=1) == 1))
+    instants[doubtful] = np.where(chosen[:, 0] | is_one, pairs[:, 0], pairs[:, 1])
+    # In a skipped hour fold 0 has the smaller offset, so the later instant.
+    reasons = np.where(pairs[:, 0] > pairs[:, 1], _CODES["nonexistent_time"], _CODES["ambiguous_time"])
+    codes[doubtful] = np.where(is_settled, 0, reasons)
+    return instants, codes

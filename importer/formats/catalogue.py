@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import platformdirs
 import tomli
@@ -75,11 +74,11 @@ def load_catalogue(own_folder: Path | None = None) -> Catalogue:
     Raises ConfigurationError naming file, key and rule for the first file that breaks one.
     """
     folder = own_folder if own_folder is not None else user_folder()
-    shipped = _shipped()
-    built_in = {table.name: table for table in shipped.causes}
+    shipped_causes, shipped_formats, lookalikes = _shipped()
+    built_in = {table.name: table for table in shipped_causes}
     own_causes = {path.stem: load_causes(path, built_in) for path in sorted((folder / "causes").glob("*.toml"))}
     causes = {**built_in, **own_causes}
-    formats = {cdr_format.name: cdr_format for cdr_format in shipped.formats}
+    formats = {cdr_format.name: cdr_format for cdr_format in shipped_formats}
     for cdr_format in formats.values():
         _check_tables(cdr_format, causes, TomlText(f"{cdr_format.name}.toml", ""))
     own: dict[str, CdrFormat] = {}
@@ -92,7 +91,7 @@ def load_catalogue(own_folder: Path | None = None) -> Catalogue:
                 "Give the format of your own another name.",
             )
         own[cdr_format.name] = cdr_format
-    return Catalogue({**formats, **own}, causes, frozenset(own), shipped.lookalikes, frozenset(own_causes))
+    return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, frozenset(own_causes))
 
 
 def load_causes(path: Path, built_in: Mapping[str, CauseTable]) -> CauseTable:
@@ -148,18 +147,10 @@ def _own_file(path: Path) -> TomlText:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Shipped:
-    """What the program itself brings."""
-
-    causes: tuple[CauseTable, ...]
-    formats: tuple[CdrFormat, ...]
-    lookalikes: tuple[LookAlike, ...]
-
-
 @cache
-def _shipped() -> _Shipped:
-    return _Shipped(
+def _shipped() -> tuple[tuple[CauseTable, ...], tuple[CdrFormat, ...], tuple[LookAlike, ...]]:
+    """Return what the program itself brings."""
+    return (
         tuple(_load_all("causes", CauseTable)),
         tuple(_load_all("formats", CdrFormat)),
         tuple(_load_all("lookalikes", LookAlike)),
@@ -167,46 +158,39 @@ def _shipped() -> _Shipped:
 
 
 def _load_all(folder: str, model: type[Model]) -> Iterator[Model]:
-    entries: list[Traversable] = [
-        entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")
-    ]
+    entries = [entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")]
     for entry in sorted(entries, key=lambda entry: entry.name):
         yield _checked(TomlText(entry.name, entry.read_text(encoding="utf-8")), model)
 
 
 def _checked(file: TomlText, model: type[Model], defaults: Mapping[str, str] | None = None) -> Model:
-    tables = file.parsed()
-    if model is CdrFormat and tables.get("family"):
-        tables = _with_family(tables, file)
-    try:
-        return model.model_validate({**(defaults or {}), **tables})
-    except ValidationError as error:
-        raise file.fault_of(error, model) from error
-
-
-def _with_family(tables: dict[str, Any], file: TomlText) -> dict[str, Any]:
-    """Return the tables of a format with those of its family below its own.
+    """Return the model of a file; the tables of a format's family stand below its own.
 
     Lists of rules and notes follow the format's; a key of a table that the format has outranks the family's.
     Columns that the family reads and the format does not name are cells that may be missing.
     """
-    folder, name = files("schemas").joinpath("families"), str(tables["family"])
-    known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
-    if name not in known:
-        raise file.fault(("family",), f"there is no family {name!r}", f"Known families: {', '.join(known)}.")
-    family = tomli.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
-    layouts = [column for layout in tables.get("layouts", []) for column in layout.get("columns", [])]
-    named = {*layouts, *tables.get("columns", {}), *tables.get("derived", {})}
-    missing = family.get("optional_columns", {})
-    family["optional_columns"] = {k: v for k, v in missing.items() if k not in named}
-    merged = dict(tables)
-    for key, below in family.items():
-        if isinstance(below, list):
-            merged[key] = [*tables.get(key, []), *below]
-        else:
-            own = tables.get(key, {})
-            merged[key] = {**own, **{name: value for name, value in below.items() if name not in own}}
-    return merged
+    tables = {**(defaults or {}), **file.parsed()}
+    if model is CdrFormat and tables.get("family"):
+        folder, name = files("schemas").joinpath("families"), str(tables["family"])
+        known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
+        if name not in known:
+            known_ones = f"Known families: {', '.join(known)}."
+            raise file.fault(("family",), f"there is no family {name!r}", known_ones)
+        family = tomli.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+        layouts = [column for layout in tables.get("layouts", []) for column in layout.get("columns", [])]
+        named = {*layouts, *tables.get("columns", {}), *tables.get("derived", {})}
+        missing = family.get("optional_columns", {})
+        family["optional_columns"] = {k: v for k, v in missing.items() if k not in named}
+        for key, below in family.items():
+            if isinstance(below, list):
+                tables[key] = [*tables.get(key, []), *below]
+            else:
+                own = tables.get(key, {})
+                tables[key] = {**own, **below, **own}  # its own keys come first
+    try:
+        return model.model_validate(tables)
+    except ValidationError as error:
+        raise file.fault_of(error, model) from error
 
 
 def _check_tables(cdr_format: CdrFormat, causes: Mapping[str, CauseTable], file: TomlText) -> None:

@@ -21,7 +21,7 @@ from importer.formats.catalogue import Catalogue
 from importer.formats.cells import Dialect, Quotes, cell_reader, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.faults import TomlText
-from importer.formats.language import Cause, CauseTable, word_key
+from importer.formats.language import CauseTable, word_key
 from importer.formats.sample import RESAVED_DELIMITERS, Outline, Sample, outline_of, sample_text
 from schemas.vocabulary import Direction, Verdict
 
@@ -249,7 +249,13 @@ def _layout_lines(columns: Sequence[_Column], rows: int) -> Iterator[str]:
 
 def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
     """Yield a rule for each column of which the cause tables know most cells, or one that is open."""
-    meanings = _meanings(causes)
+    meanings: dict[str, dict[str, list[str]]] = {}  # by key of a word what it means, and which tables say so
+    for name, table in causes.items():
+        for key, cause in {word_key(word): cause for word, cause in reversed([*table.words.items()])}.items():
+            parts = (("rang:", cause.rang), ("talked:", cause.talked))
+            more = ", ".join(f"{part} {verdict}" for part, verdict in parts if verdict)
+            meaning = f"{cause.otherwise} ({more})" if more else cause.otherwise.value
+            meanings.setdefault(key, {}).setdefault(meaning, []).append(name)
     rules = []
     for column in columns:
         # One or two letters are codes of some system or another, and one word for all rows says nothing.
@@ -277,20 +283,6 @@ def _word_line(word: str, count: int, meanings: Mapping[str, Sequence[str]]) -> 
     agreed = [meaning for meaning, tables in meanings.items() if meaning in set(Verdict) and len(tables) > 1]
     verdict = agreed[0] if len(meanings) == len(agreed) == 1 else "TODO"
     return f"{_text(word)} = {_text(verdict)} # {_counted(count)}; {'; '.join(said) or 'no cause table knows it'}"
-
-
-def _meanings(causes: Mapping[str, CauseTable]) -> dict[str, dict[str, list[str]]]:
-    """Return by key of a word (see `word_key`) what it means, and which tables say so."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for name, table in causes.items():
-        for key, cause in {word_key(word): cause for word, cause in reversed([*table.words.items()])}.items():
-            found.setdefault(key, {}).setdefault(_meaning(cause), []).append(name)
-    return found
-
-
-def _meaning(cause: Cause) -> str:
-    more = [f"{part} {verdict}" for part, verdict in (("rang:", cause.rang), ("talked:", cause.talked)) if verdict]
-    return f"{cause.otherwise} ({', '.join(more)})" if more else cause.otherwise.value
 
 
 def _text(value: str) -> str:

@@ -42,7 +42,9 @@ class TomlText:
         """Return an error for the value at ``path``: ``said`` holds value and rule, ``hint`` what to do."""
         line = self._line_of(path)
         place = f" line {line}," if line else ""
-        return ConfigurationError(f"{self.name}:{place} key {_key_text(path)}: {said}", hint=hint)
+        # Tables of a list are counted from 1, as a person counts them.
+        key = ".".join(str(part + 1) if isinstance(part, int) else part for part in path) or "(whole file)"
+        return ConfigurationError(f"{self.name}:{place} key {key}: {said}", hint=hint)
 
     def fault_of(self, error: ValidationError, model: type[BaseModel]) -> ConfigurationError:
         """Return the first fault that pydantic found."""
@@ -57,21 +59,20 @@ class TomlText:
         if first["type"] == "missing":
             return self.fault(path, "this key is required and missing", f"Add it. {SEE_README}")
         if first["type"] == "value_error" and not path:
-            return self._fault_of_the_whole(said)
+            # Only the tables together show it; what the text names in quotes tells the place.
+            named = re.search(r"'([^']+)'", said)
+            tables = self.parsed()
+            path = next(_places_of(named[1], tables), ()) if named else ()
+            columns = [name for part in _COLUMN_TABLES for name in tables.get(part, {})]
+            columns += tables.get("file", {}).get("columns", {})
+            columns += [name for layout in tables.get("layouts", ()) for name in layout.get("columns", ())]
+            near = difflib.get_close_matches(named[1], columns, n=1) if named and path else []
+            meant = f"Did you mean `{near[0]}`? " if near else ""
+            read = f"Columns here: {', '.join(columns)}. " if path else ""
+            return self.fault(path, said, f"{meant}{read}{SEE_README}")
         if isinstance(value, str | int | float) and repr(value) not in said:
             said = f"{repr(value)[:SHOWN_CHARACTERS]}: {said}"
         return self.fault(path, said)
-
-    def _fault_of_the_whole(self, said: str) -> ConfigurationError:
-        """Return a fault that only the tables together show; what it names in quotes tells the place."""
-        named = re.search(r"'([^']+)'", said)
-        tables = self.parsed()
-        path = next(_places_of(named[1], tables), ()) if named else ()
-        columns = _column_names(tables)
-        near = difflib.get_close_matches(named[1], columns, n=1) if named and path else []
-        meant = f"Did you mean `{near[0]}`? " if near else ""
-        read = f"Columns here: {', '.join(columns)}. " if path else ""
-        return self.fault(path, said, f"{meant}{read}{SEE_README}")
 
     def open_points(self) -> list[tuple[int, str]]:
         """Return line and text of every place that a draft marks with the word TODO."""
@@ -89,21 +90,22 @@ class TomlText:
                 tables = tomli.loads("\n".join(lines[:ends]))
             except tomli.TOMLDecodeError:
                 continue
-            depth = _depth(path, tables)
+            depth = _reached(path, tables)[0]
             if depth > deepest:
                 found, deepest = (begins, ends), depth
             if deepest == len(path):
                 break
             begins = ends + 1
-        return None if found is None else self._within(found, path)
-
-    def _within(self, lines: tuple[int, int], path: KeyPath) -> int:
-        """Return the one line of several on which the value at ``path`` is written, else the first."""
-        value = _value_at(path, self.parsed())
-        text = self.text.split("\n")
-        numbers = range(lines[0], lines[1] + 1)
-        holding = [number for number in numbers if isinstance(value, str) and value and value in text[number - 1]]
-        return holding[0] if len(holding) == 1 else lines[0]
+        if found is None:
+            return None
+        # Of several lines the one on which the value is written, else the first.
+        value = _reached(path, self.parsed())[1]
+        holding = [
+            number
+            for number in range(found[0], found[1] + 1)
+            if isinstance(value, str) and value and value in lines[number - 1]
+        ]
+        return holding[0] if len(holding) == 1 else found[0]
 
 
 def known_keys(model: type[BaseModel]) -> set[str]:
@@ -128,34 +130,18 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _key_text(path: KeyPath) -> str:
-    # Tables of a list are counted from 1, as a person counts them.
-    return ".".join(str(part + 1) if isinstance(part, int) else part for part in path) or "(whole file)"
-
-
-def _child(value: Any, part: str | int) -> Any:
-    if isinstance(value, dict) and part in value:
-        return value[part]
-    if isinstance(value, list) and isinstance(part, int) and part < len(value):
-        return value[part]
-    raise LookupError(part)
-
-
-def _depth(path: KeyPath, tables: Any) -> int:
+def _reached(path: KeyPath, tables: Any) -> tuple[int, Any]:
+    """Return how many parts of a path are there, and the value at the last of them."""
     for depth, part in enumerate(path):
-        try:
-            tables = _child(tables, part)
-        except LookupError:
-            return depth
-    return len(path)
+        is_key = isinstance(tables, dict) and part in tables
+        is_place = isinstance(tables, list) and isinstance(part, int) and part < len(tables)
+        if not (is_key or is_place):
+            return depth, tables
+        tables = tables[part]
+    return len(path), tables
 
 
-def _value_at(path: KeyPath, tables: Any) -> Any:
-    for part in path[: _depth(path, tables)]:
-        tables = _child(tables, part)
-    return tables
-
-
+_COLUMN_TABLES = ("columns", "optional_columns", "derived")
 _SAY_NO_COLUMN = ("name", "title", "certainty", "notes", "words", "columns", "optional_columns")
 
 
@@ -171,9 +157,3 @@ def _places_of(name: str, tables: dict[str, Any]) -> Iterator[KeyPath]:
         if isinstance(value, dict):
             skipped: Sequence[str] = _SAY_NO_COLUMN if not path else ("words",)
             waiting += [((*path, key), each) for key, each in value.items() if key not in skipped]
-
-
-def _column_names(tables: dict[str, Any]) -> list[str]:
-    named = [name for part in ("columns", "optional_columns", "derived") for name in tables.get(part, {})]
-    named += tables.get("file", {}).get("columns", {})
-    return [*named, *(name for layout in tables.get("layouts", ()) for name in layout.get("columns", ()))]

@@ -127,16 +127,11 @@ class Test(_Table):
     empty: bool | None = None
     extension: bool | None = None
     maybe_extension: bool | None = None
-    role: tuple[Role, ...] | None = None
+    role: Annotated[tuple[Role, ...], BeforeValidator(_tuple_of)] | None = None
     proved: bool | None = None
     equals: str | None = None
     differs: str | None = None
     over: int | None = None
-
-    @field_validator("role", mode="before")
-    @classmethod
-    def _one_role_or_more(cls, value: object) -> object:
-        return _tuple_of(value)
 
 
 def _test_of(value: object) -> object:
@@ -436,7 +431,8 @@ class CdrFormat(Shape):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        unknown = sorted({*self._references(), *self.detect.patterns} - self.known_columns())
+        known = {*self.read_columns(), *self.derived}
+        unknown = sorted({*self._references(), *self.detect.patterns} - known)
         if unknown:
             raise ValueError(f"column {unknown[0]!r} is used but neither read nor derived")
         if self.policies.outside_prefix is not None:
@@ -447,7 +443,7 @@ class CdrFormat(Shape):
             if early:
                 raise ValueError(f"derived column {name!r} is taken from {early[0]!r}, which stands below it")
             known.add(name)
-        wrong = sorted(name for name in self.known_columns() if not re.fullmatch(r"[a-z][a-z0-9_]*", name))
+        wrong = sorted(name for name in known if not re.fullmatch(r"[a-z][a-z0-9_]*", name))
         if wrong:
             raise ValueError(f"column name {wrong[0]!r} must be lower case letters, digits and underscores")
         return self
@@ -456,10 +452,6 @@ class CdrFormat(Shape):
         """Return the names of all columns that the file itself may have."""
         by_position = (name for layout in self.layouts for name in layout.columns)
         return tuple(dict.fromkeys((*self.columns, *self.optional_columns, *by_position)))
-
-    def known_columns(self) -> set[str]:
-        """Return the names of all columns, read or derived."""
-        return {*self.read_columns(), *self.derived}
 
     def used_columns(self) -> tuple[str, ...]:
         """Return the columns of the file that preparing needs, in the order of the file.
@@ -500,24 +492,23 @@ class CdrFormat(Shape):
             test.extension is not None or test.role is not None for test in asked
         )
 
-    def patterns(self) -> Iterator[tuple[str, str]]:
-        """Yield every regular expression with its key in the TOML file, positions counted from 1."""
-        yield "numbers.extension", self.numbers.extension
-        yield from ((f"detect.patterns.{name}", pattern) for name, pattern in self.detect.patterns.items())
-        for number, layout in enumerate(self.layouts, start=1):
-            yield from ((f"layouts.{number}.where.{name}", pattern) for name, pattern in layout.where.items())
-        for key, tests in self._all_tests():
-            for name, test in tests.items():
-                if test.matches is not None:
-                    yield f"{key}.{name}.matches", test.matches
-        if self.call.cut_id is not None:
-            yield "call.cut_id", self.call.cut_id
+    def patterns(self) -> Iterator[tuple[str, str, str]]:
+        """Yield every regular expression with its key in the TOML file, positions counted from 1.
 
-    def extracts(self) -> Iterator[tuple[str, str]]:
-        """Yield every regular expression that takes a value out of a cell, with its key as in `patterns`."""
+        The third is what RE2 gets of it.
+        """
+        found = [("numbers.extension", self.numbers.extension)]
+        found += [(f"detect.patterns.{name}", pattern) for name, pattern in self.detect.patterns.items()]
+        for number, layout in enumerate(self.layouts, start=1):
+            found += [(f"layouts.{number}.where.{name}", pattern) for name, pattern in layout.where.items()]
+        for key, tests in self._all_tests():
+            found += [(f"{key}.{name}.matches", test.matches) for name, test in tests.items() if test.matches]
+        if self.call.cut_id is not None:
+            found.append(("call.cut_id", self.call.cut_id))
+        yield from ((key, pattern, f"^(?:{pattern})$") for key, pattern in found)
         for key, source in self._sources():
             if source.extract is not None:
-                yield f"{key}.extract", source.extract
+                yield f"{key}.extract", source.extract, named_group(source.extract)
 
     def id_columns(self) -> set[str]:
         """Return the columns that tell one call from another, and those of the file that they are taken from."""

@@ -30,15 +30,18 @@ def groups_of(extract: str, texts: Sequence[str]) -> list[str]:
 
 def first_fault(cdr_format: CdrFormat) -> str:
     """Return the first fault of a format as `key: what is wrong`, "" when it is sound."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from schemas.times import TimeRules
     from schemas.zones import fixed_advice, is_fixed, is_zone
 
-    for key, pattern in cdr_format.patterns():
-        if said := _refused_by_re2(f"^(?:{pattern})$"):
-            return f"{key}: regular expression {pattern!r}: {said}"
-    for key, pattern in cdr_format.extracts():
-        if said := _refused_by_re2(named_group(pattern)):
-            return f"{key}: regular expression {pattern!r}: {said}"
+    for key, pattern, written in cdr_format.patterns():
+        # Arrow compiles a pattern only when there is a cell to look at (checked with 26.0): not an empty array.
+        try:
+            pc.match_substring_regex(pa.array([""], type=pa.large_string()), pattern=written)
+        except pa.ArrowInvalid as error:
+            return f"{key}: regular expression {pattern!r}: {error}"
     time = cdr_format.time
     try:
         TimeRules(time.formats, None)
@@ -51,16 +54,4 @@ def first_fault(cdr_format: CdrFormat) -> str:
     for key, zone in (("zone", time.zone), ("zone_default", time.zone_default)):
         if zone is not None and is_fixed(zone):
             return f"time.{key}: {fixed_advice(zone)}"
-    return ""
-
-
-def _refused_by_re2(pattern: str) -> str:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    # Arrow compiles a pattern only when there is a cell to look at (checked with 26.0): not an empty array.
-    try:
-        pc.match_substring_regex(pa.array([""], type=pa.large_string()), pattern=pattern)
-    except pa.ArrowInvalid as error:
-        return str(error)
     return ""
