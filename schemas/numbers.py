@@ -187,20 +187,11 @@ vertical service codes; ``101XXXX``: NANPA's carrier identification codes; the r
 (133, 1357)."""
 
 
-def _code_pattern(codes: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile(rf"(?:{'|'.join(codes)}){_PAUSE}(?=[+0-9])", re.IGNORECASE)
-
-
-_CODE: Final = _code_pattern(_CODES)
-_CODE_BY_CALLING_CODE: Final = MappingProxyType(
-    {code: _code_pattern((*_CODES, *own)) for code, own in _CODES_BY_CALLING_CODE.items()}
-)
-
-
 @cache
 def _code_of(country: str | None) -> re.Pattern[str]:
     calling_code = phonenumbers.country_code_for_region(country) if country else 0
-    return _CODE_BY_CALLING_CODE.get(calling_code, _CODE)
+    codes = "|".join((*_CODES, *_CODES_BY_CALLING_CODE.get(calling_code, ())))
+    return re.compile(rf"(?:{codes}){_PAUSE}(?=[+0-9])", re.IGNORECASE)
 
 
 def _dialled(content: str, rules: NumberRules) -> NumberReading:
@@ -208,22 +199,19 @@ def _dialled(content: str, rules: NumberRules) -> NumberReading:
 
     A number that is one only with these digits keeps them: 9125550123 where 9 is dialled for a line.
     """
-    rest = "" if content.startswith("+") else _behind_outside_prefix(content, rules)
+    rest = ""
+    if not content.startswith("+"):
+        for prefix in sorted(rules.outside_prefix, key=len, reverse=True):
+            found = re.match(rf"[( ]*{_GAP.join(prefix)}{_PAUSE}(?=[+*#0-9])", content, re.IGNORECASE)
+            if found:
+                rest = content[found.end() :]
+                break
     reading = _called(rest or content, rules)
     is_long = bool(rest) and len(digits_in(rest)) > LONGEST_LOCAL_NUMBER
     if rest and (reading.reason == "impossible_number" or (reading.reason == "no_trunk_prefix" and is_long)):
         with_prefix = _called(content, rules)
         return with_prefix if with_prefix.valid else reading
     return reading
-
-
-def _behind_outside_prefix(content: str, rules: NumberRules) -> str:
-    """Return what follows the longest outside prefix that the text starts with, "" where it starts with none."""
-    for prefix in sorted(rules.outside_prefix, key=len, reverse=True):
-        found = re.match(rf"[( ]*{_GAP.join(prefix)}{_PAUSE}(?=[+*#0-9])", content, re.IGNORECASE)
-        if found:
-            return content[found.end() :]
-    return ""
 
 
 def _called(content: str, rules: NumberRules) -> NumberReading:
@@ -248,7 +236,8 @@ def _number(content: str, rules: NumberRules) -> NumberReading:
     """
     if _BARE_NUMBER.fullmatch(content):
         return planned(content, rules)
-    reason = _spreadsheet_reason(content)
+    reason = "scientific_notation" if _SCIENTIFIC.fullmatch(content) else ""
+    reason = reason or ("lost_decimal" if _DECIMAL.fullmatch(content) else "")
     further = _FURTHER_DIALLING.fullmatch(content)
     if further and not reason:
         shortest = shortest_number(rules)
@@ -278,29 +267,33 @@ def _ascii_spelling(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text.strip()
     # NFKC would turn a footnote mark or a circled number into one more digit.
-    marked = "".join(_UNREADABLE if _is_ornamental_digit(char) else char for char in text)
-    return "".join(map(_ascii_char, unicodedata.normalize("NFKC", marked))).strip()
-
-
-def _is_ornamental_digit(char: str) -> bool:
-    return unicodedata.numeric(char, None) is not None and unicodedata.decimal(char, None) is None
-
-
-def _ascii_char(char: str) -> str:
-    category = unicodedata.category(char)
-    if category == "Nd":
-        return str(unicodedata.decimal(char))
-    if category == "Pd" or char in _EXTRA_DASHES:
-        return "-"
-    if category == "Zs" or char == "\t":
-        return " "
-    if char in "\n\r\v\f\x85" or category in {"Zl", "Zp"}:
-        return "\n"
-    return "" if category in {"Cf", "Cc"} else char
+    marked = "".join(
+        _UNREADABLE
+        if unicodedata.numeric(char, None) is not None and unicodedata.decimal(char, None) is None
+        else char
+        for char in text
+    )
+    spelt = []
+    for char in unicodedata.normalize("NFKC", marked):
+        category = unicodedata.category(char)
+        if category == "Nd":
+            spelt.append(str(unicodedata.decimal(char)))
+        elif category == "Pd" or char in _EXTRA_DASHES:
+            spelt.append("-")
+        elif category == "Zs" or char == "\t":
+            spelt.append(" ")
+        elif char in "\n\r\v\f\x85" or category in {"Zl", "Zp"}:
+            spelt.append("\n")
+        elif category not in {"Cf", "Cc"}:
+            spelt.append(char)
+    return "".join(spelt).strip()
 
 
 def _content(text: str) -> str:
-    """Return what the cell holds inside forced text, quotes, a name-and-address form or a URI."""
+    """Return what the cell holds inside forced text, quotes, a name-and-address form or a URI.
+
+    That is the user of ``sip:user@host`` and ``user@host``, the number of ``tel:``, without URI parameters.
+    """
     unwrapped = None
     while text != unwrapped:
         unwrapped = text
@@ -309,11 +302,6 @@ def _content(text: str) -> str:
             text = next(group for group in match.groups() if group).strip()
         elif match := _NAME_AND_ADDRESS.fullmatch(text):
             text = match[1].strip()
-    return _user_part(text)
-
-
-def _user_part(text: str) -> str:
-    """Return the user of ``sip:user@host`` and ``user@host``, the number of ``tel:``, without URI parameters."""
     match = _SCHEME.fullmatch(text)
     if match is None and "@" not in text:
         return text
@@ -391,28 +379,18 @@ _NUMBER_CHARACTERS: Final = re.compile(r"[+0-9()/.\- ]*")
 _LONGEST_ENDING_AFTER_SLASH: Final = 2
 
 
-def _spreadsheet_reason(content: str) -> str:
-    if _SCIENTIFIC.fullmatch(content):
-        return "scientific_notation"
-    return "lost_decimal" if _DECIMAL.fullmatch(content) else ""
-
-
 def _shape_reason(content: str) -> str:
     """Return the reason of a text that is not plainly one number, "" for one that is."""
     if _SERVICE_CODE.fullmatch(content):
         return "service_code"
     if _MASK.search(content):
         return "masked_number"
-    if _NUMBER_CHARACTERS.fullmatch(content):
-        return "several_numbers" if _holds_several(content) else ""
-    return "letters_in_number" if any(map(str.isalpha, content)) else "unusable_characters"
-
-
-def _holds_several(content: str) -> bool:
-    """Say whether a plus or a slash starts a second number; a slash after an area code does not."""
+    if not _NUMBER_CHARACTERS.fullmatch(content):
+        return "letters_in_number" if any(map(str.isalpha, content)) else "unusable_characters"
+    # A plus or a slash starts a second number; a slash after an area code does not.
     if "+" in content.lstrip("+( "):
-        return True
+        return "several_numbers"
     *parts, last = [digits_in(part) for part in content.split("/")]
-    if any(parts) and len(last) <= _LONGEST_ENDING_AFTER_SLASH:
-        return True
-    return sum(len(part) >= SHORTEST_NUMBER for part in (*parts, last)) > 1
+    is_ending = any(parts) and len(last) <= _LONGEST_ENDING_AFTER_SLASH
+    is_several = is_ending or sum(len(part) >= SHORTEST_NUMBER for part in (*parts, last)) > 1
+    return "several_numbers" if is_several else ""

@@ -142,7 +142,7 @@ def asked_international(digits: str) -> NumberReading:
 def _after_prefix(digits: str, rules: NumberRules) -> NumberReading:
     """Judge digits that start with 0 where a country code is due: only an international prefix explains that."""
     number = _parsed(digits, rules.country) if rules.country else "impossible_number"
-    if isinstance(number, PhoneNumber) and _has_prefix(number):
+    if isinstance(number, PhoneNumber) and number.country_code_source == CountryCodeSource.FROM_NUMBER_WITH_IDD:
         return _judged(number, is_international=True)
     if not digits.startswith("00"):
         return unusable("impossible_number")
@@ -177,10 +177,6 @@ def asked_national(digits: str, country: str) -> NumberReading:
     return unusable("invalid_number") if _national(digits[1:], country).valid else reading
 
 
-def _has_prefix(number: PhoneNumber) -> bool:
-    return number.country_code_source == CountryCodeSource.FROM_NUMBER_WITH_IDD
-
-
 def _parsed(text: str, country: str | None) -> PhoneNumber | str:
     """Return libphonenumber's reading, or the reason why it has none."""
     try:
@@ -195,7 +191,14 @@ def _parsed(text: str, country: str | None) -> PhoneNumber | str:
 
 def _judged(number: PhoneNumber, *, is_international: bool) -> NumberReading:
     """Hold a number against its numbering plan: an international one must be possible, a national one assigned."""
-    number = _renumbered(number)
+    if number.country_code == _MEXICO:
+        # Until August 2019 ten digits had 1 before them behind the country code, or 01, 044 and 045 (IFT, Plan
+        # Técnico Fundamental de Numeración 2018). libphonenumber handles what other countries put there:
+        # Argentina's 15, Brazil's carrier codes.
+        is_dialled_inside = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+        former = _FORMER_NATIONAL if is_dialled_inside else _FORMER_INTERNATIONAL
+        if found := former.fullmatch(phonenumbers.national_significant_number(number)):
+            number = PhoneNumber(_MEXICO, int(found[1]), country_code_source=number.country_code_source)
     length = phonenumbers.is_possible_number_with_reason(number)
     e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if length != ValidationResult.IS_POSSIBLE or not _E164.fullmatch(e164):
@@ -209,36 +212,17 @@ def _judged(number: PhoneNumber, *, is_international: bool) -> NumberReading:
         return NumberReading(e164, "", True)
     if is_valid_short_number(number):
         return unusable("short_number")
-    if number.italian_leading_zero or not _reads_as_itself(e164):
-        # +48 (0) 512 345 678: possible by its length, but no Polish number starts with 0.
+    again = _parsed(e164, None)
+    is_same = isinstance(again, PhoneNumber) and e164 == phonenumbers.format_number(
+        again, phonenumbers.PhoneNumberFormat.E164
+    )
+    if number.italian_leading_zero or not is_same:
+        # +48 (0) 512 345 678: possible by its length, but no Polish number starts with 0. In Belarus 8 and 80
+        # would be taken off a number for a trunk prefix.
         return unusable("impossible_number")
     if is_international:
         return NumberReading(e164, "", True)
     return NumberReading(e164, "invalid_number", False)
-
-
-def _reads_as_itself(e164: str) -> bool:
-    """Say whether nothing more is taken off a number for a trunk prefix (Belarus: 8 and 80)."""
-    number = _parsed(e164, None)
-    return isinstance(number, PhoneNumber) and e164 == phonenumbers.format_number(
-        number, phonenumbers.PhoneNumberFormat.E164
-    )
-
-
-def _renumbered(number: PhoneNumber) -> PhoneNumber:
-    """Return a Mexican number without what was dialled before its ten digits until August 2019.
-
-    That was 1 behind the country code, or 01, 044 and 045 (IFT, Plan Técnico Fundamental de Numeración 2018).
-    libphonenumber handles what other countries put in between: Argentina's 15, Brazil's carrier codes.
-    """
-    if number.country_code != _MEXICO:
-        return number
-    is_dialled_inside = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
-    former = _FORMER_NATIONAL if is_dialled_inside else _FORMER_INTERNATIONAL
-    found = former.fullmatch(phonenumbers.national_significant_number(number))
-    if found is None:
-        return number
-    return PhoneNumber(_MEXICO, int(found[1]), country_code_source=number.country_code_source)
 
 
 # --- What the patterns of a plan settle ------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
@@ -103,8 +103,13 @@ def proposed_zones(text: str) -> tuple[str, ...]:
     found = [*filter(None, [windows.get(text.strip().casefold())])]
     found += [name for name in names if _key(name) == key]
     found = found or [name for name in names if "/" in name and _key(name.rpartition("/")[2]) == key]
-    found = found or [name for name in COMMON_ZONES if key in {*map(_key, _clock_names(name))}]
-    found = found or [*_places_of(text)]
+    for name in COMMON_ZONES if not found else ():
+        clocks = (datetime(_YEAR, month, 1, tzinfo=ZoneInfo(name)).tzname() or "" for month in (1, 7))
+        found += [name] if key in map(_key, clocks) else []
+    offset = _NAMED_OFFSET.fullmatch(text.replace(" ", ""))
+    if offset and not found:
+        distance = timedelta(hours=int(offset[2]), minutes=int(offset[3] or 0))
+        found = _places(-distance if offset[1] == "-" else distance)
     if not found:
         keys = {_key(each): name for name in reversed(names) for each in (name, name.rpartition("/")[2])}
         near = difflib.get_close_matches(key, keys, n=MOST_PROPOSALS, cutoff=_LEAST_LIKENESS)
@@ -124,14 +129,6 @@ def _shown(zones: Iterable[str]) -> str:
     return " or ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:]))) or "like Europe/Berlin"
 
 
-def _places_of(text: str) -> Iterator[str]:
-    found = _NAMED_OFFSET.fullmatch(text.replace(" ", ""))
-    if found is None:
-        return
-    offset = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
-    yield from _places(-offset if found[1] == "-" else offset)
-
-
 def _places(offset: timedelta) -> list[str]:
     """Return well-known places whose clocks have this offset in winter, at most three."""
     return [zone for zone in COMMON_ZONES if min(_offsets(zone)) == offset][:MOST_PROPOSALS]
@@ -141,10 +138,6 @@ def _places(offset: timedelta) -> list[str]:
 def _offsets(zone: str) -> tuple[timedelta, timedelta]:
     january, july = (datetime(_YEAR, month, 1, tzinfo=UTC).astimezone(ZoneInfo(zone)) for month in (1, 7))
     return january.utcoffset() or timedelta(), july.utcoffset() or timedelta()
-
-
-def _clock_names(zone: str) -> list[str]:
-    return [datetime(_YEAR, month, 1, tzinfo=ZoneInfo(zone)).tzname() or "" for month in (1, 7)]
 
 
 def _key(name: str) -> str:
