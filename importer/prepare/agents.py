@@ -112,7 +112,14 @@ def load_agents(
     line_of: dict[str, int] = {}
     extensions = set()
     for line, row in _rows(path, encoding):
-        agent = Agent(_number(row["number"], numbers, path, line), row["zohouser"])
+        reading = numbers.read(row["number"]) if row["number"] else None
+        if reading is not None and not reading.valid:
+            raise ConfigurationError(
+                f"{path.name}: line {line}, column number: {_shown(row['number'], 'number')} is not a telephone "
+                f"number ({reading.reason})",
+                hint="Write it internationally with + and country code, or give --country.",
+            )
+        agent = Agent(reading.e164 if reading else "", row["zohouser"])
         for column in KEY_COLUMNS:
             key = agent.number if column == "number" else caseless(row[column])
             if not key:
@@ -158,8 +165,12 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
     for line, cells in records:
         whole = cells + [""] * (width - len(cells))
         row = {name: whole[names.index(name)] for name in AGENT_COLUMNS}
+        # More empty cells at the end than in the header may come from a comma that split a cell: a decimal comma
+        # makes the user `2` and the e-mail `00685E+10` of a user id.
         is_odd = len(cells) not in (width, len(header))
-        if len(cells) < width or any(cells[width:]) or (is_odd and _looks_shifted(row)):
+        is_no_email = row["email"] != "" and "@" not in row["email"]
+        is_shifted = is_odd and (is_no_email or re.fullmatch(r"[0-9.,E+-]+", row["name"]))
+        if len(cells) < width or any(cells[width:]) or is_shifted:
             raise ConfigurationError(
                 f"{path.name}: line {line}: the row has {len(cells)} cells, the header {width}",
                 hint="Put quotes around a cell that holds a comma or whatever else separates cells, and leave out "
@@ -223,14 +234,6 @@ def _text(path: Path, encoding: str | None) -> str:
         ) from error
 
 
-def _looks_shifted(row: Mapping[str, str]) -> bool:
-    """Say whether a row with more empty cells at its end than the header has one because a comma split a cell.
-
-    A decimal comma makes the user `2` and the e-mail `00685E+10` of a user id.
-    """
-    return ("@" not in row["email"] and row["email"] != "") or bool(re.fullmatch(r"[0-9.,E+-]+", row["name"]))
-
-
 def _require_sound(text: str, column: str, where: str) -> None:
     """Raise ConfigurationError for a cell that cannot be what its column holds."""
     if CONTROL_CHARACTERS.search(text):
@@ -258,19 +261,6 @@ def _shown(text: str, column: str) -> str:
         digits = count()
         text = "".join("*" if char.isdigit() and next(digits) >= 4 else char for char in text)
     return f'"{text[:80]}"'
-
-
-def _number(text: str, numbers: NumberBook, path: Path, line: int) -> str:
-    if not text:
-        return ""
-    reading = numbers.read(text)
-    if not reading.valid:
-        raise ConfigurationError(
-            f"{path.name}: line {line}, column number: {_shown(text, 'number')} is not a telephone number "
-            f"({reading.reason})",
-            hint="Write it internationally with + and country code, or give --country.",
-        )
-    return reading.e164
 
 
 def _own_number(text: str, numbers: NumberBook) -> str:

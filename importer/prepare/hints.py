@@ -25,8 +25,9 @@ def columns_text(columns: Sequence[str]) -> str:
 def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     """Return for each row why nothing says whether its call went out or came in."""
     cdr_format = rules.format
-    origins = dict.fromkeys(_first_there(name, rules) for rule in cdr_format.direction for name in rule.when)
-    there = [name for name in origins if name in rules.headers] or list(origins)
+    asked = [cdr_format.origins(name) for rule in cdr_format.direction for name in rule.when]
+    origins = [next((each for each in found if each in rules.headers), found[0]) for found in asked]
+    there = list(dict.fromkeys(name for name in origins if name in rules.headers)) or list(dict.fromkeys(origins))
     shown = rules.shown(there)
     agents = " list the agent in the agents file (--agents)," if cdr_format.asks_for_agents() else ""
     todo = f"Correct the value,{agents} or add a [[direction]] rule to a format of your own."
@@ -38,7 +39,11 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
             hints.append(doubt)
             continue
         filled = [f"{column} {quoted(value)}" for column, value in zip(shown, values, strict=True) if value]
-        hints.append(f"{_silent(filled, shown)} whether the call went out or came in. {todo}")
+        if filled:
+            what = f"{columns_text(filled)} {'do' if len(filled) > 1 else 'does'} not tell"
+        else:
+            what = f"{columns_text(shown)} {'are' if len(shown) > 1 else 'is'} empty: nothing tells"
+        hints.append(f"{what} whether the call went out or came in. {todo}")
     return hints
 
 
@@ -67,18 +72,6 @@ _DOUBTS = {
         "--trunks, or list the telephone in the agents file (--agents)."
     ),
 }
-
-
-def _first_there(name: str, rules: Rules) -> str:
-    """Return the first column of the file that a column is taken from, the format's first where there is none."""
-    origins = rules.format.origins(name)
-    return next((origin for origin in origins if origin in rules.headers), origins[0])
-
-
-def _silent(filled: Sequence[str], shown: Sequence[str]) -> str:
-    if not filled:
-        return f"{columns_text(shown)} {'are' if len(shown) > 1 else 'is'} empty: nothing tells"
-    return f"{columns_text(filled)} {'do' if len(filled) > 1 else 'does'} not tell"
 
 
 def value_hints(template_of: Mapping[str, str], faulty: pd.DataFrame, rules: Rules, name: str) -> list[str]:

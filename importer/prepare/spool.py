@@ -70,19 +70,16 @@ class Spool:
     def frames(self) -> Iterator[pd.DataFrame]:
         """Yield the rows of all files in the order written, `FRAME_ROWS` or some more at a time."""
         waiting: list[pa.RecordBatch] = []
-        for batch in self._batches():
-            waiting.append(batch)
-            if sum(map(len, waiting)) >= FRAME_ROWS:
-                yield pa.Table.from_batches(waiting).to_pandas()
-                waiting.clear()
-        if waiting:
-            yield pa.Table.from_batches(waiting).to_pandas()
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
         for offset in self._streams:
             self._file.seek(offset)
             with pyarrow.ipc.open_stream(self._file) as reader:
-                yield from reader
+                for batch in reader:
+                    waiting.append(batch)
+                    if sum(map(len, waiting)) >= FRAME_ROWS:
+                        yield pa.Table.from_batches(waiting).to_pandas()
+                        waiting.clear()
+        if waiting:
+            yield pa.Table.from_batches(waiting).to_pandas()
 
 
 class Parts:

@@ -8,7 +8,7 @@ ids on one day that outnumber those that agree, or by one that would have starte
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
@@ -121,15 +121,12 @@ def zones_that_fit(moments: Iterable[tuple[int, int]]) -> list[str]:
     step = max(1, len(spread) // MOST_MOMENTS)
     wanted = [(datetime.fromtimestamp(epoch, UTC), offset) for epoch, offset in spread[::step]]
     others = sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))
-    return [name for name in dict.fromkeys((*COMMON_ZONES, *others)) if wanted and _fits(name, wanted)]
-
-
-def _fits(name: str, wanted: list[tuple[datetime, int]]) -> bool:
-    zone = ZoneInfo(name)
-    return all(
-        (offset := moment.astimezone(zone).utcoffset()) is not None and offset.total_seconds() == seconds
-        for moment, seconds in wanted
-    )
+    fitting = []
+    for name in dict.fromkeys((*COMMON_ZONES, *others)) if wanted else ():
+        zone = ZoneInfo(name)
+        if all(moment.astimezone(zone).utcoffset() == timedelta(seconds=offset) for moment, offset in wanted):
+            fitting.append(name)
+    return fitting
 
 
 def shown_zones(moments: Iterable[tuple[int, int]]) -> str:
