@@ -13,10 +13,9 @@ import pytest
 from conftest import table
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError
 from importer.formats import Catalogue, Detection, OwnOutput, detect, load_catalogue
-from importer.formats.catalogue import load_format
+from importer.formats.catalogue import first_fault, load_format
 from importer.formats.detection import Overrides
 from importer.formats.language import Detect
-from importer.formats.patterns import first_fault
 from schemas.vocabulary import RESULT_COLUMNS, State
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"

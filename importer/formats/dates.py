@@ -7,7 +7,7 @@ own way, so that ids, keys and duplicates are those of the export.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -236,10 +236,3 @@ class OrderEvidence:
         """Return a row for each order that something speaks for: no choice, dots, or an id."""
         dots = {} if self.dotted is None else {DateOrder.DAY_MONTH: self.dotted}
         return {**{order: found[:2] for order, found in self.made.items()}, **dots, **self.proofs}
-
-
-def restorations(text: str, layouts: Iterable[str]) -> Iterator[str]:
-    """Yield what a text may have been before a spreadsheet wrote it anew, in either order."""
-    for layout in layouts:
-        for order in DateOrder:
-            yield written_back(text, (layout,), order, fill_seconds=True)

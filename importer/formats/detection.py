@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
@@ -11,11 +12,10 @@ from types import MappingProxyType
 from importer.errors import InputUnusableError
 from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
 from importer.formats.cells import Dialect, plain_cell
-from importer.formats.dates import bare_time, column_layouts, restorations
+from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection, Overrides, OwnOutput
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, LookAlike, Shape
-from importer.formats.patterns import fits_whole
 from importer.formats.rewriting import rewriting_of
 from importer.formats.sample import (
     HEADER_RECORDS,
@@ -193,11 +193,6 @@ def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping
     return found if not cdr_format.layouts or len(found) >= LEAST_SHARE * len(positions) else {}
 
 
-def _is_own_output(text: str) -> bool:
-    first = text.lstrip("\ufeff").splitlines()[0] if text.strip() else ""
-    return next(csv.reader([first]), []) == list(RESULT_COLUMNS)
-
-
 def _match(sample: Sample, cdr_format: Shape, overrides: Overrides) -> _Match | None:
     """Return how a file is read in this format: by the delimiter, then the quoting, that fit best.
 
@@ -223,13 +218,13 @@ def _match(sample: Sample, cdr_format: Shape, overrides: Overrides) -> _Match | 
 def _delimiters(sample: Sample, cdr_format: Shape, overrides: Overrides) -> tuple[str, ...]:
     if overrides.delimiter:
         return (overrides.delimiter,)
-    told = (sample.told,) if sample.told else ()
-    return tuple(dict.fromkeys((*told, *cdr_format.file.delimiters, *RESAVED_DELIMITERS)))
+    named = (sample.separator,) if sample.separator else ()
+    return tuple(dict.fromkeys((*named, *cdr_format.file.delimiters, *RESAVED_DELIMITERS)))
 
 
 def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> _Match | None:
     records = sample.records(dialect)
-    patterns, used = cdr_format.detect.patterns, cdr_format.used_columns()
+    patterns = cdr_format.detect.patterns
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
         keys = [column_key(cell) for cell in cells]
         if next(_missing_columns(keys, cdr_format), None) is not None:
@@ -240,7 +235,7 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         for name, spellings in {**cdr_format.columns, **cdr_format.optional_columns}.items():
             wanted = next((key for key in map(column_key, spellings) if key in keys), None)
             places = [place for place, key in enumerate(keys) if key == wanted]
-            if len(places) > 1 and name in used:
+            if len(places) > 1 and name in cdr_format.used_columns():
                 one, two, *_ = places
                 raise InputUnusableError(
                     f"the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",
@@ -323,15 +318,19 @@ def _fits(
         if name not in positions or positions[name] >= len(cells):
             return False
         text = plain_cell(cells[positions[name]])
-        if fits_whole(pattern, text):
+        if _fits_whole(pattern, text):
             continue
         bare = bare_time(text)
-        if fits_whole(pattern, _T_IN_ISO.sub(" ", bare)):
+        if _fits_whole(pattern, _T_IN_ISO.sub(" ", bare)):
             continue
         if not isinstance(cdr_format, CdrFormat):
             return False
         parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
-        if not any(fits_whole(pattern, before) for part in parts for before in restorations(bare, part)):
+        choices = ((layout, order) for part in parts for layout in part for order in DateOrder)
+        if not any(
+            _fits_whole(pattern, written_back(bare, (layout,), order, fill_seconds=True))
+            for layout, order in choices
+        ):
             return False
     return True
 
@@ -349,7 +348,7 @@ def _detection(
         positions=match.positions,
         field_count=match.field_count,
         sample=match.rows,
-        last_line_above=match.header_line or (1 if sample.told else 0),
+        last_line_above=match.header_line or (1 if sample.separator else 0),
         quotes=match.dialect.quotes,
         open_end=match.open_end,
         titles=match.titles,
@@ -442,3 +441,13 @@ def _unlike(
         or sum(_fits(row, {name: positions[name]}, {name: pattern}, cdr_format) for row in rows)
         < LEAST_SHARE * len(rows)
     ]
+
+
+@lru_cache(maxsize=8192)
+def _fits_whole(pattern: str, text: str) -> bool:
+    """Say whether a pattern matches a text from end to end; asked anew, that takes 20 microseconds."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.match_substring_regex(pa.scalar(text, pa.large_string()), pattern=f"^(?:{pattern})$")
+    return bool(found.as_py())

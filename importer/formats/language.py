@@ -50,7 +50,7 @@ def _sound_pattern(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_sound_pattern)]
-"""A regular expression. Python's own `re` is asked here; `importer.formats.patterns` asks RE2."""
+"""A regular expression. Python's own `re` is asked here; `catalogue.first_fault` asks RE2."""
 
 
 def word_key(word: str) -> str:

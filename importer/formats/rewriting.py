@@ -18,8 +18,7 @@ from importer.formats.dates import (
     own_order,
 )
 from importer.formats.detected import Detection
-from importer.formats.language import CUT_EPOCH, Clock
-from importer.formats.patterns import groups_of
+from importer.formats.language import CUT_EPOCH, Clock, named_group
 
 ROWS_AT_ONCE = 10_000
 
@@ -91,7 +90,13 @@ def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
     places = [detection.positions[name] for name in names if name in detection.positions]
     cells = ((plain_cell(row[place]) for place in places if place < len(row)) for row in rows)
     texts = [next(filter(None, each), "") for each in cells]
-    found = texts if spec.extract is None else groups_of(spec.extract, texts)
+    found = texts
+    if spec.extract is not None:
+        import pyarrow as pa  # by re-saved files only
+        import pyarrow.compute as pc
+
+        groups = pc.extract_regex(pa.array(texts, pa.large_string()), pattern=named_group(spec.extract))
+        found = [str(group or "") for group in pc.struct_field(groups, "value").to_pylist()]
     if detection.format.time.evidence_clock is Clock.FILETIME:
         since = int(datetime(1601, 1, 1, tzinfo=UTC).timestamp())
         ticks = (text.replace("-", "") for text in found)

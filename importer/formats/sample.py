@@ -82,7 +82,7 @@ class Outline:
 class Sample:
     """The first records of a file, split once for each way of writing them down.
 
-    ``told`` is the delimiter that a first line `sep=;` tells, "" without one. ``is_cut``: the file ends with this
+    ``separator`` is the delimiter that a first line `sep=;` names, or "". ``is_cut``: the file ends with this
     text, and without a line end. Of the cells of a record the last ``left_out`` are not looked at.
     """
 
@@ -90,7 +90,7 @@ class Sample:
         text = re.sub("(?<=[\r\n])\ufeff", "", text)  # of a file that was put behind another
         first = SEPARATOR_LINE.match(text)
         self.is_cut = is_cut
-        self.told = first[1] if first else ""
+        self.separator = first[1] if first else ""
         self.text = text[first.end() :] if first else text
         self._first_line = first_line
         self._left_out = left_out
@@ -105,7 +105,7 @@ class Sample:
         lines = (cut_line(line, dialect.spans) + "\n" for line in source) if dialect.spans else source
         reader = cell_reader(lines, dialect)
         records = self._split[dialect] = []
-        above = self._first_line - (0 if self.told else 1)
+        above = self._first_line - (0 if self.separator else 1)
         line = above + 1
         try:
             for cells in reader:
@@ -218,9 +218,9 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
 
     A record names columns that is as wide as the rows, all different, with hardly anything like a value.
     """
-    told = delimiter or sample.told
-    best, best_score = Outline(told, 1), (0.0, 1)
-    for mark in (told,) if told else RESAVED_DELIMITERS:
+    named = delimiter or sample.separator
+    best, best_score = Outline(named, 1), (0.0, 1)
+    for mark in (named,) if named else RESAVED_DELIMITERS:
         records = sample.records(Dialect(mark, Quotes.DOUBLED))
         widths = Counter(len(cells) for _, cells in records)
         width, count = max(widths.items(), key=lambda pair: (pair[1], pair[0]), default=(0, 0))

@@ -32,28 +32,21 @@ MOST_MOMENTS = 60
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Contradiction:
-    """A row whose id proves another offset (seconds) than the zone has; how many rows of its day do, and agree."""
+    """Rows of one day whose ids prove another offset (seconds) than the zone has: the first of them, and some ids.
+
+    ``against`` rows of the day do, ``agreeing`` rows do not.
+    """
 
     line: int
     text: str
     epoch: int
     proved: int
     expected: int
-    against: int
-    agreeing: int
-
-
-@dataclass(slots=True)
-class _Against:
-    """Rows of one day that prove one other offset: the first of them, and the ids they have."""
-
-    line: int
-    text: str
-    epoch: int
-    expected: int
     ids: set[int] = field(default_factory=set)
+    against: int = 0
+    agreeing: int = 0
 
 
 @dataclass(slots=True)
@@ -69,7 +62,7 @@ class ZoneWitness:
     counts: Counter[int] = field(default_factory=Counter)
     _rows: Counter[tuple[int, int]] = field(default_factory=Counter)
     _moments: dict[tuple[int, int], int] = field(default_factory=dict)
-    _against: dict[tuple[int, int], _Against] = field(default_factory=dict)
+    _against: dict[tuple[int, int], Contradiction] = field(default_factory=dict)
 
     def look(self, lines: Ints, texts: pd.Series, told: ProvedOffsets) -> None:
         """Take the rows of one chunk into account; ``lines`` and ``texts`` are those of all its rows."""
@@ -93,17 +86,17 @@ class ZoneWitness:
             contrary &= told.offsets != offsets_of(told.epochs + moved, self.zone)
         for place in first[contrary[first]].tolist():
             row = int(told.places[place])
-            epoch = int(told.epochs[place])
-            against = _Against(int(lines[row]), str(texts.iloc[row]), epoch, int(expected[place]))
-            against = self._against.setdefault((int(days[place]), int(told.offsets[place])), against)
-            against.ids.update(np.unique(told.epochs[kinds == kinds[place]])[:LEAST_IDS].tolist())
+            epoch, proved, had = (int(each[place]) for each in (told.epochs, told.offsets, expected))
+            found = Contradiction(int(lines[row]), str(texts.iloc[row]), epoch, proved, had)
+            found = self._against.setdefault((int(days[place]), proved), found)
+            found.ids.update(np.unique(told.epochs[kinds == kinds[place]])[:LEAST_IDS].tolist())
 
     def contradiction(self) -> Contradiction | None:
         """Return the first row that the zone cannot explain, None when the file is silent or agrees."""
         for (day, proved), row in sorted(self._against.items(), key=lambda item: item[1].line):
-            against, agreeing = self._rows[day, proved], self._rows[day, row.expected]
-            if against > agreeing and (len(row.ids) >= LEAST_IDS or proved < row.expected):
-                return Contradiction(row.line, row.text, row.epoch, proved, row.expected, against, agreeing)
+            row.against, row.agreeing = self._rows[day, proved], self._rows[day, row.expected]
+            if row.against > row.agreeing and (len(row.ids) >= LEAST_IDS or proved < row.expected):
+                return row
         return None
 
     def proved(self) -> list[tuple[int, int]]:

@@ -34,14 +34,14 @@ class Extensions:
     """Our own internal numbers: those of the agents file (see `caseless`), and what looks like one here.
 
     ``roles`` are those that the rows of the file prove of names. ``trunks`` is what the operator says that lines
-    to the outside are called; ``is_told`` says that ``pattern`` is the operator's own. Both outrank the proofs.
+    to the outside are called; ``is_chosen`` says that ``pattern`` is the operator's own. Both outrank the proofs.
     """
 
     pattern: str
     known: frozenset[str] = frozenset()
     roles: Mapping[str, Role] = field(default_factory=dict)
     trunks: str = ""
-    is_told: bool = False
+    is_chosen: bool = False
 
     def are_extensions(self, values: pd.Series) -> Flags:
         """Say which of these texts are internal numbers."""
@@ -54,7 +54,7 @@ class Extensions:
         """Say which of these texts are telephones by more than their look."""
         proved = {caseless(name) for name, role in self.roles.items() if role is Role.TELEPHONE}
         found = _is_one_of(values, sorted(self.known | proved))
-        if self.is_told:
+        if self.is_chosen:
             found |= matches(values, self.pattern)
         return found & ~matches(values, self.trunks) if self.trunks else found
 
@@ -62,7 +62,7 @@ class Extensions:
         """Say which of these texts are no internal numbers, but as long as a long one that is proved or listed."""
         telephones = {name for name, role in self.roles.items() if role is Role.TELEPHONE} | self.known
         lengths = {len(name) for name in telephones if name.isdigit() and len(name) >= LONG_EXTENSION_DIGITS}
-        if self.is_told or not lengths:
+        if self.is_chosen or not lengths:
             return np.zeros(len(values), dtype=np.bool_)
         alike = matches(values, "|".join(f"[0-9]{{{length}}}" for length in sorted(lengths)))
         return alike & ~self.are_extensions(values)
@@ -78,7 +78,7 @@ class Extensions:
         for name, is_trunk, is_telephone in zip(values, trunks.tolist(), telephones.tolist(), strict=True):
             if is_trunk:
                 found.append(Role.TRUNK)
-            elif (self.is_told and is_telephone) or (self.known and caseless(name) in self.known):
+            elif (self.is_chosen and is_telephone) or (self.known and caseless(name) in self.known):
                 found.append(Role.TELEPHONE)
             else:
                 found.append(self.roles.get(name, Role.TELEPHONE if is_telephone else Role.UNPROVED))
@@ -124,11 +124,6 @@ class Coded:
         """Return the column with other values in the places of its own."""
         other = self.of(values)
         return type(self)(other.values, other.codes[self.codes])
-
-    def where(self, kept: Flags) -> Self:
-        """Return the column with empty text in the rows that are not kept."""
-        values = pd.concat([self.values, pd.Series([""], dtype=_TEXT)], ignore_index=True)
-        return type(self)(values, np.where(kept, self.codes, len(self.values)))
 
     def or_else(self, other: Self) -> Self:
         """Return the column with the values of another one where its own are empty."""
@@ -226,7 +221,10 @@ class Conditions:
             pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
             keeps[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have equal cells
             found = Coded.of(cells.where(keeps, ""))
-        return found.where(rows) if source.when and rows is not None else found
+        if not source.when or rows is None:
+            return found
+        values = pd.concat([found.values, pd.Series([""], dtype=_TEXT)], ignore_index=True)
+        return Coded(values, np.where(rows, found.codes, len(found.values)))
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
         """Say for each row whether every condition holds."""
