@@ -25,7 +25,7 @@ class PlainDigits(StrEnum):
 
 
 def is_region(country: str) -> bool:
-    """Say whether ``country`` is an ISO 3166 region with a numbering plan: ``GB``, neither ``UK`` nor ``gb``."""
+    """Return whether ``country`` is an ISO 3166 region with a numbering plan: ``GB``, not ``UK`` or ``gb``."""
     return country in phonenumbers.SUPPORTED_REGIONS
 
 
@@ -321,7 +321,7 @@ _LENGTHS_OF_A_CLOSED_PLAN: Final = 2
 
 
 def _lacks_trunk_prefix(number: PhoneNumber, digits: str, country: str, *, is_assigned: bool) -> bool:
-    """Say whether national digits lack the trunk prefix in a country where local numbers may be as long.
+    """Return whether national digits lack the trunk prefix in a country where local numbers may be as long.
 
     Germany: 912025550111 is no number of area 09120, since that is reached with 0 only; the 9 may be what is
     dialled for a line. Where the lengths are fixed (France, North America) the prefix may be missing, and where
@@ -359,7 +359,7 @@ def _with_own_code(digits: str, number: PhoneNumber) -> NumberReading | None:
 
 
 def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:
-    """Say whether the form of a possible number proves that it lacks no digits and has none too many.
+    """Return whether the form of a possible number proves that it lacks no digits and has none too many.
 
     With an international or trunk prefix it must be longer than a local number, or of a length that its plan
     fixes. Without one the plan must have that length alone, and nothing that is dialled behind its first digit.
@@ -377,7 +377,7 @@ def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:
 
 
 def _is_closed(plan: phonenumbers.PhoneMetadata | None) -> bool:
-    """Say whether the landlines of a plan have one length, or two."""
+    """Return whether the landlines of a plan have one length, or two."""
     landline = plan.fixed_line if plan else None
     return landline is not None and len(landline.possible_length) <= _LENGTHS_OF_A_CLOSED_PLAN
 

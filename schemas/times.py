@@ -246,7 +246,7 @@ a place: a field's name where it wants a digit of that field, or a literal (UTF-
 
 
 def _read_layout(layout: _Layout, column: _Texts) -> tuple[_Flags, _Fields]:
-    """Say which texts are written in a layout, and give the fields of those that are."""
+    """Return which texts are written in a layout, and give the fields of those that are."""
     if isinstance(layout, str):
         found = pc.extract_regex(column, pattern=layout)
         is_valid = pc.is_valid(found)

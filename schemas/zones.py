@@ -30,7 +30,7 @@ _YEAR: Final = 2026
 
 
 def is_zone(name: str) -> bool:
-    """Say whether ``name`` is a time zone of the IANA database, spelt as there."""
+    """Return whether ``name`` is a time zone of the IANA database, spelt as there."""
     # Debian's zone folder holds these beside the zones; right/ counts leap seconds.
     if name.startswith(("right/", "posix/")) or name in {"localtime", "posixrules", "Factory"}:
         return False
@@ -42,7 +42,7 @@ def is_zone(name: str) -> bool:
 
 
 def is_fixed(name: str) -> bool:
-    """Say whether a zone is a bare offset from GMT other than 0: no place, and a clock without summer time.
+    """Return whether a zone is a bare offset from GMT other than 0: no place, and a clock without summer time.
 
     These are ``EST``, ``MST``, ``HST`` and ``Etc/GMT-14`` to ``Etc/GMT+12``, which mean the same offset all year.
     ``EST5EDT``, ``CET`` and their like have summer time.

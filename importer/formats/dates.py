@@ -2,8 +2,8 @@
 
 A file of `2026-03-02 09:14:07` comes back as `02/03/2026 09:14`, `3/2/2026 9:14 AM` or `02.03.2026 09:14:07`.
 Whether the day or the month comes first is decided for the whole file by dots (the day), by a row that leaves no
-choice, or by the clock in the ids; else asked for; never row by row. What is found is written back in the format's
-own way, so that ids, keys and duplicates are those of the export.
+choice, or by the clock in the ids, else by the operator; never row by row. What is found is written back in the
+format's own way, so that ids, keys and duplicates are those of the export.
 """
 
 import re
@@ -84,7 +84,7 @@ def _has_layout(text: str, layouts: Iterable[str]) -> bool:
 
 
 def is_own(text: str, layouts: Iterable[str]) -> bool:
-    """Say whether a text looks like one of these layouts, fraction and offset aside, or is an ISO time."""
+    """Return whether a text looks like one of these layouts, fraction and offset aside, or is an ISO time."""
     bare = bare_time(text)
     return _has_layout(text, layouts) or _ISO.fullmatch(bare) is not None or _has_layout(bare, layouts)
 
@@ -140,7 +140,7 @@ def year_last(text: str) -> tuple[int, int] | None:
 
 
 def is_rewritten(text: str, layouts: Iterable[str]) -> bool:
-    """Say whether a text is a date that the format would not have written so."""
+    """Return whether a text is a date that the format would not have written so."""
     return _DATE.fullmatch(text) is not None and not is_own(text, layouts)
 
 

@@ -48,7 +48,7 @@ class Detection:
         return None if self.format.file.spill is None else self.positions.get(self.format.file.spill)
 
     def times_carry_offsets(self) -> bool:
-        """Say whether all starts of the first rows carry an offset from GMT, or ``Z``, behind a time of day."""
+        """Return whether all starts of the first rows carry an offset from GMT, or ``Z``, behind a time of day."""
         names = [origin for name in self.format.time.columns for origin in self.format.origins(name)]
         places = [self.positions[name] for name in names if name in self.positions]
         starts = [[plain_cell(row[place]) for place in places if place < len(row)] for row in self.sample]
@@ -56,7 +56,7 @@ class Detection:
         return bool(filled) and all(any(map(offset_in, cells)) for cells in filled)
 
     def needs_timezone(self) -> bool:
-        """Say whether the operator must give --timezone; rows without an offset among others are rejected."""
+        """Return whether the operator must give --timezone; rows without an offset among others are rejected."""
         return self.format.needs_timezone(self.positions) and not self.times_carry_offsets()
 
     @property

@@ -92,7 +92,7 @@ def detect(
     overrides: Overrides,
     lookalikes: Sequence[LookAlike] = (),
 ) -> Detection | OwnOutput:
-    """Say how this file is to be read; `-` is standard input, and a packed file is unpacked.
+    """Return how this file is to be read; `-` is standard input, and a packed file is unpacked.
 
     Raises NoInputError when it cannot be read at all, InputUnusableError when it is damaged, empty, in no encoding
     that could be decided, one of the ``lookalikes``, of no format known here, or of more than one.
@@ -275,7 +275,7 @@ def _missing_columns(keys: Sequence[str], cdr_format: Shape) -> Iterator[str]:
 
 
 def _has_forbidden(cells: Sequence[str], cdr_format: Shape) -> bool:
-    """Say whether a header, or what may be one, names a column that the format never has."""
+    """Return whether a header, or what may be one, names a column that the format never has."""
     names = {column_key(name) for name in cdr_format.detect.forbidden}
     return bool(names) and any(column_key(cell) in names for cell in cells)
 
@@ -309,7 +309,7 @@ def _has_shape(cells: Sequence[str], count: int) -> bool:
 def _fits(
     cells: Sequence[str], positions: Mapping[str, int], patterns: Mapping[str, str], cdr_format: Shape
 ) -> bool:
-    """Say whether a row matches every pattern.
+    """Return whether a row matches every pattern.
 
     A time may be one that another program wrote anew: with a fraction, an offset, in ISO 8601, or in the way of a
     spreadsheet.
@@ -445,7 +445,7 @@ def _unlike(
 
 @lru_cache(maxsize=8192)
 def _fits_whole(pattern: str, text: str) -> bool:
-    """Say whether a pattern matches a text from end to end; asked anew, that takes 20 microseconds."""
+    """Return whether a pattern matches a text from end to end; asked anew, that takes 20 microseconds."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -59,7 +59,7 @@ class TomlText:
         if first["type"] == "missing":
             return self.fault(path, "this key is required and missing", f"Add it. {SEE_README}")
         if first["type"] == "value_error" and not path:
-            # Only the tables together show it; what the text names in quotes tells the place.
+            # Only the tables together show it; what the text names in quotes is the place.
             named = re.search(r"'([^']+)'", said)
             tables = self.parsed()
             path = next(_places_of(named[1], tables), ()) if named else ()

@@ -50,7 +50,7 @@ def _sound_pattern(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_sound_pattern)]
-"""A regular expression. Python's own `re` is asked here; `catalogue.first_fault` asks RE2."""
+"""A regular expression. Python's own `re` compiles it here, RE2 in `catalogue.first_fault`."""
 
 
 def word_key(word: str) -> str:
@@ -475,7 +475,7 @@ class CdrFormat(Shape):
         return spellings[0] if spellings else name
 
     def needs_timezone(self, columns: Collection[str] = ()) -> bool:
-        """Say whether the operator must give --timezone: the times are local and no zone stands in.
+        """Return whether the operator must give --timezone: the times are local and no zone stands in.
 
         ``columns`` are those that the file has: one of them may name the zone of each row.
         """
@@ -483,7 +483,7 @@ class CdrFormat(Shape):
         return time.zone == Zone.OPTION and time.zone_default is None and time.zone_column not in columns
 
     def asks_for_agents(self) -> bool:
-        """Say whether the agents file can settle the direction of a call."""
+        """Return whether the agents file can settle the direction of a call."""
         tests = [(name, test) for rule in self.direction for name, test in rule.when.items()]
         names = {name for name, _ in tests}
         sources = [source for name in names for source in self.derived.get(name, ())]

@@ -26,7 +26,7 @@ RESAVED_DELIMITERS = (",", ";", "\t", "|")
 """What spreadsheets write, by the machine's region and the kind of file chosen, whatever the system wrote."""
 
 SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^0-9A-Za-z"\r\n])"?[,;\t| ]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
-"""The first line by which Excel is told the delimiter; not a row, and no part of any export's layout."""
+"""The first line that names the delimiter to Excel; not a row, and no part of any export's layout."""
 
 
 TOTALS: Final = re.compile(
@@ -153,7 +153,7 @@ class Sample:
             yield own
 
     def _quoting(self, delimiter: str) -> tuple[bool, bool]:
-        """Say whether all quotes are those of RFC 4180, and whether a backslash takes the meaning from some.
+        """Return whether all quotes are those of RFC 4180, and whether a backslash takes the meaning from some.
 
         That is so where they pair in this way only: a cell that just ends in a backslash is none. The last line
         may be cut off.
@@ -187,7 +187,7 @@ def sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:
 
 
 def is_printed(cells: Sequence[str], delimiter: str) -> bool:
-    """Say whether a record is a rule, a count of rows or another line that a client prints around the rows.
+    """Return whether a record is a rule, a count of rows or another line that a client prints around the rows.
 
     None of these could be a call: there are letters and dashes where the time and the number of a row stand.
     """
@@ -199,7 +199,7 @@ def is_printed(cells: Sequence[str], delimiter: str) -> bool:
 
 
 def is_total(cells: Sequence[str]) -> bool:
-    """Say whether the first cell of a record is the word of a line of totals."""
+    """Return whether the first cell of a record is the word of a line of totals."""
     word = cells[0].strip() if cells else ""
     return word[:2].lower() in TOTALS_BEGIN and bool(TOTALS.fullmatch(plain_cell(word).rstrip(":").strip()))
 

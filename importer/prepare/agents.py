@@ -80,7 +80,7 @@ class AgentBook:
         return Agent(number, zohouser or self.default_zohouser)
 
     def lists(self, text: str, numbers: NumberBook) -> bool:
-        """Say whether the agents file knows an agent by this text."""
+        """Return whether the agents file knows an agent by this text."""
         return bool(self.by_key and text) and self._listed(text, numbers) is not None
 
     def _listed(self, text: str, numbers: NumberBook) -> Agent | None:

@@ -1,4 +1,4 @@
-"""What a spreadsheet program destroyed for good: ids like 1.74E+09, and seconds where they tell calls apart."""
+"""What a spreadsheet program destroyed for good: ids like 1.74E+09, and seconds that only the start had."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ _REASONS = {
 
 
 def cut_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
-    """Say which rows have an id whose digits are gone: calls of one hour may share what is left of it."""
+    """Return which rows have an id whose digits are gone: calls of one hour may share what is left of it."""
     found = np.zeros(len(rows), dtype=np.bool_)
     for _, _, cut in _cuts(rows, cdr_format):
         found |= cut
@@ -39,7 +39,7 @@ def cut_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     """Add ``call.problem`` and ``call.problem_hint`` where no id is left that tells one call from another.
 
-    A re-saved start that lost its seconds tells none either.
+    A start that stands in for an id must have its seconds.
     """
     keyless, time = rows.loc[rows["call.key"] == ""], rules.format.time
     for name, reason, cut in _cuts(keyless, rules.format) if len(keyless) else ():

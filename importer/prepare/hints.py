@@ -1,4 +1,4 @@
-"""What an operator is told about a row that cannot be used: the file's own columns, the values, what to do."""
+"""Hints of rows that cannot be used: the file's own columns, the values, what to do."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -221,7 +221,7 @@ def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection)
 
 
 def _is_last_whole(cells: Sequence[str], record: bytes, detection: Detection) -> bool:
-    """Say whether the last of these cells, in which the file ends, is whole or could make no other call if not.
+    """Return whether the last of these cells, in which the file ends, is whole or could make no other call if not.
 
     It is whole behind a closing quote, with the punctuation that ends the cells of the rows before it, or when it
     is as long as all of these; an id that may end in a count needs many of them. A cut id, number or time would
@@ -292,7 +292,7 @@ def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str
 
 
 def _misshapen(records: Records, detection: Detection, fewest_cells: int) -> Flags:
-    """Say for each record whether its shape, its length or its bytes keep it from being parsed."""
+    """Return for each record whether its shape, its length or its bytes keep it from being parsed."""
     most_cells = detection.field_count + (SURPLUS_CELLS_OPEN_END if detection.open_end else SURPLUS_CELLS)
     found: Flags = (
         (records.cells < fewest_cells)

@@ -44,14 +44,14 @@ class Extensions:
     is_chosen: bool = False
 
     def are_extensions(self, values: pd.Series) -> Flags:
-        """Say which of these texts are internal numbers."""
+        """Return which of these texts are internal numbers."""
         alike = matches(values, self.pattern)
         if self.trunks:
             alike &= ~matches(values, self.trunks)
         return self.are_proved(values) | alike
 
     def are_proved(self, values: pd.Series) -> Flags:
-        """Say which of these texts are telephones by more than their look."""
+        """Return which of these texts are telephones by more than their look."""
         proved = {caseless(name) for name, role in self.roles.items() if role is Role.TELEPHONE}
         found = _is_one_of(values, sorted(self.known | proved))
         if self.is_chosen:
@@ -59,7 +59,7 @@ class Extensions:
         return found & ~matches(values, self.trunks) if self.trunks else found
 
     def may_be_extensions(self, values: pd.Series) -> Flags:
-        """Say which of these texts are no internal numbers, but as long as a long one that is proved or listed."""
+        """Return which of these texts are no internal numbers, but as long as a long one, proved or listed."""
         telephones = {name for name, role in self.roles.items() if role is Role.TELEPHONE} | self.known
         lengths = {len(name) for name in telephones if name.isdigit() and len(name) >= LONG_EXTENSION_DIGITS}
         if self.is_chosen or not lengths:
@@ -107,11 +107,11 @@ class Coded:
 
     @cached_property
     def filled(self) -> Flags:
-        """Say for each row whether its cell is not empty."""
+        """Return for each row whether its cell is not empty."""
         return np.asarray((self.values != "").to_numpy(dtype=np.bool_)[self.codes], dtype=np.bool_)
 
     def among(self, rows: Flags) -> Flags:
-        """Say which of the values stand in some of the rows."""
+        """Return which of the values stand in some of the rows."""
         found = np.zeros(len(self.values), dtype=np.bool_)
         found[self.codes[rows]] = True
         return found
@@ -227,7 +227,7 @@ class Conditions:
         return Coded(values, np.where(rows, found.codes, len(found.values)))
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
-        """Say for each row whether every condition holds."""
+        """Return for each row whether every condition holds."""
         result = np.ones(len(self._frame), dtype=np.bool_)
         for column, test in tests.items():
             if (column, test) not in self._known:
@@ -269,7 +269,7 @@ class Conditions:
         return result
 
     def _are_equal(self, column: str, other_column: str) -> Flags:
-        """Say for each row whether both cells are filled and equal without letter case."""
+        """Return for each row whether both cells are filled and equal without letter case."""
         key = (column, other_column)
         if key not in self._equal:
             one, other = map(self.column, key)
@@ -310,7 +310,7 @@ class Conditions:
         return coded.with_values(pd.Series(values, dtype=_TEXT))
 
     def _begins_otherwise(self, column: str, pattern: str) -> bool:
-        """Say whether no cell of a column begins as every match of the pattern does, as far as a glance tells.
+        """Return whether no cell of a column begins as every match of the pattern does, as far as a glance tells.
 
         Few files have channels called `Local/`: to look is cheaper than to tell 50,000 channels apart.
         """
@@ -385,7 +385,7 @@ def seconds_of(values: pd.Series) -> pd.Series:
 
 
 def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
-    """Say which texts are among words in the form of `caseless`; only texts beyond ASCII need it themselves."""
+    """Return which texts are among words in the form of `caseless`; only texts beyond ASCII need it themselves."""
     texts = arrow_of(values)
     found = _flags(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(words, type=pa.large_string())))
     foreign = ~_flags(pc.string_is_ascii(texts))
@@ -396,7 +396,7 @@ def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
 
 
 def matches(values: pd.Series, pattern: str) -> Flags:
-    """Say which texts a pattern matches from end to end."""
+    """Return which texts a pattern matches from end to end."""
     return _flags(pc.match_substring_regex(arrow_of(values), pattern=f"^(?:{pattern})$"))
 
 

@@ -52,7 +52,7 @@ class NoRows:
         return cls(detection, suspect, frozenset(filter(None, map(column_key, names))), needed)
 
     def among(self, records: Records) -> Flags:
-        """Say for each record whether it is no row.
+        """Return for each record whether it is no row.
 
         Raises InputUnusableError where a header stands again with other columns, or with them in another order.
         """
@@ -92,7 +92,7 @@ class NoRows:
         return found
 
     def _may_begin(self, word: str) -> bool:
-        """Say whether a record of enough cells that begins with this word is looked at whole."""
+        """Return whether a record of enough cells that begins with this word is looked at whole."""
         return (
             word[:1] in ("-", "+", "=")
             or column_key(word) in self.words

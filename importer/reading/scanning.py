@@ -77,7 +77,7 @@ def scan(blocks: Iterator[bytes], dialect: Dialect, name: str, first_line: int =
     """Yield the records of a file that are more than delimiters and blanks, block by block.
 
     ``first_line`` is the number of the first line. A quote may still be open where the file ends: whether that
-    record is the last, who knows the format can say.
+    record is the last, its format decides.
     Raises InputUnusableError naming the line of a quote that is not closed where its cell ends, or for 16 MiB.
     """
     rest, line = b"", first_line
@@ -184,7 +184,7 @@ def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[R
 
 
 def _begins_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
-    """Say for each of these positions whether a cell begins there."""
+    """Return for each of these positions whether a cell begins there."""
     before = at - 1
     if dialect.skip_initial_space:
         for _ in range(LEADING_SPACES):
@@ -197,7 +197,7 @@ def _begins_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
 
 
 def _ends_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
-    """Say for each of these positions whether a cell ends right behind it."""
+    """Return for each of these positions whether a cell ends right behind it."""
     after = data[np.minimum(at + 1, len(data) - 1)]
     ends: Flags = (after == ord(dialect.delimiter)) | (after == NEWLINE) | (at == len(data) - 1)
     return ends
