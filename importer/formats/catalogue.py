@@ -14,7 +14,7 @@ import tomli
 from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
-from importer.formats.faults import TomlText, path_of
+from importer.formats.faults import TomlText
 from importer.formats.language import CauseTable, CdrFormat, LookAlike, Zone, word_key
 from importer.private_files import open_small
 from schemas.vocabulary import Verdict
@@ -131,7 +131,8 @@ def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
     # The built-in formats are checked by the tests instead.
     if fault := first_fault(cdr_format):
         key, _, said = fault.partition(": ")
-        raise file.fault(path_of(key), said)
+        path_of_key = tuple(int(part) - 1 if part.isdigit() else part for part in key.split("."))
+        raise file.fault(path_of_key, said)
     return cdr_format
 
 

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import tomli
 from pydantic import BaseModel, ValidationError
@@ -110,24 +110,8 @@ class TomlText:
 
 def known_keys(model: type[BaseModel]) -> set[str]:
     """Return every key that a file of this kind may have, at whatever depth."""
-    keys: set[str] = set()
-    for name, field in model.model_fields.items():
-        keys.add(field.alias or name)
-        for inner in _models_in(field.annotation):
-            keys |= known_keys(inner)
-    return keys
-
-
-def path_of(key: str) -> KeyPath:
-    """Return the path of a key written with dots and positions counted from 1."""
-    return tuple(int(part) - 1 if part.isdigit() else part for part in key.split("."))
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
+    schema = model.model_json_schema()
+    return {key for table in (schema, *schema.get("$defs", {}).values()) for key in table.get("properties", {})}
 
 
 def _reached(path: KeyPath, tables: Any) -> tuple[int, Any]:

@@ -108,8 +108,7 @@ def load_agents(
     user id that is none, or a key that two agents share; UsageError for an encoding that is not known.
     """
     numbers = NumberBook(NumberRules(country))
-    by_key: dict[str, Agent] = {}
-    line_of: dict[str, int] = {}
+    first_line: dict[str, tuple[Agent, int]] = {}  # of each key, with its agent
     extensions = set()
     for line, row in _rows(path, encoding):
         reading = numbers.read(row["number"]) if row["number"] else None
@@ -124,14 +123,15 @@ def load_agents(
             key = agent.number if column == "number" else caseless(row[column])
             if not key:
                 continue
-            if by_key.setdefault(key, agent) != agent:
+            other, its_line = first_line.setdefault(key, (agent, line))
+            if other != agent:
                 raise ConfigurationError(
                     f"{path.name}: line {line}, column {column}: {_shown(row[column], column)} stands in line "
-                    f"{line_of[key]} for another agent",
+                    f"{its_line} for another agent",
                     hint="Each extension, number, e-mail and name may stand for one agent only.",
                 )
-            line_of.setdefault(key, line)
         extensions.update({caseless(row["extension"])} - {""})
+    by_key = {key: agent for key, (agent, _) in first_line.items()}
     return AgentBook(by_key, frozenset(extensions), default_number, default_zohouser)
 
 

@@ -62,9 +62,9 @@ class Index:
     def resolve(self) -> Ints:
         """Decide every row of the files kept; return the places of rows that name a joined call (`named_by`)."""
         self.drop_file()
-        joins = self._dealt(self._joins, JOIN, lambda joins: joins["value"])
+        joins = self._dealt(self._joins, lambda joins: joins["value"])
         joined = joined_calls(np.concatenate([_NO_PAIRS, *map(linked_keys, joins)]))
-        rows = self._dealt(self._rows, INDEX_ROW, lambda rows: joined.calls_of(rows["key"])[0].view("u8")[::2])
+        rows = self._dealt(self._rows, lambda rows: joined.calls_of(rows["key"])[0].view("u8")[::2])
         naming = [np.zeros(0, dtype=np.int64)]
         for part in rows:
             resolved = resolve(part, joined)
@@ -75,12 +75,12 @@ class Index:
             parts.close()
         return np.setdiff1d(np.concatenate(naming), -1)
 
-    def _dealt(self, blocks: Parts, kind: np.dtype[np.void], hashed: Callable[[Rows], Ints]) -> Parts:
+    def _dealt(self, blocks: Parts, hashed: Callable[[Rows], Ints]) -> Parts:
         """Return the rows of all blocks in as many parts, those of one hash in one; a single block as it is."""
         if len(blocks) <= self._most:
             return blocks
         count = -(-len(blocks) // self._most)
-        dealt = Parts(kind, self._most)
+        dealt = Parts(blocks.kind, self._most)
         for rows in blocks:
             dealt.add(rows, hashed(rows) % np.uint64(count))
         blocks.close()

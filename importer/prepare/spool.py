@@ -89,7 +89,7 @@ class Parts:
     """
 
     def __init__(self, kind: np.dtype[np.void], most_rows: int) -> None:
-        self._kind = kind
+        self.kind = kind
         self._file = tempfile.SpooledTemporaryFile(most_rows * kind.itemsize, prefix="cdr-importer-")  # noqa: SIM115
         self._runs: dict[int, list[tuple[int, int]]] = {}
         self._rows = 0
@@ -112,7 +112,7 @@ class Parts:
         numbers, firsts = np.unique(part[order], return_index=True)
         bounds = [*(firsts + self._rows).tolist(), self._rows + len(rows)]
         with temporary_writes():
-            self._file.seek(self._rows * self._kind.itemsize)
+            self._file.seek(self._rows * self.kind.itemsize)
             self._file.write(rows.take(order).view(np.uint8).data)
         for number, run in zip(numbers.tolist(), pairwise(bounds), strict=True):
             self._runs.setdefault(number, []).append(run)
@@ -127,10 +127,10 @@ class Parts:
     def part(self, number: int) -> npt.NDArray[np.void]:
         """Return the rows of a part."""
         runs = self._runs[number]
-        rows = np.empty(sum(end - first for first, end in runs), self._kind)
+        rows = np.empty(sum(end - first for first, end in runs), self.kind)
         taken = 0
         for first, end in runs:
             with temporary_writes():  # what is written last may wait in a buffer
-                self._file.seek(first * self._kind.itemsize)
+                self._file.seek(first * self.kind.itemsize)
                 self._file.readinto(rows[taken : (taken := taken + end - first)].view(np.uint8).data)
         return rows
