@@ -231,8 +231,3 @@ class OrderEvidence:
                     day = date(found["Y"], found["m"], found["d"])
                     if abs(day - datetime.fromtimestamp(epoch, UTC).date()).days <= 1:
                         self.made.setdefault(order, (line, text, epoch))
-
-    def evidence(self) -> dict[DateOrder, tuple[int, str]]:
-        """Return a row for each order that something speaks for: no choice, dots, or an id."""
-        dots = {} if self.dotted is None else {DateOrder.DAY_MONTH: self.dotted}
-        return {**{order: found[:2] for order, found in self.made.items()}, **dots, **self.proofs}

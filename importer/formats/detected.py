@@ -45,7 +45,7 @@ class Detection:
     @property
     def spill(self) -> int | None:
         """Where the cell stands that takes a row's surplus cells, None when no cell does."""
-        return None if self.format.file.spill is None else self.positions.get(self.format.file.spill)
+        return self.positions.get(self.format.file.spill or "")
 
     def times_carry_offsets(self) -> bool:
         """Return whether all starts of the first rows carry an offset from GMT, or ``Z``, behind a time of day."""

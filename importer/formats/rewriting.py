@@ -135,7 +135,8 @@ def _decided(
         own = None  # a format's own order is overruled by the ids
     if chosen is None and own is not None and own in seen.proofs:
         return own  # what cannot have this order is rejected row by row
-    evidence = seen.evidence()
+    dots = {} if seen.dotted is None else {DateOrder.DAY_MONTH: seen.dotted}
+    evidence = {**{order: found[:2] for order, found in seen.made.items()}, **dots, **seen.proofs}
     if len(evidence) > 1 and chosen is None:
         raise InputUnusableError(
             f"{shown}: the dates disagree whether the day or the month comes first: {_places(evidence.values())}",

@@ -95,7 +95,7 @@ class Coded:
     @classmethod
     def of(cls, column: pd.Series) -> Self:
         """Tell the values of a column apart."""
-        if not _any_filled(column):  # a column that the file lacks
+        if not pc.max(pc.binary_length(arrow_of(column)), min_count=0).as_py():  # the file may lack the column
             return cls.empty(len(column))
         codes, values = pd.factorize(column)
         return cls(pd.Series(values, dtype=_TEXT), codes)
@@ -127,7 +127,7 @@ class Coded:
 
     def or_else(self, other: Self) -> Self:
         """Return the column with the values of another one where its own are empty."""
-        if self.filled.all() or not _any_filled(other.values):
+        if self.filled.all() or not other.filled.any():
             return self
         values = pd.concat([self.values, other.values], ignore_index=True)
         return type(self)(values, np.where(self.filled, self.codes, other.codes + len(self.values)))
@@ -334,10 +334,6 @@ def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 
 
-def _any_filled(values: pd.Series) -> bool:
-    return bool(pc.max(pc.binary_length(arrow_of(values)), min_count=0).as_py())
-
-
 def arrow_of(values: pd.Series) -> pa.ChunkedArray:
     """Return a text column as Arrow sees it, without a copy."""
     array = pa.array(values.array, type=pa.large_string())
@@ -387,8 +383,9 @@ def seconds_of(values: pd.Series) -> pd.Series:
 def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
     """Return which texts are among words in the form of `caseless`; only texts beyond ASCII need it themselves."""
     texts = arrow_of(values)
-    found = _flags(pc.is_in(pc.utf8_lower(texts), value_set=pa.array(words, type=pa.large_string())))
-    foreign = ~_flags(pc.string_is_ascii(texts))
+    among = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(words, type=pa.large_string()))
+    found = np.array(among.to_numpy(), dtype=np.bool_)
+    foreign = ~np.asarray(pc.string_is_ascii(texts).to_numpy(), dtype=np.bool_)
     if foreign.any():
         places, distinct = pd.factorize(values[foreign])
         found[foreign] = np.array([caseless(text) in words for text in distinct], dtype=np.bool_)[places]
@@ -397,8 +394,5 @@ def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
 
 def matches(values: pd.Series, pattern: str) -> Flags:
     """Return which texts a pattern matches from end to end."""
-    return _flags(pc.match_substring_regex(arrow_of(values), pattern=f"^(?:{pattern})$"))
-
-
-def _flags(values: pa.ChunkedArray) -> Flags:
-    return np.asarray(values.to_numpy(), dtype=np.bool_)
+    found = pc.match_substring_regex(arrow_of(values), pattern=f"^(?:{pattern})$")
+    return np.asarray(found.to_numpy(), dtype=np.bool_)
