@@ -151,7 +151,7 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
         except UnknownFormatError as error:
             show_message(error.message, UNKNOWN_TODO)
             codes.append(error.exit_code)
-            nearest = [(each.name, each.told()) for each in error.nearest]
+            nearest = [(each.name, each.difference) for each in error.nearest]
             none = [("(none)", "no format has a column in common")]
             show_lines(table(("nearest format", "what keeps the file from it"), nearest or none))
             continue

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +30,6 @@ class Spool:
             self._file = tempfile.TemporaryFile(prefix="cdr-importer-")  # noqa: SIM115 closed by __exit__
         self._streams: list[int] = []
         self._end = 0
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
