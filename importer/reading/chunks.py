@@ -335,7 +335,6 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
     positions = {name: detection.positions[name] for name in used if name in detection.positions}
     width = int(max(detection.field_count, records.cells[kept].max(initial=0)))
     surplus = [] if detection.open_end else list(range(detection.field_count, width))
-    text = b""
     if len(kept) == len(records) > 0 and (records.starts[1:] - records.ends[:-1] == 1).all():
         text = records.text[records.starts[0] : records.ends[-1]] + b"\n"  # one slice: nothing stands between
     else:
