@@ -79,14 +79,11 @@ def _shape(layout: str) -> re.Pattern[str]:
     return re.compile(shape)
 
 
-def _has_layout(text: str, layouts: Iterable[str]) -> bool:
-    return any(_shape(layout).fullmatch(text) for layout in layouts)
-
-
 def is_own(text: str, layouts: Iterable[str]) -> bool:
     """Return whether a text looks like one of these layouts, fraction and offset aside, or is an ISO time."""
     bare = bare_time(text)
-    return _has_layout(text, layouts) or _ISO.fullmatch(bare) is not None or _has_layout(bare, layouts)
+    shapes = (_shape(layout) for layout in layouts)
+    return any(shape.fullmatch(text) or shape.fullmatch(bare) for shape in shapes) or bool(_ISO.fullmatch(bare))
 
 
 def bare_time(text: str) -> str:
@@ -149,7 +146,8 @@ def written_back(text: str, layouts: Sequence[str], order: DateOrder, *, fill_se
 
     Seconds that were lost are left out, or zero with ``fill_seconds``. A fraction is cut, an offset stays.
     """
-    if _has_layout(text, layouts) and (year_last(text) is None or own_order(layouts) in (None, order)):
+    has_layout = any(_shape(layout).fullmatch(text) for layout in layouts)
+    if has_layout and (year_last(text) is None or own_order(layouts) in (None, order)):
         return text
     found = _fields(text, order)
     if not found:

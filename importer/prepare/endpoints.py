@@ -1,5 +1,6 @@
 """What stands behind the names at the ends of calls: telephones and trunks, as all rows of a file prove it."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,21 +15,18 @@ SHOWN_NAMES = 12
 class Endpoints:
     """Collects, chunk by chunk and in whatever order, the names of which the rows of one file prove a role.
 
-    ``names`` holds the names of each rule, ``counts`` says of each whether its ``where_any`` has held.
+    ``names`` holds the names of each rule by its number, ``counting`` those whose ``where_any`` has held.
     """
 
     rules: tuple[EndpointRule, ...]
-    names: list[set[str]] = field(init=False)
-    counts: list[bool] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.names = [set() for _ in self.rules]
-        self.counts = [not rule.where_any for rule in self.rules]
+    names: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    counting: set[int] = field(default_factory=set)
 
     def add(self, conditions: Conditions) -> None:
         """Take the rows of a chunk into account."""
         for number, rule in enumerate(self.rules):
-            self.counts[number] = self.counts[number] or bool(conditions.hold(rule.where_any).any())
+            if number not in self.counting and conditions.hold(rule.where_any).any():
+                self.counting.add(number)
             coded = conditions.column(rule.of)
             proofs = (Role.TELEPHONE, Role.TRUNK) if rule.value is Role.UNPROVED else ()  # they outrank it
             known = self._named(rule.value, *proofs) | {""}
@@ -50,8 +48,8 @@ class Endpoints:
         }
 
     def _named(self, *roles: Role) -> set[str]:
-        rules = zip(self.rules, self.counts, self.names, strict=True)
-        return set().union(*(names for rule, counts, names in rules if counts and rule.value in roles))
+        found = (self.names[number] for number in self.counting if self.rules[number].value in roles)
+        return set().union(*found)
 
 
 def shown_roles(roles: Mapping[str, Role]) -> list[str]:
