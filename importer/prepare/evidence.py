@@ -28,7 +28,7 @@ from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Rules
 from importer.prepare.policies import Policies
-from importer.prepare.zones import ZoneWitness
+from importer.prepare.zones import ZoneEvidence
 from importer.reading.conditions import Coded, Conditions, extracted, joined, seconds_of, whole_numbers
 from schemas import times, zones
 from schemas.call import CALL_ID, judged, start_schema
@@ -243,27 +243,27 @@ def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
     rows.loc[counts.index[counts], "call.rank"] = np.uint8(Rank.NOANSWER)
 
 
-def witness_of(rules: Rules) -> ZoneWitness | None:
+def zone_evidence_of(rules: Rules) -> ZoneEvidence | None:
     """Return what holds the ids of a file against the operator's zone, None where there is nothing to hold."""
     time = rules.format.time
     if time.evidence is None or time.zone_column in rules.headers or time.zone not in set(Zone):
         return None
-    return ZoneWitness(_zone(rules), ZoneWitness("UTC"))
+    return ZoneEvidence(_zone(rules), ZoneEvidence("UTC"))
 
 
-def hear(witness: ZoneWitness, rows: pd.DataFrame, rules: Rules, every: int = 1) -> None:
-    """Let the rows of a chunk (with derived columns), or one of so many, tell what they prove about the zone."""
+def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules, every: int = 1) -> None:
+    """Add what the rows of a chunk (with derived columns), or one of so many, prove about the zone."""
     spec = rules.format.time
     ids = (spec.evidence.column,) if spec.evidence else ()
     some = rows[[*dict.fromkeys(("line", *ids, *spec.columns))]].iloc[::every]
-    evidence = _evidence(some, rules)
-    if evidence is not None:
+    made_at = _evidence(some, rules)
+    if made_at is not None:
         texts = start_texts(some, rules.format)
         lines = some["line"].to_numpy(dtype=np.int64)
-        local, stated = times.proved_offsets(texts, rules.time_formats(), evidence)
-        witness.look(lines, texts, local)
-        if witness.stated is not None:
-            witness.stated.look(lines, texts, stated)
+        local, stated = times.proved_offsets(texts, rules.time_formats(), made_at)
+        evidence.add(lines, texts, local)
+        if evidence.stated is not None:
+            evidence.stated.add(lines, texts, stated)
 
 
 def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:

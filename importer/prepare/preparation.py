@@ -11,13 +11,13 @@ import pyarrow as pa
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
 from importer.prepare.endpoints import Endpoints
-from importer.prepare.evidence import derived_of, hear, with_derived, witness_of
+from importer.prepare.evidence import add_zone_evidence, derived_of, with_derived, zone_evidence_of
 from importer.prepare.groups import LINES_PER_FILE
 from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowPreparer
 from importer.prepare.spool import Spool
-from importer.prepare.zones import ZoneWitness, require_agreement, require_proof
+from importer.prepare.zones import ZoneEvidence, require_agreement, require_proof
 from importer.reading import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules, PlainDigits
@@ -63,10 +63,10 @@ class Preparation:
             # What stands behind a name was proved only after rows of it had been decided: read again, knowing it.
             self._spool.drop_file()
             preparer = self._prepared(detection, preparer.rules, lambda _: progress(0), is_second=True)
-        if preparer.witness is not None:
-            require_agreement(preparer.witness, name)
+        if preparer.zone_evidence is not None:
+            require_agreement(preparer.zone_evidence, name)
             if preparer.read and not detection.times_carry_offsets():
-                require_proof(preparer.witness, name)
+                require_proof(preparer.zone_evidence, name)
         self._files.append(InputFile(name, preparer.rules))
         self._index.keep_file()
         self.skipped += preparer.skipped
@@ -126,14 +126,14 @@ class Preparation:
             endpoints.add(derived_of(chunk.frame, rules))
         return endpoints.roles()
 
-    def zone_evidence(self, detection: Detection) -> ZoneWitness | None:
+    def zone_evidence(self, detection: Detection) -> ZoneEvidence | None:
         """Return what the ids of all rows of a file prove about its clock, None where they tell nothing."""
         rules = self._rules(detection)
-        witness = witness_of(rules)
-        if witness is not None:
+        evidence = zone_evidence_of(rules)
+        if evidence is not None:
             for chunk in read_chunks(detection, self._plan.chunk_rows):
-                hear(witness, with_derived(chunk.frame, rules), rules)
-        return witness if witness is not None and witness.counts else None
+                add_zone_evidence(evidence, with_derived(chunk.frame, rules), rules)
+        return evidence if evidence is not None and evidence.counts else None
 
     def _rules(self, detection: Detection) -> Rules:
         policies = self._plan.policies.of(detection.format)

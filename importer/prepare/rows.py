@@ -12,13 +12,13 @@ from importer.formats.language import Test
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
     add_evidence,
+    add_zone_evidence,
     call_id_of,
     call_keys,
     derived_of,
     directions,
-    hear,
     with_texts,
-    witness_of,
+    zone_evidence_of,
 )
 from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Rank, Rows, keys_of
 from importer.prepare.hints import keyless_hint, value_hints
@@ -60,8 +60,8 @@ STATE_OF = {
     Rank.NOANSWER: State.NOANSWER,
 }
 
-MOST_WITNESSES = 2_000
-"""So many rows of a chunk, evenly spread, are asked what their ids prove about the zone."""
+MOST_ZONE_ROWS = 2_000
+"""So many rows of a chunk, evenly spread, are held against the zone by their ids."""
 
 FEW_ROWS = 5_000
 """To index all rows of a file that begins with a chunk of no more costs less than to read it a second time."""
@@ -105,7 +105,7 @@ class RowPreparer:
         self._agents = agents
         self._file_number = file_number
         self._index = index
-        self.witness = witness_of(rules)
+        self.zone_evidence = zone_evidence_of(rules)
         self._is_second = is_second
         self._indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
         self._endpoints = Endpoints(rules.format.endpoint)
@@ -126,9 +126,9 @@ class RowPreparer:
         rows = frame.loc[~kept_out]
         conditions = conditions.select(~kept_out.to_numpy(), rows)
         rows = with_texts(rows, conditions, texts)
-        if self.witness is not None:
-            # Every row of a long chunk would cost 5 % of `check`; so many tell of each day as much.
-            hear(self.witness, rows, self.rules, every=-(-len(rows) // MOST_WITNESSES) or 1)
+        if self.zone_evidence is not None:
+            # Every row of a long chunk would cost 5 % of `check`; so many prove of each day as much.
+            add_zone_evidence(self.zone_evidence, rows, self.rules, every=-(-len(rows) // MOST_ZONE_ROWS) or 1)
         rows = add_evidence(rows, conditions, self.rules)
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
         rows = self._with_customer(rows)

@@ -1,8 +1,8 @@
 """What the ids of a file prove about the clock of its times, held against the zone it is read in.
 
-A row tells only near a quarter hour: later legs of long calls start at any time after their id was made, so one of
-them may seem to tell a larger offset, never a smaller one. Hence a zone is contradicted by rows of at least two
-ids on one day that outnumber those that agree, or by one that would have started before its id was made.
+A row proves an offset only near a quarter hour: later legs of long calls start at any time after their id was
+made, so one of them may seem to prove a larger offset, never a smaller one. Hence a zone is contradicted by rows
+of at least two ids on one day that outnumber those that agree, or by one that would have started before its id.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ class Contradiction:
 
 
 @dataclass(slots=True)
-class ZoneWitness:
+class ZoneEvidence:
     """Collects chunk by chunk what the rows of one file prove; ``zone`` is the one they are read in, if any.
 
     ``counts`` are rows by the offset in seconds that they prove. ``stated`` collects the same of values that carry
@@ -58,41 +58,41 @@ class ZoneWitness:
     """
 
     zone: str | None
-    stated: "ZoneWitness | None" = None
+    stated: "ZoneEvidence | None" = None
     counts: Counter[int] = field(default_factory=Counter)
     _rows: Counter[tuple[int, int]] = field(default_factory=Counter)
     _moments: dict[tuple[int, int], int] = field(default_factory=dict)
     _against: dict[tuple[int, int], Contradiction] = field(default_factory=dict)
 
-    def look(self, lines: Ints, texts: pd.Series, told: ProvedOffsets) -> None:
-        """Take the rows of one chunk into account; ``lines`` and ``texts`` are those of all its rows."""
-        if not len(told.places):
+    def add(self, lines: Ints, texts: pd.Series, rows: ProvedOffsets) -> None:
+        """Add what rows of one chunk prove; ``lines`` and ``texts`` are those of all its rows."""
+        if not len(rows.places):
             return
-        days = told.epochs // DAY_SECONDS
-        kinds = days * _KINDS_A_DAY + told.offsets
+        days = rows.epochs // DAY_SECONDS
+        kinds = days * _KINDS_A_DAY + rows.offsets
         _, first, counts = np.unique(kinds, return_index=True, return_counts=True)
         for place, count in zip(first.tolist(), counts.tolist(), strict=True):
-            key = int(days[place]), int(told.offsets[place])
+            key = int(days[place]), int(rows.offsets[place])
             self.counts[key[1]] += count
             self._rows[key] += count
-            self._moments.setdefault(key, int(told.epochs[place]))
+            self._moments.setdefault(key, int(rows.epochs[place]))
         if self.zone is None:
             return
-        expected = offsets_of(told.epochs, self.zone)
-        contrary = told.offsets != expected
+        expected = offsets_of(rows.epochs, self.zone)
+        contrary = rows.offsets != expected
         if not contrary.any():
             return
         for moved in (-CHANGE_SECONDS, CHANGE_SECONDS):
-            contrary &= told.offsets != offsets_of(told.epochs + moved, self.zone)
+            contrary &= rows.offsets != offsets_of(rows.epochs + moved, self.zone)
         for place in first[contrary[first]].tolist():
-            row = int(told.places[place])
-            epoch, proved, had = (int(each[place]) for each in (told.epochs, told.offsets, expected))
+            row = int(rows.places[place])
+            epoch, proved, had = (int(each[place]) for each in (rows.epochs, rows.offsets, expected))
             found = Contradiction(int(lines[row]), str(texts.iloc[row]), epoch, proved, had)
             found = self._against.setdefault((int(days[place]), proved), found)
-            found.ids.update(np.unique(told.epochs[kinds == kinds[place]])[:LEAST_IDS].tolist())
+            found.ids.update(np.unique(rows.epochs[kinds == kinds[place]])[:LEAST_IDS].tolist())
 
     def contradiction(self) -> Contradiction | None:
-        """Return the first row that the zone cannot explain, None when the file is silent or agrees."""
+        """Return the first row that the zone cannot explain, None when there is none."""
         for (day, proved), row in sorted(self._against.items(), key=lambda item: item[1].line):
             row.against, row.agreeing = self._rows[day, proved], self._rows[day, row.expected]
             if row.against > row.agreeing and (len(row.ids) >= LEAST_IDS or proved < row.expected):
@@ -135,9 +135,9 @@ def offset_text(seconds: int) -> str:
     return f"UTC{'-' if seconds < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
 
 
-def require_agreement(witness: ZoneWitness, name: str) -> None:
+def require_agreement(evidence: ZoneEvidence, name: str) -> None:
     """Raise ConfigurationError where the ids of the file ``name`` prove another zone, or another offset."""
-    stated = witness.stated.contradiction() if witness.stated else None
+    stated = evidence.stated.contradiction() if evidence.stated else None
     if stated is not None:
         raise ConfigurationError(
             f'{name}: line {stated.line}: "{stated.text}" carries a wrong offset: the id of the row was made at '
@@ -145,15 +145,15 @@ def require_agreement(witness: ZoneWitness, name: str) -> None:
             f"not at the moment it names (told by {_rows_of_day(stated)}, {stated.agreeing} agree)",
             hint="Export the times without an offset, or with the right one. Nothing was sent.",
         )
-    found = witness.contradiction()
+    found = evidence.contradiction()
     if found is None:
         return
     made = f"{datetime.fromtimestamp(found.epoch, UTC):%Y-%m-%d %H:%M:%S}"
     raise ConfigurationError(
-        f'{name}: line {found.line}: "{found.text}" is no time of {witness.zone}: the id of the row was made at '
+        f'{name}: line {found.line}: "{found.text}" is no time of {evidence.zone}: the id of the row was made at '
         f"{found.epoch} ({made} GMT), so the clock stood at {offset_text(found.proved)}, not at "
         f"{offset_text(found.expected)} (told by {_rows_of_day(found)}, {found.agreeing} agree with the zone)",
-        hint=f"Correct --timezone. Zones that fit this file: {shown_zones(witness.proved())}. Nothing was sent.",
+        hint=f"Correct --timezone. Zones that fit this file: {shown_zones(evidence.proved())}. Nothing was sent.",
     )
 
 
@@ -161,20 +161,20 @@ def _rows_of_day(found: Contradiction) -> str:
     return f"{found.against} row{'s' if found.against > 1 else ''} of that day"
 
 
-def require_proof(witness: ZoneWitness, name: str) -> None:
+def require_proof(evidence: ZoneEvidence, name: str) -> None:
     """Raise ConfigurationError where a zone has no summer time and the ids do not show it on every day.
 
     One row in summer time is enough: such a zone has no changes of the clock near which rows may differ.
     """
-    if witness.zone is None or not is_fixed(witness.zone):
+    if evidence.zone is None or not is_fixed(evidence.zone):
         return
-    proved = witness.proved()
-    expected = int(offsets_of(np.zeros(1, dtype=np.int64), witness.zone)[0])
+    proved = evidence.proved()
+    expected = int(offsets_of(np.zeros(1, dtype=np.int64), evidence.zone)[0])
     summer = {expected + moved for moved in (-3600, -1800, 1800, 3600)}
-    if {offset for _, offset in proved} == {expected} and summer.isdisjoint(witness.counts):
+    if {offset for _, offset in proved} == {expected} and summer.isdisjoint(evidence.counts):
         return
     fitting = f" Zones that fit this file: {shown_zones(proved)}." if proved else ""
-    raise _no_place(witness.zone, name, f"{fitting} Only ids with a clock could prove it.")
+    raise _no_place(evidence.zone, name, f"{fitting} Only ids with a clock could prove it.")
 
 
 def require_place(detection: Detection, zone: str | None) -> None:
