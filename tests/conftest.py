@@ -19,6 +19,8 @@ from hypothesis import is_hypothesis_test, settings
 
 from certificates import Certificate, make_certificate
 from importer.cli import run
+from importer.ledger import Ledger, create_ledger
+from ledgers import CREATED, opened
 from misbehaviour import Simulator
 from misbehaviour.connections import Behaviour, Server
 
@@ -213,6 +215,20 @@ def server() -> Iterator[Any]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return one folder for all examples of a property."""
     return tmp_path_factory.mktemp("examples")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a new empty ledger and return its path."""
+    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    """Open a new ledger as a run does."""
+    with opened(path) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

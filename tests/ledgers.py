@@ -1,11 +1,15 @@
 """Ledgers, calls and steps that the tests of the ledger share."""
 
 import itertools
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from importer.errors import ExitCode
 from importer.ledger import Decision, Ledger, RunInfo, Staged, create_ledger, open_reader
+from importer.ledger.staging import Staging
 from importer.records import Call, Place, Receipt
 from schemas.vocabulary import CallState, Outcome, State
 
@@ -26,11 +30,7 @@ UNCERTAIN = CallState.UNCERTAIN
 def ticking() -> Callable[[], str]:
     """Return a clock that goes one second further at every look."""
     seconds = itertools.count()
-    return lambda: "2026-03-01 {:02}:{:02}:{:02}".format(*_split(next(seconds)))
-
-
-def _split(seconds: int) -> tuple[int, int, int]:
-    return seconds // 3600 % 24, seconds // 60 % 60, seconds % 60
+    return lambda: str(datetime(2026, 3, 1) + timedelta(seconds=next(seconds)))
 
 
 def call(call_id: str = "a1", *, line: int = 2, file: str = "one.csv", voiceuri: str = "") -> Call:
@@ -50,6 +50,18 @@ def take(ledger: Ledger, *calls: Call, retry_refused: bool = False, resend: bool
     """Stage calls as one staging."""
     with ledger.staging() as stage:
         return stage.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
+
+
+def add(stage: Staging, *calls: Call) -> list[Staged]:
+    """Stage calls within a staging."""
+    return stage.add(calls, retry_refused=False, resend_uncertain=False)
+
+
+def execute(path: Path, statement: str) -> None:
+    """Change a file as another program does that knows SQLite."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(statement)
+        other.commit()
 
 
 def make_waiting(path: Path, count: int) -> None:

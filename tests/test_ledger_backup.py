@@ -3,7 +3,6 @@
 import fcntl
 import os
 import shutil
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -154,35 +153,6 @@ def _judge(path: Path, target: Path) -> None:
     shutil.copy(target, path)
     with pytest.raises(ConfigurationError, match="older than"):
         opened(path, LATER_RUN)
-
-
-@pytest.mark.slow
-def test_killed_at_random(path: Path, tmp_path: Path) -> None:
-    """Of 40 backups of a large ledger killed at random none is taken for one that is not, nor blocks the next."""
-    with opened(path) as ledger:
-        take(ledger, *(call(f"id{number:05}") for number in range(20_000)))
-    script = "import sys\nfrom pathlib import Path\nfrom importer.ledger import open_reader\nprint(flush=True)\n"
-    script += "open_reader(Path(sys.argv[1])).backup(Path(sys.argv[2]))"
-    kept = tmp_path / "kept"
-    for number in range(40):
-        target = tmp_path / f"copy-{number // 5}"
-        with subprocess.Popen(
-            [sys.executable, "-c", script, str(path), str(target)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            try:
-                process.wait(number / 250)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-        if target.exists():
-            shutil.copy(path, kept)
-            _judge(path, target)
-            shutil.copy(kept, path)
-            target.unlink()
 
 
 def fill(disk: Path) -> None:

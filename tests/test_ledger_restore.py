@@ -48,13 +48,6 @@ RESTORE_RUN = replace(RUN, run_id="restore")
 AFTERWARDS = "2026-04-01 00:00:00"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Make a new empty ledger and return its path."""
-    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
-    return tmp_path / "ledger.sqlite"
-
-
 def restored(path: Path) -> Ledger:
     """Open a ledger for `accept_restore`."""
     return Ledger.open(path, run=RESTORE_RUN, now=ticking(), restored=True)
@@ -76,12 +69,6 @@ def copied(path: Path) -> Path:
 def told(call_id: str, accepted: bool, sent_at: str = "2026-03-01 02:00:00") -> ReportedCall:
     """Return what a results file tells of a call."""
     return ReportedCall(call(call_id), accepted, sent_at)
-
-
-def test_runs_one_after_the_other(path: Path) -> None:
-    """A ledger that nobody touched is opened again and again."""
-    for number in range(5):
-        opened(path, replace(RUN, run_id=f"run{number}")).close()
 
 
 @pytest.mark.fault(110)

@@ -1,32 +1,17 @@
 """What the ledger keeps of runs, and the upgrade of a ledger of the first release."""
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from importer.errors import ExitCode
-from importer.ledger import Ledger, LedgerInvariantError, RunInfo, RunRecord, create_ledger, open_reader
+from importer.ledger import Ledger, LedgerInvariantError, RunInfo, RunRecord, open_reader
 from importer.ledger.schema import MIGRATIONS
 from importer.records import Receipt
 from ledgers import ACCEPTED, AGENT, CREATED, LATER_RUN, RUN, SENDING, UNCERTAIN, bring_to, call, opened, take
 from schemas.vocabulary import CallState, Outcome
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Make a new empty ledger and return its path."""
-    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
-    return tmp_path / "ledger.sqlite"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    """Open a new ledger as a run does."""
-    with opened(path) as one:
-        yield one
 
 
 def made_by_the_first_release(path: Path) -> None:
