@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from conftest import Program, call_row, read_results, write_export
+from conftest import Program, call_row, read_results, table, write_export
 from importer.client import Proof, classify
-from importer.client.classify import CODES, Judgement
+from importer.client.classify import BODY_DECIDES, CODES, NEEDS_NO_BODY, STATUSES, Judgement
 from importer.client.connection import BODY_LIMIT_BYTES, Answer
 from misbehaviour import CALLS, TOKENS, Fault, Simulator
 
@@ -37,6 +39,9 @@ BODIES: Mapping[str, tuple[str, bytes]] = {
     "a list": ("plain", b"[]"),
     "page": ("page", b"<!DOCTYPE html><html>Sign in</html>"),
     "text": ("page", b"Access Denied"),
+    "word": ("page", b"SUCCESS"),
+    "true": ("plain", b"true"),
+    "XML": ("page", b"<?xml version='1.0'?>"),
     "nothing": ("plain", b""),
     "blanks": ("plain", b" \r\n"),
     "cut": ("plain", SUCCESS[:-1]),
@@ -109,7 +114,10 @@ def test_every_status_with_every_body() -> None:
         judgement = judged(status, body, **headers)
         if found(judgement) != expected(status, column):
             wrong.append((status, name, found(judgement)))
-        assert (judgement.proof is Proof.TAKEN) == ((status, name) == (200, "documented success"))
+        is_taken = (status, name) == (200, "documented success")
+        assert (judgement.proof is Proof.TAKEN) == is_taken
+        # A reason is a slug, a hint is a sentence.
+        assert is_taken or (judgement.reason.replace("_", "").islower() and judgement.hint.endswith((".", "?")))
     print(f"{len(cases)} answers judged by status and body")
     assert wrong == []
     assert len(cases) > FEWEST_CASES
@@ -130,10 +138,154 @@ def test_every_status_with_every_code() -> None:
 
 
 @pytest.mark.fault(78)
-@pytest.mark.parametrize(("value", "name"), [("30", "wait"), ("-5", "outage"), ("soon", "outage"), ("", "outage")])
+@table(("value", "name"), [("30", "wait"), ("-5", "outage"), ("soon", "outage"), ("", "outage")])
 def test_overload_that_names_a_wait(value: str, name: str) -> None:
     """503 with a Retry-After that can be read is a wait, any other 503 an outage."""
     assert found(judged(503, b"<html>", retry_after=value)) == verdict(name)
+
+
+def text_after_success(text: bytes) -> bytes:
+    """Return the words of success with another member behind them."""
+    return SUCCESS[:-1] + b"," + text + b"}"
+
+
+@pytest.mark.fault(87)
+@table(
+    "body",
+    [
+        b'{"code":"SUCCESS","message":"done","details":{"a":[1,2.5,null,true]},"status":"success"}',
+        b' \r\n{"status" : "success",\n"code" : "SUCCESS"}\n',
+        b'{"status":"success","status":"success","code":"SUCCESS"}',
+        text_after_success(b'"error":null'),
+        b'{"status":"success","code":"\\u0053UCCESS"}',
+    ],
+)
+def test_success(body: bytes) -> None:
+    """Under 200, the two words of success in one strict JSON object are success; further keys are allowed."""
+    assert found(judged(200, body)) == verdict("taken")
+
+
+@pytest.mark.fault(84, 85, 87)
+@table(
+    "body",
+    [
+        b'{"status":"success","code":"success"}',
+        b'{"status":"success"}',
+        b'{"code":"SUCCESS"}',
+        b'{"status":"error","code":"SUCCESS"}',
+        b'{"status":"success","code":"INVALID_TOKEN"}',
+        b'{"status":"success","code":"INVALID_USER"}',
+        b'{"status":"error","status":"success","code":"SUCCESS"}',
+        text_after_success(b'"error":{"title":"URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"}'),
+        text_after_success(b'"a":1,"a":true'),
+        text_after_success(b'"a":NaN'),
+        text_after_success(b'"a":-Infinity'),
+        text_after_success(b'"a":' + b"9" * 5000),
+        text_after_success(b'"a":' + b"[" * 20000 + b"]" * 20000),
+        b'{"a":' * 10000 + b"1" + b"}" * 10000,
+        SUCCESS + SUCCESS,
+        SUCCESS + b"\x00",
+        b"\xef\xbb\xbf" + SUCCESS,
+        SUCCESS.decode().encode("utf-16-le"),
+        text_after_success(b'"a":"\xff"'),
+        b"[" + SUCCESS + b"]",
+        b'{"data":' + SUCCESS + b"}",
+        b'"SUCCESS"',
+        b" ",
+        b'{"status":["success"],"code":["SUCCESS"]}',
+        b'{"status":{"a":1},"code":{"b":2},"error":"x"}',
+        *(SUCCESS[:length] for length in range(len(SUCCESS))),
+    ],
+)
+def test_almost_success(body: bytes) -> None:
+    """What only looks like success, or is a part of it, is held; the run stops at the third in a row."""
+    assert found(judged(200, body)) == verdict("hold")
+
+
+def throttle(text: str) -> bytes:
+    """Return the throttle of the security filter that Zoho products share."""
+    details = {"message": f"Cannot execute more than 100 requests per API in 2 minutes. {text}"}
+    return json.dumps({"error": {"title": "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED", "details": details}}).encode()
+
+
+MONDAY = {"retry_after": "Mon, 23 Nov 2026 10:02:00 GMT", "date": "Mon, 23 Nov 2026 10:00:00 GMT"}
+IN_22_MINUTES = throttle("Try again after 22 minutes.")
+
+
+@pytest.mark.fault(74, 78)
+@table(
+    ("status", "body", "headers", "wait_seconds"),
+    [
+        (429, b"", {"retry_after": "120"}, 120.0),
+        (429, b"", {"retry_after": "0"}, 1.0),
+        (429, b"", {"retry_after": "1" + "0" * 20}, 21600.0),
+        (429, b"", {"retry_after": "-5"}, None),
+        (429, b"", {"retry_after": "soon"}, None),
+        (429, b"", {}, None),
+        (429, b"<html>", {"retry_after": "5"}, 5.0),
+        (429, b"", MONDAY, 120.0),
+        (400, IN_22_MINUTES, {}, 1320.0),
+        (200, IN_22_MINUTES, {}, 1320.0),
+        (429, throttle("try again after 30 seconds"), {}, 30.0),
+        (400, throttle("Try again after 900 hours"), {}, 21600.0),
+        (400, throttle("Try again later"), {}, None),
+        (400, IN_22_MINUTES, {"retry_after": "9"}, 9.0),
+        (400, b'{"code":"request_limit_exceeded","message":"Try again after 2 minutes"}', {}, 120.0),
+        (400, b'{"code":"request_limit_exceeded","message":"You have exceeded the limits."}', {}, None),
+        (503, b"", {"retry_after": "10"}, 10.0),
+        (503, b"<html>", {"retry_after": "10"}, 10.0),
+    ],
+)
+def test_wait(status: int, body: bytes, headers: dict[str, str], wait_seconds: float | None) -> None:
+    """A throttle, in whatever dialect, waits as long as header or text ask."""
+    judgement = judged(status, body, **headers)
+    assert (found(judgement), judgement.wait_seconds) == (verdict("wait"), wait_seconds)
+
+
+def test_wait_only_where_waiting() -> None:
+    """A Retry-After on an answer that is no throttle is not a wait."""
+    assert judged(404, b"", retry_after="10").wait_seconds is None
+
+
+@table(
+    ("body", "shown"),
+    [
+        (envelope("=cmd()|x"), "cmdx"),
+        (envelope("a\r\nb\x1b[2Jc"), "ab2Jc"),
+        (envelope("x" * 500), "x" * 64),
+        (envelope("\u202eabc"), "abc"),
+        (IN_22_MINUTES, "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"),
+    ],
+)
+def test_code_is_clean(body: bytes, shown: str) -> None:
+    """The service's code, also one in error.title, is reduced to plain characters, at most 64."""
+    assert judged(400, body).code == shown
+
+
+def test_tables_agree() -> None:
+    """A status whose body decides has no line of its own."""
+    assert not BODY_DECIDES & (set(STATUSES) | NEEDS_NO_BODY)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["status", "code", "error", "title"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    status=st.integers(0, 1000),
+    body=st.binary(max_size=80) | ANY_JSON.map(lambda value: json.dumps(value).encode()),
+    headers=st.dictionaries(st.sampled_from(["retry-after", "date", "content-encoding"]), st.text(max_size=12)),
+)
+def test_judging_never_raises(status: int, body: bytes, headers: dict[str, str]) -> None:
+    """Whatever comes is judged, and only the documented success is taken."""
+    if classify(Answer(status, body, headers), now_epoch=0.0).proof is Proof.TAKEN:
+        fields = json.loads(body)
+        assert (status, fields["status"], fields["code"]) == (200, "success", "SUCCESS")
 
 
 STATE_OF = {"taken": "accepted", "refused": "refused", "unknown": "uncertain", "not_applied": "pending"}

@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -456,8 +457,11 @@ def test_proxy_answers_itself(night: Night, serve: Serve) -> None:
 
 
 @pytest.mark.fault(71)
-def test_black_hole_before_a_good_address(night: Night, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where IPv6 leads nowhere and IPv4 works, each call goes once, by IPv4."""
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_bad_address_before_a_good_one(
+    night: Night, serve: Serve, monkeypatch: pytest.MonkeyPatch, is_refused: bool
+) -> None:
+    """Where IPv6 leads nowhere, or nobody listens there, and IPv4 works, each call goes once, by IPv4."""
     night.take_in(2)
     server = serve(answering(http_answer()))
     look_up = socket.getaddrinfo
@@ -472,7 +476,7 @@ def test_black_hole_before_a_good_address(night: Night, serve: Serve, monkeypatc
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     try:
-        with black_hole("::1", server.port):
+        with nullcontext() if is_refused else black_hole("::1", server.port):
             ended = night.run(limits=QUICK, api_url=f"http://localhost:{server.port}")
     except OSError:
         pytest.skip("there is no IPv6 here")
