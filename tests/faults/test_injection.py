@@ -164,18 +164,6 @@ def test_planted_link(program: Program, account: Simulator, tmp_path: Path) -> N
     assert program("deliver", "--results", tmp_path / "results.csv").code == 0
 
 
-@pytest.mark.fault(145)
-def test_planted_token_cache(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A link in the place of the token cache gets no token: the run does without a cache."""
-    cache = Path(os.environ["HOME"]) / ".cache" / "cdr-importer" / "token.json"
-    cache.parent.mkdir(parents=True)
-    (tmp_path / "victim").write_text("mine")
-    cache.symlink_to(tmp_path / "victim")
-    path = write_export(tmp_path / "export.csv", [call_row(1)])
-    assert program("import", "--init-ledger", path).code == 0
-    assert (tmp_path / "victim").read_text() == "mine"
-
-
 @pytest.mark.fault(150)
 def test_words_of_a_database(program: Program, account: Simulator, tmp_path: Path) -> None:
     """What would be statements to a database are ids like any other."""
