@@ -2,7 +2,6 @@
 
 import http.client
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
@@ -10,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from conftest import table
-from misbehaviour import CALLS, FOREVER, ORDINARY, TOKENS, USERS, Fault, Simulator
+from misbehaviour import CALLS, ORDINARY, TOKENS, Fault, Simulator
 
 FORM = "application/x-www-form-urlencoded"
 CALL = {
@@ -71,40 +70,6 @@ def client(simulator: Simulator) -> Iterator[Client]:
 
 
 @table(
-    ("fault", "status", "words"),
-    [
-        (ORDINARY, 200, b'"SUCCESS"'),
-        (Fault.throttle("A", 7), 429, b"TOO_MANY_REQUESTS"),
-        (Fault.throttle("B"), 400, b"URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"),
-        (Fault.throttle("C"), 400, b"request_limit_exceeded"),
-        (Fault.internal_error(), 500, b"INTERNAL_ERROR"),
-        (Fault.internal_error(store=True), 500, b"INTERNAL_ERROR"),
-        (Fault.gateway(504), 504, b"504 Bad Gateway"),
-        (Fault.redirect("http://127.0.0.1:1/", 307), 307, b""),
-        (Fault.login_page(), 200, b"<form>"),
-        (Fault.refusal("SOMETHING_NEW", 422), 422, b"SOMETHING_NEW"),
-        (Fault(status=200, body=b"\xff\xfe{"), 200, b"\xff\xfe{"),
-        (Fault(status=204), 204, b""),
-        (Fault(status=999, body=b"[]"), 999, b"[]"),
-        (Fault(changes={"code": "success", "extra": 1}), 200, b'"code": "success", "extra": 1'),
-        (Fault(drops=("code",)), 200, b'{"status": "success"}'),
-        (Fault(headers=(("content-type", "text/plain"), ("X-A", "1"), ("X-A", "2"))), 200, b"SUCCESS"),
-    ],
-)
-def test_answers(client: Client, fault: Fault, status: int, words: bytes) -> None:
-    """A fault answers as it says, once, with its headers, and accepts the call where it should."""
-    client.api.script(fault)
-    before = len(client.api.accepted)
-    given, body, headers = client.post(CALLS, CALL)
-    arrival = client.api.arrivals[-1]
-    assert (given, words in body, arrival.status, arrival.complete) == (status, True, status, True)
-    assert (len(client.api.accepted) - before, arrival.stored) == (fault.takes_call, fault.takes_call)
-    assert all(headers.get_all(name) == [v for n, v in fault.headers if n == name] for name, _ in fault.headers)
-    assert (arrival.fields, arrival.raw_body) == (CALL, urlencode(CALL).encode())
-    assert arrival.sent.endswith(body) and client.notify() == 200
-
-
-@table(
     ("fault", "error", "is_complete", "is_stored"),
     [
         (Fault(reset_before_reading=True), ConnectionResetError, False, False),
@@ -145,82 +110,6 @@ def test_sent_bytes_are_recorded(client: Client, fault: Fault) -> None:
     raw.sendall(client.raw_call())
     assert b"".join(iter(lambda: raw.recv(65_536), b"")) == client.api.arrivals[-1].sent
     client.connection.close()
-
-
-def test_order(client: Client) -> None:
-    """Faults come in the order queued, as many times as told, each at its path, and then the ordinary answer."""
-    client.api.script(ORDINARY.repeated(2), Fault.gateway(503).repeated(2), Fault.gateway(502))
-    client.api.script(Fault.gateway(504), path=USERS)
-    client.api.script_tokens(Fault(changes={"expires_in": 0}), Fault(drops=("expires_in", "api_domain")))
-    statuses = [client.notify() for _ in range(6)]
-    bodies = [client.sign_in()[1] for _ in range(3)]
-    assert (statuses, client.notify()) == ([200, 200, 503, 503, 502, 200], 200)
-    assert [body.count(b'"expires_in": 0') for body in bodies] == [1, 0, 0]
-    assert [b"expires_in" in body for body in bodies] == [True, False, True]
-    client.api.script(Fault.gateway(503).repeated(FOREVER))
-    assert ({client.notify() for _ in range(9)}, client.post(USERS, {})[0]) == ({503}, 504)
-    assert (len(client.api.arrivals), client.api.token_requests, client.api.connections) == (16, 4, 1)
-
-
-def test_storing_fault_on_a_bad_call(client: Client) -> None:
-    """A fault does not accept what the service would refuse."""
-    client.api.script(Fault.internal_error(store=True))
-    assert (client.notify(state="x"), client.api.accepted) == (500, ())
-
-
-@table("status", [401, 400])
-def test_expired_token(client: Client, status: int) -> None:
-    """After the token expired by script, only a new one helps."""
-    client.api.script(ORDINARY, Fault.expired_token(status))
-    statuses = [client.notify() for _ in range(3)]
-    client.sign_in()
-    assert [*statuses, client.notify()] == [200, status, 401, 200]
-
-
-@table(
-    ("fault", "latency_seconds"),
-    [
-        (Fault(hang=True, early_hints=True, store=True), 0.0),
-        (Fault(early_hints=True, delay_seconds=3600.0), 0.0),
-        (Fault(early_hints=True), 3600.0),
-    ],
-)
-def test_late_answer(fault: Fault, latency_seconds: float) -> None:
-    """A call whose answer is late, or never comes, is accepted before the wait; stop does not wait for it."""
-    with Simulator() as api:
-        client = Client(api)
-        api.script(fault)
-        api.latency_seconds = latency_seconds
-        raw = client.connection.sock
-        raw.sendall(client.raw_call())
-        assert raw.recv(65_536).startswith(b"HTTP/1.1 103 ")
-        assert (api.arrivals[0].status, api.arrivals[0].stored) == (None, True)
-        api.stop()
-        assert (raw.recv(65_536), len(api.accepted)) == (b"", 1)
-        client.connection.close()
-
-
-def test_latency(client: Client) -> None:
-    """With latency the ordinary answer comes, not before its time."""
-    client.api.latency_seconds = 0.02
-    before = time.monotonic()
-    assert client.notify() == 200 and time.monotonic() - before >= 0.02
-
-
-def test_restart(client: Client) -> None:
-    """After a stop nobody listens and idle connections end; after a restart tokens and records are kept."""
-    client.notify(id="a1")
-    client.api.stop()
-    with pytest.raises(ConnectionError):
-        client.notify()
-    client.connection.close()
-    with pytest.raises(ConnectionRefusedError):
-        client.notify()
-    client.api.start()
-    client.connection.close()
-    client.notify(id="a2")
-    assert [call["id"] for call in client.api.accepted] == ["a1", "a2"]
-    assert client.api.connections == 2
 
 
 def test_half_a_request(client: Client) -> None:

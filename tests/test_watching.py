@@ -18,11 +18,10 @@ from importer.errors import CannotCreateError, ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
 from importer.records import RunSummary
-from importer.simulator import SandboxCredentials
 from importer.watching import LogFile, Ping
 from importer.watching.metrics import METRICS, LastRun, metrics_text
 from importer.watching.watch import LONGEST_LINE, log_line
-from misbehaviour import FOREVER, Fault, Simulator
+from misbehaviour import Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer
 from schemas.vocabulary import Outcome
 
@@ -88,37 +87,6 @@ def test_log_of_a_run_that_cannot_begin(program: Program, account: Simulator, tm
     program("import", "--log", tmp_path / "run.log", export(tmp_path))
     last = lines_of(tmp_path / "run.log")[-1]
     assert re.search(r"ERROR .* ev=run\.finished rows=0 .* exit=78 reason=configuration$", last)
-
-
-ECHO = b'{"status":"error","code":"+447700900111","message":"+447700900111 canary"}'
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [Fault(status=200, body=ECHO), Fault(status=400, body=ECHO), Fault.lost_answer(), Fault.login_page()],
-    ids=["echo 200", "echo 400", "lost", "page"],
-)
-def test_log_holds_neither_numbers_nor_secrets(
-    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
-) -> None:
-    """Whatever the answer says, no number, token, secret or ping address stands in the log or the metrics."""
-    canary = SandboxCredentials("1000.CANARYCLIENT", "canary-secret", "1000.canary.refresh")
-    account.credentials = canary
-    for name in ("client_id", "client_secret", "refresh_token"):
-        monkeypatch.setenv(f"CDR_IMPORTER_{name.upper()}", getattr(canary, name))
-    monkeypatch.setenv("CDR_IMPORTER_PING_URL", f"http://127.0.0.1:{closed_port()}/canary-uuid")
-    account.script(fault.repeated(FOREVER))
-    rows = [
-        call_row(1, to="+447700900111"),
-        call_row(2, to="+44 7700 900XXX"),
-        call_row(3, start_time="7700900111"),
-    ]
-    log, metrics = tmp_path / "run.log", tmp_path / "cdr.prom"
-    ran = program("import", "-v", "--init-ledger", "--log", log, "--metrics", metrics, export(tmp_path, *rows))
-    told = log.read_text() + metrics.read_text() + ran.stdout + ran.stderr
-    secret = ["canary", "CANARY", "7700900", "7700 900", "5550101", "1000.", "oauthtoken"]
-    assert [each for each in secret if each in told] == []
-    assert "WARN ping.failed" in events_of(log)
 
 
 def test_log_is_private_and_appended_to(program: Program, account: Simulator, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import pytest
 
-from conftest import ROOT, Program, call_row, read_results, write_export
+from conftest import ROOT, Program, call_row, closed_port, read_results, write_export
 from importer.cli import cli
 from importer.requirements import NEEDED
 from importer.simulator import SandboxCredentials
@@ -84,6 +84,14 @@ ANSWERS = (
     Fault(reset_after_reading=True),
     Fault.login_page(),
 )
+ENDINGS = (
+    Fault.internal_error(),
+    Fault(status=400, body=b'{"code":"+447700900111","message":"+447700900111 canary"}'),
+    Fault(raw_answer=b"220 +447700900111 smtp ready\r\n"),
+    Fault.refusal("NO_PERMISSION", 403),
+    Fault.refusal("INVALID_TOKEN", 401),
+)
+"""What a run of one new call meets."""
 
 
 @pytest.mark.fault(136, 138, 139, 154)
@@ -94,7 +102,8 @@ def test_planted_words_are_printed_nowhere(
     account.script(*ANSWERS)
     pings = serve(answering(http_answer(body=b"")))
     rows = [call_row(number, to=f"+4477009001{number:02}") for number in range(12)]
-    path = write_export(tmp_path / "export.csv", [*rows, call_row(50, to="+44 7700 900XXX")])
+    bad = [call_row(50, to="+44 7700 900XXX"), call_row(51, start_time="+447700900111")]
+    path = write_export(tmp_path / "export.csv", [*rows, *bad])
     config = tmp_path / "proxy.toml"
     config.write_text(f'proxy = "http://u:{PROXY_PASSWORD}@127.0.0.1:9"\n')
     config.chmod(0o600)
@@ -113,7 +122,19 @@ def test_planted_words_are_printed_nowhere(
         program("ledger", "purge"),
         program("ledger", "backup", tmp_path / "backup.sqlite"),
         program("import", "--proxy", f"http://u:{PROXY_PASSWORD}@127.0.0.1:9", path),
+        program("import", "-v", "--default-agent-number", "+447700900112x", "--since", "soon", path),
     ]
+    dead_ping = f"http://127.0.0.1:{closed_port()}/canary-uuid"
+    for number, fault in enumerate(ENDINGS):
+        account.script(fault)
+        one = write_export(tmp_path / "one-export.csv", [call_row(60 + number, to="+447700900199")])
+        said.append(program("import", "-v", "--log", log, "--ping-url", dead_ping, one))
+    account.credentials = SandboxCredentials("1000.OTHER", "other", "1000.other")
+    account.service.tokens._expiries.clear()
+    said.append(program("import", "-v", write_export(tmp_path / "one-export.csv", [call_row(70)])))
+    assert said[-1].code != 0
+    assert {400, 401, 403, 500} <= {arrival.status for arrival in account.arrivals}
+    assert "ev=ping.failed" in log.read_text()
     assert len(account.arrivals) > len(ANSWERS)
     secret = [*canaries(), PROXY_PASSWORD]
     texts = [ran.stdout + ran.stderr for ran in said]

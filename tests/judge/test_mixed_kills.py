@@ -20,7 +20,7 @@ from judge.mutations import MUTATIONS, mutated_copy
 from judge.world import ENDED_WITH_RESULTS, ForkServer, Started, World
 from misbehaviour import ORDINARY, USUAL, Fault, Simulator
 
-KILLS = int(os.environ.get("CDR_IMPORTER_KILLS", "60"))
+KILLS = int(os.environ.get("CDR_IMPORTER_KILLS", "180"))
 """How often something is killed in all worlds together."""
 WORLDS = max(3, KILLS // 60)
 WORKERS = (1, 2, 8)
@@ -362,6 +362,7 @@ def kill_until(world: Operator, kills: int, *, loses_ledgers: bool = True) -> li
     return world.lost() + world.found()
 
 
+@pytest.mark.fault(90)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(WORLDS))
 def test_kill_any_command(server: ForkServer, simulator: Simulator, tmp_path: Path, seed: int) -> None:
