@@ -98,7 +98,6 @@ def test_token_form(clock: OwnTime) -> None:
     """The request is a form for the accounts host, with the four documented fields and nothing in the URL."""
     endpoint = Endpoint(good())
     source(endpoint, clock).token()
-
     assert endpoint.asked == [
         (
             "https://accounts.zoho.com/oauth/v2/token",
@@ -116,7 +115,6 @@ def test_token_value(clock: OwnTime) -> None:
     """A token carries its API base and ends five minutes before the service says, from before the request."""
     endpoint = Endpoint(good())
     endpoint.when_asked = lambda: clock.sleep(7)
-
     assert source(endpoint, clock).token() == Token("1000.aa.bb", "https://www.zohoapis.com", NOW + 3300)
 
 
@@ -128,7 +126,6 @@ def test_token_is_asked_once(clock: OwnTime) -> None:
     for moment in (0, 3299, 3301):
         clock.now = NOW + moment
         found.append(tokens.token().access_token)
-
     assert (found, len(endpoint.asked)) == (["1000.one", "1000.one", "1000.two"], 2)
 
 
@@ -159,7 +156,6 @@ def test_repr_hides_secrets(value: object) -> None:
 def test_token_lifetime(fields: dict[str, object], usable_seconds: float, clock: OwnTime) -> None:
     """A lifetime that is missing, no number or huge counts as an hour; expires_in_sec outranks expires_in."""
     endpoint = Endpoint(good(**fields))
-
     assert source(endpoint, clock).token().expires_at == NOW + usable_seconds
 
 
@@ -214,7 +210,6 @@ def test_token_failure(
 ) -> None:
     """Each bad answer ends as its exit code after the right number of requests."""
     endpoint = Endpoint(reply)
-
     with pytest.raises(error):
         source(endpoint, clock).token()
     assert len(endpoint.asked) == requests
@@ -233,7 +228,6 @@ def test_refusal_advises(error: str, words: str, clock: OwnTime) -> None:
     """A refused sign-in says what to do, without repeating control characters."""
     with pytest.raises(NotPermittedError) as caught:
         source(Endpoint(json_reply(error=error)), clock).token()
-
     assert words in caught.value.hint
     assert caught.value.message.isprintable()
 
@@ -253,7 +247,6 @@ def test_refusal_repeats_no_secret(wrap: Callable[[str], object], clock: OwnTime
 def test_token_after_trouble(trouble: Reply | Exception, clock: OwnTime) -> None:
     """Passing trouble is tried again, with waits between, until a token comes."""
     endpoint = Endpoint(trouble, trouble, good())
-
     assert source(endpoint, clock).token().access_token == "1000.aa.bb"
     assert len(clock.waits) == 2
 
@@ -289,7 +282,6 @@ def test_cache_is_shared(shared: SignIn, clock: OwnTime) -> None:
     """A second process finds the token of the first and asks for none."""
     source(Endpoint(good()), clock, shared).token()
     second = Endpoint(UnavailableError("never asked"))
-
     assert source(second, clock, shared).token().access_token == "1000.aa.bb"
 
 
@@ -318,7 +310,6 @@ def test_refreshes_of_a_clock_set_back(is_cached: bool, shared: SignIn, clock: O
             tokens = source(script, clock, shared)
         clock.now += 300
     clock.now += 1
-
     assert tokens.renew(second).access_token == "1000.2"
 
 
@@ -326,7 +317,6 @@ def test_cache_holds_no_secret(shared: SignIn, clock: OwnTime) -> None:
     """The cache file holds the access token, but no other secret."""
     source(Endpoint(good()), clock, shared).token()
     text = cache_of(shared).read_text()
-
     assert "1000.aa.bb" in text
     assert not any(secret in text for secret in (*SECRETS, "1000.CLIENT"))
 
@@ -344,7 +334,6 @@ def test_cache_corrupt(damage: Callable[[str], str], shared: SignIn, clock: OwnT
     cache_of(shared).unlink(missing_ok=True)
     source(Endpoint(good("1000.old")), clock, shared).token()
     cache_of(shared).write_text(damage(cache_of(shared).read_text()), encoding="latin-1")
-
     assert source(Endpoint(good()), clock, shared).token().access_token == "1000.aa.bb"
     assert json.loads(cache_of(shared).read_text())["access_token"] == "1000.aa.bb"
 
@@ -376,7 +365,6 @@ def test_cache_of_another(
     clock.now += seconds
     domain = {"api_domain": "https://www.zohoapis.eu"} if change is OTHER_HOST else {}
     endpoint = Endpoint(good("1000.new", **domain))
-
     assert source(endpoint, clock, replace(shared, **change)).token().access_token == "1000.new"  # type: ignore[arg-type]
 
 
@@ -388,7 +376,6 @@ def test_cache_symlink(shared: SignIn, clock: OwnTime, tmp_path: Path) -> None:
     cache_of(shared).rename(target)
     before = target.read_bytes()
     cache_of(shared).symlink_to(target)
-
     assert source(Endpoint(good("1000.new")), clock, shared).token().access_token == "1000.new"
     assert target.read_bytes() == before
 
@@ -398,14 +385,12 @@ def test_cache_left_part(shared: SignIn, clock: OwnTime) -> None:
     cache_of(shared).parent.mkdir()
     cache_of(shared).with_name("token.json.part").write_text("half")
     source(Endpoint(good()), clock, shared).token()
-
     assert json.loads(cache_of(shared).read_text())["access_token"] == "1000.aa.bb"
 
 
 def test_cache_not_writable(shared: SignIn, clock: OwnTime) -> None:
     """A cache that cannot be written does not keep a run from signing in."""
     cache_of(shared).parent.write_text("a file where the folder should be")
-
     assert source(Endpoint(good()), clock, shared).token().access_token == "1000.aa.bb"
 
 
@@ -415,7 +400,6 @@ def test_renew_finds_token_of_another_process(shared: SignIn, clock: OwnTime) ->
     tokens = source(endpoint, clock, shared)
     stale = tokens.token()
     source(Endpoint(good("1000.two")), clock, shared).renew(stale)
-
     assert tokens.renew(stale).access_token == "1000.two"
     assert len(endpoint.asked) == 1
 
@@ -435,7 +419,6 @@ def test_lock_is_waited_for(shared: SignIn, clock: OwnTime) -> None:
 
         endpoint = Endpoint(good("1000.own"))
         tokens = TokenSource(shared, transport=endpoint, clock=clock, sleep=sleep)
-
         assert (tokens.token().access_token, endpoint.asked) == ("1000.other", [])
 
 
@@ -444,7 +427,6 @@ def test_lock_held_too_long(shared: SignIn, clock: OwnTime) -> None:
     cache_of(shared).parent.mkdir()
     with cache_of(shared).with_name("token.json.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-
         with pytest.raises(TryLaterError):
             source(Endpoint(good()), clock, shared).token()
 
@@ -493,7 +475,6 @@ def test_api_url_of_the_operator(clock: OwnTime) -> None:
     """The operator's --api-url overrules what the token endpoint names."""
     sign_in = replace(SIGN_IN, api_url="http://127.0.0.1:8080/")
     tokens = source(Endpoint(good(api_domain="https://evil.example")), clock, sign_in)
-
     assert tokens.token().api_url == "http://127.0.0.1:8080"
 
 

@@ -143,7 +143,6 @@ def test_request(serve: Serve, clients: Clients, tmp_path: Path, monkeypatch: py
         notify(client, server.base_url)
     received = server.received()
     head, body = (part.decode() for part in received.split(b"\r\n\r\n")[:2])
-
     assert head.startswith("POST /phonebridge/v3/callnotify HTTP/1.1\r\n")
     assert {
         "Authorization: Zoho-oauthtoken 1000.aa.bb",
@@ -172,7 +171,6 @@ def test_environment_is_ignored(
         monkeypatch.delenv(name, raising=False)
     notify(clients(), api.base_url)
     TokenTransport(sign_in_at(accounts.base_url))(accounts.base_url, {})
-
     assert (proxy.connections, api.connections, accounts.connections) == (0, 1, 1)
     assert b"Authorization: Zoho-oauthtoken 1000.aa.bb\r\n" in api.received()
     assert b"Authorization" not in accounts.received()
@@ -182,7 +180,6 @@ def test_answer(serve: Serve, clients: Clients) -> None:
     """An answer carries status, body and lower-case header names."""
     server = serve(answering(http_answer("400 Bad Request", b"{}", Retry_After="7")))
     answer = notify(clients(), server.base_url)
-
     assert (answer.status, answer.body, answer.headers["retry-after"]) == (400, b"{}", "7")
 
 
@@ -194,7 +191,6 @@ def test_door_opens_for_each_request(serve: Serve, clients: Clients) -> None:
     server, client, all_hooks = serve(answering(http_answer())), clients(), [Hooks(), Hooks()]
     for hooks in all_hooks:
         notify(client, server.base_url, hooks)
-
     assert [hooks.events for hooks in all_hooks] == [["open", "write", "write"]] * 2
     assert server.connections == 1
 
@@ -209,7 +205,6 @@ def test_door_opens_for_each_request(serve: Serve, clients: Clients) -> None:
 def test_door_raises(refusal: BaseException, serve: Serve, clients: Clients) -> None:
     """What a hook raises comes out unchanged, and no byte of the request has left."""
     server = serve(answering(http_answer()))
-
     with pytest.raises(type(refusal)) as caught:
         notify(clients(), server.base_url, Hooks(refusal=refusal))
     assert (caught.value, server.received()) == (refusal, b"")
@@ -222,7 +217,6 @@ def test_door_raises_on_used_connection(serve: Serve, clients: Clients) -> None:
     with pytest.raises(RuntimeError):
         notify(client, server.base_url, Hooks(refusal=RuntimeError()))
     answer = notify(client, server.base_url)
-
     assert (answer.status, server.connections, server.received().count(b"POST ")) == (200, 2, 2)
 
 
@@ -252,7 +246,6 @@ def test_unknown_host(url: str, kind: str, clients: Clients) -> None:
     """A host that has no address, and an address that cannot be one, never run the hooks."""
     hooks = Hooks()
     failure = failure_of(clients(), url, hooks)
-
     assert (failure.kind, failure.first_byte, hooks.opened) == (kind, False, 0)
 
 
@@ -288,7 +281,6 @@ def test_silent_resolver(silent_resolver: SilentResolver, clients: Clients) -> N
     """A look-up that gets no answer ends with the time for connecting, before the hooks."""
     hooks = Hooks()
     failure = failure_of(clients(limits=Timeouts(connect_seconds=0.1)), "https://api.invalid", hooks)
-
     assert (failure.kind, failure.first_byte, hooks.opened) == ("dns", False, 0)
     assert not silent_resolver.ended.is_set()
 
@@ -308,7 +300,6 @@ def test_cut_while_looking_up(silent_resolver: SilentResolver, clients: Clients)
     client, hooks = clients(limits=Timeouts(connect_seconds=60)), Hooks()
     cut_when(silent_resolver.begun.wait, client)
     failure = failure_of(client, "https://api.invalid", hooks)
-
     assert (failure.kind, failure.first_byte, hooks.opened) == ("interrupted", False, 0)
     assert not silent_resolver.ended.is_set()
 
@@ -330,7 +321,6 @@ def test_cut_while_connecting(clients: Clients, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(socket.socket, "connect", connecting)
         cut_when(begun.wait, client)
         failure = failure_of(client, url)
-
     assert (failure.kind, failure.first_byte, ends) == ("interrupted", False, [ConnectionResetError])
 
 
@@ -349,7 +339,6 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found * 20)
         monkeypatch.setattr(socket.socket, "connect", connecting)
         failure = failure_of(clients(limits=Timeouts(connect_seconds=0.1, deadline_seconds=0.25)), url)
-
     assert (failure.first_byte, failure.kind in ("connect_timeout", "deadline")) == (False, True)
     assert 2 <= len(tried) <= 3
 
@@ -376,7 +365,6 @@ def test_whole_answer_in_other_forms(
 ) -> None:
     """Chunks, a body up to the end and 100 Continue are read; a cut body costs 401 and 429 no meaning."""
     answer = notify(clients(), serve(last_words(data)).base_url)
-
     assert (answer.status, answer.body) == (status, body)
 
 
@@ -409,7 +397,6 @@ def test_deadline_of_one_request_spares_the_next(serve: Serve, clients: Clients)
     """After a request was cut, the next one on the same client has its own deadline."""
     server, client = serve(silent, answering(http_answer())), clients(limits=Timeouts(deadline_seconds=0.2))
     failure_of(client, server.base_url)
-
     assert notify(client, server.base_url).status == 200
 
 
@@ -434,7 +421,6 @@ def test_connection_is_closed_after_anything_else(data: bytes, serve: Serve, cli
     """Any answer but success is the last on its connection."""
     server, client = serve(answering(data), answering(http_answer())), clients()
     notify(client, server.base_url)
-
     assert (notify(client, server.base_url).status, server.connections) == (200, 2)
 
 
@@ -457,7 +443,6 @@ def test_connection_that_rested(serve: Serve, said: str | None, moments: tuple[f
     with contextlib.closing(Client(limits=Timeouts(idle_seconds=4), clock=lambda: now[0])) as client:
         for now[0] in moments:
             notify(client, server.base_url)
-
     assert server.connections == 2
 
 
@@ -468,7 +453,6 @@ def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
     """For plain http the configured proxy gets the request with the whole address; the first hook runs once."""
     proxy, hooks = serve(answering(http_answer())), Hooks()
     answer = notify(clients(Route(proxy=proxy.base_url)), "http://127.0.0.1:1", hooks)
-
     assert (answer.status, hooks.opened) == (200, 1)
     assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
 
@@ -481,7 +465,6 @@ def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     server, hooks = serve(under_tls(certificate.server_context(), answering(http_answer()))), Hooks()
     client = clients(Route(ca_bundle=str(certificate.path)))
     statuses = [notify(client, https_url(server), hooks).status, notify(client, https_url(server)).status]
-
     assert (statuses, hooks.opened, server.connections) == ([200, 200], 1, 1)
 
 
@@ -494,7 +477,6 @@ def test_tls_environment_is_ignored(
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, str(certificate.path))
     assert failure_of(clients(), https_url(server)).kind == "tls_certificate"
-
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     notify(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
     assert not (tmp_path / "keys").exists()
@@ -513,7 +495,6 @@ def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Client
             clients(Route(ca_bundle=str(certificate.path))), https_url(server), Hooks(refusal=BrokenPipeError())
         )
     server.stop()
-
     assert seen == [b""]
 
 
@@ -529,7 +510,6 @@ def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: C
     proxy, hooks = serve(tunnel), Hooks()
     client = clients(Route(proxy=proxy.base_url, ca_bundle=str(certificate.path)))
     answer = notify(client, "https://localhost:1", hooks)
-
     assert (answer.status, hooks.events) == (200, ["open", "write", "write"])
     assert connects[0].startswith(b"CONNECT localhost:1 ") and b"1000.aa.bb" not in connects[0]
 
@@ -540,7 +520,6 @@ def test_ca_bundle_unusable(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
-
     with pytest.raises(ConfigurationError, match="--ca-bundle"):
         Client(Route(ca_bundle=str(path)))
 
@@ -570,7 +549,6 @@ AFTER_HOLD = (Proof.UNKNOWN, Reaction.GO_ON, ExitCode.UNAVAILABLE, 3)
 def test_judge_failure(first_byte: bool, kind: str, expected: tuple[Proof, Reaction, ExitCode, int]) -> None:
     """The mark of the first byte decides what a failure proves; the kind only how to go on."""
     judgement = judge_failure(SendFailure(first_byte=first_byte, kind=kind))
-
     assert (judgement.proof, judgement.reaction, judgement.exit_code, judgement.stop_after) == expected
     assert judgement.reason and judgement.hint
 
@@ -589,7 +567,6 @@ def test_token_transport(serve: Serve) -> None:
     url = f"{server.base_url}/oauth/v2/token"
     reply = TokenTransport(sign_in_at(server.base_url))(url, {"client_secret": "a+b c"})
     head, _, body = server.received().partition(b"\r\n\r\n")
-
     assert (reply.status, reply.body) == (200, b"{}")
     assert head.startswith(b"POST /oauth/v2/token HTTP/1.1\r\n") and b"Authorization" not in head
     assert parse_qs(body.decode()) == {"client_secret": ["a+b c"]}
@@ -610,7 +587,6 @@ def test_token_transport_failure(behaviour: Behaviour, error: type[Exception], s
     """A token request that fails ends as the error the token source knows."""
     server = serve(behaviour)
     post = TokenTransport(sign_in_at(server.base_url), limits=Timeouts(gap_seconds=0.2))
-
     with pytest.raises(error):
         post(server.base_url, {})
 
@@ -618,7 +594,6 @@ def test_token_transport_failure(behaviour: Behaviour, error: type[Exception], s
 def test_token_transport_not_trusted(certificate: Certificate, serve: Serve) -> None:
     """A token endpoint whose certificate is not trusted gets no secret."""
     server = serve(under_tls(certificate.server_context(), answering(http_answer())))
-
     with pytest.raises(ConfigurationError):
         TokenTransport(sign_in_at(https_url(server)))(https_url(server), {"client_secret": "s"})
 
@@ -629,5 +604,4 @@ def test_token_transport_redirect(serve: Serve) -> None:
     target = serve(answering(http_answer()))
     server = serve(answering(http_answer("307 Temporary Redirect", b"", Location=target.base_url)))
     reply = TokenTransport(sign_in_at(server.base_url))(server.base_url, {"client_secret": "s"})
-
     assert (reply.status, target.connections) == (307, 0)

@@ -40,10 +40,8 @@ def test_answer_no(account: Simulator, tmp_path: Path) -> None:
     rows = [call_row(number, start_time=days_ago(number)) for number in (1, 2, 3)]
     asked: list[Outlook] = []
     listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
-
     with pytest.raises(DeclinedError):
         imported(write_export(tmp_path / "export.csv", rows), listener, limit=2)
-
     assert calls_in(tmp_path / "ledger.sqlite") == 0
     assert sorted(path.name for path in tmp_path.glob("results*")) == []
     assert account.arrivals == ()
@@ -57,11 +55,9 @@ def test_answer_yes_and_nothing_new(account: Simulator, tmp_path: Path) -> None:
     export = write_export(tmp_path / "export.csv", [call_row(1, start_time=days_ago(1))])
     asked: list[Outlook] = []
     listener = Listener(confirm=lambda outlook: asked.append(outlook) is None)
-
     imported(export, listener)
     export.with_name("results.csv").unlink()
     imported(export, listener)
-
     assert (len(asked), len(account.accepted)) == (1, 1)
 
 
@@ -69,13 +65,11 @@ def test_answer_yes_and_nothing_new(account: Simulator, tmp_path: Path) -> None:
 def test_first_import_of_old_calls(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Calls older than 30 days on a ledger that has sent nothing need --since or --yes, terminal or not."""
     export = write_export(tmp_path / "export.csv", [call_row(1, start_time=days_ago(31)), call_row(2)])
-
     ran = program("import", "--init-ledger", "--results", tmp_path / "1.csv", export)
     assert (ran.code, len(account.arrivals)) == (ExitCode.CONFIGURATION, 0)
     assert "and this ledger has sent nothing yet" in ran.stderr
     assert "Give --since 30d to leave older calls out, or --yes" in ran.stderr
     assert calls_in(tmp_path / "ledger.sqlite") == 0
-
     assert program("import", "--results", tmp_path / "2.csv", "--limit", "1", "--yes", export).code == 0
     assert program("import", "--results", tmp_path / "3.csv", export).code == 0
     assert len(account.accepted) == 2
@@ -85,18 +79,14 @@ def test_first_import_of_old_calls(program: Program, account: Simulator, tmp_pat
 def test_first_import_since(program: Program, account: Simulator, tmp_path: Path) -> None:
     """--since says how far back is meant."""
     export = write_export(tmp_path / "export.csv", [call_row(1, start_time=days_ago(40))])
-
     ran = program("import", "--init-ledger", "--results", tmp_path / "1.csv", "--since", "60d", export)
-
     assert (ran.code, len(account.accepted)) == (0, 1)
 
 
 def test_outlook_in_words() -> None:
     """The question names number, dates and duration, and fits 80 columns."""
     outlook = Outlook(104_720, 12, 1_000, "2023-11-27 08:00:01", "2026-11-25 17:59:59", 104_660.0)
-
     lines = outlook_lines(outlook, "60/minute")
-
     assert lines == [
         "About to notify 104,720 calls to Zoho, new ones from",
         "2023-11-27 08:00:01 to 2026-11-25 17:59:59 GMT.",

@@ -51,14 +51,12 @@ def first_cells(title: str) -> list[str]:
 def test_commands() -> None:
     """README lists the commands the program has, and no other."""
     listed = {re.match(r"`([a-z]+)", cell)[1] for cell in first_cells("Commands")}  # type: ignore[index]
-
     assert set(cli.list_commands(click.Context(cli))) == listed
 
 
 def test_options() -> None:
     """README lists the options that settings know, and no other but --config."""
     listed = set(re.findall(r"--([a-z][a-z-]*)", " ".join(first_cells("Options"))))
-
     assert {option.replace("_", "-") for option in OPTIONS} == listed
 
 
@@ -89,7 +87,6 @@ def test_every_option_has_its_place() -> None:
     own = {option for option in known if option.startswith("--")} | {"--help", "--version"}
     of_other_programs = {"--editable", "--now"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub("<!--|-->", "", ALL_PAGES)))
-
     assert own - {"--help", "--version"} - named == set()
     assert named - own - of_other_programs == set()
 
@@ -97,7 +94,6 @@ def test_every_option_has_its_place() -> None:
 def test_exit_codes() -> None:
     """README explains every exit code, and no other, and says which wins."""
     listed = {int(code) for cell in first_cells("Exit codes") for code in re.findall(r"\d+", cell)}
-
     assert {int(code) for code in ExitCode} == listed
     order = re.search(r"The most severe one wins: ([\w, ]+)\.", section("Exit codes"))
     assert order is not None
@@ -107,7 +103,6 @@ def test_exit_codes() -> None:
 def test_outcomes() -> None:
     """README explains every outcome, and no other."""
     listed = {cell.strip("`") for cell in first_cells("Reading the results")}
-
     assert {outcome.value for outcome in Outcome} == listed
 
 
@@ -124,14 +119,12 @@ def test_states() -> None:
 def test_formats() -> None:
     """README names every built-in format."""
     listed = set(re.findall(r"`([a-z0-9-]+)`", section("Formats").split(";")[0]))
-
     assert {path.stem for path in (ROOT / "schemas/formats").glob("*.toml")} == listed
 
 
 def test_language_of_formats() -> None:
     """The page on formats explains every key that a format can have, among what it says on adding one."""
     told = LANGUAGE.split("## Adding a format")[1]
-
     quoted = " ".join(re.findall(r"`[^`]+`", told))
     assert {key for key in known_keys(CdrFormat) if not re.search(rf"\b{key}\b", quoted)} == set()
 
@@ -140,7 +133,6 @@ def test_environment_variables() -> None:
     """Every environment variable that a page names is one the program reads."""
     known = {f"CDR_IMPORTER_{option.upper().replace('-', '_')}" for option in OPTIONS}
     known |= {f"CDR_IMPORTER_{name}" for name in ("CONFIG", "CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN")}
-
     assert set(re.findall(r"(?<!_)CDR_IMPORTER_[A-Z_]*[A-Z]", ALL_PAGES)) <= known
 
 
@@ -174,7 +166,6 @@ def test_length() -> None:
 def test_marked_commands() -> None:
     """The two commands that CI takes from README are there, and the second ends with the test runner."""
     blocks = dict(re.findall(r"<!-- command: ([a-z-]+) -->\n```sh\n(.*?)\n```", README, re.DOTALL))
-
     assert {"main-job", "tests"} == set(blocks)
     assert blocks["tests"].endswith("python -m pytest")
 
@@ -185,7 +176,6 @@ def test_marked_commands() -> None:
 def test_metrics() -> None:
     """README explains every metric, and every metric that it or a rule for alerts names is one."""
     listed = {cell.strip("`") for cell in first_cells("Watching it") if cell.startswith("`cdr_importer_")}
-
     assert listed == set(METRICS)
     rules = (NIGHT / "cdr-importer.rules.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"\bcdr_importer_[a-z_]+", README)) == set(METRICS)
@@ -196,7 +186,6 @@ def test_metrics() -> None:
 def test_events() -> None:
     """README explains every event of the log, and no other."""
     cells = " ".join(cell for cell in first_cells("Watching it") if not cell.startswith("`cdr_importer_"))
-
     assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", cells)) == {name.value for name in EventName}
 
 

@@ -69,7 +69,6 @@ def test_first_day(sandbox: list[str], environment: Mapping[str, str], tmp_path:
         init.expect(": ")
         init.type(answer)
     assert init.finish() == 0, init.shown
-
     login = at_terminal("auth", "login")
     login.expect("Client id: ")
     login.type(told(sandbox, "CLIENT_ID"))
@@ -80,15 +79,12 @@ def test_first_day(sandbox: list[str], environment: Mapping[str, str], tmp_path:
         login.type(answered.read().decode().strip())
     assert login.finish() == 0, login.shown
     assert told(sandbox, "CLIENT_SECRET") not in login.shown
-
     users = at_terminal("users", "--write", "todo.csv")
     assert users.finish() == 0, users.shown
-
     refused = at_terminal("import", export)
     refused.expect("Send them? [y/N]: ")
     refused.type("n")
     assert refused.finish() == 130, refused.shown
-
     sent = at_terminal("import", "--results", "out.csv", export)
     sent.expect("About to notify 3 calls to Zoho")
     sent.expect("Send them? [y/N]: ")
@@ -98,11 +94,9 @@ def test_first_day(sandbox: list[str], environment: Mapping[str, str], tmp_path:
     report = at_terminal("report", "out.csv")
     assert report.finish() == 0, report.shown
     assert "</html>" in (tmp_path / "out.csv.html").read_text(encoding="utf-8")
-
     for terminal in (init, login, users, refused, sent, report):
         lines = [line for line in terminal.lines() if str(tmp_path) not in line and not line.startswith("rows=")]
         assert max(map(len, lines)) <= 80, terminal.shown
-
     cron = [sys.executable, "-m", "importer", "import", "--results", "night.csv", str(export)]
     night = subprocess.run(cron, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (night.returncode, night.stdout, night.stderr) == (0, "", "")

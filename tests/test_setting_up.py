@@ -50,9 +50,7 @@ def unsigned(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator
 def test_init(program: Program, tmp_path: Path) -> None:
     """One command writes config, agents file and ledger, all private, and an import then finds them."""
     folder = tmp_path / "new"
-
     ran = program("init", "--timezone", "Europe/London", "--country", "GB", "--agents", folder / "agents.csv")
-
     assert ran.code == 0
     config = tomllib.loads(config_path().read_text())
     assert config == {"timezone": "Europe/London", "country": "GB", "agents": str(folder / "agents.csv")}
@@ -66,18 +64,14 @@ def test_init_twice(program: Program) -> None:
     """A config file that is there is never overwritten."""
     assert program("init").code == 0
     before = config_path().read_bytes()
-
     ran = program("init", "--timezone", "Europe/Berlin")
-
     assert (ran.code, config_path().read_bytes()) == (ExitCode.USAGE, before)
 
 
 def test_init_elsewhere(program: Program, tmp_path: Path) -> None:
     """With --config the file stands there, and the next steps name it."""
     path = tmp_path / "etc" / "own.toml"
-
     ran = program("init", "--config", path, "--ledger", tmp_path / "var" / "ledger.sqlite")
-
     assert ran.code == 0
     assert f"cdr-importer auth login --config {path}" in ran.stdout
     assert program("status", "--config", path).code == 0
@@ -86,7 +80,6 @@ def test_init_elsewhere(program: Program, tmp_path: Path) -> None:
 def test_init_with_a_bad_value(program: Program, tmp_path: Path) -> None:
     """A value that cannot be used leaves nothing behind."""
     ran = program("init", "--timezone", "Atlantis", "--ledger", tmp_path / "ledger.sqlite")
-
     assert ran.code == ExitCode.USAGE
     assert not config_path().exists()
     assert not (tmp_path / "ledger.sqlite").exists()
@@ -107,9 +100,7 @@ def test_login(program: Program, unsigned: Simulator, typed: Typed) -> None:
     account = unsigned.credentials
     code = unsigned.service.tokens.issue_grant_code()
     typed(account.client_id, account.client_secret, code)
-
     ran = program("auth", "login")
-
     assert ran.code == 0, ran.stderr
     assert load_credentials({}) == Credentials(account.client_id, account.client_secret, account.refresh_token)
     assert stat.S_IMODE(credentials_path().stat().st_mode) == 0o600
@@ -125,7 +116,6 @@ def test_login_again(program: Program, unsigned: Simulator, typed: Typed) -> Non
     typed("1000.WRONG", "wrong", "1000.code")
     assert program("auth", "login").code == ExitCode.NOT_PERMITTED
     assert load_credentials({}) == SIGN_IN
-
     account = unsigned.credentials
     typed(account.client_id, account.client_secret, unsigned.service.tokens.issue_grant_code())
     assert program("auth", "login").code == 0
@@ -136,9 +126,7 @@ def test_login_with_a_used_code(program: Program, unsigned: Simulator, typed: Ty
     """A code that was used or is too old is told apart from a wrong client."""
     account = unsigned.credentials
     typed(account.client_id, account.client_secret, "1000.used.before")
-
     ran = program("auth", "login")
-
     assert ran.code == ExitCode.NOT_PERMITTED
     assert "the code is refused: used before" in ran.stderr
     assert not credentials_path().exists()
@@ -150,7 +138,6 @@ def test_login_without_answers(
 ) -> None:
     """Answers that are missing or cannot be one stop before anything is asked of the service."""
     typed(*lines)
-
     assert program("auth", "login").code == ExitCode.CONFIGURATION
     assert unsigned.token_requests == 0
 
@@ -163,7 +150,6 @@ def test_login_with_client_in_environment(
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_ID", account.client_id)
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_SECRET", account.client_secret)
     typed(unsigned.service.tokens.issue_grant_code())
-
     assert program("auth", "login").code == 0
 
 
@@ -178,7 +164,6 @@ def test_console_is_the_data_centre_s_own() -> None:
 def test_check(program: Program, account: Simulator) -> None:
     """All in order: four lines, exit 0, and no call was taken in."""
     ran = program("auth", "check")
-
     assert (ran.code, ran.stderr) == (0, "")
     assert [line.split()[0] for line in ran.stdout.splitlines()] == ["ok", "ok", "ok", "-"]
     shown = ran.stdout.replace(account.base_url, "https://accounts.zoho.com.au")
@@ -200,9 +185,7 @@ def test_check(program: Program, account: Simulator) -> None:
 def test_check_finds(program: Program, account: Simulator, fault: Fault, code: ExitCode, words: str) -> None:
     """What stands against notifying calls is named, with what to do."""
     account.script(fault)
-
     ran = program("auth", "check")
-
     assert (ran.code, account.accepted) == (code, ())
     assert words in ran.stderr
 
@@ -213,9 +196,7 @@ def test_check_finds_revoked_sign_in(
     """A refresh token that was revoked is found though an access token in the cache would still work."""
     assert program("users").code == 0
     monkeypatch.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked")
-
     ran = program("auth", "check")
-
     assert ran.code == ExitCode.NOT_PERMITTED
     assert "invalid_code" in ran.stderr
 
@@ -225,9 +206,7 @@ def test_check_finds_other_data_centre(
 ) -> None:
     """An API host that is none of the data centre's is not spoken to."""
     monkeypatch.delenv("CDR_IMPORTER_API_URL")
-
     ran = program("auth", "check")
-
     assert (ran.code, account.arrivals) == (ExitCode.CONFIGURATION, ())
     assert "--data-center" in ran.stderr
 
@@ -244,9 +223,7 @@ def test_users(program: Program, account: Simulator, tmp_path: Path) -> None:
         "102,,20068510102,,Benjamin\n"
         "103,,99999999999,,Gone Example\n"
     )
-
     ran = program("users", "--agents", agents, "--write", tmp_path / "todo.csv")
-
     assert ran.code == ExitCode.PARTIAL
     lines = ran.stdout.splitlines()
     assert [line.split() for line in lines[1:4]] == [
@@ -273,9 +250,7 @@ def test_many_users(program: Program, account: Simulator, has_paging: bool) -> N
     account.service.users = users
     if not has_paging:
         account.script(Fault(drops=("paging", "navigation")).repeated(FOREVER), path=USERS)
-
     ran = program("users")
-
     assert (ran.code, ran.stdout.splitlines()[-1]) == (0, "450 users, 450 without a line in the agents file")
     assert len(set(ran.stdout.splitlines())) == 452
 
@@ -283,9 +258,7 @@ def test_many_users(program: Program, account: Simulator, has_paging: bool) -> N
 def test_users_refused(program: Program, account: Simulator) -> None:
     """What stands against listing is named."""
     account.script(NO_PERMISSION, path=USERS)
-
     ran = program("users")
-
     assert ran.code == ExitCode.NOT_PERMITTED
     assert "the users cannot be listed: not_permitted, status 403, NO_PERMISSION" in ran.stderr
 
@@ -293,7 +266,6 @@ def test_users_refused(program: Program, account: Simulator) -> None:
 def test_users_never_overwrite(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A file that is there is kept."""
     (tmp_path / "agents.csv").write_text("mine")
-
     assert program("users", "--write", tmp_path / "agents.csv").code == ExitCode.CANNOT_CREATE
     assert (tmp_path / "agents.csv").read_text() == "mine"
 
@@ -308,7 +280,6 @@ def test_credentials_passed_by_systemd(tmp_path: Path) -> None:
     passed.chmod(0o440)
     save_credentials(Credentials("other", "other", "other"))
     environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-
     assert load_credentials(environment) == SIGN_IN
     passed.unlink()
     assert load_credentials(environment).client_id == "other"
@@ -345,7 +316,6 @@ def keyring() -> Iterator[Keyring]:
 def test_credentials_in_keyring(keyring: Keyring) -> None:
     """With a keyring the file only says so, and the secrets come from there."""
     path = save_credentials(SIGN_IN, in_keyring=True)
-
     assert "s3cret" not in path.read_text()
     assert set(keyring.kept.values()) == {"1000.ID", "s3cret", "1000.refresh"}
     assert load_credentials({}) == SIGN_IN
@@ -355,7 +325,6 @@ def test_keyring_emptied(keyring: Keyring) -> None:
     """A keyring that lost the secrets is told like secrets that were never there."""
     save_credentials(SIGN_IN, in_keyring=True)
     keyring.kept.clear()
-
     with pytest.raises(ConfigurationError, match="missing for the sign-in"):
         load_credentials({})
 
@@ -364,6 +333,5 @@ def test_credentials_replaced_whole() -> None:
     """A new sign-in leaves no part of the old one and no other file."""
     save_credentials(Credentials("a" * 90, "b", "c"))
     path = save_credentials(SIGN_IN)
-
     assert load_credentials({}) == SIGN_IN
     assert [each.name for each in path.parent.iterdir()] == ["credentials.toml"]

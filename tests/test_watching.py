@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import Program, Ran, call_row, closed_port, read_results, write_export
+from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
 from importer.client import Route, Timeouts
-from importer.errors import CannotCreateError, ExitCode
+from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
 from importer.records import RunSummary
@@ -82,13 +82,6 @@ def test_verbose_log_has_every_call(program: Program, account: Simulator, tmp_pa
     assert re.search(r"DEBUG .* http=200 code=SUCCESS ms=\d+$", line)
 
 
-def test_log_of_a_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A run that ends before it took anything in says why in its log."""
-    program("import", "--log", tmp_path / "run.log", export(tmp_path))
-    last = lines_of(tmp_path / "run.log")[-1]
-    assert re.search(r"ERROR .* ev=run\.finished rows=0 .* exit=78 reason=configuration$", last)
-
-
 def test_log_is_private_and_appended_to(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A new log is 0600; a log that is there keeps its lines and its mode."""
     log = tmp_path / "run.log"
@@ -102,18 +95,16 @@ def test_log_is_private_and_appended_to(program: Program, account: Simulator, tm
     assert stat.S_IMODE(log.stat().st_mode) == 0o640
 
 
-@pytest.mark.parametrize("kind", ["folder", "link", "pipe", "no folder"])
+@table("kind", ["folder", "link", "pipe", "no folder"])
 def test_log_that_cannot_be(program: Program, account: Simulator, tmp_path: Path, kind: str) -> None:
     """A log that cannot be written is found before anything is sent (73)."""
-    log = tmp_path / "run.log"
+    log = tmp_path / ("no/run.log" if kind == "no folder" else "run.log")
     if kind == "folder":
         log.mkdir()
     elif kind == "link":
         log.symlink_to(tmp_path / "elsewhere")
     elif kind == "pipe":
         os.mkfifo(log)
-    else:
-        log = tmp_path / "no" / "run.log"
     ran = program("import", "--init-ledger", "--log", log, export(tmp_path))
     assert (ran.code, account.arrivals) == (73, ())
 
@@ -176,7 +167,7 @@ def test_log_that_fails_later_stops_nothing(tmp_path: Path) -> None:
         log.close()
 
 
-@pytest.mark.parametrize(
+@table(
     ("value", "written"),
     [
         ("plain", "plain"),
@@ -192,21 +183,11 @@ def test_log_values_are_quoted(value: str, written: str) -> None:
 
 
 def test_log_lines_are_short() -> None:
-    """However long the values, a line has at most 300 characters with its end and is ASCII."""
-    line = log_line(event(**{f"f{number}": "\u4e2d" * 500 for number in range(5)}), "r1", NOON)
-    assert (len(line), line.isascii()) == (LONGEST_LINE - 1, True)
-
-
-def test_log_line() -> None:
-    """A line is the moment in GMT to the millisecond, the level, the run, the event and its fields."""
+    """A line is moment, level, run, event and fields, in ASCII, and at most 300 characters long with its end."""
     line = log_line(event(text="three"), "r1", NOON)
     assert line == "2026-03-02T12:00:00.456Z WARN run=r1 ev=run.note text=three"
-
-
-def test_log_refuses_without_a_file(tmp_path: Path) -> None:
-    """Opening a log where none can be is CannotCreateError."""
-    with pytest.raises(CannotCreateError):
-        LogFile(tmp_path / "no" / "run.log", "r1", least=Level.INFO)
+    line = log_line(event(**{f"f{number}": "\u4e2d" * 500 for number in range(5)}), "r1", NOON)
+    assert (len(line), line.isascii()) == (LONGEST_LINE - 1, True)
 
 
 # metrics -----------------------------------------------------------------------------------------------------
@@ -261,7 +242,7 @@ def summary(code: ExitCode, reason: str) -> RunSummary:
     return RunSummary("r1", code, reason, 1, 0, {Outcome.ACCEPTED: 1})
 
 
-@pytest.mark.parametrize(
+@table(
     ("code", "reason", "complete"),
     [
         (ExitCode.OK, "done", True),
@@ -286,26 +267,11 @@ def test_complete_run_is_carried_over(code: ExitCode, reason: str, complete: boo
     assert f"{name}{{" not in metrics_text(failed, first).decode()
 
 
-@pytest.mark.parametrize("before", ["{", '{"', "\0\n", 'x{a="', "x 1 2 3\n", f"{{}}\n{'x' * 99}"])
+@table("before", ["{", '{"', "\0\n", 'x{a="', "x 1 2 3\n", f"{{}}\n{'x' * 99}"])
 def test_file_that_holds_no_metrics_is_replaced(before: str) -> None:
     """Whatever stands where the metrics go, nothing of it is taken over and nothing is raised."""
     run = LastRun("import", "a", 3.0, 4.0, summary(ExitCode.LEDGER, "ledger"))
     assert metrics_text(run, before) == metrics_text(run, "")
-
-
-def test_metrics_of_a_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A run that ends before it took anything in has its exit code in the metrics, and read no rows."""
-    metrics = tmp_path / "cdr.prom"
-    program("import", "--metrics", metrics, export(tmp_path))
-    samples = samples_of(metrics)
-    assert samples["cdr_importer_last_run_exit_code"] == 78
-    assert samples["cdr_importer_last_run_rows"] == 0
-
-
-def test_metrics_that_cannot_be(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """Metrics that could not be written are found before anything is sent (73)."""
-    ran = program("import", "--init-ledger", "--metrics", tmp_path / "no" / "cdr.prom", export(tmp_path))
-    assert (ran.code, account.arrivals) == (73, ())
 
 
 # pings -------------------------------------------------------------------------------------------------------
@@ -336,6 +302,27 @@ def switch(serve: Callable[..., Server]) -> Switch:
     return made
 
 
+def test_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
+    """A run without a ledger tells 78, no rows, and why in a word, to log, metrics and dead man's switch."""
+    log, metrics = tmp_path / "run.log", tmp_path / "cdr.prom"
+    program("import", "--log", log, "--metrics", metrics, "--ping-url", switch.url, export(tmp_path))
+    assert re.search(r"ERROR .* ev=run\.finished rows=0 .* exit=78 reason=configuration$", lines_of(log)[-1])
+    samples = samples_of(metrics)
+    assert samples["cdr_importer_last_run_exit_code"] == 78
+    assert samples["cdr_importer_last_run_rows"] == 0
+    assert switch.told[-1][0] == "/ping/uuid/78"
+    assert " exit=78 reason=configuration run=" in switch.told[-1][1]
+
+
+def test_watch_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
+    """Where log or metrics cannot be, nothing is sent, and the dead man's switch gets the exit code (73)."""
+    for option in ("--log", "--metrics"):
+        options = [option, tmp_path / "no" / "it", "--ping-url", switch.url]
+        ran = program("import", "--init-ledger", *options, export(tmp_path))
+        assert (ran.code, ran.summary()["exit"], ran.summary()["reason"]) == (73, "73", "cannot_create")
+        assert (switch.told.pop()[0], account.arrivals) == ("/ping/uuid/73", ())
+
+
 def test_pings_of_a_run(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
     """A run tells when it begins and its exit code when it ends, with counts only."""
     path = export(tmp_path, call_row(1), call_row(2, to="104"))
@@ -346,39 +333,15 @@ def test_pings_of_a_run(program: Program, account: Simulator, tmp_path: Path, sw
     assert str(tmp_path) not in body
 
 
-def test_ping_of_a_run_that_cannot_begin(
-    program: Program, account: Simulator, tmp_path: Path, switch: Switch
-) -> None:
-    """A run without a ledger tells 78, and why in a word."""
-    program("import", "--ping-url", switch.url, export(tmp_path))
-    assert switch.told[-1][0] == "/ping/uuid/78"
-    assert " exit=78 reason=configuration run=" in switch.told[-1][1]
-
-
-def test_a_watch_that_cannot_begin_is_told(
-    program: Program, account: Simulator, tmp_path: Path, switch: Switch
-) -> None:
-    """Where the log cannot be, the run ends with its counts, and the dead man's switch hears of it."""
-    options = ["--log", tmp_path / "no" / "run.log", "--ping-url", switch.url]
-    ran = program("import", "--init-ledger", *options, export(tmp_path))
-    assert (ran.code, ran.summary()["exit"], ran.summary()["reason"]) == (73, "73", "cannot_create")
-    assert [path for path, _ in switch.told] == ["/ping/uuid/73"]
-
-
 @pytest.mark.parametrize("answers", [[500] * 9, [302] * 9], ids=["error", "redirect"])
 def test_ping_that_fails_changes_nothing(
     program: Program, account: Simulator, tmp_path: Path, switch: Switch, answers: list[int]
 ) -> None:
-    """A switch that answers badly is tried once at the start and three times at the end; the run ends with 0."""
+    """A switch that answers badly is tried once, and three times at the end; it may be missing too: still 0."""
     switch.answers = answers
-    assert program("import", "--init-ledger", "--ping-url", switch.url, export(tmp_path)) == Ran(0, "", "")
+    for url in (switch.url, f"http://127.0.0.1:{closed_port()}/x"):
+        assert program("import", "--init-ledger", "--ping-url", url, export(tmp_path)) == Ran(0, "", "")
     assert [path for path, _ in switch.told] == ["/ping/uuid/start", *["/ping/uuid/0"] * 3]
-
-
-def test_ping_to_nobody_changes_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A switch that is not there does not change the exit code."""
-    url = f"http://127.0.0.1:{closed_port()}/x"
-    assert program("import", "--init-ledger", "--ping-url", url, export(tmp_path)).code == 0
 
 
 def test_silent_switch_is_given_up(tmp_path: Path) -> None:
@@ -391,14 +354,11 @@ def test_silent_switch_is_given_up(tmp_path: Path) -> None:
     assert why == ["timeout"]
 
 
-@pytest.mark.parametrize(
+@table(
     "url",
     [
-        "http://example.com/uuid",
-        "ftp://127.0.0.1/x",
-        "https://ann:pw@example.com/x",
-        "https://example.com/x#y",
-        "uuid",
+        *("http://example.com/uuid", "ftp://127.0.0.1/x", "https://ann:pw@example.com/x"),
+        *("https://example.com/x#y", "uuid"),
     ],
 )
 def test_ping_url_is_checked(program: Program, account: Simulator, tmp_path: Path, url: str) -> None:
@@ -418,16 +378,12 @@ def test_sandbox_is_no_night_job(program: Program, tmp_path: Path, switch: Switc
 
 
 def test_too_few_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """Fewer rows than --min-rows end with 66 too_few_rows; what is there was sent."""
+    """Fewer rows than --min-rows end with 66 too_few_rows, none at all too; what is there was sent."""
     ran = program("import", "--init-ledger", "--min-rows", "2", export(tmp_path))
     assert (ran.code, ran.summary()["reason"], len(account.accepted)) == (66, "too_few_rows", 1)
     assert program("import", "--min-rows", "1", export(tmp_path)).code == 0
-
-
-def test_empty_export(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """An export with nothing but its header is no error by itself, and an alarm with --min-rows 1."""
-    path = write_export(tmp_path / "export.csv", [])
-    assert program("import", "--init-ledger", path).code == 0
+    path = write_export(tmp_path / "empty.csv", [])
+    assert program("import", path).code == 0
     assert program("import", "--min-rows", "1", path).summary()["reason"] == "too_few_rows"
 
 
