@@ -123,24 +123,19 @@ def test_text_that_may_be_an_export(tmp_path: Path, text: str) -> None:
 
 @table("packing", PACKERS)
 def test_packed_file(tmp_path: Path, packing: str) -> None:
-    """A packed file is known by its content, whatever its name, and gives its content as often as it is read."""
+    """A packed file is known by its content, whatever its name, and each reader is at a place of its own."""
     file = open_export(written(tmp_path, PACKERS[packing](TEXT), "export.csv"))
     assert (file.packing, content(file), content(file)) == (Packing(packing), TEXT, TEXT)
-
-
-@table("packing", PACKERS)
-def test_readers_do_not_move_each_other(tmp_path: Path, packing: str) -> None:
-    """Two readers of a packed file are each at a place of their own."""
-    file = open_export(written(tmp_path, PACKERS[packing](TEXT)))
     with file.open() as one, file.open_text("utf-8") as other:
         assert (one.read(5), other.read(9), one.read(4)) == (TEXT[:5], TEXT[:9].decode(), TEXT[5:9])
 
 
 @table("packing", ["gzip", "bzip2", "zstd"])
 def test_packed_parts_in_a_row(tmp_path: Path, packing: str) -> None:
-    """Parts packed one by one and joined are one file, as `gzip -d` and its like read them."""
+    """Parts packed one by one and joined are one file, as for `gzip -d`; anything else behind it is damage."""
     pack = PACKERS[packing]
     assert content(open_export(written(tmp_path, pack(TEXT[:50]) + pack(b"") + pack(TEXT[50:])))) == TEXT
+    assert "damaged or cut off" in refusal(written(tmp_path, pack(TEXT) + b"call300,+12125550101")).message
 
 
 @table("packing", PACKERS)
@@ -167,52 +162,37 @@ def test_damaged_byte(tmp_path: Path, packing: str) -> None:
         packed[place] ^= 0x55
 
 
-@table("packing", ["gzip", "bzip2", "zstd"])
-def test_something_behind_the_end(tmp_path: Path, packing: str) -> None:
-    """What stands behind a packed file and is no packed file makes it a damaged one."""
-    path = written(tmp_path, PACKERS[packing](TEXT) + b"call300,+12125550101")
-    assert "damaged or cut off" in refusal(path).message
-
-
-@pytest.mark.fault(148)
-@table("packing", PACKERS)
-def test_bomb(tmp_path: Path, packing: str) -> None:
-    """A file that comes to far more than its size is refused before it fills the disk."""
-    path = written(tmp_path, PACKERS[packing](b"\0" * (3 << 20)))
-    assert "holds more than" in refusal(path, SMALL).message
-
-
 @pytest.mark.fault(148)
 @table("packing", PACKERS)
 def test_too_large(tmp_path: Path, packing: str) -> None:
-    """A file that comes to more than may be spooled is refused, however little it was packed."""
+    """A file that comes to far more than its size, or than may be spooled, is refused before it fills the disk."""
+    bomb = written(tmp_path, PACKERS[packing](b"\0" * (3 << 20)))
+    assert "holds more than" in refusal(bomb, SMALL).message
     path = written(tmp_path, PACKERS[packing](os.urandom(1 << 20) + b"x"))
     assert "holds more than 1048576 bytes" in refusal(path, SMALL).message
 
 
 @table(
-    ("members", "words"),
+    ("members", "method", "words"),
     [
-        ((), "no members"),
-        ((("a.csv", TEXT), ("b.csv", TEXT)), "2 members"),
-        ((("a/", b""),), "no members"),
+        ((), zipfile.ZIP_DEFLATED, "no members"),
+        ((("a.csv", TEXT), ("b.csv", TEXT)), zipfile.ZIP_DEFLATED, "2 members"),
+        ((("a/", b""),), zipfile.ZIP_DEFLATED, "no members"),
+        ((("a.csv", TEXT),), zipfile.ZIP_BZIP2, "method 12"),
+        ((("a.csv", TEXT),), zipfile.ZIP_LZMA, "method 14"),
     ],
 )
-def test_zip_of_another_shape(tmp_path: Path, members: tuple[tuple[str, bytes], ...], words: str) -> None:
-    """A zip file must have exactly one member."""
-    assert words in refusal(written(tmp_path, zipped(*members))).message
+def test_zip_of_another_shape(
+    tmp_path: Path, members: tuple[tuple[str, bytes], ...], method: int, words: str
+) -> None:
+    """A zip file must have exactly one member, packed by a method that is unpacked in bounded memory."""
+    assert words in refusal(written(tmp_path, zipped(*members, method=method))).message
 
 
 def test_zip_of_the_finder(tmp_path: Path) -> None:
     """What macOS puts beside the one file that was packed does not count."""
     extra = (("day/", b""), ("__MACOSX/day/._export.csv", b"\0"), ("day/.DS_Store", b"\0"))
     assert content(open_export(written(tmp_path, zipped(("day/export.csv", TEXT), *extra)))) == TEXT
-
-
-@table("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_zip_that_is_packed_unusually(tmp_path: Path, method: int) -> None:
-    """Methods that cannot be unpacked in bounded memory are refused."""
-    assert f"method {method}" in refusal(written(tmp_path, zipped(("a.csv", TEXT), method=method))).message
 
 
 @table(
@@ -256,20 +236,15 @@ def test_spool_closes_with_its_last_reader(tmp_path: Path) -> None:
         os.fstat(descriptor)
 
 
-def test_folder_for_temporary_files_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a place to unpack to the run ends before anything is sent, and says which folder it is."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    with pytest.raises(CannotCreateError, match="temporary file") as caught:
-        open_export(written(tmp_path, gzip.compress(TEXT)))
-    assert str(tmp_path / "gone") in caught.value.hint
-
-
 def test_no_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no folder can be written to at all, the message is the same."""
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
-    with pytest.raises(CannotCreateError, match="temporary file"):
-        open_export(written(tmp_path, gzip.compress(TEXT)))
+    """Without a place to unpack to the run ends before anything is sent, and says which folder it is, if any."""
+    gone, path = str(tmp_path / "gone"), written(tmp_path, gzip.compress(TEXT))
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [gone])
+    for folder in (gone, None):
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        with pytest.raises(CannotCreateError, match="temporary file") as caught:
+            open_export(path)
+        assert folder is None or folder in caught.value.hint
 
 
 # standard input -----------------------------------------------------------------------------------------------
@@ -309,37 +284,26 @@ def test_named_pipe(tmp_path: Path) -> None:
     writer.join()
 
 
-def test_import_from_standard_input(
+@pytest.mark.parametrize("packing", [None, *PACKERS])
+def test_import_of_a_file_that_is_no_plain_one(
     program: Program,
     account: Simulator,
     tmp_path: Path,
     piped: Callable[[bytes], None],
-    monkeypatch: pytest.MonkeyPatch,
+    packing: str | None,
 ) -> None:
-    """A piped export is posted, its rows are called `-`, its results lie in the working folder."""
-    monkeypatch.chdir(tmp_path)
-    piped(write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="nobody")]).read_bytes())
-    ran = program("import", "--init-ledger", "--rejects", tmp_path / "rejects.csv", "-")
-    rows = read_results(tmp_path / ran.summary()["results"])
-    assert [(row["file"], row["line"], row["outcome"]) for row in rows] == [
-        ("'-", "2", "accepted"),
-        ("'-", "3", "rejected"),
-    ]
-    assert (tmp_path / "rejects.csv").read_text().splitlines()[1] == call_row(2, to="nobody")
-    assert len(account.accepted) == 1
-
-
-@pytest.mark.parametrize("packing", PACKERS)
-def test_import_of_a_packed_file(program: Program, account: Simulator, tmp_path: Path, packing: str) -> None:
-    """Results of a packed file have its own name and the lines of the text in it, rejects the text itself."""
+    """Results of a packed file have its own name, of a piped one `-`, and lines of the text; rejects the text."""
     plain = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="nobody")]).read_bytes()
-    path = written(tmp_path, PACKERS[packing](plain), "export.packed")
+    path: str | Path = "-"
+    if packing:
+        path = written(tmp_path, PACKERS[packing](plain), "export.packed")
+    else:
+        piped(plain)
     ran = program("import", "--init-ledger", "--rejects", tmp_path / "rejects.csv", path)
-    rows = read_results(ran.summary()["results"])
-    assert [(row["file"], row["line"], row["outcome"]) for row in rows] == [
-        (str(path), "2", "accepted"),
-        (str(path), "3", "rejected"),
-    ]
+    rows = read_results(tmp_path / ran.summary()["results"])
+    name = str(path) if packing else "'-"
+    told = [(row["file"], row["line"], row["outcome"]) for row in rows]
+    assert told == [(name, "2", "accepted"), (name, "3", "rejected")]
     assert (tmp_path / "rejects.csv").read_text().splitlines()[1] == call_row(2, to="nobody")
     assert len(account.accepted) == 1
 
@@ -381,33 +345,22 @@ def test_pattern(folder: Path, pattern: str, names: list[str]) -> None:
     assert named_files([folder / pattern]).paths == tuple(folder / name for name in names)
 
 
-def test_file_called_like_a_pattern(tmp_path: Path) -> None:
-    """A file that has the pattern for its name is that file."""
-    path = written(tmp_path, TEXT, "[2026].csv")
-    assert named_files([path]).paths == (path,)
+def test_names(folder: Path) -> None:
+    """A file called like a pattern is that file, one named twice is read once, one not there left to the opening.
 
-
-@table("name", ["none-*.csv", "empty"])
-def test_nothing_behind_a_name(folder: Path, name: str) -> None:
-    """A pattern or folder without a file is a problem and not silence."""
-    (folder / "empty").mkdir(exist_ok=True)
-    found = named_files([folder / name, folder / "b.csv"])
-    assert found.paths == (folder / "b.csv",)
-    assert "no file" in found.problems[0].message
-
-
-def test_file_named_twice(folder: Path) -> None:
-    """A file that two names stand for is read once."""
+    A pattern or folder without a file is a problem and not silence.
+    """
+    path, gone = written(folder.parent, TEXT, "[2026].csv"), folder / "gone.csv"
+    assert named_files([path, gone]).paths == (path, gone)
+    with pytest.raises(NoInputError, match="not found"):
+        open_export(gone)
     found = named_files([folder / "b.csv", folder, folder / "*.csv"])
     assert found.paths == (folder / "b.csv", folder / "a.csv.gz")
     assert sum("named twice" in note for note in found.notes) == 2
-
-
-def test_folder_that_cannot_be_read(tmp_path: Path) -> None:
-    """A plain name that is not there is left to the opening, which says so."""
-    assert named_files([tmp_path / "gone.csv"]).paths == (tmp_path / "gone.csv",)
-    with pytest.raises(NoInputError, match="not found"):
-        open_export(tmp_path / "gone.csv")
+    (folder / "empty").mkdir()
+    for name in ("none-*.csv", "empty"):
+        found = named_files([folder / name, folder / "b.csv"])
+        assert (found.paths, "no file" in found.problems[0].message) == ((folder / "b.csv",), True)
 
 
 def test_import_of_a_folder_twice(program: Program, account: Simulator, tmp_path: Path) -> None:
