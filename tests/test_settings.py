@@ -81,10 +81,10 @@ def test_precedence(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     config.write_text("workers = 7\n")
     monkeypatch.setenv("CDR_IMPORTER_WORKERS", "11")
-    cases = [(None, {}, 7), (None, {"8"}, 8), (9, {}, 9), (9, {"8"}, 9), (None, {""}, 7)]
-    for flag, variable, expected in cases:
-        environment = {"CDR_IMPORTER_CONFIG": str(config), **{"CDR_IMPORTER_WORKERS": each for each in variable}}
+    for flag, variable, expected in ((None, "", 7), (None, "8", 8), (9, "", 9), (9, "8", 9)):
+        environment = {"CDR_IMPORTER_CONFIG": str(config), "CDR_IMPORTER_WORKERS": variable}
         assert load_settings({"workers": flag}, environment).workers == expected
+    assert load_settings({}, {"CDR_IMPORTER_CONFIG": str(config)}).workers == 7
     assert (load_settings({}, {}).workers, Settings().workers) == (1, 1)
 
 
