@@ -253,18 +253,9 @@ def program(capsys: pytest.CaptureFixture[str]) -> Program:
 @pytest.fixture
 def account(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Simulator:
     """Point the program at the simulator through the environment, with a ledger that `--init-ledger` makes."""
-    credentials = simulator.credentials
-    for name, value in {
-        "CLIENT_ID": credentials.client_id,
-        "CLIENT_SECRET": credentials.client_secret,
-        "REFRESH_TOKEN": credentials.refresh_token,
-        "ACCOUNTS_URL": simulator.base_url,
-        "API_URL": simulator.base_url,
-        "LEDGER": str(tmp_path / "ledger.sqlite"),
-        "RATE": "1000/second",
-        "YES": "true",
-    }.items():
-        monkeypatch.setenv(f"CDR_IMPORTER_{name}", value)
+    own = {"CDR_IMPORTER_LEDGER": str(tmp_path / "ledger.sqlite"), "CDR_IMPORTER_RATE": "1000/second"}
+    for name, value in {**simulator.environment(), **own, "CDR_IMPORTER_YES": "true"}.items():
+        monkeypatch.setenv(name, value)
     # Where results go that have no input to stand beside.
     monkeypatch.chdir(tmp_path)
     return simulator

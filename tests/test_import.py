@@ -12,22 +12,15 @@ from typing import Any
 import pytest
 
 from conftest import SAMPLES, Program, Ran, call_row, read_results, write_export
+from expected import sample_options
 from misbehaviour import ORDINARY, Fault, Simulator
 from runs import ledger_counts
 from schemas.vocabulary import CallState, Outcome
 
 Exported = Callable[..., Path]
 NEW_YORK = ("--timezone", "America/New_York", "--country", "US")
-SAMPLE_OPTIONS = {
-    "callnotify/day.csv": (),
-    "3cx-cdr/day.csv": ("--country", "US"),
-    "3cx-web/day.csv": NEW_YORK,
-    "freepbx/26-columns.csv": NEW_YORK,
-    "asterisk-csv/day.csv": NEW_YORK,
-    "freeswitch-csv/day.csv": ("--timezone", "Europe/London", "--country", "GB"),
-    "twilio/snake-case.csv": (),
-}
-FEW = ("callnotify/day.csv", "3cx-web/day.csv", "asterisk-csv/day.csv")
+SENT = ("callnotify/day.csv", "3cx-web/day.csv", "asterisk-csv/day.csv")
+SENT_SLOWLY = ("3cx-cdr/day.csv", "freepbx/26-columns.csv", "freeswitch-csv/day.csv", "twilio/snake-case.csv")
 POSTED = {"state": "state", "from": "from", "to": "to", "start_time": "start_time", "zohouser": "zohouser"}
 
 
@@ -64,14 +57,12 @@ def posted_ids(simulator: Simulator) -> list[str]:
 # what arrives is what the results say ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "sample", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLE_OPTIONS]
-)
+@pytest.mark.parametrize("sample", [*SENT, *(pytest.param(name, marks=pytest.mark.slow) for name in SENT_SLOWLY)])
 def test_simulator_has_what_the_results_say(
     program: Program, account: Simulator, tmp_path: Path, sample: str
 ) -> None:
     """What the API took in, decoded, equals the accepted rows of the results; none arrives twice."""
-    options = (*SAMPLE_OPTIONS[sample], "--agents", SAMPLES / "agents.csv", "--results", tmp_path / "results.csv")
+    options = (*sample_options(SAMPLES / sample), "--results", tmp_path / "results.csv")
     run_import(program, *options, SAMPLES / sample)
     accepted = [row for row in read_results(tmp_path / "results.csv") if row["outcome"] == "accepted"]
     said = {row["call_id"]: {name: row[column] for name, column in POSTED.items()} for row in accepted}
@@ -94,7 +85,7 @@ def test_recording_and_plus_survive(program: Program, account: Simulator, export
 def test_second_import_posts_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Every call sent before is already_accepted, and nothing else about the file changes."""
     sample = "asterisk-csv/day.csv"
-    options = (*SAMPLE_OPTIONS[sample], "--agents", SAMPLES / "agents.csv", "--results")
+    options = (*sample_options(SAMPLES / sample), "--results")
     first = run_import(program, *options, tmp_path / "1.csv", SAMPLES / sample)
     posted = len(account.arrivals)
     second = run_import(program, *options, tmp_path / "2.csv", SAMPLES / sample)
@@ -142,7 +133,7 @@ def test_ids_do_not_depend_on_the_split(
 @pytest.mark.parametrize("sample", ["3cx-web/day.csv", "freeswitch-csv/day.csv"])
 def test_counts_add_up_to_the_rows(program: Program, account: Simulator, tmp_path: Path, sample: str) -> None:
     """Every row is in exactly one count of the summary, and with --all-rows in exactly one line."""
-    options = (*SAMPLE_OPTIONS[sample], "--json", "--all-rows", "--results", tmp_path / "results.csv")
+    options = (*sample_options(SAMPLES / sample), "--json", "--all-rows", "--results", tmp_path / "results.csv")
     said = json.loads(run_import(program, *options, SAMPLES / sample).stdout)
     counts = {outcome.value: said[outcome.value] for outcome in Outcome}
     in_file = Counter(row["outcome"] for row in read_results(tmp_path / "results.csv"))
@@ -219,36 +210,6 @@ def test_rejects_are_mended_and_imported_again(
     before = len(account.arrivals)
     assert run_import(program, rejects).code == 0
     assert posted_ids(account)[before:] == ["call00002", "call00004"]
-
-
-def test_own_results_among_the_inputs_are_passed_over(
-    program: Program, account: Simulator, exported: Exported, tmp_path: Path
-) -> None:
-    """A results file that comes back as an input is no error and posts nothing."""
-    path = ten(exported)
-    run_import(program, path)
-    earlier = next(tmp_path.glob("export.csv.results-*.csv"))
-    said = json.loads(run_import(program, "--json", path, earlier).stdout)
-    assert (said["exit"], said["rows"], said["already_accepted"], len(account.arrivals)) == (0, 10, 10, 10)
-
-
-def test_one_bad_file_does_not_stop_the_others(
-    program: Program, account: Simulator, exported: Exported, tmp_path: Path
-) -> None:
-    """A file of an unknown format is 65 and sends nothing of it; the other file is sent."""
-    (tmp_path / "menu.csv").write_text("soup,salad\n1,2\n")
-    assert run_import(program, tmp_path / "menu.csv", ten(exported)).code == 65
-    assert len(account.accepted) == 10
-
-
-def test_damage_near_the_end_leaves_nothing(
-    program: Program, account: Simulator, tmp_path: Path, exported: Exported
-) -> None:
-    """A file is staged whole or not at all: a quote that swallows its last row sends none of its calls."""
-    path = ten(exported)
-    path.write_text(path.read_text() + f'dialed,busy,"call00099\n{call_row(98)}\n')
-    assert run_import(program, path).code == 65
-    assert (len(account.arrivals), ledger_counts(tmp_path)) == (0, {})
 
 
 def test_row_that_was_not_finished(
@@ -491,34 +452,30 @@ def test_uncertain_call_of_an_earlier_night(program: Program, account: Simulator
     assert program("deliver") == Ran(0, "", "")
 
 
-def test_resolved_as_not_sent_is_delivered(
-    program: Program, account: Simulator, exported: Exported, tmp_path: Path
+@pytest.mark.parametrize(
+    ("words", "options", "posts"),
+    [
+        (("resolve", "call00001", "--sent", "--note", "seen in Zoho"), (), 1),
+        (("resolve", "call00001", "--not-sent", "--note", "not in Zoho"), (), 2),
+        (("status",), ("--on-uncertain", "resend"), 2),
+    ],
+)
+def test_lost_answer_is_decided(
+    program: Program,
+    account: Simulator,
+    exported: Exported,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    options: tuple[str, ...],
+    posts: int,
 ) -> None:
-    """`resolve --not-sent` makes the call pending again, and `deliver` sends it under its own id."""
-    account.script(Fault(close_after_reading=True))
-    run_import(program, exported(call_row(1)))
-    assert program("resolve", "call00001", "--not-sent", "--note", "not in Zoho").code == 0
-    assert program("deliver").code == 0
-    assert [call["id"] for call in account.accepted] == ["call00001"]
-    assert ledger_counts(tmp_path) == {"accepted": 1}
-
-
-def test_resolved_as_sent_is_never_sent(program: Program, account: Simulator, exported: Exported) -> None:
-    """`resolve --sent` makes the call accepted: exit 0, and nothing is posted again."""
-    account.script(Fault.lost_answer())
-    path = exported(call_row(1))
-    run_import(program, path)
-    program("resolve", "call00001", "--sent", "--note", "seen in Zoho")
-    assert (run_import(program, path).code, len(account.arrivals)) == (0, 1)
-
-
-def test_on_uncertain_resend(program: Program, account: Simulator, exported: Exported) -> None:
-    """--on-uncertain resend sends the call again under the same id, once somebody asks for it."""
+    """A call is never sent again once it was said to be sent; else under its own id, when a person asks for it."""
     account.script(Fault(close_after_reading=True))
     path = exported(call_row(1))
     run_import(program, path)
-    again = run_import(program, "--on-uncertain", "resend", path)
-    assert (again.code, posted_ids(account)) == (0, ["call00001", "call00001"])
+    program(*words)
+    assert run_import(program, *options, path).code == 0
+    assert (posted_ids(account), ledger_counts(tmp_path)) == (["call00001"] * posts, {"accepted": 1})
 
 
 def test_integration_switched_off(
@@ -580,7 +537,7 @@ def test_check_needs_neither_network_nor_ledger(
     """Two checks of a file write the same bytes, connect to nothing and leave nothing but the results."""
     sample = "3cx-web/day.csv"
     monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "ledger.sqlite"))
-    options = (*SAMPLE_OPTIONS[sample], "--agents", SAMPLES / "agents.csv", "--all-rows", SAMPLES / sample)
+    options = (*sample_options(SAMPLES / sample), "--all-rows", SAMPLES / sample)
     written = []
     for name in ("1.csv", "2.csv"):
         program("check", "--results", tmp_path / name, *options)

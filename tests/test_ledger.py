@@ -1,18 +1,15 @@
 """The ledger on real files: what is durable when, who may write, and which steps a call may take."""
 
 import itertools
-import os
 import random
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from conftest import ROOT, table
+from conftest import table
 from importer.errors import (
     ConfigurationError,
     ExitCode,
@@ -179,14 +176,6 @@ def test_newer_schema_is_configuration(path: Path) -> None:
             opener(path)
 
 
-@pytest.mark.fault(36)
-def test_lost_fingerprint_key(path: Path) -> None:
-    """A ledger without its key is refused: every known call would look changed."""
-    execute(path, "DELETE FROM meta WHERE key = 'fingerprint_key'")
-    with pytest.raises(LedgerError, match="key"):
-        opened(path)
-
-
 def test_migrations_run_once_each(tmp_path: Path) -> None:
     """Migrations not seen yet are applied in order; one that fails leaves the schema where it was."""
     (tmp_path / "m.db").touch()
@@ -211,30 +200,7 @@ def test_pragmas(ledger: Ledger) -> None:
     assert found == PRAGMAS
 
 
-@pytest.mark.fault(147)
-def test_umask_is_not_trusted(tmp_path: Path) -> None:
-    """With umask 000 files are 0600 and new folders 0700, those of SQLite too."""
-    before = os.umask(0)
-    try:
-        path = tmp_path / "new" / "deep" / "l.db"
-        create_ledger(path, now=CREATED)
-        with opened(path) as ledger:
-            take(ledger, call())
-            ledger.backup(path.with_name("copy.db"))
-            files = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
-    finally:
-        os.umask(before)
-    assert files == dict.fromkeys(["l.db", "l.db-wal", "l.db-shm", "l.db.lock", "l.db.witness", "copy.db"], 0o600)
-    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "new/deep")} == {0o700}
-
-
 # --- one run per ledger ---------------------------------------------------------------------------------
-
-
-def test_second_run_is_refused(path: Path, ledger: Ledger) -> None:
-    """While a run holds the ledger another one ends with exit 75, told who holds it."""
-    with pytest.raises(TryLaterError, match=rf"pid {os.getpid()}, since {RUN.started_at}\)"):
-        opened(path, LATER_RUN)
 
 
 def test_link_leads_to_the_same_lock(path: Path, ledger: Ledger) -> None:
@@ -265,18 +231,6 @@ def test_junk_in_the_lock_file_is_ignored(path: Path) -> None:
     assert caught.value.message.isprintable()
 
 
-@pytest.mark.fault(145)
-def test_link_in_place_of_the_lock_file(path: Path, tmp_path: Path) -> None:
-    """A link planted where the lock file belongs is refused, and what it leads to is left alone."""
-    victim = tmp_path / "victim"
-    victim.write_text("keep")
-    lock_path(path).unlink()
-    lock_path(path).symlink_to(victim)
-    with pytest.raises(ConfigurationError):
-        opened(path)
-    assert victim.read_text() == "keep"
-
-
 @pytest.mark.fault(120)
 def test_lock_is_not_inherited(path: Path, ledger: Ledger) -> None:
     """A child that outlives the run does not keep the ledger locked."""
@@ -300,57 +254,6 @@ def test_failed_open_gives_the_lock_back(path: Path) -> None:
     with pytest.raises(LedgerError):
         Ledger.open(path, run=replace(RUN, version=None), now=ticking())  # type: ignore[arg-type]
     opened(path).close()
-
-
-@pytest.mark.fault(125)
-def test_another_program_writing_is_try_later(path: Path, ledger: Ledger) -> None:
-    """A write lock of some other program is exit 75, and the next attempt works once it is gone."""
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(TryLaterError, match="SQLITE_BUSY"):
-        take(ledger, call())
-    other.execute("ROLLBACK")
-    other.close()
-    assert outcomes(take(ledger, call())) == [None]
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from ledgers import RUN, call, opened, take
-
-with opened(Path(sys.argv[1]), RUN) as ledger:
-    take(ledger, *(call(f"k{number}") for number in range(3)))
-    print("staged", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def killed_holder(path: Path) -> Iterator[int]:
-    """Give the process id of another process that has staged calls and holds the ledger; kill it at the end."""
-    command, found = [sys.executable, "-c", CHILD, str(path)], f"{ROOT}:{ROOT / 'tests'}"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": found}, **pipes) as child:  # type: ignore[call-overload]
-        assert child.stdout.readline() == b"staged\n"
-        yield child.pid
-        child.kill()
-
-
-@pytest.mark.fault(115, 117)
-def test_two_processes_and_a_killed_holder(path: Path) -> None:
-    """Another process holds the ledger while it lives, and not a moment longer when killed."""
-    with killed_holder(path) as pid, pytest.raises(TryLaterError, match=f"pid {pid}, since {RUN.started_at}"):
-        opened(path)
-    opened(path).close()
-
-
-def test_reader_after_a_kill(path: Path) -> None:
-    """A reader sees what a killed run had committed, before any new run recovers it."""
-    with killed_holder(path):
-        pass
-    with open_reader(path) as reader:
-        assert sum(reader.counts().values()) == 3
 
 
 # --- durability and disk --------------------------------------------------------------------------------
@@ -412,23 +315,15 @@ def test_staging_is_all_or_nothing(ledger: Ledger, failure: type[BaseException])
     assert ledger.pending_count() == 0
 
 
-def test_stage_ends_with_its_staging(ledger: Ledger) -> None:
-    """A stage kept beyond its staging takes nothing."""
-    with ledger.staging() as stage:
-        pass
-    with pytest.raises(LedgerInvariantError):
-        add(stage, call())
-
-
-def test_no_write_inside_a_staging(ledger: Ledger) -> None:
-    """A write inside a staging would be undone with it, so it is refused."""
-    with pytest.raises(LedgerInvariantError), ledger.staging():
-        ledger.hold_until("2026-03-01 05:00:00")
-
-
-def test_staging_before_recovery(path: Path) -> None:
-    """With a dead run's call still `sending` nothing can be staged."""
+def test_misuse_of_a_staging(path: Path) -> None:
+    """No write goes on inside a staging, no stage outlives it, none begins while a call is still `sending`."""
     with opened(path) as ledger:
+        with pytest.raises(LedgerInvariantError), ledger.staging():
+            ledger.hold_until("2026-03-01 05:00:00")
+        with ledger.staging() as stage:
+            pass
+        with pytest.raises(LedgerInvariantError):
+            add(stage, call())
         bring_to(ledger, SENDING, call())
     with opened(path, LATER_RUN) as ledger, pytest.raises(LedgerInvariantError):
         take(ledger, call("b1"))
@@ -689,20 +584,6 @@ def test_note_unsent(ledger: Ledger) -> None:
     assert ledger.fates(["a1", "unknown"]) == {"a1": Fate("no_connection", "Try later.")}
 
 
-def test_threads_mark_and_settle(ledger: Ledger) -> None:
-    """Many threads at once leave every call accepted after one attempt."""
-    ids = [f"t{number}" for number in range(80)]
-    take(ledger, *map(call, ids))
-
-    def deliver(one: str) -> None:
-        ledger.mark_sending(one)
-        ledger.settle(Receipt(one, ACCEPTED))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(deliver, ids))
-    assert {(fate.state, fate.attempts) for fate in ledger.fates(ids).values()} == {(ACCEPTED, 1)}
-
-
 def test_threads_racing_for_one_call(ledger: Ledger) -> None:
     """Of many threads that mark the same call exactly one may send it."""
     take(ledger, call())
@@ -860,13 +741,6 @@ def test_uncertain_since(ledger: Ledger) -> None:
     assert ledger.uncertain_since() == (2, ledger.fates(["a1"])["a1"].sent_at)
 
 
-def test_counts(ledger: Ledger) -> None:
-    """Every state is counted, those without a call as 0."""
-    for number, state in enumerate((PENDING, PENDING, ACCEPTED, UNCERTAIN, CLOSED)):
-        bring_to(ledger, state, call(f"n{number}"))
-    assert ledger.counts() == {PENDING: 2, SENDING: 0, ACCEPTED: 1, REFUSED: 0, UNCERTAIN: 1, CLOSED: 1}
-
-
 def test_oldest_pending(ledger: Ledger) -> None:
     """The oldest pending call keeps its age when it is met again."""
     assert ledger.oldest_pending() is None
@@ -875,18 +749,6 @@ def test_oldest_pending(ledger: Ledger) -> None:
     take(ledger, call(), call("b1"))
     assert staged_at is not None
     assert ledger.oldest_pending() == staged_at
-
-
-def test_hold_until(path: Path) -> None:
-    """A wait that outlasts the run is there for the next one, until lifted."""
-    with opened(path) as ledger:
-        assert ledger.held_until() is None
-        ledger.hold_until("2026-03-01 09:00:00")
-        ledger.hold_until("2026-03-01 10:00:00")
-    with opened(path, LATER_RUN) as ledger:
-        assert ledger.held_until() == "2026-03-01 10:00:00"
-        ledger.hold_until(None)
-        assert ledger.held_until() is None
 
 
 @pytest.mark.fault(123)

@@ -165,14 +165,8 @@ def test_another_account(
 ) -> None:
     """A ledger bound to one account sends nothing to another, until a person says that it is the same."""
     with Simulator() as other:
-        for name, value in {
-            "CLIENT_ID": other.credentials.client_id,
-            "CLIENT_SECRET": other.credentials.client_secret,
-            "REFRESH_TOKEN": other.credentials.refresh_token,
-            "ACCOUNTS_URL": other.base_url,
-            "API_URL": other.base_url,
-        }.items():
-            monkeypatch.setenv(f"CDR_IMPORTER_{name}", value)
+        for name, value in other.environment().items():
+            monkeypatch.setenv(name, value)
         ran = program("deliver")
         assert (ran.code, "another account" in ran.stderr, len(other.accepted)) == (78, True, 0)
         assert program("ledger", "accept-account").code == 0

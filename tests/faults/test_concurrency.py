@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Program, read_results
 from importer.errors import ExitCode, LedgerError, TryLaterError
-from importer.ledger import Ledger, RunInfo, lock_path, open_reader
+from importer.ledger import Ledger, RunInfo, open_reader
 from importer.pipeline import Listener
 from importer.records import Receipt
 from judge.world import ForkServer, World
@@ -56,15 +56,6 @@ def test_commands_beside_a_run(program: Program, account: Simulator, part_sent: 
         assert ledger.counts() == {**dict.fromkeys(ledger.counts(), 0), "accepted": 1, "pending": 2}
     assert (account.token_requests, len(account.arrivals)) == (tokens, sent)
     assert sorted(each.name for each in tmp_path.glob("*.part")) == []
-
-
-@pytest.mark.fault(118)
-def test_lock_file_of_a_run_long_dead(
-    program: Program, account: Simulator, part_sent: Path, tmp_path: Path
-) -> None:
-    """The text in the lock file, whatever process it names, keeps nobody out."""
-    lock_path(tmp_path / "ledger.sqlite").write_text(f"pid={os.getpid()} since=2020-01-01 00:00:00 run=old\n")
-    assert (program("deliver").code, len(account.accepted)) == (0, 3)
 
 
 @pytest.mark.fault(116, 133)

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ROOT, Program, call_row, read_results, write_export
 from importer.cli.output import LONGEST_LINE, escaped
-from importer.ledger import create_ledger, open_reader
+from importer.ledger import create_ledger
 from misbehaviour import FOREVER, Fault, Simulator
 
 FORGED = "rows=1 accepted=1 exit=0"
@@ -162,20 +162,6 @@ def test_planted_link(program: Program, account: Simulator, tmp_path: Path) -> N
         if kept.exists():
             kept.rename(place)
     assert program("deliver", "--results", tmp_path / "results.csv").code == 0
-
-
-@pytest.mark.fault(150)
-def test_words_of_a_database(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """What would be statements to a database are ids like any other."""
-    ids = ["'); DROP TABLE calls; --", '" OR 1=1', "%", "a;b"]
-    doubled = ['"' + each.replace('"', '""') + '"' for each in ids]
-    rows = [call_row(number, id=each) for number, each in enumerate(doubled)]
-    results = tmp_path / "results.csv"
-    path = write_export(tmp_path / "export.csv", rows)
-    assert program("import", "--init-ledger", "--results", results, path).code == 0
-    assert [row["source_id"] for row in read_results(results)] == ids
-    with open_reader(tmp_path / "ledger.sqlite") as ledger:
-        assert sum(ledger.counts().values()) == len(ids)
 
 
 @pytest.mark.fault(143)

@@ -87,12 +87,8 @@ def trace_of_import(
     path = write_export(folder / "export.csv", (call_row(number) for number in range(calls)))
     environment = {
         **os.environ,
+        **account.environment(),
         "PYTHONPATH": str(package_root),
-        "CDR_IMPORTER_CLIENT_ID": account.credentials.client_id,
-        "CDR_IMPORTER_CLIENT_SECRET": account.credentials.client_secret,
-        "CDR_IMPORTER_REFRESH_TOKEN": account.credentials.refresh_token,
-        "CDR_IMPORTER_ACCOUNTS_URL": account.base_url,
-        "CDR_IMPORTER_API_URL": account.base_url,
         "CDR_IMPORTER_LEDGER": str(folder / "ledger.sqlite"),
         "CDR_IMPORTER_RATE": "1000/second",
         "CDR_IMPORTER_YES": "true",

@@ -143,7 +143,6 @@ class World:
         self._is_recovered = True
         self._inputs: dict[Path, dict[int, tuple[str, tuple[str, ...]]]] = {}
         self._content: dict[str, tuple[str, ...]] = {}
-        self._contents_moment: dict[str, float] = {}
         self._attended: dict[Path, dict[int, str]] = {}
         self._marked: set[str] = set()
         self._left_uncertain: list[tuple[int, int]] = []
@@ -183,27 +182,13 @@ class World:
 
     def job(self, arguments: Sequence[str], number: int, at: At | None) -> dict[str, object]:
         """Return a run as a job for the fork server."""
-        account = self.simulator.credentials
-        environment = {
-            "CDR_IMPORTER_CLIENT_ID": account.client_id,
-            "CDR_IMPORTER_CLIENT_SECRET": account.client_secret,
-            "CDR_IMPORTER_REFRESH_TOKEN": account.refresh_token,
-            "CDR_IMPORTER_ACCOUNTS_URL": self.simulator.base_url,
-            "CDR_IMPORTER_API_URL": self.simulator.base_url,
-            "CDR_IMPORTER_LEDGER": str(self.ledger),
-            "HOME": str(self.folder),
-            "CDR_IMPORTER_YES": "true",
-        }
+        own = {"CDR_IMPORTER_LEDGER": str(self.ledger), "HOME": str(self.folder), "CDR_IMPORTER_YES": "true"}
+        environment = self.simulator.environment() | own
         if arguments[0] in ("import", "deliver"):
             environment["CDR_IMPORTER_RATE"] = "100000/second"
-        output = self.folder / f"output-{number:04}.txt"
-        return {
-            "arguments": list(arguments),
-            "environment": environment,
-            "folder": str(self.folder),
-            "output": str(output),
-            "at": at,
-        }
+        output = str(self.folder / f"output-{number:04}.txt")
+        job = {"arguments": list(arguments), "environment": environment, "folder": str(self.folder)}
+        return {**job, "output": output, "at": at}
 
     def finish(self, run: Started) -> int:
         """Wait for the end of a run and keep what it was; return its exit code, negative for a signal."""

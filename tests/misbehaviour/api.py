@@ -69,6 +69,13 @@ class Simulator(Server):
     def credentials(self, credentials: SandboxCredentials) -> None:
         self.service.tokens.credentials = credentials
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that point the program at this account."""
+        known = self.credentials
+        own = {"CLIENT_ID": known.client_id, "CLIENT_SECRET": known.client_secret}
+        own |= {"REFRESH_TOKEN": known.refresh_token, "ACCOUNTS_URL": self.base_url, "API_URL": self.base_url}
+        return {f"CDR_IMPORTER_{name}": value for name, value in own.items()}
+
     @property
     def accepted(self) -> tuple[Mapping[str, str], ...]:
         """The decoded fields of every accepted call, in order."""
