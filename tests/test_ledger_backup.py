@@ -162,30 +162,6 @@ def fill(disk: Path) -> None:
             pass
 
 
-@pytest.mark.fault(111)
-@pytest.mark.parametrize("trouble", ["full", "ro"])
-def test_disk_full_or_read_only(tmp_path: Path, trouble: str) -> None:
-    """A ledger on a disk that is full or read-only is read and copied to another; until then no run begins."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    with own_disk(disk, 16) as remount:
-        path = disk / "ledger.sqlite"
-        create_ledger(path, now=CREATED)
-        with opened(path) as ledger:
-            take(ledger, call())
-        fill(disk) if trouble == "full" else remount("ro")
-        with open_reader(path) as reader:
-            reader.backup(tmp_path / "backup")
-            assert reader.pending_count() == 1
-            remount("rw")
-            (disk / "filler").unlink(missing_ok=True)
-            with pytest.raises(TryLaterError):
-                opened(path)
-        opened(path).close()
-    with open_reader(tmp_path / "backup") as copy:
-        assert copy.pending_count() == 1
-
-
 def dead_ledger(path: Path, folder: Path) -> Path:
     """Return a ledger as a run that died left it: with a call that is only in the -wal file."""
     folder.mkdir(exist_ok=True)
@@ -198,17 +174,31 @@ def dead_ledger(path: Path, folder: Path) -> Path:
 
 @pytest.mark.fault(111)
 @pytest.mark.parametrize("trouble", ["full", "ro"])
-def test_disk_full_or_read_only_after_a_death(path: Path, tmp_path: Path, trouble: str) -> None:
-    """What is only in the -wal file is read too, on a disk that is full or read-only."""
+def test_disk_full_or_read_only(path: Path, tmp_path: Path, trouble: str) -> None:
+    """A ledger on a disk that is full or read-only is read and copied to another; until then no run begins.
+
+    What a run that died left in the -wal file only is read too.
+    """
     disk = tmp_path / "disk"
     disk.mkdir()
-    with own_disk(disk, 10) as remount:
-        dead = dead_ledger(path, disk)
+    with own_disk(disk, 24) as remount:
+        made, dead = disk / "made.sqlite", dead_ledger(path, disk)
+        create_ledger(made, now=CREATED)
+        with opened(made) as ledger:
+            take(ledger, call())
         fill(disk) if trouble == "full" else remount("ro")
-        with open_reader(dead) as reader:
-            reader.backup(tmp_path / "backup")
-    with open_reader(tmp_path / "backup") as copy:
-        assert copy.pending_count() == 2
+        for place, calls in ((made, 1), (dead, 2)):
+            with open_reader(place) as reader:
+                reader.backup(tmp_path / f"{place.name}.copy")
+                assert reader.pending_count() == calls
+            with open_reader(tmp_path / f"{place.name}.copy") as copy:
+                assert copy.pending_count() == calls
+        with open_reader(made):
+            remount("rw")
+            (disk / "filler").unlink(missing_ok=True)
+            with pytest.raises(TryLaterError):
+                opened(made)
+        opened(made).close()
 
 
 def test_disk_full_without_shared_memory(path: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from conftest import read_results, table
 from importer.errors import CannotCreateError
 from importer.ledger import Fate
 from importer.records import Call, Place, ResultRow
-from importer.results import CHUNK_ROWS, ResultsFile, check_free, defused, results_path, write_rejects
+from importer.results import CHUNK_ROWS, ResultsFile, defused, results_path, write_rejects
 from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State
 
 
@@ -152,21 +152,6 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(CannotCreateError):
         results.finish(lambda _: {})
     assert (tmp_path / "r.csv").read_text() == "mine"
-
-
-@pytest.mark.fault(33, 145)
-@table("kind", ["file", "dangling-link", "no-folder"])
-def test_path_that_cannot_be_had(tmp_path: Path, kind: str) -> None:
-    """A path that is taken, even by a link to nowhere, or has no folder is told before the run."""
-    path = tmp_path / "r.csv"
-    if kind == "file":
-        path.touch()
-    elif kind == "dangling-link":
-        path.symlink_to(tmp_path / "nowhere")
-    else:
-        path = tmp_path / "none" / "r.csv"
-    with pytest.raises(CannotCreateError):
-        check_free(path, "results")
 
 
 def test_default_path_is_beside_the_first_input(tmp_path: Path) -> None:

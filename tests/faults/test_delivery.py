@@ -145,24 +145,6 @@ def test_too_many_uncertain_of_several_kinds(night: Night) -> None:
     assert night.states() == {"pending": 4, "accepted": 2, "uncertain": 3}
 
 
-@pytest.mark.fault(76, 77)
-@pytest.mark.parametrize(
-    ("script", "sent"),
-    [
-        ((Fault.internal_error(), ORDINARY, Fault.internal_error().repeated(FOREVER)), 4),
-        ((Fault.internal_error(), Fault.gateway(502).repeated(FOREVER)), 2),
-    ],
-    ids=["a success between", "a code and none"],
-)
-def test_two_server_errors_in_a_row(night: Night, script: tuple[Fault, ...], sent: int) -> None:
-    """Two server errors in a row, with a code or without, are an outage; one on each side of a success are not."""
-    night.take_in(6)
-    night.api.script(*script)
-    ended = night.run()
-    assert (len(night.api.arrivals), ended.reasons()) == (sent, {"server_error"})
-    assert "failed" in ended.notes[-1]
-
-
 @pytest.mark.parametrize(
     ("limit", "why", "refused"),
     [("2", (3, "max_errors"), 2), ("1", (3, "max_errors"), 1), ("50%", (3, "refused"), 4)],
