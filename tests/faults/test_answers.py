@@ -2,11 +2,9 @@
 
 import json
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +14,9 @@ from conftest import Program, call_row, read_results, table, write_export
 from importer.client import Proof, classify
 from importer.client.classify import BODY_DECIDES, CODES, NEEDS_NO_BODY, STATUSES, Judgement
 from importer.client.connection import BODY_LIMIT_BYTES, Answer
+from judge.answers import EXCEPTIONS, ROWS, TABLE, statuses_in
 from misbehaviour import CALLS, TOKENS, Fault, Simulator
 
-TABLE: Mapping[str, Any] = tomllib.loads((Path(__file__).parent / "answers.toml").read_text(encoding="utf-8"))
 SUCCESS = b'{"status":"success","code":"SUCCESS"}'
 FEWEST_CASES = 8_000
 
@@ -53,19 +51,8 @@ BODIES: Mapping[str, tuple[str, bytes]] = {
     "encoded": ("encoded", b"\x1f\x8b\x08"),
 }
 """Kind of body -> column of the table, and the body."""
-
-
-def statuses_in(text: str) -> Iterator[int]:
-    """Yield the statuses that a row names: single ones and ranges."""
-    for word in text.split():
-        first, _, last = word.partition("-")
-        yield from range(int(first), int(last or first) + 1)
-
-
-ROWS = {status: row for row in TABLE["answers"] for status in statuses_in(row["statuses"])}
 PLAYED = [*range(100, 600), 600, 999]
 ENDS = sorted({int(end) for row in TABLE["answers"] for end in re.findall(r"\d+", row["statuses"])})
-EXCEPTIONS = {(each["status"], each["code"]): each["verdict"] for each in TABLE["code_exceptions"]}
 
 
 def verdict(name: str) -> Verdict:

@@ -1,31 +1,17 @@
-"""What an answer proves, read from its bytes; knows nothing of the importer's own reading of answers."""
+"""What an answer proves, read from its bytes by the table of answers, not by the importer's own reading."""
 
 import json
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
 from enum import Enum
+from pathlib import Path
+from typing import Any
 
+PLACE = Path(__file__).parents[1] / "faults" / "answers.toml"
+TABLE: Mapping[str, Any] = tomllib.loads(PLACE.read_text(encoding="utf-8"))
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?")
-NOT_APPLIED_STATUSES = frozenset(
-    {307, 308, 401, 402, 403, 404, 405, 406, 407, 408, 410, 411, 415, 417, 421, 425, 426, 429, 431, 501, 505}
-)
 HEAD_SAYS_ALL = frozenset({401, 407, 429})
-NOT_APPLIED_CODES = frozenset(
-    {
-        "INVALID_TOKEN",
-        "INVALID_OAUTHTOKEN",
-        "AUTHENTICATION_FAILURE",
-        "OAUTH_SCOPE_MISMATCH",
-        "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED",
-        "TOO_MANY_REQUESTS",
-        "request_limit_exceeded",
-        "PBX_NOT_INTEGRATED",
-        "PROVIDER_NOT_REGISTERED",
-        "DIFFERENT_PROVIDER_ALREADY_ENABLED",
-        "NO_PERMISSION",
-    }
-)
-REFUSING_CODES = frozenset({"REQUIRED_PARAM_MISSING", "INVALID_USER"})
 
 
 class Meaning(Enum):
@@ -33,8 +19,19 @@ class Meaning(Enum):
 
     TAKEN = "taken"
     REFUSED = "refused"
-    NOT_APPLIED = "not applied"
-    NOTHING = "nothing"
+    NOT_APPLIED = "not_applied"
+    NOTHING = "unknown"
+
+
+def statuses_in(text: str) -> Iterator[int]:
+    """Yield the statuses that a row names: single ones and ranges."""
+    for word in text.split():
+        first, _, last = word.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
+ROWS = {status: row for row in TABLE["answers"] for status in statuses_in(row["statuses"])}
+EXCEPTIONS = {(each["status"], each["code"]): each["verdict"] for each in TABLE["code_exceptions"]}
 
 
 def meaning_of(sent: bytes) -> Meaning:
@@ -44,42 +41,25 @@ def meaning_of(sent: bytes) -> Meaning:
     found = STATUS_LINE.fullmatch(first)
     if not end or not found:
         return Meaning.NOTHING
-    status, headers = int(found[1]), _headers(lines)
+    pairs = (line.decode("latin-1").partition(":") for line in lines)
+    status, headers = int(found[1]), {name.lower(): value.strip() for name, _, value in pairs}
     length = headers.get("content-length", "")
     if not length.isdecimal() or len(rest) < int(length):
         return Meaning.NOT_APPLIED if status in HEAD_SAYS_ALL else Meaning.NOTHING
-    return _by_words(status, headers, _object(rest[: int(length)]))
-
-
-def _headers(lines: list[bytes]) -> dict[str, str]:
-    pairs = (line.decode("latin-1").partition(":") for line in lines)
-    return {name.lower(): value.strip() for name, _, value in pairs}
-
-
-def _object(body: bytes) -> Mapping[str, object]:
     try:
-        content = json.loads(body)
+        body = json.loads(rest[: int(length)])
     except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+        body = None
+    verdict = _verdict(status, headers, body if isinstance(body, dict) else {})
+    return Meaning(TABLE["verdicts"][verdict][0])
 
 
-def _by_words(status: int, headers: Mapping[str, str], body: Mapping[str, object]) -> Meaning:
-    error = body.get("error")
+def _verdict(status: int, headers: Mapping[str, str], body: Mapping[str, object]) -> str:
+    row, error = ROWS[status], body.get("error")
     code = str(body.get("code") or (error.get("title") if isinstance(error, dict) else "") or "")
     if "success" in (str(body.get("status")).lower(), code.lower()):
-        strict = (status, body.get("status"), code) == (200, "success", "SUCCESS") and not error
-        return Meaning.TAKEN if strict else Meaning.NOTHING
-    if code in NOT_APPLIED_CODES or (status, code) == (403, "INTERNAL_ERROR"):
-        return Meaning.NOT_APPLIED
-    if code in REFUSING_CODES:
-        return Meaning.REFUSED
-    if code == "INTERNAL_ERROR":
-        return Meaning.NOTHING
-    return _by_status(status, headers)
-
-
-def _by_status(status: int, headers: Mapping[str, str]) -> Meaning:
-    if status in NOT_APPLIED_STATUSES or (status == 503 and "retry-after" in headers):
-        return Meaning.NOT_APPLIED
-    return Meaning.REFUSED if 400 <= status < 500 and status != 409 else Meaning.NOTHING
+        is_strict = (body.get("status"), code) == ("success", "SUCCESS") and not error
+        return str(row["documented"] if is_strict and "documented" in row else row["claimed"])
+    if code in TABLE["codes"]:
+        return str(EXCEPTIONS.get((status, code), TABLE["codes"][code]))
+    return "wait" if status == 503 and "retry-after" in headers else str(row["plain"])

@@ -13,25 +13,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from judge.answers import Meaning
-from judge.history import CONTENT, Death, Held, History, Post, Record, Results, Row
+from judge.history import CONTENT, Held, History, Post, Record, Results, Row
 
 OPEN = frozenset({"pending", "sending", "uncertain"})
 MAKES_PENDING = frozenset({"not_sent", "resend"})
 REOPENS_REFUSED = frozenset({"retry", "new_content"})
-ENDS_IN_RESULTS = frozenset(
-    {
-        "accepted",
-        "already_accepted",
-        "duplicate",
-        "rejected",
-        "refused",
-        "uncertain",
-        "pending",
-        "conflict",
-        "skipped",
-    }
-)
 TAKEN_OUTCOMES = frozenset({"accepted", "already_accepted"})
+OTHER_OUTCOMES = frozenset({"duplicate", "rejected", "refused", "uncertain", "pending", "conflict", "skipped"})
 NOBODY_LOOKS = frozenset({0, 3, 69})
 """Exit codes of a whole run that rank behind that of an uncertain call; one kept out by another run is 75."""
 OURS = {70: "internal error", 74: "ledger failure on a sound disk"}
@@ -186,7 +174,7 @@ def _places_breaches(results: Results) -> Iterator[str]:
                 f"{told or 'nothing'} and not as {wanted or 'nothing'}"
             )
     for row in results.rows:
-        if row.outcome not in ENDS_IN_RESULTS:
+        if row.outcome not in TAKEN_OUTCOMES | OTHER_OUTCOMES:
             yield f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome!r}, which is no outcome"
 
 
@@ -208,7 +196,7 @@ def _uncertain_breaches(history: History) -> Iterator[str]:
         nameless += not post.complete
         if post.meaning is Meaning.NOTHING and post.complete:
             unclear[post.call_id] += 1
-    explained = _in_flight(history.deaths) + nameless + sum(unclear.values())
+    explained = sum(death.workers for death in history.deaths) + nameless + sum(unclear.values())
     held = [call for call in history.ledger.values() if call.state == "uncertain"]
     decided = sum(record.kind in ("sent", "not_sent", "close", "resend") for record in history.records)
     restored = sum(record.kind == "restored" for record in history.records)
@@ -226,10 +214,6 @@ def _uncertain_breaches(history: History) -> Iterator[str]:
             f"rule 7: call {needless[0].call_id} is uncertain ({needless[0].reason}), "
             "though no answer to it was unclear"
         )
-
-
-def _in_flight(deaths: Sequence[Death]) -> int:
-    return sum(death.workers for death in deaths)
 
 
 def _ledger_breaches(history: History) -> Iterator[str]:

@@ -11,10 +11,10 @@ from typing import ClassVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from importer.errors import ExitCode
-from judge.world import ForkServer, World
+from judge.world import At, ForkServer, World
 from misbehaviour import USUAL, Fault, Simulator
 from steps import Step
 
@@ -22,15 +22,8 @@ EXAMPLES, STEPS = 25, 12
 CALLS = st.lists(st.integers(0, 19), min_size=1, max_size=6, unique=True)
 WORKERS = st.sampled_from((1, 1, 3))
 COMMANDS = st.sampled_from(("import", "deliver"))
-FAULTS = st.sampled_from(
-    (
-        *USUAL,
-        Fault.expired_token(),
-        Fault.refusal("NO_PERMISSION", 403),
-        Fault.login_page(),
-        Fault(early_hints=True),
-    )
-)
+MORE_FAULTS = (Fault.expired_token(), Fault.refusal("NO_PERMISSION", 403), Fault.login_page())
+FAULTS = st.sampled_from((*USUAL, *MORE_FAULTS, Fault(early_hints=True)))
 OPTIONS = st.sampled_from(
     ((), (), (), ("--limit", "1"), ("--on-uncertain", "resend"), ("--batch-size", "1"), ("--retry-refused",))
 )
@@ -79,21 +72,21 @@ class Machine(RuleBasedStateMachine):
         self.files.append(self.world.add_file(f"{len(self.files)}.csv", numbers, state=state))
 
     @rule(command=COMMANDS, workers=WORKERS, options=OPTIONS)
-    def run(self, command: str, workers: int, options: tuple[str, ...]) -> None:
+    def run(self, command: str, workers: int, options: tuple[str, ...], at: At | None = None) -> None:
         """Do one run."""
         files, words = self.words(command, options)
-        self.world.run(command, *files, workers=workers, options=words)
+        self.world.run(command, *files, workers=workers, options=words, at=at)
 
     @rule(command=COMMANDS, workers=WORKERS, faults=st.lists(FAULTS, min_size=1, max_size=3))
     def run_with_faults(self, command: str, workers: int, faults: list[Fault]) -> None:
         """Do one run while the service misbehaves."""
         self.simulator.script(*faults)
-        self.world.run(command, *self.words(command, ())[0], workers=workers)
+        self.run(command, workers, ())
 
     @rule(command=COMMANDS, workers=WORKERS, step=st.sampled_from(Step), number=st.sampled_from((1, 1, 2, 3)))
     def kill_at_step(self, command: str, workers: int, step: Step, number: int) -> None:
         """Kill one run at a step."""
-        self.world.run(command, *self.words(command, ())[0], workers=workers, at=(step, number, signal.SIGKILL))
+        self.run(command, workers, (), at=(step, number, signal.SIGKILL))
 
     @rule(command=COMMANDS, seconds=st.floats(0, 0.2))
     def kill_at_random(self, command: str, seconds: float) -> None:
@@ -103,8 +96,8 @@ class Machine(RuleBasedStateMachine):
     @rule(command=COMMANDS, workers=WORKERS, step=st.sampled_from(Step))
     def stop_at_step(self, command: str, workers: int, step: Step) -> None:
         """Ask one run to stop at a step; nothing is cut by one signal."""
-        code = self.world.run(command, *self.words(command, ())[0], workers=workers, at=(step, 1, signal.SIGTERM))
-        assert code >= 0
+        self.run(command, workers, (), at=(step, 1, signal.SIGTERM))
+        assert self.world.exit_codes[-1] >= 0
 
     @rule()
     def two_runs(self) -> None:
@@ -116,21 +109,7 @@ class Machine(RuleBasedStateMachine):
         self.world.finish(first)
         self.simulator.latency_seconds = 0.0
 
-    @rule()
-    def say_sent(self) -> None:
-        """Find in Zoho that it has an uncertain call."""
-        self.resolve("sent")
-
-    @rule()
-    def say_not_sent(self) -> None:
-        """Find in Zoho that it has not."""
-        self.resolve("not_sent")
-
-    @rule()
-    def close(self) -> None:
-        """Give an uncertain call up."""
-        self.resolve("close")
-
+    @rule(decision=st.sampled_from(("sent", "not_sent", "close")))
     def resolve(self, decision: str) -> None:
         """Settle the latest uncertain call; lose an answer first where there is none."""
         if not self.world.in_state("uncertain"):
@@ -186,8 +165,7 @@ class Machine(RuleBasedStateMachine):
         backup = self.world.backup()
         if forgets:
             self.forget()
-        at = (Step.ANSWERED, 1, signal.SIGKILL) if is_killed else None
-        self.world.run(command, *self.words(command, ())[0], at=at)
+        self.run(command, 1, (), at=(Step.ANSWERED, 1, signal.SIGKILL) if is_killed else None)
         self.world.restore(backup)
 
     @invariant()
@@ -206,9 +184,9 @@ def test_every_event(server: ForkServer) -> None:
     machine.begin()
     events = (
         lambda: machine.kill_at_step("deliver", 1, Step.ANSWERED, 1),
-        machine.say_sent,
-        machine.say_not_sent,
-        machine.close,
+        lambda: machine.resolve("sent"),
+        lambda: machine.resolve("not_sent"),
+        lambda: machine.resolve("close"),
         lambda: machine.show_attended("--yes"),
         machine.correct,
         machine.forget,
@@ -226,8 +204,6 @@ def test_every_event(server: ForkServer) -> None:
 @pytest.mark.slow
 def test_any_sequence(server: ForkServer) -> None:
     """No sequence of runs, faults, kills and commands breaks a rule of delivery."""
-    from hypothesis.stateful import run_state_machine_as_test
-
     Machine.server = server
     began = time.monotonic()
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
