@@ -358,19 +358,6 @@ def test_staging_rules(path: Path, ledger: Ledger) -> None:
         assert row(path, f"c{number}", "state, resends") == (after, resends), RULES[number]
 
 
-@pytest.mark.parametrize("before", [PENDING, REFUSED])
-def test_new_content_is_what_is_sent(ledger: Ledger, before: CallState) -> None:
-    """A pending or refused call that changed is sent as it now is, once, and then known as such."""
-    bring_to(ledger, before, call())
-    changed = call(voiceuri=OTHER, line=7, file="two.csv")
-    take(ledger, changed)
-    assert [one.call for one in ledger.claim(9, after=0)] == [changed]
-    ledger.mark_sending("a1")
-    ledger.settle(Receipt("a1", ACCEPTED))
-    assert outcomes(take(ledger, changed)) == [Outcome.ALREADY_ACCEPTED]
-    assert outcomes(take(ledger, call())) == [Outcome.CONFLICT]
-
-
 @table(
     ("changed", "outcome"),
     [
@@ -390,20 +377,6 @@ def test_fingerprint_covers_what_is_posted(ledger: Ledger, changed: dict[str, ob
     if not ledger.fates(["a1"]):
         bring_to(ledger, ACCEPTED, call())
     assert outcomes(take(ledger, replace(call(), **changed))) == [outcome]  # type: ignore[arg-type]
-
-
-@table("before", [None, PENDING, ACCEPTED, REFUSED, UNCERTAIN, CLOSED])
-def test_twice_in_one_staging(ledger: Ledger, before: CallState | None) -> None:
-    """A call met again in one staging is a duplicate, with other content a conflict, whatever it was before."""
-    one, new = f"a-{before}", f"b-{before}"
-    if before is not None:
-        bring_to(ledger, before, call(one))
-    with ledger.staging() as stage:
-        add(stage, call(one))
-        again = add(stage, call(one, line=3), call(one, line=4, voiceuri=OTHER))
-        together = add(stage, call(new), call(new), call(new, voiceuri=OTHER))
-    assert outcomes(again) == [Outcome.DUPLICATE, Outcome.CONFLICT]
-    assert outcomes(together) == [None, Outcome.DUPLICATE, Outcome.CONFLICT]
 
 
 def test_known_fate_is_handed_back(ledger: Ledger) -> None:
