@@ -11,7 +11,6 @@ import pytest
 
 from conftest import Program, Ran, call_row, read_results, write_export
 from expected import SAMPLES
-from importer.ledger import open_reader
 from ledgers import make_waiting
 from misbehaviour import Fault, Simulator
 from terminal import Terminal
@@ -72,6 +71,16 @@ def test_help_groups_the_options_of_import(program: Program, monkeypatch: pytest
 def test_unknown_words_are_usage(program: Program) -> None:
     """A command that is not there is exit 2, and an option of sending to `check`, which sends nothing."""
     assert program("imprt").code == program("check", "--rate", "1/second", "x.csv").code == 2
+
+
+def test_formats_explains_one(program: Program) -> None:
+    """`formats NAME` explains a format, and the list names it; `detect` says where times are UTC."""
+    listed = program("formats").stdout
+    for name in ("callnotify", "asterisk-csv", "3cx-cdr"):
+        assert program("formats", name).stdout.startswith(f"{name}: ")
+        assert re.search(rf"^{name} ", listed, re.MULTILINE)
+    ran = program("detect", "--timezone", "America/New_York", SAMPLES / "didww" / "outbound.csv")
+    assert re.search(r"^times +zone: UTC$", ran.stdout, re.MULTILINE)
 
 
 # silence and noise -------------------------------------------------------------------------------------------
@@ -152,36 +161,15 @@ def test_signal_ends_the_run_in_order(
 
 
 def test_status_counts_and_names_the_uncertain(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """`status` counts by state, names uncertain calls, and is exit 4 while there are any."""
+    """`status` counts by state, names uncertain calls, is 4 while there are any; `resolve` settles all or none."""
     account.script(Fault.lost_answer())
     program("import", "--init-ledger", "--limit", "2", twenty(tmp_path))
     ran = program("status")
     assert ran.code == 4
     assert re.search(r"^pending +18$", ran.stdout, re.MULTILINE)
     assert re.search(r"^uncertain: call00000  ", ran.stdout, re.MULTILINE)
-
-
-def test_resolve_of_an_unknown_call_changes_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """`resolve` of an id that is not uncertain is an error, and settles none of the others."""
-    account.script(Fault.lost_answer())
-    program("import", "--init-ledger", twenty(tmp_path))
-    ran = program("resolve", "call00000", "call99999", "--sent", "--note", "seen")
-    assert ran.code != 0
-    with open_reader(tmp_path / "ledger.sqlite") as ledger:
-        assert ledger.counts()["uncertain"] == 1
-
-
-@pytest.mark.parametrize("name", ["callnotify", "asterisk-csv", "3cx-cdr"])
-def test_formats_explains_one(program: Program, name: str) -> None:
-    """`formats NAME` explains a format, and the list names it."""
-    assert program("formats", name).stdout.startswith(f"{name}: ")
-    assert re.search(rf"^{name} ", program("formats").stdout, re.MULTILINE)
-
-
-def test_detect_shows_the_zone_that_counts(program: Program) -> None:
-    """Where a format's times are UTC, `detect` says so under any --timezone."""
-    ran = program("detect", "--timezone", "America/New_York", SAMPLES / "didww" / "outbound.csv")
-    assert re.search(r"^times +zone: UTC$", ran.stdout, re.MULTILINE)
+    assert program("resolve", "call00000", "call99999", "--sent", "--note", "seen").code == 2
+    assert program("status").code == 4
 
 
 def test_sandbox_inside_needs_no_credentials(

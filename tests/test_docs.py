@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from pathlib import Path
 
 import click
 import pytest
 
+from conftest import table
 from expected import ROOT
 from importer.cli import cli
 from importer.errors import SEVERITY, ExitCode
@@ -48,26 +49,43 @@ def first_cells(title: str) -> list[str]:
     return [row.split(" | ")[0].removeprefix("| ") for row in rows[1:]]
 
 
-def test_commands() -> None:
-    """README lists the commands the program has, and no other."""
-    listed = {re.match(r"`([a-z]+)", cell)[1] for cell in first_cells("Commands")}  # type: ignore[index]
-    assert set(cli.list_commands(click.Context(cli))) == listed
+WATCHED = " ".join(first_cells("Watching it"))
+RULES = (NIGHT / "cdr-importer.rules.yml").read_text(encoding="utf-8")
+BUILT_IN = [path.stem for path in (ROOT / "schemas/formats").glob("*.toml")]
+COMMANDS = cli.list_commands(click.Context(cli))
 
 
-def test_options() -> None:
-    """README lists the options that settings know, and no other but --config."""
-    listed = set(re.findall(r"--([a-z][a-z-]*)", " ".join(first_cells("Options"))))
-    assert {option.replace("_", "-") for option in OPTIONS} == listed
+@table(
+    ("text", "pattern", "known"),
+    [
+        (" ".join(first_cells("Commands")), r"(?:^| )`([a-z]+)", COMMANDS),
+        (" ".join(first_cells("Options")), r"--([a-z][a-z-]*)", [each.replace("_", "-") for each in OPTIONS]),
+        (" ".join(first_cells("Reading the results")), r"`(\w+)`", list(Outcome)),
+        (
+            section("Formats").split(";")[0],
+            r"`([a-z0-9-]+)`",
+            BUILT_IN,
+        ),
+        (WATCHED, r"`([a-z_]+\.[a-z_]+)`", list(EventName)),
+        (WATCHED, r"`(cdr_importer_[a-z_]+)`", METRICS),
+        (README, r"\bcdr_importer_[a-z_]+", METRICS),
+    ],
+)
+def test_lists(text: str, pattern: str, known: Collection[str]) -> None:
+    """README lists the commands, options, outcomes, formats, events and metrics that there are, and no other."""
+    assert set(re.findall(pattern, text)) == set(known)
 
 
-@pytest.mark.parametrize("name", cli.list_commands(click.Context(cli)))
-def test_options_of_commands(name: str) -> None:
-    """Every option of a command that comes from the settings has a help text and a place in README."""
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
-    for parameter in command.params:
-        if isinstance(parameter, click.Option):
-            assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+def test_words() -> None:
+    """README names the results' columns in their order and the states, and is short: the rest stands elsewhere.
+
+    Rules for alerts name metrics that there are.
+    """
+    assert f"`{','.join(RESULT_COLUMNS)}`" in README
+    assert f"({', '.join(State)})" in README.replace("\n", " ")
+    assert len(README.splitlines()) <= 450
+    in_rules = set(re.findall(r"\bcdr_importer_[a-z_]+", RULES))
+    assert (len(in_rules), in_rules - set(METRICS)) == (3, set())
 
 
 def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -82,7 +100,9 @@ def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Co
 
 
 def test_every_option_has_its_place() -> None:
-    """The pages name every option of every command, those that are no settings too, and none that is not there."""
+    """The pages name every option of every command, and none that is not there; each option has a help text."""
+    options = [each for _, command in commands(cli) for each in command.params if isinstance(each, click.Option)]
+    assert [each.opts for each in options if not each.help] == []
     known = {option for _, command in commands(cli) for each in command.params for option in each.opts}
     own = {option for option in known if option.startswith("--")} | {"--help", "--version"}
     of_other_programs = {"--editable", "--now"}
@@ -98,28 +118,6 @@ def test_exit_codes() -> None:
     order = re.search(r"The most severe one wins: ([\w, ]+)\.", section("Exit codes"))
     assert order is not None
     assert order[1].replace("a signal", "129, 130, 143") == ", ".join(map(str, SEVERITY))
-
-
-def test_outcomes() -> None:
-    """README explains every outcome, and no other."""
-    listed = {cell.strip("`") for cell in first_cells("Reading the results")}
-    assert {outcome.value for outcome in Outcome} == listed
-
-
-def test_result_columns() -> None:
-    """README names the columns of the results file in their order."""
-    assert f"`{','.join(RESULT_COLUMNS)}`" in README
-
-
-def test_states() -> None:
-    """README names the six states."""
-    assert f"({', '.join(State)})" in README.replace("\n", " ")
-
-
-def test_formats() -> None:
-    """README names every built-in format."""
-    listed = set(re.findall(r"`([a-z0-9-]+)`", section("Formats").split(";")[0]))
-    assert {path.stem for path in (ROOT / "schemas/formats").glob("*.toml")} == listed
 
 
 def test_language_of_formats() -> None:
@@ -158,11 +156,6 @@ def test_links() -> None:
     assert count > 5
 
 
-def test_length() -> None:
-    """README stays short enough to be read: what is looked up once a year stands on the other pages."""
-    assert len(README.splitlines()) <= 450
-
-
 def test_marked_commands() -> None:
     """The two commands that CI takes from README are there, and the second ends with the test runner."""
     blocks = dict(re.findall(r"<!-- command: ([a-z-]+) -->\n```sh\n(.*?)\n```", README, re.DOTALL))
@@ -171,22 +164,6 @@ def test_marked_commands() -> None:
 
 
 # watching ----------------------------------------------------------------------------------------------------
-
-
-def test_metrics() -> None:
-    """README explains every metric, and every metric that it or a rule for alerts names is one."""
-    listed = {cell.strip("`") for cell in first_cells("Watching it") if cell.startswith("`cdr_importer_")}
-    assert listed == set(METRICS)
-    rules = (NIGHT / "cdr-importer.rules.yml").read_text(encoding="utf-8")
-    assert set(re.findall(r"\bcdr_importer_[a-z_]+", README)) == set(METRICS)
-    assert len(in_rules := set(re.findall(r"\bcdr_importer_[a-z_]+", rules))) == 3
-    assert in_rules <= set(METRICS)
-
-
-def test_events() -> None:
-    """README explains every event of the log, and no other."""
-    cells = " ".join(cell for cell in first_cells("Watching it") if not cell.startswith("`cdr_importer_"))
-    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", cells)) == {name.value for name in EventName}
 
 
 # recipes -----------------------------------------------------------------------------------------------------
