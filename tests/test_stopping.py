@@ -17,7 +17,7 @@ from importer.records import Receipt
 from importer.requirements import NEEDED, check_versions, found_versions
 from importer.settings import Settings
 from ledgers import make_waiting
-from misbehaviour import FOREVER, Fault, Simulator
+from misbehaviour import Fault, Simulator
 from runs import imported, ledger_counts
 from schemas.vocabulary import CallState
 from steps import Step, at
@@ -131,22 +131,23 @@ def test_streams_that_fail_change_nothing(
 # budgets -----------------------------------------------------------------------------------------------------
 
 
-def test_max_uncertain(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
-    """--max-uncertain 1 ends the run at the first answer lost."""
-    account.script(Fault.lost_answer().repeated(FOREVER))
-    ran = program("import", "--init-ledger", "--max-uncertain", "1", export)
-    assert (ran.code, ran.summary()["reason"], ledger_counts(tmp_path)) == (
-        4,
-        "max_uncertain",
-        {"uncertain": 1, "pending": 5},
-    )
+@pytest.mark.parametrize(("most", "reason", "lost"), [("1", "max_uncertain", 1), ("99", "uncertain", 3)])
+def test_lost_answers(
+    program: Program, account: Simulator, tmp_path: Path, export: Path, most: str, reason: str, lost: int
+) -> None:
+    """--max-uncertain ends the run at so many lost answers, and the breaker does after three in a row.
 
-
-def test_breaker_counts_lost_answers(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
-    """Five calls in a row without an answer end the run, however many uncertain ones are allowed."""
-    account.script(Fault.lost_answer().repeated(FOREVER))
-    program("import", "--init-ledger", "--max-uncertain", "99", export)
-    assert ledger_counts(tmp_path)["uncertain"] <= 5
+    `deliver` leaves the calls alone; with --on-uncertain resend it sends them under the same id.
+    """
+    account.script(Fault.lost_answer().repeated(lost))
+    ran = program("import", "--init-ledger", "--max-uncertain", most, export)
+    assert (ran.code, ran.summary()["reason"]) == (4, reason)
+    assert ledger_counts(tmp_path) == {"uncertain": lost, "pending": 6 - lost}
+    assert program("deliver").code == 4
+    ran = program("deliver", "--on-uncertain", "resend", "-v")
+    assert (ran.code, f"{lost} uncertain calls are sent again" in ran.stderr) == (0, True)
+    assert [arrival.fields["id"] for arrival in account.arrivals].count("call00000") == 2
+    assert ledger_counts(tmp_path) == {"accepted": 6}
 
 
 def test_max_runtime_finishes_what_is_in_flight(
@@ -221,22 +222,6 @@ def test_what_is_installed_is_new_enough() -> None:
     """The versions here pass, and odd version texts are read as far as they go."""
     check_versions(found_versions())
     check_versions({"requests": "2.33.0rc1", "urllib3": "2.7.0.post1", "SQLite": "3.37"})
-
-
-# sending again -----------------------------------------------------------------------------------------------
-
-
-def test_deliver_resends_what_is_uncertain(
-    program: Program, account: Simulator, tmp_path: Path, export: Path
-) -> None:
-    """`deliver` leaves uncertain calls alone; with --on-uncertain resend it sends them under the same id."""
-    account.script(Fault.lost_answer())
-    program("import", "--init-ledger", export)
-    assert program("deliver").code == 4
-    ran = program("deliver", "--on-uncertain", "resend", "-v")
-    assert (ran.code, "1 uncertain calls are sent again" in ran.stderr) == (0, True)
-    assert [arrival.fields["id"] for arrival in account.arrivals].count("call00000") == 2
-    assert ledger_counts(tmp_path) == {"accepted": 6}
 
 
 def test_what_reads_no_file_loads_no_pandas(account: Simulator, tmp_path: Path) -> None:
