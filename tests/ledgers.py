@@ -64,11 +64,11 @@ def execute(path: Path, statement: str) -> None:
         other.commit()
 
 
-def make_waiting(path: Path, count: int) -> None:
+def make_waiting(path: Path, count: int, digits: int = 5) -> None:
     """Make a ledger with so many pending calls, `call00000` and so on, as a run that sent none leaves it."""
     create_ledger(path, now=CREATED)
     with opened(path) as ledger:
-        take(ledger, *(call(f"call{number:05}", line=number + 2) for number in range(count)))
+        take(ledger, *(call(f"call{number:0{digits}}", line=number + 2) for number in range(count)))
         ledger.finish_run(ExitCode.OK, "{}")
 
 

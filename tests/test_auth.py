@@ -356,10 +356,7 @@ OTHER_HOST = {"api_hosts": frozenset({"www.zohoapis.eu"})}
 def test_cache_of_another(
     change: dict[str, object], seconds: float, mode: int, shared: SignIn, clock: OwnTime
 ) -> None:
-    """A cached token is not used by another client, data centre, authorisation or API host.
-
-    Nor is one that has expired, that a clock set back makes good for days, or that others can read.
-    """
+    """A cached token of another sign-in, of another time, or open to others is not used."""
     source(Endpoint(good("1000.old")), clock, shared).token()
     cache_of(shared).chmod(mode)
     clock.now += seconds

@@ -77,10 +77,7 @@ def test_lists(text: str, pattern: str, known: Collection[str]) -> None:
 
 
 def test_words() -> None:
-    """README names the results' columns in their order and the states, and is short: the rest stands elsewhere.
-
-    Rules for alerts name metrics that there are.
-    """
+    """README names the results' columns in order and the states, and is short; alerts name metrics there are."""
     assert f"`{','.join(RESULT_COLUMNS)}`" in README
     assert f"({', '.join(State)})" in README.replace("\n", " ")
     assert len(README.splitlines()) <= 450

@@ -346,10 +346,7 @@ def test_pattern(folder: Path, pattern: str, names: list[str]) -> None:
 
 
 def test_names(folder: Path) -> None:
-    """A file called like a pattern is that file, one named twice is read once, one not there left to the opening.
-
-    A pattern or folder without a file is a problem and not silence.
-    """
+    """A name is a file of that name, one that is not there is left to the opening, one met twice is read once."""
     path, gone = written(folder.parent, TEXT, "[2026].csv"), folder / "gone.csv"
     assert named_files([path, gone]).paths == (path, gone)
     with pytest.raises(NoInputError, match="not found"):

@@ -94,16 +94,6 @@ def test_second_import_of_clean_file_is_silent(program: Program, account: Simula
     assert run_import(program, path) == Ran(0, "", "")
 
 
-def split_sample(sample: Path, folder: Path) -> list[Path]:
-    """Return the sample cut in two at a call's border, the header in both."""
-    header, *lines = sample.read_text(encoding="utf-8").splitlines(keepends=True)
-    parts = [folder / "part-1.csv", folder / "part-2.csv"]
-    half = len(lines) // 2
-    for path, body in zip(parts, (lines[:half], lines[half:]), strict=True):
-        path.write_text(header + "".join(body), encoding="utf-8")
-    return parts
-
-
 def test_ids_do_not_depend_on_the_split(
     program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +104,11 @@ def test_ids_do_not_depend_on_the_split(
     wanted = sorted(
         row["call_id"] for row in read_results(tmp_path / "whole.csv") if row["outcome"] == "would_send"
     )
-    parts = split_sample(whole, tmp_path)
+    header, *lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
+    half = len(lines) // 2
+    parts = [tmp_path / "part-1.csv", tmp_path / "part-2.csv"]
+    for path, body in zip(parts, (lines[:half], lines[half:]), strict=True):
+        path.write_text(header + "".join(body), encoding="utf-8")
     run_import(program, *options, *parts)
     assert sorted(posted_ids(account)) == wanted
     monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "another.sqlite"))
@@ -286,10 +280,7 @@ def test_joined_call_whose_better_half_comes_later(program: Program, account: Si
 
 
 def test_attended_since(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A call exported before its last leg was written is one conflict in each later import that shows it attended.
-
-    `resolve --close` ends that, and nothing about it is ever sent again.
-    """
+    """A call that later exports show attended is a conflict in each import until it is closed."""
     day1, day2 = tmp_path / "day1.csv", tmp_path / "day2.csv"
     day1.write_text(PARTIAL_HEADER + freepbx_leg(41, "BUSY") + freepbx_leg(43, "BUSY"))
     legs = [freepbx_leg(41, "BUSY"), freepbx_leg(42, "BUSY")]

@@ -645,10 +645,7 @@ def test_shown_attended(
     comes_back: bool,
     after: CallState,
 ) -> None:
-    """What Zoho has is a conflict, what it may have stays uncertain, the rest is closed and its payload gone.
-
-    No import, option or decision but `--sent`, which sends nothing, moves such a call again.
-    """
+    """What Zoho has is a conflict, what it may have is uncertain, the rest is closed; none of it is sent again."""
     bring_to(ledger, before, call(before))
     for _ in range(2 if after is before else 1):
         (shown,) = show_attended(ledger, before)

@@ -175,10 +175,7 @@ def dead_ledger(path: Path, folder: Path) -> Path:
 @pytest.mark.fault(111)
 @pytest.mark.parametrize("trouble", ["full", "ro"])
 def test_disk_full_or_read_only(path: Path, tmp_path: Path, trouble: str) -> None:
-    """A ledger on a disk that is full or read-only is read and copied to another; until then no run begins.
-
-    What a run that died left in the -wal file only is read too.
-    """
+    """On a disk that is full or read-only a ledger is read and copied, its -wal file too; no run begins."""
     disk = tmp_path / "disk"
     disk.mkdir()
     with own_disk(disk, 24) as remount:

@@ -71,42 +71,40 @@ def told(call_id: str, accepted: bool, sent_at: str = "2026-03-01 02:00:00") -> 
     return ReportedCall(call(call_id), accepted, sent_at)
 
 
-@pytest.mark.fault(110)
-@pytest.mark.parametrize("between", ["nothing", "a run"])
-def test_backup_put_back(path: Path, between: str) -> None:
-    """A backup in the place of the ledger is exit 78 naming both, even when nothing was sent in between."""
+def sent_and_died(path: Path) -> Path:
+    """Back up while a run goes on that sends a call and dies: no further generation is counted."""
+    ledger = opened(path)
+    take(ledger, call())
     backup = copied(path)
-    if between == "a run":
-        opened(path).close()
-    put_back(backup, path)
+    ledger.mark_sending("a1")
+    ledger.settle(Receipt("a1", ACCEPTED))
+    ledger._connection.close()
+    ledger._lock.release()
+    return backup
+
+
+def copied_mid_way(path: Path) -> Path:
+    """Copy the plain file while a run goes on."""
+    with opened(path):
+        return Path(shutil.copy(path, path.with_name("copy")))
+
+
+def copied_before_a_run(path: Path) -> Path:
+    """Back up, then do a run that sends nothing."""
+    backup = copied(path)
+    opened(path).close()
+    return backup
+
+
+@pytest.mark.fault(110)
+@pytest.mark.parametrize("way", [copied, copied_before_a_run, sent_and_died, copied_mid_way])
+def test_backup_put_back(path: Path, way: Callable[[Path], Path]) -> None:
+    """A copy in the place of the ledger is exit 78 naming both, even when nothing was sent in between."""
+    put_back(way(path), path)
     with pytest.raises(ConfigurationError, match="older than") as caught:
         opened(path, LATER_RUN)
-    assert str(path) in caught.value.message
-    assert str(generation_path(path)) in caught.value.message
+    assert all(str(each) in caught.value.message for each in (path, generation_path(path)))
     assert "accept-restore" in caught.value.hint
-
-
-def test_backup_made_during_a_run(path: Path) -> None:
-    """A backup made while a run goes on is as old as any, though that run counted no further generation."""
-    with opened(path) as ledger:
-        take(ledger, call())
-        backup = copied(path)
-        ledger.mark_sending("a1")
-        ledger.settle(Receipt("a1", ACCEPTED))
-        ledger._connection.close()
-        ledger._lock.release()
-    put_back(backup, path)
-    with pytest.raises(ConfigurationError, match="older than"):
-        opened(path, LATER_RUN)
-
-
-def test_file_copied_during_a_run(path: Path) -> None:
-    """A plain copy of the file made while a run goes on is behind as soon as that run has ended."""
-    with opened(path):
-        copy = shutil.copy(path, path.with_name("copy"))
-    put_back(Path(copy), path)
-    with pytest.raises(ConfigurationError, match="older than"):
-        opened(path, LATER_RUN)
 
 
 @pytest.mark.fault(109)
@@ -241,7 +239,10 @@ def test_accepted_is_known_whatever_its_content(path: Path) -> None:
 
 
 def test_doubt_about_unknown_calls(path: Path) -> None:
-    """Without all results an unknown call from before the restore is held, a later one is sent."""
+    """Without all results unknown and mended calls from before the restore are held, later ones are sent."""
+    assert AHEAD_SECONDS == FUTURE_SECONDS
+    with opened(path) as ledger:
+        bring_to(ledger, REFUSED, call())
     put_back(copied(path), path)
     old = replace(call("old"), start_time="2026-02-28 10:00:00")
     new = replace(call("new"), start_time=AFTERWARDS)
@@ -254,19 +255,10 @@ def test_doubt_about_unknown_calls(path: Path) -> None:
         assert "resolve" in held.receipt.hint
         ledger.resolve(["old"], Decision.NOT_SENT, note="looked", who="ann")
         assert outcomes(take(ledger, old)) == [None]
-
-
-def test_doubt_about_refused_calls(path: Path) -> None:
-    """A call refused before the backup, sent again with other content since, is held and not sent once more."""
-    with opened(path) as ledger:
-        bring_to(ledger, REFUSED, call())
-    put_back(copied(path), path)
-    with restored(path) as ledger:
-        ledger.accept_restore([], complete=False)
-        assert outcomes(take(ledger, call())) == [Outcome.REFUSED]
-        mended = take(ledger, call(voiceuri="https://r.example/"))
-        assert (mended[0].outcome, ledger.counts()[UNCERTAIN]) == (Outcome.UNCERTAIN, 1)
-        assert take(ledger, call(voiceuri="https://r.example/"), resend=True)[0].outcome is None
+        mended = call(voiceuri="https://r.example/")
+        assert outcomes([*take(ledger, call()), *take(ledger, mended)]) == [Outcome.REFUSED, Outcome.UNCERTAIN]
+        assert ledger.counts()[UNCERTAIN] == 1
+        assert outcomes(take(ledger, mended, resend=True)) == [None]
 
 
 def test_doubt_outlasts_another_restore(path: Path) -> None:
@@ -365,11 +357,6 @@ def test_crash_while_accepting(path: Path) -> None:
         opened(path, LATER_RUN)
     with restored(path) as ledger:
         assert ledger.counts()[PENDING] == 1
-
-
-def test_tolerance_is_that_of_reading() -> None:
-    """The ledger allows calls to start as far ahead of the clock as reading them does."""
-    assert AHEAD_SECONDS == FUTURE_SECONDS
 
 
 IDS = ("a1", "a2", "a3", "a4")

@@ -94,10 +94,7 @@ def test_limiter_burst() -> None:
 
 
 def test_limiter_gives_up() -> None:
-    """Acquire ends without a slot when told to stop, looking five times a second, or at its deadline or before.
-
-    A slot that was taken and neither written nor released never comes back by itself.
-    """
+    """Acquire looks five times a second whether to stop, and ends at its deadline or before a longer pause."""
     clock = OwnTime()
     limiter = limiter_on(clock)
     taken(limiter)

@@ -75,10 +75,7 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_precedence(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flag outranks the variable, which outranks the file; an empty variable counts as not given.
-
-    The process's own variables do not count; only the mapping passed in does.
-    """
+    """A flag outranks the variable passed in, unless empty, which outranks the file."""
     config.write_text("workers = 7\n")
     monkeypatch.setenv("CDR_IMPORTER_WORKERS", "11")
     for flag, variable, expected in ((None, "", 7), (None, "8", 8), (9, "", 9), (9, "8", 9)):
@@ -89,10 +86,7 @@ def test_precedence(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_config_file(config: Path, tmp_path: Path) -> None:
-    """The file in the user's config folder is read when it is there; --config outranks CDR_IMPORTER_CONFIG.
-
-    A key may be written with - or _, but not both.
-    """
+    """The user's own file is read unless --config names one; a key has - or _, not both."""
     folder = tmp_path / "xdg_config_home/cdr-importer"
     folder.mkdir(parents=True)
     (folder / "cdr-importer.toml").write_text('site = "berlin"\n')

@@ -135,10 +135,7 @@ def test_streams_that_fail_change_nothing(
 def test_lost_answers(
     program: Program, account: Simulator, tmp_path: Path, export: Path, most: str, reason: str, lost: int
 ) -> None:
-    """--max-uncertain ends the run at so many lost answers, and the breaker does after three in a row.
-
-    `deliver` leaves the calls alone; with --on-uncertain resend it sends them under the same id.
-    """
+    """--max-uncertain or three lost answers in a row end a run; `deliver` resends the calls only when asked to."""
     account.script(Fault.lost_answer().repeated(lost))
     ran = program("import", "--init-ledger", "--max-uncertain", most, export)
     assert (ran.code, ran.summary()["reason"]) == (4, reason)

@@ -12,18 +12,17 @@ from conftest import read_results
 from importer.client import Timeouts
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
-from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
+from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, Timing, deliver_pending
-from importer.records import Call, Place, RunSummary
+from importer.records import RunSummary
 from importer.settings import Credentials, Rate, Settings
+from ledgers import make_waiting
 from misbehaviour import Simulator
 from runs import OwnTime, ledger_counts
-from schemas.vocabulary import State
 from steps import Step, at_steps
 
 LEDGER = "ledger.sqlite"
-NOW = "2026-03-02 15:00:00"
-NOW_EPOCH_SECONDS = 1_772_463_600.0
+NOW_EPOCH_SECONDS = 1_772_463_600.0  # 2026-03-02 15:00:00 GMT
 PATIENT = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
 
 
@@ -62,21 +61,8 @@ class Waiting:
         made = self._folder / str(count)
         if not made.exists():
             made.mkdir()
-            _make_ledger(made / LEDGER, count)
+            make_waiting(made / LEDGER, count, digits=3)
         shutil.copytree(made, folder, dirs_exist_ok=True)
-
-
-def _make_ledger(path: Path, count: int) -> None:
-    create_ledger(path, now=NOW)
-    with Ledger.open(path, run=RunInfo("before", NOW, "0"), now=lambda: NOW) as ledger:
-        with ledger.staging() as staging:
-            staging.add([_call(number) for number in range(count)], retry_refused=False, resend_uncertain=False)
-        ledger.finish_run(ExitCode.OK, "{}")
-
-
-def _call(number: int) -> Call:
-    to, place = f"+121255501{number % 100:02}", Place("export.csv", number + 2)
-    return Call(f"call{number:03}", State.BUSY, "+12125550101", to, NOW, "", "", "", place)
 
 
 class Night:

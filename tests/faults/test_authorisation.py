@@ -1,6 +1,5 @@
 """Section C of the list: the sign-in, played to whole runs."""
 
-import json
 from collections.abc import Callable
 
 import pytest
@@ -77,17 +76,12 @@ def test_permission_is_lost_in_mid_run(night: Night) -> None:
 # sign-ins that fail ------------------------------------------------------------------------------------------
 
 
-def token_answer(text: str) -> Fault:
-    """Return an answer of the token endpoint with status 200."""
-    return Fault(status=200, body=text.encode())
-
-
 @pytest.mark.fault(42)
 @pytest.mark.parametrize("error", ["invalid_code", "invalid_client"])
 def test_sign_in_is_refused(night: Night, error: str) -> None:
     """A refusal, which comes with status 200, is asked for once: 77, nothing sent, and what to do is said."""
     night.take_in(3)
-    night.api.script_tokens(token_answer(json.dumps({"error": error})).repeated(FOREVER))
+    night.api.script_tokens(Fault.json(200, {"error": error}).repeated(FOREVER))
     ended = night.run()
     assert (ended.code, night.states(), night.api.arrivals) == (77, {"pending": 3}, ())
     assert night.api.token_requests == 1

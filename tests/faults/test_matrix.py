@@ -15,16 +15,10 @@ LISTED = tomllib.loads((TESTS / "faults" / "matrix.toml").read_text(encoding="ut
 WHY_NOT = {each["number"]: each["why"] for each in LISTED if "why" in each}
 
 
-def is_fault_mark(node: ast.AST) -> bool:
-    """Say whether a node is a call of `pytest.mark.fault`."""
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.fault"
-
-
 def marked(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the numbers that a file of tests plays, with the place of the mark; only numbers will do."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if is_fault_mark(node):
-            assert isinstance(node, ast.Call)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.fault":
             assert node.args, f"{path.name}:{node.lineno} plays no fault"
             for number in node.args:
                 assert isinstance(number, ast.Constant), f"{path.name}:{node.lineno} is no plain number"

@@ -86,10 +86,7 @@ def test_throttle_for_ever(night: Night) -> None:
 )
 @pytest.mark.parametrize("is_healed", [False, True])
 def test_outage_costs_two_calls(night: Night, fault: Fault, is_healed: bool) -> None:
-    """A server error to every call leaves two uncertain, not the whole file, and the run says that it stopped.
-
-    Errors with a code and without count alike; one on each side of a success do not.
-    """
+    """Two server errors in a row, of whatever kind, end the run and say so: the file is not burnt."""
     night.take_in(6)
     first = (Fault.internal_error(), ORDINARY) if is_healed else (Fault.internal_error(),)
     night.api.script(*first, fault.repeated(FOREVER))
