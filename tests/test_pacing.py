@@ -65,10 +65,7 @@ WHOLE = 1.0 + GUARD_SECONDS
     ],
 )
 def test_limiter_slot_comes_back(acts: str, waited: float) -> None:
-    """A slot comes back one period and the guard after its last write, at once where it was released unwritten.
-
-    A throttle holds everybody back until its moment, even with slots free, and no shorter one cuts it.
-    """
+    """A slot comes back a period and the guard after its last write, or once released; the longest pause wins."""
     clock = OwnTime()
     limiter = limiter_on(clock)
     slot = taken(limiter)

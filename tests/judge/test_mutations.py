@@ -161,25 +161,11 @@ def limit(world: World, simulator: Simulator) -> None:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    scenario.__name__: scenario
-    for scenario in (
-        lost_answers,
-        lost_then_imported,
-        lost_then_more,
-        redirect,
-        early_hints,
-        odd_successes,
-        cut_answers,
-        two_runs,
-        kill_in_flight,
-        kill_before_send,
-        changed_content,
-        refused_again,
-        attended_since,
-        attended_while_uncertain,
-        restored_since,
-        tls_garbage,
-        limit,
+    each.__name__: each
+    for each in (
+        *(lost_answers, lost_then_imported, lost_then_more, redirect, early_hints, odd_successes, cut_answers),
+        *(two_runs, kill_in_flight, kill_before_send, changed_content, refused_again, attended_since),
+        *(attended_while_uncertain, restored_since, tls_garbage, limit),
     )
 }
 
