@@ -69,10 +69,7 @@ HONEST = {
 
 BROKEN = {
     "sent again after success": ((1, 2), history("accepted", post(TAKEN), post(TAKEN, 2))),
-    "sent again after a lost answer": (
-        (1,),
-        history("uncertain", post(NOTHING), post(NOTHING, 2), reason="reset"),
-    ),
+    "sent again, answer lost": ((1,), history("uncertain", post(NOTHING), post(NOTHING, 2), reason="reset")),
     "sent again after a refusal": ((1,), history("refused", post(REFUSED), post(REFUSED, 2))),
     "sent once more than said": (
         (1,),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, call_row, write_export
+from conftest import ROOT, call_row, table, write_export
 from judge.checker import violations
 from judge.history import History, ledger_of, posts_of
 from judge.trace import Event, after_power_cut, call_of, events, has_strace, requests, traced, unordered_requests
@@ -36,27 +36,22 @@ REST_OF_SYNC = "7 <... fdatasync resumed>) = 0"
 INTENT = write_line(b"intent", 0)
 
 
-@pytest.mark.parametrize(
+FAILED_SYNC = SYNC.replace("= 0", "= -1 EIO")
+LATE, NONE = "began before what was written to the -wal was synced", "has no write to the -wal of its own"
+
+
+@table(
     ("lines", "wanted"),
     [
         ([INTENT, SYNC, SEND], []),
         ([INTENT, HALF_SYNC, REST_OF_SYNC, SEND], []),
-        ([INTENT, SEND, SYNC], ["request 1 began before what was written to the -wal was synced"]),
-        (
-            [INTENT, HALF_SYNC, SEND, REST_OF_SYNC],
-            ["request 1 began before what was written to the -wal was synced"],
-        ),
-        ([SYNC, INTENT, SEND], ["request 1 began before what was written to the -wal was synced"]),
-        ([INTENT, SYNC, SEND, SEND], ["request 2 has no write to the -wal of its own"]),
-        ([SEND, INTENT, SYNC], ["request 1 has no write to the -wal of its own"]),
-        (
-            [INTENT, SYNC.replace("= 0", "= -1 EIO"), SEND],
-            ["request 1 began before what was written to the -wal was synced"],
-        ),
-        (
-            [INTENT, SYNC, SEND, INTENT, SEND, SYNC],
-            ["request 2 began before what was written to the -wal was synced"],
-        ),
+        ([INTENT, SEND, SYNC], [f"request 1 {LATE}"]),
+        ([INTENT, HALF_SYNC, SEND, REST_OF_SYNC], [f"request 1 {LATE}"]),
+        ([SYNC, INTENT, SEND], [f"request 1 {LATE}"]),
+        ([INTENT, SYNC, SEND, SEND], [f"request 2 {NONE}"]),
+        ([SEND, INTENT, SYNC], [f"request 1 {NONE}"]),
+        ([INTENT, FAILED_SYNC, SEND], [f"request 1 {LATE}"]),
+        ([INTENT, SYNC, SEND, INTENT, SEND, SYNC], [f"request 2 {LATE}"]),
     ],
 )
 def test_order_of_a_trace(lines: list[str], wanted: list[str]) -> None:
