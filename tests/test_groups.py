@@ -6,7 +6,7 @@ from itertools import pairwise
 from random import Random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import table
@@ -87,15 +87,6 @@ def _resolved(rows: list[Row]) -> list[Fate]:
     found = _found(rows)
     columns = (found[name].tolist() for name in ("decision", "start", "decided_by", "leg_agent"))
     return [Fate(Decision(decision), *others) for decision, *others in zip(*columns, strict=True)]
-
-
-def _decisions(rows: list[Row]) -> list[Decision]:
-    return [fate.decision for fate in _resolved(_placed(rows))]
-
-
-def _placed(rows: list[Row]) -> list[Row]:
-    """Return the rows on the lines from 2 on."""
-    return [replace(row, place=line) for line, row in enumerate(rows, 2)]
 
 
 # The model
@@ -222,23 +213,12 @@ INPUTS = st.lists(ROWS, max_size=14).flatmap(
 
 
 @given(INPUTS)
+@example([])
 def test_resolve(rows: list[Row]) -> None:
-    """Every row is decided as the model decides it."""
-    assert _resolved(rows) == _model(rows)
-
-
-@given(INPUTS, st.randoms(use_true_random=False))
-def test_resolve_order(rows: list[Row], random: Random) -> None:
-    """The order in which rows are read changes no row's decision."""
-    shuffled = random.sample(range(len(rows)), len(rows))
+    """Every row is decided as the model decides it, and the rows of one key make one call at most."""
     fates = _resolved(rows)
-    assert _resolved([rows[index] for index in shuffled]) == [fates[index] for index in shuffled]
-
-
-@given(INPUTS)
-def test_one_call(rows: list[Row]) -> None:
-    """The rows of one key make one call at most."""
-    calls = [row.key for row, fate in zip(rows, _resolved(rows), strict=True) if fate.decision is Decision.CALL]
+    assert fates == _model(rows)
+    calls = [row.key for row, fate in zip(rows, fates, strict=True) if fate.decision is Decision.CALL]
     assert len(calls) == len(set(calls))
 
 
@@ -251,9 +231,12 @@ def test_every_call_is_accounted_for(rows: list[Row]) -> None:
     assert {row.key for row in rows if row.rank in STATES} <= told
 
 
-def test_resolve_nothing() -> None:
-    """An input without rows is resolved to nothing."""
-    assert _resolved([]) == []
+@given(INPUTS, st.randoms(use_true_random=False))
+def test_resolve_order(rows: list[Row], random: Random) -> None:
+    """The order in which rows are read changes no row's decision."""
+    shuffled = random.sample(range(len(rows)), len(rows))
+    fates = _resolved(rows)
+    assert _resolved([rows[index] for index in shuffled]) == [fates[index] for index in shuffled]
 
 
 @given(INPUTS, st.sampled_from([1, 7]))
@@ -278,203 +261,111 @@ def test_drop_file(kept: list[Row], dropped: list[Row], most_rows: int) -> None:
         np.testing.assert_array_equal(index.of(rows["slot"]), _found(kept))
 
 
-# The rules one by one
+# The rules one by one: rows as key, rank, content and what else matters, then a column of theirs and its values
+
+RULES = """
+# Of equal evidence a secondary row loses, even if it began earlier; better evidence wins even from one.
+1 BUSY 1 start=5 secondary | 1 BUSY 2 start=9 -> decision OTHER_LEG CALL
+1 BUSY 1 secondary | 1 NOANSWER 2 -> decision CALL OTHER_LEG
+# Of equal rows the first in the input is the call; one of the second file is later, even on a lower line.
+1 BUSY 7 | 1 BUSY 7 | 1 BUSY 7 -> decision CALL DUPLICATE DUPLICATE
+1 BUSY 7 place=NEXT | 1 BUSY 7 place=900 -> decision DUPLICATE CALL
+# Where a call is one row, rows that differ are all in conflict, their duplicates too; an attended one still wins.
+1 BUSY 7 alone | 1 BUSY 8 alone | 1 BUSY 7 alone -> decision CONFLICT CONFLICT CONFLICT
+1 BUSY 7 alone | 1 NOANSWER 8 alone -> decision CONFLICT CONFLICT
+1 BUSY 7 alone | 1 ATTENDED 8 alone -> decision OTHER_LEG ATTENDED
+# A row not understood keeps every state row of its call from being sent, not an attended one, no other call.
+1 BUSY 1 | 1 PROBLEM 2 | 1 NOANSWER 3 -> decision UNCLEAR_CALL PROBLEM UNCLEAR_CALL
+1 BUSY 1 | 1 PROBLEM 2 | 1 ATTENDED 3 -> decision OTHER_LEG PROBLEM ATTENDED
+1 BUSY | 2 PROBLEM -> decision CALL PROBLEM
+# The row taken for the call decides it, the row not understood an unclear one.
+1 NOANSWER 1 | 1 BUSY 2 | 1 BUSY 2 -> decided_by 3 3 3
+1 BUSY 1 | 1 PROBLEM 2 -> decided_by 3 3
+# The earliest of its agents' own legs names the agent for all rows of a call and of no other.
+1 BUSY agent=4 | 1 AGENT_LEG 1 agent=9 | 2 BUSY agent=5 -> leg_agent 9 9 -1
+1 AGENT_LEG 1 start=50 agent=9 | 1 AGENT_LEG 2 start=40 agent=3 -> leg_agent 3 3
+# Calls are told apart by both halves of their key.
+1 BUSY | 18446744073709551616 BUSY | 18446744073709551617 BUSY -> decision CALL CALL CALL
+# Rows that share the name of a channel are one call, which has the key of its earliest row of a state.
+1 OUR_SIDE 1 start=10 joins=7 | 2 NOANSWER 2 start=20 joins=7,8 | 3 BUSY 3 start=30 secondary joins=8
+-> decision OTHER_LEG OTHER_LEG CALL -> named_by -1 -1 3 -> start 10 10 10
+# A joined call keeps the key under which the ledger holds it, although a better row has come since.
+1 BUSY 1 start=30 secondary held joins=7 | 2 BUSY 2 start=20 joins=7 -> named_by -1 2
+# A channel of the same name hours later is another call: Asterisk numbers them anew when it starts.
+1 BUSY 1 start=0 joins=7 | 2 ATTENDED 2 start=LATE joins=7 -> decision CALL ATTENDED
+# A row of unknown direction came in where another of its call did; else it is a problem, if not attended.
+1 UNDIRECTED | 1 CAME_IN | 2 UNDIRECTED | 3 UNDIRECTED_ATTENDED -> decision INCOMING INCOMING PROBLEM ATTENDED
+# An outgoing row beside one that came in, as after a transfer, is a call of its own start.
+1 BUSY 1 start=20 | 1 CAME_IN 2 start=10 -> decision CALL INCOMING -> start 20 20
+# A secondary row came in, or stayed inside, with a row of its call that did and is not secondary itself.
+1 BUSY secondary | 1 STAYED_INSIDE | 1 CAME_IN -> decision INCOMING INTERNAL INCOMING
+2 BUSY secondary | 2 STAYED_INSIDE -> decision INTERNAL INTERNAL
+3 BUSY secondary | 3 CAME_IN secondary -> decision CALL INCOMING
+# Rows with one id, but of other channels and customers, are rejected; an attended one hides none of them.
+1 ATTENDED 1 same=1,1 | 1 NOANSWER 2 same=2,2 -> decision ATTENDED SHARED_ID
+2 NOANSWER 3 same=3,3 | 2 ATTENDED 4 same=4,3 -> decision OTHER_LEG ATTENDED
+# A call none of whose rows has a time has none.
+1 BUSY -> start NONE
+"""
 
 
-@table("rank", [rank for rank in Rank if Rank.ATTENDED < rank < Rank.CAME_IN])
-def test_attended_beats(rank: Rank) -> None:
-    """A call with one attended row is attended, whatever its other rows say."""
-    assert _decisions([Row(1, rank, 1), Row(1, Rank.ATTENDED, 2)]) == [Decision.OTHER_LEG, Decision.ATTENDED]
+def _row(line: int, text: str) -> Row:
+    """Return the row that a text of the rules stands for, on a line of the input."""
+    key, rank, *rest = text.split()
+    row = Row(int(key), Rank[rank], int(rest.pop(0)) if rest and rest[0].isdigit() else 0, place=line)
+    for name, _, value in (each.partition("=") for each in rest):
+        if name in ("joins", "same"):
+            row = replace(row, **{name: tuple(map(int, value.split(",")))})
+        elif name == "alone":
+            row = replace(row, legs=False)
+        else:
+            row = replace(row, **{name: int(value) if value else True})
+    return row
+
+
+def test_rule() -> None:
+    """Each rule of the table holds."""
+    text = RULES.replace("\n->", " ->").replace("LATE", str(JOIN_SECONDS + 1)).replace("NONE", str(NO_START))
+    text = text.replace("NEXT", str(LINES_PER_FILE + 2))
+    for rule in (line for line in text.split("\n") if line and not line.startswith("#")):
+        rows, *columns = rule.split(" -> ")
+        found = _found([_row(line, row) for line, row in enumerate(rows.split(" | "), 2)])
+        for name, *values in map(str.split, columns):
+            said = found[name].tolist()
+            assert [Decision(each).name if name == "decision" else str(each) for each in said] == values, rule
+
+
+def _decisions(first: Rank, second: Rank, contents: tuple[int, int] = (1, 2)) -> list[Decision]:
+    rows = [Row(1, first, contents[0], start=50, place=2), Row(1, second, contents[1], start=40, place=3)]
+    return [fate.decision for fate in _resolved(rows)]
 
 
 @table("rank", [rank for rank in Rank if Rank.INCOMING < rank < Rank.CAME_IN])
-def test_incoming_beats(rank: Rank) -> None:
-    """A call that one row makes an incoming one is nothing to notify, even if another was attended."""
-    assert _decisions([Row(1, rank, 1), Row(1, Rank.INCOMING, 2)]) == [Decision.OTHER_LEG, Decision.INCOMING]
+def test_rank_that_beats_others(rank: Rank) -> None:
+    """One row that was attended decides for its call whatever the others say; an incoming one beats it."""
+    assert _decisions(rank, Rank.INCOMING) == [Decision.OTHER_LEG, Decision.INCOMING]
+    assert rank <= Rank.ATTENDED or _decisions(rank, Rank.ATTENDED) == [Decision.OTHER_LEG, Decision.ATTENDED]
 
 
-@table(("better", "worse"), [*zip(STATES, [*STATES[1:], Rank.OUR_SIDE], strict=True)])
+@table(("better", "worse"), [*pairwise([*STATES, Rank.OUR_SIDE])])
 def test_best_evidence(better: Rank, worse: Rank) -> None:
     """The best evidence is the call, in the order of the contract; the rest are other legs."""
-    assert _decisions([Row(1, worse, 1), Row(1, better, 2)]) == [Decision.OTHER_LEG, Decision.CALL]
-
-
-def test_secondary_loses() -> None:
-    """Of equal evidence a secondary row loses, even if it began earlier."""
-    rows = [Row(1, Rank.BUSY, 1, start=5, secondary=True), Row(1, Rank.BUSY, 2, start=9)]
-    assert _decisions(rows) == [Decision.OTHER_LEG, Decision.CALL]
-
-
-def test_secondary_with_better_evidence() -> None:
-    """Better evidence wins even from a secondary row."""
-    rows = [Row(1, Rank.BUSY, 1, secondary=True), Row(1, Rank.NOANSWER, 2)]
-    assert _decisions(rows) == [Decision.CALL, Decision.OTHER_LEG]
-
-
-def test_duplicate() -> None:
-    """Of equal rows the first in the input is the call and the others are duplicates."""
-    assert _decisions([Row(1, Rank.BUSY, 7)] * 3) == [Decision.CALL, Decision.DUPLICATE, Decision.DUPLICATE]
-
-
-def test_duplicate_across_files() -> None:
-    """A row of the second file is the duplicate, even if its line number is lower."""
-    rows = [Row(1, Rank.BUSY, 7, place=LINES_PER_FILE + 2), Row(1, Rank.BUSY, 7, place=900)]
-    assert [fate.decision for fate in _resolved(rows)] == [Decision.DUPLICATE, Decision.CALL]
-
-
-def test_contradiction() -> None:
-    """Where a call is one row, rows that differ are all in conflict, their duplicates too."""
-    contents = [7, 8, 7]
-    rows = [Row(1, Rank.BUSY, content, legs=False) for content in contents]
-    assert _decisions(rows) == [Decision.CONFLICT] * 3
-
-
-def test_contradiction_of_evidence() -> None:
-    """Where a call is one row, two states are a contradiction and no legs."""
-    rows = [Row(1, Rank.BUSY, 7, legs=False), Row(1, Rank.NOANSWER, 8, legs=False)]
-    assert _decisions(rows) == [Decision.CONFLICT] * 2
-
-
-def test_contradicting_attended() -> None:
-    """Where a call is one row, an attended row still beats a state: nothing is sent."""
-    rows = [Row(1, Rank.BUSY, 7, legs=False), Row(1, Rank.ATTENDED, 8, legs=False)]
-    assert _decisions(rows) == [Decision.OTHER_LEG, Decision.ATTENDED]
-
-
-def test_unclear_call() -> None:
-    """A row not understood keeps every state row of its call from being sent."""
-    rows = [Row(1, Rank.BUSY, 1), Row(1, Rank.PROBLEM, 2), Row(1, Rank.NOANSWER, 3)]
-    assert _decisions(rows) == [Decision.UNCLEAR_CALL, Decision.PROBLEM, Decision.UNCLEAR_CALL]
-
-
-def test_unclear_call_attended() -> None:
-    """A call that was attended is no less so for a row not understood."""
-    rows = [Row(1, Rank.BUSY, 1), Row(1, Rank.PROBLEM, 2), Row(1, Rank.ATTENDED, 3)]
-    assert _decisions(rows) == [Decision.OTHER_LEG, Decision.PROBLEM, Decision.ATTENDED]
-
-
-def test_problem_elsewhere() -> None:
-    """A row not understood says nothing of other calls."""
-    assert _decisions([Row(1, Rank.BUSY), Row(2, Rank.PROBLEM)]) == [Decision.CALL, Decision.PROBLEM]
+    assert _decisions(worse, better) == [Decision.OTHER_LEG, Decision.CALL]
 
 
 @table(("rank", "decision"), list(_ALONE.items()))
 def test_nothing_of_the_customer(rank: Rank, decision: Decision) -> None:
     """A call without any state is skipped once under its reason, its other rows as legs."""
-    assert _decisions([Row(1, rank, 7), Row(1, rank, 7)]) == [decision, Decision.OTHER_LEG]
+    assert _decisions(rank, rank, (7, 7)) == [Decision.OTHER_LEG, decision]
     assert decision in SKIPPED_FOR
 
 
 @table("rank", [rank for rank in Rank if rank not in (Rank.CAME_IN, Rank.STAYED_INSIDE)])
 def test_start(rank: Rank) -> None:
     """A call begins with the earliest of its rows that has a time, whatever that row says."""
-    rows = _placed([Row(1, Rank.BUSY, start=50), Row(1, rank, 1, start=40), Row(1, Rank.NOANSWER, 2)])
+    rows = [
+        Row(1, Rank.BUSY, start=50, place=2),
+        Row(1, rank, 1, start=40, place=3),
+        Row(1, Rank.NOANSWER, 2, place=4),
+    ]
     assert [fate.start for fate in _resolved(rows)] == [40] * 3
-
-
-def test_start_unknown() -> None:
-    """A call none of whose rows has a time has none."""
-    assert _resolved([Row(1, Rank.BUSY)])[0].start == NO_START
-
-
-def test_row_that_decides_a_call() -> None:
-    """The row taken for the call decides it."""
-    rows = _placed([Row(1, Rank.NOANSWER, 1), Row(1, Rank.BUSY, 2), Row(1, Rank.BUSY, 2)])
-    assert [fate.decided_by for fate in _resolved(rows)] == [3, 3, 3]
-
-
-def test_row_that_makes_a_call_unclear() -> None:
-    """The row not understood decides an unclear call."""
-    rows = _placed([Row(1, Rank.BUSY, 1), Row(1, Rank.PROBLEM, 2)])
-    assert [fate.decided_by for fate in _resolved(rows)] == [3, 3]
-
-
-def test_leg_agent() -> None:
-    """An agent's own leg names the agent for all rows of its call and of no other."""
-    rows = _placed([Row(1, Rank.BUSY, agent=4), Row(1, Rank.AGENT_LEG, 1, agent=9), Row(2, Rank.BUSY, agent=5)])
-    assert [fate.leg_agent for fate in _resolved(rows)] == [9, 9, -1]
-
-
-def test_leg_agent_of_two() -> None:
-    """Of several legs of agents the earliest names the agent, wherever it stands."""
-    rows = [Row(1, Rank.AGENT_LEG, 1, start=50, agent=9), Row(1, Rank.AGENT_LEG, 2, start=40, agent=3)]
-    assert [fate.leg_agent for fate in _resolved(_placed(rows))] == [3, 3]
-
-
-def test_keys_that_share_a_half() -> None:
-    """Calls are told apart by both halves of their key."""
-    keys = [1, 1 << 64, (1 << 64) + 1]
-    assert _decisions([Row(key, Rank.BUSY) for key in keys]) == [Decision.CALL] * 3
-
-
-def test_joined_call() -> None:
-    """Rows that share the name of a channel are one call, which has the key of its earliest row of a state."""
-    rows = _placed(
-        [
-            Row(1, Rank.OUR_SIDE, 1, start=10, joins=(7,)),
-            Row(2, Rank.NOANSWER, 2, start=20, joins=(7, 8)),
-            Row(3, Rank.BUSY, 3, start=30, secondary=True, joins=(8,)),
-        ]
-    )
-    assert _decisions(rows) == [Decision.OTHER_LEG, Decision.OTHER_LEG, Decision.CALL]
-    assert _found(rows)["named_by"].tolist() == [-1, -1, 3]
-    assert [fate.start for fate in _resolved(rows)] == [10] * 3
-
-
-def test_joined_call_that_the_ledger_holds() -> None:
-    """A joined call keeps the key under which the ledger holds it, although a better row has come since."""
-    rows = [Row(1, Rank.BUSY, 1, start=30, secondary=True, held=True, joins=(7,))]
-    rows = _placed([*rows, Row(2, Rank.BUSY, 2, start=20, joins=(7,))])
-    assert _found(rows)["named_by"].tolist() == [-1, rows[0].place]
-
-
-def test_joined_only_within_hours() -> None:
-    """A channel of the same name hours later is another call: Asterisk numbers them anew when it starts."""
-    late = JOIN_SECONDS + 1
-    rows = [Row(1, Rank.BUSY, 1, start=0, joins=(7,)), Row(2, Rank.ATTENDED, 2, start=late, joins=(7,))]
-    assert _decisions(rows) == [Decision.CALL, Decision.ATTENDED]
-
-
-def test_undirected() -> None:
-    """A row of unknown direction came in where another of its call did; else it is a problem, if not attended."""
-    rows = [
-        Row(1, Rank.UNDIRECTED),
-        Row(1, Rank.CAME_IN),
-        Row(2, Rank.UNDIRECTED),
-        Row(3, Rank.UNDIRECTED_ATTENDED),
-    ]
-    assert _decisions(rows) == [Decision.INCOMING, Decision.INCOMING, Decision.PROBLEM, Decision.ATTENDED]
-
-
-def test_came_in_decides_for_undirected_only() -> None:
-    """An outgoing row beside one that came in, as after a transfer, is a call of its own start."""
-    rows = _placed([Row(1, Rank.BUSY, 1, start=20), Row(1, Rank.CAME_IN, 2, start=10)])
-    assert [fate.decision for fate in _resolved(rows)] == [Decision.CALL, Decision.INCOMING]
-    assert [fate.start for fate in _resolved(rows)] == [20, 20]
-
-
-def test_secondary_goes_with_its_call() -> None:
-    """A secondary row came in, or stayed inside, with a row of its call that did and is not secondary itself."""
-    rows = [
-        Row(1, Rank.BUSY, secondary=True),
-        Row(1, Rank.STAYED_INSIDE),
-        Row(1, Rank.CAME_IN),
-        Row(2, Rank.BUSY, secondary=True),
-        Row(2, Rank.STAYED_INSIDE),
-        Row(3, Rank.BUSY, secondary=True),
-        Row(3, Rank.CAME_IN, secondary=True),
-    ]
-    expected = ["INCOMING", "INTERNAL", "INCOMING", "INTERNAL", "INTERNAL", "CALL", "INCOMING"]
-    assert [decision.name for decision in _decisions(rows)] == expected
-
-
-def test_shared_id() -> None:
-    """Rows with one id, but of other channels and customers, are rejected; an attended one hides none of them."""
-    rows = [
-        Row(1, Rank.ATTENDED, 1, same=(1, 1)),
-        Row(1, Rank.NOANSWER, 2, same=(2, 2)),
-        Row(2, Rank.NOANSWER, 3, same=(3, 3)),
-        Row(2, Rank.ATTENDED, 4, same=(4, 3)),
-    ]
-    decisions = [Decision.ATTENDED, Decision.SHARED_ID, Decision.OTHER_LEG, Decision.ATTENDED]
-    assert _decisions(rows) == decisions
