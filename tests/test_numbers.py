@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import table
-from schemas import plans
+from schemas import plans, times
 from schemas.numbers import REASONS, NumberBook, NumberReading, NumberRules, PlainDigits, is_region
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -249,8 +249,8 @@ def test_rules_refuse(country: str, prefix: str) -> None:
 
 
 def test_hints() -> None:
-    """Every hint is a sentence with room for the column and the value only."""
-    for hint in REASONS.values():
+    """Every hint about a number or a time is a sentence with room for the column and the value only."""
+    for hint in (*REASONS.values(), *times.REASONS.values()):
         assert {name for _, name, _, _ in Formatter().parse(hint) if name} <= {"column", "value"}
         assert hint.endswith(".")
 
