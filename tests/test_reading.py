@@ -4,8 +4,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,18 @@ from hypothesis import strategies as st
 
 from conftest import table
 from importer.errors import InputUnusableError
-from importer.files import ExportFile
 from importer.formats import CdrFormat, Detection, Quotes, detect
 from importer.formats.cells import Dialect, cell_reader, plain_cell
 from importer.formats.detection import Overrides
 from importer.formats.language import Layout
 from importer.reading import BadRow, read_chunks, verbatim_records
-from importer.reading.blocks import text_blocks
 from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS, TEXT, clean_columns
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
 
 NAMES = ("caller", "called", "begun")
 HEADER = "Caller,Called,Begun\n"
 ROW = "105,+442079460000,2026-03-02 09:14:07\n"
+LONG = "b" * LONGEST_RECORD_BYTES
 
 Row = tuple[int, tuple[str, ...]]
 Read = tuple[list[Row], list[BadRow]]
@@ -84,6 +82,14 @@ def _read_text(folder: Path, text: str | bytes, **file: Any) -> Read:
 
 def _reasons(bad: list[BadRow]) -> list[tuple[int, str]]:
     return [(each.line, each.reason) for each in bad]
+
+
+def _fates(folder: Path, text: str, **file: Any) -> dict[int, str]:
+    """Return what becomes of each line: `row`, or why it is none."""
+    rows, bad = _read_text(folder, text, **file)
+    fates = {line: "row" for line, _ in rows} | dict(_reasons(bad))
+    assert len(fates) == len(rows) + len(bad)
+    return fates
 
 
 def _is_solid(text: str, delimiter: str) -> bool:
@@ -233,45 +239,6 @@ def test_model(text: str, dialect: Dialect) -> None:
     assert [[""] if cells == [] else cells for cells in reader] == records
 
 
-def _blocks(text: str, block_bytes: int) -> Iterator[bytes]:
-    data = text.encode("utf-8")
-    return (data[at : at + block_bytes] for at in range(0, len(data), block_bytes))
-
-
-@given(TEXTS, DIALECTS, BLOCK_BYTES)
-@example('1,"a\n2,b\n3,"c\n', Dialect(",", Quotes.DOUBLED), 100)
-@example('1,a"b\n2,"c,\n"\n', Dialect(",", Quotes.DOUBLED), 3)
-def test_any_text(text: str, dialect: Dialect, block_bytes: int) -> None:
-    """Records of any text begin where csv.reader begins them and have as many cells, whatever the block size."""
-    try:
-        expected = [
-            (line, 1 if cells is None else len(cells), record, cells is None)
-            for line, cells, record in _model(text, dialect)
-            if _is_solid(record, dialect.delimiter)
-        ]
-    except OddEscapeError:
-        with suppress(InputUnusableError):
-            assert any(part.broken.any() for part in scan(_blocks(text, block_bytes), dialect, "export.csv"))
-        return
-    except UnclosedError:
-        with pytest.raises(InputUnusableError, match=r"export\.csv: line \d+: a quote"):
-            list(scan(_blocks(text, block_bytes), dialect, "export.csv"))
-        return
-    parts = list(scan(_blocks(text, block_bytes), dialect, "export.csv"))
-    found = [
-        (line, cells, part.text[start:end].decode("utf-8"), broken)
-        for part in parts
-        for line, cells, start, end, broken in zip(
-            part.lines, part.cells, part.starts, part.ends, part.broken, strict=True
-        )
-    ]
-    assert found == expected
-    is_open = bool(expected) and (expected[-1][3] or text.endswith(expected[-1][2]))
-    assert [part.last_is_open for part in parts if len(part)] == [False] * (
-        len([*filter(len, parts)]) - is_open
-    ) + [True] * is_open
-
-
 @given(TEXTS, st.sampled_from(["doubled", "backslash"]), st.booleans(), CHUNK_ROWS, BLOCK_BYTES)
 @example('a,b",c\n', "doubled", False, 100_000, 50)
 @example('a,"b"c,"d\n', "doubled", False, 1, 1)
@@ -317,14 +284,13 @@ def test_any_rows(folder: Path, body: str, quotes: str, skip: bool, chunk_rows: 
 @table(
     ("body", "line"),
     [
-        pytest.param('105,"+1555\n' + ROW * 3, 2, id="to-the-end-of-the-file"),
-        pytest.param(
-            ROW + '105,"+1555,x\n' + '"105","+1555","x"\n' * 3, 3, id="up-to-a-quote-that-opens-another-cell"
-        ),
-        pytest.param('1,"a\n2,b,c\n3,"d,e\n' + ROW, 2, id="two-that-would-pair-up"),
-        pytest.param(ROW * 2 + '105,b,"2026\n' + ROW[:-4], 4, id="in-the-last-row-but-one"),
-        pytest.param('a,b"b,c\n105,"+1555\n' + ROW, 3, id="behind-a-stray-quote"),
-        pytest.param('105,"+1555\n' + 'a,b"b,c\n' * 40_000, 2, id="a-long-way"),
+        ('105,"+1555\n' + ROW * 3, 2),
+        (ROW + '105,"+1555,x\n' + '"105","+1555","x"\n' * 3, 3),  # up to a quote that opens another cell
+        ('1,"a\n2,b,c\n3,"d,e\n' + ROW, 2),  # two that would pair up
+        ('1,"a\n2,b\n3,"c\n', 2),
+        (ROW * 2 + '105,b,"2026\n' + ROW[:-4], 4),
+        ('a,b"b,c\n105,"+1555\n' + ROW, 3),  # behind a stray quote
+        ('105,"+1555\n' + 'a,b"b,c\n' * 40_000, 2),
     ],
 )
 def test_unclosed_quote(tmp_path: Path, body: str, line: int) -> None:
@@ -356,27 +322,20 @@ def test_endless_line() -> None:
 
 @pytest.mark.fault(9, 10, 11)
 @table(
-    ("record", "reason"),
+    ("reason", "records"),
     [
-        pytest.param("a,b", "wrong_cell_count", id="short"),
-        pytest.param("a", "wrong_cell_count", id="one-cell"),
-        pytest.param("a,b,c,d", "wrong_cell_count", id="long"),
-        pytest.param("a,b,c,,,d", "wrong_cell_count", id="surplus-cell-behind-empty-ones"),
-        pytest.param("a,b,c" + "," * (SURPLUS_CELLS + 1), "wrong_cell_count", id="too-many-empty-cells"),
-        pytest.param("a,b" + ",x" * 50_000, "wrong_cell_count", id="fifty-thousand-cells"),
-        pytest.param("a,b\0b,c", "control_character", id="nul"),
-        pytest.param("a,b\0b", "control_character", id="nul-in-a-short-row"),
-        pytest.param("a,b\x1fb,c", "control_character", id="unit-separator"),
-        pytest.param(f"a,{'b' * LONGEST_RECORD_BYTES},c", "over_long_row", id="over-long"),
-        pytest.param(f'a,"{"b" * LONGEST_RECORD_BYTES}",c', "over_long_row", id="over-long-quoted"),
-        pytest.param(f'a"a,{"b" * LONGEST_RECORD_BYTES},c', "over_long_row", id="over-long-with-stray-quote"),
+        ("wrong_cell_count", ("a,b", "a", "a,b,c,d", "a,b,c,,,d", "a,b,c" + "," * (SURPLUS_CELLS + 1))),
+        ("wrong_cell_count", ("a,b" + ",x" * 50_000,)),
+        ("control_character", ("a,b\0b,c", "a,b\0b", "a,b\x1fb,c")),
+        ("over_long_row", (f"a,{LONG},c", f'a,"{LONG}",c', f'a"a,{LONG},c')),
     ],
 )
 @table("drop_rows", [[], [{"caller": "Totals"}]])
-def test_bad_row(tmp_path: Path, record: str, reason: str, drop_rows: list[Any]) -> None:
+def test_bad_row(tmp_path: Path, records: tuple[str, ...], reason: str, drop_rows: list[Any]) -> None:
     """A row of the wrong shape is named by its line, and its neighbours are read."""
-    rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{record}\n{ROW}", drop_rows=drop_rows)
-    assert ([line for line, _ in rows], _reasons(bad)) == ([2, 4], [(3, reason)])
+    for record in records:
+        found = _fates(tmp_path, f"{HEADER}{ROW}{record}\n{ROW}", drop_rows=drop_rows)
+        assert found == {2: "row", 3: reason, 4: "row"}, record[:80]
 
 
 def test_bad_row_hint(tmp_path: Path) -> None:
@@ -400,17 +359,9 @@ def test_surplus_cells_spill_into_the_cell_named(
     quotes: str, row: str, cells: tuple[str, ...], tmp_path: Path
 ) -> None:
     """What a row has too many cells is joined into the one that the format lets spill, on that row alone."""
-    text = f"Caller,Called,Begun\n1,2,3\n{row}\n4,5,6\n"
-    rows, bad = _read_text(tmp_path, text, quotes=quotes, spill="called")
+    rows, bad = _read_text(tmp_path, f"{HEADER}1,2,3\n{row}\n4,5,6\n7,8\n", quotes=quotes, spill="called")
     assert rows == [(2, ("1", "2", "3")), (3, cells), (4, ("4", "5", "6"))]
-    assert bad == []
-
-
-def test_row_with_too_few_cells_does_not_spill(tmp_path: Path) -> None:
-    """A cell that may spill does not make good what a row lacks."""
-    assert _reasons(_read_text(tmp_path, "Caller,Called,Begun\na,b\n", spill="called")[1]) == [
-        (2, "wrong_cell_count")
-    ]
+    assert _reasons(bad) == [(5, "wrong_cell_count")]
 
 
 def test_cells_behind_an_open_end_are_passed_over(tmp_path: Path) -> None:
@@ -440,28 +391,33 @@ def test_blank_line(tmp_path: Path, filler: str, line_end: str) -> None:
     assert ([line for line, _ in rows], bad) == ([3, 6], [])
 
 
-def test_blank_line_before_header(tmp_path: Path) -> None:
-    """Title and blank lines above the header count as lines and are no rows."""
-    rows, bad = _read_text(tmp_path, f"Calls of March,,\n\n,,\n{HEADER}{ROW}")
-    assert ([line for line, _ in rows], bad) == ([5], [])
-
-
-def test_header_over_two_lines(tmp_path: Path) -> None:
-    """A header cell with a line break moves the first row down by one line."""
-    rows, _ = _read_text(tmp_path, f'Caller,Called,"Be\ngun"\n{ROW}')
-    assert [line for line, _ in rows] == [3]
-
-
 def test_quoted_line_break(tmp_path: Path) -> None:
     """A quoted line break belongs to its cell, and the rows below keep the lines an editor shows."""
     rows, bad = _read_text(tmp_path, f'{HEADER}a,"b\r\n\r\nb",c\r\n{ROW}')
     assert (rows[0], rows[1][0], bad) == ((2, ("a", "b\n\nb", "c")), 5, [])
 
 
-@table("text", [HEADER, HEADER.strip(), HEADER + "\n\n"])
-def test_header_only(tmp_path: Path, text: str) -> None:
-    """The export of a day without calls has no rows and no fault."""
-    assert _read_text(tmp_path, text) == ([], [])
+@table(
+    ("text", "fates"),
+    [
+        (f"Calls of March,,\n\n,,\n{HEADER}{ROW}", {5: "row"}),
+        (f'Caller,Called,"Be\ngun"\n{ROW}', {3: "row"}),
+        # The export of a day without calls has no rows and no fault.
+        (HEADER, {}),
+        (HEADER.strip(), {}),
+        (f"{HEADER}\n\n", {}),
+        # A quoted line break in a last row that is not finished swallows no row; with its line end a row is bad.
+        (f'{HEADER}{ROW}105,"+44,\n20\n79', {2: "row", 3: "unfinished_row"}),
+        (f"{HEADER}{ROW}a,b\n", {2: "row", 3: "wrong_cell_count"}),
+        # A last cell that tells nothing of who called whom and when is taken as it stands.
+        (f"Caller,Called,Begun,Note\n{ROW.strip()},fine\n{ROW.strip()},fi", {2: "row", 3: "row"}),
+        # Where the first of two joined files has no line end, the row before the header is bad, and no other.
+        (f"{HEADER}{ROW}{ROW.strip()}{HEADER}{ROW}", {2: "row", 3: "wrong_cell_count", 4: "row"}),
+    ],
+)
+def test_lines(tmp_path: Path, text: str, fates: dict[int, str]) -> None:
+    """Title, blank lines and a header over two lines count as lines, and each line below is a row or a bad one."""
+    assert _fates(tmp_path, text) == fates
 
 
 # A last row that is not written to its end
@@ -489,20 +445,20 @@ def test_cut_off(tmp_path: Path, quotes: str, quote: str) -> None:
 @table(
     ("begun", "reasons"),
     [
-        pytest.param(["2026-03-02 09:14:07", "2026-03-02 09:15:07"], [], id="as-long-as-the-others"),
-        pytest.param(["2026-03-02 09:14:07", "2026-03-02 09:15:0"], ["unfinished_row"], id="shorter"),
-        pytest.param(["9", "12"], ["unfinished_row"], id="longer"),
-        pytest.param(["9", "10", "12"], ["unfinished_row"], id="of-any-length"),
-        pytest.param(["12 s.", "9 s."], [], id="ended-by-punctuation"),
-        pytest.param(["12 s.", "9 s"], ["unfinished_row"], id="without-the-punctuation"),
-        pytest.param(['"9"', '"12"'], [], id="quoted"),
-        pytest.param(["2026-03-02 09:14:07"], [], id="alone"),
-        pytest.param(["9"], ["unfinished_row"], id="alone-and-short"),
-        pytest.param(["12"] * 19 + ["10"], ["unfinished_row"], id="short"),
-        pytest.param(["12"] * 20 + ["10"], [], id="short-as-many-others"),
-        pytest.param([""] * 21, [], id="empty-as-all"),
-        pytest.param(["9", ""], ["unfinished_row"], id="empty-as-no-other"),
-        pytest.param(["9", "12,"], [], id="a-cell-behind-it"),
+        (["2026-03-02 09:14:07", "2026-03-02 09:15:07"], []),
+        (["2026-03-02 09:14:07", "2026-03-02 09:15:0"], ["unfinished_row"]),
+        (["9", "12"], ["unfinished_row"]),
+        (["9", "10", "12"], ["unfinished_row"]),
+        (["12 s.", "9 s."], []),
+        (["12 s.", "9 s"], ["unfinished_row"]),
+        (['"9"', '"12"'], []),
+        (["2026-03-02 09:14:07"], []),
+        (["9"], ["unfinished_row"]),
+        (["12"] * 19 + ["10"], ["unfinished_row"]),
+        (["12"] * 20 + ["10"], []),  # as short as many others
+        ([""] * 21, []),
+        (["9", ""], ["unfinished_row"]),
+        (["9", "12,"], []),
     ],
 )
 @table("chunk_rows", [1, 100])
@@ -512,23 +468,6 @@ def test_end_inside_the_last_cell(tmp_path: Path, begun: list[str], reasons: lis
     rows, bad = _read(_detected(tmp_path / "export.csv", text, _format()), chunk_rows)
     assert ([each.reason for each in bad], len(rows) + len(bad)) == (reasons, len(begun))
     assert all("add a line end" in each.hint for each in bad)
-
-
-def test_end_inside_a_cell_that_does_not_matter(tmp_path: Path) -> None:
-    """A last cell that tells nothing of who called whom and when is taken as it stands."""
-    text = f"Caller,Called,Begun,Note\n{ROW.strip()},fine\n{ROW.strip()},fi"
-    assert [line for line, _ in _read_text(tmp_path, text)[0]] == [2, 3]
-
-
-def test_quoted_line_break_in_the_last_row(tmp_path: Path) -> None:
-    """A quoted line break in a last row that is not finished swallows no row, and the row is one."""
-    _, bad = _read_text(tmp_path, f'{HEADER}{ROW}105,"+44,\n20\n79')
-    assert _reasons(bad) == [(3, "unfinished_row")]
-
-
-def test_short_row_with_line_end(tmp_path: Path) -> None:
-    """A short last row that has its line end is a bad row, not a file cut off."""
-    assert _reasons(_read_text(tmp_path, f"{HEADER}{ROW}a,b\n")[1]) == [(3, "wrong_cell_count")]
 
 
 # Long rows
@@ -545,39 +484,27 @@ def test_chunk_is_bounded_by_text_too(tmp_path: Path) -> None:
 # Files that change
 
 
-@pytest.mark.fault(16)
-def test_growing_file(tmp_path: Path) -> None:
-    """A file that grows while it is read is not used."""
-    detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
-    chunks = read_chunks(detection, 1, block_bytes=100)
-    next(chunks)
-    with detection.path.open("a") as stream:
+def _grow(path: Path) -> None:
+    with path.open("a") as stream:
         stream.write(ROW)
-    with pytest.raises(InputUnusableError, match="changed while it was read"):
-        list(chunks)
+
+
+def _replace(path: Path) -> None:
+    """Replace a file by one of the same size and times."""
+    times, other = path.stat(), path.with_name("other.csv")
+    other.write_bytes(path.read_bytes())
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(path)
 
 
 @pytest.mark.fault(16)
-def test_replaced_file(tmp_path: Path) -> None:
-    """A file that is replaced by one of the same size while it is read is not used."""
+@table("change", [_grow, _replace, Path.unlink])
+def test_changing_file(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    """A file that grows, is removed or replaced by one of the same size while it is read is not used."""
     detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
     chunks = read_chunks(detection, 1, block_bytes=100)
     next(chunks)
-    times = detection.path.stat()
-    other = tmp_path / "other.csv"
-    other.write_bytes(detection.path.read_bytes())
-    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
-    other.replace(detection.path)
-    with pytest.raises(InputUnusableError, match="changed while it was read"):
-        list(chunks)
-
-
-def test_removed_file(tmp_path: Path) -> None:
-    """A file that is removed while it is read is not used."""
-    detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
-    chunks = read_chunks(detection, 1, block_bytes=100)
-    next(chunks)
-    detection.path.unlink()
+    change(detection.path)
     with pytest.raises(InputUnusableError, match="changed while it was read"):
         list(chunks)
 
@@ -631,23 +558,8 @@ def test_mixed_line_ends(tmp_path: Path, block_bytes: int) -> None:
     """CR LF, lone CR and LF end a line each, also all in one file and cut apart by a block."""
     text = HEADER + "a,b,c\r\nd,e,f\rg,h,i\n\r\n\r\rj,k,l\r\n"
     detection = _detected(tmp_path / "export.csv", text, _format())
-    assert [(line, cells[0]) for line, cells in _read(detection, block_bytes=block_bytes)[0]] == [
-        (2, "a"),
-        (3, "d"),
-        (4, "g"),
-        (8, "j"),
-    ]
-
-
-@given(
-    st.text(st.sampled_from("a\r\né"), max_size=30), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), BLOCK_BYTES
-)
-def test_text_blocks(folder: Path, text: str, encoding: str, block_bytes: int) -> None:
-    """The blocks of a file joined are its text with universal line ends, whatever the block size."""
-    path = folder / "blocks.txt"
-    path.write_bytes(text.encode(encoding))
-    expected = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8")
-    assert b"".join(text_blocks(ExportFile(path), encoding, block_bytes)) == expected
+    rows, _ = _read(detection, block_bytes=block_bytes)
+    assert [(line, cells[0]) for line, cells in rows] == [(2, "a"), (3, "d"), (4, "g"), (8, "j")]
 
 
 # Cells
@@ -727,11 +639,10 @@ TOTALS = [{"caller": {"matches": "Totals?:?"}}]
 
 
 @table("footer", ["Totals", "Totals,2", "Totals,2,3", "Totals,2,3,,", '"Totals"', " Totals ,,"])
-@table("line_end", ["\n", ""])
-def test_dropped_row(tmp_path: Path, footer: str, line_end: str) -> None:
+def test_dropped_row(tmp_path: Path, footer: str) -> None:
     """A line of totals, of whatever length and with or without line end, is no row."""
-    rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{footer}{line_end}", drop_rows=TOTALS)
-    assert ([line for line, _ in rows], bad) == ([2], [])
+    for line_end in ("\n", ""):
+        assert _fates(tmp_path, f"{HEADER}{ROW}{footer}{line_end}", drop_rows=TOTALS) == {2: "row"}
 
 
 @table("chunk_rows", [1, 2, 100])
@@ -742,94 +653,45 @@ def test_dropped_row_in_the_middle(tmp_path: Path, chunk_rows: int) -> None:
     assert ([line for line, _ in rows], _reasons(bad)) == ([2, 4, 7], [(5, "wrong_cell_count")])
 
 
-@table("line", ["Total,,", "Total", '"Totals:",,', "Grand total", "SUMME,,", "Gesamt,,,", "Suma", "sub-total,,"])
-def test_totals(tmp_path: Path, line: str) -> None:
-    """A line of totals without number and time is no row of any format, wherever it stands."""
-    rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{line}\n{ROW}{line}")
-    assert ([number for number, _ in rows], bad) == ([2, 4], [])
+NO_ROWS = (
+    *("Total,,", "Total", '"Totals:",,', "Grand total", "SUMME,,", "Gesamt,,,", "Suma", "sub-total,,"),
+    *("(2 rows)", "(1 row)", "(2 rows affected)", "(2 row(s) affected)", "2 row(s) returned", "2 rows selected."),
+    *("(2 Zeilen)", "(2 filas)", "(2 lignes)", "(2 строки)", "(2 行)", "2 Zeilen ausgewählt."),
+    *("2 rows in set (0.00 sec)", "2 rows in set, 1 warning (0.00 sec)", "Empty set (0.00 sec)"),
+    *("Query OK, 2 rows affected (0.01 sec)", "Time: 0.512 ms", "Durée : 0,512 ms", "Bye"),
+    *("mysql> exit", "MariaDB [asteriskcdrdb]> exit", "asterisk=# \\q"),
+    *("------,------,-----", "-,--,---", "+----+----+", "---- + ---- + ----", "======", '"-----","-----","---"'),
+    *("Caller,Called,Begun", "\ufeffCaller,Called,Begun", '"CALLER","Called","begun",', "sep=;", "\ufeffsep=,"),
+)
 
 
-@table("line", ["Total,+442079460000,", "Total,,2026-03-02 09:14:07", "Tom,,", "Totally,,"])
-def test_no_totals(tmp_path: Path, line: str) -> None:
-    """What has a number or a time, or another word, is a row."""
-    assert [number for number, _ in _read_text(tmp_path, f"{HEADER}{line}\n")[0]] == [2]
+@table("line", NO_ROWS)
+def test_line_that_is_no_row(tmp_path: Path, line: str) -> None:
+    """Totals, what database clients print around rows, and the header again, is no row, wherever it stands."""
+    assert _fates(tmp_path, f"{HEADER}{line}\n{ROW}{line}\n{ROW}{line}") == {3: "row", 5: "row"}
 
 
 @table(
-    "line",
+    ("fate", "lines"),
     [
-        *(
-            "(2 rows)",
-            "(1 row)",
-            "(2 rows affected)",
-            "(2 row(s) affected)",
-            "(2 Zeilen)",
-            "(2 filas)",
-            "(2 lignes)",
-        ),
-        *(
-            "(2 строки)",
-            "(2 行)",
-            "2 rows in set (0.00 sec)",
-            "2 rows in set, 1 warning (0.00 sec)",
-            "2 row(s) returned",
-        ),
-        *(
-            "Empty set (0.00 sec)",
-            "Query OK, 2 rows affected (0.01 sec)",
-            "2 rows selected.",
-            "2 Zeilen ausgewählt.",
-        ),
-        *(
-            "Time: 0.512 ms",
-            "Durée : 0,512 ms",
-            "mysql> exit",
-            "MariaDB [asteriskcdrdb]> exit",
-            "asterisk=# \\q",
-            "Bye",
-        ),
-        *(
-            "------,------,-----",
-            "-,--,---",
-            "+----+----+",
-            "---- + ---- + ----",
-            "======",
-            '"-----","-----","---"',
-        ),
-        *(
-            "Caller,Called,Begun",
-            "\ufeffCaller,Called,Begun",
-            '"CALLER","Called","begun",',
-            "sep=;",
-            "\ufeffsep=,",
-        ),
+        # What has a number or a time, or another word, is a row; it may have dashes or a column's name in it.
+        ("row", ("Total,+442079460000,", "Total,,2026-03-02 09:14:07", "Tom,,", "Totally,,")),
+        ("row", ("--,+442079460000,2026", "Caller,+442079460000,2026", "Caller,Called,2026")),
+        ("wrong_cell_count", ("(020) 7946", "(2 rows 3)", "2 rows", "2 men affected", "-", "Mysql", "Caller,x")),
     ],
 )
-def test_line_that_is_no_row(tmp_path: Path, line: str) -> None:
-    """What database clients print around rows, and the header again, is no row, wherever it stands."""
-    rows, bad = _read_text(tmp_path, f"{HEADER}{line}\n{ROW}{line}\n{ROW}{line}")
-    assert ([number for number, _ in rows], bad) == ([3, 5], [])
-
-
-@table("line", ["(020) 7946", "(2 rows 3)", "2 rows", "2 men affected", "-", "Mysql", "Caller,x"])
-def test_line_that_is_a_bad_row(tmp_path: Path, line: str) -> None:
-    """What only resembles such a line is a row, and said to be no good."""
-    assert _reasons(_read_text(tmp_path, f"{HEADER}{line}\n{ROW}")[1]) == [(2, "wrong_cell_count")]
-
-
-@table("line", ["--,+442079460000,2026", "Caller,+442079460000,2026", "Caller,Called,2026"])
-def test_line_that_is_a_row(tmp_path: Path, line: str) -> None:
-    """A row may have dashes or the name of a column in it."""
-    assert [number for number, _ in _read_text(tmp_path, f"{HEADER}{line}\n")[0]] == [2]
+def test_line_that_resembles_such(tmp_path: Path, fate: str, lines: tuple[str, ...]) -> None:
+    """What only resembles such a line is a row, or a bad one."""
+    for line in lines:
+        assert _fates(tmp_path, f"{HEADER}{line}\n{ROW}") == {2: fate, 3: "row"}, line
 
 
 @table("title", ["Calls of {} March", "{} calls", "Report: {},,"])
 def test_title_again(tmp_path: Path, title: str) -> None:
     """A line above the header that comes again with other figures is no row, if it begins with a word."""
     text = f"{title.format(1)}\n{HEADER}{ROW}{title.format(22)}\n{HEADER}{ROW}"
-    rows, bad = _read_text(tmp_path, text)
-    assert [number for number, _ in rows] == [3, 6]
-    assert _reasons(bad) == ([(4, "wrong_cell_count")] if title.startswith("{") else [])
+    bad = {4: "wrong_cell_count"} if title.startswith("{") else {}
+    assert _fates(tmp_path, text) == {3: "row", 6: "row", **bad}
 
 
 @table("again", ["Called,Caller,Begun", "Caller,Called,Begun,Note", "Begun,Caller,Called"])
@@ -838,12 +700,6 @@ def test_header_of_another_layout(tmp_path: Path, again: str, before: str) -> No
     """Rows of two layouts in one file are refused by the line of the second header, or their columns would mix."""
     with pytest.raises(InputUnusableError, match="line 3: a header stands here again"):
         _read_text(tmp_path, f"{HEADER}{ROW}{before}{again}\n{ROW}")
-
-
-def test_header_behind_a_row(tmp_path: Path) -> None:
-    """Where the first of two joined files has no line end, the row before the header is bad, and no other."""
-    rows, bad = _read_text(tmp_path, f"{HEADER}{ROW}{ROW.strip()}{HEADER}{ROW}")
-    assert ([number for number, _ in rows], _reasons(bad)) == ([2, 4], [(3, "wrong_cell_count")])
 
 
 @table("block_bytes", [1, 2, 3, 5, 1 << 20])
@@ -905,21 +761,21 @@ def test_bare_quotes(folder: Path, rows: list[tuple[str, ...]], space: str, bloc
 def test_broken_quotes(tmp_path: Path, record: str) -> None:
     """A row whose bare quotes cannot be paired is bad, and its neighbours are read."""
     text = f'{HEADER}",\n{ROW}{record}\n",\n{ROW}'
-    rows, bad = _read_text(tmp_path, text, quotes="bare", skip_initial_space=True)
-    assert ([line for line, _ in rows], _reasons(bad)) == ([3, 6], [(4, "broken_quotes")])
+    found = _fates(tmp_path, text, quotes="bare", skip_initial_space=True)
+    assert found == {3: "row", 4: "broken_quotes", 6: "row"}
 
 
 @table(
     ("body", "quotes", "cells"),
     [
-        pytest.param('"\\"Lee, A\\" <1>","b","c"', "backslash", ('"Lee, A" <1>', "b", "c"), id="escaped"),
-        pytest.param('\\"Lee\\, A\\" <1>,b,c', "backslash", ('"Lee, A" <1>', "b", "c"), id="unquoted"),
-        pytest.param('"\\"","C:\\\\",\\N', "backslash", ('"', "C:\\", ""), id="backslash-and-null"),
-        pytest.param('"\\N\\"","\\\\N","a\\,\\N"', "backslash", ('N"', "", "a,N"), id="no-null"),
-        pytest.param('"C:\\","b","c"', "doubled", ("C:\\", "b", "c"), id="ends-in-a-backslash"),
-        pytest.param('"C:\\","b""b","\\"', "doubled", ("C:\\", 'b"b', "\\"), id="ends-in-a-backslash-twice"),
-        pytest.param('"C:\\",a"b,c', "doubled", ("C:\\", 'a"b', "c"), id="pairs-in-no-way"),
-        pytest.param("a,\\N,C:\\\\", "doubled", ("a", "", "C:\\\\"), id="without-quotes"),
+        ('"\\"Lee, A\\" <1>","b","c"', "backslash", ('"Lee, A" <1>', "b", "c")),
+        ('\\"Lee\\, A\\" <1>,b,c', "backslash", ('"Lee, A" <1>', "b", "c")),
+        ('"\\"","C:\\\\",\\N', "backslash", ('"', "C:\\", "")),
+        ('"\\N\\"","\\\\N","a\\,\\N"', "backslash", ('N"', "", "a,N")),
+        ('"C:\\","b","c"', "doubled", ("C:\\", "b", "c")),
+        ('"C:\\","b""b","\\"', "doubled", ("C:\\", 'b"b', "\\")),
+        ('"C:\\",a"b,c', "doubled", ("C:\\", 'a"b', "c")),
+        ("a,\\N,C:\\\\", "doubled", ("a", "", "C:\\\\")),
     ],
 )
 @table("own", ["doubled", "bare", "backslash"])
@@ -931,29 +787,24 @@ def test_backslash_quotes(tmp_path: Path, body: str, quotes: str, cells: tuple[s
         assert _read(detection) == ([(2, cells)], [])
 
 
-def test_bare_quotes_in_unquoted_cell(tmp_path: Path) -> None:
-    """A quote inside an unquoted cell stays one quote where quotes are bare."""
-    rows, _ = _read_text(tmp_path, f'{HEADER}a"a,"b"b",c\n', quotes="bare")
-    assert rows == [(2, ('a"a', 'b"b', "c"))]
-
-
-@table("record", ['"a,b",c', 'a",b,c', '"a","b"b",c', "a,\"'b,c"])
-def test_no_quotes(tmp_path: Path, record: str) -> None:
-    """Without quoting a quote is a letter and every delimiter parts two cells."""
-    rows, bad = _read_text(tmp_path, f"{HEADER}{record}\n", quotes="none")
-    assert (rows, bad) == ([(2, tuple(record.split(",")))], [])
+@table(
+    ("quotes", "record", "cells"),
+    [
+        ("bare", 'a"a,"b"b",c', ('a"a', 'b"b', "c")),
+        ("none", '"a,b",c', ('"a', 'b"', "c")),
+        ("none", 'a",b,c', ('a"', "b", "c")),
+        ("none", '"a","b"b",c', ('"a"', '"b"b"', "c")),
+        ("none", "a,\"'b,c", ("a", "\"'b", "c")),
+    ],
+)
+def test_quote_that_is_a_letter(tmp_path: Path, quotes: str, record: str, cells: tuple[str, ...]) -> None:
+    """Without quoting, and inside a cell where quotes are bare, a quote is a letter; without it, commas part."""
+    assert _read_text(tmp_path, f"{HEADER}{record}\n", quotes=quotes) == ([(2, cells)], [])
 
 
 # Verbatim
 
-ODD_RECORDS = (
-    'a"a,b,c',
-    '"a","b ""b""",  c ',
-    'a,"b\r\nb",c',
-    "é,b",
-    'a,"b"c",d,e',
-    "a,b,c,,,",
-)
+ODD_RECORDS = ('a"a,b,c', '"a","b ""b""",  c ', 'a,"b\r\nb",c', "é,b", 'a,"b"c",d,e', "a,b,c,,,")
 
 
 @table("line_end", ["\n", "\r\n", "\r"])
@@ -975,10 +826,7 @@ def test_verbatim_bare_quotes(tmp_path: Path, block_bytes: int) -> None:
     text = "\n".join([*records, *records, '"x"y","b","c"'])
     detection = _detected(tmp_path / "export.csv", text, _format(header=False, quotes="bare"))
     found = verbatim_records(detection, [1, 2, 3, 7], block_bytes=block_bytes)
-    assert [(each.line, each.text) for each in found] == [
-        *((number, record) for number, record in enumerate(records, 1)),
-        (7, '"x"y","b","c"'),
-    ]
+    assert [(each.line, each.text) for each in found] == [*enumerate(records, 1), (7, '"x"y","b","c"')]
 
 
 def test_verbatim_is_importable(tmp_path: Path) -> None:
