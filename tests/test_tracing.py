@@ -127,7 +127,10 @@ def _written(moment: datetime, like: str, formats: tuple[str, ...]) -> str:
     return like
 
 
-FEW = {"asterisk-csv/day.csv", "3cx-web/9-columns.csv", "genesys-cloud/day-first.csv", "twilio/title-case.csv"}
+FEW = {
+    *("asterisk-csv/day.csv", "3cx-web/9-columns.csv", "callnotify/day.csv"),
+    *("genesys-cloud/day-first.csv", "twilio/title-case.csv"),
+}
 
 
 @pytest.mark.parametrize("path", for_each(INPUTS, FEW))
