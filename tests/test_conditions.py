@@ -23,115 +23,53 @@ def _column(*cells: str) -> pd.Series:
     return pd.Series(list(cells), dtype="str")
 
 
-def _holds(cell: str, **parts: object) -> bool:
-    frame = pd.DataFrame({"cell": _column(cell)})
-    return bool(Conditions(frame, EXTENSIONS).hold({"cell": Condition.model_validate(parts)})[0])
-
-
 # Conditions
 
 
 @table(
-    ("cell", "words", "holds"),
+    ("condition", "holding", "others"),
     [
-        ("busy", "busy", True),
-        ("BUSY", ["no answer", "Busy"], True),
-        ("busy ", "busy", False),
-        ("busy signal", "busy", False),
-        ("", "busy", False),
-        ("", ["", "busy"], True),
-        ("Größe außerhalb", "größe AUßERHALB", True),
-        ("ÉCHEC", "échec", True),
+        # A cell is one of the words as a whole, without regard to letter case in any language.
+        ({"any_of": ["Busy", "no answer"]}, ("busy", "BUSY"), ("busy ", "busy signal", "")),
+        ({"any_of": "busy"}, ("busy",), ("",)),
+        ({"any_of": ["", "busy"]}, ("",), ()),
+        ({"any_of": "größe AUßERHALB"}, ("Größe außerhalb",), ()),
+        ({"any_of": "échec"}, ("ÉCHEC",), ()),
+        # A regular expression speaks of the whole cell, in letter case.
+        ({"matches": "SIP/.*"}, ("SIP/105",), ("xSIP/105", "sip/105")),
+        ({"matches": "busy|gone"}, ("busy", "gone"), ("busyx", "xgone", "busy\n", "busy\ngone")),
+        ({"matches": ""}, ("",), ("x",)),
+        ({"matches": r"a\(b"}, ("a(b",), ()),
+        # A cell is empty when it has no text at all.
+        ({"empty": True}, ("",), ("0", "x")),
+        ({"empty": False}, ("0", "x"), ("",)),
+        # An extension looks like one in this format, or stands in the agents file in whatever letter case.
+        ({"extension": True}, ("105", "12345", "Emma", "7001234"), ("123456", "1", "")),
+        ({"extension": False}, ("123456", "1", ""), ("105", "12345", "Emma", "7001234")),
+        # A duration is over so many seconds only if it is known to be.
+        ({"over": 10}, ("10.5", "00:00:11"), ("0", "10", "", "long")),
+        # Every part of a condition must hold.
+        ({"extension": True, "matches": "1.*", "any_of": ["105", "205"]}, ("105",), ("205", "106")),
     ],
 )
-def test_any_of(cell: str, words: str | list[str], holds: bool) -> None:
-    """A cell is one of the words as a whole, without regard to letter case in any language."""
-    assert _holds(cell, any_of=words) is holds
-
-
-@table(
-    ("cell", "pattern", "holds"),
-    [
-        ("SIP/105", "SIP/.*", True),
-        ("xSIP/105", "SIP/.*", False),
-        ("sip/105", "SIP/.*", False),
-        ("busyx", "busy|gone", False),
-        ("xgone", "busy|gone", False),
-        ("busy\n", "busy", False),
-        ("busy\ngone", "busy", False),
-        ("", "", True),
-        ("a(b", r"a\(b", True),
-    ],
-)
-def test_matches(cell: str, pattern: str, holds: bool) -> None:
-    """A regular expression speaks of the whole cell, in letter case."""
-    assert _holds(cell, matches=pattern) is holds
-
-
-@table(("cell", "empty"), [("", True), ("0", False), ("x", False)])
-def test_empty(cell: str, empty: bool) -> None:
-    """A cell is empty when it has no text at all."""
-    assert (_holds(cell, empty=True), _holds(cell, empty=False)) == (empty, not empty)
-
-
-@table(
-    ("cell", "extension"),
-    [
-        ("105", True),
-        ("12345", True),
-        ("123456", False),
-        ("1", False),
-        ("Emma", True),
-        ("7001234", True),
-        ("", False),
-    ],
-)
-def test_extension(cell: str, extension: bool) -> None:
-    """An extension looks like one in this format, or stands in the agents file in whatever letter case."""
-    assert (_holds(cell, extension=True), _holds(cell, extension=False)) == (extension, not extension)
-
-
-@table(
-    ("cell", "holds"),
-    [("0", False), ("10", False), ("10.5", True), ("00:00:11", True), ("", False), ("long", False)],
-)
-def test_over(cell: str, holds: bool) -> None:
-    """A duration is over so many seconds only if it is known to be."""
-    assert _holds(cell, over=10) is holds
-
-
-def test_all_parts() -> None:
-    """Every part of a condition must hold."""
-    assert _holds("105", extension=True, matches="1.*", any_of=["105"])
-    assert not _holds("105", extension=True, matches="2.*", any_of=["105"])
+def test_condition(condition: dict[str, object], holding: tuple[str, ...], others: tuple[str, ...]) -> None:
+    """Each condition holds for its cells and for no others; a frame without rows answers with no flags."""
+    for cells in ((*holding, *others), ()):
+        conditions = Conditions(pd.DataFrame({"cell": _column(*cells)}), EXTENSIONS)
+        holds = conditions.hold({"cell": Condition.model_validate(condition)}).tolist()
+        assert holds == [cell in holding for cell in cells]
 
 
 def test_all_columns() -> None:
-    """Every column's condition must hold, row by row."""
+    """Every column's condition must hold, row by row; none at all holds always, and an answer given once stays."""
     frame = pd.DataFrame({"a": _column("x", "x", "y"), "b": _column("1", "", "1")})
     conditions = Conditions(frame, EXTENSIONS)
     tests = {"a": Condition(any_of=("x",)), "b": Condition(empty=False)}
-    assert conditions.hold(tests).tolist() == [True, False, False]
-
-
-def test_no_condition() -> None:
-    """No condition at all holds for every row."""
-    assert Conditions(pd.DataFrame({"a": _column("x", "")}), EXTENSIONS).hold({}).tolist() == [True, True]
-
-
-def test_conditions_stay() -> None:
-    """An answer given once is not changed by the conditions asked with it."""
-    conditions = Conditions(pd.DataFrame({"a": _column("x", "y")}), EXTENSIONS)
-    both = {"a": Condition(empty=False)}
-    first = conditions.hold(both)
+    first = conditions.hold(tests)
+    assert first.tolist() == [True, False, False]
     first &= False
-    assert conditions.hold(both).tolist() == [True, True]
-
-
-@table("test", [Condition(any_of=("x",)), Condition(matches="x"), Condition(extension=True), Condition(over=1)])
-def test_no_rows(test: Condition) -> None:
-    """A frame without rows answers with no flags."""
-    assert len(Conditions(pd.DataFrame({"a": _column()}), EXTENSIONS).hold({"a": test})) == 0
+    assert conditions.hold(tests).tolist() == [True, False, False]
+    assert conditions.hold({}).tolist() == [True, True, True]
 
 
 @given(st.lists(TEXTS, max_size=8), TEXTS)
@@ -145,33 +83,27 @@ def test_any_of_any_text(cells: list[str], word: str) -> None:
 
 
 @table(
-    ("cell", "pattern", "value"),
+    ("pattern", "values"),
     [
-        ("Ext.105", r"^Ext\.(.+)$", "105"),
-        ("Emma (105)", r"\((\d+)\)", "105"),
-        ("Emma (105)", r"^(.*?) *\([^()]*\)$", "Emma"),
-        ("SIP/105-0a", "^(?:SIP|PJSIP)/([^-]+)-", "105"),
-        ("105", r"^Ext\.(.+)$", ""),
-        ("", "(.*)", ""),
-        ("a1 b2", r"([0-9])", "1"),
-        ("ab", "^a(x)?b$", ""),
+        (r"^Ext\.(.+)$", {"Ext.105": "105", "105": ""}),
+        (r"\((\d+)\)", {"Emma (105)": "105"}),
+        (r"^(.*?) *\([^()]*\)$", {"Emma (105)": "Emma"}),
+        ("^(?:SIP|PJSIP)/([^-]+)-", {"SIP/105-0a": "105"}),
+        ("(.*)", {"": ""}),
+        (r"([0-9])", {"a1 b2": "1"}),
+        ("^a(x)?b$", {"ab": ""}),
     ],
 )
-def test_extracted(cell: str, pattern: str, value: str) -> None:
+def test_extracted(pattern: str, values: dict[str, str]) -> None:
     """The one group of a pattern is taken out where it is first found; without a match the value is empty."""
-    assert extracted(_column(cell), pattern).tolist() == [value]
-
-
-@given(st.lists(TEXTS, max_size=8))
-def test_extracted_any_text(cells: list[str]) -> None:
-    """A group is taken out of any text as Python's own regular expressions do."""
-    pattern = "^[^a0]*([a0]+)"
-    matches = [re.search(pattern, cell) for cell in cells]
-    assert extracted(_column(*cells), pattern).tolist() == [found[1] if found else "" for found in matches]
+    index = range(7, 7 + len(values))
+    assert extracted(_column(*values).set_axis(index), pattern).to_dict() == dict(
+        zip(index, values.values(), strict=True)
+    )
 
 
 @given(
-    st.lists(st.text("S/x0af-A", max_size=8), max_size=8),
+    st.lists(st.text("S/x0af-A\u00e9\U0001f4de", max_size=8), max_size=8),
     st.sampled_from(
         (
             "^(?:S|x)/([^@/]+?)(?:@[^/]*)?-[0-9a-f]+$",
@@ -180,19 +112,14 @@ def test_extracted_any_text(cells: list[str]) -> None:
             "^(S)|x-[0-9a-f]+$",
             "(?i)^(.*)-[0-9a-f]+$",
             "^(.*[0-9a-f])-?-[0-9a-f]+$",
+            "^[^a0]*([a0]+)",
         )
     ),
 )
-def test_extracted_before_a_serial_number(cells: list[str], pattern: str) -> None:
-    """A group before a serial number is what Python's own regular expressions find, whatever the pattern."""
+def test_extracted_any_text(cells: list[str], pattern: str) -> None:
+    """A group, also one before a serial number, is what Python's own regular expressions find in any text."""
     matches = [re.search(pattern, cell) for cell in cells]
     assert extracted(_column(*cells), pattern).tolist() == [(found[1] or "") if found else "" for found in matches]
-
-
-def test_extracted_index() -> None:
-    """Values stay with their rows, whatever these are numbered."""
-    values = _column("Ext.1", "x").set_axis([7, 3])
-    assert extracted(values, r"^Ext\.(.+)$").to_dict() == {7: "1", 3: ""}
 
 
 def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Extensions) -> pd.Series:
@@ -201,7 +128,7 @@ def values_of(frame: pd.DataFrame, sources: tuple[Source, ...], extensions: Exte
 
 
 def test_values_of() -> None:
-    """The first source that has something gives the value, each only where its own condition holds."""
+    """The first source that has something gives the value, where its own condition holds; the columns stay."""
     cells = {"number": ["105", "9105", "", "9105"], "name": ["Emma", "Emma", "Ext.7", ""]}
     frame = pd.DataFrame(cells, index=[4, 9, 2, 5], dtype="str")
     sources = (
@@ -209,14 +136,9 @@ def test_values_of() -> None:
         Source(column="name", extract=r"^Ext\.(\d+)$"),
         Source(column="name", when={"name": {"matches": "[A-Z].*"}}),
     )
+    before = frame.copy()
     assert values_of(frame, sources, Extensions(r"\d{3}")).to_dict() == {4: "105", 9: "Emma", 2: "7", 5: ""}
-
-
-def test_values_of_is_pure() -> None:
-    """Taking values leaves the columns they come from as they were."""
-    frame = pd.DataFrame({"a": _column("", "x"), "b": _column("y", "z")})
-    values_of(frame, (Source(column="a"), Source(column="b")), EXTENSIONS)
-    assert frame["a"].tolist() == ["", "x"]
+    pd.testing.assert_frame_equal(frame, before)
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=8))
@@ -238,53 +160,25 @@ def test_text_series(cells: list[str]) -> None:
 
 
 @table(
-    ("text", "seconds"),
+    ("seconds", "texts"),
     [
-        ("0", 0),
-        ("12", 12),
-        (" 12 ", 12),
-        ("12.75", 12.75),
-        ("0:12", 12),
-        ("00:01:05", 65),
-        ("1:00:00", 3600),
-        ("00:00:12.345", 12.345),
-        ("00:01'05", 65),
-        ("1m 15s", 75),
-        ("1m15s", 75),
-        ("1min 15s", 75),
-        ("2h 3m 4s", 7384),
-        ("45s", 45),
-        ("2h", 7200),
+        (0, ("0",)),
+        (12, ("12", " 12 ", "0:12")),
+        (12.75, ("12.75",)),
+        (12.345, ("00:00:12.345",)),
+        (45, ("45s",)),
+        (65, ("00:01:05", "00:01'05")),
+        (75, ("1m 15s", "1m15s", "1min 15s")),
+        (3600, ("1:00:00",)),
+        (7200, ("2h",)),
+        (7384, ("2h 3m 4s",)),
+        (math.nan, ("", " ", "-1", "+5", "abc", "1:2", "12,5", "1e3", "nan", "inf", "::", "s", "1:2:3:4")),
+        (math.nan, ("9" * 5000, "9" * 5000 + "s")),
     ],
 )
-def test_seconds_of(text: str, seconds: float) -> None:
-    """Durations are understood in the ways telephone systems write them."""
-    assert seconds_of(_column(text)).tolist() == [pytest.approx(seconds)]
-
-
-@table(
-    "text",
-    [
-        "",
-        " ",
-        "-1",
-        "+5",
-        "abc",
-        "1:2",
-        "12,5",
-        "1e3",
-        "nan",
-        "inf",
-        "::",
-        "s",
-        "9" * 5000,
-        "9" * 5000 + "s",
-        "1:2:3:4",
-    ],
-)
-def test_no_seconds(text: str) -> None:
-    """What is no duration has no seconds, and stops nothing."""
-    assert math.isnan(seconds_of(_column(text))[0])
+def test_seconds_of(seconds: float, texts: tuple[str, ...]) -> None:
+    """Durations are understood in the ways telephone systems write them; what is none has no seconds."""
+    assert seconds_of(_column(*texts)).tolist() == [pytest.approx(seconds, nan_ok=True)] * len(texts)
 
 
 @given(st.lists(st.integers(0, 99 * 3600), max_size=20))
