@@ -1,6 +1,5 @@
 """Formats and cause tables: the built-in ones, what is said about broken ones, and detection by content."""
 
-import csv
 import re
 import subprocess
 import sys
@@ -10,18 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from conftest import table
-from importer.errors import ConfigurationError, InputUnusableError, NoInputError
-from importer.formats import Catalogue, Detection, OwnOutput, detect, load_catalogue
+from conftest import SAMPLES, table
+from importer.errors import ConfigurationError, InputUnusableError
+from importer.formats import CdrFormat, Detection, OwnOutput, detect, load_catalogue
 from importer.formats.catalogue import first_fault, load_format
 from importer.formats.detection import Overrides
 from importer.formats.language import Detect
+from samples import INPUTS, catalogue, detected
 from schemas.vocabulary import RESULT_COLUMNS, State
 
-SAMPLES = Path(__file__).parent.parent / "sample_data"
-INPUTS = sorted(path for path in SAMPLES.glob("*/*.csv") if not path.name.endswith(".expected.csv"))
-FORMATS = sorted(path.name for path in Path(str(files("schemas"))).glob("formats/*.toml"))
-TABLES = sorted(entry.name for entry in files("schemas").joinpath("causes").iterdir() if entry.is_file())
+SCHEMAS = Path(str(files("schemas")))
 
 OWN_FORMAT = """
 name = "own"
@@ -65,25 +62,18 @@ ASTERISK_ROW = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8"
 TWILIO_HEADER = "Sid,To,From,Status,StartTime,Direction"
 
 
-@pytest.fixture(scope="module")
-def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
-    """Load the built-in formats and tables, without those of the machine's user."""
-    return load_catalogue(tmp_path_factory.mktemp("no-formats"))
+def _detect(path: Path, overrides: Overrides | None = None) -> Detection | OwnOutput:
+    return detect(path, list(catalogue().formats.values()), overrides or Overrides())
 
 
-def _detect(path: Path, catalogue: Catalogue, overrides: Overrides | None = None) -> Detection | OwnOutput:
-    return detect(path, list(catalogue.formats.values()), overrides or Overrides())
-
-
-def _file(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+def _file(folder: Path, text: str) -> Path:
     path = folder / "export.csv"
-    path.write_bytes(text.encode(encoding))
+    path.write_text(text, encoding="utf-8", newline="")
     return path
 
 
-def _found(detection: Detection | OwnOutput) -> Detection:
-    assert isinstance(detection, Detection)
-    return detection
+def _load(path: Path) -> CdrFormat:
+    return load_format(path, catalogue().causes)
 
 
 def _own(folder: Path, sound: str = "", broken: str = "") -> Path:
@@ -101,50 +91,50 @@ def _word_key(word: str) -> str:
 # --- The built-in ones --------------------------------------------------------------------------------------
 
 
-def test_files_load_under_their_own_names(catalogue: Catalogue) -> None:
+def test_files_load_under_their_own_names() -> None:
     """Each file of schemas/formats and schemas/causes is a format or cause table that bears the file's name."""
-    assert catalogue.formats.keys() == {name.removesuffix(".toml") for name in FORMATS}
-    assert catalogue.causes.keys() == {name.removesuffix(".toml") for name in TABLES}
+    found = {folder: {path.stem for path in SCHEMAS.glob(f"{folder}/*.toml")} for folder in ("formats", "causes")}
+    assert found == {"formats": {*catalogue().formats}, "causes": {*catalogue().causes}}
 
 
-def test_cause_words_are_unique_as_they_are_compared(catalogue: Catalogue) -> None:
+def test_cause_words_are_unique_as_they_are_compared() -> None:
     """No two words of a table are the same without case, spaces, hyphens and underscores."""
-    for name, causes in catalogue.causes.items():
+    for name, causes in catalogue().causes.items():
         counts = Counter(map(_word_key, causes.words))
         assert [word for word, count in counts.items() if count > 1] == [], name
 
 
-def test_formats_are_sound_to_the_engines_that_read_rows(catalogue: Catalogue) -> None:
+def test_formats_are_sound_to_the_engines_that_read_rows() -> None:
     """Every regular expression is understood by Arrow's RE2, every time layout and zone by what reads times."""
-    assert {name: fault for name, each in catalogue.formats.items() if (fault := first_fault(each))} == {}
+    assert {name: fault for name, each in catalogue().formats.items() if (fault := first_fault(each))} == {}
 
 
-@table("folder", ["formats", "causes"])
-def test_schema_file_says_where_it_comes_from(folder: str) -> None:
+def test_schema_file_says_where_it_comes_from() -> None:
     """Each format and table opens with a comment: product, sources, judgement; none is indented with tabs."""
-    entries = [entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")]
-    texts = {entry.name: entry.read_text(encoding="utf-8") for entry in entries}
-    assert [name for name, text in texts.items() if not text.startswith("# ") or "\t" in text] == []
+    for path in (each for folder in ("formats", "causes") for each in SCHEMAS.glob(f"{folder}/*.toml")):
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# "), path
+        assert "\t" not in text, path
 
 
-def test_freeswitch_detection_knows_every_cause_of_its_table(catalogue: Catalogue) -> None:
+def test_freeswitch_detection_knows_every_cause_of_its_table() -> None:
     """The names by which the format is recognised are the names of the table, no more and no fewer."""
-    names = catalogue.formats["freeswitch-csv"].detect.patterns["hangup_cause"].split("|")
-    assert sorted(names) == sorted(catalogue.causes["freeswitch"].words)
+    names = catalogue().formats["freeswitch-csv"].detect.patterns["hangup_cause"].split("|")
+    assert sorted(names) == sorted(catalogue().causes["freeswitch"].words)
 
 
-def test_q850_table_covers_every_value(catalogue: Catalogue) -> None:
+def test_q850_table_covers_every_value() -> None:
     """A Q.850 cause is 0 to 127, and none of them is unknown."""
-    assert set(catalogue.causes["q850"].words) == {str(cause) for cause in range(128)}
+    assert set(catalogue().causes["q850"].words) == {str(cause) for cause in range(128)}
 
 
-def test_asterisk_hangup_causes_mean_what_their_numbers_mean(catalogue: Catalogue) -> None:
+def test_asterisk_hangup_causes_mean_what_their_numbers_mean() -> None:
     """HANGUPCAUSE is a Q.850 number or a name; the numbers are those of the Q.850 table."""
-    words = catalogue.causes["asterisk-hangupcause"].words
-    assert {word: words[word] for word in words if word.isdigit()} == catalogue.causes["q850"].words
+    words = catalogue().causes["asterisk-hangupcause"].words
+    assert {word: words[word] for word in words if word.isdigit()} == catalogue().causes["q850"].words
 
 
-def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean(catalogue: Catalogue) -> None:
+def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean() -> None:
     """Above 255 the high byte names the SIP code, and the low byte alone would mislead."""
     code_of = {**{code - 399: code for code in range(400, 480)}, **{code - 416: code for code in range(480, 500)}}
     code_of |= {code - 416: code for code in range(500, 506)} | {
@@ -154,7 +144,7 @@ def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean(catalogue: Ca
         0xA3: 604,
         0xA4: 606,
     }
-    causes, sip = catalogue.causes["cisco"].words, catalogue.causes["sip"].words
+    causes, sip = catalogue().causes["cisco"].words, catalogue().causes["sip"].words
     # Cisco prints 420 with a wrong digit as well, and 503 has a second value.
     values = {int(word) for word in causes if int(word) > 0xFFFFFF} - {83886207, 2801795135}
     assert {value: causes[str(value)] for value in values} == {
@@ -162,39 +152,41 @@ def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean(catalogue: Ca
     }
 
 
-def test_callnotify_words_are_the_states_of_the_api(catalogue: Catalogue) -> None:
+def test_callnotify_words_are_the_states_of_the_api() -> None:
     """In the API's own shape each of the six states means itself."""
-    words = catalogue.formats["callnotify"].outcome[0].words
+    words = catalogue().formats["callnotify"].outcome[0].words
     assert {word: words[word] for word in words if word in set(State)} == {state: state for state in State}
 
 
-@table(
-    ("table", "word", "verdict"),
-    [
-        ("sip", "487", "cancelled"),
-        ("sip", "603", "rejected"),
-        ("sip", "503", "our_side"),
-        ("q850", "17", "busy"),
-        ("freeswitch", "CALL_REJECTED", "rejected"),
-        ("freeswitch", "ORIGINATOR_CANCEL", "cancelled"),
-        ("asterisk-dialstatus", "CANCEL", "cancelled"),
-        ("asterisk-disposition", "FAILED", "our_side"),
-        ("twilio-status", "canceled", "cancelled"),
-        ("3cx-details", "declined", "rejected"),
-    ],
-)
-def test_cause_verdict(table: str, word: str, verdict: str, catalogue: Catalogue) -> None:
+def test_cause_verdict() -> None:
     """Words that other importers read differently mean what the contract says."""
-    assert catalogue.causes[table].words[word].otherwise == verdict
+    verdicts = {
+        ("sip", "487"): "cancelled",
+        ("sip", "603"): "rejected",
+        ("sip", "503"): "our_side",
+        ("q850", "17"): "busy",
+        ("freeswitch", "CALL_REJECTED"): "rejected",
+        ("freeswitch", "ORIGINATOR_CANCEL"): "cancelled",
+        ("asterisk-dialstatus", "CANCEL"): "cancelled",
+        ("asterisk-disposition", "FAILED"): "our_side",
+        ("twilio-status", "canceled"): "cancelled",
+        ("3cx-details", "declined"): "rejected",
+    }
+    causes = catalogue().causes
+    assert {(name, word): causes[name].words[word].otherwise for name, word in verdicts} == verdicts
 
 
-def test_sip_timeout_depends_on_ringing(catalogue: Catalogue) -> None:
+def test_sip_timeout_depends_on_ringing() -> None:
     """SIP 408 is noanswer where it rang, else notavailable."""
-    cause = catalogue.causes["sip"].words["408"]
+    cause = catalogue().causes["sip"].words["408"]
     assert (cause.rang, cause.otherwise) == ("noanswer", "notavailable")
 
 
 # --- What is said about broken ones -------------------------------------------------------------------------
+
+
+AGENT = 'agent = "agent"'
+DIGITS = "[{ column = \"number\", extract = '(\\d+)' }]"
 
 
 @table(
@@ -213,23 +205,11 @@ def test_sip_timeout_depends_on_ringing(catalogue: Catalogue) -> None:
         ("'(\\d+)'", "'(\\d+'", ["derived.digits.1.extract", "unterminated"]),
         ("'(\\d+)'", "'(?<=x)(\\d+)'", ["line 16, key ", "derived.digits.1.extract", "perl operator"]),
         ("{ empty = false }", "{ matches = '[' }", ["direction.1.when.agent.matches", "'['", "unterminated"]),
-        (
-            "{ empty = false }",
-            "{ matches = '(?!x).' }",
-            ["line 19, key direction.1.when.agent.matches", "perl operator"],
-        ),
-        ('agent = "agent"', 'agent = "agent"\nsecondary = { word = { matches = "(" } }', ["call.secondary.word"]),
-        (
-            'agent = "agent"',
-            'agent = "agent"\nsecondary = { word = { matches = "(?=a)" } }',
-            ["call.secondary.word"],
-        ),
-        ('agent = "agent"', 'agent = "agent"\nsecondary = { wrod = "a" }', ["'wrod'"]),
-        (
-            'agent = "agent"',
-            'agent = "agent"\nid = [["word", "number"]]\nid_rule = "least"',
-            ["key call", "one column"],
-        ),
+        ("{ empty = false }", "{ matches = '(?!x).' }", ["line 19, key direction.1.when.agent.mat", "perl op"]),
+        (AGENT, AGENT + '\nsecondary = { word = { matches = "(" } }', ["call.secondary.word"]),
+        (AGENT, AGENT + '\nsecondary = { word = { matches = "(?=a)" } }', ["call.secondary.word"]),
+        (AGENT, AGENT + '\nsecondary = { wrod = "a" }', ["'wrod'"]),
+        (AGENT, AGENT + '\nid = [["word", "number"]]\nid_rule = "least"', ["key call", "one column"]),
         ('%S"]', '%S"]\nevidence = { column = "word", extract = \'(\' }', ["time.evidence.extract", "missing )"]),
         ('%S"]', '%S"]\nevidence = { column = "word", extract = \'(?=a)(b)\' }', ["time.evidence.extract"]),
         ('%S"]', '%Q"]', ["time.formats", "%Q"]),
@@ -249,38 +229,37 @@ def test_sip_timeout_depends_on_ringing(catalogue: Catalogue) -> None:
         ('{ empty = false } }\nis = "outgoing"', "{ empty = false } }\n\n# above it\nis = 7", ["line 22, key "]),
         ('["%Y-%m-%d %H:%M:%S"]', '[\n  "iso8601",\n  "%Q",\n]', ["line 29, key "]),
         (
-            "[{ column = \"number\", extract = '(\\d+)' }]",
-            '[\n  { column = "number" },\n  { column = "number", extract = \'(\' },\n]',
-            ["line 18, key "],
+            f"digits = {DIGITS}",
+            f"digits = [\n  {{ column = 'agent' }},\n{DIGITS[1:]}".replace("d+)", "d+"),
+            ["line 18, "],
+        ),
+        (
+            "digits =",
+            'early = [{ column = "digits" }]\ndigits =',
+            ["'early' is taken from 'digits', which stands "],
+        ),
+        *(
+            ('name = "own"', f'name = "{name}"', [f"line 2, key name: '{name}' is a command"])
+            for name in ("new", "test", "list")
         ),
         ('["agent", "number", "started"]\n', "4\n", ["line 32, key "]),
     ],
 )
-def test_broken_format_is_refused(
-    sound: str, broken: str, said: list[str], tmp_path: Path, catalogue: Catalogue
-) -> None:
+def test_broken_format_is_refused(sound: str, broken: str, said: list[str], tmp_path: Path) -> None:
     """A format that breaks a rule is refused with its file, the line, also inside lists, the key and the rule."""
     path = _own(tmp_path, sound, broken)
     with pytest.raises(ConfigurationError) as caught:
-        load_format(path, catalogue.causes)
+        _load(path)
     assert all(part in caught.value.message for part in ["own.toml", *said])
 
 
-def test_draft_is_refused_with_every_open_point(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_draft_is_refused_with_every_open_point(tmp_path: Path) -> None:
     """A format with the word TODO in it is not used, whatever else it says, and each place is named."""
     path = _own(tmp_path, 'gone = "invalid"', 'gone = "TODO"')
     path.write_text(path.read_text().replace("[call]", "# TODO what of transfers?\n[call]"), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="is a draft: 2 open points") as caught:
-        load_format(path, catalogue.causes)
+        _load(path)
     assert caught.value.lines == ('line 25: words = { gone = "TODO" }', "line 31: # TODO what of transfers?")
-
-
-@table("name", ["new", "test", "list"])
-def test_names_of_commands_are_no_format_names(name: str, tmp_path: Path, catalogue: Catalogue) -> None:
-    """`formats new` must stay the command."""
-    path = _own(tmp_path, 'name = "own"', f'name = "{name}"')
-    with pytest.raises(ConfigurationError, match=f"line 2, key name: '{name}' is a command"):
-        load_format(path, catalogue.causes)
 
 
 @table(
@@ -288,49 +267,33 @@ def test_names_of_commands_are_no_format_names(name: str, tmp_path: Path, catalo
     [
         ('table = "sip"', 'table = "sips"', "asterisk-disposition"),
         ('gone = "invalid"', 'gone = "engaged"', "notavailable"),
-        (
-            'column = "word"',
-            'column = "wrod"',
-            "Did you mean `word`? Columns here: number, agent, word, started, digits. ",
-        ),
+        ('"word"', '"wrod"', "Did you mean `word`? Columns here: number, agent, word, started, digits. "),
     ],
 )
-def test_broken_format_hint_lists_what_there_is(
-    sound: str, broken: str, hint: str, tmp_path: Path, catalogue: Catalogue
-) -> None:
+def test_broken_format_hint_lists_what_there_is(sound: str, broken: str, hint: str, tmp_path: Path) -> None:
     """Where a name is wrong, the hint lists the names there are, the nearest first."""
-    path = _own(tmp_path, sound, broken)
     with pytest.raises(ConfigurationError) as caught:
-        load_format(path, catalogue.causes)
+        _load(_own(tmp_path, sound, broken))
     assert hint in caught.value.hint
 
 
-def test_derived_column_is_taken_from_those_above_it(tmp_path: Path, catalogue: Catalogue) -> None:
-    """Derived columns are made in their order: one that is taken from a later one is refused."""
-    path = _own(tmp_path, "digits =", 'early = [{ column = "digits" }]\ndigits =')
-    with pytest.raises(ConfigurationError, match="'early' is taken from 'digits', which stands below it"):
-        load_format(path, catalogue.causes)
-
-
 @table(
-    ("lines", "needed"),
-    [("", True), ('zone_default = "UTC"', False), ('zone = "value"', False), ('zone = "Europe/Paris"', False)],
+    ("lines", "columns", "needed"),
+    [
+        ("", (), True),
+        *((line, (), False) for line in ('zone_default = "UTC"', 'zone = "value"', 'zone = "Europe/Paris"')),
+        # A file whose rows name their zone needs no --timezone; one that was exported without that column does.
+        ('zone_column = "word"', (), True),
+        ('zone_column = "word"', ("number",), True),
+        ('zone_column = "word"', ("number", "word"), False),
+    ],
 )
 def test_format_says_whether_it_needs_a_zone(
-    lines: str, needed: bool, tmp_path: Path, catalogue: Catalogue
+    lines: str, columns: tuple[str, ...], needed: bool, tmp_path: Path
 ) -> None:
-    """Only local times without any zone in the format need --timezone."""
+    """Only local times without any zone in the format or in the file need --timezone."""
     path = _own(tmp_path, '%S"]', f'%S"]\n{lines}')
-    assert load_format(path, catalogue.causes).needs_timezone() is needed
-
-
-@table(("columns", "needed"), [((), True), (("number",), True), (("number", "word"), False)])
-def test_zone_column_stands_in_for_the_option(
-    columns: tuple[str, ...], needed: bool, tmp_path: Path, catalogue: Catalogue
-) -> None:
-    """A file whose rows name their zone needs no --timezone; one that was exported without that column does."""
-    path = _own(tmp_path, '%S"]', '%S"]\nzone_column = "word"')
-    assert load_format(path, catalogue.causes).needs_timezone(columns) is needed
+    assert _load(path).needs_timezone(columns) is needed
 
 
 def test_formats_and_detection_load_without_pandas() -> None:
@@ -340,29 +303,22 @@ def test_formats_and_detection_load_without_pandas() -> None:
     assert ran.stdout == "set()\n"
 
 
-def test_format_file_that_is_missing_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_format_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     """A path without a file is a configuration error that names it."""
     with pytest.raises(ConfigurationError, match=r"gone\.toml"):
-        load_format(tmp_path / "gone.toml", catalogue.causes)
+        _load(tmp_path / "gone.toml")
 
 
-def test_format_name_that_is_taken_is_refused(tmp_path: Path) -> None:
-    """The user's own format cannot stand in for a built-in one by accident."""
+def test_own_formats_join_the_catalogue(tmp_path: Path) -> None:
+    """Formats of the user's folder are listed beside the built-in ones as theirs; no name is taken twice."""
     (tmp_path / "formats").mkdir()
-    (tmp_path / "formats" / "mine.toml").write_text(
-        OWN_FORMAT.replace('name = "own"', 'name = "twilio"'), encoding="utf-8"
-    )
-    with pytest.raises(ConfigurationError, match=r"mine\.toml.*'twilio' is taken"):
-        load_catalogue(tmp_path)
-
-
-def test_own_format_joins_the_catalogue(tmp_path: Path) -> None:
-    """Formats of the user's folder are listed beside the built-in ones, and marked as theirs."""
-    (tmp_path / "formats").mkdir()
-    (tmp_path / "formats" / "own.toml").write_text(OWN_FORMAT, encoding="utf-8")
+    _own(tmp_path / "formats")
     loaded = load_catalogue(tmp_path)
     assert loaded.own == {"own"}
     assert {"own", "twilio"} <= set(loaded.formats)
+    _own(tmp_path / "formats", 'name = "own"', 'name = "twilio"')
+    with pytest.raises(ConfigurationError, match=r"own\.toml.*'twilio' is taken"):
+        load_catalogue(tmp_path)
 
 
 def _own_causes(folder: Path, name: str, text: str) -> Path:
@@ -405,133 +361,80 @@ def test_broken_own_cause_table_is_refused(text: str, said: str, tmp_path: Path)
         load_catalogue(tmp_path)
 
 
-def test_format_is_picked_by_path(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_format_is_picked_by_path(tmp_path: Path) -> None:
     """--format takes the path of a format file; the one that other tests break is sound."""
-    assert catalogue.pick(str(_own(tmp_path))).name == "own"
+    assert catalogue().pick(str(_own(tmp_path))).name == "own"
 
 
 # --- Detection ----------------------------------------------------------------------------------------------
 
 
-def test_samples_keep_their_promises(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_samples_keep_their_promises(tmp_path: Path) -> None:
     """Each sample is of its folder's format alone, as a day without rows too, whatever its name; no lookalike."""
-    nothing_fits = catalogue.formats["callnotify"].model_copy(update={"columns": {"id": ("no such column",)}})
+    nothing_fits = catalogue().formats["callnotify"].model_copy(update={"columns": {"id": ("no such column",)}})
     for path in INPUTS:
         other = tmp_path / "twilio-freepbx.txt"
         other.write_bytes(path.read_bytes())
-        found = _found(_detect(other, catalogue))
+        found = detected(other)
         assert found.format.name == path.parent.name, path
         if found.header_line is not None:
             lines = path.read_text(encoding=found.encoding).splitlines(keepends=True)
             quiet = _file(tmp_path, "".join(lines[: found.header_line]))
-            assert _found(_detect(quiet, catalogue)).format.name == path.parent.name, f"{path} without rows"
+            assert detected(quiet).format.name == path.parent.name, f"{path} without rows"
         with pytest.raises(InputUnusableError, match=r"no format known|an SQL dump"):
-            detect(path, [nothing_fits], Overrides(), catalogue.lookalikes)
+            detect(path, [nothing_fits], Overrides(), catalogue().lookalikes)
         numbers = re.findall(r"(?:\+|\b011)(\d{9,15})(?![\d:-])", path.read_text(encoding="latin-1"))
         assert [number for number in numbers if not FICTIONAL.match(number)] == [], path
 
 
-def test_asterisk_empty_last_column_is_kept(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_asterisk_empty_last_column_is_kept(tmp_path: Path) -> None:
     """A userfield that most rows leave empty is a column: rows that fill it are not ragged."""
     rows = [ASTERISK_ROW] * 9 + [ASTERISK_ROW[: -len('""')] + '"offer 7781"']
-    assert _found(_detect(_file(tmp_path, "\n".join(rows) + "\n"), catalogue)).field_count == 18
-
-
-@table(
-    ("sample", "encoding", "delimiter", "header_line"),
-    [
-        ("asterisk-csv/master-16-columns.csv", "cp1252", ",", None),
-        ("3cx-web/day.csv", "utf-8-sig", ",", 1),
-        ("callnotify/state-only.csv", "utf-8-sig", ";", 1),
-        ("freepbx/16-columns.csv", "utf-8", ",", 1),
-    ],
-)
-def test_detection_finds_how_the_file_is_written(
-    sample: str, encoding: str, delimiter: str, header_line: int | None, catalogue: Catalogue
-) -> None:
-    """Encoding, delimiter and header line come from the content."""
-    found = _found(_detect(SAMPLES / sample, catalogue))
-    assert (found.encoding, found.delimiter, found.header_line) == (encoding, delimiter, header_line)
+    assert detected(_file(tmp_path, "\n".join(rows) + "\n")).field_count == 18
 
 
 @table("spelling", ["Start Time", "start_time", "STARTTIME", "startTime"])
-def test_header_is_compared_without_case_and_punctuation(
-    spelling: str, tmp_path: Path, catalogue: Catalogue
-) -> None:
+def test_header_is_compared_without_case_and_punctuation(spelling: str, tmp_path: Path) -> None:
     """All spellings of a column are the same column."""
     path = _file(tmp_path, TWILIO_HEADER.replace("StartTime", spelling) + "\n")
-    assert _found(_detect(path, catalogue)).positions["start_time"] == 4
-
-
-def test_header_is_found_below_a_preamble(tmp_path: Path, catalogue: Catalogue) -> None:
-    """Lines of title above the header are passed over, and the header's line is that of the file."""
-    path = _file(tmp_path, f"Calls of March\n\nby nobody\n{TWILIO_HEADER}\n")
-    assert _found(_detect(path, catalogue)).header_line == 4
-
-
-@pytest.mark.fault(6)
-def test_header_with_a_column_twice_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
-    """Which of two columns of one name counts is not guessed."""
-    with pytest.raises(InputUnusableError, match="twice"):
-        _detect(_file(tmp_path, f"{TWILIO_HEADER},to\n"), catalogue)
+    assert detected(path).positions["start_time"] == 4
 
 
 @pytest.mark.fault(3)
 @table("text", ["", "\n", "\ufeff", " \r\n\t\n"])
-def test_empty_file_is_unusable(text: str, tmp_path: Path, catalogue: Catalogue) -> None:
+def test_empty_file_is_unusable(text: str, tmp_path: Path) -> None:
     """A file without a visible character is refused: even a day without calls has a header."""
     with pytest.raises(InputUnusableError, match="is empty"):
-        _detect(_file(tmp_path, text), catalogue)
+        _detect(_file(tmp_path, text))
 
 
-def test_ambiguous_file_is_refused_with_both_names(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_ambiguous_file_is_refused_with_both_names() -> None:
     """A file that two formats fit is refused, and --format settles it."""
-    twin = catalogue.formats["twilio"].model_copy(update={"name": "twin"})
+    twin = catalogue().formats["twilio"].model_copy(update={"name": "twin"})
     path = SAMPLES / "twilio" / "title-case.csv"
     with pytest.raises(InputUnusableError, match="twilio and twin"):
-        detect(path, [catalogue.formats["twilio"], twin], Overrides())
-    assert _found(detect(path, [], Overrides(format=twin))).format.name == "twin"
+        detect(path, [catalogue().formats["twilio"], twin], Overrides())
+    settled = detect(path, [], Overrides(format=twin))
+    assert isinstance(settled, Detection)
+    assert settled.format is twin
 
 
-def test_lookalike_is_refused_only_where_no_format_fits(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_lookalike_is_refused_only_where_no_format_fits(tmp_path: Path) -> None:
     """A format of one's own may read what is otherwise refused by name."""
     path = _file(tmp_path, "cdrRecordType,globalCallID_callId,directoryNum,jitter\n")
-    own = catalogue.formats["twilio"].model_copy(update={"columns": {"sid": ("jitter",)}, "detect": Detect()})
+    own = catalogue().formats["twilio"].model_copy(update={"columns": {"sid": ("jitter",)}, "detect": Detect()})
     with pytest.raises(InputUnusableError, match=r"is a Cisco Unified CM call management record \(CMR\) file"):
-        detect(path, [], Overrides(), catalogue.lookalikes)
-    assert isinstance(detect(path, [own], Overrides(), catalogue.lookalikes), Detection)
-
-
-@pytest.mark.fault(25)
-def test_directory_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
-    """A folder is refused with the way to name its files."""
-    with pytest.raises(NoInputError) as caught:
-        _detect(tmp_path, catalogue)
-    assert "*.csv" in caught.value.hint
-
-
-@pytest.mark.fault(1)
-def test_missing_file_is_no_input(tmp_path: Path, catalogue: Catalogue) -> None:
-    """A path without a file is no input."""
-    with pytest.raises(NoInputError, match="not found"):
-        _detect(tmp_path / "gone.csv", catalogue)
+        detect(path, [], Overrides(), catalogue().lookalikes)
+    assert isinstance(detect(path, [own], Overrides(), catalogue().lookalikes), Detection)
 
 
 @table("start", ["", "\ufeff"])
-def test_own_results_are_recognised(start: str, tmp_path: Path, catalogue: Catalogue) -> None:
+def test_own_results_are_recognised(start: str, tmp_path: Path) -> None:
     """A results file that comes back among the inputs is named as what it is."""
-    assert isinstance(_detect(_file(tmp_path, f"{start}{RESULTS_HEADER}\n"), catalogue), OwnOutput)
+    assert isinstance(_detect(_file(tmp_path, f"{start}{RESULTS_HEADER}\n")), OwnOutput)
 
 
-def test_encoding_that_does_not_fit_is_refused(catalogue: Catalogue) -> None:
+def test_encoding_that_does_not_fit_is_refused() -> None:
     """--encoding overrules detection, and is refused where the bytes contradict it."""
     with pytest.raises(InputUnusableError, match="utf-8"):
-        _detect(SAMPLES / "asterisk-csv" / "master-16-columns.csv", catalogue, Overrides(encoding="utf-8"))
-
-
-def test_agents_of_the_samples_have_numbers_of_their_own() -> None:
-    """The agents file of the samples names each extension and number once."""
-    with (SAMPLES / "agents.csv").open(encoding="utf-8", newline="") as source:
-        agents = list(csv.DictReader(source))
-    assert len({agent["extension"] for agent in agents}) == len(agents)
-    assert len({agent["number"] for agent in agents}) == len(agents)
+        _detect(SAMPLES / "asterisk-csv" / "master-16-columns.csv", Overrides(encoding="utf-8"))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, read_results
+from conftest import SAMPLES, Program, read_results, table
 from importer.errors import ConfigurationError
+from importer.formats import CdrFormat
 from importer.prepare import Policies, PolicyBook
 from importer.settings import PolicyChoices, load_settings
 from importer.settings.values import outside_prefixes
@@ -33,28 +34,28 @@ def fates(folder: Path, own: str = OWN, book: PolicyBook | None = None, chunk_ro
 DEFAULT = ["cancelled", "noanswer", "noanswer", "noanswer", "our_side", "busy"]
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 50_000])
+@table("chunk_rows", [1, 50_000])
 def test_defaults_are_the_contracts(chunk_rows: int, tmp_path: Path) -> None:
     """Ten seconds of ringing, or nobody knows: noanswer; voicemail: noanswer; our side: skipped."""
     assert fates(tmp_path, chunk_rows=chunk_rows) == DEFAULT
 
 
-@pytest.mark.parametrize(
-    ("choices", "changed"),
+@table(
+    ("choices", "place", "word"),
     [
-        (PolicyChoices(cancelled_ring_seconds=0), {0: "noanswer"}),
-        (PolicyChoices(cancelled_ring_seconds=16), {1: "cancelled"}),
-        (PolicyChoices(cancelled_unknown="skip"), {2: "cancelled"}),
-        (PolicyChoices(voicemail="attended"), {3: "attended"}),
-        (PolicyChoices(voicemail="notavailable"), {3: "notavailable"}),
-        (PolicyChoices(our_side="notavailable"), {4: "notavailable"}),
+        (PolicyChoices(cancelled_ring_seconds=0), 0, "noanswer"),
+        (PolicyChoices(cancelled_ring_seconds=16), 1, "cancelled"),
+        (PolicyChoices(cancelled_unknown="skip"), 2, "cancelled"),
+        (PolicyChoices(voicemail="attended"), 3, "attended"),
+        (PolicyChoices(voicemail="notavailable"), 3, "notavailable"),
+        (PolicyChoices(our_side="notavailable"), 4, "notavailable"),
     ],
 )
 def test_choice_changes_its_rows_and_no_other(
-    choices: PolicyChoices, changed: dict[int, str], tmp_path: Path
+    choices: PolicyChoices, place: int, word: str, tmp_path: Path
 ) -> None:
     """Each policy decides about its own rows; what it does not speak of stays."""
-    expected = [changed.get(place, word) for place, word in enumerate(DEFAULT)]
+    expected = [*DEFAULT[:place], word, *DEFAULT[place + 1 :]]
     assert fates(tmp_path, book=PolicyBook(choices)) == expected
 
 
@@ -66,11 +67,16 @@ def test_cancelled_without_a_ring_column_is_unknown(tmp_path: Path) -> None:
     assert fates(tmp_path, own, skipped)[:3] == ["cancelled"] * 3
 
 
+def own_format(folder: Path, lines: str) -> CdrFormat:
+    """Return the operator's own format with further lines."""
+    form = folder / "own.toml"
+    form.write_text(f"{OWN}\n{lines}\n", encoding="utf-8")
+    return catalogue().pick(str(form))
+
+
 def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
     """Option, then the configuration's table of the format, the format, the configuration, the default."""
-    form = tmp_path / "own.toml"
-    form.write_text(f"{OWN}\n[policies]\nvoicemail = 'attended'\nour_side = 'invalid'\n", encoding="utf-8")
-    cdr_format = catalogue().pick(str(form))
+    cdr_format = own_format(tmp_path, "[policies]\nvoicemail = 'attended'\nour_side = 'invalid'")
     book = PolicyBook(
         PolicyChoices(cancelled_ring_seconds=1),
         {
@@ -91,7 +97,7 @@ def test_the_most_particular_choice_is_in_force(tmp_path: Path) -> None:
     assert book.of(cdr_format) == Policies(1, Verdict.NOANSWER, Verdict.ATTENDED, Verdict.BUSY)
 
 
-@pytest.mark.parametrize(
+@table(
     ("run", "tables", "of_format", "in_force"),
     [
         (None, {}, "", ((), "default")),
@@ -106,19 +112,22 @@ def test_outside_prefix_in_force(
     run: str | None, tables: dict[str, str], of_format: str, in_force: object, tmp_path: Path
 ) -> None:
     """The outside prefix is a policy whose place in a format is [numbers]; an empty one is none."""
-    form = tmp_path / "own.toml"
-    form.write_text(f"{OWN}\n[numbers]\n{of_format}\n", encoding="utf-8")
     configured = {name: PolicyChoices(outside_prefix=outside_prefixes(text)) for name, text in tables.items()}
     book = PolicyBook(PolicyChoices(outside_prefix=None if run is None else outside_prefixes(run)), configured)
-    assert book.sources(catalogue().pick(str(form)))["outside_prefix"] == in_force
+    assert book.sources(own_format(tmp_path, f"[numbers]\n{of_format}"))["outside_prefix"] == in_force
 
 
-def test_outside_prefix_stands_in_one_place_of_a_format(tmp_path: Path) -> None:
-    """A format that has the outside prefix among its policies is refused with the place where it belongs."""
-    form = tmp_path / "own.toml"
-    form.write_text(f"{OWN}\n[policies]\noutside_prefix = '9'\n", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"stands in \[numbers\]"):
-        catalogue().pick(str(form))
+@table(
+    ("line", "said"),
+    [
+        ("outside_prefix = '9'", r"stands in \[numbers\]"),
+        ("voicemail = 'gone'", rf"line {OWN.count(chr(10)) + 3}, key policies\.voicemail: 'gone'"),
+    ],
+)
+def test_wrong_policy_in_a_format(line: str, said: str, tmp_path: Path) -> None:
+    """A format's own policies are checked like the rest of it; its outside prefix has a place of its own."""
+    with pytest.raises(ConfigurationError, match=said):
+        own_format(tmp_path, f"[policies]\n{line}")
 
 
 def config(folder: Path, text: str) -> Path:
@@ -143,25 +152,13 @@ def test_policies_come_from_option_environment_and_file(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "place", "rule"),
     [
-        (
-            'voicemail = "gone"',
-            "voicemail: the value 'gone'",
-            "'noanswer', 'notavailable' or 'attended'",
-        ),
-        (
-            "cancelled-ring-seconds = -1",
-            "cancelled-ring-seconds: the value '-1'",
-            "greater than or equal",
-        ),
+        ('voicemail = "gone"', "voicemail: the value 'gone'", "'noanswer', 'notavailable' or 'attended'"),
+        ("cancelled-ring-seconds = -1", "cancelled-ring-seconds: the value '-1'", "greater than or equal"),
         ("[policies.twilio]\nour_side = 7", "policies.twilio.our-side: the value '7'", "'skip'"),
-        (
-            "[policies.twilio]\nmachine = 7",
-            "policies.twilio.machine",
-            "the policies are cancelled-",
-        ),
+        ("[policies.twilio]\nmachine = 7", "policies.twilio.machine", "the policies are cancelled-"),
         ("policies = 7", "policies: the value '7'", "[policies.asterisk-csv]"),
         ("[policies]\ntwilio = 7", "policies.twilio: the value '7'", ""),
     ],
@@ -180,15 +177,6 @@ def test_policies_for_a_format_that_is_not_there_are_refused(program: Program, t
     ran = program("check", "--config", path, SAMPLES / "callnotify" / "day.csv", "--results", tmp_path / "r.csv")
     assert ran.code == 78
     assert "[policies.twillio]: there is no format" in ran.stderr
-
-
-def test_wrong_policy_in_a_format_names_the_line(tmp_path: Path) -> None:
-    """A format's own policies are checked like the rest of it."""
-    form = tmp_path / "own.toml"
-    form.write_text(f"{OWN}\n[policies]\nvoicemail = 'gone'\n", encoding="utf-8")
-    line = OWN.count("\n") + 3
-    with pytest.raises(ConfigurationError, match=rf"line {line}, key policies\.voicemail: 'gone'"):
-        catalogue().pick(str(form))
 
 
 def test_option_decides_about_machines_in_an_export(program: Program, tmp_path: Path) -> None:
