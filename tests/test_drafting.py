@@ -10,7 +10,6 @@ import pytest
 from conftest import Program, read_results
 from expected import sample_files
 from importer.errors import InputUnusableError
-from importer.formats import load_catalogue
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import Draft, draft_of, format_name
 from samples import catalogue, for_each
@@ -76,11 +75,20 @@ SETTLED = {
 """What a person writes for the open points of the draft of `GERMAN`."""
 
 
-def test_draft_with_its_points_settled_reads_the_export(program: Program, tmp_path: Path) -> None:
-    """A person who settles what is open, and nothing else, gets the calls of the export."""
+@pytest.fixture
+def mine(program: Program, tmp_path: Path) -> tuple[Path, Path]:
+    """Return an export and the draft that `formats new` writes for it."""
     export, own = tmp_path / "export.csv", tmp_path / "mine.toml"
     export.write_text(GERMAN, encoding="utf-8")
     assert program("formats", "new", export, "--output", own).code == 0
+    return export, own
+
+
+def test_draft_with_its_points_settled_reads_the_export(
+    program: Program, mine: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A person who settles what is open, and nothing else, gets the calls of the export."""
+    export, own = mine
     text = own.read_text(encoding="utf-8")
     for point, settled in SETTLED.items():
         text = re.sub(point, settled, text)
@@ -109,23 +117,21 @@ def test_columns_and_header_are_found_below_a_preamble(german: Draft) -> None:
 
 
 def test_columns_stand_with_their_words_or_their_look(german: Draft) -> None:
-    """Of few words each is counted; of others, and of what could be a number, only the look is shown."""
-    text = german.text
-    assert 'line = "Line" # 4 filled, 1 different: "A" 4\n' in text
-    assert 'datum = "Datum" # 4 filled, 3 different: "##.##.####"\n' in text
-    assert 'called_number = "Called number" # 4 filled, 4 different: "+## #### ######"\n' in text
+    """Of few words each is counted, with what the tables say of it; of numbers, and of others, only the look."""
+    for line in (
+        'line = "Line" # 4 filled, 1 different: "A" 4\n',
+        'datum = "Datum" # 4 filled, 3 different: "##.##.####"\n',
+        'called_number = "Called number" # 4 filled, 4 different: "+## #### ######"\n',
+        '"fizzled" = "TODO" # 1 row; no cause table knows it',
+    ):
+        assert line in german.text
+    assert re.search(r'^"NO ANSWER" = "noanswer" # 2 rows; noanswer in .*asterisk', german.text, re.MULTILINE)
 
 
 def test_columns_of_one_header_keep_names_of_their_own(tmp_path: Path) -> None:
     """No column is lost, whatever the headers."""
     made = tables(drafted(tmp_path, "A,A 3,A,Status\n1,2,3,BUSY\n"))
     assert list(made["columns"]) == ["a", "a_3", "a_3_3", "status"]  # type: ignore[call-overload]
-
-
-def test_statuses_are_counted_with_what_the_tables_say(german: Draft) -> None:
-    """Each word stands there with its rows and its meanings; what no table knows is open."""
-    assert re.search(r'^"NO ANSWER" = "noanswer" # 2 rows; noanswer in .*asterisk', german.text, re.MULTILINE)
-    assert '"fizzled" = "TODO" # 1 row; no cause table knows it' in german.text
 
 
 @pytest.mark.parametrize(
@@ -196,21 +202,19 @@ def test_export_without_rows_or_columns_is_refused(text: str, tmp_path: Path) ->
         drafted(tmp_path, text)
 
 
-def test_draft_never_overwrites(program: Program, tmp_path: Path) -> None:
+def test_draft_never_overwrites(program: Program, mine: tuple[Path, Path]) -> None:
     """A file that is there already stays as it is: exit 73."""
-    export, own = tmp_path / "export.csv", tmp_path / "mine.toml"
-    export.write_text(GERMAN, encoding="utf-8")
+    export, own = mine
     own.write_text("mine", encoding="utf-8")
     assert program("formats", "new", export, "--output", own).code == 73
     assert own.read_text(encoding="utf-8") == "mine"
 
 
-def test_open_points_are_told_by_the_main_job_too(program: Program, tmp_path: Path) -> None:
+def test_open_points_are_told_by_the_main_job_too(
+    program: Program, mine: tuple[Path, Path], tmp_path: Path
+) -> None:
     """`check` with a draft is exit 78, sends nothing, and names each open point on a line of its own."""
-    export, own = tmp_path / "export.csv", tmp_path / "mine.toml"
-    export.write_text(GERMAN, encoding="utf-8")
-    program("formats", "new", export, "--output", own)
-    ran = program("check", "--format", own, "--results", tmp_path / "r.csv", export)
+    ran = program("check", "--format", mine[1], "--results", tmp_path / "r.csv", mine[0])
     assert ran.code == 78
     assert re.search(r'^ +line \d+: "fizzled" = "TODO"', ran.stderr, re.MULTILINE)
 
@@ -230,10 +234,6 @@ def test_draft_is_told_in_80_columns(program: Program, tmp_path: Path, monkeypat
 
 def test_name_of_a_draft_is_free() -> None:
     """A draft is named after its file, and never like a format that is there or a command."""
-    taken = {*load_catalogue(Path("/nonexistent")).formats, "new"}
-    assert [format_name(stem, taken) for stem in ("March calls", "twilio", "new", "äö")] == [
-        "march-calls",
-        "my-twilio",
-        "my-new",
-        "my-export",
-    ]
+    taken = {*catalogue().formats, "new"}
+    stems = ("March calls", "twilio", "new", "äö")
+    assert [format_name(stem, taken) for stem in stems] == ["march-calls", "my-twilio", "my-new", "my-export"]
