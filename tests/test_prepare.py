@@ -41,7 +41,7 @@ from samples import (
     split_records,
     written,
 )
-from schemas.vocabulary import Outcome, State
+from schemas.vocabulary import Outcome
 
 
 def _has_header(path: Path) -> bool:
@@ -310,25 +310,7 @@ def test_3cx_fields_in_another_order_are_a_format_of_ones_own(tmp_path: Path) ->
     assert [content_of(each) for each in found] == [content_of(each) for each in expected]
 
 
-@pytest.mark.parametrize("legs", [("101", "102"), ("102", "101")])
-def test_earliest_agent_leg_names_the_agent(legs: tuple[str, str], tmp_path: Path) -> None:
-    """Of several legs of agents the earliest names the agent, in whatever order the rows stand."""
-    ring = {"101": ("1", ""), "102": ("2", "1")}
-    rows = [_twilio(*ring[leg], (f"client:{leg}", CUSTOMER), "inbound", "completed") for leg in legs]
-    rows.append(_twilio("3", "1", (COMPANY, CUSTOMER), "outbound-dial"))
-    assert prepared_text(tmp_path, TWILIO + "".join(rows)).calls()[0].agent_number == "+12125550101"
-
-
 # --- Window, states, policies, zone -------------------------------------------------------------------------
-
-
-def test_voicemail_is_not_answered(tmp_path: Path) -> None:
-    """A machine that the system names as such is no customer who attended."""
-    kinds = ("machine_start", "machine_end_beep", "fax")
-    ends = (MOBILE, CUSTOMER)
-    rows = [_twilio(str(number), "", ends, "outbound-api", "completed") for number in range(len(kinds))]
-    text = "".join(row.replace("Z,\n", f"Z,{kind}\n") for row, kind in zip(rows, kinds, strict=True))
-    assert [call.state for call in prepared_text(tmp_path, TWILIO + text).calls()] == [State.NOANSWER] * 3
 
 
 def _given_up(form: str, rows: Iterable[str], choices: PolicyChoices, folder: Path, **plan: Any) -> list[str]:
