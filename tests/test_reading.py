@@ -338,12 +338,6 @@ def test_bad_row(tmp_path: Path, records: tuple[str, ...], reason: str, drop_row
         assert found == {2: "row", 3: reason, 4: "row"}, record[:80]
 
 
-def test_bad_row_hint(tmp_path: Path) -> None:
-    """The hint of a row of the wrong shape gives both counts."""
-    _, bad = _read_text(tmp_path, f"{HEADER}a,b\n{ROW}")
-    assert bad[0].hint.startswith("The row has 2 cells, the format has 3:")
-
-
 @table(
     ("quotes", "row", "cells"),
     [
@@ -389,12 +383,6 @@ def test_blank_line(tmp_path: Path, filler: str, line_end: str) -> None:
     text = f"{HEADER}{filler}\n{ROW}{filler}\n{filler}\n{ROW}{filler}".replace("\n", line_end)
     rows, bad = _read_text(tmp_path, text)
     assert ([line for line, _ in rows], bad) == ([3, 6], [])
-
-
-def test_quoted_line_break(tmp_path: Path) -> None:
-    """A quoted line break belongs to its cell, and the rows below keep the lines an editor shows."""
-    rows, bad = _read_text(tmp_path, f'{HEADER}a,"b\r\n\r\nb",c\r\n{ROW}')
-    assert (rows[0], rows[1][0], bad) == ((2, ("a", "b\n\nb", "c")), 5, [])
 
 
 @table(
@@ -622,15 +610,6 @@ def test_empty_words(tmp_path: Path) -> None:
     text = HEADER + "NA, NA ,na\nNAN,- NA,NA\n"
     detection = _detected(tmp_path / "export.csv", text, _format(empty_words=("NA", "-")))
     assert _read(detection)[0] == [(2, ("", "", "na")), (3, ("NAN", "- NA", ""))]
-
-
-def test_missing_optional_column(tmp_path: Path) -> None:
-    """A column that the export lacks is empty text."""
-    columns = dict(_format().columns)
-    parts = {"columns": {"caller": columns.pop("caller")}, "optional_columns": columns}
-    cdr_format = _format().model_copy(update=parts)
-    detection = _detected(tmp_path / "export.csv", "Caller,Begun\n105,2026\n", cdr_format)
-    assert _read(detection)[0] == [(2, ("105", "", "2026"))]
 
 
 # Rows that are none

@@ -78,12 +78,9 @@ def _changed(
     customer, start = change
     changed = [*cells]
     if call.source_id:
-        other = call.source_id[:-3] + f"{number:03}"
-        changed = [cell.replace(call.source_id, other) for cell in changed]
-    plan = plan_for(how.format.name)
-    for place in (
-        how.positions[name] for name in how.format.origins(how.format.call.customer) if name in how.positions
-    ):
+        changed = [cell.replace(call.source_id, f"{call.source_id[:-3]}{number:03}") for cell in changed]
+    plan, names = plan_for(how.format.name), how.format.origins(how.format.call.customer)
+    for place in (how.positions[name] for name in names if name in how.positions):
         if has_number(call.customer_number, [cells[place]], how, plan):
             changed[place] = re.sub(r"\+?\(?\d[\d ()./-]{4,}\d", lambda _: customer, changed[place], count=1)
             break
@@ -94,22 +91,14 @@ def _with_start(cells: list[str], start: datetime | str, how: Detection) -> list
     """Return the row with another start, where it stands in one cell or in one for each of date and time."""
     spec = how.format.time
     places = [how.positions.get(how.format.origins(name)[0], -1) for name in spec.columns]
-    if (
-        min(places) < 0
-        or how.rewriting is not None
-        or any(
-            texts(how, name, cells)[0] != cells[place] for name, place in zip(spec.columns, places, strict=True)
-        )
-    ):
+    if min(places) < 0 or how.rewriting is not None:
         return cells
-    text = (
-        start
-        if isinstance(start, str)
-        else _written(start, " ".join(cells[place] for place in places), spec.formats)
-    )
-    parts = text.split(" ", 1) if len(places) > 1 else [text]
+    before = [cells[place] for place in places]
+    if [texts(how, name, cells)[0] for name in spec.columns] != before:
+        return cells
+    text = start if isinstance(start, str) else _written(start, " ".join(before), spec.formats)
     changed = [*cells]
-    for place, part in zip(places, [*parts, ""], strict=False):
+    for place, part in zip(places, [*(text.split(" ", 1) if len(places) > 1 else [text]), ""], strict=False):
         changed[place] = part
     return changed
 
