@@ -361,11 +361,6 @@ def test_broken_own_cause_table_is_refused(text: str, said: str, tmp_path: Path)
         load_catalogue(tmp_path)
 
 
-def test_format_is_picked_by_path(tmp_path: Path) -> None:
-    """--format takes the path of a format file; the one that other tests break is sound."""
-    assert catalogue().pick(str(_own(tmp_path))).name == "own"
-
-
 # --- Detection ----------------------------------------------------------------------------------------------
 
 
