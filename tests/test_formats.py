@@ -58,7 +58,6 @@ agent = "agent"
 
 RESULTS_HEADER = ",".join(RESULT_COLUMNS)
 FICTIONAL = re.compile(r"1?212555\d{4}|447700900\d{3}|61491570\d{3}")
-ASTERISK_ROW = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()[0]
 TWILIO_HEADER = "Sid,To,From,Status,StartTime,Direction"
 
 
@@ -84,10 +83,6 @@ def _own(folder: Path, sound: str = "", broken: str = "") -> Path:
     return path
 
 
-def _word_key(word: str) -> str:
-    return re.sub(r"[\s_-]+", "", word.casefold())
-
-
 # --- The built-in ones --------------------------------------------------------------------------------------
 
 
@@ -100,7 +95,7 @@ def test_files_load_under_their_own_names() -> None:
 def test_cause_words_are_unique_as_they_are_compared() -> None:
     """No two words of a table are the same without case, spaces, hyphens and underscores."""
     for name, causes in catalogue().causes.items():
-        counts = Counter(map(_word_key, causes.words))
+        counts = Counter(re.sub(r"[\s_-]+", "", word.casefold()) for word in causes.words)
         assert [word for word, count in counts.items() if count > 1] == [], name
 
 
@@ -137,19 +132,12 @@ def test_asterisk_hangup_causes_mean_what_their_numbers_mean() -> None:
 def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean() -> None:
     """Above 255 the high byte names the SIP code, and the low byte alone would mislead."""
     code_of = {**{code - 399: code for code in range(400, 480)}, **{code - 416: code for code in range(480, 500)}}
-    code_of |= {code - 416: code for code in range(500, 506)} | {
-        0x5A: 513,
-        0xA1: 600,
-        0xA2: 603,
-        0xA3: 604,
-        0xA4: 606,
-    }
+    code_of |= {code - 416: code for code in range(500, 506)}
+    code_of |= {0x5A: 513, 0xA1: 600, 0xA2: 603, 0xA3: 604, 0xA4: 606}
     causes, sip = catalogue().causes["cisco"].words, catalogue().causes["sip"].words
     # Cisco prints 420 with a wrong digit as well, and 503 has a second value.
     values = {int(word) for word in causes if int(word) > 0xFFFFFF} - {83886207, 2801795135}
-    assert {value: causes[str(value)] for value in values} == {
-        value: sip[str(code_of[value >> 24])] for value in values
-    }
+    assert [value for value in values if causes[str(value)] != sip[str(code_of[value >> 24])]] == []
 
 
 def test_callnotify_words_are_the_states_of_the_api() -> None:
@@ -328,16 +316,6 @@ def _own_causes(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_own_words_outrank_those_of_the_table(tmp_path: Path) -> None:
-    """A cause table of one's own needs words only: they outrank the built-in table's, whose others stay."""
-    _own_causes(tmp_path, "asterisk-disposition", '[words]\n"failed" = "notavailable"\n"LIMIT" = "our_side"\n')
-    loaded = load_catalogue(tmp_path)
-    words = loaded.causes["asterisk-disposition"].words
-    assert loaded.own_causes == {"asterisk-disposition"}
-    assert next(cause.otherwise for word, cause in words.items() if _word_key(word) == "failed") == "notavailable"
-    assert (words["LIMIT"].otherwise, words["NO ANSWER"].otherwise) == ("our_side", "noanswer")
-
-
 def test_own_cause_table_of_a_new_name(tmp_path: Path) -> None:
     """A file of another name is a cause table of its own, for formats of one's own."""
     _own_causes(tmp_path, "ours", '[words]\n"weg" = "busy"\n')
@@ -380,12 +358,6 @@ def test_samples_keep_their_promises(tmp_path: Path) -> None:
             detect(path, [nothing_fits], Overrides(), catalogue().lookalikes)
         numbers = re.findall(r"(?:\+|\b011)(\d{9,15})(?![\d:-])", path.read_text(encoding="latin-1"))
         assert [number for number in numbers if not FICTIONAL.match(number)] == [], path
-
-
-def test_asterisk_empty_last_column_is_kept(tmp_path: Path) -> None:
-    """A userfield that most rows leave empty is a column: rows that fill it are not ragged."""
-    rows = [ASTERISK_ROW] * 9 + [ASTERISK_ROW[: -len('""')] + '"offer 7781"']
-    assert detected(_file(tmp_path, "\n".join(rows) + "\n")).field_count == 18
 
 
 @table("spelling", ["Start Time", "start_time", "STARTTIME", "startTime"])
