@@ -96,11 +96,6 @@ def _strength(row: Row) -> tuple[int, bool, int, int, int]:
     return row.rank, row.secondary, row.start, row.content, row.place
 
 
-def _model(rows: list[Row]) -> list[Fate]:
-    calls = _calls(rows)
-    return [_fate(row, calls[index]) for index, row in enumerate(rows)]
-
-
 def _calls(rows: list[Row]) -> list[list[Row]]:
     """Return for each row the rows of its call, those of unknown direction as what another row makes of them."""
     linked = [{index} for index in range(len(rows))]
@@ -217,7 +212,7 @@ INPUTS = st.lists(ROWS, max_size=14).flatmap(
 def test_resolve(rows: list[Row]) -> None:
     """Every row is decided as the model decides it, and the rows of one key make one call at most."""
     fates = _resolved(rows)
-    assert fates == _model(rows)
+    assert fates == [_fate(row, call) for row, call in zip(rows, _calls(rows), strict=True)]
     calls = [row.key for row, fate in zip(rows, fates, strict=True) if fate.decision is Decision.CALL]
     assert len(calls) == len(set(calls))
 

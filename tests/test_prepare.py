@@ -25,7 +25,6 @@ from samples import (
     OWN,
     PER_SAMPLE,
     REPRESENTATIVES,
-    Result,
     as_it_is,
     catalogue,
     content_of,
@@ -43,16 +42,6 @@ from samples import (
 )
 from schemas.vocabulary import Outcome
 
-
-def _has_header(path: Path) -> bool:
-    """Say whether a sample has a header; of a format that comes with and without one its first cell tells."""
-    cdr_format = catalogue().formats[path.parent.name]
-    by_name = cdr_format.columns.keys() | cdr_format.optional_columns.keys()
-    return not cdr_format.layouts or path.read_text("latin-1").split(",")[0].strip('"') in by_name
-
-
-FEW_ROWS = [path for path in INPUTS if path.name in {"9-columns.csv", "state-only.csv"}]
-WITH_HEADER = [path for path in INPUTS if _has_header(path)]
 HELD = {"3cx-web/9-columns.csv", "callnotify/state-only.csv", "freepbx/release-2.11.csv", "twilio/title-case.csv"}
 """Those representatives in which the ledger's own word is tried each time; in the others the way of writing."""
 CALLNOTIFY = "type,state,id,from,to,start_time,zohouser,voiceuri\n"
@@ -89,28 +78,30 @@ def test_rows_in_are_outcomes_out(path: Path) -> None:
 @pytest.mark.parametrize("path", for_each(INPUTS, REPRESENTATIVES - HELD))
 def test_way_of_writing_does_not_matter(path: Path, tmp_path: Path) -> None:
     """Columns turned, rows shuffled, read in chunks, dealt out into two files too: an export says the same."""
-    detection = detected(path)
+    detection, whole = detected(path), as_it_is(path).content()
     dice = random.Random(path.name)
-    if path in WITH_HEADER:
+    if detection.header:
         order = dice.sample(range(detection.field_count), detection.field_count)
         detection = reordered(detection, tmp_path / "turned.csv", order)
     records = split_records(detection)[1]
     dice.shuffle(records)
     plan = plan_for(path.parent.name)
-    shuffled = prepared([written(detection, tmp_path / "shuffled.csv", records)], plan)
-    assert shuffled.content() == as_it_is(path).content()
+    assert prepared([written(detection, tmp_path / "shuffled.csv", records)], plan).content() == whole
     parts = [written(detection, tmp_path / f"part{number}.csv", records[number::2]) for number in (0, 1)]
-    _require_the_same(prepared(parts, replace(plan, chunk_rows=11)), as_it_is(path), detection)
+    dealt_out = prepared(parts, replace(plan, chunk_rows=11)).content()
+    other, missing = dealt_out - whole, whole - dealt_out
+    if detection.format.endpoint:  # what stands behind a name is proved by the rows of one file alone
+        assert {row[-1] for row in other} <= {"unknown_direction"}
+        assert {row[-1] for row in missing} <= {"incoming", "internal", "attended"}
+        other, missing = (Counter(row[-3] for row in rows.elements()) for rows in (other, missing))
+    assert other == missing
 
 
 @pytest.mark.parametrize("path", for_each(INPUTS, HELD))
 def test_attended_calls_that_the_ledger_holds(path: Path) -> None:
-    """An attended call that the ledger holds otherwise is one conflict, in its place; all else is as it was.
-
-    That is so in small chunks as in one; without --all-rows the skipped rows are counted by their reasons.
-    """
+    """An attended call that the ledger holds otherwise is one conflict, in its place; all else is as it was."""
     plain = as_it_is(path)
-    chunk_rows = 1 if path in FEW_ROWS else 13
+    chunk_rows = 1 if path.name in {"9-columns.csv", "state-only.csv"} else 13
     plan = plan_for(path.parent.name, held=lambda ids: dict.fromkeys(ids, True), chunk_rows=chunk_rows)
     shown = prepared([detected(path)], plan)
     pairs = [(was, now) for was, now in zip(plain.listed, shown.listed, strict=True) if was != now]
@@ -124,16 +115,6 @@ def test_attended_calls_that_the_ledger_holds(path: Path) -> None:
     skipped = [row for row in shown.listed if isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED]
     assert few.listed == [row for row in shown.listed if row not in skipped]
     assert few.skipped == Counter(row.reason for row in skipped)
-
-
-def _require_the_same(dealt_out: Result, whole: Result, detection: Detection) -> None:
-    """Require the same of rows in two files; what stands behind a name is proved by the rows of one file alone."""
-    other, missing = dealt_out.content() - whole.content(), whole.content() - dealt_out.content()
-    if detection.format.endpoint:
-        assert {row[-1] for row in other} <= {"unknown_direction"}
-        assert {row[-1] for row in missing} <= {"incoming", "internal", "attended"}
-        other, missing = (Counter(row[-3] for row in rows.elements()) for rows in (other, missing))
-    assert other == missing
 
 
 @PER_SAMPLE
@@ -265,11 +246,7 @@ CUSTOMER, COMPANY, MOBILE = "+12125550142", "+12125550100", "+12125550103"
 
 
 def test_twilio_legs(tmp_path: Path) -> None:
-    """A forwarded call is incoming; of a click-to-call the parent that rings an agent's number names the agent.
-
-    One that ended at the agent's own unanswered telephone is not notified. Rows that decide for their call are
-    counted without --all-rows too.
-    """
+    """A forwarded call is incoming; of a click-to-call the parent names the agent, whose own leg is no call."""
     rows = _twilio("1", "", (CUSTOMER, COMPANY), "inbound", "completed")
     rows += _twilio("2", "1", (CUSTOMER, "+12125550199"), "outbound-dial")
     rows += _twilio("3", "", (COMPANY, MOBILE), "outbound-api", "completed")

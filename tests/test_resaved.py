@@ -5,8 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -35,11 +34,6 @@ def saved(rows: Iterable[list[str]], delimiter: str = ",", *, quote_all: bool = 
     return target.getvalue()
 
 
-def plain(found: Detection) -> str:
-    """Return the text of a sample."""
-    return found.path.read_bytes().decode(found.encoding).removeprefix("\ufeff")
-
-
 def each_row(change: Callable[[str], str]) -> Way:
     """Return the way that changes every cell below the header, where the row has the shape of its format."""
 
@@ -61,25 +55,17 @@ def with_rewritten_dates(found: Detection, rows: Rows) -> bytes:
 
     A date that has its year last in the sample is a fault of its row there, and no fault any more here: it goes.
     """
-    iso = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)([ T]\d\d:\d\d:\d\d)")
+    iso = re.compile(r"(\d{4})[-/](?!02[-/]3)(\d\d)[-/](\d\d)([ T]\d\d:\d\d:\d\d)")
     places = {found.positions[name] for name in found.format.read_columns() if name in found.positions}
     changed = [list(row) for row in rows]
     for row in changed[_body(found, rows) :]:
-        for place in places & set(range(len(row))):
+        for place in places & set(range(len(row))):  # a date that does not exist stays as it is
             if year_last(row[place].strip().partition(" ")[0]) and own_order(found.format.time.formats) is None:
                 row[place] = "?"
             match = iso.fullmatch(row[place].strip())
-            if match and is_own(row[place].strip(), (*found.format.time.formats, "iso8601")) and is_date(match):
+            if match and is_own(row[place].strip(), (*found.format.time.formats, "iso8601")):
                 row[place] = f"{match[3]}.{match[2]}.{match[1]}{match[4].replace('T', ' ')}"
     return saved(changed, ";").encode("utf-8-sig")
-
-
-def is_date(match: re.Match[str]) -> bool:
-    """Say whether a date exists: a spreadsheet leaves others as they are."""
-    with suppress(ValueError):
-        date(int(match[1]), int(match[2]), int(match[3]))
-        return True
-    return False
 
 
 def forced(cell: str) -> str:
@@ -99,7 +85,7 @@ def apostrophe(cell: str) -> str:
 
 def of_text(change: Callable[[str], bytes]) -> Way:
     """Return the way that changes the text as the system wrote it."""
-    return lambda found, _: change(plain(found))
+    return lambda found, _: change(found.path.read_bytes().decode(found.encoding).removeprefix("\ufeff"))
 
 
 def of_rows(change: Callable[[Rows], bytes]) -> Way:

@@ -11,7 +11,6 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from samples import INPUTS, OWN, catalogue, cells_of, content_of, detected, for_
 
 Rows = list[list[str]]
 Listed = list[tuple[int, tuple[str, ...]]]
-MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+MOMENT = re.compile(r"\d{4}-(?!02-3)\d\d-\d\d \d\d:[0-5]\d:\d\d")
 WHOLE = re.compile(r"0|[1-9]\d{0,14}")
 FEW = {f"{name}.csv" for name in ("asterisk-csv/day", "dialpad/calls", "ringcentral-call-log/detailed")}
 LONGEST_CELL = 32_767
@@ -68,8 +67,8 @@ def write_sheet(path: Path, rows: Rows, *, typed: bool = False) -> Path:
     moment = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
     for place, row in enumerate(rows):
         for column, cell in enumerate(row):
-            if typed and MOMENT.fullmatch(cell) and (value := moment_of(cell)):
-                sheet.write_datetime(place, column, value, moment)
+            if typed and MOMENT.fullmatch(cell):
+                sheet.write_datetime(place, column, datetime.fromisoformat(cell), moment)
             elif typed and WHOLE.fullmatch(cell):
                 sheet.write_number(place, column, int(cell))
             elif cell:
@@ -78,25 +77,12 @@ def write_sheet(path: Path, rows: Rows, *, typed: bool = False) -> Path:
     return path
 
 
-def moment_of(text: str) -> datetime | None:
-    """Return a moment, None for one that no calendar has."""
-    with suppress(ValueError):
-        return datetime.fromisoformat(text)
-    return None
-
-
 def outcomes(path: Path, of: Detection, first_line: int = 1) -> Listed:
     """Return line and content of what became of each row of a file, its lines counted from ``first_line``."""
     found = detect(path, [], Overrides(of.format))
     assert isinstance(found, Detection)
     listed = prepared([found], plan_for(of.format.name)).listed
     return [(each.place.line - 1 + first_line, content_of(each)) for each in listed]
-
-
-def objects_of(found: Detection, rows: Rows) -> list[dict[str, str]]:
-    """Return the rows below the header as objects."""
-    body = rows.index([*found.header, *[""] * (len(rows[0]) - len(found.header))]) + 1
-    return [dict(zip(found.header, row, strict=False)) for row in rows[body:]]
 
 
 WRITINGS: dict[str, Callable[[list[dict[str, str]]], str]] = {
@@ -110,10 +96,10 @@ def as_objects(folder: Path, found: Detection, rows: Rows, writing: str) -> None
     """Assert that rows below a header, written as JSON objects, have the outcomes of their CSV."""
     if not found.header or len({*filter(None, found.header)}) < len(found.header):
         return
-    objects = objects_of(found, rows)
+    body = rows.index([*found.header, *[""] * (len(rows[0]) - len(found.header))]) + 1
+    objects = [dict(zip(found.header, row, strict=False)) for row in rows[body:]]
     (folder / "export.json").write_text(WRITINGS[writing](objects), encoding="utf-8")
-    body = [list(each.values()) for each in objects]
-    expected = write_csv(folder / "body.csv", [list(found.header), *body])
+    expected = write_csv(folder / "body.csv", [[*found.header], *([*each.values()] for each in objects)])
     assert outcomes(folder / "export.json", found, 2) == outcomes(expected, found)
 
 
