@@ -4,10 +4,11 @@ import gzip
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conftest import Program, read_results
+from conftest import Program, read_results, table
 from expected import sample_files
 from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_format
@@ -38,7 +39,7 @@ def german(tmp_path_factory: pytest.TempPathFactory) -> Draft:
     return drafted(tmp_path_factory.mktemp("german"), GERMAN)
 
 
-def tables(draft: Draft) -> dict[str, object]:
+def tables(draft: Draft) -> dict[str, Any]:
     """Return what the TOML of a draft says."""
     return tomllib.loads(draft.text)
 
@@ -110,10 +111,10 @@ def test_columns_and_header_are_found_below_a_preamble(german: Draft) -> None:
     """Delimiter, header line and columns are found, and no column is taken for anything."""
     assert german.seen == "4 rows, utf-8, delimiter semicolon, header in line 2"
     made = tables(german)
-    assert list(made["columns"].values()) == GERMAN.splitlines()[1].split(";")  # type: ignore[attr-defined]
+    assert list(made["columns"].values()) == GERMAN.splitlines()[1].split(";")
     assert made["time"] == {"columns": ["TODO"], "formats": ["TODO"]}
     assert made["numbers"] == {"plain_digits": "TODO"}
-    assert set(made["call"]) == {"id", "unique_by", "customer", "agent"}  # type: ignore[call-overload]
+    assert set(made["call"]) == {"id", "unique_by", "customer", "agent"}
 
 
 def test_columns_stand_with_their_words_or_their_look(german: Draft) -> None:
@@ -128,15 +129,20 @@ def test_columns_stand_with_their_words_or_their_look(german: Draft) -> None:
     assert re.search(r'^"NO ANSWER" = "noanswer" # 2 rows; noanswer in .*asterisk', german.text, re.MULTILINE)
 
 
-def test_columns_of_one_header_keep_names_of_their_own(tmp_path: Path) -> None:
-    """No column is lost, whatever the headers."""
-    made = tables(drafted(tmp_path, "A,A 3,A,Status\n1,2,3,BUSY\n"))
-    assert list(made["columns"]) == ["a", "a_3", "a_3_3", "status"]  # type: ignore[call-overload]
-
-
-@pytest.mark.parametrize(
-    ("word", "said"), [("FAILED", "our_side in .*invalid in "), ("CHANUNAVAIL", r"our_side in [\w-]+$")]
+@table(
+    ("header", "names"),
+    [
+        ("A,A 3,A,Status", ["a", "a_3", "a_3_3", "status"]),
+        ("開始,發話,To,Status", ["cell_1", "cell_2", "to", "status"]),
+    ],
 )
+def test_columns_have_names_of_their_own(header: str, names: list[str], tmp_path: Path) -> None:
+    """No column is lost, whatever the headers; one without Latin letters has a number, and its own spelling."""
+    made = tables(drafted(tmp_path, f"{header}\n1,2,3,BUSY\n"))
+    assert made["columns"] == dict(zip(names, header.split(","), strict=True))
+
+
+@table(("word", "said"), [("FAILED", "our_side in .*invalid in "), ("CHANUNAVAIL", r"our_side in [\w-]+$")])
 def test_word_on_which_tables_do_not_agree_is_open(word: str, said: str, tmp_path: Path) -> None:
     """A word that means this in one table and that in another, or that one table knows, is left to a person."""
     draft = drafted(tmp_path, GERMAN.replace("fizzled", word))
@@ -156,24 +162,14 @@ def test_export_without_header_gets_positions_and_patterns(tmp_path: Path) -> No
         for i, w in enumerate(["BUSY", "ANSWERED"] * 5)
     )
     made = tables(drafted(tmp_path, rows))
-    assert made["file"]["header"] is False  # type: ignore[index]
+    assert made["file"]["header"] is False
     assert made["layouts"] == [{"columns": ["cell_1", "cell_2", "cell_3", "cell_4", "cell_5"]}]
-    assert made["detect"]["patterns"] == {  # type: ignore[index]
-        "cell_1": r"\d+",
-        "cell_2": r"\d+\-\d+\-\d+ \d+:\d+:\d+",
-        "cell_3": r"\d+",
-    }
-    assert made["outcome"][0]["column"] == "cell_4"  # type: ignore[index]
+    patterns = {"cell_1": r"\d+", "cell_2": r"\d+\-\d+\-\d+ \d+:\d+:\d+", "cell_3": r"\d+"}
+    assert made["detect"]["patterns"] == patterns
+    assert made["outcome"][0]["column"] == "cell_4"
 
 
-def test_header_of_another_script_is_kept(tmp_path: Path) -> None:
-    """A header without any Latin letter gets a numbered name and is read by its own spelling."""
-    draft = drafted(tmp_path, "開始,發話,To,Status\n2026-03-02 09:00:00,101,+12125550142,BUSY\n")
-    assert list(tables(draft)["columns"]) == ["cell_1", "cell_2", "to", "status"]  # type: ignore[call-overload]
-    assert '= "開始"' in draft.text
-
-
-@pytest.mark.parametrize(
+@table(
     "written",
     [
         GERMAN.replace("\n", "\r").encode(),
@@ -181,7 +177,6 @@ def test_header_of_another_script_is_kept(tmp_path: Path) -> None:
         f"sep=;\n{GERMAN}".encode("utf-8-sig"),
         gzip.compress(GERMAN.encode()),
     ],
-    ids=["CR line ends", "UTF-16", "Excel's delimiter line", "packed"],
 )
 def test_draft_is_made_of_what_detect_reads(
     written: bytes, german: Draft, program: Program, tmp_path: Path
@@ -192,29 +187,24 @@ def test_draft_is_made_of_what_detect_reads(
     made = tables(draft_of(path, "mine", catalogue()))
     assert made == tables(german)
     said = program("detect", path).stderr
-    assert f"column names found: {', '.join(made['columns'].values())}\n" in said  # type: ignore[attr-defined]
+    assert f"column names found: {', '.join(made['columns'].values())}\n" in said
 
 
-@pytest.mark.parametrize("text", ["Start,From\n", "just\nwords\n"])
+@table("text", ["Start,From\n", "just\nwords\n"])
 def test_export_without_rows_or_columns_is_refused(text: str, tmp_path: Path) -> None:
     """Where there is nothing to learn from nothing is written."""
     with pytest.raises(InputUnusableError):
         drafted(tmp_path, text)
 
 
-def test_draft_never_overwrites(program: Program, mine: tuple[Path, Path]) -> None:
-    """A file that is there already stays as it is: exit 73."""
+def test_draft_stays_a_draft(program: Program, mine: tuple[Path, Path], tmp_path: Path) -> None:
+    """A file that is there is not overwritten (73); `check` with a draft is exit 78 and names each open point."""
     export, own = mine
-    own.write_text("mine", encoding="utf-8")
+    before = own.read_text(encoding="utf-8") + "# mine\n"
+    own.write_text(before, encoding="utf-8")
     assert program("formats", "new", export, "--output", own).code == 73
-    assert own.read_text(encoding="utf-8") == "mine"
-
-
-def test_open_points_are_told_by_the_main_job_too(
-    program: Program, mine: tuple[Path, Path], tmp_path: Path
-) -> None:
-    """`check` with a draft is exit 78, sends nothing, and names each open point on a line of its own."""
-    ran = program("check", "--format", mine[1], "--results", tmp_path / "r.csv", mine[0])
+    assert own.read_text(encoding="utf-8") == before
+    ran = program("check", "--format", own, "--results", tmp_path / "r.csv", export)
     assert ran.code == 78
     assert re.search(r'^ +line \d+: "fizzled" = "TODO"', ran.stderr, re.MULTILINE)
 
