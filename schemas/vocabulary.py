@@ -100,6 +100,9 @@ ATTENDED = "attended"
 ATTENDED_SINCE = "attended_since"
 """Reason of a row that shows attended what was notified, or was about to be, as not attended."""
 
+OTHER_CONTENT = "same_id_other_content"
+"""Reason of a call whose id another row, or the ledger, has with other content."""
+
 UNFINISHED_ROW = "unfinished_row"
 """The reason of a last row that the end of its file cuts off; the next import of the whole file takes it."""
 

@@ -235,10 +235,13 @@ def test_pending_call_of_the_same_file_is_sent_by_the_next_import(program: Progr
 
 @pytest.mark.fault(19)
 def test_accepted_call_with_other_content_is_a_conflict(program: Program, account: Simulator) -> None:
-    """The id of a call that was taken, with another content, is not sent and needs a person."""
+    """The id of a call that was taken, with another content, is not sent; its row says what a person must do."""
     run_import(program, exported(call_row(1)))
     again = run_import(program, exported(call_row(1, state="noanswer")))
     assert (again.code, again.summary()["conflict"], len(account.arrivals)) == (3, "1", 1)
+    (row,) = read_results(again.summary()["results"])
+    assert (row["reason"], row["code"]) == ("same_id_other_content", "SUCCESS")
+    assert "correct the call in Zoho" in row["hint"]
 
 
 PARTIAL_HEADER = (

@@ -18,7 +18,7 @@ from importer.ledger.beside import hashed
 from importer.ledger.schema import translated_errors
 from importer.ledger.values import KnownFate, LedgerInvariantError, Staged
 from importer.records import Call, Place
-from schemas.vocabulary import ATTENDED, ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outcome, State
+from schemas.vocabulary import ATTENDED, ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, CallState, Outcome, State
 
 AHEAD_SECONDS = 300
 """How far ahead of the clock a call may start and be taken in, so how far it may lie after its own sending."""
@@ -35,6 +35,11 @@ _NOTIFIED_HINT = (
 _PERHAPS_NOTIFIED_HINT = (
     "This row shows the call attended, and Zoho may have been told that the customer did not attend it. Look in "
     "Zoho and correct the call if it is there, then settle it: cdr-importer resolve {call_id} --close --note TEXT"
+)
+_OTHER_CONTENT = KnownFate(
+    OTHER_CONTENT,
+    "A call of this id was taken in before with another state, number, start or user, so this row is not sent. If "
+    "the row is right, correct the call in Zoho. If they are two calls, keep their systems apart with --site.",
 )
 # Half of SHA-256's length is the shortest cut that RFC 2104 section 5 advises.
 _FINGERPRINT_BYTES = 16
@@ -155,8 +160,9 @@ class Staging:
                 digest = hmac.digest(self._run.fingerprint_key, _encode(posted).encode(), "sha256")
                 fingerprint = digest[:_FINGERPRINT_BYTES]
                 if call.call_id in met:
-                    outcome = Outcome.DUPLICATE if met[call.call_id] == fingerprint else Outcome.CONFLICT
-                    staged.append(Staged(call.call_id, outcome, _NEVER_SENT))
+                    same = met[call.call_id] == fingerprint
+                    outcome = Outcome.DUPLICATE if same else Outcome.CONFLICT
+                    staged.append(Staged(call.call_id, outcome, _NEVER_SENT if same else _OTHER_CONTENT))
                     continue
                 met[call.call_id] = fingerprint
                 writes[_MEET].append((call.call_id, fingerprint))
@@ -238,7 +244,10 @@ class Staging:
             return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
         if outcome is None:
             self._open_call(call, fingerprint, before, _AS_PENDING, writes)
-        return Staged(call.call_id, outcome, before.fate)
+        fate = before.fate
+        if outcome is Outcome.CONFLICT:
+            fate = replace(fate, reason=_OTHER_CONTENT.reason, hint=_OTHER_CONTENT.hint)
+        return Staged(call.call_id, outcome, fate)
 
     def _is_forgotten(self, call: Call) -> bool:
         if not self._forgotten:

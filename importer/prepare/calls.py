@@ -19,7 +19,7 @@ from importer.prepare.rows import STATE_OF
 from importer.records import Call, Place, ResultRow
 from schemas.call import call_schema, judged, numbers_only
 from schemas.times import wire_text
-from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, Outcome, State
+from schemas.vocabulary import ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, Outcome, State
 
 FUTURE_SECONDS = 300
 """So far may the telephone system's clock be ahead of ours."""
@@ -246,7 +246,7 @@ _BESIDE = {
     Decision.DUPLICATE: (Outcome.DUPLICATE, "same_row", "The same row stands in {file}, line {line}."),
     Decision.CONFLICT: (
         Outcome.CONFLICT,
-        "same_id_other_content",
+        OTHER_CONTENT,
         "{file}, line {line}, has the same id and says something else: keep the right one of the rows.",
     ),
     Decision.UNCLEAR_CALL: (
