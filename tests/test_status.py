@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,21 @@ def test_runs_fit_a_terminal(program: Program, account: Simulator, tmp_path: Pat
     ]
     assert max(map(len, lines)) <= 80
     assert len(program("status", "--runs", "--last", "1").stdout.splitlines()) == 2
+
+
+def test_status_hides_no_call_that_waits_for_a_person(
+    program: Program, account: Simulator, tmp_path: Path
+) -> None:
+    """Of many uncertain calls twenty are named and the rest counted; of calls attended since each is named."""
+    account.script(*[Fault.lost_answer(), Fault()] * 22)
+    for state in ("busy", "answered"):
+        calls = (call_row(number, state=state) for number in range(44))
+        path = write_export(tmp_path / f"{state}.csv", calls)
+        program("import", "--init-ledger", "--max-uncertain", "99", "--rate", "1000/second", path)
+    lines = program("status").stdout.splitlines()
+    named = Counter(line.partition(": ")[0] for line in lines if ": " in line)
+    assert named == {"uncertain": 20, "attended since it was notified": 22}
+    assert "2 more uncertain calls are named here once these are settled" in lines
 
 
 def test_failed_command_has_its_end(program: Program, account: Simulator, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def status_command(
         counts = {state.value: count for state, count in ledger.counts().items()}
         oldest = ledger.oldest_pending() or ""
         uncertain = ledger.uncertain_calls(SHOWN_UNCERTAIN)
-        attended = ledger.attended_since(SHOWN_UNCERTAIN)
+        attended = ledger.attended_since(-1)
         held = ledger.held_until() or ""
     if settings.json:
         facts = {"states": counts, "oldest_pending": oldest, "held_until": held, "checked": is_checked}
@@ -75,6 +75,8 @@ def status_command(
             show(f"the service asked to wait until {held} GMT")
         for each in uncertain:
             show(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
+        if more := counts.get("uncertain", 0) - len(uncertain):
+            show(f"{more} more uncertain calls are named here once these are settled")
         show_lines(f"attended since it was notified: {call_id}" for call_id in attended)
     return ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK
 
