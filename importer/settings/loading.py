@@ -136,7 +136,8 @@ def _from_file(path: Path) -> dict[str, _Given]:
                 f"{path}: {key} is a secret and does not belong into this file", hint=f"Take it out; {apart}"
             )
         if option not in OPTIONS and option != "policies":
-            raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=_nearest(option, OPTIONS))
+            advice = _nearest(option, OPTIONS) or "Take it out; the keys are the options' long names."
+            raise ConfigurationError(f"{path}: the key {key!r} is not known", hint=advice)
         if option in given:
             raise ConfigurationError(f"{path}: the key {key!r} stands there twice", hint="Leave one of the two.")
         given[option] = _Given(value, f"{path}: {key}")

@@ -150,7 +150,7 @@ class Settings(PolicyChoices):
         metadata={"option": Option(values.location, "PATH", "The ledger. Default: in the user's state folder.")},
     )
     results: Path | None = _option(
-        None, values.location, "PATH", "The results file. Default: beside the first input."
+        None, values.location, "PATH", "The results file. Default: beside the input, else here."
     )
     rejects: Path | None = _option(
         None, values.location, "PATH", "Rejected and refused rows verbatim, to be mended."
