@@ -157,15 +157,14 @@ class Intake:
             yield NoInputError(
                 f"the newest input was last written {age / 3600:.1f} h ago, --max-age allows "
                 f"{settings.max_age / 3600:.1f} h",
-                hint="Look whether the telephone system still exports. "
-                "What is in these files was taken in all the same.",
+                hint="Look whether the telephone system still exports. This alarm held no row of them back.",
                 reason="input_too_old",
             )
         rows = self._found.rows
         if settings.min_rows is not None and rows < settings.min_rows:
             yield NoInputError(
                 f"the input has {rows} rows, --min-rows expects at least {settings.min_rows}",
-                hint="Look whether the export is empty or cut. What is in these files was taken in all the same.",
+                hint="Look whether the export is empty or cut. This alarm held no row of them back.",
                 reason="too_few_rows",
             )
 
