@@ -168,7 +168,8 @@ def test_status_counts_and_names_the_uncertain(program: Program, account: Simula
     assert ran.code == 4
     assert re.search(r"^pending +18$", ran.stdout, re.MULTILINE)
     assert re.search(r"^uncertain: call00000  ", ran.stdout, re.MULTILINE)
-    assert program("resolve", "call00000", "call99999", "--sent", "--note", "seen").code == 2
+    for wrong in (("call99999", "--sent"), ("--sent", "--close"), ()):
+        assert program("resolve", "call00000", *wrong, "--note", "seen").code == 2
     assert program("status").code == 4
 
 

@@ -13,6 +13,7 @@ import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,10 +22,14 @@ from pathlib import Path
 import pytest
 
 from conftest import Program, call_row, read_results, table, write_export
-from importer.report.data import count, pace_of, results_report
+from importer.errors import ExitCode
+from importer.ledger import open_reader
+from importer.records import Receipt
+from importer.report.data import count, found_run, pace_of, results_report, run_report
 from importer.report.page import page_of, write_page
+from ledgers import LATER_RUN, RUN, call, opened, take
 from misbehaviour import Fault, Simulator
-from schemas.vocabulary import RESULT_COLUMNS, Outcome
+from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome
 
 HOSTILE = '<script>alert(1)</script>"\'><img src=//x.example/y onerror=z>$\\frac{$ {{7*7}} --> id="x" ]]>'
 VOID = {"meta", "br", "img", "link", "input", "hr", "wbr"}
@@ -484,3 +489,19 @@ def test_page_fits_every_width_and_asks_for_nothing(hostile_path: Path, tmp_path
             [float(said[:-1]) / 100 for said, _ in bars], abs=0.02
         )
     assert {*asked} == {"/frames.html", "/page.html"}
+
+
+def test_uncertain_calls_of_a_late_run(path: Path) -> None:
+    """A run's report has its uncertain calls, however many older ones wait in the ledger."""
+    with opened(path) as ledger:
+        take(ledger, *(call(f"call{number:05}", line=number + 2) for number in range(203)))
+        ledger.finish_run(ExitCode.OK, "{}")
+    for run, calls in ((RUN, range(201)), (LATER_RUN, range(201, 203))):
+        with opened(path, replace(run, run_id=f"{run.run_id}-sent", command="deliver")) as ledger:
+            for number in calls:
+                ledger.mark_sending(f"call{number:05}")
+                ledger.settle(Receipt(f"call{number:05}", CallState.UNCERTAIN, "lost_answer", "Look."))
+            ledger.finish_run(ExitCode.UNCERTAIN, "{}")
+    with open_reader(path) as reader:
+        report = run_report(reader, found_run(reader, "last"), None)
+    assert [call.call_id for call in report.uncertain] == ["call00201", "call00202"]

@@ -208,24 +208,24 @@ def _show_where(path: Path) -> None:
 @click.command("resolve", cls=Command)
 @options("ledger")
 @click.argument("call_ids", nargs=-1, required=True, metavar="ID...")
-@click.option("--sent", "decision", flag_value="sent", help="Zoho has the call: never send it again.")
-@click.option(
-    "--not-sent", "decision", flag_value="not_sent", help="Zoho does not have it: send it with the next run."
-)
+@click.option("--sent", is_flag=True, help="Zoho has the call: never send it again.")
+@click.option("--not-sent", is_flag=True, help="Zoho does not have it: send it with the next run.")
 @click.option(
     "--close",
-    "decision",
-    flag_value="close",
+    is_flag=True,
     help="Never send it, whatever Zoho has; or: corrected in Zoho, for a call attended since it was notified.",
 )
 @click.option("--note", required=True, help="How you know; kept with the call.")
-def resolve_command(settings: Settings, call_ids: tuple[str, ...], decision: str | None, note: str) -> None:
+def resolve_command(settings: Settings, call_ids: tuple[str, ...], note: str, **decisions: bool) -> None:
     """Settle the calls ID..., uncertain or attended since, as you found them in Zoho; `status` names them."""
     from importer.ledger import Decision
     from importer.pipeline import held_ledger
 
-    if decision is None:
-        raise UsageError("resolve: say --sent, --not-sent or --close", hint="Look for the call in Zoho first.")
+    chosen = [name for name, is_chosen in decisions.items() if is_chosen]
+    if len(chosen) != 1:
+        said = "say one of --sent, --not-sent and --close" + (", not several" if chosen else "")
+        raise UsageError(f"resolve: {said}", hint="Look for the call in Zoho first.")
+    (decision,) = chosen
     with held_ledger(settings.ledger, "resolve") as ledger:
         kept_back = ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
     show(f"{len(set(call_ids))} settled as {decision}.")

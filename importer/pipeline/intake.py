@@ -17,6 +17,7 @@ from importer.errors import (
     ImporterError,
     InputUnusableError,
     NoInputError,
+    UsageError,
 )
 from importer.events import Event, EventName, Level
 from importer.formats import Detection
@@ -42,7 +43,7 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
     """Return the rules for preparing these files; `--since` and `--until` become moments here.
 
     Raises ConfigurationError when a file's local times need a zone and none is given, or one without summer time
-    that no id could prove: nothing is guessed.
+    that no id could prove: nothing is guessed. Raises UsageError for a window that no call fits.
     """
     settings = run.settings
     for detection in detections:
@@ -57,6 +58,11 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
         parse_moment(text, now=moment, timezone=settings.timezone) if text else None
         for text in (settings.since, settings.until)
     )
+    if since is not None and until is not None and since >= until:
+        raise UsageError(
+            f"--since {settings.since} is not before --until {settings.until}: no call starts between them",
+            hint="The window begins with --since and ends just before --until.",
+        )
     number, user = settings.default_agent_number or "", settings.default_zohouser or ""
     return PreparePlan(
         agents=no_agents(number, user)

@@ -300,14 +300,14 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
         if not any(outcomes.values()):
             # A run that died has no counts: the states of its calls now.
             outcomes.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
-        uncertain = tuple(_open_calls(ledger, run.run_id))
+        uncertain = _open_calls(ledger, run.run_id)
         report = Report(
             title="",
             source=f"the ledger; the results file {run.results or 'of this run'} is not there any more",
             outcomes=outcomes,
             rejected=_rejected([summary]),
             refused=_refused(ledger, run.run_id),
-            uncertain=uncertain,
+            uncertain=tuple(uncertain[:_MOST_UNCERTAIN]),
             uncertain_count=len(uncertain),
             pace=pace_of(ledger.requests_over_time(1, run.run_id)),
         )
@@ -418,9 +418,12 @@ def _refused(ledger: LedgerReader, run_id: str | None = None) -> tuple[ReasonCou
     )
 
 
-def _open_calls(ledger: LedgerReader, run_id: str | None = None) -> Iterator[OpenCall]:
-    for one in ledger.uncertain_calls(_MOST_UNCERTAIN):
+def _open_calls(ledger: LedgerReader, run_id: str | None = None) -> list[OpenCall]:
+    """Return the oldest uncertain calls, or all that one run sent."""
+    found = []
+    for one in ledger.uncertain_calls(-1 if run_id else _MOST_UNCERTAIN):
         if run_id in (None, one.run_id):
             call, place = one.call, _place(one.call.place.file, one.call.place.line)
             numbers = (call.agent_number, call.customer_number)
-            yield OpenCall(call.call_id, call.start_time, *numbers, one.fate.reason, place)
+            found.append(OpenCall(call.call_id, call.start_time, *numbers, one.fate.reason, place))
+    return found
