@@ -220,7 +220,7 @@ def test_endless_cells(tmp_path: Path) -> None:
     """A cell of a length that no program writes is cut, so that it fills neither the memory nor the page."""
     path = write_results(tmp_path / "r.csv", [result(2, outcome="rejected", reason="x" * 9000, hint="y" * 9000)])
     (cause,) = results_report(path).rejected
-    assert (len(cause.reason), len(cause.examples[0].hint)) == (500, 500)
+    assert (len(cause.reason), len(cause.examples[0][1])) == (500, 500)
 
 
 HEADER = ",".join(RESULT_COLUMNS) + "\n"

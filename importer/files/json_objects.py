@@ -12,7 +12,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn
 
 from importer.errors import InputUnusableError
@@ -27,6 +26,9 @@ _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{\]]|$)|\{\s*(?:[\"}]|$
 _SPACE: Final = re.compile(r"\s*")
 _TOP: Final = ""
 """The key of the list of objects where the file itself is the list."""
+
+_Item = tuple[int, dict[str, str], str | None]
+"""An object: the line on which it starts, its values as text by key, and its text where it is not whole."""
 
 
 def is_json(start: bytes) -> bool:
@@ -45,12 +47,12 @@ def rows_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[byte
         place = _place_of_objects(_Text(source, shown))
     keys: dict[str, None] = {}
     is_whole = True
-    for item in _objects(opened, shown, place):
-        keys.update(dict.fromkeys(item.cells))
-        is_whole = item.unfinished is None
+    for line, cells, unfinished in _objects(opened, shown, place):
+        keys.update(dict.fromkeys(cells))
+        is_whole = unfinished is None
         if len(keys) > MOST_KEYS:
             raise InputUnusableError(
-                f"{shown}: line {item.line}: the objects have more than {MOST_KEYS} different keys",
+                f"{shown}: line {line}: the objects have more than {MOST_KEYS} different keys",
                 hint="These are no call records: export the calls alone.",
             )
     if not keys:
@@ -65,22 +67,13 @@ def rows_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[byte
     yield last if is_whole else last.removesuffix(b"\n")
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One object: the line on which it starts, its values as text by key, the text of one that is not whole."""
-
-    line: int
-    cells: dict[str, str]
-    unfinished: str | None = None
-
-
 def _rows(items: Iterator[_Item], keys: list[str]) -> Iterator[list[str]]:
     yield keys
     next_line = 1
-    for item in items:
-        yield from ([] for _ in range(item.line - next_line))
-        yield [item.cells.get(key, "") for key in keys] if item.unfinished is None else [item.unfinished]
-        next_line = max(item.line, next_line) + 1
+    for line, cells, unfinished in items:
+        yield from ([] for _ in range(line - next_line))
+        yield [cells.get(key, "") for key in keys] if unfinished is None else [unfinished]
+        next_line = max(line, next_line) + 1
 
 
 def _objects(opened: Callable[[], BinaryIO], shown: str, place: str | None) -> Iterator[_Item]:
@@ -190,24 +183,37 @@ class _Text:
         self.take("}")
 
     def item(self, *, may_be_unfinished: bool = False) -> _Item:
-        """Step over an object and return it; with ``may_be_unfinished`` also one that its line breaks off."""
+        """Step over an object and return it; with ``may_be_unfinished`` also one that its line breaks off.
+
+        The keys of an object inside it become `outer.inner`.
+        """
         if self.peek() != "{":
             self.refuse("an object { } is missing: every item must be one")
         line = self._line
         try:
-            return _Item(line, _flat(self._value()))
-        except (_UnusableValueError, EOFError) as error:
+            found = self._value()
+        except EOFError as error:
             rest = self._buffer[self._place :]
-            if not may_be_unfinished or not isinstance(error, EOFError) or "\n" in rest:
+            if not may_be_unfinished or "\n" in rest:
                 self.refuse(str(error))
             self._go_to(len(self._buffer))
-            return _Item(line, {}, rest)
+            return line, {}, rest
+        cells: dict[str, str] = {}
+        for key, each in found.items() if isinstance(found, dict) else ():
+            inner = each.items() if isinstance(each, dict) else [("", each)]
+            for name, cell in inner:
+                column = f"{key}.{name}" if isinstance(each, dict) else key
+                if column in cells:
+                    self.refuse(f"an object has the key {column[:40]!r} twice")
+                text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+                cells[column] = "" if cell is None else text
+        return line, cells, None
 
     def value(self) -> object:
         """Step over any value and return it, numbers as text."""
         try:
             return self._value()
-        except (_UnusableValueError, EOFError) as error:
+        except EOFError as error:
             self.refuse(str(error))
 
     def _value(self) -> object:
@@ -225,8 +231,10 @@ class _Text:
                     self.refuse(f"this is not JSON ({error.msg})")
                 if self._is_ended:
                     raise EOFError("the text breaks off") from error
+            except ValueError as error:  # of `_once_each`
+                self.refuse(str(error))
             except RecursionError:
-                raise _UnusableValueError("brackets are nested too deep") from None
+                self.refuse("brackets are nested too deep")
             if len(self._buffer) - self._place > LONGEST_VALUE:
                 self.refuse(f"a value is longer than {LONGEST_VALUE >> 20} MiB")
             self._read()
@@ -255,29 +263,11 @@ class _Text:
         return bool(block)
 
 
-class _UnusableValueError(Exception):
-    """A value cannot be used; the message has the reason."""
-
-
 def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         # JSON leaves open which of the two counts (RFC 8259, section 4).
-        raise _UnusableValueError(f"an object has the key {twice[:40]!r} twice")
+        raise ValueError(f"an object has the key {twice[:40]!r} twice")
     return found
-
-
-def _flat(value: object) -> dict[str, str]:
-    """Return the values of an object as text by key; the keys of an object inside it become `outer.inner`."""
-    cells: dict[str, str] = {}
-    for key, each in value.items() if isinstance(value, dict) else ():
-        inner = each.items() if isinstance(each, dict) else [("", each)]
-        for name, cell in inner:
-            column = f"{key}.{name}" if isinstance(each, dict) else key
-            if column in cells:
-                raise _UnusableValueError(f"an object has the key {column[:40]!r} twice")
-            text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
-            cells[column] = "" if cell is None else text
-    return cells

@@ -58,20 +58,15 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One row of several: its place as text, and its hint."""
-
-    place: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
 class ReasonCount:
-    """Rows rejected for one reason, or calls refused with one answer (``status`` and ``code``), with examples."""
+    """Rows rejected for one reason, or calls refused with one answer (``status`` and ``code``).
+
+    ``examples`` are rows of it: the place of each as text, and its hint.
+    """
 
     reason: str
     count: int
-    examples: tuple[Example, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()
     status: str = ""
     code: str = ""
 
@@ -154,7 +149,7 @@ class _Counts:
         self._agents: Counter[tuple[str, str]] = Counter()
         self._hours: Counter[datetime] = Counter()
         self._causes: Counter[tuple[str, ...]] = Counter()
-        self._examples: defaultdict[tuple[str, ...], list[Example]] = defaultdict(list)
+        self._examples: defaultdict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
         self._uncertain: list[OpenCall] = []
         self._sent: Counter[int] = Counter()
 
@@ -185,7 +180,7 @@ class _Counts:
             count(self._causes, cause, 2 * _MOST_CAUSES)
             examples = self._examples[cause]
             if len(examples) < _MOST_EXAMPLES:
-                examples.append(Example(_place(row["file"], row["line"]), row["hint"]))
+                examples.append((_place(row["file"], row["line"]), row["hint"]))
             if len(self._examples) > len(self._causes):
                 for dropped in self._examples.keys() - self._causes.keys():
                     del self._examples[dropped]
@@ -413,7 +408,7 @@ def _rejected(summaries: Sequence[Mapping[str, Any]]) -> tuple[ReasonCount, ...]
 
 def _refused(ledger: LedgerReader, run_id: str | None = None) -> tuple[ReasonCount, ...]:
     return tuple(
-        ReasonCount(each.reason, each.count, (Example("", each.hint),), str(each.http_status or ""), each.code)
+        ReasonCount(each.reason, each.count, (("", each.hint),), str(each.http_status or ""), each.code)
         for each in ledger.refusals(run_id)
     )
 

@@ -6,8 +6,8 @@ The template escapes every text; this module has the arithmetic and writes the f
 import os
 import secrets
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -48,7 +48,16 @@ def page_of(report: Report) -> str:
         {"span": _span, "clock": _clock, "outcomes": _outcomes, "number": "{:,}".format, "quoted": shlex.quote}
     )
     template = environment.from_string(source)
-    days = _days(report.hours) if report.hours else []
+    # A row of 24 counts for each day, or for each day of the week where there are too many days.
+    days: list[tuple[str, list[int]]] = []
+    if report.hours:
+        first, last = min(report.hours).date(), max(report.hours).date()
+        by_weekday = (last - first).days >= _MOST_DAYS
+        span = range((last - first).days + 1)
+        labels = _WEEKDAYS if by_weekday else [f"{first + timedelta(day):%a %Y-%m-%d}" for day in span]
+        days = [(label, [0] * 24) for label in labels]
+        for hour, count in report.hours.items():
+            days[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
     by_hour = [sum(counts) for counts in zip(*(counts for _, counts in days), strict=True)]
     html: str = template.render(
         report=report, funnel=funnel, days=days, by_hour=by_hour, version=__version__, zip=zip
@@ -101,21 +110,6 @@ def _visible(value: object) -> object:
 def _outcomes(groups: Iterable[Group]) -> list[Outcome]:
     """Return the outcomes that any of the groups has."""
     return [outcome for outcome in Outcome if any(group.outcomes.get(outcome) for group in groups)]
-
-
-def _days(hours: Mapping[datetime, int]) -> Sequence[tuple[str, list[int]]]:
-    """Return a row of 24 counts for each day, or for each day of the week where there are too many days."""
-    first, last = min(hours).date(), max(hours).date()
-    by_weekday = (last - first).days >= _MOST_DAYS
-    labels = (
-        _WEEKDAYS
-        if by_weekday
-        else [f"{first + timedelta(day):%a %Y-%m-%d}" for day in range((last - first).days + 1)]
-    )
-    rows = [(label, [0] * 24) for label in labels]
-    for hour, count in hours.items():
-        rows[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
-    return rows
 
 
 def _clock(pace: Pace, span: int) -> str:

@@ -11,7 +11,6 @@ from importer.simulator.service import (
     Request,
     Response,
     SandboxCredentials,
-    SandboxUser,
     Service,
 )
 
@@ -22,6 +21,5 @@ __all__ = [
     "Response",
     "Sandbox",
     "SandboxCredentials",
-    "SandboxUser",
     "Service",
 ]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
@@ -27,24 +27,15 @@ TOKEN_SECONDS = 3600
 _START_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxUser:
-    """One PhoneBridge user as ``GET users`` lists it."""
-
-    zohouser: str
-    email: str
-    username: str
-
-
-SANDBOX_USERS = (
-    SandboxUser("20068510101", "ann.lee@example.com", "Ann Lee"),
-    SandboxUser("20068510102", "ben.ortiz@example.com", "Ben Ortiz"),
-    SandboxUser("20068510103", "cora.diaz@example.com", "Cora Diaz"),
-    SandboxUser("20068510104", "dev.shah@example.com", "Dev Shah"),
-    SandboxUser("20068510105", "emma.clarke@example.com", "Emma Clarke"),
-    SandboxUser("20068510107", "gina.moss@example.com", "Gina Moss"),
+SANDBOX_USERS: tuple[Mapping[str, str], ...] = (
+    {"zohouser": "20068510101", "email": "ann.lee@example.com", "username": "Ann Lee"},
+    {"zohouser": "20068510102", "email": "ben.ortiz@example.com", "username": "Ben Ortiz"},
+    {"zohouser": "20068510103", "email": "cora.diaz@example.com", "username": "Cora Diaz"},
+    {"zohouser": "20068510104", "email": "dev.shah@example.com", "username": "Dev Shah"},
+    {"zohouser": "20068510105", "email": "emma.clarke@example.com", "username": "Emma Clarke"},
+    {"zohouser": "20068510107", "email": "gina.moss@example.com", "username": "Gina Moss"},
 )
-"""Those of ``sample_data/agents.csv`` but for one each: an agent who is no user, a user who is no agent."""
+"""Users as ``GET users`` lists them: of ``sample_data/agents.csv``, less one agent, and one who is no agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +154,10 @@ def _random_token() -> str:
     return f"1000.{secrets.token_hex(16)}.{secrets.token_hex(16)}"
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedCall:
-    """The decoded fields of a call that was accepted, and when (ISO 8601, UTC)."""
-
-    fields: Mapping[str, str]
-    arrived_at: str
-
-
 class Service:
     """The state of one simulator under one lock.
 
+    ``accepted`` has the decoded fields of each call that was accepted, and when that was (ISO 8601, UTC).
     ``base_url``, set once the port is found, is answered as the API's domain. ``rate_limit`` is requests and
     seconds of a rolling window of `callnotify`. ``clock`` counts seconds, ``wall_clock`` is seconds since 1970.
     """
@@ -188,7 +172,7 @@ class Service:
         self.base_url = ""
         self.tokens = TokenBook(clock)
         self.users = SANDBOX_USERS
-        self.accepted: list[AcceptedCall] = []
+        self.accepted: list[tuple[Mapping[str, str], str]] = []
         self._rate_limit = rate_limit
         self._clock = clock
         self._wall_clock = wall_clock
@@ -238,17 +222,22 @@ class Service:
         if missing is not None:
             message = "One of the expected parameter is missing"
             return _envelope(400, "REQUIRED_PARAM_MISSING", message, param=missing)
+        try:
+            datetime.strptime(fields["start_time"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+            is_start_time = _START_TIME.fullmatch(fields["start_time"]) is not None
+        except ValueError:
+            is_start_time = False
         is_documented = {
             "type": fields["type"] == "dialed",
             "state": fields["state"] in UNATTENDED_STATES,
-            "start_time": _is_start_time(fields["start_time"]),
+            "start_time": is_start_time,
         }
         wrong = next((name for name, is_right in is_documented.items() if not is_right), None)
         if wrong is not None:
             # Zoho documents no code for a value that it refuses.
             return _envelope(400, "INVALID_DATA", "invalid value", param=wrong)
         arrived_at = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
-        self.accepted.append(AcceptedCall(fields, arrived_at.replace("+00:00", "Z")))
+        self.accepted.append((fields, arrived_at.replace("+00:00", "Z")))
         return Response(200, {"status": "success", "code": "SUCCESS"})
 
     def _token_refusal(self, request: Request) -> Response | None:
@@ -276,17 +265,16 @@ class Service:
                 return _envelope(400, "INVALID_DATA", "invalid value", param=name)
             numbers[name] = int(text)
         end = numbers["page"] * numbers["perPage"]
-        listed = [asdict(user) for user in self.users[end - numbers["perPage"] : end]]
+        listed = self.users[end - numbers["perPage"] : end]
         turns = {"next": end < len(self.users), "previous": numbers["page"] > 1}
         return Response(200, {"users": listed, "paging": numbers, "navigation": turns})
 
     def _calls_page(self, _: Request) -> Response:
         """List the accepted calls, decoded, for people and other programs."""
         listed, seen = list[Mapping[str, object]](), set[str]()
-        for call in self.accepted:
-            is_duplicate = call.fields["id"] in seen
-            seen.add(call.fields["id"])
-            listed.append({**call.fields, "arrived_at": call.arrived_at, "duplicate": is_duplicate})
+        for fields, arrived_at in self.accepted:
+            listed.append({**fields, "arrived_at": arrived_at, "duplicate": fields["id"] in seen})
+            seen.add(fields["id"])
         return Response(200, listed)
 
     def _status_page(self, _: Request) -> Response:
@@ -295,7 +283,7 @@ class Service:
             "cdr-importer sandbox: a simulator, nothing here reaches Zoho",
             f"callnotify requests  {self._requests[CALLNOTIFY_PATH]}",
             f"calls taken in       {len(self.accepted)}",
-            f"of them duplicates   {len(self.accepted) - len({call.fields['id'] for call in self.accepted})}",
+            f"of them duplicates   {len(self.accepted) - len({fields['id'] for fields, _ in self.accepted})}",
             f"token requests       {self._requests[TOKEN_PATH]}",
             "the calls themselves: GET /sandbox/calls",
             "a code for a sign-in: GET /sandbox/code",
@@ -310,13 +298,3 @@ def _envelope(
     details = {"param": param} if param else {}
     content = {"code": code, "details": details, "message": message, "status": "error"}
     return Response(status, content, headers or {})
-
-
-def _is_start_time(text: str) -> bool:
-    if not _START_TIME.fullmatch(text):
-        return False
-    try:
-        datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    except ValueError:
-        return False
-    return True

@@ -80,7 +80,7 @@ class Simulator(Server):
     def accepted(self) -> tuple[Mapping[str, str], ...]:
         """The decoded fields of every accepted call, in order."""
         with self._lock:
-            return tuple(call.fields for call in self.service.accepted)
+            return tuple(fields for fields, _ in self.service.accepted)
 
     @property
     def arrivals(self) -> tuple[Arrival, ...]:
