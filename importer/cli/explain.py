@@ -50,7 +50,24 @@ def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> It
     if others > 0:
         yield f"{others} other cell{'s are' if others > 1 else ' is'} passed over"
     if not found.needs_timezone() or settings.timezone is not None:
-        yield from _first_rows(found, settings, catalogue)
+        # The outcomes of the first rows as `check --all-rows` has them.
+        plan = prepare_plan(Run(settings, catalogue, now=time.time()), [found])
+        with Preparation(catalogue.causes, replace(plan, all_rows=True)) as preparation:
+            preparation.read(found, str(found.path), lambda _: None)
+            first = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))
+        lines, hints = [], []
+        for each in first:
+            outcome = str(each.state)
+            if isinstance(each, ResultRow):
+                outcome = f"{each.outcome}: {each.reason or each.state}"
+                hints += [f"line {each.place.line}: {each.hint}"] if each.hint else []
+            line = str(each.place.line)
+            lines.append([line, outcome, each.agent_number, each.customer_number, each.start_time])
+        if lines:
+            yield ""
+            yield from table(("line", "what it is", "from", "to", "start (GMT)"), lines)
+        for hint in hints:
+            yield from wrapped(hint, "  ")
     yield ""
 
 
@@ -90,26 +107,6 @@ def zone_text(cdr_format: CdrFormat, timezone: str | None, columns: Collection[s
         return f"local, read as {timezone}" if timezone else "local, zone unknown: give --timezone"
     own = cdr_format.time.zone
     return f"zone: {own if own not in ('option', 'value') else timezone or cdr_format.time.zone_default or own}"
-
-
-def _first_rows(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
-    """Yield the outcomes of the first rows as `check --all-rows` has them, and their hints."""
-    plan = prepare_plan(Run(settings, catalogue, now=time.time()), [found])
-    with Preparation(catalogue.causes, replace(plan, all_rows=True)) as preparation:
-        preparation.read(found, str(found.path), lambda _: None)
-        first = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))
-    rows, hints = [], []
-    for each in first:
-        outcome = str(each.state)
-        if isinstance(each, ResultRow):
-            outcome = f"{each.outcome}: {each.reason or each.state}"
-            hints += [f"line {each.place.line}: {each.hint}"] if each.hint else []
-        rows.append((str(each.place.line), outcome, each.agent_number, each.customer_number, each.start_time))
-    if rows:
-        yield ""
-        yield from table(("line", "what it is", "from", "to", "start (GMT)"), rows)
-    for hint in hints:
-        yield from wrapped(hint, "  ")
 
 
 def format_lines(cdr_format: CdrFormat, catalogue: Catalogue) -> Iterator[str]:

@@ -151,9 +151,8 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
         except UnknownFormatError as error:
             show_message(error.message, UNKNOWN_TODO)
             codes.append(error.exit_code)
-            nearest = [(each.name, each.difference) for each in error.nearest]
             none = [("(none)", "no format has a column in common")]
-            show_lines(table(("nearest format", "what keeps the file from it"), nearest or none))
+            show_lines(table(("nearest format", "what keeps the file from it"), error.nearest or none))
             continue
         except ImporterError as error:
             show_message(*error_text(error))

@@ -17,7 +17,8 @@ from typing import TextIO
 
 import click
 
-from importer.errors import ImporterError
+from importer.errors import ConfigurationError, ImporterError
+from importer.settings import is_secret
 
 LONGEST_LINE = 2000
 NARROWEST = 6
@@ -160,10 +161,18 @@ def ask(question: str, default: str | None, check: Callable[[str], object]) -> s
 
 
 def ask_secret(question: str) -> str:
-    """Ask for a secret without an echo; without a terminal return the next line of standard input."""
-    if sys.stdin.isatty():
-        return str(click.prompt(question, hide_input=True, err=True)).strip()
-    return sys.stdin.readline().strip()
+    """Ask for a secret without an echo; without a terminal return the next line of standard input.
+
+    Raises ConfigurationError for a text that cannot be a secret.
+    """
+    is_typed = sys.stdin.isatty()
+    text = str(click.prompt(question, hide_input=True, err=True)) if is_typed else sys.stdin.readline()
+    if not is_secret(text.strip()):
+        raise ConfigurationError(
+            f"{question}: nothing, or not what such a text looks like",
+            hint="Copy it again, without quotes, blanks or line ends around it.",
+        )
+    return text.strip()
 
 
 class StandardStream:

@@ -6,8 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -46,7 +45,7 @@ def run_on_screen(
 ) -> int:
     """Do the work of one run with its screen, signals, log, metrics and pings; return its exit code."""
     check_versions(found_versions())
-    with Screen(settings) as screen, handled(screen.signals.note):
+    with Screen(settings) as screen:
         run_id = new_run_id(time.time())
         watch = Watch(settings, command, run_id, note=screen.note)
         run = Run(
@@ -73,7 +72,10 @@ def run_on_screen(
 
 
 class Screen:
-    """Shows one run: progress bars on a terminal, problems as they come, the summary at the end."""
+    """Shows one run: progress bars on a terminal, problems as they come, the summary at the end.
+
+    As a context it handles the signals of `STOPPING`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.signals = Signals()
@@ -87,12 +89,15 @@ class Screen:
         self._log = _ToScreen(self._detail)
 
     def __enter__(self) -> Self:
+        self._former_handlers = {kind: signal.signal(kind, self.signals.note) for kind in STOPPING}
         logging.getLogger("importer").addHandler(self._log)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for kind_of_signal, former in self._former_handlers.items():
+            signal.signal(kind_of_signal, former)
         logging.getLogger("importer").removeHandler(self._log)
         self._close_bar()
 
@@ -132,7 +137,16 @@ class Screen:
                 break
             show_message(message, hint, lines)
         if sys.stderr.isatty():
-            show_lines(summary_table(summary), err=True)
+            reasons_of = {Outcome.REJECTED: summary.rejected, Outcome.SKIPPED: summary.skipped}
+            rows = [("rows read", str(summary.rows))]
+            if summary.carried:
+                rows.append(("from earlier runs", str(summary.carried)))
+            for outcome, count in summary.outcomes.items():
+                if count:
+                    rows.append((outcome.value, str(count)))
+                    by_count = _by_count(reasons_of.get(outcome, {}))
+                    rows += [(f"  {reason}", str(each)) for reason, each in by_count]
+            show_lines(aligned((), rows), err=True)
         elif summary.rejected:
             named = [f"{count} {reason}" for reason, count in _by_count(summary.rejected)]
             reasons = ", ".join(named[:MOST_REASONS]) + (" and others" if len(named) > MOST_REASONS else "")
@@ -232,19 +246,6 @@ def _by_count(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
 
 
-def summary_table(summary: RunSummary) -> list[str]:
-    """Return the counts of a run as lines for a person, rejected and skipped rows by reason as well."""
-    reasons = {Outcome.REJECTED: summary.rejected, Outcome.SKIPPED: summary.skipped}
-    rows = [("rows read", str(summary.rows))]
-    if summary.carried:
-        rows.append(("from earlier runs", str(summary.carried)))
-    for outcome, count in summary.outcomes.items():
-        if count:
-            rows.append((outcome.value, str(count)))
-            rows += [(f"  {reason}", str(each)) for reason, each in _by_count(reasons.get(outcome, {}))]
-    return aligned((), rows)
-
-
 def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
     """Return the calls about to be sent as lines that fit 80 columns; the duration is rounded up to minutes."""
     minutes = -int(-outlook.seconds // 60)
@@ -292,14 +293,3 @@ class Signals:
     def is_cut(self) -> bool:
         """Return whether a second signal came: the run does not wait for the requests in flight."""
         return len(self.received) > 1
-
-
-@contextmanager
-def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle the signals of `STOPPING` while the context lasts."""
-    before = {kind: signal.signal(kind, handler) for kind in STOPPING}
-    try:
-        yield
-    finally:
-        for kind, former in before.items():
-            signal.signal(kind, former)

@@ -11,13 +11,12 @@ import click
 
 from importer.cli.options import ACCOUNT, PATH, Command, options
 from importer.cli.output import aligned, ask, ask_secret, is_interactive, show, show_lines
-from importer.errors import ConfigurationError, ExitCode, UsageError
+from importer.errors import ExitCode, UsageError
 from importer.private_files import write_new
 from importer.settings import (
     Credentials,
     Settings,
     config_path,
-    is_secret,
     load_credentials,
     load_settings,
     save_credentials,
@@ -175,24 +174,14 @@ def login_command(settings: Settings, keyring: bool) -> None:
     names = ("CDR_IMPORTER_CLIENT_ID", "CDR_IMPORTER_CLIENT_SECRET")
     client_id, client_secret = (os.environ.get(name, "") for name in names)
     if not (client_id and client_secret):
-        client_id, client_secret = _secret_text("Client id"), _secret_text("Client secret")
-    code = _secret_text("Code")
+        client_id, client_secret = ask_secret("Client id"), ask_secret("Client secret")
+    code = ask_secret("Code")
     sign_in = sign_in_of(settings, Credentials(client_id, client_secret, ""))
     refresh_token = exchange_code(code, sign_in, TokenTransport(sign_in), time.time)
     path = save_credentials(Credentials(client_id, client_secret, refresh_token), in_keyring=keyring)
     where = f"the system's keyring ({path} says so)" if keyring else str(path)
     show(f"Signed in; the secrets are in {where}.")
     show("See that calls would be taken: cdr-importer auth check")
-
-
-def _secret_text(question: str) -> str:
-    text = ask_secret(question)
-    if not is_secret(text):
-        raise ConfigurationError(
-            f"{question}: nothing, or not what such a text looks like",
-            hint="Copy it again, without quotes, blanks or line ends around it.",
-        )
-    return text
 
 
 @auth_group.command("check", cls=Command, short_help="See that calls would be taken, without sending one.")
@@ -215,7 +204,7 @@ def users_command(settings: Settings, target: Path | None) -> int:
     """
     from importer.pipeline import check_apart
     from importer.prepare.agents import agent_lines, agents_text
-    from importer.setup.matching import completed_agents, match_users, unknown_zohousers
+    from importer.setup.matching import completed_agents, match_users
     from importer.setup.sign_in import account_of
 
     check_apart(settings, outputs={"--write": target})
@@ -224,14 +213,16 @@ def users_command(settings: Settings, target: Path | None) -> int:
     users = account.users(tokens.token())
     matches = match_users(users, lines)
     rows = []
-    for match in matches:
-        words = "+".join(line.extension or "?" for line in match.lines) or "none"
-        words += f" by {match.by}" if match.by not in ("", "zohouser") else ""
-        rows.append((match.user.zohouser, words, match.user.name, match.user.email))
+    for user, theirs, by in matches:
+        words = "+".join(line.extension or "?" for line in theirs) or "none"
+        words += f" by {by}" if by not in ("", "zohouser") else ""
+        rows.append((user.zohouser, words, user.name, user.email))
     show_lines(aligned(("user", "agent", "name", "e-mail"), rows))
-    for agent in (unknown := unknown_zohousers(users, lines)):
+    known = {user.zohouser for user in users}
+    unknown = [line for line in lines if line.zohouser and line.zohouser not in known]
+    for agent in unknown:
         show(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
-    unmapped = sum(not match.lines for match in matches)
+    unmapped = sum(not theirs for _, theirs, _ in matches)
     show(f"{len(users)} users, {unmapped} without a line in the agents file")
     if target:
         write_new(target, agents_text(completed_agents(matches, lines)))

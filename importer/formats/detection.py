@@ -59,12 +59,8 @@ class _Match:
     titles: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """A format that a file is near to, and what is missing or different."""
-
-    name: str
-    difference: str
+Nearest = tuple[str, str]
+"""A format that a file is near to, and what is missing or different."""
 
 
 class EmptyFileError(InputUnusableError):
@@ -75,7 +71,7 @@ class UnknownFormatError(InputUnusableError):
     """A file is of no format known here, or not of the one that was named; ``nearest`` are at most three."""
 
     def __init__(self, message: str, nearest: tuple[Nearest, ...], *, has_header: bool) -> None:
-        near = "".join(f"Nearest: {each.name} ({each.difference}). " for each in nearest)
+        near = "".join(f"Nearest: {name} ({difference}). " for name, difference in nearest)
         header = "" if has_header else HEADER_TODO
         super().__init__(message, hint=f"{near}{header}{UNKNOWN_TODO}")
         self.nearest = nearest
@@ -374,7 +370,7 @@ def _unfit(
     best: dict[str, Nearest] = {}
     for share, found in sorted(scored, key=lambda pair: -pair[0]):
         if share >= NEAR_SHARE or overrides.format:
-            best.setdefault(found.name, found)
+            best.setdefault(found[0], found)
     if not best and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
         return sql_dump(file.shown)
     # A value with digits in a row may be a telephone number: it is not shown.
@@ -392,11 +388,11 @@ def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
         missing = tuple(_missing_columns(keys, cdr_format))
         share = 1 - len(missing) / len(cdr_format.columns)
         if missing:
-            yield share, Nearest(cdr_format.name, f"missing: {', '.join(missing)}")
+            yield share, (cdr_format.name, f"missing: {', '.join(missing)}")
             continue
         forbidden = [name for name in cdr_format.detect.forbidden if column_key(name) in keys]
         if forbidden:
-            yield share, Nearest(cdr_format.name, f"it has the column {forbidden[0]} of another system")
+            yield share, (cdr_format.name, f"it has the column {forbidden[0]} of another system")
             continue
         rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
         places = {
@@ -404,7 +400,7 @@ def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
             for name, spellings in cdr_format.columns.items()
         }
         unlike = ", ".join(_unlike(rows, places, cdr_format)) or "some rows"
-        yield share, Nearest(cdr_format.name, f"the cells look different in {unlike}")
+        yield share, (cdr_format.name, f"the cells look different in {unlike}")
 
 
 def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
@@ -419,7 +415,7 @@ def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
         share = 1 - (len(unlike) + (not has_shape)) / wanted
         cells = "" if has_shape else f"rows have not {count} cells"
         looks = f"the cells look different in {', '.join(unlike)}" if unlike else ""
-        yield share, Nearest(cdr_format.name, ", and ".join(filter(None, (cells, looks))))
+        yield share, (cdr_format.name, ", and ".join(filter(None, (cells, looks))))
 
 
 def _unlike(

@@ -178,7 +178,7 @@ def draft_of(
         seen=seen,
         name=_text(name),
         delimiters=_list([found.delimiter, *others]),
-        columns="\n".join(_header_lines(columns) if found.header_line else _layout_lines(columns, len(rows))),
+        columns="\n".join(_column_lines(columns, len(rows), has_header=bool(found.header_line))),
         outcomes="\n\n".join(_outcomes(columns, catalogue.causes)),
     )
     return Draft(text, seen, tuple(TomlText(name, text).open_points()))
@@ -220,7 +220,22 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[_Colu
     return list(columns.values())
 
 
-def _header_lines(columns: Sequence[_Column]) -> Iterator[str]:
+def _column_lines(columns: Sequence[_Column], rows: int, *, has_header: bool) -> Iterator[str]:
+    """Yield the columns by their headers, or by their order and what their cells look like."""
+    if not has_header:
+        yield "header = false"
+        yield ""
+        yield "# No header: the columns by their order. Give them names that say what they are."
+        yield "# TODO are these the columns, in every file of this system?"
+        yield "[[layouts]]"
+        yield f"columns = {_list([each.name for each in columns])}"
+        yield from (f"# {each.name}: {each.shown()}" for each in columns)
+        yield ""
+        yield "# By these a file is recognised: in most rows each cell must match as a whole."
+        yield "[detect.patterns]"
+        patterns = ((each.name, each.pattern(rows)) for each in columns)
+        yield from (f"{name} = {_text(pattern)}" for name, pattern in patterns if pattern)
+        return
     yield ""
     yield "# By these columns such a file is recognised, as name = header, compared without case and punctuation;"
     yield "# a list holds several spellings. Behind each stand its words, or how its cells are written (# a digit,"
@@ -229,22 +244,6 @@ def _header_lines(columns: Sequence[_Column]) -> Iterator[str]:
     yield from (f"{each.name} = {_text(each.header)} # {each.shown()}" for each in columns if each.header)
     yield ""
     yield "[optional_columns]"
-
-
-def _layout_lines(columns: Sequence[_Column], rows: int) -> Iterator[str]:
-    """Yield the columns of an export without header, which is recognised by what its cells look like."""
-    yield "header = false"
-    yield ""
-    yield "# No header: the columns by their order. Give them names that say what they are."
-    yield "# TODO are these the columns, in every file of this system?"
-    yield "[[layouts]]"
-    yield f"columns = {_list([each.name for each in columns])}"
-    yield from (f"# {each.name}: {each.shown()}" for each in columns)
-    yield ""
-    yield "# By these a file is recognised: in most rows each cell must match as a whole."
-    yield "[detect.patterns]"
-    patterns = ((each.name, each.pattern(rows)) for each in columns)
-    yield from (f"{name} = {_text(pattern)}" for name, pattern in patterns if pattern)
 
 
 def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
@@ -261,7 +260,18 @@ def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> I
         # One or two letters are codes of some system or another, and one word for all rows says nothing.
         known = sum(count for word, count in column.words if len(word) > 2 and word_key(word) in meanings)
         if len(column.words) > 1 and known * 2 >= column.counts.total():
-            words = (_word_line(word, count, meanings.get(word_key(word), {})) for word, count in column.words)
+            words = []
+            for word, count in column.words:
+                # Open unless two tables or more know the word and all say the same.
+                by_meaning = meanings.get(word_key(word), {})
+                agreed = [each for each, tables in by_meaning.items() if each in set(Verdict) and len(tables) > 1]
+                verdict = agreed[0] if len(by_meaning) == len(agreed) == 1 else "TODO"
+                said = "; ".join(
+                    f"{each} in {', '.join(tables[:3])}{f' and {len(tables) - 3} more' if len(tables) > 3 else ''}"
+                    for each, tables in by_meaning.items()
+                )
+                counted = f"{_counted(count)}; {said or 'no cause table knows it'}"
+                words.append(f"{_text(word)} = {_text(verdict)} # {counted}")
             shown = " ".join(column.header.split()) or column.name
             rules.append(
                 f"# TODO does column {_text(shown)} say it? Else delete this rule. A cause table may stand in for "
@@ -272,17 +282,6 @@ def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> I
         '# TODO which column says it? Its words stand here, or in a table: table = "name"\n'
         '[[outcome]]\ncolumn = "TODO"\nwords = { TODO = "TODO" }'
     ]
-
-
-def _word_line(word: str, count: int, meanings: Mapping[str, Sequence[str]]) -> str:
-    """Return the line of a status word: open unless two tables or more know it and all say the same."""
-    said = [
-        f"{meaning} in {', '.join(tables[:3])}{f' and {len(tables) - 3} more' if len(tables) > 3 else ''}"
-        for meaning, tables in meanings.items()
-    ]
-    agreed = [meaning for meaning, tables in meanings.items() if meaning in set(Verdict) and len(tables) > 1]
-    verdict = agreed[0] if len(meanings) == len(agreed) == 1 else "TODO"
-    return f"{_text(word)} = {_text(verdict)} # {_counted(count)}; {'; '.join(said) or 'no cause table knows it'}"
 
 
 def _text(value: str) -> str:

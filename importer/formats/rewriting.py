@@ -48,18 +48,12 @@ def rewriting_of(detection: Detection, chosen: DateOrder | None) -> Rewriting | 
     if not (is_rewritten_mostly or is_contrary or is_asked):
         return None
     seen = OrderEvidence()
-    for line, text, epoch in _dates(detection, list(layouts)):
-        seen.look(line, text, epoch)
+    places, rows = [detection.positions[name] for name in layouts], _rows(detection)
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
+        for (line, cells), epoch in zip(batch, _made([cells for _, cells in batch], detection), strict=True):
+            for place in (place for place in places if place < len(cells)):
+                seen.look(line, plain_cell(cells[place]), epoch)
     return Rewriting(_decided(seen, own, chosen, detection), layouts)
-
-
-def _dates(detection: Detection, names: list[str]) -> Iterator[tuple[int, str, int | None]]:
-    """Yield line and text of these columns, row by row, and the epoch second at which the row's id was made."""
-    places = [detection.positions[name] for name in names]
-    rows = _rows(detection)
-    while some := list(islice(rows, ROWS_AT_ONCE)):
-        for (line, cells), epoch in zip(some, _made([cells for _, cells in some], detection), strict=True):
-            yield from ((line, plain_cell(cells[place]), epoch) for place in places if place < len(cells))
 
 
 def _rows(detection: Detection) -> Iterator[tuple[int, list[str]]]:
