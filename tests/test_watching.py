@@ -7,18 +7,19 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
-from importer.client import Route, Timeouts
+from importer.client import Line, Route, Timeouts, Trust
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
 from importer.records import RunSummary
-from importer.watching import LogFile, Ping
+from importer.watching import LogFile, ping
 from importer.watching.metrics import METRICS, LastRun, metrics_text
 from importer.watching.watch import LONGEST_LINE, log_line
 from misbehaviour import Fault, Simulator
@@ -335,11 +336,10 @@ def test_ping_that_fails_changes_nothing(
 def test_silent_switch_is_given_up(tmp_path: Path) -> None:
     """A switch that takes the connection and says nothing costs no more than the ping's own time limit."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        why: list[str] = []
         limits = Timeouts(connect_seconds=0.1, gap_seconds=0.1, deadline_seconds=0.2)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
-        Ping(url, Route(), failed=why.append, limits=limits).send("start")
-    assert why == ["timeout"]
+        connect = partial(Line, Route(), trust=Trust(None), limits=limits)
+        assert ping(connect, url, "start") == "timeout"
 
 
 @table(

@@ -6,6 +6,7 @@ a wrong option come at once.
 
 import gc
 import importlib
+import logging
 import os
 import resource
 import sys
@@ -19,7 +20,6 @@ from importer.cli.output import (
     show,
     show_message,
     show_usage_error,
-    silence_libraries,
 )
 from importer.errors import ExitCode, exit_code_of
 
@@ -96,7 +96,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    silence_libraries()
+    # urllib3 2.8 logs addresses at DEBUG, and unreadable header lines as a warning that Python prints by itself:
+    # the libraries of the network stay out of any log, however logging is set up.
+    for name in ("urllib3", "requests"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.CRITICAL + 1)
+        logger.propagate = False
     try:
         result: object = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0

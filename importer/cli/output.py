@@ -5,7 +5,6 @@ the direction of reading. All of it is escaped here. Neither a closed stream nor
 """
 
 import json
-import logging
 import os
 import shutil
 import sys
@@ -83,17 +82,6 @@ def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:
         "This is a bug. The ledger is safe; report this line together with `cdr-importer --version`.",
         (),
     )
-
-
-def silence_libraries() -> None:
-    """Keep the libraries of the network out of any log, however logging is set up.
-
-    urllib3 2.8 logs addresses at DEBUG, and unreadable header lines as a warning that Python prints by itself.
-    """
-    for name in ("urllib3", "requests"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.CRITICAL + 1)
-        logger.propagate = False
 
 
 def terminal_width() -> int:

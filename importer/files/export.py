@@ -99,7 +99,7 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
         start = _start_of(plain)
         require_usable(start, plain.shown)
         packing = packing_of(start)
-        if packing is None or _is_workbook(plain):
+        if packing is None or is_workbook(plain.open):
             return plain
         with plain.open() as source:
             packed_bytes = source.seek(0, os.SEEK_END)
@@ -110,7 +110,7 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
         unpacked = ExportFile(path, packing, spool)
         start = _start_of(unpacked)
         require_usable(start, f"{plain.shown}, unpacked,")
-        if packing_of(start) is not None and not _is_workbook(unpacked):
+        if packing_of(start) is not None and not is_workbook(unpacked.open):
             raise InputUnusableError(
                 f"{plain.shown}: the {packing} file holds another packed file",
                 hint="Unpack it once and import what is in it.",
@@ -127,7 +127,7 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
     limits = limits or SpoolLimits()
     file = open_export(path, limits)
     with _readable(path):
-        if _is_workbook(file):
+        if is_workbook(file.open):
             with file.open() as source:
                 return tuple(
                     _table(file, csv_blocks(rows), limits, name)
@@ -145,11 +145,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise NoInputError(f"{path} cannot be read: {error.strerror}", hint="Check its rights.") from error
-
-
-def _is_workbook(file: ExportFile) -> bool:
-    with file.open() as source:
-        return is_workbook(source)
 
 
 def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: str | None = None) -> ExportFile:

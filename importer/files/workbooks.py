@@ -62,21 +62,19 @@ Errors = Mapping[tuple[int, int], str]
 """Text of the cells that hold an error, by row and column from 0."""
 
 
-def is_workbook(source: BinaryIO) -> bool:
+def is_workbook(opened: Callable[[], BinaryIO]) -> bool:
     """Return whether a file is a workbook, or a document of the same kind, by its content."""
-    start = source.read(512)
-    source.seek(0)
-    if not start.startswith(ZIP):
-        return start.startswith(OLE2)
-    try:
-        with zipfile.ZipFile(source) as archive:
-            names = archive.namelist()
-            is_open_document = "mimetype" in names and "content.xml" in names
-            return _OPEN_XML in names or is_open_document
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return start[30:].startswith(_FIRST_MEMBERS)
-    finally:
-        source.seek(0)
+    with opened() as source:
+        start = source.read(512)
+        if not start.startswith(ZIP):
+            return start.startswith(OLE2)
+        try:
+            with zipfile.ZipFile(source) as archive:
+                names = archive.namelist()
+                is_open_document = "mimetype" in names and "content.xml" in names
+                return _OPEN_XML in names or is_open_document
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):
+            return start[30:].startswith(_FIRST_MEMBERS)
 
 
 def sheets_of(

@@ -108,8 +108,11 @@ def load_causes(path: Path, built_in: Mapping[str, CauseTable]) -> CauseTable:
                 "Leave one of the two lines.",
             )
         keys[word_key(word)] = word
-    below = built_in.get(table.name)
-    return table if below is None else table.over(below)
+    if table.name not in built_in:
+        return table
+    below = built_in[table.name]
+    words = {**table.words, **{word: cause for word, cause in below.words.items() if word not in table.words}}
+    return table.model_copy(update={"title": table.title or below.title, "words": words})
 
 
 def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:

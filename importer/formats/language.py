@@ -572,8 +572,3 @@ class CauseTable(_Table):
     name: str
     title: str = ""
     words: Mapping[str, Annotated[Cause, BeforeValidator(_cause_of)]]
-
-    def over(self, below: Self) -> Self:
-        """Return this table with the title it lacks and the words it does not know from another one."""
-        words = {**self.words, **{word: cause for word, cause in below.words.items() if word not in self.words}}
-        return self.model_copy(update={"title": self.title or below.title, "words": words})

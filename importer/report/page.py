@@ -6,7 +6,6 @@ The template escapes every text; this module has the arithmetic and writes the f
 import os
 import secrets
 import shlex
-from collections.abc import Iterable
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +16,7 @@ from markupsafe import Markup
 from importer import __version__
 from importer.errors import CannotCreateError
 from importer.private_files import make_private_file
-from importer.report.data import Group, Pace, Report
+from importer.report.data import Pace, Report
 from schemas.vocabulary import Outcome
 
 _MOST_DAYS = 35
@@ -45,7 +44,12 @@ def page_of(report: Report) -> str:
         autoescape=True, undefined=StrictUndefined, finalize=_visible, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        {"span": _span, "clock": _clock, "outcomes": _outcomes, "number": "{:,}".format, "quoted": shlex.quote}
+        # `outcomes` are those that any of the groups has.
+        outcomes=lambda groups: [each for each in Outcome if any(group.outcomes.get(each) for group in groups)],
+        span=_span,
+        clock=_clock,
+        number="{:,}".format,
+        quoted=shlex.quote,
     )
     template = environment.from_string(source)
     # A row of 24 counts for each day, or for each day of the week where there are too many days.
@@ -105,11 +109,6 @@ def _visible(value: object) -> object:
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)
-
-
-def _outcomes(groups: Iterable[Group]) -> list[Outcome]:
-    """Return the outcomes that any of the groups has."""
-    return [outcome for outcome in Outcome if any(group.outcomes.get(outcome) for group in groups)]
 
 
 def _clock(pace: Pace, span: int) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -34,6 +35,7 @@ LONGEST_LINE = 300
 _LONGEST_VALUE = 120
 _BARE = re.compile(r"[A-Za-z0-9_.:/+-]+")
 PING_LIMITS = Timeouts(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10.0)
+"""Of each try of a ping."""
 MOST_TRIES = 3
 _NEXT_RUN_GOES_ON = frozenset(
     {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.HANGUP, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
@@ -111,40 +113,28 @@ def log_line(event: Event, run_id: str, now: float) -> str:
     return " ".join(words)[: LONGEST_LINE - 1]
 
 
-class Ping:
-    """Pings a dead man's switch when a run begins and ends; a switch that does not answer does not fail the run.
+def ping(connect: Callable[[], Line], url: str, word: str, body: str = "", *, tries: int = 1) -> str:
+    """Ping ``start`` or an exit code at a dead man's switch, each try on a line of its own.
 
-    ``failed`` gets the reason of a ping that did not arrive, as a slug. Raises ConfigurationError when the
-    route's CA bundle cannot be read.
+    Returns why none arrived, as a slug, "" if one did: a switch that does not answer does not fail the run.
     """
-
-    def __init__(
-        self, url: str, route: Route, *, failed: Callable[[str], None], limits: Timeouts = PING_LIMITS
-    ) -> None:
-        self._url = urlsplit(url)
-        self._route = route
-        self._trust = Trust(route.ca_bundle)
-        self._failed = failed
-        self._limits = limits
-
-    def send(self, word: str, body: str = "", *, tries: int = 1) -> None:
-        """Ping ``start`` or an exit code; each try takes ten seconds at most."""
-        url = urlunsplit(self._url._replace(path=f"{self._url.path.rstrip('/')}/{word}"))
-        why = ""
-        for _ in range(tries):
-            line = Line(self._route, trust=self._trust, limits=self._limits)
-            try:
-                status = line.exchange(requests.Request("POST", url, data=body.encode())).status
-                if 200 <= status < 300:
-                    return
-                why = f"http_{status}"
-            except SendFailure as failure:
-                why = failure.kind
-            except requests.RequestException:
-                why = "bad_address"
-            finally:
-                line.close()
-        self._failed(why)
+    parts = urlsplit(url)
+    address = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{word}"))
+    why = ""
+    for _ in range(tries):
+        line = connect()
+        try:
+            status = line.exchange(requests.Request("POST", address, data=body.encode())).status
+            if 200 <= status < 300:
+                return ""
+            why = f"http_{status}"
+        except SendFailure as failure:
+            why = failure.kind
+        except requests.RequestException:
+            why = "bad_address"
+        finally:
+            line.close()
+    return why
 
 
 class Watch:
@@ -160,7 +150,7 @@ class Watch:
         self._run_id = run_id
         self._note = note
         self._began = time.time()
-        self._ping: Ping | None = None
+        self._ping: partial[str] | None = None
         self._log: LogFile | None = None
         self._writes_metrics = False
 
@@ -173,11 +163,8 @@ class Watch:
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
             bundle = str(settings.ca_bundle) if settings.ca_bundle else None
-            self._ping = Ping(
-                settings.ping_url,
-                Route(settings.proxy, bundle),
-                failed=lambda why: self._write(EventName.PING_FAILED, Level.WARN, reason=why),
-            )
+            connect = partial(Line, Route(settings.proxy, bundle), trust=Trust(bundle), limits=PING_LIMITS)
+            self._ping = partial(ping, connect, settings.ping_url)
         if settings.log is not None:
             least = Level.DEBUG if settings.verbose else Level.INFO
             self._log = LogFile(settings.log, self._run_id, least=least)
@@ -187,8 +174,8 @@ class Watch:
             check_metrics_path(settings.metrics)
             self._writes_metrics = True
         self._write(EventName.RUN_STARTED, Level.INFO, command=self._command, version=__version__)
-        if self._ping is not None:
-            self._ping.send("start")
+        if self._ping is not None and (why := self._ping("start")):
+            self._write(EventName.PING_FAILED, Level.WARN, reason=why)
 
     def listener(self) -> Listener:
         """Return the callbacks that write the events of the run into the log."""
@@ -231,7 +218,8 @@ class Watch:
                 self._note(f"The metrics {settings.metrics} could not be written: {error.strerror}.")
         if self._ping is not None:
             counts = " ".join(f"{name}={value}" for name, value in fields.items() if name != "results")
-            self._ping.send(str(int(summary.exit_code)), counts, tries=MOST_TRIES)
+            if why := self._ping(str(int(summary.exit_code)), counts, tries=MOST_TRIES):
+                self._write(EventName.PING_FAILED, Level.WARN, reason=why)
         if self._log is not None:
             with suppress(OSError):
                 self._log.close()
