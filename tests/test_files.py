@@ -17,7 +17,6 @@ import pytest
 from conftest import Program, call_row, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
 from importer.files import ExportFile, SpoolLimits, named_files, open_export
-from importer.files.packing import Packing
 from misbehaviour import Simulator
 
 TEXT = b"id,from,to,start_time,state\n" + b"".join(
@@ -125,7 +124,7 @@ def test_text_that_may_be_an_export(tmp_path: Path, text: str) -> None:
 def test_packed_file(tmp_path: Path, packing: str) -> None:
     """A packed file is known by its content, whatever its name, and each reader is at a place of its own."""
     file = open_export(written(tmp_path, PACKERS[packing](TEXT), "export.csv"))
-    assert (file.packing, content(file), content(file)) == (Packing(packing), TEXT, TEXT)
+    assert (file.packing, content(file), content(file)) == (packing, TEXT, TEXT)
     with file.open() as one, file.open_text("utf-8") as other:
         assert (one.read(5), other.read(9), one.read(4)) == (TEXT[:5], TEXT[:9].decode(), TEXT[5:9])
 

@@ -18,8 +18,8 @@ from importer.cli.output import (
     error_text,
     open_standard_streams,
     show,
+    show_lines,
     show_message,
-    show_usage_error,
 )
 from importer.errors import ExitCode, exit_code_of
 
@@ -109,7 +109,10 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)  # our own help
         return int(ExitCode.USAGE)
     except click.ClickException as error:
-        show_usage_error(error)
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            show_lines(error.ctx.get_usage().splitlines(), err=True)
+            show(f"Try '{error.ctx.command_path} --help' for help.", err=True)
+        show(f"Error: {error.format_message()}", err=True)
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         show_message("interrupted")

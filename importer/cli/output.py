@@ -57,15 +57,6 @@ def show_message(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> N
         show(f"    {line}", err=True)
 
 
-def show_usage_error(error: click.ClickException) -> None:
-    """Print the error of a wrong option as click does."""
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    if context is not None:
-        click.echo(context.get_usage(), err=True)
-        show(f"Try '{context.command_path} --help' for help.", err=True)
-    show(f"Error: {error.format_message()}", err=True)
-
-
 def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:
     """Return message, hint and lines of an error.
 

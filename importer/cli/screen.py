@@ -71,13 +71,14 @@ def run_on_screen(
         return int(summary.exit_code)
 
 
-class Screen:
+class Screen(logging.Handler):
     """Shows one run: progress bars on a terminal, problems as they come, the summary at the end.
 
-    As a context it handles the signals of `STOPPING`.
+    As a context it handles the signals of `STOPPING`, and prints the log of our own modules with `--verbose`.
     """
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(logging.WARNING)
         self.signals = Signals()
         self._settings = settings
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
@@ -86,11 +87,10 @@ class Screen:
         self._details: list[tuple[str, str, tuple[str, ...]]] = []
         self._broken_off: list[RunSummary] = []
         self._noted = False
-        self._log = _ToScreen(self._detail)
 
     def __enter__(self) -> Self:
         self._former_handlers = {kind: signal.signal(kind, self.signals.note) for kind in STOPPING}
-        logging.getLogger("importer").addHandler(self._log)
+        logging.getLogger("importer").addHandler(self)
         return self
 
     def __exit__(
@@ -98,8 +98,12 @@ class Screen:
     ) -> None:
         for kind_of_signal, former in self._former_handlers.items():
             signal.signal(kind_of_signal, former)
-        logging.getLogger("importer").removeHandler(self._log)
+        logging.getLogger("importer").removeHandler(self)
         self._close_bar()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line of the log."""
+        self._detail(record.getMessage())
 
     def listener(self) -> Listener:
         """Return the callbacks of a run."""
@@ -223,18 +227,6 @@ class Screen:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-class _ToScreen(logging.Handler):
-    """Prints the log of our own modules with `--verbose`."""
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._show = show
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show one line."""
-        self._show(record.getMessage())
 
 
 def _word(value: object) -> str:

@@ -109,7 +109,7 @@ def _place_of_objects(text: "_Text") -> str | None:
         return _TOP
     lists: list[str] = []
     for key in text.members():
-        if text.peek() == "[" and text.peek_second() == "{":
+        if text.peek() == "[" and text.peek(behind=1) == "{":
             lists.append(key)
             for _ in _items_of_list(text):
                 pass
@@ -141,19 +141,13 @@ class _Text:
             object_pairs_hook=_once_each, parse_int=str, parse_float=str, parse_constant=str, strict=False
         ).raw_decode
 
-    def peek(self) -> str:
-        """Return the next character that is no space, "" at the end."""
+    def peek(self, *, behind: int = 0) -> str:
+        """Return the next character that is no space, "" at the end; with ``behind`` the one behind so many."""
         while True:
-            found = _SPACE.match(self._buffer, self._place)
-            self._go_to(found.end() if found else self._place)
-            if self._place < len(self._buffer) or not self._read():
-                return self._buffer[self._place : self._place + 1]
-
-    def peek_second(self) -> str:
-        """Return the character that is no space behind the next one."""
-        while True:
-            found = _SPACE.match(self._buffer, self._place + 1)
+            found = _SPACE.match(self._buffer, self._place + behind)
             after = found.end() if found else len(self._buffer)
+            if not behind:
+                self._go_to(after)
             if after < len(self._buffer) or not self._read():
                 return self._buffer[after : after + 1]
 

@@ -12,8 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from enum import StrEnum
-from typing import IO, BinaryIO, Final
+from typing import IO, BinaryIO, Final, Literal
 
 from importer.errors import InputUnusableError
 from importer.files.spooling import BLOCK_BYTES
@@ -22,20 +21,14 @@ FIRST_BYTES = 4096
 """So many bytes at the beginning are read to recognise a file."""
 
 
-class Packing(StrEnum):
-    """The packings of one export that are unpacked."""
+Packing = Literal["gzip", "bzip2", "zstd", "zip"]
+"""The packings of one export that are unpacked."""
 
-    GZIP = "gzip"
-    BZIP2 = "bzip2"
-    ZSTD = "zstd"
-    ZIP = "zip"
-
-
-_MARKS: Final = (
-    (b"\x1f\x8b", Packing.GZIP),
-    (b"\x28\xb5\x2f\xfd", Packing.ZSTD),
-    (b"PK\x03\x04", Packing.ZIP),
-    (b"PK\x05\x06", Packing.ZIP),
+_MARKS: Final[tuple[tuple[bytes, Packing], ...]] = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
 )
 _BZIP2_BLOCKS: Final = (b"1AY&SY", b"\x17rE8P\x90")
 _SKIPPABLE_ZSTD: Final = b"\x2a\x4d\x18"
@@ -90,9 +83,9 @@ def packing_of(start: bytes) -> Packing | None:
         if start.startswith(mark):
             return packing
     if start[:3] == b"BZh" and start[3:4] in b"123456789" and start[4:10] in _BZIP2_BLOCKS:
-        return Packing.BZIP2
+        return "bzip2"
     if start[1:4] == _SKIPPABLE_ZSTD and start[:1] >= b"\x50" and start[:1] <= b"\x5f":
-        return Packing.ZSTD
+        return "zstd"
     return None
 
 
@@ -124,7 +117,7 @@ def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes
     OSError when it cannot be read.
     """
     try:
-        if packing is Packing.BZIP2:
+        if packing == "bzip2":
             yield from _bzip2_blocks(source)
             return
         with _stream(source, packing, shown) as stream:
@@ -157,9 +150,9 @@ def _bzip2_blocks(source: BinaryIO) -> Iterator[bytes]:
 
 def _stream(source: BinaryIO, packing: Packing, shown: str) -> AbstractContextManager[IO[bytes] | gzip.GzipFile]:
     """Return a reader of the content; raises InputUnusableError for a zip file that has not one usable member."""
-    if packing is Packing.GZIP:
+    if packing == "gzip":
         return gzip.GzipFile(fileobj=source)
-    if packing is Packing.ZSTD:
+    if packing == "zstd":
         # Arrow brings zstd along, and refuses windows over 128 MiB. It takes its time to load: only where needed.
         import pyarrow as pa
 

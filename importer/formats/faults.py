@@ -39,9 +39,32 @@ class TomlText:
             ) from error
 
     def fault(self, path: KeyPath, said: str, hint: str = SEE_README) -> ConfigurationError:
-        """Return an error for the value at ``path``: ``said`` holds value and rule, ``hint`` what to do."""
-        line = self._line_of(path)
-        place = f" line {line}," if line else ""
+        """Return an error for the value at ``path``: ``said`` holds value and rule, ``hint`` what to do.
+
+        It names the line where the value, or the table it should stand in, begins.
+        """
+        lines = self.text.split("\n")
+        begins, deepest = 1, 0
+        found: tuple[int, int] | None = None
+        for ends in range(1, len(lines) + 1):
+            # The first lines of a TOML file are TOML again, except in the middle of a value.
+            try:
+                tables = tomli.loads("\n".join(lines[:ends]))
+            except tomli.TOMLDecodeError:
+                continue
+            depth = _reached(path, tables)[0]
+            if depth > deepest:
+                found, deepest = (begins, ends), depth
+            if deepest == len(path):
+                break
+            begins = ends + 1
+        place = ""
+        if found is not None:
+            # Of several lines the one on which the value is written, else the first.
+            value = _reached(path, self.parsed())[1]
+            numbers = range(found[0], found[1] + 1) if isinstance(value, str) and value else ()
+            holding = [number for number in numbers if value in lines[number - 1]]
+            place = f" line {holding[0] if len(holding) == 1 else found[0]},"
         # Tables of a list are counted from 1, as a person counts them.
         key = ".".join(str(part + 1) if isinstance(part, int) else part for part in path) or "(whole file)"
         return ConfigurationError(f"{self.name}:{place} key {key}: {said}", hint=hint)
@@ -78,34 +101,6 @@ class TomlText:
         """Return line and text of every place that a draft marks with the word TODO."""
         lines = enumerate(self.text.split("\n"), start=1)
         return [(number, line.strip()) for number, line in lines if OPEN_POINT.search(line)]
-
-    def _line_of(self, path: KeyPath) -> int | None:
-        """Return the line where the value at ``path``, or the table it should stand in, begins."""
-        lines = self.text.split("\n")
-        begins, deepest = 1, 0
-        found: tuple[int, int] | None = None
-        for ends in range(1, len(lines) + 1):
-            # The first lines of a TOML file are TOML again, except in the middle of a value.
-            try:
-                tables = tomli.loads("\n".join(lines[:ends]))
-            except tomli.TOMLDecodeError:
-                continue
-            depth = _reached(path, tables)[0]
-            if depth > deepest:
-                found, deepest = (begins, ends), depth
-            if deepest == len(path):
-                break
-            begins = ends + 1
-        if found is None:
-            return None
-        # Of several lines the one on which the value is written, else the first.
-        value = _reached(path, self.parsed())[1]
-        holding = [
-            number
-            for number in range(found[0], found[1] + 1)
-            if isinstance(value, str) and value and value in lines[number - 1]
-        ]
-        return holding[0] if len(holding) == 1 else found[0]
 
 
 def known_keys(model: type[BaseModel]) -> set[str]:
