@@ -10,7 +10,6 @@ from importer.cli.output import table, terminal_width, wrapped
 from importer.errors import ImporterError
 from importer.formats import Catalogue, CdrFormat, Detection, detect
 from importer.formats.detection import Overrides
-from importer.formats.drafting import Draft
 from importer.formats.language import word_key
 from importer.formats.sample import column_key
 from importer.pipeline import Run
@@ -168,9 +167,11 @@ def difference_lines(sample: Path, rows: int, expected: Path, different: Sequenc
         yield f"and {len(different) - len(shown)} more"
 
 
-def draft_lines(draft: Draft, export: Path, target: Path, catalogue: Catalogue) -> Iterator[str]:
-    """Yield the source of a draft, and its open points."""
-    yield from wrapped(f"{target}: a draft from {draft.seen}.", "  ")
+def draft_lines(
+    open_points: Sequence[tuple[int, str]], seen: str, export: Path, target: Path, catalogue: Catalogue
+) -> Iterator[str]:
+    """Yield the source of a draft, and line and text of its open points."""
+    yield from wrapped(f"{target}: a draft from {seen}.", "  ")
     try:
         found = detect(export, list(catalogue.formats.values()), Overrides())
     except ImporterError:  # of none, of two, or standard input, which is read by now
@@ -178,8 +179,8 @@ def draft_lines(draft: Draft, export: Path, target: Path, catalogue: Catalogue) 
     if isinstance(found, Detection):
         known = f"The export is of format {found.format.name}, too: use that one, or your own with --format."
         yield from wrapped(known, "  ")
-    count = len(draft.open_points)
+    count = len(open_points)
     yield from wrapped(f"{count} open point{'' if count == 1 else 's'}:", "  ")
-    for number, text in draft.open_points:
+    for number, text in open_points:
         yield from wrapped(f"  line {number}: {text}"[: 2 * terminal_width() - 4], "    ")
     yield from wrapped(f"Settle them, then: cdr-importer formats test {target} {export}", "  ")

@@ -75,11 +75,11 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     name = format_name(stem, {*catalogue.formats, *RESERVED_NAMES})
     target = output or Path(f"{name}.toml")
     check_apart(settings, [export], {"--output": target})
-    draft = draft_of(
+    draft, seen = draft_of(
         export, name, catalogue, encoding=settings.encoding, delimiter=settings.delimiter, sheet=settings.sheet
     )
     write_new(target, draft.text)
-    show_lines(draft_lines(draft, export, target, catalogue))
+    show_lines(draft_lines(draft.open_points(), seen, export, target, catalogue))
 
 
 @formats_group.command("test", cls=Command, short_help="Run a format against a sample and its expected results.")

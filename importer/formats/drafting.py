@@ -89,15 +89,6 @@ agent = ["TODO"] # TODO which column names who called?
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """The TOML text of a draft, from what it was made, and line and text of its open points."""
-
-    text: str
-    seen: str
-    open_points: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Column:
     """A column: its name in the format, its header ("" without one), and its filled cells with their counts."""
 
@@ -145,10 +136,10 @@ def draft_of(
     encoding: str | None = None,
     delimiter: str | None = None,
     sheet: str | None = None,
-) -> Draft:
-    """Draft the format ``name`` from an export; raises InputUnusableError where it has no columns or no rows.
+) -> tuple[TomlText, str]:
+    """Return a draft of the format ``name`` from an export, and how the export was read.
 
-    Without ``sheet`` the first sheet of a workbook is read that has anything in it.
+    Without ``sheet`` the first one with anything in it is read. Raises InputUnusableError without columns or rows.
     """
     tables = open_tables(path, sheet)
     file = next((each for each in tables if each.is_table and each.open().read(1 << 16).strip(b",\n")), tables[0])
@@ -181,7 +172,7 @@ def draft_of(
         columns="\n".join(_column_lines(columns, len(rows), has_header=bool(found.header_line))),
         outcomes="\n\n".join(_outcomes(columns, catalogue.causes)),
     )
-    return Draft(text, seen, tuple(TomlText(name, text).open_points()))
+    return TomlText(name, text), seen
 
 
 def format_name(text: str, taken: Collection[str]) -> str:

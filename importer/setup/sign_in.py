@@ -1,8 +1,8 @@
-"""The sign-in of an account: a grant code to a refresh token, and whether calls would be taken, without one."""
+"""The sign-in of an account: a grant code to a refresh token, and what sends requests for it."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 from importer.auth import TOKEN_PATH, SignIn, TokenSource, Transport, check_base_url, read_token_answer
@@ -68,20 +68,3 @@ def account_of(
         sign_in = replace(sign_in, cache_path=None)
     tokens = TokenSource(sign_in, transport=TokenTransport(sign_in), clock=time.time, sleep=time.sleep)
     return AccountClient(Route(sign_in.proxy, sign_in.ca_bundle)), tokens, sign_in.accounts_url
-
-
-def look_at_account(tokens: TokenSource, account: AccountClient, accounts_url: str) -> Iterator[str]:
-    """Yield a line for each thing that is in order, in the order a run needs it; `-` marks what it does not need.
-
-    Raises ImporterError for the first thing that is not, with what to do.
-    """
-    token = tokens.token()
-    yield f"ok  sign-in      {accounts_url} gives a token for this client"
-    yield f"ok  data centre  the API is at {token.api_url}"
-    account.take_no_call(token)
-    yield "ok  calls        scope and integration are right (tried without any field)"
-    try:
-        found = f"{len(account.users(token))} PhoneBridge users; `cdr-importer users` lists them"
-    except NotPermittedError as error:
-        found = f"{error.message}; calls can be sent all the same"
-    yield f"-   users        {found}"

@@ -71,8 +71,14 @@ class LogFile(WatchedFileHandler):
             self.handle(logging.makeLogRecord({"event": event}))
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record that `write` makes."""
-        return log_line(record.__dict__["event"], self._run_id, record.created)
+        """Return the event of a record as one line of ASCII, with its end at most `LONGEST_LINE` characters."""
+        event, moment = record.__dict__["event"], datetime.fromtimestamp(record.created, UTC)
+        stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+        words = [stamp, event.level.name, f"run={self._run_id}", f"ev={event.name}"]
+        for name, value in event.fields.items():
+            text = str(value)[:_LONGEST_VALUE]
+            words.append(f"{name}={text if _BARE.fullmatch(text) else json.dumps(text)}")
+        return " ".join(words)[: LONGEST_LINE - 1]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line into the file that has the name now."""
@@ -100,17 +106,6 @@ class LogFile(WatchedFileHandler):
     def _open(self) -> TextIOWrapper:
         descriptor = open_ours(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         return os.fdopen(descriptor, "a", encoding="ascii")
-
-
-def log_line(event: Event, run_id: str, now: float) -> str:
-    """Return an event as one line of ASCII, with its end at most `LONGEST_LINE` characters."""
-    moment = datetime.fromtimestamp(now, UTC)
-    stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
-    words = [stamp, event.level.name, f"run={run_id}", f"ev={event.name}"]
-    for name, value in event.fields.items():
-        text = str(value)[:_LONGEST_VALUE]
-        words.append(f"{name}={text if _BARE.fullmatch(text) else json.dumps(text)}")
-    return " ".join(words)[: LONGEST_LINE - 1]
 
 
 def ping(connect: Callable[[], Line], url: str, word: str, body: str = "", *, tries: int = 1) -> str:
