@@ -6,7 +6,7 @@ A results file is read row by row into counts of bounded size, so memory does no
 import heapq
 import json
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
@@ -290,27 +290,30 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     if results.is_file():
         report = results_report(results, timezone)
     else:
-        # The ledger alone has no numbers of settled calls and no rejected rows.
-        outcomes = _outcomes([summary])
-        if not any(outcomes.values()):
-            # A run that died has no counts: the states of its calls now.
-            outcomes.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
-        uncertain = _open_calls(ledger, run.run_id)
-        report = Report(
-            title="",
+        report = replace(
+            _by_ledger(ledger, [summary], run.run_id),
             source=f"the ledger; the results file {run.results or 'of this run'} is not there any more",
-            outcomes=outcomes,
-            rejected=_rejected([summary]),
-            refused=_refused(ledger, run.run_id),
-            uncertain=tuple(uncertain[:_MOST_UNCERTAIN]),
-            uncertain_count=len(uncertain),
             pace=pace_of(ledger.requests_over_time(1, run.run_id)),
         )
+        if not any(report.outcomes.values()):
+            # A run that died has no counts: the states of its calls now.
+            states = Counter(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
+            report = replace(report, outcomes={outcome: states[outcome] for outcome in Outcome})
     if "skipped" in summary and not report.skipped_known:
         # Results have these rows with --all-rows only; the run counted them all the same.
         counted = {**report.outcomes, Outcome.SKIPPED: int(summary["skipped"])}
         skipped = _by_reason("skipped_by_reason", [summary])
         report = replace(report, outcomes=counted, skipped=skipped, skipped_known=True)
+    code = "unknown" if run.exit_code is None else str(run.exit_code)
+    facts = [
+        ("Command", f"{run.command} (version {run.version})"),
+        ("Began", f"{run.started_at} GMT"),
+        ("Ended", f"{run.finished_at} GMT" if run.finished_at else "not yet, or it died"),
+        ("Exit code", f"{code} ({summary.get('reason', 'no reason kept')})"),
+    ]
+    for each in json.loads(run.inputs):
+        rows = "not usable" if each["rows"] is None else f"{each['rows']:,} rows"
+        facts.append(("Input", f"{each['file']}: {rows}, SHA-256 {each['sha256'] or 'unknown'}"))
     settings = {
         name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in json.loads(run.settings).items()
@@ -318,7 +321,7 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     return replace(
         report,
         title=f"Run {run.run_id}",
-        facts=tuple(_facts(run)),
+        facts=tuple(facts),
         settings=tuple(sorted(settings.items())),
         ledger=shown_ledger,
     )
@@ -341,17 +344,13 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
         if "rows" in summary:
             note += f", {int(summary['rows']):,} rows"
         groups.append(Group(run.run_id, {each: int(summary.get(each, 0)) for each in _OF_RUNS}, note))
-    return Report(
+    return replace(
+        _by_ledger(ledger, summaries),
         title="History of the ledger",
         source=str(path),
-        outcomes=_outcomes(summaries),
-        skipped=_by_reason("skipped_by_reason", summaries),
         skipped_known=True,
         hours=hours,
         zone=timezone or "GMT",
-        rejected=_rejected(summaries),
-        refused=_refused(ledger),
-        uncertain=tuple(_open_calls(ledger)),
         uncertain_count=states[CallState.UNCERTAIN],
         pace=pace_of(quarters, _HOUR_SECONDS),
         ledger=shown_ledger,
@@ -378,22 +377,6 @@ def _summary(run: RunRecord) -> dict[str, Any]:
     return dict(json.loads(run.summary or "{}"))
 
 
-def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
-    yield "Command", f"{run.command} (version {run.version})"
-    yield "Began", f"{run.started_at} GMT"
-    yield "Ended", f"{run.finished_at} GMT" if run.finished_at else "not yet, or it died"
-    code = "unknown" if run.exit_code is None else str(run.exit_code)
-    yield "Exit code", f"{code} ({_summary(run).get('reason', 'no reason kept')})"
-    for each in json.loads(run.inputs):
-        rows = "not usable" if each["rows"] is None else f"{each['rows']:,} rows"
-        yield "Input", f"{each['file']}: {rows}, SHA-256 {each['sha256'] or 'unknown'}"
-
-
-def _outcomes(summaries: Sequence[Mapping[str, Any]]) -> Counter[Outcome]:
-    """Return the counts that runs wrote down at their end."""
-    return Counter({outcome: sum(int(each.get(outcome, 0)) for each in summaries) for outcome in Outcome})
-
-
 def _by_reason(name: str, summaries: Sequence[Mapping[str, Any]]) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for summary in summaries:
@@ -401,24 +384,30 @@ def _by_reason(name: str, summaries: Sequence[Mapping[str, Any]]) -> Counter[str
     return reasons
 
 
-def _rejected(summaries: Sequence[Mapping[str, Any]]) -> tuple[ReasonCount, ...]:
-    """Return the rejected rows by reason; only results files have examples."""
-    return tuple(ReasonCount(*each) for each in _by_reason("rejected_by_reason", summaries).most_common())
+def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run_id: str | None = None) -> Report:
+    """Return the counts that runs wrote down at their end, and the open and refused calls of one or of all runs.
 
-
-def _refused(ledger: LedgerReader, run_id: str | None = None) -> tuple[ReasonCount, ...]:
-    return tuple(
-        ReasonCount(each.reason, each.count, (("", each.hint),), str(each.http_status or ""), each.code)
-        for each in ledger.refusals(run_id)
-    )
-
-
-def _open_calls(ledger: LedgerReader, run_id: str | None = None) -> list[OpenCall]:
-    """Return the oldest uncertain calls, or all that one run sent."""
-    found = []
+    Only results files have the numbers of settled calls, and examples of rejected rows.
+    """
+    uncertain = []
+    # Of all runs the oldest, of one run all: a late run's stand behind those of earlier ones.
     for one in ledger.uncertain_calls(-1 if run_id else _MOST_UNCERTAIN):
         if run_id in (None, one.run_id):
             call, place = one.call, _place(one.call.place.file, one.call.place.line)
             numbers = (call.agent_number, call.customer_number)
-            found.append(OpenCall(call.call_id, call.start_time, *numbers, one.fate.reason, place))
-    return found
+            uncertain.append(OpenCall(call.call_id, call.start_time, *numbers, one.fate.reason, place))
+    return Report(
+        title="",
+        source="",
+        outcomes={outcome: sum(int(each.get(outcome, 0)) for each in summaries) for outcome in Outcome},
+        skipped=_by_reason("skipped_by_reason", summaries),
+        rejected=tuple(
+            ReasonCount(reason, rows) for reason, rows in _by_reason("rejected_by_reason", summaries).most_common()
+        ),
+        refused=tuple(
+            ReasonCount(each.reason, each.count, (("", each.hint),), str(each.http_status or ""), each.code)
+            for each in ledger.refusals(run_id)
+        ),
+        uncertain=tuple(uncertain[:_MOST_UNCERTAIN]),
+        uncertain_count=len(uncertain),
+    )
