@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -140,19 +140,21 @@ class Screen(logging.Handler):
                 show_message(f"and {len(self._details) - shown} more like these")
                 break
             show_message(message, hint, lines)
+        reasons_of = {
+            outcome: sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
+            for outcome, reasons in ((Outcome.REJECTED, summary.rejected), (Outcome.SKIPPED, summary.skipped))
+        }
         if sys.stderr.isatty():
-            reasons_of = {Outcome.REJECTED: summary.rejected, Outcome.SKIPPED: summary.skipped}
             rows = [("rows read", str(summary.rows))]
             if summary.carried:
                 rows.append(("from earlier runs", str(summary.carried)))
             for outcome, count in summary.outcomes.items():
                 if count:
                     rows.append((outcome.value, str(count)))
-                    by_count = _by_count(reasons_of.get(outcome, {}))
-                    rows += [(f"  {reason}", str(each)) for reason, each in by_count]
+                    rows += [(f"  {reason}", str(each)) for reason, each in reasons_of.get(outcome, ())]
             show_lines(aligned((), rows), err=True)
         elif summary.rejected:
-            named = [f"{count} {reason}" for reason, count in _by_count(summary.rejected)]
+            named = [f"{count} {reason}" for reason, count in reasons_of[Outcome.REJECTED]]
             reasons = ", ".join(named[:MOST_REASONS]) + (" and others" if len(named) > MOST_REASONS else "")
             show_message(f"rejected: {reasons}; the results say for each row what to do")
         if count := summary.held_uncertain:
@@ -232,10 +234,6 @@ class Screen(logging.Handler):
 def _word(value: object) -> str:
     text = str(value)
     return text if text.isprintable() and not set(text) & set(' "') else json.dumps(text)
-
-
-def _by_count(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
 
 
 def outlook_lines(outlook: Outlook, rate: str) -> list[str]:

@@ -286,7 +286,7 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     Raises InputUnusableError when another file is at the path of its results.
     """
     results = Path(run.results)
-    summary = _summary(run)
+    summary: dict[str, Any] = json.loads(run.summary or "{}")
     if results.is_file():
         report = results_report(results, timezone)
     else:
@@ -331,7 +331,7 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
     """Return a report over all that the ledger holds; ``path`` is shown as its source."""
     states = ledger.counts()
     runs = ledger.runs(-1)
-    summaries = [_summary(run) for run in runs]
+    summaries: list[dict[str, Any]] = [json.loads(run.summary or "{}") for run in runs]
     quarters = ledger.requests_over_time(_QUARTER_SECONDS)
     zone = ZoneInfo(timezone) if timezone else UTC
     hours: Counter[datetime] = Counter()
@@ -371,10 +371,6 @@ def found_run(ledger: LedgerReader, run_id: str) -> RunRecord:
     raise UsageError(
         f"--run: the ledger has no run {run_id[:40]!r}", hint="`cdr-importer status --runs` lists them."
     )
-
-
-def _summary(run: RunRecord) -> dict[str, Any]:
-    return dict(json.loads(run.summary or "{}"))
 
 
 def _by_reason(name: str, summaries: Sequence[Mapping[str, Any]]) -> Counter[str]:

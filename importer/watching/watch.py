@@ -189,7 +189,7 @@ class Watch:
             unrecorded=lambda receipt: self._write(
                 EventName.LEDGER_WRITE_FAILED, Level.ERROR, ref=receipt.call_id, outcome=receipt.state.value
             ),
-            event=self._write_event,
+            event=lambda event: self._write(event.name, event.level, **event.fields),
         )
 
     def finish(self, summary: RunSummary) -> None:
@@ -221,9 +221,6 @@ class Watch:
             if self._log.is_lost:
                 self._note(f"Not every line could be written to the log {settings.log}.")
 
-    def _write(self, name: EventName, level: Level, **fields: object) -> None:
-        self._write_event(Event(name, level, fields))
-
-    def _write_event(self, event: Event) -> None:
+    def _write(self, name: EventName, level: Level, /, **fields: object) -> None:
         if self._log is not None:
-            self._log.write(event)
+            self._log.write(Event(name, level, fields))
