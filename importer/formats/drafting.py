@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -153,23 +154,22 @@ def draft_of(
             f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it",
             hint="Name the character with --delimiter; a file of fixed columns cannot be read.",
         )
-    rows = list(islice(_rows(file, encoding, found), MOST_ROWS))
-    if not rows:
+    columns, count = _columns(file, encoding, found)
+    if not count:
         raise InputUnusableError(
             f"{file.shown} has no rows to learn from", hint="Take an export of a day with calls of every kind."
         )
-    columns = _columns(found.header, rows)
     mark = _NAMES_OF_DELIMITERS.get(found.delimiter, repr(found.delimiter))
     header = f"header in line {found.header_line}" if found.header_line else "no header"
-    first = "the first " if len(rows) == MOST_ROWS else ""
-    seen = f"{first}{_counted(len(rows))}, {encoding}, delimiter {mark}, {header}"
+    first = "the first " if count == MOST_ROWS else ""
+    seen = f"{first}{_counted(count)}, {encoding}, delimiter {mark}, {header}"
     others = [each for each in RESAVED_DELIMITERS if each != found.delimiter and found.header_line]
     text = _DRAFT.substitute(
         file=_text(file.shown),
         seen=seen,
         name=_text(name),
         delimiters=_list([found.delimiter, *others]),
-        columns="\n".join(_column_lines(columns, len(rows), has_header=bool(found.header_line))),
+        columns="\n".join(_column_lines(columns, count, has_header=bool(found.header_line))),
         outcomes="\n\n".join(_outcomes(columns, catalogue.causes)),
     )
     return TomlText(name, text), seen
@@ -183,32 +183,31 @@ def format_name(text: str, taken: Collection[str]) -> str:
     return name
 
 
-def _rows(file: ExportFile, encoding: str, found: Outline) -> Iterator[list[str]]:
-    """Yield the cells of each record below the header that is as wide as most."""
-    with file.open_text(encoding) as source:
-        reader = cell_reader(source, Dialect(found.delimiter, Quotes.DOUBLED))
-        line = 1
-        try:
-            for cells in reader:
-                if line > (found.header_line or 0) and len(cells) == found.width and any(cells):
-                    yield list(map(plain_cell, cells))
-                line = reader.line_num + 1
-        except csv.Error:
-            return  # an over-long cell: what was read so far is enough for a draft
+def _columns(file: ExportFile, encoding: str, found: Outline) -> tuple[list[_Column], int]:
+    """Return the columns, under names of lower case letters, digits and underscores, and how many rows were read.
 
-
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[_Column]:
-    """Return the columns under names of lower case letters, digits and underscores."""
+    Rows are the records below the header that are as wide as most.
+    """
+    rows: list[list[str]] = []
+    # An over-long cell ends the reading: what was read so far is enough for a draft.
+    with file.open_text(encoding) as source, suppress(csv.Error):
+        reader, line = cell_reader(source, Dialect(found.delimiter, Quotes.DOUBLED)), 1
+        for cells in reader:
+            if line > (found.header_line or 0) and len(cells) == found.width and any(cells):
+                rows.append(list(map(plain_cell, cells)))
+            if len(rows) == MOST_ROWS:
+                break
+            line = reader.line_num + 1
     columns: dict[str, _Column] = {}
-    for place, cells in enumerate(zip(*rows, strict=True)):
-        text = plain_cell(header[place]) if header else ""
+    for place, column in enumerate(zip(*rows, strict=True)):
+        text = plain_cell(found.header[place]) if found.header else ""
         plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text))
         name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
         name = name if name[:1].isalpha() else f"cell_{place + 1}"
         while name in columns:
             name = f"{name}_{place + 1}"
-        columns[name] = _Column(name, text, Counter(filter(None, cells)))
-    return list(columns.values())
+        columns[name] = _Column(name, text, Counter(filter(None, column)))
+    return list(columns.values()), len(rows)
 
 
 def _column_lines(columns: Sequence[_Column], rows: int, *, has_header: bool) -> Iterator[str]:

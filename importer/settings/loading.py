@@ -91,23 +91,19 @@ def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
     read: dict[str, Any] = {option.replace("-", "_"): one.read(option) for option, one in given.items()}
     settings = Settings(**read, policies=policies, config=config)
     if settings.proxy is not None and urlsplit(settings.proxy).password:
-        _check_hidden(given["proxy"], config if given["proxy"] is by_file else None)
+        if (proxy := given["proxy"]).is_flag:
+            raise UsageError(
+                f"{proxy.origin} holds a password, which every user of this machine can read from the "
+                "command line",
+                hint=f"Set {variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600.",
+            )
+        mode = stat.S_IMODE(config.stat().st_mode) if config and proxy is by_file else 0
+        if mode & 0o077:
+            raise ConfigurationError(
+                f"{config} holds the password of a proxy and can be read by others: its mode is {mode:04o}",
+                hint=f"Run `chmod 600 {config}`; if others use this machine, change the password.",
+            )
     return settings
-
-
-def _check_hidden(proxy: _Given, config: Path | None) -> None:
-    """Refuse a proxy's password where others can read it; ``config`` is the file that it stands in, if it does."""
-    if proxy.is_flag:
-        raise UsageError(
-            f"{proxy.origin} holds a password, which every user of this machine can read from the command line",
-            hint=f"Set {variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600.",
-        )
-    mode = stat.S_IMODE(config.stat().st_mode) if config else 0
-    if mode & 0o077:
-        raise ConfigurationError(
-            f"{config} holds the password of a proxy and can be read by others: its mode is {mode:04o}",
-            hint=f"Run `chmod 600 {config}`; if others use this machine, change the password.",
-        )
 
 
 def _from_file(path: Path) -> dict[str, _Given]:
