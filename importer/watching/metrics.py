@@ -98,27 +98,21 @@ def check_metrics_path(path: Path) -> None:
 
 
 def write_metrics(path: Path, run: LastRun) -> None:
-    """Replace the metrics in one step, readable by everybody: the collector is another user; raises OSError."""
-    before = ""
-    with suppress(OSError, UnicodeDecodeError):
-        before = read_small(path).decode("utf-8")
+    """Replace the metrics in one step, readable by everybody: the collector is another user; raises OSError.
+
+    The last complete run is carried over from the file.
+    """
+    with suppress(OSError, ValueError, LookupError):  # no file yet, or text of another format
+        families = text_string_to_metric_families(read_small(path).decode("utf-8"))
+        for sample in (each for family in families for each in family.samples):
+            if sample.name == _COMPLETE and sample.labels == run.labels:
+                run = replace(run, last_complete=sample.value)
     # `write_to_textfile` writes first to a name that another user of the folder could foretell and make a link.
     # The collector reads every file that ends with .prom, so this name must not.
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        make_private_file(made, metrics_text(run, before))
+        make_private_file(made, generate_latest(run))
         made.chmod(0o644)
         made.replace(path)
     finally:
         made.unlink(missing_ok=True)
-
-
-def metrics_text(run: LastRun, before: str) -> bytes:
-    """Return the metrics; the last complete run is carried over from ``before``, the file's text so far."""
-    last_complete = None
-    with suppress(ValueError, LookupError):  # of the parser, for text of another format
-        for family in text_string_to_metric_families(before):
-            for sample in family.samples:
-                if sample.name == _COMPLETE and sample.labels == run.labels:
-                    last_complete = sample.value
-    return generate_latest(replace(run, last_complete=last_complete))
