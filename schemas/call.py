@@ -1,5 +1,6 @@
 """Numbers, starts and calls as pandera normalises and judges them, with the reason of each fault."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from schemas.numbers import NumberBook
 from schemas.vocabulary import E164, State
 
 CALL_ID = r"^[A-Za-z0-9]{1,64}$"
-VOICEURI = r"^(https?://[^\s/$.?#][^\s]*)?$"
+VOICEURI = r"(https?://[^\s/$.?#][^\s]*)?"
 ZOHOUSER = r"^[A-Za-z0-9_.-]{0,64}$"
 
 EARLIEST = np.datetime64("1989-12-30T00:00:00", "s")  # 1990 on any clock of the world
@@ -59,6 +60,11 @@ def call_schema(*, latest: np.datetime64) -> pa.DataFrameSchema:
     the results give; where there is no customer's number, the text that stands for it is the reason.
     """
     between = pa.Check.in_range(EARLIEST, latest, error="future_time")
+
+    def uris(texts: pd.Series) -> pd.Series:
+        # Most are empty. Arrow does not know this pattern, and text by text it costs a third of the validation.
+        return texts.isin([text for text in texts.unique() if re.fullmatch(VOICEURI, text)])
+
     moment = pa.Parser(lambda seconds: seconds.astype("datetime64[s]"))
     return pa.DataFrameSchema(
         {
@@ -66,7 +72,7 @@ def call_schema(*, latest: np.datetime64) -> pa.DataFrameSchema:
             "start_time": pa.Column("datetime64[s]", between, parsers=moment, nullable=False),
             "agent_number": pa.Column(str, pa.Check.str_matches(E164, error="no_agent_number")),
             "zohouser": pa.Column(str, pa.Check.str_matches(ZOHOUSER, error="invalid_zohouser")),
-            "voiceuri": pa.Column(str, pa.Check.str_matches(VOICEURI, error="invalid_voiceuri")),
+            "voiceuri": pa.Column(str, pa.Check(uris, error="invalid_voiceuri")),
             "state": pa.Column(str, pa.Check.isin([state.value for state in State])),
             "call_id": pa.Column(str, pa.Check.str_matches(CALL_ID)),
         },

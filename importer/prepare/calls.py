@@ -134,7 +134,9 @@ class CallMaker:
         calls = rows.loc[(rows["decision"] == Decision.CALL) & (rows["skip"] == "")]
         if not len(calls):
             return rows.assign(agent_number="", call_id="", start_text="")
-        agents = [self._agent(*row) for row in _cells(calls, "file", "leg_agent", "agents")]
+        named = [*_cells(calls, "file", "leg_agent", "agents")]
+        agent_of = {key: self._agent(*key) for key in set(named)}
+        agents = [agent_of[key] for key in named]
         made = pd.DataFrame(
             {
                 "state": calls["state"],

@@ -109,6 +109,15 @@ class RowPreparer:
         self._is_second = is_second
         self._indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
         self._endpoints = Endpoints(rules.format.endpoint)
+        call = rules.format.call
+        # Derived columns that only the few rows with a state need as text.
+        self._late = rules.format.derived.keys() & {call.customer, call.sent_number}
+        self._late -= {
+            *rules.format.id_columns(),
+            *call.row,
+            *call.agent,
+            *(rule.column for rule in rules.format.outcome),
+        }
         self._first_roles: Mapping[str, Role] | None = None
         self._is_led, self._leads = False, False
         self.read = 0
@@ -125,13 +134,13 @@ class RowPreparer:
         kept_out = self._kept_out(frame, conditions)
         rows = frame.loc[~kept_out]
         conditions = conditions.select(~kept_out.to_numpy(), rows)
-        rows = with_texts(rows, conditions, texts)
+        rows = with_texts(rows, conditions, texts - self._late)
         if self.zone_evidence is not None:
             # Every row of a long chunk would cost 5 % of `check`; so many prove of each day as much.
             add_zone_evidence(self.zone_evidence, rows, self.rules, every=-(-len(rows) // MOST_ZONE_ROWS) or 1)
         rows = add_evidence(rows, conditions, self.rules)
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
-        rows = self._with_customer(rows)
+        rows = self._with_customer(rows, conditions)
         in_group = (rows["call.key"] != "").to_numpy()
         rows["call.slot"] = np.where(in_group, len(self._index) - 1 + np.cumsum(in_group), -1)
         rows["call.agents"] = joined([rows[name] for name in self.rules.format.call.agent])
@@ -204,11 +213,14 @@ class RowPreparer:
             attended_since[places] = [found.get(call_id, False) for call_id in call_ids]
         return held, attended_since
 
-    def _with_customer(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def _with_customer(self, rows: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
         """Add ``call.customer`` (E.164 or why there is none) and ``call.customer_hint`` for rows that matter."""
         rules, call = self.rules, self.rules.format.call
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
         some = rows.loc[with_state]
+        for name in self._late:  # of the rows that stay, which have been told apart
+            conditions.column(name)
+        some = with_texts(some, conditions.select(with_state.to_numpy(), some), self._late)
         dialled = pd.DataFrame(
             {
                 "customer_number": some[call.customer],
