@@ -83,7 +83,8 @@ class Screen(logging.Handler):
         self._settings = settings
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
         self._bar: tqdm[Never] | None = None
-        self._counts = {"accepted": 0, "refused": 0, "uncertain": 0}
+        # A narrow terminal cuts the end of the line off: what nobody can do anything about stands last.
+        self._counts = {"uncertain": 0, "refused": 0, "accepted": 0}
         self._details: list[tuple[str, str, tuple[str, ...]]] = []
         self._broken_off: list[RunSummary] = []
         self._noted = False
@@ -153,6 +154,8 @@ class Screen(logging.Handler):
                     rows.append((outcome.value, str(count)))
                     rows += [(f"  {reason}", str(each)) for reason, each in reasons_of.get(outcome, ())]
             show_lines(aligned((), rows), err=True)
+            if summary.rejected:
+                show_message("the results say for each rejected row what to do")
         elif summary.rejected:
             named = [f"{count} {reason}" for reason, count in reasons_of[Outcome.REJECTED]]
             reasons = ", ".join(named[:MOST_REASONS]) + (" and others" if len(named) > MOST_REASONS else "")
@@ -223,7 +226,13 @@ class Screen(logging.Handler):
 
     def _show(self, task: str, unit: str, total: int | None) -> None:
         if self._shows_progress and self._bar is None:
-            self._bar = tqdm(desc=task, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True)
+            # No bar where calls are counted: at 80 columns it would push the counts off the line.
+            layout = (
+                None if total is None else "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}{postfix}]"
+            )
+            self._bar = tqdm(
+                desc=task, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True, bar_format=layout
+            )
 
     def _close_bar(self) -> None:
         if self._bar is not None:
