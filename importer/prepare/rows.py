@@ -229,7 +229,7 @@ class RowPreparer:
             }
         )
         read = customer_schema(rules.numbers, rules.plain_numbers).validate(dialled)["customer_number"]
-        faults = read[~read.str.startswith("+")]
+        faults = read[numbers_only(read) == ""]
         rows["call.customer"] = read.reindex(rows.index, fill_value="")
         rows["call.customer_hint"] = ""
         if len(faults):
