@@ -18,6 +18,8 @@ LONGEST_RETRY_AFTER_SECONDS = 6 * 3600.0
 """A service that asks for more is asked again after so long."""
 
 _GUARD_SECONDS = 0.010
+_LATE_SECONDS = 0.050
+"""So late may a slot come, as sleeps end late, before the ones after it move too."""
 _SHORTEST_WAIT_SECONDS = 1.0
 _STOP_POLL_SECONDS = 0.2
 _MOST_RETRIES = 20.0
@@ -49,7 +51,9 @@ class Slot:
         """Give back a slot whose bytes never left; without effect on one that was written."""
         limiter = self._limiter
         with limiter._changed:
-            limiter._unwritten.discard(self)
+            if self in limiter._unwritten:
+                limiter._unwritten.discard(self)
+                limiter._next_turn -= limiter._spacing_seconds
             limiter._changed.notify_all()
 
 
@@ -58,7 +62,8 @@ class RollingLimiter:
 
     A slot comes back one period and a guard time after its bytes were *written*. Counting from the grant
     let 13 of 10 through on a busy machine, because a thread may stand still between grant and write; without
-    the guard, network jitter lets 1 to 3 more through.
+    the guard, network jitter lets 1 to 3 more through. Unless ``is_burst``, slots are granted evenly over the
+    period: a window may open on somebody's screen for each call.
     """
 
     def __init__(
@@ -67,11 +72,14 @@ class RollingLimiter:
         *,
         clock: Callable[[], float],
         wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait,
+        is_burst: bool = False,
     ) -> None:
         self._rate = rate
         self._clock = clock
         self._wait_for = wait_for
         self._hold_seconds = rate.period_seconds + _GUARD_SECONDS
+        self._spacing_seconds = 0.0 if is_burst else self._hold_seconds / rate.limit
+        self._next_turn = float("-inf")
         self._changed = threading.Condition()
         self._unwritten: set[Slot] = set()
         self._written: OrderedDict[Slot, float] = OrderedDict()
@@ -90,13 +98,14 @@ class RollingLimiter:
                     return None
                 while self._written and next(iter(self._written.values())) + self._hold_seconds <= now:
                     self._written.popitem(last=False)
-                wait_seconds = self._paused_until - now
+                wait_seconds = max(self._paused_until, self._next_turn) - now
                 if len(self._unwritten) + len(self._written) >= self._rate.limit:
                     oldest = next(iter(self._written.values()), now)
                     wait_seconds = max(wait_seconds, oldest + self._hold_seconds - now)
                 if wait_seconds <= 0:
                     slot = Slot(self)
                     self._unwritten.add(slot)
+                    self._next_turn = max(self._next_turn, now - _LATE_SECONDS) + self._spacing_seconds
                     return slot
                 left_seconds = wait_seconds if deadline is None else min(wait_seconds, deadline - now)
                 self._wait_for(self._changed, min(left_seconds, _STOP_POLL_SECONDS))
@@ -112,6 +121,8 @@ class RollingLimiter:
         with self._changed:
             known = [*self._written.items(), *((Slot(self), moment) for moment in moments)]
             self._written = OrderedDict(sorted(known, key=lambda item: item[1]))
+            for latest in (*self._written.values(),)[-1:]:
+                self._next_turn = max(self._next_turn, latest + self._spacing_seconds)
 
 
 @dataclass(frozen=True, slots=True)

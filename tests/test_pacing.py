@@ -22,9 +22,9 @@ def never() -> bool:
     return False
 
 
-def limiter_on(clock: OwnTime, rate: str = "1/second") -> RollingLimiter:
+def limiter_on(clock: OwnTime, rate: str = "1/second", *, is_burst: bool = True) -> RollingLimiter:
     """Build a limiter that lives on the clock."""
-    return RollingLimiter(Rate.parse(rate), clock=clock, wait_for=clock.wait_for)
+    return RollingLimiter(Rate.parse(rate), clock=clock, wait_for=clock.wait_for, is_burst=is_burst)
 
 
 def taken(limiter: RollingLimiter) -> Slot:
@@ -88,6 +88,36 @@ def test_limiter_burst() -> None:
     for _ in range(3):
         taken(limiter).written()
     assert clock.waits == []
+
+
+@table("rate", ["1/second", "20/second", "1000/second", "60/minute", "1000/hour"])
+def test_limiter_is_even(rate: str) -> None:
+    """Slots come one by one over the period, in all at least 98.5 % of the rate, though each comes 5 ms late."""
+    clock = OwnTime()
+    limiter, allowed = limiter_on(clock, rate, is_burst=False), Rate.parse(rate)
+    turns = []
+    for _ in range(3 * allowed.limit):
+        slot = taken(limiter)
+        turns.append(clock.now)
+        clock.now += 0.005 if allowed.limit < 200 * allowed.period_seconds else 0.0
+        slot.written()
+    even = allowed.period_seconds / allowed.limit
+    gaps = [later - earlier for earlier, later in pairwise(turns)]
+    assert min(gaps, default=even) >= even - 0.050
+    assert (len(turns) - 1) / (turns[-1] - turns[0]) >= 0.985 / even
+
+
+def test_limiter_is_even_after_earlier() -> None:
+    """The first slot keeps its distance from the requests of an earlier run, and a released one gives its turn."""
+    clock = OwnTime()
+    limiter = limiter_on(clock, "2/minute", is_burst=False)
+    limiter.count_earlier([clock.now - 10])
+    slot = taken(limiter)
+    assert clock.now == pytest.approx(1000.0 - 10 + (60 + GUARD_SECONDS) / 2)
+    slot.release()
+    began = clock.now
+    taken(limiter)
+    assert clock.now == began
 
 
 def test_limiter_gives_up() -> None:

@@ -22,7 +22,7 @@ POLICIES = (
     *("extensions", "trunks", "outside-prefix"),
 )
 PREPARING = ("timezone", "country", "agents", *CALLS, *POLICIES)
-PACE = ("rate", "batch-size", "workers", "max-errors", "max-uncertain", "max-runtime", "on-uncertain")
+PACE = ("rate", "burst", "batch-size", "workers", "max-errors", "max-uncertain", "max-runtime", "on-uncertain")
 STAGING = ("retry-refused", "yes", "init-ledger")
 RESULTS = ("results", "quiet", "verbose", "json")
 ROWS = ("rejects", "all-rows")
@@ -35,8 +35,9 @@ HEADINGS = {
     "Input": INPUT,
     "Calls": CALLS,
     "Policies": POLICIES,
-    "Sending": (*PACE, *STAGING),
-    "Output": ("results", "rejects", "all-rows", "ledger", "quiet", "verbose", "json"),
+    "Sending": PACE,
+    "Ledger": ("ledger", *STAGING),
+    "Output": ("results", "rejects", "all-rows", "quiet", "verbose", "json"),
     "Account": ACCOUNT,
     "Watching": (*WATCHING, *ALARMS),
 }

@@ -105,7 +105,9 @@ def service_of(run: Run, credentials: Credentials) -> Service:
         tokens=TokenSource(
             sign_in, transport=transport, clock=timing.wall_clock, sleep=lambda seconds: _sleep(run, seconds)
         ),
-        limiter=RollingLimiter(run.settings.rate, clock=timing.clock, wait_for=timing.wait_for),
+        limiter=RollingLimiter(
+            run.settings.rate, clock=timing.clock, wait_for=timing.wait_for, is_burst=run.settings.burst
+        ),
         clock=timing.clock,
         wall_clock=timing.wall_clock,
         sleep=timing.sleep,

@@ -128,6 +128,7 @@ class Settings(PolicyChoices):
     rate: Rate = _option(
         Rate(60, 60.0), Rate.parse, "N/PERIOD", "Most requests in any period. Default: 60/minute."
     )
+    burst: bool = _switch("Send a period's calls at once, then wait. Default: evenly.")
     batch_size: int = _option(50, values.whole(1, 10_000), "N", "Calls claimed at once. Default: 50.")
     workers: int = _option(1, values.whole(1, 64), "N", "Requests in flight at once. Default: 1.")
     limit: int | None = _option(None, values.whole(1), "N", "Send at most N calls now; the rest stays pending.")

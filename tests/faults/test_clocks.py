@@ -118,9 +118,10 @@ def test_rate_beside_a_clock_that_is_set(night: Night, during: float, between: f
         night.ahead_seconds += seconds
 
     night.take_in(16)
-    night.run(rate=Rate(5, 60.0), limit=5, step=at(Step.NOTED, 3, lambda: put_on(during)))
+    at_once = {"rate": Rate(5, 60.0), "burst": True}
+    night.run(**at_once, limit=5, step=at(Step.NOTED, 3, lambda: put_on(during)))
     put_on(between)
-    runs = [night.run(rate=Rate(5, 60.0), limit=limit) for limit in (5, 1, 5)]
+    runs = [night.run(**at_once, limit=limit) for limit in (5, 1, 5)]
     moments = [arrival.moment for arrival in night.api.arrivals]
     assert {run.code for run in runs} == {0}
     assert all(later - earlier >= 60 for earlier, later in zip(moments, moments[5:], strict=False))
