@@ -26,6 +26,8 @@ LEADING_SPACES = 64
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.uint64]
+"""A bit for each byte of a text, the first the lowest: 64 bytes are looked at as fast as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,11 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
-    """Positions in a text: line ends of records, all line ends, delimiters between cells, and what is astray."""
+    """Where line ends of records, all line ends and faults stand in a text; delimiters between cells as bits."""
 
     ends: Ints
     newlines: Ints
-    delimiters: Ints
+    delimiters: Words
     astray: Ints
 
 
@@ -100,7 +102,7 @@ def scan(blocks: Iterator[bytes], dialect: Dialect, name: str, first_line: int =
         _require_closed(records, name)
         if used <= len(rest):
             end = len(rest.removesuffix(b"\n"))
-            marks = _Marks(np.array([end]), NOWHERE, NOWHERE, np.array([0]))
+            marks = _Marks(np.array([end]), NOWHERE, _bits(np.zeros(end + 1, dtype=np.bool_)), np.array([0]))
             records, _ = _records(rest[:end] + b"\n", marks, line, dialect)
         yield replace(records, last_is_open=len(records) > 0)
 
@@ -125,7 +127,7 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
     data = np.frombuffer(text, dtype=np.uint8)
     if dialect.quotes is Quotes.BARE:
         return _scan_bare(text, data, line, dialect)
-    newlines = np.flatnonzero(data == NEWLINE)
+    newlines = ends = np.flatnonzero(data == NEWLINE)
     shape = text
     if dialect.quotes is Quotes.BACKSLASH and b"\\" in text:
         text = re.sub(null_cells(dialect.delimiter).encode(), b"  ", text)
@@ -136,27 +138,30 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
         run = at[begins_run][np.cumsum(begins_run) - 1]
         escaped = at[(at - run) % 2 == 0] + 1
         data[escaped[escaped < len(data)]] = LETTER
-        shape = data.tobytes()
+        shape, ends = data.tobytes(), np.flatnonzero(data == NEWLINE)
+    delimiters = _bits(data == ord(dialect.delimiter))
     if dialect.quotes is Quotes.NONE or b'"' not in shape:
-        ends = newlines if shape is text else np.flatnonzero(data == NEWLINE)
-        delimiters = np.flatnonzero(data == ord(dialect.delimiter))
         return _records(text, _Marks(ends, newlines, delimiters, NOWHERE), line, dialect)
-    at = np.flatnonzero((data == NEWLINE) | (data == ord(dialect.delimiter)) | (data == QUOTE))
-    kinds = data[at]
-    is_quote, is_newline = kinds == QUOTE, kinds == NEWLINE
-    quotes = at[is_quote]
-    opening, closing = quotes[::2], quotes[1::2]
-    doubled = opening[1:] - closing[: len(opening) - 1] == 1
-    opens, closes = _begins_cell(data, opening, dialect), _ends_cell(data, closing, dialect)
-    opens[1:] |= doubled
-    closes[: len(doubled)] |= doubled
-    if opens.all() and closes.all():  # every quote opens a cell, closes one, or is half of a doubled one
-        outside, astray = np.cumsum(is_quote, dtype=np.uint8) % 2 == 0, NOWHERE
-    else:
+    quotes = _bits(data == QUOTE)
+    inside, astray = _parity(quotes), NOWHERE
+    if not _open_and_close_cells(data, quotes, inside, dialect):
         borders, astray = _search_cells(shape, dialect)
-        outside = np.searchsorted(borders, at, side="right") % 2 == 0
-    ends, delimiters = at[is_newline & outside], at[~(is_newline | is_quote) & outside]
-    return _records(text, _Marks(ends, newlines, delimiters, astray), line, dialect)
+        turns = np.zeros(len(data), dtype=np.bool_)
+        turns[borders[borders < len(data)]] = True
+        inside = _parity(_bits(turns))
+    outside = ends[~_picked(inside, ends)]
+    return _records(text, _Marks(outside, newlines, delimiters & ~inside, astray), line, dialect)
+
+
+def _open_and_close_cells(data: Bytes, quotes: Words, inside: Words, dialect: Dialect) -> bool:
+    """Return whether every quote opens a cell, closes one, or is half of a doubled one."""
+    beside = _bits((data == NEWLINE) | (data == ord(dialect.delimiter))) | quotes
+    before, after = beside << np.uint64(1), beside >> np.uint64(1)
+    before[1:] |= beside[:-1] >> np.uint64(63)
+    after[:-1] |= beside[1:] << np.uint64(63)
+    opens = _places(quotes & inside & ~before)
+    closes = _places(quotes & ~inside & ~after)
+    return bool(_begins_cell(data, opens, dialect).all() and _ends_cell(data, closes, dialect).all())
 
 
 def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[Records, int]:
@@ -164,7 +169,7 @@ def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[R
         return Records(b"", NOWHERE, NOWHERE, NOWHERE, NOWHERE, np.zeros(0, dtype=np.bool_)), 0
     ends = marks.ends
     starts = np.concatenate(([0], ends[:-1] + 1))
-    cells = np.searchsorted(marks.delimiters, ends) - np.searchsorted(marks.delimiters, starts) + 1
+    cells = np.diff(_counts_before(marks.delimiters, ends), prepend=0) + 1
     lines = line + np.searchsorted(marks.newlines, starts)
     broken = np.zeros(len(ends), dtype=np.bool_)
     owner = np.searchsorted(ends, marks.astray)
@@ -181,6 +186,47 @@ def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[R
     for index in np.flatnonzero(~solid).tolist():
         solid[index] = not filler[data[starts[index] : ends[index]]].all()
     return (records if solid.all() else records.select(solid)), int(ends[-1]) + 1
+
+
+def _bits(flags: Flags) -> Words:
+    """Return the flags as bits, with at least one bit of nothing behind them."""
+    packed = np.zeros((len(flags) // 64 + 1) * 8, dtype=np.uint8)
+    packed[: (len(flags) + 7) // 8] = np.packbits(flags, bitorder="little")
+    return packed.view("<u8")
+
+
+def _places(bits: Words) -> Ints:
+    """Return where the bits are that are set."""
+    filled = np.flatnonzero(bits)
+    each = np.unpackbits(bits[filled].view(np.uint8), bitorder="little")
+    at = np.flatnonzero(each)
+    return filled[at // 64] * 64 + at % 64
+
+
+def _picked(bits: Words, at: Ints) -> Flags:
+    """Return for each of these places whether its bit is set."""
+    picked: Flags = (bits[at >> 6] >> (at & 63).astype(np.uint64) & np.uint64(1)).astype(np.bool_)
+    return picked
+
+
+def _parity(bits: Words) -> Words:
+    """Return the bits that have an odd count of set ones up to them."""
+    odd = bits.copy()
+    for reach in (1, 2, 4, 8, 16, 32):
+        odd ^= odd << np.uint64(reach)
+    whole = odd >> np.uint64(63)
+    before = np.bitwise_xor.accumulate(whole) ^ whole
+    odd ^= before * np.uint64(2**64 - 1)
+    return odd
+
+
+def _counts_before(bits: Words, at: Ints) -> Ints:
+    """Return how many bits are set before each of these places."""
+    counts = np.bitwise_count(bits)
+    before = np.cumsum(counts, dtype=np.int64) - counts
+    below = (np.uint64(1) << (at & 63).astype(np.uint64)) - np.uint64(1)
+    counted: Ints = before[at >> 6] + np.bitwise_count(bits[at >> 6] & below)
+    return counted
 
 
 def _begins_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
@@ -237,9 +283,10 @@ def _scan_bare(text: bytes, data: Bytes, line: int, dialect: Dialect) -> tuple[R
     base = np.concatenate(([0], depth_at_end))
     level = depth[1:] - base[np.searchsorted(ends, quotes)]
     astray = np.concatenate((quotes[(level < 0) | (level > 1)], ends[depth_at_end != base[:-1]]))
-    delimiters = np.flatnonzero(data == ord(dialect.delimiter))
-    outside = depth[np.searchsorted(quotes, delimiters)] == base[np.searchsorted(ends, delimiters)]
-    records, _ = _records(text, _Marks(ends, ends, delimiters[outside], astray), line, dialect)
+    is_delimiter = data == ord(dialect.delimiter)
+    at = np.flatnonzero(is_delimiter)
+    is_delimiter[at] = depth[np.searchsorted(quotes, at)] == base[np.searchsorted(ends, at)]
+    records, _ = _records(text, _Marks(ends, ends, _bits(is_delimiter), astray), line, dialect)
     inner = quotes[~opens & ~closes & (level == 1)]
     if len(inner):
         starts, ends = (at + np.searchsorted(inner, at) for at in (records.starts, records.ends))
