@@ -115,7 +115,7 @@ class NumberBook:
     def __init__(self, rules: NumberRules, *, capacity: int = 200_000) -> None:
         if capacity < 1:
             raise ValueError(f"capacity {capacity} is not positive")
-        self._rules = rules
+        self.rules = rules
         self._capacity = capacity
         self._young: dict[str, NumberReading] = {}
         self._old: dict[str, NumberReading] = {}
@@ -124,7 +124,7 @@ class NumberBook:
         """Return what one text says."""
         reading = self._young.get(text)
         if reading is None:
-            reading = self._old.get(text) or _reading(text, self._rules)
+            reading = self._old.get(text) or _reading(text, self.rules)
             if len(self._young) >= self._capacity:
                 self._old, self._young = self._young, {}
             self._young[text] = reading

@@ -29,6 +29,17 @@ def is_region(country: str) -> bool:
     return country in phonenumbers.SUPPORTED_REGIONS
 
 
+def main_region(country: str) -> str:
+    """Return the first of the regions that share the region's country code: ``US`` for ``CA``."""
+    return _MAIN_REGION[str(phonenumbers.country_code_for_region(country))]
+
+
+def region_of(e164: str) -> str:
+    """Return the first of the regions that share a number's country code, "" where it has none (800, 870)."""
+    code = next((e164[1:end] for end in (2, 3, 4) if e164[1:end] in _MAIN_REGION), "")
+    return _MAIN_REGION.get(code, "")
+
+
 @dataclass(frozen=True, slots=True)
 class NumberRules:
     """How a column of numbers is to be read.
@@ -254,7 +265,7 @@ def settled_national(digits: str, country: str) -> NumberReading | None:
     if plan is None or plan.other_prefix.match(digits):
         return None
     prefix = plan.trunk_prefix.match(digits) if plan.trunk_prefix else None
-    if prefix[0] != _trunk_prefix(country) if prefix else not plan.is_closed:
+    if prefix[0] != trunk_prefix(country) if prefix else not plan.is_closed:
         return None
     number = digits[prefix.end() :] if prefix else digits
     return _settled(number, plan) if plan.assigned.fullmatch(number) else None
@@ -332,16 +343,17 @@ def _lacks_trunk_prefix(number: PhoneNumber, digits: str, country: str, *, is_as
         return False
     written = digits_in(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL))
     is_written_without = is_assigned and written == phonenumbers.national_significant_number(number)
-    return not is_written_without and _trunk_prefix(country) is not None
+    return not is_written_without and trunk_prefix(country) is not None
 
 
 @cache
-def _trunk_prefix(country: str) -> str | None:
+def trunk_prefix(country: str) -> str | None:
+    """Return what is dialled before an area code inside a country, None where nothing is."""
     return phonenumbers.ndd_prefix_for_region(country, True)
 
 
 def _has_trunk_prefix(number: PhoneNumber, digits: str, country: str) -> bool:
-    prefix = _trunk_prefix(country)
+    prefix = trunk_prefix(country)
     if prefix is None or not digits.startswith(prefix):
         return False
     return digits != phonenumbers.national_significant_number(number)

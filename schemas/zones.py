@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from importlib import resources
 from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
@@ -49,6 +50,13 @@ def is_fixed(name: str) -> bool:
     """
     found = re.fullmatch(r"Etc/GMT[+-](\d+)", name)
     return name in _FIXED_HOURS or (found is not None and int(found[1]) != 0)
+
+
+def country_of(zone: str) -> str | None:
+    """Return the ISO 3166 code of the country of a zone, None where it has none (`zone.tab` of tzdata)."""
+    table = (resources.files("tzdata") / "zoneinfo" / "zone.tab").read_text(encoding="utf-8")
+    found = re.search(rf"^([A-Z]{{2}})\t\S+\t{re.escape(zone)}(?:\t.*)?$", table, re.MULTILINE)
+    return found[1] if found else None
 
 
 def fixed_advice(name: str) -> str:

@@ -16,7 +16,7 @@ FILES = click.argument("files", nargs=-1, required=True, type=PATH, metavar="FIL
 
 MOST_NEEDED = ("timezone", "country", "agents", "limit", "sandbox")
 INPUT = ("format", "encoding", "delimiter", "date-order", "sheet")
-CALLS = ("default-agent-number", "default-zohouser", "site", "since", "until", "states")
+CALLS = ("trust-country", "default-agent-number", "default-zohouser", "site", "since", "until", "states")
 POLICIES = (
     *("cancelled-ring-seconds", "cancelled-unknown", "voicemail", "our-side"),
     *("extensions", "trunks", "outside-prefix"),

@@ -71,6 +71,7 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
         now=int(run.now),
         timezone=settings.timezone,
         country=settings.country,
+        trust_country=settings.trust_country,
         site=settings.site,
         window=Window(since, until),
         states=settings.states,

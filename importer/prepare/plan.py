@@ -28,12 +28,14 @@ class PreparePlan:
     ``now`` is the epoch second of the run's start: a call cannot start after it. ``all_rows`` keeps the rows
     that are skipped. ``held`` says which of some call ids the ledger holds, and whether an attended row
     contradicts it; None without a ledger. ``is_one_of_several``: rows of a call may stand in another file.
+    ``trust_country``: no number speaks against ``country``.
     """
 
     agents: AgentBook
     now: int
     timezone: str | None = None
     country: str | None = None
+    trust_country: bool = False
     site: str = ""
     window: Window = Window()
     states: frozenset[State] = frozenset(State)

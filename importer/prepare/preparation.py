@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
+from importer.prepare.country import require_country
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import add_zone_evidence, derived_of, with_derived, zone_evidence_of
 from importer.prepare.groups import LINES_PER_FILE
@@ -55,7 +56,8 @@ class Preparation:
         """Read one file whole and return its rows; ``progress`` gets the count of each chunk.
 
         Raises InputUnusableError when the file is damaged; nothing of it is kept then. Raises ConfigurationError
-        when its ids prove another zone than the operator's, or do not prove one without summer time.
+        when its ids prove another zone than the operator's, or do not prove one without summer time, and when its
+        numbers speak for another country.
         """
         rules = self._rules(detection)
         preparer = self._prepared(detection, rules, progress)
@@ -67,6 +69,7 @@ class Preparation:
             require_agreement(preparer.zone_evidence, name)
             if preparer.read and not detection.times_carry_offsets():
                 require_proof(preparer.zone_evidence, name)
+        require_country(preparer.country_evidence, preparer.rules, name)
         self._files.append(InputFile(name, preparer.rules))
         self._index.keep_file()
         self.skipped += preparer.skipped

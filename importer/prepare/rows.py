@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.formats.language import Test
+from importer.prepare.country import CountryEvidence
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
     add_evidence,
@@ -106,6 +107,7 @@ class RowPreparer:
         self._file_number = file_number
         self._index = index
         self.zone_evidence = zone_evidence_of(rules)
+        self.country_evidence = CountryEvidence()
         self._is_second = is_second
         self._indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
         self._endpoints = Endpoints(rules.format.endpoint)
@@ -228,6 +230,7 @@ class RowPreparer:
                 "is_invalid": some["call.said"] == Rank.INVALID,
             }
         )
+        self.country_evidence.add(some[call.customer])
         read = customer_schema(rules.numbers, rules.plain_numbers).validate(dialled)["customer_number"]
         faults = read[numbers_only(read) == ""]
         rows["call.customer"] = read.reindex(rows.index, fill_value="")

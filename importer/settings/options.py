@@ -112,6 +112,7 @@ class Settings(PolicyChoices):
     sheet: str | None = _option(None, values.line, "NAME", "Sheet of a workbook. Default: the one that fits.")
     timezone: str | None = _option(None, values.zone, "ZONE", "IANA zone of local times, like Europe/London.")
     country: str | None = _option(None, values.region, "CC", "ISO 3166 region of national numbers, like GB.")
+    trust_country: bool = _switch("Take --country as right, whatever the numbers say.")
     agents: Path | None = _option(
         None, values.location, "FILE", "Agents file: CSV extension,number,zohouser,email,name."
     )
