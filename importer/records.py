@@ -66,6 +66,31 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one request may take: connecting, between bytes, in all; and how long a connection may rest.
+
+    ``connect_seconds`` is for looking the host up and again for each of its addresses. A connection that rested
+    longer than ``idle_seconds``, or nearly as long as the server said in `Keep-Alive`, is not used again: servers
+    close idle connections just as the next request is written, which makes an uncertain call of a call that was
+    never sent.
+    """
+
+    connect_seconds: float = 10.0
+    gap_seconds: float = 30.0
+    deadline_seconds: float = 60.0
+    idle_seconds: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ended before all was sent."""
+
+    exit_code: ExitCode
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ResultRow:
     """One line of the results file; see `schemas.vocabulary.RESULT_COLUMNS`."""
 

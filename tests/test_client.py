@@ -23,13 +23,12 @@ from importer.client import (
     Route,
     SendFailure,
     SendHooks,
-    Timeouts,
     TokenTransport,
     form_of,
     judge_failure,
 )
 from importer.errors import ConfigurationError, ExitCode, ProtocolError, UnavailableError
-from importer.records import Call, Place
+from importer.records import Call, Place, Timeouts
 from misbehaviour.connections import (
     PATIENCE_SECONDS,
     SUCCESS_BODY,

@@ -15,13 +15,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
-from importer.client import Line, Route, Timeouts, Trust
+from importer.client import Line, Route, Trust
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
-from importer.records import RunSummary
-from importer.watching import LogFile, ping
+from importer.records import RunSummary, Timeouts
+from importer.watching import LogFile
 from importer.watching.metrics import METRICS, LastRun, write_metrics
+from importer.watching.pings import ping
 from importer.watching.watch import LONGEST_LINE
 from misbehaviour import Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer

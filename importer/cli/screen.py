@@ -13,7 +13,6 @@ from types import FrameType, TracebackType
 from typing import Never, Self
 
 import click
-from tqdm import tqdm
 
 from importer.cli.output import aligned, error_text, is_interactive, show, show_json, show_lines, show_message
 from importer.errors import ExitCode, exit_code_of
@@ -82,6 +81,8 @@ class Screen(logging.Handler):
         self.signals = Signals()
         self._settings = settings
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
+        if self._shows_progress:
+            from tqdm import tqdm  # costs some 20 ms, which no run under cron needs
         self._bar: tqdm[Never] | None = None
         # A narrow terminal cuts the end of the line off: what nobody can do anything about stands last.
         self._counts = {"uncertain": 0, "refused": 0, "accepted": 0}
@@ -230,6 +231,8 @@ class Screen(logging.Handler):
             layout = (
                 None if total is None else "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}{postfix}]"
             )
+            from tqdm import tqdm
+
             self._bar = tqdm(
                 desc=task, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True, bar_format=layout
             )

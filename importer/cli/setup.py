@@ -156,7 +156,7 @@ def login_command(settings: Settings, keyring: bool) -> None:
     both are set. Without a terminal the lines of standard input answer the questions.
     """
     from importer.client import TokenTransport
-    from importer.pipeline import sign_in_of
+    from importer.pipeline.sending import sign_in_of
     from importer.setup.sign_in import SCOPE, console_url, exchange_code
 
     accounts_url = sign_in_of(settings, Credentials("", "", "")).accounts_url

@@ -7,7 +7,7 @@ setting up.
 
 from importer.client.api import AccountClient, Client, TokenTransport, User, form_of
 from importer.client.classify import Judgement, Proof, Reaction, classify, judge_failure
-from importer.client.connection import Answer, Line, Route, SendFailure, Timeouts, Trust
+from importer.client.connection import Answer, Line, Route, SendFailure, Trust
 from importer.client.wire import SendHooks
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "Route",
     "SendFailure",
     "SendHooks",
-    "Timeouts",
     "TokenTransport",
     "Trust",
     "User",

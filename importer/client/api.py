@@ -9,7 +9,7 @@ import requests
 
 from importer.auth import SignIn, Token
 from importer.client.classify import FAILURES_BEFORE, Proof, Reaction, classify, judge_failure
-from importer.client.connection import Answer, Line, Route, SendFailure, Timeouts, Trust
+from importer.client.connection import Answer, Line, Route, SendFailure, Trust
 from importer.client.wire import SendHooks
 from importer.errors import (
     ConfigurationError,
@@ -21,7 +21,7 @@ from importer.errors import (
     UnavailableError,
 )
 from importer.events import ignore
-from importer.records import Call
+from importer.records import Call, Timeouts
 
 CALLNOTIFY_PATH = "/phonebridge/v3/callnotify"
 USERS_PATH = "/phonebridge/v3/users"

@@ -29,6 +29,7 @@ from importer import __version__
 from importer.client.wire import HookError, LeftBehind, SendHooks, Watchdog, Wire
 from importer.errors import ConfigurationError
 from importer.private_files import open_small
+from importer.records import Timeouts
 
 BODY_LIMIT_BYTES = 64 * 1024
 
@@ -41,22 +42,6 @@ _LENGTH = re.compile(r"0*[0-9]{1,9}")
 
 # Their meaning is in the status line alone, so that a body cut short takes nothing from it (RFC 9110 15.5).
 _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long one request may take: connecting, between bytes, in all; and how long a connection may rest.
-
-    ``connect_seconds`` is for looking the host up and again for each of its addresses. A connection that rested
-    longer than ``idle_seconds``, or nearly as long as the server said in `Keep-Alive`, is not used again: servers
-    close idle connections just as the next request is written, which makes an uncertain call of a call that was
-    never sent.
-    """
-
-    connect_seconds: float = 10.0
-    gap_seconds: float = 30.0
-    deadline_seconds: float = 60.0
-    idle_seconds: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)

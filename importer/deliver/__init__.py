@@ -6,7 +6,7 @@ stops by itself when going on would only cost more: a refusing account, an outag
 `attempts` has the requests for one call, `delivery` is the run of them all.
 """
 
-from importer.deliver.attempts import LONGEST_WAIT_SECONDS, LOOK_EVERY_SECONDS, DeliveryListener, Service, Stop
+from importer.deliver.attempts import LONGEST_WAIT_SECONDS, LOOK_EVERY_SECONDS, DeliveryListener, Service
 from importer.deliver.delivery import UNANSWERED_IN_A_ROW, Delivery
 
 __all__ = [
@@ -16,5 +16,4 @@ __all__ = [
     "Delivery",
     "DeliveryListener",
     "Service",
-    "Stop",
 ]

@@ -16,7 +16,7 @@ from importer.errors import ExitCode, LedgerError, TryLaterError
 from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
 from importer.pacing import Backoff, RetryBudget, RollingLimiter, Slot
-from importer.records import Call, Receipt
+from importer.records import Call, Receipt, Stop
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState
 
 LONGEST_WAIT_SECONDS = 600.0
@@ -86,15 +86,6 @@ class DeliveryListener:
     receipt: Callable[[Receipt], None]
     unrecorded: Callable[[Receipt], None]
     event: Callable[[Event], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a run ended before all was sent."""
-
-    exit_code: ExitCode
-    reason: str
-    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from importer.deliver.attempts import (
     DeliveryListener,
     Means,
     Service,
-    Stop,
     stop_of,
 )
 from importer.errors import ExitCode, ImporterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget
+from importer.records import Stop
 from importer.settings import Settings
 from schemas.vocabulary import CallState
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
 from importer.formats.faults import TomlText
-from importer.formats.language import CauseTable, CdrFormat, LookAlike, Zone, word_key
+from importer.formats.language import BUILT_IN, CauseTable, CdrFormat, LookAlike, Zone, word_key
 from importer.private_files import open_small
 from schemas.vocabulary import Verdict
 
@@ -195,10 +195,16 @@ def _shipped() -> tuple[tuple[CauseTable, ...], tuple[CdrFormat, ...], tuple[Loo
 def _load_all(folder: str, model: type[Model]) -> Iterator[Model]:
     entries = [entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")]
     for entry in sorted(entries, key=lambda entry: entry.name):
-        yield _checked(TomlText(entry.name, entry.read_text(encoding="utf-8")), model)
+        yield _checked(TomlText(entry.name, entry.read_text(encoding="utf-8")), model, context=BUILT_IN)
 
 
-def _checked(file: TomlText, model: type[Model], defaults: Mapping[str, str] | None = None) -> Model:
+def _checked(
+    file: TomlText,
+    model: type[Model],
+    defaults: Mapping[str, str] | None = None,
+    *,
+    context: Mapping[str, str] | None = None,
+) -> Model:
     """Return the model of a file; the tables of a format's family stand below its own.
 
     Lists of rules and notes follow the format's; a key of a table that the format has outranks the family's.
@@ -223,7 +229,7 @@ def _checked(file: TomlText, model: type[Model], defaults: Mapping[str, str] | N
                 own = tables.get(key, {})
                 tables[key] = {**own, **below, **own}  # its own keys come first
     try:
-        return model.model_validate(tables)
+        return model.model_validate(tables, context=context)
     except ValidationError as error:
         raise file.fault_of(error, model) from error
 

@@ -4,12 +4,12 @@
 written; `intake` reads files into calls and takes these into the ledger; `sending` sends them; `ending` has fates,
 counts and exit code; `dead_runs` the results that runs left which died. Reading files loads pandas, which costs
 half a second and 100 MB: only the commands that read files import `intake`, and `deliver` and `status` go without.
+Sending loads requests: only the commands that send import `sending`, and `check` and `status` go without.
 """
 
 from importer.pipeline.ending import held_ledger, reason_of, summary_fields, summary_record
 from importer.pipeline.inputs import check_apart, overrides_of
 from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
-from importer.pipeline.sending import sign_in_of
 from importer.pipeline.stages import check, deliver_pending, import_calls
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "new_run_id",
     "overrides_of",
     "reason_of",
-    "sign_in_of",
     "summary_fields",
     "summary_record",
 ]

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from importer import __version__
-from importer.deliver import Stop
 from importer.errors import ExitCode, ImporterError, StoppedError, most_severe
 from importer.ledger import KnownFate, Ledger, RunInfo
 from importer.pipeline.run import Run, gmt_text, new_run_id
-from importer.records import Call, ResultRow, RunSummary
+from importer.records import Call, ResultRow, RunSummary, Stop
 from importer.requirements import check_versions, found_sqlite
 from importer.results import Finished
 from schemas.vocabulary import Outcome

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from importer.client import Timeouts
 from importer.errors import ExitCode, ImporterError, StoppedError
 from importer.events import Event, ignore
 from importer.formats import Catalogue
-from importer.records import Receipt, RunSummary
+from importer.records import Receipt, RunSummary, Timeouts
 from importer.settings import Settings
 from schemas.vocabulary import WIRE_TIME_FORMAT
 

@@ -14,13 +14,13 @@ from importer.deliver import (
     Delivery,
     DeliveryListener,
     Service,
-    Stop,
 )
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import Ledger
 from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
 from importer.pipeline.run import Run, epoch_of, gmt_text
+from importer.records import Stop
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
 

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from importer import __version__
-from importer.deliver import Service
 from importer.errors import ImporterError, exit_code_of
 from importer.files import named_files
 from importer.ledger import Ledger, RunInfo, create_ledger
@@ -19,7 +18,6 @@ from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, reason_of, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.run import Run, gmt_text
-from importer.pipeline.sending import deliver, service_of
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
@@ -59,10 +57,15 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
 
         intake = Intake(run, detect_inputs(run, named, read.problems), read)
     summary = partial(summary_of, run, target, read)
-    service = service_of(run, credentials) if credentials else None
+    service = None
+    if credentials is not None:
+        # requests comes in here and not on top: `check` does without.
+        from importer.pipeline.sending import deliver, service_of
+
+        service = service_of(run, credentials)
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
-        _opened(run, command, target, service) as ledger,
+        _opened(run, command, target, service.account if service else None) as ledger,
         intake.opened(ledger) if intake else nullcontext(),
         _results(run, ledger, target, summary) as results,
     ):
@@ -87,13 +90,13 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
 
 
 @contextmanager
-def _opened(run: Run, command: str, target: Path, service: Service | None) -> Iterator[Ledger | None]:
-    """Open the ledger for this run and settle the calls and results of dead runs; without a service give none.
+def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterator[Ledger | None]:
+    """Open the ledger for this run and settle the calls and results of dead runs; without an account give none.
 
     The account is checked before anything is taken in.
     """
     settings = run.settings
-    if service is None:
+    if account is None:
         yield None
         return
     if command == "import" and settings.init_ledger and not settings.ledger.exists():
@@ -102,7 +105,7 @@ def _opened(run: Run, command: str, target: Path, service: Service | None) -> It
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
     with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.timing.wall_clock())) as ledger:
         try:
-            ledger.check_account(service.account)
+            ledger.check_account(account)
         except ImporterError as error:
             with suppress(ImporterError):
                 ledger.finish_run(error.exit_code, json.dumps({"reason": reason_of(error)}))

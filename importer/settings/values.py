@@ -180,8 +180,8 @@ def zone(value: object) -> str:
 
 def region(value: object) -> str:
     """Take an ISO 3166 region that has a numbering plan."""
-    # Loads pandas: only when the option is given.
-    from schemas.numbers import is_region
+    # Loads phonenumbers: only when the option is given.
+    from schemas.plans import is_region
 
     if not is_region(text(value)):
         raise ValueError("not an ISO 3166 region with a numbering plan; write two capitals like GB")

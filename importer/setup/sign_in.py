@@ -8,7 +8,7 @@ from dataclasses import replace
 from importer.auth import TOKEN_PATH, SignIn, TokenSource, Transport, check_base_url, read_token_answer
 from importer.client import AccountClient, Route, TokenTransport
 from importer.errors import NotPermittedError, ProtocolError
-from importer.pipeline import sign_in_of
+from importer.pipeline.sending import sign_in_of
 from importer.settings import Credentials, Settings, is_secret
 
 SCOPE = "PhoneBridge.call.log,PhoneBridge.zohoone.search"

@@ -1,7 +1,4 @@
-"""Log, metrics and pings of one run: opened before it begins, closed with its exit code.
-
-The pings, ``URL/start`` and ``URL/<exit code>``, follow https://healthchecks.io/docs/http_api/.
-"""
+"""Log, metrics and pings of one run: opened before it begins, closed with its exit code."""
 
 import errno
 import json
@@ -17,12 +14,8 @@ from functools import partial
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-
-import requests
 
 from importer import __version__
-from importer.client import Line, Route, SendFailure, Timeouts, Trust
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
@@ -34,8 +27,6 @@ from importer.settings import Settings
 LONGEST_LINE = 300
 _LONGEST_VALUE = 120
 _BARE = re.compile(r"[A-Za-z0-9_.:/+-]+")
-PING_LIMITS = Timeouts(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10.0)
-"""Of each try of a ping."""
 MOST_TRIES = 3
 _NEXT_RUN_GOES_ON = frozenset(
     {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.HANGUP, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
@@ -108,30 +99,6 @@ class LogFile(WatchedFileHandler):
         return os.fdopen(descriptor, "a", encoding="ascii")
 
 
-def ping(connect: Callable[[], Line], url: str, word: str, body: str = "", *, tries: int = 1) -> str:
-    """Ping ``start`` or an exit code at a dead man's switch, each try on a line of its own.
-
-    Returns why none arrived, as a slug, "" if one did: a switch that does not answer does not fail the run.
-    """
-    parts = urlsplit(url)
-    address = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{word}"))
-    why = ""
-    for _ in range(tries):
-        line = connect()
-        try:
-            status = line.exchange(requests.Request("POST", address, data=body.encode())).status
-            if 200 <= status < 300:
-                return ""
-            why = f"http_{status}"
-        except SendFailure as failure:
-            why = failure.kind
-        except requests.RequestException:
-            why = "bad_address"
-        finally:
-            line.close()
-    return why
-
-
 class Watch:
     """Logs, pings and measures one run; does nothing where the settings ask for nothing.
 
@@ -157,9 +124,10 @@ class Watch:
         """
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
-            bundle = str(settings.ca_bundle) if settings.ca_bundle else None
-            connect = partial(Line, Route(settings.proxy, bundle), trust=Trust(bundle), limits=PING_LIMITS)
-            self._ping = partial(ping, connect, settings.ping_url)
+            # requests comes in here and not on top: `check` and most runs ping nobody.
+            from importer.watching.pings import pings_of
+
+            self._ping = pings_of(settings.ping_url, settings.proxy, settings.ca_bundle)
         if settings.log is not None:
             least = Level.DEBUG if settings.verbose else Level.INFO
             self._log = LogFile(settings.log, self._run_id, least=least)

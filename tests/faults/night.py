@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import read_results
-from importer.client import Timeouts
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, Timing, deliver_pending
-from importer.records import RunSummary
+from importer.records import RunSummary, Timeouts
 from importer.settings import Credentials, Rate, Settings
 from ledgers import make_waiting
 from misbehaviour import Simulator

@@ -7,7 +7,8 @@ import pytest
 from conftest import closed_port
 from faults.night import Night
 from importer.auth import SignIn
-from importer.client import Timeouts, TokenTransport
+from importer.client import TokenTransport
+from importer.records import Timeouts
 from misbehaviour import FOREVER, ORDINARY, Fault
 from misbehaviour.connections import Server, answering, http_answer
 from steps import Step, at

@@ -15,7 +15,7 @@ import pytest
 from certificates import SHORT_KEY, Certificate, make_certificate, make_expired_certificate
 from conftest import closed_port
 from faults.night import Ended, Night, ids_in
-from importer.client import Timeouts
+from importer.records import Timeouts
 from misbehaviour import ORDINARY, Fault
 from misbehaviour.connections import (
     PATIENCE_SECONDS,

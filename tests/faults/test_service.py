@@ -7,7 +7,7 @@ from email.utils import formatdate
 import pytest
 
 from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
-from importer.client import Timeouts
+from importer.records import Timeouts
 from misbehaviour import FOREVER, ORDINARY, Fault
 from misbehaviour.connections import PATIENCE_SECONDS, Behaviour, Peer, Server, answering, http_answer
 from steps import Step, at
