@@ -23,6 +23,8 @@ from schemas.vocabulary import CallState
 from steps import Step, at
 
 WAIT_SECONDS = 20
+READING = ("pandas", "pandera", "pyarrow", "numpy")
+SENDING = ("requests", "urllib3", "importer.client", "importer.deliver")
 
 
 @pytest.fixture
@@ -221,12 +223,29 @@ def test_what_is_installed_is_new_enough() -> None:
     check_versions({"requests": "2.33.0rc1", "urllib3": "2.7.0.post1", "SQLite": "3.37"})
 
 
-def test_what_reads_no_file_loads_no_pandas(account: Simulator, tmp_path: Path) -> None:
-    """`deliver` and `status` do their whole work without what only reading files needs."""
+@pytest.mark.parametrize(
+    ("arguments", "unused"),
+    [
+        (["status"], (*READING, *SENDING, "phonenumbers", "pydantic", "jinja2", "tqdm")),
+        (["deliver"], (*READING, "jinja2", "tqdm")),
+        (["check", "export.csv"], (*SENDING, "jinja2", "tqdm")),
+    ],
+)
+def test_commands_load_only_what_they_use(
+    arguments: list[str],
+    unused: tuple[str, ...],
+    account: Simulator,
+    export: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No command loads what it has no use for, and a country in the config costs `deliver` its rules alone."""
     make_waiting(tmp_path / "ledger.sqlite", 2)
+    if arguments != ["status"]:
+        monkeypatch.setenv("CDR_IMPORTER_COUNTRY", "GB")
     script = (
-        "import sys\nfrom importer.cli import run\nassert run(['deliver']) == run(['status']) == 0\n"
-        "print('loaded:', [name for name in ('pandas', 'pandera', 'pyarrow', 'numpy') if name in sys.modules])"
+        f"import sys\nfrom importer.cli import run\nassert run({arguments!r}) == 0\n"
+        f"print('loaded:', [name for name in {unused!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded: []"
