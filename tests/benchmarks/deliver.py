@@ -1,18 +1,14 @@
 """What the ledger costs: calls per second of a real delivery against a bare pool of requests sessions.
 
 Both post the same calls over loopback to the simulator in another process, with the same number of workers and no
-limit of rate in effect. Prints the best of some rounds each, and what one sync of the disk takes, of which a call
-needs two.
-
-Usage: python tests/benchmarks/deliver.py [CALLS]     (default 1,000)
+limit of rate in effect. The processor's time is that of the posting process. A call needs two syncs of the disk.
 """
 
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +18,17 @@ import requests
 from importer.client import form_of
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
-from importer.ledger import Ledger, RunInfo, create_ledger
+from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
 from importer.pipeline import Run, deliver_pending
 from importer.records import Call, Place
 from importer.settings import Rate, Settings, load_credentials
-from schemas.vocabulary import Outcome, State
+from schemas.vocabulary import CallState, State
 
 CALLS = 1000
-ROUNDS = 3
-WORKERS = (1, 4, 16)
 SYNCS = 200
 NOW = "2026-03-02 15:00:00"
+
+Seconds = tuple[float, float]
 
 
 @contextmanager
@@ -53,6 +49,13 @@ def sandbox() -> Iterator[str]:
             process.communicate(timeout=10)
 
 
+def seconds_of(work: Callable[[], object]) -> Seconds:
+    """Return what work takes: by the clock, and by the processor in this process."""
+    clock, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - clock, time.process_time() - processor
+
+
 def calls(round_name: str, count: int) -> list[Call]:
     """Return so many calls with ids of their own."""
     place = Place("export.csv", 2)
@@ -70,8 +73,8 @@ def access_token(base_url: str) -> str:
     return str(answer["access_token"])
 
 
-def bare_rate(base_url: str, token: str, todo: list[Call], workers: int) -> float:
-    """Return calls per second of one requests session per worker, nothing recorded."""
+def bare(base_url: str, token: str, todo: list[Call], workers: int) -> Seconds:
+    """Return the seconds of one requests session per worker, nothing recorded."""
     headers = {"Authorization": f"Zoho-oauthtoken {token}"}
 
     def work(mine: list[Call]) -> None:
@@ -81,14 +84,15 @@ def bare_rate(base_url: str, token: str, todo: list[Call], workers: int) -> floa
                 url = f"{base_url}/phonebridge/v3/callnotify"
                 assert session.post(url, data=form_of(call), headers=headers, timeout=30).status_code == 200
 
-    start = time.perf_counter()
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, [todo[number::workers] for number in range(workers)]))
-    return len(todo) / (time.perf_counter() - start)
+    def post() -> None:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, [todo[number::workers] for number in range(workers)]))
+
+    return seconds_of(post)
 
 
-def our_rate(folder: Path, round_name: str, todo: list[Call], workers: int) -> float:
-    """Return calls per second of `deliver` with all its records."""
+def ours(folder: Path, round_name: str, todo: list[Call], workers: int) -> Seconds:
+    """Return the seconds of `deliver` with all its records, its start and end included."""
     path = folder / f"{round_name}.sqlite"
     create_ledger(path, now=NOW)
     with Ledger.open(path, run=RunInfo("staging", NOW, "0"), now=lambda: NOW) as ledger:
@@ -105,11 +109,10 @@ def our_rate(folder: Path, round_name: str, todo: list[Call], workers: int) -> f
     )
     credentials = load_credentials(os.environ)
     run = Run(settings, load_catalogue())
-    start = time.perf_counter()
-    summary = deliver_pending(run, credentials)
-    seconds = time.perf_counter() - start
-    assert summary.outcomes[Outcome.ACCEPTED] == len(todo)
-    return len(todo) / seconds
+    seconds = seconds_of(lambda: deliver_pending(run, credentials))
+    with open_reader(path) as ledger:
+        assert ledger.counts()[CallState.ACCEPTED] == len(todo)
+    return seconds
 
 
 def sync_seconds(folder: Path) -> float:
@@ -120,22 +123,3 @@ def sync_seconds(folder: Path) -> float:
             stream.write(bytes(8192))
             os.fdatasync(stream.fileno())
         return (time.perf_counter() - start) / SYNCS
-
-
-def main(count: int) -> None:
-    """Print a line per number of workers."""
-    with tempfile.TemporaryDirectory() as folder, sandbox() as base_url:
-        os.environ["HOME"] = folder
-        token = access_token(base_url)
-        print(f"one sync {sync_seconds(Path(folder)) * 1000:.2f} ms")
-        for workers in WORKERS:
-            ours = bare = 0.0
-            for number in range(ROUNDS):
-                name = f"w{workers}r{number}"
-                bare = max(bare, bare_rate(base_url, token, calls(f"{name}b", count), workers))
-                ours = max(ours, our_rate(Path(folder), name, calls(f"{name}o", count), workers))
-            print(f"{workers} workers: {ours:.0f} calls/s of {bare:.0f} bare, ratio {ours / bare:.2f}")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else CALLS)

@@ -1,48 +1,59 @@
-"""What a ledger of some years costs: two figures that must not grow.
+"""What a ledger of some years costs: three figures that must not grow.
 
 * `deliver` with nothing to send: after an end that leaves no doubt about the ledger, against one that has it read
   through. Aim: 1 s.
 * `import` of calls that the ledger knows, against one of as many new calls, none of them sent. Aim: at most 1.
-
-Each case is a process of its own, the rounds are interleaved, and the median of each figure is taken; where other
-work shares the machine, the processor's seconds (user and system) tell more than the clock's.
-
-Usage: python tests/benchmarks/load.py [CALLS] [ROWS]     (default 5,000,000 in the ledger; 100,000 in each export)
+* `import` of known calls, against one that looks no attended calls up. Aim: at most 1.10.
 """
 
+import os
 import sqlite3
-import statistics
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from attended import IMPORT, accept_everything, account
-from prepare import Cost, measure
+from costs import Cost, measure, medians
+from exports import write_calls
 
 from importer.ledger import create_ledger
 from importer.ledger.beside import file_mark, read_generation, write_generation
 
-ROUNDS = 3
-FIRST = datetime(2025, 1, 6, 13, tzinfo=UTC)
-DELIVER = "import sys; from importer.cli import run; sys.exit(run(['deliver', '--results', sys.argv[1]]))"
+NOWHERE = "http://127.0.0.1:9"
+RUN = "import sys; from importer.cli import run; code = run(sys.argv[1:]); sys.exit(3 if code == 69 else code)"
+WITHOUT = (
+    "import numpy; from importer.prepare.rows import RowPreparer;"
+    " RowPreparer._held = lambda preparer, rows, conditions: numpy.zeros((2, len(rows)), dtype=numpy.bool_); "
+)
+IMPORT = (
+    *("import", "--yes", "--timezone", "America/New_York", "--country", "US"),
+    *("--default-agent-number", "+12125550100", "--results"),
+)
 
 
-def write_calls(path: Path, count: int, first_id: int, customer: str) -> Path:
-    """Write a Master.csv of so many unanswered outgoing calls to one customer."""
-    with path.open("w", newline="") as stream:
-        for number in range(count):
-            start = f"{FIRST + timedelta(seconds=20 * number):%Y-%m-%d %H:%M:%S}"
-            agent = 101 + number % 200
-            stream.write(
-                f'"","{agent}","{customer}","from-internal","""User"" <{agent}>","PJSIP/{agent}-{number:08x}",'
-                f'"PJSIP/trunk-{number + 1:08x}","Dial","PJSIP/{customer}@trunk,30","{start}","","{start}",32,0,'
-                f'"BUSY","DOCUMENTATION","{first_id + number}.1",""\n'
-            )
-    return path
+def account(folder: Path) -> None:
+    """Put an account into the environment that nobody answers for: nothing is ever sent to it."""
+    os.environ["HOME"] = str(folder)
+    words = {"LEDGER": str(folder / "ledger.sqlite"), "ACCOUNTS_URL": NOWHERE, "API_URL": NOWHERE}
+    words |= dict.fromkeys(("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"), "none")
+    os.environ.update({f"CDR_IMPORTER_{name}": value for name, value in words.items()})
+
+
+def accept_everything(ledger: Path, others: int) -> int:
+    """Make the ledger hold its calls, and so many others, as accepted long ago; return how many it has."""
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute("UPDATE calls SET state = 'accepted', seq = NULL, sent_at = '2025-01-07 00:00:00'")
+        connection.execute("DELETE FROM payloads")
+        connection.execute(
+            """WITH RECURSIVE numbers (number) AS
+                    (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?)
+                INSERT INTO calls (call_id, fingerprint, state, attempts, sent_at)
+                SELECT lower(hex(randomblob(16))), randomblob(16), 'accepted', 1, '2025-01-01 00:00:00'
+                FROM numbers ORDER BY 1""",
+            (others,),
+        )
+        return int(connection.execute("SELECT count(*) FROM calls").fetchone()[0])
 
 
 def closed(ledger: Path, *, doubt: bool = False) -> None:
@@ -58,21 +69,8 @@ def forget_new(ledger: Path) -> None:
     closed(ledger)
 
 
-def compare(cases: dict[str, Callable[[int], Cost]]) -> None:
-    """Run two cases in turn and print what they took, and the ratio of the first to the second."""
-    costs: dict[str, list[Cost]] = {name: [] for name in cases}
-    for number in range(ROUNDS):
-        for name, case in cases.items():
-            costs[name].append(case(number))
-    (one, ones), (other, others) = costs.items()
-    for what, of in (("clock", "seconds"), ("processor", "cpu_seconds")):
-        first, second = (statistics.median(getattr(cost, of) for cost in each) for each in (ones, others))
-        print(f"by the {what}: {one} {first:.2f} s, {other} {second:.2f} s, ratio {first / second:.2f}")
-
-
-def main() -> None:
-    """Measure and print the two figures."""
-    calls, rows = (int(word) for word in [*sys.argv[1:], *("5000000", "100000")[len(sys.argv) - 1 :]])
+def figures(calls: int, rows: int, rounds: int) -> Iterator[tuple[str, Cost, Cost, str]]:
+    """Yield each figure as its name, what it and its baseline take, and the aim."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         account(folder)
@@ -80,23 +78,28 @@ def main() -> None:
         create_ledger(ledger, now="2025-01-01 00:00:00")
         known = write_calls(folder / "known.csv", rows, 1_700_000_000, "12125550142")
         new = write_calls(folder / "new.csv", rows, 1_800_000_000, "12125550142")
-        measure(IMPORT, str(known), str(folder / "first.csv"))
-        print(f"{accept_everything(ledger, calls):,} calls in the ledger of {ledger.stat().st_size >> 20} MiB")
+        measure("-c", RUN, *IMPORT, str(folder / "first.csv"), str(known))
+        count = accept_everything(ledger, calls)
 
-        def deliver(case: str, number: int) -> Cost:
-            closed(ledger, doubt=case == "doubt")
-            return measure(DELIVER, str(folder / f"deliver-{case}-{number}.csv"))
+        def deliver(number: int, *, doubt: bool) -> Cost:
+            closed(ledger, doubt=doubt)
+            return measure("-c", RUN, "deliver", "--results", str(folder / f"deliver-{doubt}-{number}.csv"))
 
-        def take_in(export: Path, number: int) -> Cost:
-            cost = measure(IMPORT, str(export), str(folder / f"{export.stem}-{number}-results.csv"))
+        def take_in(number: int, *, export: Path, code: str = RUN) -> Cost:
+            results = folder / f"{export.stem}-{len(code)}-{number}.csv"
+            cost = measure("-c", code, *IMPORT, str(results), str(export))
             forget_new(ledger)
             return cost
 
-        print("deliver with nothing to send")
-        compare({case: partial(deliver, case) for case in ("closed", "doubt")})
-        print(f"import of {rows:,} calls")
-        compare({export.stem: partial(take_in, export) for export in (known, new)})
-
-
-if __name__ == "__main__":
-    main()
+        cases: dict[str, Callable[[int], Cost]] = {
+            "sound": partial(deliver, doubt=False),
+            "doubt": partial(deliver, doubt=True),
+            "known": partial(take_in, export=known),
+            "new": partial(take_in, export=new),
+            "without": partial(take_in, export=known, code=WITHOUT + RUN),
+        }
+        found = medians(cases, rounds)
+        held = f"ledger of {count:,} calls"
+        yield f"deliver nothing, {held}; baseline: it is read through", found["sound"], found["doubt"], "1 s"
+        yield f"import {rows:,} known calls, {held}; baseline: new calls", found["known"], found["new"], "1"
+        yield "the same; baseline: no attended calls looked up", found["known"], found["without"], "1.10"

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -26,8 +27,8 @@ ROW = (
 )
 OPTIONS = ("--timezone", "America/New_York", "--country", "US", "--default-agent-number", "+12125550100")
 ROOT = Path(__file__).resolve().parents[2]
-ROW_BEGINS = ("importer/pipeline/intake.py",)
-CALL_BEGINS = ("importer/ledger/staging.py:Staging.add",)
+ROW_BEGINS = "importer/pipeline/intake.py"
+CALL_BEGINS = "importer/ledger/staging.py:Staging.add"
 
 
 @contextlib.contextmanager
@@ -56,10 +57,12 @@ def shown(code: CodeType) -> str:
     return f"{Path(code.co_filename).relative_to(ROOT)}:{code.co_qualname}"
 
 
-def from_first(codes: list[CodeType], files: tuple[str, ...]) -> list[CodeType]:
-    """Return the functions from the first one on that stands in one of these files."""
-    first = next(place for place, code in enumerate(codes) if shown(code).startswith(files))
-    return codes[first:]
+def traced(folder: Path, number: int, *command: str) -> list[CodeType]:
+    """Run a command on one row, silently, and return what it enters."""
+    results = folder / f"{command[0]}-{number}.csv"
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), entered() as codes:
+        run([*command, *OPTIONS, "--results", str(results), str(folder / "Master.csv")])
+    return [code for code in codes if not shown(code).startswith("importer/simulator")]
 
 
 def main() -> None:
@@ -67,31 +70,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "Master.csv").write_text(ROW)
-        for command in (
-            ("check",),
-            ("import", "--sandbox", "--yes"),
-        ):  # once before: what is imported is none of it
-            where = ("--results", str(folder / f"{command[0]}-0.csv"), str(folder / "Master.csv"))
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                run([*command, *OPTIONS, *where])
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            where = ("--results", str(folder / "check.csv"), str(folder / "Master.csv"))
-            with entered() as checked:
-                run(["check", *OPTIONS, *where])
-            where = ("--results", str(folder / "import.csv"), str(folder / "Master.csv"))
-            with entered() as imported:
-                run(["import", "--sandbox", "--yes", *OPTIONS, *where])
-    simulator = [code for code in imported if not shown(code).startswith("importer/simulator")]
+        for number in range(2):  # twice: what is imported is none of it
+            checked = traced(folder, number, "check")
+            imported = traced(folder, number, "import", "--sandbox", "--yes")
     figures = {
-        "check of one row": (checked, 230),
-        "a row, from file to results": (from_first(checked, ROW_BEGINS), 140),
-        "a call, from staging to accepted": (from_first(simulator, CALL_BEGINS), 130),
+        "check of one row": (checked, "", 230),
+        "a row, from file to results": (checked, ROW_BEGINS, 140),
+        "a call, from staging to accepted": (imported, CALL_BEGINS, 130),
     }
-    for title, (codes, aim) in figures.items():
-        files = len({code.co_filename for code in codes})
-        print(f"{title:34} {len(codes):4} functions in {files:3} modules (aim {aim})")
+    for title, (codes, begins, aim) in figures.items():
+        counted = list(dropwhile(lambda code, begins=begins: not shown(code).startswith(begins), codes))
+        files = len({code.co_filename for code in counted})
+        print(f"{title:34} {len(counted):4} functions in {files:3} modules (aim {aim})")
         if "--names" in sys.argv:
-            print(*(f"    {shown(code)}" for code in codes), sep="\n")
+            print(*(f"    {shown(code)}" for code in counted), sep="\n")
 
 
 if __name__ == "__main__":
