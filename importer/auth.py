@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from importer.errors import ConfigurationError, NotPermittedError, ProtocolError, TryLaterError, UnavailableError
 from importer.pacing import Backoff
@@ -87,23 +86,10 @@ _NO_TOKEN = Token("", "", 0.0)
 """In place of one that the API refused, where no other is to be had."""
 
 
-class Reply(Protocol):
-    """What the token endpoint answered."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        ...
-
-    @property
-    def body(self) -> bytes:
-        """The body as it came."""
-        ...
-
-
-Transport = Callable[[str, Mapping[str, str]], Reply]
-"""Posts a form to a URL. Raises UnavailableError for the network, ProtocolError for an answer that is cut or
-not HTTP (both are tried again), ConfigurationError for a certificate that is not trusted or a proxy."""
+Transport = Callable[[str, Mapping[str, str]], tuple[int, bytes]]
+"""Posts a form to a URL and returns status and body of the answer. Raises UnavailableError for the network,
+ProtocolError for an answer that is cut or not HTTP (both are tried again), ConfigurationError for a certificate
+that is not trusted or a proxy."""
 
 
 class _GarbledError(ProtocolError):
@@ -133,8 +119,10 @@ class TokenSource:
         self._token: Token | None = None
         self._refreshes: list[float] = []
 
-    def token(self) -> Token:
+    def token(self, refused: Token | None = None) -> Token:
         """Return a token that is still good, from memory, the cache file or the token endpoint.
+
+        It is another one than the one that the API ``refused``; another thread may have got it already.
 
         Raises:
             ConfigurationError: the API host named is not one of ours, or TLS trust (78).
@@ -144,28 +132,19 @@ class TokenSource:
             UnavailableError: the token endpoint is out of reach (69).
         """
         with self._lock:
-            if self._token is None or self._token.expires_at <= self._clock():
-                self._token = self._obtain(self._token)
-            return self._token
-
-    def renew(self, stale: Token) -> Token:
-        """Return another token than the one the API refused; refreshes only if that is still the current one.
-
-        Raises: as `token`.
-        """
-        with self._lock:
-            current = self._token
-            if current is None or current.access_token == stale.access_token:
-                self._token = current = self._obtain(stale)
-            return current
-
-    def _obtain(self, stale: Token | None) -> Token:
-        with self._cache_lock():
-            cached, refreshes = self._cached()
-            if cached is not None and (stale is None or cached.access_token != stale.access_token):
-                return cached
-            token = self._refresh(refreshes)
-            self._write_cache(token)
+            current, stale = self._token, refused or self._token
+            if current is not None and (
+                current.expires_at > self._clock()
+                if refused is None
+                else current.access_token != refused.access_token
+            ):
+                return current
+            with self._cache_lock():
+                token, refreshes = self._cached()
+                if token is None or (stale is not None and token.access_token == stale.access_token):
+                    token = self._refresh(refreshes)
+                    self._write_cache(token)
+            self._token = token
             return token
 
     def _refresh(self, others: Sequence[float]) -> Token:
@@ -194,10 +173,10 @@ class TokenSource:
             asked_at = self._clock()
             try:
                 try:
-                    reply = self._transport(self._token_url, form)
+                    status, body = self._transport(self._token_url, form)
                 except ProtocolError as error:
                     raise _GarbledError(error.message, hint=error.hint) from None
-                return read_token_answer(reply, self._sign_in, asked_at=asked_at)
+                return read_token_answer(status, body, self._sign_in, asked_at=asked_at)
             except (UnavailableError, _GarbledError):
                 if attempt == TOKEN_BACKOFF.attempts:
                     raise
@@ -216,26 +195,23 @@ class TokenSource:
             _log.warning("the token cache cannot be locked; this run signs in by itself")
             yield
             return
+        waited_seconds = 0.0
+        is_locked = False
         try:
-            self._wait_for_lock(descriptor)
+            while not is_locked:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    is_locked = True
+                except BlockingIOError:
+                    if waited_seconds >= _LOCK_PATIENCE_SECONDS:
+                        raise TryLaterError(
+                            "another run has been signing in for two minutes", hint="Run again when it has ended."
+                        ) from None
+                    self._sleep(_LOCK_POLL_SECONDS)
+                    waited_seconds += _LOCK_POLL_SECONDS
             yield
         finally:
             os.close(descriptor)
-
-    def _wait_for_lock(self, descriptor: int) -> None:
-        waited_seconds = 0.0
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if waited_seconds >= _LOCK_PATIENCE_SECONDS:
-                    raise TryLaterError(
-                        "another run has been signing in for two minutes", hint="Run again when it has ended."
-                    ) from None
-                self._sleep(_LOCK_POLL_SECONDS)
-                waited_seconds += _LOCK_POLL_SECONDS
-            else:
-                return
 
     def _cached(self) -> tuple[Token | None, list[float]]:
         """Return the token that the cache file has, and when the runs that share it signed in.
@@ -277,38 +253,38 @@ class TokenSource:
             _log.warning("the token cache cannot be written; the next run signs in again")
 
 
-def read_token_answer(reply: Reply, sign_in: SignIn, *, asked_at: float) -> Token:
+def read_token_answer(status: int, body: bytes, sign_in: SignIn, *, asked_at: float) -> Token:
     """Judge one answer of the token endpoint and return its token; ``asked_at`` is when the request began.
 
     Raises: as `TokenSource.token`; of these, UnavailableError and an answer that is not JSON may be tried again.
     """
-    if 300 <= reply.status < 400:
+    if 300 <= status < 400:
         raise ProtocolError(
-            f"the token endpoint redirects (status {reply.status}); redirects are not followed",
+            f"the token endpoint redirects (status {status}); redirects are not followed",
             hint="Check --accounts-url and --proxy: a portal may be answering.",
         )
-    answer = _json_object(reply)
+    answer = _json_object(status, body)
     words = [str(answer.get(key, "")).strip().lower() for key in ("error", "message", "error_description")]
     if "access denied" in words[:2] or any("too many requests" in text for text in words):
         raise TryLaterError(
             "the token endpoint refuses more tokens: 10 in 10 minutes are the limit",
             hint="Wait 10 minutes, then run again; share one token cache between runs.",
         )
-    if reply.status == 429 or reply.status >= 500:
+    if status == 429 or status >= 500:
         raise UnavailableError(
-            f"the token endpoint is not available (status {reply.status})",
+            f"the token endpoint is not available (status {status})",
             hint="Nothing was lost; run again later.",
         )
-    if reply.status == 407:
+    if status == 407:
         raise ConfigurationError("the proxy wants a sign-in of its own", hint="Put user and password in --proxy.")
     if "error" in answer:
         # Any other text may be what was sent, secrets and all.
         name = next((word for word in _ERRORS if word == answer["error"]), "with an error that is not known here")
         hint = _ERROR_HINTS.get(name, _AUTHORISE_HINT)
         raise NotPermittedError(f"the sign-in is refused: {name}", hint=hint)
-    if reply.status != 200 or "access_token" not in answer:
+    if status != 200 or "access_token" not in answer:
         raise _GarbledError(
-            f"what answers is not the token endpoint (status {reply.status}, no token)",
+            f"what answers is not the token endpoint (status {status}, no token)",
             hint="Check --accounts-url, --data-center and --proxy.",
         )
     api_url = check_api_url(answer.get("api_domain"), sign_in)
@@ -348,17 +324,17 @@ def check_base_url(url: str, option: str) -> str:
         raise ConfigurationError(f"{option} {error}", hint="Write https://host or https://host:port.") from None
 
 
-def _json_object(reply: Reply) -> Mapping[str, object]:
+def _json_object(status: int, body: bytes) -> Mapping[str, object]:
     try:
-        answer = json.loads(reply.body.decode("utf-8"))
+        answer = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
         answer = None
     if isinstance(answer, dict):
         return answer
-    if reply.status == 429 or reply.status >= 500:
+    if status == 429 or status >= 500:
         return {}
     raise _GarbledError(
-        f"the token endpoint did not answer with JSON (status {reply.status})",
+        f"the token endpoint did not answer with JSON (status {status})",
         hint="A proxy or login page may be answering: check --accounts-url and --proxy.",
     )
 

@@ -107,12 +107,12 @@ class TokenTransport(Line):
         super().__init__(Route(sign_in.proxy, sign_in.ca_bundle), trust=trust, limits=limits)
         self._on_answer = on_answer
 
-    def __call__(self, url: str, form: Mapping[str, str]) -> Answer:
-        """Post the form once and return the answer; raises as `importer.auth.Transport` does."""
+    def __call__(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
+        """Post the form once, return status and body of the answer; raises as `importer.auth.Transport` does."""
         try:
             answer = self.exchange(requests.Request("POST", url, data=dict(form)))
             self._on_answer(answer.status)
-            return answer
+            return answer.status, answer.body
         except SendFailure as failure:
             message = f"the token endpoint gave no answer ({failure.kind})"
             if failure.kind in FAILURES_BEFORE and failure.kind != "other":

@@ -149,7 +149,7 @@ class Attempts:
                 if self._renewed:
                     return Delivered(receipt, judgement, stop_of(judgement, ExitCode.NOT_PERMITTED))
                 self._renewed = True
-                service.tokens.renew(token)
+                service.tokens.token(token)
             elif judgement.reaction is Reaction.WAIT:
                 stop = self._wait(judgement)
                 if stop is not None:

@@ -38,9 +38,9 @@ def exchange_code(code: str, sign_in: SignIn, transport: Transport, clock: Calla
         "code": code,
     }
     asked_at = clock()
-    reply = transport(check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH, form)
+    status, body = transport(check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH, form)
     try:
-        read_token_answer(reply, sign_in, asked_at=asked_at)
+        read_token_answer(status, body, sign_in, asked_at=asked_at)
     except NotPermittedError as error:
         if "invalid_code" in error.message:
             raise NotPermittedError(
@@ -48,7 +48,7 @@ def exchange_code(code: str, sign_in: SignIn, transport: Transport, clock: Calla
                 hint="Make a new code in the console and paste it at once; see also --data-center.",
             ) from None
         raise
-    token = json.loads(reply.body.decode("utf-8")).get("refresh_token")
+    token = json.loads(body.decode("utf-8")).get("refresh_token")
     if token is None:
         raise NotPermittedError(
             "the answer holds no refresh token",
