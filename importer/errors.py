@@ -100,11 +100,6 @@ class DeclinedError(ImporterError):
 
     exit_code = ExitCode.INTERRUPTED
 
-    def __init__(self) -> None:
-        super().__init__(
-            "nothing was taken in or sent, as you said", hint="`cdr-importer check` shows what would be."
-        )
-
 
 class LedgerError(ImporterError):
     """The ledger cannot be read or written: disk, damage, or not a ledger."""

@@ -11,25 +11,18 @@ NEEDED: Mapping[str, tuple[int, ...]] = {
     "urllib3": (2, 7),  # older ones take a body shorter than its Content-Length, or a decompression bomb
     "SQLite": (3, 37),  # STRICT tables: https://www.sqlite.org/stricttables.html
 }
+FOUND_SQLITE: Mapping[str, str] = {"SQLite": sqlite3.sqlite_version}
+"""The one version on which commands depend that only open the ledger."""
 
 
 def found_versions() -> dict[str, str]:
     """Return the versions that this process would use."""
     from importlib.metadata import version
 
-    return {
-        "requests": version("requests"),
-        "urllib3": version("urllib3"),
-        "SQLite": sqlite3.sqlite_version,
-    }
+    return {"requests": version("requests"), "urllib3": version("urllib3"), **FOUND_SQLITE}
 
 
-def found_sqlite() -> dict[str, str]:
-    """Return the one version that commands depend on which only open the ledger; costs nothing."""
-    return {"SQLite": sqlite3.sqlite_version}
-
-
-def check_versions(found: Mapping[str, str]) -> None:
+def check_versions(found: Mapping[str, str] = FOUND_SQLITE) -> None:
     """Raise ConfigurationError naming what of this is too old, the version needed and the one found."""
     old = []
     for name, version in found.items():

@@ -90,7 +90,7 @@ def test_config_text_keeps_values(value: str) -> None:
 def test_login(program: Program, unsigned: Simulator, typed: Typed) -> None:
     """Id, secret and code become a credentials file that signs in, and none of them is printed."""
     account = unsigned.credentials
-    code = unsigned.service.tokens.issue_grant_code()
+    code = unsigned.service.issue_grant_code()
     typed(account.client_id, account.client_secret, code)
     ran = program("auth", "login")
     assert ran.code == 0, ran.stderr
@@ -113,7 +113,7 @@ def test_login_again(program: Program, unsigned: Simulator, typed: Typed) -> Non
     ran = program("auth", "login")
     assert (ran.code, "the code is refused: used before" in ran.stderr) == (ExitCode.NOT_PERMITTED, True)
     assert load_credentials({}) == SIGN_IN
-    typed(account.client_id, account.client_secret, unsigned.service.tokens.issue_grant_code())
+    typed(account.client_id, account.client_secret, unsigned.service.issue_grant_code())
     assert program("auth", "login").code == 0
     assert load_credentials({}).refresh_token == account.refresh_token
 
@@ -135,7 +135,7 @@ def test_login_with_client_in_environment(
     account = unsigned.credentials
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_ID", account.client_id)
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_SECRET", account.client_secret)
-    typed(unsigned.service.tokens.issue_grant_code())
+    typed(unsigned.service.issue_grant_code())
     assert program("auth", "login").code == 0
 
 

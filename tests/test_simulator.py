@@ -38,9 +38,9 @@ CALL = {
 NOW = datetime(2026, 1, 20, 16, 0, 0, tzinfo=UTC).timestamp()
 REFRESH = {
     "grant_type": "refresh_token",
-    "client_id": SANDBOX_CREDENTIALS.client_id,
-    "client_secret": SANDBOX_CREDENTIALS.client_secret,
-    "refresh_token": SANDBOX_CREDENTIALS.refresh_token,
+    "client_id": SANDBOX_CREDENTIALS["client_id"],
+    "client_secret": SANDBOX_CREDENTIALS["client_secret"],
+    "refresh_token": SANDBOX_CREDENTIALS["refresh_token"],
 }
 SUCCESS = {"status": "success", "code": "SUCCESS"}
 
@@ -301,7 +301,7 @@ def test_token_limit(signed: Signed) -> None:
 
 def test_sixteenth_token(signed: Signed) -> None:
     """The sixteenth active token makes the oldest invalid and leaves the second alone; ended ones do not count."""
-    signed.service.tokens.most_per_period = 100
+    signed.service.most_per_period = 100
     tokens = [signed.token, *(str(content_of(signed.sign_in())["access_token"]) for _ in range(15))]
     statuses = []
     for signed.token in (tokens[0], tokens[1], tokens[15]):
@@ -320,7 +320,7 @@ def test_expired_token(signed: Signed) -> None:
         statuses.append(signed.notify().status)
     signed.token = str(content_of(signed.sign_in())["access_token"])
     statuses.append(signed.notify().status)
-    signed.service.tokens._expiries.clear()
+    signed.service._expiries.clear()
     assert [*statuses, signed.notify().status] == [200, 401, 200, 401]
 
 
@@ -330,7 +330,7 @@ def test_grant_code(signed: Signed) -> None:
     answers = [content_of(signed.sign_in(grant_type="authorization_code", code=code)) for _ in range(2)]
     signed.seconds = 180.0
     answers.append(content_of(signed.sign_in(grant_type="authorization_code", code=late)))
-    assert answers[0]["refresh_token"] == SANDBOX_CREDENTIALS.refresh_token
+    assert answers[0]["refresh_token"] == SANDBOX_CREDENTIALS["refresh_token"]
     assert answers[1:] == [{"error": "invalid_code"}] * 2
 
 
@@ -378,7 +378,7 @@ def test_status_page(signed: Signed) -> None:
 def sandbox() -> Iterator[Sandbox]:
     """Return a sandbox that serves, with many tokens to give."""
     with Sandbox() as running:
-        running.service.tokens.most_per_period = 10_000
+        running.service.most_per_period = 10_000
         yield running
 
 

@@ -21,7 +21,7 @@ from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
 from importer.records import RunSummary, Timeouts
 from importer.watching import LogFile
-from importer.watching.metrics import METRICS, LastRun, write_metrics
+from importer.watching.metrics import METRICS, write_metrics
 from importer.watching.pings import ping
 from importer.watching.watch import LONGEST_LINE
 from misbehaviour import Fault, Simulator
@@ -225,16 +225,15 @@ def test_metrics_of_a_run(program: Program, account: Simulator, tmp_path: Path) 
     assert {each.suffix for each in tmp_path.iterdir() if "cdr.prom" in each.name} == {".prom"}
 
 
-def metrics_in(path: Path, run: LastRun) -> str:
-    """Return the metrics of a run as they stand in the file of this path, written over what it holds."""
-    write_metrics(path, run)
+def metrics_in(path: Path, site: str, ended: float, last: RunSummary) -> str:
+    """Return the metrics of an import as they stand in the file of this path, written over what it holds."""
+    write_metrics(path, {"command": "import", "site": site}, last, (1.0, ended))
     return path.read_text()
 
 
 def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
     """Prometheus' own parser takes the file, labels with quotes and backslashes included."""
-    run = LastRun("import", 'a"b\\c', NOON, NOON, summary(ExitCode.OK, "done"))
-    text = metrics_in(tmp_path / "cdr.prom", run)
+    text = metrics_in(tmp_path / "cdr.prom", 'a"b\\c', NOON, summary(ExitCode.OK, "done"))
     families = {family.name: family for family in text_string_to_metric_families(text)}
     (sample,) = families["cdr_importer_last_run_exit_code"].samples
     assert (sample.labels["site"], sample.value) == ('a"b\\c', 0)
@@ -261,24 +260,22 @@ def summary(code: ExitCode, reason: str) -> RunSummary:
 )
 def test_complete_run_is_carried_over(tmp_path: Path, code: ExitCode, reason: str, complete: bool) -> None:
     """The time of the last complete run stays while runs end early, for each command and site by itself."""
-    done = LastRun("import", "a", 1.0, 1_700_000_000.25, summary(ExitCode.OK, "done"))
     path = tmp_path / "cdr.prom"
-    write_metrics(path, done)
-    run = LastRun("import", "a", 3.0, 1_800_000_000.25, summary(code, reason))
+    metrics_in(path, "a", 1_700_000_000.25, summary(ExitCode.OK, "done"))
     name = "cdr_importer_last_complete_run_timestamp_seconds"
-    second = metrics_in(path, run)
+    second = metrics_in(path, "a", 1_800_000_000.25, summary(code, reason))
     moment = "1.80000000025e+09" if complete else "1.70000000025e+09"
     assert f'{name}{{command="import",site="a"}} {moment}\n' in second
-    failed = LastRun("import", "b", 3.0, 4.0, summary(ExitCode.LEDGER, "ledger"))
-    assert f"{name}{{" not in metrics_in(path, failed)
+    assert f"{name}{{" not in metrics_in(path, "b", 4.0, summary(ExitCode.LEDGER, "ledger"))
 
 
 @table("before", ["{", '{"', "\0\n", 'x{a="', "x 1 2 3\n", f"{{}}\n{'x' * 99}"])
 def test_file_that_holds_no_metrics_is_replaced(tmp_path: Path, before: str) -> None:
     """Whatever stands where the metrics go, nothing of it is taken over and nothing is raised."""
-    run = LastRun("import", "a", 3.0, 4.0, summary(ExitCode.LEDGER, "ledger"))
     (tmp_path / "cdr.prom").write_text(before)
-    assert metrics_in(tmp_path / "cdr.prom", run) == metrics_in(tmp_path / "new.prom", run)
+    failed = summary(ExitCode.LEDGER, "ledger")
+    found, made = (metrics_in(tmp_path / f"{name}.prom", "a", 4.0, failed) for name in ("cdr", "new"))
+    assert found == made
 
 
 # pings -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import click
 from importer.cli.options import PATH, Command, options
 from importer.cli.output import aligned, show, show_json, show_lines
 from importer.errors import ExitCode, UsageError
-from importer.requirements import check_versions, found_sqlite
+from importer.requirements import check_versions
 from importer.settings import Settings
 from schemas.vocabulary import E164
 
@@ -44,7 +44,7 @@ def status_command(
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
     from importer.ledger import open_reader
 
-    check_versions(found_sqlite())
+    check_versions()
     is_checked = asked_for["check"]
     if is_checked:
         with open_reader(settings.ledger) as ledger:

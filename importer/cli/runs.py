@@ -51,8 +51,7 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
             accounts_url=sandbox.base_url,
             api_url=sandbox.base_url,
         )
-        account = SANDBOX_CREDENTIALS
-        own = Credentials(account.client_id, account.client_secret, account.refresh_token)
+        own = Credentials(**SANDBOX_CREDENTIALS)
         # The ledger of real runs is safe too.
         kept = (*paths, *ledger_files(settings.ledger))
         return run_on_screen(inside, "import", kept, lambda run: import_calls(run, files, own))

@@ -262,13 +262,10 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
         sandbox = Sandbox(host=host, port=port, rate_limit=limit)
     except (ValueError, OSError) as error:
         raise UsageError(f"--host/--port: cannot listen on {host} port {port}", hint=str(error)) from error
-    account = SANDBOX_CREDENTIALS
     show(f"The sandbox answers at {sandbox.base_url} (accepted calls: {sandbox.base_url}/sandbox/calls).")
     show("Point an import at it from another terminal:")
     show(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url} CDR_IMPORTER_API_URL={sandbox.base_url}")
-    show(f"  export CDR_IMPORTER_CLIENT_ID={account.client_id}")
-    show(f"  export CDR_IMPORTER_CLIENT_SECRET={account.client_secret}")
-    show(f"  export CDR_IMPORTER_REFRESH_TOKEN={account.refresh_token}")
+    show_lines(f"  export CDR_IMPORTER_{name.upper()}={secret}" for name, secret in SANDBOX_CREDENTIALS.items())
     show(f"For `auth login`, a code that is good for three minutes: {sandbox.base_url}/sandbox/code")
     show("Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)

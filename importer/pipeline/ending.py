@@ -15,7 +15,7 @@ from importer.errors import ExitCode, ImporterError, StoppedError, most_severe
 from importer.ledger import KnownFate, Ledger, RunInfo
 from importer.pipeline.run import Run, gmt_text, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
-from importer.requirements import check_versions, found_sqlite
+from importer.requirements import check_versions
 from importer.results import Finished
 from schemas.vocabulary import Outcome
 
@@ -141,7 +141,7 @@ def held_ledger(path: Path, command: str, *, restored: bool = False) -> Iterator
     ``restored`` lets a ledger in that is older than its last run, for `ledger accept-restore` alone.
     Raises as `Ledger.open` does.
     """
-    check_versions(found_sqlite())
+    check_versions()
     now = time.time()
     info = RunInfo(new_run_id(now), gmt_text(now), __version__, command)
     with Ledger.open(path, run=info, now=lambda: gmt_text(time.time()), restored=restored) as ledger:

@@ -308,7 +308,9 @@ def ask_before_sending(run: Run, ledger: Ledger, new: int, first: str, last: str
     is_agreed = run.listener.confirm(outlook)
     run.stop_if_interrupted()
     if not is_agreed:
-        raise DeclinedError
+        raise DeclinedError(
+            "nothing was taken in or sent, as you said", hint="`cdr-importer check` shows what would be."
+        )
 
 
 def _kind(detection: Detection) -> _Kind:

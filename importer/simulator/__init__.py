@@ -10,7 +10,6 @@ from importer.simulator.service import (
     SANDBOX_USERS,
     Request,
     Response,
-    SandboxCredentials,
     Service,
 )
 
@@ -20,6 +19,5 @@ __all__ = [
     "Request",
     "Response",
     "Sandbox",
-    "SandboxCredentials",
     "Service",
 ]

@@ -38,18 +38,12 @@ SANDBOX_USERS: tuple[Mapping[str, str], ...] = (
 """Users as ``GET users`` lists them: of ``sample_data/agents.csv``, less one agent, and one who is no agent."""
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxCredentials:
-    """What the token endpoint accepts."""
-
-    client_id: str
-    client_secret: str
-    refresh_token: str
-
-
-SANDBOX_CREDENTIALS = SandboxCredentials(
-    "1000.SANDBOXCLIENTNOTREAL", "sandbox-secret-not-real", "1000.sandbox.refresh-token-not-real"
-)
+SANDBOX_CREDENTIALS: Mapping[str, str] = {
+    "client_id": "1000.SANDBOXCLIENTNOTREAL",
+    "client_secret": "sandbox-secret-not-real",
+    "refresh_token": "1000.sandbox.refresh-token-not-real",
+}
+"""What the token endpoint accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,70 +90,14 @@ class Response:
         return (self.content if isinstance(self.content, str) else json.dumps(self.content)).encode()
 
 
-class TokenBook:
-    """Issues access tokens and checks them; the caller lets one thread at a time in.
-
-    ``clock`` counts seconds. ``most_per_period`` tokens are issued within ten minutes, and the oldest of
-    ``most_active`` ends when another is issued, as Zoho documents.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.credentials = SANDBOX_CREDENTIALS
-        self.most_per_period = 10
-        self.most_active = 15
-        self._clock = clock
-        self._expiries: dict[str, float] = {}
-        self._issued: deque[float] = deque()
-        self._grant_codes: dict[str, float] = {}
-
-    def is_good(self, token: str) -> bool:
-        """Return whether ``token`` was issued and has not ended."""
-        return self._expiries.get(token, 0.0) > self._clock()
-
-    def issue_grant_code(self) -> str:
-        """Return a grant code for one use within three minutes (zoho-api.md 2.1)."""
-        code = _random_token()
-        self._grant_codes[code] = self._clock() + GRANT_CODE_SECONDS
-        return code
-
-    def answer(self, fields: Mapping[str, str]) -> tuple[int, dict[str, object]]:
-        """Return status and content for a token request; refusals have status 200 as on Zoho (zoho-api.md 2.4)."""
-        known, grant_type, more = self.credentials, fields.get("grant_type"), dict[str, object]()
-        if (fields.get("client_id"), fields.get("client_secret")) != (known.client_id, known.client_secret):
-            return 200, {"error": "invalid_client"}
-        if grant_type == "refresh_token":
-            is_granted = fields.get("refresh_token") == known.refresh_token
-        elif grant_type == "authorization_code":
-            is_granted = self._grant_codes.pop(fields.get("code", ""), 0.0) > self._clock()
-            more["refresh_token"] = known.refresh_token
-        else:
-            return 200, {"error": "general_error"}
-        if not is_granted:
-            return 200, {"error": "invalid_code"}
-        while self._issued and self._issued[0] <= self._clock() - LIMIT_PERIOD_SECONDS:
-            self._issued.popleft()
-        if len(self._issued) >= self.most_per_period:
-            description = "You have made too many requests continuously. Please try again after some time."
-            return 400, {"error_description": description, "error": "Access Denied", "status": "failure"}
-        now, token = self._clock(), _random_token()
-        self._issued.append(now)
-        self._expiries = {each: expiry for each, expiry in self._expiries.items() if expiry > now}
-        while len(self._expiries) >= self.most_active:
-            del self._expiries[next(iter(self._expiries))]
-        self._expiries[token] = now + TOKEN_SECONDS
-        return 200, {"access_token": token, **more, "token_type": "Bearer", "expires_in": TOKEN_SECONDS}
-
-
-def _random_token() -> str:
-    return f"1000.{secrets.token_hex(16)}.{secrets.token_hex(16)}"
-
-
 class Service:
     """The state of one simulator under one lock.
 
     ``accepted`` has the decoded fields of each call that was accepted, and when that was (ISO 8601, UTC).
     ``base_url``, set once the port is found, is answered as the API's domain. ``rate_limit`` is requests and
     seconds of a rolling window of `callnotify`. ``clock`` counts seconds, ``wall_clock`` is seconds since 1970.
+    ``most_per_period`` tokens are issued within ten minutes, and the oldest of ``most_active`` ends when another
+    is issued, as Zoho documents.
     """
 
     def __init__(
@@ -170,7 +108,9 @@ class Service:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.base_url = ""
-        self.tokens = TokenBook(clock)
+        self.credentials = SANDBOX_CREDENTIALS
+        self.most_per_period = 10
+        self.most_active = 15
         self.users = SANDBOX_USERS
         self.accepted: list[tuple[Mapping[str, str], str]] = []
         self._rate_limit = rate_limit
@@ -179,13 +119,16 @@ class Service:
         self._lock = threading.Lock()
         self._requests = Counter[str]()
         self._passed: deque[float] = deque()
+        self._expiries: dict[str, float] = {}
+        self._issued: deque[float] = deque()
+        self._grant_codes: dict[str, float] = {}
         self._routes: Mapping[str, tuple[str, Callable[[Request], Response]]] = {
             CALLNOTIFY_PATH: ("POST", self._notify),
             USERS_PATH: ("GET", self._users_page),
             TOKEN_PATH: ("POST", self._token),
             "/sandbox": ("GET", self._status_page),
             "/sandbox/calls": ("GET", self._calls_page),
-            "/sandbox/code": ("GET", lambda _: Response(200, self.tokens.issue_grant_code() + "\n")),
+            "/sandbox/code": ("GET", lambda _: Response(200, self.issue_grant_code() + "\n")),
         }
 
     def answer(self, request: Request) -> Response:
@@ -244,14 +187,48 @@ class Service:
         scheme, _, token = request.authorization.strip().partition(" ")
         if not scheme:
             return _envelope(401, "AUTHENTICATION_FAILURE", "Authentication failed")
-        if scheme.lower() == "zoho-oauthtoken" and self.tokens.is_good(token.strip()):
+        if scheme.lower() == "zoho-oauthtoken" and self._expiries.get(token.strip(), 0.0) > self._clock():
             return None
         return _envelope(401, "INVALID_TOKEN", "invalid oauth token")
 
+    def issue_grant_code(self) -> str:
+        """Return a grant code for one use within three minutes (zoho-api.md 2.1)."""
+        code = _random_token()
+        self._grant_codes[code] = self._clock() + GRANT_CODE_SECONDS
+        return code
+
     def _token(self, request: Request) -> Response:
-        """Answer the token endpoint; values are taken from the form body and, as on Zoho, from the query."""
-        status, content = self.tokens.answer(_first_values(request.query) | request.form())
-        return Response(status, content | ({"api_domain": self.base_url} if "access_token" in content else {}))
+        """Answer the token endpoint; refusals have status 200 as on Zoho (zoho-api.md 2.4).
+
+        Values are taken from the form body and, as on Zoho, from the query.
+        """
+        fields, known = _first_values(request.query) | request.form(), self.credentials
+        more: dict[str, object] = {}
+        if any(fields.get(name) != known[name] for name in ("client_id", "client_secret")):
+            return Response(200, {"error": "invalid_client"})
+        if fields.get("grant_type") == "refresh_token":
+            is_granted = fields.get("refresh_token") == known["refresh_token"]
+        elif fields.get("grant_type") == "authorization_code":
+            is_granted = self._grant_codes.pop(fields.get("code", ""), 0.0) > self._clock()
+            more["refresh_token"] = known["refresh_token"]
+        else:
+            return Response(200, {"error": "general_error"})
+        if not is_granted:
+            return Response(200, {"error": "invalid_code"})
+        while self._issued and self._issued[0] <= self._clock() - LIMIT_PERIOD_SECONDS:
+            self._issued.popleft()
+        if len(self._issued) >= self.most_per_period:
+            description = "You have made too many requests continuously. Please try again after some time."
+            refusal = {"error_description": description, "error": "Access Denied", "status": "failure"}
+            return Response(400, refusal)
+        now, token = self._clock(), _random_token()
+        self._issued.append(now)
+        self._expiries = {each: expiry for each, expiry in self._expiries.items() if expiry > now}
+        while len(self._expiries) >= self.most_active:
+            del self._expiries[next(iter(self._expiries))]
+        self._expiries[token] = now + TOKEN_SECONDS
+        more |= {"token_type": "Bearer", "expires_in": TOKEN_SECONDS, "api_domain": self.base_url}
+        return Response(200, {"access_token": token, **more})
 
     def _users_page(self, request: Request) -> Response:
         """List the users page by page (zoho-api.md 1.4)."""
@@ -298,3 +275,7 @@ def _envelope(
     details = {"param": param} if param else {}
     content = {"code": code, "details": details, "message": message, "status": "error"}
     return Response(status, content, headers or {})
+
+
+def _random_token() -> str:
+    return f"1000.{secrets.token_hex(16)}.{secrets.token_hex(16)}"

@@ -2,15 +2,13 @@
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from prometheus_client import Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from importer import __version__
 from importer.errors import CannotCreateError, ExitCode
@@ -36,52 +34,6 @@ _DID_ITS_WORK = frozenset({ExitCode.OK, ExitCode.PARTIAL, ExitCode.UNCERTAIN})
 _STOPPED = frozenset({"max_errors", "max_uncertain"})
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun(Collector):
-    """One run that ended, and how it left the ledger; all moments are epoch seconds.
-
-    ``calls`` is empty where the ledger cannot be read, ``oldest_pending`` None where nothing waits.
-    """
-
-    command: str
-    site: str
-    began: float
-    ended: float
-    summary: RunSummary
-    calls: Mapping[CallState, int] = field(default_factory=dict)
-    oldest_pending: float | None = None
-    last_complete: float | None = None
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """The labels of every metric."""
-        return {"command": self.command, "site": self.site}
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics that have a value."""
-        # A complete run leaves work for a person at most, and none for the next run.
-        is_complete = self.summary.exit_code in _DID_ITS_WORK and self.summary.reason not in _STOPPED
-        outcomes = self.summary.outcomes
-        values: dict[str, list[tuple[dict[str, str], float | None]]] = {
-            "cdr_importer_build_info": [({"version": __version__}, 1)],
-            "cdr_importer_last_run_start_timestamp_seconds": [({}, self.began)],
-            "cdr_importer_last_run_end_timestamp_seconds": [({}, self.ended)],
-            "cdr_importer_last_run_exit_code": [({}, self.summary.exit_code)],
-            _COMPLETE: [({}, self.ended if is_complete else self.last_complete)],
-            "cdr_importer_last_run_rows": [({}, self.summary.rows)],
-            "cdr_importer_last_run_outcomes": [({"outcome": each}, outcomes.get(each, 0)) for each in Outcome],
-            "cdr_importer_ledger_calls": [({"state": each}, count) for each, count in self.calls.items()],
-            "cdr_importer_ledger_oldest_pending_timestamp_seconds": [({}, self.oldest_pending)],
-        }
-        for name, samples in values.items():
-            family = GaugeMetricFamily(name, METRICS[name])
-            for labels, value in samples:
-                if value is not None:
-                    family.add_sample(name, {**self.labels, **labels}, value)
-            if family.samples:
-                yield family
-
-
 def check_metrics_path(path: Path) -> None:
     """Raise an error before anything is done when the metrics could not be written.
 
@@ -97,21 +49,48 @@ def check_metrics_path(path: Path) -> None:
         check_ours(path, path.lstat())
 
 
-def write_metrics(path: Path, run: LastRun) -> None:
+def write_metrics(
+    path: Path,
+    labels: Mapping[str, str],
+    summary: RunSummary,
+    times: tuple[float, float],
+    calls: Mapping[CallState, int] = MappingProxyType({}),
+    oldest_pending: float | None = None,
+) -> None:
     """Replace the metrics in one step, readable by everybody: the collector is another user; raises OSError.
 
-    The last complete run is carried over from the file.
+    ``labels`` are on every metric; ``times`` are begin and end of the run, and all moments epoch seconds. The last
+    complete run is carried over from the file.
     """
+    last_complete = None
     with suppress(OSError, ValueError, LookupError):  # no file yet, or text of another format
         families = text_string_to_metric_families(read_small(path).decode("utf-8"))
-        for sample in (each for family in families for each in family.samples):
-            if sample.name == _COMPLETE and sample.labels == run.labels:
-                run = replace(run, last_complete=sample.value)
+        samples = [each for family in families for each in family.samples if each.name == _COMPLETE]
+        last_complete = next((each.value for each in samples if each.labels == labels), None)
+    # A complete run leaves work for a person at most, and none for the next run.
+    is_complete = summary.exit_code in _DID_ITS_WORK and summary.reason not in _STOPPED
+    values: dict[str, list[tuple[dict[str, str], float | None]]] = {
+        "cdr_importer_build_info": [({"version": __version__}, 1)],
+        "cdr_importer_last_run_start_timestamp_seconds": [({}, times[0])],
+        "cdr_importer_last_run_end_timestamp_seconds": [({}, times[1])],
+        "cdr_importer_last_run_exit_code": [({}, summary.exit_code)],
+        _COMPLETE: [({}, times[1] if is_complete else last_complete)],
+        "cdr_importer_last_run_rows": [({}, summary.rows)],
+        "cdr_importer_last_run_outcomes": [({"outcome": each}, summary.outcomes.get(each, 0)) for each in Outcome],
+        "cdr_importer_ledger_calls": [({"state": each}, count) for each, count in calls.items()],
+        "cdr_importer_ledger_oldest_pending_timestamp_seconds": [({}, oldest_pending)],
+    }
+    registry = CollectorRegistry()
+    for name, samples in values.items():
+        if known := [(more, value) for more, value in samples if value is not None]:
+            gauge = Gauge(name, METRICS[name], [*labels, *known[0][0]], registry=registry)
+            for more, value in known:
+                gauge.labels(**labels, **more).set(value)
     # `write_to_textfile` writes first to a name that another user of the folder could foretell and make a link.
     # The collector reads every file that ends with .prom, so this name must not.
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        make_private_file(made, generate_latest(run))
+        make_private_file(made, generate_latest(registry))
         made.chmod(0o644)
         made.replace(path)
     finally:

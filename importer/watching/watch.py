@@ -6,9 +6,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from io import TextIOWrapper
@@ -23,6 +22,7 @@ from importer.pipeline import Listener, epoch_of, reason_of, summary_fields
 from importer.private_files import open_ours
 from importer.records import RunSummary
 from importer.settings import Settings
+from schemas.vocabulary import CallState
 
 LONGEST_LINE = 300
 _LONGEST_VALUE = 120
@@ -169,14 +169,16 @@ class Watch:
         level = Level.INFO if summary.exit_code is ExitCode.OK else level
         self._write(EventName.RUN_FINISHED, level, **shown)
         if settings.metrics is not None and self._writes_metrics:
-            from importer.watching.metrics import LastRun, write_metrics
+            from importer.watching.metrics import write_metrics
 
-            run = LastRun(self._command, settings.site, self._began, time.time(), summary)
+            calls: Mapping[CallState, int] = {}
+            oldest = None
             with suppress(ImporterError), open_reader(settings.ledger) as ledger:  # the exit code says why not
-                oldest = ledger.oldest_pending()
-                run = replace(run, calls=ledger.counts(), oldest_pending=epoch_of(oldest) if oldest else None)
+                calls, oldest = ledger.counts(), ledger.oldest_pending()
+            labels, times = {"command": self._command, "site": settings.site}, (self._began, time.time())
+            pending_since = epoch_of(oldest) if oldest else None
             try:
-                write_metrics(settings.metrics, run)
+                write_metrics(settings.metrics, labels, summary, times, calls, pending_since)
             except OSError as error:
                 self._note(f"The metrics {settings.metrics} could not be written: {error.strerror}.")
         if self._ping is not None:

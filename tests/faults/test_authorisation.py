@@ -48,7 +48,7 @@ def test_new_token_is_refused_too(night: Night) -> None:
 def test_another_host_with_the_same_refresh_token(night: Night) -> None:
     """A token that a sign-in elsewhere has killed costs one refresh; every call is accepted once."""
     night.take_in(6)
-    night.api.service.tokens.most_active = 1
+    night.api.service.most_active = 1
     account, url = night.api.credentials, night.api.base_url
     sign_in = SignIn(url, account.client_id, account.client_secret, account.refresh_token)
     form = {

@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT, Program, call_row, closed_port, read_results, write_export
 from importer.cli import cli
 from importer.requirements import NEEDED
-from importer.simulator import SandboxCredentials
+from importer.settings import Credentials
 from misbehaviour import ORDINARY, Fault, Simulator
 from misbehaviour.connections import Server, answering, http_answer
 from runs import imported
@@ -29,7 +29,7 @@ from steps import Step, at
 
 Serve = Callable[..., Server]
 
-SECRETS = SandboxCredentials("1000.CANARYCLIENT", "canary-secret-4711", "1000.canary.refresh-4712")
+SECRETS = Credentials("1000.CANARYCLIENT", "canary-secret-4711", "1000.canary.refresh-4712")
 PROXY_PASSWORD = "canary-proxy-4713"
 SOURCES = sorted(path for folder in ("importer", "schemas") for path in (ROOT / folder).rglob("*.py"))
 
@@ -129,8 +129,8 @@ def test_planted_words_are_printed_nowhere(
         account.script(fault)
         one = write_export(tmp_path / "one-export.csv", [call_row(60 + number, to="+447700900199")])
         said.append(program("import", "-v", "--log", log, "--ping-url", dead_ping, one))
-    account.credentials = SandboxCredentials("1000.OTHER", "other", "1000.other")
-    account.service.tokens._expiries.clear()
+    account.credentials = Credentials("1000.OTHER", "other", "1000.other")
+    account.service._expiries.clear()
     said.append(program("import", "-v", write_export(tmp_path / "one-export.csv", [call_row(70)])))
     assert said[-1].code != 0
     assert {400, 401, 403, 500} <= {arrival.status for arrival in account.arrivals}

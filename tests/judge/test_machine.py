@@ -40,7 +40,7 @@ class Machine(RuleBasedStateMachine):
         """Open an account and take the first calls in."""
         self.folder = Path(tempfile.mkdtemp(prefix="judge-"))
         self.simulator = Simulator()
-        self.simulator.service.tokens.most_per_period = 10_000
+        self.simulator.service.most_per_period = 10_000
         self.simulator.start()
         self.world = World(self.folder / "world", self.simulator, self.server)
         self.files = [self.world.add_file("first.csv", (0, 1, 2, 3))]

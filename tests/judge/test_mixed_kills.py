@@ -66,7 +66,7 @@ class Operator(World):
         self._dead.mkdir()
         self._shelf.mkdir()
         simulator.latency_seconds = 0.004
-        simulator.service.tokens.most_per_period = 10_000
+        simulator.service.most_per_period = 10_000
         self.run("import", self.export(), workers=workers)
 
     # --- one command, killed or not --------------------------------------------------------------------------

@@ -4,11 +4,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from email.parser import BytesHeaderParser
 from urllib.request import urlopen
 
-from importer.simulator import Request, Response, SandboxCredentials, Service
+from importer.settings import Credentials
+from importer.simulator import Request, Response, Service
 from misbehaviour.connections import PATIENCE_SECONDS, Peer, Server
 from misbehaviour.faults import ORDINARY, Fault
 
@@ -61,13 +62,13 @@ class Simulator(Server):
         self.service.base_url = self.base_url
 
     @property
-    def credentials(self) -> SandboxCredentials:
+    def credentials(self) -> Credentials:
         """What the token endpoint accepts."""
-        return self.service.tokens.credentials
+        return Credentials(**self.service.credentials)
 
     @credentials.setter
-    def credentials(self, credentials: SandboxCredentials) -> None:
-        self.service.tokens.credentials = credentials
+    def credentials(self, credentials: Credentials) -> None:
+        self.service.credentials = asdict(credentials)
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that point the program at this account."""
@@ -164,7 +165,7 @@ class Simulator(Server):
     def _judge(self, request: Request, fault: Fault, arrival: Arrival) -> Response:
         with self._lock:
             if fault.expire_tokens:
-                self.service.tokens._expiries.clear()
+                self.service._expiries.clear()
             accepted = self.service.accepted
             before = len(accepted)
             answer = self.service.answer(request)
