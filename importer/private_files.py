@@ -9,6 +9,7 @@ import fcntl
 import grp
 import os
 import pwd
+import secrets
 import shlex
 import shutil
 import stat
@@ -74,6 +75,23 @@ def replace_private_file(path: Path, content: bytes) -> None:
     make_private_file(new, content)
     new.replace(path)
     sync_folder(path.parent)
+
+
+def put_whole(path: Path, content: bytes, *, mode: int = 0o600, may_replace: bool = True) -> None:
+    """Put a file in its place in one step, by way of a name that nobody can foretell; raises OSError.
+
+    That name ends with ``.part``: who reads all files of a kind passes over it.
+    """
+    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        make_private_file(made, content)
+        made.chmod(mode)
+        if may_replace:
+            made.replace(path)
+        else:
+            path.hardlink_to(made)  # unlike a rename, this never replaces a file
+    finally:
+        made.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -43,57 +43,17 @@ _HOUR_SECONDS = 3600
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Calls that share a state, an agent or a run, by outcome; ``note`` has more about a run."""
+Group = tuple[str, int, Mapping[Outcome, int], str]
+"""Calls that share a state, an agent or a run: its name, their number, by outcome, and more about a run."""
+Cause = tuple[str, int, tuple[tuple[str, str], ...], str, str]
+"""The reason of rejected rows or refused calls, their number, examples (place and hint), HTTP status and code."""
+OpenCall = tuple[str, str, str, str, str, str]
+"""An uncertain call to be looked for in Zoho: id, start as GMT text, agent, customer, reason, place of its row."""
+Pace = tuple[datetime, int, tuple[int, ...], tuple[tuple[datetime, int], ...]]
+"""Calls sent over time: counts from a moment (GMT) on of spans of so many seconds: moment, seconds, counts.
 
-    label: str
-    outcomes: Mapping[Outcome, int]
-    note: str = ""
-
-    @property
-    def count(self) -> int:
-        """Return the calls of the group."""
-        return sum(self.outcomes.values())
-
-
-@dataclass(frozen=True, slots=True)
-class ReasonCount:
-    """Rows rejected for one reason, or calls refused with one answer (``status`` and ``code``).
-
-    ``examples`` are rows of it: the place of each as text, and its hint.
-    """
-
-    reason: str
-    count: int
-    examples: tuple[tuple[str, str], ...] = ()
-    status: str = ""
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenCall:
-    """One uncertain call as a person needs it to look for it in Zoho; ``start_time`` is GMT text."""
-
-    call_id: str
-    start_time: str
-    agent: str
-    customer: str
-    reason: str
-    place: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Calls sent over time: counts of spans of ``span_seconds`` from ``start`` (GMT) on.
-
-    ``waits`` are the longest times without a call: the last second before (GMT), and how many seconds.
-    """
-
-    start: datetime
-    span_seconds: int
-    counts: tuple[int, ...]
-    waits: tuple[tuple[datetime, int], ...]
+Then the longest times without a call: the last second before (GMT), and how many seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +74,8 @@ class Report:
     agents: tuple[Group, ...] = ()
     hours: Mapping[datetime, int] = field(default_factory=dict)
     zone: str = "GMT"
-    rejected: tuple[ReasonCount, ...] = ()
-    refused: tuple[ReasonCount, ...] = ()
+    rejected: tuple[Cause, ...] = ()
+    refused: tuple[Cause, ...] = ()
     uncertain: tuple[OpenCall, ...] = ()
     uncertain_count: int = 0
     pace: Pace | None = None
@@ -172,9 +132,10 @@ class _Counts:
         if outcome == Outcome.SKIPPED:
             count(self._skipped, row["reason"])
         elif outcome == Outcome.UNCERTAIN and len(self._uncertain) < _MOST_UNCERTAIN:
-            numbers = (row["from"], row["to"])
             place = _place(row["file"], row["line"])
-            self._uncertain.append(OpenCall(row["call_id"], row["start_time"], *numbers, row["reason"], place))
+            self._uncertain.append(
+                (row["call_id"], row["start_time"], row["from"], row["to"], row["reason"], place)
+            )
         elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
             cause = (outcome, row["http_status"], row["code"], row["reason"])
             count(self._causes, cause, 2 * _MOST_CAUSES)
@@ -193,10 +154,10 @@ class _Counts:
     def report(self, path: Path, zone: str) -> Report:
         """Return the counts as the report of a file; ``zone`` is the name of the zone."""
         outcomes = {outcome: self._outcomes[outcome] for outcome in Outcome}
-        causes: dict[str, list[ReasonCount]] = {Outcome.REJECTED: [], Outcome.REFUSED: []}
+        causes: dict[str, list[Cause]] = {Outcome.REJECTED: [], Outcome.REFUSED: []}
         for key, rows in self._causes.most_common():
             outcome, status, code, reason = key
-            causes[outcome].append(ReasonCount(reason, rows, tuple(self._examples[key]), status, code))
+            causes[outcome].append((reason, rows, tuple(self._examples[key]), status, code))
         return Report(
             title=f"Results {path.name}",
             source=str(path),
@@ -242,8 +203,8 @@ def _groups(tally: Counter[tuple[str, str]]) -> tuple[Group, ...]:
     by_label: defaultdict[str, dict[Outcome, int]] = defaultdict(dict)
     for (label, outcome), count in tally.items():
         by_label[label][Outcome(outcome)] = count
-    groups = (Group(label, outcomes) for label, outcomes in by_label.items())
-    return tuple(sorted(groups, key=lambda group: (-group.count, group.label)))
+    groups = [(label, sum(outcomes.values()), outcomes, "") for label, outcomes in by_label.items()]
+    return tuple(sorted(groups, key=lambda group: (-group[1], group[0])))
 
 
 def _place(file: str, line: str | int) -> str:
@@ -258,11 +219,11 @@ def pace_of(moments: Mapping[int, int], least_span_seconds: int = 1) -> Pace | N
     waits = heapq.nlargest(_MOST_WAITS, (gap for gap in gaps if gap[0] >= _SHORTEST_WAIT_SECONDS))
     span = _span_seconds(moments, _MOST_BARS, least_span_seconds)
     counts = _in_spans(moments, span)
-    return Pace(
-        start=datetime.fromtimestamp(min(counts), UTC),
-        span_seconds=span,
-        counts=tuple(counts[second] for second in range(min(counts), max(counts) + 1, span)),
-        waits=tuple((datetime.fromtimestamp(second, UTC), seconds) for seconds, second in waits),
+    return (
+        datetime.fromtimestamp(min(counts), UTC),
+        span,
+        tuple(counts[second] for second in range(min(counts), max(counts) + 1, span)),
+        tuple((datetime.fromtimestamp(second, UTC), seconds) for seconds, second in waits),
     )
 
 
@@ -337,13 +298,14 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
     hours: Counter[datetime] = Counter()
     for quarter, requests in quarters.items():
         hours[_hour(datetime.fromtimestamp(quarter, zone))] += requests
-    groups = []
+    groups: list[Group] = []
     for run, summary in zip(runs[:_MOST_RUNS], summaries, strict=False):
         code = "no exit code" if run.exit_code is None else f"exit {run.exit_code}"
         note = f"{run.command or '-'}, {code} ({summary.get('reason', 'no reason kept')})"
         if "rows" in summary:
             note += f", {int(summary['rows']):,} rows"
-        groups.append(Group(run.run_id, {each: int(summary.get(each, 0)) for each in _OF_RUNS}, note))
+        outcomes = {each: int(summary.get(each, 0)) for each in _OF_RUNS}
+        groups.append((run.run_id, sum(outcomes.values()), outcomes, note))
     return replace(
         _by_ledger(ledger, summaries),
         title="History of the ledger",
@@ -391,17 +353,18 @@ def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run
         if run_id in (None, one.run_id):
             call, place = one.call, _place(one.call.place.file, one.call.place.line)
             numbers = (call.agent_number, call.customer_number)
-            uncertain.append(OpenCall(call.call_id, call.start_time, *numbers, one.fate.reason, place))
+            uncertain.append((call.call_id, call.start_time, *numbers, one.fate.reason, place))
     return Report(
         title="",
         source="",
         outcomes={outcome: sum(int(each.get(outcome, 0)) for each in summaries) for outcome in Outcome},
         skipped=_by_reason("skipped_by_reason", summaries),
         rejected=tuple(
-            ReasonCount(reason, rows) for reason, rows in _by_reason("rejected_by_reason", summaries).most_common()
+            (reason, rows, (), "", "")
+            for reason, rows in _by_reason("rejected_by_reason", summaries).most_common()
         ),
         refused=tuple(
-            ReasonCount(each.reason, each.count, (("", each.hint),), str(each.http_status or ""), each.code)
+            (each.reason, each.count, (("", each.hint),), str(each.http_status or ""), each.code)
             for each in ledger.refusals(run_id)
         ),
         uncertain=tuple(uncertain[:_MOST_UNCERTAIN]),

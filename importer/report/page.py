@@ -4,9 +4,8 @@ The template escapes every text; this module has the arithmetic and writes the f
 """
 
 import os
-import secrets
 import shlex
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from markupsafe import Markup
 
 from importer import __version__
 from importer.errors import CannotCreateError
-from importer.private_files import make_private_file
-from importer.report.data import Pace, Report
+from importer.private_files import put_whole
+from importer.report.data import Report
 from schemas.vocabulary import Outcome
 
 _MOST_DAYS = 35
@@ -45,7 +44,7 @@ def page_of(report: Report) -> str:
     )
     environment.filters.update(
         # `outcomes` are those that any of the groups has.
-        outcomes=lambda groups: [each for each in Outcome if any(group.outcomes.get(each) for group in groups)],
+        outcomes=lambda groups: [each for each in Outcome if any(group[2].get(each) for group in groups)],
         span=_span,
         clock=_clock,
         number="{:,}".format,
@@ -74,16 +73,8 @@ def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
 
     Raises CannotCreateError when it cannot be written, and, unless it may ``replace``, when something is there.
     """
-    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        make_private_file(made, page_of(report).encode())
-        try:
-            if replace:
-                made.replace(path)
-            else:
-                os.link(made, path)  # unlike a rename, this never replaces a file
-        finally:
-            made.unlink(missing_ok=True)
+        put_whole(path, page_of(report).encode(), may_replace=replace)
     except FileExistsError:
         raise _taken(path) from None
     except OSError as error:
@@ -111,11 +102,11 @@ def _visible(value: object) -> object:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)
 
 
-def _clock(pace: Pace, span: int) -> str:
-    moment = pace.start + timedelta(seconds=span * pace.span_seconds)
-    if pace.span_seconds >= 86_400:
+def _clock(start: datetime, span_seconds: int, span: int) -> str:
+    moment = start + timedelta(seconds=span * span_seconds)
+    if span_seconds >= 86_400:
         return f"{moment:%Y-%m-%d}"
-    return f"{moment:%m-%d %H:%M}" if pace.span_seconds >= 60 else f"{moment:%m-%d %H:%M:%S}"
+    return f"{moment:%m-%d %H:%M}" if span_seconds >= 60 else f"{moment:%m-%d %H:%M:%S}"
 
 
 def _span(seconds: int) -> str:

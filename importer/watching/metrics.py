@@ -1,7 +1,6 @@
 """The last run and the ledger as metrics, for node_exporter's textfile collector."""
 
 import os
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from importer import __version__
 from importer.errors import CannotCreateError, ExitCode
-from importer.private_files import check_ours, make_private_file, read_small
+from importer.private_files import check_ours, put_whole, read_small
 from importer.records import RunSummary
 from schemas.vocabulary import CallState, Outcome
 
@@ -65,8 +64,8 @@ def write_metrics(
     last_complete = None
     with suppress(OSError, ValueError, LookupError):  # no file yet, or text of another format
         families = text_string_to_metric_families(read_small(path).decode("utf-8"))
-        samples = [each for family in families for each in family.samples if each.name == _COMPLETE]
-        last_complete = next((each.value for each in samples if each.labels == labels), None)
+        kept = [each for family in families for each in family.samples if each.name == _COMPLETE]
+        last_complete = next((each.value for each in kept if each.labels == labels), None)
     # A complete run leaves work for a person at most, and none for the next run.
     is_complete = summary.exit_code in _DID_ITS_WORK and summary.reason not in _STOPPED
     values: dict[str, list[tuple[dict[str, str], float | None]]] = {
@@ -87,11 +86,4 @@ def write_metrics(
             for more, value in known:
                 gauge.labels(**labels, **more).set(value)
     # `write_to_textfile` writes first to a name that another user of the folder could foretell and make a link.
-    # The collector reads every file that ends with .prom, so this name must not.
-    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        make_private_file(made, generate_latest(registry))
-        made.chmod(0o644)
-        made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
+    put_whole(path, generate_latest(registry), mode=0o644)
