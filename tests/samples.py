@@ -15,13 +15,13 @@ import pytest
 from expected import SAMPLES, sample_files, sample_options
 from importer.files import ExportFile
 from importer.formats import Catalogue, Detection, detect, load_catalogue
-from importer.formats.detection import Overrides
 from importer.formats.language import Quotes
 from importer.formats.sample import spilled
 from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
 from importer.reading.blocks import text_blocks
 from importer.reading.scanning import scan
 from importer.records import Call
+from importer.settings import Settings
 
 INPUTS = sample_files()
 REPRESENTATIVES = {
@@ -91,7 +91,7 @@ def detected(path: Path) -> Detection:
 
 
 def _detection(path: Path) -> Detection:
-    found = detect(path, list(catalogue().formats.values()), Overrides())
+    found = detect(path, list(catalogue().formats.values()), Settings())
     assert isinstance(found, Detection)
     return found
 
@@ -180,7 +180,7 @@ def prepared_in(form: str, text: str, folder: Path, **changes: Any) -> Result:
     own, path = folder / "own.toml", folder / "export.csv"
     own.write_text(form, encoding="utf-8")
     path.write_text(text, encoding="utf-8")
-    detection = detect(path, [], Overrides(format=catalogue().pick(str(own))))
+    detection = detect(path, catalogue().candidates(str(own)), Settings(format=str(own)))
     assert isinstance(detection, Detection)
     return prepared([detection], plan_for("callnotify", **changes))
 

@@ -11,7 +11,7 @@ from conftest import CALLNOTIFY_HEADER, SAMPLES, Program, call_row, read_results
 from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_rewritten, own_order, written_back
-from importer.formats.detection import Overrides
+from importer.settings import Settings
 from samples import catalogue, plan_for, prepared, prepared_text
 
 ISO = ("%Y-%m-%d %H:%M:%S",)
@@ -79,7 +79,7 @@ def rows(*starts: str, ids: bool = True) -> str:
 def found_in(folder: Path, text: str, order: DateOrder | None = None) -> Detection:
     """Return how an export is read."""
     (folder / "export.csv").write_text(text, encoding="utf-8")
-    found = detect(folder / "export.csv", list(catalogue().formats.values()), Overrides(date_order=order))
+    found = detect(folder / "export.csv", list(catalogue().formats.values()), Settings(date_order=order))
     assert isinstance(found, Detection)
     return found
 
@@ -188,8 +188,8 @@ def test_ids_prove_the_order(tmp_path: Path, made: str, first: str, other: DateO
     """The clock in an id, also one that a spreadsheet cut, settles the order of all rows, wherever it stands."""
     found = found_in(tmp_path, resaved_freepbx(("3/3/2026 9:07", ""), (first, made)))
     assert found.rewriting is not None
-    assert found.rewriting.order is other
-    assert written_back(first, found.rewriting.layouts["calldate"], other)[:10] == start
+    assert found.rewriting[0] is other
+    assert written_back(first, found.rewriting[1]["calldate"], other)[:10] == start
 
 
 CALL = ("3/2/2026 9:07", f"{MARCH_2}.4")
@@ -225,4 +225,4 @@ def test_ids_of_another_clock_prove_the_order(tmp_path: Path) -> None:
     header, row = (SAMPLES / "3cx-web" / "day.csv").read_text(encoding="utf-8-sig").splitlines()[:2]
     found = found_in(tmp_path, f"{header}\n{row.replace('2026-03-02T', '3/2/2026 ')}\n")
     assert found.rewriting is not None
-    assert found.rewriting.order is MONTH
+    assert found.rewriting[0] is MONTH

@@ -14,6 +14,7 @@ from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import draft_of, format_name
 from importer.formats.faults import TomlText
+from importer.settings import Settings
 from samples import catalogue, for_each
 
 FIRST_OF_EACH = list({path.parent.name: path for path in reversed(sample_files())}.values())
@@ -31,7 +32,7 @@ def drafted(folder: Path, text: str, encoding: str = "utf-8") -> TomlText:
     """Return the draft for an export of this text."""
     path = folder / "export.csv"
     path.write_bytes(text.encode(encoding))
-    return draft_of(path, "mine", catalogue())[0]
+    return draft_of(path, "mine", catalogue(), Settings())[0]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,9 @@ def test_draft_is_toml_and_refused_as_it_is(sample: Path, tmp_path: Path) -> Non
     """Whatever the export, its draft is sound TOML, holds no number and is refused with its open points."""
     if catalogue().formats[sample.parent.name].file.columns:
         with pytest.raises(InputUnusableError, match="one column only"):
-            draft_of(sample, "mine", catalogue())
+            draft_of(sample, "mine", catalogue(), Settings())
         return
-    draft, _ = draft_of(sample, "mine", catalogue())
+    draft, _ = draft_of(sample, "mine", catalogue(), Settings())
     assert tables(draft)["name"] == "mine"
     assert not re.search(r"\+\d{7}|\d{10}", draft.text)
     path = tmp_path / "mine.toml"
@@ -185,7 +186,7 @@ def test_draft_is_made_of_what_detect_reads(
     """Line ends, encoding, the line `sep=` and packing make no difference, and `detect` names the same columns."""
     path = tmp_path / "export.csv"
     path.write_bytes(written)
-    made = tables(draft_of(path, "mine", catalogue())[0])
+    made = tables(draft_of(path, "mine", catalogue(), Settings())[0])
     assert made == tables(german)
     said = program("detect", path).stderr
     assert f"column names found: {', '.join(made['columns'].values())}\n" in said

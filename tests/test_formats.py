@@ -12,10 +12,10 @@ import tomli
 
 from conftest import SAMPLES, table
 from importer.errors import ConfigurationError, InputUnusableError
-from importer.formats import CdrFormat, Detection, OwnOutput, detect, load_catalogue
+from importer.formats import CdrFormat, Detection, detect, load_catalogue
 from importer.formats.catalogue import load_format
-from importer.formats.detection import Overrides
 from importer.formats.language import Detect, LookAlike
+from importer.settings import Settings
 from samples import INPUTS, catalogue, detected
 from schemas.vocabulary import RESULT_COLUMNS, State
 
@@ -62,8 +62,8 @@ FICTIONAL = re.compile(r"1?212555\d{4}|447700900\d{3}|61491570\d{3}")
 TWILIO_HEADER = "Sid,To,From,Status,StartTime,Direction"
 
 
-def _detect(path: Path, overrides: Overrides | None = None) -> Detection | OwnOutput:
-    return detect(path, list(catalogue().formats.values()), overrides or Overrides())
+def _detect(path: Path, settings: Settings | None = None) -> Detection | None:
+    return detect(path, list(catalogue().formats.values()), settings or Settings())
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -359,7 +359,7 @@ def test_samples_keep_their_promises(tmp_path: Path) -> None:
             quiet = _file(tmp_path, "".join(lines[: found.header_line]))
             assert detected(quiet).format.name == path.parent.name, f"{path} without rows"
         with pytest.raises(InputUnusableError, match=r"no format known|an SQL dump"):
-            detect(path, [nothing_fits], Overrides(), catalogue().lookalikes)
+            detect(path, [nothing_fits], Settings(), catalogue().lookalikes)
         numbers = re.findall(r"(?:\+|\b011)(\d{9,15})(?![\d:-])", path.read_text(encoding="latin-1"))
         assert [number for number in numbers if not FICTIONAL.match(number)] == [], path
 
@@ -384,8 +384,8 @@ def test_ambiguous_file_is_refused_with_both_names() -> None:
     twin = catalogue().formats["twilio"].model_copy(update={"name": "twin"})
     path = SAMPLES / "twilio" / "title-case.csv"
     with pytest.raises(InputUnusableError, match="twilio and twin"):
-        detect(path, [catalogue().formats["twilio"], twin], Overrides())
-    settled = detect(path, [], Overrides(format=twin))
+        detect(path, [catalogue().formats["twilio"], twin], Settings())
+    settled = detect(path, [twin], Settings(format=twin.name))
     assert isinstance(settled, Detection)
     assert settled.format is twin
 
@@ -395,17 +395,17 @@ def test_lookalike_is_refused_only_where_no_format_fits(tmp_path: Path) -> None:
     path = _file(tmp_path, "cdrRecordType,globalCallID_callId,directoryNum,jitter\n")
     own = catalogue().formats["twilio"].model_copy(update={"columns": {"sid": ("jitter",)}, "detect": Detect()})
     with pytest.raises(InputUnusableError, match=r"is a Cisco Unified CM call management record \(CMR\) file"):
-        detect(path, [], Overrides(), catalogue().lookalikes)
-    assert isinstance(detect(path, [own], Overrides(), catalogue().lookalikes), Detection)
+        detect(path, [], Settings(), catalogue().lookalikes)
+    assert isinstance(detect(path, [own], Settings(), catalogue().lookalikes), Detection)
 
 
 @table("start", ["", "\ufeff"])
 def test_own_results_are_recognised(start: str, tmp_path: Path) -> None:
     """A results file that comes back among the inputs is named as what it is."""
-    assert isinstance(_detect(_file(tmp_path, f"{start}{RESULTS_HEADER}\n")), OwnOutput)
+    assert _detect(_file(tmp_path, f"{start}{RESULTS_HEADER}\n")) is None
 
 
 def test_encoding_that_does_not_fit_is_refused() -> None:
     """--encoding overrules detection, and is refused where the bytes contradict it."""
     with pytest.raises(InputUnusableError, match="utf-8"):
-        _detect(SAMPLES / "asterisk-csv" / "master-16-columns.csv", Overrides(encoding="utf-8"))
+        _detect(SAMPLES / "asterisk-csv" / "master-16-columns.csv", Settings(encoding="utf-8"))

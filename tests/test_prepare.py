@@ -14,11 +14,10 @@ from conftest import table
 from expected import ROOT, SAMPLES
 from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
-from importer.formats.detection import Overrides
 from importer.prepare import PolicyBook, Preparation, Prepared, call_id_of
 from importer.reading import CHUNK_ROWS
 from importer.records import Call, ResultRow
-from importer.settings import PolicyChoices
+from importer.settings import PolicyChoices, Settings
 from importer.settings.values import outside_prefixes
 from samples import (
     INPUTS,
@@ -274,7 +273,7 @@ def test_3cx_fields_in_another_order_are_a_format_of_ones_own(tmp_path: Path) ->
     cells = [row.split(",") for row in rows[:23]]
     path = tmp_path / "cdr.log"
     path.write_text("".join(f"Call {','.join(row[at] for at in order)},\n" for row in cells), encoding="utf-8")
-    detection = detect(path, [], Overrides(format=catalogue().pick(str(own))))
+    detection = detect(path, catalogue().candidates(str(own)), Settings(format=str(own)))
     assert isinstance(detection, Detection)
     expected = as_it_is(SAMPLES / "3cx-cdr/day.csv").listed[:23]
     found = prepared([detection], plan_for("3cx-cdr")).listed

@@ -17,11 +17,11 @@ from conftest import table
 from importer.errors import InputUnusableError
 from importer.formats import CdrFormat, Detection, Quotes, detect
 from importer.formats.cells import Dialect, cell_reader, plain_cell
-from importer.formats.detection import Overrides
 from importer.formats.language import Layout
 from importer.reading import BadRow, read_chunks, verbatim_records
 from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS, TEXT, clean_columns
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
+from importer.settings import Settings
 
 NAMES = ("caller", "called", "begun")
 HEADER = "Caller,Called,Begun\n"
@@ -56,7 +56,7 @@ def _format(empty_words: tuple[str, ...] = (), **file: Any) -> CdrFormat:
 
 def _detected(path: Path, content: str | bytes, cdr_format: CdrFormat, **overrides: str) -> Detection:
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    detection = detect(path, [cdr_format], Overrides(format=cdr_format, **overrides))
+    detection = detect(path, [cdr_format], Settings(format=cdr_format.name, **overrides))
     assert isinstance(detection, Detection)
     return detection
 

@@ -15,7 +15,7 @@ import pytest
 
 from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_own, offset_in, own_order, year_last
-from importer.formats.detection import Overrides
+from importer.settings import Settings
 from samples import INPUTS, as_it_is, cells_of, content_of, detected, plan_for, prepared, sample_name
 from schemas.times import TimeRules, read_times
 from schemas.zones import is_zone
@@ -205,7 +205,8 @@ def same_calls(folder: Path, path: Path, way: str) -> None:
     other.write_bytes(WAYS[way](found, cells_of(path)))
     encoding = "cp1252" if way == "cp1252" else None
     order = DateOrder.DAY_MONTH if way == "dates" else None
-    again = detect(other, [], Overrides(found.format, encoding=encoding, date_order=order))
+    settings = Settings(format=found.format.name, encoding=encoding, date_order=order)
+    again = detect(other, [found.format], settings)
     assert isinstance(again, Detection)
     calls = prepared([again], plan_for(path.parent.name)).calls()
     assert Counter(content_of(call) for call in calls) == Counter(map(content_of, as_it_is(path).calls())), way

@@ -25,9 +25,9 @@ from importer.files import SpoolLimits, open_tables
 from importer.files.json_objects import rows_of_objects
 from importer.files.workbooks import OLE2
 from importer.formats import CdrFormat, Detection, detect
-from importer.formats.detection import Overrides
 from importer.formats.sample import spilled
 from importer.reading.chunks import read_chunks
+from importer.settings import Settings
 from samples import INPUTS, OWN, catalogue, cells_of, content_of, detected, for_each, plan_for, prepared
 
 Rows = list[list[str]]
@@ -79,7 +79,7 @@ def write_sheet(path: Path, rows: Rows, *, typed: bool = False) -> Path:
 
 def outcomes(path: Path, of: Detection, first_line: int = 1) -> Listed:
     """Return line and content of what became of each row of a file, its lines counted from ``first_line``."""
-    found = detect(path, [], Overrides(of.format))
+    found = detect(path, [of.format], Settings(format=of.format.name))
     assert isinstance(found, Detection)
     listed = prepared([found], plan_for(of.format.name)).listed
     return [(each.place.line - 1 + first_line, content_of(each)) for each in listed]
@@ -153,7 +153,7 @@ def lines_of(path: Path, sheet: str | None = None) -> list[str]:
 def refusal(path: Path, sheet: str | None = None) -> str:
     """Return why a file is not usable, and what to do."""
     with pytest.raises(InputUnusableError) as caught:
-        detect(path, list(catalogue().formats.values()), Overrides(sheet=sheet))
+        detect(path, list(catalogue().formats.values()), Settings(sheet=sheet))
     return f"{caught.value.message} | {caught.value.hint}"
 
 
@@ -208,7 +208,7 @@ def test_sheet_that_a_format_fits(tmp_path: Path) -> None:
     names = [
         found.file.sheet
         for wanted in (None, "old", "MARCH")
-        if isinstance(found := detect(path, every, Overrides(sheet=wanted)), Detection)
+        if isinstance(found := detect(path, every, Settings(sheet=wanted)), Detection)
     ]
     assert names == ["March", "Old", "March"]
     assert "Name one with --sheet: Notes, Blank, March, Old." in refusal(path, "April")
@@ -448,7 +448,8 @@ def printed_rows(folder: Path, text: str, block_bytes: int = 1 << 20, encoding: 
     """Return id and number of each row of a printed file, and the reasons of those that cannot be read."""
     path = folder / "export.txt"
     path.write_bytes(text.encode(encoding))
-    found = detect(path, [], Overrides(printed_format(folder)))
+    form = printed_format(folder)
+    found = detect(path, [form], Settings(format=form.name))
     assert isinstance(found, Detection)
     rows: list[object] = []
     for chunk in read_chunks(found, block_bytes=block_bytes):

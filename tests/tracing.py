@@ -13,7 +13,7 @@ import phonenumbers
 
 from importer.formats import Detection
 from importer.formats.dates import DateOrder
-from importer.formats.language import Quotes, Zone
+from importer.formats.language import Quotes
 from importer.formats.sample import spilled
 from importer.prepare import PreparePlan
 from importer.records import Call
@@ -131,7 +131,7 @@ def starts(cells: list[str], detection: Detection, plan: PreparePlan) -> set[str
     zones = texts(detection, spec.zone_column, cells) if spec.zone_column else []
     if not any(zones):
         zones = [spec.zone if is_zone(spec.zone) else plan.timezone or spec.zone_default or ""]
-    if spec.zone == Zone.VALUE:
+    if spec.zone == "value":
         zones = [plan.timezone or ""]
     found = set()
     for parts in product(*(texts(detection, name, cells) for name in spec.columns)):
@@ -166,4 +166,4 @@ def _rewritten_layouts(detection: Detection) -> list[str]:
         return []
     days = {DateOrder.DAY_MONTH: ("%d/%m/%y", "%d/%m/%Y"), DateOrder.MONTH_DAY: ("%m/%d/%y", "%m/%d/%Y")}
     times = ("%I:%M %p", "%H:%M", "%H:%M:%S", "%I:%M:%S %p")
-    return [f"{day} {time}" for day in days[detection.rewriting.order] for time in times]
+    return [f"{day} {time}" for day in days[detection.rewriting[0]] for time in times]

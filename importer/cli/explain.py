@@ -9,7 +9,6 @@ from pathlib import Path
 from importer.cli.output import table, terminal_width, wrapped
 from importer.errors import ImporterError
 from importer.formats import Catalogue, CdrFormat, Detection, detect
-from importer.formats.detection import Overrides
 from importer.formats.language import word_key
 from importer.formats.sample import column_key
 from importer.pipeline import Run
@@ -173,10 +172,10 @@ def draft_lines(
     """Yield the source of a draft, and line and text of its open points."""
     yield from wrapped(f"{target}: a draft from {seen}.", "  ")
     try:
-        found = detect(export, list(catalogue.formats.values()), Overrides())
+        found = detect(export, [*catalogue.formats.values()], Settings())
     except ImporterError:  # of none, of two, or standard input, which is read by now
         found = None
-    if isinstance(found, Detection):
+    if found is not None:
         known = f"The export is of format {found.format.name}, too: use that one, or your own with --format."
         yield from wrapped(known, "  ")
     count = len(open_points)

@@ -75,9 +75,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     name = format_name(stem, {*catalogue.formats, *RESERVED_NAMES})
     target = output or Path(f"{name}.toml")
     check_apart(settings, [export], {"--output": target})
-    draft, seen = draft_of(
-        export, name, catalogue, encoding=settings.encoding, delimiter=settings.delimiter, sheet=settings.sheet
-    )
+    draft, seen = draft_of(export, name, catalogue, settings)
     write_new(target, draft.text)
     show_lines(draft_lines(draft.open_points(), seen, export, target, catalogue))
 
@@ -133,12 +131,11 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.cli.explain import file_lines
     from importer.files import named_files
-    from importer.formats import OwnOutput, detect, load_catalogue
+    from importer.formats import detect, load_catalogue
     from importer.formats.detection import UNKNOWN_TODO, UnknownFormatError
-    from importer.pipeline import overrides_of
 
     catalogue = load_catalogue()
-    overrides = overrides_of(settings, catalogue)
+    formats = catalogue.candidates(settings.format)
     named = named_files(files)
     for problem in named.problems:
         show_message(*error_text(problem))
@@ -147,7 +144,7 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
         show(note)
     for path in named.paths:
         try:
-            found = detect(path, list(catalogue.formats.values()), overrides, catalogue.lookalikes)
+            found = detect(path, formats, settings, catalogue.lookalikes)
         except UnknownFormatError as error:
             show_message(error.message, UNKNOWN_TODO)
             codes.append(error.exit_code)
@@ -158,7 +155,7 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
             show_message(*error_text(error))
             codes.append(error.exit_code)
             continue
-        if isinstance(found, OwnOutput):
+        if found is None:
             show(f"{path}: a results file of this program; import passes it over.")
             continue
         show_lines(file_lines(found, settings, catalogue))

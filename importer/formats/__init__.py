@@ -1,7 +1,8 @@
 """TOML descriptions of export layouts: the language, the catalogue of what is known, and detection by content."""
 
 from importer.formats.catalogue import Catalogue, load_catalogue, user_folder
-from importer.formats.detection import Detection, OwnOutput, detect
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
 from importer.formats.language import CauseTable, CdrFormat, Quotes
 
 __all__ = [
@@ -9,7 +10,6 @@ __all__ = [
     "CauseTable",
     "CdrFormat",
     "Detection",
-    "OwnOutput",
     "Quotes",
     "detect",
     "load_catalogue",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
 from importer.formats.faults import TomlText
-from importer.formats.language import BUILT_IN, CauseTable, CdrFormat, LookAlike, Zone, word_key
+from importer.formats.language import BUILT_IN, ZONE_SOURCES, CauseTable, CdrFormat, LookAlike, word_key
 from importer.private_files import open_small
 from schemas.vocabulary import Verdict
 
@@ -42,6 +42,10 @@ class Catalogue:
     own: frozenset[str] = frozenset()
     lookalikes: tuple[LookAlike, ...] = ()
     own_causes: frozenset[str] = frozenset()
+
+    def candidates(self, name: str | None) -> list[CdrFormat]:
+        """Return the format of this name alone, all without one; raises as `pick`."""
+        return [self.pick(name)] if name else [*self.formats.values()]
 
     def pick(self, name: str) -> CdrFormat:
         """Return the format of this name, or the one in the ``.toml`` file of this path.
@@ -161,7 +165,7 @@ def first_fault(cdr_format: CdrFormat) -> str:
         TimeRules(time.formats, None)
     except ValueError as error:
         return f"time.formats: {error}"
-    if time.zone not in set(Zone) and not is_zone(time.zone):
+    if time.zone not in ZONE_SOURCES and not is_zone(time.zone):
         return f"time.zone: {time.zone!r} is neither `option` nor `value` nor an IANA time zone"
     if time.zone_default is not None and not is_zone(time.zone_default):
         return f"time.zone_default: {time.zone_default!r} is not an IANA time zone"

@@ -7,7 +7,7 @@ import csv
 import re
 import unicodedata
 from _csv import Reader
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -124,3 +124,20 @@ def cell_reader(source: Iterable[str], dialect: Dialect) -> Reader:
         escapechar=escape,
         skipinitialspace=dialect.skip_initial_space,
     )
+
+
+def numbered_records(
+    source: Iterable[str], dialect: Dialect, first_line: int = 1
+) -> Iterator[tuple[int, list[str] | None]]:
+    """Yield line and cells of each record of a text, None in place of the cells where one is over-long."""
+    lines = (cut_line(line, dialect.spans) for line in source) if dialect.spans else source
+    reader, line = cell_reader(lines, dialect), first_line
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            cells = None
+        yield line, cells
+        line = first_line + reader.line_num

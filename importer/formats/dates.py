@@ -23,14 +23,6 @@ class DateOrder(StrEnum):
     MONTH_DAY = "month-day"
 
 
-@dataclass(frozen=True, slots=True)
-class Rewriting:
-    """How the times of a file are written back: their order, and the layouts of each column that holds one."""
-
-    order: DateOrder
-    layouts: Mapping[str, tuple[str, ...]]
-
-
 OFFSET: Final = r"(?:[Zz]|UTC|GMT|[-+]\d\d(?::?\d\d)?)"
 """What stands behind a time that says how far its clock is from GMT."""
 

@@ -1,4 +1,4 @@
-"""What detection finds of one file, and what the operator may say over it."""
+"""What detection finds of one file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from importer.files import ExportFile
 from importer.formats.cells import Dialect, Quotes, plain_cell
-from importer.formats.dates import DateOrder, Rewriting, offset_in
+from importer.formats.dates import DateOrder, offset_in
 from importer.formats.language import CdrFormat
 
 
@@ -17,8 +17,9 @@ class Detection:
     ``positions`` maps the format's column names to positions from 0; ``field_count`` is the number of cells a
     row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, 0 where it is
     the keys of JSON objects, None without one; rows stand below ``last_line_above``; ``sample`` holds the cells of
-    the first rows. Where a spreadsheet program wrote the file anew, ``quotes`` are its own, and ``rewriting`` says
-    how its dates are read. ``titles`` says how the lines above the header begin.
+    the first rows. Where a spreadsheet program wrote the file anew, ``quotes`` are its own, and ``rewriting`` is
+    the order of its dates and the layouts of each column that holds one. ``titles`` says how the lines above the
+    header begin.
     """
 
     file: ExportFile
@@ -32,7 +33,7 @@ class Detection:
     sample: tuple[tuple[str, ...], ...]
     last_line_above: int
     quotes: Quotes
-    rewriting: Rewriting | None = None
+    rewriting: tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None = None
     open_end: bool = False
     titles: frozenset[str] = frozenset()
 
@@ -63,21 +64,3 @@ class Detection:
     def path(self) -> Path:
         """The path of the file as it was given."""
         return self.file.path
-
-
-@dataclass(frozen=True, slots=True)
-class OwnOutput:
-    """A results file of this program among the inputs: to be passed over."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What the operator says about a file, over what detection finds."""
-
-    format: CdrFormat | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    date_order: DateOrder | None = None
-    sheet: str | None = None

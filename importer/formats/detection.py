@@ -13,7 +13,7 @@ from importer.errors import InputUnusableError
 from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
 from importer.formats.cells import Dialect, plain_cell
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
-from importer.formats.detected import Detection, Overrides, OwnOutput
+from importer.formats.detected import Detection
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, LookAlike, Shape
 from importer.formats.rewriting import rewriting_of
@@ -28,9 +28,8 @@ from importer.formats.sample import (
     outline_of,
     sample_text,
 )
+from importer.settings import Settings
 from schemas.vocabulary import RESULT_COLUMNS
-
-__all__ = ["Detection", "Overrides", "OwnOutput", "detect"]
 
 UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
@@ -80,27 +79,29 @@ class UnknownFormatError(InputUnusableError):
 def detect(
     path: Path,
     formats: Sequence[CdrFormat],
-    overrides: Overrides,
+    settings: Settings,
     lookalikes: Sequence[LookAlike] = (),
-) -> Detection | OwnOutput:
-    """Return how this file is to be read; `-` is standard input, and a packed file is unpacked.
+) -> Detection | None:
+    """Return how this file is to be read, None for a results file of this program, which is to be passed over.
 
-    Raises NoInputError when it cannot be read at all, InputUnusableError when it is damaged, empty, in no encoding
-    that could be decided, one of the ``lookalikes``, of no format known here, or of more than one.
+    `-` is standard input, and a packed file is unpacked. What the operator says about the file in ``settings``
+    outranks what is found; where that is a format, ``formats`` has this one only. Raises NoInputError when it
+    cannot be read at all, InputUnusableError when it is damaged, empty, in no encoding that could be decided, one
+    of the ``lookalikes``, of no format known here, or of more than one.
     """
-    tables = open_tables(path, overrides.sheet)
+    tables = open_tables(path, settings.sheet)
     if len(tables) == 1:
-        return _detect(tables[0], formats, overrides, lookalikes)
+        return _detect(tables[0], formats, settings, lookalikes)
     # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,
     # taking the first would leave out the calls of the other, night by night and in silence.
-    found: list[tuple[ExportFile, Detection | OwnOutput]] = []
+    found: list[tuple[ExportFile, Detection | None]] = []
     unknown: list[InputUnusableError] = []
     for table in tables:
         try:
-            found.append((table, _detect(table, formats, overrides, lookalikes)))
+            found.append((table, _detect(table, formats, settings, lookalikes)))
         except (UnknownFormatError, EmptyFileError) as error:
             unknown.append(error)
-    with_rows = [each for each in found if isinstance(each[1], OwnOutput) or each[1].sample]
+    with_rows = [each for each in found if each[1] is None or each[1].sample]
     if len(with_rows) > 1:
         names = ", ".join(repr(table.sheet) for table, _ in with_rows)
         raise InputUnusableError(
@@ -113,12 +114,12 @@ def detect(
 
 
 def _detect(
-    file: ExportFile, formats: Sequence[CdrFormat], overrides: Overrides, lookalikes: Sequence[LookAlike]
-) -> Detection | OwnOutput:
+    file: ExportFile, formats: Sequence[CdrFormat], settings: Settings, lookalikes: Sequence[LookAlike]
+) -> Detection | None:
     if file.is_table:
         # Written by us: what the operator says of the text of other files does not hold for it.
-        overrides = replace(overrides, encoding="utf-8", delimiter=",")
-    encoding = certain_encoding(file, overrides.encoding)
+        settings = replace(settings, encoding="utf-8", delimiter=",")
+    encoding = certain_encoding(file, settings.encoding)
     text, is_cut = sample_text(file, encoding or "latin-1")
     if not text.strip("\ufeff \t\r\n"):
         raise EmptyFileError(
@@ -130,31 +131,33 @@ def _detect(
             hint="Say so with --encoding utf-16-le (or utf-16-be), or save it as UTF-8.",
         )
     first_line = text.lstrip("\ufeff").splitlines()[0]
-    if overrides.format is None and next(csv.reader([first_line]), []) == list(RESULT_COLUMNS):
-        return OwnOutput(file.path)
-    candidates = [overrides.format] if overrides.format else formats
+    if settings.format is None and next(csv.reader([first_line]), []) == list(RESULT_COLUMNS):
+        return None
     if file.is_table:  # its cells are told apart already: none holds a delimiter that nothing quotes
-        candidates = [
+        formats = [
             each.model_copy(update={"file": each.file.model_copy(update={"spill": None})})
             if each.file.spill
             else each
-            for each in candidates
+            for each in formats
         ]
     # The last columns of a sheet may be empty on all rows, so they are looked at only where it fits nothing else.
     for left_out in (EMPTY_COLUMNS, 0) if file.sheet is not None else (0,):
         sample = Sample(text, file.first_line, left_out, is_cut=is_cut)
-        matches = [(each, found) for each in candidates if (found := _match(sample, each, overrides))]
+        matches = [(each, found) for each in formats if (found := _match(sample, each, settings))]
         if matches:
             break
     if not matches:
-        raise _unfit(file, sample, candidates, overrides, lookalikes)
+        raise _unfit(file, sample, formats, settings, lookalikes)
     if len(matches) > 1:
         raise InputUnusableError(
             f"{file.shown} fits more than one format: {' and '.join(each.name for each, _ in matches)}",
             hint="Say which one it is with --format NAME.",
         )
     detection = _detection(file, sample, *matches[0], encoding)
-    return replace(detection, rewriting=rewriting_of(detection, overrides.date_order))
+    return replace(
+        detection,
+        rewriting=rewriting_of(detection, DateOrder(settings.date_order) if settings.date_order else None),
+    )
 
 
 def title_key(cells: Sequence[str]) -> str:
@@ -184,17 +187,17 @@ def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping
     return found if not cdr_format.layouts or len(found) >= LEAST_SHARE * len(positions) else {}
 
 
-def _match(sample: Sample, cdr_format: Shape, overrides: Overrides) -> _Match | None:
+def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> _Match | None:
     """Return how a file is read in this format: by the delimiter, then the quoting, that fit best.
 
     A format that the operator names need not be proved by what its cells look like: rows to be mended may be few.
     """
-    least_share = 0.0 if overrides.format else LEAST_SHARE
+    least_share = 0.0 if settings.format else LEAST_SHARE
     # The rows below a header fit a layout too, so the header is looked for first.
     matches = (_match_header,) * bool(cdr_format.columns) + (_match_layout,) * bool(cdr_format.layouts)
     if spans := cdr_format.file.spans:
         return _match_layout(sample, cdr_format, replace(PRINTED, spans=spans), least_share)
-    for match, delimiter in product(matches, _delimiters(sample, cdr_format, overrides)):
+    for match, delimiter in product(matches, _delimiters(sample, cdr_format, settings)):
         found = [
             fit
             for dialect in sample.dialects(cdr_format.file, delimiter)
@@ -206,9 +209,9 @@ def _match(sample: Sample, cdr_format: Shape, overrides: Overrides) -> _Match | 
     return None
 
 
-def _delimiters(sample: Sample, cdr_format: Shape, overrides: Overrides) -> tuple[str, ...]:
-    if overrides.delimiter:
-        return (overrides.delimiter,)
+def _delimiters(sample: Sample, cdr_format: Shape, settings: Settings) -> tuple[str, ...]:
+    if settings.delimiter:
+        return (settings.delimiter,)
     named = (sample.separator,) if sample.separator else ()
     return tuple(dict.fromkeys((*named, *cdr_format.file.delimiters, *RESAVED_DELIMITERS)))
 
@@ -350,33 +353,33 @@ def _unfit(
     file: ExportFile,
     sample: Sample,
     formats: Sequence[CdrFormat],
-    overrides: Overrides,
+    settings: Settings,
     lookalikes: Sequence[LookAlike],
 ) -> InputUnusableError:
     """Return the error of a file that no format fits, with the three that it misses least, the nearest first.
 
     A format that shares a word or two only is none of them, unless the operator named it.
     """
-    if alike := next((each for each in lookalikes if _match(sample, each, overrides)), None):
+    if alike := next((each for each in lookalikes if _match(sample, each, settings)), None):
         return InputUnusableError(f"{file.shown} is a {alike.title}: {alike.why}", hint=alike.todo)
     scored: list[tuple[float, Nearest]] = []
     for cdr_format in formats:
         if spans := cdr_format.file.spans:
             scored += _near_layout(sample.records(replace(PRINTED, spans=spans)), cdr_format)
             continue
-        for delimiter in _delimiters(sample, cdr_format, overrides):
+        for delimiter in _delimiters(sample, cdr_format, settings):
             records = sample.records(next(sample.dialects(cdr_format.file, delimiter)))
             scored += (*_near_header(records, cdr_format), *_near_layout(records, cdr_format))
     best: dict[str, Nearest] = {}
     for share, found in sorted(scored, key=lambda pair: -pair[0]):
-        if share >= NEAR_SHARE or overrides.format:
+        if share >= NEAR_SHARE or settings.format:
             best.setdefault(found[0], found)
     if not best and sample.text.lstrip("\ufeff \t\r\n").upper().startswith("INSERT INTO "):
         return sql_dump(file.shown)
     # A value with digits in a row may be a telephone number: it is not shown.
-    header = [cell.strip() for cell in outline_of(sample, overrides.delimiter).header[:12]]
+    header = [cell.strip() for cell in outline_of(sample, settings.delimiter)[3][:12]]
     shown = ", ".join(cell[:40] for cell in header if re.fullmatch(r"[^\d\n]{1,40}\d?", cell))
-    what = f"is not of format {formats[0].name}" if overrides.format else "is of no format known here"
+    what = f"is not of format {formats[0].name}" if settings.format else "is of no format known here"
     columns = f"column names found: {shown}" if shown else "no line of it looks like a header"
     return UnknownFormatError(f"{file.shown} {what}; {columns}", tuple(best.values())[:3], has_header=bool(shown))
 

@@ -4,26 +4,24 @@ No column is taken for anything. The draft lists the columns, the distinct words
 the cause tables say of such words; which column is which, and what a word means, a person writes.
 """
 
-import csv
 import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from string import Template
 
 from importer.errors import InputUnusableError
-from importer.files import ExportFile, open_tables
+from importer.files import open_tables
 from importer.formats.catalogue import Catalogue
-from importer.formats.cells import Dialect, Quotes, cell_reader, plain_cell
+from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.faults import TomlText
 from importer.formats.language import CauseTable, word_key
-from importer.formats.sample import RESAVED_DELIMITERS, Outline, Sample, outline_of, sample_text
+from importer.formats.sample import RESAVED_DELIMITERS, Sample, outline_of, sample_text
+from importer.settings import Settings
 from schemas.vocabulary import Direction, Verdict
 
 MOST_ROWS = 50_000
@@ -89,87 +87,73 @@ agent = ["TODO"] # TODO which column names who called?
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column: its name in the format, its header ("" without one), and its filled cells with their counts."""
-
-    name: str
-    header: str
-    counts: Counter[str]
-
-    @property
-    def words(self) -> tuple[tuple[str, int], ...]:
-        """The distinct cells with their counts, the commonest first, where they are few and hold no number."""
-        most = min(MOST_WORDS, max(12, self.counts.total() // 20))
-        if len(self.counts) > most:
-            return ()
-        are_words = all(len(cell) <= 40 and sum(map(str.isdigit, cell)) <= MOST_DIGITS for cell in self.counts)
-        return tuple(self.counts.most_common()) if are_words else ()
-
-    def pattern(self, rows: int) -> str:
-        """Return a regular expression of cells written alike but for their digits, "" of others."""
-        alike = Counter(re.sub(r"[0-9]+", "0", cell) for cell in islice(self.counts, LOOKED_AT))
-        look, count = next(iter(alike.most_common(1)), ("", 0))
-        if "0" not in look or count < MOST_OF * alike.total() or self.counts.total() < MOST_OF * rows:
-            return ""
-        return re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
-
-    def shown(self) -> str:
-        """Return the words of the column, or how its cells are written: each digit as `#`, each letter as `x`."""
-        if not self.counts:
-            return "empty in every row"
-        written = [f"{_text(word)} {count}" for word, count in self.words]
-        looks = Counter(
-            re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in islice(self.counts, LOOKED_AT)
-        )
-        commonest = looks.most_common(3)
-        if not written and 2 * sum(count for _, count in commonest) >= looks.total():
-            written = [_text(look) for look, _ in commonest if len(look) <= 40]
-        counted = f"{self.counts.total()} filled, {len(self.counts)} different"
-        return f"{counted}: {', '.join(written)}" if written else counted
+_Column = tuple[str, str, Counter[str]]
+"""A column: its name in the format, its header ("" without one), and its filled cells with their counts."""
 
 
-def draft_of(
-    path: Path,
-    name: str,
-    catalogue: Catalogue,
-    *,
-    encoding: str | None = None,
-    delimiter: str | None = None,
-    sheet: str | None = None,
-) -> tuple[TomlText, str]:
+def _words(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Return the distinct cells with their counts, the commonest first, where they are few and hold no number."""
+    are_few = len(counts) <= min(MOST_WORDS, max(12, counts.total() // 20))
+    if are_few and all(len(cell) <= 40 and sum(map(str.isdigit, cell)) <= MOST_DIGITS for cell in counts):
+        return counts.most_common()
+    return []
+
+
+def _shown(counts: Counter[str]) -> str:
+    """Return the words of a column, or how its cells are written: each digit as `#`, each letter as `x`."""
+    if not counts:
+        return "empty in every row"
+    written = [f"{_text(word)} {count}" for word, count in _words(counts)]
+    looks = Counter(re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in islice(counts, LOOKED_AT))
+    commonest = looks.most_common(3)
+    if not written and 2 * sum(count for _, count in commonest) >= looks.total():
+        written = [_text(look) for look, _ in commonest if len(look) <= 40]
+    counted = f"{counts.total()} filled, {len(counts)} different"
+    return f"{counted}: {', '.join(written)}" if written else counted
+
+
+def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) -> tuple[TomlText, str]:
     """Return a draft of the format ``name`` from an export, and how the export was read.
 
-    Without ``sheet`` the first one with anything in it is read. Raises InputUnusableError without columns or rows.
+    Without ``--sheet`` the first with anything in it is read. Raises InputUnusableError without columns or rows.
     """
-    tables = open_tables(path, sheet)
+    tables = open_tables(path, settings.sheet)
     file = next((each for each in tables if each.is_table and each.open().read(1 << 16).strip(b",\n")), tables[0])
-    if file.is_table:
-        encoding, delimiter = "utf-8", ","
-    encoding = certain_encoding(file, encoding) or fallback_encoding(file, FALLBACK_ENCODINGS)
+    asked = ("utf-8", ",") if file.is_table else (settings.encoding, settings.delimiter)
+    encoding = certain_encoding(file, asked[0]) or fallback_encoding(file, FALLBACK_ENCODINGS)
     text, is_cut = sample_text(file, encoding)
-    found = outline_of(Sample(text, is_cut=is_cut), delimiter)
-    if not found.delimiter:
+    delimiter, width, header_line, header = outline_of(Sample(text, is_cut=is_cut), asked[1])
+    if not delimiter:
         raise InputUnusableError(
             f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it",
             hint="Name the character with --delimiter; a file of fixed columns cannot be read.",
         )
-    columns, count = _columns(file, encoding, found)
+    # Rows are the records below the header that are as wide as most.
+    rows: list[list[str]] = []
+    with file.open_text(encoding) as source:
+        for line, cells in numbered_records(source, Dialect(delimiter, Quotes.DOUBLED)):
+            # An over-long cell ends the reading: what was read so far is enough for a draft.
+            if cells is None or len(rows) == MOST_ROWS:
+                break
+            if line > (header_line or 0) and len(cells) == width and any(cells):
+                rows.append(list(map(plain_cell, cells)))
+    count = len(rows)
     if not count:
         raise InputUnusableError(
             f"{file.shown} has no rows to learn from", hint="Take an export of a day with calls of every kind."
         )
-    mark = _NAMES_OF_DELIMITERS.get(found.delimiter, repr(found.delimiter))
-    header = f"header in line {found.header_line}" if found.header_line else "no header"
+    mark = _NAMES_OF_DELIMITERS.get(delimiter, repr(delimiter))
+    where = f"header in line {header_line}" if header_line else "no header"
     first = "the first " if count == MOST_ROWS else ""
-    seen = f"{first}{_counted(count)}, {encoding}, delimiter {mark}, {header}"
-    others = [each for each in RESAVED_DELIMITERS if each != found.delimiter and found.header_line]
+    seen = f"{first}{_counted(count)}, {encoding}, delimiter {mark}, {where}"
+    others = [each for each in RESAVED_DELIMITERS if each != delimiter and header_line]
+    columns = _columns(rows, header)
     text = _DRAFT.substitute(
         file=_text(file.shown),
         seen=seen,
         name=_text(name),
-        delimiters=_list([found.delimiter, *others]),
-        columns="\n".join(_column_lines(columns, count, has_header=bool(found.header_line))),
+        delimiters=_list([delimiter, *others]),
+        columns="\n".join(_column_lines(columns, count, has_header=bool(header_line))),
         outcomes="\n\n".join(_outcomes(columns, catalogue.causes)),
     )
     return TomlText(name, text), seen
@@ -183,31 +167,18 @@ def format_name(text: str, taken: Collection[str]) -> str:
     return name
 
 
-def _columns(file: ExportFile, encoding: str, found: Outline) -> tuple[list[_Column], int]:
-    """Return the columns, under names of lower case letters, digits and underscores, and how many rows were read.
-
-    Rows are the records below the header that are as wide as most.
-    """
-    rows: list[list[str]] = []
-    # An over-long cell ends the reading: what was read so far is enough for a draft.
-    with file.open_text(encoding) as source, suppress(csv.Error):
-        reader, line = cell_reader(source, Dialect(found.delimiter, Quotes.DOUBLED)), 1
-        for cells in reader:
-            if line > (found.header_line or 0) and len(cells) == found.width and any(cells):
-                rows.append(list(map(plain_cell, cells)))
-            if len(rows) == MOST_ROWS:
-                break
-            line = reader.line_num + 1
+def _columns(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[_Column]:
+    """Return the columns, under names of lower case letters, digits and underscores."""
     columns: dict[str, _Column] = {}
     for place, column in enumerate(zip(*rows, strict=True)):
-        text = plain_cell(found.header[place]) if found.header else ""
+        text = plain_cell(header[place]) if header else ""
         plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text))
         name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
         name = name if name[:1].isalpha() else f"cell_{place + 1}"
         while name in columns:
             name = f"{name}_{place + 1}"
-        columns[name] = _Column(name, text, Counter(filter(None, column)))
-    return list(columns.values()), len(rows)
+        columns[name] = (name, text, Counter(filter(None, column)))
+    return list(columns.values())
 
 
 def _column_lines(columns: Sequence[_Column], rows: int, *, has_header: bool) -> Iterator[str]:
@@ -218,20 +189,25 @@ def _column_lines(columns: Sequence[_Column], rows: int, *, has_header: bool) ->
         yield "# No header: the columns by their order. Give them names that say what they are."
         yield "# TODO are these the columns, in every file of this system?"
         yield "[[layouts]]"
-        yield f"columns = {_list([each.name for each in columns])}"
-        yield from (f"# {each.name}: {each.shown()}" for each in columns)
+        yield f"columns = {_list([name for name, *_ in columns])}"
+        yield from (f"# {name}: {_shown(counts)}" for name, _, counts in columns)
         yield ""
         yield "# By these a file is recognised: in most rows each cell must match as a whole."
         yield "[detect.patterns]"
-        patterns = ((each.name, each.pattern(rows)) for each in columns)
-        yield from (f"{name} = {_text(pattern)}" for name, pattern in patterns if pattern)
+        for name, _, counts in columns:
+            # Cells that are written alike but for their digits.
+            alike = Counter(re.sub(r"[0-9]+", "0", cell) for cell in islice(counts, LOOKED_AT))
+            look, count = next(iter(alike.most_common(1)), ("", 0))
+            if "0" in look and count >= MOST_OF * alike.total() and counts.total() >= MOST_OF * rows:
+                pattern = re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
+                yield f"{name} = {_text(pattern)}"
         return
     yield ""
     yield "# By these columns such a file is recognised, as name = header, compared without case and punctuation;"
     yield "# a list holds several spellings. Behind each stand its words, or how its cells are written (# a digit,"
     yield "# x a letter). Move what may be missing, or what you do not need, below [optional_columns]."
     yield "[columns]"
-    yield from (f"{each.name} = {_text(each.header)} # {each.shown()}" for each in columns if each.header)
+    yield from (f"{name} = {_text(header)} # {_shown(counts)}" for name, header, counts in columns if header)
     yield ""
     yield "[optional_columns]"
 
@@ -246,12 +222,12 @@ def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> I
             meaning = f"{cause.otherwise} ({more})" if more else cause.otherwise.value
             meanings.setdefault(key, {}).setdefault(meaning, []).append(name)
     rules = []
-    for column in columns:
+    for name, header, counts in columns:
         # One or two letters are codes of some system or another, and one word for all rows says nothing.
-        known = sum(count for word, count in column.words if len(word) > 2 and word_key(word) in meanings)
-        if len(column.words) > 1 and known * 2 >= column.counts.total():
-            words = []
-            for word, count in column.words:
+        words, lines = _words(counts), []
+        known = sum(count for word, count in words if len(word) > 2 and word_key(word) in meanings)
+        if len(words) > 1 and known * 2 >= counts.total():
+            for word, count in words:
                 # Open unless two tables or more know the word and all say the same.
                 by_meaning = meanings.get(word_key(word), {})
                 agreed = [each for each, tables in by_meaning.items() if each in set(Verdict) and len(tables) > 1]
@@ -261,12 +237,11 @@ def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> I
                     for each, tables in by_meaning.items()
                 )
                 counted = f"{_counted(count)}; {said or 'no cause table knows it'}"
-                words.append(f"{_text(word)} = {_text(verdict)} # {counted}")
-            shown = " ".join(column.header.split()) or column.name
+                lines.append(f"{_text(word)} = {_text(verdict)} # {counted}")
+            shown = " ".join(header.split()) or name
             rules.append(
                 f"# TODO does column {_text(shown)} say it? Else delete this rule. A cause table may stand in for "
-                f'words: table = "name"\n[[outcome]]\ncolumn = {_text(column.name)}\n[outcome.words]\n'
-                + "\n".join(words)
+                f'words: table = "name"\n[[outcome]]\ncolumn = {_text(name)}\n[outcome.words]\n' + "\n".join(lines)
             )
     yield from rules or [
         '# TODO which column says it? Its words stand here, or in a table: table = "name"\n'

@@ -7,8 +7,7 @@ that holds decides. Regular expressions are RE2's (no look-around); letter case 
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -31,11 +30,9 @@ DEFAULT_EXTENSION = r"\d{2,5}"
 """What an internal number looks like where neither the agents file nor the format says more."""
 
 
-def _tuple_of(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+_ONE_OR_MORE: Final = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 
-
-Texts = Annotated[tuple[str, ...], BeforeValidator(_tuple_of)]
+Texts = Annotated[tuple[str, ...], _ONE_OR_MORE]
 """One text or a list of texts."""
 
 
@@ -105,18 +102,8 @@ class PolicySpec(_Table):
         return OPTIONS[str(info.field_name).replace("_", "-")].read(value)
 
 
-class IdRule(StrEnum):
-    """Which of several ids of a call in one row is taken: the first that is filled, or the least as text."""
-
-    FIRST = "first"
-    LEAST = "least"
-
-
-class Zone(StrEnum):
-    """Where the zone of naive times comes from, when the format does not name an IANA zone itself."""
-
-    OPTION = "option"
-    VALUE = "value"
+ZONE_SOURCES: Final = ("option", "value")
+"""Where the zone of naive times comes from, when the format does not name an IANA zone itself."""
 
 
 class Test(_Table):
@@ -135,18 +122,19 @@ class Test(_Table):
     empty: bool | None = None
     extension: bool | None = None
     maybe_extension: bool | None = None
-    role: Annotated[tuple[Role, ...], BeforeValidator(_tuple_of)] | None = None
+    role: Annotated[tuple[Role, ...], _ONE_OR_MORE] | None = None
     proved: bool | None = None
     equals: str | None = None
     differs: str | None = None
     over: int | None = None
 
 
-def _test_of(value: object) -> object:
-    return {"any_of": value} if isinstance(value, str | list | tuple) else value
-
-
-Tests = Mapping[str, Annotated[Test, BeforeValidator(_test_of)]]
+Tests = Mapping[
+    str,
+    Annotated[
+        Test, BeforeValidator(lambda value: {"any_of": value} if isinstance(value, str | list | tuple) else value)
+    ],
+]
 """Column -> condition; all must hold. A text or list of texts stands for ``any_of``."""
 
 
@@ -271,13 +259,6 @@ class OutcomeRule(_Table):
         return self
 
 
-class Clock(StrEnum):
-    """How an id tells the time: seconds since 1970, or 100 ns ticks since 1601 in 16 hexadecimal digits."""
-
-    EPOCH = "epoch"
-    FILETIME = "filetime"
-
-
 CUT_EPOCH = r"^(?:.+-)?(\d{9,10})$"
 """An id of an epoch and a count, such as Asterisk's, of which a spreadsheet program has cut the count."""
 
@@ -289,20 +270,20 @@ class TimeSpec(_Table):
     another is rejected unless the operator gives ``--timezone``) or an IANA name; ``zone_default`` stands in for
     an ``option`` that is not given. ``zone_column`` holds, row by row, the IANA name of the zone, which outranks
     ``zone`` where it is filled. ``evidence`` finds the moment at which the channel was made, where the id carries
-    one, and ``evidence_clock`` says how.
+    one, and ``evidence_clock`` says how: seconds since 1970, or 100 ns ticks since 1601 in 16 hexadecimal digits.
     """
 
     columns: Texts
     formats: Texts
-    zone: str = Zone.OPTION
+    zone: str = "option"
     zone_default: str | None = None
     zone_column: str | None = None
     evidence: Source | None = None
-    evidence_clock: Clock = Clock.EPOCH
+    evidence_clock: Literal["epoch", "filetime"] = "epoch"
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if self.zone_default is not None and self.zone != Zone.OPTION:
+        if self.zone_default is not None and self.zone != "option":
             raise ValueError('`zone_default` needs zone = "option"')
         if self.evidence is not None and (len(self.evidence.columns()) > 1 or self.evidence.agent):
             raise ValueError("`evidence` takes `column` and `extract` only")
@@ -323,16 +304,16 @@ class NumberSpec(_Table):
 class CallSpec(_Table):
     """Which columns make the call.
 
-    ``id`` lists candidates for the export's own id of the call, of which ``id_rule`` picks one; ``unique_by``
-    is what makes a call unique without one. ``cut_id`` is what a spreadsheet leaves of an id; ``same`` are two
-    columns of which rows with one id share one at least, as long as the id is sound. Rows that share a value of
-    one of the columns ``joins`` are one call whatever their ids, where they start within hours of each other.
-    ``row`` tells the rows of a call apart; without it rows are equal when all their cells are. ``legs`` false: a
-    call is one row, and a second row with its id must say the same.
+    ``id`` lists candidates for the export's own id of the call, of which ``id_rule`` picks one: the first that is
+    filled, or the least as text. ``unique_by`` is what makes a call unique without one. ``cut_id`` is what a
+    spreadsheet leaves of an id; ``same`` are two columns of which rows with one id share one at least, as long as
+    the id is sound. Rows that share a value of one of the columns ``joins`` are one call whatever their ids, where
+    they start within hours of each other. ``row`` tells the rows of a call apart; without it rows are equal when
+    all their cells are. ``legs`` false: a call is one row, and a second row with its id must say the same.
     ``secondary`` rows lose against the other rows of their call. ``incoming_decides``: a call that has an
-    incoming row came in, whatever its other rows are. ``agent`` candidates are tried in turn.
-    ``sent_number`` is what the system sent to the line for what ``customer`` dialled: it counts where it is a
-    usable number, and no outside prefix is taken off it.
+    incoming row came in, whatever its other rows are. ``agent`` candidates are tried in turn. ``sent_number`` is
+    what the system sent to the line for what ``customer`` dialled: it counts where it is a usable number, and no
+    outside prefix is taken off it.
 
     ``ring_seconds`` is how long the far end rang, ``talk_seconds`` how long was talked. ``duration_seconds`` is
     the whole call, ringing included, also of calls that nobody answered; a column of 0 for those is talk time and
@@ -344,7 +325,7 @@ class CallSpec(_Table):
     sent_number: str | None = None
     agent: Texts
     id: tuple[Texts, ...] = ()
-    id_rule: IdRule = IdRule.FIRST
+    id_rule: Literal["first", "least"] = "first"
     unique_by: Texts = ()
     cut_id: Pattern | None = None
     same: Annotated[Texts, Field(max_length=2)] = ()
@@ -363,7 +344,7 @@ class CallSpec(_Table):
 
     @model_validator(mode="after")
     def _has_comparable_ids(self) -> Self:
-        if self.id_rule is IdRule.LEAST and any(len(candidate) != 1 for candidate in self.id):
+        if self.id_rule == "least" and any(len(candidate) != 1 for candidate in self.id):
             raise ValueError('id_rule = "least" needs candidates of one column each')
         return self
 
@@ -488,7 +469,7 @@ class CdrFormat(Shape):
         ``columns`` are those that the file has: one of them may name the zone of each row.
         """
         time = self.time
-        return time.zone == Zone.OPTION and time.zone_default is None and time.zone_column not in columns
+        return time.zone == "option" and time.zone_default is None and time.zone_column not in columns
 
     def asks_for_agents(self) -> bool:
         """Return whether the agents file can settle the direction of a call."""
@@ -570,13 +551,12 @@ class Cause(_Table):
     talked: Verdict | None = None
 
 
-def _cause_of(value: object) -> object:
-    return {"otherwise": value} if isinstance(value, str) else value
-
-
 class CauseTable(_Table):
     """The words of one vocabulary of outcomes, each with its meaning; the first of equal words counts."""
 
     name: str
     title: str = ""
-    words: Mapping[str, Annotated[Cause, BeforeValidator(_cause_of)]]
+    words: Mapping[
+        str,
+        Annotated[Cause, BeforeValidator(lambda value: {"otherwise": value} if isinstance(value, str) else value)],
+    ]

@@ -1,29 +1,29 @@
 """Whether a spreadsheet program wrote the dates of a file anew, and whether its days or its months come first."""
 
-import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 
 from importer.errors import ConfigurationError, InputUnusableError
-from importer.formats.cells import cell_reader, cut_line, plain_cell
+from importer.formats.cells import numbered_records, plain_cell
 from importer.formats.dates import (
     DateOrder,
     OrderEvidence,
-    Rewriting,
     column_layouts,
     is_own,
     is_rewritten,
     own_order,
 )
 from importer.formats.detected import Detection
-from importer.formats.language import CUT_EPOCH, Clock, named_group
+from importer.formats.language import CUT_EPOCH, named_group
 
 ROWS_AT_ONCE = 10_000
 
 
-def rewriting_of(detection: Detection, chosen: DateOrder | None) -> Rewriting | None:
+def rewriting_of(
+    detection: Detection, chosen: DateOrder | None
+) -> tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None:
     """Return how the times of a file are to be written back, None where they are as the system wrote them.
 
     The first rows tell whether there is anything to do: most of their dates are none of the format's, or cannot
@@ -48,31 +48,16 @@ def rewriting_of(detection: Detection, chosen: DateOrder | None) -> Rewriting | 
     if not (is_rewritten_mostly or is_contrary or is_asked):
         return None
     seen = OrderEvidence()
-    places, rows = [detection.positions[name] for name in layouts], _rows(detection)
-    while batch := list(islice(rows, ROWS_AT_ONCE)):
-        for (line, cells), epoch in zip(batch, _made([cells for _, cells in batch], detection), strict=True):
-            for place in (place for place in places if place < len(cells)):
-                seen.look(line, plain_cell(cells[place]), epoch)
-    return Rewriting(_decided(seen, own, chosen, detection), layouts)
-
-
-def _rows(detection: Detection) -> Iterator[tuple[int, list[str]]]:
-    """Yield line and cells of each row."""
-    dialect = detection.dialect
+    places = [detection.positions[name] for name in layouts]
     with detection.file.open_text(detection.encoding) as source:
-        lines = (cut_line(line, dialect.spans) for line in source) if dialect.spans else source
-        reader = cell_reader(lines, dialect)
-        line = detection.file.first_line
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error:  # an over-long cell: reading rejects its row
-                cells = []
-            if line > detection.last_line_above:
-                yield line, cells
-            line = detection.file.first_line + reader.line_num
+        records = numbered_records(source, detection.dialect, detection.file.first_line)
+        # Reading rejects the row of an over-long cell.
+        rows = ((line, cells or []) for line, cells in records if line > detection.last_line_above)
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            for (line, cells), epoch in zip(batch, _made([cells for _, cells in batch], detection), strict=True):
+                for place in (place for place in places if place < len(cells)):
+                    seen.look(line, plain_cell(cells[place]), epoch)
+    return _decided(seen, own, chosen, detection), layouts
 
 
 def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
@@ -91,7 +76,7 @@ def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
 
         groups = pc.extract_regex(pa.array(texts, pa.large_string()), pattern=named_group(spec.extract))
         found = [str(group or "") for group in pc.struct_field(groups, "value").to_pylist()]
-    if detection.format.time.evidence_clock is Clock.FILETIME:
+    if detection.format.time.evidence_clock == "filetime":
         since = int(datetime(1601, 1, 1, tzinfo=UTC).timestamp())
         ticks = (text.replace("-", "") for text in found)
         return [

@@ -5,17 +5,16 @@ PrintQuery and `\timing`, the mysql and MariaDB clients (`-t`, `tee`), MySQL Wor
 counts of rows are in the language of the machine; `sep=` is Excel's.
 """
 
-import csv
 import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from importer.files import ExportFile
-from importer.formats.cells import Dialect, Quotes, caseless, cell_reader, cut_line, plain_cell
+from importer.formats.cells import Dialect, Quotes, caseless, numbered_records, plain_cell
 from importer.formats.language import FileSpec
 
 SAMPLE_CHARACTERS = 256 * 1024
@@ -65,20 +64,6 @@ PRINTED = Dialect("\t", Quotes.NONE)
 Records = list[tuple[int, tuple[str, ...]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What shows in a text of no known format.
-
-    ``delimiter`` splits most records into the same number of cells, ``width``; "" where each is one cell.
-    ``header`` are the cells that name the columns, in line ``header_line``; () and None without them.
-    """
-
-    delimiter: str
-    width: int
-    header_line: int | None = None
-    header: tuple[str, ...] = ()
-
-
 class Sample:
     """The first records of a file, split once for each way of writing them down.
 
@@ -102,20 +87,13 @@ class Sample:
         if dialect in self._split:
             return self._split[dialect]
         source = io.StringIO(self.text, newline="")
-        lines = (cut_line(line, dialect.spans) + "\n" for line in source) if dialect.spans else source
-        reader = cell_reader(lines, dialect)
         records = self._split[dialect] = []
-        above = self._first_line - (0 if self.separator else 1)
-        line = above + 1
-        try:
-            for cells in reader:
-                if any(cells) and not is_printed(cells, dialect.delimiter):
-                    records.append((line, tuple(cells[: len(cells) - self._left_out])))
-                line = above + reader.line_num + 1
-                if len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
-                    break
-        except csv.Error:
-            pass  # an over-long cell: what was split so far is the sample, reading names the line
+        for line, cells in numbered_records(source, dialect, self._first_line + bool(self.separator)):
+            # An over-long cell ends the sample; reading names its line.
+            if cells is None or len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
+                break
+            if any(cells) and not is_printed(cells, dialect.delimiter):
+                records.append((line, tuple(cells[: len(cells) - self._left_out])))
         return records
 
     def rows(self, dialect: Dialect, start: int, field_count: int, spill: int | None) -> list[tuple[str, ...]]:
@@ -213,13 +191,15 @@ def spilled(cells: Sequence[str], field_count: int, spill: int | None) -> tuple[
     return (*cells[:spill], " ".join(cells[spill:behind]), *cells[behind:])
 
 
-def outline_of(sample: Sample, delimiter: str | None) -> Outline:
-    """Return what shows in a sample; ``delimiter``, else its line `sep=;`, divides the records.
+def outline_of(sample: Sample, delimiter: str | None) -> tuple[str, int, int | None, tuple[str, ...]]:
+    """Return what shows in a sample of no known format: delimiter, cells of most records, header's line and cells.
 
-    A record names columns that is as wide as the rows, all different, with hardly anything like a value.
+    ``delimiter``, else its line `sep=;`, divides the records; it is "" where each record is one cell. A record
+    names columns that is as wide as the rows, all different, with hardly anything like a value.
     """
     named = delimiter or sample.separator
-    best, best_score = Outline(named, 1), (0.0, 1)
+    best: tuple[str, int, int | None, tuple[str, ...]] = (named, 1, None, ())
+    best_score = (0.0, 1)
     for mark in (named,) if named else RESAVED_DELIMITERS:
         records = sample.records(Dialect(mark, Quotes.DOUBLED))
         widths = Counter(len(cells) for _, cells in records)
@@ -227,14 +207,14 @@ def outline_of(sample: Sample, delimiter: str | None) -> Outline:
         score = (round(count / max(widths.total(), 1), 1), width)
         if width <= 1 or score <= best_score:
             continue
-        best, best_score = Outline(mark, width), score
+        best, best_score = (mark, width, None, ()), score
         for line, cells in records[:HEADER_RECORDS]:
             filled = [cell.strip() for cell in cells if cell.strip()]
             values = [cell for cell in filled if re.search(_LIKE_A_VALUE, cell)]
             is_full = len(cells) == width and len(filled) >= max(2, width // 2)
             is_varied = len({*map(column_key, filled)}) >= len(filled) - 1
             if is_full and is_varied and len(values) <= len(filled) // 10:
-                best = Outline(mark, width, line, cells)
+                best = (mark, width, line, cells)
                 break
     return best
 

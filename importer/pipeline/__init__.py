@@ -8,7 +8,7 @@ Sending loads requests: only the commands that send import `sending`, and `check
 """
 
 from importer.pipeline.ending import held_ledger, reason_of, summary_fields, summary_record
-from importer.pipeline.inputs import check_apart, overrides_of
+from importer.pipeline.inputs import check_apart
 from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
 from importer.pipeline.stages import check, deliver_pending, import_calls
 
@@ -25,7 +25,6 @@ __all__ = [
     "held_ledger",
     "import_calls",
     "new_run_id",
-    "overrides_of",
     "reason_of",
     "summary_fields",
     "summary_record",

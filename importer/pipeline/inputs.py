@@ -9,10 +9,8 @@ from pathlib import Path
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError
 from importer.files import STANDARD_INPUT, NamedFiles
-from importer.formats import Catalogue, Detection, OwnOutput, detect
+from importer.formats import Detection, detect
 from importer.formats.catalogue import user_folder
-from importer.formats.dates import DateOrder
-from importer.formats.detection import Overrides
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
 from importer.results.parts import Parts
@@ -21,7 +19,7 @@ from importer.settings import Settings
 
 def detect_inputs(run: Run, named: NamedFiles, problems: list[ImporterError]) -> list[Detection]:
     """Return the usable files; the errors of the others join ``problems``, our own results are passed over."""
-    overrides = overrides_of(run.settings, run.catalogue)
+    formats = run.catalogue.candidates(run.settings.format)
     detections: list[Detection] = []
     problems += named.problems
     for problem in problems:
@@ -31,25 +29,18 @@ def detect_inputs(run: Run, named: NamedFiles, problems: list[ImporterError]) ->
     for path in named.paths:
         run.stop_if_interrupted()
         try:
-            found = detect(path, list(run.catalogue.formats.values()), overrides, run.catalogue.lookalikes)
+            found = detect(path, formats, run.settings, run.catalogue.lookalikes)
         except ImporterError as problem:
             if problem.exit_code not in (ExitCode.INPUT_UNUSABLE, ExitCode.NO_INPUT):
                 raise
             problems.append(problem)
             run.listener.problem(problem)
             continue
-        if isinstance(found, OwnOutput):
+        if found is None:
             run.listener.note(f"{path} is a results file of this program: passed over.")
         else:
             detections.append(found)
     return detections
-
-
-def overrides_of(settings: Settings, catalogue: Catalogue) -> Overrides:
-    """Return the options about the files, which outrank detection."""
-    chosen = catalogue.pick(settings.format) if settings.format else None
-    order = DateOrder(settings.date_order) if settings.date_order else None
-    return Overrides(chosen, settings.encoding, settings.delimiter, order, settings.sheet)
 
 
 def inputs_json(detections: Sequence[Detection], rows: Mapping[Path, int]) -> str:

@@ -14,13 +14,11 @@ from importer.formats import CauseTable, CdrFormat
 from importer.formats.dates import column_layouts
 from importer.formats.language import (
     CUT_EPOCH,
+    ZONE_SOURCES,
     Cause,
-    Clock,
-    IdRule,
     OutcomeRule,
     Source,
     TimeSpec,
-    Zone,
     word_key,
 )
 from importer.prepare.damage import add_damage, cut_ids
@@ -246,7 +244,7 @@ def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
 def zone_evidence_of(rules: Rules) -> ZoneEvidence | None:
     """Return what holds the ids of a file against the operator's zone, None where there is nothing to hold."""
     time = rules.format.time
-    if time.evidence is None or time.zone_column in rules.headers or time.zone not in set(Zone):
+    if time.evidence is None or time.zone_column in rules.headers or time.zone not in ZONE_SOURCES:
         return None
     return ZoneEvidence(_zone(rules), ZoneEvidence("UTC"))
 
@@ -284,7 +282,7 @@ def _evidence(rows: pd.DataFrame, rules: Rules) -> pd.Series | None:
     if spec is None:
         return None
     epochs = extracted(rows[spec.column], spec.extract)
-    if rules.format.time.evidence_clock is Clock.FILETIME:
+    if rules.format.time.evidence_clock == "filetime":
         return times.filetime_seconds(epochs)
     if rules.is_resaved:
         epochs = epochs.where(epochs != "", extracted(rows[spec.column], CUT_EPOCH))
@@ -414,9 +412,9 @@ def _zone_named(name: str, rules: Rules) -> str | None:
 
 def _zone(rules: Rules) -> str | None:
     zone = rules.format.time.zone
-    if zone == Zone.OPTION:
+    if zone == "option":
         return rules.plan.timezone or rules.format.time.zone_default
-    return rules.plan.timezone if zone == Zone.VALUE else zone
+    return rules.plan.timezone if zone == "value" else zone
 
 
 def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
@@ -457,7 +455,7 @@ def _source_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
     for candidate in cdr_format.call.id:
         parts = [rows[name] for name in candidate]
         taken = found == ""
-        if cdr_format.call.id_rule is IdRule.LEAST:
+        if cdr_format.call.id_rule == "least":
             taken = (parts[0] != "") & (taken | (parts[0] < found))
         if taken.any():
             value = parts[0]

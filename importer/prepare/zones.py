@@ -17,7 +17,7 @@ import pandas as pd
 
 from importer.errors import ConfigurationError
 from importer.formats import Detection
-from importer.formats.language import Zone
+from importer.formats.language import ZONE_SOURCES
 from schemas.times import ProvedOffsets, offsets_of
 from schemas.zones import COMMON_ZONES, fixed_advice, is_fixed
 
@@ -180,7 +180,7 @@ def require_proof(evidence: ZoneEvidence, name: str) -> None:
 def require_place(detection: Detection, zone: str | None) -> None:
     """Raise ConfigurationError where times would be read in a zone without summer time that no id can prove."""
     time = detection.format.time
-    if zone is None or not is_fixed(zone) or time.zone not in set(Zone) or detection.times_carry_offsets():
+    if zone is None or not is_fixed(zone) or time.zone not in ZONE_SOURCES or detection.times_carry_offsets():
         return
     if time.evidence is None:
         raise _no_place(zone, str(detection.path), " The ids of this format cannot prove it.")

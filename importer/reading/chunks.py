@@ -344,9 +344,10 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
     if len(frame) != len(kept):
         raise AssertionError(f"pandas read {len(frame)} rows where {len(kept)} were scanned")
     if detection.rewriting is not None:
-        for name, layouts in detection.rewriting.layouts.items():
+        order, layouts_of = detection.rewriting
+        for name, layouts in layouts_of.items():
             if name in positions:  # cell by cell, since only re-saved files need it
-                values, order = frame[positions[name]], detection.rewriting.order
+                values = frame[positions[name]]
                 texts = [written_back(plain_cell(each), layouts, order) for each in values.tolist()]
                 frame[positions[name]] = pd.Series(texts, index=values.index, dtype=TEXT)
     index, words = pd.Index(kept), detection.format.empty_words
