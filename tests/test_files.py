@@ -216,7 +216,7 @@ def test_spool_is_private_and_nameless(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "temporary").mkdir()
     file = open_export(written(tmp_path, gzip.compress(TEXT)))
     assert file.spool is not None
-    status = os.fstat(file.spool.descriptor)
+    status = os.fstat(file.spool.fileno())
     assert (stat.S_IMODE(status.st_mode), status.st_nlink) == (0o600, 0)
     assert list((tmp_path / "temporary").iterdir()) == []
 
@@ -225,7 +225,7 @@ def test_spool_closes_with_its_last_reader(tmp_path: Path) -> None:
     """A reader keeps the spool open, and the space is given back behind it."""
     file = open_export(written(tmp_path, gzip.compress(TEXT)))
     assert file.spool is not None
-    descriptor = file.spool.descriptor
+    descriptor = file.spool.fileno()
     source = file.open()
     del file
     assert source.read() == TEXT

@@ -45,19 +45,17 @@ HEADINGS = {
 MOST_WITHOUT_HEADINGS = 12
 
 
-class Setting(click.Option):
-    """An option of `importer.settings`, which reads its value: click passes the text on unread."""
-
-
 def options(*names: str) -> Callable[[_Callback], _Callback]:
-    """Return a decorator that adds --config and the settings of these names, in their order."""
+    """Return a decorator that adds --config and the settings of these names, in their order.
+
+    click passes their texts on unread: `importer.settings` reads them.
+    """
 
     def add(callback: _Callback) -> _Callback:
         for name in reversed(names):
             option = OPTIONS[name]
             decorate = click.option(
                 *(f"--{name}", *([f"-{option.letter}"] if option.letter else [])),
-                cls=Setting,
                 metavar=option.metavar or None,
                 help=option.help,
                 is_flag=not option.metavar,
@@ -67,7 +65,7 @@ def options(*names: str) -> Callable[[_Callback], _Callback]:
             )
             callback = decorate(callback)
         about_config = "TOML file with options. Default: in the user's config folder."
-        return click.option("--config", cls=Setting, metavar="FILE", help=about_config)(callback)
+        return click.option("--config", metavar="FILE", help=about_config)(callback)
 
     return add
 
@@ -80,7 +78,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> object:
         """Read all settings and call the command."""
-        names = [each.name for each in self.params if isinstance(each, Setting) and each.name]
+        known = {"config", *(name.replace("-", "_") for name in OPTIONS)}
+        names = [each.name for each in self.params if isinstance(each, click.Option) and each.name in known]
         ctx.obj = {name: value for name in names if (value := ctx.params.pop(name)) is not None}
         ctx.params["settings"] = load_settings(ctx.obj, os.environ)
         return super().invoke(ctx)

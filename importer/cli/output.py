@@ -111,7 +111,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return aligned lines, one for each row, cut at 80 columns."""
-    lines = [tuple(header), *map(tuple, rows)] if header else [tuple(row) for row in rows]
+    lines = [each for each in (header, *rows) if each]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = (
         GAP.join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in lines

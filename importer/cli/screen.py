@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Never, Self
@@ -52,8 +52,8 @@ def run_on_screen(
             load_catalogue(),
             screen.listener().joined_by(watch.listener()),
             run_id=run_id,
-            interrupted=screen.signals.exit_code,
-            is_cut=screen.signals.is_cut,
+            interrupted=screen.interrupted,
+            is_cut=screen.is_cut,
         )
         # Rows make no cycles, but with each of them the collector would go over all modules again: a tenth of the
         # time of `check` on a million rows with CPython 3.11.
@@ -73,12 +73,15 @@ def run_on_screen(
 class Screen(logging.Handler):
     """Shows one run: progress bars on a terminal, problems as they come, the summary at the end.
 
-    As a context it handles the signals of `STOPPING`, and prints the log of our own modules with `--verbose`.
+    As a context it prints the log of our own modules with `--verbose`, and handles the signals of `STOPPING`:
+    after the first the call in flight is finished and recorded; the second cuts it, which is recorded as uncertain;
+    the third ends the process by the default action, and the next run takes up its calls.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(logging.WARNING)
-        self.signals = Signals()
+        self._signals: list[int] = []
+        self._is_asking = False
         self._settings = settings
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
         if self._shows_progress:
@@ -91,7 +94,7 @@ class Screen(logging.Handler):
         self._noted = False
 
     def __enter__(self) -> Self:
-        self._former_handlers = {kind: signal.signal(kind, self.signals.note) for kind in STOPPING}
+        self._former_handlers = {kind: signal.signal(kind, self._on_signal) for kind in STOPPING}
         logging.getLogger("importer").addHandler(self)
         return self
 
@@ -102,6 +105,22 @@ class Screen(logging.Handler):
             signal.signal(kind_of_signal, former)
         logging.getLogger("importer").removeHandler(self)
         self._close_bar()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
+        self._signals.append(number)
+        if self.is_cut():
+            for kind in STOPPING:
+                signal.signal(kind, signal.SIG_DFL)
+        if self._is_asking:
+            raise click.Abort
+
+    def interrupted(self) -> ExitCode | None:
+        """Return 128 + the number of the first signal, None without one."""
+        return ExitCode(128 + self._signals[0]) if self._signals else None
+
+    def is_cut(self) -> bool:
+        """Return whether a second signal came: the run does not wait for the requests in flight."""
+        return len(self._signals) > 1
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line of the log."""
@@ -190,14 +209,14 @@ class Screen(logging.Handler):
             return True
         self._close_bar()
         show_lines(outlook_lines(outlook, str(self._settings.rate)), err=True)
-        self.signals.is_asking = True
+        self._is_asking = True
         try:
             return click.confirm("Send them?", default=False, err=True)
         except click.Abort:
             show(err=True)
             return False
         finally:
-            self.signals.is_asking = False
+            self._is_asking = False
 
     def _unrecorded(self, receipt: Receipt) -> None:
         """Print an answer that the ledger could not record: the evidence for `resolve`."""
@@ -266,32 +285,3 @@ def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
     if outlook.left_pending:
         lines.append(f"{outlook.left_pending:,} more stay pending, because of --limit.")
     return lines
-
-
-@dataclass(slots=True)
-class Signals:
-    """The signals received instead of dying: SIGHUP, SIGINT and SIGTERM.
-
-    After the first the call in flight is finished and recorded; the second cuts it, which is recorded as
-    uncertain; the third ends the process by the default action, and the next run takes up its calls.
-    """
-
-    received: list[int] = field(default_factory=list)
-    is_asking: bool = False
-
-    def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
-        """Note a signal; after the second the next one has its default action. Raises Abort to end a question."""
-        self.received.append(number)
-        if self.is_cut():
-            for kind in STOPPING:
-                signal.signal(kind, signal.SIG_DFL)
-        if self.is_asking:
-            raise click.Abort
-
-    def exit_code(self) -> ExitCode | None:
-        """Return 128 + the number of the first signal, None without one."""
-        return ExitCode(128 + self.received[0]) if self.received else None
-
-    def is_cut(self) -> bool:
-        """Return whether a second signal came: the run does not wait for the requests in flight."""
-        return len(self.received) > 1

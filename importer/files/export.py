@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 from importer.errors import InputUnusableError, NoInputError
 from importer.files.json_objects import is_json, rows_of_objects
 from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of, require_usable
-from importer.files.spooling import BLOCK_BYTES, Spooled, SpoolLimits, csv_blocks
+from importer.files.spooling import BLOCK_BYTES, SpoolLimits, csv_blocks, reader_of, spooled
 from importer.files.workbooks import is_workbook, sheets_of
 
 STANDARD_INPUT = Path("-")
@@ -32,7 +32,7 @@ class ExportFile:
 
     path: Path
     packing: Packing | None = None
-    spool: Spooled | None = None
+    spool: io.FileIO | None = None
     is_table: bool = False
     sheet: str | None = None
     first_line: int = 1
@@ -50,7 +50,7 @@ class ExportFile:
         Raises InputUnusableError for another file than the one that was pinned.
         """
         if self.spool is not None:
-            return self.spool.open()
+            return reader_of(self.spool)
         source = self.path.open("rb")
         if self.pinned not in (None, _identity(os.fstat(source.fileno()))):
             source.close()
@@ -66,16 +66,15 @@ class ExportFile:
         """Return a reader of the text with its line ends as they are."""
         return io.TextIOWrapper(self.open(), encoding=encoding, newline="")
 
-    def identity(self, source: BinaryIO) -> Identity:
-        """Return the identity of the file that ``source`` reads: it changes when the file does."""
-        return (0, 0, 0, 0) if self.spool is not None else _identity(os.fstat(source.fileno()))
+    def identity(self, source: BinaryIO | None = None) -> Identity | None:
+        """Return the identity of the file that ``source`` reads: it changes when the file does.
 
-    def identity_now(self) -> Identity | None:
-        """Return the identity of the file at the path now, None when there is none."""
+        Without ``source`` it is that of the file at the path now, None when there is none.
+        """
         if self.spool is not None:
             return (0, 0, 0, 0)
         try:
-            return _identity(self.path.stat())
+            return _identity(os.fstat(source.fileno()) if source else self.path.stat())
         except FileNotFoundError:
             return None
 
@@ -106,7 +105,7 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
             source.seek(0)
             most_bytes = limits.most_bytes(packed_bytes)
             too_large = f"{plain.shown}: the {packing} file holds more than {most_bytes} bytes in {packed_bytes}"
-            spool = Spooled(content_of(source, packing, plain.shown), most_bytes, too_large)
+            spool = spooled(content_of(source, packing, plain.shown), most_bytes, too_large)
         unpacked = ExportFile(path, packing, spool)
         start = _start_of(unpacked)
         require_usable(start, f"{plain.shown}, unpacked,")
@@ -150,7 +149,7 @@ def _readable(path: Path) -> Iterator[None]:
 def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: str | None = None) -> ExportFile:
     """Return the rows of a file as an export of their own."""
     too_large = f"{file.shown} comes to more than {limits.largest_bytes} bytes of text"
-    spool = Spooled(text, limits.largest_bytes, too_large)
+    spool = spooled(text, limits.largest_bytes, too_large)
     return ExportFile(file.path, file.packing, spool, True, sheet, 1 if sheet is not None else 0)
 
 
@@ -178,7 +177,7 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
     with opened as source:
         blocks = iter(lambda: source.read(BLOCK_BYTES), b"")
         too_large = f"{file.shown} is larger than {limits.largest_bytes} bytes"
-        return ExportFile(path, spool=Spooled(blocks, limits.largest_bytes, too_large))
+        return ExportFile(path, spool=spooled(blocks, limits.largest_bytes, too_large))
 
 
 def _start_of(file: ExportFile) -> bytes:

@@ -40,40 +40,37 @@ class SpoolLimits:
         return min(self.largest_bytes, max(self.free_bytes, self.most_times * packed_bytes))
 
 
-class Spooled:
-    """Bytes in a nameless temporary file; the space is given back when the last reader is gone."""
+def spooled(blocks: Iterator[bytes], most_bytes: int, too_large: str) -> io.FileIO:
+    """Return a nameless temporary file of all blocks, for `reader_of`; the last reader gives the space back.
 
-    __slots__ = ("__weakref__", "descriptor")
+    Raises InputUnusableError with the message ``too_large`` beyond ``most_bytes``, CannotCreateError when they
+    cannot be written, and the errors of ``blocks``.
+    """
+    with temporary_writes(), tempfile.TemporaryFile(prefix="cdr-importer-") as file:
+        spool = io.FileIO(os.dup(file.fileno()), "r+", closefd=False)
+    weakref.finalize(spool, os.close, spool.fileno())
+    size = 0
+    for block in blocks:
+        size += len(block)
+        if size > most_bytes:
+            hint = "If that is really an export, unpack it on a disk with room and import the plain file."
+            raise InputUnusableError(too_large, hint=hint)
+        left = memoryview(block)
+        with temporary_writes():
+            while left:
+                left = left[spool.write(left) :]
+    return spool
 
-    def __init__(self, blocks: Iterator[bytes], most_bytes: int, too_large: str) -> None:
-        """Take all blocks.
 
-        Raises InputUnusableError with the message ``too_large`` beyond ``most_bytes``, CannotCreateError when they
-        cannot be written, and the errors of ``blocks``.
-        """
-        with temporary_writes(), tempfile.TemporaryFile(prefix="cdr-importer-") as file:
-            self.descriptor = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self.descriptor)
-        size = 0
-        for block in blocks:
-            size += len(block)
-            if size > most_bytes:
-                hint = "If that is really an export, unpack it on a disk with room and import the plain file."
-                raise InputUnusableError(too_large, hint=hint)
-            left = memoryview(block)
-            with temporary_writes():
-                while left:
-                    left = left[os.write(self.descriptor, left) :]
-
-    def open(self) -> io.BufferedReader:
-        """Return a reader of its own from the beginning on."""
-        return io.BufferedReader(_SpoolReader(self), BLOCK_BYTES)
+def reader_of(spool: io.FileIO) -> io.BufferedReader:
+    """Return a reader of its own from the beginning on."""
+    return io.BufferedReader(_SpoolReader(spool), BLOCK_BYTES)
 
 
 class _SpoolReader(io.RawIOBase):
     """Reads at a place of its own, so that several readers do not move each other."""
 
-    def __init__(self, spool: Spooled) -> None:
+    def __init__(self, spool: io.FileIO) -> None:
         self._spool = spool
         self._place = 0
 
@@ -84,12 +81,12 @@ class _SpoolReader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}.get(whence, os.fstat(self._spool.descriptor).st_size)
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}.get(whence, os.fstat(self._spool.fileno()).st_size)
         self._place = start + offset
         return self._place
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        found = os.pread(self._spool.descriptor, len(buffer), self._place)
+        found = os.pread(self._spool.fileno(), len(buffer), self._place)
         buffer[: len(found)] = found
         self._place += len(found)
         return len(found)

@@ -13,7 +13,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import BinaryIO, Final
 
@@ -243,7 +242,7 @@ def _errors_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) ->
     is_book = member.filename == "content.xml"
     found: dict[tuple[int, int], str] = {}
     held = b""
-    extent = _Extent()
+    reach = (0, 26, 0)
     with archive.open(member) as stream:
         while block := stream.read(BLOCK_BYTES):
             if not is_sheet and not is_book:
@@ -252,49 +251,39 @@ def _errors_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) ->
             held += block
             cut = max(0, *(held.rfind(tag) for tag in _ROW_TAGS))
             part, held = held[:cut], held[cut:]
-            extent.add(part, is_book)
+            reach = _reach(part, is_book, reach)
             found.update(_errors_of(part) if is_sheet else ())
-            if len(held) > LONGEST_ROW_BYTES or extent.is_too_large():
+            if len(held) > LONGEST_ROW_BYTES or reach[0] * reach[1] > MOST_CELLS:
                 break
-    extent.add(held, is_book)
-    if len(held) > LONGEST_ROW_BYTES or extent.is_too_large():
+    rows, columns, _ = _reach(held, is_book, reach)
+    if len(held) > LONGEST_ROW_BYTES or rows * columns > MOST_CELLS:
         raise InputUnusableError(
-            f"{shown}: a sheet has cells down to row {extent.rows} and out to column {extent.columns}: too many",
+            f"{shown}: a sheet has cells down to row {rows} and out to column {columns}: too many",
             hint="Delete what stands far below or beside the calls, or save the sheet as `CSV UTF-8`.",
         )
     found.update(_errors_of(held) if is_sheet else ())
     return found
 
 
-@dataclass(slots=True)
-class _Extent:
-    """How far the cells of a sheet reach, at least: calamine takes memory for every cell between."""
+def _reach(part: bytes, is_open_document: bool, reach: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return how far the cells of a sheet reach, at least, with this part of its XML: rows, columns, empty rows.
 
-    rows: int = 0
-    columns: int = 26
-    empty_rows: int = 0
-
-    def add(self, part: bytes, is_open_document: bool) -> None:
-        """Take a part of the XML of a sheet into account."""
-        if not is_open_document:
-            self.rows = max([self.rows, *(int(each) for each in _ROW_NUMBERS.findall(part[-4096:]))])
-            self.columns = max([self.columns, *(_column(each) + 1 for each in {*_WIDE_COLUMNS.findall(part)})])
-            return
-        for row in _ODS_ROW.finditer(part):
-            count, cells = int(row[1] or 1), row[2]
-            filled, end, _ = cells.rpartition(b"</table:table-cell>")
-            if not end:
-                # Empty rows at the end do not count.
-                self.empty_rows += count
-                continue
-            self.rows += self.empty_rows + count
-            self.empty_rows = 0
-            repeated = [int(each) - 1 for each in _ODS_REPEATED.findall(filled)]
-            self.columns = max(self.columns, filled.count(b"<table:") + sum(repeated))
-
-    def is_too_large(self) -> bool:
-        """Return whether the sheet has more cells than are read."""
-        return self.rows * self.columns > MOST_CELLS
+    calamine takes memory for every cell between; empty rows at the end do not count.
+    """
+    rows, columns, empty_rows = reach
+    if not is_open_document:
+        rows = max([rows, *(int(each) for each in _ROW_NUMBERS.findall(part[-4096:]))])
+        columns = max([columns, *(_column(each) + 1 for each in {*_WIDE_COLUMNS.findall(part)})])
+    for row in _ODS_ROW.finditer(part) if is_open_document else ():
+        count, cells = int(row[1] or 1), row[2]
+        filled, end, _ = cells.rpartition(b"</table:table-cell>")
+        if not end:
+            empty_rows += count
+            continue
+        rows, empty_rows = rows + empty_rows + count, 0
+        repeated = [int(each) - 1 for each in _ODS_REPEATED.findall(filled)]
+        columns = max(columns, filled.count(b"<table:") + sum(repeated))
+    return rows, columns, empty_rows
 
 
 def _errors_of(part: bytes) -> Iterator[tuple[tuple[int, int], str]]:

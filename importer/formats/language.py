@@ -2,7 +2,8 @@
 
 A format is tables only. It names the columns of the export (by header or by position), says how the values
 it needs are taken out of them, and gives ordered decision tables for direction and outcome: the first rule
-that holds decides. Regular expressions are RE2's (no look-around); letter case counts.
+that holds decides. Regular expressions are RE2's (no look-around); letter case counts. The keys are explained in
+`schemas/formats/README.md`; the docstrings have what that page leaves open.
 """
 
 import re
@@ -109,12 +110,8 @@ ZONE_SOURCES: Final = ("option", "value")
 class Test(_Table):
     """One condition on one column; every part that is given must hold.
 
-    ``any_of`` compares without letter case; ``matches`` is a regular expression for the whole cell;
-    ``extension`` asks whether the cell is one of our own internal numbers, ``maybe_extension`` whether it is none
-    but has as many digits as a long one (six and more) that the file proves; ``role`` asks what the whole file
-    proves of a name, or else its look, ``proved`` whether it is a telephone whatever its look; ``equals`` and
-    ``differs`` compare with another column, without letter case, and hold for filled cells only; ``over``
-    compares seconds.
+    Words and other columns are compared without letter case. ``role`` asks what the whole file proves of a name,
+    or else its look; ``proved`` whether it is a telephone whatever its look.
     """
 
     any_of: Texts | None = None
@@ -139,13 +136,7 @@ Tests = Mapping[
 
 
 class FileSpec(_Table):
-    """How the file is written down.
-
-    ``header`` false: the export never has one. ``columns`` are those of printed text by their first and last
-    position, counted from 1 as manuals do, in the order in which they stand; there is no header then. ``spill``
-    names a column whose cell may hold delimiters that nothing quotes: what a row has too many cells is joined into
-    it, by spaces.
-    """
+    """How the file is written down; ``columns`` by position stand in a file without header."""
 
     header: bool = True
     delimiters: Texts = (",", ";", "\t", "|")
@@ -174,10 +165,7 @@ class FileSpec(_Table):
 
 
 class Layout(_Table):
-    """One order of the columns of an export without header; ``where`` tells layouts of equal length apart.
-
-    ``open_end``: systems and versions add cells behind these, which are passed over.
-    """
+    """One order of the columns of an export without header."""
 
     columns: tuple[str, ...]
     where: Mapping[str, Pattern] = Field(default_factory=dict)
@@ -194,9 +182,8 @@ class Detect(_Table):
 class Source(_Table):
     """A value taken from a column: all of it, or the one group of ``extract`` (empty without a match).
 
-    ``agent`` keeps it only where the agents file lists it under any key; numbers are compared as E.164.
-    ``country_code`` names the column with the country code of a national number: digits become ``+44 7700...``.
-    ``end_of`` keeps it only where the cell of that column is longer and ends with it.
+    ``agent`` keeps it only where the agents file lists it under any key; numbers are compared as E.164. With
+    ``country_code`` digits become ``+44 7700...``.
     """
 
     column: str
@@ -215,9 +202,8 @@ class Source(_Table):
 class EndpointRule(_Table):
     """Rows for which ``when`` holds prove a role of the name in the column ``of``.
 
-    ``unproved`` takes from a name what only its look says (`NumberSpec.extension`); proofs outrank it.
-    ``contradicted`` is what no telephone would do: it holds against a proof that the name is one.
-    With ``where_any`` a rule counts only in files that have a row for which these tests hold.
+    ``unproved`` takes from a name what only its look says (`NumberSpec.extension`); proofs outrank it, and
+    ``contradicted`` outranks a proof that the name is a telephone.
     """
 
     of: str
@@ -236,9 +222,8 @@ class DirectionRule(_Table):
 class OutcomeRule(_Table):
     """Either a decision (``when`` and ``is``) or a look-up of a column's word in ``words`` and ``table``.
 
-    An empty cell, or the word ``next``, hands the row to the rule below. So does, with ``unknown = "next"``, a
+    An empty cell hands the row to the rule below, and so do the word ``next`` and, with ``unknown = "next"``, a
     word that nothing knows; where no rule below decides either, the row is rejected for that word.
-    ``unknown`` rejects a row without asking the rules below.
     """
 
     when: Tests = Field(default_factory=dict)
@@ -266,11 +251,9 @@ CUT_EPOCH = r"^(?:.+-)?(\d{9,10})$"
 class TimeSpec(_Table):
     """The start of the call: columns (joined by a space), how it is written, and whose clock it is.
 
-    ``zone`` is ``option`` (the operator's ``--timezone``), ``value`` (values carry an offset or are epochs;
-    another is rejected unless the operator gives ``--timezone``) or an IANA name; ``zone_default`` stands in for
-    an ``option`` that is not given. ``zone_column`` holds, row by row, the IANA name of the zone, which outranks
-    ``zone`` where it is filled. ``evidence`` finds the moment at which the channel was made, where the id carries
-    one, and ``evidence_clock`` says how: seconds since 1970, or 100 ns ticks since 1601 in 16 hexadecimal digits.
+    A time of zone ``value`` without an offset is rejected unless the operator gives ``--timezone``. What
+    ``zone_column`` names outranks ``zone`` where it is filled. ``evidence`` finds the moment at which the channel
+    was made, where the id carries one.
     """
 
     columns: Texts
@@ -291,10 +274,7 @@ class TimeSpec(_Table):
 
 
 class NumberSpec(_Table):
-    """What digits without ``+`` mean in this export; never guessed row by row.
-
-    ``outside_prefix`` is one of the policies: an operator's own outranks it.
-    """
+    """What digits without ``+`` mean in this export; never guessed row by row."""
 
     plain_digits: str = Field(default="national", pattern="^(national|international)$")
     outside_prefix: Annotated[tuple[str, ...], BeforeValidator(outside_prefixes)] = ()
@@ -304,21 +284,13 @@ class NumberSpec(_Table):
 class CallSpec(_Table):
     """Which columns make the call.
 
-    ``id`` lists candidates for the export's own id of the call, of which ``id_rule`` picks one: the first that is
-    filled, or the least as text. ``unique_by`` is what makes a call unique without one. ``cut_id`` is what a
-    spreadsheet leaves of an id; ``same`` are two columns of which rows with one id share one at least, as long as
-    the id is sound. Rows that share a value of one of the columns ``joins`` are one call whatever their ids, where
-    they start within hours of each other. ``row`` tells the rows of a call apart; without it rows are equal when
-    all their cells are. ``legs`` false: a call is one row, and a second row with its id must say the same.
-    ``secondary`` rows lose against the other rows of their call. ``incoming_decides``: a call that has an
-    incoming row came in, whatever its other rows are. ``agent`` candidates are tried in turn. ``sent_number`` is
-    what the system sent to the line for what ``customer`` dialled: it counts where it is a usable number, and no
-    outside prefix is taken off it.
+    Rows with one id share one of the columns ``same`` at least, as long as the id is sound. Without ``row`` rows
+    of a call are equal when all their cells are. With ``legs`` false a second row with the id of a call must say
+    the same. ``sent_number`` counts where it is a usable number, and no outside prefix is taken off it.
 
-    ``ring_seconds`` is how long the far end rang, ``talk_seconds`` how long was talked. ``duration_seconds`` is
-    the whole call, ringing included, also of calls that nobody answered; a column of 0 for those is talk time and
-    must not stand here. ``end_time`` is when the call ended, written like its start (columns joined by a space).
-    These two bound the ringing where ``ring_seconds`` is not there.
+    ``duration_seconds`` is the whole call, ringing included, also of calls that nobody answered; a column of 0 for
+    those is talk time and must not stand here. It and ``end_time`` bound the ringing where ``ring_seconds`` is not
+    there.
     """
 
     customer: str

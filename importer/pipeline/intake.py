@@ -127,7 +127,7 @@ class Intake:
 
         for found in self._detections:
             try:
-                detection = replace(found, file=replace(found.file, pinned=found.file.identity_now()))
+                detection = replace(found, file=replace(found.file, pinned=found.file.identity()))
                 rows = self._preparation.read(detection, as_text(str(detection.path)), progress)
             except InputUnusableError as problem:
                 self._report(problem)

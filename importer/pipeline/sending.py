@@ -129,15 +129,15 @@ def _sleep(run: Run, seconds: float) -> None:
 
 def sign_in_of(settings: Settings, credentials: Credentials) -> SignIn:
     """Return how to sign in; the token is shared with other runs through a cache file, but not in the sandbox."""
-    center = DATA_CENTERS[settings.data_center]
+    accounts_url, api_hosts = DATA_CENTERS[settings.data_center]
     cache = platformdirs.user_cache_path("cdr-importer") / "token.json"
     return SignIn(
-        accounts_url=settings.accounts_url or center.accounts_url,
+        accounts_url=settings.accounts_url or accounts_url,
         client_id=credentials.client_id,
         client_secret=credentials.client_secret,
         refresh_token=credentials.refresh_token,
         api_url=settings.api_url,
-        api_hosts=center.api_hosts,
+        api_hosts=api_hosts,
         cache_path=None if settings.sandbox else cache,
         proxy=settings.proxy,
         ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,

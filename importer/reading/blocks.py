@@ -44,7 +44,7 @@ def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES)
                 text = text.replace(b"\n" + mark, b"\n")
             if text:
                 yield text
-    if file.identity_now() != before:
+    if file.identity() != before:
         raise file.changed()
 
 

@@ -83,16 +83,8 @@ class ErrorLimit:
         return f"{self.percent:g}%" if self.count is None else str(self.count)
 
 
-@dataclass(frozen=True, slots=True)
-class DataCenter:
-    """One of Zoho's data centres: base URL of the sign-in, and the API host names a token answer may give."""
-
-    accounts_url: str
-    api_hosts: frozenset[str]
-
-
-DATA_CENTERS: Mapping[str, DataCenter] = {
-    name: DataCenter(f"https://{accounts_host}", frozenset(api_hosts))
+DATA_CENTERS: Mapping[str, tuple[str, frozenset[str]]] = {
+    name: (f"https://{accounts_host}", frozenset(api_hosts))
     for name, accounts_host, *api_hosts in (
         # Source of the first eight: zoho/zohocrm-python-sdk-8.0, zohocrmsdk/src/com/zoho/crm/api/dc/*.py, and
         # https://www.bigin.com/developer/docs/apis/multi-dc.html
@@ -113,7 +105,7 @@ DATA_CENTERS: Mapping[str, DataCenter] = {
         ("ae", "accounts.zoho.ae", "www.zohoapis.ae"),
     )
 }
-"""Data centres by the word that ``--data-center`` takes."""
+"""Word of ``--data-center`` -> base URL of the sign-in, and the API host names a token answer may give."""
 
 
 def text(value: object) -> str:
