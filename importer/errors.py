@@ -90,10 +90,6 @@ class CannotCreateError(ImporterError):
 class StoppedError(ImporterError):
     """A signal came in before anything was sent; the exit code is 128 and its number."""
 
-    def __init__(self, exit_code: ExitCode) -> None:
-        super().__init__("stopped by a signal; nothing was taken in or sent", hint="Run again.")
-        self.exit_code = exit_code
-
 
 class DeclinedError(ImporterError):
     """A person at the terminal said no to what was about to be sent."""

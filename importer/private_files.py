@@ -119,25 +119,22 @@ def making(target: Path) -> Iterator[Path]:
         for left in folder.glob("copy*"):
             left.unlink()
         try:
-            make_private_file(folder / "copy")
-            yield folder / "copy"
-            _put(folder / "copy", target)
+            made = folder / "copy"
+            make_private_file(made)
+            yield made
+            with made.open("rb") as stream:
+                os.fsync(stream.fileno())
+            try:
+                target.hardlink_to(made)  # unlike a rename, this never replaces a file
+            except OSError as error:
+                if error.errno not in _NO_LINKS or os.path.lexists(target):
+                    raise
+                made.rename(target)
+            sync_folder(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
-
-
-def _put(file: Path, target: Path) -> None:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
-    try:
-        target.hardlink_to(file)  # unlike a rename, this never replaces a file
-    except OSError as error:
-        if error.errno not in _NO_LINKS or os.path.lexists(target):
-            raise
-        file.rename(target)
-    sync_folder(target.parent)
 
 
 def make_folders(folder: Path) -> None:

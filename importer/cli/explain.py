@@ -1,4 +1,4 @@
-"""The lines that `detect` and `formats` print about a file, a format, a test of it and a draft."""
+"""The lines that `detect` and `formats` print about a file, a format and a test of it."""
 
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -6,9 +6,8 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
-from importer.cli.output import table, terminal_width, wrapped
-from importer.errors import ImporterError
-from importer.formats import Catalogue, CdrFormat, Detection, detect
+from importer.cli.output import table, wrapped
+from importer.formats import Catalogue, CdrFormat, Detection
 from importer.formats.language import word_key
 from importer.formats.sample import column_key
 from importer.pipeline import Run
@@ -164,22 +163,3 @@ def difference_lines(sample: Path, rows: int, expected: Path, different: Sequenc
     yield from table(("line", "column", "expected", "found"), cells)
     if len(different) > len(shown):
         yield f"and {len(different) - len(shown)} more"
-
-
-def draft_lines(
-    open_points: Sequence[tuple[int, str]], seen: str, export: Path, target: Path, catalogue: Catalogue
-) -> Iterator[str]:
-    """Yield the source of a draft, and line and text of its open points."""
-    yield from wrapped(f"{target}: a draft from {seen}.", "  ")
-    try:
-        found = detect(export, [*catalogue.formats.values()], Settings())
-    except ImporterError:  # of none, of two, or standard input, which is read by now
-        found = None
-    if found is not None:
-        known = f"The export is of format {found.format.name}, too: use that one, or your own with --format."
-        yield from wrapped(known, "  ")
-    count = len(open_points)
-    yield from wrapped(f"{count} open point{'' if count == 1 else 's'}:", "  ")
-    for number, text in open_points:
-        yield from wrapped(f"  line {number}: {text}"[: 2 * terminal_width() - 4], "    ")
-    yield from wrapped(f"Settle them, then: cdr-importer formats test {target} {export}", "  ")

@@ -1,13 +1,14 @@
 """The commands `detect`, which explains a file, and `formats`, which lists, drafts and tests formats."""
 
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from importer.cli.options import FILES, INPUT, PATH, PREPARING, Command, options
-from importer.cli.output import error_text, show, show_lines, show_message, table
+from importer.cli.output import error_text, show, show_lines, show_message, table, terminal_width, wrapped
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
 from importer.private_files import write_new
 from importer.settings import Settings
@@ -64,8 +65,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     What the export shows is filled in with its evidence; what a person must decide is marked TODO, and the format
     is refused until no TODO is left. Then try it with `formats test`.
     """
-    from importer.cli.explain import draft_lines
-    from importer.formats import load_catalogue
+    from importer.formats import detect, load_catalogue
     from importer.formats.catalogue import RESERVED_NAMES
     from importer.formats.drafting import draft_of, format_name
     from importer.pipeline import check_apart
@@ -77,7 +77,20 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     check_apart(settings, [export], {"--output": target})
     draft, seen = draft_of(export, name, catalogue, settings)
     write_new(target, draft.text)
-    show_lines(draft_lines(draft.open_points(), seen, export, target, catalogue))
+    lines = [f"{target}: a draft from {seen}."]
+    # Of none, of two, or standard input, which is read by now.
+    with suppress(ImporterError):
+        if found := detect(export, [*catalogue.formats.values()], Settings()):
+            lines.append(
+                f"The export is of format {found.format.name}, too: use that one, or your own with --format."
+            )
+    points = draft.open_points()
+    lines.append(f"{len(points)} open point{'' if len(points) == 1 else 's'}:")
+    for line in lines:
+        show_lines(wrapped(line, "  "))
+    for number, text in points:
+        show_lines(wrapped(f"  line {number}: {text}"[: 2 * terminal_width() - 4], "    "))
+    show_lines(wrapped(f"Settle them, then: cdr-importer formats test {target} {export}", "  "))
 
 
 @formats_group.command("test", cls=Command, short_help="Run a format against a sample and its expected results.")

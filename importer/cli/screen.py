@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Never, Self
 
 import click
@@ -73,9 +73,9 @@ def run_on_screen(
 class Screen(logging.Handler):
     """Shows one run: progress bars on a terminal, problems as they come, the summary at the end.
 
-    As a context it prints the log of our own modules with `--verbose`, and handles the signals of `STOPPING`:
-    after the first the call in flight is finished and recorded; the second cuts it, which is recorded as uncertain;
-    the third ends the process by the default action, and the next run takes up its calls.
+    As a context it prints the log of our own modules with `--verbose`, and handles the signals of `STOPPING`.
+    After the first the call in flight is finished and recorded; the second cuts it, which is recorded as
+    uncertain; the third ends the process by the default action, and the next run takes up its calls.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -98,11 +98,9 @@ class Screen(logging.Handler):
         logging.getLogger("importer").addHandler(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for kind_of_signal, former in self._former_handlers.items():
-            signal.signal(kind_of_signal, former)
+    def __exit__(self, *_: object) -> None:
+        for kind, former in self._former_handlers.items():
+            signal.signal(kind, former)
         logging.getLogger("importer").removeHandler(self)
         self._close_bar()
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -213,8 +214,8 @@ def users_command(settings: Settings, target: Path | None) -> int:
     Ends with 3 if the agents file names a user that PhoneBridge does not list: those calls would be refused.
     """
     from importer.pipeline import check_apart
-    from importer.prepare.agents import agent_lines, agents_text
-    from importer.setup.matching import completed_agents, match_users
+    from importer.prepare.agents import AgentLine, agent_lines, agents_text
+    from importer.setup.matching import match_users
     from importer.setup.sign_in import account_of
 
     check_apart(settings, outputs={"--write": target})
@@ -235,7 +236,11 @@ def users_command(settings: Settings, target: Path | None) -> int:
     unmapped = sum(not theirs for _, theirs, _ in matches)
     show(f"{len(users)} users, {unmapped} without a line in the agents file")
     if target:
-        write_new(target, agents_text(completed_agents(matches, lines)))
+        # The lines as they stand with the ids found, then the users without a line.
+        ids = {line: user.zohouser for user, theirs, _ in matches for line in theirs}
+        known_lines = [line if line.zohouser else replace(line, zohouser=ids.get(line, "")) for line in lines]
+        missing = [AgentLine("", "", user.zohouser, user.email, user.name) for user, own, _ in matches if not own]
+        write_new(target, agents_text([*known_lines, *missing]))
         show(f"wrote {target}: complete extension and number, then name it with --agents")
     return ExitCode.PARTIAL if unknown else ExitCode.OK
 

@@ -185,10 +185,10 @@ class _Text:
             self.refuse("an object { } is missing: every item must be one")
         line = self._line
         try:
-            found = self._value()
+            found = self.value(may_be_unfinished=may_be_unfinished)
         except EOFError as error:
             rest = self._buffer[self._place :]
-            if not may_be_unfinished or "\n" in rest:
+            if "\n" in rest:
                 self.refuse(str(error))
             self._go_to(len(self._buffer))
             return line, {}, rest
@@ -203,14 +203,8 @@ class _Text:
                 cells[column] = "" if cell is None else text
         return line, cells, None
 
-    def value(self) -> object:
-        """Step over any value and return it, numbers as text."""
-        try:
-            return self._value()
-        except EOFError as error:
-            self.refuse(str(error))
-
-    def _value(self) -> object:
+    def value(self, *, may_be_unfinished: bool = False) -> object:
+        """Step over any value and return it, numbers as text; EOFError where it may break off and does."""
         self.peek()
         while True:
             try:
@@ -223,8 +217,10 @@ class _Text:
                 if not is_cut:
                     self._go_to(error.pos)
                     self.refuse(f"this is not JSON ({error.msg})")
-                if self._is_ended:
+                if self._is_ended and may_be_unfinished:
                     raise EOFError("the text breaks off") from error
+                if self._is_ended:
+                    self.refuse("the text breaks off")
             except ValueError as error:  # of `_once_each`
                 self.refuse(str(error))
             except RecursionError:

@@ -3,8 +3,8 @@
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
@@ -45,18 +45,8 @@ MOST_NULS = 4
 _T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
-    dialect: Dialect
-    header_line: int | None
-    header: tuple[str, ...]
-    positions: Mapping[str, int]
-    field_count: int
-    rows: tuple[tuple[str, ...], ...]
-    fitting: int
-    open_end: bool = False
-    titles: frozenset[str] = frozenset()
-
+Match = tuple[int, partial[Detection]]
+"""How many rows fit a format, and how the file is read in it: all but file, format and encoding."""
 
 Nearest = tuple[str, str]
 """A format that a file is near to, and what is missing or different."""
@@ -117,8 +107,15 @@ def _detect(
     file: ExportFile, formats: Sequence[CdrFormat], settings: Settings, lookalikes: Sequence[LookAlike]
 ) -> Detection | None:
     if file.is_table:
-        # Written by us: what the operator says of the text of other files does not hold for it.
+        # Written by us: what the operator says of the text of other files does not hold for it, and no cell holds
+        # a delimiter that nothing quotes.
         settings = replace(settings, encoding="utf-8", delimiter=",")
+        formats = [
+            each.model_copy(update={"file": each.file.model_copy(update={"spill": None})})
+            if each.file.spill
+            else each
+            for each in formats
+        ]
     encoding = certain_encoding(file, settings.encoding)
     text, is_cut = sample_text(file, encoding or "latin-1")
     if not text.strip("\ufeff \t\r\n"):
@@ -133,13 +130,6 @@ def _detect(
     first_line = text.lstrip("\ufeff").splitlines()[0]
     if settings.format is None and next(csv.reader([first_line]), []) == list(RESULT_COLUMNS):
         return None
-    if file.is_table:  # its cells are told apart already: none holds a delimiter that nothing quotes
-        formats = [
-            each.model_copy(update={"file": each.file.model_copy(update={"spill": None})})
-            if each.file.spill
-            else each
-            for each in formats
-        ]
     # The last columns of a sheet may be empty on all rows, so they are looked at only where it fits nothing else.
     for left_out in (EMPTY_COLUMNS, 0) if file.sheet is not None else (0,):
         sample = Sample(text, file.first_line, left_out, is_cut=is_cut)
@@ -153,11 +143,10 @@ def _detect(
             f"{file.shown} fits more than one format: {' and '.join(each.name for each, _ in matches)}",
             hint="Say which one it is with --format NAME.",
         )
-    detection = _detection(file, sample, *matches[0], encoding)
-    return replace(
-        detection,
-        rewriting=rewriting_of(detection, DateOrder(settings.date_order) if settings.date_order else None),
-    )
+    cdr_format, (_, read_by) = matches[0]
+    encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
+    detection = read_by(file=file, format=cdr_format, encoding=encoding)
+    return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
 
 
 def title_key(cells: Sequence[str]) -> str:
@@ -187,7 +176,7 @@ def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping
     return found if not cdr_format.layouts or len(found) >= LEAST_SHARE * len(positions) else {}
 
 
-def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> _Match | None:
+def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> Match | None:
     """Return how a file is read in this format: by the delimiter, then the quoting, that fit best.
 
     A format that the operator names need not be proved by what its cells look like: rows to be mended may be few.
@@ -205,7 +194,7 @@ def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> _Match | No
             and (fit := match(sample, cdr_format, dialect, least_share))
         ]
         if found:
-            return max(found, key=lambda fit: fit.fitting)
+            return max(found, key=lambda fit: fit[0])
     return None
 
 
@@ -216,7 +205,7 @@ def _delimiters(sample: Sample, cdr_format: Shape, settings: Settings) -> tuple[
     return tuple(dict.fromkeys((*named, *cdr_format.file.delimiters, *RESAVED_DELIMITERS)))
 
 
-def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> _Match | None:
+def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
     records = sample.records(dialect)
     patterns = cdr_format.detect.patterns
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
@@ -248,8 +237,18 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         if fitting < least_share * len(rows):
             return None
         fitting += sum(_has_shape(row, field_count) for row in rows)
-        titles = frozenset(filter(None, (title_key(above) for _, above in records[:index])))
-        return _Match(dialect, line, tuple(cells), positions, field_count, tuple(rows), fitting, titles=titles)
+        return fitting, partial(
+            Detection,
+            delimiter=dialect.delimiter,
+            quotes=dialect.quotes,
+            header_line=line,
+            header=tuple(cells),
+            positions=positions,
+            field_count=field_count,
+            sample=tuple(rows),
+            last_line_above=line,
+            titles=frozenset(filter(None, (title_key(above) for _, above in records[:index]))),
+        )
     return None
 
 
@@ -274,8 +273,8 @@ def _has_forbidden(cells: Sequence[str], cdr_format: Shape) -> bool:
     return bool(names) and any(column_key(cell) in names for cell in cells)
 
 
-def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> _Match | None:
-    best: _Match | None = None
+def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
+    best: Match | None = None
     if any(_has_forbidden(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
         return None
     for layout in cdr_format.layouts:
@@ -288,11 +287,22 @@ def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             and _fits(row, positions, patterns, cdr_format)
             for row in rows
         )
-        found = _Match(dialect, None, (), positions, count, tuple(rows), fitting, layout.open_end)
+        read_by = partial(
+            Detection,
+            delimiter=dialect.delimiter,
+            quotes=dialect.quotes,
+            header_line=None,
+            header=(),
+            positions=positions,
+            field_count=count,
+            sample=tuple(rows),
+            last_line_above=1 if sample.separator else 0,
+            open_end=layout.open_end,
+        )
         if fitting and fitting >= LEAST_SHARE * len(rows):
-            return found
-        if fitting > (best.fitting if best else 0) and fitting >= least_share * len(rows):
-            best = found
+            return fitting, read_by
+        if fitting > (best[0] if best else 0) and fitting >= least_share * len(rows):
+            best = fitting, read_by
     return best
 
 
@@ -327,26 +337,6 @@ def _fits(
         ):
             return False
     return True
-
-
-def _detection(
-    file: ExportFile, sample: Sample, cdr_format: CdrFormat, match: _Match, encoding: str | None
-) -> Detection:
-    return Detection(
-        file=file,
-        format=cdr_format,
-        encoding=encoding or fallback_encoding(file, cdr_format.file.encodings),
-        delimiter=match.dialect.delimiter,
-        header_line=match.header_line,
-        header=match.header,
-        positions=match.positions,
-        field_count=match.field_count,
-        sample=match.rows,
-        last_line_above=match.header_line or (1 if sample.separator else 0),
-        quotes=match.dialect.quotes,
-        open_end=match.open_end,
-        titles=match.titles,
-    )
 
 
 def _unfit(

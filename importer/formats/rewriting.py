@@ -22,15 +22,17 @@ ROWS_AT_ONCE = 10_000
 
 
 def rewriting_of(
-    detection: Detection, chosen: DateOrder | None
+    detection: Detection, asked: str | None
 ) -> tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None:
     """Return how the times of a file are to be written back, None where they are as the system wrote them.
 
     The first rows tell whether there is anything to do: most of their dates are none of the format's, or cannot
     have its order. One such date among those of the system is a fault of its row. Then the whole file is searched
     for evidence: a row that leaves no choice, dots, ids that carry a clock. Raises InputUnusableError when
-    there is none, when two disagree or one contradicts ``chosen``; ConfigurationError when the ids contradict it.
+    there is none, when two disagree or one contradicts the order that is ``asked`` for; ConfigurationError when
+    the ids contradict that.
     """
+    chosen = DateOrder(asked) if asked else None
     spec, first_rows = detection.format.time, OrderEvidence()
     layouts: dict[str, tuple[str, ...]] = {}  # of each column that holds a start time, or a part of it
     for name, some in zip(spec.columns, column_layouts(spec.formats, len(spec.columns)), strict=True):

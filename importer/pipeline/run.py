@@ -115,7 +115,9 @@ class Run:
         """Raise StoppedError when a signal came in; only called before anything is sent."""
         code = self.interrupted()
         if code is not None:
-            raise StoppedError(code)
+            stopped = StoppedError("stopped by a signal; nothing was taken in or sent", hint="Run again.")
+            stopped.exit_code = code
+            raise stopped
 
 
 def new_run_id(now: float) -> str:

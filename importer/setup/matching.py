@@ -1,7 +1,6 @@
 """Who of PhoneBridge's users is which line of the agents file."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from importer.client import User
 from importer.formats.cells import caseless
@@ -29,13 +28,3 @@ def match_users(users: Sequence[User], lines: Sequence[AgentLine]) -> list[Match
                 break
         matches.append(match)
     return matches
-
-
-def completed_agents(matches: Sequence[Match], lines: Sequence[AgentLine]) -> list[AgentLine]:
-    """Return the agents file to complete: the lines as they stand with ids found, then users without a line."""
-    ids = {line: user.zohouser for user, theirs, _ in matches for line in theirs}
-    known = [line if line.zohouser else replace(line, zohouser=ids.get(line, "")) for line in lines]
-    missing = [
-        AgentLine("", "", user.zohouser, user.email, user.name) for user, theirs, _ in matches if not theirs
-    ]
-    return [*known, *missing]

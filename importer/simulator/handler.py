@@ -7,7 +7,6 @@ import socketserver
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 
 from importer.simulator.service import Request, Service
@@ -100,9 +99,7 @@ class Sandbox(ThreadingHTTPServer):
         threading.Thread(target=target, args=arguments, name="cdr-importer-sandbox", daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
 
