@@ -102,7 +102,8 @@ class DeclinedError(ImporterError):
 
     def __init__(self) -> None:
         super().__init__(
-            "nothing was taken in or sent, as you said", hint="`cdr-importer check` shows what would be."
+            "nothing was taken in or sent, as you said",
+            hint="`cdr-importer check` shows what would be, `status` what is pending.",
         )
 
 

@@ -190,7 +190,7 @@ def test_verbose_says_more(program: Program, tmp_path: Path) -> None:
     path = write_export(tmp_path / "calls.csv", [call_row(1)])
     ran = program("check", "-v", "--results", tmp_path / "results.csv", path)
 
-    assert (ran.code, ran.stderr.splitlines()[0]) == (0, f"cdr-importer: {path}: format callnotify, utf-8, 1 rows")
+    assert (ran.code, ran.stderr.splitlines()[0]) == (0, f"cdr-importer: {path}: format callnotify, utf-8, 1 row")
     assert ran.summary()["would_send"] == "1"
 
 

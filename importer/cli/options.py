@@ -22,7 +22,17 @@ POLICIES = (
     *("extensions", "trunks", "outside-prefix"),
 )
 PREPARING = ("timezone", "country", "agents", *CALLS, *POLICIES)
-PACE = ("rate", "burst", "batch-size", "workers", "max-errors", "max-uncertain", "max-runtime", "on-uncertain")
+PACE = (
+    "rate",
+    "burst",
+    "batch-size",
+    "workers",
+    "order",
+    "max-errors",
+    "max-uncertain",
+    "max-runtime",
+    "on-uncertain",
+)
 STAGING = ("retry-refused", "yes", "init-ledger")
 RESULTS = ("results", "quiet", "verbose", "json")
 ROWS = ("rejects", "all-rows")

@@ -72,7 +72,7 @@ def check_command(settings: Settings, files: tuple[Path, ...]) -> int:
 
 
 @click.command("deliver", cls=Command)
-@options(*PACE, "limit", "ledger", *RESULTS, *ACCOUNT, *WATCHING)
+@options(*PACE, "limit", "yes", "ledger", *RESULTS, *ACCOUNT, *WATCHING)
 def deliver_command(settings: Settings) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""
     from importer.cli.screen import run_on_screen

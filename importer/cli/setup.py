@@ -21,6 +21,7 @@ from importer.settings import (
     load_settings,
     save_credentials,
 )
+from schemas.vocabulary import counted
 
 CONFIG_OPTIONS: Mapping[str, tuple[str, str]] = {
     "data-center": ("Zoho's data centre of the account: us eu in au jp ca cn sa uk ae.", "us"),
@@ -233,7 +234,7 @@ def users_command(settings: Settings, target: Path | None) -> int:
     for agent in unknown:
         show(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
     unmapped = sum(not theirs for _, theirs, _ in matches)
-    show(f"{len(users)} users, {unmapped} without a line in the agents file")
+    show(f"{counted(len(users), 'user')}, {unmapped} without a line in the agents file")
     if target:
         write_new(target, agents_text(completed_agents(matches, lines)))
         show(f"wrote {target}: complete extension and number, then name it with --agents")

@@ -13,7 +13,6 @@ from pathlib import Path
 from importer.errors import (
     CannotCreateError,
     ConfigurationError,
-    DeclinedError,
     ImporterError,
     InputUnusableError,
     NoInputError,
@@ -25,13 +24,14 @@ from importer.ledger import Ledger, Staged
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import inputs_json, rejects_path
 from importer.pipeline.run import Outlook, Run
+from importer.pipeline.outlook import ask_before_sending
 from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.prepare.zones import require_place
 from importer.reading import verbatim_records
 from importer.records import Call, ResultRow
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
 from importer.settings import Settings, parse_moment
-from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outcome
+from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outcome, counted
 
 OLD_DAYS = 30
 """Older calls of a first import need `--since` or `--yes`: each can open a window on an agent's screen."""
@@ -137,7 +137,7 @@ class Intake:
             facts = {"file": detection.path.name, "format": detection.format.name, "rows": rows}
             run.listener.event(Event(EventName.FILE_READ, Level.INFO, facts))
             run.listener.detail(
-                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
+                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
             )
         self._found.rows = self._preparation.rows
         for alarm in self._alarms():
@@ -170,17 +170,18 @@ class Intake:
         rows = self._found.rows
         if settings.min_rows is not None and rows < settings.min_rows:
             yield NoInputError(
-                f"the input has {rows} rows, --min-rows expects at least {settings.min_rows}",
+                f"the input has {counted(rows, 'row')}, --min-rows expects at least {settings.min_rows}",
                 hint="Look whether the export is empty or cut. This alarm held no row of them back.",
                 reason="too_few_rows",
             )
 
-    def take_in(self, results: ResultsFile, ledger: Ledger | None) -> None:
+    def take_in(self, results: ResultsFile, ledger: Ledger | None) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
 
         Raises InputUnusableError for too many rejects; ConfigurationError for old calls on a ledger that has sent
         nothing yet, unless `--since` or `--yes` says that they are meant; DeclinedError when the person says no.
-        Nothing is taken in then. Without a ledger the calls are `would_send`, and too many rejects are a problem.
+        Nothing is taken in then. Returns the calls to be sent; without a ledger they are `would_send`, and too
+        many rejects are a problem.
         """
         if ledger is None:
             for batch in self._batches():
@@ -188,17 +189,17 @@ class Intake:
             problem = self._too_many_rejects()
             if problem is not None:
                 self._report(problem)
-            return
+            return None
         run, retry_refused = self._run, self._run.settings.retry_refused
         resend = self._run.settings.on_uncertain == "resend"
-        new, first, last = 0, "9999", ""
+        new, first = 0, "9999"
         with ledger.staging() as staging:
             for batch in self._batches():
                 calls = [each for each in batch if isinstance(each, Call)]
                 staged = staging.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
                 pending = zip(calls, staged, strict=True)
                 starts = [call.start_time for call, known in pending if known.outcome is None]
-                new, first, last = new + len(starts), min([first, *starts]), max([last, *starts])
+                new, first = new + len(starts), min([first, *starts])
                 rows = [each for each in batch if isinstance(each, ResultRow)]
                 shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
                 results.add(_staged_rows(batch, iter(staged), iter(shown)), Outcome.PENDING)
@@ -206,8 +207,10 @@ class Intake:
             if problem is not None:
                 raise problem
             results.sync()
-            ask_before_sending(run, ledger, new, first, last)
+            refuse_old_calls(run, ledger, new, first)
+            outlook = ask_before_sending(run, ledger, has_files=True)
             run.stop_if_interrupted()
+        return outlook
 
     def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
         for batch in self._preparation.results():
@@ -279,36 +282,22 @@ def _staged_rows(
             yield row
 
 
-def ask_before_sending(run: Run, ledger: Ledger, new: int, first: str, last: str) -> None:
-    """Show a person the calls to be sent, inside the staging, which an error undoes; see `Intake.take_in`.
+def refuse_old_calls(run: Run, ledger: Ledger, new: int, first: str) -> None:
+    """Raise ConfigurationError for old calls on a ledger that has sent nothing, unless they are meant.
 
-    ``new`` calls became pending; ``first`` and ``last`` are their earliest and latest start as GMT text.
+    ``new`` calls became pending; ``first`` is their earliest start as GMT text.
     """
-    if run.settings.yes or run.settings.sandbox or not new:
-        return
-    oldest_usual = datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
-    is_old = run.settings.since is None and first < oldest_usual.strftime(WIRE_TIME_FORMAT)
+    settings, oldest_usual = run.settings, datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
+    is_meant = settings.yes or settings.sandbox or settings.since is not None
     # The ledger is counted whole, so only for calls that are old.
-    if is_old and not any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
+    if is_meant or not new or first >= oldest_usual.strftime(WIRE_TIME_FORMAT):
+        return
+    if not any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
         raise ConfigurationError(
-            f"the oldest of {new} new calls is from {first} GMT, and this ledger has sent nothing yet",
+            f"the oldest of {counted(new, 'new call')} is from {first} GMT, and this ledger has sent nothing yet",
             hint="Each call can open a window on its agent's screen. "
             f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
         )
-    waiting, rate = ledger.pending_count(), run.settings.rate
-    calls = min(waiting, run.settings.limit or waiting)
-    outlook = Outlook(
-        calls=calls,
-        left_pending=waiting - calls,
-        from_earlier=max(0, waiting - new),
-        first=first,
-        last=last,
-        seconds=max(0, calls - rate.limit) / rate.limit * rate.period_seconds,
-    )
-    is_agreed = run.listener.confirm(outlook)
-    run.stop_if_interrupted()
-    if not is_agreed:
-        raise DeclinedError
 
 
 def _kind(detection: Detection) -> _Kind:

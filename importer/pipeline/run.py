@@ -18,9 +18,10 @@ from schemas.vocabulary import WIRE_TIME_FORMAT
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The calls about to be sent: ``calls`` now, of which up to ``from_earlier`` were left by earlier runs.
+    """The calls about to be sent: ``calls`` now, of which ``from_earlier`` were left by earlier runs.
 
-    ``first`` and ``last`` are the starts of the new calls, GMT text; ``seconds`` is how long it takes at the rate.
+    ``first`` and ``last`` are their earliest and latest start, GMT text; ``seconds`` is how long it takes at the
+    rate.
     """
 
     calls: int

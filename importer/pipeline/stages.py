@@ -18,9 +18,11 @@ from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, reason_of, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.run import Run, gmt_text
+from importer.pipeline.outlook import ask_before_sending
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
+from schemas.vocabulary import counted
 
 
 def check(run: Run, paths: Sequence[Path]) -> RunSummary:
@@ -73,12 +75,13 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
             # 4 Read and prepare. Needs files and agents; gives the rows, waiting in a temporary file.
             intake.read(ledger)
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
-            intake.take_in(results, ledger)
+            outlook = intake.take_in(results, ledger)
         else:
             results.sync()
+            outlook = ask_before_sending(run, ledger, has_files=False) if ledger else None
         results.is_kept = ledger is not None  # the calls are in the ledger now
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
-        stop = deliver(run, ledger, service, results) if ledger and service else None
+        stop = deliver(run, ledger, service, results, outlook) if ledger and service and outlook else None
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
         finished = results.finish(ledger.fates if ledger else lambda _: {})
         if intake is not None:
@@ -115,7 +118,8 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
         if command == "deliver" and settings.on_uncertain == "resend":
             count = ledger.reopen_uncertain()
             if count:
-                run.listener.note(f"{count} uncertain calls are sent again, as --on-uncertain resend says.")
+                calls = counted(count, "uncertain call is", "uncertain calls are")
+                run.listener.note(f"{calls} sent again, as --on-uncertain resend says.")
         yield ledger
 
 

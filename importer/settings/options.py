@@ -133,6 +133,9 @@ class Settings(PolicyChoices):
     batch_size: int = _option(50, values.whole(1, 10_000), "N", "Calls claimed at once. Default: 50.")
     workers: int = _option(1, values.whole(1, 64), "N", "Requests in flight at once. Default: 1.")
     limit: int | None = _option(None, values.whole(1), "N", "Send at most N calls now; the rest stays pending.")
+    order: str = _option(
+        "newest", values.one_of("newest", "oldest"), "WORD", "What goes first: newest (default) or oldest."
+    )
     max_errors: ErrorLimit = _option(
         ErrorLimit(20, None), ErrorLimit.parse, "N[%]", "Stop after so many refusals. Default: 20."
     )
