@@ -105,6 +105,18 @@ def test_terminal_shows_progress_and_counts(account: Simulator, tmp_path: Path) 
     assert "accepted=20" in terminal.shown.splitlines()[-1]
 
 
+def test_typed_ahead_answers_nothing(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keys that were pressed before a question was shown are no answer to it."""
+    monkeypatch.delenv("CDR_IMPORTER_YES")
+    make_waiting(tmp_path / "ledger.sqlite", 1)
+    terminal = Terminal(["deliver"], os.environ, tmp_path)
+    terminal.type("y")
+    terminal.expect("About to notify 1 call to Zoho")
+    terminal.expect("Send them? [y/N]: ")
+    terminal.type("n")
+    assert (terminal.finish(), account.arrivals) == (130, ())
+
+
 # signals -----------------------------------------------------------------------------------------------------
 
 

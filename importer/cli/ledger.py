@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from importer.cli.options import PATH, Command, options
-from importer.cli.output import aligned, show, show_json, show_lines
+from importer.cli.output import aligned, drop_typed_ahead, show, show_json, show_lines
 from importer.errors import ExitCode, UsageError
 from importer.requirements import check_versions, found_sqlite
 from importer.settings import Settings
@@ -284,6 +284,7 @@ def forget_command(settings: Settings, number: str | None) -> None:
     """Close every pending or uncertain call from or to a number and delete its content; none is ever sent."""
     from importer.pipeline import held_ledger
 
+    drop_typed_ahead()
     wanted = number or click.prompt("Number (international, with +)", err=True)
     if not re.fullmatch(E164, wanted):
         raise UsageError(

@@ -11,6 +11,7 @@ from importer.cli.options import (
     ALARMS,
     FILES,
     INPUT,
+    LEDGER,
     PACE,
     PREPARING,
     RESULTS,
@@ -25,7 +26,7 @@ from importer.settings import Credentials, Settings, load_credentials
 
 @click.command("import", cls=Command)
 @options(
-    *(*INPUT, *PREPARING, *ALARMS, *STAGING, *PACE, "limit", "ledger", *RESULTS, *ROWS, *ACCOUNT, *WATCHING),
+    *(*INPUT, *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit", *RESULTS, *ROWS, *ACCOUNT, *WATCHING),
     "sandbox",
 )
 @FILES
@@ -72,7 +73,7 @@ def check_command(settings: Settings, files: tuple[Path, ...]) -> int:
 
 
 @click.command("deliver", cls=Command)
-@options(*PACE, "limit", "yes", "ledger", *RESULTS, *ACCOUNT, *WATCHING)
+@options(*PACE, "limit", *LEDGER, *RESULTS, *ACCOUNT, *WATCHING)
 def deliver_command(settings: Settings) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""
     from importer.cli.screen import run_on_screen

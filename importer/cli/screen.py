@@ -14,7 +14,16 @@ from typing import Never, Self
 
 import click
 
-from importer.cli.output import aligned, error_text, is_interactive, show, show_json, show_lines, show_message
+from importer.cli.output import (
+    aligned,
+    drop_typed_ahead,
+    error_text,
+    is_interactive,
+    show,
+    show_json,
+    show_lines,
+    show_message,
+)
 from importer.errors import ExitCode, exit_code_of
 from importer.formats import load_catalogue
 from importer.pipeline import (
@@ -114,6 +123,7 @@ class Screen(logging.Handler):
             calls=self._calls,
             receipt=self._receipt,
             note=lambda text: self._details.append((text, "", ())),
+            waiting=self._waiting,
             problem=lambda problem: self._details.append(error_text(problem)),
             detail=self._detail,
             unrecorded=self._unrecorded,
@@ -184,12 +194,19 @@ class Screen(logging.Handler):
             self._close_bar()
             show_message(line)
 
+    def _waiting(self, text: str) -> None:
+        if self._shows_progress:
+            show_message(text)
+        else:
+            self._details.append((text, "", ()))
+
     def _confirm(self, outlook: Outlook) -> bool:
         """Return whether the person at the terminal, if there is one, agrees; no answer is a no."""
         if not is_interactive():
             return True
         self._close_bar()
         show_lines(outlook_lines(outlook, str(self._settings.rate)), err=True)
+        drop_typed_ahead()
         self.signals.is_asking = True
         try:
             return click.confirm("Send them?", default=False, err=True)

@@ -82,18 +82,25 @@ class Ledger(LedgerReader):
         now: Callable[[], str],
         busy_seconds: float = BUSY_SECONDS,
         restored: bool = False,
+        wait: Callable[[TryLaterError], bool] = lambda _: False,
     ) -> Self:
         """Lock, check and open the ledger of this run, and note the run in it.
 
-        ``now`` gives GMT text. ``restored`` is for `accept_restore` only: it lets a ledger in that is older than
-        its generation file, from which nothing can be sent before it is accepted. Raises `ConfigurationError` when
-        there is no ledger, a newer program wrote it, it was restored or its place is not safe, `TryLaterError`
-        when another run has it, `LedgerError` when it is damaged, not a ledger, or the disk is full.
+        ``now`` gives GMT text. ``wait`` gets the error while another run has it, and returns whether to try again.
+        ``restored`` is for `accept_restore` only: it lets a ledger in that is older than its generation file, from
+        which nothing can be sent before it is accepted. Raises `ConfigurationError` when there is no ledger, a
+        newer program wrote it, it was restored or its place is not safe, `TryLaterError` when another run has it,
+        `LedgerError` when it is damaged, not a ledger, or the disk is full.
         """
         path = existing(path)
         beside.check_place(path)
-        lock = take_lock(path, run_id=run.run_id, since=run.started_at)
-        ledger: Self | None = None
+        lock, ledger = None, None
+        while lock is None:
+            try:
+                lock = take_lock(path, run_id=run.run_id, since=now())
+            except TryLaterError as held:
+                if not wait(held):
+                    raise
         try:
             if restored:
                 beside.check_wal(path, discard=True)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import ImporterError, exit_code_of
+from importer.errors import ImporterError, TryLaterError, exit_code_of
 from importer.files import named_files
 from importer.ledger import Ledger, RunInfo, create_ledger
 from importer.pipeline.dead_runs import finish_dead_runs
@@ -23,6 +23,8 @@ from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
 from schemas.vocabulary import counted
+
+_LOCK_POLL_SECONDS = 0.2
 
 
 def check(run: Run, paths: Sequence[Path]) -> RunSummary:
@@ -106,7 +108,8 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
         create_ledger(settings.ledger, now=gmt_text(run.now))
     kept = json.dumps(settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
-    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.timing.wall_clock())) as ledger:
+    now = lambda: gmt_text(run.timing.wall_clock())  # noqa: E731
+    with Ledger.open(settings.ledger, run=info, now=now, wait=_lock_wait(run)) as ledger:
         try:
             ledger.check_account(account)
         except ImporterError as error:
@@ -121,6 +124,24 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
                 calls = counted(count, "uncertain call is", "uncertain calls are")
                 run.listener.note(f"{calls} sent again, as --on-uncertain resend says.")
         yield ledger
+
+
+def _lock_wait(run: Run) -> Callable[[TryLaterError], bool]:
+    """Return what waits a moment while another run holds the ledger, False once `--lock-wait` from now is over."""
+    seconds, clock, is_said = run.settings.lock_wait or 0.0, run.timing.clock, False
+    end = clock() + seconds
+
+    def wait(held: TryLaterError) -> bool:
+        nonlocal is_said
+        run.stop_if_interrupted()
+        left = end - clock()
+        if left > 0 and not is_said:
+            run.listener.waiting(f"{held.message}; waiting for its end, {seconds:g} s at most")
+            is_said = True
+        run.timing.sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
+        return left > 0
+
+    return wait
 
 
 @contextmanager

@@ -143,6 +143,9 @@ class Settings(PolicyChoices):
     max_runtime: float | None = _option(
         None, values.duration, "DURATION", "Begin nothing after so long (90m, 2h, seconds)."
     )
+    lock_wait: float | None = _option(
+        None, values.duration, "DURATION", "Wait so long for the run that holds the ledger."
+    )
     on_uncertain: str = _option(
         "hold", values.one_of("hold", "resend"), "WORD", "Calls with a lost answer: hold (default) or resend."
     )
