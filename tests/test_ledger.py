@@ -676,8 +676,15 @@ def test_shown_attended(
 ) -> None:
     """What Zoho has is a conflict, what it may have is uncertain, the rest is closed; none of it is sent again."""
     bring_to(ledger, before, call(before))
-    for _ in range(2 if after is before else 1):
+    for number in range(2 if after is before else 1):
+        with open_reader(path) as reader:
+            (foretold,) = reader.dry_staging(CREATED).show_attended([before])
+        assert (row(path, before, "state, attended_at = ''"), ledger.held([before])) == (
+            (before, number == 0),
+            {before: True},
+        )
         (shown,) = show_attended(ledger, before)
+        assert foretold == replace(shown, outcome=shown.outcome or Outcome.SKIPPED)
         assert (shown.outcome, shown.receipt.reason) == (outcome, reason)
         assert shown.call == (call(before) if comes_back else None)
         assert row(path, before) == (after,)

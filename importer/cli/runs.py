@@ -1,6 +1,7 @@
 """The commands `import`, `check` and `deliver`."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,16 +61,22 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
 
 
 @click.command("check", cls=Command)
-@options(*INPUT, *PREPARING, *ALARMS, *RESULTS, *ROWS)
+@options(*INPUT, *PREPARING, *ALARMS, *RESULTS, *ROWS, "ledger")
 @FILES
-def check_command(settings: Settings, files: tuple[Path, ...]) -> int:
-    """Read and check the exports FILE... as `import` would; the results say `would_send`."""
+@click.pass_obj
+def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
+    """Read and check the exports FILE... as `import` would; the results say `would_send`.
+
+    With --ledger PATH, which is only read, they say what `import` would make of each call.
+    """
     from importer.cli.screen import run_on_screen
     from importer.files import named_files
     from importer.pipeline import check
 
     unwatched = replace(settings, log=None, metrics=None, ping_url=None)
-    return run_on_screen(unwatched, "check", named_files(files).paths, lambda run: check(run, files))
+    return run_on_screen(
+        unwatched, "check", named_files(files).paths, lambda run: check(run, files, with_ledger="ledger" in given)
+    )
 
 
 @click.command("deliver", cls=Command)

@@ -20,11 +20,12 @@ from importer.errors import (
 )
 from importer.events import Event, EventName, Level
 from importer.formats import Detection
-from importer.ledger import Ledger, Staged
+from importer.ledger import Ledger, LedgerReader, Staged
+from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import inputs_json, rejects_path
-from importer.pipeline.run import Outlook, Run
 from importer.pipeline.outlook import ask_before_sending
+from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.prepare.zones import require_place
 from importer.reading import verbatim_records
@@ -108,7 +109,7 @@ class Intake:
         self._preparation: Preparation
 
     @contextmanager
-    def opened(self, ledger: Ledger | None) -> Iterator[None]:
+    def opened(self, ledger: LedgerReader | None) -> Iterator[None]:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
         plan = replace(self._plan, held=ledger.held if ledger else None)
         with Preparation(self._run.catalogue.causes, plan) as self._preparation:
@@ -175,42 +176,64 @@ class Intake:
                 reason="too_few_rows",
             )
 
-    def take_in(self, results: ResultsFile, ledger: Ledger | None) -> Outlook | None:
+    def take_in(self, results: ResultsFile, ledger: LedgerReader | None) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
 
         Raises InputUnusableError for too many rejects; ConfigurationError for old calls on a ledger that has sent
         nothing yet, unless `--since` or `--yes` says that they are meant; DeclinedError when the person says no.
-        Nothing is taken in then. Returns the calls to be sent; without a ledger they are `would_send`, and too
-        many rejects are a problem.
+        Nothing is taken in then. Returns the calls to be sent. Where there is no ledger, or one that is only read,
+        calls are `would_send`, and these errors are problems.
         """
+        run = self._run
+        if isinstance(ledger, Ledger):
+            with ledger.staging() as staging:
+                new, _, first = self._stage(results, staging, Outcome.PENDING)
+                for problem in filter(None, (self._too_many_rejects(), old_calls(run, ledger, new, first))):
+                    raise problem
+                results.sync()
+                outlook = ask_before_sending(run, ledger, has_files=True)
+                run.stop_if_interrupted()
+            return outlook
+        found: ImporterError | None = None
         if ledger is None:
             for batch in self._batches():
                 results.add(batch, Outcome.WOULD_SEND)
-            problem = self._too_many_rejects()
-            if problem is not None:
-                self._report(problem)
-            return None
-        run, retry_refused = self._run, self._run.settings.retry_refused
+        else:
+            new, known, first = self._stage(results, ledger.dry_staging(gmt_text(run.now)), Outcome.WOULD_SEND)
+            self._note_outlook(ledger, new, known)
+            found = old_calls(run, ledger, new, first)
+        for problem in filter(None, (self._too_many_rejects(), found)):
+            self._report(problem)
+        return None
+
+    def _stage(self, results: ResultsFile, staging: Staging, calls_are: Outcome) -> tuple[int, int, str]:
+        """Take all rows in; return how many calls are to be sent, how many of them were known, the first start."""
+        retry_refused = self._run.settings.retry_refused
         resend = self._run.settings.on_uncertain == "resend"
-        new, first = 0, "9999"
-        with ledger.staging() as staging:
-            for batch in self._batches():
-                calls = [each for each in batch if isinstance(each, Call)]
-                staged = staging.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
-                pending = zip(calls, staged, strict=True)
-                starts = [call.start_time for call, known in pending if known.outcome is None]
-                new, first = new + len(starts), min([first, *starts])
-                rows = [each for each in batch if isinstance(each, ResultRow)]
-                shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
-                results.add(_staged_rows(batch, iter(staged), iter(shown)), Outcome.PENDING)
-            problem = self._too_many_rejects()
-            if problem is not None:
-                raise problem
-            results.sync()
-            refuse_old_calls(run, ledger, new, first)
-            outlook = ask_before_sending(run, ledger, has_files=True)
-            run.stop_if_interrupted()
-        return outlook
+        starts: Counter[Outcome | None] = Counter()
+        first = "9999"
+        for batch in self._batches():
+            calls = [each for each in batch if isinstance(each, Call)]
+            staged = staging.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
+            for call, known in zip(calls, staged, strict=True):
+                if known.outcome in (None, Outcome.PENDING):
+                    starts[known.outcome] += 1
+                    first = min(first, call.start_time)
+            rows = [each for each in batch if isinstance(each, ResultRow)]
+            shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
+            results.add(_staged_rows(batch, iter(staged), iter(shown)), calls_are)
+        return starts.total(), starts[Outcome.PENDING], first
+
+    def _note_outlook(self, ledger: LedgerReader, own: int, known: int) -> None:
+        """Say how many calls an import would send now and until when: ``own`` of the files, ``known`` before."""
+        settings, earlier = self._run.settings, ledger.pending_count() - known
+        calls = own + earlier if settings.limit is None else min(own, settings.limit)
+        begin = max(self._run.now, epoch_of(ledger.held_until() or gmt_text(self._run.now)))
+        end = gmt_text(begin + settings.rate.seconds_for(calls, is_burst=settings.burst))
+        others = f", {earlier:,} of them left by earlier runs" if earlier and settings.limit is None else ""
+        self._run.listener.note(
+            f"An import would send {counted(calls, 'call')} now{others}: at {settings.rate} until {end[:16]} GMT."
+        )
 
     def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
         for batch in self._preparation.results():
@@ -282,22 +305,23 @@ def _staged_rows(
             yield row
 
 
-def refuse_old_calls(run: Run, ledger: Ledger, new: int, first: str) -> None:
-    """Raise ConfigurationError for old calls on a ledger that has sent nothing, unless they are meant.
+def old_calls(run: Run, ledger: LedgerReader, new: int, first: str) -> ConfigurationError | None:
+    """Return the error for old calls on a ledger that has sent nothing, unless they are meant.
 
-    ``new`` calls became pending; ``first`` is their earliest start as GMT text.
+    ``new`` calls are to be sent; ``first`` is their earliest start as GMT text.
     """
     settings, oldest_usual = run.settings, datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
     is_meant = settings.yes or settings.sandbox or settings.since is not None
-    # The ledger is counted whole, so only for calls that are old.
     if is_meant or not new or first >= oldest_usual.strftime(WIRE_TIME_FORMAT):
-        return
-    if not any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
-        raise ConfigurationError(
-            f"the oldest of {counted(new, 'new call')} is from {first} GMT, and this ledger has sent nothing yet",
-            hint="Each call can open a window on its agent's screen. "
-            f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
-        )
+        return None
+    # The ledger is counted whole, so only for calls that are old.
+    if any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
+        return None
+    return ConfigurationError(
+        f"the oldest of {counted(new, 'new call')} is from {first} GMT, and this ledger has sent nothing yet",
+        hint="Each call can open a window on its agent's screen. "
+        f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
+    )
 
 
 def _kind(detection: Detection) -> _Kind:

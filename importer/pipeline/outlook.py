@@ -10,13 +10,12 @@ def ask_before_sending(run: Run, ledger: Ledger, *, has_files: bool) -> Outlook:
 
     A run that ``has_files`` sends the calls of these first, and with `--limit` no others.
     """
-    settings, rate = run.settings, run.settings.rate
+    settings = run.settings
     order = "own" if has_files and settings.order == "newest" else settings.order
     is_cut = has_files and settings.limit is not None
     calls, from_earlier, first, last = ledger.line_up(order, own_only=is_cut, limit=settings.limit)
-    slots = max(0, calls - (rate.limit if settings.burst else 1))
-    left = ledger.pending_count() - calls
-    outlook = Outlook(calls, left, from_earlier, first, last, slots / rate.limit * rate.period_seconds)
+    seconds = settings.rate.seconds_for(calls, is_burst=settings.burst)
+    outlook = Outlook(calls, ledger.pending_count() - calls, from_earlier, first, last, seconds)
     if calls and not (settings.yes or settings.sandbox):
         is_agreed = run.listener.confirm(outlook)
         run.stop_if_interrupted()

@@ -13,7 +13,7 @@ from pathlib import Path
 from importer import __version__
 from importer.errors import ImporterError, TryLaterError, exit_code_of
 from importer.files import named_files
-from importer.ledger import Ledger, RunInfo, create_ledger
+from importer.ledger import Ledger, LedgerReader, RunInfo, create_ledger, open_reader
 from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, reason_of, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
@@ -27,12 +27,13 @@ from schemas.vocabulary import counted
 _LOCK_POLL_SECONDS = 0.2
 
 
-def check(run: Run, paths: Sequence[Path]) -> RunSummary:
-    """Read and prepare the files as `import_calls` would; needs neither ledger nor network.
+def check(run: Run, paths: Sequence[Path], *, with_ledger: bool = False) -> RunSummary:
+    """Read and prepare the files as `import_calls` would, by what the ledger has if that is asked for.
 
     Raises ImporterError for an error that stops the whole run.
     """
-    return _run(run, "check", paths, None)
+    with open_reader(run.settings.ledger) if with_ledger else nullcontext() as ledger:
+        return _run(run, "check", paths, None, ledger)
 
 
 def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> RunSummary:
@@ -48,13 +49,19 @@ def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     return _run(run, "deliver", None, credentials)
 
 
-def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Credentials | None) -> RunSummary:
-    """Carry a command out: `check` has no credentials and so no ledger, `deliver` has no files."""
+def _run(
+    run: Run,
+    command: str,
+    paths: Sequence[Path] | None,
+    credentials: Credentials | None,
+    reader: LedgerReader | None = None,
+) -> RunSummary:
+    """Carry a command out: `check` has no credentials and so at most a ``reader``, `deliver` has no files."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths or ())
     target = results_path(named.beside, run.run_id, run.settings.results)
     # 2 Detect. Needs the files; gives how each is to be read.
-    intake, read = None, ReadSoFar()
+    intake, read = None, ReadSoFar(is_dry=credentials is None)
     if paths is not None:
         # pandas comes in here and not on top: `deliver` and `status` do without.
         from importer.pipeline.intake import Intake
@@ -70,14 +77,14 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
         _opened(run, command, target, service.account if service else None) as ledger,
-        intake.opened(ledger) if intake else nullcontext(),
+        intake.opened(ledger or reader) if intake else nullcontext(),
         _results(run, ledger, target, summary) as results,
     ):
         if intake is not None:
             # 4 Read and prepare. Needs files and agents; gives the rows, waiting in a temporary file.
             intake.read(ledger)
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
-            outlook = intake.take_in(results, ledger)
+            outlook = intake.take_in(results, ledger or reader)
         else:
             results.sync()
             outlook = ask_before_sending(run, ledger, has_files=False) if ledger else None
@@ -88,7 +95,8 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
         finished = results.finish(ledger.fates if ledger else lambda _: {})
         if intake is not None:
             intake.write_rejects(finished)
-        ended = summary(finished, stop, ledger.uncertain_since() if ledger else (0, ""))
+        known = ledger or reader
+        ended = summary(finished, stop, known.uncertain_since() if known else (0, ""))
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
         return ended
