@@ -1,6 +1,7 @@
 """Which calls go first, which at all when there is a limit, and what a person is asked and told about that."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from importer.formats import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Outlook, Run, deliver_pending
 from importer.settings import load_credentials, load_settings
+from ledgers import UNCERTAIN, bring_to, call, make_waiting, opened
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
 
@@ -76,6 +78,21 @@ def test_deliver_asks(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert sorted(path.name for path in tmp_path.glob("no.csv*")) == []
     with open_reader(tmp_path / "ledger.sqlite") as ledger:
         assert ledger.runs(1)[0].exit_code == 130
+
+
+def test_no_leaves_uncertain_calls(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A no to `deliver --on-uncertain resend` leaves uncertain what was uncertain, a yes sends it again."""
+    monkeypatch.delenv("CDR_IMPORTER_YES")
+    make_waiting(tmp_path / "ledger.sqlite", 1)
+    with opened(tmp_path / "ledger.sqlite") as ledger:
+        bring_to(ledger, UNCERTAIN, call("b1"))
+    for answer, counts in ((False, {"pending": 1, "uncertain": 1}), (True, {"accepted": 2})):
+        settings = load_settings({"on_uncertain": "resend", "results": f"{answer}.csv"}, os.environ)
+        run = Run(settings, load_catalogue(), Listener(confirm=lambda _, answer=answer: answer))
+        with suppress(DeclinedError):
+            deliver_pending(run, load_credentials(os.environ))
+        assert ledger_counts(tmp_path) == counts
+    assert len(account.accepted) == 2
 
 
 @pytest.mark.parametrize(

@@ -250,11 +250,8 @@ class Ledger(LedgerReader):
 
         A call that an export showed attended stays uncertain.
         """
-        return self._write(
-            """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
-                reason = '', hint = ''
-                WHERE state = 'uncertain' AND seq IS NOT NULL AND attended_at = ''"""
-        )
+        with self.staging() as staging:
+            return staging.reopen_uncertain()
 
     def resolve(self, call_ids: Sequence[str], decision: Decision, *, note: str, who: str) -> list[str]:
         """Settle uncertain calls as a person found out, all of them or none, and keep who, why and when.

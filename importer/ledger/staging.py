@@ -61,6 +61,8 @@ _UPDATE_PAYLOAD = """UPDATE payloads SET state = ?, agent_number = ?, customer_n
 _RENEW = "UPDATE calls SET fingerprint = ? WHERE call_id = ? AND state = 'pending'"
 _REOPEN = """UPDATE calls SET state = ?, reason = ?, hint = ?, fingerprint = ?, seq = ?, resends = resends + ?,
     http_status = NULL, code = '' WHERE call_id = ? AND state = ?"""
+_REOPEN_UNCERTAIN = """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
+    reason = '', hint = '' WHERE state = 'uncertain' AND seq IS NOT NULL AND attended_at = ''"""
 _INSERT_CALL = "INSERT INTO calls (call_id, fingerprint, seq, state, reason, hint) VALUES (?, ?, ?, ?, ?, ?)"
 _IN_ORDER = (_MEET, INSERT_PAYLOAD, _UPDATE_PAYLOAD, _INSERT_CALL, _RENEW, _REOPEN)
 _SHOW_ATTENDED = """UPDATE calls SET attended_at = ? WHERE call_id = ? AND attended_at = ''"""
@@ -210,6 +212,11 @@ class Staging:
             self._connection.execute("DELETE FROM payloads WHERE seq = ?", (before.seq,))
         outcome = Outcome.SKIPPED if call is None or self._is_dry else None
         return Staged(call_id, outcome, replace(fate, reason=ATTENDED, hint=_ATTENDED_HINT), call)
+
+    def reopen_uncertain(self) -> int:
+        """Make uncertain calls pending again and return how many; one that was shown attended stays uncertain."""
+        with self._taking():
+            return self._connection.execute(_REOPEN_UNCERTAIN).rowcount
 
     @contextmanager
     def _taking(self) -> Iterator[None]:

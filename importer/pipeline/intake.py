@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from importer.errors import (
@@ -24,7 +24,7 @@ from importer.ledger import Ledger, LedgerReader, Staged
 from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import inputs_json, rejects_path
-from importer.pipeline.outlook import ask_before_sending
+from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.prepare.zones import require_place
@@ -32,10 +32,8 @@ from importer.reading import verbatim_records
 from importer.records import Call, ResultRow
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
 from importer.settings import Settings, parse_moment
-from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outcome, counted
+from schemas.vocabulary import ATTENDED_SINCE, Outcome, counted
 
-OLD_DAYS = 30
-"""Older calls of a first import need `--since` or `--yes`: each can open a window on an agent's screen."""
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 
@@ -303,25 +301,6 @@ def _staged_rows(
                 yield call if known.outcome is None else row_of(call, known.outcome, known.receipt)
         else:
             yield row
-
-
-def old_calls(run: Run, ledger: LedgerReader, new: int, first: str) -> ConfigurationError | None:
-    """Return the error for old calls on a ledger that has sent nothing, unless they are meant.
-
-    ``new`` calls are to be sent; ``first`` is their earliest start as GMT text.
-    """
-    settings, oldest_usual = run.settings, datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
-    is_meant = settings.yes or settings.sandbox or settings.since is not None
-    if is_meant or not new or first >= oldest_usual.strftime(WIRE_TIME_FORMAT):
-        return None
-    # The ledger is counted whole, so only for calls that are old.
-    if any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
-        return None
-    return ConfigurationError(
-        f"the oldest of {counted(new, 'new call')} is from {first} GMT, and this ledger has sent nothing yet",
-        hint="Each call can open a window on its agent's screen. "
-        f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
-    )
 
 
 def _kind(detection: Detection) -> _Kind:

@@ -17,12 +17,11 @@ from importer.ledger import Ledger, LedgerReader, RunInfo, create_ledger, open_r
 from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, reason_of, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
+from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text
-from importer.pipeline.outlook import ask_before_sending
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
-from schemas.vocabulary import counted
 
 _LOCK_POLL_SECONDS = 0.2
 
@@ -87,7 +86,7 @@ def _run(
             outlook = intake.take_in(results, ledger or reader)
         else:
             results.sync()
-            outlook = ask_before_sending(run, ledger, has_files=False) if ledger else None
+            outlook = ask_to_deliver(run, ledger) if ledger else None
         results.is_kept = ledger is not None  # the calls are in the ledger now
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
         stop = deliver(run, ledger, service, results, outlook) if ledger and service and outlook else None
@@ -126,11 +125,6 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
             raise
         ledger.recover()
         finish_dead_runs(run, ledger)
-        if command == "deliver" and settings.on_uncertain == "resend":
-            count = ledger.reopen_uncertain()
-            if count:
-                calls = counted(count, "uncertain call is", "uncertain calls are")
-                run.listener.note(f"{calls} sent again, as --on-uncertain resend says.")
         yield ledger
 
 
