@@ -57,7 +57,7 @@ def test_other_run_ends_in_time(ledger: Path) -> None:
     """One line says who holds the ledger since when; then the run does its work."""
     time, told = Waiting(ledger, looks=5), list[str]()
     assert deliver(time, told) is ExitCode.OK
-    who = f"another run (pid {os.getpid()}, since 2026-03-01 00:00:00) holds the ledger {ledger}"
+    who = f"another run (pid {os.getpid()}, since 2026-03-01 00:00:00 GMT) holds the ledger {ledger}"
     assert told == [f"{who}; waiting for its end, 30 s at most"]
     assert ledger_counts(ledger.parent) == {"accepted": 2}
 
