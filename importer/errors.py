@@ -102,8 +102,7 @@ class DeclinedError(ImporterError):
 
     def __init__(self) -> None:
         super().__init__(
-            "nothing was taken in or sent, as you said",
-            hint="`cdr-importer check` shows what would be, `status` what is pending.",
+            "nothing was taken in or sent, as you said", hint="`cdr-importer check` shows what would be."
         )
 
 

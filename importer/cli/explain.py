@@ -93,10 +93,8 @@ def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterat
         each = ", ".join(
             f"{offset_text(offset)} in {counted(evidence.counts[offset], 'row')}" for offset in telling
         )
-        yield (
-            "evidence",
-            f"the ids of {counted(rows, 'row proves', 'rows prove')} that the clock stood at {span} ({each})",
-        )
+        prove = counted(rows, "row proves", "rows prove")
+        yield "evidence", f"the ids of {prove} that the clock stood at {span} ({each})"
         yield "evidence", f"zones that fit: {shown_zones(evidence.proved())}"
         if evidence.contradiction() is not None:
             yield "evidence", f"--timezone {evidence.zone} is contradicted: import and check refuse it"

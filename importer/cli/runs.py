@@ -65,10 +65,7 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
 @FILES
 @click.pass_obj
 def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
-    """Read and check the exports FILE... as `import` would; the results say `would_send`.
-
-    With --ledger PATH, which is only read, they say what `import` would make of each call.
-    """
+    """Read and check the exports FILE... as `import` would, with --ledger by what that ledger, only read, has."""
     from importer.cli.screen import run_on_screen
     from importer.files import named_files
     from importer.pipeline import check

@@ -123,7 +123,7 @@ class Screen(logging.Handler):
             calls=self._calls,
             receipt=self._receipt,
             note=lambda text: self._details.append((text, "", ())),
-            waiting=self._waiting,
+            waiting=show_message if self._shows_progress else lambda text: self._details.append((text, "", ())),
             problem=lambda problem: self._details.append(error_text(problem)),
             detail=self._detail,
             unrecorded=self._unrecorded,
@@ -193,12 +193,6 @@ class Screen(logging.Handler):
         if self._settings.verbose:
             self._close_bar()
             show_message(line)
-
-    def _waiting(self, text: str) -> None:
-        if self._shows_progress:
-            show_message(text)
-        else:
-            self._details.append((text, "", ()))
 
     def _confirm(self, outlook: Outlook) -> bool:
         """Return whether the person at the terminal, if there is one, agrees; no answer is a no."""

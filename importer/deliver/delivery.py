@@ -67,9 +67,8 @@ class Breaker:
             message = f"{counted(self._uncertain, 'answer was', 'answers were')} lost; stopped."
             return Stop(ExitCode.UNCERTAIN, "max_uncertain", message)
         if self._settings.max_errors.exceeded(self._refused, self._sent):
-            return Stop(
-                ExitCode.PARTIAL, "max_errors", f"The API refused {counted(self._refused, 'call')}; stopped."
-            )
+            message = f"The API refused {counted(self._refused, 'call')}; stopped."
+            return Stop(ExitCode.PARTIAL, "max_errors", message)
         return None
 
 

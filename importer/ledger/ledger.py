@@ -162,9 +162,7 @@ class Ledger(LedgerReader):
                 # Many pages were written: the reserve is whole again only after a new beginning.
                 self._commits = beside.COMMITS_PER_TURN
 
-    def line_up(
-        self, order: str, *, own_only: bool = False, limit: int | None = None
-    ) -> tuple[int, int, str, str]:
+    def line_up(self, order: str, own_only: bool = False, limit: int | None = None) -> tuple[int, int, str, str]:
         """Put the pending calls in an order of `_ORDERS`, for `claim`: 0.2 s for 300,000 of them.
 
         ``own_only`` leaves out the calls that this run's input did not hold, ``limit`` all after so many. Returns

@@ -36,9 +36,7 @@ _PERHAPS_NOTIFIED_HINT = (
     "This row shows the call attended, and Zoho may have been told that the customer did not attend it. Look in "
     "Zoho and correct the call if it is there, then settle it: cdr-importer resolve {call_id} --close --note TEXT"
 )
-_SENDING_HINT = (
-    "A run was sending this call when the ledger was looked at, or had died: look again when it has ended."
-)
+_SENDING_HINT = "A run is sending this call, or died when it did: look again when that run has ended."
 _OTHER_CONTENT = KnownFate(
     OTHER_CONTENT,
     "A call of this id was taken in before with another state, number, start or user, so this row is not sent. If "
@@ -112,9 +110,7 @@ class Staging:
     nothing, knows pending calls as `pending`, and takes those that a run is sending, or was, for `uncertain`.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, run: StagingRun, path: Path, *, is_dry: bool = False
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, run: StagingRun, path: Path, is_dry: bool = False) -> None:
         """Make ready; raises `LedgerInvariantError` if a call is still `sending`: recovery has to come first."""
         self._connection = connection
         self._run = run

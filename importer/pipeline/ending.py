@@ -24,12 +24,10 @@ NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT}
 
 @dataclass(slots=True)
 class ReadSoFar:
-    """What a run has read: errors that do not stop it, records, and rows by reason that no result row names.
-
-    A dry run sends nothing, so calls that are `pending` are none that it left.
-    """
+    """What a run has read: errors that do not stop it, records, and rows by reason that no result row names."""
 
     is_dry: bool
+    """It sends nothing, so calls that are `pending` are none that it left."""
 
     problems: list[ImporterError] = field(default_factory=list)
     rows: int = 0

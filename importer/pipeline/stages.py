@@ -40,12 +40,12 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
 
     Raises ImporterError for an error that stops the whole run before anything is sent.
     """
-    return _run(run, "import", paths, credentials)
+    return _run(run, "import", paths, credentials, None)
 
 
 def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send the calls that the ledger still holds, and write their results."""
-    return _run(run, "deliver", None, credentials)
+    return _run(run, "deliver", None, credentials, None)
 
 
 def _run(
@@ -53,9 +53,9 @@ def _run(
     command: str,
     paths: Sequence[Path] | None,
     credentials: Credentials | None,
-    reader: LedgerReader | None = None,
+    known: LedgerReader | None,
 ) -> RunSummary:
-    """Carry a command out: `check` has no credentials and so at most a ``reader``, `deliver` has no files."""
+    """Carry a command out: `check` has no credentials and at most a ``known`` ledger, `deliver` has no files."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths or ())
     target = results_path(named.beside, run.run_id, run.settings.results)
@@ -76,14 +76,14 @@ def _run(
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
         _opened(run, command, target, service.account if service else None) as ledger,
-        intake.opened(ledger or reader) if intake else nullcontext(),
+        intake.opened(ledger or known) if intake else nullcontext(),
         _results(run, ledger, target, summary) as results,
     ):
         if intake is not None:
             # 4 Read and prepare. Needs files and agents; gives the rows, waiting in a temporary file.
             intake.read(ledger)
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
-            outlook = intake.take_in(results, ledger or reader)
+            outlook = intake.take_in(results, ledger or known)
         else:
             results.sync()
             outlook = ask_to_deliver(run, ledger) if ledger else None
@@ -94,7 +94,7 @@ def _run(
         finished = results.finish(ledger.fates if ledger else lambda _: {})
         if intake is not None:
             intake.write_rejects(finished)
-        known = ledger or reader
+        known = ledger or known
         ended = summary(finished, stop, known.uncertain_since() if known else (0, ""))
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
