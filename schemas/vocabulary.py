@@ -131,3 +131,8 @@ E164 = r"^\+[1-9][0-9]{6,14}$"
 
 WIRE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 """``start_time`` on the wire and in the results file, always GMT."""
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a count with its words, ``1 call`` or ``2,000 calls``; ``many`` where an ``s`` makes no plural."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from importer.errors import ExitCode
-from importer.ledger import Decision, Ledger, RunInfo, Staged, create_ledger, open_reader
+from importer.ledger import Claimed, Decision, Ledger, RunInfo, Staged, create_ledger, open_reader
 from importer.ledger.staging import Staging
 from importer.records import Call, Place, Receipt
 from schemas.vocabulary import CallState, Outcome, State
@@ -50,6 +50,12 @@ def take(ledger: Ledger, *calls: Call, retry_refused: bool = False, resend: bool
     """Stage calls as one staging."""
     with ledger.staging() as stage:
         return stage.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
+
+
+def claimed(ledger: Ledger, most: int = 9, *, order: str = "oldest") -> list[Claimed]:
+    """Line the pending calls up and claim the first of them."""
+    ledger.line_up(order)
+    return ledger.claim(most, after=0)
 
 
 def add(stage: Staging, *calls: Call) -> list[Staged]:

@@ -148,4 +148,4 @@ def test_page_shows_the_whole_house() -> None:
     assert {module_of(source) for source in WITH_MODULES} - {"", "__main__"} <= {*re.findall(r"\w+", picture[1])}
     assert len(PAGE.splitlines()) <= 80
     behaviours = re.findall(r"^\| .* \|$", PAGE, re.MULTILINE)[1:]
-    assert len(behaviours) == 12
+    assert len(behaviours) == 13

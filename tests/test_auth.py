@@ -299,6 +299,16 @@ def test_refreshes_are_counted(is_cached: bool, set_back_seconds: int, shared: S
     assert tokens.token(second).access_token == "1000.2"
 
 
+def test_sandbox_restarts_freely(shared: SignIn, clock: OwnTime) -> None:
+    """Sign-ins on this machine are not limited: a sandbox started again has forgotten its tokens."""
+    script = Endpoint(*(good(f"1000.{number}") for number in range(5)))
+    local = replace(shared, accounts_url="http://127.0.0.1:8080", api_url="http://127.0.0.1:8080")
+    for number in range(4):
+        run = source(script, clock, local)
+        run.renew(run.token())
+        assert len(script.asked) == number + 2
+
+
 def test_cache_holds_no_secret(shared: SignIn, clock: OwnTime) -> None:
     """The cache file holds the access token, but no other secret."""
     source(Endpoint(good()), clock, shared).token()

@@ -105,6 +105,18 @@ def test_terminal_shows_progress_and_counts(account: Simulator, tmp_path: Path) 
     assert "accepted=20" in terminal.shown.splitlines()[-1]
 
 
+def test_typed_ahead_answers_nothing(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keys that were pressed before a question was shown are no answer to it."""
+    monkeypatch.delenv("CDR_IMPORTER_YES")
+    make_waiting(tmp_path / "ledger.sqlite", 1)
+    terminal = Terminal(["deliver"], os.environ, tmp_path)
+    terminal.type("y")
+    terminal.expect("About to notify 1 call to Zoho")
+    terminal.expect("Send them? [y/N]: ")
+    terminal.type("n")
+    assert (terminal.finish(), account.arrivals) == (130, ())
+
+
 # signals -----------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +202,7 @@ def test_verbose_says_more(program: Program, tmp_path: Path) -> None:
     path = write_export(tmp_path / "calls.csv", [call_row(1)])
     ran = program("check", "-v", "--results", tmp_path / "results.csv", path)
 
-    assert (ran.code, ran.stderr.splitlines()[0]) == (0, f"cdr-importer: {path}: format callnotify, utf-8, 1 rows")
+    assert (ran.code, ran.stderr.splitlines()[0]) == (0, f"cdr-importer: {path}: format callnotify, utf-8, 1 row")
     assert ran.summary()["would_send"] == "1"
 
 

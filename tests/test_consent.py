@@ -46,7 +46,7 @@ def test_answer_no(account: Simulator, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("results*")) == []
     assert account.arrivals == ()
     assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(2, 1, 0)]
-    assert (asked[0].first[:10], asked[0].last[:10]) == (days_ago(3)[:10], days_ago(1)[:10])
+    assert (asked[0].first[:10], asked[0].last[:10]) == (days_ago(2)[:10], days_ago(1)[:10])
 
 
 @pytest.mark.usefixtures("_asked")
@@ -88,13 +88,18 @@ def test_outlook_in_words() -> None:
     outlook = Outlook(104_720, 12, 1_000, "2023-11-27 08:00:01", "2026-11-25 17:59:59", 104_660.0)
     lines = outlook_lines(outlook, "60/minute")
     assert lines == [
-        "About to notify 104,720 calls to Zoho, new ones from",
+        "About to notify 104,720 calls to Zoho, from",
         "2023-11-27 08:00:01 to 2026-11-25 17:59:59 GMT.",
         "At 60/minute this takes about 1 d 5 h 05 min.",
         "Each may open a window on its agent's screen.",
-        "1,000 calls that earlier runs left pending go first.",
-        "12 more stay pending, because of --limit.",
+        "Among them: 1,000 calls that earlier runs left pending.",
+        "Left pending, because of --limit: 12 calls.",
     ]
+    one = outlook_lines(Outlook(1, 1, 1, "2026-11-25 17:59:59", "2026-11-25 17:59:59", 0.0), "60/minute")
+    assert (one[0], one[-1]) == (
+        "About to notify 1 call to Zoho, from",
+        "Left pending, because of --limit: 1 call.",
+    )
     assert max(map(len, lines)) <= 80
 
 

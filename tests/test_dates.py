@@ -160,6 +160,23 @@ def test_id_that_a_spreadsheet_cut(tmp_path: Path, damaged: str) -> None:
     assert found.outcomes() == ["scientific_notation"] * 3 + ["call"]
 
 
+@table(
+    ("start", "made", "reason"),
+    [
+        (start, made, reason)
+        for start in ("25.03.2026 09:14:07", "25.03.2026 09:14")
+        for made, reason in (("1,77E+09", "scientific_notation"), ("1774448047,44", "decimal_comma"))
+    ],
+)
+def test_id_of_an_export_without_header(tmp_path: Path, start: str, made: str, reason: str) -> None:
+    """The id is what is damaged, whatever became of the seconds: no other column is taken for the one of ids."""
+    row = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()[0]
+    row = row.replace("2026-03-02 09:14:07", start).replace("2026-03-02 09:14:39", start)
+    row = row.replace('"1772460847.44",""', f'"{made}",')
+    found = prepared_text(tmp_path, f"{row}\n{row.replace('2125550142', '2125550143')}\n")
+    assert found.outcomes() == [reason] * 2
+
+
 def test_import_of_a_resaved_export(program: Program, tmp_path: Path) -> None:
     """`check --date-order` reads what no row proves, and the results have the starts in GMT."""
     (tmp_path / "export.csv").write_text("\ufeff" + rows("02/03/2026 09:14").replace(",", ";"), encoding="utf-8")

@@ -212,7 +212,7 @@ def test_row_that_was_not_finished(program: Program, account: Simulator, tmp_pat
 
 @pytest.mark.fault(27)
 def test_carried_calls_keep_their_own_file_and_line(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A later import sends what an earlier left, first, and reports it under the earlier file and line."""
+    """A later import sends what an earlier left after its own, and reports it under the earlier file and line."""
     early = exported(call_row(1), call_row(2), name="early.csv")
     late = exported(call_row(3), name="late.csv")
     run_import(program, "--limit", "1", early)
@@ -220,7 +220,7 @@ def test_carried_calls_keep_their_own_file_and_line(program: Program, account: S
     rows = [(row["file"], row["line"], row["call_id"]) for row in read_results(tmp_path / "late-results.csv")]
     assert rows == [(str(early), "3", "call00002"), (str(late), "2", "call00003")]
     assert (said["rows"], said["carried"], said["accepted"]) == (1, 1, 2)
-    assert posted_ids(account) == ["call00001", "call00002", "call00003"]
+    assert posted_ids(account) == ["call00001", "call00003", "call00002"]
 
 
 def test_pending_call_of_the_same_file_is_sent_by_the_next_import(program: Program, account: Simulator) -> None:

@@ -56,6 +56,7 @@ from ledgers import (
     add,
     bring_to,
     call,
+    claimed,
     execute,
     opened,
     outcomes,
@@ -400,7 +401,7 @@ def test_staged_in_order(ledger: Ledger) -> None:
     ids = [f"c{number % 7}{number:05}" for number in range(35_000)]
     staged = take(ledger, *(call(one) for one in ids))
     assert [one.call_id for one in staged] == ids
-    assert [one.call.call_id for one in ledger.claim(40_000, after=0)] == ids
+    assert [one.call.call_id for one in claimed(ledger, 40_000)] == ids
 
 
 @pytest.mark.fault(150)
@@ -435,30 +436,58 @@ def test_database_refuses_broken_rows(ledger: Ledger) -> None:
 def test_claim_pages_through(ledger: Ledger) -> None:
     """Claims go on after the last one, in staging order, and change nothing."""
     take(ledger, *(call(f"c{9 - number}") for number in range(5)))
-    first = ledger.claim(3, after=0)
-    second = ledger.claim(3, after=first[-1].seq)
+    first = claimed(ledger, 3)
+    second = ledger.claim(3, after=first[-1].turn)
     assert [one.call.call_id for one in (*first, *second)] == ["c9", "c8", "c7", "c6", "c5"]
-    assert ledger.claim(3, after=second[-1].seq) == []
+    assert ledger.claim(3, after=second[-1].turn) == []
     assert ledger.counts()[PENDING] == ledger.pending_count() == 5
 
 
-def test_earlier_runs_come_first(path: Path) -> None:
-    """Pending calls of an earlier run come first; those that this run's input holds too are its own."""
+ORDERS = [
+    ("oldest", [("a1", False), ("b1", True), ("c1", True), ("d1", False)]),
+    ("newest", [("c1", True), ("a1", False), ("d1", False), ("b1", True)]),
+    ("own", [("b1", True), ("c1", True), ("a1", False), ("d1", False)]),
+]
+
+
+@table(("order", "claims"), ORDERS)
+def test_order_of_claims(path: Path, order: str, claims: list[tuple[str, bool]]) -> None:
+    """Calls come as taken in, newest day first, or those of this run's input first, known before or not."""
+    days = {"a1": 2, "b1": 1, "c1": 3, "d1": 2}
+    a1, b1, c1, d1 = (replace(call(one), start_time=f"2026-02-0{day} 10:00:00") for one, day in days.items())
     with opened(path) as ledger:
-        take(ledger, call("a1"), call("b1"))
+        take(ledger, a1, b1, c1, d1)
     with opened(path, LATER_RUN) as ledger:
-        take(ledger, call("c1"), call("b1", file="two.csv", line=9))
-        claimed = ledger.claim(9, after=0)
-    assert [(one.call.call_id, one.own_run) for one in claimed] == [("a1", False), ("b1", True), ("c1", True)]
-    assert claimed[1].call.place == Place("two.csv", 9)
+        take(ledger, c1, replace(b1, place=Place("two.csv", 9)))
+        claims_made = claimed(ledger, order=order)
+        assert ledger.line_up("own", own_only=True) == (2, 0, b1.start_time, c1.start_time)
+        assert ledger.line_up("newest", limit=2) == (2, 1, a1.start_time, c1.start_time)
+    assert [(one.call.call_id, one.own_run) for one in claims_made] == claims
+    assert {one.call.call_id: one.call.place.line for one in claims_made} == {"a1": 2, "b1": 9, "c1": 2, "d1": 2}
+
+
+def test_claim_reads_only_its_batch(ledger: Ledger) -> None:
+    """Lining up goes through the index of open calls, and a claim takes each call by its place."""
+    statements: list[str] = []
+    ledger._connection.set_trace_callback(statements.append)
+    claimed(ledger, order="newest")
+    ledger._connection.set_trace_callback(None)
+    plans = [
+        [row[3] for row in ledger._connection.execute(f"EXPLAIN QUERY PLAN {each}")]
+        for each in statements
+        if "open_calls" in each
+    ]
+    open_calls = "SEARCH calls USING COVERING INDEX calls_open (state=? AND seq>?)"
+    assert open_calls in plans[0]
+    assert [step for step in plans[1] if "SCAN" in step or "TEMP B-TREE" in step] == []
 
 
 def test_seq_is_never_used_again(ledger: Ledger) -> None:
     """A call staged after others were settled comes after them all."""
     bring_to(ledger, ACCEPTED, call("a1"))
     take(ledger, call("b1"))
-    (claimed,) = ledger.claim(9, after=1)
-    assert claimed.call.call_id == "b1"
+    assert [one.call.call_id for one in claimed(ledger)] == ["b1"]
+    assert ledger._rows("SELECT seq FROM calls WHERE call_id = 'b1'") == [(2,)]
 
 
 ANSWERS = [ACCEPTED, REFUSED, UNCERTAIN, PENDING]
@@ -647,8 +676,15 @@ def test_shown_attended(
 ) -> None:
     """What Zoho has is a conflict, what it may have is uncertain, the rest is closed; none of it is sent again."""
     bring_to(ledger, before, call(before))
-    for _ in range(2 if after is before else 1):
+    for number in range(2 if after is before else 1):
+        with open_reader(path) as reader:
+            (foretold,) = reader.dry_staging(CREATED).show_attended([before])
+        assert (row(path, before, "state, attended_at = ''"), ledger.held([before])) == (
+            (before, number == 0),
+            {before: True},
+        )
         (shown,) = show_attended(ledger, before)
+        assert foretold == replace(shown, outcome=shown.outcome or Outcome.SKIPPED)
         assert (shown.outcome, shown.receipt.reason) == (outcome, reason)
         assert shown.call == (call(before) if comes_back else None)
         assert row(path, before) == (after,)
@@ -659,10 +695,10 @@ def test_shown_attended(
     assert len(ledger._rows("SELECT 1 FROM payloads")) == (after is UNCERTAIN)
     for content in (SAME, OTHER):
         take(ledger, call(before, voiceuri=content), retry_refused=True, resend=True)
-        assert (ledger.reopen_uncertain(), ledger.claim(9, after=0)) == (0, [])
+        assert (ledger.reopen_uncertain(), claimed(ledger)) == (0, [])
     if before is UNCERTAIN:
         assert ledger.resolve([before], Decision.NOT_SENT, note="", who="ann") == [before]
-        assert (ledger.fates([before])[before].state, ledger.claim(9, after=0)) == (CLOSED, [])
+        assert (ledger.fates([before])[before].state, claimed(ledger)) == (CLOSED, [])
 
 
 def test_reminder_ends_with_close(path: Path, ledger: Ledger) -> None:
@@ -689,7 +725,7 @@ def test_shown_attended_in_a_staging_that_failed(path: Path, ledger: Ledger) -> 
         stage.show_attended(["a1", "b1"])
         raise ZeroDivisionError
     assert (ledger.attended_since(9), row(path, "b1")) == ([], (PENDING,))
-    assert [claimed.call for claimed in ledger.claim(9, after=0)] == [call("b1")]
+    assert [one.call for one in claimed(ledger)] == [call("b1")]
 
 
 def test_purge_keeps_reminders(path: Path, ledger: Ledger) -> None:
@@ -941,8 +977,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def same_queue(self) -> None:
         """Pending calls are claimed in the same order and with the same content."""
         pending = sorted((kept.seq, one, kept) for one, kept in self.model.items() if kept.state is PENDING)
-        claimed = [(got.call.call_id, got.call.voiceuri, got.own_run) for got in self.ledger.claim(9, after=0)]
-        assert claimed == [(one, kept.content, kept.run == self.run) for _, one, kept in pending]
+        claims = [(got.call.call_id, got.call.voiceuri, got.own_run) for got in claimed(self.ledger)]
+        assert claims == [(one, kept.content, kept.run == self.run) for _, one, kept in pending]
 
     @invariant()
     def payloads_of_open_calls_only(self) -> None:

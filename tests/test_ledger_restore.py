@@ -37,6 +37,7 @@ from ledgers import (
     UNCERTAIN,
     bring_to,
     call,
+    claimed,
     opened,
     outcomes,
     take,
@@ -227,7 +228,7 @@ def test_accepting(
         if after[0] is UNCERTAIN:
             assert [one.call.customer_number for one in ledger.uncertain_calls(9)] == [call().customer_number]
     with opened(path, LATER_RUN) as ledger:
-        assert [one.call.call_id for one in ledger.claim(9, after=-1)] == (["a1"] if after[0] is PENDING else [])
+        assert [one.call.call_id for one in claimed(ledger)] == (["a1"] if after[0] is PENDING else [])
 
 
 def test_accepted_is_known_whatever_its_content(path: Path) -> None:
@@ -310,7 +311,7 @@ def test_later_calls_of_a_forgotten_number(path: Path) -> None:
     with restored(path) as ledger:
         assert ledger.accept_restore([], complete=True) == Restored(0, 0, 0, None, 0)
         assert outcomes(take(ledger, replace(call("b1"), start_time=AFTERWARDS))) == [None]
-        assert [one.call.call_id for one in ledger.claim(9, after=-1)] == ["a1", "b1"]
+        assert [one.call.call_id for one in claimed(ledger)] == ["a1", "b1"]
 
 
 def test_forgotten_while_the_clock_was_behind(path: Path) -> None:

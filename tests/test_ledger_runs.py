@@ -10,7 +10,20 @@ from importer.errors import ExitCode
 from importer.ledger import Ledger, LedgerInvariantError, RunInfo, RunRecord, open_reader
 from importer.ledger.schema import MIGRATIONS
 from importer.records import Receipt
-from ledgers import ACCEPTED, AGENT, CREATED, LATER_RUN, RUN, SENDING, UNCERTAIN, bring_to, call, opened, take
+from ledgers import (
+    ACCEPTED,
+    AGENT,
+    CREATED,
+    LATER_RUN,
+    RUN,
+    SENDING,
+    UNCERTAIN,
+    bring_to,
+    call,
+    claimed,
+    opened,
+    take,
+)
 from schemas.vocabulary import CallState, Outcome
 
 
@@ -49,7 +62,7 @@ def test_upgrade_keeps_every_call(tmp_path: Path) -> None:
         }
         assert ledger.recover() == 1
         assert ledger.runs(9)[1] == RunRecord("old", CREATED, "0.1.0")
-        assert [claimed.call.call_id for claimed in ledger.claim(9, after=0)] == ["pending"]
+        assert [one.call.call_id for one in claimed(ledger)] == ["pending"]
         with ledger.staging() as stage:
             shown = stage.show_attended(["accepted", "pending"])
         assert ([one.outcome for one in shown], ledger.attended_since(9)) == (

@@ -49,7 +49,7 @@ def test_forget(program: Program, account: Simulator, export: Path, tmp_path: Pa
     """A forgotten number's open calls are never sent, not even when they are imported again, and never printed."""
     number = rows(2)[1].split(",")[4]
     ran = program("ledger", "forget", "--number", number)
-    assert (ran.code, ran.stdout.startswith("1 calls were closed")) == (0, True)
+    assert (ran.code, ran.stdout.startswith("1 call was closed")) == (0, True)
     assert number not in ran.stdout + ran.stderr
     assert program("import", "--results", tmp_path / "again.csv", "--all-rows", export).code == 0
     assert outcomes(tmp_path / "again.csv") == ["already_accepted", "skipped", "accepted"]

@@ -107,7 +107,7 @@ def test_detect_shows_the_evidence(program: Program, tmp_path: Path) -> None:
     path.write_text(agreeing(30, step=timedelta(days=1)), encoding="utf-8")
     said = " ".join(program("detect", "--timezone", "Europe/London", path).stdout.split())
     assert "ids of 30 rows prove that the clock stood at UTC-05:00 to UTC-04:00" in said
-    assert "UTC-05:00 in 6, UTC-04:00 in 24 rows" in said
+    assert "UTC-05:00 in 6 rows, UTC-04:00 in 24 rows" in said
     assert "zones that fit: America/New_York" in said
     assert "--timezone Europe/London is contradicted" in said
     assert "contradicted" not in program("detect", "--timezone", NEW_YORK, path).stdout

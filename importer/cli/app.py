@@ -30,7 +30,7 @@ _COMMANDS = {
     "auth": ("setup", "Sign in to Zoho (`login`), and see that calls would be taken (`check`)."),
     "users": ("setup", "List PhoneBridge's users, and who of them no agent is."),
     "import": ("runs", "Read exports and notify their unattended outgoing calls."),
-    "check": ("runs", "Do the same up to sending; neither network nor ledger."),
+    "check": ("runs", "Do the same up to sending, without the network."),
     "deliver": ("runs", "Send what the ledger still holds."),
     "detect": ("formats", "Say what kind of file it is and how it is understood."),
     "formats": ("formats", "List the formats, explain one, draft or test one of your own."),

@@ -18,6 +18,7 @@ from importer.prepare.zones import offset_text, shown_zones
 from importer.records import ResultRow
 from importer.results import Difference
 from importer.settings import Settings
+from schemas.vocabulary import counted
 
 SHOWN_ROWS = 3
 SHOWN_WORDS = 12
@@ -87,8 +88,11 @@ def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterat
         rows = evidence.counts.total()
         telling = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
         span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
-        each = ", ".join(f"{offset_text(offset)} in {evidence.counts[offset]}" for offset in telling)
-        yield "evidence", f"the ids of {rows} rows prove that the clock stood at {span} ({each} rows)"
+        each = ", ".join(
+            f"{offset_text(offset)} in {counted(evidence.counts[offset], 'row')}" for offset in telling
+        )
+        prove = counted(rows, "row proves", "rows prove")
+        yield "evidence", f"the ids of {prove} that the clock stood at {span} ({each})"
         yield "evidence", f"zones that fit: {shown_zones(evidence.proved())}"
         if evidence.contradiction() is not None:
             yield "evidence", f"--timezone {evidence.zone} is contradicted: import and check refuse it"
@@ -152,11 +156,11 @@ def policy_lines(cdr_format: CdrFormat, catalogue: Catalogue, settings: Settings
 def difference_lines(sample: Path, rows: int, expected: Path, different: Sequence[Difference]) -> Iterator[str]:
     """Yield how the results of a sample differ from the expected ones."""
     if not different:
-        yield from wrapped(f"{sample}: {rows} rows, all as {expected} expects them.", "  ")
+        yield from wrapped(f"{sample}: {counted(rows, 'row')}, all as {expected} expects them.", "  ")
         return
     lines = len({each.line for each in different})
     yield from wrapped(
-        f"{sample}: {rows} rows, {lines} line{'' if lines == 1 else 's'} not as {expected} expects:", "  "
+        f"{sample}: {counted(rows, 'row')}, {counted(lines, 'line')} not as {expected} expects:", "  "
     )
     shown = different[:SHOWN_DIFFERENCES]
     cells = [(each.line, each.column, each.expected or '""', each.found or '""') for each in shown]

@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 
 from importer.cli.options import PATH, Command, options
-from importer.cli.output import aligned, show, show_json, show_lines
+from importer.cli.output import aligned, drop_typed_ahead, show, show_json, show_lines
 from importer.errors import ExitCode, UsageError
 from importer.requirements import check_versions
 from importer.settings import Settings
-from schemas.vocabulary import E164
+from schemas.vocabulary import E164, counted
 
 SHOWN_UNCERTAIN = 20
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
@@ -76,7 +76,8 @@ def status_command(
         for each in uncertain:
             show(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
         if more := counts.get("uncertain", 0) - len(uncertain):
-            show(f"{more} more uncertain calls are named here once these are settled")
+            calls = counted(more, "more uncertain call is", "more uncertain calls are")
+            show(f"{calls} named here once these are settled")
         show_lines(f"attended since it was notified: {call_id}" for call_id in attended)
     return ExitCode.UNCERTAIN if counts.get("uncertain") else ExitCode.OK
 
@@ -269,8 +270,8 @@ def purge_command(settings: Settings, older_than: str) -> None:
     with held_ledger(settings.ledger, "ledger purge") as ledger:
         purged = ledger.purge(horizon)
     show(
-        f"{purged.calls} calls last sent before {horizon} GMT were deleted, with {purged.decisions} decisions and "
-        f"{purged.runs} runs."
+        f"{counted(purged.calls, 'call')} last sent before {horizon} GMT deleted, with "
+        f"{counted(purged.decisions, 'decision')} and {counted(purged.runs, 'run')}."
     )
 
 
@@ -283,6 +284,7 @@ def forget_command(settings: Settings, number: str | None) -> None:
     """Close every pending or uncertain call from or to a number and delete its content; none is ever sent."""
     from importer.pipeline import held_ledger
 
+    drop_typed_ahead()
     wanted = number or click.prompt("Number (international, with +)", err=True)
     if not re.fullmatch(E164, wanted):
         raise UsageError(
@@ -291,7 +293,7 @@ def forget_command(settings: Settings, number: str | None) -> None:
     with held_ledger(settings.ledger, "ledger forget") as ledger:
         stood = ledger.forget(wanted, who=getpass.getuser())
     by_state = ", ".join(f"{count} {state}" for state, count in stood.items())
-    show(f"{sum(stood.values())} calls were closed and scrubbed ({by_state}).")
+    show(f"{counted(sum(stood.values()), 'call was', 'calls were')} closed and scrubbed ({by_state}).")
     show("Results files, exports and backups still hold the number: delete it in what is yours; a backup put back")
     show("loses it with `ledger accept-restore`.")
 
@@ -316,10 +318,13 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     evidence = evidence_of(results, complete=complete)
     with held_ledger(settings.ledger, "ledger accept-restore", restored=True) as ledger:
         counts = ledger.accept_restore(evidence, complete=complete)
-    show(f"{counts.accepted} calls were made accepted, {counts.added} accepted ones added.")
+    made = counted(counts.accepted, "call was", "calls were")
+    show(f"{made} made accepted, {counted(counts.added, 'accepted one')} added.")
     if counts.forgotten:
-        show(f"{counts.forgotten} open calls were closed: their number was forgotten since the backup.")
-    show(f"{counts.uncertain} calls are uncertain now: `cdr-importer status` lists them.")
+        closed = counted(counts.forgotten, "open call was", "open calls were")
+        show(f"{closed} closed: their number was forgotten since the backup.")
+    uncertain = counted(counts.uncertain, "call is", "calls are")
+    show(f"{uncertain} uncertain now: `cdr-importer status` lists them.")
     if counts.doubt_before:
         show(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
     return ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK

@@ -22,8 +22,12 @@ POLICIES = (
     *("extensions", "trunks", "outside-prefix"),
 )
 PREPARING = ("timezone", "country", "agents", *CALLS, *POLICIES)
-PACE = ("rate", "burst", "batch-size", "workers", "max-errors", "max-uncertain", "max-runtime", "on-uncertain")
-STAGING = ("retry-refused", "yes", "init-ledger")
+PACE = (
+    *("rate", "burst", "batch-size", "workers", "order"),
+    *("max-errors", "max-uncertain", "max-runtime", "on-uncertain"),
+)
+LEDGER = ("ledger", "lock-wait", "yes")
+STAGING = ("retry-refused", "init-ledger")
 RESULTS = ("results", "quiet", "verbose", "json")
 ROWS = ("rejects", "all-rows")
 ACCOUNT = ("data-center", "accounts-url", "api-url", "proxy", "ca-bundle")
@@ -36,7 +40,7 @@ HEADINGS = {
     "Calls": CALLS,
     "Policies": POLICIES,
     "Sending": PACE,
-    "Ledger": ("ledger", *STAGING),
+    "Ledger": (*LEDGER, *STAGING),
     "Output": ("results", "rejects", "all-rows", "quiet", "verbose", "json"),
     "Account": ACCOUNT,
     "Watching": (*WATCHING, *ALARMS),

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import termios
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -124,6 +125,12 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def drop_typed_ahead() -> None:
+    """Drop what was typed at a terminal before a question is shown: it is no answer to it."""
+    with suppress(OSError, ValueError, termios.error):
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
 def ask(question: str, default: str | None, check: Callable[[str], object]) -> str | None:
     """Ask for a value until ``check`` accepts it; an empty answer is the default, None without one."""
 
@@ -135,6 +142,7 @@ def ask(question: str, default: str | None, check: Callable[[str], object]) -> s
             raise click.UsageError(f"{error.message}. {error.hint}") from None
         return text
 
+    drop_typed_ahead()
     given = click.prompt(question, default=default or "", show_default=bool(default), value_proc=checked, err=True)
     return str(given) or None
 
@@ -145,6 +153,7 @@ def ask_secret(question: str) -> str:
     Raises ConfigurationError for a text that cannot be a secret.
     """
     is_typed = sys.stdin.isatty()
+    drop_typed_ahead()
     text = str(click.prompt(question, hide_input=True, err=True)) if is_typed else sys.stdin.readline()
     if not is_secret(text.strip()):
         raise ConfigurationError(

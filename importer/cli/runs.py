@@ -1,6 +1,7 @@
 """The commands `import`, `check` and `deliver`."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from importer.cli.options import (
     ALARMS,
     FILES,
     INPUT,
+    LEDGER,
     PACE,
     PREPARING,
     RESULTS,
@@ -25,7 +27,7 @@ from importer.settings import Credentials, Settings, load_credentials
 
 @click.command("import", cls=Command)
 @options(
-    *(*INPUT, *PREPARING, *ALARMS, *STAGING, *PACE, "limit", "ledger", *RESULTS, *ROWS, *ACCOUNT, *WATCHING),
+    *(*INPUT, *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit", *RESULTS, *ROWS, *ACCOUNT, *WATCHING),
     "sandbox",
 )
 @FILES
@@ -58,20 +60,23 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
 
 
 @click.command("check", cls=Command)
-@options(*INPUT, *PREPARING, *ALARMS, *RESULTS, *ROWS)
+@options(*INPUT, *PREPARING, *ALARMS, *RESULTS, *ROWS, "ledger")
 @FILES
-def check_command(settings: Settings, files: tuple[Path, ...]) -> int:
-    """Read and check the exports FILE... as `import` would; the results say `would_send`."""
+@click.pass_obj
+def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
+    """Read and check the exports FILE... as `import` would, with --ledger by what that ledger, only read, has."""
     from importer.cli.screen import run_on_screen
     from importer.files import named_files
     from importer.pipeline import check
 
     unwatched = replace(settings, log=None, metrics=None, ping_url=None)
-    return run_on_screen(unwatched, "check", named_files(files).paths, lambda run: check(run, files))
+    return run_on_screen(
+        unwatched, "check", named_files(files).paths, lambda run: check(run, files, with_ledger="ledger" in given)
+    )
 
 
 @click.command("deliver", cls=Command)
-@options(*PACE, "limit", "ledger", *RESULTS, *ACCOUNT, *WATCHING)
+@options(*PACE, "limit", *LEDGER, *RESULTS, *ACCOUNT, *WATCHING)
 def deliver_command(settings: Settings) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""
     from importer.cli.screen import run_on_screen

@@ -14,7 +14,16 @@ from typing import Never, Self
 
 import click
 
-from importer.cli.output import aligned, error_text, is_interactive, show, show_json, show_lines, show_message
+from importer.cli.output import (
+    aligned,
+    drop_typed_ahead,
+    error_text,
+    is_interactive,
+    show,
+    show_json,
+    show_lines,
+    show_message,
+)
 from importer.errors import ExitCode, exit_code_of
 from importer.formats import load_catalogue
 from importer.pipeline import (
@@ -31,7 +40,7 @@ from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
 from importer.settings import Settings
 from importer.watching import Watch
-from schemas.vocabulary import Outcome
+from schemas.vocabulary import Outcome, counted
 
 MOST_DETAIL_LINES = 8
 """With the count of further ones, the reasons of rejected rows, and the summary: at most eleven lines."""
@@ -131,6 +140,7 @@ class Screen(logging.Handler):
             calls=self._calls,
             receipt=self._receipt,
             note=lambda text: self._details.append((text, "", ())),
+            waiting=show_message if self._shows_progress else lambda text: self._details.append((text, "", ())),
             problem=lambda problem: self._details.append(error_text(problem)),
             detail=self._detail,
             unrecorded=self._unrecorded,
@@ -179,7 +189,7 @@ class Screen(logging.Handler):
             reasons = ", ".join(named[:MOST_REASONS]) + (" and others" if len(named) > MOST_REASONS else "")
             show_message(f"rejected: {reasons}; the results say for each row what to do")
         if count := summary.held_uncertain:
-            calls = f"{count} calls are uncertain, the oldest" if count > 1 else "1 call is uncertain"
+            calls = counted(count, "call is uncertain", "calls are uncertain, the oldest")
             names = "`cdr-importer status` names them, `cdr-importer resolve` settles them"
             show_message(f"{calls} since {summary.uncertain_since[:16]} GMT: {names}")
         show(" ".join(f"{name}={_word(value)}" for name, value in summary_fields(summary).items()), err=True)
@@ -207,6 +217,7 @@ class Screen(logging.Handler):
             return True
         self._close_bar()
         show_lines(outlook_lines(outlook, str(self._settings.rate)), err=True)
+        drop_typed_ahead()
         self._is_asking = True
         try:
             return click.confirm("Send them?", default=False, err=True)
@@ -273,13 +284,13 @@ def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
         days = f"{minutes // 1440} d " if minutes >= 1440 else ""
         duration = f"about {days}{minutes // 60 % 24} h {minutes % 60:02} min"
     lines = [
-        f"About to notify {outlook.calls:,} calls to Zoho, new ones from",
+        f"About to notify {counted(outlook.calls, 'call')} to Zoho, from",
         f"{outlook.first} to {outlook.last} GMT.",
         f"At {rate} this takes {duration}.",
         "Each may open a window on its agent's screen.",
     ]
-    if outlook.from_earlier:
-        lines.append(f"{outlook.from_earlier:,} calls that earlier runs left pending go first.")
+    if 0 < outlook.from_earlier < outlook.calls:
+        lines.append(f"Among them: {counted(outlook.from_earlier, 'call')} that earlier runs left pending.")
     if outlook.left_pending:
-        lines.append(f"{outlook.left_pending:,} more stay pending, because of --limit.")
+        lines.append(f"Left pending, because of --limit: {counted(outlook.left_pending, 'call')}.")
     return lines

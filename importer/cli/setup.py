@@ -22,6 +22,7 @@ from importer.settings import (
     load_settings,
     save_credentials,
 )
+from schemas.vocabulary import counted
 
 CONFIG_OPTIONS: Mapping[str, tuple[str, str]] = {
     "data-center": ("Zoho's data centre of the account: us eu in au jp ca cn sa uk ae.", "us"),
@@ -234,7 +235,7 @@ def users_command(settings: Settings, target: Path | None) -> int:
     for agent in unknown:
         show(f"not a user: {agent.zohouser} of extension {agent.extension or '-'}; calls would be refused")
     unmapped = sum(not theirs for _, theirs, _ in matches)
-    show(f"{len(users)} users, {unmapped} without a line in the agents file")
+    show(f"{counted(len(users), 'user')}, {unmapped} without a line in the agents file")
     if target:
         # The lines as they stand with the ids found, then the users without a line.
         ids = {line: user.zohouser for user, theirs, _ in matches for line in theirs}

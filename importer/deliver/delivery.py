@@ -25,7 +25,7 @@ from importer.ledger import Claimed, Ledger
 from importer.pacing import RetryBudget
 from importer.records import Stop
 from importer.settings import Settings
-from schemas.vocabulary import CallState
+from schemas.vocabulary import CallState, counted
 
 UNANSWERED_IN_A_ROW = 5
 """So many calls in a row of which nothing came end the run; each uncertain one costs a person's time."""
@@ -64,10 +64,11 @@ class Breaker:
             message = f"{self._fruitless} calls in a row could not be sent or got no answer; run again."
             return Stop(ExitCode.UNAVAILABLE, "unreachable", message)
         if self._uncertain >= self._settings.max_uncertain:
-            message = f"The answers of {self._uncertain} calls were lost; stopped."
+            message = f"{counted(self._uncertain, 'answer was', 'answers were')} lost; stopped."
             return Stop(ExitCode.UNCERTAIN, "max_uncertain", message)
         if self._settings.max_errors.exceeded(self._refused, self._sent):
-            return Stop(ExitCode.PARTIAL, "max_errors", f"The API refused {self._refused} calls; stopped.")
+            message = f"The API refused {counted(self._refused, 'call')}; stopped."
+            return Stop(ExitCode.PARTIAL, "max_errors", message)
         return None
 
 
@@ -92,7 +93,7 @@ class Delivery:
         self._all_ended = threading.Event()
 
     def run(self) -> Stop | None:
-        """Send what the ledger holds, oldest first.
+        """Send what the ledger has lined up.
 
         Returns why the run stopped before the end, or None. Raises LedgerError, CannotCreateError and whatever
         is a bug, after the calls in flight are recorded.
@@ -157,16 +158,12 @@ class Delivery:
                     self._all_ended.set()
 
     def _pending(self) -> Iterator[Claimed]:
-        """Yield the pending calls of the ledger, a batch claimed at a time, up to the limit."""
-        batch_size, left, after = self._settings.batch_size, self._settings.limit, -1
-        while size := batch_size if left is None else min(batch_size, left):
-            batch = self._means.ledger.claim(size, after=after)
-            if not batch:
-                return
+        """Yield the calls that the ledger has lined up, a batch claimed at a time."""
+        after = 0
+        while batch := self._means.ledger.claim(self._settings.batch_size, after=after):
             self._listener.claimed(batch)
             yield from batch
-            after = batch[-1].seq
-            left = None if left is None else left - len(batch)
+            after = batch[-1].turn
 
     def _look_on(self, clients: Sequence[Client]) -> None:
         """Pass receipts on and watch for signals, five times a second, until every worker has ended."""

@@ -39,6 +39,13 @@ _DECIDED = {
     Decision.NOT_SENT: (CallState.PENDING, "resolved_not_sent"),
     Decision.CLOSE: (CallState.CLOSED, "closed"),
 }
+_TO_BE_SENT = "ledger_state = 'pending'"
+_ORDERS = {
+    "oldest": "seq",
+    "newest": "substr(start_time, 1, 10) DESC, seq",
+    "own": "staged_run = :run DESC, seq",
+}
+"""How pending calls may be lined up: as they were taken in, the newest day first, or those of this run first."""
 _SHOWN_ATTENDED = "SELECT call_id FROM calls WHERE attended_at != '' AND call_id"
 _REMINDERS = "SELECT call_id FROM attended_since WHERE call_id"
 _SETTLED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.CLOSED})
@@ -75,18 +82,25 @@ class Ledger(LedgerReader):
         now: Callable[[], str],
         busy_seconds: float = BUSY_SECONDS,
         restored: bool = False,
+        wait: Callable[[TryLaterError], bool] = lambda _: False,
     ) -> Self:
         """Lock, check and open the ledger of this run, and note the run in it.
 
-        ``now`` gives GMT text. ``restored`` is for `accept_restore` only: it lets a ledger in that is older than
-        its generation file, from which nothing can be sent before it is accepted. Raises `ConfigurationError` when
-        there is no ledger, a newer program wrote it, it was restored or its place is not safe, `TryLaterError`
-        when another run has it, `LedgerError` when it is damaged, not a ledger, or the disk is full.
+        ``now`` gives GMT text. ``wait`` gets the error while another run has it, and returns whether to try again.
+        ``restored`` is for `accept_restore` only: it lets a ledger in that is older than its generation file, from
+        which nothing can be sent before it is accepted. Raises `ConfigurationError` when there is no ledger, a
+        newer program wrote it, it was restored or its place is not safe, `TryLaterError` when another run has it,
+        `LedgerError` when it is damaged, not a ledger, or the disk is full.
         """
         path = existing(path)
         beside.check_place(path)
-        lock = take_lock(path, run_id=run.run_id, since=run.started_at)
-        ledger: Self | None = None
+        lock, ledger = None, None
+        while lock is None:
+            try:
+                lock = take_lock(path, run_id=run.run_id, since=now())
+            except TryLaterError as held:
+                if not wait(held):
+                    raise
         try:
             if restored:
                 beside.check_wal(path, discard=True)
@@ -148,10 +162,29 @@ class Ledger(LedgerReader):
                 # Many pages were written: the reserve is whole again only after a new beginning.
                 self._commits = beside.COMMITS_PER_TURN
 
+    def line_up(self, order: str, own_only: bool = False, limit: int | None = None) -> tuple[int, int, str, str]:
+        """Put the pending calls in an order of `_ORDERS`, for `claim`: 0.2 s for 300,000 of them.
+
+        ``own_only`` leaves out the calls that this run's input did not hold, ``limit`` all after so many. Returns
+        how many there are, how many of them earlier runs left, and their earliest and latest start (GMT text).
+        """
+        # A table and not a list: a backlog of millions of calls must not grow the process.
+        select = f"""SELECT seq FROM open_calls WHERE {_TO_BE_SENT} AND seq IS NOT NULL
+            AND (staged_run = :run OR NOT :own_only) ORDER BY {_ORDERS[order]} LIMIT :limit"""  # noqa: S608
+        chosen = {"run": self._run_number, "own_only": own_only, "limit": -1 if limit is None else limit}
+        with self._guard, schema.translated_errors(self._path):
+            self._connection.execute("DROP TABLE IF EXISTS temp.queue")
+            self._connection.execute("CREATE TEMP TABLE queue (turn INTEGER PRIMARY KEY, seq INTEGER NOT NULL)")
+            self._connection.execute(f"INSERT INTO temp.queue (seq) {select}", chosen)
+        query = """SELECT count(*), coalesce(sum(staged_run != ?), 0), coalesce(min(start_time), ''),
+            coalesce(max(start_time), '') FROM temp.queue CROSS JOIN payloads USING (seq)"""
+        ((calls, from_earlier, first, last),) = self._rows(query, (self._run_number,))
+        return calls, from_earlier, first, last
+
     def claim(self, batch_size: int, *, after: int) -> list[Claimed]:
-        """Return the next pending calls in staging order, after that ``seq``; changes nothing."""
-        query = f"""SELECT {OPEN_CALL}, seq, attempts, staged_run
-            FROM open_calls WHERE ledger_state = 'pending' AND seq > ? ORDER BY seq LIMIT ?"""  # noqa: S608
+        """Return the next calls of `line_up` that are still pending, after that ``turn``; changes nothing."""
+        query = f"""SELECT {OPEN_CALL}, turn, attempts, staged_run FROM temp.queue CROSS JOIN open_calls
+            USING (seq) WHERE turn > ? AND {_TO_BE_SENT} ORDER BY turn LIMIT ?"""  # noqa: S608
         return [
             Claimed(row[10], call_of(row[:10]), row[11], row[12] == self._run_number)
             for row in self._rows(query, (after, batch_size))
@@ -215,11 +248,8 @@ class Ledger(LedgerReader):
 
         A call that an export showed attended stays uncertain.
         """
-        return self._write(
-            """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
-                reason = '', hint = ''
-                WHERE state = 'uncertain' AND seq IS NOT NULL AND attended_at = ''"""
-        )
+        with self.staging() as staging:
+            return staging.reopen_uncertain()
 
     def resolve(self, call_ids: Sequence[str], decision: Decision, *, note: str, who: str) -> list[str]:
         """Settle uncertain calls as a person found out, all of them or none, and keep who, why and when.

@@ -108,7 +108,7 @@ def _locked(path: Path, flags: int, ledger: Path) -> int:
         holder = _HOLDER.match(os.pread(descriptor, _LONGEST_TEXT, 0).decode("ascii", "replace"))
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
-            shown = f" (pid {holder[1]}, since {holder[2].strip()})" if holder else ""
+            shown = f" (pid {holder[1]}, since {holder[2].strip()} GMT)" if holder else ""
             raise TryLaterError(
                 f"another run{shown} holds the ledger {ledger}",
                 hint="Wait until it has ended, then run again; nothing was sent.",

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
-from importer.ledger import schema
+from importer.ledger import beside, schema
 from importer.ledger.beside import check_files, has_wal, wal_path
 from importer.ledger.lock import LedgerLock, share_lock
-from importer.ledger.staging import OPEN_CALL, call_of, select_in
+from importer.ledger.staging import OPEN_CALL, Staging, StagingRun, call_of, select_in
 from importer.ledger.values import Fate, LedgerInvariantError, Refusals, RunRecord, UncertainCall
 from importer.private_files import making
 from schemas.vocabulary import CallState
@@ -179,6 +179,23 @@ class LedgerReader:
         """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""
         rows = self._rows("SELECT value FROM meta WHERE key = 'not_before'")
         return rows[0][0] if rows else None
+
+    def dry_staging(self, now: str) -> Staging:
+        """Return a staging that says what an import at this moment (GMT text) would make of calls.
+
+        Raises `ConfigurationError` where an import would refuse the ledger, or has to bring it up to date first.
+        """
+        kept = beside.read_generation(self._path)
+        with self._guard, schema.translated_errors(self._path):
+            version, generation = schema.schema_version(self._connection), schema.generation_of(self._connection)
+            beside.check_generation(self._path, kept, generation=generation, first_release=version == 1)
+            if version < ATTENDED_SCHEMA:
+                raise ConfigurationError(
+                    f"the ledger {self._path} is of an earlier version of this program",
+                    hint="The next `import` or `deliver` brings it up to date.",
+                )
+            ((key,),) = self._rows("SELECT value FROM meta WHERE key = 'fingerprint_key'")
+            return Staging(self._connection, StagingRun(0, now, key), self._path, is_dry=True)
 
     def backup(self, target: Path) -> None:
         """Copy the ledger as it stands to a new file of mode 0600, also while a run goes on.

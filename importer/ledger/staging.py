@@ -36,6 +36,7 @@ _PERHAPS_NOTIFIED_HINT = (
     "This row shows the call attended, and Zoho may have been told that the customer did not attend it. Look in "
     "Zoho and correct the call if it is there, then settle it: cdr-importer resolve {call_id} --close --note TEXT"
 )
+_SENDING_HINT = "A run is sending this call, or died when it did: look again when that run has ended."
 _OTHER_CONTENT = KnownFate(
     OTHER_CONTENT,
     "A call of this id was taken in before with another state, number, start or user, so this row is not sent. If "
@@ -58,6 +59,8 @@ _UPDATE_PAYLOAD = """UPDATE payloads SET state = ?, agent_number = ?, customer_n
 _RENEW = "UPDATE calls SET fingerprint = ? WHERE call_id = ? AND state = 'pending'"
 _REOPEN = """UPDATE calls SET state = ?, reason = ?, hint = ?, fingerprint = ?, seq = ?, resends = resends + ?,
     http_status = NULL, code = '' WHERE call_id = ? AND state = ?"""
+_REOPEN_UNCERTAIN = """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
+    reason = '', hint = '' WHERE state = 'uncertain' AND seq IS NOT NULL AND attended_at = ''"""
 _INSERT_CALL = "INSERT INTO calls (call_id, fingerprint, seq, state, reason, hint) VALUES (?, ?, ?, ?, ?, ?)"
 _IN_ORDER = (_MEET, INSERT_PAYLOAD, _UPDATE_PAYLOAD, _INSERT_CALL, _RENEW, _REOPEN)
 _SHOW_ATTENDED = """UPDATE calls SET attended_at = ? WHERE call_id = ? AND attended_at = ''"""
@@ -103,16 +106,18 @@ Writes = dict[str, list[tuple[object, ...]]]
 class Staging:
     """One staging: everything added is in the ledger when it ends well, nothing of it otherwise.
 
-    It takes calls while it ``is_open``, inside a transaction.
+    It takes calls while it ``is_open``, inside a transaction. A dry one only says what it would come to: it writes
+    nothing, knows pending calls as `pending`, and takes those that a run is sending, or was, for `uncertain`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, run: StagingRun, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, run: StagingRun, path: Path, is_dry: bool = False) -> None:
         """Make ready; raises `LedgerInvariantError` if a call is still `sending`: recovery has to come first."""
         self._connection = connection
         self._run = run
         self._path = path
+        self._is_dry = is_dry
         sending = "SELECT count(*) FROM calls WHERE state = 'sending' AND seq IS NOT NULL"
-        if self._connection.execute(sending).fetchone() != (0,):
+        if not is_dry and self._connection.execute(sending).fetchone() != (0,):
             raise LedgerInvariantError("calls were staged before the ledger was recovered")
         # A table and not a dict: a backfill of millions of calls must not grow the process.
         self._connection.execute(
@@ -168,7 +173,7 @@ class Staging:
                 writes[_MEET].append((call.call_id, fingerprint))
                 staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
             for statement, rows in writes.items():
-                if rows:
+                if rows and (statement is _MEET or not self._is_dry):
                     expect_rows(self._connection.executemany(statement, rows).rowcount, len(rows))
         return staged
 
@@ -185,7 +190,7 @@ class Staging:
 
     def _show_attended(self, call_id: str, before: _Known) -> Staged:
         fate, now = before.fate, self._run.now
-        if before.state in (CallState.ACCEPTED, CallState.UNCERTAIN):
+        if before.state in (CallState.ACCEPTED, CallState.UNCERTAIN) and not self._is_dry:
             self._connection.execute(_SHOW_ATTENDED, (now, call_id))
         if before.state is CallState.ACCEPTED:
             when = f" on {fate.sent_at} GMT" if fate.sent_at else ""
@@ -197,11 +202,17 @@ class Staging:
         if before.state is CallState.UNCERTAIN:
             hint = _PERHAPS_NOTIFIED_HINT.format(call_id=call_id)
             return Staged(call_id, Outcome.UNCERTAIN, replace(fate, hint=hint), call)
-        closed = (now, ATTENDED, _ATTENDED_HINT, call_id)
-        expect_rows(self._connection.execute(_CLOSE_ATTENDED, closed).rowcount, 1)
-        self._connection.execute("DELETE FROM payloads WHERE seq = ?", (before.seq,))
-        outcome = Outcome.SKIPPED if call is None else None
+        if not self._is_dry:
+            closed = (now, ATTENDED, _ATTENDED_HINT, call_id)
+            expect_rows(self._connection.execute(_CLOSE_ATTENDED, closed).rowcount, 1)
+            self._connection.execute("DELETE FROM payloads WHERE seq = ?", (before.seq,))
+        outcome = Outcome.SKIPPED if call is None or self._is_dry else None
         return Staged(call_id, outcome, replace(fate, reason=ATTENDED, hint=_ATTENDED_HINT), call)
+
+    def reopen_uncertain(self) -> int:
+        """Make uncertain calls pending again and return how many; one that was shown attended stays uncertain."""
+        with self._taking():
+            return self._connection.execute(_REOPEN_UNCERTAIN).rowcount
 
     @contextmanager
     def _taking(self) -> Iterator[None]:
@@ -244,6 +255,8 @@ class Staging:
             return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
         if outcome is None:
             self._open_call(call, fingerprint, before, _AS_PENDING, writes)
+            if self._is_dry and before.state is CallState.PENDING:
+                outcome = Outcome.PENDING
         fate = before.fate
         if outcome is Outcome.CONFLICT:
             fate = replace(fate, reason=_OTHER_CONTENT.reason, hint=_OTHER_CONTENT.hint)
@@ -284,10 +297,15 @@ class Staging:
     def _known(self, call_ids: Sequence[str]) -> dict[str, _Known]:
         query = """SELECT call_id, state, seq, fingerprint, attended_at != '', reason, hint, http_status, code,
             attempts, sent_at FROM calls WHERE call_id"""
-        return {
+        found = {
             row[0]: _Known(CallState(row[1]), row[2], row[3], bool(row[4]), KnownFate(*row[5:]))
             for row in select_in(self._connection, query, call_ids)
         }
+        for call_id, known in found.items():
+            if known.state is CallState.SENDING:
+                fate = replace(known.fate, reason="sending", hint=_SENDING_HINT)
+                found[call_id] = replace(known, state=CallState.UNCERTAIN, fate=fate)
+        return found
 
 
 def payload_of(call: Call, run: int) -> tuple[object, ...]:

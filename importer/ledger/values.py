@@ -94,11 +94,11 @@ class Staged:
 class Claimed:
     """One pending call to be sent.
 
-    ``seq`` is its place in staging order, ``attempts`` the requests begun before. ``own_run`` is False for a
-    call that an earlier run staged and this run's input did not hold.
+    ``turn`` is its place in the order of sending, ``attempts`` the requests begun before. ``own_run`` is False for
+    a call that an earlier run staged and this run's input did not hold.
     """
 
-    seq: int
+    turn: int
     call: Call
     attempts: int
     own_run: bool

@@ -26,6 +26,9 @@ NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT}
 class ReadSoFar:
     """What a run has read: errors that do not stop it, records, and rows by reason that no result row names."""
 
+    is_dry: bool
+    """It sends nothing, so calls that are `pending` are none that it left."""
+
     problems: list[ImporterError] = field(default_factory=list)
     rows: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -47,7 +50,7 @@ def summary_of(
         codes.append(ExitCode.UNCERTAIN)
     if any(outcomes[outcome] for outcome in NEEDS_A_PERSON):
         codes.append(ExitCode.PARTIAL)
-    if outcomes[Outcome.PENDING] and not stop and run.settings.limit is None:
+    if outcomes[Outcome.PENDING] and not (stop or read.is_dry or run.settings.limit is not None):
         codes.append(ExitCode.UNAVAILABLE)
     code = most_severe(codes)
     problem = next((problem for problem in read.problems if problem.exit_code == code), None)

@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from importer.errors import (
     CannotCreateError,
     ConfigurationError,
-    DeclinedError,
     ImporterError,
     InputUnusableError,
     NoInputError,
@@ -21,20 +20,20 @@ from importer.errors import (
 )
 from importer.events import Event, EventName, Level
 from importer.formats import Detection
-from importer.ledger import Ledger, Staged
+from importer.ledger import Ledger, LedgerReader, Staged
+from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import inputs_json, rejects_path
-from importer.pipeline.run import Outlook, Run
+from importer.pipeline.outlook import ask_before_sending, old_calls
+from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.prepare.zones import require_place
 from importer.reading import verbatim_records
 from importer.records import Call, ResultRow
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
 from importer.settings import Settings, parse_moment
-from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outcome
+from schemas.vocabulary import ATTENDED_SINCE, Outcome, counted
 
-OLD_DAYS = 30
-"""Older calls of a first import need `--since` or `--yes`: each can open a window on an agent's screen."""
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 
@@ -108,7 +107,7 @@ class Intake:
         self._preparation: Preparation
 
     @contextmanager
-    def opened(self, ledger: Ledger | None) -> Iterator[None]:
+    def opened(self, ledger: LedgerReader | None) -> Iterator[None]:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
         plan = replace(self._plan, held=ledger.held if ledger else None)
         with Preparation(self._run.catalogue.causes, plan) as self._preparation:
@@ -137,7 +136,7 @@ class Intake:
             facts = {"file": detection.path.name, "format": detection.format.name, "rows": rows}
             run.listener.event(Event(EventName.FILE_READ, Level.INFO, facts))
             run.listener.detail(
-                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
+                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
             )
         self._found.rows = self._preparation.rows
         for alarm in self._alarms():
@@ -170,44 +169,69 @@ class Intake:
         rows = self._found.rows
         if settings.min_rows is not None and rows < settings.min_rows:
             yield NoInputError(
-                f"the input has {rows} rows, --min-rows expects at least {settings.min_rows}",
+                f"the input has {counted(rows, 'row')}, --min-rows expects at least {settings.min_rows}",
                 hint="Look whether the export is empty or cut. This alarm held no row of them back.",
                 reason="too_few_rows",
             )
 
-    def take_in(self, results: ResultsFile, ledger: Ledger | None) -> None:
+    def take_in(self, results: ResultsFile, ledger: LedgerReader | None) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
 
         Raises InputUnusableError for too many rejects; ConfigurationError for old calls on a ledger that has sent
         nothing yet, unless `--since` or `--yes` says that they are meant; DeclinedError when the person says no.
-        Nothing is taken in then. Without a ledger the calls are `would_send`, and too many rejects are a problem.
+        Nothing is taken in then. Returns the calls to be sent. Where there is no ledger, or one that is only read,
+        calls are `would_send`, and these errors are problems.
         """
+        run = self._run
+        if isinstance(ledger, Ledger):
+            with ledger.staging() as staging:
+                new, _, first = self._stage(results, staging, Outcome.PENDING)
+                for problem in filter(None, (self._too_many_rejects(), old_calls(run, ledger, new, first))):
+                    raise problem
+                results.sync()
+                outlook = ask_before_sending(run, ledger, has_files=True)
+                run.stop_if_interrupted()
+            return outlook
+        found: ImporterError | None = None
         if ledger is None:
             for batch in self._batches():
                 results.add(batch, Outcome.WOULD_SEND)
-            problem = self._too_many_rejects()
-            if problem is not None:
-                self._report(problem)
-            return
-        run, retry_refused = self._run, self._run.settings.retry_refused
+        else:
+            new, known, first = self._stage(results, ledger.dry_staging(gmt_text(run.now)), Outcome.WOULD_SEND)
+            self._note_outlook(ledger, new, known)
+            found = old_calls(run, ledger, new, first)
+        for problem in filter(None, (self._too_many_rejects(), found)):
+            self._report(problem)
+        return None
+
+    def _stage(self, results: ResultsFile, staging: Staging, calls_are: Outcome) -> tuple[int, int, str]:
+        """Take all rows in; return how many calls are to be sent, how many of them were known, the first start."""
+        retry_refused = self._run.settings.retry_refused
         resend = self._run.settings.on_uncertain == "resend"
-        new, first, last = 0, "9999", ""
-        with ledger.staging() as staging:
-            for batch in self._batches():
-                calls = [each for each in batch if isinstance(each, Call)]
-                staged = staging.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
-                pending = zip(calls, staged, strict=True)
-                starts = [call.start_time for call, known in pending if known.outcome is None]
-                new, first, last = new + len(starts), min([first, *starts]), max([last, *starts])
-                rows = [each for each in batch if isinstance(each, ResultRow)]
-                shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
-                results.add(_staged_rows(batch, iter(staged), iter(shown)), Outcome.PENDING)
-            problem = self._too_many_rejects()
-            if problem is not None:
-                raise problem
-            results.sync()
-            ask_before_sending(run, ledger, new, first, last)
-            run.stop_if_interrupted()
+        starts: Counter[Outcome | None] = Counter()
+        first = "9999"
+        for batch in self._batches():
+            calls = [each for each in batch if isinstance(each, Call)]
+            staged = staging.add(calls, retry_refused=retry_refused, resend_uncertain=resend)
+            for call, known in zip(calls, staged, strict=True):
+                if known.outcome in (None, Outcome.PENDING):
+                    starts[known.outcome] += 1
+                    first = min(first, call.start_time)
+            rows = [each for each in batch if isinstance(each, ResultRow)]
+            shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
+            results.add(_staged_rows(batch, iter(staged), iter(shown)), calls_are)
+        return starts.total(), starts[Outcome.PENDING], first
+
+    def _note_outlook(self, ledger: LedgerReader, own: int, known: int) -> None:
+        """Say how many calls an import would send now and until when: ``own`` of the files, ``known`` before."""
+        settings, earlier = self._run.settings, ledger.pending_count() - known
+        calls = own + earlier if settings.limit is None else min(own, settings.limit)
+        begin = max(self._run.now, epoch_of(ledger.held_until() or gmt_text(self._run.now)))
+        end = gmt_text(begin + settings.rate.seconds_for(calls, is_burst=settings.burst))
+        others = f", {earlier:,} of them left by earlier runs" if earlier and settings.limit is None else ""
+        self._run.listener.note(
+            f"An import would send {counted(calls, 'call')} now{others}: at {settings.rate} until {end[:16]} GMT."
+        )
 
     def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
         for batch in self._preparation.results():
@@ -277,40 +301,6 @@ def _staged_rows(
                 yield call if known.outcome is None else row_of(call, known.outcome, known.receipt)
         else:
             yield row
-
-
-def ask_before_sending(run: Run, ledger: Ledger, new: int, first: str, last: str) -> None:
-    """Show a person the calls to be sent, inside the staging, which an error undoes; see `Intake.take_in`.
-
-    ``new`` calls became pending; ``first`` and ``last`` are their earliest and latest start as GMT text.
-    """
-    if run.settings.yes or run.settings.sandbox or not new:
-        return
-    oldest_usual = datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
-    is_old = run.settings.since is None and first < oldest_usual.strftime(WIRE_TIME_FORMAT)
-    # The ledger is counted whole, so only for calls that are old.
-    if is_old and not any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
-        raise ConfigurationError(
-            f"the oldest of {new} new calls is from {first} GMT, and this ledger has sent nothing yet",
-            hint="Each call can open a window on its agent's screen. "
-            f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
-        )
-    waiting, rate = ledger.pending_count(), run.settings.rate
-    calls = min(waiting, run.settings.limit or waiting)
-    outlook = Outlook(
-        calls=calls,
-        left_pending=waiting - calls,
-        from_earlier=max(0, waiting - new),
-        first=first,
-        last=last,
-        seconds=max(0, calls - rate.limit) / rate.limit * rate.period_seconds,
-    )
-    is_agreed = run.listener.confirm(outlook)
-    run.stop_if_interrupted()
-    if not is_agreed:
-        raise DeclinedError(
-            "nothing was taken in or sent, as you said", hint="`cdr-importer check` shows what would be."
-        )
 
 
 def _kind(detection: Detection) -> _Kind:

@@ -18,9 +18,10 @@ from schemas.vocabulary import WIRE_TIME_FORMAT
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The calls about to be sent: ``calls`` now, of which up to ``from_earlier`` were left by earlier runs.
+    """The calls about to be sent: ``calls`` now, of which ``from_earlier`` were left by earlier runs.
 
-    ``first`` and ``last`` are the starts of the new calls, GMT text; ``seconds`` is how long it takes at the rate.
+    ``first`` and ``last`` are their earliest and latest start, GMT text; ``seconds`` is how long it takes at the
+    rate.
     """
 
     calls: int
@@ -35,17 +36,18 @@ class Outlook:
 class Listener:
     """The callbacks of a run: rows read, calls about to be sent, each receipt, notes for a person, problems.
 
-    ``detail`` gets lines that are shown with `--verbose`; ``broke_off`` the counts of a run that an error ends
-    after its calls were taken in, before that error is raised. ``unrecorded`` gets a receipt that the ledger
-    could not record, ``event`` the events of the log that have no callback of their own; these two are also
-    called from the threads that send. ``confirm`` is called before anything is taken in, and nothing is if it
-    returns False.
+    ``waiting`` gets what the run waits for before it begins; ``detail`` lines that are shown with `--verbose`;
+    ``broke_off`` the counts of a run that an error ends after its calls were taken in, before that error is
+    raised. ``unrecorded`` gets a receipt that the ledger could not record, ``event`` the events of the log that
+    have no callback of their own; these two are also called from the threads that send. ``confirm`` is called
+    before anything is taken in, and nothing is if it returns False.
     """
 
     rows: Callable[[int], None] = ignore
     calls: Callable[[int], None] = ignore
     receipt: Callable[[Receipt], None] = ignore
     note: Callable[[str], None] = ignore
+    waiting: Callable[[str], None] = ignore
     problem: Callable[[ImporterError], None] = ignore
     detail: Callable[[str], None] = ignore
     unrecorded: Callable[[Receipt], None] = ignore

@@ -19,21 +19,21 @@ from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
 from importer.ledger import Ledger
 from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
-from importer.pipeline.run import Run, epoch_of, gmt_text
+from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.records import Stop
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
+from schemas.vocabulary import counted
 
 
-def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) -> Stop | None:
-    """Send the pending calls, oldest first; return the stop when the run ended before all were sent."""
-    waiting = ledger.pending_count()
-    run.listener.calls(min(waiting, run.settings.limit or waiting))
+def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, outlook: Outlook) -> Stop | None:
+    """Send the calls lined up; return the stop when the run ended before all were sent."""
+    run.listener.calls(outlook.calls)
     run.listener.detail(
-        f"ledger {run.settings.ledger}: {waiting} calls pending; at most {run.settings.rate}, "
-        f"{run.settings.workers} at once"
+        f"ledger {run.settings.ledger}: {counted(outlook.calls + outlook.left_pending, 'call')} pending; at most "
+        f"{run.settings.rate}, {run.settings.workers} at once"
     )
-    if not waiting:
+    if not outlook.calls:
         return None
     stop = _take_over_pace(run, ledger, service)
     if stop is None:
@@ -47,6 +47,12 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile) ->
         stop = Delivery(ledger, service, run.settings, listener).run()
     if stop and stop.message:
         run.listener.note(stop.message)
+    if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
+        what, others = (
+            "it" if outlook.calls == 1 else "them",
+            counted(outlook.left_pending, "call").removeprefix("1 "),
+        )
+        run.listener.note(f"Look at {what} in Zoho, then `cdr-importer deliver` sends the other {others}.")
     return stop
 
 

@@ -11,24 +11,28 @@ from functools import partial
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import ImporterError, exit_code_of
+from importer.errors import ImporterError, TryLaterError, exit_code_of
 from importer.files import named_files
-from importer.ledger import Ledger, RunInfo, create_ledger
+from importer.ledger import Ledger, LedgerReader, RunInfo, create_ledger, open_reader
 from importer.pipeline.dead_runs import finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, reason_of, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
+from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
 
+_LOCK_POLL_SECONDS = 0.2
 
-def check(run: Run, paths: Sequence[Path]) -> RunSummary:
-    """Read and prepare the files as `import_calls` would; needs neither ledger nor network.
+
+def check(run: Run, paths: Sequence[Path], *, with_ledger: bool = False) -> RunSummary:
+    """Read and prepare the files as `import_calls` would, by what the ledger has if that is asked for.
 
     Raises ImporterError for an error that stops the whole run.
     """
-    return _run(run, "check", paths, None)
+    with open_reader(run.settings.ledger) if with_ledger else nullcontext() as ledger:
+        return _run(run, "check", paths, None, ledger)
 
 
 def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> RunSummary:
@@ -36,21 +40,27 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
 
     Raises ImporterError for an error that stops the whole run before anything is sent.
     """
-    return _run(run, "import", paths, credentials)
+    return _run(run, "import", paths, credentials, None)
 
 
 def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send the calls that the ledger still holds, and write their results."""
-    return _run(run, "deliver", None, credentials)
+    return _run(run, "deliver", None, credentials, None)
 
 
-def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Credentials | None) -> RunSummary:
-    """Carry a command out: `check` has no credentials and so no ledger, `deliver` has no files."""
+def _run(
+    run: Run,
+    command: str,
+    paths: Sequence[Path] | None,
+    credentials: Credentials | None,
+    known: LedgerReader | None,
+) -> RunSummary:
+    """Carry a command out: `check` has no credentials and at most a ``known`` ledger, `deliver` has no files."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths or ())
     target = results_path(named.beside, run.run_id, run.settings.results)
     # 2 Detect. Needs the files; gives how each is to be read.
-    intake, read = None, ReadSoFar()
+    intake, read = None, ReadSoFar(is_dry=credentials is None)
     if paths is not None:
         # pandas comes in here and not on top: `deliver` and `status` do without.
         from importer.pipeline.intake import Intake
@@ -66,24 +76,26 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
         _opened(run, command, target, service.account if service else None) as ledger,
-        intake.opened(ledger) if intake else nullcontext(),
+        intake.opened(ledger or known) if intake else nullcontext(),
         _results(run, ledger, target, summary) as results,
     ):
         if intake is not None:
             # 4 Read and prepare. Needs files and agents; gives the rows, waiting in a temporary file.
             intake.read(ledger)
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
-            intake.take_in(results, ledger)
+            outlook = intake.take_in(results, ledger or known)
         else:
             results.sync()
+            outlook = ask_to_deliver(run, ledger) if ledger else None
         results.is_kept = ledger is not None  # the calls are in the ledger now
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
-        stop = deliver(run, ledger, service, results) if ledger and service else None
+        stop = deliver(run, ledger, service, results, outlook) if ledger and service and outlook else None
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
         finished = results.finish(ledger.fates if ledger else lambda _: {})
         if intake is not None:
             intake.write_rejects(finished)
-        ended = summary(finished, stop, ledger.uncertain_since() if ledger else (0, ""))
+        known = ledger or known
+        ended = summary(finished, stop, known.uncertain_since() if known else (0, ""))
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
         return ended
@@ -103,7 +115,8 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
         create_ledger(settings.ledger, now=gmt_text(run.now))
     kept = json.dumps(settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
-    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.timing.wall_clock())) as ledger:
+    now = lambda: gmt_text(run.timing.wall_clock())  # noqa: E731
+    with Ledger.open(settings.ledger, run=info, now=now, wait=_lock_wait(run)) as ledger:
         try:
             ledger.check_account(account)
         except ImporterError as error:
@@ -112,11 +125,25 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
             raise
         ledger.recover()
         finish_dead_runs(run, ledger)
-        if command == "deliver" and settings.on_uncertain == "resend":
-            count = ledger.reopen_uncertain()
-            if count:
-                run.listener.note(f"{count} uncertain calls are sent again, as --on-uncertain resend says.")
         yield ledger
+
+
+def _lock_wait(run: Run) -> Callable[[TryLaterError], bool]:
+    """Return what waits a moment while another run holds the ledger, False once `--lock-wait` from now is over."""
+    seconds, clock, is_said = run.settings.lock_wait or 0.0, run.timing.clock, False
+    end = clock() + seconds
+
+    def wait(held: TryLaterError) -> bool:
+        nonlocal is_said
+        run.stop_if_interrupted()
+        left = end - clock()
+        if left > 0 and not is_said:
+            run.listener.waiting(f"{held.message}; waiting for its end, {seconds:g} s at most")
+            is_said = True
+        run.timing.sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
+        return left > 0
+
+    return wait
 
 
 @contextmanager

@@ -25,6 +25,10 @@ _REASONS = {
         "Column {column} holds {value}: a spreadsheet has cut the end of this id off, and calls of one second "
         "share what is left; export again and import the file without opening it in a spreadsheet."
     ),
+    "decimal_comma": (
+        "Column {column} holds {value}: a spreadsheet took this id for a number and wrote its point as a comma, "
+        "without a 0 at the end; export again and import the file without opening it in a spreadsheet."
+    ),
 }
 
 
@@ -74,3 +78,4 @@ def _cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str,
             yield column, "scientific_notation", matches(rows[column], _CUT)
         if cdr_format.call.cut_id is not None:
             yield column, "cut_id", matches(rows[column], cdr_format.call.cut_id)
+            yield column, "decimal_comma", matches(rows[column], f"(?:{cdr_format.call.cut_id}),[0-9]+")

@@ -18,7 +18,7 @@ from importer.errors import UsageError
 from importer.ledger import LedgerReader, RunRecord
 from importer.records import OUTCOME_OF_STATE
 from importer.results import read_rows
-from schemas.vocabulary import CallState, Outcome
+from schemas.vocabulary import CallState, Outcome, counted
 
 _MOST_UNCERTAIN = 200
 _MOST_CAUSES = 200
@@ -262,9 +262,9 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
             report = replace(report, outcomes={outcome: states[outcome] for outcome in Outcome})
     if "skipped" in summary and not report.skipped_known:
         # Results have these rows with --all-rows only; the run counted them all the same.
-        counted = {**report.outcomes, Outcome.SKIPPED: int(summary["skipped"])}
+        outcomes = {**report.outcomes, Outcome.SKIPPED: int(summary["skipped"])}
         skipped = _by_reason("skipped_by_reason", [summary])
-        report = replace(report, outcomes=counted, skipped=skipped, skipped_known=True)
+        report = replace(report, outcomes=outcomes, skipped=skipped, skipped_known=True)
     code = "unknown" if run.exit_code is None else str(run.exit_code)
     facts = [
         ("Command", f"{run.command} (version {run.version})"),
@@ -273,7 +273,7 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
         ("Exit code", f"{code} ({summary.get('reason', 'no reason kept')})"),
     ]
     for each in json.loads(run.inputs):
-        rows = "not usable" if each["rows"] is None else f"{each['rows']:,} rows"
+        rows = "not usable" if each["rows"] is None else counted(each["rows"], "row")
         facts.append(("Input", f"{each['file']}: {rows}, SHA-256 {each['sha256'] or 'unknown'}"))
     settings = {
         name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -303,7 +303,7 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
         code = "no exit code" if run.exit_code is None else f"exit {run.exit_code}"
         note = f"{run.command or '-'}, {code} ({summary.get('reason', 'no reason kept')})"
         if "rows" in summary:
-            note += f", {int(summary['rows']):,} rows"
+            note += f", {counted(int(summary['rows']), 'row')}"
         outcomes = {each: int(summary.get(each, 0)) for each in _OF_RUNS}
         groups.append((run.run_id, sum(outcomes.values()), outcomes, note))
     return replace(

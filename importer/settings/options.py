@@ -133,12 +133,18 @@ class Settings(PolicyChoices):
     batch_size: int = _option(50, values.whole(1, 10_000), "N", "Calls claimed at once. Default: 50.")
     workers: int = _option(1, values.whole(1, 64), "N", "Requests in flight at once. Default: 1.")
     limit: int | None = _option(None, values.whole(1), "N", "Send at most N calls now; the rest stays pending.")
+    order: str = _option(
+        "newest", values.one_of("newest", "oldest"), "WORD", "What goes first: newest (default) or oldest."
+    )
     max_errors: ErrorLimit = _option(
         ErrorLimit(20, None), ErrorLimit.parse, "N[%]", "Stop after so many refusals. Default: 20."
     )
     max_uncertain: int = _option(3, values.whole(1), "N", "Stop after so many lost answers. Default: 3.")
     max_runtime: float | None = _option(
         None, values.duration, "DURATION", "Begin nothing after so long (90m, 2h, seconds)."
+    )
+    lock_wait: float | None = _option(
+        None, values.duration, "DURATION", "Wait so long for the run that holds the ledger."
     )
     on_uncertain: str = _option(
         "hold", values.one_of("hold", "resend"), "WORD", "Calls with a lost answer: hold (default) or resend."

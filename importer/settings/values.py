@@ -48,6 +48,10 @@ class Rate:
             raise ValueError("write N/second, N/minute or N/hour with N at least 1")
         return cls(int(match[1]), _UNIT_SECONDS[match[2]])
 
+    def seconds_for(self, requests: int, *, is_burst: bool) -> float:
+        """Return how long so many requests take."""
+        return max(0, requests - (self.limit if is_burst else 1)) / self.limit * self.period_seconds
+
     def __str__(self) -> str:
         for unit, seconds in _UNIT_SECONDS.items():
             if seconds == self.period_seconds:

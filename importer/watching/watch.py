@@ -147,6 +147,7 @@ class Watch:
         return Listener(
             calls=lambda count: self._write(EventName.CALLS_WAITING, Level.INFO, calls=count),
             note=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
+            waiting=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
             problem=lambda error: self._write(
                 EventName.FILE_PROBLEM,
                 Level.ERROR,

@@ -1,0 +1,63 @@
+"""The calls about to be sent, in order, and the yes of a person to them. Loads neither pandas nor the network."""
+
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+
+from importer.errors import ConfigurationError, DeclinedError
+from importer.ledger import Ledger, LedgerReader
+from importer.pipeline.run import Outlook, Run
+from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, counted
+
+OLD_DAYS = 30
+"""Older calls of a first import need `--since` or `--yes`: each can open a window on an agent's screen."""
+
+
+def ask_before_sending(run: Run, ledger: Ledger, *, has_files: bool) -> Outlook:
+    """Line up the calls to be sent, show them to a person and return them; raises DeclinedError on a no.
+
+    A run that ``has_files`` sends the calls of these first, and with `--limit` no others.
+    """
+    settings = run.settings
+    order = "own" if has_files and settings.order == "newest" else settings.order
+    is_cut = has_files and settings.limit is not None
+    calls, from_earlier, first, last = ledger.line_up(order, own_only=is_cut, limit=settings.limit)
+    seconds = settings.rate.seconds_for(calls, is_burst=settings.burst)
+    outlook = Outlook(calls, ledger.pending_count() - calls, from_earlier, first, last, seconds)
+    if calls and not (settings.yes or settings.sandbox):
+        is_agreed = run.listener.confirm(outlook)
+        run.stop_if_interrupted()
+        if not is_agreed:
+            raise DeclinedError(
+                "nothing was taken in or sent, as you said",
+                hint="`cdr-importer check` shows what would be, `status` what is pending.",
+            )
+    return outlook
+
+
+def ask_to_deliver(run: Run, ledger: Ledger) -> Outlook:
+    """Ask before pending calls are sent, with `--on-uncertain resend` uncertain ones too, which a no leaves so."""
+    resend = run.settings.on_uncertain == "resend"
+    with ledger.staging() if resend else nullcontext() as staging:
+        if staging and (count := staging.reopen_uncertain()):
+            calls = counted(count, "uncertain call is", "uncertain calls are")
+            run.listener.note(f"{calls} sent again, as --on-uncertain resend says.")
+        return ask_before_sending(run, ledger, has_files=False)
+
+
+def old_calls(run: Run, ledger: LedgerReader, new: int, first: str) -> ConfigurationError | None:
+    """Return the error for old calls on a ledger that has sent nothing, unless they are meant.
+
+    ``new`` calls are to be sent; ``first`` is their earliest start as GMT text.
+    """
+    settings, oldest_usual = run.settings, datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
+    is_meant = settings.yes or settings.sandbox or settings.since is not None
+    if is_meant or not new or first >= oldest_usual.strftime(WIRE_TIME_FORMAT):
+        return None
+    # The ledger is counted whole, so only for calls that are old.
+    if any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):
+        return None
+    return ConfigurationError(
+        f"the oldest of {counted(new, 'new call')} is from {first} GMT, and this ledger has sent nothing yet",
+        hint="Each call can open a window on its agent's screen. "
+        f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
+    )

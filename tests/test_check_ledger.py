@@ -1,0 +1,117 @@
+"""`check --ledger` says of each row what `import` would say, and changes nothing."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from conftest import Program, call_row, read_results, write_export
+from importer.ledger import create_ledger
+from ledgers import CREATED, SENDING, bring_to, call, execute, opened
+from misbehaviour import Fault, Simulator
+from runs import ledger_counts
+
+PENDING_NOW = {"would_send", "pending"}
+
+
+@pytest.fixture(name="known")
+def make_known(program: Program, account: Simulator, tmp_path: Path) -> Path:
+    """Leave calls of every kind in the ledger, and return an export with all of them and new ones.
+
+    0 accepted, 1 refused, 2 uncertain, 3 and 4 pending, 5 closed; 6 and 7 accepted.
+    """
+    account.script(Fault.refusal("INVALID_DATA"), Fault.lost_answer(), Fault.lost_answer())
+    first = write_export(tmp_path / "first.csv", [call_row(number) for number in (1, 2, 5)])
+    assert program("import", "--init-ledger", "--results", tmp_path / "1.csv", first).code == 4
+    assert program("resolve", "call00005", "--close", "--note", "x").code == 0
+    second = write_export(tmp_path / "second.csv", [call_row(number) for number in (0, 6, 7, 3, 4)])
+    assert program("import", "--limit", "3", "--results", tmp_path / "2.csv", second).code == 4
+    assert ledger_counts(tmp_path) == {"accepted": 3, "refused": 1, "uncertain": 1, "pending": 2, "closed": 1}
+    rows = [call_row(number) for number in (0, 1, 2, 3, 5, 8, 8, 9)]
+    rows += [call_row(6, state="noanswer"), call_row(10, to="104"), call_row(4, to="+12125550199")]
+    return write_export(tmp_path / "all.csv", rows)
+
+
+def told(path: Path) -> list[tuple[str, ...]]:
+    """Return what the results say of each call of the input, without what sending it brought."""
+    rows = [row for row in read_results(path) if row["file"].endswith("all.csv")]
+    names = ("line", "call_id", "outcome", "state", "from", "to", "reason", "hint")
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def test_says_what_import_says(known: Path, program: Program, account: Simulator) -> None:
+    """Outcome, reason and hint of each row are those of the import after it, which sends what it said."""
+    folder, ledger = known.parent, known.parent / "ledger.sqlite"
+    kept, sent = ledger.read_bytes(), len(account.arrivals)
+    checked = program("check", "--ledger", ledger, "--results", folder / "checked.csv", known)
+    assert (ledger.read_bytes(), len(account.arrivals)) == (kept, sent)
+    imported = program("import", "--results", folder / "imported.csv", known)
+    said, done = told(folder / "checked.csv"), told(folder / "imported.csv")
+    assert [row[2] for row in said] == [
+        *("already_accepted", "refused", "uncertain", "pending", "skipped", "would_send", "duplicate"),
+        *("would_send", "conflict", "rejected", "pending"),
+    ]
+    assert [(*row[:2], "accepted", *row[3:]) if row[2] in PENDING_NOW else row for row in said] == done
+    assert (checked.code, imported.code) == (4, 4)
+    counts = {name: int(checked.summary()[name]) for name in ("would_send", "pending", "conflict", "rows")}
+    assert counts == {"would_send": 2, "pending": 2, "conflict": 1, "rows": 11}
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        ("", "An import would send 5 calls now, 1 of them left by earlier runs: at 2/minute until "),
+        ("2", "An import would send 2 calls now: at 2/minute until "),
+    ],
+)
+def test_how_many_would_go(
+    known: Path, program: Program, monkeypatch: pytest.MonkeyPatch, limit: str, line: str
+) -> None:
+    """One line says how many calls an import would send now, at which rate and until when."""
+    write_export(known, [call_row(number) for number in (0, 3, 8, 9, 11)])
+    monkeypatch.setenv("CDR_IMPORTER_RATE", "2/minute")
+    monkeypatch.setenv("CDR_IMPORTER_LIMIT", limit)
+    ran = program("check", "--ledger", known.parent / "ledger.sqlite", known)
+    (said,) = [each for each in ran.stderr.splitlines() if "would send" in each]
+    assert (ran.code, line in said) == (4, True)
+    end = datetime.strptime(said[-21:-5], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+    seconds = (end - datetime.now(UTC)).total_seconds()
+    assert (120 - 70 < seconds <= 120) if not limit else (30 - 70 < seconds <= 30)
+
+
+def test_while_a_run_goes_on(tmp_path: Path, program: Program, account: Simulator) -> None:
+    """A run that holds the ledger is not disturbed; the call that it is sending is uncertain meanwhile."""
+    path = tmp_path / "ledger.sqlite"
+    export = write_export(tmp_path / "all.csv", [call_row(1), call_row(2)])
+    create_ledger(path, now=CREATED)
+    with opened(path) as ledger:
+        same = {"agent_number": "+12125550101", "customer_number": "+12125550101", "zohouser": ""}
+        bring_to(ledger, SENDING, replace(call("call00001"), start_time="2026-03-02 14:00:01", **same))
+        ran = program("check", "--ledger", path, "--results", tmp_path / "checked.csv", export)
+        assert (ran.code, ledger.fates(["call00001"])["call00001"].state) == (4, SENDING)
+    rows = [(row["outcome"], row["reason"]) for row in read_results(tmp_path / "checked.csv")]
+    assert rows == [("uncertain", "sending"), ("would_send", "")]
+
+
+@pytest.mark.parametrize(("damage", "words"), [("DELETE", "no ledger at"), ("OLD", "older than"), ("NOTHING", "")])
+def test_what_import_would_refuse(
+    tmp_path: Path, program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch, damage: str, words: str
+) -> None:
+    """A ledger that is missing or was restored is refused as by `import`; old first calls are named."""
+    monkeypatch.delenv("CDR_IMPORTER_YES")
+    path = tmp_path / "ledger.sqlite"
+    export = write_export(tmp_path / "all.csv", [call_row(1, start_time="2026-01-01 10:00:00")])
+    if damage != "DELETE":
+        create_ledger(path, now=CREATED)
+    if damage == "OLD":
+        execute(path, "UPDATE meta SET value = value - 1 WHERE key = 'generation'")
+    ran = program("check", "--ledger", path, "--results", tmp_path / "checked.csv", export)
+    assert (ran.code, (words or "this ledger has sent nothing yet") in ran.stderr) == (78, True)
+    assert (tmp_path / "checked.csv").exists() == (damage == "NOTHING")
+
+
+def test_only_when_named(tmp_path: Path, program: Program, account: Simulator) -> None:
+    """Without --ledger no ledger is looked at, whatever environment and config file name."""
+    export = write_export(tmp_path / "all.csv", [call_row(1)])
+    assert (program("check", export).code, (tmp_path / "ledger.sqlite").exists()) == (0, False)

@@ -1,0 +1,86 @@
+"""A run waits for the one that holds the ledger, as long as it is told to."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import Program
+from importer.errors import ExitCode, StoppedError, TryLaterError
+from importer.formats import load_catalogue
+from importer.pipeline import Listener, Run, Timing, deliver_pending
+from importer.settings import load_credentials, load_settings
+from ledgers import make_waiting, opened
+from misbehaviour import Simulator
+from runs import OwnTime, ledger_counts
+
+
+class Waiting(OwnTime):
+    """A clock of one's own; the run that holds the ledger ends after ``patience`` looks at it."""
+
+    def __init__(self, ledger: Path, looks: int) -> None:
+        super().__init__()
+        self.holder = opened(ledger)
+        self.looks = looks
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, and the other run end in time."""
+        super().sleep(seconds)
+        if len(self.waits) == self.looks:
+            self.holder.close()
+
+
+def deliver(time: Waiting, told: list[str], signal: ExitCode | None = None) -> ExitCode:
+    """Deliver what is pending with 30 seconds of patience; a signal comes in with the third look at the ledger."""
+    settings = load_settings({"lock_wait": "30", "results": "deliver.csv"}, os.environ)
+    timing = replace(Timing(), clock=time, sleep=time.sleep, wait_for=time.wait_for)
+    run = Run(
+        settings,
+        load_catalogue(),
+        Listener(waiting=told.append),
+        began=time(),
+        interrupted=lambda: signal if len(time.waits) >= 3 else None,
+        timing=timing,
+    )
+    return deliver_pending(run, load_credentials(os.environ)).exit_code
+
+
+@pytest.fixture(name="ledger")
+def make_ledger(account: Simulator, tmp_path: Path) -> Path:
+    """Make a ledger with two pending calls."""
+    make_waiting(tmp_path / "ledger.sqlite", 2)
+    return tmp_path / "ledger.sqlite"
+
+
+def test_other_run_ends_in_time(ledger: Path) -> None:
+    """One line says who holds the ledger since when; then the run does its work."""
+    time, told = Waiting(ledger, looks=5), list[str]()
+    assert deliver(time, told) is ExitCode.OK
+    who = f"another run (pid {os.getpid()}, since 2026-03-01 00:00:00 GMT) holds the ledger {ledger}"
+    assert told == [f"{who}; waiting for its end, 30 s at most"]
+    assert ledger_counts(ledger.parent) == {"accepted": 2}
+
+
+def test_other_run_goes_on(ledger: Path, program: Program) -> None:
+    """After the time of --lock-wait, or at once without it, the run ends with 75 and nothing is sent."""
+    time, told = Waiting(ledger, looks=-1), list[str]()
+    with pytest.raises(TryLaterError, match="holds the ledger"):
+        deliver(time, told)
+    assert (round(sum(time.waits)), len(told)) == (30, 1)
+    ran = program("deliver")
+    assert (ran.code, ran.stderr.count("holds the ledger")) == (75, 1)
+    ran = program("deliver", "--lock-wait", "1")
+    assert (ran.code, ran.stderr.count("holds the ledger")) == (75, 2)
+    assert "waiting for its end, 1 s at most" in ran.stderr
+    time.holder.close()
+    assert ledger_counts(ledger.parent) == {"pending": 2}
+
+
+def test_signal_ends_the_wait(ledger: Path) -> None:
+    """A signal ends the wait at once, with its own code."""
+    time = Waiting(ledger, looks=-1)
+    with pytest.raises(StoppedError) as stopped:
+        deliver(time, [], signal=ExitCode.TERMINATED)
+    assert (stopped.value.exit_code, len(time.waits)) == (ExitCode.TERMINATED, 3)
+    time.holder.close()
