@@ -17,16 +17,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
 from importer.client import Line, Route, Trust
 from importer.errors import ExitCode
-from importer.events import Event, EventName, Level
+from importer.events import Event, EventName, Level, ignore
 from importer.ledger import open_reader
-from importer.records import RunSummary, Timeouts
-from importer.watching import LogFile
+from importer.records import Receipt, RunSummary, Timeouts
+from importer.settings import Settings
+from importer.watching import LogFile, Progress, Watch
 from importer.watching.metrics import METRICS, LastRun, write_metrics
 from importer.watching.pings import ping
 from importer.watching.watch import LONGEST_LINE
 from misbehaviour import Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer
-from schemas.vocabulary import Outcome
+from runs import OwnTime
+from schemas.vocabulary import CallState, Outcome
 
 NOON = 1_772_452_800.4567
 LINE = re.compile(
@@ -317,7 +319,7 @@ def test_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: P
     samples = samples_of(metrics)
     assert samples["cdr_importer_last_run_exit_code"] == 78
     assert samples["cdr_importer_last_run_rows"] == 0
-    assert switch.told[-1][0] == "/ping/uuid/78"
+    assert switch.told[-1][0].startswith("/ping/uuid/78?rid=")
     assert " exit=78 reason=configuration run=" in switch.told[-1][1]
 
 
@@ -327,17 +329,31 @@ def test_watch_that_cannot_begin(program: Program, account: Simulator, tmp_path:
         options = [option, tmp_path / "no" / "it", "--ping-url", switch.url]
         ran = program("import", "--init-ledger", *options, export(tmp_path))
         assert (ran.code, ran.summary()["exit"], ran.summary()["reason"]) == (73, "73", "cannot_create")
-        assert (switch.told.pop()[0], account.arrivals) == ("/ping/uuid/73", ())
+        assert (switch.told.pop()[0].split("?")[0], account.arrivals) == ("/ping/uuid/73", ())
 
 
 def test_pings_of_a_run(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
-    """A run tells when it begins and its exit code when it ends, with counts only."""
+    """A run tells when it begins and its exit code when it ends, with the lines for a person and the counts."""
     path = export(tmp_path, call_row(1), call_row(2, to="104"))
-    program("import", "--init-ledger", "--ping-url", f"{switch.url}/?rid=1", path)
+    program("import", "--init-ledger", "--ping-url", f"{switch.url}/?create=1", path)
     (start, nothing), (end, body) = switch.told
-    assert (start, nothing, end) == ("/ping/uuid/start?rid=1", "", "/ping/uuid/3?rid=1")
-    assert re.fullmatch(r"rows=2 carried=0 accepted=1 .* exit=3 reason=rejected run=\S+", body)
+    assert (start.replace("start", "3"), nothing) == (end, "")
+    assert re.fullmatch(r"/ping/uuid/3\?create=1&rid=[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", end)
+    told, counts = body.splitlines()
+    assert told == "cdr-importer: rejected: 1 short_number; the results say for each row what to do"
+    assert re.fullmatch(r"rows=2 carried=0 accepted=1 .* exit=3 reason=rejected run=\S+", counts)
     assert str(tmp_path) not in body
+
+
+def test_ping_has_no_number(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
+    """A telephone number in the name of a file that cannot be used leaves no machine; a rid stays."""
+    path = tmp_path / "+447700900123 447700900456.csv"
+    path.write_text("no export\n")
+    ran = program("import", "--init-ledger", "--ping-url", f"{switch.url}?rid=1", path)
+    assert switch.told[-1][0] == "/ping/uuid/65?rid=1"
+    assert "(number) (number).csv" in switch.told[-1][1]
+    assert re.search(r"[0-9]{9}", switch.told[-1][1]) is None
+    assert "+447700900123" in ran.stderr
 
 
 @pytest.mark.parametrize("answers", [[500] * 9, [302] * 9], ids=["error", "redirect"])
@@ -348,7 +364,7 @@ def test_ping_that_fails_changes_nothing(
     switch.answers = answers
     for url in (switch.url, f"http://127.0.0.1:{closed_port()}/x"):
         assert program("import", "--init-ledger", "--ping-url", url, export(tmp_path)) == Ran(0, "", "")
-    assert [path for path, _ in switch.told] == ["/ping/uuid/start", *["/ping/uuid/0"] * 3]
+    assert [path.split("?")[0] for path, _ in switch.told] == ["/ping/uuid/start", *["/ping/uuid/0"] * 3]
 
 
 def test_silent_switch_is_given_up(tmp_path: Path) -> None:
@@ -378,6 +394,43 @@ def test_sandbox_is_no_night_job(program: Program, tmp_path: Path, switch: Switc
     options = ["--ping-url", switch.url, "--metrics", tmp_path / "cdr.prom", "--results", tmp_path / "r.csv"]
     assert program("import", "--sandbox", "--rate", "1000/second", *options, export(tmp_path)).code == 0
     assert (switch.told, (tmp_path / "cdr.prom").exists()) == ([], False)
+
+
+# progress ----------------------------------------------------------------------------------------------------
+
+
+def test_progress_in_a_line() -> None:
+    """A line says the phase, how much is done, how fast, how long it still takes, and what is uncertain."""
+    time = OwnTime()
+    progress = Progress(time)
+    time.sleep(30)
+    progress.rows(60_000)
+    assert progress.line() == "reading: 60,000 rows, 120,000.0 a minute"
+    progress.calls(1_000)
+    assert progress.line() == "sending: 0 of 1,000 calls, 0.0 a minute, time left unknown, uncertain 0"
+    time.sleep(120)
+    for state in (*[CallState.ACCEPTED] * 99, CallState.UNCERTAIN):
+        progress.receipt(Receipt("a1", state))
+    assert progress.line() == "sending: 100 of 1,000 calls, 50.0 a minute, time left 0:18:00, uncertain 1"
+
+
+def test_progress_in_the_log(tmp_path: Path) -> None:
+    """The log gets the progress of a run every ten minutes."""
+    time, log = OwnTime(), tmp_path / "run.log"
+    progress = Progress(time)
+    watch = Watch(Settings(log=log), "import", "r1", note=ignore, progress=progress)
+    watch.begin()
+    listener = watch.listener()
+    progress.calls(100)
+    for number in range(25):
+        time.sleep(60)
+        progress.receipt(Receipt(f"a{number}", CallState.ACCEPTED))
+        listener.receipt(Receipt(f"a{number}", CallState.ACCEPTED))
+    watch.finish(summary(ExitCode.OK, "done"))
+    assert [line.split("ev=")[1] for line in lines_of(log) if "run.progress" in line] == [
+        "run.progress phase=sending done=10 per_minute=1.0 total=100 left_seconds=5400 uncertain=0",
+        "run.progress phase=sending done=20 per_minute=1.0 total=100 left_seconds=4800 uncertain=0",
+    ]
 
 
 # alarms ------------------------------------------------------------------------------------------------------
