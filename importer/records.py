@@ -21,6 +21,12 @@ OUTCOME_OF_STATE: Mapping[CallState, Outcome] = MappingProxyType(
 """Outcome in the results of a call that has this state in the ledger when its run ends."""
 
 
+COMPLETE_EXIT_CODES = (int(ExitCode.OK), int(ExitCode.PARTIAL), int(ExitCode.UNCERTAIN))
+"""A complete run leaves work for a person at most, and none for the next run."""
+STOPPED_REASONS = ("max_errors", "max_uncertain")
+"""Unless it ended early for one of these reasons."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a record starts: the file as the operator named it, and its physical line (header = line 1)."""

@@ -8,10 +8,15 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
@@ -19,6 +24,7 @@ from importer.client import Line, Route, Trust
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level, ignore
 from importer.ledger import open_reader
+from importer.prepare.gaps import Gaps
 from importer.records import Receipt, RunSummary, Timeouts
 from importer.settings import Settings
 from importer.watching import LogFile, Progress, Watch
@@ -444,6 +450,78 @@ def test_too_few_rows(program: Program, account: Simulator, tmp_path: Path) -> N
     path = write_export(tmp_path / "empty.csv", [])
     assert program("import", path).code == 0
     assert program("import", "--min-rows", "1", path).summary()["reason"] == "too_few_rows"
+
+
+def test_fewer_rows_than_usual(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """--min-rows N% is a share of the median of the latest seven complete imports of the site, from three on."""
+    days = [write_export(tmp_path / f"{rows}.csv", map(call_row, range(rows))) for rows in (90, 10, 9, 3)]
+
+    def run(path: Path, *options: str) -> Ran:
+        return program("import", "--min-rows", "40%", *options, path)
+
+    many, usual, fewer, few = days
+    assert run(many, "--init-ledger").code == 0
+    assert [run(path).code for path in (usual, few)] == [0, 0]
+    ran = run(few)
+    assert (ran.code, ran.summary()["reason"]) == (66, "too_few_rows")
+    said = "the input has 3 rows, --min-rows expects at least 4, 40% of 10, the median of 3 complete runs"
+    assert said in ran.stderr
+    assert run(fewer).code == 0
+    assert "0 complete runs are too few to tell" in run(few, "--site", "other", "-v").stderr
+    for _ in range(7):
+        assert program("import", few).code == 0
+    assert run(few).code == 0
+    assert program("check", "--min-rows", "40%", "--results", tmp_path / "r.csv", few).code == 0
+
+
+@table(
+    ("starts", "now", "gaps"),
+    [
+        ([[]], 100, [(0, 100)]),
+        ([[50, 58, 41]], 60, []),
+        ([[50, 10], [100]], 111, [(50, 100), (10, 50), (100, 111)]),
+        ([[10, 50], [20, 30, 40]], 55, []),
+        ([[10, 12, 14, 50], [13, 30]], 71, [(50, 71), (30, 50), (14, 30)]),
+        ([[10, 40], [10, 40], [], [25]], 50, [(10, 25), (25, 40)]),
+    ],
+)
+def test_gaps(starts: list[list[int]], now: int, gaps: list[tuple[int, int]]) -> None:
+    """Gaps of more than ten seconds are those between all starts, in whatever order and pieces they come."""
+    found = Gaps(10)
+    for piece in starts:
+        found.add(np.array(piece, dtype=np.int64))
+    assert found.until(now) == gaps
+
+
+@given(st.lists(st.lists(st.integers(1, 200), max_size=8), min_size=1), st.integers(1, 20))
+def test_gaps_of_any_starts(pieces: list[list[int]], most: int) -> None:
+    """Whatever the pieces, the gaps are those of all starts in order."""
+    found = Gaps(most)
+    for piece in pieces:
+        found.add(np.array(piece, dtype=np.int64))
+    ordered = [*(sorted({start for piece in pieces for start in piece}) or [0]), 250]
+    expected = [(one, next_one) for one, next_one in pairwise(ordered) if next_one - one > most]
+    assert sorted(found.until(250)) == expected
+
+
+def test_gap_in_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """No row of any kind and file for longer than --max-gap ends with 66 gap_in_rows; what is there was sent."""
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    def row(number: int, hours_ago: int, **changes: str) -> str:
+        return call_row(number, start_time=f"{now - timedelta(hours=hours_ago):%Y-%m-%d %H:%M:%S}", **changes)
+
+    first = write_export(tmp_path / "1.csv", [row(1, 70), row(2, 61), row(3, 20)])
+    second = write_export(tmp_path / "2.csv", [row(4, 30), row(5, 11, type="received")])
+    ran = program("import", "--init-ledger", "--max-gap", "20h", first, second)
+    assert (ran.code, ran.summary()["reason"], len(account.accepted)) == (66, "gap_in_rows", 4)
+    hole = " to ".join(f"{now - timedelta(hours=hours):%Y-%m-%d %H:%M:%S}" for hours in (61, 30))
+    assert f"no row for 31.0 h, from {hole} GMT; --max-gap allows 20.0 h" in ran.stderr
+    assert program("import", "--max-gap", "31h", first, second).code == 0
+    ran = program("import", "--max-gap", "10h", first, second)
+    assert "GMT, the longest of 2 gaps; --max-gap allows 10.0 h" in ran.stderr
+    ran = program("import", "--max-gap", "20h", write_export(tmp_path / "empty.csv", []))
+    assert "no row with a start that can be read; --max-gap allows 20.0 h" in ran.stderr
 
 
 def test_input_too_old(program: Program, account: Simulator, tmp_path: Path) -> None:

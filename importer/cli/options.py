@@ -28,7 +28,7 @@ RESULTS = ("results", "quiet", "verbose", "json")
 ROWS = ("rejects", "all-rows")
 ACCOUNT = ("data-center", "accounts-url", "api-url", "proxy", "ca-bundle")
 WATCHING = ("log", "metrics", "ping-url")
-ALARMS = ("min-rows", "max-age")
+ALARMS = ("min-rows", "max-age", "max-gap")
 
 HEADINGS = {
     "Needed by everybody": MOST_NEEDED,

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 from importer.errors import (
     CannotCreateError,
@@ -24,8 +25,9 @@ from importer.formats import Detection
 from importer.ledger import Ledger, Staged
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import inputs_json, rejects_path
-from importer.pipeline.run import Outlook, Run
+from importer.pipeline.run import Outlook, Run, gmt_text
 from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
+from importer.prepare.gaps import Gaps
 from importer.prepare.zones import require_place
 from importer.reading import verbatim_records
 from importer.records import Call, ResultRow
@@ -35,6 +37,8 @@ from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outc
 
 OLD_DAYS = 30
 """Older calls of a first import need `--since` or `--yes`: each can open a window on an agent's screen."""
+COMPARED_RUNS, FEWEST_COMPARED_RUNS = 7, 3
+"""How many runs at most and at least give the usual number of rows: the first import is often of a backlog."""
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 
@@ -78,6 +82,7 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
         policies=policy_book(settings, {*run.catalogue.formats, *(each.format.name for each in detections)}),
         all_rows=settings.all_rows,
         is_one_of_several=len(detections) > 1,
+        gaps=None if settings.max_gap is None else Gaps(settings.max_gap),
     )
 
 
@@ -140,7 +145,7 @@ class Intake:
                 f"{detection.path}: format {detection.format.name}, {detection.encoding}, {rows} rows"
             )
         self._found.rows = self._preparation.rows
-        for alarm in self._alarms():
+        for alarm in self._alarms(ledger):
             self._report(alarm)
         if ledger is not None:
             ledger.note_inputs(inputs_json(self._detections, whole))
@@ -150,7 +155,7 @@ class Intake:
         self._found.problems.append(problem)
         self._run.listener.problem(problem)
 
-    def _alarms(self) -> Iterator[ImporterError]:
+    def _alarms(self, ledger: Ledger | None) -> Iterator[ImporterError]:
         """Yield why this is not the input that was expected, though it can be read.
 
         The run goes on with what is there, so that nothing is lost, and ends with 66.
@@ -167,13 +172,36 @@ class Intake:
                 hint="Look whether the telephone system still exports. This alarm held no row of them back.",
                 reason="input_too_old",
             )
-        rows = self._found.rows
-        if settings.min_rows is not None and rows < settings.min_rows:
+        gaps = self._plan.gaps.until(self._plan.now) if self._plan.gaps else []
+        if settings.max_gap is not None and gaps:
+            first, last = gaps[0]
+            lasted = f"for {(last - first) / 3600:.1f} h, from {gmt_text(first)} to {gmt_text(last)} GMT"
+            others = f", the longest of {len(gaps)} gaps" if len(gaps) > 1 else ""
             yield NoInputError(
-                f"the input has {rows} rows, --min-rows expects at least {settings.min_rows}",
+                f"no row {lasted if first else 'with a start that can be read'}{others}; "
+                f"--max-gap allows {settings.max_gap / 3600:.1f} h",
+                hint="Look whether an export is missing or cut. This alarm held no row of them back.",
+                reason="gap_in_rows",
+            )
+        rows, (fewest, whence) = self._found.rows, self._fewest_rows(ledger)
+        if rows < fewest:
+            yield NoInputError(
+                f"the input has {rows} rows, --min-rows expects at least {fewest:g}{whence}",
                 hint="Look whether the export is empty or cut. This alarm held no row of them back.",
                 reason="too_few_rows",
             )
+
+    def _fewest_rows(self, ledger: Ledger | None) -> tuple[float, str]:
+        """Return how many rows `--min-rows` expects, and what that is made of; 0 where it cannot tell."""
+        limit = self._run.settings.min_rows
+        if limit is None or limit.percent is None:
+            return (limit.count or 0 if limit else 0), ""
+        earlier = ledger.rows_of_complete_runs("import", self._run.settings.site, COMPARED_RUNS) if ledger else []
+        if len(earlier) < FEWEST_COMPARED_RUNS:
+            self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
+            return 0, ""
+        usual = median(earlier)
+        return usual * limit.percent / 100, f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"
 
     def take_in(self, results: ResultsFile, ledger: Ledger | None) -> None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.

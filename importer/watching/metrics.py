@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from importer import __version__
-from importer.errors import CannotCreateError, ExitCode
+from importer.errors import CannotCreateError
 from importer.private_files import check_ours, make_private_file, read_small
-from importer.records import RunSummary
+from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary
 from schemas.vocabulary import CallState, Outcome
 
 METRICS: Mapping[str, str] = {
@@ -32,8 +32,6 @@ METRICS: Mapping[str, str] = {
 """Every metric, all of them gauges, with its help text."""
 
 _COMPLETE = "cdr_importer_last_complete_run_timestamp_seconds"
-_DID_ITS_WORK = frozenset({ExitCode.OK, ExitCode.PARTIAL, ExitCode.UNCERTAIN})
-_STOPPED = frozenset({"max_errors", "max_uncertain"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,7 @@ class LastRun(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics that have a value."""
-        # A complete run leaves work for a person at most, and none for the next run.
-        is_complete = self.summary.exit_code in _DID_ITS_WORK and self.summary.reason not in _STOPPED
+        is_complete = self.summary.exit_code in COMPLETE_EXIT_CODES and self.summary.reason not in STOPPED_REASONS
         outcomes = self.summary.outcomes
         values: dict[str, list[tuple[dict[str, str], float | None]]] = {
             "cdr_importer_build_info": [({"version": __version__}, 1)],
