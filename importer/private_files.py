@@ -103,14 +103,15 @@ def making(target: Path) -> Iterator[Path]:
         try:
             make_private_file(folder / "copy")
             yield folder / "copy"
-            _put(folder / "copy", target)
+            put(folder / "copy", target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
 
 
-def _put(file: Path, target: Path) -> None:
+def put(file: Path, target: Path) -> None:
+    """Give a file the name ``target`` too, durably and replacing nothing; it may lose its own. Raises OSError."""
     with file.open("rb") as stream:
         os.fsync(stream.fileno())
     try:

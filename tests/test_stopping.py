@@ -79,7 +79,7 @@ def test_two_signals_to_the_program(account: Simulator, tmp_path: Path) -> None:
 
 def test_signal_that_asks(account: Simulator, tmp_path: Path) -> None:
     """SIGUSR1 writes how far the run has come, as often as it comes, and ends nothing."""
-    account.script(Fault(delay_seconds=3))
+    account.script(Fault(delay_seconds=2))
     make_waiting(tmp_path / "ledger.sqlite", 2)
     command = [sys.executable, "-m", "importer", "deliver"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
@@ -89,7 +89,7 @@ def test_signal_that_asks(account: Simulator, tmp_path: Path) -> None:
         for _ in range(3):
             process.send_signal(signal.SIGUSR1)
             line = process.stderr.readline()
-            assert line == ("cdr-importer: sending: 0 of 2 calls, 0.0 a minute, time left unknown, uncertain 0\n")
+            assert line == "cdr-importer: phase=sending done=0 per_minute=0 total=2 left=unknown uncertain=0\n"
         _, errors = process.communicate(timeout=WAIT_SECONDS)
     assert (process.returncode, errors) == (0, "")
     assert ledger_counts(tmp_path) == {"accepted": 2}

@@ -405,19 +405,21 @@ def test_sandbox_is_no_night_job(program: Program, tmp_path: Path, switch: Switc
 # progress ----------------------------------------------------------------------------------------------------
 
 
-def test_progress_in_a_line() -> None:
-    """A line says the phase, how much is done, how fast, how long it still takes, and what is uncertain."""
+def test_progress() -> None:
+    """Progress says the phase, how much is done, how fast, how long it still takes, and what is uncertain."""
     time = OwnTime()
     progress = Progress(time)
     time.sleep(30)
     progress.rows(60_000)
-    assert progress.line() == "reading: 60,000 rows, 120,000.0 a minute"
+    assert progress.fields() == {"phase": "reading", "done": 60_000, "per_minute": 120_000}
     progress.calls(1_000)
-    assert progress.line() == "sending: 0 of 1,000 calls, 0.0 a minute, time left unknown, uncertain 0"
+    assert progress.fields()["left"] == "unknown"
     time.sleep(120)
     for state in (*[CallState.ACCEPTED] * 99, CallState.UNCERTAIN):
         progress.receipt(Receipt("a1", state))
-    assert progress.line() == "sending: 100 of 1,000 calls, 50.0 a minute, time left 0:18:00, uncertain 1"
+    assert " ".join(f"{name}={value}" for name, value in progress.fields().items()) == (
+        "phase=sending done=100 per_minute=50 total=1000 left=0:18:00 uncertain=1"
+    )
 
 
 def test_progress_in_the_log(tmp_path: Path) -> None:
@@ -434,8 +436,8 @@ def test_progress_in_the_log(tmp_path: Path) -> None:
         listener.receipt(Receipt(f"a{number}", CallState.ACCEPTED))
     watch.finish(summary(ExitCode.OK, "done"))
     assert [line.split("ev=")[1] for line in lines_of(log) if "run.progress" in line] == [
-        "run.progress phase=sending done=10 per_minute=1.0 total=100 left_seconds=5400 uncertain=0",
-        "run.progress phase=sending done=20 per_minute=1.0 total=100 left_seconds=4800 uncertain=0",
+        "run.progress phase=sending done=10 per_minute=1 total=100 left=1:30:00 uncertain=0",
+        "run.progress phase=sending done=20 per_minute=1 total=100 left=1:20:00 uncertain=0",
     ]
 
 

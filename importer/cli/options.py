@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import click
 
+from importer.cli.output import note_unused_proxy
 from importer.settings import OPTIONS, load_settings
 
 _Callback = TypeVar("_Callback", bound=Callable[..., int | None])
@@ -37,7 +38,7 @@ HEADINGS = {
     "Policies": POLICIES,
     "Sending": PACE,
     "Ledger": ("ledger", *STAGING),
-    "Output": ("results", "rejects", "all-rows", "quiet", "verbose", "json"),
+    "Output": ("results", "rejects", "done", "all-rows", "quiet", "verbose", "json"),
     "Account": ACCOUNT,
     "Watching": (*WATCHING, *ALARMS),
 }
@@ -82,7 +83,9 @@ class Command(click.Command):
         """Read all settings and call the command."""
         names = [each.name for each in self.params if isinstance(each, Setting) and each.name]
         ctx.obj = {name: value for name in names if (value := ctx.params.pop(name)) is not None}
-        ctx.params["settings"] = load_settings(ctx.obj, os.environ)
+        ctx.params["settings"] = settings = load_settings(ctx.obj, os.environ)
+        if "proxy" in names and "results" not in names:  # a run says it at its end
+            note_unused_proxy(settings)
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

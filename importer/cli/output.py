@@ -59,7 +59,7 @@ def show_message(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> N
     show_lines(message_lines(message, hint, lines), err=True)
 
 
-def note_unused_proxy(settings: Settings, note: Callable[[str], object]) -> None:
+def note_unused_proxy(settings: Settings, note: Callable[[str], object] = show_message) -> None:
     """Note that the environment's proxy is not used, where it names one and `--proxy` does not."""
     named = next((name for name in ("HTTPS_PROXY", "https_proxy") if os.environ.get(name)), "")
     if named and settings.proxy is None:

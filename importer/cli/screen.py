@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,7 +154,7 @@ class Screen(logging.Handler):
         if summary.exit_code is ExitCode.OK and not asked:
             return
         show_lines(self.closing_lines(summary), err=True)
-        show(" ".join(f"{name}={_word(value)}" for name, value in summary_fields(summary).items()), err=True)
+        show(_fields_line(summary_fields(summary)), err=True)
 
     def closing_lines(self, summary: RunSummary) -> list[str]:
         """Return what a person has to know at the end of a run, without the counts of the last line."""
@@ -236,7 +236,7 @@ class Screen(logging.Handler):
     def _show_progress(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
         """Write how far the run has come past the stream: the signal may have come in the middle of its write."""
         with suppress(OSError):
-            os.write(2, f"cdr-importer: {self.progress.line()}\n".encode())
+            os.write(2, f"cdr-importer: {_fields_line(self.progress.fields())}\n".encode())
 
     def _rows(self, count: int) -> None:
         self.progress.rows(count)
@@ -274,6 +274,10 @@ class Screen(logging.Handler):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _fields_line(fields: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={_word(value)}" for name, value in fields.items())
 
 
 def _word(value: object) -> str:

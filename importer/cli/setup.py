@@ -10,16 +10,7 @@ from pathlib import Path
 import click
 
 from importer.cli.options import ACCOUNT, PATH, Command, options
-from importer.cli.output import (
-    aligned,
-    ask,
-    ask_secret,
-    is_interactive,
-    note_unused_proxy,
-    show,
-    show_lines,
-    show_message,
-)
+from importer.cli.output import aligned, ask, ask_secret, is_interactive, show, show_lines
 from importer.errors import ExitCode, NotPermittedError, UsageError
 from importer.private_files import write_new
 from importer.settings import (
@@ -168,7 +159,6 @@ def login_command(settings: Settings, keyring: bool) -> None:
     from importer.pipeline.sending import sign_in_of
     from importer.setup.sign_in import SCOPE, console_url, exchange_code
 
-    note_unused_proxy(settings, show_message)
     accounts_url = sign_in_of(settings, Credentials("", "", "")).accounts_url
     steps = (
         f"1. Open {console_url(accounts_url)} as a user with PhoneBridge rights,",
@@ -200,7 +190,6 @@ def auth_check_command(settings: Settings) -> None:
     """Look at token, data centre, scope and integration, without a call being notified; it costs one token."""
     from importer.setup.sign_in import account_of
 
-    note_unused_proxy(settings, show_message)
     account, tokens, accounts_url = account_of(settings, load_credentials(os.environ), is_fresh=True)
     # In the order in which a run needs it; `-` marks what it does not need.
     token = tokens.token()
@@ -230,7 +219,6 @@ def users_command(settings: Settings, target: Path | None) -> int:
 
     check_apart(settings, outputs={"--write": target})
     lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
-    note_unused_proxy(settings, show_message)
     account, tokens, _ = account_of(settings, load_credentials(os.environ), is_fresh=False)
     users = account.users(tokens.token())
     matches = match_users(users, lines)

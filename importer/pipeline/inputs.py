@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from importer.formats.dates import DateOrder
 from importer.formats.detection import Overrides
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
+from importer.private_files import put, sync_folder
 from importer.results.parts import Parts
 from importer.settings import Settings
 
@@ -108,6 +110,42 @@ def check_apart(
 def rejects_path(chosen: Path, number: int) -> Path:
     """Return where the rejects of the ``number``-th kind of export go."""
     return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
+
+
+def check_done_folder(folder: Path | None, inputs: Sequence[Path]) -> None:
+    """Raise ConfigurationError unless files can be moved there: a folder of its own on their file system."""
+    if folder is None:
+        return
+    homes = [path.parent for path in inputs if path != STANDARD_INPUT]
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        why = "is no folder where you may write"
+    elif any(home.samefile(folder) for home in homes):
+        why = "is the folder of an input"
+    elif any(home.stat().st_dev != folder.stat().st_dev for home in homes):
+        why = "is on another file system than an input"
+    else:
+        return
+    raise ConfigurationError(
+        f"--done {folder} {why}", hint="Make a folder of its own, beside that of the exports."
+    )
+
+
+def move_done(found: Detection, folder: Path, run: Run) -> None:
+    """Move a file into the folder; one that changed since the run began may be written to yet, and stays.
+
+    Replaces nothing: where its name is taken, the id of the run comes behind it. A death in between leaves the
+    file under both names, of which the next run takes the first away. Raises OSError.
+    """
+    path, file = found.path, found.file
+    is_plain = path != STANDARD_INPUT and stat.S_ISREG(path.lstat().st_mode)
+    if not is_plain or path.stat().st_ctime >= run.now or file.identity_now() != file.pinned:
+        return
+    target = folder / path.name
+    if not target.exists() or not target.samefile(path):
+        taken = os.path.lexists(target)
+        put(path, folder / f"{path.stem}.{run.run_id}{path.suffix}" if taken else target)
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def _keys(path: Path) -> Iterator[object]:

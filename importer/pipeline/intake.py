@@ -19,18 +19,19 @@ from importer.errors import (
     InputUnusableError,
     NoInputError,
     UsageError,
+    most_severe,
 )
 from importer.events import Event, EventName, Level
 from importer.formats import Detection
 from importer.ledger import Ledger, Staged
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
-from importer.pipeline.inputs import inputs_json, rejects_path
+from importer.pipeline.inputs import check_done_folder, inputs_json, move_done, rejects_path
 from importer.pipeline.run import Outlook, Run, gmt_text
 from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
 from importer.prepare.gaps import Gaps
 from importer.prepare.zones import require_place
 from importer.reading import verbatim_records
-from importer.records import Call, ResultRow
+from importer.records import Call, ResultRow, RunSummary
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
 from importer.settings import Settings, parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, WIRE_TIME_FORMAT, CallState, Outcome
@@ -107,6 +108,7 @@ class Intake:
         if run.settings.rejects is not None:
             for number in range(1, len({*map(_kind, detections)}) + 1):
                 check_free(rejects_path(run.settings.rejects, number), "rejects")
+        check_done_folder(run.settings.done, [each.path for each in detections])
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()
         self._good_rows = 0
@@ -283,6 +285,32 @@ class Intake:
                 write_rejects(rejects_path(chosen, number), _verbatim(parts))
             except CannotCreateError as problem:
                 self._report(problem)
+
+    def done(self, finished: Finished, ledger: Ledger) -> list[Detection]:
+        """Return the files of which every row has its outcome and no call of a file of that name is open."""
+        names = {Path(name).name for name in ledger.open_files()}
+        return [
+            each
+            for each in self._detections
+            if defused(as_text(str(each.path))) not in finished.open_files and as_text(each.path.name) not in names
+        ]
+
+    def move(self, done: Sequence[Detection], ended: RunSummary) -> RunSummary:
+        """Move these files where `--done` says, once results and ledger are closed; return how the run ended."""
+        folder = None if self._run.settings.sandbox else self._run.settings.done
+        for each in done if folder else ():
+            try:
+                move_done(each, folder or Path(), self._run)
+            except OSError as error:
+                problem = CannotCreateError(
+                    f"{each.path} cannot be moved to {folder}: {error.strerror}",
+                    hint="Mend the rights of both folders; the next run moves it. Its calls are in the ledger.",
+                )
+                self._report(problem)
+                code = most_severe([ended.exit_code, problem.exit_code])
+                reason = ended.reason if code is ended.exit_code else "not_moved"
+                ended = replace(ended, exit_code=code, reason=reason)
+        return ended
 
 
 def _staged_rows(

@@ -155,6 +155,7 @@ class Settings(PolicyChoices):
     rejects: Path | None = _option(
         None, values.location, "PATH", "Rejected and refused rows verbatim, to be mended."
     )
+    done: Path | None = _option(None, values.location, "DIR", "Move files there of which nothing is open.")
     all_rows: bool = _switch("Results also list the rows skipped.")
     quiet: bool = _switch("Print nothing unless a person is needed.", "q")
     verbose: bool = _switch("Print more: format and rows of each file, the rate.", "v")

@@ -1,4 +1,4 @@
-"""How far a run has come: one line for a person who asks while it goes on, and the fields of an event."""
+"""How far a run has come, for whoever asks while it goes on."""
 
 import time
 from collections.abc import Callable
@@ -32,29 +32,17 @@ class Progress:
         self._uncertain += receipt.state is CallState.UNCERTAIN
 
     def fields(self) -> dict[str, object]:
-        """Return phase, counts, rate and the seconds left, which are unknown before a call was sent."""
+        """Return phase, counts, rate and, while calls are sent, the time left, unknown before the first."""
         seconds = max(1e-3, self._clock() - self._began)
-        facts: dict[str, object] = {"phase": self._phase, "done": self._done}
-        facts["per_minute"] = round(self._done / seconds * 60, 1)
+        facts = {"phase": self._phase, "done": self._done, "per_minute": round(self._done / seconds * 60)}
         if self._phase == "reading":
-            return facts
-        left = round((self._total - self._done) * seconds / self._done) if self._done else "unknown"
-        return facts | {"total": self._total, "left_seconds": left, "uncertain": self._uncertain}
-
-    def line(self) -> str:
-        """Return the same as a line for a person."""
-        facts = self.fields()
-        if self._phase == "reading":
-            return f"reading: {self._done:,} rows, {facts['per_minute']:,} a minute"
-        left = facts["left_seconds"]
-        shown = timedelta(seconds=left) if isinstance(left, int) else left
-        return (
-            f"sending: {self._done:,} of {self._total:,} calls, {facts['per_minute']:,} a minute, "
-            f"time left {shown}, uncertain {self._uncertain}"
-        )
+            return {**facts}
+        left = round((self._total - self._done) * seconds / self._done) if self._done else None
+        shown = "unknown" if left is None else timedelta(seconds=left)
+        return {**facts, "total": self._total, "left": shown, "uncertain": self._uncertain}
 
     def is_due(self) -> bool:
-        """Return whether the log is to be told, every ten minutes, and take note of that."""
+        """Return whether the log is to have it, every ten minutes, and take note of that."""
         now = self._clock()
         is_due = now - self._logged >= LOGGED_EVERY_SECONDS
         self._logged = now if is_due else self._logged
