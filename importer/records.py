@@ -22,9 +22,8 @@ OUTCOME_OF_STATE: Mapping[CallState, Outcome] = MappingProxyType(
 
 
 COMPLETE_EXIT_CODES = (int(ExitCode.OK), int(ExitCode.PARTIAL), int(ExitCode.UNCERTAIN))
-"""A complete run leaves work for a person at most, and none for the next run."""
 STOPPED_REASONS = ("max_errors", "max_uncertain")
-"""Unless it ended early for one of these reasons."""
+"""A complete run ends with one of these codes and for none of these reasons: it leaves nothing for the next."""
 
 
 @dataclass(frozen=True, slots=True)

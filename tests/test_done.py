@@ -99,7 +99,7 @@ def test_folder_that_will_not_do(program: Program, account: Simulator, spool: Pa
     )
     ran = program("import", "--init-ledger", "--done", folder, spool)
     assert (ran.code, account.arrivals, names(spool)) == (78, (), ["1.csv"])
-    assert f"--done {folder} is " in ran.stderr
+    assert f"--done {folder} is no folder of its own" in ran.stderr
 
 
 def test_links_and_standard_input_stay(program: Program, account: Simulator, spool: Path) -> None:

@@ -352,11 +352,11 @@ def test_pings_of_a_run(program: Program, account: Simulator, tmp_path: Path, sw
 
 
 def test_ping_has_no_number(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
-    """A telephone number in the name of a file that cannot be used leaves no machine; a rid stays."""
+    """A telephone number in the name of a file that cannot be used does not leave the machine."""
     path = tmp_path / "+447700900123 447700900456.csv"
     path.write_text("no export\n")
-    ran = program("import", "--init-ledger", "--ping-url", f"{switch.url}?rid=1", path)
-    assert switch.told[-1][0] == "/ping/uuid/65?rid=1"
+    ran = program("import", "--init-ledger", "--ping-url", switch.url, path)
+    assert switch.told[-1][0].startswith("/ping/uuid/65?rid=")
     assert "(number) (number).csv" in switch.told[-1][1]
     assert re.search(r"[0-9]{9}", switch.told[-1][1]) is None
     assert "+447700900123" in ran.stderr

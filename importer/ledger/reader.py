@@ -147,6 +147,12 @@ class LedgerReader:
         kept = _RUNS_OF_THE_FIRST_RELEASE if first_release else RUNS
         return [RunRecord(*row) for row in self._rows(f"{kept} ORDER BY number DESC LIMIT ?", (limit,))]
 
+    def latest_timezone(self) -> str | None:
+        """Return the zone that the latest run with one was given; None when there is none."""
+        query = """SELECT zone FROM (SELECT number, json_extract(settings, '$.timezone') AS zone FROM runs)
+            WHERE zone IS NOT NULL ORDER BY number DESC LIMIT 1"""
+        return next((row[0] for row in self._rows(query)), None)
+
     def rows_of_complete_runs(self, command: str, site: str, limit: int) -> list[int]:
         """Return how many rows each of the latest complete runs of a command and site read, newest first."""
         query = f"""SELECT json_extract(summary, '$.rows') FROM runs

@@ -113,20 +113,17 @@ def rejects_path(chosen: Path, number: int) -> Path:
 
 
 def check_done_folder(folder: Path | None, inputs: Sequence[Path]) -> None:
-    """Raise ConfigurationError unless files can be moved there: a folder of its own on their file system."""
-    if folder is None:
-        return
+    """Raise ConfigurationError unless inputs can be moved there: a folder of its own on their file system."""
     homes = [path.parent for path in inputs if path != STANDARD_INPUT]
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        why = "is no folder where you may write"
-    elif any(home.samefile(folder) for home in homes):
-        why = "is the folder of an input"
-    elif any(home.stat().st_dev != folder.stat().st_dev for home in homes):
-        why = "is on another file system than an input"
-    else:
+    if folder is None or (
+        folder.is_dir()
+        and os.access(folder, os.W_OK)
+        and all(home.stat().st_dev == folder.stat().st_dev and not home.samefile(folder) for home in homes)
+    ):
         return
     raise ConfigurationError(
-        f"--done {folder} {why}", hint="Make a folder of its own, beside that of the exports."
+        f"--done {folder} is no folder of its own on the file system of the inputs where you may write",
+        hint="Make a folder beside that of the exports.",
     )
 
 

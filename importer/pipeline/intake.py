@@ -286,21 +286,19 @@ class Intake:
             except CannotCreateError as problem:
                 self._report(problem)
 
-    def done(self, finished: Finished, ledger: Ledger) -> list[Detection]:
-        """Return the files of which every row has its outcome and no call of a file of that name is open."""
-        names = {Path(name).name for name in ledger.open_files()}
-        return [
-            each
-            for each in self._detections
-            if defused(as_text(str(each.path))) not in finished.open_files and as_text(each.path.name) not in names
-        ]
+    def move_done(self, finished: Finished, open_files: Collection[str], ended: RunSummary) -> RunSummary:
+        """Move the files of which every row has its outcome and whose name none of ``open_files`` has.
 
-    def move(self, done: Sequence[Detection], ended: RunSummary) -> RunSummary:
-        """Move these files where `--done` says, once results and ledger are closed; return how the run ended."""
-        folder = None if self._run.settings.sandbox else self._run.settings.done
-        for each in done if folder else ():
+        Called once results and ledger are closed; returns how the run ended.
+        """
+        folder, names = self._run.settings.done, {Path(name).name for name in open_files}
+        if folder is None or self._run.settings.sandbox:
+            return ended
+        for each in self._detections:
+            if defused(as_text(str(each.path))) in finished.open_files or as_text(each.path.name) in names:
+                continue
             try:
-                move_done(each, folder or Path(), self._run)
+                move_done(each, folder, self._run)
             except OSError as error:
                 problem = CannotCreateError(
                     f"{each.path} cannot be moved to {folder}: {error.strerror}",
