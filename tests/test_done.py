@@ -99,11 +99,13 @@ def test_folder_that_will_not_do(program: Program, account: Simulator, spool: Pa
     )
     ran = program("import", "--init-ledger", "--done", folder, spool)
     assert (ran.code, account.arrivals, names(spool)) == (78, (), ["1.csv"])
-    assert f"--done {folder} is no folder of its own" in ran.stderr
+    assert f"--done {folder} must be a folder where you may write" in ran.stderr
 
 
-def test_links_and_standard_input_stay(program: Program, account: Simulator, spool: Path) -> None:
-    """A link is not moved, since it would lead elsewhere; nor is anything in the sandbox, or with `check`."""
+def test_what_is_never_moved(
+    program: Program, account: Simulator, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link is not moved, since it would lead elsewhere; nor is anything in the sandbox, or by `check`."""
     path = write_export(spool.parent / "export.csv", [call_row(1)])
     (spool / "link.csv").symlink_to("../export.csv")
     assert night(program, spool) == 0
@@ -111,6 +113,9 @@ def test_links_and_standard_input_stay(program: Program, account: Simulator, spo
         "import", "--sandbox", "--done", spool.parent / "done", "--results", spool.parent / "s.csv", path
     )
     assert (ran.code, path.exists(), names(spool), names(spool.parent / "done")) == (0, True, ["link.csv"], [])
+    monkeypatch.setenv("CDR_IMPORTER_DONE", str(spool.parent / "done"))
+    ran = program("check", "--results", spool.parent / "c.csv", path)
+    assert (ran.code, path.exists(), names(spool.parent / "done")) == (0, True, [])
 
 
 def test_folder_that_becomes_unusable(account: Simulator, spool: Path, program: Program) -> None:

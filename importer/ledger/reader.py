@@ -110,7 +110,7 @@ class LedgerReader:
 
     def open_files(self) -> set[str]:
         """Return the files of the calls that wait to be sent or for a person, each as it was named."""
-        return {row[0] for row in self._rows("SELECT DISTINCT file FROM open_calls")}
+        return {row[0] for row in self._rows("SELECT DISTINCT file FROM payloads")}
 
     def attended_since(self, limit: int) -> list[str]:
         """Return the ids of accepted calls that an export showed attended, oldest first, at most ``limit``.

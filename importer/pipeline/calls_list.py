@@ -87,13 +87,7 @@ def look_up(calls: Sequence[Call], listed: pd.DataFrame) -> list[tuple[str, ...]
         if pair["place"] not in nearest and pair["line"] not in taken:
             is_found = pair["apart"] <= MOST_SECONDS_APART
             taken |= {pair["line"]} if is_found else set()
-            apart = f"{pair['later']:+} s"
-            nearest[pair["place"]] = (
-                "yes" if is_found else "no",
-                pair["line"],
-                apart,
-                pair["type"],
-                pair["status"],
-            )
+            shown = pair["line"], f"{pair['later']:+} s", pair["type"], pair["status"]
+            nearest[pair["place"]] = "yes" if is_found else "no", *shown
     none = ("no", "", "", "", "")
     return [(call.call_id, call.start_time, *nearest.get(place, none)) for place, call in enumerate(calls)]

@@ -122,8 +122,8 @@ def check_done_folder(folder: Path | None, inputs: Sequence[Path]) -> None:
     ):
         return
     raise ConfigurationError(
-        f"--done {folder} is no folder of its own on the file system of the inputs where you may write",
-        hint="Make a folder beside that of the exports.",
+        f"--done {folder} must be a folder where you may write, on the file system of the inputs and not theirs",
+        hint="Make a folder beside that of the exports, and see to its rights.",
     )
 
 
@@ -139,9 +139,11 @@ def move_done(found: Detection, folder: Path, run: Run) -> None:
         return
     target = folder / path.name
     if not target.exists() or not target.samefile(path):
-        taken = os.path.lexists(target)
-        put(path, folder / f"{path.stem}.{run.run_id}{path.suffix}" if taken else target)
-    path.unlink(missing_ok=True)
+        if os.path.lexists(target):
+            target = folder / f"{path.stem}.{run.run_id}{path.suffix}"
+        put(path, target)
+    if path.exists() and path.samefile(target):  # else it was renamed, or another is there by now
+        path.unlink()
     sync_folder(path.parent)
 
 

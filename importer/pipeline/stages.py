@@ -84,11 +84,11 @@ def _run(run: Run, command: str, paths: Sequence[Path] | None, credentials: Cred
         if intake is not None:
             intake.write_rejects(finished)
         ended = summary(finished, stop, ledger.uncertain_since() if ledger else (0, ""))
-        open_files = ledger.open_files() if ledger else ()
+        open_files = ledger.open_files() if ledger and run.settings.done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
     # 8 Files done. Needs results and ledger closed; gives files moved where `--done` says.
-    return intake.move_done(finished, open_files, ended) if intake else ended
+    return intake.move_done(finished, open_files, ended) if intake and ledger else ended
 
 
 @contextmanager

@@ -173,7 +173,7 @@ class Settings(PolicyChoices):
         None, values.ping_url, "URL", "Dead man's switch: URL/start, URL/<exit code>.", repr=False
     )
     min_rows: Limit | None = _option(
-        None, Limit.parse, "N[%]", "Exit 66 for fewer rows, or for less than N% of the usual."
+        None, Limit.parse, "N[%]", "Exit 66 for fewer rows, or less than N% of the usual."
     )
     max_gap: float | None = _option(
         None, values.duration, "DURATION", "Exit 66 when no row came for longer (20h)."
