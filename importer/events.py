@@ -22,6 +22,7 @@ class EventName(StrEnum):
     RUN_FINISHED = "run.finished"
     FILE_READ = "file.read"
     FILE_PROBLEM = "file.problem"
+    RUN_PROGRESS = "run.progress"
     CALLS_WAITING = "calls.waiting"
     CALL_ACCEPTED = "call.accepted"
     CALL_PENDING = "call.pending"

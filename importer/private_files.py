@@ -119,22 +119,26 @@ def making(target: Path) -> Iterator[Path]:
         for left in folder.glob("copy*"):
             left.unlink()
         try:
-            made = folder / "copy"
-            make_private_file(made)
-            yield made
-            with made.open("rb") as stream:
-                os.fsync(stream.fileno())
-            try:
-                target.hardlink_to(made)  # unlike a rename, this never replaces a file
-            except OSError as error:
-                if error.errno not in _NO_LINKS or os.path.lexists(target):
-                    raise
-                made.rename(target)
-            sync_folder(target.parent)
+            make_private_file(folder / "copy")
+            yield folder / "copy"
+            put(folder / "copy", target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
+
+
+def put(file: Path, target: Path) -> None:
+    """Give a file the name ``target`` too, durably and replacing nothing; it may lose its own. Raises OSError."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+    try:
+        target.hardlink_to(file)  # unlike a rename, this never replaces a file
+    except OSError as error:
+        if error.errno not in _NO_LINKS or os.path.lexists(target):
+            raise
+        file.rename(target)
+    sync_folder(target.parent)
 
 
 def make_folders(folder: Path) -> None:

@@ -21,6 +21,11 @@ OUTCOME_OF_STATE: Mapping[CallState, Outcome] = MappingProxyType(
 """Outcome in the results of a call that has this state in the ledger when its run ends."""
 
 
+COMPLETE_EXIT_CODES = (int(ExitCode.OK), int(ExitCode.PARTIAL), int(ExitCode.UNCERTAIN))
+STOPPED_REASONS = ("max_errors", "max_uncertain")
+"""A complete run ends with one of these codes and for none of these reasons: it leaves nothing for the next."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a record starts: the file as the operator named it, and its physical line (header = line 1)."""

@@ -225,3 +225,20 @@ def test_many_problems_are_ten_lines(program: Program, tmp_path: Path) -> None:
     lines = ran.stderr.splitlines()
     assert len(lines) <= 11
     assert lines[-2] == f"cdr-importer: and {30 - (len(lines) - 2) // 2} more like these"
+
+
+def test_unused_proxy(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy of the environment is said not to be used, without its password; a quiet night stays silent."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://ann:pw@127.0.0.1:9")
+    said = "cdr-importer: HTTPS_PROXY is set, but not used: a proxy is used only when --proxy names it."
+    good, bad = (
+        write_export(tmp_path / "1.csv", [call_row(1)]),
+        write_export(tmp_path / "2.csv", [call_row(2, to="1")]),
+    )
+    assert program("import", "--init-ledger", good) == Ran(0, "", "")
+    assert program("import", bad).stderr.splitlines()[0] == said
+    assert program("auth", "check").stderr.splitlines() == [said]
+    assert "HTTPS_PROXY" not in program("import", "--proxy", "http://127.0.0.1:9", bad).stderr
+    assert "HTTPS_PROXY" not in program("check", "--results", tmp_path / "r.csv", bad).stderr

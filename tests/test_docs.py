@@ -23,7 +23,7 @@ from importer.errors import SEVERITY, ExitCode
 from importer.events import EventName
 from importer.formats import CdrFormat
 from importer.formats.faults import known_keys
-from importer.settings import OPTIONS, load_settings
+from importer.settings import OPTIONS, Limit, load_settings
 from importer.watching.metrics import METRICS
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 
@@ -206,7 +206,8 @@ def test_night_settings(tmp_path: Path) -> None:
     assert block is not None
     (tmp_path / "config.toml").write_text(block[1])
     settings = load_settings({"config": tmp_path / "config.toml"}, {})
-    assert (settings.max_age, settings.min_rows, settings.max_errors.percent) == (93_600, 1, 20)
+    assert (settings.max_age, settings.min_rows, settings.max_gap) == (93_600, Limit(None, 40.0), 288_000)
+    assert settings.max_errors.percent == 20
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")

@@ -20,7 +20,7 @@ from importer.settings import (
     DATA_CENTERS,
     OPTIONS,
     Credentials,
-    ErrorLimit,
+    Limit,
     Rate,
     Settings,
     credentials_path,
@@ -69,7 +69,7 @@ def test_defaults(tmp_path: Path) -> None:
     """Without any source every option has the contract's default."""
     settings = load_settings({"rate": None}, {})
     given = (settings.rate, settings.batch_size, settings.workers, settings.max_errors, settings.states)
-    assert given == (Rate(60, 60.0), 50, 1, ErrorLimit(20, None), frozenset(State))
+    assert given == (Rate(60, 60.0), 50, 1, Limit(20, None), frozenset(State))
     assert settings.ledger == tmp_path / "xdg_state_home/cdr-importer/ledger.sqlite"
 
 
@@ -103,8 +103,8 @@ GOOD = [
     ("outside-prefix", "9, 0", "outside_prefix", ("9", "0")),
     ("outside-prefix", "00", "outside_prefix", ("00",)),
     ("rate", "10/second", "rate", Rate(10, 1.0)),
-    ("max-errors", "2.5%", "max_errors", ErrorLimit(None, 2.5)),
-    ("max-errors", "7", "max_errors", ErrorLimit(7, None)),
+    ("max-errors", "2.5%", "max_errors", Limit(None, 2.5)),
+    ("max-errors", "7", "max_errors", Limit(7, None)),
     ("max-uncertain", "1", "max_uncertain", 1),
     ("max-runtime", "90m", "max_runtime", 5400.0),
     ("max-runtime", "2h", "max_runtime", 7200.0),
@@ -144,7 +144,7 @@ def test_good_value(option: str, text: str, field: str, expected: object) -> Non
     ("line", "field", "expected"),
     [
         ('states = ["busy", "invalid"]', "states", frozenset({State.BUSY, State.INVALID})),
-        ("max-errors = 5", "max_errors", ErrorLimit(5, None)),
+        ("max-errors = 5", "max_errors", Limit(5, None)),
         ("max-runtime = 60", "max_runtime", 60.0),
         ("sandbox = true", "sandbox", True),
         ("json = true", "json", True),
@@ -316,16 +316,16 @@ def test_light_import() -> None:
 @table(
     ("limit", "errors", "sent", "expected"),
     [
-        (ErrorLimit(20, None), 19, 1000, False),
-        (ErrorLimit(20, None), 20, 20, True),
-        (ErrorLimit(None, 5.0), 1, 1, False),
-        (ErrorLimit(None, 5.0), 1, 20, True),
-        (ErrorLimit(None, 5.0), 4, 100, False),
-        (ErrorLimit(None, 5.0), 0, 100, False),
-        (ErrorLimit(None, 100.0), 20, 20, True),
+        (Limit(20, None), 19, 1000, False),
+        (Limit(20, None), 20, 20, True),
+        (Limit(None, 5.0), 1, 1, False),
+        (Limit(None, 5.0), 1, 20, True),
+        (Limit(None, 5.0), 4, 100, False),
+        (Limit(None, 5.0), 0, 100, False),
+        (Limit(None, 100.0), 20, 20, True),
     ],
 )
-def test_error_limit(limit: ErrorLimit, errors: int, sent: int, expected: bool) -> None:
+def test_error_limit(limit: Limit, errors: int, sent: int, expected: bool) -> None:
     """A count is reached by so many refusals; a share only once 20 calls were sent."""
     assert limit.exceeded(errors, sent) is expected
 

@@ -77,6 +77,34 @@ def test_two_signals_to_the_program(account: Simulator, tmp_path: Path) -> None:
     assert "exit=129 reason=signal" in errors.splitlines()[-1]
 
 
+def test_signal_that_asks(account: Simulator, tmp_path: Path) -> None:
+    """SIGUSR1 writes how far the run has come, as often as it comes, and ends nothing."""
+    account.script(Fault(delay_seconds=2))
+    make_waiting(tmp_path / "ledger.sqlite", 2)
+    command = [sys.executable, "-m", "importer", "deliver"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not account.arrivals and process.poll() is None:
+            time.sleep(0.01)
+        assert process.stderr is not None
+        for _ in range(3):
+            process.send_signal(signal.SIGUSR1)
+            line = process.stderr.readline()
+            assert line == "cdr-importer: phase=sending done=0 per_minute=0 total=2 left=unknown uncertain=0\n"
+        _, errors = process.communicate(timeout=WAIT_SECONDS)
+    assert (process.returncode, errors) == (0, "")
+    assert ledger_counts(tmp_path) == {"accepted": 2}
+
+
+@pytest.mark.parametrize("moment", [0.1, 0.3, 0.5])
+def test_signal_that_asks_too_early(account: Simulator, tmp_path: Path, moment: float) -> None:
+    """SIGUSR1 to a run that only begins does not end it either."""
+    make_waiting(tmp_path / "ledger.sqlite", 1)
+    code = "import os, signal; from importer.cli.app import main; import threading; "
+    code += f"threading.Timer({moment}, os.kill, (os.getpid(), signal.SIGUSR1)).start(); main(['deliver'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_SECONDS)
+    assert done.returncode == 0
+
+
 @pytest.mark.fault(94)
 @pytest.mark.parametrize("faults", [Fault.throttle("A", wait_seconds=300), Fault(status=429)])
 def test_signal_ends_a_wait_at_once(account: Simulator, tmp_path: Path, export: Path, faults: Fault) -> None:

@@ -8,25 +8,33 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
 from importer.client import Line, Route, Trust
 from importer.errors import ExitCode
-from importer.events import Event, EventName, Level
+from importer.events import Event, EventName, Level, ignore
 from importer.ledger import open_reader
-from importer.records import RunSummary, Timeouts
-from importer.watching import LogFile
+from importer.prepare.gaps import Gaps
+from importer.records import Receipt, RunSummary, Timeouts
+from importer.settings import Settings
+from importer.watching import LogFile, Progress, Watch
 from importer.watching.metrics import METRICS, write_metrics
 from importer.watching.pings import ping
 from importer.watching.watch import LONGEST_LINE
 from misbehaviour import Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer
-from schemas.vocabulary import Outcome
+from runs import OwnTime
+from schemas.vocabulary import CallState, Outcome
 
 NOON = 1_772_452_800.4567
 LINE = re.compile(
@@ -314,7 +322,7 @@ def test_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: P
     samples = samples_of(metrics)
     assert samples["cdr_importer_last_run_exit_code"] == 78
     assert samples["cdr_importer_last_run_rows"] == 0
-    assert switch.told[-1][0] == "/ping/uuid/78"
+    assert switch.told[-1][0].startswith("/ping/uuid/78?rid=")
     assert " exit=78 reason=configuration run=" in switch.told[-1][1]
 
 
@@ -324,17 +332,31 @@ def test_watch_that_cannot_begin(program: Program, account: Simulator, tmp_path:
         options = [option, tmp_path / "no" / "it", "--ping-url", switch.url]
         ran = program("import", "--init-ledger", *options, export(tmp_path))
         assert (ran.code, ran.summary()["exit"], ran.summary()["reason"]) == (73, "73", "cannot_create")
-        assert (switch.told.pop()[0], account.arrivals) == ("/ping/uuid/73", ())
+        assert (switch.told.pop()[0].split("?")[0], account.arrivals) == ("/ping/uuid/73", ())
 
 
 def test_pings_of_a_run(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
-    """A run tells when it begins and its exit code when it ends, with counts only."""
+    """A run tells when it begins and its exit code when it ends, with the lines for a person and the counts."""
     path = export(tmp_path, call_row(1), call_row(2, to="104"))
-    program("import", "--init-ledger", "--ping-url", f"{switch.url}/?rid=1", path)
+    program("import", "--init-ledger", "--ping-url", f"{switch.url}/?create=1", path)
     (start, nothing), (end, body) = switch.told
-    assert (start, nothing, end) == ("/ping/uuid/start?rid=1", "", "/ping/uuid/3?rid=1")
-    assert re.fullmatch(r"rows=2 carried=0 accepted=1 .* exit=3 reason=rejected run=\S+", body)
+    assert (start.replace("start", "3"), nothing) == (end, "")
+    assert re.fullmatch(r"/ping/uuid/3\?create=1&rid=[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", end)
+    told, counts = body.splitlines()
+    assert told == "cdr-importer: rejected: 1 short_number; the results say for each row what to do"
+    assert re.fullmatch(r"rows=2 carried=0 accepted=1 .* exit=3 reason=rejected run=\S+", counts)
     assert str(tmp_path) not in body
+
+
+def test_ping_has_no_number(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
+    """A telephone number in the name of a file that cannot be used does not leave the machine."""
+    path = tmp_path / "+447700900123 447700900456.csv"
+    path.write_text("no export\n")
+    ran = program("import", "--init-ledger", "--ping-url", switch.url, path)
+    assert switch.told[-1][0].startswith("/ping/uuid/65?rid=")
+    assert "(number) (number).csv" in switch.told[-1][1]
+    assert re.search(r"[0-9]{9}", switch.told[-1][1]) is None
+    assert "+447700900123" in ran.stderr
 
 
 @pytest.mark.parametrize("answers", [[500] * 9, [302] * 9], ids=["error", "redirect"])
@@ -345,7 +367,7 @@ def test_ping_that_fails_changes_nothing(
     switch.answers = answers
     for url in (switch.url, f"http://127.0.0.1:{closed_port()}/x"):
         assert program("import", "--init-ledger", "--ping-url", url, export(tmp_path)) == Ran(0, "", "")
-    assert [path for path, _ in switch.told] == ["/ping/uuid/start", *["/ping/uuid/0"] * 3]
+    assert [path.split("?")[0] for path, _ in switch.told] == ["/ping/uuid/start", *["/ping/uuid/0"] * 3]
 
 
 def test_silent_switch_is_given_up(tmp_path: Path) -> None:
@@ -377,6 +399,45 @@ def test_sandbox_is_no_night_job(program: Program, tmp_path: Path, switch: Switc
     assert (switch.told, (tmp_path / "cdr.prom").exists()) == ([], False)
 
 
+# progress ----------------------------------------------------------------------------------------------------
+
+
+def test_progress() -> None:
+    """Progress says the phase, how much is done, how fast, how long it still takes, and what is uncertain."""
+    time = OwnTime()
+    progress = Progress(time)
+    time.sleep(30)
+    progress.rows(60_000)
+    assert progress.fields() == {"phase": "reading", "done": 60_000, "per_minute": 120_000}
+    progress.calls(1_000)
+    assert progress.fields()["left"] == "unknown"
+    time.sleep(120)
+    for state in (*[CallState.ACCEPTED] * 99, CallState.UNCERTAIN):
+        progress.receipt(Receipt("a1", state))
+    assert " ".join(f"{name}={value}" for name, value in progress.fields().items()) == (
+        "phase=sending done=100 per_minute=50 total=1000 left=0:18:00 uncertain=1"
+    )
+
+
+def test_progress_in_the_log(tmp_path: Path) -> None:
+    """The log gets the progress of a run every ten minutes."""
+    time, log = OwnTime(), tmp_path / "run.log"
+    progress = Progress(time)
+    watch = Watch(Settings(log=log), "import", "r1", note=ignore, progress=progress)
+    watch.begin()
+    listener = watch.listener()
+    progress.calls(100)
+    for number in range(25):
+        time.sleep(60)
+        progress.receipt(Receipt(f"a{number}", CallState.ACCEPTED))
+        listener.receipt(Receipt(f"a{number}", CallState.ACCEPTED))
+    watch.finish(summary(ExitCode.OK, "done"))
+    assert [line.split("ev=")[1] for line in lines_of(log) if "run.progress" in line] == [
+        "run.progress phase=sending done=10 per_minute=1 total=100 left=1:30:00 uncertain=0",
+        "run.progress phase=sending done=20 per_minute=1 total=100 left=1:20:00 uncertain=0",
+    ]
+
+
 # alarms ------------------------------------------------------------------------------------------------------
 
 
@@ -388,6 +449,78 @@ def test_too_few_rows(program: Program, account: Simulator, tmp_path: Path) -> N
     path = write_export(tmp_path / "empty.csv", [])
     assert program("import", path).code == 0
     assert program("import", "--min-rows", "1", path).summary()["reason"] == "too_few_rows"
+
+
+def test_fewer_rows_than_usual(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """--min-rows N% is a share of the median of the latest seven complete imports of the site, from three on."""
+    days = [write_export(tmp_path / f"{rows}.csv", map(call_row, range(rows))) for rows in (90, 10, 9, 3)]
+
+    def run(path: Path, *options: str) -> Ran:
+        return program("import", "--min-rows", "40%", *options, path)
+
+    many, usual, fewer, few = days
+    assert run(many, "--init-ledger").code == 0
+    assert [run(path).code for path in (usual, few)] == [0, 0]
+    ran = run(few)
+    assert (ran.code, ran.summary()["reason"]) == (66, "too_few_rows")
+    said = "the input has 3 rows, --min-rows expects at least 4, 40% of 10, the median of 3 complete runs"
+    assert said in ran.stderr
+    assert run(fewer).code == 0
+    assert "0 complete runs are too few to tell" in run(few, "--site", "other", "-v").stderr
+    for _ in range(7):
+        assert program("import", few).code == 0
+    assert run(few).code == 0
+    assert program("check", "--min-rows", "40%", "--results", tmp_path / "r.csv", few).code == 0
+
+
+@table(
+    ("starts", "now", "gaps"),
+    [
+        ([[]], 100, [(0, 100)]),
+        ([[50, 58, 41]], 60, []),
+        ([[50, 10], [100]], 111, [(50, 100), (10, 50), (100, 111)]),
+        ([[10, 50], [20, 30, 40]], 55, []),
+        ([[10, 12, 14, 50], [13, 30]], 71, [(50, 71), (30, 50), (14, 30)]),
+        ([[10, 40], [10, 40], [], [25]], 50, [(10, 25), (25, 40)]),
+    ],
+)
+def test_gaps(starts: list[list[int]], now: int, gaps: list[tuple[int, int]]) -> None:
+    """Gaps of more than ten seconds are those between all starts, in whatever order and pieces they come."""
+    found = Gaps(10)
+    for piece in starts:
+        found.add(np.array(piece, dtype=np.int64))
+    assert found.until(now) == gaps
+
+
+@given(st.lists(st.lists(st.integers(1, 200), max_size=8), min_size=1), st.integers(1, 20))
+def test_gaps_of_any_starts(pieces: list[list[int]], most: int) -> None:
+    """Whatever the pieces, the gaps are those of all starts in order."""
+    found = Gaps(most)
+    for piece in pieces:
+        found.add(np.array(piece, dtype=np.int64))
+    ordered = [*(sorted({start for piece in pieces for start in piece}) or [0]), 250]
+    expected = [(one, next_one) for one, next_one in pairwise(ordered) if next_one - one > most]
+    assert sorted(found.until(250)) == expected
+
+
+def test_gap_in_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """No row of any kind and file for longer than --max-gap ends with 66 gap_in_rows; what is there was sent."""
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    def row(number: int, hours_ago: int, **changes: str) -> str:
+        return call_row(number, start_time=f"{now - timedelta(hours=hours_ago):%Y-%m-%d %H:%M:%S}", **changes)
+
+    first = write_export(tmp_path / "1.csv", [row(1, 70), row(2, 61), row(3, 20)])
+    second = write_export(tmp_path / "2.csv", [row(4, 30), row(5, 11, type="received")])
+    ran = program("import", "--init-ledger", "--max-gap", "20h", first, second)
+    assert (ran.code, ran.summary()["reason"], len(account.accepted)) == (66, "gap_in_rows", 4)
+    hole = " to ".join(f"{now - timedelta(hours=hours):%Y-%m-%d %H:%M:%S}" for hours in (61, 30))
+    assert f"no row for 31.0 h, from {hole} GMT; --max-gap allows 20.0 h" in ran.stderr
+    assert program("import", "--max-gap", "31h", first, second).code == 0
+    ran = program("import", "--max-gap", "10h", first, second)
+    assert "GMT, the longest of 2 gaps; --max-gap allows 10.0 h" in ran.stderr
+    ran = program("import", "--max-gap", "20h", write_export(tmp_path / "empty.csv", []))
+    assert "no row with a start that can be read; --max-gap allows 20.0 h" in ran.stderr
 
 
 def test_input_too_old(program: Program, account: Simulator, tmp_path: Path) -> None:

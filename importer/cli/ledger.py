@@ -1,6 +1,8 @@
 """The commands `status`, `report`, `resolve` and `ledger`; none of them sends a call."""
 
+import csv
 import getpass
+import io
 import json
 import re
 import sys
@@ -11,7 +13,16 @@ from pathlib import Path
 import click
 
 from importer.cli.options import PATH, Command, options
-from importer.cli.output import aligned, drop_typed_ahead, show, show_json, show_lines
+from importer.cli.output import (
+    aligned,
+    drop_typed_ahead,
+    is_interactive,
+    show,
+    show_json,
+    show_lines,
+    show_message,
+    table,
+)
 from importer.errors import ExitCode, UsageError
 from importer.requirements import check_versions
 from importer.settings import Settings
@@ -207,8 +218,8 @@ def _show_where(path: Path) -> None:
 
 
 @click.command("resolve", cls=Command)
-@options("ledger")
-@click.argument("call_ids", nargs=-1, required=True, metavar="ID...")
+@options("ledger", "timezone", "country", "date-order", "encoding")
+@click.argument("call_ids", nargs=-1, metavar="ID...")
 @click.option("--sent", is_flag=True, help="Zoho has the call: never send it again.")
 @click.option("--not-sent", is_flag=True, help="Zoho does not have it: send it with the next run.")
 @click.option(
@@ -216,13 +227,37 @@ def _show_where(path: Path) -> None:
     is_flag=True,
     help="Never send it, whatever Zoho has; or: corrected in Zoho, for a call attended since it was notified.",
 )
-@click.option("--note", required=True, help="How you know; kept with the call.")
-def resolve_command(settings: Settings, call_ids: tuple[str, ...], note: str, **decisions: bool) -> None:
-    """Settle the calls ID..., uncertain or attended since, as you found them in Zoho; `status` names them."""
+@click.option("--note", help="How you know; kept with the call.")
+@click.option(
+    "--from",
+    "calls_list",
+    type=PATH,
+    metavar="CALLS.csv",
+    help="Look all up in an export of Zoho's Calls module.",
+)
+@click.option("--columns", metavar="NAMES", help="Its columns: start=...,number=...,type=...,status=...")
+def resolve_command(
+    settings: Settings,
+    call_ids: tuple[str, ...],
+    note: str | None,
+    calls_list: Path | None,
+    columns: str | None,
+    **decisions: bool,
+) -> int | None:
+    """Settle the calls ID..., uncertain or attended since, as you found them in Zoho; `status` names them.
+
+    With --from the program looks for all uncertain ones, and asks before it settles those found as sent.
+    """
     from importer.ledger import Decision
     from importer.pipeline import held_ledger
 
     chosen = [name for name, is_chosen in decisions.items() if is_chosen]
+    if calls_list is not None:
+        if call_ids or chosen:
+            raise UsageError("resolve: --from looks all uncertain calls up", hint="Leave ids and decisions out.")
+        return _settle_found(settings, calls_list, columns or "", note)
+    if not call_ids or note is None:
+        raise click.UsageError("Missing option '--note'." if call_ids else "Missing argument 'ID...'.")
     if len(chosen) != 1:
         said = "say one of --sent, --not-sent and --close" + (", not several" if chosen else "")
         raise UsageError(f"resolve: {said}", hint="Look for the call in Zoho first.")
@@ -232,6 +267,44 @@ def resolve_command(settings: Settings, call_ids: tuple[str, ...], note: str, **
     show(f"{len(set(call_ids))} settled as {decision}.")
     if kept_back:
         show(f"Not sent, since an export shows them attended: {', '.join(kept_back)}")
+    return None
+
+
+def _settle_found(settings: Settings, path: Path, columns: str, note: str | None) -> int:
+    """Show which uncertain calls the list has, and settle these if the person agrees; CSV without a terminal."""
+    from importer.ledger import Decision, open_reader
+    from importer.pipeline import held_ledger
+    from importer.pipeline.calls_list import COLUMNS, LOOKED_UP, look_up, read_list
+    from importer.results import defused
+
+    names = dict(each.split("=", 1) for each in columns.split(",") if "=" in each)
+    if columns and (columns.count(",") + 1 != len(names) or not names.keys() <= COLUMNS.keys()):
+        raise UsageError(f"--columns: {columns!r} is not ROLE=NAME,...", hint=f"Roles: {', '.join(COLUMNS)}.")
+    with open_reader(settings.ledger) as reader:
+        calls = [each.call for each in reader.uncertain_calls(-1)]
+        zone = settings.timezone or reader.latest_timezone()
+    if zone is None:
+        raise UsageError(
+            f"resolve: nobody has said whose clock {path.name} shows",
+            hint="Name the time zone of the Zoho user who exported it: --timezone Europe/London.",
+        )
+    listed = read_list(path, COLUMNS | names, zone, settings)
+    whose = "" if settings.timezone else ", as in the latest run"
+    show_message(f"{path.name}: {len(listed)} calls, read on the clock of {zone}{whose}")
+    rows = look_up(calls, listed)
+    found, left = [row[0] for row in rows if row[2] == "yes"], len(calls)
+    if not is_interactive():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(map(defused, row) for row in (LOOKED_UP, *rows))
+        show_lines(text.getvalue().splitlines())
+        return ExitCode.UNCERTAIN if left else ExitCode.OK
+    show_lines(table(LOOKED_UP, rows))
+    if found and click.confirm(f"Settle those found ({len(found)}) as sent?", default=False, err=True):
+        with held_ledger(settings.ledger, "resolve") as ledger:
+            ledger.resolve(found, Decision.SENT, note=note or f"in {path.name}", who=getpass.getuser())
+        left -= len(found)
+    show(f"{left} are uncertain now; a call that is not in the list may come late: look again.")
+    return ExitCode.UNCERTAIN if left else ExitCode.OK
 
 
 @click.group("ledger")

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import click
 
+from importer.cli.output import note_unused_proxy
 from importer.settings import OPTIONS, load_settings
 
 _Callback = TypeVar("_Callback", bound=Callable[..., int | None])
@@ -32,7 +33,7 @@ RESULTS = ("results", "quiet", "verbose", "json")
 ROWS = ("rejects", "all-rows")
 ACCOUNT = ("data-center", "accounts-url", "api-url", "proxy", "ca-bundle")
 WATCHING = ("log", "metrics", "ping-url")
-ALARMS = ("min-rows", "max-age")
+ALARMS = ("min-rows", "max-age", "max-gap")
 
 HEADINGS = {
     "Needed by everybody": MOST_NEEDED,
@@ -41,7 +42,7 @@ HEADINGS = {
     "Policies": POLICIES,
     "Sending": PACE,
     "Ledger": (*LEDGER, *STAGING),
-    "Output": ("results", "rejects", "all-rows", "quiet", "verbose", "json"),
+    "Output": ("results", "rejects", "done", "all-rows", "quiet", "verbose", "json"),
     "Account": ACCOUNT,
     "Watching": (*WATCHING, *ALARMS),
 }
@@ -85,7 +86,9 @@ class Command(click.Command):
         known = {"config", *(name.replace("-", "_") for name in OPTIONS)}
         names = [each.name for each in self.params if isinstance(each, click.Option) and each.name in known]
         ctx.obj = {name: value for name in names if (value := ctx.params.pop(name)) is not None}
-        ctx.params["settings"] = load_settings(ctx.obj, os.environ)
+        ctx.params["settings"] = settings = load_settings(ctx.obj, os.environ)
+        if "proxy" in names and "results" not in names:  # a run says it at its end
+            note_unused_proxy(settings)
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -18,7 +18,7 @@ from typing import TextIO
 import click
 
 from importer.errors import ConfigurationError, ImporterError
-from importer.settings import is_secret
+from importer.settings import Settings, is_secret
 
 LONGEST_LINE = 2000
 NARROWEST = 6
@@ -49,13 +49,22 @@ def show_json(facts: Mapping[str, object]) -> None:
     click.echo(json.dumps(facts))
 
 
+def message_lines(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> list[str]:
+    """Return a message as lines, with its hint and further lines below it, escaped."""
+    below = [f"  {hint}"] if hint else []
+    return [escaped(line) for line in (f"cdr-importer: {message}", *below, *(f"    {line}" for line in lines))]
+
+
 def show_message(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> None:
     """Print a message on stderr, and its hint and further lines below it."""
-    show(f"cdr-importer: {message}", err=True)
-    if hint:
-        show(f"  {hint}", err=True)
-    for line in lines:
-        show(f"    {line}", err=True)
+    show_lines(message_lines(message, hint, lines), err=True)
+
+
+def note_unused_proxy(settings: Settings, note: Callable[[str], object] = show_message) -> None:
+    """Note that the environment's proxy is not used, where it names one and `--proxy` does not."""
+    named = next((name for name in ("HTTPS_PROXY", "https_proxy") if os.environ.get(name)), "")
+    if named and settings.proxy is None:
+        note(f"{named} is set, but not used: a proxy is used only when --proxy names it.")
 
 
 def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:

@@ -28,7 +28,7 @@ from importer.settings import Credentials, Settings, load_credentials
 @click.command("import", cls=Command)
 @options(
     *(*INPUT, *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit", *RESULTS, *ROWS, *ACCOUNT, *WATCHING),
-    "sandbox",
+    *("done", "sandbox"),
 )
 @FILES
 def import_command(settings: Settings, files: tuple[Path, ...]) -> int:

@@ -3,10 +3,12 @@
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -19,6 +21,8 @@ from importer.cli.output import (
     drop_typed_ahead,
     error_text,
     is_interactive,
+    message_lines,
+    note_unused_proxy,
     show,
     show_json,
     show_lines,
@@ -39,13 +43,15 @@ from importer.pipeline import (
 from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
 from importer.settings import Settings
-from importer.watching import Watch
+from importer.watching import Progress, Watch
 from schemas.vocabulary import Outcome, counted
 
 MOST_DETAIL_LINES = 8
 """With the count of further ones, the reasons of rejected rows, and the summary: at most eleven lines."""
 MOST_REASONS = 5
 STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+ASKING = (signal.SIGUSR1, getattr(signal, "SIGINFO", signal.SIGUSR1))
+"""Signals that ask how far the run has come; SIGINFO is Ctrl-T on BSD and macOS."""
 
 
 def run_on_screen(
@@ -55,7 +61,7 @@ def run_on_screen(
     check_versions(found_versions())
     with Screen(settings) as screen:
         run_id = new_run_id(time.time())
-        watch = Watch(settings, command, run_id, note=screen.note)
+        watch = Watch(settings, command, run_id, note=screen.note, progress=screen.progress)
         run = Run(
             settings,
             load_catalogue(),
@@ -71,10 +77,12 @@ def run_on_screen(
         try:
             check_apart(settings, inputs)
             watch.begin()
+            if command != "check" and not settings.sandbox:
+                note_unused_proxy(settings, run.listener.note)
             summary = work(run)
         except Exception as error:  # a bug too ends with the counts
             summary = screen.broken_off(run.run_id, error)
-        watch.finish(summary)
+        watch.finish(summary, screen.closing_lines(summary))
         screen.finish(summary)
         return int(summary.exit_code)
 
@@ -91,6 +99,7 @@ class Screen(logging.Handler):
         super().__init__(logging.WARNING)
         self._signals: list[int] = []
         self._is_asking = False
+        self.progress = Progress()
         self._settings = settings
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
         if self._shows_progress:
@@ -103,7 +112,8 @@ class Screen(logging.Handler):
         self._noted = False
 
     def __enter__(self) -> Self:
-        self._former_handlers = {kind: signal.signal(kind, self._on_signal) for kind in STOPPING}
+        handlers = dict.fromkeys(STOPPING, self._on_signal) | dict.fromkeys(ASKING, self._show_progress)
+        self._former_handlers = {kind: signal.signal(kind, handler) for kind, handler in handlers.items()}
         logging.getLogger("importer").addHandler(self)
         return self
 
@@ -162,13 +172,20 @@ class Screen(logging.Handler):
         asked = self._noted or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
         if summary.exit_code is ExitCode.OK and not asked:
             return
+        show_lines(self.closing_lines(summary), err=True)
+        show(_fields_line(summary_fields(summary)), err=True)
+
+    def closing_lines(self, summary: RunSummary) -> list[str]:
+        """Return what a person has to know at the end of a run, without the counts of the last line."""
+        closing: list[str] = []
         left = MOST_DETAIL_LINES
-        for shown, (message, hint, lines) in enumerate(self._details):
-            left -= 1 + bool(hint) + len(lines)
+        for shown, detail in enumerate(self._details):
+            lines = message_lines(*detail)
+            left -= len(lines)
             if left < 0 and shown:
-                show_message(f"and {len(self._details) - shown} more like these")
+                closing += message_lines(f"and {len(self._details) - shown} more like these")
                 break
-            show_message(message, hint, lines)
+            closing += lines
         reasons_of = {
             outcome: sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
             for outcome, reasons in ((Outcome.REJECTED, summary.rejected), (Outcome.SKIPPED, summary.skipped))
@@ -181,18 +198,18 @@ class Screen(logging.Handler):
                 if count:
                     rows.append((outcome.value, str(count)))
                     rows += [(f"  {reason}", str(each)) for reason, each in reasons_of.get(outcome, ())]
-            show_lines(aligned((), rows), err=True)
+            closing += aligned((), rows)
             if summary.rejected:
-                show_message("the results say for each rejected row what to do")
+                closing += message_lines("the results say for each rejected row what to do")
         elif summary.rejected:
             named = [f"{count} {reason}" for reason, count in reasons_of[Outcome.REJECTED]]
             reasons = ", ".join(named[:MOST_REASONS]) + (" and others" if len(named) > MOST_REASONS else "")
-            show_message(f"rejected: {reasons}; the results say for each row what to do")
+            closing += message_lines(f"rejected: {reasons}; the results say for each row what to do")
         if count := summary.held_uncertain:
             calls = counted(count, "call is uncertain", "calls are uncertain, the oldest")
             names = "`cdr-importer status` names them, `cdr-importer resolve` settles them"
-            show_message(f"{calls} since {summary.uncertain_since[:16]} GMT: {names}")
-        show(" ".join(f"{name}={_word(value)}" for name, value in summary_fields(summary).items()), err=True)
+            closing += message_lines(f"{calls} since {summary.uncertain_since[:16]} GMT: {names}")
+        return closing
 
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
         """Return the summary of a run that an error stopped; the error is printed before the counts.
@@ -236,17 +253,25 @@ class Screen(logging.Handler):
             err=True,
         )
 
+    def _show_progress(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
+        """Write how far the run has come past the stream: the signal may have come in the middle of its write."""
+        with suppress(OSError):
+            os.write(2, f"cdr-importer: {_fields_line(self.progress.fields())}\n".encode())
+
     def _rows(self, count: int) -> None:
+        self.progress.rows(count)
         self._show("Reading", "rows", None)
         if self._bar is not None:
             self._bar.update(count)
 
     def _calls(self, total: int) -> None:
+        self.progress.calls(total)
         self._close_bar()
         if total:
             self._show("Sending", "calls", total)
 
     def _receipt(self, receipt: Receipt) -> None:
+        self.progress.receipt(receipt)
         if receipt.state in self._counts:
             self._counts[receipt.state] += 1
         if self._bar is not None:
@@ -269,6 +294,10 @@ class Screen(logging.Handler):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _fields_line(fields: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={_word(value)}" for name, value in fields.items())
 
 
 def _word(value: object) -> str:

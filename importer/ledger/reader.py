@@ -19,6 +19,7 @@ from importer.ledger.lock import LedgerLock, share_lock
 from importer.ledger.staging import OPEN_CALL, Staging, StagingRun, call_of, select_in
 from importer.ledger.values import Fate, LedgerInvariantError, Refusals, RunRecord, UncertainCall
 from importer.private_files import making
+from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS
 from schemas.vocabulary import CallState
 
 BUSY_SECONDS = 5.0
@@ -107,6 +108,10 @@ class LedgerReader:
         ((count, since),) = self._rows(query)
         return count, since or ""
 
+    def open_files(self) -> set[str]:
+        """Return the files of the calls that wait to be sent or for a person, each as it was named."""
+        return {row[0] for row in self._rows("SELECT DISTINCT file FROM payloads")}
+
     def attended_since(self, limit: int) -> list[str]:
         """Return the ids of accepted calls that an export showed attended, oldest first, at most ``limit``.
 
@@ -141,6 +146,19 @@ class LedgerReader:
             first_release = schema.schema_version(self._connection) == 1
         kept = _RUNS_OF_THE_FIRST_RELEASE if first_release else RUNS
         return [RunRecord(*row) for row in self._rows(f"{kept} ORDER BY number DESC LIMIT ?", (limit,))]
+
+    def latest_timezone(self) -> str | None:
+        """Return the zone that the latest run with one was given; None when there is none."""
+        query = """SELECT zone FROM (SELECT number, json_extract(settings, '$.timezone') AS zone FROM runs)
+            WHERE zone IS NOT NULL ORDER BY number DESC LIMIT 1"""
+        return next((row[0] for row in self._rows(query)), None)
+
+    def rows_of_complete_runs(self, command: str, site: str, limit: int) -> list[int]:
+        """Return how many rows each of the latest complete runs of a command and site read, newest first."""
+        query = f"""SELECT json_extract(summary, '$.rows') FROM runs
+            WHERE command = ? AND json_extract(settings, '$.site') = ? AND exit_code IN {COMPLETE_EXIT_CODES}
+            AND json_extract(summary, '$.reason') NOT IN {STOPPED_REASONS} ORDER BY number DESC LIMIT ?"""  # noqa: S608
+        return [row[0] for row in self._rows(query, (command, site, limit))]
 
     def run_fates(self, run_id: str) -> dict[str, Fate]:
         """Return where the calls stand whose last request that run began, by call id; reads the whole table."""

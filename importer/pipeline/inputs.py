@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from importer.formats import Detection, detect
 from importer.formats.catalogue import user_folder
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
+from importer.private_files import put, sync_folder
 from importer.results.parts import Parts
 from importer.settings import Settings
 
@@ -99,6 +101,41 @@ def check_apart(
 def rejects_path(chosen: Path, number: int) -> Path:
     """Return where the rejects of the ``number``-th kind of export go."""
     return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
+
+
+def check_done_folder(folder: Path | None, inputs: Sequence[Path]) -> None:
+    """Raise ConfigurationError unless inputs can be moved there: a folder of its own on their file system."""
+    homes = [path.parent for path in inputs if path != STANDARD_INPUT]
+    if folder is None or (
+        folder.is_dir()
+        and os.access(folder, os.W_OK)
+        and all(home.stat().st_dev == folder.stat().st_dev and not home.samefile(folder) for home in homes)
+    ):
+        return
+    raise ConfigurationError(
+        f"--done {folder} must be a folder where you may write, on the file system of the inputs and not theirs",
+        hint="Make a folder beside that of the exports, and see to its rights.",
+    )
+
+
+def move_done(found: Detection, folder: Path, run: Run) -> None:
+    """Move a file into the folder; one that changed since the run began may be written to yet, and stays.
+
+    Replaces nothing: where its name is taken, the id of the run comes behind it. A death in between leaves the
+    file under both names, of which the next run takes the first away. Raises OSError.
+    """
+    path, file = found.path, found.file
+    is_plain = path != STANDARD_INPUT and stat.S_ISREG(path.lstat().st_mode)
+    if not is_plain or path.stat().st_ctime >= run.now or file.identity() != file.pinned:
+        return
+    target = folder / path.name
+    if not target.exists() or not target.samefile(path):
+        if os.path.lexists(target):
+            target = folder / f"{path.stem}.{run.run_id}{path.suffix}"
+        put(path, target)
+    if path.exists() and path.samefile(target):  # else it was renamed, or another is there by now
+        path.unlink()
+    sync_folder(path.parent)
 
 
 def _keys(path: Path) -> Iterator[object]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 from importer.errors import (
     CannotCreateError,
@@ -17,23 +18,27 @@ from importer.errors import (
     InputUnusableError,
     NoInputError,
     UsageError,
+    most_severe,
 )
 from importer.events import Event, EventName, Level
 from importer.formats import Detection
 from importer.ledger import Ledger, LedgerReader, Staged
 from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
-from importer.pipeline.inputs import inputs_json, rejects_path
+from importer.pipeline.inputs import check_done_folder, inputs_json, move_done, rejects_path
 from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
+from importer.prepare.gaps import Gaps
 from importer.prepare.zones import require_place
 from importer.reading import verbatim_records
-from importer.records import Call, ResultRow
+from importer.records import Call, ResultRow, RunSummary
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
 from importer.settings import Settings, parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, Outcome, counted
 
+COMPARED_RUNS, FEWEST_COMPARED_RUNS = 7, 3
+"""How many runs at most and at least give the usual number of rows: the first import is often of a backlog."""
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 
@@ -77,6 +82,7 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
         policies=policy_book(settings, {*run.catalogue.formats, *(each.format.name for each in detections)}),
         all_rows=settings.all_rows,
         is_one_of_several=len(detections) > 1,
+        gaps=None if settings.max_gap is None else Gaps(settings.max_gap),
     )
 
 
@@ -101,6 +107,7 @@ class Intake:
         if run.settings.rejects is not None:
             for number in range(1, len({*map(_kind, detections)}) + 1):
                 check_free(rejects_path(run.settings.rejects, number), "rejects")
+        check_done_folder(run.settings.done, [each.path for each in detections])
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()
         self._good_rows = 0
@@ -139,7 +146,7 @@ class Intake:
                 f"{detection.path}: format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
             )
         self._found.rows = self._preparation.rows
-        for alarm in self._alarms():
+        for alarm in self._alarms(ledger):
             self._report(alarm)
         if ledger is not None:
             ledger.note_inputs(inputs_json(self._detections, whole))
@@ -149,7 +156,7 @@ class Intake:
         self._found.problems.append(problem)
         self._run.listener.problem(problem)
 
-    def _alarms(self) -> Iterator[ImporterError]:
+    def _alarms(self, ledger: Ledger | None) -> Iterator[ImporterError]:
         """Yield why this is not the input that was expected, though it can be read.
 
         The run goes on with what is there, so that nothing is lost, and ends with 66.
@@ -166,13 +173,36 @@ class Intake:
                 hint="Look whether the telephone system still exports. This alarm held no row of them back.",
                 reason="input_too_old",
             )
-        rows = self._found.rows
-        if settings.min_rows is not None and rows < settings.min_rows:
+        gaps = self._plan.gaps.until(self._plan.now) if self._plan.gaps else []
+        if settings.max_gap is not None and gaps:
+            first, last = gaps[0]
+            lasted = f"for {(last - first) / 3600:.1f} h, from {gmt_text(first)} to {gmt_text(last)} GMT"
+            others = f", the longest of {len(gaps)} gaps" if len(gaps) > 1 else ""
             yield NoInputError(
-                f"the input has {counted(rows, 'row')}, --min-rows expects at least {settings.min_rows}",
+                f"no row {lasted if first else 'with a start that can be read'}{others}; "
+                f"--max-gap allows {settings.max_gap / 3600:.1f} h",
+                hint="Look whether an export is missing or cut. This alarm held no row of them back.",
+                reason="gap_in_rows",
+            )
+        rows, (fewest, whence) = self._found.rows, self._fewest_rows(ledger)
+        if rows < fewest:
+            yield NoInputError(
+                f"the input has {counted(rows, 'row')}, --min-rows expects at least {fewest:g}{whence}",
                 hint="Look whether the export is empty or cut. This alarm held no row of them back.",
                 reason="too_few_rows",
             )
+
+    def _fewest_rows(self, ledger: Ledger | None) -> tuple[float, str]:
+        """Return how many rows `--min-rows` expects, and what that is made of; 0 where it cannot tell."""
+        limit = self._run.settings.min_rows
+        if limit is None or limit.percent is None:
+            return (limit.count or 0 if limit else 0), ""
+        earlier = ledger.rows_of_complete_runs("import", self._run.settings.site, COMPARED_RUNS) if ledger else []
+        if len(earlier) < FEWEST_COMPARED_RUNS:
+            self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
+            return 0, ""
+        usual = median(earlier)
+        return usual * limit.percent / 100, f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"
 
     def take_in(self, results: ResultsFile, ledger: LedgerReader | None) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
@@ -279,6 +309,30 @@ class Intake:
                 write_rejects(rejects_path(chosen, number), _verbatim(parts))
             except CannotCreateError as problem:
                 self._report(problem)
+
+    def move_done(self, finished: Finished, open_files: Collection[str], ended: RunSummary) -> RunSummary:
+        """Move the files of which every row has its outcome and whose name none of ``open_files`` has.
+
+        Called once results and ledger are closed; returns how the run ended.
+        """
+        folder, names = self._run.settings.done, {Path(name).name for name in open_files}
+        if folder is None or self._run.settings.sandbox:
+            return ended
+        for each in self._detections:
+            if defused(as_text(str(each.path))) in finished.open_files or as_text(each.path.name) in names:
+                continue
+            try:
+                move_done(each, folder, self._run)
+            except OSError as error:
+                problem = CannotCreateError(
+                    f"{each.path} cannot be moved to {folder}: {error.strerror}",
+                    hint="Mend the rights of both folders; the next run moves it. Its calls are in the ledger.",
+                )
+                self._report(problem)
+                code = most_severe([ended.exit_code, problem.exit_code])
+                reason = ended.reason if code is ended.exit_code else "not_moved"
+                ended = replace(ended, exit_code=code, reason=reason)
+        return ended
 
 
 def _staged_rows(

@@ -96,9 +96,11 @@ def _run(
             intake.write_rejects(finished)
         known = ledger or known
         ended = summary(finished, stop, known.uncertain_since() if known else (0, ""))
+        open_files = ledger.open_files() if ledger and run.settings.done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
-        return ended
+    # 8 Files done. Needs results and ledger closed; gives files moved where `--done` says.
+    return intake.move_done(finished, open_files, ended) if intake and ledger else ended
 
 
 @contextmanager

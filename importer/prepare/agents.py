@@ -151,7 +151,7 @@ def agent_lines(path: Path, encoding: str | None = None) -> list[AgentLine]:
 
 def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line and cells of each agent, by the names of AGENT_COLUMNS; blank lines are none."""
-    records = _records(path, encoding)
+    records = csv_records(path, encoding)
     line, header = next(records, (1, []))
     names = [column_key(cell) for cell in header]
     for name in AGENT_COLUMNS:
@@ -181,14 +181,19 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
         yield line, row
 
 
-def _records(path: Path, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
-    """Yield line and cells of each record that is not blank, the header first."""
-    text = _text(path, encoding)
+def csv_records(
+    path: Path, encoding: str | None, *, kind: str = "agents file", option: str = "--agents"
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of each record that is not blank, the header first, however a program saved the file.
+
+    Raises ConfigurationError, which calls the file by its ``kind`` and ``option``.
+    """
+    text = _text(path, encoding, kind, option)
     if "\0" in text:
         line = len(re.split(r"\r\n?|\n", text[: text.index("\0")]))
         raise ConfigurationError(
             f"{path.name}: line {line} holds a NUL character",
-            hint="Save the agents file anew, as UTF-8 (in Excel: CSV UTF-8).",
+            hint=f"Save the {kind} anew, as UTF-8 (in Excel: CSV UTF-8).",
         )
     separator = SEPARATOR_LINE.match(text)
     body = text[separator.end() :] if separator else text
@@ -211,7 +216,7 @@ def _records(path: Path, encoding: str | None) -> Iterator[tuple[int, list[str]]
             yield line, cells
 
 
-def _text(path: Path, encoding: str | None) -> str:
+def _text(path: Path, encoding: str | None, kind: str, option: str) -> str:
     """Return the text of the file: by its byte order mark, else UTF-8, ``encoding``, or what Excel writes."""
     try:
         open_small(path, MOST_BYTES).close()
@@ -225,11 +230,11 @@ def _text(path: Path, encoding: str | None) -> str:
     except (OSError, NoInputError) as error:
         said = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"agents file {path} cannot be read: {said}", hint="Check the path of --agents."
+            f"{kind} {path} cannot be read: {said}", hint=f"Check the path of {option}."
         ) from error
     except InputUnusableError as error:
         raise ConfigurationError(
-            f"agents file {path.name} cannot be read: {error.message.removeprefix(f'{path.name}: ')}",
+            f"{kind} {path.name} cannot be read: {error.message.removeprefix(f'{path.name}: ')}",
             hint="Save it as a CSV file in UTF-8 (in Excel: CSV UTF-8), or name its encoding with --encoding.",
         ) from error
 

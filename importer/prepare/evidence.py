@@ -269,6 +269,16 @@ def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
     return _texts_of(rows, cdr_format.time.columns)
 
 
+def known_starts(frame: pd.DataFrame, conditions: Conditions, rules: Rules) -> npt.NDArray[np.int64]:
+    """Return the start of each row of a chunk that has one, as epoch seconds; none from after the run began."""
+    spec = rules.format.time
+    columns = {*spec.columns, spec.zone_column, spec.evidence.column if spec.evidence else None}
+    frame = with_texts(frame, conditions, rules.format.derived.keys() & columns)
+    read = _read_times(start_texts(frame, rules.format), frame, rules)["utc"].dropna()
+    starts = read.to_numpy().astype("datetime64[s]").astype(np.int64)
+    return starts[starts <= rules.plan.now]
+
+
 def _texts_of(rows: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series:
     texts = rows[columns[0]]
     for name in columns[1:]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.formats.dates import without_seconds
 from importer.prepare.agents import AgentBook
+from importer.prepare.gaps import Gaps
 from importer.prepare.index import INDEX_ROWS
 from importer.prepare.policies import Policies, PolicyBook
 from importer.reading import CHUNK_ROWS, Extensions
@@ -29,6 +30,7 @@ class PreparePlan:
     that are skipped. ``held`` says which of some call ids the ledger holds, and whether an attended row
     contradicts it; None without a ledger. ``is_one_of_several``: rows of a call may stand in another file.
     ``trust_country``: no number speaks against ``country``.
+    ``gaps`` gets the starts of all rows, also of those that are no outgoing calls.
     """
 
     agents: AgentBook
@@ -43,6 +45,7 @@ class PreparePlan:
     all_rows: bool = False
     is_one_of_several: bool = False
     held: Callable[[Sequence[str]], Mapping[str, bool]] | None = None
+    gaps: Gaps | None = None
     chunk_rows: int = CHUNK_ROWS
     index_rows: int = INDEX_ROWS
 

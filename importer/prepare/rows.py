@@ -18,6 +18,7 @@ from importer.prepare.evidence import (
     call_keys,
     derived_of,
     directions,
+    known_starts,
     with_texts,
     zone_evidence_of,
 )
@@ -132,6 +133,8 @@ class RowPreparer:
         self.read += len(chunk)
         conditions = self._conditions(chunk.frame)
         frame, texts = chunk.frame, self.rules.format.text_columns() & self.rules.format.derived.keys()
+        if self.rules.plan.gaps is not None:
+            self.rules.plan.gaps.add(known_starts(frame, conditions, self.rules))
         frame["call.direction"] = directions(frame, conditions, self.rules)
         kept_out = self._kept_out(frame, conditions)
         rows = frame.loc[~kept_out]

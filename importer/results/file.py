@@ -34,7 +34,8 @@ class Finished:
     """The counts of a results file: rows by outcome, skipped and rejected rows by reason, lines to mend by file.
 
     ``carried`` is how many rows are of calls that earlier runs had left. ``to_mend`` has the rejected and refused
-    rows of this input, under the file's name as the results have it.
+    rows of this input, under the file's name as the results have it; ``open_files`` are the names of those with a
+    row that is not decided yet.
     """
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -43,6 +44,7 @@ class Finished:
     # Eight bytes a line: every row of a large file may be rejected.
     to_mend: defaultdict[str, "array[int]"] = field(default_factory=lambda: defaultdict(lambda: array("q")))
     carried: int = 0
+    open_files: set[str] = field(default_factory=set)
 
     def add(self, outcome: Outcome, reason: str, file: str = "", line: int = 0) -> None:
         """Count one row; ``file`` and ``line`` are its place in this input, if it is a row of that."""
@@ -51,6 +53,8 @@ class Finished:
             self.skipped[reason] += 1
         elif outcome is Outcome.REJECTED:
             self.rejected[reason] += 1
+        if outcome in (Outcome.PENDING, Outcome.UNCERTAIN) or reason == UNFINISHED_ROW:
+            self.open_files.add(file)
         # A row that is not written to its end would be read as a whole one if it were imported again.
         if line and outcome in (Outcome.REJECTED, Outcome.REFUSED) and reason != UNFINISHED_ROW:
             self.to_mend[file].append(line)

@@ -14,7 +14,7 @@ from importer.settings.credentials import (
 )
 from importer.settings.loading import config_path, load_settings
 from importer.settings.options import EVERY_FORMAT, OPTIONS, POLICIES, PolicyChoices, Settings
-from importer.settings.values import DATA_CENTERS, ErrorLimit, Rate, parse_moment
+from importer.settings.values import DATA_CENTERS, Limit, Rate, parse_moment
 
 __all__ = [
     "DATA_CENTERS",
@@ -22,7 +22,7 @@ __all__ = [
     "OPTIONS",
     "POLICIES",
     "Credentials",
-    "ErrorLimit",
+    "Limit",
     "PolicyChoices",
     "Rate",
     "Settings",

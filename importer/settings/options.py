@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from importer.settings import values
-from importer.settings.values import ErrorLimit, Rate
+from importer.settings.values import Limit, Rate
 from schemas.vocabulary import State
 
 APPLICATION = "cdr-importer"
@@ -95,10 +95,10 @@ class PolicyChoices:
 class Settings(PolicyChoices):
     """Every option of a run, checked by `load_settings`; the README's table has the meaning of each.
 
-    ``max_runtime`` and ``max_age`` are in seconds; ``since`` and ``until`` are as written, for `parse_moment`;
-    ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for those of ``data_center`` in
-    `DATA_CENTERS`. The policies are the options of this run; ``policies`` are the ones in the TOML file
-    ``config``, by format and for `EVERY_FORMAT`.
+    ``max_runtime``, ``max_age`` and ``max_gap`` are in seconds; ``since`` and ``until`` are for
+    `parse_moment`; ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for those of
+    ``data_center`` in `DATA_CENTERS`. The policies are the options of this run; ``policies`` are the
+    ones in the TOML file ``config``, by format and for `EVERY_FORMAT`.
     """
 
     format: str | None = _option(None, values.line, "NAME", "A format's name, or a .toml of your own.")
@@ -136,9 +136,7 @@ class Settings(PolicyChoices):
     order: str = _option(
         "newest", values.one_of("newest", "oldest"), "WORD", "What goes first: newest (default) or oldest."
     )
-    max_errors: ErrorLimit = _option(
-        ErrorLimit(20, None), ErrorLimit.parse, "N[%]", "Stop after so many refusals. Default: 20."
-    )
+    max_errors: Limit = _option(Limit(20, None), Limit.parse, "N[%]", "Stop after so many refusals. Default: 20.")
     max_uncertain: int = _option(3, values.whole(1), "N", "Stop after so many lost answers. Default: 3.")
     max_runtime: float | None = _option(
         None, values.duration, "DURATION", "Begin nothing after so long (90m, 2h, seconds)."
@@ -163,6 +161,7 @@ class Settings(PolicyChoices):
     rejects: Path | None = _option(
         None, values.location, "PATH", "Rejected and refused rows verbatim, to be mended."
     )
+    done: Path | None = _option(None, values.location, "DIR", "Move files there of which nothing is open.")
     all_rows: bool = _switch("Results also list the rows skipped.")
     quiet: bool = _switch("Print nothing unless a person is needed.", "q")
     verbose: bool = _switch("Print more: format and rows of each file, the rate.", "v")
@@ -179,7 +178,12 @@ class Settings(PolicyChoices):
     ping_url: str | None = _option(
         None, values.ping_url, "URL", "Dead man's switch: URL/start, URL/<exit code>.", repr=False
     )
-    min_rows: int | None = _option(None, values.whole(1), "N", "Exit 66 when all files together have fewer rows.")
+    min_rows: Limit | None = _option(
+        None, Limit.parse, "N[%]", "Exit 66 for fewer rows, or less than N% of the usual."
+    )
+    max_gap: float | None = _option(
+        None, values.duration, "DURATION", "Exit 66 when no row came for longer (20h)."
+    )
     max_age: float | None = _option(
         None, values.duration, "DURATION", "Exit 66 when the newest file is older (26h, 2d)."
     )
@@ -193,10 +197,10 @@ class Settings(PolicyChoices):
             for each in fields(self)
             if each.repr and each.name != "config" and (value := getattr(self, each.name)) is not None
         }
-        limit = self.max_errors
+        limits = {name: value for name, value in kept.items() if isinstance(value, Limit)}
         return {name: str(value) if isinstance(value, Path | Rate) else value for name, value in kept.items()} | {
+            **{name: str(value) if value.count is None else value.count for name, value in limits.items()},
             "states": sorted(self.states),
-            "max-errors": str(limit) if limit.count is None else limit.count,
             "policies": {
                 name: {policy: value for policy in POLICIES if (value := getattr(choices, policy)) is not None}
                 for name, choices in self.policies.items()

@@ -60,8 +60,8 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorLimit:
-    """The refusals that stop a run: ``count`` of them, or ``percent`` of the calls sent; the other is None."""
+class Limit:
+    """So many, or so many percent: ``count`` or ``percent``; the other is None."""
 
     count: int | None
     percent: float | None
@@ -75,10 +75,10 @@ class ErrorLimit:
         match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", given)
         if match and 0 < float(match[1]) <= 100:
             return cls(None, float(match[1]))
-        raise ValueError("write a number of refusals from 1, or a share such as 5%")
+        raise ValueError("write a whole number from 1, or a share such as 5%")
 
     def exceeded(self, errors: int, sent: int) -> bool:
-        """Return whether ``errors`` of ``sent`` calls stop the run; a share counts from 20 calls on."""
+        """Return whether ``errors`` of ``sent`` calls are too many; a share counts from 20 calls on."""
         if self.count is not None:
             return errors >= self.count
         return self.percent is not None and sent >= _PERCENT_SAMPLE_CALLS and errors * 100 >= self.percent * sent

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from importer import __version__
-from importer.errors import CannotCreateError, ExitCode
+from importer.errors import CannotCreateError
 from importer.private_files import check_ours, put_whole, read_small
-from importer.records import RunSummary
+from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary
 from schemas.vocabulary import CallState, Outcome
 
 METRICS: Mapping[str, str] = {
@@ -29,8 +29,6 @@ METRICS: Mapping[str, str] = {
 """Every metric, all of them gauges, with its help text."""
 
 _COMPLETE = "cdr_importer_last_complete_run_timestamp_seconds"
-_DID_ITS_WORK = frozenset({ExitCode.OK, ExitCode.PARTIAL, ExitCode.UNCERTAIN})
-_STOPPED = frozenset({"max_errors", "max_uncertain"})
 
 
 def check_metrics_path(path: Path) -> None:
@@ -66,8 +64,7 @@ def write_metrics(
         families = text_string_to_metric_families(read_small(path).decode("utf-8"))
         kept = [each for family in families for each in family.samples if each.name == _COMPLETE]
         last_complete = next((each.value for each in kept if each.labels == labels), None)
-    # A complete run leaves work for a person at most, and none for the next run.
-    is_complete = summary.exit_code in _DID_ITS_WORK and summary.reason not in _STOPPED
+    is_complete = summary.exit_code in COMPLETE_EXIT_CODES and summary.reason not in STOPPED_REASONS
     values: dict[str, list[tuple[dict[str, str], float | None]]] = {
         "cdr_importer_build_info": [({"version": __version__}, 1)],
         "cdr_importer_last_run_start_timestamp_seconds": [({}, times[0])],

@@ -3,6 +3,7 @@
 Source: https://healthchecks.io/docs/http_api/
 """
 
+import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,12 @@ PING_LIMITS = Timeouts(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10
 
 
 def pings_of(url: str, proxy: str | None, ca_bundle: Path | None) -> partial[str]:
-    """Return `ping` for one switch; raises ConfigurationError for a CA bundle that cannot be read."""
-    bundle = str(ca_bundle) if ca_bundle else None
+    """Return `ping` for one switch, with an id of this run that pairs its two pings: a UUID.
+
+    Raises ConfigurationError for a CA bundle that cannot be read.
+    """
+    bundle, parts = str(ca_bundle) if ca_bundle else None, urlsplit(url)
+    url = urlunsplit(parts._replace(query=f"{parts.query}&rid={uuid.uuid4()}".lstrip("&")))
     return partial(ping, partial(Line, Route(proxy, bundle), trust=Trust(bundle), limits=PING_LIMITS), url)
 
 

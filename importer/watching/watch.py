@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -22,11 +22,13 @@ from importer.pipeline import Listener, epoch_of, reason_of, summary_fields
 from importer.private_files import open_ours
 from importer.records import RunSummary
 from importer.settings import Settings
+from importer.watching.progress import Progress
 from schemas.vocabulary import CallState
 
 LONGEST_LINE = 300
 _LONGEST_VALUE = 120
 _BARE = re.compile(r"[A-Za-z0-9_.:/+-]+")
+_NUMBER = re.compile(r"\+?[0-9]{9,}|\+[0-9]{5,}")
 MOST_TRIES = 3
 _NEXT_RUN_GOES_ON = frozenset(
     {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.HANGUP, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
@@ -103,14 +105,17 @@ class Watch:
     """Logs, pings and measures one run; does nothing where the settings ask for nothing.
 
     In the sandbox neither metrics are written nor pings sent: a trial must not pass for the night job.
-    ``note`` gets the failures of log and metrics, for a person.
+    ``note`` gets the failures of log and metrics, for a person; ``progress`` is what the log gets now and then.
     """
 
-    def __init__(self, settings: Settings, command: str, run_id: str, *, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, command: str, run_id: str, *, note: Callable[[str], None], progress: Progress
+    ) -> None:
         self._settings = settings
         self._command = command
         self._run_id = run_id
         self._note = note
+        self._progress = progress
         self._began = time.time()
         self._ping: partial[str] | None = None
         self._log: LogFile | None = None
@@ -145,6 +150,8 @@ class Watch:
         if self._settings.log is None:
             return Listener()
         return Listener(
+            rows=self._log_progress,
+            receipt=self._log_progress,
             calls=lambda count: self._write(EventName.CALLS_WAITING, Level.INFO, calls=count),
             note=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
             waiting=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
@@ -161,8 +168,11 @@ class Watch:
             event=lambda event: self._write(event.name, event.level, **event.fields),
         )
 
-    def finish(self, summary: RunSummary) -> None:
-        """Log how the run ended, write the metrics and ping; each failure is a note."""
+    def finish(self, summary: RunSummary, closing: Iterable[str] = ()) -> None:
+        """Log how the run ended, write the metrics and ping; each failure is a note.
+
+        ``closing`` are the lines for a person; the ping has them before the counts.
+        """
         settings = self._settings
         fields = summary_fields(summary)
         shown = {name: value for name, value in fields.items() if name not in ("run", "results")}
@@ -184,13 +194,18 @@ class Watch:
                 self._note(f"The metrics {settings.metrics} could not be written: {error.strerror}.")
         if self._ping is not None:
             counts = " ".join(f"{name}={value}" for name, value in fields.items() if name != "results")
-            if why := self._ping(str(int(summary.exit_code)), counts, tries=MOST_TRIES):
+            body = "\n".join([*(_NUMBER.sub("(number)", line) for line in closing), counts])
+            if why := self._ping(str(int(summary.exit_code)), body, tries=MOST_TRIES):
                 self._write(EventName.PING_FAILED, Level.WARN, reason=why)
         if self._log is not None:
             with suppress(OSError):
                 self._log.close()
             if self._log.is_lost:
                 self._note(f"Not every line could be written to the log {settings.log}.")
+
+    def _log_progress(self, _: object) -> None:
+        if self._progress.is_due():
+            self._write(EventName.RUN_PROGRESS, Level.INFO, **self._progress.fields())
 
     def _write(self, name: EventName, level: Level, /, **fields: object) -> None:
         if self._log is not None:

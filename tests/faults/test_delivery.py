@@ -10,7 +10,7 @@ from faults.night import Night
 from importer.deliver import UNANSWERED_IN_A_ROW
 from importer.errors import CannotCreateError
 from importer.ledger import open_reader
-from importer.settings import ErrorLimit
+from importer.settings import Limit
 from misbehaviour import FOREVER, ORDINARY, Fault
 from steps import Step, at
 
@@ -154,7 +154,7 @@ def test_error_limit(night: Night, limit: str, why: tuple[int, str], refused: in
     night.take_in(12)
     for number in range(4):
         night.api.script(Fault.refusal(f"CODE_{number}"), ORDINARY.repeated(2))
-    ended = night.run(max_errors=ErrorLimit.parse(limit))
+    ended = night.run(max_errors=Limit.parse(limit))
     assert (ended.why, night.states()["refused"]) == (why, refused)
     assert ("pending" in night.states()) is (why[1] == "max_errors")
 
