@@ -465,6 +465,8 @@ def test_fewer_rows_than_usual(program: Program, account: Simulator, tmp_path: P
     assert (ran.code, ran.summary()["reason"]) == (66, "too_few_rows")
     said = "the input has 3 rows, --min-rows expects at least 4, 40% of 10, the median of 3 complete runs"
     assert said in ran.stderr
+    dry = ("check", "--min-rows", "40%", "--results", tmp_path / "dry.csv")
+    assert said in program(*dry, "--ledger", tmp_path / "ledger.sqlite", few).stderr
     assert run(fewer).code == 0
     assert "0 complete runs are too few to tell" in run(few, "--site", "other", "-v").stderr
     for _ in range(7):

@@ -121,7 +121,7 @@ class Intake:
             self._found.skipped = self._preparation.skipped
             yield
 
-    def read(self, ledger: Ledger | None) -> None:
+    def read(self, ledger: LedgerReader | None) -> None:
         """Read every file whole; a damaged one is a problem, and nothing of it is kept."""
         run = self._run
         whole: dict[Path, int] = {}
@@ -148,7 +148,7 @@ class Intake:
         self._found.rows = self._preparation.rows
         for alarm in self._alarms(ledger):
             self._report(alarm)
-        if ledger is not None:
+        if isinstance(ledger, Ledger):
             ledger.note_inputs(inputs_json(self._detections, whole))
         self._detections = tuple(pinned)
 
@@ -156,7 +156,7 @@ class Intake:
         self._found.problems.append(problem)
         self._run.listener.problem(problem)
 
-    def _alarms(self, ledger: Ledger | None) -> Iterator[ImporterError]:
+    def _alarms(self, ledger: LedgerReader | None) -> Iterator[ImporterError]:
         """Yield why this is not the input that was expected, though it can be read.
 
         The run goes on with what is there, so that nothing is lost, and ends with 66.
@@ -192,7 +192,7 @@ class Intake:
                 reason="too_few_rows",
             )
 
-    def _fewest_rows(self, ledger: Ledger | None) -> tuple[float, str]:
+    def _fewest_rows(self, ledger: LedgerReader | None) -> tuple[float, str]:
         """Return how many rows `--min-rows` expects, and what that is made of; 0 where it cannot tell."""
         limit = self._run.settings.min_rows
         if limit is None or limit.percent is None:

@@ -81,7 +81,7 @@ def _run(
     ):
         if intake is not None:
             # 4 Read and prepare. Needs files and agents; gives the rows, waiting in a temporary file.
-            intake.read(ledger)
+            intake.read(ledger or known)
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
             outlook = intake.take_in(results, ledger or known)
         else:
