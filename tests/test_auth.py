@@ -305,7 +305,7 @@ def test_sandbox_restarts_freely(shared: SignIn, clock: OwnTime) -> None:
     local = replace(shared, accounts_url="http://127.0.0.1:8080", api_url="http://127.0.0.1:8080")
     for number in range(4):
         run = source(script, clock, local)
-        run.renew(run.token())
+        run.token(run.token())
         assert len(script.asked) == number + 2
 
 
