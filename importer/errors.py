@@ -5,6 +5,7 @@ lines of its own below it: a command, a list. None may hold a secret or a teleph
 ``reason`` is one word for the summary, where the exit code alone does not say why.
 """
 
+import re
 from enum import IntEnum
 
 
@@ -55,6 +56,18 @@ class ImporterError(Exception):
 def exit_code_of(error: BaseException) -> ExitCode:
     """Return the exit code that an error ends a run with: its own, or INTERNAL for a bug of ours."""
     return error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
+
+
+def reason_of(error: BaseException) -> str:
+    """Return one word for a failure: its own, the name of its class, `signal`, or `internal` for a bug of ours."""
+    if not isinstance(error, ImporterError):
+        return "internal"
+    if isinstance(error, StoppedError):
+        return "signal"
+    if error.reason:
+        return error.reason
+    words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
+    return "_".join(words).lower() or "internal"
 
 
 class ConfigurationError(ImporterError):

@@ -1,5 +1,6 @@
 """What a person and cron see: help without weight, silence on success, progress on a terminal, orderly signals."""
 
+import json
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program, Ran, call_row, read_results, write_export
+from conftest import Program, Ran, call_row, read_results, table, write_export
 from expected import SAMPLES
 from ledgers import make_waiting
 from misbehaviour import Fault, Simulator
@@ -48,6 +49,41 @@ def test_every_command_explains_itself(program: Program) -> None:
     for name in COMMANDS:
         ran = program(name, "--help")
         assert (ran.code, ran.stdout.startswith(f"Usage: cdr-importer {name}"), ran.stderr) == (0, True, "")
+
+
+@table(
+    ("arguments", "code", "reason"),
+    [
+        (("import", "--json", "--rate", "x", "file.csv"), 2, "usage"),
+        (("import", "--json", "--no-such-option"), 2, "usage"),
+        (("status", "--json", "--ledger", "/nowhere/ledger.sqlite"), 78, "configuration"),
+    ],
+)
+def test_errors_as_json(program: Program, arguments: tuple[str, ...], code: int, reason: str) -> None:
+    """With --json an error before any run is one object on stdout, with exit, reason, message and hint."""
+    ran = program(*arguments)
+    found = json.loads(ran.stdout)
+    assert (ran.code, found["exit"], found["reason"], set(found)) == (
+        code,
+        code,
+        reason,
+        {"exit", "reason", "message", "hint"},
+    )
+    assert found["message"] in ran.stderr
+
+
+def test_unknown_command_names_the_nearest(program: Program) -> None:
+    """A command that is not there gets the one that is meant."""
+    ran = program("imprt", "file.csv")
+    assert (ran.code, "Did you mean 'import'?" in ran.stderr) == (2, True)
+
+
+def test_no_results_of_nothing(program: Program, tmp_path: Path) -> None:
+    """Where an input could not be used and no row was read, no results file is left: the command runs again."""
+    (tmp_path / "notes.csv").write_text("nothing of calls\n", encoding="utf-8")
+    ran = program("check", "--results", tmp_path / "results.csv", tmp_path / "notes.csv")
+    assert (ran.code, sorted(path.name for path in tmp_path.glob("*results*"))) == (65, [])
+    assert ran.stderr.rstrip().endswith("results=")
 
 
 def test_help_groups_the_options_of_import(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

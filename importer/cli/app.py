@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import threading
+from difflib import get_close_matches
 
 import click
 
@@ -19,10 +20,11 @@ from importer.cli.output import (
     error_text,
     open_standard_streams,
     show,
+    show_json,
     show_lines,
     show_message,
 )
-from importer.errors import ExitCode, exit_code_of
+from importer.errors import ExitCode, exit_code_of, reason_of
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -56,6 +58,14 @@ class _Commands(click.Group):
         module = importlib.import_module(f"importer.cli.{_COMMANDS[cmd_name][0]}")
         commands = (each for each in vars(module).values() if isinstance(each, click.Command))
         return next(each for each in commands if each.name == cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is named first; the error for an unknown one names the nearest."""
+        if args[0] not in _COMMANDS and (near := get_close_matches(args[0], _COMMANDS, n=1)):
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
@@ -116,14 +126,20 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)  # our own help
         return int(ExitCode.USAGE)
     except click.ClickException as error:
+        message, hint = error.format_message(), ""
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            show_lines(error.ctx.get_usage().splitlines(), err=True)
-            show(f"Try '{error.ctx.command_path} --help' for help.", err=True)
-        show(f"Error: {error.format_message()}", err=True)
-        return int(ExitCode.USAGE)
+            hint = f"Try '{error.ctx.command_path} --help' for help."
+            show_lines([*error.ctx.get_usage().splitlines(), hint], err=True)
+        show(f"Error: {message}", err=True)
+        code, reason = ExitCode.USAGE, "usage"
     except (click.Abort, KeyboardInterrupt):
-        show_message("interrupted")
-        return int(ExitCode.INTERRUPTED)
+        code, reason, message, hint = ExitCode.INTERRUPTED, "signal", "interrupted", ""
+        show_message(message)
     except Exception as error:  # no text of a foreign exception is printed
-        show_message(*error_text(error))
-        return int(exit_code_of(error))
+        code, reason = exit_code_of(error), reason_of(error)
+        message, hint, lines = error_text(error)
+        show_message(message, hint, lines)
+    asked = sys.argv[1:] if arguments is None else arguments
+    if "--json" in asked or os.environ.get("CDR_IMPORTER_JSON"):
+        show_json({"exit": int(code), "reason": reason, "message": message, "hint": hint})
+    return int(code)

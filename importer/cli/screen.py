@@ -28,7 +28,7 @@ from importer.cli.output import (
     show_lines,
     show_message,
 )
-from importer.errors import ExitCode, exit_code_of
+from importer.errors import ExitCode, exit_code_of, reason_of
 from importer.formats import load_catalogue
 from importer.pipeline import (
     Listener,
@@ -36,7 +36,6 @@ from importer.pipeline import (
     Run,
     check_apart,
     new_run_id,
-    reason_of,
     summary_fields,
     summary_record,
 )

@@ -8,7 +8,7 @@ files import `intake`, and `deliver` and `status` go without.
 Sending loads requests: only the commands that send import `sending`, and `check` and `status` go without.
 """
 
-from importer.pipeline.ending import held_ledger, reason_of, summary_fields, summary_record
+from importer.pipeline.ending import held_ledger, summary_fields, summary_record
 from importer.pipeline.inputs import check_apart
 from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
 from importer.pipeline.stages import check, deliver_pending, import_calls
@@ -26,7 +26,6 @@ __all__ = [
     "held_ledger",
     "import_calls",
     "new_run_id",
-    "reason_of",
     "summary_fields",
     "summary_record",
 ]

@@ -1,7 +1,6 @@
 """How a run ended: the fates of its calls, its counts, its exit code, and one word for the reason."""
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from importer import __version__
-from importer.errors import ExitCode, ImporterError, StoppedError, most_severe
+from importer.errors import ExitCode, ImporterError, most_severe, reason_of
 from importer.ledger import KnownFate, Ledger, RunInfo
 from importer.pipeline.run import Run, gmt_text, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
@@ -32,6 +31,10 @@ class ReadSoFar:
     problems: list[ImporterError] = field(default_factory=list)
     rows: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def found_nothing(self) -> bool:
+        """Return whether no record was read, since something is wrong."""
+        return bool(self.problems) and not self.rows
 
 
 def summary_of(
@@ -69,7 +72,7 @@ def summary_of(
         carried=finished.carried,
         outcomes=outcomes,
         skipped=Counter(finished.skipped) + Counter(read.skipped),
-        results=target,
+        results=target if finished.is_written else None,
         rejected=finished.rejected,
         held_uncertain=uncertain[0],
         uncertain_since=uncertain[1],
@@ -88,18 +91,6 @@ def summary_record(summary: RunSummary) -> dict[str, object]:
         "held_uncertain": summary.held_uncertain,
         "uncertain_since": summary.uncertain_since,
     }
-
-
-def reason_of(error: BaseException) -> str:
-    """Return one word for a failure: its own, the name of its class, `signal`, or `internal` for a bug of ours."""
-    if not isinstance(error, ImporterError):
-        return "internal"
-    if isinstance(error, StoppedError):
-        return "signal"
-    if error.reason:
-        return error.reason
-    words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
-    return "_".join(words).lower() or "internal"
 
 
 def summary_fields(summary: RunSummary) -> dict[str, object]:

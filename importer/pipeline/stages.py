@@ -1,7 +1,8 @@
 """The stages of a run in order, numbered, with what each needs and gives.
 
 A file that is not usable stops that file only; every other error before sending stops the run with nothing sent.
-Nothing in here prints: a `Listener` gets each event.
+Nothing in here prints: a `Listener` gets each event. pandas and requests come in where they are used: `deliver`
+and `check` do without one of them.
 """
 
 import json
@@ -11,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import ImporterError, TryLaterError, exit_code_of
+from importer.errors import ImporterError, TryLaterError, exit_code_of, reason_of
 from importer.files import named_files
 from importer.ledger import Ledger, LedgerReader, RunInfo, create_ledger, open_reader
 from importer.pipeline.dead_runs import finish_dead_runs
-from importer.pipeline.ending import ReadSoFar, reason_of, summary_of, summary_record
+from importer.pipeline.ending import ReadSoFar, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text
@@ -45,34 +46,27 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
 
 def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send the calls that the ledger still holds, and write their results."""
-    return _run(run, "deliver", None, credentials, None)
+    return _run(run, "deliver", (), credentials, None)
 
 
 def _run(
-    run: Run,
-    command: str,
-    paths: Sequence[Path] | None,
-    credentials: Credentials | None,
-    known: LedgerReader | None,
+    run: Run, command: str, paths: Sequence[Path], credentials: Credentials | None, known: LedgerReader | None
 ) -> RunSummary:
     """Carry a command out: `check` has no credentials and at most a ``known`` ledger, `deliver` has no files."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
-    named = named_files(paths or ())
+    named = named_files(paths)
     target = results_path(named.beside, run.run_id, run.settings.results)
     # 2 Detect. Needs the files; gives how each is to be read.
-    intake, read = None, ReadSoFar(is_dry=credentials is None)
-    if paths is not None:
-        # pandas comes in here and not on top: `deliver` and `status` do without.
+    intake, service, read = None, None, ReadSoFar(is_dry=credentials is None)
+    if paths:
         from importer.pipeline.intake import Intake
 
         intake = Intake(run, detect_inputs(run, named, read.problems), read)
-    summary = partial(summary_of, run, target, read)
-    service = None
-    if credentials is not None:
-        # requests comes in here and not on top: `check` does without.
+    if credentials:
         from importer.pipeline.sending import deliver, service_of
 
         service = service_of(run, credentials)
+    summary = partial(summary_of, run, target, read)
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
         _opened(run, command, target, service.account if service else None) as ledger,
@@ -91,7 +85,7 @@ def _run(
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
         stop = deliver(run, ledger, service, results, outlook) if ledger and service and outlook else None
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
-        finished = results.finish(ledger.fates if ledger else lambda _: {})
+        finished = results.finish(ledger.fates if ledger else None, may_drop=read.found_nothing())
         if intake is not None:
             intake.write_rejects(finished)
         known = ledger or known

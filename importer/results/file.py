@@ -35,7 +35,7 @@ class Finished:
 
     ``carried`` is how many rows are of calls that earlier runs had left. ``to_mend`` has the rejected and refused
     rows of this input, under the file's name as the results have it; ``open_files`` are the names of those with a
-    row that is not decided yet.
+    row that is not decided yet. The file is not there unless it ``is_written``.
     """
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -45,6 +45,7 @@ class Finished:
     to_mend: defaultdict[str, "array[int]"] = field(default_factory=lambda: defaultdict(lambda: array("q")))
     carried: int = 0
     open_files: set[str] = field(default_factory=set)
+    is_written: bool = True
 
     def add(self, outcome: Outcome, reason: str, file: str = "", line: int = 0) -> None:
         """Count one row; ``file`` and ``line`` are its place in this input, if it is a row of that."""
@@ -151,14 +152,21 @@ class ResultsFile:
         self.leave()
         self._parts.discard()
 
-    def finish(self, fates: Fates) -> Finished:
-        """Write the results in order: calls of earlier runs as sent, then the input's rows with their fates."""
+    def finish(self, fates: Fates | None, *, may_drop: bool = False) -> Finished:
+        """Write the results in order: calls of earlier runs as sent, then the input's rows with their fates.
+
+        Where there is no row at all, no file is left if it ``may_drop``.
+        """
         self.sync()
+        if may_drop and not (self._open or self._carried or self._counts.outcomes.total()):
+            self.discard()
+            self._finished = replace(self._counts, is_written=False)
+            return self._finished
         try:
             for stream in self._streams:
                 stream.close()  # which writes the bytes that a full disk did not take before
             if self._open or self._carried:
-                rows = final_rows(self._parts, fates)
+                rows = final_rows(self._parts, fates or (lambda _: {}))
                 write_final(self._parts, self._counts.counting(rows, open_only=True))
             else:
                 self._parts.rows.rename(self._parts.final)

@@ -15,10 +15,10 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError
+from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError, reason_of
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
-from importer.pipeline import Listener, epoch_of, reason_of, summary_fields
+from importer.pipeline import Listener, epoch_of, summary_fields
 from importer.private_files import open_ours
 from importer.records import RunSummary
 from importer.settings import Settings
