@@ -29,9 +29,13 @@ class Bench:
 
     @contextmanager
     def transaction(self, writes: int) -> Iterator[sqlite3.Connection]:
-        """Make a transaction whose commit takes as long as we want."""
+        """Make a transaction whose commit takes as long as we want; what is raised inside undoes it."""
         self.connection.execute("BEGIN IMMEDIATE")
-        yield self.connection
+        try:
+            yield self.connection
+        except LedgerInvariantError:
+            self.connection.execute("ROLLBACK")
+            raise
         self.under_way.set()
         assert self.let_go.wait(10)
         self.commits += 1

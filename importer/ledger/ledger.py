@@ -70,8 +70,10 @@ class Ledger(LedgerReader):
         self._run_number = 0
         self._fingerprint_key = b""
         self._commits = 0
+        self._wal = beside.wal_path(path)
         self._wal_inode = (0, 0)
         self._restored: ConfigurationError | None = None
+        self._is_bound = False
 
     @classmethod
     def open(
@@ -201,7 +203,7 @@ class Ledger(LedgerReader):
         with self._guard:
             is_whole = False
             with suppress(OSError):
-                wal = beside.wal_path(self._path).lstat()
+                wal = self._wal.lstat()
                 is_whole = self._lock.holds(self._path) and (wal.st_dev, wal.st_ino) == self._wal_inode
             if not is_whole:
                 self._failed = True
@@ -370,9 +372,12 @@ class Ledger(LedgerReader):
 
     def bind_account(self, label: str) -> None:
         """Keep which account this ledger's calls are sent to; the first one stays."""
+        if self._is_bound:
+            return
         with self._guard:
             if not self._rows("SELECT 1 FROM meta WHERE key = 'account'"):
                 self._write("INSERT INTO meta (key, value) VALUES ('account', ?)", (self._account(label),))
+            self._is_bound = True
 
     def forget_account(self) -> bool:
         """Let the next run bind this ledger to its account; return whether it was bound."""
@@ -465,7 +470,7 @@ class Ledger(LedgerReader):
         The new generation is the first commit that only the -wal file holds: whoever loses that file is left
         with a ledger behind its generation file. Called between calls only, so that none is in between.
         """
-        with self._guard, self._failing(), schema.translated_errors(self._path):
+        with self._guard, self._failing():
             # A reader may keep some commits from moving; then the file grows, and the next turn tries again.
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             found = beside.extend_wal(self._path)
@@ -487,7 +492,7 @@ class Ledger(LedgerReader):
                 )
             if self._connection.in_transaction:
                 raise LedgerInvariantError("a write was asked for inside a staging")
-            with self._failing(), schema.translated_errors(self._path), schema.transaction(self._connection):
+            with self._failing(), schema.transaction(self._connection):
                 yield self._connection
             self._commits += writes
 
@@ -502,7 +507,8 @@ class Ledger(LedgerReader):
     def _failing(self) -> Iterator[None]:
         """Refuse every further write after an error of the disk."""
         try:
-            yield
+            with schema.translated_errors(self._path):
+                yield
         except LedgerError:
             self._failed = True
             raise

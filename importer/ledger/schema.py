@@ -155,6 +155,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 @dataclass(slots=True)
 class _Write:
     act: Callable[[sqlite3.Connection], None]
+    turn: threading.Lock = field(default_factory=threading.Lock)
     is_done: bool = False
     failure: BaseException | None = None
 
@@ -168,8 +169,8 @@ class GroupCommit:
 
     _transaction: Callable[[int], AbstractContextManager[sqlite3.Connection]]
     _waiting: list[_Write] = field(default_factory=list)
+    _is_led: bool = False
     _guard: threading.Lock = field(default_factory=threading.Lock)
-    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, act: Callable[[sqlite3.Connection], None]) -> None:
         """Run one write and return once it is durable, as if it were alone.
@@ -178,33 +179,41 @@ class GroupCommit:
         which undid all of them.
         """
         mine = _Write(act)
+        mine.turn.acquire()
         with self._guard:
             self._waiting.append(mine)
-        with self._turn:
-            if not mine.is_done:
-                with self._guard:
-                    together, self._waiting = self._waiting, []
-                self._commit(together)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            mine.turn.acquire()
+        if not mine.is_done:
+            with self._guard:
+                together, self._waiting = self._waiting, []
+            self._commit(together)
+            with self._guard:
+                self._is_led = bool(self._waiting)
+                woken = [*self._waiting[:1], *together]
+            for write in woken:
+                write.turn.release()
         if mine.failure is not None:
             raise mine.failure
 
-    def _commit(self, together: list[_Write]) -> None:
+    def _commit(self, together: Sequence[_Write]) -> None:
         try:
             with self._transaction(len(together)) as connection:
-                if len(together) == 1:
-                    together[0].act(connection)
-                    return
                 for write in together:
-                    connection.execute("SAVEPOINT one_write")
                     try:
                         write.act(connection)
                     except (LedgerInvariantError, TryLaterError) as failure:
                         write.failure = failure
-                        connection.execute("ROLLBACK TO one_write")
-                    connection.execute("RELEASE one_write")
+                        raise
         except BaseException as failure:
-            for write in together:
-                write.failure = write.failure or failure
+            others = [write for write in together if write.failure is None]
+            if len(others) < len(together):
+                # What one of them forbids undid the rest.
+                self._commit(others) if others else None
+            else:
+                for write in together:
+                    write.failure = failure
         finally:
             for write in together:
                 write.is_done = True

@@ -129,7 +129,7 @@ def new_run_id(now: float) -> str:
 
 def gmt_text(now: float) -> str:
     """Return a moment as GMT text to the second."""
-    return f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}"
+    return datetime.fromtimestamp(now, UTC).isoformat(" ", "seconds")[:19]
 
 
 def epoch_of(text: str) -> float:
