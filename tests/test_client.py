@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
 import pytest
+import requests
 
 from certificates import Certificate
 from conftest import table
@@ -18,12 +19,12 @@ from importer.auth import SignIn, Token
 from importer.client import (
     Answer,
     Client,
+    Judgement,
     Proof,
     Reaction,
-    Route,
     SendFailure,
-    SendHooks,
     TokenTransport,
+    Trust,
     form_of,
     judge_failure,
 )
@@ -82,19 +83,14 @@ class Hooks:
         """How often the first hook ran."""
         return self.events.count("open")
 
-    @property
-    def send_hooks(self) -> SendHooks:
-        """The hooks as the client takes it."""
-        return SendHooks(self.before_first_byte, self.after_write)
-
 
 @pytest.fixture
 def clients() -> Iterator[Callable[..., Client]]:
     """Make clients that are closed at the end."""
     with contextlib.ExitStack() as stack:
 
-        def make(route: Route | None = None, limits: Timeouts = QUICK) -> Client:
-            return stack.enter_context(contextlib.closing(Client(route, limits=limits)))
+        def make(proxy: str | None = None, limits: Timeouts = QUICK, trust: Trust | None = None) -> Client:
+            return stack.enter_context(contextlib.closing(Client(proxy, limits=limits, trust=trust)))
 
         yield make
 
@@ -108,9 +104,15 @@ def token_for(url: str) -> Token:
     return Token("1000.aa.bb", url, 0.0)
 
 
-def notify(client: Client, url: str, hooks: Hooks | None = None, call: Call = CALL) -> Answer:
+def notify(client: Client, url: str, hooks: Hooks | None = None, call: Call = CALL) -> Judgement:
     """Notify one call."""
-    return client.notify(call, token_for(url), (hooks or Hooks()).send_hooks)
+    hooks = hooks or Hooks()
+    return client.notify(call, token_for(url), hooks.before_first_byte, hooks.after_write, wall_clock=lambda: 0.0)
+
+
+def answer_of(client: Client, url: str) -> Answer:
+    """Post nothing to the API and return what it answers."""
+    return client.exchange(requests.Request("POST", url))
 
 
 def failure_of(client: Client, url: str, hooks: Hooks | None = None) -> SendFailure:
@@ -178,7 +180,7 @@ def test_environment_is_ignored(
 def test_answer(serve: Serve, clients: Clients) -> None:
     """An answer carries status, body and lower-case header names."""
     server = serve(answering(http_answer("400 Bad Request", b"{}", Retry_After="7")))
-    answer = notify(clients(), server.base_url)
+    answer = answer_of(clients(), server.base_url)
     assert (answer.status, answer.body, answer.headers["retry-after"]) == (400, b"{}", "7")
 
 
@@ -216,7 +218,7 @@ def test_door_raises_on_used_connection(serve: Serve, clients: Clients) -> None:
     with pytest.raises(RuntimeError):
         notify(client, server.base_url, Hooks(refusal=RuntimeError()))
     answer = notify(client, server.base_url)
-    assert (answer.status, server.connections, server.received().count(b"POST ")) == (200, 2, 2)
+    assert (answer.http_status, server.connections, server.received().count(b"POST ")) == (200, 2, 2)
 
 
 def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
@@ -227,7 +229,7 @@ def test_door_after_write_raises(serve: Serve, clients: Clients) -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        clients().notify(CALL, token_for(server.base_url), SendHooks(lambda: None, fail))
+        clients().notify(CALL, token_for(server.base_url), lambda: None, fail, wall_clock=lambda: 0.0)
 
 
 @pytest.mark.fault(52)
@@ -363,7 +365,7 @@ def test_whole_answer_in_other_forms(
     data: bytes, status: int, body: bytes, serve: Serve, clients: Clients
 ) -> None:
     """Chunks, a body up to the end and 100 Continue are read; a cut body costs 401 and 429 no meaning."""
-    answer = notify(clients(), serve(last_words(data)).base_url)
+    answer = answer_of(clients(), serve(last_words(data)).base_url)
     assert (answer.status, answer.body) == (status, body)
 
 
@@ -376,7 +378,7 @@ def test_dripping_answer_in_time(serve: Serve, clients: Clients) -> None:
         peer.send(http_answer()[:-5])
         peer.drip(http_answer()[-5:])
 
-    assert notify(clients(), serve(drip).base_url).body == SUCCESS_BODY
+    assert answer_of(clients(), serve(drip).base_url).body == SUCCESS_BODY
 
 
 def test_deadline_in_the_door(serve: Serve, clients: Clients) -> None:
@@ -388,7 +390,7 @@ def test_deadline_in_the_door(serve: Serve, clients: Clients) -> None:
         cut.wait(0.5)
 
     with pytest.raises(SendFailure) as caught:
-        client.notify(CALL, token_for(server.base_url), SendHooks(wait, lambda: None))
+        client.notify(CALL, token_for(server.base_url), wait, lambda: None, wall_clock=lambda: 0.0)
     assert (caught.value.kind, caught.value.first_byte, server.received()) == ("deadline", False, b"")
 
 
@@ -396,7 +398,7 @@ def test_deadline_of_one_request_spares_the_next(serve: Serve, clients: Clients)
     """After a request was cut, the next one on the same client has its own deadline."""
     server, client = serve(silent, answering(http_answer())), clients(limits=Timeouts(deadline_seconds=0.2))
     failure_of(client, server.base_url)
-    assert notify(client, server.base_url).status == 200
+    assert notify(client, server.base_url).http_status == 200
 
 
 # --- one connection, used again only after success ---------------------------------------------------------------
@@ -420,7 +422,7 @@ def test_connection_is_closed_after_anything_else(data: bytes, serve: Serve, cli
     """Any answer but success is the last on its connection."""
     server, client = serve(answering(data), answering(http_answer())), clients()
     notify(client, server.base_url)
-    assert (notify(client, server.base_url).status, server.connections) == (200, 2)
+    assert (notify(client, server.base_url).http_status, server.connections) == (200, 2)
 
 
 @table(
@@ -451,8 +453,8 @@ def test_connection_that_rested(serve: Serve, said: str | None, moments: tuple[f
 def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
     """For plain http the configured proxy gets the request with the whole address; the first hook runs once."""
     proxy, hooks = serve(answering(http_answer())), Hooks()
-    answer = notify(clients(Route(proxy=proxy.base_url)), "http://127.0.0.1:1", hooks)
-    assert (answer.status, hooks.opened) == (200, 1)
+    answer = notify(clients(proxy.base_url), "http://127.0.0.1:1", hooks)
+    assert (answer.http_status, hooks.opened) == (200, 1)
     assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
 
 
@@ -462,8 +464,8 @@ def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
 def test_tls(certificate: Certificate, serve: Serve, clients: Clients) -> None:
     """With the certificate in --ca-bundle calls go through TLS; the hook runs once, the connection is kept."""
     server, hooks = serve(under_tls(certificate.server_context(), answering(http_answer()))), Hooks()
-    client = clients(Route(ca_bundle=str(certificate.path)))
-    statuses = [notify(client, https_url(server), hooks).status, notify(client, https_url(server)).status]
+    client = clients(trust=Trust(str(certificate.path)))
+    statuses = [notify(client, https_url(server), each).http_status for each in (hooks, None)]
     assert (statuses, hooks.opened, server.connections) == ([200, 200], 1, 1)
 
 
@@ -477,7 +479,7 @@ def test_tls_environment_is_ignored(
         monkeypatch.setenv(name, str(certificate.path))
     assert failure_of(clients(), https_url(server)).kind == "tls_certificate"
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    notify(clients(Route(ca_bundle=str(certificate.path))), https_url(server))
+    notify(clients(trust=Trust(str(certificate.path))), https_url(server))
     assert not (tmp_path / "keys").exists()
 
 
@@ -490,9 +492,7 @@ def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Client
 
     server = serve(under_tls(certificate.server_context(), record))
     with pytest.raises(BrokenPipeError):
-        notify(
-            clients(Route(ca_bundle=str(certificate.path))), https_url(server), Hooks(refusal=BrokenPipeError())
-        )
+        notify(clients(trust=Trust(str(certificate.path))), https_url(server), Hooks(refusal=BrokenPipeError()))
     server.stop()
     assert seen == [b""]
 
@@ -507,9 +507,9 @@ def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: C
         under_tls(certificate.server_context(), answering(http_answer()))(peer)
 
     proxy, hooks = serve(tunnel), Hooks()
-    client = clients(Route(proxy=proxy.base_url, ca_bundle=str(certificate.path)))
+    client = clients(proxy.base_url, trust=Trust(str(certificate.path)))
     answer = notify(client, "https://localhost:1", hooks)
-    assert (answer.status, hooks.events) == (200, ["open", "write", "write"])
+    assert (answer.http_status, hooks.events) == (200, ["open", "write", "write"])
     assert connects[0].startswith(b"CONNECT localhost:1 ") and b"1000.aa.bb" not in connects[0]
 
 
@@ -520,7 +520,7 @@ def test_ca_bundle_unusable(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigurationError, match="--ca-bundle"):
-        Client(Route(ca_bundle=str(path)))
+        Trust(str(path))
 
 
 # --- what failures say -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
-from importer.client import Line, Route, Trust
+from importer.client import Line, Trust
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level, ignore
 from importer.ledger import open_reader
@@ -375,7 +375,7 @@ def test_silent_switch_is_given_up(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         limits = Timeouts(connect_seconds=0.1, gap_seconds=0.1, deadline_seconds=0.2)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
-        connect = partial(Line, Route(), trust=Trust(None), limits=limits)
+        connect = partial(Line, trust=Trust(None), limits=limits)
         assert ping(connect, url, "start") == "timeout"
 
 

@@ -7,8 +7,7 @@ setting up.
 
 from importer.client.api import AccountClient, Client, TokenTransport, User, form_of
 from importer.client.classify import Judgement, Proof, Reaction, classify, judge_failure
-from importer.client.connection import Answer, Line, Route, SendFailure, Trust
-from importer.client.wire import SendHooks
+from importer.client.connection import Answer, Line, SendFailure, Trust
 
 __all__ = [
     "AccountClient",
@@ -18,9 +17,7 @@ __all__ = [
     "Line",
     "Proof",
     "Reaction",
-    "Route",
     "SendFailure",
-    "SendHooks",
     "TokenTransport",
     "Trust",
     "User",

@@ -4,13 +4,13 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import requests
 
 from importer.auth import SignIn, Token
-from importer.client.classify import FAILURES_BEFORE, Proof, Reaction, classify, judge_failure
-from importer.client.connection import Answer, Line, Route, SendFailure, Trust
-from importer.client.wire import SendHooks
+from importer.client.classify import FAILURES_BEFORE, Judgement, Proof, Reaction, classify, judge_failure
+from importer.client.connection import Answer, Line, SendFailure, Trust
 from importer.errors import (
     ConfigurationError,
     ExitCode,
@@ -77,17 +77,33 @@ def headers_of(token: Token) -> dict[str, str]:
 class Client(Line):
     """Notifies calls, one at a time; one per worker thread, to be closed."""
 
-    def notify(self, call: Call, token: Token, hooks: SendHooks) -> Answer:
-        """Post one call, once, and return the whole answer.
+    _token: Token | None = None
+    _notification: requests.Request
+
+    def notify(
+        self,
+        call: Call,
+        token: Token,
+        before_first_byte: Callable[[], object],
+        after_write: Callable[[], object],
+        *,
+        wall_clock: Callable[[], float],
+    ) -> Judgement:
+        """Post one call, once, and judge the whole answer, with hooks as `Line.exchange` has them.
 
         The connection is used again only after the documented success; anything else closes it. Raises
         SendFailure when no complete answer came.
         """
-        url = token.api_url + CALLNOTIFY_PATH
-        answer = self.exchange(requests.Request("POST", url, data=form_of(call), headers=headers_of(token)), hooks)
-        if classify(answer, now_epoch=0.0).proof is not Proof.TAKEN:
+        if token != self._token:
+            headers = headers_of(token) | {"Content-Type": "application/x-www-form-urlencoded"}
+            self._notification = requests.Request("POST", token.api_url + CALLNOTIFY_PATH, headers=headers)
+            self._token = token
+        body = urlencode(form_of(call)).encode()
+        answer = self.exchange(self._notification, before_first_byte, after_write, body=body)
+        judgement = classify(answer, now_epoch=wall_clock())
+        if judgement.proof is not Proof.TAKEN:
             self.hang_up()
-        return answer
+        return judgement
 
 
 class TokenTransport(Line):
@@ -104,7 +120,7 @@ class TokenTransport(Line):
         limits: Timeouts | None = None,
         on_answer: Callable[[int], None] = ignore,
     ) -> None:
-        super().__init__(Route(sign_in.proxy, sign_in.ca_bundle), trust=trust, limits=limits)
+        super().__init__(sign_in.proxy, trust=trust or Trust(sign_in.ca_bundle), limits=limits)
         self._on_answer = on_answer
 
     def __call__(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:

@@ -7,7 +7,7 @@ PhoneBridge was seen answering ``INVALID_TOKEN`` with status 400 and throttles c
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 
 from importer.client.connection import BODY_LIMIT_BYTES, Answer, SendFailure
@@ -43,7 +43,7 @@ class Judgement:
     reduced to ``[A-Za-z0-9_ .-]{0,64}``. ``stop_after`` equal judgements in a row end the run with ``exit_code``
     (1 at once, 0 never by count); where retries, waits or token renewals run out, ``exit_code`` applies too.
     ``wait_seconds`` is the wait the service asks for, None where it names none; ``most_tries`` bounds the requests
-    of one call closer than the run does, 0 not at all.
+    of one call closer than the run does, 0 not at all. ``http_status`` is None where no complete answer came.
     """
 
     proof: Proof
@@ -55,6 +55,7 @@ class Judgement:
     stop_after: int = 0
     wait_seconds: float | None = None
     most_tries: int = 0
+    http_status: int | None = None
 
 
 def _hold(reason: str, what: str, exit_code: ExitCode | None, stop_after: int = 0) -> Judgement:
@@ -77,7 +78,7 @@ def _again(reaction: Reaction, reason: str, what: str, exit_code: ExitCode, advi
     return Judgement(Proof.NOT_APPLIED, reaction, reason, hint, exit_code=exit_code)
 
 
-TAKEN = Judgement(Proof.TAKEN, Reaction.GO_ON)
+TAKEN = Judgement(Proof.TAKEN, Reaction.GO_ON, code="SUCCESS", http_status=200)
 
 TOKEN = _again(
     Reaction.RENEW_TOKEN,
@@ -341,39 +342,27 @@ FAILURES_AFTER: Mapping[str, Judgement] = {
 ANSWER_LOST = _hold("", "The call was sent, but no complete answer came.", ExitCode.UNAVAILABLE, 3)
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
-    shape: Shape
-    fields: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def code(self) -> str:
-        """The service's code: ``code``, or the ``title`` of an ``error`` object."""
-        for candidate in (self.fields.get("code"), _inner(self.fields, "title")):
-            if isinstance(candidate, str) and candidate:
-                return candidate
-        return ""
-
-
 def classify(answer: Answer, *, now_epoch: float) -> Judgement:
     """Judge a complete answer of callnotify; never raises.
 
     Success is exactly status 200 with ``status`` success and ``code`` SUCCESS in one strict JSON object.
     ``now_epoch`` stands in for a missing Date header when Retry-After is a date.
     """
-    body = _read_body(answer)
-    words = (body.fields.get("status"), body.fields.get("code"))
+    shape, fields = _read_body(answer)
+    words = (fields.get("status"), fields.get("code"))
     # Further keys are allowed, an ``error`` is not.
-    if answer.status == 200 and words == ("success", "SUCCESS") and not body.fields.get("error"):
-        return replace(TAKEN, code="SUCCESS")
-    wait_seconds = _asked_wait_seconds(answer, body, now_epoch)
-    judgement = _judge(
-        answer.status, body, asks_to_wait="retry-after" in answer.headers and wait_seconds is not None
-    )
+    if answer.status == 200 and words == ("success", "SUCCESS") and not fields.get("error"):
+        return TAKEN
+    codes = (fields.get("code"), _inner(fields, "title"))
+    code = next((each for each in codes if isinstance(each, str) and each), "")
+    wait_seconds = _asked_wait_seconds(answer, fields, now_epoch)
+    asks_to_wait = "retry-after" in answer.headers and wait_seconds is not None
+    judgement = _judge(answer.status, shape, str(fields.get("status")), code, asks_to_wait=asks_to_wait)
     return replace(
         judgement,
-        code=re.sub(r"[^A-Za-z0-9_ .-]", "", body.code)[:64],
+        code=re.sub(r"[^A-Za-z0-9_ .-]", "", code)[:64],
         wait_seconds=wait_seconds if judgement.reaction is Reaction.WAIT else None,
+        http_status=answer.status,
     )
 
 
@@ -386,44 +375,39 @@ def judge_failure(failure: SendFailure) -> Judgement:
     return judgement if judgement.reason else replace(judgement, reason=failure.kind)
 
 
-def _judge(status: int, body: _Body, *, asks_to_wait: bool) -> Judgement:
+def _judge(status: int, shape: Shape, word: str, code: str, *, asks_to_wait: bool) -> Judgement:
     by_status = STATUSES.get(status) or STATUS_CLASSES.get(status // 100, UNEXPECTED)
-    if body.shape in (Shape.ENCODED, Shape.OVERSIZED) and status not in NEEDS_NO_BODY:
-        return by_status if by_status.proof is Proof.UNKNOWN and status not in BODY_DECIDES else SHAPES[body.shape]
-    if "success" in (str(body.fields.get("status")).lower(), body.code.lower()):
+    if shape in (Shape.ENCODED, Shape.OVERSIZED) and status not in NEEDS_NO_BODY:
+        return by_status if by_status.proof is Proof.UNKNOWN and status not in BODY_DECIDES else SHAPES[shape]
+    if "success" in (word.lower(), code.lower()):
         # These words are not the documented answer. The run stops no later than by the status.
         if status in BODY_DECIDES or by_status.proof is not Proof.UNKNOWN:
             return CONTRADICTION
         return replace(by_status, reason=CONTRADICTION.reason, hint=CONTRADICTION.hint)
-    by_code = CODES_UNDER.get((status, body.code)) or CODES.get(body.code)
+    by_code = CODES_UNDER.get((status, code)) or CODES.get(code)
     if by_code is not None:
         return by_code
     if status in BODY_DECIDES:
-        return SHAPES[body.shape]
+        return SHAPES[shape]
     return OVERLOADED if status == 503 and asks_to_wait else by_status
 
 
-def _read_body(answer: Answer) -> _Body:
+def _read_body(answer: Answer) -> tuple[Shape, Mapping[str, object]]:
+    """Return what a body is, and the fields of one JSON object."""
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        return _Body(Shape.ENCODED)
+        return Shape.ENCODED, {}
     if len(answer.body) > BODY_LIMIT_BYTES:
-        return _Body(Shape.OVERSIZED)
+        return Shape.OVERSIZED, {}
     start = answer.body.lstrip()[:1]
     if not start:
-        return _Body(Shape.EMPTY)
+        return Shape.EMPTY, {}
     try:
-        # json.loads by itself takes UTF-16, NaN, and the last of keys that disagree.
         if answer.body.count(b"{") + answer.body.count(b"[") > 200:
             raise ValueError("nested too deep")
-        fields = json.loads(
-            answer.body.decode("utf-8"),
-            object_pairs_hook=_agreeing,
-            parse_constant=_no_constant,
-            parse_int=_short_integer,
-        )
+        fields = _STRICT_JSON.decode(answer.body.decode("utf-8"))
     except (ValueError, RecursionError):
-        return _Body(Shape.BROKEN if start in b'{["\xff\xfe\xef\x00' else Shape.PAGE)
-    return _Body(Shape.OBJECT, fields) if isinstance(fields, dict) else _Body(Shape.BROKEN)
+        return Shape.BROKEN if start in b'{["\xff\xfe\xef\x00' else Shape.PAGE, {}
+    return (Shape.OBJECT, fields) if isinstance(fields, dict) else (Shape.BROKEN, {})
 
 
 def _agreeing(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -445,6 +429,10 @@ def _short_integer(digits: str) -> int:
     return int(digits)
 
 
+# json.loads by itself takes UTF-16, NaN, and the last of keys that disagree.
+_STRICT_JSON = json.JSONDecoder(object_pairs_hook=_agreeing, parse_constant=_no_constant, parse_int=_short_integer)
+
+
 def _inner(fields: Mapping[str, object], key: str) -> object:
     error = fields.get("error")
     return error.get(key) if isinstance(error, dict) else None
@@ -454,16 +442,16 @@ _TRY_AGAIN = re.compile(r"try again after ([0-9]{1,6}) (second|minute|hour)", re
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
-def _asked_wait_seconds(answer: Answer, body: _Body, now_epoch: float) -> float | None:
+def _asked_wait_seconds(answer: Answer, fields: Mapping[str, object], now_epoch: float) -> float | None:
     headers = answer.headers
     date = headers.get("date")
     asked = parse_retry_after(headers.get("retry-after"), response_date=date, now_epoch=now_epoch)
     if asked is not None:
         return asked
-    details = _inner(body.fields, "details")
+    details = _inner(fields, "details")
     texts = (
-        body.fields.get("message"),
-        _inner(body.fields, "message"),
+        fields.get("message"),
+        _inner(fields, "message"),
         details.get("message") if isinstance(details, dict) else None,
     )
     for text in texts:

@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from importer import __version__
-from importer.client.wire import HookError, LeftBehind, SendHooks, Watchdog, Wire
+from importer.client.wire import HookError, LeftBehind, Watchdog, Wire
 from importer.errors import ConfigurationError
+from importer.events import ignore
 from importer.private_files import open_small
 from importer.records import Timeouts
 
@@ -42,14 +43,6 @@ _LENGTH = re.compile(r"0*[0-9]{1,9}")
 
 # Their meaning is in the status line alone, so that a body cut short takes nothing from it (RFC 9110 15.5).
 _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The only ways a proxy or a further trust root comes in; the environment's are ignored."""
-
-    proxy: str | None = field(default=None, repr=False)
-    ca_bundle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,61 +227,70 @@ class _Adapter(HTTPAdapter):
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> Any:
         host_parameters, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        is_tls = host_parameters["scheme"] == "https"
-        return host_parameters, {"ssl_context": self._trust.context()} if is_tls else {}
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002 as in HTTPAdapter
-        """Leave trust to the context: requests 2.34 would load the CA file again for each connection (44 ms)."""
-        conn.cert_reqs = "CERT_REQUIRED"
+        if host_parameters["scheme"] != "https":
+            return host_parameters, {}
+        return host_parameters, {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
 
 
 class Line:
     """At most one connection and one request in flight; for one thread.
 
-    ``trust`` may be shared by several lines, and so may ``fresh_only``: once set, no connection is used again.
-    It is set when a request on a connection that rested gets no byte of an answer.
+    ``proxy`` and ``trust`` are the only ways that a proxy or a further trust root comes in; the environment's are
+    ignored. ``trust`` may be shared by several lines, and so may ``fresh_only``: once set, no connection is used
+    again. It is set when a request on a connection that rested gets no byte of an answer.
     """
 
     def __init__(
         self,
-        route: Route | None = None,
+        proxy: str | None = None,
         *,
         trust: Trust | None = None,
         limits: Timeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
         fresh_only: threading.Event | None = None,
     ) -> None:
-        route = route or Route()
         self._limits = limits or Timeouts()
         self._fresh_only = fresh_only or threading.Event()
         self._idle_seconds = self._limits.idle_seconds
         self._clock = clock
-        self._proxies = {"http": route.proxy, "https": route.proxy} if route.proxy else {}
+        self._proxies = {"http": proxy, "https": proxy} if proxy else {}
         self._wire = Wire(clock)
         self._watchdog = Watchdog(self._wire.cut, clock)
-        self._adapter = _Adapter(self._wire, trust or Trust(route.ca_bundle))
+        self._adapter = _Adapter(self._wire, trust or Trust(None))
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
         self._session.trust_env = False
         self._session.headers.update({"User-Agent": f"cdr-importer/{__version__}", "Accept-Encoding": "identity"})
         self._rests_since = clock()
+        self._prepared: requests.Request | None = None
+        self._send: Callable[..., urllib3.BaseHTTPResponse]
 
-    def exchange(self, request: requests.Request, hooks: SendHooks | None = None) -> Answer:
+    def exchange(
+        self,
+        request: requests.Request,
+        before_first_byte: Callable[[], object] = ignore,
+        after_write: Callable[[], object] = ignore,
+        *,
+        body: bytes | None = None,
+    ) -> Answer:
         """Send one request and read its whole answer; redirects are not followed, nothing is repeated.
 
+        ``before_first_byte`` is called once, after connect and TLS and before any byte of the request; if it
+        raises, no byte leaves and the exception reaches the caller unchanged. ``after_write`` is called after each
+        write. A request that is passed again is not prepared again; ``body`` takes the place of its own.
         Raises SendFailure when no complete answer came; the connection is closed then.
         """
         if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
             self.hang_up()
-        self._wire.begin(hooks, self._limits.deadline_seconds)
+        self._wire.begin(before_first_byte, after_write, self._limits.deadline_seconds)
         self._watchdog.arm(self._limits.deadline_seconds)
         try:
             try:
-                return self._exchange(request)
+                return self._exchange(request, body)
             except LeftBehind:
                 # Not a byte was sent, so that this repeats nothing.
                 self.hang_up()
-                return self._exchange(request)
+                return self._exchange(request, body)
         except HookError as shut:
             self.hang_up()
             raise shut.refusal from shut.refusal.__cause__
@@ -312,6 +314,7 @@ class Line:
         """Close the connection; the next request opens another."""
         self._adapter.close()
         self._wire.drop()
+        self._prepared = None
 
     def close(self) -> None:
         """Close the connection and end the thread of the deadline; a request after that begins both anew."""
@@ -319,25 +322,41 @@ class Line:
         self._session.close()
         self._watchdog.close()
 
-    def _exchange(self, request: requests.Request) -> Answer:
-        prepared = self._session.prepare_request(request)
+    def _exchange(self, request: requests.Request, body: bytes | None) -> Answer:
+        if request is not self._prepared:
+            self._prepare(request)
         try:
-            # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound.
-            response = self._adapter.send(
-                prepared,
-                stream=True,
-                timeout=(self._limits.connect_seconds, self._limits.gap_seconds),
-                proxies=self._proxies,
-            )
+            response = self._send() if body is None else self._send(body=body)
         except Exception:
             if self._wire.rested and self._wire.first_byte:
                 self._fresh_only.set()
             raise
         try:
-            return self._read(response.raw)
+            return self._read(response)
         except BaseException:
-            response.raw.close()
+            response.close()
             raise
+
+    def _prepare(self, request: requests.Request) -> None:
+        """Let requests check and encode a request, and keep what urllib3 sends for it."""
+        prepared = self._session.prepare_request(request)
+        pool = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
+        # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound, and what
+        # it does for each request takes as long as all the rest.
+        self._send = functools.partial(
+            pool.urlopen,
+            prepared.method,
+            self._adapter.request_url(prepared, self._proxies),
+            body=prepared.body,
+            headers={name: value for name, value in prepared.headers.items() if name != "Content-Length"},
+            retries=self._adapter.max_retries,
+            redirect=False,
+            assert_same_host=False,
+            timeout=urllib3.Timeout(connect=self._limits.connect_seconds, read=self._limits.gap_seconds),
+            preload_content=False,
+            decode_content=False,
+        )
+        self._prepared = request
 
     def _read(self, raw: urllib3.BaseHTTPResponse) -> Answer:
         headers = {name.lower(): value for name, value in raw.headers.items()}

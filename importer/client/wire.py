@@ -10,6 +10,8 @@ from typing import Any
 
 from urllib3.util.wait import wait_for_read
 
+from importer.events import ignore
+
 Found = tuple[int, int, int, str, Any]
 """One line of getaddrinfo: family, type, protocol, canonical name, address."""
 
@@ -17,20 +19,8 @@ Option = tuple[int, int, int | bytes]
 """What setsockopt takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SendHooks:
-    """What happens around the bytes of one request.
-
-    ``before_first_byte`` is called once, after connect and TLS and before any byte of the request; if it raises,
-    no byte leaves and the exception reaches the caller unchanged. ``after_write`` is called after each write.
-    """
-
-    before_first_byte: Callable[[], None]
-    after_write: Callable[[], None]
-
-
 class HookError(BaseException):
-    """Carries what a hook raised through urllib3 and requests, which would swallow or wrap an OSError."""
+    """Carries what a hook raised through urllib3, which would swallow or wrap an OSError."""
 
     def __init__(self, refusal: BaseException) -> None:
         super().__init__()
@@ -49,7 +39,8 @@ class Wire:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _handle: socket.socket | None = None
     _awaited: threading.Event | None = None
-    _hooks: SendHooks | None = None
+    _before_first_byte: Callable[[], object] = ignore
+    _after_write: Callable[[], object] = ignore
     _deadline: float = float("inf")
     _hook_ran: bool = False
     rested: bool = False
@@ -58,9 +49,11 @@ class Wire:
     why_cut: str = ""
     dialling: bool = False
 
-    def begin(self, hooks: SendHooks | None, deadline_seconds: float) -> None:
-        """Start a request."""
-        self._hooks = hooks
+    def begin(
+        self, before_first_byte: Callable[[], object], after_write: Callable[[], object], deadline_seconds: float
+    ) -> None:
+        """Start a request, with the hooks that `Line.exchange` describes."""
+        self._before_first_byte, self._after_write = before_first_byte, after_write
         self._deadline = self._clock() + deadline_seconds
         self.rested = self._handle is not None
         self._hook_ran = self.first_byte = self.expired = False
@@ -135,9 +128,9 @@ class Wire:
         """
         if self.first_byte:
             return
-        if self._hooks is not None and not self._hook_ran:
+        if not self._hook_ran:
             try:
-                self._hooks.before_first_byte()
+                self._before_first_byte()
             except BaseException as refusal:
                 raise HookError(refusal) from None
         self._hook_ran = True
@@ -150,11 +143,10 @@ class Wire:
 
     def wrote(self) -> None:
         """Run the hook after a write: bytes were handed to the network."""
-        if self._hooks is not None:
-            try:
-                self._hooks.after_write()
-            except BaseException as refusal:
-                raise HookError(refusal) from None
+        try:
+            self._after_write()
+        except BaseException as refusal:
+            raise HookError(refusal) from None
 
     def cut(self, why: str = "deadline") -> None:
         """End the connection under whatever is reading or writing; ``why`` becomes the kind of the failure."""

@@ -8,10 +8,9 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from importer.auth import Token, TokenSource
-from importer.client import Client, Judgement, Proof, Reaction, SendFailure, SendHooks, classify, judge_failure
+from importer.client import Client, Judgement, Proof, Reaction, SendFailure, judge_failure
 from importer.errors import ExitCode, LedgerError, TryLaterError
 from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
@@ -103,52 +102,48 @@ def stop_of(judgement: Judgement, otherwise: ExitCode) -> Stop:
     return Stop(judgement.exit_code or otherwise, judgement.reason, judgement.hint)
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What all calls of a run share; ``is_stopping`` says whether no further request is to be begun."""
+@dataclass(slots=True)
+class Attempts:
+    """Sends call after call, each until something is proved or nothing more is to be tried; one per worker.
 
+    The workers share all but the client; ``is_stopping`` says whether no further request is to be begun.
+    """
+
+    client: Client
     ledger: Ledger
     service: Service
     retries: RetryBudget
     listener: DeliveryListener
     is_stopping: Callable[[], bool]
-
-
-@dataclass(slots=True)
-class Attempts:
-    """Sends one call until something is proved or nothing more is to be tried."""
-
-    _means: Means
-    _claimed: Claimed
-    _client: Client
+    _claimed: Claimed = field(init=False)
     _attempt: int = 0
     _waits: int = 0
-    _renewed: bool = False
     _is_marked: bool = False
 
-    def run(self) -> Delivered | None:
+    def run(self, claimed: Claimed) -> Delivered | None:
         """Return what the run ends with for the call; None when no request was begun."""
-        means, service = self._means, self._means.service
+        self._claimed, self._attempt, self._waits = claimed, 0, 0
+        service, is_renewed = self.service, False
         last: Delivered | None = None
         while True:
             token = service.tokens.token()
             # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
-            means.ledger.bind_account(service.account)
-            slot = service.limiter.acquire(means.is_stopping, deadline=service.deadline)
+            self.ledger.bind_account(service.account)
+            slot = service.limiter.acquire(self.is_stopping, deadline=service.deadline)
             if slot is None:
                 return last
             judgement, receipt = self._send(token, slot)
             last = Delivered(receipt, judgement)
             if judgement.proof is Proof.TAKEN:
-                means.retries.success()
+                self.retries.success()
             if judgement.reaction is Reaction.STOP:
                 return Delivered(receipt, judgement, stop_of(judgement, ExitCode.PROTOCOL))
             if receipt.state is not CallState.PENDING:
                 return last
             if judgement.reaction is Reaction.RENEW_TOKEN:
-                if self._renewed:
+                if is_renewed:
                     return Delivered(receipt, judgement, stop_of(judgement, ExitCode.NOT_PERMITTED))
-                self._renewed = True
+                is_renewed = True
                 service.tokens.token(token)
             elif judgement.reaction is Reaction.WAIT:
                 stop = self._wait(judgement)
@@ -156,16 +151,16 @@ class Attempts:
                     return Delivered(receipt, judgement, stop)
             else:
                 most_tries = min(judgement.most_tries or service.backoff.attempts, service.backoff.attempts)
-                if self._attempt >= most_tries or not means.retries.spend():
+                if self._attempt >= most_tries or not self.retries.spend():
                     return Delivered(receipt, judgement, given_up=True)
                 left = service.backoff.wait_seconds(self._attempt)
-                while left > 0 and not means.is_stopping():
+                while left > 0 and not self.is_stopping():
                     service.sleep(min(left, LOOK_EVERY_SECONDS))
                     left -= LOOK_EVERY_SECONDS
 
     def _wait(self, judgement: Judgement) -> Stop | None:
         """Slow everybody down for as long as the service asks, and keep that for a run after this one."""
-        service = self._means.service
+        service = self.service
         asked = judgement.wait_seconds
         ran_out = self._waits >= (len(THROTTLE_WAITS_SECONDS) if asked is None else MOST_WAITS)
         if asked is None:
@@ -174,13 +169,13 @@ class Attempts:
         now = service.clock()
         # Whole seconds are kept: rounded down, the next run would come back too early.
         moment = time.strftime(WIRE_TIME_FORMAT, time.gmtime(math.ceil(service.wall_clock() + asked)))
-        self._means.ledger.hold_until(moment)
+        self.ledger.hold_until(moment)
         deadline = service.deadline
         if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
             stop = stop_of(judgement, ExitCode.TRY_LATER)
             return replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")
         fields = {"seconds": round(asked, 1), "reason": judgement.reason}
-        self._means.listener.event(Event(EventName.WAIT_BEGAN, Level.INFO, fields))
+        self.listener.event(Event(EventName.WAIT_BEGAN, Level.INFO, fields))
         service.limiter.pause_until(now + asked + service.backoff.uniform(0.0, asked * JITTER))
         return None
 
@@ -191,17 +186,17 @@ class Attempts:
         """
         self._attempt += 1
         self._is_marked = False
-        call, clock = self._claimed.call, self._means.service.clock
+        call, service = self._claimed.call, self.service
         attempts = self._claimed.attempts + self._attempt
         lost: SendFailure | None = None
-        began = clock()
+        began = service.clock()
         try:
-            answer = self._client.notify(call, token, SendHooks(self._before_first_byte, slot.written))
-            judgement = classify(answer, now_epoch=self._means.service.wall_clock())
-            status: int | None = answer.status
+            judgement = self.client.notify(
+                call, token, self._before_first_byte, slot.written, wall_clock=service.wall_clock
+            )
         except SendFailure as failure:
             lost = failure
-            judgement, status = judge_failure(failure), None
+            judgement = judge_failure(failure)
             if not failure.first_byte:
                 slot.release()
         except BaseException:
@@ -210,18 +205,18 @@ class Attempts:
                 state, reason = CallState.UNCERTAIN, "internal_error"
                 self._settle(Receipt(call.call_id, state, reason, _LOOK, attempts=attempts))
             raise
-        milliseconds = (clock() - began) * 1000
+        milliseconds = (service.clock() - began) * 1000
         state, reason, hint = STATE_PROVED[judgement.proof], judgement.reason, judgement.hint
-        receipt = Receipt(call.call_id, state, reason, hint, status, judgement.code, attempts)
+        receipt = Receipt(call.call_id, state, reason, hint, judgement.http_status, judgement.code, attempts)
         if self._is_marked:
             self._settle(receipt)
         else:
-            self._means.ledger.note_unsent(call.call_id, reason=reason, hint=hint)
-        self._means.listener.event(_request_event(call, receipt, milliseconds, lost))
+            self.ledger.note_unsent(call.call_id, reason=reason, hint=hint)
+        self.listener.event(_request_event(call, receipt, milliseconds, lost))
         return judgement, receipt
 
     def _before_first_byte(self) -> None:
-        self._means.ledger.mark_sending(self._claimed.call.call_id)
+        self.ledger.mark_sending(self._claimed.call.call_id)
         self._is_marked = True
 
     def _settle(self, receipt: Receipt) -> None:
@@ -229,7 +224,7 @@ class Attempts:
         try:
             for left in reversed(range(SETTLE_TRIES)):
                 try:
-                    self._means.ledger.settle(receipt)
+                    self.ledger.settle(receipt)
                     return
                 except TryLaterError as busy:
                     if not left:
@@ -240,7 +235,7 @@ class Attempts:
                         ) from busy
         except LedgerError:
             # The only trace of what the answer was: a person needs it to resolve the call.
-            self._means.listener.unrecorded(receipt)
+            self.listener.unrecorded(receipt)
             raise
 
 
@@ -248,7 +243,7 @@ def _request_event(call: Call, receipt: Receipt, milliseconds: float, failure: S
     """Return what one request for a call came to; ``failure`` is why no answer came."""
     fields: dict[str, object] = {
         "ref": receipt.call_id,
-        "file": Path(call.place.file).name,
+        "file": call.place.file.rpartition("/")[2],
         "line": call.place.line,
         "attempt": receipt.attempts,
         "reason": receipt.reason or "-",

@@ -16,7 +16,6 @@ from importer.deliver.attempts import (
     Attempts,
     Delivered,
     DeliveryListener,
-    Means,
     Service,
     stop_of,
 )
@@ -55,11 +54,12 @@ class Breaker:
         # A failing service is the same whether it or its gateway says so: the code in the body does not count.
         failing = judgement.proof is Proof.UNKNOWN and (receipt.http_status or 0) >= 500
         self._latest.append((receipt.reason, "" if failing else receipt.code))
-        in_a_row = len([*takewhile(self._latest[-1].__eq__, reversed(self._latest))])
         if delivered.stop is not None:
             return delivered.stop
-        if judgement.stop_after and in_a_row >= judgement.stop_after:
-            return stop_of(judgement, ExitCode.PROTOCOL)
+        if judgement.stop_after:
+            in_a_row = len([*takewhile(self._latest[-1].__eq__, reversed(self._latest))])
+            if in_a_row >= judgement.stop_after:
+                return stop_of(judgement, ExitCode.PROTOCOL)
         if self._fruitless >= UNANSWERED_IN_A_ROW:
             message = f"{self._fruitless} calls in a row could not be sent or got no answer; run again."
             return Stop(ExitCode.UNAVAILABLE, "unreachable", message)
@@ -79,7 +79,8 @@ class Delivery:
         self._service = service
         self._settings = settings
         self._listener = listener
-        self._means = Means(ledger, service, RetryBudget(), listener, self.is_stopping)
+        self._ledger = ledger
+        self._retries = RetryBudget()
         self._calls = self._pending()
         self._are_left = True
         self._guard = threading.Lock()
@@ -122,7 +123,7 @@ class Delivery:
             text = ". ".join(filter(None, (failure.message, failure.hint)))
             return Stop(failure.exit_code, type(failure).__name__.removesuffix("Error").lower(), text)
         is_timed = self._service.deadline is not None
-        if self._stop is None and is_timed and self._are_left and self._means.ledger.pending_count() > 0:
+        if self._stop is None and is_timed and self._are_left and self._ledger.pending_count() > 0:
             return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")
         return self._stop
 
@@ -134,12 +135,13 @@ class Delivery:
 
     def _work(self, client: Client) -> None:
         """Send one call after the other; a failure ends the work of everybody."""
+        attempts = Attempts(client, self._ledger, self._service, self._retries, self._listener, self.is_stopping)
         try:
             while not self.is_stopping():
                 with self._turn:
                     claimed = next(self._calls, None)
                     self._are_left = claimed is not None
-                delivered = Attempts(self._means, claimed, client).run() if claimed else None
+                delivered = attempts.run(claimed) if claimed else None
                 if delivered is None:
                     return
                 with self._guard:
@@ -160,7 +162,7 @@ class Delivery:
     def _pending(self) -> Iterator[Claimed]:
         """Yield the calls that the ledger has lined up, a batch claimed at a time."""
         after = 0
-        while batch := self._means.ledger.claim(self._settings.batch_size, after=after):
+        while batch := self._ledger.claim(self._settings.batch_size, after=after):
             self._listener.claimed(batch)
             yield from batch
             after = batch[-1].turn

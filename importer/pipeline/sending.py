@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from importer.auth import SignIn, TokenSource
-from importer.client import Client, Route, TokenTransport, Trust
+from importer.client import Client, TokenTransport, Trust
 from importer.deliver import (
     LONGEST_WAIT_SECONDS,
     LOOK_EVERY_SECONDS,
@@ -98,7 +98,7 @@ def service_of(run: Run, credentials: Credentials) -> Service:
     """
     timing, most_seconds = run.timing, run.settings.max_runtime
     sign_in = sign_in_of(run.settings, credentials)
-    route, trust = Route(sign_in.proxy, sign_in.ca_bundle), Trust(sign_in.ca_bundle)
+    trust = Trust(sign_in.ca_bundle)
     fresh_only = threading.Event()
     transport = TokenTransport(
         sign_in,
@@ -107,7 +107,7 @@ def service_of(run: Run, credentials: Credentials) -> Service:
         on_answer=lambda status: run.listener.event(Event(EventName.TOKEN_ASKED, Level.INFO, {"http": status})),
     )
     return Service(
-        clients=lambda: Client(route, trust=trust, limits=timing.limits, fresh_only=fresh_only),
+        clients=lambda: Client(sign_in.proxy, trust=trust, limits=timing.limits, fresh_only=fresh_only),
         tokens=TokenSource(
             sign_in, transport=transport, clock=timing.wall_clock, sleep=lambda seconds: _sleep(run, seconds)
         ),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from importer.auth import TOKEN_PATH, SignIn, TokenSource, Transport, check_base_url, read_token_answer
-from importer.client import AccountClient, Route, TokenTransport
+from importer.client import AccountClient, TokenTransport, Trust
 from importer.errors import NotPermittedError, ProtocolError
 from importer.pipeline.sending import sign_in_of
 from importer.settings import Credentials, Settings, is_secret
@@ -67,4 +67,4 @@ def account_of(
     if is_fresh:
         sign_in = replace(sign_in, cache_path=None)
     tokens = TokenSource(sign_in, transport=TokenTransport(sign_in), clock=time.time, sleep=time.sleep)
-    return AccountClient(Route(sign_in.proxy, sign_in.ca_bundle)), tokens, sign_in.accounts_url
+    return AccountClient(sign_in.proxy, trust=Trust(sign_in.ca_bundle)), tokens, sign_in.accounts_url

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
-from importer.client import Line, Route, SendFailure, Trust
+from importer.client import Line, SendFailure, Trust
 from importer.records import Timeouts
 
 PING_LIMITS = Timeouts(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10.0)
@@ -25,7 +25,7 @@ def pings_of(url: str, proxy: str | None, ca_bundle: Path | None) -> partial[str
     """
     bundle, parts = str(ca_bundle) if ca_bundle else None, urlsplit(url)
     url = urlunsplit(parts._replace(query=f"{parts.query}&rid={uuid.uuid4()}".lstrip("&")))
-    return partial(ping, partial(Line, Route(proxy, bundle), trust=Trust(bundle), limits=PING_LIMITS), url)
+    return partial(ping, partial(Line, proxy, trust=Trust(bundle), limits=PING_LIMITS), url)
 
 
 def ping(connect: Callable[[], Line], url: str, word: str, body: str = "", *, tries: int = 1) -> str:
