@@ -684,7 +684,7 @@ def test_shown_attended(
             {before: True},
         )
         (shown,) = show_attended(ledger, before)
-        assert foretold == replace(shown, outcome=shown.outcome or Outcome.SKIPPED)
+        assert foretold == shown._replace(outcome=shown.outcome or Outcome.SKIPPED)
         assert (shown.outcome, shown.receipt.reason) == (outcome, reason)
         assert shown.call == (call(before) if comes_back else None)
         assert row(path, before) == (after,)
@@ -781,7 +781,7 @@ def test_closed_ledger(ledger: Ledger) -> None:
 def test_errors_hold_no_number(path: Path, ledger: Ledger) -> None:
     """No message or hint holds a telephone number."""
     steps: tuple[Callable[[], object], ...] = (
-        lambda: take(ledger, replace(call(), zohouser=None)),  # type: ignore[arg-type]
+        lambda: take(ledger, replace(call(), source_id=None)),  # type: ignore[arg-type]
         lambda: opened(path, LATER_RUN),
         lambda: overfill(ledger),
     )

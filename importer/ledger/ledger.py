@@ -16,7 +16,7 @@ from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerE
 from importer.ledger import beside, schema, upkeep
 from importer.ledger.lock import LedgerLock, take_lock
 from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, existing
-from importer.ledger.staging import OPEN_CALL, Staging, StagingRun, call_of, expect_rows, later, select_in
+from importer.ledger.staging import OPEN_CALL, Staging, call_of, expect_rows, later, select_in
 from importer.ledger.values import (
     Claimed,
     Decision,
@@ -153,9 +153,8 @@ class Ledger(LedgerReader):
     @contextmanager
     def staging(self) -> Iterator[Staging]:
         """Take calls in as one transaction: all of them are durable at the end, or none after an exception."""
-        run = StagingRun(self._run_number, self._now(), self._fingerprint_key)
         with self._transaction() as connection:
-            stage = Staging(connection, run, self._path)
+            stage = Staging(connection, self._path, self._run_number, self._now(), self._fingerprint_key)
             try:
                 yield stage
                 stage.end()
@@ -348,7 +347,7 @@ class Ledger(LedgerReader):
         self.recover()
         kept, forgotten = beside.read_generation(self._path), beside.read_forgotten(self._path)
         with self._transaction() as connection:
-            run = StagingRun(self._run_number, self._now(), self._fingerprint_key)
+            run = (self._run_number, self._now(), self._fingerprint_key)
             counts, gone = upkeep.restore(connection, run, reported, forgotten, complete=complete)
             self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
             generation = max(schema.generation_of(connection), kept.number or 0)

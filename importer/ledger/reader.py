@@ -16,7 +16,7 @@ from importer.errors import CannotCreateError, ConfigurationError, LedgerError, 
 from importer.ledger import beside, schema
 from importer.ledger.beside import check_files, has_wal, wal_path
 from importer.ledger.lock import LedgerLock, share_lock
-from importer.ledger.staging import OPEN_CALL, Staging, StagingRun, call_of, select_in
+from importer.ledger.staging import OPEN_CALL, Staging, call_of, select_in
 from importer.ledger.values import Fate, LedgerInvariantError, Refusals, RunRecord, UncertainCall
 from importer.private_files import making
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS
@@ -213,7 +213,7 @@ class LedgerReader:
                     hint="The next `import` or `deliver` brings it up to date.",
                 )
             ((key,),) = self._rows("SELECT value FROM meta WHERE key = 'fingerprint_key'")
-            return Staging(self._connection, StagingRun(0, now, key), self._path, is_dry=True)
+            return Staging(self._connection, self._path, 0, now, key, is_dry=True)
 
     def backup(self, target: Path) -> None:
         """Copy the ledger as it stands to a new file of mode 0600, also while a run goes on.

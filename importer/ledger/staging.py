@@ -5,12 +5,14 @@ opens and closes.
 """
 
 import hmac
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
+from json.encoder import encode_basestring
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ UNKNOWN_CONTENT = b""
 
 # Few lengths of IN lists, so that SQLite's statements are used again; SQLite takes 32,766 parameters.
 _LIST_LENGTHS = (1, 30, 300, 1_000, 3_000, 10_000, 30_000)
+_ROWS_PER_INSERT = 100
 _MEET = "INSERT INTO temp.met (call_id, fingerprint) VALUES (?, ?)"
 INSERT_PAYLOAD = """INSERT INTO payloads (state, agent_number, customer_number, start_time, zohouser, voiceuri,
     source_id, file, line, staged_run, staged_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -78,26 +81,18 @@ _UNCHANGED = {
     CallState.CLOSED: Outcome.SKIPPED,
 }
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_STATES = {state.value: state for state in CallState}  # CallState(text) takes ten times as long
+_POSTED = attrgetter("call_id", "state", "agent_number", "customer_number", "start_time", "zohouser", "voiceuri")
+PAYLOAD_OF = attrgetter(
+    *("state", "agent_number", "customer_number", "start_time", "zohouser", "voiceuri", "source_id"),
+    *("place.file", "place.line"),
+)
+"""Gives what is kept of a call while it is open, as the columns of `payloads` before ``staged_run``."""
 
-
-@dataclass(frozen=True, slots=True)
-class StagingRun:
-    """What a staging needs of its run: its number, the time (GMT text), and the key of the fingerprints."""
-
-    number: int
-    now: str
-    fingerprint_key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    state: CallState
-    seq: int | None
-    fingerprint: bytes
-    is_attended: bool
-    fate: KnownFate
-
+_KNOWN = """SELECT call_id, state, seq, fingerprint, attended_at, reason, hint, http_status, code, attempts,
+    sent_at FROM calls WHERE call_id"""
+_Known = tuple[Any, ...]
+"""The columns of `_KNOWN` after the first; those from ``reason`` on are a `KnownFate`."""
 
 Writes = dict[str, list[tuple[object, ...]]]
 """What one chunk of calls changes: for each statement of `_IN_ORDER` the parameters of its rows."""
@@ -110,12 +105,15 @@ class Staging:
     nothing, knows pending calls as `pending`, and takes those that a run is sending, or was, for `uncertain`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, run: StagingRun, path: Path, is_dry: bool = False) -> None:
-        """Make ready; raises `LedgerInvariantError` if a call is still `sending`: recovery has to come first."""
-        self._connection = connection
-        self._run = run
-        self._path = path
-        self._is_dry = is_dry
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, run: int, now: str, key: bytes, is_dry: bool = False
+    ) -> None:
+        """Make ready; raises `LedgerInvariantError` if a call is still `sending`: recovery has to come first.
+
+        ``run`` is the run's number, ``now`` GMT text, ``key`` that of the fingerprints.
+        """
+        self._connection, self._path, self._is_dry = connection, path, is_dry
+        self._run, self._now, self._key = run, now, key
         sending = "SELECT count(*) FROM calls WHERE state = 'sending' AND seq IS NOT NULL"
         if not is_dry and self._connection.execute(sending).fetchone() != (0,):
             raise LedgerInvariantError("calls were staged before the ledger was recovered")
@@ -156,14 +154,7 @@ class Staging:
             known = self._known(call_ids)
             query = "SELECT call_id, fingerprint FROM temp.met WHERE call_id"
             met: dict[str, bytes] = dict(select_in(self._connection, query, call_ids))
-            for call in calls:
-                posted = (
-                    *(call.call_id, call.state, call.agent_number, call.customer_number),
-                    *(call.start_time, call.zohouser, call.voiceuri),
-                )
-                # Keyed, because a plain hash of a telephone number is undone by trying all numbers.
-                digest = hmac.digest(self._run.fingerprint_key, _encode(posted).encode(), "sha256")
-                fingerprint = digest[:_FINGERPRINT_BYTES]
+            for call, fingerprint in zip(calls, self._fingerprints(calls), strict=True):
                 if call.call_id in met:
                     same = met[call.call_id] == fingerprint
                     outcome = Outcome.DUPLICATE if same else Outcome.CONFLICT
@@ -173,9 +164,37 @@ class Staging:
                 writes[_MEET].append((call.call_id, fingerprint))
                 staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
             for statement, rows in writes.items():
-                if rows and (statement is _MEET or not self._is_dry):
-                    expect_rows(self._connection.executemany(statement, rows).rowcount, len(rows))
+                if statement is _MEET or not self._is_dry:
+                    self._write(statement, rows)
         return staged
+
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Run a statement for each row, an INSERT for many rows at a time.
+
+        SQLite builds the list of states that the table's CHECK has anew for each statement, which takes as long as
+        all else of an INSERT.
+        """
+        start, marks = statement.rpartition(" VALUES ")[::2]
+        whole = len(rows) - len(rows) % _ROWS_PER_INSERT if start else 0
+        many = f"{statement}{f', {marks}' * (_ROWS_PER_INSERT - 1)}"
+        written = 0
+        for first in range(0, whole, _ROWS_PER_INSERT):
+            part = tuple(chain.from_iterable(rows[first : first + _ROWS_PER_INSERT]))
+            written += self._connection.execute(many, part).rowcount
+        if rows[whole:]:
+            written += self._connection.executemany(statement, rows[whole:]).rowcount
+        expect_rows(written, len(rows))
+
+    def _fingerprints(self, calls: Sequence[Call]) -> Iterator[bytes]:
+        """Yield the start of a keyed hash of what is posted of each call, as a JSON list without spaces.
+
+        Keyed, because a plain hash of a telephone number is undone by trying all numbers.
+        """
+        keyed = hmac.new(self._key, digestmod="sha256")
+        for call in calls:
+            one = keyed.copy()  # the key is taken in once
+            one.update(f"[{','.join(map(encode_basestring, _POSTED(call)))}]".encode())
+            yield one.digest()[:_FINGERPRINT_BYTES]
 
     def show_attended(self, call_ids: Sequence[str]) -> list[Staged]:
         """Take in that the input shows these calls attended, each once, which the ledger holds as not attended.
@@ -189,23 +208,23 @@ class Staging:
             return [self._show_attended(call_id, known[call_id]) for call_id in call_ids]
 
     def _show_attended(self, call_id: str, before: _Known) -> Staged:
-        fate, now = before.fate, self._run.now
-        if before.state in (CallState.ACCEPTED, CallState.UNCERTAIN) and not self._is_dry:
+        state, seq, fate, now = before[0], before[1], KnownFate(*before[4:]), self._now
+        if state in (CallState.ACCEPTED, CallState.UNCERTAIN) and not self._is_dry:
             self._connection.execute(_SHOW_ATTENDED, (now, call_id))
-        if before.state is CallState.ACCEPTED:
+        if state == CallState.ACCEPTED:
             when = f" on {fate.sent_at} GMT" if fate.sent_at else ""
             hint = _NOTIFIED_HINT.format(call_id=call_id, when=when)
             return Staged(call_id, Outcome.CONFLICT, replace(fate, reason=ATTENDED_SINCE, hint=hint))
         query = f"SELECT {OPEN_CALL} FROM open_calls WHERE seq = ?"  # noqa: S608 no value in it
-        row = self._connection.execute(query, (before.seq,)).fetchone()
+        row = self._connection.execute(query, (seq,)).fetchone()
         call = call_of(row) if row else None
-        if before.state is CallState.UNCERTAIN:
+        if state == CallState.UNCERTAIN:
             hint = _PERHAPS_NOTIFIED_HINT.format(call_id=call_id)
             return Staged(call_id, Outcome.UNCERTAIN, replace(fate, hint=hint), call)
         if not self._is_dry:
             closed = (now, ATTENDED, _ATTENDED_HINT, call_id)
             expect_rows(self._connection.execute(_CLOSE_ATTENDED, closed).rowcount, 1)
-            self._connection.execute("DELETE FROM payloads WHERE seq = ?", (before.seq,))
+            self._connection.execute("DELETE FROM payloads WHERE seq = ?", (seq,))
         outcome = Outcome.SKIPPED if call is None or self._is_dry else None
         return Staged(call_id, outcome, replace(fate, reason=ATTENDED, hint=_ATTENDED_HINT), call)
 
@@ -244,9 +263,10 @@ class Staging:
                 return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
             self._open_call(call, fingerprint, None, _AS_PENDING, writes)
             return Staged(call.call_id, None, _NEVER_SENT)
-        same = before.fingerprint in (fingerprint, UNKNOWN_CONTENT)
-        outcome = judge(before.state, same, frozenset() if before.is_attended else again)
-        reopened = outcome is None and before.state is CallState.REFUSED
+        state, _, kept, attended_at, *fate = before
+        same = kept in (fingerprint, UNKNOWN_CONTENT)
+        outcome = judge(_STATES[state], same, frozenset() if attended_at else again)
+        reopened = outcome is None and state == CallState.REFUSED
         if reopened and self._is_forgotten(call):
             return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
         if reopened and call.start_time < self._doubt_before:
@@ -255,19 +275,16 @@ class Staging:
             return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
         if outcome is None:
             self._open_call(call, fingerprint, before, _AS_PENDING, writes)
-            if self._is_dry and before.state is CallState.PENDING:
+            if self._is_dry and state == CallState.PENDING:
                 outcome = Outcome.PENDING
-        fate = before.fate
         if outcome is Outcome.CONFLICT:
-            fate = replace(fate, reason=_OTHER_CONTENT.reason, hint=_OTHER_CONTENT.hint)
-        return Staged(call.call_id, outcome, fate)
+            fate[:2] = _OTHER_CONTENT.reason, _OTHER_CONTENT.hint
+        return Staged(call.call_id, outcome, KnownFate(*fate) if any(fate) else _NEVER_SENT)
 
     def _is_forgotten(self, call: Call) -> bool:
         if not self._forgotten:
             return False
-        hashes = (
-            hashed(number, self._run.fingerprint_key) for number in (call.agent_number, call.customer_number)
-        )
+        hashes = (hashed(number, self._key) for number in (call.agent_number, call.customer_number))
         return any(call.start_time <= self._forgotten.get(each, "") for each in hashes)
 
     def _open_call(
@@ -278,50 +295,27 @@ class Staging:
         standing: tuple[CallState, str, str],
         writes: Writes,
     ) -> None:
-        payload = payload_of(call, self._run.number)
-        if before is not None and before.seq is not None:
-            seq = before.seq
-            writes[_UPDATE_PAYLOAD].append((*payload, seq))
+        state, seq, kept = before[:3] if before is not None else (None, None, None)
+        if seq is not None:
+            writes[_UPDATE_PAYLOAD].append((*PAYLOAD_OF(call), self._run, seq))
         else:
             seq = self._next_seq
             self._next_seq += 1
-            writes[INSERT_PAYLOAD].append((*payload, self._run.now, seq))
+            writes[INSERT_PAYLOAD].append((*PAYLOAD_OF(call), self._run, self._now, seq))
         if before is None:
             writes[_INSERT_CALL].append((call.call_id, fingerprint, seq, *standing))
-        elif before.state is not CallState.PENDING:
-            resends = int(before.state is CallState.UNCERTAIN)
-            writes[_REOPEN].append((*standing, fingerprint, seq, resends, call.call_id, before.state))
-        elif before.fingerprint != fingerprint:
+        elif state != CallState.PENDING:
+            resends = int(state == CallState.UNCERTAIN)
+            writes[_REOPEN].append((*standing, fingerprint, seq, resends, call.call_id, state))
+        elif kept != fingerprint:
             writes[_RENEW].append((fingerprint, call.call_id))
 
     def _known(self, call_ids: Sequence[str]) -> dict[str, _Known]:
-        query = """SELECT call_id, state, seq, fingerprint, attended_at != '', reason, hint, http_status, code,
-            attempts, sent_at FROM calls WHERE call_id"""
-        found = {
-            row[0]: _Known(CallState(row[1]), row[2], row[3], bool(row[4]), KnownFate(*row[5:]))
-            for row in select_in(self._connection, query, call_ids)
-        }
-        for call_id, known in found.items():
-            if known.state is CallState.SENDING:
-                fate = replace(known.fate, reason="sending", hint=_SENDING_HINT)
-                found[call_id] = replace(known, state=CallState.UNCERTAIN, fate=fate)
+        found = {row[0]: row[1:] for row in select_in(self._connection, _KNOWN, call_ids)}
+        for call_id, row in found.items() if self._is_dry else ():
+            if row[0] == CallState.SENDING:
+                found[call_id] = (CallState.UNCERTAIN, *row[1:4], "sending", _SENDING_HINT, *row[6:])
         return found
-
-
-def payload_of(call: Call, run: int) -> tuple[object, ...]:
-    """Return what is kept of a call while it is open, as the columns of `payloads` up to ``staged_run``."""
-    return (
-        call.state,
-        call.agent_number,
-        call.customer_number,
-        call.start_time,
-        call.zohouser,
-        call.voiceuri,
-        call.source_id,
-        call.place.file,
-        call.place.line,
-        run,
-    )
 
 
 OPEN_CALL = """call_id, open_calls.state, agent_number, customer_number, start_time, zohouser, voiceuri, source_id,

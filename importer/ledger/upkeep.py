@@ -70,7 +70,7 @@ def raise_moment(connection: sqlite3.Connection, key: str, moment: str) -> None:
 
 def restore(
     connection: sqlite3.Connection,
-    run: staging.StagingRun,
+    run: tuple[int, str, bytes],
     reported: Iterable[ReportedCall],
     forgotten: Mapping[str, str],
     *,
@@ -78,30 +78,32 @@ def restore(
 ) -> tuple[Restored, list[str]]:
     """Take a restored backup up; return the counts, and the open calls closed as their number was forgotten since.
 
-    ``reported`` names each call once. ``forgotten`` has when (GMT text) by the number's hash; calls of such a
-    number from before are not sent, known or not. Unless ``complete``, what is left pending becomes uncertain, and
-    unknown calls that started before now do so when they are staged.
+    ``run`` is its number, its time (GMT text) and the ledger's key. ``reported`` names each call once.
+    ``forgotten`` has when (GMT text) by the number's hash; calls of such a number from before are not sent, known
+    or not. Unless ``complete``, what is left pending becomes uncertain, and unknown calls that started before now
+    do so when they are staged.
     """
-    accepted, added, doubted = _take_reported(connection, run, reported)
+    run_number, now, key = run
+    accepted, added, doubted = _take_reported(connection, run_number, now, reported)
     query = "SELECT call_id, staged_at, agent_number, customer_number FROM open_calls"
     gone = [
         call_id
         for call_id, staged_at, *numbers in (connection.execute(query) if forgotten else ())
-        if any(staged_at <= forgotten.get(hashed(number, run.fingerprint_key), "") for number in numbers)
+        if any(staged_at <= forgotten.get(hashed(number, key), "") for number in numbers)
     ]
     scrub(connection, gone)
-    for number, at in forgotten.items():
-        raise_moment(connection, staging.FORGOTTEN + number, at)
+    for hash_of_number, at in forgotten.items():
+        raise_moment(connection, staging.FORGOTTEN + hash_of_number, at)
     uncertain = len(doubted.difference(gone))
     if not complete:
         uncertain += connection.execute(_DOUBT_PENDING, (staging.RESTORED_HINT,)).rowcount
-        raise_moment(connection, "doubt_before", staging.later(run.now, staging.AHEAD_SECONDS))
+        raise_moment(connection, "doubt_before", staging.later(now, staging.AHEAD_SECONDS))
     doubt_before = staging.moment_in(connection, "doubt_before") or None
     return Restored(accepted, added, uncertain, doubt_before, len(gone)), gone
 
 
 def _take_reported(
-    connection: sqlite3.Connection, run: staging.StagingRun, reported: Iterable[ReportedCall]
+    connection: sqlite3.Connection, run: int, now: str, reported: Iterable[ReportedCall]
 ) -> tuple[int, int, set[str]]:
     """Make each call accepted or uncertain, as reported, unless the ledger has it so already, accepted or closed.
 
@@ -127,11 +129,9 @@ def _take_reported(
                 seq, next_seq = next_seq, next_seq + 1
                 # Not now: if its number was forgotten since, it was so after this moment.
                 staged_at = one.sent_at or one.call.start_time
-                connection.execute(
-                    staging.INSERT_PAYLOAD, (*staging.payload_of(one.call, run.number), staged_at, seq)
-                )
+                connection.execute(staging.INSERT_PAYLOAD, (*staging.PAYLOAD_OF(one.call), run, staged_at, seq))
         hint = "" if one.accepted else staging.RESTORED_HINT
-        expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or run.now, hint)).rowcount, 1)
+        expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or now, hint)).rowcount, 1)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (next_seq,))
     return accepted, added, doubted
 

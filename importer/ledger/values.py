@@ -5,6 +5,7 @@ Free of SQLite: these values are all that other modules get of the ledger's tabl
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from importer.errors import ExitCode, ImporterError
 from importer.records import Call
@@ -77,8 +78,7 @@ class Fate(KnownFate):
     state: CallState = CallState.PENDING
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """What taking one call in came to; ``outcome`` is None when the call is now pending.
 
     ``call`` is only for a call shown attended: what was to be posted of it, None where that is settled.
