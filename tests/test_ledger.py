@@ -35,9 +35,9 @@ from importer.ledger import (
     LedgerInvariantError,
     Staged,
     create_ledger,
-    lock_path,
     open_reader,
 )
+from importer.ledger.beside import LOCK, companion
 from importer.ledger.schema import MIGRATIONS, connect, migrate, schema_version
 from importer.ledger.staging import select_in
 from importer.records import Call, Place, Receipt
@@ -215,7 +215,7 @@ def test_link_leads_to_the_same_lock(path: Path, ledger: Ledger) -> None:
 @pytest.mark.fault(119)
 def test_deleted_lock_file_lets_nobody_in(path: Path, ledger: Ledger) -> None:
     """Deleting the lock file of a live run does not let a second run in."""
-    lock_path(path).unlink()
+    companion(path, LOCK).unlink()
     with pytest.raises(TryLaterError):
         opened(path, LATER_RUN)
 
@@ -223,9 +223,9 @@ def test_deleted_lock_file_lets_nobody_in(path: Path, ledger: Ledger) -> None:
 @pytest.mark.fault(118)
 def test_junk_in_the_lock_file_is_ignored(path: Path) -> None:
     """The text of the lock file decides nothing, and terminal codes in it are not passed on."""
-    lock_path(path).write_bytes(b"pid=1 since=2020-01-01 run=old\n\xff\x1b[2J")
+    companion(path, LOCK).write_bytes(b"pid=1 since=2020-01-01 run=old\n\xff\x1b[2J")
     with opened(path) as ledger:
-        lock_path(path).write_bytes(b"pid=\x1b[2J since=\xff\n")
+        companion(path, LOCK).write_bytes(b"pid=\x1b[2J since=\xff\n")
         with pytest.raises(TryLaterError) as caught:
             opened(path, LATER_RUN)
         assert ledger.pending_count() == 0
@@ -611,16 +611,16 @@ def test_recover(path: Path) -> None:
         ledger.mark_sending("b1")
     with opened(path, LATER_RUN) as ledger:
         assert (ledger.recover(), ledger.recover()) == (2, 0)
-        (first, second) = ledger.uncertain_calls(9)
-    assert (first.call, first.fate.reason, first.fate.attempts, first.run_id) == (call("a1"), "crash", 1, "run1")
-    assert second.call.call_id == "b1"
+        ((first, fate, run_id), (second, _, _)) = ledger.uncertain_calls(9)
+    assert (first, fate.reason, fate.attempts, run_id) == (call("a1"), "crash", 1, "run1")
+    assert second.call_id == "b1"
 
 
 def test_uncertain_calls_are_limited(ledger: Ledger) -> None:
     """At most as many uncertain calls as asked for are listed, the oldest first."""
     for one in ("z1", "y1", "x1"):
         bring_to(ledger, UNCERTAIN, call(one))
-    assert [one.call.call_id for one in ledger.uncertain_calls(2)] == ["z1", "y1"]
+    assert [one.call_id for one, _, _ in ledger.uncertain_calls(2)] == ["z1", "y1"]
 
 
 @table(("decision", "state"), [(Decision.SENT, ACCEPTED), (Decision.NOT_SENT, PENDING), (Decision.CLOSE, CLOSED)])
@@ -733,10 +733,10 @@ def test_purge_keeps_reminders(path: Path, ledger: Ledger) -> None:
     bring_to(ledger, ACCEPTED, call())
     take(ledger, call("b1"))
     show_attended(ledger, "a1", "b1")
-    assert ledger.purge("2027-01-01 00:00:00").calls == 1
+    assert ledger.purge("2027-01-01 00:00:00")[0] == 1
     assert (ledger.attended_since(9), row(path, "b1")) == (["a1"], None)
     ledger.resolve(["a1"], Decision.CLOSE, note="", who="ann")
-    assert ledger.purge("2027-01-01 00:00:00").calls == 1
+    assert ledger.purge("2027-01-01 00:00:00")[0] == 1
 
 
 def test_uncertain_since(ledger: Ledger) -> None:

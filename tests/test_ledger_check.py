@@ -10,7 +10,7 @@ import pytest
 from conftest import Program
 from importer.errors import ExitCode, LedgerError
 from importer.ledger import create_ledger, open_reader
-from importer.ledger.beside import file_mark, generation_path, read_generation, wal_path, write_generation
+from importer.ledger.beside import GENERATION, WAL, companion, file_mark, read_generation, write_generation
 from importer.ledger.schema import ALWAYS_CHECKED_BYTES, connect
 from ledgers import CREATED, LATER_RUN, call, opened, take
 
@@ -34,7 +34,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(original: Path, tmp_path: Path) -> Path:
     """Return a copy of the large ledger that counts as the file that the last run closed."""
     path = tmp_path / "ledger.sqlite"
-    for each in (original, generation_path(original)):
+    for each in (original, companion(original, GENERATION)):
         shutil.copy(each, path.with_name(each.name))
     mark(path)
     return path
@@ -69,7 +69,7 @@ def leave_a_commit(path: Path) -> None:
     connection = connect(path, mode="rw", busy_seconds=0)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("INSERT INTO meta VALUES ('new', 1)")
-    left = {each: each.read_bytes() for each in (path, wal_path(path))}
+    left = {each: each.read_bytes() for each in (path, companion(path, WAL))}
     connection.close()
     for each, content in left.items():
         each.write_bytes(content)

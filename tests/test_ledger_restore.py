@@ -19,7 +19,7 @@ from importer.ledger import (
     create_ledger,
     open_reader,
 )
-from importer.ledger.beside import COMMITS_PER_TURN, forgotten_path, generation_path
+from importer.ledger.beside import COMMITS_PER_TURN, FORGOTTEN, GENERATION, companion
 from importer.ledger.staging import AHEAD_SECONDS
 from importer.prepare.calls import FUTURE_SECONDS
 from importer.records import Call, Receipt
@@ -104,7 +104,7 @@ def test_backup_put_back(path: Path, way: Callable[[Path], Path]) -> None:
     put_back(way(path), path)
     with pytest.raises(ConfigurationError, match="older than") as caught:
         opened(path, LATER_RUN)
-    assert all(str(each) in caught.value.message for each in (path, generation_path(path)))
+    assert all(str(each) in caught.value.message for each in (path, companion(path, GENERATION)))
     assert "accept-restore" in caught.value.hint
 
 
@@ -118,7 +118,7 @@ def test_lost_wal_file(path: Path, calls: int) -> None:
         ledger.mark_sending(f"id{number:04}")
         ledger.settle(Receipt(f"id{number:04}", ACCEPTED))
     crashed = path.with_name("crashed")
-    for each in (path, generation_path(path)):
+    for each in (path, companion(path, GENERATION)):
         shutil.copy(each, crashed.with_name(each.name.replace(path.name, "crashed")))
     ledger.close()
     with pytest.raises(ConfigurationError, match="-wal file was lost"):
@@ -127,9 +127,9 @@ def test_lost_wal_file(path: Path, calls: int) -> None:
 
 def test_crash_before_the_witness_is_written(path: Path) -> None:
     """A ledger ahead of its witness is a crash in between, and locks nobody out."""
-    before = generation_path(path).read_bytes()
+    before = companion(path, GENERATION).read_bytes()
     opened(path).close()
-    generation_path(path).write_bytes(before)
+    companion(path, GENERATION).write_bytes(before)
     opened(path, LATER_RUN).close()
 
 
@@ -145,7 +145,7 @@ def test_crash_before_the_witness_is_written(path: Path) -> None:
 def test_spoilt_witness(path: Path, spoil: Callable[[Path], object], match: str) -> None:
     """Without a witness nobody knows if the ledger is whole: exit 78 until it is accepted."""
     opened(path).close()
-    spoil(generation_path(path))
+    spoil(companion(path, GENERATION))
     with pytest.raises(ConfigurationError, match=match):
         opened(path, LATER_RUN)
     with restored(path) as ledger:
@@ -226,7 +226,7 @@ def test_accepting(
         fate = ledger.fates(["a1"]).get("a1")
         assert (fate.state if fate else None, fate.reason if fate else "") == after
         if after[0] is UNCERTAIN:
-            assert [one.call.customer_number for one in ledger.uncertain_calls(9)] == [call().customer_number]
+            assert [one.customer_number for one, _, _ in ledger.uncertain_calls(9)] == [call().customer_number]
     with opened(path, LATER_RUN) as ledger:
         assert [one.call.call_id for one in claimed(ledger)] == (["a1"] if after[0] is PENDING else [])
 
@@ -328,7 +328,7 @@ def test_forgotten_while_the_clock_was_behind(path: Path) -> None:
 
 def test_list_of_forgotten_numbers(path: Path) -> None:
     """The list is private, grows by one line for each number, and holds none; a damaged one is exit 78."""
-    kept = forgotten_path(path)
+    kept = companion(path, FORGOTTEN)
     with opened(path) as ledger:
         for number in (call().customer_number, call().customer_number, call().agent_number):
             ledger.forget(number, who="ann")

@@ -74,7 +74,7 @@ def status_command(
         held = ledger.held_until() or ""
     if settings.json:
         facts = {"states": counts, "oldest_pending": oldest, "held_until": held, "checked": is_checked}
-        uncertain_ids = [each.call.call_id for each in uncertain]
+        uncertain_ids = [call.call_id for call, _, _ in uncertain]
         show_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
     else:
         show_lines(f"{state:<10} {count}" for state, count in counts.items())
@@ -84,8 +84,8 @@ def status_command(
             show(f"oldest pending call: taken in {oldest} GMT")
         if held:
             show(f"the service asked to wait until {held} GMT")
-        for each in uncertain:
-            show(f"uncertain: {each.call.call_id}  {each.call.start_time} GMT  {each.fate.reason}")
+        for call, fate, _ in uncertain:
+            show(f"uncertain: {call.call_id}  {call.start_time} GMT  {fate.reason}")
         if more := counts.get("uncertain", 0) - len(uncertain):
             calls = counted(more, "more uncertain call is", "more uncertain calls are")
             show(f"{calls} named here once these are settled")
@@ -281,7 +281,7 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
     if columns and (columns.count(",") + 1 != len(names) or not names.keys() <= COLUMNS.keys()):
         raise UsageError(f"--columns: {columns!r} is not ROLE=NAME,...", hint=f"Roles: {', '.join(COLUMNS)}.")
     with open_reader(settings.ledger) as reader:
-        calls = [each.call for each in reader.uncertain_calls(-1)]
+        calls = [call for call, _, _ in reader.uncertain_calls(-1)]
         zone = settings.timezone or reader.latest_timezone()
     if zone is None:
         raise UsageError(
@@ -341,10 +341,10 @@ def purge_command(settings: Settings, older_than: str) -> None:
         raise UsageError(f"--older-than: {older_than[:20]!r} is not a number of days", hint="Write it like 400d.")
     horizon = gmt_text(time.time() - int(days[1]) * _DAY_SECONDS)
     with held_ledger(settings.ledger, "ledger purge") as ledger:
-        purged = ledger.purge(horizon)
+        calls, decisions, runs = ledger.purge(horizon)
     show(
-        f"{counted(purged.calls, 'call')} last sent before {horizon} GMT deleted, with "
-        f"{counted(purged.decisions, 'decision')} and {counted(purged.runs, 'run')}."
+        f"{counted(calls, 'call')} last sent before {horizon} GMT deleted, with "
+        f"{counted(decisions, 'decision')} and {counted(runs, 'run')}."
     )
 
 

@@ -419,18 +419,14 @@ def _agreeing(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def _no_constant(word: str) -> object:
-    raise ValueError(f"{word} is not JSON")
-
-
 def _short_integer(digits: str) -> int:
     if len(digits) > 20:
         raise ValueError("a number is too long")
     return int(digits)
 
 
-# json.loads by itself takes UTF-16, NaN, and the last of keys that disagree.
-_STRICT_JSON = json.JSONDecoder(object_pairs_hook=_agreeing, parse_constant=_no_constant, parse_int=_short_integer)
+# json.loads by itself takes UTF-16, NaN, which int refuses, and the last of keys that disagree.
+_STRICT_JSON = json.JSONDecoder(object_pairs_hook=_agreeing, parse_constant=int, parse_int=_short_integer)
 
 
 def _inner(fields: Mapping[str, object], key: str) -> object:

@@ -26,7 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from importer import __version__
-from importer.client.wire import HookError, LeftBehind, Watchdog, Wire
+from importer.client.wire import Halt, Watchdog, Wire
 from importer.errors import ConfigurationError
 from importer.events import ignore
 from importer.private_files import open_small
@@ -206,18 +206,11 @@ class Trust:
 
 
 class _Adapter(HTTPAdapter):
-    """Makes connections of one wire only, with our own trust and without retries."""
+    """Makes pools of one connection, with our own trust and without retries."""
 
-    def __init__(self, wire: Wire, trust: Trust) -> None:
+    def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._wire = wire
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        kind = _TlsConnection if pool.scheme == "https" else _Connection
-        pool.ConnectionCls = functools.partial(kind, wire=self._wire)
-        return pool
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         context = self._trust.context() if proxy.lower().startswith("https:") else None
@@ -256,7 +249,7 @@ class Line:
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
         self._wire = Wire(clock)
         self._watchdog = Watchdog(self._wire.cut, clock)
-        self._adapter = _Adapter(self._wire, trust or Trust(None))
+        self._adapter = _Adapter(trust or Trust(None))
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
         self._session.trust_env = False
@@ -287,13 +280,16 @@ class Line:
         try:
             try:
                 return self._exchange(request, body)
-            except LeftBehind:
+            except Halt as halt:
+                if halt.args != (None,):
+                    raise
                 # Not a byte was sent, so that this repeats nothing.
                 self.hang_up()
                 return self._exchange(request, body)
-        except HookError as shut:
+        except Halt as halt:
             self.hang_up()
-            raise shut.refusal from shut.refusal.__cause__
+            (refusal,) = halt.args
+            raise refusal from refusal.__cause__
         except Exception as error:
             kind, classes = _kind_of(error)
             kind = self._wire.why_cut if self._wire.expired else kind
@@ -340,7 +336,9 @@ class Line:
     def _prepare(self, request: requests.Request) -> None:
         """Let requests check and encode a request, and keep what urllib3 sends for it."""
         prepared = self._session.prepare_request(request)
-        pool = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
+        pool: Any = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
+        kind = _TlsConnection if pool.scheme == "https" else _Connection
+        pool.ConnectionCls = functools.partial(kind, wire=self._wire)
         # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound, and what
         # it does for each request takes as long as all the rest.
         self._send = functools.partial(

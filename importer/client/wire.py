@@ -19,16 +19,12 @@ Option = tuple[int, int, int | bytes]
 """What setsockopt takes."""
 
 
-class HookError(BaseException):
-    """Carries what a hook raised through urllib3, which would swallow or wrap an OSError."""
+class Halt(BaseException):
+    """Ends a request through urllib3, which would swallow or wrap an OSError.
 
-    def __init__(self, refusal: BaseException) -> None:
-        super().__init__()
-        self.refusal = refusal
-
-
-class LeftBehind(Exception):  # noqa: N818 not an error: the request is sent over another connection
-    """A connection that rested was closed, or talked on, by the server before the first byte of a request."""
+    Its argument is what a hook raised; None when the server closed a connection that rested, or talked on, before
+    the first byte of the request.
+    """
 
 
 @dataclass(slots=True)
@@ -123,7 +119,7 @@ class Wire:
     def begin_sending(self) -> None:
         """Run the hook before the first byte, once per request, and mark that byte.
 
-        Raises LeftBehind when the server left a connection that rested: what the hook does takes longer than
+        Raises Halt when the server left a connection that rested: what the hook does takes longer than
         anything else since the connection was last looked at.
         """
         if self.first_byte:
@@ -132,13 +128,13 @@ class Wire:
             try:
                 self._before_first_byte()
             except BaseException as refusal:
-                raise HookError(refusal) from None
+                raise Halt(refusal) from None
         self._hook_ran = True
         with self._lock:
             if self.expired:
                 raise TimeoutError
             if self.rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
-                raise LeftBehind
+                raise Halt(None)
             self.first_byte = True
 
     def wrote(self) -> None:
@@ -146,7 +142,7 @@ class Wire:
         try:
             self._after_write()
         except BaseException as refusal:
-            raise HookError(refusal) from None
+            raise Halt(refusal) from None
 
     def cut(self, why: str = "deadline") -> None:
         """End the connection under whatever is reading or writing; ``why`` becomes the kind of the failure."""

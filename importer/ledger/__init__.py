@@ -7,7 +7,6 @@ reads, `ledger` writes, `upkeep` has what is done between runs.
 
 from importer.ledger.beside import ledger_files
 from importer.ledger.ledger import Ledger
-from importer.ledger.lock import lock_path
 from importer.ledger.reader import LedgerReader, open_reader
 from importer.ledger.schema import create_ledger
 from importer.ledger.values import (
@@ -38,6 +37,5 @@ __all__ = [
     "Staged",
     "create_ledger",
     "ledger_files",
-    "lock_path",
     "open_reader",
 ]

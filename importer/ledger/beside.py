@@ -31,7 +31,10 @@ _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncp
 }
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.bindfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")
-COMPANIONS = (".lock", "-wal", "-shm", "-journal", ".witness", ".witness.new", ".forgotten", ".forgotten.new")
+LOCK, WAL, GENERATION, FORGOTTEN = ".lock", "-wal", ".witness", ".forgotten"
+"""Endings: the lock file, SQLite's commits that are not in the ledger's file yet, and the two files of our own."""
+
+COMPANIONS = (LOCK, WAL, "-shm", "-journal", GENERATION, f"{GENERATION}.new", FORGOTTEN, f"{FORGOTTEN}.new")
 
 # A commit of `settle` writes up to 9 pages (measured: 4.3 on average with a million calls); a frame is a page
 # and 24 bytes: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
@@ -40,8 +43,8 @@ _FRAME_BYTES = 4096 + 24
 _COMMITS_IN_FLIGHT = 128
 RESERVE_BYTES = 32 + (COMMITS_PER_TURN + _COMMITS_IN_FLIGHT) * _PAGES_PER_COMMIT * _FRAME_BYTES
 
-_GENERATION = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n)?")
-_FORGOTTEN = re.compile(r"([0-9a-f]{32}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+_GENERATION_TEXT = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n)?")
+_FORGOTTEN_LINE = re.compile(r"([0-9a-f]{32}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 _RESTORED_HINT = (
     "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
     "cdr-importer ledger accept-restore RESULTS.csv ..."
@@ -63,27 +66,17 @@ class Generation:
 def ledger_files(ledger: Path) -> list[Path]:
     """Return where a ledger is, or would be, and where the files that come and go beside it are."""
     path = ledger.resolve()
-    return [path, *(path.with_name(path.name + ending) for ending in (".new", *COMPANIONS))]
+    return [path, *(companion(path, ending) for ending in (".new", *COMPANIONS))]
 
 
-def wal_path(ledger: Path) -> Path:
-    """Return where SQLite keeps the commits that are not in the ledger's file yet."""
-    return ledger.with_name(ledger.name + "-wal")
+def companion(ledger: Path, ending: str) -> Path:
+    """Return where a file beside a ledger is, by the ending of its name."""
+    return ledger.with_name(ledger.name + ending)
 
 
 def has_wal(ledger: Path) -> bool:
     """Return whether SQLite keeps commits there, or may."""
-    return wal_path(ledger).exists() and wal_path(ledger).stat().st_size > 0
-
-
-def generation_path(ledger: Path) -> Path:
-    """Return where the generation file of a ledger is."""
-    return ledger.with_name(ledger.name + ".witness")
-
-
-def forgotten_path(ledger: Path) -> Path:
-    """Return where the list of a ledger's forgotten numbers is."""
-    return ledger.with_name(ledger.name + ".forgotten")
+    return companion(ledger, WAL).exists() and companion(ledger, WAL).stat().st_size > 0
 
 
 def check_place(ledger: Path, mounts: str | None = None) -> None:
@@ -109,7 +102,7 @@ def check_files(ledger: Path) -> None:
     # are not opened here, since closing one drops the locks that SQLite holds on it in this process (fcntl(2)).
     check_folders(ledger.parent)
     for ending in ("", *COMPANIONS):
-        file = ledger.with_name(ledger.name + ending)
+        file = companion(ledger, ending)
         with suppress(FileNotFoundError, NotADirectoryError):
             # A death while the ledger was made leaves it with its first name too.
             check_ours(file, file.lstat(), most_links=1 if ending else 2)
@@ -139,10 +132,10 @@ def file_mark(ledger: Path) -> str:
 
 def read_generation(ledger: Path) -> Generation:
     """Read the generation file of a ledger whose place was checked; raises `LedgerError` when the disk fails."""
-    text = _read(generation_path(ledger), most_bytes=128)
+    text = _read(companion(ledger, GENERATION), most_bytes=128)
     if text is None:
         return Generation(None)
-    found = _GENERATION.fullmatch(text)
+    found = _GENERATION_TEXT.fullmatch(text)
     return Generation(int(found[1]), closed=found[2]) if found else Generation(None, readable=False)
 
 
@@ -152,7 +145,7 @@ def check_generation(ledger: Path, kept: Generation, *, generation: int, first_r
     A missing file counts as a restore too: a copy of the ledger alone, on another machine, has none. Only the
     first release (``first_release``) wrote none.
     """
-    path = generation_path(ledger)
+    path = companion(ledger, GENERATION)
     if not kept.readable:
         fault = f"{path} is damaged, so nobody knows if the ledger {ledger} is whole"
     elif kept.number is None and not first_release:
@@ -172,7 +165,9 @@ def write_generation(ledger: Path, generation: int, closed: str = "") -> None:
 
     ``closed`` is the `file_mark` of a ledger whose file holds all of it and is synced.
     """
-    _replace(generation_path(ledger), f"generation={generation}\n" + (f"closed={closed}\n" if closed else ""))
+    _replace(
+        companion(ledger, GENERATION), f"generation={generation}\n" + (f"closed={closed}\n" if closed else "")
+    )
 
 
 def hashed(number: str, key: bytes) -> str:
@@ -188,8 +183,8 @@ def read_forgotten(ledger: Path) -> dict[str, str]:
 
     Raises `ConfigurationError` for a damaged list, `LedgerError` when the disk fails.
     """
-    path = forgotten_path(ledger)
-    found = [_FORGOTTEN.fullmatch(line) for line in (_read(path) or "").splitlines()]
+    path = companion(ledger, FORGOTTEN)
+    found = [_FORGOTTEN_LINE.fullmatch(line) for line in (_read(path) or "").splitlines()]
     if None in found:
         raise ConfigurationError(
             f"{path} is damaged, so nobody knows which numbers were forgotten",
@@ -201,7 +196,7 @@ def read_forgotten(ledger: Path) -> dict[str, str]:
 def keep_forgotten(ledger: Path, hash_of_number: str, at: str) -> None:
     """Make durable that a number was forgotten at that moment (GMT text); raises as `read_forgotten`."""
     kept = {**read_forgotten(ledger), hash_of_number: at}
-    _replace(forgotten_path(ledger), "".join(f"{each} {moment}\n" for each, moment in kept.items()))
+    _replace(companion(ledger, FORGOTTEN), "".join(f"{each} {moment}\n" for each, moment in kept.items()))
 
 
 def extend_wal(ledger: Path) -> os.stat_result:
@@ -212,7 +207,7 @@ def extend_wal(ledger: Path) -> os.stat_result:
     `ConfigurationError` when the file is not ours.
     """
     try:
-        descriptor = open_ours(wal_path(ledger), os.O_RDWR)
+        descriptor = open_ours(companion(ledger, WAL), os.O_RDWR)
         try:
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             return os.fstat(descriptor)
@@ -233,14 +228,14 @@ def check_wal(ledger: Path, *, discard: bool = False) -> None:
     drops the locks on it (fcntl(2)). Raises `LedgerError` when the disk fails.
     """
     try:
-        if not wal_path(ledger).stat().st_size:
+        if not companion(ledger, WAL).stat().st_size:
             return
         with ledger.open("rb") as file:
             # https://www.sqlite.org/fileformat2.html#file_format_version_numbers
             if file.read(20)[18:] != b"\x01\x01":
                 return
         if discard:
-            wal_path(ledger).unlink()
+            companion(ledger, WAL).unlink()
             sync_folder(ledger.parent)
             return
     except FileNotFoundError:

@@ -21,7 +21,6 @@ from importer.ledger.values import (
     Claimed,
     Decision,
     LedgerInvariantError,
-    Purged,
     ReportedCall,
     Restored,
     RunInfo,
@@ -70,7 +69,7 @@ class Ledger(LedgerReader):
         self._run_number = 0
         self._fingerprint_key = b""
         self._commits = 0
-        self._wal = beside.wal_path(path)
+        self._wal = beside.companion(path, beside.WAL)
         self._wal_inode = (0, 0)
         self._restored: ConfigurationError | None = None
         self._is_bound = False
@@ -311,9 +310,10 @@ class Ledger(LedgerReader):
             self._note_decisions(connection, call_ids, Decision.CLOSE, "forgotten", who)
         return {state: stood.count(state) for state in (CallState.PENDING, CallState.UNCERTAIN)}
 
-    def purge(self, older_than: str) -> Purged:
+    def purge(self, older_than: str) -> tuple[int, int, int]:
         """Delete settled calls whose last request began before that moment, and free their bytes.
 
+        Returns how many calls, decisions and runs were deleted.
         From then on unknown calls from before it are `stale` and never sent. ``older_than`` is GMT text;
         ValueError if it is none. Takes as much room on the disk again as the ledger that is left.
         """
@@ -469,13 +469,17 @@ class Ledger(LedgerReader):
         The new generation is the first commit that only the -wal file holds: whoever loses that file is left
         with a ledger behind its generation file. Called between calls only, so that none is in between.
         """
-        with self._guard, self._failing():
-            # A reader may keep some commits from moving; then the file grows, and the next turn tries again.
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            found = beside.extend_wal(self._path)
-            self._wal_inode = (found.st_dev, found.st_ino)
-            beside.write_generation(self._path, self._count_generation())
-            self._commits = 0
+        try:
+            with self._guard, schema.translated_errors(self._path):
+                # A reader may keep some commits from moving; then the file grows, and the next turn tries again.
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                found = beside.extend_wal(self._path)
+                self._wal_inode = (found.st_dev, found.st_ino)
+                beside.write_generation(self._path, self._count_generation())
+                self._commits = 0
+        except LedgerError:
+            self._failed = True
+            raise
 
     def _count_generation(self) -> int:
         with schema.translated_errors(self._path), schema.transaction(self._connection):
@@ -491,8 +495,12 @@ class Ledger(LedgerReader):
                 )
             if self._connection.in_transaction:
                 raise LedgerInvariantError("a write was asked for inside a staging")
-            with self._failing(), schema.transaction(self._connection):
-                yield self._connection
+            try:
+                with schema.translated_errors(self._path), schema.transaction(self._connection):
+                    yield self._connection
+            except LedgerError:
+                self._failed = True  # every further write is refused
+                raise
             self._commits += writes
 
     def _write(self, statement: str, parameters: Sequence[object] = (), *, rows: int | None = None) -> int:
@@ -501,16 +509,6 @@ class Ledger(LedgerReader):
             changed = connection.execute(statement, parameters).rowcount
             expect_rows(changed, changed if rows is None else rows)
         return changed
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Refuse every further write after an error of the disk."""
-        try:
-            with schema.translated_errors(self._path):
-                yield
-        except LedgerError:
-            self._failed = True
-            raise
 
     def _leave(self, state: CallState, receipt: Receipt) -> None:
         """Move one call out of a state; its payload goes when nothing is to be sent or decided any more."""

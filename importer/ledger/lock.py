@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import LedgerError, TryLaterError
+from importer.ledger.beside import LOCK, companion
 from importer.private_files import open_ours
 
 _LONGEST_TEXT = 1000
@@ -40,11 +41,6 @@ class LedgerLock:
             os.close(self._descriptors.pop())
 
 
-def lock_path(ledger: Path) -> Path:
-    """Return where the lock file of a ledger is."""
-    return ledger.with_name(ledger.name + ".lock")
-
-
 def take_lock(ledger: Path, *, run_id: str, since: str) -> LedgerLock:
     """Lock an existing ledger for this process, without waiting.
 
@@ -61,7 +57,7 @@ def take_lock(ledger: Path, *, run_id: str, since: str) -> LedgerLock:
     except OSError as error:
         lock.release()
         raise LedgerError(
-            f"cannot write {lock_path(ledger)}: {error.strerror}",
+            f"cannot write {companion(ledger, LOCK)}: {error.strerror}",
             hint="Look at the disk (space, mount, errors, rights); nothing was sent.",
         ) from error
     except BaseException:
@@ -72,7 +68,7 @@ def take_lock(ledger: Path, *, run_id: str, since: str) -> LedgerLock:
 
 def take_lock_file(ledger: Path) -> LedgerLock:
     """Lock only the lock file, for a ledger that is still to be made; raises as `take_lock` does."""
-    path = lock_path(ledger)
+    path = companion(ledger, LOCK)
     descriptor = _locked(path, os.O_RDWR | os.O_CREAT, ledger)
     lock = LedgerLock([descriptor])
     if not lock.holds(path):

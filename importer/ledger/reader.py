@@ -14,12 +14,12 @@ from typing import Any, Self
 
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import beside, schema
-from importer.ledger.beside import check_files, has_wal, wal_path
+from importer.ledger.beside import WAL, check_files, companion, has_wal
 from importer.ledger.lock import LedgerLock, share_lock
 from importer.ledger.staging import OPEN_CALL, Staging, call_of, select_in
-from importer.ledger.values import Fate, LedgerInvariantError, Refusals, RunRecord, UncertainCall
+from importer.ledger.values import Fate, LedgerInvariantError, Refusals, RunRecord
 from importer.private_files import making
-from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS
+from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, Call
 from schemas.vocabulary import CallState
 
 BUSY_SECONDS = 5.0
@@ -91,15 +91,16 @@ class LedgerReader:
         rows = self._rows(query)
         return rows[0][0] if rows else None
 
-    def uncertain_calls(self, limit: int) -> list[UncertainCall]:
-        """Return the calls that wait for a person, oldest first, at most ``limit``."""
+    def uncertain_calls(self, limit: int) -> list[tuple[Call, Fate, str]]:
+        """Return the calls that wait for a person, each with its fate and the run that began its last request.
+
+        The oldest come first, and at most ``limit``.
+        """
         query = f"""SELECT {OPEN_CALL},
                 reason, hint, http_status, code, attempts, sent_at, ledger_state, coalesce(run_id, '')
             FROM open_calls LEFT JOIN runs ON runs.number = sent_run
             WHERE ledger_state = 'uncertain' AND seq IS NOT NULL ORDER BY seq LIMIT ?"""  # noqa: S608 no value in it
-        return [
-            UncertainCall(call_of(row[:10]), fate_of(row[10:17]), row[17]) for row in self._rows(query, (limit,))
-        ]
+        return [(call_of(row[:10]), _fate_of(row[10:17]), row[17]) for row in self._rows(query, (limit,))]
 
     def uncertain_since(self) -> tuple[int, str]:
         """Return how many calls wait for a person, and when the oldest was sent, or else taken in: GMT text."""
@@ -138,7 +139,7 @@ class LedgerReader:
         query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state
             FROM calls WHERE call_id"""
         with self._guard, schema.translated_errors(self._path):
-            return {row[0]: fate_of(row[1:]) for row in select_in(self._connection, query, call_ids)}
+            return {row[0]: _fate_of(row[1:]) for row in select_in(self._connection, query, call_ids)}
 
     def runs(self, limit: int) -> list[RunRecord]:
         """Return the latest runs, newest first, at most ``limit``."""
@@ -164,7 +165,7 @@ class LedgerReader:
         """Return where the calls stand whose last request that run began, by call id; reads the whole table."""
         query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state FROM calls
             WHERE sent_run = (SELECT number FROM runs WHERE run_id = ?)"""
-        return {row[0]: fate_of(row[1:]) for row in self._rows(query, (run_id,))}
+        return {row[0]: _fate_of(row[1:]) for row in self._rows(query, (run_id,))}
 
     def requests_over_time(self, span_seconds: int, run_id: str | None = None) -> dict[int, int]:
         """Return how many calls had their last request in each span of time: its first second (epoch) -> calls.
@@ -275,25 +276,22 @@ def open_reader(path: Path) -> LedgerReader:
             # SQLite shares memory with a run in a file beside the ledger, which it cannot make there.
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
                 raise
-            return _open_still(path, error)
-
-
-def _open_still(path: Path, error: sqlite3.OperationalError) -> LedgerReader:
-    """Open a ledger that nobody can write to; raises the error of the ordinary way when somebody does."""
-    lock = share_lock(path)
-    if lock is None:
-        raise error
-    try:
-        if has_wal(path):
-            raise LedgerError(
-                f"the ledger {path} cannot be read where it is: its disk is full or read-only, and some of it is "
-                f"only in {wal_path(path)}",
-                hint="Copy both files to a folder with room, and name the copy with --ledger for this command.",
-            ) from error
-        return LedgerReader(_checked(path, "ro&immutable=1", 0), path, lock)
-    except BaseException:
-        lock.release()
-        raise
+            # One that nobody can write to is opened without that file.
+            lock = share_lock(path)
+            if lock is None:
+                raise
+            try:
+                if has_wal(path):
+                    raise LedgerError(
+                        f"the ledger {path} cannot be read where it is: its disk is full or read-only, and "
+                        f"some of it is only in {companion(path, WAL)}",
+                        hint="Copy both files to a folder with room, and name the copy with --ledger for this "
+                        "command.",
+                    ) from error
+                return LedgerReader(_checked(path, "ro&immutable=1", 0), path, lock)
+            except BaseException:
+                lock.release()
+                raise
 
 
 def _checked(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
@@ -320,7 +318,7 @@ def existing(path: Path) -> Path:
     return path
 
 
-def fate_of(row: Sequence[Any]) -> Fate:
+def _fate_of(row: Sequence[Any]) -> Fate:
     """Return the fate that six columns of `calls` hold, and the state after them."""
     reason, hint, http_status, code, attempts, sent_at, state = row
     return Fate(reason, hint, http_status, code, attempts, sent_at, CallState(state))

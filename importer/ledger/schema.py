@@ -313,9 +313,10 @@ def create_ledger(path: Path, *, now: str) -> None:
     """
     path = path.resolve()
     made = path.with_name(path.name + ".new")
-    for found in (path, beside.wal_path(path), beside.generation_path(path)):
+    generation_path = beside.companion(path, beside.GENERATION)
+    for found in (path, beside.companion(path, beside.WAL), generation_path):
         # A death while a ledger was made leaves the file in the making, perhaps a generation file: begun anew.
-        if found.exists() and not (made.exists() and found == beside.generation_path(path)):
+        if found.exists() and not (made.exists() and found == generation_path):
             raise _exists(found)
     try:
         make_folders(path.parent)
@@ -328,8 +329,8 @@ def create_ledger(path: Path, *, now: str) -> None:
             # A death in here left it, and no run has used it.
             kept = beside.read_generation(path)
             if kept.number or not kept.readable:
-                raise _exists(beside.generation_path(path))
-            beside.generation_path(path).unlink(missing_ok=True)
+                raise _exists(generation_path)
+            generation_path.unlink(missing_ok=True)
             for suffix in ("-wal", "-shm", "-journal", ""):
                 made.with_name(made.name + suffix).unlink(missing_ok=True)
         make_private_file(made)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importer.ledger import staging
 from importer.ledger.beside import hashed
 from importer.ledger.staging import expect_rows
-from importer.ledger.values import Purged, ReportedCall, Restored
+from importer.ledger.values import ReportedCall, Restored
 from schemas.vocabulary import CallState
 
 OPEN_WITH_NUMBER = """SELECT call_id, staged_at FROM open_calls
@@ -26,9 +26,10 @@ _DOUBT_PENDING = """UPDATE calls SET state = 'uncertain', reason = 'restored', h
     code = '' WHERE state = 'pending' AND seq IS NOT NULL"""
 
 
-def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> Purged:
+def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> tuple[int, int, int]:
     """Delete the settled calls whose last request began before a moment, and finished runs left without calls.
 
+    Returns how many calls, decisions and runs were deleted.
     The moment is GMT text. A call that was closed without ever being sent counts from that decision, or from when
     an export showed it attended. What was notified and attended since stays until a person closes it. Whatever
     is deleted started less than `AHEAD_SECONDS` after the horizon, which stagings go by from now on. What a run
@@ -56,7 +57,7 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> Purg
     connection.execute("DROP TABLE temp.old")
     if calls:
         raise_moment(connection, "horizon", older_than)
-    return Purged(calls, decisions, runs)
+    return calls, decisions, runs
 
 
 def raise_moment(connection: sqlite3.Connection, key: str, moment: str) -> None:

@@ -105,15 +105,6 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class UncertainCall:
-    """One call that waits for a person; ``run_id`` is the run that began its last request."""
-
-    call: Call
-    fate: Fate
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Refusals:
     """Calls that stand refused with the same answer; ``hint`` is that of one of them."""
 
@@ -150,12 +141,3 @@ class Restored:
     uncertain: int
     doubt_before: str | None
     forgotten: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Purged:
-    """What a purge deleted."""
-
-    calls: int
-    decisions: int
-    runs: int

@@ -51,9 +51,9 @@ def _rebuild(ledger: Ledger, dead: RunRecord) -> str:
         call_id: ResultRow(Place("", 0), OUTCOME_OF_STATE[fate.state], call_id, **fate_fields(fate))
         for call_id, fate in fates.items()
     }
-    for one in ledger.uncertain_calls(-1):
-        if one.call.call_id in rows:  # whole, so that they are evidence after a restore
-            rows[one.call.call_id] = row_of(one.call, Outcome.UNCERTAIN, one.fate)
+    for call, fate, _ in ledger.uncertain_calls(-1):
+        if call.call_id in rows:  # whole, so that they are evidence after a restore
+            rows[call.call_id] = row_of(call, Outcome.UNCERTAIN, fate)
     try:
         results.add(rows.values(), Outcome.PENDING)
         results.finish(ledger.fates)

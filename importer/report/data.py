@@ -349,11 +349,11 @@ def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run
     """
     uncertain = []
     # Of all runs the oldest, of one run all: a late run's stand behind those of earlier ones.
-    for one in ledger.uncertain_calls(-1 if run_id else _MOST_UNCERTAIN):
-        if run_id in (None, one.run_id):
-            call, place = one.call, _place(one.call.place.file, one.call.place.line)
+    for call, fate, sent_by in ledger.uncertain_calls(-1 if run_id else _MOST_UNCERTAIN):
+        if run_id in (None, sent_by):
+            place = _place(call.place.file, call.place.line)
             numbers = (call.agent_number, call.customer_number)
-            uncertain.append((call.call_id, call.start_time, *numbers, one.fate.reason, place))
+            uncertain.append((call.call_id, call.start_time, *numbers, fate.reason, place))
     return Report(
         title="",
         source="",
