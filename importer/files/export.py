@@ -28,6 +28,7 @@ class ExportFile:
     ``is_table``: the spool is the CSV text of a sheet of a workbook, whose name is ``sheet``, or of JSON objects.
     ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
     ``pinned`` is the identity of the file that was read: another file, or a changed one, is not opened then.
+    ``span`` is the part that is read: its first byte and the one behind its last, None for all that follow.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class ExportFile:
     sheet: str | None = None
     first_line: int = 1
     pinned: Identity | None = None
+    span: tuple[int, int | None] = (0, None)
 
     @property
     def shown(self) -> str:
@@ -56,6 +58,12 @@ class ExportFile:
             source.close()
             raise self.changed()
         return source
+
+    def size(self) -> int:
+        """Return how many bytes there are to be read, unpacked; 0 where the file is gone."""
+        if self.spool is not None:
+            return os.fstat(self.spool.fileno()).st_size
+        return (self.identity() or (0, 0, 0, 0))[2]
 
     def open_as_it_came(self) -> io.BufferedReader:
         """Return a reader of the bytes as they came, packed or not."""

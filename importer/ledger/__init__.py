@@ -7,7 +7,7 @@ reads, `ledger` writes, `upkeep` has what is done between runs.
 
 from importer.ledger.beside import ledger_files
 from importer.ledger.ledger import Ledger
-from importer.ledger.reader import LedgerReader, open_reader
+from importer.ledger.reader import LedgerReader, held_in, open_reader
 from importer.ledger.schema import create_ledger
 from importer.ledger.values import (
     Claimed,
@@ -36,6 +36,7 @@ __all__ = [
     "RunRecord",
     "Staged",
     "create_ledger",
+    "held_in",
     "ledger_files",
     "open_reader",
 ]

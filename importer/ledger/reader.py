@@ -294,6 +294,12 @@ def open_reader(path: Path) -> LedgerReader:
                 raise
 
 
+def held_in(path: Path, call_ids: Sequence[str]) -> dict[str, bool]:
+    """Return what `LedgerReader.held` does, in another process than the one that has the ledger open."""
+    with open_reader(path) as reader:
+        return reader.held(call_ids)
+
+
 def _checked(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
     connection = schema.connect(path, mode=mode, busy_seconds=busy_seconds)
     try:

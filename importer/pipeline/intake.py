@@ -4,10 +4,13 @@ The only module of the pipeline that loads pandas.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
@@ -17,30 +20,44 @@ from importer.errors import (
     ImporterError,
     InputUnusableError,
     NoInputError,
+    StoppedError,
     UsageError,
+    WorkerDiedError,
     most_severe,
 )
 from importer.events import Event, EventName, Level
 from importer.formats import Detection
-from importer.ledger import Ledger, LedgerReader, Staged
+from importer.ledger import Ledger, LedgerReader, Staged, held_in
 from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import check_done_folder, inputs_json, move_done, rejects_path
 from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
-from importer.prepare import PolicyBook, Preparation, PreparePlan, Window, load_agents, no_agents
+from importer.prepare import (
+    PolicyBook,
+    Preparation,
+    PreparedPart,
+    PreparePlan,
+    Window,
+    load_agents,
+    no_agents,
+    prepare_part,
+)
 from importer.prepare.gaps import Gaps
+from importer.prepare.workers import in_order, usable_cores, working
 from importer.prepare.zones import require_place
-from importer.reading import verbatim_records
+from importer.reading import parts_of, verbatim_records
 from importer.records import Call, ResultRow, RunSummary
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
 from importer.settings import Settings, parse_moment
-from schemas.vocabulary import ATTENDED_SINCE, Outcome, counted
+from schemas.vocabulary import ATTENDED_SINCE, Outcome, Role, counted
 
 COMPARED_RUNS, FEWEST_COMPARED_RUNS = 7, 3
 """How many runs at most and at least give the usual number of rows: the first import is often of a backlog."""
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
+_Part = tuple[Detection, "Future[PreparedPart]"]
+_Prepare = Callable[[Iterable[Detection], Mapping[str, Role] | None], Iterator[_Part]]
 
 
 def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
@@ -117,6 +134,7 @@ class Intake:
     def opened(self, ledger: LedgerReader | None) -> Iterator[None]:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
         plan = replace(self._plan, held=ledger.held if ledger else None)
+        self._plan_beside = replace(plan, held=partial(held_in, self._run.settings.ledger) if ledger else None)
         with Preparation(self._run.catalogue.causes, plan) as self._preparation:
             self._found.skipped = self._preparation.skipped
             yield
@@ -131,26 +149,79 @@ class Intake:
             run.stop_if_interrupted()
             run.listener.rows(rows)
 
-        for found in self._detections:
-            try:
-                detection = replace(found, file=replace(found.file, pinned=found.file.identity()))
-                rows = self._preparation.read(detection, as_text(str(detection.path)), progress)
-            except InputUnusableError as problem:
-                self._report(problem)
-                continue
-            whole[detection.path] = rows
-            pinned.append(detection)
-            facts = {"file": detection.path.name, "format": detection.format.name, "rows": rows}
-            run.listener.event(Event(EventName.FILE_READ, Level.INFO, facts))
-            run.listener.detail(
-                f"{detection.path}: format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
-            )
+        with working(self._worker_count()) as executor:
+            prepare = self._beside(executor, partial(progress, 0)) if executor else None
+            for detection, parts in self._begun(prepare):
+                try:
+                    rows = self._read(detection, parts, prepare, progress)
+                except InputUnusableError as problem:
+                    self._report(problem)
+                    continue
+                whole[detection.path] = rows
+                pinned.append(detection)
+                facts = {"file": detection.path.name, "format": detection.format.name, "rows": rows}
+                run.listener.event(Event(EventName.FILE_READ, Level.INFO, facts))
+                read = f"format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
+                run.listener.detail(f"{detection.path}: {read}")
         self._found.rows = self._preparation.rows
         for alarm in self._alarms(ledger):
             self._report(alarm)
         if isinstance(ledger, Ledger):
             ledger.note_inputs(inputs_json(self._detections, whole))
         self._detections = tuple(pinned)
+
+    def _worker_count(self) -> int:
+        """Return how many processes are worth their start for these files: by default one for a single file."""
+        count = sum(each.file.size() for each in self._detections if each.file.spool is None)
+        jobs = self._run.settings.jobs or (usable_cores() if len(self._detections) > 1 else 1)
+        return min(jobs, count // self._run.worker_bytes)
+
+    def _beside(self, executor: Executor, poll: Callable[[], None]) -> _Prepare:
+        """Return how parts of files are prepared by workers, with the roles of names where they are known."""
+        causes, plan, ahead = self._run.catalogue.causes, self._plan_beside, self._worker_count() + 1
+
+        def prepare(parts: Iterable[Detection], roles: Mapping[str, Role] | None) -> Iterator[_Part]:
+            return in_order(
+                lambda part: executor.submit(prepare_part, causes, plan, part, roles), parts, ahead, poll
+            )
+
+        return prepare
+
+    def _begun(self, prepare: _Prepare | None) -> Iterator[tuple[Detection, Iterator[_Part] | None]]:
+        """Yield each file as it is now, with the parts of it where workers read them by its path."""
+        plain = (each for each in self._detections if each.file.spool is None)
+        parts = (part for each in plain for part in parts_of(_pinned(each), self._run.worker_bytes))
+        prepared = prepare(parts, None) if prepare else iter(())
+        by_file = groupby(prepared, key=lambda part: (part[0].path, part[0].file.pinned))
+        for found in self._detections:
+            if prepare is None or found.file.spool is not None:
+                yield _pinned(found), None
+            else:
+                (_, pin), of_file = next(by_file)
+                yield replace(found, file=replace(found.file, pinned=pin)), of_file
+
+    def _read(
+        self,
+        detection: Detection,
+        parts: Iterator[_Part] | None,
+        prepare: _Prepare | None,
+        progress: Callable[[int], None],
+    ) -> int:
+        """Read a file, or take its parts; where a worker fails it is read here, with the error that this gives."""
+        name = as_text(str(detection.path))
+        if parts is None or prepare is None:
+            return self._preparation.read(detection, name, progress)
+        before = self._preparation.rows
+        try:
+            roles = self._preparation.take(detection, name, _results(parts, progress))
+            if roles is not None:
+                again = prepare(parts_of(detection, self._run.worker_bytes), roles)
+                self._preparation.take(detection, name, _results(again, lambda _: progress(0)), roles)
+        except (StoppedError, WorkerDiedError):
+            raise
+        except Exception:
+            return self._preparation.read(detection, name, progress)
+        return self._preparation.rows - before
 
     def _report(self, problem: ImporterError) -> None:
         self._found.problems.append(problem)
@@ -355,6 +426,18 @@ def _staged_rows(
                 yield call if known.outcome is None else row_of(call, known.outcome, known.receipt)
         else:
             yield row
+
+
+def _pinned(found: Detection) -> Detection:
+    """Return a detection of the file as it is now."""
+    return replace(found, file=replace(found.file, pinned=found.file.identity()))
+
+
+def _results(parts: Iterable[_Part], progress: Callable[[int], None]) -> Iterator[PreparedPart]:
+    """Yield what workers have made of parts; raises what they raised."""
+    for _, future in parts:
+        progress(future.result().evidence.read)
+        yield future.result()
 
 
 def _kind(detection: Detection) -> _Kind:

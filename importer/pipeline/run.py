@@ -76,6 +76,10 @@ def _both(one: Any, other: Any, default: Any) -> Any:
     return both
 
 
+WORKER_BYTES = 32 << 20
+"""To start a process that prepares files costs as much as to prepare a third of so many bytes."""
+
+
 def since_boot() -> float:
     """Return seconds since the machine was started, on Linux with the time in which it slept."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
@@ -101,6 +105,7 @@ class Run:
     """One run: its id, its start (epoch seconds and monotonic), its settings, its clocks and its listener.
 
     ``interrupted`` returns the exit code of a signal that came in; ``is_cut`` whether a second one did.
+    ``worker_bytes`` is how many bytes of input each process has to read for which one is started.
     """
 
     settings: Settings
@@ -112,6 +117,7 @@ class Run:
     interrupted: Callable[[], ExitCode | None] = lambda: None
     is_cut: Callable[[], bool] = lambda: False
     timing: Timing = field(default_factory=Timing)
+    worker_bytes: int = WORKER_BYTES
 
     def stop_if_interrupted(self) -> None:
         """Raise StoppedError when a signal came in; only called before anything is sent."""

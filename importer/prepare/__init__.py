@@ -5,7 +5,7 @@ from importer.prepare.calls import Prepared
 from importer.prepare.evidence import call_id_of
 from importer.prepare.plan import PreparePlan, Window
 from importer.prepare.policies import Policies, PolicyBook
-from importer.prepare.preparation import Preparation
+from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
 
 __all__ = [
     "AgentBook",
@@ -14,8 +14,10 @@ __all__ = [
     "Preparation",
     "PreparePlan",
     "Prepared",
+    "PreparedPart",
     "Window",
     "call_id_of",
     "load_agents",
     "no_agents",
+    "prepare_part",
 ]

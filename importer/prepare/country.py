@@ -38,6 +38,11 @@ class CountryEvidence:
                 if len(kind) < MOST_TEXTS and len(digits_in(text)) >= SHORTEST_NUMBER:
                     kind[text] = None
 
+    def join(self, later: "CountryEvidence") -> None:
+        """Add numbers of further rows of the file, all below these."""
+        for kind, more in ((self.national, later.national), (self.international, later.international)):
+            kind.update(dict.fromkeys([text for text in more if text not in kind][: MOST_TEXTS - len(kind)]))
+
 
 def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
     """Raise ConfigurationError where the numbers of the file ``name`` speak for another country than --country.

@@ -34,6 +34,12 @@ class Endpoints:
                 proving = coded.values[coded.among(conditions.hold(rule.when))]
                 self.names[number].update(name for name in proving.tolist() if name)
 
+    def join(self, other: "Endpoints") -> None:
+        """Take the rows into account that another one has taken."""
+        self.counting |= other.counting
+        for number, names in other.names.items():
+            self.names[number] |= names
+
     def roles(self) -> dict[str, Role]:
         """Return the roles that are proved; of a name that is only doubted, that it is unproved.
 

@@ -249,11 +249,12 @@ def zone_evidence_of(rules: Rules) -> ZoneEvidence | None:
     return ZoneEvidence(_zone(rules), ZoneEvidence("UTC"))
 
 
-def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules, every: int = 1) -> None:
-    """Add what the rows of a chunk (with derived columns), or one of so many, prove about the zone."""
+def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) -> None:
+    """Add what the rows of a chunk (with derived columns) prove about the zone; some of them, in a long file."""
     spec = rules.format.time
     ids = (spec.evidence.column,) if spec.evidence else ()
-    some = rows[[*dict.fromkeys(("line", *ids, *spec.columns))]].iloc[::every]
+    # Which rows do not depend on where chunks and parts of the file begin.
+    some = rows.loc[rows["line"] % rules.zone_lines == 0, [*dict.fromkeys(("line", *ids, *spec.columns))]]
     made_at = _evidence(some, rules)
     if made_at is not None:
         texts = start_texts(some, rules.format)

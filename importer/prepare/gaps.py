@@ -1,5 +1,6 @@
 """The times in which no row came: between two rows, in whatever order and file they stand, or up to the run."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -20,8 +21,16 @@ class Gaps:
         ordered = np.sort(starts)
         ends = np.flatnonzero(np.diff(ordered) > self._most)
         firsts, lasts = ordered[[0, *(ends + 1)]].tolist(), ordered[[*ends, -1]].tolist()
+        self._merge(zip(firsts, lasts, strict=True))
+
+    def join(self, other: "Gaps | None") -> None:
+        """Take the starts into account that another one has taken."""
+        if other is not None:
+            self._merge(other._spans)
+
+    def _merge(self, spans: Iterable[tuple[int, int]]) -> None:
         merged: list[tuple[int, int]] = []
-        for first, last in sorted([*self._spans, *zip(firsts, lasts, strict=True)]):
+        for first, last in sorted([*self._spans, *spans]):
             if merged and first - merged[-1][1] <= self._most:
                 merged[-1] = merged[-1][0], max(last, merged[-1][1])
             else:

@@ -50,6 +50,11 @@ class Index:
         for parts, added in ((self._rows, rows), (self._joins, joins)):
             parts.add(added, np.arange(len(parts), len(parts) + len(added)) // self._most)
 
+    def content(self) -> tuple[Rows, Rows]:
+        """Return all rows and joins in the order they were added."""
+        rows, joins = (np.concatenate([np.empty(0, parts.kind), *parts]) for parts in (self._rows, self._joins))
+        return rows, joins
+
     def keep_file(self) -> None:
         """Keep the rows added so far, whatever becomes of the next file."""
         self._kept = len(self._rows), len(self._joins)

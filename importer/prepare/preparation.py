@@ -1,7 +1,8 @@
 """From detected files to calls and outcomes: read every file once, then decide, then hand out in input order."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -13,16 +14,50 @@ from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
 from importer.prepare.country import require_country
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import add_zone_evidence, derived_of, with_derived, zone_evidence_of
-from importer.prepare.groups import LINES_PER_FILE
+from importer.prepare.file_evidence import FileEvidence
+from importer.prepare.groups import LINES_PER_FILE, Rows
 from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowPreparer
-from importer.prepare.spool import Spool
+from importer.prepare.spool import Spool, frames_in
 from importer.prepare.zones import ZoneEvidence, require_agreement, require_proof
 from importer.reading import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules, PlainDigits
 from schemas.vocabulary import Outcome, Role
+
+ZONE_BYTES, MOST_ZONE_LINES = 512 * 1024, 25
+"""Of a file of so many bytes each line is held against the zone by its id, of twice as many one of two, of larger
+ones at least one of 25."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPart:
+    """What a file, or a part of it, comes to by itself: its rows, agents and places in the index count from 0.
+
+    ``spooled`` are the rows that the results may list, ``index`` (INDEX_ROW) and ``joins`` (JOIN) what all rows
+    leave in the index.
+    """
+
+    spooled: bytes
+    index: Rows
+    joins: Rows
+    agents: list[str]
+    evidence: FileEvidence
+
+
+def prepare_part(
+    causes: Mapping[str, CauseTable],
+    plan: PreparePlan,
+    detection: Detection,
+    roles: Mapping[str, Role] | None = None,
+) -> PreparedPart:
+    """Prepare a file or a part of it by itself, for `Preparation.take`; ``roles`` are what the whole file proves.
+
+    Raises InputUnusableError, also for a part that cannot be read by itself.
+    """
+    with Preparation(causes, plan) as own:
+        return own.prepared_part(detection, roles)
 
 
 class Preparation:
@@ -61,26 +96,82 @@ class Preparation:
         """
         rules = self._rules(detection)
         preparer = self._prepared(detection, rules, progress)
-        if preparer.must_repeat():
-            # What stands behind a name was proved only after rows of it had been decided: read again, knowing it.
-            self._spool.drop_file()
-            preparer = self._prepared(detection, preparer.rules, lambda _: progress(0), is_second=True)
-        if preparer.zone_evidence is not None:
-            require_agreement(preparer.zone_evidence, name)
-            if preparer.read and not detection.times_carry_offsets():
-                require_proof(preparer.zone_evidence, name)
-        require_country(preparer.country_evidence, preparer.rules, name)
-        self._files.append(InputFile(name, preparer.rules))
+        if not preparer.evidence().must_repeat():
+            return self._kept(name, detection, preparer.rules, preparer.evidence())
+        # What stands behind a name was proved only after rows of it had been decided: read again, knowing it.
+        preparer = self._prepared(detection, preparer.rules, lambda _: progress(0), is_second=True)
+        return self._kept(name, detection, preparer.rules, preparer.evidence())
+
+    def prepared_part(self, detection: Detection, roles: Mapping[str, Role] | None) -> PreparedPart:
+        """Read what is to be the only file, and return what it has come to."""
+        rules = replace(self._rules(detection), roles=roles or {})
+        preparer = self._prepared(detection, rules, lambda _: None, is_second=roles is not None)
+        agents, evidence = self._agent_names.texts, preparer.evidence()
+        return PreparedPart(self._spool.content(), *self._index.content(), agents, evidence)
+
+    def take(
+        self,
+        detection: Detection,
+        name: str,
+        parts: Iterable[PreparedPart],
+        roles: Mapping[str, Role] | None = None,
+    ) -> Mapping[str, Role] | None:
+        """Take the parts of a file that were prepared elsewhere, with these roles, as if they were read here.
+
+        Return the roles with which all of them have to be prepared again; else None. Raises as `read` does.
+        """
+        self._drop_file()
+        first, *others = (self._added(part) for part in parts)
+        for later in others:
+            first.join(later)
+        if roles is None and first.must_repeat():
+            return first.endpoints.roles()
+        rules = replace(self._rules(detection), roles=first.endpoints.roles() if roles is None else roles)
+        self._kept(name, detection, rules, first)
+        if self._plan.gaps is not None:
+            self._plan.gaps.join(first.gaps)
+        return None
+
+    def _added(self, part: PreparedPart) -> FileEvidence:
+        """Add the rows of a part behind those that are here, and return its evidence."""
+        number, slots = len(self._files), len(self._index)
+        codes = self._agent_names.codes(pd.Series(part.agents, dtype="str"))
+        index = part.index.copy()
+        index["slot"] += slots
+        index["place"] += number * LINES_PER_FILE
+        index["agent"] = codes[index["agent"]]
+        self._index.add(index, part.joins)
+        self._spool.add(
+            frame.assign(file=number, slot=frame["slot"].where(frame["slot"] < 0, frame["slot"] + slots))
+            for frame in frames_in(part.spooled)
+        )
+        return part.evidence
+
+    def _kept(self, name: str, detection: Detection, rules: Rules, evidence: FileEvidence) -> int:
+        """Keep a file that is read to its end, and return its rows; raises ConfigurationError as `read` does."""
+        if evidence.zone is not None:
+            require_agreement(evidence.zone, name)
+            if evidence.read and not detection.times_carry_offsets():
+                require_proof(evidence.zone, name)
+        require_country(evidence.country, rules, name)
+        self._files.append(InputFile(name, rules))
         self._index.keep_file()
-        self.skipped += preparer.skipped
-        self.rows += preparer.read
-        return preparer.read
+        self._spool.keep_file()
+        self.skipped += evidence.skipped
+        self.rows += evidence.read
+        return evidence.read
+
+    def _drop_file(self) -> None:
+        self._index.drop_file()
+        self._spool.drop_file()
 
     def _prepared(
         self, detection: Detection, rules: Rules, progress: Callable[[int], None], *, is_second: bool = False
     ) -> RowPreparer:
         """Spool all rows of a file and return the preparer with what else they gave."""
-        self._index.drop_file()
+        self._drop_file()
+        # Every row of a long file would cost 5 % of `check`; some of them prove of each day as much.
+        rules = replace(rules, zone_lines=min(1 + detection.file.size() // ZONE_BYTES, MOST_ZONE_LINES))
         preparer = RowPreparer(rules, self._agent_names, len(self._files), self._index, is_second=is_second)
 
         def frames() -> Iterator[pd.DataFrame]:
@@ -92,7 +183,7 @@ class Preparation:
                 before = preparer.read
                 yield spooled
 
-        self._spool.add_file(frames())
+        self._spool.add(frames())
         return preparer
 
     def results(self) -> Iterator[list[Prepared]]:

@@ -22,6 +22,7 @@ from importer.prepare.evidence import (
     with_texts,
     zone_evidence_of,
 )
+from importer.prepare.file_evidence import FileEvidence
 from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Rank, Rows, keys_of
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
@@ -61,9 +62,6 @@ STATE_OF = {
     Rank.NOTAVAILABLE: State.NOTAVAILABLE,
     Rank.NOANSWER: State.NOANSWER,
 }
-
-MOST_ZONE_ROWS = 2_000
-"""So many rows of a chunk, evenly spread, are held against the zone by their ids."""
 
 FEW_ROWS = 5_000
 """To index all rows of a file that begins with a chunk of no more costs less than to read it a second time."""
@@ -141,8 +139,7 @@ class RowPreparer:
         conditions = conditions.select(~kept_out.to_numpy(), rows)
         rows = with_texts(rows, conditions, texts - self._late)
         if self.zone_evidence is not None:
-            # Every row of a long chunk would cost 5 % of `check`; so many prove of each day as much.
-            add_zone_evidence(self.zone_evidence, rows, self.rules, every=-(-len(rows) // MOST_ZONE_ROWS) or 1)
+            add_zone_evidence(self.zone_evidence, rows, self.rules)
         rows = add_evidence(rows, conditions, self.rules)
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
         rows = self._with_customer(rows, conditions)
@@ -161,10 +158,20 @@ class RowPreparer:
         matters |= rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
         return self._spooled(self._listed(rows.loc[matters]), chunk)
 
-    def must_repeat(self) -> bool:
-        """Say whether the file has to be read again, now that all its rows are evidence."""
-        is_late = self._first_roles is not None and self._first_roles != self.rules.roles
-        return not self._is_second and (is_late or (self._is_led and self._leads and not self._indexes_leads))
+    def evidence(self) -> FileEvidence:
+        """Return what the rows read so far show beyond themselves."""
+        return FileEvidence(
+            self.zone_evidence,
+            self.country_evidence,
+            self.rules.plan.gaps,
+            self._endpoints,
+            [] if self._first_roles is None else [self._first_roles],
+            is_led=self._is_led,
+            leads=self._leads,
+            indexes_leads=self._indexes_leads,
+            read=self.read,
+            skipped=self.skipped,
+        )
 
     def _conditions(self, frame: pd.DataFrame) -> Conditions:
         """Return the conditions on a chunk with its derived columns, made by what its rows prove too."""

@@ -30,15 +30,16 @@ class Spool:
             self._file = tempfile.TemporaryFile(prefix="cdr-importer-")  # noqa: SIM115 closed by __exit__
         self._streams: list[int] = []
         self._end = 0
+        self._kept = (0, 0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # what a full disk left in the buffer; `add_file` has raised for it
+        with suppress(OSError):  # what a full disk left in the buffer; `add` has raised for it
             self._file.close()
 
-    def add_file(self, frames: Iterable[pd.DataFrame]) -> None:
-        """Write all frames of one input file; when making them fails half-way, nothing of it stays.
+    def add(self, frames: Iterable[pd.DataFrame]) -> None:
+        """Write frames of one input file; when making them fails half-way, none of them stays.
 
         Raises CannotCreateError when the disk does not take them, and what ``frames`` raises.
         """
@@ -59,9 +60,19 @@ class Spool:
             self._streams.append(self._end)
             self._end = self._file.tell()
 
+    def content(self) -> bytes:
+        """Return the frames as bytes, for `frames_in`; they must have been added at once."""
+        self._file.seek(0)
+        return self._file.read(self._end)
+
+    def keep_file(self) -> None:
+        """Keep the frames added so far, whatever becomes of the next file."""
+        self._kept = len(self._streams), self._end
+
     def drop_file(self) -> None:
-        """Forget the frames of the file that was added last: they are made anew."""
-        self._end = self._streams.pop() if self._streams else 0
+        """Forget the frames of a file that is not kept."""
+        streams, self._end = self._kept
+        del self._streams[streams:]
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """Yield the rows of all files in the order written, `FRAME_ROWS` or some more at a time."""
@@ -76,6 +87,14 @@ class Spool:
                         waiting.clear()
         if waiting:
             yield pa.Table.from_batches(waiting).to_pandas()
+
+
+def frames_in(content: bytes) -> Iterator[pd.DataFrame]:
+    """Yield the frames of a spool's content as they were written."""
+    if content:
+        with pyarrow.ipc.open_stream(content) as reader:
+            for batch in reader:
+                yield batch.to_pandas()
 
 
 class Parts:

@@ -84,12 +84,25 @@ class ZoneEvidence:
             return
         for moved in (-CHANGE_SECONDS, CHANGE_SECONDS):
             contrary &= rows.offsets != offsets_of(rows.epochs + moved, self.zone)
-        for place in first[contrary[first]].tolist():
+        of_kind = np.unique(kinds[contrary], return_index=True)[1]
+        for place in np.flatnonzero(contrary)[of_kind].tolist():
             row = int(rows.places[place])
             epoch, proved, had = (int(each[place]) for each in (rows.epochs, rows.offsets, expected))
             found = Contradiction(int(lines[row]), str(texts.iloc[row]), epoch, proved, had)
             found = self._against.setdefault((int(days[place]), proved), found)
-            found.ids.update(np.unique(rows.epochs[kinds == kinds[place]])[:LEAST_IDS].tolist())
+            found.ids.update(np.unique(rows.epochs[contrary & (kinds == kinds[place])])[:LEAST_IDS].tolist())
+
+    def join(self, later: "ZoneEvidence | None") -> None:
+        """Add what further rows of the file prove, all below these."""
+        if later is None:
+            return
+        self.counts += later.counts
+        self._rows += later._rows
+        self._moments = later._moments | self._moments
+        for key, found in later._against.items():
+            self._against.setdefault(key, found).ids.update(found.ids)
+        if self.stated is not None:
+            self.stated.join(later.stated)
 
     def contradiction(self) -> Contradiction | None:
         """Return the first row that the zone cannot explain, None when there is none."""
@@ -102,7 +115,7 @@ class ZoneEvidence:
     def proved(self) -> list[tuple[int, int]]:
         """Return (epoch second, offset) of what most rows of each day prove."""
         best: dict[int, tuple[int, int]] = {}
-        for (day, offset), rows in self._rows.items():
+        for (day, offset), rows in sorted(self._rows.items()):
             if rows > best.get(day, (0, 0))[0]:
                 best[day] = rows, offset
         return [(self._moments[day, offset], offset) for day, (_, offset) in sorted(best.items())]

@@ -1,5 +1,6 @@
 """From a file and its detection to chunks of text: every record with its physical line, nothing guessed."""
 
+from importer.reading.blocks import parts_of
 from importer.reading.chunks import CHUNK_ROWS, BadRow, Chunk, Verbatim, read_chunks, verbatim_records
 from importer.reading.conditions import Conditions, Extensions
 
@@ -10,6 +11,7 @@ __all__ = [
     "Conditions",
     "Extensions",
     "Verbatim",
+    "parts_of",
     "read_chunks",
     "verbatim_records",
 ]

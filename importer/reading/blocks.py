@@ -3,18 +3,20 @@
 import codecs
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from importer.files import ExportFile
 from importer.formats import Detection
 from importer.formats.cells import cut_line
 
 BLOCK_BYTES = 6 << 20
+LONGEST_LINE_BYTES = 1 << 20
 _LINE_END = re.compile(rb"(?:\r\n?|\n)(?:\xef\xbb?)?\Z")
 UTF8_NAMES = ("utf-8", "utf-8-sig", "ascii")
 
 
 def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield the file as UTF-8 without byte order mark, every line end (CR LF, CR, LF) as LF.
+    """Yield the file, or its span, as UTF-8 without byte order mark, every line end (CR LF, CR, LF) as LF.
 
     Raises InputUnusableError when the file changes while it is read: half of an export must not be sent.
     """
@@ -23,8 +25,10 @@ def text_blocks(file: ExportFile, encoding: str, block_bytes: int = BLOCK_BYTES)
     held, is_start, is_end = b"", True, False
     with file.open() as source:
         before = file.identity(source)
+        place = source.seek(file.span[0])
         while not is_end:
-            block = source.read(block_bytes)
+            block = source.read(block_bytes if file.span[1] is None else min(block_bytes, file.span[1] - place))
+            place += len(block)
             is_end = not block
             try:
                 held += block if decoder is None else decoder.decode(block, final=is_end).encode("utf-8")
@@ -67,3 +71,31 @@ def record_blocks(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Itera
             )
     last = rest.decode("utf-8")
     yield (cut_line(last, spans) if len(last) >= spans[-1][1] else " ".join(last.split())).encode("utf-8")
+
+
+def parts_of(detection: Detection, part_bytes: int) -> Iterator[Detection]:
+    """Yield the file in parts of so many bytes, or a little more; the last has up to twice as many.
+
+    Each begins behind a line end and knows the number of its first line. Whether that is the start of a record
+    shows when the part before it is read: its last record is whole then, else that raises InputUnusableError. A
+    file whose encoding does not tell line ends by their bytes is one part.
+    """
+    file, start, line = detection.file, 0, detection.file.first_line
+    size = file.size() if _has_plain_line_ends(detection.encoding) else 0
+    with file.open() as source:
+        while size - start >= 2 * part_bytes:
+            text = source.read(part_bytes) + source.readline(LONGEST_LINE_BYTES)
+            end = start + len(text)
+            if not text.endswith(b"\n") or size - end < part_bytes:
+                break
+            yield replace(detection, file=replace(file, span=(start, end), first_line=line))
+            line += text.count(b"\n") + (text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0)
+            start = end
+    yield replace(detection, file=replace(file, span=(start, None), first_line=line))
+
+
+def _has_plain_line_ends(encoding: str) -> bool:
+    if encoding in UTF8_NAMES:
+        return True
+    characters = bytes(range(256)).decode(encoding, "replace")  # as many as bytes, where each is one
+    return len(characters) == 256 and characters[:32] == bytes(range(32)).decode()

@@ -108,7 +108,8 @@ def read_chunks(
     latest: deque[bytes] = deque(maxlen=NEIGHBOURS + 1)
     waiting: list[Chunk] = []
     blocks = record_blocks(detection, block_bytes)
-    for found in scan(blocks, detection.dialect, detection.file.shown, detection.file.first_line):
+    file, is_part = detection.file, detection.file.span[1] is not None
+    for found in scan(blocks, detection.dialect, file.shown, file.first_line, is_part=is_part):
         rows = _without_spill(found.select(found.lines > detection.last_line_above), detection)
         # By small blocks, memory stays small while a text becomes columns.
         for start in range(0, len(rows), chunk_rows):
@@ -200,6 +201,8 @@ def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection)
     """
     if not records.last_is_open:
         return ""
+    if detection.file.span[0] and len(latest) <= NEIGHBOURS:
+        raise unclosed(detection.file.shown, int(records.lines[-1]))  # the rows before stand in another part
     behind = latest[-1].split(b"\n")[1:] if records.broken[-1] else []
     if any(line.count(detection.delimiter.encode()) + 1 >= detection.field_count for line in behind):
         raise unclosed(detection.file.shown, int(records.lines[-1]))

@@ -75,12 +75,15 @@ class _Marks:
 NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 
 
-def scan(blocks: Iterator[bytes], dialect: Dialect, name: str, first_line: int = 1) -> Iterator[Records]:
+def scan(
+    blocks: Iterator[bytes], dialect: Dialect, name: str, first_line: int = 1, *, is_part: bool = False
+) -> Iterator[Records]:
     """Yield the records of a file that are more than delimiters and blanks, block by block.
 
     ``first_line`` is the number of the first line. A quote may still be open where the file ends: whether that
     record is the last, its format decides.
-    Raises InputUnusableError naming the line of a quote that is not closed where its cell ends, or for 16 MiB.
+    Raises InputUnusableError naming the line of a quote that is not closed where its cell ends, or for 16 MiB, and
+    with ``is_part``, where more of the file follows, for one that is not closed at the end.
     """
     rest, line = b"", first_line
     for block in blocks:
@@ -97,6 +100,8 @@ def scan(blocks: Iterator[bytes], dialect: Dialect, name: str, first_line: int =
                 hint="This is not an export of call records, or it is damaged: export it again.",
             )
         yield records
+    if rest and is_part:
+        raise unclosed(name, line)
     if rest:
         records, used = _scan_text(rest + b"\n", line, dialect)
         _require_closed(records, name)

@@ -1,0 +1,114 @@
+"""Processes in which files, and parts of large ones, are prepared side by side.
+
+The seam is `concurrent.futures.Executor`: `prepare_part` is submitted with arguments that pickle and returns what
+pickles, and reads the file by its path. So an executor of several machines fits in the place of these processes.
+"""
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+from importer.errors import WorkerDiedError
+from importer.settings.options import ENVIRONMENT_PREFIX
+
+POLL_SECONDS = 0.1
+"""So often a signal is looked for while workers read."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def working(count: int) -> Iterator[Executor | None]:
+    """Give an executor of so many processes, none for fewer than two; they end with the context.
+
+    They are forked from a server that has loaded the libraries, never from this process, which may have threads.
+    Where that is not safe (macOS) each loads them anew.
+    """
+    if count < 2:
+        yield None
+        return
+    # Loaded where they are needed: a small file does without.
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload(["importer.prepare"])
+    # They read what others wrote, and get none of our secrets.
+    ours = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(ENVIRONMENT_PREFIX)}
+    try:
+        executor = ProcessPoolExecutor(count, context, _begin)
+        # Starts all: CPython 3.11 notices the end of the one that it started last only when it has more to do.
+        for _ in range(count + 1):
+            executor.submit(int)
+    finally:
+        os.environ.update(ours)
+    try:
+        yield executor
+    except BaseException:
+        for child in multiprocessing.active_children():  # nobody needs what they have begun
+            child.kill()
+        executor.shutdown(cancel_futures=True)
+        raise
+    executor.shutdown(wait=False)
+
+
+def _begin() -> None:
+    """Leave signals to the process that began this one, end when it ends, and collect no modules."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the process that began this one; the queue between them does not tell it."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
+
+
+def in_order(
+    submit: Callable[[_Item], "Future[_Result]"], items: Iterable[_Item], ahead: int, poll: Callable[[], None]
+) -> Iterator[tuple[_Item, "Future[_Result]"]]:
+    """Yield each item with what a worker has made of it, in the order of the items; ``poll`` looks for signals.
+
+    So many items ``ahead`` are begun, no more: what they come to waits in memory. Raises WorkerDiedError when a
+    worker is gone.
+    """
+    begun: deque[tuple[_Item, Future[_Result]]] = deque()
+    for item in items:
+        begun.append((item, submit(item)))
+        if len(begun) > ahead:
+            _await(begun[0][1], poll)
+            yield begun.popleft()
+    while begun:
+        _await(begun[0][1], poll)
+        yield begun.popleft()
+
+
+def _await(future: "Future[_Result]", poll: Callable[[], None]) -> None:
+    poll()
+    while not wait([future], POLL_SECONDS).done:
+        poll()
+    if isinstance(future.exception(), BrokenExecutor):
+        time.sleep(POLL_SECONDS)  # what ended it may be a signal to all processes, this one too
+        poll()
+        raise WorkerDiedError
