@@ -11,7 +11,7 @@ from typing import Any
 
 from importer import __version__
 from importer.errors import ExitCode, ImporterError, most_severe, reason_of
-from importer.ledger import KnownFate, Ledger, RunInfo
+from importer.ledger import KnownFate, Ledger, LedgerReader, RunInfo
 from importer.pipeline.run import Run, gmt_text, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
 from importer.requirements import check_versions
@@ -38,18 +38,19 @@ class ReadSoFar:
 
 
 def summary_of(
-    run: Run, target: Path, read: ReadSoFar, finished: Finished, stop: Stop | None, uncertain: tuple[int, str]
+    run: Run, target: Path, read: ReadSoFar, finished: Finished, stop: Stop | None, ledger: LedgerReader | None
 ) -> RunSummary:
     """Return the counts and choose the exit code; counts that do not add up are a bug of ours (exit 70).
 
-    ``uncertain`` is how many calls the ledger holds uncertain, whatever run sent them, and since when (GMT text).
+    Calls that the ledger holds uncertain count whatever run sent them.
     """
+    uncertain, since = ledger.uncertain_since() if ledger else (0, "")
     outcomes = Counter(finished.outcomes)
     outcomes[Outcome.SKIPPED] += sum(read.skipped.values())
     codes = [problem.exit_code for problem in read.problems]
     if stop:
         codes.append(stop.exit_code)
-    if outcomes[Outcome.UNCERTAIN] or uncertain[0]:
+    if outcomes[Outcome.UNCERTAIN] or uncertain:
         codes.append(ExitCode.UNCERTAIN)
     if any(outcomes[outcome] for outcome in NEEDS_A_PERSON):
         codes.append(ExitCode.PARTIAL)
@@ -74,8 +75,8 @@ def summary_of(
         skipped=Counter(finished.skipped) + Counter(read.skipped),
         results=target if finished.is_written else None,
         rejected=finished.rejected,
-        held_uncertain=uncertain[0],
-        uncertain_since=uncertain[1],
+        held_uncertain=uncertain,
+        uncertain_since=since,
     )
     if summary.adds_up():
         return summary

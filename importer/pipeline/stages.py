@@ -88,8 +88,7 @@ def _run(
         finished = results.finish(ledger.fates if ledger else None, may_drop=read.found_nothing())
         if intake is not None:
             intake.write_rejects(finished)
-        known = ledger or known
-        ended = summary(finished, stop, known.uncertain_since() if known else (0, ""))
+        ended = summary(finished, stop, ledger or known)
         open_files = ledger.open_files() if ledger and run.settings.done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
@@ -163,7 +162,7 @@ def _results(
             raise
         with suppress(ImporterError, OSError):
             if results is not None and is_kept:
-                run.listener.broke_off(summary(results.standing(ledger.fates), None, (0, "")))
+                run.listener.broke_off(summary(results.standing(ledger.fates), None, None))
             else:
                 ledger.finish_run(exit_code_of(error), json.dumps({"reason": reason_of(error)}))
         raise
