@@ -146,13 +146,16 @@ def _results_breaches(history: History) -> Iterator[str]:
         if post.complete and post.meaning is Meaning.TAKEN:
             taken_posts[post.call_id].append(post)
     said_sent = {record.call_id for record in history.records if record.kind == "sent"}
+    restored = {record.call_id for record in history.records if record.kind == "restored"}
     claims: Counter[str] = Counter()
     for results in history.results:
         yield from _places_breaches(results)
         for row in results.rows:
             claims[row.call_id] += row.outcome == "accepted"
             if row.outcome in TAKEN_OUTCOMES and row.call_id not in said_sent:
-                yield from _claim_breaches(results, row, taken_posts[row.call_id])
+                # Of a call that a restored ledger has from results alone, no content is known.
+                is_any = row.outcome == "already_accepted" and row.call_id in restored
+                yield from _claim_breaches(results, row, taken_posts[row.call_id], is_any_content=is_any)
     for call_id, times in claims.items():
         if times > len(taken_posts[call_id]) > 0:
             yield (
@@ -178,12 +181,12 @@ def _places_breaches(results: Results) -> Iterator[str]:
             yield f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome!r}, which is no outcome"
 
 
-def _claim_breaches(results: Results, row: Row, taken: Sequence[Post]) -> Iterator[str]:
+def _claim_breaches(results: Results, row: Row, taken: Sequence[Post], *, is_any_content: bool) -> Iterator[str]:
     if not taken:
         yield f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome}, the service never took it"
         return
     contents = [tuple(dict(post.content).get(name, "") for name in CONTENT) for post in taken]
-    if row.content and row.content not in contents:
+    if row.content and row.content not in contents and not is_any_content:
         yield (
             f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome} with content that was not sent"
         )

@@ -143,6 +143,8 @@ def results(*rows: Row, state: str = "accepted", meaning: Meaning = TAKEN) -> Hi
 def test_rows_of_results() -> None:
     """A row of the input that stands in the results once, with what happened to it, is no breach."""
     assert violations(results(Row("f.csv", 2, "a", "accepted", AS_ROW))) == []
+    other = results(Row("f.csv", 2, "a", "already_accepted", ("busy", "", "", "")))
+    assert violations(replace(other, records=said("restored"))) == []
 
 
 @table(

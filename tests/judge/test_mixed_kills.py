@@ -1,8 +1,9 @@
-"""Kill -9 at random moments of every command that writes, a backup put in the ledger's place among them."""
+"""Kill -9 at random moments of every command that writes, in any order: imports, decisions, upkeep, restores."""
 
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import time
 from collections import Counter
@@ -15,10 +16,12 @@ import pytest
 
 from conftest import call_row, read_results
 from importer.errors import ExitCode
+from importer.ledger import open_reader
 from judge.history import ledger_of, looking_on
 from judge.mutations import MUTATIONS, mutated_copy
-from judge.world import ENDED_WITH_RESULTS, ForkServer, Started, World
+from judge.world import ENDED_WITH_RESULTS, At, ForkServer, Started, World
 from misbehaviour import ORDINARY, USUAL, Fault, Simulator
+from steps import Step
 
 KILLS = int(os.environ.get("CDR_IMPORTER_KILLS", "180"))
 """How often something is killed in all worlds together."""
@@ -30,7 +33,11 @@ DOUBTFUL = ("uncertain", "sending")
 AGENT = "+447700900101"
 LONG_AGO = "2024-06-03 10:00:00"
 OPTIONS = ("--max-errors", "90%")
-FAULTS = (*USUAL, Fault(reset_after_reading=True, store=True))
+MORE_OPTIONS = ((), (), (), ("--limit", "1"), ("--on-uncertain", "resend"), ("--batch-size", "1"))
+FAULTS = (
+    *(*USUAL, Fault(reset_after_reading=True, store=True), Fault(early_hints=True)),
+    *(Fault.refusal("NO_PERMISSION", 403), Fault.login_page()),
+)
 BUGS = ("recovery makes in-flight calls pending", "results since a backup not believed")
 
 
@@ -46,11 +53,20 @@ class Operator(World):
     """A world whose operator does one command after the other, most of them killed, and goes by README."""
 
     def __init__(
-        self, folder: Path, simulator: Simulator, server: ForkServer, *, seed: int, workers: int, faulty: bool
+        self,
+        folder: Path,
+        simulator: Simulator,
+        server: ForkServer,
+        *,
+        seed: int = 0,
+        workers: int = 1,
+        faulty: bool = False,
+        kills: bool = True,
     ) -> None:
         super().__init__(folder, simulator, server)
         self.chance = random.Random(seed)
         self.workers = workers
+        self.kills = kills
         self.is_faulty = faulty
         self.loses_ledgers = False
         self.killed: Counter[str] = Counter()
@@ -81,6 +97,12 @@ class Operator(World):
             self.forget: 2,
             self.back_up: 4,
             self.put_back: 4,
+            self.show_attended: 2,
+            self.correct: 1,
+            self.change: 1,
+            self.retry_refused: 1,
+            self.stop: 1,
+            self.two_runs: 1,
         }
         self.chance.choices(list(steps), list(steps.values()))[0]()
 
@@ -88,15 +110,20 @@ class Operator(World):
         """Return after how many seconds a command is to be killed, so that most are."""
         return self.chance.random() * self._seconds.get(name, 0.2)
 
-    def send_calls(self, command: str, *files: Path, killed: bool = True) -> int:
-        """Do one run that sends."""
+    def send_calls(
+        self, command: str, *files: Path, killed: bool = True, options: tuple[str, ...] = (), at: At | None = None
+    ) -> int:
+        """Do one run that sends, and kill it at a random moment or a random step; ``at`` is another signal."""
         if self.is_faulty and len(self.simulator.arrivals) > self._scripted:
             in_order = self.chance.randrange(1, 16)
             self.simulator.script(ORDINARY.repeated(in_order), self.chance.choice(FAULTS))
             self._scripted = len(self.simulator.arrivals) + in_order
         before = ledger_of(self.ledger)[0]
-        run = self.start(command, *files, workers=self.workers, options=OPTIONS)
-        code = self._kill(run) if killed else self.finish(run)
+        killed = killed and self.kills and at is None
+        if killed and self.chance.random() < 0.2:
+            at = (self.chance.choice(list(Step)), self.chance.randrange(1, 4), signal.SIGKILL)
+        run = self.start(command, *files, workers=self.workers, options=(*OPTIONS, *options), at=at)
+        code = self._kill(run) if killed and at is None else self.finish(run)
         self._note(command, code)
         doubted = {call for call, held in before.items() if held.state in DOUBTFUL}
         doubtful = [held for call, held in ledger_of(self.ledger)[0].items() if call not in doubted]
@@ -131,7 +158,7 @@ class Operator(World):
     def quiet_command(self, *arguments: str) -> int:
         """Do a command that sends nothing."""
         name = arguments[1] if arguments[0] == "ledger" else arguments[0]
-        killed_after = self.moment(name) if self.chance.randrange(10) < KILLED_OF_TEN else None
+        killed_after = self.moment(name) if self.kills and self.chance.randrange(10) < KILLED_OF_TEN else None
         posts = len(self.simulator.arrivals)
         code = self.other(*arguments, killed_after=killed_after)
         self._note(name, code)
@@ -156,20 +183,80 @@ class Operator(World):
         """Have the telephone system write an export; one in five is of long ago."""
         numbers = range(len(self.calls), len(self.calls) + CALLS_PER_FILE)
         changes = {"start_time": LONG_AGO} if self.chance.random() < 0.2 else {}
-        name = f"day{len(self._exports)}.csv"
-        self._exports.append(self.add_file(name, numbers, sender=AGENT, **changes))
+        self._exports.append(self.add_file(self._name(), numbers, sender=AGENT, **changes))
         self.calls |= {call for call, _ in self._inputs[self._exports[-1]].values()}
         return self._exports[-1]
+
+    def _name(self) -> str:
+        return f"day{len(self._inputs)}.csv"
+
+    def _options(self) -> tuple[str, ...]:
+        """Return more options; nobody has calls sent again that a person settled before a backup was put back."""
+        chosen = self.chance.choice(MORE_OPTIONS)
+        settled = {
+            each.call_id for each in self.records if each.kind in ("sent", "close", "forgotten", "attended")
+        }
+        return (
+            ()
+            if "resend" in chosen and settled & {*self.in_state("uncertain"), *self.in_state("sending")}
+            else chosen
+        )
 
     def import_file(self) -> None:
         """Import an export, most often a new one."""
         is_new = self.chance.random() < 0.8
-        self.send_calls("import", self.export() if is_new else self.chance.choice(self._exports[-4:]))
+        export = self.export() if is_new else self.chance.choice(self._exports[-4:])
+        self.send_calls("import", export, options=self._options())
 
     def deliver(self) -> None:
         """Deliver what is left, if anything is."""
         if self.in_state("pending"):
-            self.send_calls("deliver")
+            self.send_calls("deliver", options=self._options())
+
+    def known(self, most: int = 6) -> list[int]:
+        """Return the numbers of some calls that the ledger knows, and did not know for years."""
+        old = {call for file in self._exports for call, cells in self._inputs[file].values() if LONG_AGO in cells}
+        calls = sorted(self.states().keys() - old)
+        return [_digits(call) for call in self.chance.sample(calls, min(most, len(calls)))]
+
+    def show_attended(self) -> None:
+        """Have an export show attended what an earlier one showed busy."""
+        if numbers := self.known():
+            self.send_calls("import", self.add_file(self._name(), numbers, sender=AGENT, state="answered"))
+
+    def change(self) -> None:
+        """Have an export show other content of known calls."""
+        if numbers := self.known():
+            self.send_calls("import", self.add_file(self._name(), numbers, sender=AGENT, state="noanswer"))
+
+    def retry_refused(self) -> None:
+        """Import an export again for the calls that were refused."""
+        self.send_calls("import", self.chance.choice(self._exports[-4:]), options=("--retry-refused",))
+
+    def stop(self) -> None:
+        """Ask a run to stop at a step; nothing is cut by one signal."""
+        code = self.send_calls("import", self.export(), at=(self.chance.choice(list(Step)), 1, signal.SIGTERM))
+        if code < 0:
+            self.problems.append(f"ended by signal {-code} that asked it to stop")
+
+    def two_runs(self) -> None:
+        """Begin a run while another is in the middle of something."""
+        first = self.start("import", self.export(), workers=self.workers, options=OPTIONS)
+        time.sleep(self.moment("import"))
+        self.run("deliver", options=OPTIONS)
+        self.finish(first)
+
+    def reminders(self) -> list[str]:
+        """Return the calls that the ledger reminds of, since they were attended after all."""
+        with open_reader(self.ledger) as reader:
+            return reader.attended_since(99)
+
+    def correct(self) -> None:
+        """Correct in Zoho a call that was attended after all."""
+        for call_id in self.reminders()[:1]:
+            self.upkeep("resolve", call_id, "--close", "--note", "corrected in Zoho")
+            if call_id not in self.reminders():
+                self._say("corrected", [call_id])
 
     def settle(self) -> None:
         """Look in Zoho for some uncertain calls, and settle those of one kind; a call given up stays so."""
@@ -298,8 +385,9 @@ class Operator(World):
         return Counter(fields["id"] for fields in self.simulator.accepted)
 
     def twice(self) -> list[str]:
-        """Return the calls that the service took in more than once."""
-        return [call_id for call_id, times in self.stored().items() if times > 1]
+        """Return the calls that the service took in more often than they were sent on a person's word."""
+        resent = Counter(record.call_id for record in self.records if record.kind == "resend")
+        return [call_id for call_id, times in self.stored().items() if times > 1 + resent[call_id]]
 
     def lost(self) -> list[str]:
         """Import all exports once more, deliver, and return the calls that ended in no way that is allowed."""
@@ -319,7 +407,7 @@ class Operator(World):
                 "accepted": bool(stored[call_id]),
                 "uncertain": True,
                 "refused": True,
-                "closed": bool({"close", "forgotten"} & said.get(call_id, set())),
+                "closed": bool({"close", "forgotten", "attended"} & said.get(call_id, set())),
                 "": (row["reason"] == "stale" and row["start_time"] == LONG_AGO and is_purged)
                 or (row["reason"] == "forgotten" and _number_of(call_id) in self._forgotten),
             }.get(state, False)
@@ -344,8 +432,12 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def _digits(call_id: str) -> int:
+    return int(call_id.removeprefix("call"))
+
+
 def _number_of(call_id: str) -> str:
-    return call_row(int(call_id.removeprefix("call"))).split(",")[4]
+    return call_row(_digits(call_id)).split(",")[4]
 
 
 def kill_until(world: Operator, kills: int, *, loses_ledgers: bool = True) -> list[str]:
@@ -377,6 +469,29 @@ def test_kill_any_command(server: ForkServer, simulator: Simulator, tmp_path: Pa
         f"uncertain for a kill, {time.monotonic() - began:.0f} s"
     )
     assert found == []
+
+
+@pytest.mark.slow
+def test_every_event(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
+    """Done one after the other and killed nowhere, every event breaks no rule."""
+    world = Operator(tmp_path / "world", simulator, server, kills=False)
+    lost = {"sent": Fault.lost_answer(), "not_sent": Fault(reset_after_reading=True), "close": Fault.lost_answer()}
+    for kind, fault in lost.items():
+        simulator.script(fault)
+        world.run("import", world.export())
+        (call_id,) = world.in_state("uncertain")
+        world.upkeep("resolve", call_id, f"--{kind.replace('_', '-')}", "--note", "looked in Zoho")
+        world._say(kind, [call_id])
+    events = (world.show_attended, world.correct, world.change, world.two_runs, world.back_up)
+    for event in (*events, world.import_file, world.import_file, world.put_back, world.purge):
+        event()
+        assert world.breaches() == []
+    world.run("import", world.export(), options=("--limit", "1"))
+    for event in (world.forget, world.retry_refused, world.stop, world.deliver):
+        event()
+        assert (world.breaches(), world.problems) == ([], [])
+    met = {record.kind for record in world.records}
+    assert {*lost, "attended", "corrected", "new_content", "restored", "forgotten", "purged"} <= met
 
 
 @pytest.mark.slow

@@ -130,7 +130,8 @@ def attended_while_uncertain(world: World, simulator: Simulator) -> None:
 def restored_since(world: World, simulator: Simulator) -> None:
     """Put a backup back, and give the results of what was sent since."""
     world.run("import", world.add_file("a.csv", range(3)), options=("--limit", "1"))
-    backup = world.backup()
+    backup = world.folder / "backup.sqlite"
+    world.other("ledger", "backup", str(backup))
     since = world.start("deliver")
     world.finish(since)
     shutil.copy(backup, world.ledger)

@@ -3,23 +3,19 @@
 import csv
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from conftest import ROOT, call_row, write_export
-from importer.errors import ExitCode
-from importer.ledger import Ledger, RunInfo, open_reader
-from importer.pipeline import gmt_text
 from judge.checker import violations
 from judge.history import Death, History, Post, Record, Results, Row, ledger_of, looking_on, posts_of
 from misbehaviour import Simulator
@@ -135,7 +131,6 @@ class World:
         self.deaths: list[Death] = []
         self.exit_codes: list[int] = []
         self.other_posts: list[Post] = []
-        self._orphans: set[Path] = set()
         self._doubted: set[str] | None = None
         self._server = server
         self._runs: list[tuple[Started, int]] = []
@@ -239,56 +234,7 @@ class World:
         self.exit_codes.append(code)
         return code
 
-    def resolve(self, call_id: str, decision: str) -> int:
-        """Settle an uncertain call as a person."""
-        flag = {"sent": "--sent", "not_sent": "--not-sent", "close": "--close"}[decision]
-        code = self.other("resolve", call_id, flag, "--note", "looked in Zoho")
-        if code == 0:
-            self.records.append(Record(time.monotonic(), call_id, decision))
-            self._is_recovered = True
-        return code
-
-    def reminders(self) -> list[str]:
-        """Return the calls that the ledger reminds of, since they were attended after all."""
-        with open_reader(self.ledger) as reader:
-            return reader.attended_since(9)
-
-    def correct(self, call_id: str) -> int:
-        """Say that a call notified and attended since was corrected in Zoho."""
-        code = self.other("resolve", call_id, "--close", "--note", "corrected in Zoho")
-        if code == 0:
-            self.records.append(Record(time.monotonic(), call_id, "corrected"))
-        return code
-
     # --- upkeep ------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def opened(self, *, restored: bool = False) -> Iterator[Ledger]:
-        """Open the ledger as a run of its own would, for upkeep."""
-        now = gmt_text(time.time())
-        self._started += 1
-        info = RunInfo(f"upkeep-{self._started}", now, "0")
-        with Ledger.open(self.ledger, run=info, now=lambda: now, restored=restored) as ledger:
-            ledger.recover()
-            self._is_recovered = True
-            yield ledger
-            ledger.finish_run(ExitCode.OK, "{}")
-
-    def purge(self, older_than: str) -> None:
-        """Purge; what vanished was settled before."""
-        before = self.states()
-        with self.opened() as ledger:
-            ledger.purge(older_than)
-        gone = set(before) - set(self.states())
-        assert {before[call_id] for call_id in gone} <= {"accepted", "refused", "closed"}
-        self._say("purged", gone)
-
-    def forget(self, number: int) -> None:
-        """Forget the customer of a call."""
-        before = self.states()
-        with self.opened() as ledger:
-            ledger.forget(call_row(number).split(",")[4], who="judge")
-        self._note_forgotten(before)
 
     def _note_forgotten(self, before: Mapping[str, str]) -> None:
         """Note the calls closed since ``before``, which has the state of each."""
@@ -300,27 +246,6 @@ class World:
 
     def _say(self, kind: str, call_ids: Iterable[str]) -> None:
         self.records += [Record(time.monotonic(), call_id, kind) for call_id in sorted(call_ids)]
-
-    def backup(self) -> Path:
-        """Return a backup of the ledger."""
-        self._started += 1
-        target = self.folder / f"backup-{self._started}.sqlite"
-        with open_reader(self.ledger) as reader:
-            reader.backup(target)
-        return target
-
-    def restore(self, backup: Path) -> None:
-        """Put a backup in the ledger's place, see that no run goes on with it as it is, and accept it."""
-        known = {*self._content, *self.states()}
-        shutil.copy(backup, self.ledger)
-        # What a run wrote after the backup is evidence for a person; the restored ledger knows no such run.
-        self._orphans.update(self.folder.glob("*.part"))
-        before = len(self.simulator.arrivals)
-        assert self.other("deliver") == ExitCode.CONFIGURATION
-        assert len(self.simulator.arrivals) == before
-        with self.opened(restored=True) as ledger:
-            ledger.accept_restore([], complete=False)
-        self._note_restored(known)
 
     def _note_restored(self, known: set[str]) -> None:
         """Note of the calls known before that a backup is in the ledger's place now."""
@@ -443,7 +368,7 @@ class World:
         """Return what the judge finds, and the parts of results that a run left behind."""
         found = violations(self.history())
         if self._is_recovered and self._runs and self._runs[-1][1] in ENDED_WITH_RESULTS:
-            left = sorted(set(self.folder.glob("*.part")) - self._orphans)
+            left = sorted(self.folder.glob("*.part"))
             found += [f"rule 6: {path.name} was left behind" for path in left]
         return found
 
