@@ -1,17 +1,24 @@
-"""A death at every step of a run: what it must leave, and what the next run makes of it."""
+"""A death at every step of a run, a stop, a failed sync: what it must leave, and what the next run makes of it."""
 
+import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from judge.history import ledger_of
+from importer.errors import ExitCode
+from judge.history import Death, ledger_of
+from judge.trace import has_strace
 from judge.world import ForkServer, World
 from misbehaviour import Simulator
 from steps import Step
 
 EARLIER, OWN = range(6), range(6, 12)
+CALLS = 12
 
 
 @dataclass(frozen=True)
@@ -114,4 +121,69 @@ def test_recovery_killed(server: ForkServer, simulator: Simulator, tmp_path: Pat
     world.deliver_all()
     assert world.in_state("uncertain") == uncertain
     assert dead.results.exists()
+    assert world.breaches() == []
+
+
+def test_fork_server_has_one_thread(server: ForkServer) -> None:
+    """No thread is lost in a fork: there is one, and jemalloc's, which starts again by itself in a child."""
+    assert sorted(set(server.threads) - {"jemalloc_bg_thd"}) == server.threads[:1]
+
+
+@pytest.mark.fault(90, 117)
+def test_kill_once(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
+    """A run killed with calls in flight leaves those uncertain and the rest pending, and `deliver` goes on."""
+    world = World(tmp_path / "world", simulator, server)
+    simulator.latency_seconds = 0.05
+    run = world.start("import", world.add_file("one.csv", range(60)), workers=4)
+    while len(simulator.arrivals) < 10:
+        time.sleep(0.002)
+    world.kill_after(run, 0.02)
+    assert len(world.deaths) == 1
+    world.deliver_all()
+    assert world.breaches() == []
+    assert 1 <= len(world.in_state("uncertain")) <= 4
+
+
+@pytest.mark.fault(99)
+def test_stopped_and_continued(server: ForkServer, simulator: Simulator, tmp_path: Path) -> None:
+    """A run that is stopped with a request in flight reads the answer when it goes on, and sends nothing twice."""
+    simulator.latency_seconds = 0.1
+    world = World(tmp_path / "world", simulator, server)
+    run = world.start("import", world.add_file("a.csv", range(4)))
+    while len(simulator.arrivals) < 2:
+        time.sleep(0.005)
+    world.send(run, signal.SIGSTOP)
+    time.sleep(0.4)
+    world.send(run, signal.SIGCONT)
+    assert world.finish(run) == ExitCode.OK
+    assert len(simulator.arrivals) == 4
+    assert world.breaches() == []
+
+
+@pytest.mark.fault(107)
+@pytest.mark.slow
+@pytest.mark.skipif(not has_strace(), reason="strace is missing or may not trace")
+@pytest.mark.parametrize("number", [1, 4, 7, 8, 9, 14, 15])
+def test_sync_fails_once(server: ForkServer, simulator: Simulator, tmp_path: Path, number: int) -> None:
+    """The nth sync that fails ends the run with 74 at once; nothing that it sent is sent again."""
+    world = World(tmp_path / "world", simulator, server)
+    path = world.add_file("a.csv", range(CALLS))
+    world.run("import", path, options=("--limit", "1"))
+    job = world.job(("deliver", "--results", str(tmp_path / "r.csv")), 0, None)
+    strace = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync")
+    inject = ("-e", f"inject=fdatasync:error=EIO:when={number}")
+    environment = job["environment"]
+    assert isinstance(environment, dict)
+    ran = subprocess.run(
+        [*strace, *inject, sys.executable, "-m", "importer", "deliver", "--results", str(tmp_path / "r.csv")],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    sent = len(simulator.arrivals)
+    assert (ran.returncode, sent < CALLS) == (ExitCode.LEDGER, True), ran.stderr
+    world.deaths.append(Death(time.monotonic()))  # the one in flight, as after a kill
+    world.deliver_all()
+    print(f"sync {number} failed: {sent} sent before, {len(world.in_state('uncertain'))} uncertain")
     assert world.breaches() == []
