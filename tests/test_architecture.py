@@ -93,7 +93,8 @@ def test_only_the_command_line_prints_or_exits() -> None:
     printing = {"print", "click.echo", "sys.exit", "exit", "quit", "sys.stdout.write", "sys.stderr.write"}
     for source in SOURCES:
         names = {ast.unparse(node.func) for node in ast.walk(parsed(source)) if isinstance(node, ast.Call)}
-        assert source.startswith("importer/cli/") or not names & printing, source
+        allowed = {"importer/cli/output.py": printing, "importer/cli/app.py": {"click.echo", "sys.exit"}}
+        assert not names & printing - allowed.get(source, set()), source
         assert "typing.TYPE_CHECKING" not in imported(source), source
 
 
@@ -103,7 +104,8 @@ def test_only_the_client_speaks_to_the_api() -> None:
         code = re.sub(r'""".*?"""|#[^\n]*', "", (ROOT / source).read_text(encoding="utf-8"), flags=re.DOTALL)
         if not source.startswith(("importer/client/", "importer/simulator/")):
             assert not re.search(r"v3/callnotify|Zoho-oauthtoken", code), source
-        assert not re.search(r"verify\s*=\s*False|CERT_NONE|check_hostname\s*=\s*False", code), source
+        unsafe = r"(verify|check_hostname|assert_hostname)\s*=\s*(False|None)|CERT_NONE|CERT_OPTIONAL"
+        assert not re.search(f"{unsafe}|_unverified_context|InsecureRequestWarning|disable_warnings", code), source
 
 
 def test_functions_are_short_and_take_few_parameters() -> None:

@@ -297,7 +297,7 @@ ALWAYS_PLAYED = {200, 201, 302, 307, 400, 403, 404, 500, 503}
 """Statuses whose answers are played over the wire in every run; those of the others with -m slow."""
 
 
-@pytest.mark.fault(73)
+@pytest.mark.fault(73, 81, 82, 83)
 @pytest.mark.parametrize(
     ("status", "name"),
     [

@@ -1,8 +1,6 @@
 """Sections F and G: bugs, full disks, no descriptors at any moment; the ledger says no more than is proved."""
 
 import os
-import resource
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -86,18 +84,8 @@ def test_disk_full_before_a_byte_leaves(
 @pytest.mark.fault(105)
 def test_reserve_takes_the_answers(account: Simulator, export: Path, tmp_path: Path) -> None:
     """On a disk that is full from the first intent on, every answer still finds its place in the ledger."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    def fill() -> None:
-        reserved = (tmp_path / "ledger.sqlite-wal").stat().st_size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (reserved, before[1]))
-
-    try:
+    with filling_disk(lambda: (tmp_path / "ledger.sqlite-wal").stat().st_size) as fill:
         summary = imported(export, step=at(Step.BEFORE_INTENT, 1, fill))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
     assert (int(summary.exit_code), ledger_counts(tmp_path)) == (0, {"accepted": CALLS})
 
 
@@ -151,7 +139,7 @@ def test_quota_exceeded(program: Program, account: Simulator, export: Path, tmp_
 def test_temporary_files_fill_the_disk(program: Program, tmp_path: Path, rows: int) -> None:
     """A `TMPDIR` that fills up while rows wait there, or as the last of them are written, ends the run with 73."""
     path = write_export(tmp_path / "export.csv", [call_row(number) for number in range(rows)])
-    with filling_disk(8192) as fill:
+    with filling_disk(lambda: 8192) as fill:
         fill()
         ran = program("check", path)
     assert (ran.code, "a temporary file cannot be written: File too large" in ran.stderr) == (73, True)

@@ -63,17 +63,6 @@ def test_local_times(program: Program, account: Simulator, tmp_path: Path) -> No
     assert (ran.code, sent) == (3, {each for each in LOCAL_TIMES.values() if each[0] == "2"})
 
 
-@pytest.mark.fault(128)
-def test_local_times_of_an_unknown_zone(
-    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without --timezone nothing is read, whatever zone the machine has."""
-    monkeypatch.setenv("TZ", "America/New_York")
-    (tmp_path / "export.csv").write_text(f"{FREEPBX}\n{freepbx_row('2026-03-02 10:00:00', 'x1')}\n")
-    ran = program("import", "--init-ledger", tmp_path / "export.csv")
-    assert (ran.code, "--timezone" in ran.stderr, account.arrivals) == (78, True, ())
-
-
 # clocks ------------------------------------------------------------------------------------------------------
 
 
@@ -163,31 +152,6 @@ def test_run_over_new_year(account: Simulator, tmp_path: Path, monkeypatch: pyte
     days = [row["sent_at"][:10] for row in read_results(tmp_path / "results.csv")]
     assert (summary.exit_code, days) == (ExitCode.OK, ["2026-12-31", "2027-01-01"])
     assert summary.run_id.startswith("20261231T2359")
-
-
-@pytest.mark.fault(131)
-def test_wait_by_the_clock_of_the_service(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A Retry-After that is a date counts from the answer's own Date, whatever the clock over there."""
-    headers = (("Date", "Mon, 02 Mar 2020 10:00:00 GMT"), ("Retry-After", "Mon, 02 Mar 2020 10:00:01 GMT"))
-    account.script(Fault(status=429, headers=headers))
-    path = write_export(tmp_path / "export.csv", [call_row(1)])
-    assert program("import", "--init-ledger", path).code == 0
-    first, second = (arrival.moment for arrival in account.arrivals)
-    assert 0.9 <= second - first < 20
-
-
-@pytest.mark.fault(133)
-def test_nights_of_the_clock_change(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """A job that runs twice in one night sends nothing twice; one that was skipped is caught up by the next."""
-    first = write_export(tmp_path / "1.csv", [call_row(1), call_row(2)])
-    second = write_export(tmp_path / "2.csv", [call_row(2), call_row(3), call_row(4)])
-    codes = [
-        program("import", "--init-ledger", first).code,
-        program("import", first).code,
-        program("import", second).code,
-    ]
-    assert codes == [0, 0, 0]
-    assert [call["id"] for call in account.accepted] == [f"call0000{number}" for number in range(1, 5)]
 
 
 @pytest.mark.fault(130)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Program, call_row, read_results, write_export
+from conftest import ROOT, Program, call_row, write_export
 from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
 from importer.ledger.beside import check_place, file_system_of
 from importer.settings import credentials_path
-from misbehaviour import FOREVER, Fault, Simulator
+from misbehaviour import Simulator
 
 NOBODY = 65534
 
@@ -96,17 +96,6 @@ def test_pattern_that_takes_for_ever(program: Program, export: Path, pattern: st
     assert program("detect", "--format", own, export).code == code
 
 
-@pytest.mark.fault(32)
-def test_mistyped_ledger(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
-    """A typo in the path of a ledger that knows the calls posts none of them again and makes no file."""
-    assert program("import", "--init-ledger", export).code == 0
-    before = sorted(tmp_path.iterdir()), account.token_requests
-    ran = program("import", "--ledger", tmp_path / "legder.sqlite", export)
-    assert (ran.code, "--init-ledger" in ran.stderr) == (78, True)
-    assert (sorted(tmp_path.iterdir()), account.token_requests) == before
-    assert len(account.arrivals) == 3
-
-
 @pytest.mark.fault(33, 111)
 def test_results_that_cannot_be_written(
     program: Program, account: Simulator, export: Path, tmp_path: Path
@@ -122,16 +111,6 @@ def test_results_that_cannot_be_written(
     assert not ledger.exists()
 
 
-@pytest.mark.fault(33)
-def test_results_over_the_ledger_that_is_there(program: Program, account: Simulator, export: Path) -> None:
-    """The ledger itself is never taken for a place of results."""
-    assert program("import", "--init-ledger", "--limit", "1", export).code == 0
-    ledger = Path(os.environ["CDR_IMPORTER_LEDGER"])
-    for place in (ledger, ledger.with_name(ledger.name + ".lock"), ledger.with_name(ledger.name + ".witness")):
-        assert program("deliver", "--results", place).code == 78
-    assert (program("deliver").code, len(account.accepted)) == (0, 3)
-
-
 @pytest.mark.fault(36)
 def test_ledger_that_lost_its_key(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
     """Without the key in it a ledger knows no call again: 74, no new key is made, nothing is sent."""
@@ -144,25 +123,6 @@ def test_ledger_that_lost_its_key(program: Program, account: Simulator, export: 
     with closing(sqlite3.connect(ledger)) as other:
         keys = other.execute("SELECT count(*) FROM meta WHERE key = 'fingerprint_key'").fetchone()
     assert (codes, keys, len(account.arrivals)) == ([74, 74, 74], (0,), 1)
-
-
-@pytest.mark.fault(39)
-@pytest.mark.parametrize(
-    ("answer", "code"),
-    [(Fault(status=404), 78), (Fault.refusal("INVALID_TOKEN", 401), 77)],
-    ids=["not found", "token of elsewhere"],
-)
-def test_wrong_data_center(
-    program: Program, account: Simulator, export: Path, tmp_path: Path, answer: Fault, code: int
-) -> None:
-    """An API that knows neither the path nor the token: all stays pending, and the data centre is asked about."""
-    account.script(answer.repeated(FOREVER))
-    results = tmp_path / "results.csv"
-    ran = program("import", "--init-ledger", "--results", results, export)
-    assert (ran.code, ran.summary()["pending"], ran.summary()["uncertain"]) == (code, "3", "0")
-    assert {row["outcome"] for row in read_results(results)} == {"pending"}
-    assert len(account.arrivals) <= 2
-    assert "authorise again" in ran.stderr or "data-center" in ran.stderr
 
 
 # where a ledger may stand ------------------------------------------------------------------------------------

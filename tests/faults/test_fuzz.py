@@ -11,8 +11,7 @@ from types import FrameType
 
 import pytest
 
-from conftest import ROOT, Program, read_results
-from expected import SAMPLES, sample_options
+from conftest import ROOT, SAMPLES, Program, read_results, sample_options
 from samples import INPUTS, sample_name
 
 PATIENCE_SECONDS = 20.0

@@ -1,15 +1,12 @@
 """Section A: exports that are damaged, odd, growing or gone; every row ends as one outcome, none is guessed."""
 
-import csv
 import encodings
 import encodings.aliases
 import gzip
-import io
 import os
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -25,7 +22,6 @@ from importer.reading.blocks import text_blocks
 from importer.settings import load_settings
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
-from samples import detected, plan_for, prepared
 from steps import Step, at
 
 CODECS = sorted({*encodings.aliases.aliases.values(), *(found.name for found in iter_modules(encodings.__path__))})
@@ -52,18 +48,6 @@ def test_every_encoding_that_python_knows(tmp_path: Path) -> None:
                 wanted = content.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
                 assert b"".join(text_blocks(ExportFile(export), encoding)).decode() == wanted
     assert refused < 20 < len(CODECS)
-
-
-@pytest.mark.fault(13)
-@pytest.mark.parametrize("encoding", ["utf-16", "idna", "utf-32", "shift_jis"])
-def test_encoding_of_one_file_only(program: Program, account: Simulator, tmp_path: Path, encoding: str) -> None:
-    """A file that is not of the encoding named is refused for itself; the others are sent."""
-    text = f"{CALLNOTIFY_HEADER}\n{call_row(1)}\n"
-    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
-    good.write_bytes(text.encode(encoding) if encoding != "idna" else text.encode())
-    bad.write_bytes(b"\xff" + text.replace("\n", "\n\x81\n").encode())
-    ran = program("import", "--init-ledger", "--encoding", encoding, bad, good)
-    assert (ran.code, f"is not {encoding} text" in ran.stderr, len(account.accepted)) == (65, True, 1)
 
 
 # files that cannot be used -----------------------------------------------------------------------------------
@@ -148,59 +132,6 @@ def test_rows_that_cannot_be_used(program: Program, account: Simulator, tmp_path
 # the same calls written in other ways ------------------------------------------------------------------------
 
 
-@pytest.mark.fault(4, 12, 14, 17, 18)
-def test_same_calls_in_other_clothes(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """Line ends, byte order mark, order of columns and a row met twice make no new call: nothing is sent twice."""
-    rows = [call_row(number) for number in range(3)]
-    text = "\n".join((CALLNOTIFY_HEADER, *rows)) + "\n"
-    first = write_export(tmp_path / "first.csv", [*rows, rows[1]])
-    results = tmp_path / "first-results.csv"
-    assert program("import", "--init-ledger", "--results", results, first).code == 0
-    assert [row["outcome"] for row in read_results(results)] == ["accepted"] * 3 + ["duplicate"]
-    assert "line 3" in read_results(results)[-1]["hint"]
-    reversed_columns = io.StringIO()
-    csv.writer(reversed_columns).writerows(row[::-1] for row in csv.reader(io.StringIO(text)))
-    ways: dict[str, bytes] = {
-        "crlf": text.replace("\n", "\r\n").encode(),
-        "cr": text.replace("\n", "\r").encode(),
-        "mixed": text.replace("\n", "\r\n", 2).replace("\n", "\r", 1).encode(),
-        "marked": text.encode("utf-8-sig"),
-        "utf-16": text.encode("utf-16"),
-        "columns": reversed_columns.getvalue().encode(),
-        "header": (CALLNOTIFY_HEADER + "\n").encode(),
-    }
-    files = []
-    for name, content in ways.items():
-        files.append(tmp_path / name)
-        files[-1].write_bytes(content)
-    ran = program("import", "--results", tmp_path / "again.csv", *files)
-    told = [row["outcome"] for row in read_results(tmp_path / "again.csv")]
-    assert (ran.code, set(told), len(told)) == (0, {"already_accepted", "duplicate"}, 18)
-    assert (len(account.arrivals), ledger_counts(tmp_path)) == (3, {"accepted": 3})
-
-
-@pytest.mark.fault(15)
-def test_file_cut_anywhere(tmp_path: Path) -> None:
-    """An export that was half copied has no other calls than the whole one, and says so of its last row."""
-    rows = [call_row(number, zohouser="9000000001") for number in range(3)]
-    whole = write_export(tmp_path / "whole.csv", rows)
-    text, plan, detection = whole.read_bytes(), plan_for("callnotify"), detected(whole)
-    calls = {call.call_id: call for call in prepared([detection], plan).calls()}
-    assert len(calls) == 3
-    path, ends = tmp_path / "cut.csv", []
-    last = len(rows[-1]) + 1
-    for left_out in (last, last - 1, last - 2, 60, 45, 40, 30, 14, 13, 12, 3, 2, 1):
-        length = len(text) - left_out
-        path.write_bytes(text[:length])
-        result = prepared([replace(detection, file=ExportFile(path))], plan)
-        found = result.calls()
-        ends.append((result.rows, len(found), *result.outcomes()[2:]))
-        assert [replace(call, place=calls[call.call_id].place) for call in found] == [
-            calls[f.call_id] for f in found
-        ]
-    assert (ends[0], ends[-1], {*ends[1:-1]}) == ((2, 2), (3, 3, "call"), {(3, 2, "unfinished_row")}), ends
-
-
 # files that change under the run -----------------------------------------------------------------------------
 
 
@@ -246,14 +177,6 @@ def test_input_gone_after_it_was_taken_in(account: Simulator, tmp_path: Path, ch
     assert outcomes == ["accepted", "rejected", "accepted"]
     assert (summary.exit_code, rejects.exists(), "removed or changed" in told[0]) == (73, False, True)
     assert ledger_counts(tmp_path) == {"accepted": 2}
-
-
-@pytest.mark.fault(26)
-def test_input_gone_without_rejects(account: Simulator, tmp_path: Path) -> None:
-    """Without rejects to write the export is not needed any more."""
-    path = write_export(tmp_path / "export.csv", [call_row(1)])
-    summary = imported(path, step=at(Step.STAGED, 1, path.unlink))
-    assert (summary.exit_code, len(account.accepted)) == (ExitCode.OK, 1)
 
 
 @pytest.mark.fault(23)

