@@ -11,12 +11,12 @@ import pytest
 
 
 @contextmanager
-def filling_disk(most_bytes: int = 0) -> Iterator[Callable[[], None]]:
+def filling_disk(most_bytes: Callable[[], int] = lambda: 0) -> Iterator[Callable[[], None]]:
     """Give a function after which no file of this process can be written beyond a size, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes(), before[1]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from expected import SAMPLES, sample_files, sample_options
+from conftest import SAMPLES, sample_files, sample_options
 from importer.files import ExportFile
 from importer.formats import Catalogue, Detection, detect, load_catalogue
 from importer.formats.language import Quotes

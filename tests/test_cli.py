@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program, Ran, call_row, read_results, table, write_export
-from expected import SAMPLES
+from conftest import SAMPLES, Program, Ran, call_row, read_results, table, write_export
 from ledgers import make_waiting
 from misbehaviour import Fault, Simulator
 from terminal import Terminal

@@ -16,8 +16,7 @@ from pathlib import Path
 import click
 import pytest
 
-from conftest import table
-from expected import ROOT
+from conftest import ROOT, table
 from importer.cli import cli
 from importer.errors import SEVERITY, ExitCode
 from importer.events import EventName

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Program, read_results, table
-from expected import sample_files
+from conftest import Program, read_results, sample_files, table
 from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import draft_of, format_name

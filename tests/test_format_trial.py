@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program
-from expected import expected_file, sample_options
+from conftest import SAMPLES, Program, expected_file, sample_options
 from importer.results import Difference, differences
 
 SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"

@@ -399,12 +399,6 @@ def test_lookalike_is_refused_only_where_no_format_fits(tmp_path: Path) -> None:
     assert isinstance(detect(path, [own], Settings(), catalogue().lookalikes), Detection)
 
 
-@table("start", ["", "\ufeff"])
-def test_own_results_are_recognised(start: str, tmp_path: Path) -> None:
-    """A results file that comes back among the inputs is named as what it is."""
-    assert _detect(_file(tmp_path, f"{start}{RESULTS_HEADER}\n")) is None
-
-
 def test_encoding_that_does_not_fit_is_refused() -> None:
     """--encoding overrules detection, and is refused where the bytes contradict it."""
     with pytest.raises(InputUnusableError, match="utf-8"):

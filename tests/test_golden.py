@@ -4,18 +4,17 @@
 before committing them. It never replaces one.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from expected import ROOT, SAMPLES, expected_file, sample_files, sample_options
+from conftest import ROOT, SAMPLES, Program, expected_file, sample_files, sample_options
 
 
 @pytest.mark.parametrize("sample", sample_files(), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_sample(
     sample: Path,
-    program: Callable[..., object],
+    program: Program,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     pytestconfig: pytest.Config,

@@ -9,14 +9,12 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import table
 from importer.prepare.groups import (
     INDEX_ROW,
     JOIN,
     JOIN_SECONDS,
     LINES_PER_FILE,
     NO_START,
-    SKIPPED_FOR,
     Decision,
     Rank,
     Rows,
@@ -328,39 +326,3 @@ def test_rule() -> None:
         for name, *values in map(str.split, columns):
             said = found[name].tolist()
             assert [Decision(each).name if name == "decision" else str(each) for each in said] == values, rule
-
-
-def _decisions(first: Rank, second: Rank, contents: tuple[int, int] = (1, 2)) -> list[Decision]:
-    rows = [Row(1, first, contents[0], start=50, place=2), Row(1, second, contents[1], start=40, place=3)]
-    return [fate.decision for fate in _resolved(rows)]
-
-
-@table("rank", [rank for rank in Rank if Rank.INCOMING < rank < Rank.CAME_IN])
-def test_rank_that_beats_others(rank: Rank) -> None:
-    """One row that was attended decides for its call whatever the others say; an incoming one beats it."""
-    assert _decisions(rank, Rank.INCOMING) == [Decision.OTHER_LEG, Decision.INCOMING]
-    assert rank <= Rank.ATTENDED or _decisions(rank, Rank.ATTENDED) == [Decision.OTHER_LEG, Decision.ATTENDED]
-
-
-@table(("better", "worse"), [*pairwise([*STATES, Rank.OUR_SIDE])])
-def test_best_evidence(better: Rank, worse: Rank) -> None:
-    """The best evidence is the call, in the order of the contract; the rest are other legs."""
-    assert _decisions(worse, better) == [Decision.OTHER_LEG, Decision.CALL]
-
-
-@table(("rank", "decision"), list(_ALONE.items()))
-def test_nothing_of_the_customer(rank: Rank, decision: Decision) -> None:
-    """A call without any state is skipped once under its reason, its other rows as legs."""
-    assert _decisions(rank, rank, (7, 7)) == [Decision.OTHER_LEG, decision]
-    assert decision in SKIPPED_FOR
-
-
-@table("rank", [rank for rank in Rank if rank not in (Rank.CAME_IN, Rank.STAYED_INSIDE)])
-def test_start(rank: Rank) -> None:
-    """A call begins with the earliest of its rows that has a time, whatever that row says."""
-    rows = [
-        Row(1, Rank.BUSY, start=50, place=2),
-        Row(1, rank, 1, start=40, place=3),
-        Row(1, Rank.NOANSWER, 2, place=4),
-    ]
-    assert [fate.start for fate in _resolved(rows)] == [40] * 3

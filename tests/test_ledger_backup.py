@@ -1,18 +1,21 @@
-"""Copies of the ledger: whole and marked under their name or not there, also beside a run or a full disk."""
+"""A ledger and its copies in the making: whole under their name or not there, whatever dies or fills up."""
 
 import fcntl
 import os
 import shutil
+import signal
 import sqlite3
 import stat
-import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from conftest import ROOT
 from disks import filling_disk, own_disk
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import Ledger, LedgerInvariantError, create_ledger, open_reader
@@ -91,49 +94,54 @@ def test_backup_beside_another(path: Path, tmp_path: Path) -> None:
     assert [each.name for each in folder.iterdir()] == ["lock"]
 
 
-DYING = """
-import os, signal, sys
-from pathlib import Path
-from importer.ledger import open_reader
+OWN_FILES = ("/importer/ledger/", "/importer/private_files")
 
-path, folder = Path(sys.argv[1]), Path(sys.argv[2])
 
-def backup(number):
-    reader, left = open_reader(path), number
-    def trace(frame, event, _):
+def ends(act: Callable[[], object], line: int) -> bool:
+    """Act in a child that is killed at its nth line in the ledger's own files; say whether it came to its end."""
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1] == 0
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal left
-        if not any(part in frame.f_code.co_filename for part in ("/importer/ledger/", "/importer/private_files")):
+        # The lines of `file_system_of` are as many as the machine mounts.
+        if frame.f_code.co_name == "file_system_of" or not any(at in frame.f_code.co_filename for at in OWN_FILES):
             return None
         left -= event == "line"
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return trace
+
     sys.settrace(trace)
-    reader.backup(folder / str(number))
+    act()
     os._exit(0)
 
-for number in range(1, 999):
-    pid = os.fork()
-    if pid == 0:
-        backup(number)
-    if os.waitpid(pid, 0)[1] == 0:
-        break
-print(number)
-"""
+
+def test_death_while_a_ledger_is_made(tmp_path: Path) -> None:
+    """After a death at any moment of making it, a ledger is either there and usable, or can be made."""
+    for line in range(4, 320, 8):
+        made = tmp_path / f"{line}.sqlite"
+        ends(partial(create_ledger, made, now=CREATED), line)
+        if not made.exists():
+            create_ledger(made, now=CREATED)
+        with opened(made) as ledger:
+            assert ledger.pending_count() == 0, line
 
 
 def test_killed_at_every_line(path: Path, tmp_path: Path) -> None:
     """Killed anywhere, a backup leaves nothing under its name, or a whole one that is older than the ledger."""
-    folder = tmp_path / "copies"
+    folder, targets = tmp_path / "copies", list[Path]()
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", DYING, str(path), str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    targets = [folder / str(number + 1) for number in range(int(done.stdout))]
+
+    def backup() -> None:
+        open_reader(path).backup(targets[-1])
+
+    for line in range(1, 999):
+        targets.append(folder / str(line))
+        if ends(backup, line):
+            break
     assert [target.exists() for target in targets] == sorted(target.exists() for target in targets)
     assert (targets[-1].exists(), targets[-2].with_name(targets[-2].name + ".part").exists()) == (True, False)
     assert sum(target.with_name(target.name + ".part").exists() for target in targets) > 20

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, read_results
-from expected import sample_options
+from conftest import SAMPLES, Program, read_results, sample_options
 from misbehaviour import Simulator
 
 Rows = list[list[str]]
@@ -63,25 +62,3 @@ def test_mended_rows_are_posted(program: Program, account: Simulator, tmp_path: 
     assert [row["to"] for row in results if row["outcome"] == "accepted"] == ["+12125550190", "+12125550191"]
     assert second.summary()["rejected"] == str(len(rows) - 2)
     assert all(re.match(r"2026-03-0[23] ", row["start_time"]) for row in results if row["outcome"] == "accepted")
-
-
-def test_mended_rows_with_a_header(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """Rows below a header, mended and saved so, are posted with the start that they had, each once."""
-    sample = SAMPLES / "freepbx" / "26-columns.csv"
-    options = sample_options(sample)
-    written = ("--rejects", tmp_path / "rejects.csv", "--results", tmp_path / "1.csv")
-    program("import", "--init-ledger", *options, *written, sample)
-    posted = len(account.accepted)
-    header, *rows = opened(tmp_path / "rejects.csv", quoted=True)
-    column = header.index("dst")
-    bad = [row for row in rows if len(row) == len(header) and not re.fullmatch(r"[+]?\d{10,12}", row[column])]
-    for number, row in enumerate(bad):
-        row[column] = f"21255501{80 + number}"
-    again = saved(tmp_path / "mended.csv", [header, *rows])
-    arguments = ("--format", "freepbx", "--date-order", "day-month", "--results")
-    program("import", *options, *arguments, tmp_path / "2.csv", again)
-    new = [call["to"] for call in account.accepted[posted:]]
-    assert new
-    assert set(new) <= {f"+121255501{80 + number}" for number in range(len(bad))}
-    program("import", *options, *arguments, tmp_path / "3.csv", again)
-    assert len(account.accepted) == posted + len(new)

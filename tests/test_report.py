@@ -125,29 +125,6 @@ class _Page(HTMLParser):
 # counting ----------------------------------------------------------------------------------------------------
 
 
-def test_counts_of_results(tmp_path: Path) -> None:
-    """Outcomes, states, agents, hours, reasons and answers are those of the file, each row once."""
-    report = results_report(mixed(tmp_path))
-    assert {each.value: count for each, count in report.outcomes.items() if count} == {
-        "accepted": 3,
-        "rejected": 2,
-        "refused": 1,
-        "uncertain": 1,
-        "skipped": 1,
-        "duplicate": 1,
-        "already_accepted": 1,
-    }
-    assert report.skipped == {"attended": 1}
-    assert [group[:2] for group in report.states] == [("busy", 5), ("noanswer", 1)]
-    assert [calls for _, calls, *_ in report.agents] == [5, 1]
-    assert report.hours == {datetime(2026, 3, 2, 14): 5, datetime(2026, 3, 3, 9): 1}
-    assert [(why, rows, len(examples)) for why, rows, examples, *_ in report.rejected] == [
-        ("invalid_number", 2, 2)
-    ]
-    assert [(status, code, calls) for _, calls, _, status, code in report.refused] == [("400", HOSTILE, 1)]
-    assert [call_id for call_id, *_ in report.uncertain] == ["call00009"]
-
-
 def test_pace_is_of_this_run(tmp_path: Path) -> None:
     """Only accepted calls tell when this run sent: a call accepted before has the time of that run."""
     pace = results_report(mixed(tmp_path)).pace

@@ -1,7 +1,5 @@
 """The results file: order, fates, what is private, what a spreadsheet must not run, and what is never replaced."""
 
-import csv
-import stat
 import tracemalloc
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from conftest import read_results, table
 from importer.errors import CannotCreateError
 from importer.ledger import Fate
 from importer.records import Call, Place, ResultRow
-from importer.results import CHUNK_ROWS, ResultsFile, defused, results_path, write_rejects
+from importer.results import CHUNK_ROWS, ResultsFile, defused
 from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State
 
 
@@ -152,25 +150,3 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(CannotCreateError):
         results.finish(lambda _: {})
     assert (tmp_path / "r.csv").read_text() == "mine"
-
-
-def test_default_path_is_beside_the_first_input(tmp_path: Path) -> None:
-    """Without --results the file stands beside the input and carries the run's id."""
-    assert results_path(tmp_path / "a.csv", "run-1", None) == tmp_path / "a.csv.results-run-1.csv"
-
-
-def test_rejects_are_verbatim_and_private(tmp_path: Path) -> None:
-    """Records go out as they came in, quotes and all, for our eyes only."""
-    write_rejects(tmp_path / "rejects.csv", ["a,b", '"x, y","=1"'])
-    assert (tmp_path / "rejects.csv").read_bytes() == b'a,b\r\n"x, y","=1"\r\n'
-    assert stat.S_IMODE((tmp_path / "rejects.csv").stat().st_mode) == 0o600
-
-
-def test_cells_survive_the_csv(tmp_path: Path) -> None:
-    """Quotes, delimiters and line breaks in a hint come back as they were."""
-    results = ResultsFile(tmp_path / "r.csv")
-    hint = 'Column "to", line\nbreak; and\r\nanother.'
-    results.add([row(2, Outcome.REJECTED, hint=hint)], Outcome.PENDING)
-    results.finish(lambda _: {})
-    with (tmp_path / "r.csv").open(encoding="utf-8", newline="") as stream:
-        assert next(csv.DictReader(stream))["hint"] == hint

@@ -1,8 +1,6 @@
 """Options from three sources and who is blamed for a bad one; secrets; data centres; moments."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -306,13 +304,6 @@ def test_config_missing(config: Path) -> None:
     """--config with a file that is not there is a usage error, CDR_IMPORTER_CONFIG one of configuration."""
     assert refusal({"config": config}, {}).exit_code == ExitCode.USAGE
     assert refusal({}, {"CDR_IMPORTER_CONFIG": str(config)}).exit_code == ExitCode.CONFIGURATION
-
-
-def test_light_import() -> None:
-    """Loading settings without zone and country does not load pandas."""
-    code = "import sys, importer.settings as s; s.load_settings({}, {}); print('pandas' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "False\n"
 
 
 @table(

@@ -106,7 +106,7 @@ def test_signal_that_asks_too_early(account: Simulator, tmp_path: Path, moment: 
 
 
 @pytest.mark.fault(94)
-@pytest.mark.parametrize("faults", [Fault.throttle("A", wait_seconds=300), Fault(status=429)])
+@pytest.mark.parametrize("faults", [Fault.throttle(wait_seconds=300), Fault(status=429)])
 def test_signal_ends_a_wait_at_once(account: Simulator, tmp_path: Path, export: Path, faults: Fault) -> None:
     """A signal while Retry-After is waited for ends the run with nothing uncertain."""
     account.script(faults)
@@ -194,7 +194,7 @@ def test_wait_longer_than_the_time_left(
     program: Program, account: Simulator, tmp_path: Path, export: Path
 ) -> None:
     """A Retry-After that ends after --max-runtime ends the run at once; the next one still keeps to it."""
-    account.script(Fault.throttle("A", wait_seconds=300))
+    account.script(Fault.throttle(wait_seconds=300))
     ran = program("import", "--init-ledger", "--max-runtime", "1m", export)
     assert (ran.code, ran.summary()["reason"], ledger_counts(tmp_path)) == (75, "throttled", {"pending": 6})
     again = program("deliver", "--max-runtime", "1m")
@@ -278,3 +278,16 @@ def test_commands_load_only_what_they_use(
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+# the moments of a run ----------------------------------------------------------------------------------------
+
+
+def test_steps_in_order(account: Simulator, tmp_path: Path) -> None:
+    """One call passes every step once, in the order of the enumeration."""
+    path = write_export(tmp_path / "export.csv", [call_row(0), call_row(1, state="nonsense")])
+    told: list[Step] = []
+    imported(path, step=told.append, rejects=str(tmp_path / "rejects.csv"))
+    assert list(dict.fromkeys(told)) == list(Step)
+    assert {step for step in told if told.count(step) > 1} <= {Step.RESULTS_CREATED, Step.WRITTEN}
+    assert len(account.accepted) == 1

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from typing import Literal, Self
+from typing import Self
 
 from importer.simulator import Response
 from misbehaviour.connections import http_head
@@ -96,18 +96,9 @@ class Fault:
         return cls.json(status, content, *headers, store=store)
 
     @classmethod
-    def throttle(cls, profile: Literal["A", "B", "C"] = "A", wait_seconds: int = 30) -> Self:
-        """Return the throttle of a Zoho product: A is CRM's, B that of Projects, C that of Cliq."""
-        retry_after = ("Retry-After", str(wait_seconds))
-        if profile == "A":
-            return cls.refusal("TOO_MANY_REQUESTS", 429, retry_after)
-        if profile == "B":
-            message = "Cannot execute more than 100 requests per API in 2 minutes. Try again after 1 minutes."
-            title = "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"
-            error = {"status_code": 400, "title": title, "details": {"message": message}}
-            return cls.json(400, {"error": error}, retry_after)
-        message = "You have exceeded the URL throttle limits."
-        return cls.json(400, {"code": "request_limit_exceeded", "message": message})
+    def throttle(cls, wait_seconds: int = 30) -> Self:
+        """Return 429 with a wait."""
+        return cls.refusal("TOO_MANY_REQUESTS", 429, ("Retry-After", str(wait_seconds)))
 
     @classmethod
     def internal_error(cls, *, store: bool = False) -> Self:
