@@ -7,7 +7,6 @@ pickles, and reads the file by its path. So an executor of several machines fits
 import gc
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -35,8 +34,8 @@ def usable_cores() -> int:
 def working(count: int) -> Iterator[Executor | None]:
     """Give an executor of so many processes, none for fewer than two; they end with the context.
 
-    They are forked from a server that has loaded the libraries, never from this process, which may have threads.
-    Where that is not safe (macOS) each loads them anew.
+    Each loads the libraries anew: this process may have threads, and where a server that forks them is ended by a
+    signal to all, nobody learns of their end.
     """
     if count < 2:
         yield None
@@ -45,8 +44,7 @@ def working(count: int) -> Iterator[Executor | None]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    context.set_forkserver_preload(["importer.prepare"])
+    context = multiprocessing.get_context("spawn")
     # They read what others wrote, and get none of our secrets.
     ours = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(ENVIRONMENT_PREFIX)}
     try:
