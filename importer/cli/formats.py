@@ -12,6 +12,7 @@ from importer.cli.output import error_text, show, show_lines, show_message, tabl
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
 from importer.private_files import write_new
 from importer.settings import Settings
+from schemas.vocabulary import counted
 
 
 class _Formats(click.Group):
@@ -85,7 +86,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
                 f"The export is of format {found.format.name}, too: use that one, or your own with --format."
             )
     points = draft.open_points()
-    lines.append(f"{len(points)} open point{'' if len(points) == 1 else 's'}:")
+    lines.append(f"{counted(len(points), 'open point')}:")
     for line in lines:
         show_lines(wrapped(line, "  "))
     for number, text in points:

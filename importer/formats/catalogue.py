@@ -17,7 +17,7 @@ from importer.errors import ConfigurationError, UsageError
 from importer.formats.faults import TomlText
 from importer.formats.language import BUILT_IN, ZONE_SOURCES, CauseTable, CdrFormat, LookAlike, word_key
 from importer.private_files import open_small
-from schemas.vocabulary import Verdict
+from schemas.vocabulary import Verdict, counted
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -127,7 +127,7 @@ def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
     file = _own_file(path)
     if points := file.open_points():
         raise ConfigurationError(
-            f"{file.name} is a draft: {len(points)} open point{'s' if len(points) > 1 else ''}",
+            f"{file.name} is a draft: {counted(len(points), 'open point')}",
             hint="Settle each and delete the word TODO; nothing is guessed:",
             lines=tuple(f"line {number}: {text[:LONGEST_LINE]}" for number, text in points),
         )

@@ -149,8 +149,9 @@ class Intake:
             run.stop_if_interrupted()
             run.listener.rows(rows)
 
-        with working(self._worker_count()) as executor:
-            prepare = self._beside(executor, partial(progress, 0)) if executor else None
+        count = self._worker_count()
+        with working(count) as executor:
+            prepare = self._beside(executor, count + 1, partial(progress, 0)) if executor else None
             for detection, parts in self._begun(prepare):
                 try:
                     rows = self._read(detection, parts, prepare, progress)
@@ -176,9 +177,9 @@ class Intake:
         jobs = self._run.settings.jobs or (usable_cores() if len(self._detections) > 1 else 1)
         return min(jobs, count // self._run.worker_bytes)
 
-    def _beside(self, executor: Executor, poll: Callable[[], None]) -> _Prepare:
+    def _beside(self, executor: Executor, ahead: int, poll: Callable[[], None]) -> _Prepare:
         """Return how parts of files are prepared by workers, with the roles of names where they are known."""
-        causes, plan, ahead = self._run.catalogue.causes, self._plan_beside, self._worker_count() + 1
+        causes, plan = self._run.catalogue.causes, self._plan_beside
 
         def prepare(parts: Iterable[Detection], roles: Mapping[str, Role] | None) -> Iterator[_Part]:
             return in_order(

@@ -96,10 +96,9 @@ class Preparation:
         """
         rules = self._rules(detection)
         preparer = self._prepared(detection, rules, progress)
-        if not preparer.evidence().must_repeat():
-            return self._kept(name, detection, preparer.rules, preparer.evidence())
-        # What stands behind a name was proved only after rows of it had been decided: read again, knowing it.
-        preparer = self._prepared(detection, preparer.rules, lambda _: progress(0), is_second=True)
+        if preparer.evidence().must_repeat():
+            # What stands behind a name was proved only after rows of it had been decided: read again, knowing it.
+            preparer = self._prepared(detection, preparer.rules, lambda _: progress(0), is_second=True)
         return self._kept(name, detection, preparer.rules, preparer.evidence())
 
     def prepared_part(self, detection: Detection, roles: Mapping[str, Role] | None) -> PreparedPart:
