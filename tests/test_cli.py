@@ -71,6 +71,13 @@ def test_errors_as_json(program: Program, arguments: tuple[str, ...], code: int,
     assert found["message"] in ran.stderr
 
 
+def test_errors_as_json_by_the_environment(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable of --json counts as what it says, as it does for a run."""
+    for value, is_json in (("true", True), ("false", False), ("0", False)):
+        monkeypatch.setenv("CDR_IMPORTER_JSON", value)
+        assert bool(program("imprt").stdout) == is_json, value
+
+
 def test_unknown_command_names_the_nearest(program: Program) -> None:
     """A command that is not there gets the one that is meant."""
     ran = program("imprt", "file.csv")

@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import threading
+from contextlib import suppress
 from difflib import get_close_matches
 
 import click
@@ -139,7 +140,12 @@ def run(arguments: list[str] | None = None) -> int:
         code, reason = exit_code_of(error), reason_of(error)
         message, hint, lines = error_text(error)
         show_message(message, hint, lines)
-    asked = sys.argv[1:] if arguments is None else arguments
-    if "--json" in asked or os.environ.get("CDR_IMPORTER_JSON"):
+    is_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    if variable := os.environ.get("CDR_IMPORTER_JSON"):
+        from importer.settings.values import switch
+
+        with suppress(ValueError):
+            is_json |= switch(variable)
+    if is_json:
         show_json({"exit": int(code), "reason": reason, "message": message, "hint": hint})
     return int(code)
