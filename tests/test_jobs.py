@@ -93,16 +93,14 @@ def checked(
 
 
 def groups() -> list[Any]:
-    """Return samples by the options they are read with: every fourth, and all with -m slow."""
+    """Return samples by the options they are read with: every fourth of the most, and all with -m slow."""
     found: defaultdict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in sample_files():
         found[tuple(sample_options(path))].append(path)
+    most = max(found, key=lambda options: len(found[options]))
     return [
-        pytest.param(
-            options, paths[::step], id=f"{len(paths)}-{step}", marks=[pytest.mark.slow] if step == 1 else []
-        )
-        for options, paths in found.items()
-        for step in ((4, 1) if len(paths) > 4 else (1,))
+        pytest.param(most, found[most][::4], id="few"),
+        *(pytest.param(*group, marks=pytest.mark.slow, id=f"{number}") for number, group in enumerate(found.items())),
     ]
 
 
@@ -144,7 +142,7 @@ def test_parts_prepared_elsewhere() -> None:
     whole = set()
     for path in (each for each in INPUTS if sample_name(each) in REPRESENTATIVES):
         found, plan = detected(path), plan_for(path.parent.name)
-        for part_bytes in (1500, 1 << 20):
+        for part_bytes in (2000, 1 << 20):
             parts = [*parts_of(found, part_bytes)]
             work = [pickle.dumps((catalogue().causes, plan, part)) for part in parts]
             with Preparation(catalogue().causes, plan) as preparation:

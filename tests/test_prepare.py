@@ -115,7 +115,7 @@ def test_attended_calls_that_the_ledger_holds(path: Path) -> None:
     assert few.skipped == Counter(row.reason for row in skipped)
 
 
-@PER_SAMPLE
+@pytest.mark.parametrize("path", for_each(INPUTS, HELD))
 def test_few_rows_in_memory(path: Path) -> None:
     """A row or seven of the index in memory at once say of every sample what all of them say."""
     for rows in (1, 7):
