@@ -166,7 +166,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over libraries and tests, which stay: a fifth of what preparing costs here."""
+    """Let the garbage collector pass over libraries and tests, which stay: a fifth of the time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 

@@ -55,7 +55,7 @@ def test_every_command_explains_itself(program: Program) -> None:
     [
         (("import", "--json", "--rate", "x", "file.csv"), 2, "usage"),
         (("import", "--json", "--no-such-option"), 2, "usage"),
-        (("status", "--json", "--ledger", "/nowhere/ledger.sqlite"), 78, "configuration"),
+        (("status", "--json", "--ledger", "/nowhere/ledger.sqlite"), 78, "no_ledger"),
     ],
 )
 def test_errors_as_json(program: Program, arguments: tuple[str, ...], code: int, reason: str) -> None:
@@ -78,10 +78,18 @@ def test_errors_as_json_by_the_environment(program: Program, monkeypatch: pytest
         assert bool(program("imprt").stdout) == is_json, value
 
 
-def test_unknown_command_names_the_nearest(program: Program) -> None:
-    """A command that is not there gets the one that is meant."""
-    ran = program("imprt", "file.csv")
-    assert (ran.code, "Did you mean 'import'?" in ran.stderr) == (2, True)
+@table(
+    ("words", "said"),
+    [
+        (("imprt", "file.csv"), "Did you mean 'import'?"),
+        (("formats", "nwe"), "Did you mean 'formats new'?"),
+        (("--rate", "50/minute", "import", "x.csv"), "behind the command: cdr-importer import --rate ..."),
+    ],
+)
+def test_slips_of_the_pen(program: Program, words: tuple[str, ...], said: str) -> None:
+    """A command that is not there gets the one that is meant, an option before the command its place."""
+    ran = program(*words)
+    assert (ran.code, said in ran.stderr) == (2, True)
 
 
 def test_no_results_of_nothing(program: Program, tmp_path: Path) -> None:
@@ -260,13 +268,33 @@ def test_shell_completion() -> None:
     assert done.stdout == "plain,import\n"
 
 
-def test_many_problems_are_ten_lines(program: Program, tmp_path: Path) -> None:
-    """However many files are not there, at most ten lines and the summary are printed."""
-    missing = [tmp_path / f"{number}.csv" for number in range(30)]
-    ran = program("check", "--results", tmp_path / "out.csv", twenty(tmp_path), *missing)
-    lines = ran.stderr.splitlines()
-    assert len(lines) <= 11
-    assert lines[-2] == f"cdr-importer: and {30 - (len(lines) - 2) // 2} more like these"
+def test_what_could_not_be_used_comes_first(program: Program, tmp_path: Path) -> None:
+    """Every file that could not be used is named, before all notes, which are cut; the same advice stands once."""
+    missing = [tmp_path / f"{number}.csv" for number in range(12)]
+    for number in range(11):
+        (tmp_path / f"exports/folder{number:02}").mkdir(parents=True)
+    write_export(tmp_path / "exports/day.csv", [call_row(1)])
+    ran = program("check", "--results", tmp_path / "out.csv", tmp_path / "exports", *missing)
+    said = ran.stderr.splitlines()
+    assert said[:12] == [f"cdr-importer: input not found: {path}" for path in missing]
+    assert said[12] == "  Check the path of the export."
+    assert said[13].startswith(
+        f"cdr-importer: 11 folders in {tmp_path / 'exports'} passed over: folder00, folder01,"
+    )
+    assert len(said) == 15
+    again = [write_export(tmp_path / "day.csv", [call_row(1)])] * 20
+    assert program("check", "--results", tmp_path / "new.csv", *again, missing[0]).stderr.count("twice") == 8
+
+
+def test_error_that_stops_everything_at_a_terminal(tmp_path: Path) -> None:
+    """Its sentence and the advice are the last lines; the line for machines is for pipes."""
+    terminal = Terminal(["check", "--agents", "gone.csv", "day.csv"], os.environ, tmp_path)
+    write_export(tmp_path / "day.csv", [call_row(1)])
+    assert terminal.finish() == 78
+    assert terminal.shown.splitlines() == [
+        "cdr-importer: agents file gone.csv cannot be read: No such file or directory",
+        "  Check the path of --agents.",
+    ]
 
 
 def test_unused_proxy(

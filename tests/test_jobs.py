@@ -100,7 +100,10 @@ def groups() -> list[Any]:
     most = max(found, key=lambda options: len(found[options]))
     return [
         pytest.param(most, found[most][::4], id="few"),
-        *(pytest.param(*group, marks=pytest.mark.slow, id=f"{number}") for number, group in enumerate(found.items())),
+        *(
+            pytest.param(*group, marks=pytest.mark.slow, id=f"{number}")
+            for number, group in enumerate(found.items())
+        ),
     ]
 
 

@@ -156,7 +156,7 @@ def test_policies_come_from_option_environment_and_file(tmp_path: Path) -> None:
     ("text", "place", "rule"),
     [
         ('voicemail = "gone"', "voicemail: the value 'gone'", "'noanswer', 'notavailable' or 'attended'"),
-        ("cancelled-ring-seconds = -1", "cancelled-ring-seconds: the value '-1'", "greater than or equal"),
+        ("cancelled-ring-seconds = -1", "cancelled-ring-seconds: the value '-1'", "at least 0"),
         ("[policies.twilio]\nour_side = 7", "policies.twilio.our-side: the value '7'", "'skip'"),
         ("[policies.twilio]\nmachine = 7", "policies.twilio.machine", "the policies are cancelled-"),
         ("policies = 7", "policies: the value '7'", "[policies.asterisk-csv]"),

@@ -92,6 +92,8 @@ def test_config_file(config: Path, tmp_path: Path) -> None:
         config.write_text(f'{key} = "+447700900123"\n')
         settings = load_settings({"config": config}, {"CDR_IMPORTER_CONFIG": "/nowhere.toml"})
         assert settings.default_agent_number == "+447700900123"
+    config.write_text('site = "notepad"\n', encoding="utf-8-sig")
+    assert load_settings({"config": config}, {}).site == "notepad"
     config.write_text("all-rows = true\nall_rows = false\n")
     assert "twice" in refusal({"config": config}, {}).message
 

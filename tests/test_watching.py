@@ -318,12 +318,12 @@ def test_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: P
     """A run without a ledger tells 78, no rows, and why in a word, to log, metrics and dead man's switch."""
     log, metrics = tmp_path / "run.log", tmp_path / "cdr.prom"
     program("import", "--log", log, "--metrics", metrics, "--ping-url", switch.url, export(tmp_path))
-    assert re.search(r"ERROR .* ev=run\.finished rows=0 .* exit=78 reason=configuration$", lines_of(log)[-1])
+    assert re.search(r"ERROR .* ev=run\.finished rows=0 .* exit=78 reason=no_ledger$", lines_of(log)[-1])
     samples = samples_of(metrics)
     assert samples["cdr_importer_last_run_exit_code"] == 78
     assert samples["cdr_importer_last_run_rows"] == 0
     assert switch.told[-1][0].startswith("/ping/uuid/78?rid=")
-    assert " exit=78 reason=configuration run=" in switch.told[-1][1]
+    assert " exit=78 reason=no_ledger run=" in switch.told[-1][1]
 
 
 def test_watch_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:

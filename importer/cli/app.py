@@ -128,6 +128,8 @@ def run(arguments: list[str] | None = None) -> int:
         return int(ExitCode.USAGE)
     except click.ClickException as error:
         message, hint = error.format_message(), ""
+        if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.parent is None:
+            message += f" Options stand behind the command: cdr-importer import {error.option_name} ..."
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f"Try '{error.ctx.command_path} --help' for help."
             show_lines([*error.ctx.get_usage().splitlines(), hint], err=True)

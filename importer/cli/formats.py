@@ -3,6 +3,7 @@
 import shlex
 from contextlib import suppress
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -43,6 +44,8 @@ def list_command(settings: Settings, name: str | None) -> None:
     if name is not None:
         from importer.cli.explain import format_lines, policy_lines
 
+        if name not in catalogue.formats and (near := get_close_matches(name, ("new", "test"), n=1)):
+            raise click.UsageError(f"No such format or command '{name}'. Did you mean 'formats {near[0]}'?")
         cdr_format = catalogue.pick(name)
         show_lines(format_lines(cdr_format, catalogue))
         show_lines(policy_lines(cdr_format, catalogue, settings))

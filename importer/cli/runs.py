@@ -60,7 +60,7 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
 
 
 @click.command("check", cls=Command)
-@options(*INPUT, "jobs", *PREPARING, *ALARMS, *RESULTS, *ROWS, "ledger")
+@options(*INPUT, "jobs", *PREPARING, *ALARMS, *RESULTS, *ROWS, "ledger", "log")
 @FILES
 @click.pass_obj
 def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
@@ -69,7 +69,7 @@ def check_command(given: Mapping[str, object], settings: Settings, files: tuple[
     from importer.files import named_files
     from importer.pipeline import check
 
-    unwatched = replace(settings, log=None, metrics=None, ping_url=None)
+    unwatched = replace(settings, log=settings.log if "log" in given else None, metrics=None, ping_url=None)
     return run_on_screen(
         unwatched, "check", named_files(files).paths, lambda run: check(run, files, with_ledger="ledger" in given)
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Never, Self
@@ -106,9 +107,10 @@ class Screen(logging.Handler):
         self._bar: tqdm[Never] | None = None
         # A narrow terminal cuts the end of the line off: what nobody can do anything about stands last.
         self._counts = {"uncertain": 0, "refused": 0, "accepted": 0}
+        self._problems: list[tuple[str, str, tuple[str, ...]]] = []
         self._details: list[tuple[str, str, tuple[str, ...]]] = []
         self._broken_off: list[RunSummary] = []
-        self._noted = False
+        self._is_stopped = self._noted = False
 
     def __enter__(self) -> Self:
         handlers = dict.fromkeys(STOPPING, self._on_signal) | dict.fromkeys(ASKING, self._show_progress)
@@ -150,7 +152,7 @@ class Screen(logging.Handler):
             receipt=self._receipt,
             note=lambda text: self._details.append((text, "", ())),
             waiting=show_message if self._shows_progress else lambda text: self._details.append((text, "", ())),
-            problem=lambda problem: self._details.append(error_text(problem)),
+            problem=lambda problem: self._problems.append(error_text(problem)),
             detail=self._detail,
             unrecorded=self._unrecorded,
             confirm=self._confirm,
@@ -172,11 +174,16 @@ class Screen(logging.Handler):
         if summary.exit_code is ExitCode.OK and not asked:
             return
         show_lines(self.closing_lines(summary), err=True)
-        show(_fields_line(summary_fields(summary)), err=True)
+        if not (self._is_stopped and sys.stderr.isatty()):
+            show(_fields_line(summary_fields(summary)), err=True)
 
     def closing_lines(self, summary: RunSummary) -> list[str]:
         """Return what a person has to know at the end of a run, without the counts of the last line."""
         closing: list[str] = []
+        for (message, hint, below), (_, later, _) in pairwise([*self._problems, ("", "", ())]):
+            closing += message_lines(message, "" if hint == later else hint, below)  # the same advice once
+        if self._is_stopped and sys.stderr.isatty():
+            return closing
         left = MOST_DETAIL_LINES
         for shown, detail in enumerate(self._details):
             lines = message_lines(*detail)
@@ -216,7 +223,8 @@ class Screen(logging.Handler):
         A run that had taken nothing in counts no rows.
         """
         code = exit_code_of(error)
-        self._details.insert(0, error_text(error))
+        self._problems.append(error_text(error))
+        self._is_stopped = not self._broken_off
         nothing = RunSummary(run_id, code, "", rows=0, carried=0, outcomes={})
         summary = self._broken_off[-1] if self._broken_off else nothing
         code = code if summary.adds_up() else ExitCode.INTERNAL

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import requests
 
@@ -130,7 +130,7 @@ class TokenTransport(Line):
             self._on_answer(answer.status)
             return answer.status, answer.body
         except SendFailure as failure:
-            message = f"the token endpoint gave no answer ({failure.kind})"
+            message = f"{urlsplit(url).hostname} gave no answer to the sign-in ({failure.kind})"
             if failure.kind in FAILURES_BEFORE and failure.kind != "other":
                 hint = "Check --accounts-url, --ca-bundle, --proxy and the clock."
                 raise ConfigurationError(message, hint=hint) from None
@@ -186,7 +186,8 @@ class AccountClient(Line):
             code = judge_failure(failure).exit_code or ExitCode.UNAVAILABLE
             kind = _KINDS.get(code, UnavailableError)
             hint = "Check the network, --proxy and --api-url."
-            raise kind(f"the API gave no answer ({failure.kind})", hint=hint) from None
+            host = urlsplit(request.url).hostname
+            raise kind(f"the API at {host} gave no answer ({failure.kind})", hint=hint) from None
         finally:
             self.close()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from importer.errors import NoInputError
 from importer.files.export import STANDARD_INPUT
+from schemas.vocabulary import counted
 
 UNFINISHED_SUFFIX = ".part"
 """End of the name of our own results until they are whole, and of files that many programs are still writing."""
@@ -59,7 +60,8 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
             entries = sorted(entry for entry in name.iterdir() if not entry.name.startswith("."))
         except OSError as error:
             raise NoInputError(f"{name} cannot be read: {error.strerror}", hint="Check its rights.") from error
-        notes += [f"{entry} is a folder inside a folder: passed over." for entry in entries if entry.is_dir()]
+        if folders := [entry.name for entry in entries if entry.is_dir()]:
+            notes.append(f"{counted(len(folders), 'folder')} in {name} passed over: {', '.join(folders)}.")
     elif glob.has_magic(str(name)) and not name.exists():
         entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
     else:

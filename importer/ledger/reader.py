@@ -317,7 +317,8 @@ def existing(path: Path) -> Path:
         raise ConfigurationError(
             f"no ledger at {path}",
             hint="Correct the path, or make a new ledger with `cdr-importer import --init-ledger` or "
-            "`cdr-importer init`; a new ledger knows of no call sent before.",
+            "`cdr-importer init`: a new one would notify all calls again that another ledger has.",
+            reason="no_ledger",
         )
     if not path.is_file():
         raise LedgerError(f"{path} is not a ledger but a folder or a device", hint="Correct the path.")

@@ -73,6 +73,7 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
             raise ConfigurationError(
                 f"{detection.path}: the times of format {detection.format.name} are local and name no zone",
                 hint="Say whose clock it is with --timezone, for example --timezone Europe/London.",
+                reason="timezone",
             )
     moment = datetime.fromtimestamp(run.now, UTC)
     since, until = (

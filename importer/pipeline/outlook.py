@@ -60,4 +60,5 @@ def old_calls(run: Run, ledger: LedgerReader, new: int, first: str) -> Configura
         f"the oldest of {counted(new, 'new call')} is from {first} GMT, and this ledger has sent nothing yet",
         hint="Each call can open a window on its agent's screen. "
         f"Give --since {OLD_DAYS}d to leave older calls out, or --yes if all of them are meant.",
+        reason="old_calls",
     )

@@ -117,6 +117,7 @@ def load_agents(
                 f"{path.name}: line {line}, column number: {_shown(row['number'], 'number')} is not a telephone "
                 f"number ({reading.reason})",
                 hint="Write it internationally with + and country code, or give --country.",
+                reason="agents_file",
             )
         agent = Agent(reading.e164 if reading else "", row["zohouser"])
         for column in KEY_COLUMNS:
@@ -129,6 +130,7 @@ def load_agents(
                     f"{path.name}: line {line}, column {column}: {_shown(row[column], column)} stands in line "
                     f"{its_line} for another agent",
                     hint="Each extension, number, e-mail and name may stand for one agent only.",
+                    reason="agents_file",
                 )
         extensions.update({caseless(row["extension"])} - {""})
     by_key = {key: agent for key, (agent, _) in first_line.items()}
@@ -160,6 +162,7 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
             raise ConfigurationError(
                 f"agents file {path.name}: line {line}: column {name!r} is {fault}",
                 hint=f"The header must name the columns {', '.join(AGENT_COLUMNS)}.",
+                reason="agents_file",
             )
     width = max(place for place, name in enumerate(names, start=1) if name)
     for line, cells in records:
@@ -175,6 +178,7 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
                 f"{path.name}: line {line}: the row has {len(cells)} cells, the header {width}",
                 hint="Put quotes around a cell that holds a comma or whatever else separates cells, and leave out "
                 "no cell: an empty one keeps its comma.",
+                reason="agents_file",
             )
         for column, text in row.items():
             _require_sound(text, column, f"{path.name}: line {line}, column {column}")
@@ -194,6 +198,7 @@ def csv_records(
         raise ConfigurationError(
             f"{path.name}: line {line} holds a NUL character",
             hint=f"Save the {kind} anew, as UTF-8 (in Excel: CSV UTF-8).",
+            reason=kind.replace(" ", "_"),
         )
     separator = SEPARATOR_LINE.match(text)
     body = text[separator.end() :] if separator else text
@@ -211,6 +216,7 @@ def csv_records(
             raise ConfigurationError(
                 f"{path.name}: line {line}: a quote that opens there is not closed where its cell ends",
                 hint="Close it, or take it away; a quote inside quotes is doubled.",
+                reason=kind.replace(" ", "_"),
             ) from error
         if any(cells):
             yield line, cells
@@ -230,12 +236,15 @@ def _text(path: Path, encoding: str | None, kind: str, option: str) -> str:
     except (OSError, NoInputError) as error:
         said = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"{kind} {path} cannot be read: {said}", hint=f"Check the path of {option}."
+            f"{kind} {path} cannot be read: {said}",
+            hint=f"Check the path of {option}.",
+            reason=kind.replace(" ", "_"),
         ) from error
     except InputUnusableError as error:
         raise ConfigurationError(
             f"{kind} {path.name} cannot be read: {error.message.removeprefix(f'{path.name}: ')}",
             hint="Save it as a CSV file in UTF-8 (in Excel: CSV UTF-8), or name its encoding with --encoding.",
+            reason=kind.replace(" ", "_"),
         ) from error
 
 
@@ -245,18 +254,21 @@ def _require_sound(text: str, column: str, where: str) -> None:
         raise ConfigurationError(
             f"{where}: {_shown(text, column)} holds a line break or a control character",
             hint="Write it on one line; where it holds more than one cell should, a quote is not closed.",
+            reason="agents_file",
         )
     is_damaged = SCIENTIFIC.fullmatch(text) or LOST_DECIMAL.fullmatch(text)
     if is_damaged and column in ("extension", "number", "zohouser"):
         raise ConfigurationError(
             f"{where}: {_shown(text, column)} is what a spreadsheet made of a number",
             hint="Its digits may be lost: write it anew, in a column that the spreadsheet keeps as text.",
+            reason="agents_file",
         )
     if column == "zohouser" and not re.fullmatch(ZOHOUSER, text):
         raise ConfigurationError(
             f"{where}: {_shown(text, column)} is no user id: one has only letters, digits, `.`, `_` and `-`, "
             "at most 64",
             hint="`cdr-importer users` lists the ids that PhoneBridge knows.",
+            reason="agents_file",
         )
 
 

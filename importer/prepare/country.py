@@ -78,6 +78,7 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
             f"{name}: its national numbers speak against --country {plan.country}: {'; '.join(reasons)}",
             hint=f"Correct --country: {country} is likely. If it is right all the same, add --trust-country. "
             "Nothing was sent.",
+            reason="country",
         )
 
 

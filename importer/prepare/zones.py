@@ -157,6 +157,7 @@ def require_agreement(evidence: ZoneEvidence, name: str) -> None:
             f"{stated.epoch} ({datetime.fromtimestamp(stated.epoch, UTC):%Y-%m-%d %H:%M:%S} GMT), "
             f"not at the moment it names (told by {_rows_of_day(stated)}, {stated.agreeing} agree)",
             hint="Export the times without an offset, or with the right one. Nothing was sent.",
+            reason="timezone",
         )
     found = evidence.contradiction()
     if found is None:
@@ -167,6 +168,7 @@ def require_agreement(evidence: ZoneEvidence, name: str) -> None:
         f"{found.epoch} ({made} GMT), so the clock stood at {offset_text(found.proved)}, not at "
         f"{offset_text(found.expected)} (told by {_rows_of_day(found)}, {found.agreeing} agree with the zone)",
         hint=f"Correct --timezone. Zones that fit this file: {shown_zones(evidence.proved())}. Nothing was sent.",
+        reason="timezone",
     )
 
 
@@ -200,4 +202,6 @@ def require_place(detection: Detection, zone: str | None) -> None:
 
 
 def _no_place(zone: str, name: str, why: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}: {fixed_advice(zone)}", hint=f"Correct --timezone.{why} Nothing was sent.")
+    return ConfigurationError(
+        f"{name}: {fixed_advice(zone)}", hint=f"Correct --timezone.{why} Nothing was sent.", reason="timezone"
+    )

@@ -1,6 +1,7 @@
 """From flags, environment and TOML file to Settings; every error names the source of the value."""
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -114,15 +115,21 @@ def _from_file(path: Path) -> dict[str, _Given]:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 # It names the hosts that get secrets and numbers.
                 raise ConfigurationError(f"{path} can be changed by everybody", hint=f"Run `chmod o-w {path}`.")
-            found = tomli.load(file)
+            text = file.read().decode("utf-8-sig")
+        found = tomli.loads(text)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be read: {error.strerror}", hint="Mend the path or the permissions, or leave it out."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(
-            f"{path} is not TOML: {error}", hint="Write UTF-8 lines `key = value`."
-        ) from error
+        hint = "Write lines `key = value`, saved as UTF-8."
+        if isinstance(error, tomli.TOMLDecodeError):
+            faulty = text.splitlines()[error.lineno - 1 :][:1]
+            if any(re.search("[\u2018-\u201f\u00ab\u00bb]", line) for line in faulty):
+                hint = 'Write straight quotes around the value, as in country = "US".'
+            elif any(re.match(r"[\w\s-]+=\s*[A-Za-z/~*+]", line) for line in faulty):
+                hint = 'Put the value in quotes, as in country = "US".'
+        raise ConfigurationError(f"{path} is not TOML: {error}", hint=hint) from error
     given: dict[str, _Given] = {}
     for key, value in found.items():
         option = key.replace("_", "-")

@@ -183,10 +183,10 @@ class Settings(PolicyChoices):
         None, Limit.parse, "N[%]", "Exit 66 for fewer rows, or less than N% of the usual."
     )
     max_gap: float | None = _option(
-        None, values.duration, "DURATION", "Exit 66 when no row came for longer (20h)."
+        None, values.long_duration, "DURATION", "Exit 66 when no row came for longer (20h)."
     )
     max_age: float | None = _option(
-        None, values.duration, "DURATION", "Exit 66 when the newest file is older (26h, 2d)."
+        None, values.long_duration, "DURATION", "Exit 66 when the newest file is older (26h, 2d)."
     )
     policies: Mapping[str, PolicyChoices] = field(default_factory=dict)
     config: Path | None = None

@@ -28,6 +28,7 @@ _SWITCHES = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
     **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
 }
+_REGIONS_MEANT = {"UK": "GB", "USA": "US"}
 _OUTSIDE_PREFIX_RULE = (
     "write the digits that are dialled for a line, several with commas between, such as 9 or 9,0"
 )
@@ -45,7 +46,7 @@ class Rate:
         """Read ``N/second``, ``N/minute`` or ``N/hour``; raises ValueError for another form or 0."""
         match = re.fullmatch(r"([1-9][0-9]{0,8})/(second|minute|hour)", text(value))
         if match is None:
-            raise ValueError("write N/second, N/minute or N/hour with N at least 1")
+            raise ValueError("write it like 50/minute: a number from 1, then /second, /minute or /hour")
         return cls(int(match[1]), _UNIT_SECONDS[match[2]])
 
     def seconds_for(self, requests: int, *, is_burst: bool) -> float:
@@ -115,7 +116,7 @@ DATA_CENTERS: Mapping[str, tuple[str, frozenset[str]]] = {
 def text(value: object) -> str:
     """Take a text."""
     if not isinstance(value, str):
-        raise ValueError("Input should be a valid string")
+        raise ValueError("must be text; in a TOML file it stands in quotes")
     return value
 
 
@@ -130,7 +131,7 @@ def switch(value: object) -> bool:
     """Read true or false, also as ``yes``, ``on`` or ``1`` and their opposites."""
     word = str(value).lower() if isinstance(value, int | str) else ""
     if word not in _SWITCHES:
-        raise ValueError("Input should be a valid boolean: true or false")
+        raise ValueError("write true or false")
     return _SWITCHES[word]
 
 
@@ -145,9 +146,9 @@ def whole(least: int, most: int | None = None) -> Callable[[object], int]:
         except ValueError:
             raise ValueError("must be a whole number") from None
         if number < least:
-            raise ValueError(f"Input should be greater than or equal to {least}")
+            raise ValueError(f"must be at least {least}")
         if most is not None and number > most:
-            raise ValueError(f"Input should be less than or equal to {most}")
+            raise ValueError(f"must be at most {most}")
         return number
 
     return read
@@ -159,7 +160,7 @@ def one_of(*words: str) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         if value not in words:
-            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+            raise ValueError(f"must be {', '.join(others)} or {last}")
         return str(value)
 
     return read
@@ -180,7 +181,9 @@ def region(value: object) -> str:
     from schemas.plans import is_region
 
     if not is_region(text(value)):
-        raise ValueError("not an ISO 3166 region with a numbering plan; write two capitals like GB")
+        meant = _REGIONS_MEANT.get(text(value).upper(), text(value).upper())
+        advice = f"write {meant}" if is_region(meant) else "write two capitals like GB"
+        raise ValueError(f"not an ISO 3166 region with a numbering plan; {advice}")
     return text(value)
 
 
@@ -242,6 +245,16 @@ def duration(value: object) -> float:
     if match is None or int(match[1]) == 0:
         raise ValueError("write seconds, or a duration such as 90m or 2h, from 1s")
     return float(int(match[1]) * _DURATION_SECONDS[match[2]])
+
+
+def long_duration(value: object) -> float:
+    """Read a `duration` that has its unit: 26 alone would be seconds where hours or days are meant."""
+    seconds = duration(value)
+    if not str(value).strip()[-1].isalpha():
+        raise ValueError(
+            f"a number alone would be seconds; write {value}h for hours, {value}s if seconds are meant"
+        )
+    return seconds
 
 
 def encoding(value: object) -> str:
