@@ -1,13 +1,14 @@
 """A person sees what is about to be sent, and can say no while nothing of it is taken in."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from conftest import Program, call_row, write_export
+from conftest import SAMPLES, Program, call_row, write_export
 from importer.cli.screen import outlook_lines
 from importer.errors import DeclinedError, ExitCode
 from importer.pipeline import Listener, Outlook
@@ -47,6 +48,27 @@ def test_answer_no(account: Simulator, tmp_path: Path) -> None:
     assert account.arrivals == ()
     assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(2, 1, 0)]
     assert (asked[0].first[:10], asked[0].last[:10]) == (days_ago(2)[:10], days_ago(1)[:10])
+
+
+@pytest.mark.usefixtures("_asked", "account")
+def test_examples(tmp_path: Path) -> None:
+    """The question shows region and zone, and two calls as the file has them and as they are sent."""
+    asked: list[Sequence[str]] = []
+    listener = Listener(confirm=lambda outlook: bool(asked.append([*outlook.examples()])))
+    options = {"timezone": "America/New_York", "country": "US", "default_agent_number": "+12125550101"}
+    export = tmp_path / "day.csv"
+    export.write_bytes((SAMPLES / "asterisk-csv/day.csv").read_bytes())
+    with pytest.raises(DeclinedError):
+        imported(export, listener, **options, since="2020-01-01")
+    assert asked == [
+        [
+            "Read with national numbers as of US and local times as of America/New_York:",
+            "  day.csv, line 1: 2125550142, PJSIP/2125550142@trunk-a, 2026-03-02 09:14:07",
+            "    goes as +12125550142, 2026-03-02 14:14:07 GMT, noanswer",
+            "  day.csv, line 2: +12125550143, PJSIP/+12125550143@trunk, 2026-03-02 09:16:40",
+            "    goes as +12125550143, 2026-03-02 14:16:40 GMT, busy",
+        ]
+    ]
 
 
 @pytest.mark.usefixtures("_asked")

@@ -327,6 +327,7 @@ def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
     ]
     if 0 < outlook.from_earlier < outlook.calls:
         lines.append(f"Among them: {counted(outlook.from_earlier, 'call')} that earlier runs left pending.")
+    lines += outlook.examples()
     if outlook.left_pending:
         lines.append(f"Left pending, because of --limit: {counted(outlook.left_pending, 'call')}.")
     return lines

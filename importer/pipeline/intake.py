@@ -46,12 +46,14 @@ from importer.prepare import (
 from importer.prepare.gaps import Gaps
 from importer.prepare.workers import in_order, usable_cores, working
 from importer.prepare.zones import require_place
-from importer.reading import parts_of, verbatim_records
+from importer.reading import parts_of, read_chunks, verbatim_records
 from importer.records import Call, ResultRow, RunSummary
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
 from importer.settings import Settings, parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, Outcome, Role, counted
 
+EXAMPLES = 2
+"""So many calls show before they are sent how the files were read."""
 COMPARED_RUNS, FEWEST_COMPARED_RUNS = 7, 3
 """How many runs at most and at least give the usual number of rows: the first import is often of a backlog."""
 _SHOWN_REASONS = 3
@@ -129,6 +131,7 @@ class Intake:
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()
         self._good_rows = 0
+        self._examples: list[Call] = []
         self._preparation: Preparation
 
     @contextmanager
@@ -292,7 +295,7 @@ class Intake:
                 for problem in filter(None, (self._too_many_rejects(), old_calls(run, ledger, new, first))):
                     raise problem
                 results.sync()
-                outlook = ask_before_sending(run, ledger, has_files=True)
+                outlook = ask_before_sending(run, ledger, self._example_lines)
                 run.stop_if_interrupted()
             return outlook
         found: ImporterError | None = None
@@ -320,10 +323,31 @@ class Intake:
                 if known.outcome in (None, Outcome.PENDING):
                     starts[known.outcome] += 1
                     first = min(first, call.start_time)
+                    self._examples += [call] if len(self._examples) < EXAMPLES else []
             rows = [each for each in batch if isinstance(each, ResultRow)]
             shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
             results.add(_staged_rows(batch, iter(staged), iter(shown)), calls_are)
         return starts.total(), starts[Outcome.PENDING], first
+
+    def _example_lines(self) -> Iterator[str]:
+        """Yield region and zone, then the first calls: their cells in the file, and what is sent of them."""
+        settings = self._run.settings
+        if settings.country or settings.timezone:
+            numbers = f"national numbers as of {settings.country}" if settings.country else ""
+            times = f"local times as of {settings.timezone}" if settings.timezone else ""
+            yield f"Read with {' and '.join(filter(None, (numbers, times)))}:"
+        by_name = {as_text(str(each.path)): each for each in self._detections}
+        for call in self._examples:
+            found, line = by_name[call.place.file], call.place.line
+            spec = found.format
+            names = (spec.call.customer, spec.call.sent_number, *spec.time.columns)
+            columns = dict.fromkeys(origin for name in names if name for origin in spec.origins(name))
+            frames = (chunk.frame for chunk in read_chunks(found))
+            with suppress(OSError, InputUnusableError):  # a file that is gone by now has no example
+                row = next(rows.iloc[0] for frame in frames if len(rows := frame[frame["line"] == line]))
+                cells = [str(row[name])[:24] for name in columns if name in row.index and row[name]]
+                yield f"  {found.path.name}, line {line}: {', '.join(cells)}"
+                yield f"    goes as {call.customer_number}, {call.start_time} GMT, {call.state.value}"
 
     def _note_outlook(self, ledger: LedgerReader, own: int, known: int) -> None:
         """Say how many calls an import would send now and until when: ``own`` of the files, ``known`` before."""

@@ -1,5 +1,6 @@
 """The calls about to be sent, in order, and the yes of a person to them. Loads neither pandas nor the network."""
 
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
@@ -12,17 +13,19 @@ OLD_DAYS = 30
 """Older calls of a first import need `--since` or `--yes`: each can open a window on an agent's screen."""
 
 
-def ask_before_sending(run: Run, ledger: Ledger, *, has_files: bool) -> Outlook:
+def ask_before_sending(run: Run, ledger: Ledger, examples: Callable[[], Iterable[str]] | None = None) -> Outlook:
     """Line up the calls to be sent, show them to a person and return them; raises DeclinedError on a no.
 
-    A run that ``has_files`` sends the calls of these first, and with `--limit` no others.
+    A run that has files, of which it gives ``examples``, sends their calls first, and with `--limit` no others.
     """
+    has_files = examples is not None
     settings = run.settings
     order = "own" if has_files and settings.order == "newest" else settings.order
     is_cut = has_files and settings.limit is not None
     calls, from_earlier, first, last = ledger.line_up(order, own_only=is_cut, limit=settings.limit)
     seconds = settings.rate.seconds_for(calls, is_burst=settings.burst)
-    outlook = Outlook(calls, ledger.pending_count() - calls, from_earlier, first, last, seconds)
+    pending = ledger.pending_count() - calls
+    outlook = Outlook(calls, pending, from_earlier, first, last, seconds, examples or tuple)
     if calls and not (settings.yes or settings.sandbox):
         is_agreed = run.listener.confirm(outlook)
         run.stop_if_interrupted()
@@ -41,7 +44,7 @@ def ask_to_deliver(run: Run, ledger: Ledger) -> Outlook:
         if staging and (count := staging.reopen_uncertain()):
             calls = counted(count, "uncertain call is", "uncertain calls are")
             run.listener.note(f"{calls} sent again, as --on-uncertain resend says.")
-        return ask_before_sending(run, ledger, has_files=False)
+        return ask_before_sending(run, ledger)
 
 
 def old_calls(run: Run, ledger: LedgerReader, new: int, first: str) -> ConfigurationError | None:

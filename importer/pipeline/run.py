@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ class Outlook:
     """The calls about to be sent: ``calls`` now, of which ``from_earlier`` were left by earlier runs.
 
     ``first`` and ``last`` are their earliest and latest start, GMT text; ``seconds`` is how long it takes at the
-    rate.
+    rate. ``examples`` returns lines that show how the files were read.
     """
 
     calls: int
@@ -30,6 +30,7 @@ class Outlook:
     first: str
     last: str
     seconds: float
+    examples: Callable[[], Iterable[str]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
