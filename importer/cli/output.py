@@ -12,6 +12,7 @@ import termios
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import zip_longest
 from typing import TextIO
 
@@ -50,9 +51,15 @@ def show_json(facts: Mapping[str, object]) -> None:
 
 
 def message_lines(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> list[str]:
-    """Return a message as lines, with its hint and further lines below it, escaped."""
-    below = [f"  {hint}"] if hint else []
-    return [escaped(line) for line in (f"cdr-importer: {message}", *below, *(f"    {line}" for line in lines))]
+    """Return a message as lines, with its hint and further lines below it, escaped.
+
+    At a terminal message and hint fit its width; paths stay whole and ``lines`` as they are, to be copied.
+    """
+    said = [escaped(f"cdr-importer: {message}"), *([escaped(f"  {hint}")] if hint else [])]
+    if sys.stderr.isatty():
+        fitting = partial(textwrap.wrap, width=terminal_width(), subsequent_indent="  ", break_long_words=False)
+        said = [part for line in said for part in fitting(line, break_on_hyphens=False)]
+    return [*said, *(escaped(f"    {line}") for line in lines)]
 
 
 def show_message(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> None:
