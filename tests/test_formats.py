@@ -401,5 +401,5 @@ def test_lookalike_is_refused_only_where_no_format_fits(tmp_path: Path) -> None:
 
 def test_encoding_that_does_not_fit_is_refused() -> None:
     """--encoding overrules detection, and is refused where the bytes contradict it."""
-    with pytest.raises(InputUnusableError, match="utf-8"):
+    with pytest.raises(InputUnusableError, match="UTF-8"):
         _detect(SAMPLES / "asterisk-csv" / "master-16-columns.csv", Settings(encoding="utf-8"))

@@ -282,7 +282,7 @@ def test_what_only_looks_like_a_workbook(tmp_path: Path) -> None:
     sheet.write_string(1_048_575, 16_383, "far away")
     book.close()
     assert "down to row 1048576 and out to column 16384: too many" in refusal(path)
-    with pytest.raises(InputUnusableError, match="holds more than 2000 bytes"):
+    with pytest.raises(InputUnusableError, match="unpacks to more than 0 MB"):
         open_tables(book_of(path, {"S": [["x" * 9000]]}), None, SpoolLimits(largest_bytes=2000))
 
 

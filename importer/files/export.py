@@ -112,7 +112,7 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
             packed_bytes = source.seek(0, os.SEEK_END)
             source.seek(0)
             most_bytes = limits.most_bytes(packed_bytes)
-            too_large = f"{plain.shown}: the {packing} file holds more than {most_bytes} bytes in {packed_bytes}"
+            too_large = f"{plain.shown}: the {packing} file unpacks to more than {most_bytes >> 20} MB"
             spool = spooled(content_of(source, packing, plain.shown), most_bytes, too_large)
         unpacked = ExportFile(path, packing, spool)
         start = _start_of(unpacked)

@@ -168,7 +168,7 @@ def _stream(source: BinaryIO, packing: Packing, shown: str) -> AbstractContextMa
     ]
     if len(members) != 1:
         raise InputUnusableError(
-            f"{shown}: the zip file has {len(members) or 'no'} members, it must have exactly one",
+            f"{shown}: the zip file must hold exactly one file, and holds {len(members) or 'none'}",
             hint="Unpack it and name the exports themselves, or the folder they are in.",
         )
     if members[0].flag_bits & _ENCRYPTED_FLAG:

@@ -221,7 +221,7 @@ def _checked(source: BinaryIO, shown: str, limits: SpoolLimits) -> list[Errors]:
                 )
             if sum(member.file_size for member in members) > most_bytes:
                 raise InputUnusableError(
-                    f"{shown}: the workbook holds more than {most_bytes} bytes in {size}",
+                    f"{shown}: the workbook unpacks to more than {most_bytes >> 20} MB",
                     hint="Save the sheet as `CSV UTF-8` and import that file.",
                 )
             for member in members:

@@ -75,6 +75,6 @@ def _require(file: ExportFile, encoding: str) -> None:
     with file.open() as source:
         line = source.read(offset).count(b"\n") + 1
     raise InputUnusableError(
-        f"{file.shown}: line {line}, byte {offset + 1} is not {encoding} text",
-        hint="Name the encoding of the export with --encoding, for example --encoding cp1252.",
+        f"{file.shown}: line {line} holds a letter that is not saved as {encoding.upper()} (byte {offset + 1})",
+        hint="Name its encoding, for example --encoding cp1252, or save it anew as UTF-8 (in Excel: CSV UTF-8).",
     )

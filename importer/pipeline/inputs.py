@@ -113,7 +113,7 @@ def check_done_folder(folder: Path | None, inputs: Sequence[Path]) -> None:
     ):
         return
     raise ConfigurationError(
-        f"--done {folder} must be a folder where you may write, on the file system of the inputs and not theirs",
+        f"--done {folder} must be a folder where you may write, on the disk of the inputs and not theirs",
         hint="Make a folder beside that of the exports, and see to its rights.",
     )
 

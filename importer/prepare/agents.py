@@ -253,7 +253,7 @@ def _require_sound(text: str, column: str, where: str) -> None:
     if CONTROL_CHARACTERS.search(text):
         raise ConfigurationError(
             f"{where}: {_shown(text, column)} holds a line break or a control character",
-            hint="Write it on one line; where it holds more than one cell should, a quote is not closed.",
+            hint="Write it on one line. If it holds the text of several cells, a quote before it is not closed.",
             reason="agents_file",
         )
     is_damaged = SCIENTIFIC.fullmatch(text) or LOST_DECIMAL.fullmatch(text)

@@ -122,14 +122,17 @@ def _from_file(path: Path) -> dict[str, _Given]:
             f"{path} cannot be read: {error.strerror}", hint="Mend the path or the permissions, or leave it out."
         ) from error
     except (ValueError, RecursionError) as error:
-        hint = "Write lines `key = value`, saved as UTF-8."
+        where, said, hint = "", "it is not saved as UTF-8", "Save it as UTF-8 in an editor for plain text."
+        if not isinstance(error, UnicodeDecodeError):
+            said, hint = f"it is no TOML ({error})", "Write lines `key = value`."
         if isinstance(error, tomli.TOMLDecodeError):
+            where, said = f", line {error.lineno}", f"{error.msg} (column {error.colno})"
             faulty = text.splitlines()[error.lineno - 1 :][:1]
             if any(re.search("[\u2018-\u201f\u00ab\u00bb]", line) for line in faulty):
                 hint = 'Write straight quotes around the value, as in country = "US".'
             elif any(re.match(r"[\w\s-]+=\s*[A-Za-z/~*+]", line) for line in faulty):
                 hint = 'Put the value in quotes, as in country = "US".'
-        raise ConfigurationError(f"{path} is not TOML: {error}", hint=hint) from error
+        raise ConfigurationError(f"{path}{where} cannot be read: {said}", hint=hint) from error
     given: dict[str, _Given] = {}
     for key, value in found.items():
         option = key.replace("_", "-")

@@ -171,7 +171,7 @@ def zone(value: object) -> str:
     from schemas.zones import is_zone, zone_advice
 
     if not is_zone(text(value)):
-        raise ValueError(f"not a time zone of the IANA database; {zone_advice(text(value))}")
+        raise ValueError(f"no time zone has this name; {zone_advice(text(value))}")
     return text(value)
 
 
@@ -183,7 +183,7 @@ def region(value: object) -> str:
     if not is_region(text(value)):
         meant = _REGIONS_MEANT.get(text(value).upper(), text(value).upper())
         advice = f"write {meant}" if is_region(meant) else "write two capitals like GB"
-        raise ValueError(f"not an ISO 3166 region with a numbering plan; {advice}")
+        raise ValueError(f"no country with telephone numbers has this code (ISO 3166); {advice}")
     return text(value)
 
 
@@ -386,7 +386,8 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
         if given.tzinfo is not None and not is_word:
             return int(given.timestamp())
         if timezone is None:
-            raise UsageError(f"{text!r} is a local time of an unknown zone", hint="Name the zone with --timezone.")
+            example = "Say it with --timezone, for example --timezone Europe/London."
+            raise UsageError(f"{text!r}: nobody has said whose clock shows that time", hint=example)
         zone = ZoneInfo(timezone)
         if not is_day:
             return _instant(given, zone)
