@@ -55,13 +55,20 @@ class ImporterError(Exception):
 
 def exit_code_of(error: BaseException) -> ExitCode:
     """Return the exit code that an error ends a run with: its own, or INTERNAL for a bug of ours."""
+    if is_refusal(error):
+        return ExitCode.CONFIGURATION
     return error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether the system did not let this user look at a path that nothing else has an error for."""
+    return isinstance(error, PermissionError) and error.filename is not None
 
 
 def reason_of(error: BaseException) -> str:
     """Return one word for a failure: its own, the name of its class, `signal`, or `internal` for a bug of ours."""
     if not isinstance(error, ImporterError):
-        return "internal"
+        return "configuration" if is_refusal(error) else "internal"
     if isinstance(error, StoppedError):
         return "signal"
     if error.reason:

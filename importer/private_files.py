@@ -62,7 +62,7 @@ def write_new(path: Path, text: str) -> None:
             f"{path} is there already", hint="Edit it, or move it away and run this again."
         ) from None
     except OSError as error:
-        raise CannotCreateError(f"{path} cannot be written: {error.strerror}", hint="Free the path.") from error
+        raise CannotCreateError(f"{path} cannot be written: {why(error, path)}", hint="Free the path.") from error
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
@@ -196,6 +196,33 @@ def open_ours(path: Path, flags: int, *, most_links: int = 1, is_secret: bool = 
     return descriptor
 
 
+def user_name(uid: int) -> str:
+    """Return the name of a user as `sudo -u` takes it."""
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return f"#{uid}"
+
+
+def why(error: OSError, path: Path) -> str:
+    """Return what an error says; where rights are missing also whose the place is that keeps this user out."""
+    return f"{error.strerror}; {whose(path)}" if isinstance(error, PermissionError) else str(error.strerror)
+
+
+def whose(path: Path) -> str:
+    """Return the last place on the way to a path that this user can see, its owner and mode, and who this is.
+
+    It is the folder of a file that this user may write to.
+    """
+    seen, facts = Path("/"), Path("/").stat()
+    for place in (*reversed(path.absolute().parents), path.absolute()):
+        with suppress(OSError):
+            found = place.stat()
+            if place != path.absolute() or not os.access(place, os.R_OK | os.W_OK):
+                seen, facts = place, found
+    owner = f"belongs to {user_name(facts.st_uid)} (mode {stat.S_IMODE(facts.st_mode):04o})"
+    return f"{seen} {owner}, and {user_name(os.geteuid())} runs this"
+
+
 def check_ours(path: Path, facts: os.stat_result, *, most_links: int = 1, is_secret: bool = False) -> None:
     """Raise ConfigurationError unless this file is regular, this user's, and not to be changed by others.
 
@@ -208,9 +235,11 @@ def check_ours(path: Path, facts: os.stat_result, *, most_links: int = 1, is_sec
         )
     shown = shlex.quote(str(path))
     if facts.st_uid != os.geteuid():
+        owner, user = user_name(facts.st_uid), user_name(os.geteuid())
+        as_owner = f"Run it as that user: sudo -H -u {shlex.quote(owner)} ... Only if it is your own, run"
         raise ConfigurationError(
-            f"{path} belongs to user {facts.st_uid}, and user {os.geteuid()} runs this, so it is not used",
-            hint=f"Run this as its owner: sudo -u '#{facts.st_uid}' ... Only if it is yours all the same, run "
+            f"{path} belongs to {owner}, and {user} runs this, so it is not used",
+            hint=f"{as_owner if facts.st_uid else 'A command as root left it. Give it back, as root:'} "
             f"`chown {os.geteuid()} {shown}`.",
         )
     mode = stat.S_IMODE(facts.st_mode)
@@ -256,9 +285,11 @@ def _check_folder(folder: Path, facts: os.stat_result) -> None:
     """
     shown = shlex.quote(str(folder))
     if facts.st_uid not in (0, os.geteuid()):
+        owner = user_name(facts.st_uid)
         raise ConfigurationError(
-            f"the folder {folder} belongs to user {facts.st_uid}, who could replace what is in it",
-            hint=f"Name a place in a folder of your own. If it is yours, run `chown {os.geteuid()} {shown}`.",
+            f"the folder {folder} belongs to {owner}, who could replace what is in it",
+            hint=f"Run it as that user (sudo -H -u {shlex.quote(owner)} ...), or name a place in a folder of your "
+            f"own. If it is yours, run `chown {os.geteuid()} {shown}`.",
         )
     # A group counts as the owner where it is the owner's alone, or one of the system's that root lets in: with
     # umask 002 every user has a group of the same name; /var/log belongs to root and syslog on Ubuntu.

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import zip_longest
+from pathlib import Path
 from typing import TextIO
 
 import click
 
-from importer.errors import ConfigurationError, ImporterError
+from importer.errors import ConfigurationError, ImporterError, is_refusal
+from importer.private_files import why
 from importer.settings import Settings, is_secret
 
 LONGEST_LINE = 2000
@@ -81,6 +83,10 @@ def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:
     """
     if isinstance(error, ImporterError):
         return error.message, error.hint, error.lines
+    if isinstance(error, PermissionError) and is_refusal(error):
+        path = os.fsdecode(error.filename)
+        hint = "Let this user look there, or name another place. `sudo -H` takes the user's own home."
+        return f"{path} cannot be looked at: {why(error, Path(path))}", hint, ()
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

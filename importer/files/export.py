@@ -15,6 +15,7 @@ from importer.files.json_objects import is_json, rows_of_objects
 from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of, require_usable
 from importer.files.spooling import BLOCK_BYTES, SpoolLimits, csv_blocks, reader_of, spooled
 from importer.files.workbooks import is_workbook, sheets_of
+from importer.private_files import why
 
 STANDARD_INPUT = Path("-")
 
@@ -151,7 +152,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NoInputError(f"{path} cannot be read: {error.strerror}", hint="Check its rights.") from error
+        raise NoInputError(f"{path} cannot be read: {why(error, path)}", hint="Check its rights.") from error
 
 
 def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: str | None = None) -> ExportFile:

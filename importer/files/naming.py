@@ -1,12 +1,15 @@
 """From the names on the command line to files: files, folders, patterns that no shell has replaced."""
 
 import glob
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import NoInputError
 from importer.files.export import STANDARD_INPUT
+from importer.private_files import why
 from schemas.vocabulary import counted
 
 UNFINISHED_SUFFIX = ".part"
@@ -43,6 +46,8 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
                 paths.setdefault(path.absolute(), path)
         except NoInputError as problem:
             problems.append(problem)
+        except OSError as error:
+            problems.append(NoInputError(f"{name} cannot be read: {why(error, name)}", hint="Check its rights."))
     found = tuple(paths.values())
     beside = next((name for name in found or names if name != STANDARD_INPUT), None)
     if beside is not None and glob.has_magic(str(beside)) and not beside.exists():
@@ -53,16 +58,15 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
 def _files_of(name: Path, notes: list[str]) -> list[Path]:
     """Return the whole files of one name; a plain name is a file even if it does not exist: opening it fails then.
 
-    Raises NoInputError for a folder or pattern without any.
+    Raises NoInputError for a folder or pattern without any, OSError where it cannot be read.
     """
     if name != STANDARD_INPUT and name.is_dir():
-        try:
-            entries = sorted(entry for entry in name.iterdir() if not entry.name.startswith("."))
-        except OSError as error:
-            raise NoInputError(f"{name} cannot be read: {error.strerror}", hint="Check its rights.") from error
+        entries = sorted(entry for entry in name.iterdir() if not entry.name.startswith("."))
         if folders := [entry.name for entry in entries if entry.is_dir()]:
             notes.append(f"{counted(len(folders), 'folder')} in {name} passed over: {', '.join(folders)}.")
     elif glob.has_magic(str(name)) and not name.exists():
+        with suppress(FileNotFoundError, NotADirectoryError):  # a folder that cannot be read matches nothing
+            os.scandir(name.parent).close()
         entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
     else:
         return [name]

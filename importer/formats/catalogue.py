@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from importer.errors import ConfigurationError, UsageError
 from importer.formats.faults import TomlText
 from importer.formats.language import BUILT_IN, ZONE_SOURCES, CauseTable, CdrFormat, LookAlike, word_key
-from importer.private_files import open_small
+from importer.private_files import open_small, why
 from schemas.vocabulary import Verdict, counted
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -181,7 +181,7 @@ def _own_file(path: Path) -> TomlText:
             return TomlText(str(path), file.read())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
+            f"{path} cannot be read: {why(error, path) if isinstance(error, OSError) else 'it is not UTF-8'}",
             hint="Check path and rights.",
         ) from error
 

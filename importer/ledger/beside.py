@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError
-from importer.private_files import check_folders, check_ours, open_ours, replace_private_file, sync_folder
+from importer.private_files import check_folders, check_ours, open_ours, replace_private_file, sync_folder, why
 
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounts as this process sees them: proc(5)."""
@@ -100,12 +100,13 @@ def check_files(ledger: Path) -> None:
     """Raise `ConfigurationError` if others can change the ledger, a file beside it or a folder above it."""
     # Names will do: where nobody else may change the folder they lead to these files when SQLite opens them. They
     # are not opened here, since closing one drops the locks that SQLite holds on it in this process (fcntl(2)).
-    check_folders(ledger.parent)
+    # The ledger comes first: whose it is says more than whose its folder is.
     for ending in ("", *COMPANIONS):
         file = companion(ledger, ending)
         with suppress(FileNotFoundError, NotADirectoryError):
             # A death while the ledger was made leaves it with its first name too.
             check_ours(file, file.lstat(), most_links=1 if ending else 2)
+    check_folders(ledger.parent)
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -215,7 +216,7 @@ def extend_wal(ledger: Path) -> os.stat_result:
             os.close(descriptor)
     except OSError as error:
         raise LedgerError(
-            f"cannot keep {RESERVE_BYTES >> 20} MiB in reserve beside the ledger {ledger}: {error.strerror}",
+            f"cannot keep {RESERVE_BYTES >> 20} MiB in reserve beside the ledger {ledger}: {why(error, ledger)}",
             hint="Free some space on its disk: answers must find room even when it is full.",
         ) from error
 
@@ -242,7 +243,7 @@ def check_wal(ledger: Path, *, discard: bool = False) -> None:
         return
     except OSError as error:
         raise LedgerError(
-            f"cannot read the ledger {ledger}, or take away the -wal file of the one before it: {error.strerror}",
+            f"cannot read the ledger {ledger}, or take away an earlier -wal file: {why(error, ledger)}",
             hint="Look at the disk and the rights.",
         ) from error
     raise ConfigurationError(f"the ledger {ledger} was restored from a backup", hint=_RESTORED_HINT)
@@ -257,7 +258,7 @@ def _read(path: Path, most_bytes: int = -1) -> str | None:
         return None
     except OSError as error:
         raise LedgerError(
-            f"cannot read {path}: {error.strerror}", hint="Look at the disk and the rights."
+            f"cannot read {path}: {why(error, path)}", hint="Look at the disk and the rights."
         ) from error
 
 
@@ -266,5 +267,5 @@ def _replace(path: Path, text: str) -> None:
         replace_private_file(path, text.encode())
     except OSError as error:
         raise LedgerError(
-            f"cannot write {path}: {error.strerror}", hint="Look at the disk (space, mount, errors, rights)."
+            f"cannot write {path}: {why(error, path)}", hint="Look at the disk (space, mount, errors, rights)."
         ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from importer.errors import LedgerError, TryLaterError
 from importer.ledger.beside import LOCK, companion
-from importer.private_files import open_ours
+from importer.private_files import open_ours, why
 
 _LONGEST_TEXT = 1000
 _HOLDER = re.compile(r"pid=(\d{1,10}) since=([0-9T: Z-]{1,30})(?:$| run=)")
@@ -57,7 +57,7 @@ def take_lock(ledger: Path, *, run_id: str, since: str) -> LedgerLock:
     except OSError as error:
         lock.release()
         raise LedgerError(
-            f"cannot write {companion(ledger, LOCK)}: {error.strerror}",
+            f"cannot write {companion(ledger, LOCK)}: {why(error, ledger)}",
             hint="Look at the disk (space, mount, errors, rights); nothing was sent.",
         ) from error
     except BaseException:
@@ -95,7 +95,7 @@ def _locked(path: Path, flags: int, ledger: Path) -> int:
         descriptor = open_ours(path, flags, most_links=2 if path == ledger else 1)
     except OSError as error:
         raise LedgerError(
-            f"cannot open {path} for locking: {error.strerror}",
+            f"cannot open {path} for locking: {why(error, path)}",
             hint="The ledger's folder must be writable for the user who runs this.",
         ) from error
     try:

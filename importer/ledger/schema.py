@@ -15,7 +15,7 @@ from importer.errors import ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import beside
 from importer.ledger.lock import take_lock_file
 from importer.ledger.values import LedgerInvariantError
-from importer.private_files import make_folders, make_private_file, sync_folder
+from importer.private_files import make_folders, make_private_file, sync_folder, whose, why
 
 APPLICATION_ID = 0x43445231
 """``CDR1``, in the header of every ledger: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -126,14 +126,17 @@ def translated_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise TryLaterError(
                 f"another program is writing to the ledger {path} ({name})",
                 hint="Close what has the ledger open, then run again.",
             ) from error
+        is_right = code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
         raise LedgerError(
-            f"the ledger {path} cannot be read or written ({name})",
-            hint="Look at the disk (space, mount, errors). If the file is damaged, restore the latest backup.",
+            f"the ledger {path} cannot be read or written ({name}){f'; {whose(path)}' if is_right else ''}",
+            hint="Look at rights (`ls -l`) and disk (space, mount, errors). Restore the latest backup only if the "
+            "file is damaged.",
         ) from error
 
 
@@ -379,6 +382,6 @@ def _exists(path: Path) -> ConfigurationError:
 
 def _cannot_create(path: Path, error: OSError) -> LedgerError:
     return LedgerError(
-        f"cannot make a ledger at {path}: {error.strerror}",
+        f"cannot make a ledger at {path}: {why(error, path)}",
         hint="Give a path with --ledger in a folder where you may write.",
     )

@@ -15,7 +15,7 @@ from importer.files import SpoolLimits, open_export
 from importer.formats.cells import caseless, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
-from importer.private_files import open_small
+from importer.private_files import open_small, why
 from importer.reading import Extensions
 from schemas.call import ZOHOUSER
 from schemas.numbers import NumberBook, NumberRules
@@ -234,7 +234,7 @@ def _text(path: Path, encoding: str | None, kind: str, option: str) -> str:
         with file.open_text(known) as source:
             return source.read()
     except (OSError, NoInputError) as error:
-        said = getattr(error, "strerror", None) or error
+        said = why(error, path) if isinstance(error, OSError) and error.strerror else error
         raise ConfigurationError(
             f"{kind} {path} cannot be read: {said}",
             hint=f"Check the path of {option}.",

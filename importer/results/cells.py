@@ -12,6 +12,7 @@ from typing import IO
 
 from importer.errors import InputUnusableError, NoInputError
 from importer.ledger import KnownFate
+from importer.private_files import why
 from importer.records import Call, ResultRow
 from schemas.vocabulary import E164, RESULT_COLUMNS, Outcome
 
@@ -103,7 +104,7 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
         yield from raw_rows(path)
     except OSError as error:
         raise NoInputError(
-            f"results file {path} cannot be read: {error.strerror}", hint="Check its path and rights."
+            f"results file {path} cannot be read: {why(error, path)}", hint="Check its path and rights."
         ) from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise no_results_file(path, "it is damaged") from error

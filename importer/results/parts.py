@@ -15,7 +15,7 @@ from typing import IO
 
 from importer.errors import CannotCreateError
 from importer.ledger import Fate
-from importer.private_files import open_new, sync_folder
+from importer.private_files import open_new, sync_folder, whose, why
 from importer.records import OUTCOME_OF_STATE
 from importer.results.cells import PART, begin_rows, fate_cells, raw_rows
 from schemas.vocabulary import Outcome
@@ -161,8 +161,9 @@ def check_free(path: Path, kind: str) -> None:
             hint=f"Name another with --{kind}.",
         )
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        closed = f"; {whose(path)}" if path.parent.is_dir() else ""
         raise CannotCreateError(
-            f"{kind} file {path} cannot be created: its folder is missing or read-only",
+            f"{kind} file {path} cannot be created: its folder is missing or read-only{closed}",
             hint=f"Create the folder, or name another file with --{kind}.",
         )
 
@@ -203,7 +204,7 @@ def make_durable(stream: IO[str]) -> None:
 def unwritable(path: Path, error: OSError) -> CannotCreateError:
     """Return the error for a file that cannot be written; calls sent by then are in the ledger."""
     return CannotCreateError(
-        f"{path} cannot be written: {error.strerror}",
+        f"{path} cannot be written: {why(error, path)}",
         hint="Free space or mend rights. What was sent is safe in the ledger, and the next `import` or `deliver` "
         "completes the results of this run.",
     )

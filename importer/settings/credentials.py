@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from importer.errors import CannotCreateError, ConfigurationError
-from importer.private_files import make_folders, read_secret, read_small, replace_private_file
+from importer.private_files import make_folders, read_secret, read_small, replace_private_file, why
 from importer.settings.options import APPLICATION, variable_of
 
 SECRETS = ("client_id", "client_secret", "refresh_token")
@@ -103,7 +103,9 @@ def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> P
         text = "\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, ""))
         replace_private_file(where, text.encode())
     except OSError as error:
-        raise CannotCreateError(f"{where} cannot be written: {error.strerror}", hint="Free the path.") from error
+        raise CannotCreateError(
+            f"{where} cannot be written: {why(error, where)}", hint="Free the path."
+        ) from error
     return where
 
 
@@ -124,7 +126,7 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
         return {}
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}",
+            f"{path} cannot be read: {why(error, path)}",
             hint="The credentials file must be a regular file of your own, no symbolic link.",
         ) from error
     except (ValueError, RecursionError) as error:

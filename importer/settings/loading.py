@@ -4,13 +4,14 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from importer.errors import ConfigurationError, UsageError
-from importer.private_files import open_small
+from importer.private_files import open_small, why
 from importer.settings.credentials import SECRETS
 from importer.settings.options import (
     APPLICATION,
@@ -119,7 +120,7 @@ def _from_file(path: Path) -> dict[str, _Given]:
         found = tomli.loads(text)
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}", hint="Mend the path or the permissions, or leave it out."
+            f"{path} cannot be read: {why(error, path)}", hint="Mend the path or the permissions, or leave it out."
         ) from error
     except (ValueError, RecursionError) as error:
         where, said, hint = "", "it is not saved as UTF-8", "Save it as UTF-8 in an editor for plain text."
@@ -182,7 +183,10 @@ def _config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) 
         named = _Given(environment[variable], f"environment variable {variable}")
     else:
         path = config_path()
-        return path if os.path.lexists(path) else None
+        with suppress(FileNotFoundError, NotADirectoryError):  # one that cannot be looked at is not passed over
+            path.lstat()
+            return path
+        return None
     try:
         path = location(named.value)
     except ValueError as error:

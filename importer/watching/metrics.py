@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from importer import __version__
 from importer.errors import CannotCreateError
-from importer.private_files import check_ours, put_whole, read_small
+from importer.private_files import check_ours, put_whole, read_small, whose
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary
 from schemas.vocabulary import CallState, Outcome
 
@@ -39,7 +39,8 @@ def check_metrics_path(path: Path) -> None:
     """
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise CannotCreateError(
-            f"metrics file {path} cannot be written: it is a folder, or its folder is missing or read-only",
+            f"metrics file {path} cannot be written: it is a folder, or its folder is missing or read-only; "
+            f"{whose(path)}",
             hint="Give --metrics a file in the folder of the textfile collector, where this user may write.",
         )
     with suppress(FileNotFoundError):

@@ -19,7 +19,7 @@ from importer.errors import CannotCreateError, ConfigurationError, ExitCode, Imp
 from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
 from importer.pipeline import Listener, epoch_of, summary_fields
-from importer.private_files import open_ours
+from importer.private_files import open_ours, why
 from importer.records import RunSummary
 from importer.settings import Settings
 from importer.watching.progress import Progress
@@ -53,7 +53,7 @@ class LogFile(WatchedFileHandler):
             super().__init__(path)
         except OSError as error:
             raise CannotCreateError(
-                f"log {path} cannot be written: {error.strerror}",
+                f"log {path} cannot be written: {why(error, path)}",
                 hint="Give --log a file in a folder where you may write; no link, pipe or device.",
             ) from error
         self.setLevel(least)

@@ -1,0 +1,159 @@
+"""The night job as two users: README's recipe as root and service user, and what rights that lack end with."""
+
+import grp
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Ran, call_row, write_export
+from importer.ledger import create_ledger
+from ledgers import CREATED
+from misbehaviour import Simulator
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SERVICE = pwd.getpwnam("nobody")
+GROUP = grp.getgrgid(SERVICE.pw_gid).gr_name
+ENVIRONMENT = {
+    "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PATH": "/usr/bin:/bin",
+}
+
+
+def other_interpreter() -> str | None:
+    """Return a Python of this version that the service's user may execute, with the packages installed here."""
+    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        try:
+            subprocess.run([python, "-c", "import click"], user=SERVICE.pw_uid, env=ENVIRONMENT, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return python
+    return None
+
+
+class Machine:
+    """A root folder of its own, a service user, and root."""
+
+    def __init__(self, folder: Path, python: str) -> None:
+        self.folder, self.home = folder, folder / "var/lib/cdr-importer"
+        self._python = python
+        self.environment: dict[str, str] = {}
+
+    def run(self, *arguments: str | Path, as_root: bool = False) -> Ran:
+        """Run the program as one of the two users, as `sudo -H -u` does."""
+        user = {} if as_root else {"user": SERVICE.pw_uid, "group": SERVICE.pw_gid, "extra_groups": ()}
+        own = {"HOME": str(self.folder / "root" if as_root else self.home)}
+        done = subprocess.run(
+            [self._python, "-m", "importer", *map(str, arguments)],
+            **user,  # type: ignore[arg-type]
+            cwd=self.folder,
+            env=ENVIRONMENT | self.environment | own,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def shell(self, line: str) -> None:
+        """Run a line of the recipe as root."""
+        subprocess.run(["/bin/sh", "-ec", line], check=True, timeout=60)
+
+    def recipe(self) -> None:
+        """Follow README's recipe line by line, but for what installs, makes the user and signs in."""
+        found = re.search(r"<!-- recipe: users -->\n```sh\n(.*?)```", README, re.DOTALL)
+        assert found is not None
+        for line in found[1].splitlines()[2:]:
+            line = line.replace("-o cdr-importer -g cdr-importer", f"-o {SERVICE.pw_name} -g {GROUP}")
+            line = line.replace("-g cdr-importer", f"-g {GROUP}")
+            line = re.sub(r" (/var|/etc)/", rf" {self.folder}\1/", line)
+            program = "sudo -H -u cdr-importer /opt/cdr-importer/.venv/bin/cdr-importer "
+            if not line.startswith(program):
+                self.shell(line)
+            elif "auth login" not in line:
+                ran = self.run(*line.removeprefix(program).split())
+                assert ran.code == 0, (line, ran.stderr)
+
+
+@pytest.fixture
+def machine(simulator: Simulator) -> Iterator[Machine]:
+    """Return a machine on which both users can come to the program and the simulator."""
+    python = other_interpreter() if os.geteuid() == 0 else None
+    if python is None:
+        pytest.skip("only root can be two users, and needs a Python that the other may execute")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for each in (
+            folder,
+            folder / "root",
+            folder / "var",
+            folder / "var/lib",
+            folder / "var/log",
+            folder / "etc",
+        ):
+            each.mkdir(exist_ok=True)
+            each.chmod(0o755)
+        made = Machine(folder, python)
+        made.environment = simulator.environment()
+        yield made
+
+
+@pytest.mark.slow
+def test_recipe(machine: Machine, simulator: Simulator) -> None:
+    """After README's recipe the service's user sends a call; root is refused, and breaks no later night."""
+    machine.recipe()
+    config = machine.folder / "etc/cdr-importer/cdr-importer.toml"
+    log = machine.folder / "var/log/cdr-importer/cdr-importer.log"
+    with config.open("a") as stream:
+        stream.write(f'log = "{log}"\n')
+    export = write_export(machine.folder / "export.csv", [call_row(1)])
+    export.chmod(0o644)
+    night = ("import", "--yes", "--config", config, "--results", machine.home / "results.csv", export)
+    assert (machine.run(*night).code, len(simulator.accepted)) == (0, 1)
+    before = {path: path.lstat().st_uid for path in (*machine.home.rglob("*"), log)}
+    for command in (("status",), ("deliver",)):
+        ran = machine.run(*command, "--config", config, as_root=True)
+        said = "belongs to nobody" in ran.stderr and "sudo -H -u nobody ..." in ran.stderr
+        assert (ran.code, said) == (78, True), ran.stderr
+    assert {path: path.lstat().st_uid for path in (*machine.home.rglob("*"), log)} == before
+    assert machine.run("status", "--config", config).code == 0
+
+
+def test_place_that_cannot_be_looked_at(machine: Machine) -> None:
+    """A config, ledger or home that a user cannot look at is 78, naming the place, its owner and the user."""
+    closed = machine.folder / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "own.toml").touch()
+    create_ledger(closed / "ledger.sqlite", now=CREATED)
+    said = f"{closed} belongs to root (mode 0700), and nobody runs this"
+    for code, command in (
+        (78, ("status", "--config", closed / "own.toml")),
+        (78, ("status", "--ledger", closed / "ledger.sqlite")),
+        (66, ("detect", closed / "export.csv", closed / "*.csv")),
+    ):
+        ran = machine.run(*command)
+        assert (ran.code, said in ran.stderr) == (code, True), (command, ran.stderr)
+    machine.home = closed  # as without -H
+    ran = machine.run("formats")
+    assert (ran.code, said in ran.stderr) == (78, True), ran.stderr
+
+
+def test_ledger_in_a_folder_of_root(machine: Machine) -> None:
+    """A folder of root in which the service's user cannot write is named with its owner, and the exit is 74."""
+    folder = machine.folder / "var/lib"
+    create_ledger(folder / "ledger.sqlite", now=CREATED)
+    for path in folder.glob("ledger.sqlite*"):
+        shutil.chown(path, SERVICE.pw_uid)
+    (folder / "ledger.sqlite.lock").unlink()
+    machine.home = machine.folder / "nothing"
+    ran = machine.run("deliver", "--ledger", folder / "ledger.sqlite", "--results", "/dev/shm/never.csv")
+    assert (ran.code, f"{folder} belongs to root (mode 0755), and nobody runs this" in ran.stderr) == (74, True)
