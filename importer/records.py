@@ -97,7 +97,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One line of the results file; see `schemas.vocabulary.RESULT_COLUMNS`."""
+    """One line of the results file; see `schemas.vocabulary.RESULT_COLUMNS`.
+
+    ``content`` is not among them: what tells a rejected row from others, whatever its file and line.
+    """
 
     place: Place
     outcome: Outcome
@@ -114,6 +117,7 @@ class ResultRow:
     code: str = ""
     attempts: int = 0
     sent_at: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,9 @@ OTHER_CONTENT = "same_id_other_content"
 UNFINISHED_ROW = "unfinished_row"
 """The reason of a last row that the end of its file cuts off; the next import of the whole file takes it."""
 
+SEEN_BEFORE = "seen_before"
+"""In the column ``code`` of a rejected row: the results of an earlier run of this ledger have listed it."""
+
 RESULT_COLUMNS = (
     "file",
     "line",

@@ -44,7 +44,7 @@ from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
 from importer.settings import Settings
 from importer.watching import Progress, Watch
-from schemas.vocabulary import Outcome, counted
+from schemas.vocabulary import SEEN_BEFORE, Outcome, counted
 
 MOST_DETAIL_LINES = 8
 """With the count of further ones, the reasons of rejected rows, and the summary: at most eleven lines."""
@@ -193,7 +193,7 @@ class Screen(logging.Handler):
                 break
             closing += lines
         reasons_of = {
-            outcome: sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
+            outcome: sorted(reasons.items(), key=lambda each: (each[0] == SEEN_BEFORE, -each[1], each[0]))
             for outcome, reasons in ((Outcome.REJECTED, summary.rejected), (Outcome.SKIPPED, summary.skipped))
         }
         if sys.stderr.isatty():

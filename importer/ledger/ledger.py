@@ -45,6 +45,8 @@ _ORDERS = {
     "own": "staged_run = :run DESC, seq",
 }
 """How pending calls may be lined up: as they were taken in, the newest day first, or those of this run first."""
+MOST_LISTED = 200_000
+"""So many rejected rows are remembered: some 20 MB."""
 _SHOWN_ATTENDED = "SELECT call_id FROM calls WHERE attended_at != '' AND call_id"
 _REMINDERS = "SELECT call_id FROM attended_since WHERE call_id"
 _SETTLED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.CLOSED})
@@ -161,6 +163,21 @@ class Ledger(LedgerReader):
                 stage.is_open = False
                 # Many pages were written: the reserve is whole again only after a new beginning.
                 self._commits = beside.COMMITS_PER_TURN
+
+    def keep_listed(self, most: int = MOST_LISTED) -> None:
+        """Remember the rejected rows of this run's staging, once the results that list them are in place.
+
+        At most so many rows are remembered, those listed last: one that is not counts as new again.
+        """
+        with self._transaction() as connection:
+            keep = "INSERT OR REPLACE INTO listed_rows SELECT fingerprint, ? FROM temp.listed"
+            connection.execute(keep, (self._now(),))
+            connection.execute("DELETE FROM temp.listed")
+            connection.execute(
+                """DELETE FROM listed_rows WHERE fingerprint IN (SELECT fingerprint FROM listed_rows
+                    ORDER BY listed_at DESC, fingerprint DESC LIMIT -1 OFFSET ?)""",
+                (most,),
+            )
 
     def line_up(self, order: str, own_only: bool = False, limit: int | None = None) -> tuple[int, int, str, str]:
         """Put the pending calls in an order of `_ORDERS`, for `claim`: 0.2 s for 300,000 of them.

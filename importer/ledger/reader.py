@@ -208,7 +208,7 @@ class LedgerReader:
         with self._guard, schema.translated_errors(self._path):
             version, generation = schema.schema_version(self._connection), schema.generation_of(self._connection)
             beside.check_generation(self._path, kept, generation=generation, first_release=version == 1)
-            if version < ATTENDED_SCHEMA:
+            if version < len(schema.MIGRATIONS):
                 raise ConfigurationError(
                     f"the ledger {self._path} is of an earlier version of this program",
                     hint="The next `import` or `deliver` brings it up to date.",

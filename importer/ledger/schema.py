@@ -102,6 +102,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             WHERE state = 'accepted' AND attended_at != '' AND NOT EXISTS (SELECT 1 FROM decisions
                 WHERE decisions.call_id = calls.call_id AND decision = 'close')""",
     ),
+    (
+        # Rejected rows that the results of a run have listed: keyed hashes, and when they last did.
+        """CREATE TABLE listed_rows (
+            fingerprint BLOB PRIMARY KEY NOT NULL,
+            listed_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX listed_rows_by_age ON listed_rows (listed_at)",
+    ),
 )
 """Statements that lead from each schema version to the next; never edited once released, only added to."""
 

@@ -121,6 +121,9 @@ class Staging:
         self._connection.execute(
             "CREATE TEMP TABLE met (call_id TEXT PRIMARY KEY NOT NULL, fingerprint BLOB NOT NULL) WITHOUT ROWID"
         )
+        self._connection.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS listed (fingerprint BLOB PRIMARY KEY NOT NULL) WITHOUT ROWID"
+        )
         (self._next_seq,) = self._connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
         self._horizon = moment_in(self._connection, "horizon")
         self._stale_before = later(self._horizon, AHEAD_SECONDS) if self._horizon else ""
@@ -195,6 +198,20 @@ class Staging:
             one = keyed.copy()  # the key is taken in once
             one.update(f"[{','.join(map(encode_basestring, _POSTED(call)))}]".encode())
             yield one.digest()[:_FINGERPRINT_BYTES]
+
+    def listed(self, rows: Sequence[tuple[str, str]]) -> list[bool]:
+        """Note rejected rows, each its reason and content, for `Ledger.keep_listed`.
+
+        Returns for each whether the results of an earlier run have listed it.
+        """
+        texts = ("\x1f".join(row).encode("utf-8", "backslashreplace") for row in rows)
+        hashes = [hmac.digest(self._key, b"row " + text, "sha256")[:_FINGERPRINT_BYTES] for text in texts]
+        with self._taking():
+            query = "SELECT fingerprint FROM listed_rows WHERE fingerprint"
+            known = {row[0] for row in select_in(self._connection, query, hashes)}
+            note = "INSERT OR IGNORE INTO temp.listed (fingerprint) VALUES (?)"
+            self._connection.executemany(note, [(each,) for each in hashes] if not self._is_dry else ())
+        return [each in known for each in hashes]
 
     def show_attended(self, call_ids: Sequence[str]) -> list[Staged]:
         """Take in that the input shows these calls attended, each once, which the ledger holds as not attended.
@@ -354,7 +371,9 @@ def later(moment: str, seconds: int) -> str:
     return f"{datetime.strptime(moment, WIRE_TIME_FORMAT) + timedelta(seconds=seconds):{WIRE_TIME_FORMAT}}"
 
 
-def select_in(connection: sqlite3.Connection, query: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def select_in(
+    connection: sqlite3.Connection, query: str, values: Sequence[str] | Sequence[bytes]
+) -> Iterator[tuple[Any, ...]]:
     """Run a query that ends in ``WHERE column`` for the rows whose column is one of the values."""
     longest = _LIST_LENGTHS[-1]
     for start in range(0, len(values), longest):

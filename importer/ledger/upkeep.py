@@ -54,6 +54,7 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> tupl
             UNION SELECT staged_run FROM payloads UNION SELECT run FROM decisions)""",
         (older_than, own_run),
     ).rowcount
+    connection.execute("DELETE FROM listed_rows WHERE listed_at < ?", (older_than,))
     connection.execute("DROP TABLE temp.old")
     if calls:
         raise_moment(connection, "horizon", older_than)

@@ -16,7 +16,7 @@ from importer.pipeline.run import Run, gmt_text, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
 from importer.requirements import check_versions
 from importer.results import Finished
-from schemas.vocabulary import Outcome
+from schemas.vocabulary import SEEN_BEFORE, Outcome
 
 NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})
 
@@ -52,7 +52,9 @@ def summary_of(
         codes.append(stop.exit_code)
     if outcomes[Outcome.UNCERTAIN] or uncertain:
         codes.append(ExitCode.UNCERTAIN)
-    if any(outcomes[outcome] for outcome in NEEDS_A_PERSON):
+    told = Counter({Outcome.REJECTED: finished.rejected[SEEN_BEFORE]})
+    needing = sorted(NEEDS_A_PERSON & (outcomes - told).keys())
+    if needing:
         codes.append(ExitCode.PARTIAL)
     if outcomes[Outcome.PENDING] and not (stop or read.is_dry or run.settings.limit is not None):
         codes.append(ExitCode.UNAVAILABLE)
@@ -64,7 +66,7 @@ def summary_of(
     elif problem is not None:
         reason = problem.reason or code.name.lower()
     elif code is ExitCode.PARTIAL:
-        reason = next(outcome.value for outcome in sorted(NEEDS_A_PERSON) if outcomes[outcome])
+        reason = needing[0].value
     summary = RunSummary(
         run_id=run.run_id,
         exit_code=code,
@@ -95,12 +97,16 @@ def summary_record(summary: RunSummary) -> dict[str, object]:
 
 
 def summary_fields(summary: RunSummary) -> dict[str, object]:
-    """Return the printed fields of the summary: counts, exit code, reason, run, path of the results."""
+    """Return the printed fields of the summary: counts, exit code, reason, run, path of the results.
+
+    Rejected rows that an earlier run has listed are counted once more, where there are any.
+    """
     counts = {outcome.value: summary.outcomes.get(outcome, 0) for outcome in Outcome}
     return {
         "rows": summary.rows,
         "carried": summary.carried,
         **counts,
+        **({SEEN_BEFORE: seen} if (seen := summary.rejected.get(SEEN_BEFORE)) else {}),
         "exit": int(summary.exit_code),
         "reason": summary.reason,
         "run": summary.run_id,

@@ -50,7 +50,7 @@ from importer.reading import parts_of, read_chunks, verbatim_records
 from importer.records import Call, ResultRow, RunSummary
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
 from importer.settings import Settings, parse_moment
-from schemas.vocabulary import ATTENDED_SINCE, Outcome, Role, counted
+from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, Outcome, Role, counted
 
 EXAMPLES = 2
 """So many calls show before they are sent how the files were read."""
@@ -326,7 +326,7 @@ class Intake:
                     self._examples += [call] if len(self._examples) < EXAMPLES else []
             rows = [each for each in batch if isinstance(each, ResultRow)]
             shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
-            results.add(_staged_rows(batch, iter(staged), iter(shown)), calls_are)
+            results.add(_seen_rows(_staged_rows(batch, iter(staged), iter(shown)), staging), calls_are)
         return starts.total(), starts[Outcome.PENDING], first
 
     def _example_lines(self) -> Iterator[str]:
@@ -452,6 +452,20 @@ def _staged_rows(
                 yield call if known.outcome is None else row_of(call, known.outcome, known.receipt)
         else:
             yield row
+
+
+def _seen_rows(rows: Iterable[ResultRow | Call], staging: Staging) -> list[ResultRow | Call]:
+    """Return rows, of which the rejected ones that an earlier run has listed say so."""
+    made = [*rows]
+    rejected = {
+        place: row
+        for place, row in enumerate(made)
+        if isinstance(row, ResultRow) and row.outcome is Outcome.REJECTED
+    }
+    known = staging.listed([(row.reason, row.content or row.call_id) for row in rejected.values()])
+    for (place, row), is_known in zip(rejected.items(), known, strict=True):
+        made[place] = replace(row, code=SEEN_BEFORE) if is_known else row
+    return made
 
 
 def _pinned(found: Detection) -> Detection:

@@ -87,6 +87,8 @@ def _run(
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
         finished = results.finish(ledger.fates if ledger else None, may_drop=read.found_nothing())
         if intake is not None:
+            if ledger is not None and finished.is_written:
+                ledger.keep_listed()
             intake.write_rejects(finished)
         ended = summary(finished, stop, ledger or known)
         open_files = ledger.open_files() if ledger and run.settings.done else ()

@@ -16,6 +16,7 @@ from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decis
 from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
+from importer.reading.conditions import joined
 from importer.records import Call, Place, ResultRow
 from schemas.call import call_schema, judged, numbers_only
 from schemas.times import wire_text
@@ -43,8 +44,10 @@ class _Row(NamedTuple):
     key: str
     customer: str
     agent_number: str
+    content: str
 
 
+_CONTENT = ("content", "source_id", "key", "state", "customer", "agents", "zohouser", "voiceuri", "hint")
 _STATE_BY_WORD = {state.value: state for state in State}
 _STATES = {int(rank): state.value for rank, state in STATE_OF.items()}
 
@@ -95,7 +98,8 @@ class CallMaker:
             )
         ]
         others = rows.loc[~plain]
-        others = others.assign(customer=numbers_only(others["customer"]))
+        content = joined([others[name] for name in _CONTENT])
+        others = others.assign(customer=numbers_only(others["customer"]), content=content)
         made[~plain] = [self._finished(_Row._make(row)) for row in _cells(others, *_Row._fields)]
         prepared: list[Prepared] = made.tolist()
         return prepared
@@ -124,7 +128,8 @@ class CallMaker:
         rows.loc[chosen & ~rows["state"].isin([*self._plan.states]), "skip"] = "state_not_wanted"
         since, until = self._plan.window.since, self._plan.window.until
         if since is not None:
-            rows.loc[chosen & (rows["start"] < since), "skip"] = "outside_window"
+            unusable = rows["decision"].isin([Decision.PROBLEM, Decision.UNCLEAR_CALL, Decision.SHARED_ID])
+            rows.loc[(chosen | unusable) & (rows["start"] < since), "skip"] = "outside_window"
         if until is not None:
             rows.loc[chosen & (rows["start"] >= until), "skip"] = "outside_window"
         return rows
@@ -224,6 +229,7 @@ class CallMaker:
                 source_id=row.source_id,
                 reason=row.reason,
                 hint=row.hint,
+                content=row.content,
             )
         raise AssertionError(f"{place.file}, line {place.line}: a call without fault was taken for something else")
 
@@ -241,6 +247,7 @@ class CallMaker:
             source_id=row.source_id,
             reason=reason,
             hint=text.format(file=other.file, line=other.line),
+            content=row.content,
         )
 
 

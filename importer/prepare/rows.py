@@ -47,12 +47,14 @@ SPOOLED_COLUMNS = (
     "agents",
     "zohouser",
     "voiceuri",
+    "content",
 )
 """``file`` and ``line`` place the row; ``rank`` is what it says of the outcome; ``slot`` is its place in the index
 (-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer`` is E.164, or in its place
 the reason why there is none, of which ``hint`` speaks where ``reason`` is empty; ``agents`` the joined names under
 which the export knows the agent. A row that shows attended a call that the ledger holds as not attended has the
-reason `ATTENDED_SINCE`. Integers: file, line, slot (int64), rank (uint8); else text."""
+reason `ATTENDED_SINCE`. ``content`` tells rows without a key apart. Integers: file, line, slot (int64), rank
+(uint8); else text."""
 
 STATE_OF = {
     Rank.BUSY: State.BUSY,
@@ -291,8 +293,8 @@ class RowPreparer:
         """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
         parts = [listed]
         if chunk.bad:
-            lines, reasons, hints = zip(*((row.line, row.reason, row.hint) for row in chunk.bad), strict=True)
-            bad = pd.DataFrame({"line": lines, "reason": reasons, "hint": hints})
+            told = [(row.line, row.reason, row.hint, row.content) for row in chunk.bad]
+            bad = pd.DataFrame(told, columns=["line", "reason", "hint", "content"])
             parts.append(self._filled(bad, rank=Rank.PROBLEM))
         if kept_out is not None and len(kept_out):
             shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["call.direction"]})
@@ -305,11 +307,18 @@ class RowPreparer:
     def _listed(self, rows: pd.DataFrame) -> pd.DataFrame:
         call = self.rules.format.call
         is_sound = rows["call.problem"] == ""
-        keyless = (rows["call.slot"] < 0) & is_sound
+        in_no_group, since = rows["call.slot"] < 0, self.rules.plan.window.since
+        keyless = in_no_group & is_sound
+        # What stands in no group is rejected; the others get their window when their calls are decided.
+        early = in_no_group & (since is not None and rows["call.start_time"] < pd.Timestamp(since, unit="s"))
+        bare = rows.loc[in_no_group, [name for name in self.rules.format.used_columns() if name in rows]]
+        content = (
+            joined([bare[name] for name in bare]) if len(bare) else pd.Series("", rows.index[:0], dtype="str")
+        )
         columns = {
             "file": np.full(len(rows), self._file_number, dtype=np.int64),
             "line": rows["line"],
-            "skip": "",
+            "skip": np.where(early, "outside_window", ""),
             **{name: rows[own] for name, own in _OWN_COLUMNS.items()},
             "reason": rows["call.problem"]
             .where(~keyless, "no_call_id")
@@ -319,6 +328,7 @@ class RowPreparer:
             .mask(keyless, keyless_hint(self.rules)),
             "zohouser": rows[call.zohouser] if call.zohouser else "",
             "voiceuri": rows[call.voiceuri] if call.voiceuri else "",
+            "content": content.reindex(rows.index, fill_value=""),
         }
         return pd.DataFrame(columns, index=rows.index)[[*SPOOLED_COLUMNS]]
 

@@ -1,6 +1,7 @@
 """Chunks of rows as text columns, each row with its number in the file and its physical line."""
 
 import csv
+import hashlib
 import io
 import re
 from collections import deque
@@ -61,12 +62,13 @@ _LEADS = tuple(mark.encode("utf-8")[:2] for mark in "\u061c\u00a0\u200b\u2060\uf
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A record whose shape makes it unusable: its number in the file (from 0), its line, and why."""
+    """A record whose shape makes it unusable: its number in the file (from 0), its line, why, and a hash of it."""
 
     ordinal: int
     line: int
     reason: str
     hint: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +289,11 @@ def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str
     frame = frame[[name for name in detection.format.used_columns() if name in frame]]
     frame["line"] = records.lines[frame.index.to_numpy()]
     frame.index = frame.index + ordinal
-    bad = tuple(
-        BadRow(ordinal + index, int(records.lines[index]), reason, hint)
-        for index, (reason, hint) in sorted(wrong.items())
-    )
-    return Chunk(frame, bad)
+    bad = []
+    for index, (reason, hint) in sorted(wrong.items()):
+        content = hashlib.sha256(records.text[records.starts[index] : records.ends[index]]).hexdigest()
+        bad.append(BadRow(ordinal + index, int(records.lines[index]), reason, hint, content))
+    return Chunk(frame, tuple(bad))
 
 
 def _misshapen(records: Records, detection: Detection, fewest_cells: int) -> Flags:

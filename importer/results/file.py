@@ -26,13 +26,14 @@ from importer.results.parts import (
     unwritable,
     write_final,
 )
-from schemas.vocabulary import UNFINISHED_ROW, Outcome
+from schemas.vocabulary import SEEN_BEFORE, UNFINISHED_ROW, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The counts of a results file: rows by outcome, skipped and rejected rows by reason, lines to mend by file.
 
+    Rejected rows that an earlier run has listed count as `SEEN_BEFORE`, whatever their reason.
     ``carried`` is how many rows are of calls that earlier runs had left. ``to_mend`` has the rejected and refused
     rows of this input, under the file's name as the results have it; ``open_files`` are the names of those with a
     row that is not decided yet. The file is not there unless it ``is_written``.
@@ -47,13 +48,13 @@ class Finished:
     open_files: set[str] = field(default_factory=set)
     is_written: bool = True
 
-    def add(self, outcome: Outcome, reason: str, file: str = "", line: int = 0) -> None:
+    def add(self, outcome: Outcome, reason: str, code: str, file: str = "", line: int = 0) -> None:
         """Count one row; ``file`` and ``line`` are its place in this input, if it is a row of that."""
         self.outcomes[outcome] += 1
         if outcome is Outcome.SKIPPED:
             self.skipped[reason] += 1
         elif outcome is Outcome.REJECTED:
-            self.rejected[reason] += 1
+            self.rejected[SEEN_BEFORE if code == SEEN_BEFORE else reason] += 1
         if outcome in (Outcome.PENDING, Outcome.UNCERTAIN) or reason == UNFINISHED_ROW:
             self.open_files.add(file)
         # A row that is not written to its end would be read as a whole one if it were imported again.
@@ -65,7 +66,7 @@ class Finished:
         for row in rows:
             if row.was_open or not open_only:
                 place = (row.cells["file"], int(row.cells["line"] or 0)) if row.own else ()
-                self.add(Outcome(row.cells["outcome"]), row.cells["reason"], *place)
+                self.add(Outcome(row.cells["outcome"]), row.cells["reason"], row.cells["code"], *place)
             yield row
 
 
@@ -113,7 +114,7 @@ class ResultsFile:
                 raise unwritable(self.path, error) from error
             own = [row for row in chunk if isinstance(row, ResultRow)]
             for row in own:
-                self._counts.add(row.outcome, row.reason, defused(row.place.file), row.place.line)
+                self._counts.add(row.outcome, row.reason, row.code, defused(row.place.file), row.place.line)
             self._counts.outcomes[calls_are] += len(chunk) - len(own)
             self._open += self._counts.outcomes.pop(Outcome.PENDING, 0)
 

@@ -1,0 +1,116 @@
+"""Rejected rows that an earlier run has listed: named again, counted apart, and no reason for a mail."""
+
+from pathlib import Path
+
+import pytest
+
+from conftest import Program, call_row, read_results, write_export
+from disks import filling_disk
+from importer.errors import CannotCreateError
+from importer.ledger import Ledger
+from importer.ledger.schema import MIGRATIONS
+from ledgers import execute, make_waiting
+from misbehaviour import Simulator
+from runs import imported
+from steps import Step, at
+
+BAD = call_row(1, to="104")
+SHORT = "dialed,busy,half"
+UNDO_LATEST = ("DROP TABLE listed_rows", "DROP TABLE IF EXISTS reopenable")
+
+
+def bad_rows(path: Path) -> list[tuple[str, str]]:
+    """Return reason and code of the rejected rows of a results file."""
+    return [(row["reason"], row["code"]) for row in read_results(path) if row["outcome"] == "rejected"]
+
+
+def listed(ledger: Ledger, *contents: str) -> list[bool]:
+    """Return which rows an earlier run has listed, as a staging of them finds out."""
+    with ledger.staging() as staging:
+        return staging.listed([("why", content) for content in contents])
+
+
+def test_growing_file(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A row is told once: later runs list it as seen before and end with 0, a new one raises 3 as ever."""
+    results = [tmp_path / f"results{night}.csv" for night in range(4)]
+    rows = [call_row(0), BAD, SHORT]
+    nights = []
+    for night, more in enumerate(([], [call_row(2)], [call_row(3, to="105")])):
+        rows += more
+        export = write_export(tmp_path / f"export{night}.csv", rows)  # the same rows in other files
+        ran = program("import", "--init-ledger", "--results", results[night], export)
+        nights.append((ran.code, bad_rows(results[night])))
+    seen = [("short_number", "seen_before"), ("wrong_cell_count", "seen_before")]
+    assert nights == [
+        (3, [("short_number", ""), ("wrong_cell_count", "")]),
+        (0, seen),
+        (3, [*seen, ("short_number", "")]),
+    ]
+    assert (ran.summary()["rejected"], ran.summary()["seen_before"]) == ("3", "2")
+    assert "rejected: 1 short_number, 2 seen_before;" in ran.stderr
+    checked = program("check", "--ledger", tmp_path / "ledger.sqlite", "--results", results[3], export)
+    assert (checked.code, bad_rows(results[3])) == (0, [*seen, ("short_number", "seen_before")])
+
+
+def test_row_mended_otherwise(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """The same row with other content, or with another reason, is a new one; so is one that only a check saw."""
+    given = ("--init-ledger", "--ledger", tmp_path / "ledger.sqlite")
+    codes = []
+    for number, row in enumerate((BAD, call_row(1, to="105"), call_row(1, state="nonsense"))):
+        export = write_export(tmp_path / f"{number}.csv", [row])
+        if number == 0:
+            program("import", *given, write_export(tmp_path / "good.csv", [call_row(9)]))
+            assert program("check", *given[1:], export).code == 3
+        codes += [program("import", *given, "--results", tmp_path / f"{number}-{n}", export).code for n in (1, 2)]
+    assert codes == [3, 0] * 3
+
+
+def test_row_is_told_once_its_results_are_there(account: Simulator, tmp_path: Path) -> None:
+    """A run whose results could not be put in their place has told nobody: the row is new to the next one."""
+    export = write_export(tmp_path / "export.csv", [call_row(0), BAD])
+    with filling_disk() as fill, pytest.raises(CannotCreateError):
+        imported(export, step=at(Step.NOTED, 1, fill))
+    (tmp_path / "results.csv.part").rename(tmp_path / "part")
+    assert imported(export, results=str(tmp_path / "next.csv")).exit_code == 3
+    assert bad_rows(tmp_path / "next.csv") == [("short_number", "")]
+
+
+def test_ledger_of_before(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A ledger from before rows were remembered is opened and brought up to date; `check` asks for that first."""
+    ledger = tmp_path / "ledger.sqlite"
+    make_waiting(ledger, 1)
+    for statement in (*UNDO_LATEST, f"PRAGMA user_version = {len(MIGRATIONS) - 1}"):
+        execute(ledger, statement)
+    export = write_export(tmp_path / "export.csv", [BAD])
+    assert program("check", "--ledger", ledger, export).code == 78
+    codes = [program("import", "--results", tmp_path / f"r{night}.csv", export).code for night in range(2)]
+    assert codes == [3, 0]
+
+
+def test_rows_are_forgotten(tmp_path: Path, ledger: Ledger) -> None:
+    """A purge forgets the rows last listed before its day; of the others the latest are kept, up to a bound."""
+    for _ in range(2):  # the clock ticks between
+        listed(ledger, *(f"row {number}" for number in range(3)))
+        ledger.keep_listed(2)
+        listed(ledger, "late")
+        ledger.keep_listed(2)
+    assert sorted(listed(ledger, "row 0", "row 1", "row 2", "late")) == [False, False, True, True]
+    ledger.purge("2027-01-01 00:00:00")
+    assert listed(ledger, "late") == [False]
+
+
+def test_window(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """--since leaves out a rejected row with a start that is older, and keeps one whose start cannot be read."""
+    rows = [
+        call_row(1, to="104", start_time="2026-01-02 10:00:00"),
+        call_row(2, to="104"),
+        call_row(3, start_time="soon"),
+        call_row(4, id="", start_time="2026-01-02 10:00:00", sender=""),
+    ]
+    export = write_export(tmp_path / "export.csv", rows)
+    results = tmp_path / "results.csv"
+    window = ("--timezone", "UTC", "--since", "2026-03-01", "--results")
+    assert program("check", "--all-rows", *window, results, export).code == 3
+    assert [row["outcome"] for row in read_results(results)] == ["skipped", "rejected", "rejected", "skipped"]
+    ran = program("check", *window, tmp_path / "short.csv", export)
+    assert (ran.code, ran.summary()["rejected"], ran.summary()["skipped"]) == (3, "2", "2")
