@@ -86,6 +86,8 @@ def status_command(
             show(f"the service asked to wait until {held} GMT")
         for call, fate, _ in uncertain:
             show(f"uncertain: {call.call_id}  {call.start_time} GMT  {fate.reason}")
+            if sys.stdout.isatty():  # else it may be mailed or kept
+                show(f"           to {call.customer_number}  by agent {call.agent_number}")
         if more := counts.get("uncertain", 0) - len(uncertain):
             calls = counted(more, "more uncertain call is", "more uncertain calls are")
             show(f"{calls} named here once these are settled")
@@ -227,6 +229,7 @@ def _show_where(path: Path) -> None:
     is_flag=True,
     help="Never send it, whatever Zoho has; or: corrected in Zoho, for a call attended since it was notified.",
 )
+@click.option("--reopen", is_flag=True, help="Take a decision back, until the next send: uncertain again.")
 @click.option("--note", help="How you know; kept with the call.")
 @click.option(
     "--from",
@@ -256,15 +259,20 @@ def resolve_command(
         if call_ids or chosen:
             raise UsageError("resolve: --from looks all uncertain calls up", hint="Leave ids and decisions out.")
         return _settle_found(settings, calls_list, columns or "", note)
-    if not call_ids or note is None:
+    if not call_ids or (note is None and chosen != ["reopen"]):
         raise click.UsageError("Missing option '--note'." if call_ids else "Missing argument 'ID...'.")
     if len(chosen) != 1:
-        said = "say one of --sent, --not-sent and --close" + (", not several" if chosen else "")
+        said = "say one of --sent, --not-sent, --close and --reopen" + (", not several" if chosen else "")
         raise UsageError(f"resolve: {said}", hint="Look for the call in Zoho first.")
     (decision,) = chosen
+    if decision == "reopen":
+        with held_ledger(settings.ledger, "resolve") as ledger:
+            ledger.reopen(call_ids)
+        show(f"{counted(len(set(call_ids)), 'call is', 'calls are')} uncertain again.")
+        return ExitCode.UNCERTAIN
     with held_ledger(settings.ledger, "resolve") as ledger:
-        kept_back = ledger.resolve(call_ids, Decision(decision), note=note, who=getpass.getuser())
-    show(f"{len(set(call_ids))} settled as {decision}.")
+        kept_back = ledger.resolve(call_ids, Decision(decision), note=note or "", who=getpass.getuser())
+    show(f"{len(set(call_ids))} settled as {decision}; until the next send --reopen takes it back.")
     if kept_back:
         show(f"Not sent, since an export shows them attended: {', '.join(kept_back)}")
     return None

@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -42,12 +43,13 @@ from importer.pipeline import (
 )
 from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
-from importer.settings import Settings
+from importer.settings import Settings, config_path
 from importer.watching import Progress, Watch
 from schemas.vocabulary import SEEN_BEFORE, Outcome, counted
 
 MOST_DETAIL_LINES = 8
-"""With the count of further ones, the reasons of rejected rows, and the summary: at most eleven lines."""
+"""With the count of further ones, the reasons of rejected rows, how to settle uncertain calls, and the summary: at
+most sixteen lines."""
 MOST_REASONS = 5
 STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 ASKING = (signal.SIGUSR1, getattr(signal, "SIGINFO", signal.SIGUSR1))
@@ -213,9 +215,24 @@ class Screen(logging.Handler):
             closing += message_lines(f"rejected: {reasons}; the results say for each row what to do")
         if count := summary.held_uncertain:
             calls = counted(count, "call is uncertain", "calls are uncertain, the oldest")
-            names = "`cdr-importer status` names them, `cdr-importer resolve` settles them"
-            closing += message_lines(f"{calls} since {summary.uncertain_since[:16]} GMT: {names}")
+            message = f"{calls} since {summary.uncertain_since[:16]} GMT: Zoho may have what was sent, or not"
+            closing += message_lines(message, *self._how_to_settle(summary))
         return closing
+
+    def _how_to_settle(self, summary: RunSummary) -> tuple[str, tuple[str, ...]]:
+        """Return where uncertain calls are listed, and the commands that settle them, in order."""
+        settings, words = self._settings, ""
+        if settings.config is not None and settings.config != config_path():
+            words = f" --config {shlex.quote(str(settings.config))}"
+        elif settings.ledger != Settings().ledger:
+            words = f" --ledger {shlex.quote(str(settings.ledger))}"
+        own = summary.outcomes.get(Outcome.UNCERTAIN, 0)
+        listed = f"{own} of them in {summary.results}, all" if own and summary.results else "Listed"
+        return f"{listed} by the first of these commands, to be done in this order:", (
+            f"cdr-importer status{words}    # at a terminal, with numbers: look for each in Zoho",
+            f"cdr-importer resolve{words} ID --sent --note TEXT    # Zoho has it; else --not-sent",
+            f"cdr-importer deliver{words}    # sends what Zoho has not",
+        )
 
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
         """Return the summary of a run that an error stopped; the error is printed before the counts.

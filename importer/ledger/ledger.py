@@ -293,10 +293,29 @@ class Ledger(LedgerReader):
                         hint="`cdr-importer status` lists the uncertain calls, and those attended since, for "
                         "--close alone.",
                     )
+                connection.execute(upkeep.KEEP_REOPENABLE, (call_id,))
                 state, reason = (CallState.CLOSED, ATTENDED) if call_id in kept_back else _DECIDED[decision]
                 self._leave(CallState.UNCERTAIN, Receipt(call_id, state, reason=reason))
             self._note_decisions(connection, wanted, decision, note, who)
         return kept_back
+
+    def reopen(self, call_ids: Sequence[str]) -> None:
+        """Make calls uncertain again that a person settled since the last run that sent, all of them or none.
+
+        Raises `UsageError` naming the first of which that cannot be taken back.
+        """
+        with self._transaction() as connection:
+            for call_id in dict.fromkeys(call_ids):
+                if not upkeep.reopen(connection, call_id):
+                    raise UsageError(
+                        f"nobody has settled call {call_id[:_LONGEST_SHOWN_ID]!a} since the last run that sent; "
+                        "nothing was changed",
+                        hint="A decision can be taken back until the next send: `cdr-importer status --runs`.",
+                    )
+
+    def end_reopening(self) -> None:
+        """Delete what `resolve` left for `reopen`: a run is about to send."""
+        self._write("DELETE FROM reopenable")
 
     def _note_decisions(
         self, connection: sqlite3.Connection, call_ids: Sequence[str], decision: Decision, note: str, who: str
@@ -324,6 +343,8 @@ class Ledger(LedgerReader):
             beside.keep_forgotten(self._path, beside.hashed(number, self._fingerprint_key), at)
             stood = [fate.state for fate in self.fates(call_ids).values()]
             upkeep.scrub(connection, call_ids)
+            settled = "DELETE FROM reopenable WHERE agent_number = ? OR customer_number = ?"
+            connection.execute(settled, (number, number))
             self._note_decisions(connection, call_ids, Decision.CLOSE, "forgotten", who)
         return {state: stood.count(state) for state in (CallState.PENDING, CallState.UNCERTAIN)}
 

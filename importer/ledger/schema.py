@@ -109,6 +109,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             listed_at TEXT NOT NULL
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX listed_rows_by_age ON listed_rows (listed_at)",
+        # What was to be posted of calls that a person settled, until the next run that sends: to take it back.
+        """CREATE TABLE reopenable (
+            call_id TEXT PRIMARY KEY NOT NULL,
+            seq INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            agent_number TEXT NOT NULL,
+            customer_number TEXT NOT NULL,
+            start_time TEXT NOT NULL,
+            zohouser TEXT NOT NULL,
+            voiceuri TEXT NOT NULL,
+            source_id TEXT NOT NULL,
+            file TEXT NOT NULL,
+            line INTEGER NOT NULL,
+            staged_run INTEGER NOT NULL REFERENCES runs (number),
+            staged_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
     ),
 )
 """Statements that lead from each schema version to the next; never edited once released, only added to."""
@@ -132,7 +148,7 @@ def translated_errors(path: Path) -> Iterator[None]:
     """Turn every SQLite error inside into one with its name and a hint, and never a value out of the ledger."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where SQLite quotes damaged text
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -22,6 +22,9 @@ _RESTORE = """INSERT INTO calls (call_id, fingerprint, state, seq, attempts, sen
         fingerprint = iif(excluded.state = 'accepted', excluded.fingerprint, fingerprint),
         attempts = iif(excluded.state = 'accepted', max(attempts, 1), attempts),
         sent_at = iif(excluded.state = 'accepted', excluded.sent_at, sent_at)"""
+KEEP_REOPENABLE = """INSERT OR REPLACE INTO reopenable SELECT call_id, payloads.*
+    FROM calls JOIN payloads USING (seq) WHERE call_id = ?"""
+_REOPENED_HINT = "A person settled this call and took that back: look in Zoho, then `cdr-importer resolve` again."
 _DOUBT_PENDING = """UPDATE calls SET state = 'uncertain', reason = 'restored', hint = ?, http_status = NULL,
     code = '' WHERE state = 'pending' AND seq IS NOT NULL"""
 
@@ -48,10 +51,12 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> tupl
     ).rowcount
     decisions = connection.execute("DELETE FROM decisions WHERE call_id IN (SELECT call_id FROM old)").rowcount
     expect_rows(connection.execute("DELETE FROM calls WHERE call_id IN (SELECT call_id FROM old)").rowcount, calls)
+    connection.execute("DELETE FROM reopenable WHERE call_id IN (SELECT call_id FROM old)")
     runs = connection.execute(
         """DELETE FROM runs WHERE started_at < ? AND finished_at IS NOT NULL AND number != ? AND number NOT IN
             (SELECT sent_run FROM calls WHERE sent_run IS NOT NULL
-            UNION SELECT staged_run FROM payloads UNION SELECT run FROM decisions)""",
+            UNION SELECT staged_run FROM payloads UNION SELECT staged_run FROM reopenable
+            UNION SELECT run FROM decisions)""",
         (older_than, own_run),
     ).rowcount
     connection.execute("DELETE FROM listed_rows WHERE listed_at < ?", (older_than,))
@@ -86,6 +91,7 @@ def restore(
     do so when they are staged.
     """
     run_number, now, key = run
+    connection.execute("DELETE FROM reopenable")
     accepted, added, doubted = _take_reported(connection, run_number, now, reported)
     query = "SELECT call_id, staged_at, agent_number, customer_number FROM open_calls"
     gone = [
@@ -136,6 +142,26 @@ def _take_reported(
         expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or now, hint)).rowcount, 1)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (next_seq,))
     return accepted, added, doubted
+
+
+def reopen(connection: sqlite3.Connection, call_id: str) -> bool:
+    """Make a call that a person settled uncertain again, without that decision; return whether it could be."""
+    (settled,) = connection.execute("SELECT count(*) FROM reopenable WHERE call_id = ?", (call_id,)).fetchone()
+    if settled:
+        connection.execute(
+            """INSERT OR IGNORE INTO payloads SELECT seq, state, agent_number, customer_number, start_time,
+                zohouser, voiceuri, source_id, file, line, staged_run, staged_at FROM reopenable
+                WHERE call_id = ?""",
+            (call_id,),
+        )
+        uncertain = """UPDATE calls SET state = 'uncertain', reason = 'reopened', hint = ?, http_status = NULL,
+            code = '', seq = (SELECT seq FROM reopenable WHERE reopenable.call_id = calls.call_id)
+            WHERE call_id = ? AND state IN ('accepted', 'pending', 'closed')"""
+        expect_rows(connection.execute(uncertain, (_REOPENED_HINT, call_id)).rowcount, 1)
+        latest = "DELETE FROM decisions WHERE number = (SELECT max(number) FROM decisions WHERE call_id = ?)"
+        expect_rows(connection.execute(latest, (call_id,)).rowcount, 1)
+        connection.execute("DELETE FROM reopenable WHERE call_id = ?", (call_id,))
+    return bool(settled)
 
 
 def scrub(connection: sqlite3.Connection, call_ids: Sequence[str]) -> None:

@@ -37,6 +37,7 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, ou
         return None
     stop = _take_over_pace(run, ledger, service)
     if stop is None:
+        ledger.end_reopening()
         listener = DeliveryListener(
             # Their payload leaves the ledger with the answer, so the rows have to be safe before.
             claimed=lambda batch: results.take_up([claimed.call for claimed in batch if not claimed.own_run]),
