@@ -1,5 +1,6 @@
 """What ends a run early, or must not: signals, budgets, full disks, closed streams, old libraries."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -291,3 +292,23 @@ def test_steps_in_order(account: Simulator, tmp_path: Path) -> None:
     assert list(dict.fromkeys(told)) == list(Step)
     assert {step for step in told if told.count(step) > 1} <= {Step.RESULTS_CREATED, Step.WRITTEN}
     assert len(account.accepted) == 1
+
+
+@pytest.mark.parametrize("command", ["deliver", "import"])
+def test_counts_after_a_signal(program: Program, account: Simulator, tmp_path: Path, command: str) -> None:
+    """After SIGTERM in the middle the summary counts each call as `status` does, those of earlier runs too."""
+    ledger, results = tmp_path / "ledger.sqlite", tmp_path / "results.csv"
+    make_waiting(ledger, 9)
+    account.latency_seconds = 0.02
+    rows = [call_row(number, id=f"own{number}") for number in range(2)]
+    inputs = [str(write_export(tmp_path / "export.csv", rows))] if command == "import" else []
+    words = [sys.executable, "-m", "importer", command, "--batch-size", "3", "--results", str(results), *inputs]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while len(account.arrivals) < 4 and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=WAIT_SECONDS)
+    counts = {key: int(value) for key, value in re.findall(r"\b(\w+)=(\d+)(?= )", errors.splitlines()[-1])}
+    said = {name: counts[name] for name in ("accepted", "pending")}
+    assert (process.returncode, said) == (143, ledger_counts(tmp_path))
+    assert counts["rows"] + counts["carried"] == sum(said.values()) == len(read_results(results))

@@ -1,6 +1,7 @@
 """Pending calls sent: the service as the settings name it, and the pace that earlier runs left."""
 
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,13 +18,15 @@ from importer.deliver import (
 )
 from importer.errors import ExitCode
 from importer.events import Event, EventName, Level
-from importer.ledger import Ledger
+from importer.ledger import Claimed, Ledger
 from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.records import Stop
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
 from schemas.vocabulary import counted
+
+_ROWS_AT_ONCE = 10_000
 
 
 def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, outlook: Outlook) -> Stop | None:
@@ -35,17 +38,27 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, ou
     )
     if not outlook.calls:
         return None
+    latest = 0
+
+    def take_up(batch: Sequence[Claimed]) -> None:
+        # Their payload leaves the ledger with the answer, so the rows have to be safe before.
+        nonlocal latest
+        results.take_up([claimed.call for claimed in batch if not claimed.own_run])
+        latest = batch[-1].turn
+
     stop = _take_over_pace(run, ledger, service)
     if stop is None:
         ledger.end_reopening()
         listener = DeliveryListener(
-            # Their payload leaves the ledger with the answer, so the rows have to be safe before.
-            claimed=lambda batch: results.take_up([claimed.call for claimed in batch if not claimed.own_run]),
+            claimed=take_up,
             receipt=run.listener.receipt,
             unrecorded=run.listener.unrecorded,
             event=run.listener.event,
         )
         stop = Delivery(ledger, service, run.settings, listener).run()
+    # Each call lined up has its row, so that a run that ends early counts as pending what the ledger does.
+    while stop and (batch := ledger.claim(_ROWS_AT_ONCE, after=latest)):
+        take_up(batch)
     if stop and stop.message:
         run.listener.note(stop.message)
     if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
