@@ -55,3 +55,19 @@ def test_formats_shows_the_meaning_that_counts(program: Program) -> None:
     assert "(some your own, causes/asterisk-disposition.toml): failed = notavailable, ANSWERED = attended" in told
     assert "FAILED = our_side" not in told
     assert str(user_folder()) in program("formats").stdout
+
+
+def test_tables_beside_the_config(program: Program, tmp_path: Path) -> None:
+    """What stands beside the config in force is used and outranks the user's; `formats` names both places."""
+    own_words('FAILED = "busy"\nBUSY = "blocked"')
+    beside = tmp_path / "etc" / "causes"
+    beside.mkdir(parents=True)
+    (beside / "asterisk-disposition.toml").write_text('[words]\nfailed = "notavailable"\n', encoding="utf-8")
+    config = beside.parent / "night.toml"
+    config.touch()
+    told = " ".join(program("formats", "--config", config, "freepbx").stdout.split())
+    assert all(f"{word}" in told for word in ("failed = notavailable", "BUSY = blocked"))
+    folders = [f"Your own: formats/*.toml and causes/*.toml in {each}" for each in (user_folder(), beside.parent)]
+    assert program("formats", "--config", config).stdout.splitlines()[-2:] == folders
+    ran = program("check", "--config", config, "--results", beside / "asterisk-disposition.toml", SAMPLE)
+    assert (ran.code, "a file of your configuration" in ran.stderr) == (78, True)

@@ -142,6 +142,10 @@ def test_place_that_cannot_be_looked_at(machine: Machine) -> None:
     ):
         ran = machine.run(*command)
         assert (ran.code, said in ran.stderr) == (code, True), (command, ran.stderr)
+    (machine.folder / "etc/causes").mkdir(mode=0o700)
+    (machine.folder / "etc/own.toml").touch(mode=0o644)
+    ran = machine.run("formats", "--config", machine.folder / "etc/own.toml")
+    assert (ran.code, "etc/causes belongs to root (mode 0700)" in ran.stderr) == (78, True), ran.stderr
     machine.home = closed  # as without -H
     ran = machine.run("formats")
     assert (ran.code, said in ran.stderr) == (78, True), ran.stderr

@@ -1,6 +1,6 @@
 """TOML descriptions of export layouts: the language, the catalogue of what is known, and detection by content."""
 
-from importer.formats.catalogue import Catalogue, load_catalogue, user_folder
+from importer.formats.catalogue import Catalogue, load_catalogue, own_files, own_folders, user_folder
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.formats.language import CauseTable, CdrFormat, Quotes
@@ -13,5 +13,7 @@ __all__ = [
     "Quotes",
     "detect",
     "load_catalogue",
+    "own_files",
+    "own_folders",
     "user_folder",
 ]

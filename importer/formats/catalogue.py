@@ -2,7 +2,8 @@
 
 import difflib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -68,24 +69,39 @@ def user_folder() -> Path:
     return platformdirs.user_config_path("cdr-importer")
 
 
-def load_catalogue(own_folder: Path | None = None) -> Catalogue:
-    """Load the built-in formats and cause tables, and the user's own where there are any.
+def own_folders(config: Path | None) -> tuple[Path, ...]:
+    """Return `user_folder` and, where it is another, that of the config file in force, which outranks it."""
+    beside = () if config is None else (config.absolute().parent,)
+    return tuple({folder.resolve(): folder for folder in (user_folder(), *beside)}.values())
 
-    ``own_folder`` stands in for `user_folder`. Words of an own cause table outrank those of the built-in table of
-    the same name, which keeps its others.
+
+def own_files(folders: Iterable[Path], kind: str) -> list[Path]:
+    """Return the user's own files of a kind, `formats` or `causes`, in the order in which they are read."""
+    found: list[Path] = []
+    for folder in folders:
+        with suppress(FileNotFoundError, NotADirectoryError):  # `glob` passes over what cannot be looked at
+            found += sorted(path for path in (folder / kind).iterdir() if path.suffix == ".toml")
+    return found
+
+
+def load_catalogue(*folders: Path) -> Catalogue:
+    """Load the built-in formats and cause tables, and the user's own of these folders, else of `user_folder`.
+
+    Words of an own cause table outrank those of a table of the same name before it, which keeps its others.
 
     Raises ConfigurationError naming file, key and rule for the first file that breaks one.
     """
-    folder = own_folder if own_folder is not None else user_folder()
+    folders = folders or (user_folder(),)
     shipped_causes, shipped_formats, lookalikes = _shipped()
-    built_in = {table.name: table for table in shipped_causes}
-    own_causes = {path.stem: load_causes(path, built_in) for path in sorted((folder / "causes").glob("*.toml"))}
-    causes = {**built_in, **own_causes}
+    causes = {table.name: table for table in shipped_causes}
+    own_causes = own_files(folders, "causes")
+    for path in own_causes:
+        causes[path.stem] = load_causes(path, causes)
     formats = {cdr_format.name: cdr_format for cdr_format in shipped_formats}
     for cdr_format in formats.values():
         _check_tables(cdr_format, causes, TomlText(f"{cdr_format.name}.toml", ""))
     own: dict[str, CdrFormat] = {}
-    for path in sorted((folder / "formats").glob("*.toml")):
+    for path in own_files(folders, "formats"):
         cdr_format = load_format(path, causes)
         if cdr_format.name in formats or cdr_format.name in own:
             raise _own_file(path).fault(
@@ -94,7 +110,8 @@ def load_catalogue(own_folder: Path | None = None) -> Catalogue:
                 "Give the format of your own another name.",
             )
         own[cdr_format.name] = cdr_format
-    return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, frozenset(own_causes))
+    names = frozenset(path.stem for path in own_causes)
+    return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, names)
 
 
 def load_causes(path: Path, built_in: Mapping[str, CauseTable]) -> CauseTable:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError
 from importer.files import STANDARD_INPUT, NamedFiles
-from importer.formats import Detection, detect
-from importer.formats.catalogue import user_folder
+from importer.formats import Detection, detect, own_files, own_folders, user_folder
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
 from importer.private_files import put, sync_folder
@@ -71,11 +70,13 @@ def check_apart(
     format_file = Path(settings.format) if settings.format and settings.format.endswith(".toml") else None
     named = {"agents": settings.agents, "format": format_file, "ca-bundle": settings.ca_bundle}
     named |= {"config": settings.config}
+    folders = own_folders(settings.config)
+    own = [*user_folder().glob("*.toml"), *own_files(folders, "formats"), *own_files(folders, "causes")]
     read: list[tuple[str, Path | None]] = [
         *(("the ledger or a file beside it", path) for path in ledger_files(settings.ledger)),
         *(("a file that is read", path) for path in inputs),
         *((f"the file of --{option}", path) for option, path in named.items()),
-        *(("a file of your configuration", path) for path in user_folder().rglob("*.toml")),
+        *(("a file of your configuration", path) for path in own),
     ]
     taken = {key: role for role, path in read if path is not None for key in _keys(path)}
     if outputs is None:
