@@ -129,6 +129,9 @@ RESULT_COLUMNS = (
 )
 """Header of the results file, in this order."""
 
+REASON_COLUMNS = ("rejects_line", "file", "line", "reason", "hint")
+"""Header of the file beside that of rejects: where each row stands in both files, and what is wrong with it."""
+
 E164 = r"^\+[1-9][0-9]{6,14}$"
 """E.164: plus, country code not starting with 0, at most 15 digits; no number in use has fewer than seven."""
 

@@ -45,6 +45,7 @@ class Machine:
 
     def __init__(self, folder: Path, python: str) -> None:
         self.folder, self.home = folder, folder / "var/lib/cdr-importer"
+        self.at = folder
         self._python = python
         self.environment: dict[str, str] = {}
 
@@ -55,7 +56,7 @@ class Machine:
         done = subprocess.run(
             [self._python, "-m", "importer", *map(str, arguments)],
             **user,  # type: ignore[arg-type]
-            cwd=self.folder,
+            cwd=self.at,
             env=ENVIRONMENT | self.environment | own,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -149,6 +150,22 @@ def test_place_that_cannot_be_looked_at(machine: Machine) -> None:
     machine.home = closed  # as without -H
     ran = machine.run("formats")
     assert (ran.code, said in ran.stderr) == (78, True), ran.stderr
+
+
+def test_results_elsewhere(machine: Machine) -> None:
+    """Where nothing can be written beside the input, the results' other place and the reason are said."""
+    (machine.folder / "own").mkdir()
+    shutil.chown(machine.folder / "own", SERVICE.pw_uid)
+    export = write_export(machine.folder / "export.csv", ["half a row"])
+    export.chmod(0o644)
+    machine.at = machine.folder / "own"
+    ran = machine.run("check", export)
+    said = (
+        f"nothing is written beside the input: {machine.folder} belongs to root (mode 0755), and nobody runs this."
+    )
+    assert (ran.code, said in " ".join(ran.stderr.split()), len([*machine.at.iterdir()])) == (3, True, 1), (
+        ran.stderr
+    )
 
 
 def test_ledger_in_a_folder_of_root(machine: Machine) -> None:

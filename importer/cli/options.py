@@ -42,7 +42,7 @@ HEADINGS = {
     "Policies": POLICIES,
     "Sending": PACE,
     "Ledger": (*LEDGER, *STAGING),
-    "Output": ("results", "rejects", "done", "all-rows", "quiet", "verbose", "json"),
+    "Output": ("results", "keep-results", "rejects", "done", "all-rows", "quiet", "verbose", "json"),
     "Account": ACCOUNT,
     "Watching": (*WATCHING, *ALARMS),
 }

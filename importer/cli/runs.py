@@ -27,7 +27,7 @@ from importer.settings import Credentials, Settings, load_credentials
 
 @click.command("import", cls=Command)
 @options(
-    *(*INPUT, "jobs", *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit", *RESULTS, *ROWS),
+    *(*INPUT, "jobs", *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit", *RESULTS, "keep-results", *ROWS),
     *(*ACCOUNT, *WATCHING, "done", "sandbox"),
 )
 @FILES
@@ -76,9 +76,12 @@ def check_command(given: Mapping[str, object], settings: Settings, files: tuple[
 
 
 @click.command("deliver", cls=Command)
-@options(*PACE, "limit", *LEDGER, *RESULTS, *ACCOUNT, *WATCHING)
+@options(*PACE, "limit", *LEDGER, *RESULTS, "keep-results", *ACCOUNT, *WATCHING)
 def deliver_command(settings: Settings) -> int:
-    """Send the calls that earlier runs left pending: after an outage, a limit or a kill."""
+    """Send the calls that earlier runs left pending: after an outage, a limit or a kill.
+
+    Its results go to cdr-importer.results-RUN.csv in the working folder, or where --results says.
+    """
     from importer.cli.screen import run_on_screen
     from importer.pipeline import deliver_pending
 

@@ -29,7 +29,7 @@ from importer.formats.sample import (
     sample_text,
 )
 from importer.settings import Settings
-from schemas.vocabulary import RESULT_COLUMNS
+from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS
 
 UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
@@ -128,7 +128,8 @@ def _detect(
             hint="Say so with --encoding utf-16-le (or utf-16-be), or save it as UTF-8.",
         )
     first_line = text.lstrip("\ufeff").splitlines()[0]
-    if settings.format is None and next(csv.reader([first_line]), []) == list(RESULT_COLUMNS):
+    header = tuple(next(csv.reader([first_line]), ()))
+    if settings.format is None and header in (RESULT_COLUMNS, REASON_COLUMNS):
         return None
     # The last columns of a sheet may be empty on all rows, so they are looked at only where it fits nothing else.
     for left_out in (EMPTY_COLUMNS, 0) if file.sheet is not None else (0,):

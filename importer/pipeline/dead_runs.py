@@ -3,16 +3,21 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from importer.errors import ImporterError, InputUnusableError
 from importer.ledger import Ledger, ReportedCall, RunRecord
 from importer.pipeline.ending import fate_fields, row_of
-from importer.pipeline.run import Run
+from importer.pipeline.run import Run, epoch_of, gmt_text
+from importer.private_files import check_ours
 from importer.records import OUTCOME_OF_STATE, Call, Place, ResultRow
-from importer.results import PART, ResultsFile, complete_parts, fused, no_results_file, read_rows
-from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, Outcome, State
+from importer.results import CHUNK_ROWS, PART, ResultsFile, complete_parts, fused, no_results_file, read_rows
+from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, CallState, Outcome, State
 
+_OPEN = (CallState.PENDING, CallState.SENDING, CallState.UNCERTAIN)
+_WRITTEN_SECONDS = 60
+"""So long after its run has ended a results file may have been put in its place."""
 _TAKEN = frozenset({Outcome.ACCEPTED, Outcome.ALREADY_ACCEPTED})
 _NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent", ATTENDED})
 
@@ -36,6 +41,32 @@ def finish_dead_runs(run: Run, ledger: Ledger) -> None:
         ledger.finish_dead_run(dead.run_id, json.dumps({"reason": "died", "results": dead.results}))
         if note:
             run.listener.note(note)
+
+
+def drop_old_results(run: Run, ledger: Ledger, own: Path) -> None:
+    """Delete results that runs of this ledger wrote longer ago than `--keep-results`, if no call of them is open.
+
+    What is no results file, was changed since, is another user's or this run's ``own`` stays; nothing is raised.
+    """
+    if run.settings.keep_results is None:
+        return
+    before = gmt_text(run.now - run.settings.keep_results)
+    for old in ledger.runs(-1):
+        path = Path(old.results)
+        with suppress(OSError, ImporterError):
+            if not old.results or not old.finished_at or old.finished_at >= before or path == own.absolute():
+                continue
+            facts = path.lstat()
+            check_ours(path, facts)
+            if facts.st_mtime > epoch_of(old.finished_at) + _WRITTEN_SECONDS:
+                continue
+            rows = read_rows(path)
+            while ids := [row["call_id"] for row in islice(rows, CHUNK_ROWS)]:
+                if any(fate.state in _OPEN for fate in ledger.fates(ids).values()):
+                    break
+            else:
+                path.unlink()
+                run.listener.detail(f"{path} is deleted, as --keep-results says")
 
 
 def _rebuild(ledger: Ledger, dead: RunRecord) -> str:

@@ -14,7 +14,7 @@ from importer.formats import Detection, detect, own_files, own_folders, user_fol
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
 from importer.private_files import put, sync_folder
-from importer.results.parts import Parts
+from importer.results.parts import Parts, reasons_path
 from importer.settings import Settings
 
 
@@ -90,6 +90,7 @@ def check_apart(
             written += Parts(path).all
         if option == "--rejects":
             written += (rejects_path(path, number) for number in range(2, len(inputs) + 1))
+            written += map(reasons_path, [*written])
         places = [key for place in written for key in _keys(place)]
         clash = next((taken[key] for key in places if key in taken), None)
         if clash is not None:

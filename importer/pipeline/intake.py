@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from statistics import median
 
@@ -48,9 +48,18 @@ from importer.prepare.workers import in_order, usable_cores, working
 from importer.prepare.zones import require_place
 from importer.reading import parts_of, read_chunks, verbatim_records
 from importer.records import Call, ResultRow, RunSummary
-from importer.results import Finished, ResultsFile, as_text, check_free, defused, write_rejects
+from importer.results import (
+    Finished,
+    ResultsFile,
+    as_text,
+    check_free,
+    defused,
+    read_rows,
+    reasons_path,
+    write_rejects,
+)
 from importer.settings import Settings, parse_moment
-from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, Outcome, Role, counted
+from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outcome, Role, counted
 
 EXAMPLES = 2
 """So many calls show before they are sent how the files were read."""
@@ -126,7 +135,9 @@ class Intake:
         self._found = found
         if run.settings.rejects is not None:
             for number in range(1, len({*map(_kind, detections)}) + 1):
-                check_free(rejects_path(run.settings.rejects, number), "rejects")
+                path = rejects_path(run.settings.rejects, number)
+                check_free(path, "rejects")
+                check_free(reasons_path(path), "rejects")
         check_done_folder(run.settings.done, [each.path for each in detections])
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()
@@ -388,8 +399,10 @@ class Intake:
             reason="too_many_rejects",
         )
 
-    def write_rejects(self, finished: Finished) -> None:
+    def write_rejects(self, finished: Finished, results: Path) -> None:
         """Write the rows to be mended verbatim, one file for each kind of export among the inputs.
+
+        Beside it stands what the ``results`` say of each.
 
         The calls are sent by then, so a file that cannot be written is a problem and does not stop the run.
         """
@@ -403,7 +416,9 @@ class Intake:
                 by_kind.setdefault(_kind(detection), []).append((detection, lines))
         for number, parts in enumerate(by_kind.values(), start=1):
             try:
-                write_rejects(rejects_path(chosen, number), _verbatim(parts))
+                names = {defused(as_text(str(detection.path))) for detection, _ in parts}
+                said = _said_of(islice(read_rows(results), finished.carried, None), names)
+                write_rejects(rejects_path(chosen, number), _verbatim(parts, said))
             except CannotCreateError as problem:
                 self._report(problem)
 
@@ -486,17 +501,29 @@ def _kind(detection: Detection) -> _Kind:
     return detection.format.name, detection.delimiter, quotes, detection.field_count, detection.header
 
 
-def _verbatim(parts: Sequence[tuple[Detection, Sequence[int]]]) -> Iterator[str]:
-    """Yield the header once, then the records of these lines, verbatim."""
+def _said_of(rows: Iterable[Mapping[str, str]], names: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Yield what results say of the rows of some files that are to be mended."""
+    for row in rows:
+        is_mended = row["outcome"] in (Outcome.REJECTED, Outcome.REFUSED) and row["reason"] != UNFINISHED_ROW
+        if is_mended and row["file"] in names:
+            yield row["file"], row["line"], row["reason"], row["hint"]
+
+
+def _verbatim(
+    parts: Sequence[tuple[Detection, Sequence[int]]], said: Iterator[tuple[str, ...]]
+) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Yield the header once, then the records of these lines verbatim, each with what is ``said`` of it."""
     with_header = True
     for detection, lines in parts:
         try:
             for record in verbatim_records(detection, lines):
-                if record.line != detection.header_line or with_header:
-                    yield record.text
-        except (OSError, InputUnusableError) as error:
+                if record.line != detection.header_line:
+                    yield record.text, next(said)
+                elif with_header:
+                    yield record.text, None
+        except (OSError, InputUnusableError, NoInputError) as error:
             raise CannotCreateError(
-                f"no rejects are written: {detection.path} was removed or changed after it was read",
+                f"no rejects are written: {detection.path} or the results were removed or changed meanwhile",
                 hint="The results name its rows. Import it once more with --rejects: nothing is sent twice.",
             ) from error
         with_header = False

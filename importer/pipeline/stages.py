@@ -15,11 +15,12 @@ from importer import __version__
 from importer.errors import ImporterError, TryLaterError, exit_code_of, reason_of
 from importer.files import named_files
 from importer.ledger import Ledger, LedgerReader, RunInfo, create_ledger, open_reader
-from importer.pipeline.dead_runs import finish_dead_runs
+from importer.pipeline.dead_runs import drop_old_results, finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text
+from importer.private_files import whose
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
@@ -56,6 +57,9 @@ def _run(
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths)
     target = results_path(named.beside, run.run_id, run.settings.results)
+    if run.settings.results is None and named.beside and target.parent != named.beside.parent:
+        closed = whose(named.beside.parent / target.name)
+        run.listener.note(f"The results go to {target}: nothing is written beside the input: {closed}.")
     # 2 Detect. Needs the files; gives how each is to be read.
     intake, service, read = None, None, ReadSoFar(is_dry=credentials is None)
     if paths:
@@ -89,11 +93,12 @@ def _run(
         if intake is not None:
             if ledger is not None and finished.is_written:
                 ledger.keep_listed()
-            intake.write_rejects(finished)
+            intake.write_rejects(finished, target)
         ended = summary(finished, stop, ledger or known)
         open_files = ledger.open_files() if ledger and run.settings.done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
+            drop_old_results(run, ledger, target)
     # 8 Files done. Needs results and ledger closed; gives files moved where `--done` says.
     return intake.move_done(finished, open_files, ended) if intake and ledger else ended
 

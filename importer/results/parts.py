@@ -4,10 +4,11 @@ A run that ends takes this way, and so does the run after one that died. Only we
 replaces nothing.
 """
 
+import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from importer.ledger import Fate
 from importer.private_files import open_new, sync_folder, whose, why
 from importer.records import OUTCOME_OF_STATE
 from importer.results.cells import PART, begin_rows, fate_cells, raw_rows
-from schemas.vocabulary import Outcome
+from schemas.vocabulary import REASON_COLUMNS, Outcome
 
 CHUNK_ROWS = 500
 _FATE_COLUMNS = ("outcome", "reason", "hint", "http_status", "code", "attempts", "sent_at")
@@ -168,23 +169,44 @@ def check_free(path: Path, kind: str) -> None:
         )
 
 
-def write_rejects(path: Path, records: Iterable[str]) -> None:
-    """Write the original header and records verbatim, to be mended and imported again: all of them or no file."""
-    stream = create(path)
+def reasons_path(rejects: Path) -> Path:
+    """Return where the reasons of the records in a file of rejects go."""
+    return rejects.with_name(f"{rejects.stem}.reasons.csv")
+
+
+def write_rejects(path: Path, records: Iterable[tuple[str, Sequence[str] | None]]) -> None:
+    """Write the original header and records verbatim, to be mended and imported again: all of them or no file.
+
+    What is said of each but the header goes into a second file, as `REASON_COLUMNS` has it after the line.
+    """
     try:
-        with stream:
-            for record in records:
+        with _whole(path) as stream, _whole(reasons_path(path)) as beside:
+            say, line = csv.writer(beside, lineterminator="\r\n").writerow, 1
+            say(REASON_COLUMNS)
+            for record, said in records:
+                if said is not None:
+                    say((line, *said))
                 stream.write(record + "\r\n")
+                line += record.count("\n") + 1
             make_durable(stream)
-    except CannotCreateError:
-        path.unlink(missing_ok=True)
-        raise
+            make_durable(beside)
     except OSError as error:
-        path.unlink(missing_ok=True)
         raise CannotCreateError(
             f"rejects file {path} cannot be written: {error.strerror}",
             hint="Free space, then import the same files with --rejects once more: nothing is sent twice.",
         ) from error
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[str]]:
+    """Give a new file that is gone again after an exception; raises CannotCreateError."""
+    stream = create(path)
+    try:
+        with stream:
+            yield stream
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def create(path: Path) -> IO[str]:

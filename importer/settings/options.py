@@ -95,7 +95,7 @@ class PolicyChoices:
 class Settings(PolicyChoices):
     """Every option of a run, checked by `load_settings`; the README's table has the meaning of each.
 
-    ``max_runtime``, ``max_age`` and ``max_gap`` are in seconds; ``since`` and ``until`` are for
+    ``max_runtime``, ``keep_results``, ``max_age`` and ``max_gap`` are in seconds; ``since`` and ``until`` are for
     `parse_moment`; ``accounts_url`` and ``api_url`` are bases without a slash at the end, None for those of
     ``data_center`` in `DATA_CENTERS`. The policies are the options of this run; ``policies`` are the
     ones in the TOML file ``config``, by format and for `EVERY_FORMAT`.
@@ -158,6 +158,9 @@ class Settings(PolicyChoices):
     )
     results: Path | None = _option(
         None, values.location, "PATH", "The results file. Default: beside the input, else here."
+    )
+    keep_results: float | None = _option(
+        None, values.duration, "DURATION", "Delete results of earlier runs that are older (90d)."
     )
     rejects: Path | None = _option(
         None, values.location, "PATH", "Rejected and refused rows verbatim, to be mended."
