@@ -146,3 +146,16 @@ class RunSummary:
         return sum(self.outcomes.values()) == self.rows + self.carried and sum(
             self.skipped.values()
         ) == self.outcomes.get(Outcome.SKIPPED, 0)
+
+
+OK, LOOK, ACT = "ok", "look", "act"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found about one thing: ``state`` is `OK`, `LOOK` or `ACT`, ``hint`` what to do where not `OK`."""
+
+    state: str
+    name: str
+    found: str
+    hint: str = ""

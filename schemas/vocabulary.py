@@ -142,3 +142,12 @@ WIRE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 def counted(count: int, one: str, many: str = "") -> str:
     """Return a count with its words, ``1 call`` or ``2,000 calls``; ``many`` where an ``s`` makes no plural."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def lasting(seconds: float) -> str:
+    """Return how long something takes, rounded up to minutes: ``about 5 minutes``, ``about 2 d 3 h 04 min``."""
+    minutes = -int(-seconds // 60)
+    if minutes < 60:
+        return "up to a minute" if seconds <= 60 else f"about {minutes} minutes"
+    days = f"{minutes // 1440} d " if minutes >= 1440 else ""
+    return f"about {days}{minutes // 60 % 24} h {minutes % 60:02} min"

@@ -32,6 +32,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _COMMANDS = {
     "init": ("setup", "Write the config file and make the ledger."),
     "auth": ("setup", "Sign in to Zoho (`login`), and see that calls would be taken (`check`)."),
+    "doctor": ("setup", "Look at all that a night needs, without sending a call."),
     "users": ("setup", "List PhoneBridge's users, and who of them no agent is."),
     "import": ("runs", "Read exports and notify their unattended outgoing calls."),
     "check": ("runs", "Do the same up to sending, without the network."),

@@ -45,7 +45,7 @@ from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
 from importer.settings import Settings, config_path
 from importer.watching import Progress, Watch
-from schemas.vocabulary import SEEN_BEFORE, Outcome, counted
+from schemas.vocabulary import SEEN_BEFORE, Outcome, counted, lasting
 
 MOST_DETAIL_LINES = 8
 """With the count of further ones, the reasons of rejected rows, how to settle uncertain calls, and the summary: at
@@ -330,16 +330,11 @@ def _word(value: object) -> str:
 
 
 def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
-    """Return the calls about to be sent as lines that fit 80 columns; the duration is rounded up to minutes."""
-    minutes = -int(-outlook.seconds // 60)
-    duration = "up to a minute" if outlook.seconds <= 60 else f"about {minutes} minutes"
-    if minutes >= 60:
-        days = f"{minutes // 1440} d " if minutes >= 1440 else ""
-        duration = f"about {days}{minutes // 60 % 24} h {minutes % 60:02} min"
+    """Return the calls about to be sent as lines that fit 80 columns."""
     lines = [
         f"About to notify {counted(outlook.calls, 'call')} to Zoho, from",
         f"{outlook.first} to {outlook.last} GMT.",
-        f"At {rate} this takes {duration}.",
+        f"At {rate} this takes {lasting(outlook.seconds)}.",
         "Each may open a window on its agent's screen.",
     ]
     if 0 < outlook.from_earlier < outlook.calls:

@@ -5,15 +5,16 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from importer.cli.options import ACCOUNT, PATH, Command, options
-from importer.cli.output import aligned, ask, ask_secret, is_interactive, show, show_lines
-from importer.errors import ExitCode, NotPermittedError, UsageError
+from importer.cli.output import aligned, ask, ask_secret, is_interactive, show, show_json, show_lines, wrapped
+from importer.errors import ExitCode, ImporterError, UsageError
 from importer.private_files import write_new
+from importer.records import ACT, OK, Check
 from importer.settings import (
     Credentials,
     Settings,
@@ -190,20 +191,42 @@ def login_command(settings: Settings, keyring: bool) -> None:
 @options(*ACCOUNT)
 def auth_check_command(settings: Settings) -> None:
     """Look at token, data centre, scope and integration, without a call being notified; it costs one token."""
-    from importer.setup.sign_in import account_of
+    from importer.setup.sign_in import account_checks, account_of
 
-    account, tokens, accounts_url = account_of(settings, load_credentials(os.environ), is_fresh=True)
-    # In the order in which a run needs it; `-` marks what it does not need.
-    token = tokens.token()
-    show(f"ok  sign-in      {accounts_url} gives a token for this client")
-    show(f"ok  data centre  the API is at {token.api_url}")
-    account.take_no_call(token)
-    show("ok  calls        scope and integration are right (tried without any field)")
+    for check in account_checks(*account_of(settings, load_credentials(os.environ), is_fresh=True)):
+        show_lines(_check_lines(check))
+
+
+@click.command("doctor")
+@options(*ACCOUNT, "ledger", "timezone", "country", "agents", "rate", "json")
+def doctor_command(**flags: str | None) -> int:
+    """Look at all that a night needs, sign-in and timer too, without sending a call; ends with 0 or 78.
+
+    Each line is ok, look (a person should) or act (the night would fail or lose its purpose), with what to do.
+    """
+    from importer.setup.doctor import examine
+
+    settings: Settings | ImporterError
     try:
-        found = f"{len(account.users(token))} PhoneBridge users; `cdr-importer users` lists them"
-    except NotPermittedError as error:
-        found = f"{error.message}; calls can be sent all the same"
-    show(f"-   users        {found}")
+        settings = load_settings(flags, os.environ)
+    except ImporterError as error:
+        settings = error
+    is_json = settings.json if isinstance(settings, Settings) else bool(flags["json"])
+    checks = []
+    for check in examine(settings, os.environ):
+        checks.append(check)
+        if not is_json:
+            show_lines(_check_lines(check))
+    code = ExitCode.CONFIGURATION if any(check.state == ACT for check in checks) else ExitCode.OK
+    if is_json:
+        show_json({"exit": int(code), "checks": [asdict(check) for check in checks]})
+    return code
+
+
+def _check_lines(check: Check) -> list[str]:
+    """Return a check as lines that fit the terminal, what to do below what was found."""
+    first = wrapped(f"{check.state:<4}  {check.name:<11}  {check.found}", " " * 19)
+    return first + (wrapped(f"      {check.hint}", "      ") if check.hint and check.state != OK else [])
 
 
 @click.command("users", cls=Command)

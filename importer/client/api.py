@@ -109,7 +109,7 @@ class Client(Line):
 class TokenTransport(Line):
     """What a TokenSource posts its form with: a fresh connection each time, with all our bounds; for one thread.
 
-    ``on_answer`` gets the status of each answer. Raises ConfigurationError when the CA bundle cannot be read.
+    ``on_answer`` gets each answer. Raises ConfigurationError when the CA bundle cannot be read.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class TokenTransport(Line):
         *,
         trust: Trust | None = None,
         limits: Timeouts | None = None,
-        on_answer: Callable[[int], None] = ignore,
+        on_answer: Callable[[Answer], None] = ignore,
     ) -> None:
         super().__init__(sign_in.proxy, trust=trust or Trust(sign_in.ca_bundle), limits=limits)
         self._on_answer = on_answer
@@ -127,7 +127,7 @@ class TokenTransport(Line):
         """Post the form once, return status and body of the answer; raises as `importer.auth.Transport` does."""
         try:
             answer = self.exchange(requests.Request("POST", url, data=dict(form)))
-            self._on_answer(answer.status)
+            self._on_answer(answer)
             return answer.status, answer.body
         except SendFailure as failure:
             message = f"{urlsplit(url).hostname} gave no answer to the sign-in ({failure.kind})"

@@ -31,10 +31,11 @@ _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncp
 }
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.ntfs-3g", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.bindfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")
-LOCK, WAL, GENERATION, FORGOTTEN = ".lock", "-wal", ".witness", ".forgotten"
-"""Endings: the lock file, SQLite's commits that are not in the ledger's file yet, and the two files of our own."""
+LOCK, WAL, GENERATION, FORGOTTEN, BACKED_UP = ".lock", "-wal", ".witness", ".forgotten", ".backed-up"
+"""Endings: the lock file, SQLite's commits that are not in the ledger's file yet, and the files of our own."""
 
-COMPANIONS = (LOCK, WAL, "-shm", "-journal", GENERATION, f"{GENERATION}.new", FORGOTTEN, f"{FORGOTTEN}.new")
+_REPLACED = (GENERATION, FORGOTTEN, BACKED_UP)
+COMPANIONS = (LOCK, WAL, "-shm", "-journal", *_REPLACED, *(f"{ending}.new" for ending in _REPLACED))
 
 # A commit of `settle` writes up to 9 pages (measured: 4.3 on average with a million calls); a frame is a page
 # and 24 bytes: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
@@ -169,6 +170,12 @@ def write_generation(ledger: Path, generation: int, closed: str = "") -> None:
     _replace(
         companion(ledger, GENERATION), f"generation={generation}\n" + (f"closed={closed}\n" if closed else "")
     )
+
+
+def note_backup(ledger: Path, target: Path) -> None:
+    """Note beside the ledger, if that can be written there, that it was copied just now."""
+    with suppress(OSError):
+        replace_private_file(companion(ledger, BACKED_UP), os.fsencode(target.absolute()) + b"\n")
 
 
 def hashed(number: str, key: bytes) -> str:

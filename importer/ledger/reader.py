@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -199,15 +200,21 @@ class LedgerReader:
         rows = self._rows("SELECT value FROM meta WHERE key = 'not_before'")
         return rows[0][0] if rows else None
 
+    def check_latest(self) -> int:
+        """Return its schema version; raises `ConfigurationError` unless it is the one that the last run left."""
+        kept = beside.read_generation(self._path)
+        with self._guard, schema.translated_errors(self._path):
+            version, generation = schema.schema_version(self._connection), schema.generation_of(self._connection)
+        beside.check_generation(self._path, kept, generation=generation, first_release=version == 1)
+        return version
+
     def dry_staging(self, now: str) -> Staging:
         """Return a staging that says what an import at this moment (GMT text) would make of calls.
 
         Raises `ConfigurationError` where an import would refuse the ledger, or has to bring it up to date first.
         """
-        kept = beside.read_generation(self._path)
+        version = self.check_latest()
         with self._guard, schema.translated_errors(self._path):
-            version, generation = schema.schema_version(self._connection), schema.generation_of(self._connection)
-            beside.check_generation(self._path, kept, generation=generation, first_release=version == 1)
             if version < len(schema.MIGRATIONS):
                 raise ConfigurationError(
                     f"the ledger {self._path} is of an earlier version of this program",
@@ -215,6 +222,12 @@ class LedgerReader:
                 )
             ((key,),) = self._rows("SELECT value FROM meta WHERE key = 'fingerprint_key'")
             return Staging(self._connection, self._path, 0, now, key, is_dry=True)
+
+    def backed_up_at(self) -> float | None:
+        """Return when `backup` last made a copy (epoch seconds), None where nothing says so."""
+        with suppress(OSError):
+            return companion(self._path, beside.BACKED_UP).stat().st_mtime
+        return None
 
     def backup(self, target: Path) -> None:
         """Copy the ledger as it stands to a new file of mode 0600, also while a run goes on.
@@ -226,6 +239,7 @@ class LedgerReader:
         try:
             with making(target) as copy:
                 self._copy(copy)
+            beside.note_backup(self._path, target)
         except BlockingIOError as error:
             raise TryLaterError(
                 f"another backup to {target} goes on", hint="Wait until it has ended, or name another file."

@@ -118,7 +118,9 @@ def service_of(run: Run, credentials: Credentials) -> Service:
         sign_in,
         trust=trust,
         limits=timing.limits,
-        on_answer=lambda status: run.listener.event(Event(EventName.TOKEN_ASKED, Level.INFO, {"http": status})),
+        on_answer=lambda answer: run.listener.event(
+            Event(EventName.TOKEN_ASKED, Level.INFO, {"http": answer.status})
+        ),
     )
     return Service(
         clients=lambda: Client(sign_in.proxy, trust=trust, limits=timing.limits, fresh_only=fresh_only),
