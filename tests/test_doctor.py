@@ -110,7 +110,7 @@ def waiting(its: Night) -> None:
 DEFECTS: list[tuple[Defect, str, str, str]] = [
     (edited("own.toml", "country", "contry"), "act config", "contry", "country"),
     (lambda its: its.environment.delenv("CDR_IMPORTER_CONFIG"), "look config", "no config file", "init"),
-    (edited("own.toml", "America/New_York", "EST"), "act time zone", "without summer time", "Correct timezone"),
+    (edited("own.toml", "America/New_York", "EST"), "act time zone", "without summer time", "timezone ="),
     (edited("own.toml", "timezone", "#"), "look time zone", "none", 'timezone = "Europe/London"'),
     (edited("own.toml", "agents.csv", "gone.csv"), "act agents", "gone.csv", "--agents"),
     (edited("agents.csv", "+12125550101", ""), "look agents", "1 without a number", "Complete"),
@@ -125,7 +125,12 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
         *("look backup", "2023-11-14", "cdr-importer ledger backup --config own.toml"),
     ),
     (waiting, "look backlog", "600 calls pending: about 9 h 59 min", "--max-runtime"),
-    (edited("own.toml", "ledger =", 'log = "logs/cdr.log"\nledger ='), "act outputs", "logs is not there", "Make"),
+    (
+        edited("own.toml", "ledger =", 'log = "logs/cdr.log"\nledger ='),
+        "act outputs",
+        "cannot write into",
+        "Make the folder",
+    ),
     (
         lambda its: its.environment.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked"),
         *("act sign-in", "invalid_code", "auth login"),
@@ -195,7 +200,7 @@ def test_timers_of_the_system(night: Path, tmp_path: Path) -> None:
             check = [*examine(load_settings({}, {}), {}, root=night)][-1]
         return f"{check.state} {check.found}"
 
-    (night / "etc/cron.d/unreadable").mkdir()
+    (night / "etc/cron.d/unreadable").symlink_to("unreadable")
     assert timer().startswith("look nothing starts")
     assert "etc/cron.d/unreadable" in timer()
     units = night / "etc/systemd/system"

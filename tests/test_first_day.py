@@ -18,7 +18,7 @@ ANSWERS = {
     "data centre": "",
     "Time zone": "Europe/London",
     "Region": "GB",
-    "Agents file (empty: none)": "agents.csv",
+    "Agents file, such as agents.csv (empty: none)": "agents.csv",
     "Name of this telephone system": "",
     "At most so many calls": "1000/second",
     "Ledger": "",
@@ -68,6 +68,9 @@ def test_first_day(sandbox: list[str], environment: Mapping[str, str], tmp_path:
         init.expect(question)
         init.expect(": ")
         init.type(answer)
+        if answer == "agents.csv":
+            init.expect("Make it, to be completed? [y/N]: ")
+            init.type("y")
     assert init.finish() == 0, init.shown
     login = at_terminal("auth", "login")
     login.expect("Client id: ")

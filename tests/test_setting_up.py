@@ -1,16 +1,20 @@
 """What is done once: `init`, `auth login`, `auth check` and `users`, against the simulator."""
 
 import io
+import re
 import stat
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from conftest import Program, read_results, table
-from importer.cli.setup import CONFIG_OPTIONS, config_text
+from importer.cli.init import config_text
 from importer.errors import ConfigurationError, ExitCode
 from importer.settings import (
     OPTIONS,
@@ -18,6 +22,7 @@ from importer.settings import (
     config_path,
     credentials_path,
     load_credentials,
+    load_settings,
     save_credentials,
 )
 from importer.setup.sign_in import console_url
@@ -47,15 +52,15 @@ def unsigned(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator
 
 
 def test_init(program: Program, tmp_path: Path) -> None:
-    """One command writes config, agents file and ledger, all private, and an import then finds them."""
-    folder = tmp_path / "new"
-    ran = program("init", "--timezone", "Europe/London", "--country", "GB", "--agents", folder / "agents.csv")
+    """One command writes config and ledger, both private, and later commands find them."""
+    (tmp_path / "agents.csv").write_text("mine")
+    ran = program("init", "--timezone", "Europe/London", "--country", "GB", "--agents", tmp_path / "agents.csv")
     assert ran.code == 0
     config = tomllib.loads(config_path().read_text())
-    assert config == {"timezone": "Europe/London", "country": "GB", "agents": str(folder / "agents.csv")}
-    made = (config_path(), folder / "agents.csv")
-    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [0o600, 0o600]
+    assert config == {"timezone": "Europe/London", "country": "GB", "agents": str(tmp_path / "agents.csv")}
+    assert stat.S_IMODE(config_path().stat().st_mode) == 0o600
     assert "1. cdr-importer auth login\n" in ran.stdout
+    assert "calls older than 30 days the first import needs --since DATE, or --yes" in ran.stdout
     assert program("status").code == 0
 
 
@@ -65,6 +70,8 @@ def test_init_that_is_refused(program: Program, tmp_path: Path) -> None:
     assert (ran.code, config_path().exists(), (tmp_path / "ledger.sqlite").exists()) == (2, False, False)
     assert program("init").code == 0
     before = config_path().read_bytes()
+    assert program("init", "--agents", tmp_path / "new" / "agents.csv").code == 2
+    assert not (tmp_path / "new").exists()
     assert (program("init", "--timezone", "Europe/Berlin").code, config_path().read_bytes()) == (2, before)
 
 
@@ -79,9 +86,129 @@ def test_init_elsewhere(program: Program, tmp_path: Path) -> None:
 
 @table("value", ['a "quoted" name', "back\\slash", "tab\there", "Zoë"])
 def test_config_text_keeps_values(value: str) -> None:
-    """Any value comes back as it was, and every option the file names is one."""
-    assert tomllib.loads(config_text({"site": value})) == {"site": value}
-    assert set(CONFIG_OPTIONS) <= set(OPTIONS)
+    """Any value comes back as it was."""
+    assert tomllib.loads(config_text({"site": value}, None)) == {"site": value}
+
+
+def test_config_text_has_every_option(tmp_path: Path) -> None:
+    """Every option stands in the file under its meaning, and each example is a value that the program takes."""
+    lines = config_text({}, None).splitlines()
+    examples = [line.removeprefix("# ") for line in lines if re.match("# [a-z-]+ = ", line)]
+    assert {line.split(" = ")[0] for line in examples} == set(OPTIONS)
+    (tmp_path / "all.toml").write_text("\n".join(examples))
+    (tmp_path / "all.toml").chmod(0o600)
+    assert load_settings({"config": str(tmp_path / "all.toml")}, {}).since == "30d"
+
+
+# --- init at a terminal ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
+    """Return a function that types lines at what passes for a terminal, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def type_lines(*lines: str) -> None:
+        keyboard = io.StringIO("".join(f"{line}\n" for line in lines))
+        monkeypatch.setattr(keyboard, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr("sys.stdin", keyboard)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+    return type_lines
+
+
+def test_init_asks(program: Program, keys: Typed, unsigned: Simulator) -> None:
+    """A typo of the agents file is asked about and makes nothing, `<` goes back, and the sandbox stays."""
+    agents = ("nowhere/agents.csv", "agnets.csv", "n", "agents.csv", "y")
+    keys("", "Europe/Londn", "Europe/Paris", "<", "Europe/London", "GB", *agents, "", "", "ledger.sqlite")
+    ran = program("init")
+    assert ran.code == 0, ran.stderr
+    assert sorted(path.name for path in Path().iterdir())[:2] == ["agents.csv", "ledger.sqlite"]
+    assert not Path("nowhere").exists()
+    config = tomllib.loads(config_path().read_text())
+    assert (config["timezone"], config["country"]) == ("Europe/London", "GB")
+    assert (config["accounts-url"], config["api-url"]) == (unsigned.base_url, unsigned.base_url)
+    assert "took   api-url from CDR_IMPORTER_API_URL\n" in ran.stdout
+    assert "such as Europe/London" in ran.stderr
+    assert "At most so many calls [default: 60/minute]: " in ran.stderr
+
+
+def asterisk(made: datetime, number: int) -> str:
+    """Return one unattended call of an Asterisk export in New York."""
+    start = f"{made.astimezone(ZoneInfo('America/New_York')):%Y-%m-%d %H:%M:%S}"
+    agent, customer = f"10{number % 2 + 1}", f"921255501{number:02}"
+    return (
+        f'"","{agent}","{customer}","from-internal","""Ann"" <{agent}>","PJSIP/{agent}-1",'
+        f'"PJSIP/trunk-a-1","Dial","PJSIP/{customer}@trunk-a,30","{start}",,"{start}",28,0,'
+        f'"NO ANSWER","DOCUMENTATION","{int(made.timestamp())}.{number}",""\n'
+    )
+
+
+@pytest.fixture
+def autumn(tmp_path: Path) -> Path:
+    """Return an export of calls from before and after New York's clock went back, dialled with a 9 in front."""
+    first = datetime(2025, 10, 30, 15, 0, tzinfo=UTC)
+    path = tmp_path / "Master.csv"
+    path.write_text("".join(asterisk(first + timedelta(hours=12 * number), number) for number in range(12)))
+    return path
+
+
+def test_proposal_printed(program: Program, autumn: Path) -> None:
+    """Without a terminal the config file is printed with what is proved and by what, and nothing is made."""
+    ran = program("init", "--from", autumn)
+    assert ran.code == 0, ran.stderr
+    assert tomllib.loads(ran.stdout) == {
+        "timezone": "America/New_York",
+        "country": "US",
+        "outside-prefix": "9",
+        "format": "asterisk-csv",
+        "rate": "60/minute",
+    }
+    said = ran.stdout.replace("\n# ", " ")
+    for words in (
+        "the ids of 12 rows prove that the clock stood at UTC-05:00 to UTC-04:00 (UTC-05:00 in",
+        "0 are numbers in US as they stand, 12 behind a 9",
+        "trunks: trunk-a; telephones: 101, 102",
+        "12 calls of 7 days that nobody attended",
+        "extension,number,zohouser,email,name,missing 101,,,,,number zohouser 102,,,,,number zohouser",
+    ):
+        assert words in said, said
+    assert not config_path().exists()
+
+
+@table(
+    ("row", "words"),
+    [
+        (slice(0, 3), "zones that fit: America/New_York"),
+        (slice(0, 1), '# country = "..."'),
+    ],
+)
+def test_proposal_without_proof(program: Program, autumn: Path, row: slice, words: str) -> None:
+    """What is not proved stays a comment that says why: a clock without a change, too few numbers."""
+    lines = autumn.read_text().splitlines(keepends=True)
+    autumn.with_name("few.csv").write_text("".join(lines[row]))
+    ran = program("init", "--from", autumn.with_name("few.csv"))
+    assert (ran.code, "timezone" in tomllib.loads(ran.stdout)) == (0, False)
+    assert words in ran.stdout.replace("\n# ", " ") + ran.stdout
+
+
+def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autumn: Path) -> None:
+    """Only what got a yes is in the file; the agents are matched with PhoneBridge's users and drafted."""
+    account.service.users = ({"zohouser": "20068510101", "email": "ann.lee@example.com", "username": "101"},)
+    keys("", "y", "y", "y", "", "agents.csv", "y", "", "", "ledger.sqlite")
+    ran = program("init", "--from", autumn)
+    assert ran.code == 0, ran.stderr
+    config = tomllib.loads(config_path().read_text())
+    assert (config["timezone"], config["country"], config["format"]) == ("America/New_York", "US", "asterisk-csv")
+    assert not config.keys() & {"outside-prefix", "rate"}
+    assert Path("agents.csv").read_text().splitlines() == [
+        "extension,number,zohouser,email,name,missing",
+        "101,,20068510101,,,number",
+        "102,,,,,number zohouser",
+    ]
+    assert "needs --since 2025-10-30" in ran.stdout
+    assert f"import --limit 1 {autumn}" in ran.stdout
 
 
 # --- auth login -----------------------------------------------------------------------------------------------
@@ -131,12 +258,17 @@ def test_login_without_answers(
 def test_login_with_client_in_environment(
     program: Program, unsigned: Simulator, typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With id and secret in the environment only the code is asked."""
+    """With id and secret in the environment only the code is asked, and it is said that they outrank the file."""
     account = unsigned.credentials
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_ID", account.client_id)
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_SECRET", account.client_secret)
     typed(unsigned.service.issue_grant_code())
-    assert program("auth", "login").code == 0
+    ran = program("auth", "login")
+    assert ran.code == 0
+    assert "Id and secret: CDR_IMPORTER_CLIENT_ID and CDR_IMPORTER_CLIENT_SECRET.\n" in ran.stderr
+    assert "Runs take all three from one place: the environment, if any is there, else\n" in ran.stderr
+    assert "outranks them: unset CDR_IMPORTER_CLIENT_ID CDR_IMPORTER_CLIENT_SECRET\n" in ran.stdout
+    assert max(map(len, ran.stderr.splitlines())) <= 80
 
 
 def test_console_is_the_data_centre_s_own() -> None:

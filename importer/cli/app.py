@@ -30,7 +30,7 @@ from importer.errors import ExitCode, exit_code_of, reason_of
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _COMMANDS = {
-    "init": ("setup", "Write the config file and make the ledger."),
+    "init": ("init", "Write the config file and make the ledger."),
     "auth": ("setup", "Sign in to Zoho (`login`), and see that calls would be taken (`check`)."),
     "doctor": ("setup", "Look at all that a night needs, without sending a call."),
     "users": ("setup", "List PhoneBridge's users, and who of them no agent is."),

@@ -14,7 +14,7 @@ from importer.pipeline import Run
 from importer.pipeline.intake import policy_book, prepare_plan
 from importer.prepare import Preparation, PreparePlan, no_agents
 from importer.prepare.endpoints import shown_roles
-from importer.prepare.zones import offset_text, shown_zones
+from importer.prepare.zones import shown_evidence
 from importer.records import ResultRow
 from importer.results import Difference
 from importer.settings import Settings
@@ -23,8 +23,6 @@ from schemas.vocabulary import counted
 SHOWN_ROWS = 3
 SHOWN_WORDS = 12
 SHOWN_DIFFERENCES = 60
-LEAST_SHARE = 0.02
-"""Offsets proved by a smaller share of the rows come from later legs of long calls."""
 
 
 def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
@@ -85,15 +83,7 @@ def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterat
         evidence = preparation.zone_evidence(found)
         roles = preparation.roles(found)
     if evidence is not None:
-        rows = evidence.counts.total()
-        telling = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
-        span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
-        each = ", ".join(
-            f"{offset_text(offset)} in {counted(evidence.counts[offset], 'row')}" for offset in telling
-        )
-        prove = counted(rows, "row proves", "rows prove")
-        yield "evidence", f"the ids of {prove} that the clock stood at {span} ({each})"
-        yield "evidence", f"zones that fit: {shown_zones(evidence.proved())}"
+        yield from (("evidence", line) for line in shown_evidence(evidence))
         if evidence.contradiction() is not None:
             yield "evidence", f"--timezone {evidence.zone} is contradicted: import and check refuse it"
     yield from (("endpoints", line) for line in shown_roles(roles))

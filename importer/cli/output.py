@@ -165,7 +165,8 @@ def ask(question: str, default: str | None, check: Callable[[str], object]) -> s
         return text
 
     drop_typed_ahead()
-    given = click.prompt(question, default=default or "", show_default=bool(default), value_proc=checked, err=True)
+    shown = f"{question} [default: {default}]" if default else question
+    given = click.prompt(shown, default=default or "", show_default=False, value_proc=checked, err=True)
     return str(given) or None
 
 

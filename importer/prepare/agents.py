@@ -137,12 +137,14 @@ def load_agents(
     return AgentBook(by_key, frozenset(extensions), default_number, default_zohouser)
 
 
-def agents_text(lines: Iterable[AgentLine]) -> str:
-    """Return an agents file of these lines."""
+def agents_text(lines: Iterable[AgentLine], *, is_draft: bool = False) -> str:
+    """Return an agents file of these lines; a draft has a column more, which says what each still misses."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(AGENT_COLUMNS)
-    writer.writerows(map(astuple, lines))
+    writer.writerow((*AGENT_COLUMNS, "missing") if is_draft else AGENT_COLUMNS)
+    for line in lines:
+        missing = " ".join(name for name in ("number", "zohouser") if not getattr(line, name))
+        writer.writerow((*astuple(line), missing) if is_draft else astuple(line))
     return text.getvalue()
 
 

@@ -19,6 +19,7 @@ from importer.errors import ConfigurationError
 from importer.formats import Detection
 from importer.formats.language import ZONE_SOURCES
 from schemas.times import ProvedOffsets, offsets_of
+from schemas.vocabulary import counted
 from schemas.zones import COMMON_ZONES, fixed_advice, is_fixed
 
 DAY_SECONDS = 86_400
@@ -27,6 +28,8 @@ CHANGE_SECONDS = 3 * 3600
 """So near to a change of the clock a row may show either side of it."""
 
 LEAST_IDS = 2
+LEAST_SHARE = 0.02
+"""Offsets proved by a smaller share of the rows come from later legs of long calls."""
 SHOWN_ZONES = 5
 MOST_MOMENTS = 60
 Ints = npt.NDArray[np.int64]
@@ -140,6 +143,19 @@ def shown_zones(moments: Iterable[tuple[int, int]]) -> str:
     fitting = zones_that_fit(moments)
     more = f" and {len(fitting) - SHOWN_ZONES} more" if len(fitting) > SHOWN_ZONES else ""
     return ", ".join(fitting[:SHOWN_ZONES]) + more if fitting else "none: its clock was set by hand, or changed"
+
+
+def shown_evidence(evidence: ZoneEvidence) -> list[str]:
+    """Return what the ids prove as lines for a person: which offsets, and which zones have them."""
+    rows = evidence.counts.total()
+    telling = sorted(offset for offset, count in evidence.counts.items() if count >= LEAST_SHARE * rows)
+    span = " to ".join(offset_text(offset) for offset in dict.fromkeys((telling[0], telling[-1])))
+    each = ", ".join(f"{offset_text(offset)} in {counted(evidence.counts[offset], 'row')}" for offset in telling)
+    prove = counted(rows, "row proves", "rows prove")
+    return [
+        f"the ids of {prove} that the clock stood at {span} ({each})",
+        f"zones that fit: {shown_zones(evidence.proved())}",
+    ]
 
 
 def offset_text(seconds: int) -> str:

@@ -118,10 +118,10 @@ class Settings(PolicyChoices):
         None, values.location, "FILE", "Agents file: CSV extension,number,zohouser,email,name."
     )
     default_agent_number: str | None = _option(
-        None, values.line, "NUMBER", "Where nothing else names one.", repr=False
+        None, values.line, "NUMBER", "The agent's, where nothing else names one.", repr=False
     )
-    default_zohouser: str | None = _option(None, values.line, "ID", "Where nothing else names one.")
-    site: str = _option("", values.site, "NAME", "Keeps the ids of several systems apart.")
+    default_zohouser: str | None = _option(None, values.line, "ID", "The user, where nothing else names one.")
+    site: str = _option("", values.site, "NAME", "Keeps the ids of several systems apart; never change it.")
     since: str | None = _option(None, values.moment, "WHEN", "Only later calls: a date, 2d, yesterday.")
     until: str | None = _option(None, values.moment, "WHEN", "Only calls that start before then.")
     states: frozenset[State] = _option(

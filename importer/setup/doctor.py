@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from importer.client import Answer
 from importer.errors import ImporterError, TryLaterError
 from importer.formats import load_catalogue
-from importer.ledger import LedgerReader, open_reader
+from importer.ledger import open_reader
 from importer.ledger.beside import check_place
 from importer.pipeline import check_apart, epoch_of, gmt_text
 from importer.pipeline.intake import policy_book
@@ -87,39 +87,39 @@ def _guarded(names: Sequence[str], checks: Iterator[Check]) -> Iterator[Check]:
     yield from (Check(LOOK, name, f"not looked at: {cause}") for name in left)
 
 
+def _rated(name: str, found: str, hint: str, *, look: bool = False, act: bool = False) -> Check:
+    return Check(ACT if act else LOOK if look else OK, name, found, hint if act or look else "")
+
+
 def _config(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[Check]:
     check_versions(found_versions())
     policy_book(settings, load_catalogue().formats)
+    check_apart(settings)
     named = [name for name in map(variable_of, OPTIONS) if environment.get(name)]
     found = f"{settings.config}, all keys are known" if settings.config else "no config file"
     found += f"; outranked by the environment's {', '.join(named)}" if named else ""
-    yield Check(OK if settings.config else LOOK, "config", found, f"{_PROGRAM} init   (or name it with --config)")
+    yield _rated("config", found, f"{_PROGRAM} init   (or name it with --config)", look=settings.config is None)
 
 
 def _zone(settings: Settings) -> Iterator[Check]:
-    zone, place = settings.timezone, settings.config or "the config"
-    if zone is None:
-        write = f'Write into {place}: timezone = "Europe/London" (`{_PROGRAM} detect EXPORT` shows which)'
-        yield Check(LOOK, "time zone", "none: only exports with UTC or offsets can be read", write)
-    elif is_fixed(zone):
-        yield Check(ACT, "time zone", fixed_advice(zone), f"Correct timezone in {place}.")
-    else:
-        local = datetime.now(UTC).astimezone(ZoneInfo(zone))
-        yield Check(OK, "time zone", f"{zone}, where it is {local:%H:%M} now")
+    zone, found = settings.timezone, "none: only exports with UTC or offsets can be read"
+    if zone is not None:
+        now = datetime.now(ZoneInfo(zone))
+        found = fixed_advice(zone) if is_fixed(zone) else f"{zone}, where it is {now:%H:%M} now"
+    hint = 'Write into the config: timezone = "Europe/London" (`detect EXPORT` shows which)'
+    yield _rated("time zone", found, hint, look=zone is None, act=zone is not None and is_fixed(zone))
 
 
 def _agents(settings: Settings) -> Iterator[Check]:
-    path = settings.agents
-    if path is None:
-        found = "no agents file: only numbers in the exports themselves say who called"
-        yield Check(LOOK, "agents", found, f"{_PROGRAM} users --write FILE   (then --agents FILE)")
-        return
-    load_agents(path, settings.country, encoding=settings.encoding)
-    lines = agent_lines(path, settings.encoding)
+    path, found, lines = settings.agents, "no agents file: who called is only in the exports, or unknown", []
+    if path is not None:
+        load_agents(path, settings.country, encoding=settings.encoding)
+        lines = agent_lines(path, settings.encoding)
+        found = f"{path.name} has {counted(len(lines), 'agent')}"
     without = 0 if settings.default_agent_number else sum(not line.number for line in lines)
-    found = f"{path.name} has {counted(len(lines), 'agent')}"
     found += f", {without} without a number: their calls are rejected" if without else ""
-    yield Check(OK if lines and not without else LOOK, "agents", found, f"Complete {path}")
+    hint = f"Complete {path}" if path else f"{_PROGRAM} users --write FILE   (then --agents FILE)"
+    yield _rated("agents", found, hint, look=not lines or without > 0)
 
 
 def _ledger(settings: Settings, *, now: float) -> Iterator[Check]:
@@ -127,60 +127,48 @@ def _ledger(settings: Settings, *, now: float) -> Iterator[Check]:
     check_place(settings.ledger.resolve())
     with open_reader(settings.ledger) as ledger:
         ledger.check_latest()
-        counts = ledger.counts()
-        yield Check(OK, "ledger", f"{settings.ledger}, ours alone; {counted(sum(counts.values()), 'call')}")
-        copied = ledger.backed_up_at() or 0
-        found = f"copied {gmt_text(copied)} GMT" if copied else "none by this program"
-        hint = f"{_PROGRAM} ledger backup{named} /BACKUP/ledger-$(date +%F).sqlite"
-        yield Check(LOOK if now - copied > BACKUP_DAYS * 86_400 else OK, "backup", found, hint)
-        yield _last_run(ledger, now, named)
-        found = f"{counted(counts[CallState.UNCERTAIN], 'call waits', 'calls wait')} for a person"
-        state = LOOK if counts[CallState.UNCERTAIN] else OK
-        yield Check(state, "uncertain", found, f"{_PROGRAM} status{named}")
-        pending, held = counts[CallState.PENDING], ledger.held_until()
-        seconds = settings.rate.seconds_for(pending, is_burst=settings.burst)
-        found = f"{counted(pending, 'call')} pending: {lasting(seconds)} at {settings.rate}"
-        if held and epoch_of(held) > now:
-            yield Check(LOOK, "backlog", f"{found}; Zoho asked to wait until {held} GMT", "Nothing: runs wait.")
-        else:
-            hint = f"{_PROGRAM} deliver{named} --max-runtime 6h   (or a higher rate)"
-            yield Check(LOOK if seconds > NIGHT_SECONDS else OK, "backlog", found, hint)
-
-
-def _last_run(ledger: LedgerReader, now: float, named: str) -> Check:
-    last = next((run for run in ledger.runs(100) if run.command in ("import", "deliver")), None)
-    look = f"{_PROGRAM} status{named} --runs"
-    if last is None:
-        return Check(LOOK, "last run", "none yet", f"{_PROGRAM} import{named} --limit 1 EXPORT.csv")
-    found = f"{last.command} of {last.started_at} GMT"
-    if last.exit_code is None:
-        return Check(LOOK, "last run", f"{found} goes on, or died", look)
-    found += f", exit {last.exit_code}"
-    is_late = now - epoch_of(last.started_at) > LATE_HOURS * 3600
-    return Check(LOOK if last.exit_code or is_late else OK, "last run", found, look)
+        counts, copied, held = ledger.counts(), ledger.backed_up_at() or 0, ledger.held_until()
+        last = next((run for run in ledger.runs(100) if run.command in ("import", "deliver")), None)
+    yield Check(OK, "ledger", f"{settings.ledger}, ours alone; {counted(sum(counts.values()), 'call')}")
+    found = f"copied {gmt_text(copied)} GMT" if copied else "none by this program"
+    hint = f"{_PROGRAM} ledger backup{named} /BACKUP/ledger-$(date +%F).sqlite"
+    yield _rated("backup", found, hint, look=now - copied > BACKUP_DAYS * 86_400)
+    found, is_good = "none yet", False
+    if last is not None:
+        code = "goes on, or died" if last.exit_code is None else f"exit {last.exit_code}"
+        found = f"{last.command} of {last.started_at} GMT, {code}"
+        is_good = last.exit_code == 0 and now - epoch_of(last.started_at) < LATE_HOURS * 3600
+    yield _rated("last run", found, f"{_PROGRAM} status{named} --runs", look=not is_good)
+    uncertain, pending = counts[CallState.UNCERTAIN], counts[CallState.PENDING]
+    found = f"{counted(uncertain, 'call waits', 'calls wait')} for a person"
+    yield _rated("uncertain", found, f"{_PROGRAM} status{named}", look=uncertain > 0)
+    seconds, is_held = (
+        settings.rate.seconds_for(pending, is_burst=settings.burst),
+        bool(held and epoch_of(held) > now),
+    )
+    found = f"{counted(pending, 'call')} pending: {lasting(seconds)} at {settings.rate}"
+    found += f"; Zoho asked to wait until {held} GMT" if is_held else ""
+    hint = f"{_PROGRAM} deliver{named} --max-runtime 6h   (or a higher rate)"
+    yield _rated("backlog", found, hint, look=is_held or seconds > NIGHT_SECONDS)
 
 
 def _outputs(settings: Settings) -> Iterator[Check]:
-    check_apart(settings)
-    names = [name for name in ("log", "metrics", "results", "rejects", "done") if getattr(settings, name)]
-    for name in names:
-        path = getattr(settings, name).absolute()
-        folder = path if name == "done" else path.parent
-        if not os.access(folder, os.W_OK | os.X_OK):
-            fault = "may not be written to" if folder.is_dir() else "is not there"
-            found = f"--{name}: the folder {folder} {fault}"
-            yield Check(ACT, "outputs", found, f"Make it, give it to this user, or correct {name}.")
-            return
-    yield Check(OK, "outputs", f"{', '.join(names) or 'whatever is named'} can be written")
+    named = {name: getattr(settings, name) for name in ("log", "metrics", "results", "rejects", "done")}
+    folders = [
+        path.absolute() if name == "done" else path.absolute().parent for name, path in named.items() if path
+    ]
+    bad = ", ".join(str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK))
+    found = f"this user cannot write into {bad}" if bad else "folders of log, results and the like are there"
+    yield _rated("outputs", found, "Make the folder, give it to this user, or correct the config.", act=bool(bad))
 
 
 def _disk(settings: Settings) -> Iterator[Check]:
-    named = {"the ledger": settings.ledger.resolve().parent, "temporary files": Path(tempfile.gettempdir())}
-    there = {what: next(each for each in (path, *path.parents) if each.exists()) for what, path in named.items()}
-    free, what = min((shutil.disk_usage(folder).free, what) for what, folder in there.items())
-    state = ACT if free < LEAST_DISK_BYTES else LOOK if free < FEW_DISK_BYTES else OK
-    found = f"{free / (1 << 30):,.1f} GiB free for {what}"
-    yield Check(state, "disk", found, f"df -h {there[what]}   (two times the exports go into TMPDIR)")
+    places = settings.ledger.resolve().parent, Path(tempfile.gettempdir())
+    there = [next(each for each in (path, *path.parents) if each.exists()) for path in places]
+    free, folder = min((shutil.disk_usage(path).free, path) for path in there)
+    hint = f"df -h {folder}   (exports need twice their space in TMPDIR)"
+    found = f"{free / (1 << 30):,.1f} GiB free in {folder}"
+    yield _rated("disk", found, hint, look=free < FEW_DISK_BYTES, act=free < LEAST_DISK_BYTES)
 
 
 def _account(settings: Settings, *, environment: Mapping[str, str], clock: Callable[[], float]) -> Iterator[Check]:
@@ -208,9 +196,9 @@ def _clock(seen: Sequence[tuple[str, float]]) -> Iterator[Check]:
     with suppress(ValueError):
         date, moment = seen[-1] if seen else ("", 0.0)
         off = moment - parsedate_to_datetime(date).timestamp()
-        state = ACT if abs(off) > MOST_CLOCK_SECONDS else LOOK if abs(off) > CLOCK_SECONDS else OK
         found = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} Zoho's clock"
-        yield Check(state, "clock", found, "timedatectl set-ntp true   (as root)")
+        is_far, is_off = abs(off) > MOST_CLOCK_SECONDS, abs(off) > CLOCK_SECONDS
+        yield _rated("clock", found, "timedatectl set-ntp true   (as root)", look=is_off, act=is_far)
 
 
 def _timer(root: Path) -> Iterator[Check]:
@@ -220,26 +208,24 @@ def _timer(root: Path) -> Iterator[Check]:
         listed = subprocess.run([crontab, "-l"], stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603
         found += _times_in(listed.stdout.decode(errors="replace"), "crontab -l")
     units = root / "etc/systemd/system", Path.home() / ".config/systemd/user"
-    unseen += [
-        folder for folder in (root / "etc/cron.d", *units) if folder.exists() and not os.access(folder, os.R_OK)
-    ]
     enabled = [timer for folder in units for timer in folder.glob("*.wants/*.timer")]
-    for place in (root / "etc/crontab", *root.glob("etc/cron.*/*"), *enabled):
-        service = place.parent.parent / f"{place.stem}.service"
+    for place in (*(root / "etc").glob("cron*"), *(root / "etc").glob("cron.*/*"), *units, *enabled):
         try:
-            text = (service if place in enabled else place).read_text(errors="replace")
+            if place.is_dir():
+                os.scandir(place).close()
+            elif place in enabled:
+                service = place.parent.parent / f"{place.stem}.service"
+                found += [str(place)] if _PROGRAM in service.read_text(errors="replace") else []
+            else:
+                found += _times_in(place.read_text(errors="replace"), str(place))
         except FileNotFoundError:
             continue
         except OSError:
-            unseen.append(place)
-            continue
-        found += [str(place)] if place in enabled and _PROGRAM in text else _times_in(text, str(place))
-    where = f"; this user may not look into {', '.join(map(str, unseen))}" if unseen else ""
-    if found:
-        yield Check(OK, "timer", "; ".join(found))
-    else:
-        hint = "crontab -e   (README, Every night, has the line)"
-        yield Check(LOOK, "timer", f"nothing starts {_PROGRAM} by cron or systemd{where}", hint)
+            unseen.append(str(place))
+    where = f"; this user may not look into {', '.join(unseen)}" if unseen else ""
+    missing = f"nothing starts {_PROGRAM} by cron or systemd{where}"
+    hint = "crontab -e   (README, Every night, has the line)"
+    yield _rated("timer", "; ".join(found) or missing, hint, look=not found)
 
 
 def _times_in(crontab: str, where: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Who of PhoneBridge's users is which line of the agents file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from importer.client import User
 from importer.formats.cells import caseless
@@ -28,3 +29,9 @@ def match_users(users: Sequence[User], lines: Sequence[AgentLine]) -> list[Match
                 break
         matches.append(match)
     return matches
+
+
+def with_users(lines: Sequence[AgentLine], matches: Sequence[Match]) -> list[AgentLine]:
+    """Return the lines of the agents file with the ids of the users that they match, where they have none."""
+    ids = {line: user.zohouser for user, theirs, _ in matches for line in theirs}
+    return [line if line.zohouser else replace(line, zohouser=ids.get(line, "")) for line in lines]

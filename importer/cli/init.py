@@ -1,0 +1,220 @@
+"""The command `init`: the config file, the ledger and the agents file, asked for or proposed by an export."""
+
+import json
+import os
+import textwrap
+import time
+from collections.abc import Mapping
+from dataclasses import astuple
+from pathlib import Path
+
+import click
+
+from importer.cli.options import ACCOUNT, PATH, options
+from importer.cli.output import ask, is_interactive, show, show_lines, show_message, table, wrapped
+from importer.errors import ImporterError, UsageError
+from importer.ledger import create_ledger
+from importer.pipeline import check_apart, gmt_text
+from importer.prepare.agents import AGENT_COLUMNS, agents_text
+from importer.private_files import write_new
+from importer.settings import OPTIONS, Settings, config_path, load_credentials, load_settings
+from importer.settings.options import variable_of
+from importer.setup.matching import match_users, with_users
+from importer.setup.proposal import Proposal, Seen, seen_in
+from importer.setup.sign_in import account_of
+
+BACK, YES = "<", ("y", "yes")
+
+_EXAMPLES = """
+    data-center=us timezone=Europe/London country=GB extensions=2[0-9]{3} trunks=40001|40002 outside-prefix=9
+    agents=agents.csv site=head-office rate=60/minute ledger=/srv/ledger.sqlite accounts-url=https://accounts.example
+    api-url=https://api.example proxy=http://proxy.example:3128 ca-bundle=/etc/ssl/own.pem format=asterisk-csv
+    encoding=cp1252 delimiter=; sheet=CDR date-order=day-month jobs=2 default-agent-number=+442079460123
+    default-zohouser=20068510101 since=30d until=yesterday limit=1000 max-runtime=6h lock-wait=1h
+    results=/srv/results.csv rejects=/srv/rejects.csv done=/srv/cdr/done log=/var/log/cdr-importer/cdr-importer.log
+    metrics=/srv/cdr.prom ping-url=https://hc-ping.com/your-uuid min-rows=40% max-gap=80h max-age=26h
+    cancelled-ring-seconds=10 cancelled-unknown=noanswer voicemail=noanswer our-side=skip
+"""
+"""Examples for the commented lines of the config file, in its order; other options follow with their default."""
+_QUESTIONS = {
+    "data-center": "Your account's data centre: us eu in au jp ca cn sa uk ae",
+    "format": "Format",
+    "timezone": "Time zone, such as Europe/London",
+    "country": "Region of numbers without country code, such as GB (empty: none)",
+    "outside-prefix": "Dialled for a line",
+    "agents": "Agents file, such as agents.csv (empty: none)",
+    "site": "Name of this telephone system, if several feed one account (empty: none)",
+    "rate": "At most so many calls",
+    "ledger": "Ledger",
+}
+_ONLY_SEEN = ("format", "outside-prefix")
+"""Asked only where an export shows one."""
+_ZONE_LINK = Path("/etc/localtime")
+
+
+@click.command("init")
+@options(*ACCOUNT, "ledger", "timezone", "country", "agents", "site", "rate")
+@click.option("--from", "export", type=PATH, metavar="EXPORT", help="Propose what an export of yours shows.")
+def init_command(config: str | None, export: Path | None, **flags: str | None) -> None:
+    """Ask what does not change from run to run, write the config file and make the ledger.
+
+    Without a terminal nothing is asked: what no option gives stays a comment in the file. With --from the file is
+    only printed then, with what the export proves and by what.
+    """
+    path = Path(config or os.environ.get("CDR_IMPORTER_CONFIG") or config_path()).expanduser()
+    given = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
+    taken = [
+        name for name in ("accounts-url", "api-url") if name not in given and os.environ.get(variable_of(name))
+    ]
+    given |= {name: os.environ[variable_of(name)] for name in taken}
+    _require_place(load_settings(given, {}).timezone)
+    seen = _seen(export, given)
+    if not is_interactive() and seen:
+        proved = {name: each.value for name, each in seen.proposals.items() if each.value}
+        show_lines(config_text(proved | given, seen).splitlines())
+        show_lines(
+            f"# {line}" for line in ("Agents file, to be completed:", *_agents_text(seen, given).splitlines())
+        )
+        return
+    if os.path.lexists(path):
+        raise UsageError(f"{path} is there already", hint="Edit it, or move it away and run this again.")
+    if is_interactive():
+        given, seen = _asked(given, export, seen)
+    for name in {"agents", "ledger"} & given.keys():
+        # cron starts in another folder.
+        given[name] = str(Path(given[name]).expanduser().absolute())
+    settings = load_settings(given, {})
+    check_apart(settings, outputs={"--config": path})
+    made = [f"took   {name} from {variable_of(name)}" for name in taken] + [f"wrote  {path}"]
+    if settings.agents and not settings.agents.exists():
+        if not is_interactive():
+            raise UsageError(f"--agents {settings.agents} is not there", hint="Correct the path, or leave it out.")
+        write_new(settings.agents, _agents_text(seen, given))
+        made.append(f"wrote  {settings.agents}, to be completed")
+    write_new(path, config_text(given, seen))
+    if settings.ledger.exists():
+        made.append(f"kept   {settings.ledger}, which was there already")
+    else:
+        create_ledger(settings.ledger, now=gmt_text(time.time()))
+        made.append(f"made   {settings.ledger}")
+    show_lines((*made, "", "Next:"))
+    named = "" if path == config_path() else f" --config {path}"
+    steps = (
+        f"auth login{named}",
+        f"users{named}" + (" --write agents-to-complete.csv" if settings.agents else ""),
+        f"check{named} {export or 'EXPORT.csv'}",
+        f"import{named} --limit 1 {export or 'EXPORT.csv'}",
+        f"doctor{named}",
+    )
+    show_lines(f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1))
+    first = seen.first[:10] if seen else ""
+    show(f"Of calls older than 30 days the first import needs --since {first or 'DATE'}, or --yes.")
+
+
+def config_text(given: Mapping[str, str], seen: Seen | None) -> str:
+    """Return the config file: given options as they are, the others as examples in comments; all explained."""
+    lines = [
+        "# Options of cdr-importer that do not change from run to run. A flag or an environment variable",
+        "# outranks what stands here. Secrets do not belong here: `cdr-importer auth login` keeps them apart.",
+    ]
+    examples = dict(word.split("=", 1) for word in _EXAMPLES.split())
+    usual = Settings().in_force() | examples
+    for option in dict.fromkeys((*examples, *OPTIONS)):
+        example, value = usual.get(option) or True, given.get(option)
+        lines += ["", f"# {OPTIONS[option].help}"]
+        if seen and option in seen.proposals:
+            lines += (f"# {line}" for line in textwrap.wrap(seen.proposals[option].evidence, 96))
+            example = "..."  # another site's would look like what was seen
+        lines.append(f"{'' if value else '# '}{option} = {json.dumps(value or example, ensure_ascii=False)}")
+    return "\n".join((*lines, ""))
+
+
+def _seen(export: Path | None, given: Mapping[str, str]) -> Seen | None:
+    return seen_in(export, load_settings(given, {})) if export else None
+
+
+def _agents_text(seen: Seen | None, given: Mapping[str, str]) -> str:
+    """Return the agents file that an export drafts, matched with PhoneBridge's users once there is a sign-in."""
+    lines = seen.agents if seen else ()
+    if not lines:
+        return agents_text(())
+    try:
+        account, tokens, _ = account_of(load_settings(given, {}), load_credentials(os.environ), is_fresh=False)
+        matches = match_users(account.users(tokens.token()), lines)
+    except ImporterError as error:
+        matches = []
+        show_message(f"the agents are not matched with PhoneBridge's users: {error.message}")
+    return agents_text(with_users(lines, matches), is_draft=True)
+
+
+def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tuple[dict[str, str], Seen | None]:
+    """Ask for the values that no option gave; `<` goes back to the question before. Return all values."""
+    usual = Settings()
+    defaults = {"data-center": "us", "rate": str(usual.rate), "ledger": str(usual.ledger)}
+    # The zone of this machine is a proposal: it is never used without an answer.
+    target = str(_ZONE_LINK.resolve()) if _ZONE_LINK.is_symlink() else ""
+    if "/zoneinfo/" in target:
+        defaults["timezone"] = target.partition("/zoneinfo/")[2]
+    names = [name for name in _QUESTIONS if name not in given]
+    asked: list[str] = []
+    show("Type < to go back to the question before.", err=True)
+    if seen:
+        show_lines(wrapped(f"  telephones and trunks: {seen.proposals['extensions'].evidence}", "  "), err=True)
+    while len(asked) < len(names):
+        option = names[len(asked)]
+        proposal = seen.proposals.get(option) if seen else None
+        if option in _ONLY_SEEN and not (proposal and proposal.value):
+            names.remove(option)
+            continue
+        if option == "agents" and seen:
+            show_lines(table(AGENT_COLUMNS, map(astuple, seen.agents)), err=True)
+        value = _answer(option, defaults.get(option), proposal)
+        if value == BACK:
+            given.pop(asked.pop(), None) if asked else None
+            continue
+        if option == "agents" and value and not _is_meant(Path(value).expanduser()):
+            continue
+        if value:
+            given[option] = value
+        try:
+            seen = _seen(export, given) if option == "timezone" else seen  # whose numbers they are hangs on it
+        except ImporterError as error:
+            given.pop(option, None)
+            show_lines(wrapped(error.message, "  "), err=True)
+            continue
+        asked.append(option)
+    return given, seen
+
+
+def _answer(option: str, default: str | None, proposal: Proposal | None) -> str | None:
+    """Ask one question; what an export proves is shown with its evidence and taken only by a yes."""
+
+    def check(text: str) -> None:
+        if text != BACK and not (proposal and proposal.value and text.lower() in YES):
+            _require_place(load_settings({option: text}, {}).timezone)
+
+    question = _QUESTIONS[option]
+    if proposal:
+        show_lines(wrapped(f"  {option}: {proposal.evidence}", "  "), err=True)
+    if proposal and proposal.value:
+        question, default = f"Take {option} = {proposal.value}? y, another value, or Enter for none", None
+    value = ask(question, default, check)
+    return proposal.value if proposal and proposal.value and value and value.lower() in YES else value
+
+
+def _is_meant(agents: Path) -> bool:
+    """Return whether the agents file is there, or is to be made, by a yes, in a folder that is there."""
+    if agents.exists():
+        return True
+    if not agents.parent.is_dir():
+        show(f"The folder {agents.parent} is not there.", err=True)
+        return False
+    return click.confirm(f"{agents} is not there. Make it, to be completed?", default=False, err=True)
+
+
+def _require_place(zone: str | None) -> None:
+    """Raise UsageError for a zone without summer time: from spring to autumn its times would be an hour wrong."""
+    from schemas.zones import fixed_advice, is_fixed
+
+    if zone is not None and is_fixed(zone):
+        raise UsageError(f"--timezone: {fixed_advice(zone)}", hint="Name a place of the IANA database.")

@@ -1,0 +1,154 @@
+"""What one export of a site shows of its set-up, with the evidence; nothing is guessed, and nothing is sent."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from importer.errors import InputUnusableError
+from importer.formats import Detection, detect, load_catalogue
+from importer.pipeline import gmt_text
+from importer.prepare import Preparation, PreparePlan, no_agents, prepare_part
+from importer.prepare.agents import AgentLine
+from importer.prepare.country import LEAST_TEXTS, MOST_WRITTEN, NEARLY_ALL, CountryEvidence
+from importer.prepare.endpoints import shown_roles
+from importer.prepare.groups import NO_START
+from importer.prepare.rows import STATE_OF
+from importer.prepare.zones import ZoneEvidence, shown_evidence, zones_that_fit
+from importer.settings import Settings
+from schemas.numbers import NumberBook, NumberReading, NumberRules, PlainDigits
+from schemas.plans import main_region, region_of
+from schemas.vocabulary import Outcome, Role, counted, lasting
+from schemas.zones import country_of
+
+_PREFIXES = ("", "9", "0", "8", "1")
+"""Digits that are usual for a line to the outside; none comes first."""
+MOST_TEXTS, MOST_ZONES = 200, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What an export says of an option: ``value`` is empty where it proves none, ``evidence`` is for a person."""
+
+    value: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an export shows: proposals by option, the agents that it names, and the first start (GMT text)."""
+
+    proposals: Mapping[str, Proposal]
+    agents: tuple[AgentLine, ...]
+    first: str
+
+
+def seen_in(export: Path, settings: Settings) -> Seen:
+    """Read an export and return what it shows; raises InputUnusableError and the like as `detect` does."""
+    catalogue = load_catalogue()
+    found = detect(export, catalogue.candidates(settings.format), settings, catalogue.lookalikes)
+    if found is None:
+        raise InputUnusableError(f"{export} is a results file of this program", hint="Name an export.")
+    plan = PreparePlan(no_agents(), int(time.time()))
+    with Preparation(catalogue.causes, plan) as preparation:
+        zone, fitting = _zone(found, preparation.zone_evidence(found))
+    likely = [settings.timezone] if settings.timezone else fitting
+    plan = replace(plan, timezone=likely[0] if likely else "UTC")  # any that fits will do to count days
+    part = prepare_part(catalogue.causes, plan, found)
+    roles = part.evidence.endpoints.roles()
+    if part.evidence.must_repeat():
+        part = prepare_part(catalogue.causes, plan, found, roles)
+    with Preparation(catalogue.causes, plan) as preparation:
+        preparation.take(found, str(export), [part], roles)
+        fates = (
+            getattr(row, "outcome", Outcome.REJECTED)
+            for batch in preparation.results()
+            for row in batch
+            if row.state
+        )
+        calls = sum(fate is Outcome.REJECTED for fate in fates)  # without agents file and country most are
+    of_state = part.index[np.isin(part.index["rank"], list(STATE_OF))]
+    starts = of_state["start"][of_state["start"] != NO_START]
+    days, took = len(np.unique(starts // 86_400)), settings.rate.seconds_for(calls, is_burst=settings.burst)
+    unattended = (
+        f"{counted(calls, 'call')} of {counted(days, 'day')} that nobody attended, the rejected among them"
+    )
+    country, prefix = _country(found, part.evidence.country, likely)
+    learned = "; ".join(shown_roles(roles)) or "the file proves none"
+    proposals = {
+        "format": Proposal(found.format.name, f"{counted(part.evidence.read, 'row')} of {found.format.title}"),
+        "timezone": zone,
+        "country": country,
+        "outside-prefix": prefix,
+        "extensions": Proposal("", f"{learned}; each file is asked anew, so write only what none proves"),
+        "rate": Proposal(
+            str(settings.rate), f"{unattended}: sending all takes {lasting(took)} at {settings.rate}"
+        ),
+    }
+    book = NumberBook(NumberRules(settings.country or country.value or None))
+    agents = dict.fromkeys(_agent_line(text, roles, book) for text in part.agents)
+    agents.pop(AgentLine("", "", "", "", ""), None)
+    return Seen(proposals, (*agents,), gmt_text(starts.min()) if len(starts) else "")
+
+
+def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[Proposal, list[str]]:
+    """Propose a zone where the ids prove its clock on both sides of a change; return all that fit too."""
+    if not found.needs_timezone():
+        return Proposal("", "not needed: the times are UTC or carry their offset from GMT"), []
+    if evidence is None:
+        return Proposal("", "nothing in the file tells: write whose clock the telephone system has"), []
+    proved, ids = evidence.proved(), "; ".join(shown_evidence(evidence))
+    fitting = zones_that_fit(proved)
+    if len({offset for _, offset in proved}) == 1 and len(fitting) > 1:
+        return Proposal("", f"{ids}. No change of the clock is among them, so say yourself which"), fitting
+    return Proposal(next(iter(fitting), ""), ids), fitting
+
+
+def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) -> tuple[Proposal, Proposal]:
+    """Propose the one region of which nearly all national numbers are, and what is dialled in front of them.
+
+    Tried are the regions of the zones that are likely and of the numbers written with +.
+    """
+    texts, plain = [*evidence.national][:MOST_TEXTS], PlainDigits(found.format.numbers.plain_digits)
+    anywhere = NumberBook(NumberRules(None))
+    written = Counter(region_of(anywhere.read(text).e164) for text in evidence.international)
+    regions = [*map(country_of, zones[:MOST_ZONES]), *(region for region, _ in written.most_common(MOST_WRITTEN))]
+    tried: dict[tuple[str, str], list[NumberReading]] = {}
+    for country in filter(None, regions):
+        for prefix in _PREFIXES:
+            book = NumberBook(NumberRules(country, plain, (prefix,) if prefix else ()))
+            tried[country, prefix] = [book.read(text) for text in texts]
+    if not texts or not tried:
+        return Proposal("", "no national number, or nothing that says of which country"), Proposal("", "")
+    counts = {key: sum(reading.valid for reading in readings) for key, readings in tried.items()}
+    # A few numbers may be some behind any digit.
+    counts = {
+        (region, front): many
+        for (region, front), many in counts.items()
+        if not front or many >= counts[region, ""] + LEAST_TEXTS
+    }
+    enough = max(LEAST_TEXTS, NEARLY_ALL * len(texts))
+    best = next((key for key, many in counts.items() if many >= enough), max(counts, key=counts.__getitem__))
+    country, prefix = best
+    rest = Counter(reading.reason for reading in tried[best] if not reading.valid).most_common(3)
+    shares = ", ".join(f"{many} in {region}" for (region, front), many in counts.items() if front == prefix)
+    said = f"of {counted(len(texts), 'national number')} are numbers: {shares}"
+    said += f"; the rest in {country}: {', '.join(f'{many} {reason}' for reason, many in rest)}" if rest else ""
+    is_proved = len({main_region(region) for (region, _), many in counts.items() if many >= enough}) == 1
+    plain_count = f"of {len(texts)}, {counts[country, '']} are numbers in {country} as they stand"
+    front = f"{plain_count}, {counts[best]} behind a {prefix}" if prefix else ""
+    return Proposal(country * is_proved, said), Proposal(prefix * is_proved, front)
+
+
+def _agent_line(texts: str, roles: Mapping[str, Role], numbers: NumberBook) -> AgentLine:
+    """Return the texts by which an export names one agent in their columns of the agents file."""
+    cells = dict.fromkeys(("extension", "number", "zohouser", "email", "name"), "")
+    for text in texts.split("\x1f"):
+        number = numbers.read(text)
+        kind = "email" if "@" in text else "number" if number.valid else "extension" if text.isdigit() else "name"
+        if roles.get(text) is not Role.TRUNK:
+            cells[kind] = cells[kind] or (number.e164 if kind == "number" else text)
+    return AgentLine(**cells)
