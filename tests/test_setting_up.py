@@ -134,10 +134,11 @@ def test_init_asks(program: Program, keys: Typed, unsigned: Simulator) -> None:
     assert "At most so many calls [default: 60/minute]: " in ran.stderr
 
 
-def asterisk(made: datetime, number: int) -> str:
-    """Return one unattended call of an Asterisk export in New York."""
-    start = f"{made.astimezone(ZoneInfo('America/New_York')):%Y-%m-%d %H:%M:%S}"
-    agent, customer = f"10{number % 2 + 1}", f"921255501{number:02}"
+def asterisk(number: int, zone: str, front: str) -> str:
+    """Return one unattended call of an Asterisk export, twelve hours after the one before."""
+    made = datetime(2025, 10, 30, 15, 0, tzinfo=UTC) + timedelta(hours=12 * number)
+    start = f"{made.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}"
+    agent, customer = f"10{number % 2 + 1}", f"{front}21255501{number:02}"
     return (
         f'"","{agent}","{customer}","from-internal","""Ann"" <{agent}>","PJSIP/{agent}-1",'
         f'"PJSIP/trunk-a-1","Dial","PJSIP/{customer}@trunk-a,30","{start}",,"{start}",28,0,'
@@ -148,9 +149,8 @@ def asterisk(made: datetime, number: int) -> str:
 @pytest.fixture
 def autumn(tmp_path: Path) -> Path:
     """Return an export of calls from before and after New York's clock went back, dialled with a 9 in front."""
-    first = datetime(2025, 10, 30, 15, 0, tzinfo=UTC)
     path = tmp_path / "Master.csv"
-    path.write_text("".join(asterisk(first + timedelta(hours=12 * number), number) for number in range(12)))
+    path.write_text("".join(asterisk(number, "America/New_York", "9") for number in range(12)))
     return path
 
 
@@ -178,19 +178,32 @@ def test_proposal_printed(program: Program, autumn: Path) -> None:
 
 
 @table(
-    ("row", "words"),
+    ("rows", "old", "new", "option", "words"),
     [
-        (slice(0, 3), "zones that fit: America/New_York"),
-        (slice(0, 1), '# country = "..."'),
+        (3, "", "", "timezone", "No change of the clock is among them, so say yourself which"),
+        (12, ':00:00"', ':30:00"', "timezone", "zones that fit: none: its clock was set by hand"),
+        (4, "", "", "country", "of 4 national numbers are numbers: 0 in US"),
     ],
 )
-def test_proposal_without_proof(program: Program, autumn: Path, row: slice, words: str) -> None:
-    """What is not proved stays a comment that says why: a clock without a change, too few numbers."""
-    lines = autumn.read_text().splitlines(keepends=True)
-    autumn.with_name("few.csv").write_text("".join(lines[row]))
-    ran = program("init", "--from", autumn.with_name("few.csv"))
-    assert (ran.code, "timezone" in tomllib.loads(ran.stdout)) == (0, False)
-    assert words in ran.stdout.replace("\n# ", " ") + ran.stdout
+def test_proposal_without_proof(
+    program: Program, autumn: Path, rows: int, old: str, new: str, option: str, words: str
+) -> None:
+    """What is not proved stays a comment that says why: an odd clock or one without a change, too few numbers."""
+    lines = autumn.read_text().replace(old, new).splitlines(keepends=True)
+    autumn.with_name("other.csv").write_text("".join(lines[:rows]))
+    ran = program("init", "--from", autumn.with_name("other.csv"))
+    assert (ran.code, option in tomllib.loads(ran.stdout)) == (0, False)
+    assert words in ran.stdout.replace("\n# ", " ")
+    assert f'\n# {option} = "..."\n' in ran.stdout
+
+
+def test_proposal_of_another_country(program: Program, autumn: Path) -> None:
+    """American numbers are no British ones, though the plan has them and the zone is of there."""
+    autumn.write_text("".join(asterisk(number, "Europe/London", "") for number in range(12)))
+    ran = program("init", "--timezone", "Europe/London", "--from", autumn)
+    assert ran.code == 0
+    assert "12 in GB; none has the 0 that is dialled in GB" in ran.stdout.replace("\n# ", " ")
+    assert not {"country", "outside-prefix"} & tomllib.loads(ran.stdout).keys()
 
 
 def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autumn: Path) -> None:

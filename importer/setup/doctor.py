@@ -205,7 +205,8 @@ def _timer(root: Path) -> Iterator[Check]:
     """Look where cron and systemd have what they start; what this user may not look at is named."""
     found, unseen = [], []
     if crontab := shutil.which("crontab"):
-        listed = subprocess.run([crontab, "-l"], stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603
+        # Without an environment, which may hold secrets.
+        listed = subprocess.run([crontab, "-l"], env={}, stdin=subprocess.DEVNULL, capture_output=True)  # noqa: S603
         found += _times_in(listed.stdout.decode(errors="replace"), "crontab -l")
     units = root / "etc/systemd/system", Path.home() / ".config/systemd/user"
     enabled = [timer for folder in units for timer in folder.glob("*.wants/*.timer")]

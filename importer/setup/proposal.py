@@ -20,7 +20,7 @@ from importer.prepare.rows import STATE_OF
 from importer.prepare.zones import ZoneEvidence, shown_evidence, zones_that_fit
 from importer.settings import Settings
 from schemas.numbers import NumberBook, NumberReading, NumberRules, PlainDigits
-from schemas.plans import main_region, region_of
+from schemas.plans import main_region, region_of, trunk_prefix
 from schemas.vocabulary import Outcome, Role, counted, lasting
 from schemas.zones import country_of
 
@@ -61,6 +61,8 @@ def seen_in(export: Path, settings: Settings) -> Seen:
     roles = part.evidence.endpoints.roles()
     if part.evidence.must_repeat():
         part = prepare_part(catalogue.causes, plan, found, roles)
+    if settings.timezone is None:
+        part.evidence.zone = None  # a stand-in is held against nothing
     with Preparation(catalogue.causes, plan) as preparation:
         preparation.take(found, str(export), [part], roles)
         fates = (
@@ -112,7 +114,8 @@ def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) 
 
     Tried are the regions of the zones that are likely and of the numbers written with +.
     """
-    texts, plain = [*evidence.national][:MOST_TEXTS], PlainDigits(found.format.numbers.plain_digits)
+    plain = PlainDigits(found.format.numbers.plain_digits)
+    texts = [*evidence.national][:MOST_TEXTS] if plain is PlainDigits.NATIONAL else []
     anywhere = NumberBook(NumberRules(None))
     written = Counter(region_of(anywhere.read(text).e164) for text in evidence.international)
     regions = [*map(country_of, zones[:MOST_ZONES]), *(region for region, _ in written.most_common(MOST_WRITTEN))]
@@ -137,7 +140,11 @@ def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) 
     shares = ", ".join(f"{many} in {region}" for (region, front), many in counts.items() if front == prefix)
     said = f"of {counted(len(texts), 'national number')} are numbers: {shares}"
     said += f"; the rest in {country}: {', '.join(f'{many} {reason}' for reason, many in rest)}" if rest else ""
-    is_proved = len({main_region(region) for (region, _), many in counts.items() if many >= enough}) == 1
+    rivals = {main_region(region) for (region, _), many in counts.items() if many >= enough}
+    # An American export reads as British with hardly a fault.
+    lacks_zero = trunk_prefix(country) == "0" and not any(text.startswith(f"{prefix}0") for text in texts)
+    said += f"; none has the 0 that is dialled in {country}" if lacks_zero else ""
+    is_proved = len(rivals) == 1 and not lacks_zero
     plain_count = f"of {len(texts)}, {counts[country, '']} are numbers in {country} as they stand"
     front = f"{plain_count}, {counts[best]} behind a {prefix}" if prefix else ""
     return Proposal(country * is_proved, said), Proposal(prefix * is_proved, front)
