@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import textwrap
 import time
 from collections.abc import Mapping
@@ -97,18 +98,25 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     else:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
-    show_lines((*made, "", "Next:"))
     named = "" if path == config_path() else f" --config {path}"
+    show_lines((*made, "", *_next_steps(named, shlex.quote(str(export or "EXPORT.csv")), seen)))
+
+
+def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:
     steps = (
         f"auth login{named}",
-        f"users{named}" + (" --write agents-to-complete.csv" if settings.agents else ""),
-        f"check{named} {export or 'EXPORT.csv'}",
-        f"import{named} --limit 1 {export or 'EXPORT.csv'}",
+        f"users{named} --write agents-to-complete.csv",
+        f"check{named} {export}",
+        f"import{named} --limit 1 {export}",
         f"doctor{named}",
     )
-    show_lines(f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1))
+    lines = [f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1)]
     first = seen.first[:10] if seen else ""
-    show(f"Of calls older than 30 days the first import needs --since {first or 'DATE'}, or --yes.")
+    return [
+        "Next:",
+        *lines,
+        f"Of calls older than 30 days the first import needs --since {first or 'DATE'}, or --yes.",
+    ]
 
 
 def config_text(given: Mapping[str, str], seen: Seen | None) -> str:

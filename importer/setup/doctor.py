@@ -55,17 +55,16 @@ def examine(
         (("time zone",), _zone),
         (("agents",), _agents),
         (("ledger", "backup", "last run", "uncertain", "backlog"), partial(_ledger, now=clock())),
-        (("outputs",), _outputs),
-        (("disk",), _disk),
+        (("outputs", "disk"), _places),
         ((*ACCOUNT_CHECKS, "clock"), partial(_account, environment=environment, clock=clock)),
     )
-    for names, look in parts:
-        if isinstance(settings, Settings):
+    if isinstance(settings, Settings):
+        for names, look in parts:
             yield from _guarded(names, look(settings))
-        elif names == ("config",):
-            yield Check(ACT, "config", settings.message, settings.hint)
-        else:
-            yield from (Check(LOOK, name, "not looked at: config comes first") for name in names)
+    else:
+        yield Check(ACT, "config", settings.message, settings.hint)
+        others = (name for names, _ in parts[1:] for name in names)
+        yield from (Check(LOOK, name, "not looked at: config comes first") for name in others)
     yield from _guarded(("timer",), _timer(root))
 
 
@@ -152,17 +151,12 @@ def _ledger(settings: Settings, *, now: float) -> Iterator[Check]:
     yield _rated("backlog", found, hint, look=is_held or seconds > NIGHT_SECONDS)
 
 
-def _outputs(settings: Settings) -> Iterator[Check]:
-    named = {name: getattr(settings, name) for name in ("log", "metrics", "results", "rejects", "done")}
-    folders = [
-        path.absolute() if name == "done" else path.absolute().parent for name, path in named.items() if path
-    ]
+def _places(settings: Settings) -> Iterator[Check]:
+    files = (settings.log, settings.metrics, settings.results, settings.rejects)
+    folders = {path.absolute().parent for path in files if path} | {path for path in [settings.done] if path}
     bad = ", ".join(str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK))
     found = f"this user cannot write into {bad}" if bad else "folders of log, results and the like are there"
     yield _rated("outputs", found, "Make the folder, give it to this user, or correct the config.", act=bool(bad))
-
-
-def _disk(settings: Settings) -> Iterator[Check]:
     places = settings.ledger.resolve().parent, Path(tempfile.gettempdir())
     there = [next(each for each in (path, *path.parents) if each.exists()) for path in places]
     free, folder = min((shutil.disk_usage(path).free, path) for path in there)
@@ -180,25 +174,20 @@ def _account(settings: Settings, *, environment: Mapping[str, str], clock: Calla
     lines = []
     with suppress(ImporterError):  # it has a line of its own
         lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
-    checks = account_checks(
-        *account_of(settings, load_credentials(environment), is_fresh=True, on_answer=on_answer), lines
-    )
+    account = account_of(settings, load_credentials(environment), is_fresh=True, on_answer=on_answer)
+    failure: ImporterError | None = None
     try:
-        yield from checks
-    except ImporterError:
-        yield from _clock(seen)  # before the line of what failed, since it may be why
-        raise
-    yield from _clock(seen)
-
-
-def _clock(seen: Sequence[tuple[str, float]]) -> Iterator[Check]:
-    """Compare the latest ``Date`` of an answer with the moment when it came."""
+        yield from account_checks(*account, lines)
+    except ImporterError as error:
+        failure = error
     with suppress(ValueError):
         date, moment = seen[-1] if seen else ("", 0.0)
         off = moment - parsedate_to_datetime(date).timestamp()
         found = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} Zoho's clock"
         is_far, is_off = abs(off) > MOST_CLOCK_SECONDS, abs(off) > CLOCK_SECONDS
         yield _rated("clock", found, "timedatectl set-ntp true   (as root)", look=is_off, act=is_far)
+    if failure is not None:  # after the clock, which may be why
+        raise failure
 
 
 def _timer(root: Path) -> Iterator[Check]:

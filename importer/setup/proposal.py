@@ -65,35 +65,25 @@ def seen_in(export: Path, settings: Settings) -> Seen:
         part.evidence.zone = None  # a stand-in is held against nothing
     with Preparation(catalogue.causes, plan) as preparation:
         preparation.take(found, str(export), [part], roles)
-        fates = (
-            getattr(row, "outcome", Outcome.REJECTED)
-            for batch in preparation.results()
-            for row in batch
-            if row.state
-        )
-        calls = sum(fate is Outcome.REJECTED for fate in fates)  # without agents file and country most are
+        rows = (row for batch in preparation.results() for row in batch if row.state)
+        # Without agents file and country most are rejected.
+        calls = sum(getattr(row, "outcome", Outcome.REJECTED) is Outcome.REJECTED for row in rows)
     of_state = part.index[np.isin(part.index["rank"], list(STATE_OF))]
     starts = of_state["start"][of_state["start"] != NO_START]
     days, took = len(np.unique(starts // 86_400)), settings.rate.seconds_for(calls, is_burst=settings.burst)
-    unattended = (
-        f"{counted(calls, 'call')} of {counted(days, 'day')} that nobody attended, the rejected among them"
-    )
+    missed = f"{counted(calls, 'call')} of {counted(days, 'day')} that nobody attended, with the rejected"
     country, prefix = _country(found, part.evidence.country, likely)
-    learned = "; ".join(shown_roles(roles)) or "the file proves none"
     proposals = {
         "format": Proposal(found.format.name, f"{counted(part.evidence.read, 'row')} of {found.format.title}"),
         "timezone": zone,
         "country": country,
         "outside-prefix": prefix,
-        "extensions": Proposal("", f"{learned}; each file is asked anew, so write only what none proves"),
-        "rate": Proposal(
-            str(settings.rate), f"{unattended}: sending all takes {lasting(took)} at {settings.rate}"
-        ),
+        "extensions": Proposal("", "; ".join((*shown_roles(roles), "written only where no file proves it"))),
+        "rate": Proposal(f"{settings.rate}", f"{missed}: sending all takes {lasting(took)} at {settings.rate}"),
     }
     book = NumberBook(NumberRules(settings.country or country.value or None))
     agents = dict.fromkeys(_agent_line(text, roles, book) for text in part.agents)
-    agents.pop(AgentLine("", "", "", "", ""), None)
-    return Seen(proposals, (*agents,), gmt_text(starts.min()) if len(starts) else "")
+    return Seen(proposals, (*filter(None, agents),), gmt_text(starts.min()) if len(starts) else "")
 
 
 def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[Proposal, list[str]]:
@@ -150,12 +140,12 @@ def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) 
     return Proposal(country * is_proved, said), Proposal(prefix * is_proved, front)
 
 
-def _agent_line(texts: str, roles: Mapping[str, Role], numbers: NumberBook) -> AgentLine:
-    """Return the texts by which an export names one agent in their columns of the agents file."""
+def _agent_line(texts: str, roles: Mapping[str, Role], numbers: NumberBook) -> AgentLine | None:
+    """Return the texts by which an export names one agent in the columns of the agents file, None without any."""
     cells = dict.fromkeys(("extension", "number", "zohouser", "email", "name"), "")
     for text in texts.split("\x1f"):
         number = numbers.read(text)
         kind = "email" if "@" in text else "number" if number.valid else "extension" if text.isdigit() else "name"
         if roles.get(text) is not Role.TRUNK:
             cells[kind] = cells[kind] or (number.e164 if kind == "number" else text)
-    return AgentLine(**cells)
+    return AgentLine(**cells) if any(cells.values()) else None
