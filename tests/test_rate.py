@@ -26,7 +26,7 @@ STAMPED_LATE_SECONDS = 0.05
 def sandbox(environment: dict[str, str]) -> Iterator[str]:
     """Run `cdr-importer sandbox` in a process of its own; give its base URL."""
     command = [sys.executable, "-u", "-m", "importer", "sandbox", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "export " in line:

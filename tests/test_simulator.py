@@ -3,6 +3,8 @@
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,9 +50,11 @@ SUCCESS = {"status": "success", "code": "SUCCESS"}
 class Signed:
     """A client of the service itself, signed in, at a moment of its own."""
 
-    def __init__(self, rate_limit: tuple[int, float] | None = None) -> None:
+    def __init__(self, rate_limit: tuple[int, float] | None = None, *, knows_users: bool = False) -> None:
         self.seconds = 0.0
-        self.service = Service(rate_limit=rate_limit, clock=lambda: self.seconds, wall_clock=lambda: NOW)
+        self.service = Service(
+            rate_limit=rate_limit, knows_users=knows_users, clock=lambda: self.seconds, wall_clock=lambda: NOW
+        )
         self.service.base_url = "http://127.0.0.1:8080"
         self.token = str(content_of(self.sign_in())["access_token"])
 
@@ -149,6 +153,14 @@ def test_tolerated_value(signed: Signed, changes: dict[str, str]) -> None:
     """What Zoho documents no rule for is accepted as received."""
     signed.notify(**changes)
     assert signed.accepted()[-1] == CALL | changes
+
+
+def test_users_of_another_account() -> None:
+    """Where users are looked at, one that is not listed is refused as on Zoho, a listed one or none is not."""
+    signed = Signed(knows_users=True)
+    assert refusal(signed.notify(zohouser="20068510106")) == (400, "INVALID_USER", None)
+    for user in ("20068510101", ""):
+        assert signed.notify(zohouser=user).status == 200
 
 
 TEXT = st.characters(exclude_categories=["Cs"])
@@ -508,3 +520,26 @@ def test_loopback_hosts(host: str) -> None:
         assert requests.get(simulator.base_url + "/sandbox", timeout=20).status_code == 200
     with pytest.raises(requests.ConnectionError):
         requests.get(simulator.base_url + "/sandbox", timeout=20)
+
+
+def test_foreground_sandbox_prints_each_request() -> None:
+    """`sandbox` prints method, path, state and answer of each request in 80 columns, and looks at users."""
+    command = [sys.executable, "-u", "-m", "importer", "sandbox", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        base = next(line for line in process.stdout if "answers at" in line).split()[4]
+        token = requests.post(base + TOKEN_PATH, data=REFRESH, timeout=20).json()["access_token"]
+        for changes in ({}, {"zohouser": "1"}, {"to": ""}):
+            headers = {"Authorization": f"Zoho-oauthtoken {token}"}
+            requests.post(base + CALLNOTIFY, data=CALL | changes, headers=headers, timeout=20)
+        requests.get(f"{base}/{'x' * 99}%1b\x1b", timeout=20)
+        process.terminate()
+        _, printed = process.communicate(timeout=20)
+    assert [line.split() for line in printed.splitlines()] == [
+        ["POST", TOKEN_PATH, "200"],
+        ["POST", CALLNOTIFY, "noanswer", "200", "SUCCESS"],
+        ["POST", CALLNOTIFY, "noanswer", "400", "INVALID_USER"],
+        ["POST", CALLNOTIFY, "noanswer", "400", "REQUIRED_PARAM_MISSING"],
+        ["GET", "/" + "x" * 31, "404", "INVALID_URL_PATTERN"],
+    ]
+    assert max(map(len, printed.splitlines())) <= 80

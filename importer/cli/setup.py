@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from importer.cli.options import ACCOUNT, PATH, Command, options
-from importer.cli.output import aligned, ask_secret, show, show_json, show_lines, wrapped
+from importer.cli.output import aligned, ask_secret, escaped, show, show_json, show_lines, wrapped
 from importer.errors import ExitCode, ImporterError, UsageError
 from importer.private_files import write_new
 from importer.records import ACT, OK, Check
@@ -161,9 +161,16 @@ def users_command(settings: Settings, target: Path | None) -> int:
 def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     """Run a simulator of the PhoneBridge API and its token endpoint until interrupted.
 
-    It validates what it gets and lists what it accepted, decoded, under /sandbox/calls.
+    It validates what it gets, refuses users that `users` does not list, prints a line on stderr for each request
+    and lists what it accepted, decoded, under /sandbox/calls.
     """
-    from importer.simulator import SANDBOX_CREDENTIALS, Sandbox
+    from importer.simulator import SANDBOX_CREDENTIALS, Request, Response, Sandbox
+
+    def show_answer(request: Request, answer: Response) -> None:
+        content = answer.content if isinstance(answer.content, dict) else {}
+        code = content.get("code") or content.get("error") or ""
+        state = escaped(request.form().get("state", ""))[:12]
+        show(f"{request.method:<4} {escaped(request.path)[:32]:<32} {state:<12} {answer.status} {code}", err=True)
 
     limit = None
     if rate_limit is not None:
@@ -173,7 +180,7 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
         except ValueError as error:
             raise UsageError(f"--rate-limit: {rate_limit!r} is not N/SECONDS, such as 60/60") from error
     try:
-        sandbox = Sandbox(host=host, port=port, rate_limit=limit)
+        sandbox = Sandbox(host=host, port=port, rate_limit=limit, knows_users=True, on_answer=show_answer)
     except (ValueError, OSError) as error:
         raise UsageError(f"--host/--port: cannot listen on {host} port {port}", hint=str(error)) from error
     show(f"The sandbox answers at {sandbox.base_url} (accepted calls: {sandbox.base_url}/sandbox/calls).")

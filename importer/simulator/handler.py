@@ -6,10 +6,11 @@ import socket
 import socketserver
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from importer.simulator.service import Request, Service
+from importer.simulator.service import Request, Response, Service
 
 STOP_POLL_SECONDS = 0.02
 
@@ -40,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         authorization = self.headers.get("Authorization", "")
         content_type = self.headers.get("Content-Type", "")
-        answer = self.server.service.answer(Request(self.command, path, query, authorization, content_type, body))
+        request = Request(self.command, path, query, authorization, content_type, body)
+        answer = self.server.service.answer(request)
         content = answer.body
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
@@ -51,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
+        self.server.on_answer(request, answer)
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET  # noqa: N815 - names of http.server
 
@@ -65,15 +68,22 @@ class Handler(BaseHTTPRequestHandler):
 class Sandbox(ThreadingHTTPServer):
     """The PhoneBridge API and its token endpoint on a loopback address; as a context it serves in a thread.
 
-    ``port`` 0 takes a free one. ``rate_limit`` is requests and seconds of a rolling window of `callnotify`. Raises
-    ValueError for a host that is not loopback, and OSError where the port is taken.
+    ``port`` 0 takes a free one. ``rate_limit`` and ``knows_users`` are those of `Service`. ``on_answer`` gets
+    each request with its answer, in the thread of its connection. Raises ValueError for a host that is not
+    loopback, and OSError where the port is taken.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(
-        self, *, host: str = "127.0.0.1", port: int = 0, rate_limit: tuple[int, float] | None = None
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        rate_limit: tuple[int, float] | None = None,
+        knows_users: bool = False,
+        on_answer: Callable[[Request, Response], None] = lambda *_: None,
     ) -> None:
         address = "127.0.0.1" if host == "localhost" else host
         try:
@@ -86,8 +96,9 @@ class Sandbox(ThreadingHTTPServer):
         super().__init__((address, port), Handler)
         name = f"[{address}]" if ":" in address else address
         self.base_url = f"http://{name}:{self.server_port}"
-        self.service = Service(rate_limit=rate_limit)
+        self.service = Service(rate_limit=rate_limit, knows_users=knows_users)
         self.service.base_url = self.base_url
+        self.on_answer = on_answer
 
     def server_bind(self) -> None:
         """Bind without the name look-up that HTTPServer makes here."""

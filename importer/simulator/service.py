@@ -97,13 +97,15 @@ class Service:
     ``base_url``, set once the port is found, is answered as the API's domain. ``rate_limit`` is requests and
     seconds of a rolling window of `callnotify`. ``clock`` counts seconds, ``wall_clock`` is seconds since 1970.
     ``most_per_period`` tokens are issued within ten minutes, and the oldest of ``most_active`` ends when another
-    is issued, as Zoho documents.
+    is issued, as Zoho documents. Only with ``knows_users`` a call of a user that is not in ``users`` is refused:
+    an export tried out may name those of another account.
     """
 
     def __init__(
         self,
         *,
         rate_limit: tuple[int, float] | None = None,
+        knows_users: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -114,6 +116,7 @@ class Service:
         self.users = SANDBOX_USERS
         self.accepted: list[tuple[Mapping[str, str], str]] = []
         self._rate_limit = rate_limit
+        self._knows_users = knows_users
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
@@ -179,6 +182,9 @@ class Service:
         if wrong is not None:
             # Zoho documents no code for a value that it refuses.
             return _envelope(400, "INVALID_DATA", "invalid value", param=wrong)
+        user = fields.get("zohouser")
+        if user and self._knows_users and all(user != each["zohouser"] for each in self.users):
+            return _envelope(400, "INVALID_USER", "Please check the user configuration")
         arrived_at = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
         self.accepted.append((fields, arrived_at.replace("+00:00", "Z")))
         return Response(200, {"status": "success", "code": "SUCCESS"})

@@ -35,7 +35,7 @@ Seconds = tuple[float, float]
 def sandbox() -> Iterator[str]:
     """Run the simulator in a process of its own, put its account into the environment, give its base URL."""
     command = [sys.executable, "-u", "-m", "importer", "sandbox", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "export " in line:
