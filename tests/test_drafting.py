@@ -131,6 +131,28 @@ def test_columns_stand_with_their_words_or_their_look(german: TomlText) -> None:
 
 
 @table(
+    ("times", "seen"),
+    [
+        (("02.03.2026 09:14:07", "3.4.2026 9:14:08"), '"%d.%m.%Y %H:%M:%S"'),
+        (
+            ("03/04/2026 09:14", "12/05/2026 10:14"),
+            '"%d/%m/%Y %H:%M" or "%m/%d/%Y %H:%M"; no row proves whether day',
+        ),
+        (("03/04/2026 09:14 PM", "12/25/2026 10:14 AM"), '"%m/%d/%Y %I:%M %p"'),
+        (("2026-03-02 09:14:07", "2026-03-02 09:14:08"), '"%Y-%m-%d %H:%M:%S"'),
+        (("2026-03-02 09:14:07.123+00", "2026-03-02 09:14:08+00"), '"iso8601"'),
+        (("2026-03-02T09:14:07", "2026-03-02T09:14:08"), '"iso8601"'),
+        (("101", "102"), None),
+    ],
+)
+def test_layout_of_times_is_seen(times: tuple[str, ...], seen: str | None, tmp_path: Path) -> None:
+    """Of a column of times the draft says how they are written, and both ways where no row proves day or month."""
+    text = drafted(tmp_path, "When;Who;How\n" + "".join(f"{each};Ann;BUSY\n" for each in times)).text
+    assert (f"#   when: {seen}" in text) == (seen is not None), text
+    assert seen or "# No column of times" in text
+
+
+@table(
     ("header", "names"),
     [
         ("A,A 3,A,Status", ["a", "a_3", "a_3_3", "status"]),
@@ -151,9 +173,10 @@ def test_word_on_which_tables_do_not_agree_is_open(word: str, said: str, tmp_pat
 
 
 def test_column_of_no_known_words_is_not_taken_for_a_status(tmp_path: Path) -> None:
-    """Where the tables know less than half of the cells of every column the rule is open as a whole."""
-    made = tables(drafted(tmp_path, GERMAN.replace("NO ANSWER", "nix")))
-    assert made["outcome"] == [{"column": "TODO", "words": {"TODO": "TODO"}}]
+    """Where the tables know less than half of the cells of every column the rule is open, beside words to copy."""
+    draft = drafted(tmp_path, GERMAN.replace("NO ANSWER", "nix"))
+    assert tables(draft)["outcome"] == [{"column": "TODO", "words": {"TODO": "TODO"}}]
+    assert '#   how_it_ended: words = { "nix" = "?", "fizzled" = "?", "answered" = "?" }\n' in draft.text
 
 
 def test_export_without_header_gets_positions_and_patterns(tmp_path: Path) -> None:
@@ -219,7 +242,8 @@ def test_draft_is_told_in_80_columns(program: Program, tmp_path: Path, monkeypat
     assert max(map(len, ran.stdout.splitlines())) <= 80
     assert "export.toml: a draft from 4 rows, utf-8" in ran.stdout
     assert "line 1: # TODO read this draft" in ran.stdout
-    assert "cdr-importer formats test export.toml export.csv" in ran.stdout
+    assert "named by the left-hand name" in ran.stdout
+    assert ran.stdout.endswith("\n  cdr-importer detect --format export.toml export.csv\n")
     assert "900142" not in ran.stdout
 
 

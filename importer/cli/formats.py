@@ -69,7 +69,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     """Draft a format for exports like EXPORT as a TOML file with comments; never overwrites a file.
 
     What the export shows is filled in with its evidence; what a person must decide is marked TODO, and the format
-    is refused until no TODO is left. Then try it with `formats test`.
+    is refused until no TODO is left. Then look at it with `detect --format`, and hold it with `formats test`.
     """
     from importer.formats import detect, load_catalogue, own_folders
     from importer.formats.catalogue import RESERVED_NAMES
@@ -96,7 +96,8 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
         show_lines(wrapped(line, "  "))
     for number, text in points:
         show_lines(wrapped(f"  line {number}: {text}"[: 2 * terminal_width() - 4], "    "))
-    show_lines(wrapped(f"Settle them, then: cdr-importer formats test {target} {export}", "  "))
+    show("Columns are named by the left-hand name of their line. Settle all, then:")
+    show(f"  {shlex.join(['cdr-importer', 'detect', '--format', str(target), str(export)])}")
 
 
 @formats_group.command("test", cls=Command, short_help="Run a format against a sample and its expected results.")

@@ -9,7 +9,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
+from datetime import datetime
+from itertools import islice, product
 from pathlib import Path
 from string import Template
 
@@ -17,6 +18,7 @@ from importer.errors import InputUnusableError
 from importer.files import open_tables
 from importer.formats.catalogue import Catalogue
 from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
+from importer.formats.dates import bare_time
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.faults import TomlText
 from importer.formats.language import CauseTable, word_key
@@ -26,6 +28,7 @@ from schemas.vocabulary import Direction, Verdict
 
 MOST_ROWS = 50_000
 MOST_WORDS = 60
+MOST_COPIED = 12
 LOOKED_AT = 2_000
 """So many different cells of a column show how its cells are written."""
 MOST_OF = 0.9
@@ -34,6 +37,15 @@ FALLBACK_ENCODINGS = ("utf-8", "cp1252", "latin-1")
 _NAMES_OF_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 MOST_DIGITS = 6
 """A word with more may be a telephone number, which has no place in a draft."""
+
+_DATES = (
+    *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
+    *("%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y"),
+)
+_CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
+_ISO = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M")
+LAYOUTS = (*_CLOCKS, *_DATES, *_ISO[1:], *map("".join, product(_DATES, (" ", ", "), _CLOCKS)))
+"""How a draft knows times; dots stand between day, month and year in this order only."""
 
 _DRAFT = Template(f"""\
 # TODO read this draft line by line, above all the words under [[outcome]]; then delete this line.
@@ -69,7 +81,8 @@ $outcomes
 # writes that, zone = "value" if each time carries its offset.
 [time]
 columns = ["TODO"] # TODO which column, or which two (date and clock)?
-formats = ["TODO"] # TODO as "%Y-%m-%d %H:%M:%S" or "%d.%m.%Y %H:%M", "iso8601", "epoch"; day or month first?
+$layouts
+formats = ["TODO"] # TODO as seen, of two columns joined by a space: "%d.%m.%Y %H:%M:%S"; else "iso8601", "epoch"
 
 [numbers]
 plain_digits = "TODO" # TODO digits without + are "national" (of --country) or "international" numbers?
@@ -110,6 +123,28 @@ def _shown(counts: Counter[str]) -> str:
         written = [_text(look) for look, _ in commonest if len(look) <= 40]
     counted = f"{counts.total()} filled, {len(counts)} different"
     return f"{counted}: {', '.join(written)}" if written else counted
+
+
+def _layouts(counts: Counter[str]) -> list[str]:
+    """Return the layouts by which most cells of a column are times: two where no row proves day or month."""
+    whole = list(islice(counts, LOOKED_AT))
+    cells = list(map(bare_time, whole))
+    # By one layout after the other: strptime keeps five of them compiled.
+    found = {layout: sum(_is_time(cell, layout) for cell in cells[:20]) for layout in LAYOUTS}
+    found = {layout: sum(_is_time(cell, layout) for cell in cells) for layout, some in found.items() if some}
+    most = max(found.values(), default=0)
+    fitting = [layout for layout, fits in found.items() if fits == most >= MOST_OF * len(cells)]
+    # Only that word stands for fractions and offsets.
+    is_iso = fitting[:1] in ([each] for each in _ISO[cells == whole :])
+    return ["iso8601"] if is_iso else fitting
+
+
+def _is_time(text: str, layout: str) -> bool:
+    try:
+        datetime.strptime(text, layout)
+    except ValueError:
+        return False
+    return True
 
 
 def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) -> tuple[TomlText, str]:
@@ -155,6 +190,7 @@ def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) ->
         delimiters=_list([delimiter, *others]),
         columns="\n".join(_column_lines(columns, count, has_header=bool(header_line))),
         outcomes="\n\n".join(_outcomes(columns, catalogue.causes)),
+        layouts="\n".join(_layout_lines(columns)),
     )
     return TomlText(name, text), seen
 
@@ -205,11 +241,21 @@ def _column_lines(columns: Sequence[_Column], rows: int, *, has_header: bool) ->
     yield ""
     yield "# By these columns such a file is recognised, as name = header, compared without case and punctuation;"
     yield "# a list holds several spellings. Behind each stand its words, or how its cells are written (# a digit,"
-    yield "# x a letter). Move what may be missing, or what you do not need, below [optional_columns]."
+    yield "# x a letter). Move what may be missing, or what you do not need, below [optional_columns]. Below,"
+    yield "# a column is named by the name on the left, not by its header."
     yield "[columns]"
     yield from (f"{name} = {_text(header)} # {_shown(counts)}" for name, header, counts in columns if header)
     yield ""
     yield "[optional_columns]"
+
+
+def _layout_lines(columns: Sequence[_Column]) -> Iterator[str]:
+    """Yield the columns of times with their layouts."""
+    found = {name: layouts for name, _, counts in columns if (layouts := _layouts(counts))}
+    yield "# Seen:" if found else "# No column of times of a known layout was seen."
+    for name, layouts in found.items():
+        unproved = "; no row proves whether day or month comes first" if len(layouts) > 1 else ""
+        yield f"#   {name}: {' or '.join(map(_text, layouts))}{unproved}"
 
 
 def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
@@ -243,9 +289,15 @@ def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> I
                 f"# TODO does column {_text(shown)} say it? Else delete this rule. A cause table may stand in for "
                 f'words: table = "name"\n[[outcome]]\ncolumn = {_text(name)}\n[outcome.words]\n' + "\n".join(lines)
             )
+    few = {name: [f'{_text(word)} = "?"' for word, _ in _words(counts)] for name, _, counts in columns}
+    copied = [
+        f"#   {name}: words = {{ {', '.join(words)} }}\n"
+        for name, words in few.items()
+        if 1 < len(words) <= MOST_COPIED
+    ]
     yield from rules or [
-        '# TODO which column says it? Its words stand here, or in a table: table = "name"\n'
-        '[[outcome]]\ncolumn = "TODO"\nwords = { TODO = "TODO" }'
+        '# TODO which column says it? Its words stand here, or in a table: table = "name". To be copied:\n'
+        f'{"".join(copied)}[[outcome]]\ncolumn = "TODO"\nwords = {{ TODO = "TODO" }}'
     ]
 
 
