@@ -21,11 +21,19 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program, call_row, read_results, table, write_export
+from conftest import SAMPLES, Program, call_row, read_results, sample_options, table, write_export
 from importer.errors import ExitCode
 from importer.ledger import open_reader
 from importer.records import Receipt
-from importer.report.data import count, found_run, pace_of, results_report, run_report
+from importer.report.data import (
+    Report,
+    count,
+    found_run,
+    history_report,
+    pace_of,
+    results_report,
+    run_report,
+)
 from importer.report.page import page_of, write_page
 from ledgers import LATER_RUN, RUN, call, opened, take
 from misbehaviour import Fault, Simulator
@@ -223,7 +231,7 @@ def test_what_is_no_results_file(program: Program, tmp_path: Path, content: str 
     if content is not None:
         path.write_text(content)
     assert (program("report", path).code, page.exists()) == (code, code == 0)
-    assert code or "Nothing in here needs a person" in page.read_text()
+    assert code or "No call was to be sent: nothing in here needs a person." in page.read_text()
 
 
 # the page ----------------------------------------------------------------------------------------------------
@@ -286,7 +294,7 @@ def test_page_shows_the_figures_of_the_results(tmp_path: Path) -> None:
         ("Mon 2026-03-02", {14: 5}),
         ("Tue 2026-03-03", {9: 1}),
     ]
-    assert page.rows["Rejected rows"][0] == ["invalid_number", "", "2"]
+    assert page.rows["Rejected rows"][1][:3] == ["invalid_number", "2", f"{HOSTILE}, line 4; day.csv, line 5"]
     assert page.rows["Refused by the API"][1][:4] == ["400", HOSTILE, "refused", "1"]
     drawn = {found.get("class"): found["style"] for tag, found in reversed(page.tags) if tag == "i"}
     assert (drawn["rejected"], drawn["skipped"]) == ("width:66.67%", "width:33.33%")
@@ -350,6 +358,73 @@ def test_page_is_private_and_replaces_nothing(program: Program, tmp_path: Path) 
     assert {each.name for each in tmp_path.iterdir()} == {"r.csv", "r.csv.html"}
 
 
+@table(
+    ("outcomes", "stopped", "sentence"),
+    [
+        ({}, "", "No call was to be sent: nothing in here needs a person."),
+        ({"accepted": 1}, "", "1 call was accepted: nothing in here needs a person."),
+        ({"pending": 2}, "", "2 calls wait to be sent: send what waits with `cdr-importer deliver` or"),
+        (
+            {"accepted": 9, "rejected": 1},
+            "",
+            "9 calls were accepted and 1 row was rejected: mend the rejected rows",
+        ),
+        (
+            {"accepted": 3, "uncertain": 1, "rejected": 4},
+            "",
+            "3 calls were accepted, 1 call is uncertain and 4 rows",
+        ),
+        ({"uncertain": 1, "rejected": 4}, "", "were rejected: look for the uncertain calls in Zoho"),
+        (
+            {"pending": 5},
+            "77 (invalid_token)",
+            "The run stopped early with exit code 77 (invalid_token); 5 calls wait",
+        ),
+        ({}, "78 (no_secrets)", "no call was to be sent: see the table of exit codes in README.md."),
+    ],
+)
+def test_page_begins_with_a_sentence(outcomes: dict[str, int], stopped: str, sentence: str) -> None:
+    """Before any picture one sentence says what happened and what to do first; it counts what is pending too."""
+    report = Report("Run x", "x", {Outcome(name): count for name, count in outcomes.items()}, stopped=stopped)
+    text = _Page(page_of(report)).text
+    assert sentence in text[: text.index("Source")]
+    assert ("A person is needed" in text) == bool(set(outcomes) - {"accepted"})
+
+
+def test_agents_without_a_line_are_listed(program: Program, tmp_path: Path) -> None:
+    """Whom the export names and no line of the agents file does stands once, with the rows."""
+    sample = SAMPLES / "asterisk-csv" / "master-21-columns.csv"
+    program("check", *sample_options(sample), "--results", tmp_path / "r.csv", sample)
+    page = _Page(page_of(results_report(tmp_path / "r.csv")))
+    assert page.rows["Agents without a line in the agents file"] == [['"alice", "Alice"', "", "1"]]
+
+
+def test_latest_days_are_compared(path: Path) -> None:
+    """The days of the latest runs stand side by side on the clock of the zone, up to the run that is shown."""
+    for number in range(16):
+        run = replace(
+            RUN, run_id=f"r{number:02}", started_at=f"2026-03-{number + 1:02} 03:30:00", command="import"
+        )
+        with opened(path, run) as ledger:
+            counts = {"accepted": 10 + number, "already_accepted": 500, "pending": 2, "rejected": number}
+            ledger.finish_run(ExitCode.OK, json.dumps(counts))
+    with open_reader(path) as reader:
+        whole = history_report(reader, path, None)
+        early = run_report(reader, found_run(reader, "r02"), "America/New_York")
+    assert (len(whole.latest), whole.latest[-1]) == (14, ("2026-03-16", 27, 25, 15))
+    assert early.latest == (("2026-02-28", 12, 10, 0), ("2026-03-01", 13, 11, 1), ("2026-03-02", 14, 12, 2))
+    rows = _Page(page_of(early)).rows["The latest days"]
+    assert rows == [["Day", "Calls", "Accepted", "Rejected"], *([*map(str, day)] for day in early.latest)]
+
+
+def test_date_stands_once_on_an_axis(tmp_path: Path) -> None:
+    """An axis of one day has its date at the first label only."""
+    text = _Page(page_of(results_report(mixed(tmp_path)))).text
+    assert re.findall(r"03-03|03:3\d:\d\d\b", text[text.index("Throughput") : text.index("Longest")]) == [
+        *("03-03", "03:30:00", "03:32:30", "03:35:05"),
+    ]
+
+
 # runs and history --------------------------------------------------------------------------------------------
 
 
@@ -391,6 +466,9 @@ def test_report_of_a_run_is_the_same_with_and_without_its_results(
     ):
         assert said in by_results, said
         assert said in by_ledger, said
+        assert by_results.count(said) == 1 or said != "short_number"
+    assert "--limit4 (Send at most N calls now; the rest stays pending)" in by_results
+    assert "--max-errors20 (Stop after so many refusals)" in by_results
     assert "+447700" not in by_ledger
     assert "is not there any more" in by_ledger
     for wrong in (("--run", "20260101T000000Z-ffff"), (), ("x.csv", "--run", "last")):
@@ -469,6 +547,21 @@ def test_page_fits_every_width_and_asks_for_nothing(hostile_path: Path, tmp_path
             [float(said[:-1]) / 100 for said, _ in bars], abs=0.02
         )
     assert {*asked} == {"/frames.html", "/page.html"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_page_prints_on_a4(hostile_path: Path, tmp_path: Path) -> None:
+    """Printed, the page takes A4 whatever the printer's own paper is."""
+    command = [
+        str(CHROMIUM),
+        *QUIET[:-1],
+        f"--user-data-dir={tmp_path}",
+        f"--print-to-pdf={tmp_path / 'page.pdf'}",
+    ]
+    subprocess.run([*command, f"file://{hostile_path}"], capture_output=True, timeout=60, check=True)
+    sizes = {*re.findall(rb"/MediaBox \[0 0 (\d+)[.\d]* (\d+)", (tmp_path / "page.pdf").read_bytes())}
+    assert sizes in ({(b"594", b"841")}, {(b"595", b"841")}, {(b"595", b"842")})
 
 
 def test_uncertain_calls_of_a_late_run(path: Path) -> None:

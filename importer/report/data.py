@@ -5,6 +5,7 @@ A results file is read row by row into counts of bounded size, so memory does no
 
 import heapq
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from importer.errors import UsageError
+from importer.errors import ExitCode, UsageError
 from importer.ledger import LedgerReader, RunRecord
 from importer.records import OUTCOME_OF_STATE
 from importer.results import read_rows
+from importer.settings import OPTIONS
 from schemas.vocabulary import CallState, Outcome, counted
 
 _MOST_UNCERTAIN = 200
@@ -25,9 +27,13 @@ _MOST_CAUSES = 200
 _MOST_EXAMPLES = 3
 _MOST_KEYS = 10_000
 _MOST_RUNS = 60
+_MOST_LATEST_DAYS = 14
 _LONGEST_TEXT = 500
 _OF_CALLS = frozenset(Outcome) - {Outcome.DUPLICATE, Outcome.REJECTED, Outcome.SKIPPED}
 """Outcomes of rows that are calls to be notified; rows of other outcomes have no state and no agent."""
+_UNLISTED_AGENT = re.compile(r" the agent as (.+), which is no telephone number")
+"""The names of an agent in the hint of `no_agent_number`."""
+_ORDINARY_ENDS = (ExitCode.OK, ExitCode.PARTIAL, ExitCode.UNCERTAIN)
 _OF_RUNS = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNCERTAIN, Outcome.REJECTED, Outcome.PENDING)
 
 _SPANS_SECONDS = (*(1, 5, 10, 60, 300, 600, 3600, 21_600, 86_400, 604_800), *(604_800 * 52, 604_800 * 520))
@@ -62,7 +68,10 @@ class Report:
 
     ``skipped_known``: the outcomes count the skipped rows. ``hours`` has the calls of each hour on the
     clock of ``zone``; in a history it has the requests sent in it. ``ledger`` is where the `resolve` lines lead,
-    empty for the default. ``facts`` and ``settings`` are names and values.
+    empty for the default. ``facts`` are names and values, ``settings`` options, values and what they mean.
+    ``unlisted`` are agents that no line of the agents file names, with their rows. ``latest`` are the days of the
+    latest runs on that clock: calls that were to be sent, those accepted, rows rejected. ``stopped`` is the exit
+    code with its reason, of a run that did not come to its end.
     """
 
     title: str
@@ -80,7 +89,10 @@ class Report:
     uncertain_count: int = 0
     pace: Pace | None = None
     facts: tuple[tuple[str, str], ...] = ()
-    settings: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str, str], ...] = ()
+    unlisted: tuple[tuple[str, int], ...] = ()
+    latest: tuple[tuple[str, int, int, int], ...] = ()
+    stopped: str = ""
     ledger: str = ""
     is_history: bool = False
     ledger_states: Mapping[CallState, int] = field(default_factory=dict)
@@ -108,6 +120,7 @@ class _Counts:
         self._states: Counter[tuple[str, str]] = Counter()
         self._agents: Counter[tuple[str, str]] = Counter()
         self._hours: Counter[datetime] = Counter()
+        self._unlisted: Counter[str] = Counter()
         self._causes: Counter[tuple[str, ...]] = Counter()
         self._examples: defaultdict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
         self._uncertain: list[OpenCall] = []
@@ -137,6 +150,8 @@ class _Counts:
                 (row["call_id"], row["start_time"], row["from"], row["to"], row["reason"], place)
             )
         elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
+            if row["reason"] == "no_agent_number" and (named := _UNLISTED_AGENT.search(row["hint"])):
+                count(self._unlisted, named[1])
             cause = (outcome, row["http_status"], row["code"], row["reason"])
             count(self._causes, cause, 2 * _MOST_CAUSES)
             examples = self._examples[cause]
@@ -170,6 +185,7 @@ class _Counts:
             zone=zone,
             rejected=tuple(causes[Outcome.REJECTED][:_MOST_CAUSES]),
             refused=tuple(causes[Outcome.REFUSED][:_MOST_CAUSES]),
+            unlisted=tuple(self._unlisted.most_common(_MOST_CAUSES)),
             uncertain=tuple(self._uncertain),
             uncertain_count=outcomes[Outcome.UNCERTAIN],
             pace=pace_of(self._sent),
@@ -275,15 +291,18 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     for each in json.loads(run.inputs):
         rows = "not usable" if each["rows"] is None else counted(each["rows"], "row")
         facts.append(("Input", f"{each['file']}: {rows}, SHA-256 {each['sha256'] or 'unknown'}"))
-    settings = {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    settings = [
+        (name, _in_words(value), OPTIONS[name].help.partition(" Default: ")[0] if name in OPTIONS else "")
         for name, value in json.loads(run.settings).items()
-    }
+        if value not in (False, "", {})
+    ]
     return replace(
         report,
         title=f"Run {run.run_id}",
         facts=tuple(facts),
-        settings=tuple(sorted(settings.items())),
+        settings=tuple(sorted(settings)),
+        latest=_latest_days([each for each in ledger.runs(-1) if each.started_at <= run.started_at], timezone),
+        stopped="" if run.exit_code in _ORDINARY_ENDS else facts[3][1],
         ledger=shown_ledger,
     )
 
@@ -316,9 +335,33 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
         uncertain_count=states[CallState.UNCERTAIN],
         pace=pace_of(quarters, _HOUR_SECONDS),
         ledger=shown_ledger,
+        latest=_latest_days(runs, timezone),
         is_history=True,
         ledger_states=states,
         runs=tuple(groups),
+    )
+
+
+def _in_words(value: Any) -> str:
+    """Return an option's value as text for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} ({_in_words(each)})" for name, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else "yes" if value is True else str(value)
+
+
+def _latest_days(runs: Sequence[RunRecord], timezone: str | None) -> tuple[tuple[str, int, int, int], ...]:
+    """Return the latest days on which an import or delivery began, the newest last, with what became of calls."""
+    zone = ZoneInfo(timezone) if timezone else UTC
+    days: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for run in runs:
+        if run.command in ("import", "deliver") and (began := _moment(run.started_at)):
+            summary = json.loads(run.summary or "{}")
+            days[f"{began.astimezone(zone):%Y-%m-%d}"].update(
+                {each: int(summary.get(each, 0)) for each in _OF_RUNS}
+            )
+    return tuple(
+        (day, of.total() - of[Outcome.REJECTED], of[Outcome.ACCEPTED], of[Outcome.REJECTED])
+        for day, of in sorted(days.items())[-_MOST_LATEST_DAYS:]
     )
 
 

@@ -16,9 +16,26 @@ from importer import __version__
 from importer.errors import CannotCreateError
 from importer.private_files import put_whole
 from importer.report.data import Report
-from schemas.vocabulary import Outcome
+from schemas.vocabulary import CallState, Outcome, counted
 
 _MOST_DAYS = 35
+_HAPPENED = {
+    Outcome.ACCEPTED: ("call was accepted", "calls were accepted"),
+    Outcome.WOULD_SEND: ("call would be sent", "calls would be sent"),
+    Outcome.PENDING: ("call waits to be sent", "calls wait to be sent"),
+    Outcome.UNCERTAIN: ("call is uncertain", "calls are uncertain"),
+    Outcome.REFUSED: ("call was refused", "calls were refused"),
+    Outcome.CONFLICT: ("call is in conflict", "calls are in conflict"),
+    Outcome.REJECTED: ("row was rejected", "rows were rejected"),
+}
+_TO_DO = {
+    Outcome.UNCERTAIN: "look for the uncertain calls in Zoho and settle them with the lines below",
+    Outcome.REFUSED: "see below what the API refused",
+    Outcome.CONFLICT: "correct in Zoho what the results say of the calls in conflict",
+    Outcome.REJECTED: "mend the rejected rows as shown below and import them again",
+    Outcome.PENDING: "send what waits with `cdr-importer deliver` or the next import",
+}
+"""What a person does about an outcome, the first of these before all others."""
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -51,6 +68,7 @@ def page_of(report: Report) -> str:
         quoted=shlex.quote,
     )
     template = environment.from_string(source)
+    counts, needed = _needs(report)
     # A row of 24 counts for each day, or for each day of the week where there are too many days.
     days: list[tuple[str, list[int]]] = []
     if report.hours:
@@ -63,9 +81,40 @@ def page_of(report: Report) -> str:
             days[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
     by_hour = [sum(counts) for counts in zip(*(counts for _, counts in days), strict=True)]
     html: str = template.render(
-        report=report, funnel=funnel, days=days, by_hour=by_hour, version=__version__, zip=zip
+        report=report,
+        counts=counts,
+        needed=needed,
+        sentence=_sentence(report, counts, needed),
+        funnel=funnel,
+        days=days,
+        by_hour=by_hour,
+        version=__version__,
+        zip=zip,
     )
     return html
+
+
+def _needs(report: Report) -> tuple[dict[Outcome, int], list[Outcome]]:
+    """Return the counts that matter to a person, and of which something is to be done, the most pressing first."""
+    counts = {each: report.outcomes.get(each, 0) for each in _HAPPENED}
+    needed = list(_TO_DO)
+    if report.is_history:
+        # What was refused or rejected in the past may long be mended.
+        counts = {each: report.ledger_states[CallState(each)] for each in _HAPPENED if each in {*CallState}}
+        needed = [Outcome.UNCERTAIN, Outcome.PENDING]
+    return counts, [each for each in needed if counts[each]]
+
+
+def _sentence(report: Report, counts: dict[Outcome, int], needed: list[Outcome]) -> str:
+    """Return in one sentence what happened and what is to be done first."""
+    happened = [counted(counts[each], *words) for each, words in _HAPPENED.items() if counts.get(each)]
+    text = " and ".join(filter(None, (", ".join(happened[:-1]), *happened[-1:]))) or "no call was to be sent"
+    if report.stopped:
+        text = f"the run stopped early with exit code {report.stopped}; {text}"
+    to_do = _TO_DO[needed[0]] if needed else "nothing in here needs a person"
+    if report.stopped and not needed:
+        to_do = "see the table of exit codes in README.md"
+    return f"{text[:1].upper()}{text[1:]}: {to_do}."
 
 
 def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
@@ -102,11 +151,14 @@ def _visible(value: object) -> object:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)
 
 
-def _clock(start: datetime, span_seconds: int, span: int) -> str:
+def _clock(start: datetime, span_seconds: int, span: int, before: int | None = None) -> str:
+    """Return the moment of a span; its date only where the label of the span ``before`` has another."""
     moment = start + timedelta(seconds=span * span_seconds)
     if span_seconds >= 86_400:
         return f"{moment:%Y-%m-%d}"
-    return f"{moment:%m-%d %H:%M}" if span_seconds >= 60 else f"{moment:%m-%d %H:%M:%S}"
+    time = f"{moment:%H:%M}" if span_seconds >= 60 else f"{moment:%H:%M:%S}"
+    is_same_day = before is not None and (start + timedelta(seconds=before * span_seconds)).date() == moment.date()
+    return time if is_same_day else f"{moment:%m-%d} {time}"
 
 
 def _span(seconds: int) -> str:
