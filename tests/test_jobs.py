@@ -25,6 +25,7 @@ from importer.events import Event
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, check, import_calls
 from importer.prepare import Preparation, prepare_part
+from importer.prepare.workers import working
 from importer.reading import parts_of
 from importer.reading.blocks import text_blocks
 from importer.settings import load_credentials, load_settings
@@ -223,6 +224,28 @@ def test_worker_that_is_killed(tmp_path: Path) -> None:
         check(run_of(tmp_path, 2, Listener(), interrupted=kill_one, worker_bytes=99), paths)
     assert (died.value.exit_code, list(tmp_path.glob("results*"))) == (ExitCode.INTERNAL, [])
     wait_until(lambda: not multiprocessing.active_children())
+
+
+def test_worker_that_dies_before_it_is_asked() -> None:
+    """A process that died before it was given anything to do ends the run in the same way."""
+    with pytest.raises(WorkerDiedError), working(2) as executor:
+        assert executor is not None
+        multiprocessing.active_children()[0].kill()
+        while True:
+            executor.submit(int)
+
+
+def test_signals_while_workers_start() -> None:
+    """A worker lives on whatever signal to all processes comes in while it starts: the program decides."""
+    with working(2) as executor:
+        assert executor is not None
+        started = [executor.submit(os.getpid) for _ in range(4)]
+        while not all(each.done() for each in started):
+            for child in multiprocessing.active_children():
+                for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                    os.kill(child.pid or 0, number)
+            time.sleep(0.01)
+        assert {each.result() for each in started} <= {child.pid for child in multiprocessing.active_children()}
 
 
 def processes_of(session: int) -> list[int]:

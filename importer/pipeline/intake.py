@@ -5,7 +5,7 @@ The only module of the pipeline that loads pandas.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +22,6 @@ from importer.errors import (
     NoInputError,
     StoppedError,
     UsageError,
-    WorkerDiedError,
     most_severe,
 )
 from importer.events import Event, EventName, Level
@@ -233,7 +232,7 @@ class Intake:
             if roles is not None:
                 again = prepare(parts_of(detection, self._run.worker_bytes), roles)
                 self._preparation.take(detection, name, _results(again, lambda _: progress(0)), roles)
-        except (StoppedError, WorkerDiedError):
+        except (StoppedError, BrokenExecutor):
             raise
         except Exception:
             return self._preparation.read(detection, name, progress)

@@ -8,7 +8,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
@@ -35,7 +34,7 @@ def working(count: int) -> Iterator[Executor | None]:
     """Give an executor of so many processes, none for fewer than two; they end with the context.
 
     Each loads the libraries anew: this process may have threads, and where a server that forks them is ended by a
-    signal to all, nobody learns of their end.
+    signal to all, nobody learns of their end. Raises WorkerDiedError for a BrokenExecutor, wherever one shows.
     """
     if count < 2:
         yield None
@@ -44,30 +43,33 @@ def working(count: int) -> Iterator[Executor | None]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    context = multiprocessing.get_context("spawn")
     # They read what others wrote, and get none of our secrets.
     ours = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(ENVIRONMENT_PREFIX)}
+    # Begins the tracker of what they share too, which unblocks signals here.
+    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin)
+    # What is blocked here stays so there: the program decides what follows a signal to all, also while they start.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
     try:
-        executor = ProcessPoolExecutor(count, context, _begin)
-        # Starts all: CPython 3.11 notices the end of the one that it started last only when it has more to do.
-        for _ in range(count + 1):
-            executor.submit(int)
-    finally:
-        os.environ.update(ours)
-    try:
+        try:
+            # Starts all: CPython 3.11 notices the end of the one that it started last only when it has more to do.
+            for _ in range(count + 1):
+                executor.submit(int)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.environ.update(ours)
         yield executor
-    except BaseException:
+    except BaseException as error:
         for child in multiprocessing.active_children():  # nobody needs what they have begun
             child.kill()
         executor.shutdown(cancel_futures=True)
+        if isinstance(error, BrokenExecutor):
+            raise WorkerDiedError from None
         raise
     executor.shutdown(wait=False)
 
 
 def _begin() -> None:
-    """Leave signals to the process that began this one, end when it ends, and collect no modules."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """End when the process ends that began this one, and collect no modules."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -88,7 +90,7 @@ def in_order(
 ) -> Iterator[tuple[_Item, "Future[_Result]"]]:
     """Yield each item with what a worker has made of it, in the order of the items; ``poll`` looks for signals.
 
-    So many items ``ahead`` are begun, no more: what they come to waits in memory. Raises WorkerDiedError when a
+    So many items ``ahead`` are begun, no more: what they come to waits in memory. Raises BrokenExecutor when a
     worker is gone.
     """
     begun: deque[tuple[_Item, Future[_Result]]] = deque()
@@ -106,7 +108,3 @@ def _await(future: "Future[_Result]", poll: Callable[[], None]) -> None:
     poll()
     while not wait([future], POLL_SECONDS).done:
         poll()
-    if isinstance(future.exception(), BrokenExecutor):
-        time.sleep(POLL_SECONDS)  # what ended it may be a signal to all processes, this one too
-        poll()
-        raise WorkerDiedError
