@@ -120,13 +120,6 @@ class DeclinedError(ImporterError):
 class WorkerDiedError(ImporterError):
     """A process that prepared files ended before it was done, most likely killed for want of memory."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "a process that prepared files was killed or died; nothing was taken in or sent",
-            hint="Look whether the machine was short of memory (`dmesg` names what it killed), then run again: "
-            "--jobs 1 takes the least.",
-        )
-
 
 class LedgerError(ImporterError):
     """The ledger cannot be read or written: disk, damage, or not a ledger."""

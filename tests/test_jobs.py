@@ -7,17 +7,21 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clusters import REASON, Cluster, cluster
 from conftest import SAMPLES, call_row, read_results, sample_files, sample_options, write_export
 from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError, InputUnusableError, WorkerDiedError
@@ -25,7 +29,8 @@ from importer.events import Event
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, check, import_calls
 from importer.prepare import Preparation, prepare_part
-from importer.prepare.workers import working
+from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
+from importer.prepare.workers import Workers, working
 from importer.reading import parts_of
 from importer.reading.blocks import text_blocks
 from importer.settings import load_credentials, load_settings
@@ -34,6 +39,7 @@ from samples import INPUTS, REPRESENTATIVES, Result, as_it_is, catalogue, detect
 
 NOW = 1_830_000_000
 LONGEST_SECONDS = 60
+SLOW_CLUSTER = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
 
 class Told:
@@ -165,8 +171,11 @@ def test_parts_prepared_elsewhere() -> None:
     assert whole == {(False, False), (False, True), (True, False), (True, True)}
 
 
-def test_ledger_is_asked_by_workers(account: Simulator, tmp_path: Path) -> None:
-    """Another process than the one that holds the ledger finds a call that is now shown attended."""
+@pytest.mark.parametrize("is_cluster", [False, pytest.param(True, marks=SLOW_CLUSTER)])
+def test_ledger_is_asked_by_workers(
+    account: Simulator, tmp_path: Path, is_cluster: bool, request: pytest.FixtureRequest
+) -> None:
+    """Where other processes than the one with the ledger read, a call that is now shown attended is found."""
     names = (
         "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,uniqueid"
     )
@@ -175,6 +184,8 @@ def test_ledger_is_asked_by_workers(account: Simulator, tmp_path: Path) -> None:
     options: dict[str, object] = {"timezone": "America/New_York", "country": "US", "init_ledger": True}
     options |= {"default_agent_number": "+12125550101"}
     for jobs, said in ((1, "BUSY"), (2, "ANSWERED")):
+        if is_cluster and jobs > 1:
+            options["scheduler"] = request.getfixturevalue("two_workers").address
         export = tmp_path / f"{said}.csv"
         export.write_text("\n".join((names, leg.format(5 * jobs - 5, said), "")), encoding="utf-8")
         run = run_of(tmp_path, jobs, Listener(), **options)
@@ -232,6 +243,7 @@ def test_worker_that_dies_before_it_is_asked() -> None:
         assert executor is not None
         multiprocessing.active_children()[0].kill()
         while True:
+            time.sleep(0.02)  # CPython counts what waits without a lock when it ends a broken pool
             executor.submit(int)
 
 
@@ -303,3 +315,157 @@ def test_signal_while_workers_read(tmp_path: Path, number: int, whom: str, code:
     assert (process.returncode, (tmp_path / "r.csv").exists()) == (code, False)
     if code > 0:
         assert len(errors.splitlines()) == 3 and f"exit={code}" in errors.splitlines()[-1], errors
+
+
+def test_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, --scheduler ends the run with the line that installs it."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    path = write_export(tmp_path / "a.csv", [call_row(1)])
+    text, code, _ = checked(tmp_path, 1, [path], scheduler="tcp://127.0.0.1:9")
+    assert (code, "pip install 'cdr-importer[cluster]'" in str(text)) == (ExitCode.CONFIGURATION, True)
+
+
+def test_ledger_that_workers_do_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of which the ledger holds calls are prepared again with what it says, the others once.
+
+    No secret goes with them.
+    """
+    monkeypatch.setenv("CDR_IMPORTER_CLIENT_SECRET", "planted")
+    found, plan = detected(SAMPLES / "asterisk-csv/day.csv"), plan_for("asterisk-csv")
+    prepare = partial(prepare_elsewhere, installed(), catalogue().causes, plan, None)
+    tasks: list[object] = []
+    for share in (1, 0):
+
+        def held(call_ids: Sequence[str], share: int = share) -> Mapping[str, bool]:
+            return dict.fromkeys([*call_ids][: share * len(call_ids)], True)
+
+        with ThreadPoolExecutor(2) as pool:
+
+            def submit(*task: Any, pool: ThreadPoolExecutor = pool) -> Any:
+                tasks.append(task[1])
+                sent = pickle.dumps(task)
+                assert b"planted" not in sent
+                return pool.submit(*pickle.loads(sent))
+
+            ((_, future),) = prepared_on(Workers(submit, 2), prepare, held, [found], lambda: None)
+        own = prepare_part(catalogue().causes, replace(plan, held=held), found)
+        made = future.result()
+        assert (made.index.tobytes(), made.spooled) == (own.index.tobytes(), own.spooled)
+        assert own.index["held"].any() == bool(share)
+    assert list(map(bool, tasks)) == [False, True, False]
+
+
+def test_worker_of_other_versions(tmp_path: Path) -> None:
+    """A worker that came later, with other versions of what decides about outcomes, prepares nothing."""
+    found, plan = detected(SAMPLES / "asterisk-csv/day.csv"), plan_for("asterisk-csv")
+    with pytest.raises(RuntimeError, match="other versions"):
+        prepare_elsewhere({**installed(), "pandas": "0"}, catalogue().causes, plan, None, None, found)
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Give a cluster of two workers."""
+    with cluster(tmp_path_factory.mktemp("cluster") / "own", 2) as found:
+        yield found
+
+
+def exports_that_meet(folder: Path) -> list[Path]:
+    """Write three exports of many parts with rows in common."""
+    rows = [call_row(number, state="noanswer" if number % 3 else "busy") for number in range(400)]
+    return [write_export(folder / f"{place}.csv", rows[place : 250 + place]) for place in (0, 40, 120)]
+
+
+@pytest.mark.parametrize("number", [pytest.param(None, marks=SLOW_CLUSTER), pytest.param(9, marks=SLOW_CLUSTER)])
+def test_cluster(
+    number: int | None, tmp_path: Path, two_workers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster comes to the bytes of one process, also when a worker is killed with SIGKILL in the middle.
+
+    Paths may be relative, though workers run in other folders.
+    """
+    monkeypatch.chdir(tmp_path)
+    paths = [Path(path.name) for path in exports_that_meet(tmp_path)]
+    alone, told = checked(tmp_path, 1, paths), Told()
+    worker = two_workers.worker()
+
+    def kill() -> None:
+        if number is not None and told.rows:
+            worker.kill()
+
+    assert checked(tmp_path, 1, paths, told, scheduler=two_workers.address, interrupted=kill) == alone
+    assert worker.poll() == (None if number is None else -9)
+    worker.kill()
+
+
+@pytest.mark.parametrize(
+    "is_scheduler", [pytest.param(True, marks=SLOW_CLUSTER), pytest.param(False, marks=SLOW_CLUSTER)]
+)
+def test_cluster_that_is_lost(is_scheduler: bool, tmp_path: Path) -> None:
+    """A task that ends worker after worker, and a scheduler that dies, end the run with nothing taken in."""
+    paths = exports_that_meet(tmp_path)
+    allowed = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    with cluster(tmp_path / "cluster", 2, **allowed) as found:
+        told = Told()
+
+        def kill() -> None:
+            if told.rows:
+                found.processes[0 if is_scheduler else 1].kill()
+
+        options = {"scheduler": found.address, "interrupted": kill}
+        with pytest.raises(WorkerDiedError, match="killed or lost") as died:
+            check(run_of(tmp_path, 1, told.listener(), **options), paths)
+    assert (died.value.exit_code, list(tmp_path.glob("results*"))) == (ExitCode.INTERNAL, [])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(REASON), reason=REASON)
+def test_cluster_that_cannot_be_used(tmp_path: Path, two_workers: Cluster) -> None:
+    """Where nothing answers, another kind of server does, or a worker has other versions, the run ends with 78."""
+    path = write_export(tmp_path / "a.csv", [call_row(1)])
+    with socket.create_server(("127.0.0.1", 0)) as dumb:
+        silent = f"tcp://127.0.0.1:{dumb.getsockname()[1]}"
+        for address, fault in (("tcp://127.0.0.1:9", "no scheduler can be reached"), (silent, "no scheduler")):
+            text, code, _ = checked(tmp_path, 1, [path], scheduler=address)
+            assert (code, f"{address}: {fault}" in str(text)) == (ExitCode.CONFIGURATION, True), text
+    (tmp_path / "pandas-0.dist-info").mkdir()
+    (tmp_path / "pandas-0.dist-info/METADATA").write_text("Name: pandas\nVersion: 0\n", encoding="utf-8")
+    worker = two_workers.worker(PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    try:
+        told: list[tuple[object, ...]] = []
+
+        def is_refused() -> bool:
+            told.append(checked(tmp_path, 1, [path], scheduler=two_workers.address))
+            return told[-1][1] is ExitCode.CONFIGURATION
+
+        wait_until(is_refused)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert "has other versions: pandas 0 (here " in str(told[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(REASON), reason=REASON)
+def test_file_that_no_worker_can_read(tmp_path: Path, two_workers: Cluster) -> None:
+    """A path that leads nowhere for the workers is read here, and a note says so."""
+    told = Told()
+    with write_export(tmp_path / "a.csv", [call_row(1)]).open("rb") as opened:
+        path = Path(f"/proc/self/fd/{opened.fileno()}")
+        alone = checked(tmp_path, 1, [path])
+        there = checked(tmp_path, 1, [path], told, scheduler=two_workers.address)
+    note = next(line for line in told.lines if "was read here, since no worker could: " in str(line))
+    told.lines.remove(note)
+    assert there == alone
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(REASON), reason=REASON)
+def test_signal_while_a_cluster_reads(tmp_path: Path, two_workers: Cluster) -> None:
+    """A signal cancels what the cluster has begun; its workers then prepare the next run."""
+    paths, told = exports_that_meet(tmp_path), Told()
+    options = {"scheduler": two_workers.address}
+    stop = checked(
+        tmp_path, 1, paths, told, interrupted=lambda: ExitCode.TERMINATED if told.rows else None, **options
+    )
+    assert (stop[1], [*tmp_path.glob("results*")]) == (ExitCode.TERMINATED, [])
+    assert checked(tmp_path, 1, paths, **options) == checked(tmp_path, 1, paths)

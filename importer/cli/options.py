@@ -37,7 +37,7 @@ ALARMS = ("min-rows", "max-age", "max-gap")
 
 HEADINGS = {
     "Needed by everybody": MOST_NEEDED,
-    "Input": (*INPUT, "jobs"),
+    "Input": (*INPUT, "jobs", "scheduler"),
     "Calls": CALLS,
     "Policies": POLICIES,
     "Sending": PACE,

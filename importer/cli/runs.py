@@ -27,8 +27,8 @@ from importer.settings import Credentials, Settings, load_credentials
 
 @click.command("import", cls=Command)
 @options(
-    *(*INPUT, "jobs", *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit", *RESULTS, "keep-results", *ROWS),
-    *(*ACCOUNT, *WATCHING, "done", "sandbox"),
+    *(*INPUT, "jobs", "scheduler", *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit"),
+    *(*RESULTS, "keep-results", *ROWS, *ACCOUNT, *WATCHING, "done", "sandbox"),
 )
 @FILES
 def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
@@ -60,7 +60,7 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
 
 
 @click.command("check", cls=Command)
-@options(*INPUT, "jobs", *PREPARING, *ALARMS, *RESULTS, *ROWS, "ledger", "log")
+@options(*INPUT, "jobs", "scheduler", *PREPARING, *ALARMS, *RESULTS, *ROWS, "ledger", "log")
 @FILES
 @click.pass_obj
 def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:

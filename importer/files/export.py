@@ -28,7 +28,8 @@ class ExportFile:
 
     ``is_table``: the spool is the CSV text of a sheet of a workbook, whose name is ``sheet``, or of JSON objects.
     ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
-    ``pinned`` is the identity of the file that was read: another file, or a changed one, is not opened then.
+    ``pinned`` is the identity of the file that was read: another file, or a changed one, is not opened then. What
+    is 0 in it is not compared.
     ``span`` is the part that is read: its first byte and the one behind its last, None for all that follow.
     """
 
@@ -55,7 +56,8 @@ class ExportFile:
         if self.spool is not None:
             return reader_of(self.spool)
         source = self.path.open("rb")
-        if self.pinned not in (None, _identity(os.fstat(source.fileno()))):
+        found = _identity(os.fstat(source.fileno()))
+        if any(was not in (0, now) for was, now in zip(self.pinned or (), found, strict=False)):
             source.close()
             raise self.changed()
         return source

@@ -5,8 +5,8 @@ The only module of the pipeline that loads pandas.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import contextmanager, suppress
+from concurrent.futures import BrokenExecutor, Future
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -42,8 +42,9 @@ from importer.prepare import (
     no_agents,
     prepare_part,
 )
+from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
 from importer.prepare.gaps import Gaps
-from importer.prepare.workers import in_order, usable_cores, working
+from importer.prepare.workers import Workers, in_order, usable_cores, working
 from importer.prepare.zones import require_place
 from importer.reading import parts_of, read_chunks, verbatim_records
 from importer.records import Call, ResultRow, RunSummary
@@ -148,7 +149,7 @@ class Intake:
     def opened(self, ledger: LedgerReader | None) -> Iterator[None]:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
         plan = replace(self._plan, held=ledger.held if ledger else None)
-        self._plan_beside = replace(plan, held=partial(held_in, self._run.settings.ledger) if ledger else None)
+        self._held = plan.held
         with Preparation(self._run.catalogue.causes, plan) as self._preparation:
             self._found.skipped = self._preparation.skipped
             yield
@@ -163,9 +164,8 @@ class Intake:
             run.stop_if_interrupted()
             run.listener.rows(rows)
 
-        count = self._worker_count()
-        with working(count) as executor:
-            prepare = self._beside(executor, count + 1, partial(progress, 0)) if executor else None
+        with self._workers() as workers:
+            prepare = self._beside(workers, partial(progress, 0)) if workers else None
             for detection, parts in self._begun(prepare):
                 try:
                     rows = self._read(detection, parts, prepare, progress)
@@ -185,22 +185,30 @@ class Intake:
             ledger.note_inputs(inputs_json(self._detections, whole))
         self._detections = tuple(pinned)
 
-    def _worker_count(self) -> int:
-        """Return how many processes are worth their start for these files: by default one for a single file."""
+    def _workers(self) -> AbstractContextManager[Workers | None]:
+        """Give a cluster, or as many processes as are worth their start: by default one for a single file."""
+        settings = self._run.settings
+        if settings.scheduler is not None:
+            return on_cluster(settings.scheduler)
         count = sum(each.file.size() for each in self._detections if each.file.spool is None)
-        jobs = self._run.settings.jobs or (usable_cores() if len(self._detections) > 1 else 1)
-        return min(jobs, count // self._run.worker_bytes)
+        jobs = settings.jobs or (usable_cores() if len(self._detections) > 1 else 1)
+        return working(min(jobs, count // self._run.worker_bytes))
 
-    def _beside(self, executor: Executor, ahead: int, poll: Callable[[], None]) -> _Prepare:
+    def _beside(self, workers: Workers, poll: Callable[[], None]) -> _Prepare:
         """Return how parts of files are prepared by workers, with the roles of names where they are known."""
-        causes, plan = self._run.catalogue.causes, self._plan_beside
+        causes, settings = self._run.catalogue.causes, self._run.settings
+        plan = replace(self._plan, held=partial(held_in, settings.ledger) if self._held else None)
 
-        def prepare(parts: Iterable[Detection], roles: Mapping[str, Role] | None) -> Iterator[_Part]:
+        def here(parts: Iterable[Detection], roles: Mapping[str, Role] | None) -> Iterator[_Part]:
             return in_order(
-                lambda part: executor.submit(prepare_part, causes, plan, part, roles), parts, ahead, poll
+                workers, lambda part: workers.submit(prepare_part, causes, plan, part, roles), parts, poll
             )
 
-        return prepare
+        def there(parts: Iterable[Detection], roles: Mapping[str, Role] | None) -> Iterator[_Part]:
+            prepare = partial(prepare_elsewhere, installed(), causes, self._plan, roles)
+            return prepared_on(workers, prepare, self._held, parts, poll)
+
+        return here if settings.scheduler is None else there
 
     def _begun(self, prepare: _Prepare | None) -> Iterator[tuple[Detection, Iterator[_Part] | None]]:
         """Yield each file as it is now, with the parts of it where workers read them by its path."""
@@ -234,8 +242,11 @@ class Intake:
                 self._preparation.take(detection, name, _results(again, lambda _: progress(0)), roles)
         except (StoppedError, BrokenExecutor):
             raise
-        except Exception:
-            return self._preparation.read(detection, name, progress)
+        except Exception as error:
+            rows = self._preparation.read(detection, name, progress)
+            if self._run.settings.scheduler is not None:
+                self._run.listener.note(f"{name} was read here, since no worker could: {error}")
+            return rows
         return self._preparation.rows - before
 
     def _report(self, problem: ImporterError) -> None:

@@ -1,7 +1,7 @@
 """From detected files to calls and outcomes: read every file once, then decide, then hand out in input order."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -36,7 +36,7 @@ class PreparedPart:
     """What a file, or a part of it, comes to by itself: its rows, agents and places in the index count from 0.
 
     ``spooled`` are the rows that the results may list, ``index`` (INDEX_ROW) and ``joins`` (JOIN) what all rows
-    leave in the index.
+    leave in the index; ``asked`` the calls of which a worker without the ledger would ask it.
     """
 
     spooled: bytes
@@ -44,6 +44,7 @@ class PreparedPart:
     joins: Rows
     agents: list[str]
     evidence: FileEvidence
+    asked: Sequence[str] = ()
 
 
 def prepare_part(

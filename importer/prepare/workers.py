@@ -1,7 +1,7 @@
 """Processes in which files, and parts of large ones, are prepared side by side.
 
 The seam is `concurrent.futures.Executor`: `prepare_part` is submitted with arguments that pickle and returns what
-pickles, and reads the file by its path. So an executor of several machines fits in the place of these processes.
+pickles, and reads the file by its path. So the executor of `cluster` fits in the place of these processes.
 """
 
 import gc
@@ -10,9 +10,10 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from importer.errors import WorkerDiedError
 from importer.settings.options import ENVIRONMENT_PREFIX
@@ -29,9 +30,22 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """So many workers of one executor: its ``submit``, and the errors by which it says that some are ``lost``.
+
+    ``look`` is called while they are waited for, and raises BrokenExecutor when none of them will answer.
+    """
+
+    submit: Callable[..., "Future[Any]"]
+    count: int
+    lost: tuple[type[Exception], ...] = (BrokenExecutor,)
+    look: Callable[[], None] = lambda: None
+
+
 @contextmanager
-def working(count: int) -> Iterator[Executor | None]:
-    """Give an executor of so many processes, none for fewer than two; they end with the context.
+def working(count: int) -> Iterator[Workers | None]:
+    """Give so many processes, none for fewer than two; they end with the context.
 
     Each loads the libraries anew: this process may have threads, and where a server that forks them is ended by a
     signal to all, nobody learns of their end. Raises WorkerDiedError for a BrokenExecutor, wherever one shows.
@@ -57,13 +71,17 @@ def working(count: int) -> Iterator[Executor | None]:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.environ.update(ours)
-        yield executor
+        yield Workers(executor.submit, count)
     except BaseException as error:
         for child in multiprocessing.active_children():  # nobody needs what they have begun
             child.kill()
         executor.shutdown(cancel_futures=True)
         if isinstance(error, BrokenExecutor):
-            raise WorkerDiedError from None
+            raise WorkerDiedError(
+                "a process that prepared files was killed or died; nothing was taken in or sent",
+                hint="Look whether the machine was short of memory (`dmesg` names what it killed), then run "
+                "again: --jobs 1 takes the least.",
+            ) from None
         raise
     executor.shutdown(wait=False)
 
@@ -86,25 +104,32 @@ def _end_with_parent() -> None:
 
 
 def in_order(
-    submit: Callable[[_Item], "Future[_Result]"], items: Iterable[_Item], ahead: int, poll: Callable[[], None]
+    workers: Workers,
+    submit: Callable[[_Item], "Future[_Result]"],
+    items: Iterable[_Item],
+    poll: Callable[[], None],
 ) -> Iterator[tuple[_Item, "Future[_Result]"]]:
     """Yield each item with what a worker has made of it, in the order of the items; ``poll`` looks for signals.
 
-    So many items ``ahead`` are begun, no more: what they come to waits in memory. Raises BrokenExecutor when a
-    worker is gone.
+    One more than there are workers is begun ahead: what they come to waits in memory. Raises BrokenExecutor when
+    a worker is lost.
     """
     begun: deque[tuple[_Item, Future[_Result]]] = deque()
     for item in items:
         begun.append((item, submit(item)))
-        if len(begun) > ahead:
-            _await(begun[0][1], poll)
+        if len(begun) > workers.count + 1:
+            _await(begun[0][1], workers, poll)
             yield begun.popleft()
     while begun:
-        _await(begun[0][1], poll)
+        _await(begun[0][1], workers, poll)
         yield begun.popleft()
 
 
-def _await(future: "Future[_Result]", poll: Callable[[], None]) -> None:
+def _await(future: "Future[_Result]", workers: Workers, poll: Callable[[], None]) -> None:
     poll()
     while not wait([future], POLL_SECONDS).done:
         poll()
+        workers.look()
+    error = CancelledError() if future.cancelled() else future.exception()
+    if isinstance(error, workers.lost):
+        raise BrokenExecutor from error

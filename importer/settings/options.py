@@ -111,6 +111,9 @@ class Settings(PolicyChoices):
     )
     sheet: str | None = _option(None, values.line, "NAME", "Sheet of a workbook. Default: the one that fits.")
     jobs: int | None = _option(None, values.whole(1, 256), "N", "Processes that read files. Default: cores.")
+    scheduler: str | None = _option(
+        None, values.scheduler, "ADDRESS", "A Dask cluster that reads them: tcp://HOST:PORT."
+    )
     timezone: str | None = _option(None, values.zone, "ZONE", "IANA zone of local times, like Europe/London.")
     country: str | None = _option(None, values.region, "CC", "ISO 3166 region of national numbers, like GB.")
     trust_country: bool = _switch("Take --country as right, whatever the numbers say.")

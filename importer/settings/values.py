@@ -330,6 +330,13 @@ def _url_parts(value: object, rule: str) -> SplitResult:
     return parts
 
 
+def scheduler(value: object) -> str:
+    """Return an address of a Dask scheduler."""
+    if not re.fullmatch(r"(tcp|tls|ws|wss)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", line(value)):
+        raise ValueError("write it as tcp://HOST:PORT, or tls://HOST:PORT where the cluster has certificates")
+    return line(value)
+
+
 def location(value: object) -> Path:
     """Take a path, with ``~`` replaced."""
     path = value if isinstance(value, Path) else Path(text(value))

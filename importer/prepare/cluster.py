@@ -1,0 +1,183 @@
+"""Files prepared on a Dask cluster, by the same seam as in `workers`: https://distributed.dask.org.
+
+Its workers read exports by their paths and get neither secrets nor the ledger: they return of which calls it is to
+be asked, and prepare the parts of which it holds some again.
+"""
+
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from importer.errors import ConfigurationError, WorkerDiedError
+from importer.formats import CauseTable, Detection
+from importer.prepare.plan import PreparePlan
+from importer.prepare.preparation import PreparedPart, prepare_part
+from importer.prepare.workers import Workers, in_order
+from schemas.vocabulary import Role
+
+CONNECT_SECONDS, FIRST_WORKER_SECONDS = 10, 20
+ALONE_SECONDS = 30
+"""A cluster without any worker for so long has none any more; one that was killed is started again sooner."""
+LOOK_SECONDS = 10
+DECIDING = ("cdr-importer", "distributed", "numpy", "pandas", "pandera", "phonenumberslite", "pyarrow", "tzdata")
+"""Packages whose version must be the same here and there: each may decide about an outcome."""
+
+
+@contextmanager
+def on_cluster(address: str) -> Iterator[Workers]:
+    """Give the workers of the cluster with this scheduler; what they have not finished at the end is cancelled.
+
+    Raises ConfigurationError when it cannot be used, WorkerDiedError when a task has ended worker after worker
+    (`distributed.scheduler.allowed-failures`), the scheduler is gone, or no worker is left.
+    """
+    try:
+        from distributed import Client
+        from distributed.scheduler import KilledWorker
+    except ImportError:
+        raise ConfigurationError(
+            f"--scheduler {address}: what speaks to a Dask cluster is not installed",
+            hint="Install it into the environment of this program, pip install 'cdr-importer[cluster]'.",
+        ) from None
+    for name in (
+        "asyncio",
+        "distributed",
+        "distributed.client",
+        "distributed.gc",
+        "tornado",
+        "tornado.application",
+    ):
+        logging.getLogger(name).handlers = [logging.NullHandler()]  # only `cli` prints
+    connected: Future[Any] = Future()
+
+    def connect() -> None:
+        try:
+            connected.set_result(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
+        except BaseException as error:
+            connected.set_exception(error)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="dask|distributed|tornado")
+        # Its own limit does not end the wait for a server of another kind, or one that is stopped.
+        threading.Thread(target=connect, daemon=True).start()
+        try:
+            client = connected.result(2 * CONNECT_SECONDS)
+        except Exception as error:
+            fault = str(error) or f"no answer within {2 * CONNECT_SECONDS} s"
+            raise _unusable(address, f"no scheduler can be reached there: {fault}") from error
+        try:
+            submit = client.get_executor(pure=False).submit
+            yield Workers(submit, _threads(client, address), (KilledWorker, CancelledError), _watch(client))
+        except BrokenExecutor as error:
+            raise WorkerDiedError(
+                f"--scheduler {address}: its workers were killed or lost; nothing was taken in or sent",
+                hint="Look into their logs, whether a machine was short of memory, then run again: without "
+                "--scheduler this machine reads the files.",
+            ) from error
+        finally:
+            with suppress(Exception):  # it may be gone
+                client.close(timeout=CONNECT_SECONDS)
+
+
+def _unusable(address: str, fault: str) -> ConfigurationError:
+    hint = "Mend the address or the cluster, or leave --scheduler out: then this machine reads the files."
+    return ConfigurationError(f"--scheduler {address}: {fault}", hint=hint)
+
+
+def _threads(client: Any, address: str) -> int:
+    """Return how many tasks the cluster works on at once; raises ConfigurationError where versions differ."""
+    try:
+        client.wait_for_workers(1, timeout=FIRST_WORKER_SECONDS)
+    except TimeoutError:
+        raise _unusable(address, f"it has no worker, also after {FIRST_WORKER_SECONDS} s") from None
+    here = installed()
+    for worker, found in client.get_versions(packages=DECIDING)["workers"].items():
+        there = {**found["packages"], "Python": ".".join(found["host"]["python"].split(".")[:2])}
+        other = [
+            f"{name} {there.get(name) or 'missing'} (here {mine})"
+            for name, mine in here.items()
+            if there.get(name) != mine
+        ]
+        if other:
+            raise _unusable(address, f"its worker {worker} has other versions: {', '.join(other)}")
+    return sum(client.nthreads().values())
+
+
+def _watch(client: Any) -> Callable[[], None]:
+    """Return a function that raises BrokenExecutor when the cluster has had no worker for `ALONE_SECONDS`."""
+    seen = looked = time.monotonic()
+
+    def look() -> None:
+        nonlocal seen, looked
+        if time.monotonic() - looked < LOOK_SECONDS:
+            return
+        with suppress(OSError):
+            if client.nthreads(callback_timeout=LOOK_SECONDS):
+                seen = time.monotonic()
+        looked = time.monotonic()
+        if looked - seen > ALONE_SECONDS:
+            raise BrokenExecutor
+
+    return look
+
+
+def installed() -> Mapping[str, str | None]:
+    """Return the versions here of what decides about outcomes."""
+    found: dict[str, str | None] = dict.fromkeys(DECIDING)
+    for name in DECIDING:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {**found, "Python": ".".join(map(str, sys.version_info[:2]))}
+
+
+def prepare_elsewhere(
+    versions: Mapping[str, str | None],
+    causes: Mapping[str, CauseTable],
+    plan: PreparePlan,
+    roles: Mapping[str, Role] | None,
+    held: Mapping[str, bool] | None,
+    detection: Detection,
+) -> PreparedPart:
+    """Prepare a part as `prepare_part` does, with what the ledger holds of the calls ``asked`` about before."""
+    if installed() != versions:
+        raise RuntimeError("a worker that came later has other versions of what decides about outcomes")
+    asked: dict[str, None] = {}
+
+    def held_of(call_ids: Sequence[str]) -> Mapping[str, bool]:
+        asked.update(dict.fromkeys(call_ids))
+        return held or {}
+
+    plan = replace(plan, held=None if held is None else held_of)
+    return replace(prepare_part(causes, plan, detection, roles), asked=[*asked])
+
+
+def prepared_on(
+    workers: Workers,
+    prepare: Callable[[Mapping[str, bool] | None, Detection], PreparedPart],
+    held: Callable[[Sequence[str]], Mapping[str, bool]] | None,
+    parts: Iterable[Detection],
+    poll: Callable[[], None],
+) -> Iterator[tuple[Detection, "Future[PreparedPart]"]]:
+    """Yield each part with what a worker has made of it, knowing of which of its calls the ledger holds what."""
+
+    def begun(part: Detection, known: Mapping[str, bool] | None) -> "Future[PreparedPart]":
+        # Another machine has another number for a disk, and may have one for a file.
+        pin = part.file.pinned and (0, 0, *part.file.pinned[2:])
+        file = replace(part.file, path=part.file.path.absolute(), pinned=pin)
+        return workers.submit(prepare, known, replace(part, file=file))
+
+    def known(done: tuple[Detection, "Future[PreparedPart]"]) -> "Future[PreparedPart]":
+        part, future = done
+        found = held(future.result().asked) if held and not future.exception() else {}
+        return begun(part, found) if found else future
+
+    first = in_order(workers, lambda part: begun(part, {} if held else None), parts, poll)
+    for (part, _), future in in_order(workers, known, first, poll):
+        yield part, future
