@@ -1,14 +1,19 @@
 """A run waits for the one that holds the ledger, as long as it is told to."""
 
 import os
+import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import Program
+from conftest import ROOT, Program, call_row, write_export
 from importer.errors import ExitCode, StoppedError, TryLaterError
 from importer.formats import load_catalogue
+from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, Timing, deliver_pending
 from importer.settings import load_credentials, load_settings
 from ledgers import make_waiting, opened
@@ -75,6 +80,43 @@ def test_other_run_goes_on(ledger: Path, program: Program) -> None:
     assert "waiting for its end, 1 s at most" in ran.stderr
     time.holder.close()
     assert ledger_counts(ledger.parent) == {"pending": 2}
+
+
+def piped(site: str, rate: str = "1000/second", pack: str = "gzip -c") -> subprocess.Popen[str]:
+    """Begin README's recipe for the export of a site, with the program here in place of `ssh hub`."""
+    found = re.search("`(gzip -c .*)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert found is not None
+    line = found[1].replace("Master", f"{site}-day").replace("paris", site).replace("$(date +%F).", "")
+    line = line.replace("ssh hub cdr-importer", f"CDR_IMPORTER_RATE={rate} {sys.executable} -m importer")
+    return subprocess.Popen(["sh", "-c", line.replace("gzip -c", pack) + " -v"], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_sites_at_once(account: Simulator, tmp_path: Path) -> None:
+    """Two sites pipe their exports to one ledger: the later waits, and each call is sent once.
+
+    A connection that breaks leaves nothing of the export, and the whole one sends only what is new.
+    """
+    make_waiting(tmp_path / "ledger.sqlite", 0)
+    for site, count in (("paris", 12), ("lyon", 7)):
+        write_export(tmp_path / f"{site}-day.csv", map(call_row, range(count)))
+    first = piped("paris", rate="1/second")
+    while not account.accepted:
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = piped("lyon")
+    told = [each.communicate(timeout=60)[1] for each in (first, second)]
+    assert (first.returncode, second.returncode, "holds the ledger" in told[1]) == (0, 0, True), told
+    assert len({call["id"] for call in account.accepted}) == len(account.accepted) == 19
+
+    for site, pack, code in (("paris", "gzip -c", 0), ("lyon", "f() { gzip -c $1 | head -c 99; }; f", 65)):
+        (tmp_path / f"{site}.csv").unlink()
+        again = piped(site, pack=pack)
+        assert (again.communicate(timeout=60)[1] != "", again.returncode) == (True, code)
+    assert (len(account.accepted), ledger_counts(tmp_path)) == (19, {"accepted": 19})
+    with open_reader(tmp_path / "ledger.sqlite") as ledger:
+        counts = [ledger.rows_of_complete_runs("import", site, 9) for site in ("paris", "lyon")]
+    assert counts == [[12, 12], [7]]
 
 
 def test_signal_ends_the_wait(ledger: Path) -> None:

@@ -12,7 +12,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from hashlib import sha256
+from itertools import chain, islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,6 +25,7 @@ from exports import write_master
 
 from importer.ledger import Ledger, RunInfo, create_ledger
 from importer.records import Call
+from tests.clusters import REASON, cluster
 
 Row = tuple[str, str, str, str, str]
 """Figure with its baseline, ours, the baseline's, ratio, aim."""
@@ -60,6 +62,17 @@ def loop(folder: Path, export: Path, rows: int) -> Cost:
     return Cost(*(LOOP_SHARE * each for each in peer(folder, "loop", export, str(rows // LOOP_SHARE))))
 
 
+def cut(export: Path, rows: int) -> list[Path]:
+    """Return files of so many rows each that are together the export."""
+    parts = []
+    with export.open("rb") as source:
+        for first in source:  # not all at once: a process begins with the peak of the one that starts it
+            parts.append(export.with_name(f"part{len(parts)}.csv"))
+            with parts[-1].open("wb") as target:
+                target.writelines(chain([first], islice(source, rows - 1)))
+    return parts
+
+
 def check_part(folder: Path, given: argparse.Namespace) -> Iterator[Row]:
     """Check one large export, and two halves of it by two processes, against everything."""
     export = write_master(folder / "Master.csv", given.rows)
@@ -74,11 +87,7 @@ def check_part(folder: Path, given: argparse.Namespace) -> Iterator[Row]:
     else:
         print("polars: left out, --peer-python names no interpreter that has it")
     if "--jobs" in subprocess.run([sys.executable, *CHECK[:3], "--help"], capture_output=True, text=True).stdout:
-        halves = (folder / "first.csv", folder / "second.csv")
-        with export.open("rb") as lines:  # one by one: a process begins with the peak of the one that starts it
-            for half in halves:
-                with half.open("wb") as target:
-                    target.writelines(islice(lines, given.rows // 2))
+        halves = cut(export, given.rows // 2)
         cases["jobs"] = lambda _: check(folder, *halves, options=("--jobs", "2"))
     else:
         print("--jobs 2: left out, `check` has no such option")
@@ -89,6 +98,37 @@ def check_part(folder: Path, given: argparse.Namespace) -> Iterator[Row]:
     if jobs and "polars" in found:
         yield row("check --jobs 2, the same in two files; polars", jobs, found["polars"], aims["jobs"])
     yield f"check, {given.rows:,} rows: peak memory", f"{ours.peak_mb:.0f} MiB", "", "", "350 MiB"
+
+
+def cluster_part(folder: Path, given: argparse.Namespace) -> Iterator[Row]:
+    """Check four files by two workers of a Dask cluster, which are there before, and by one process."""
+    if REASON:
+        print(f"cluster: left out, {REASON}")
+        return
+    export = write_master(folder / "Master.csv", 4 * given.rows)
+    parts = cut(export, given.rows)
+    export.unlink()
+    results = set()
+    with cluster(folder / "cluster", 2) as found:
+
+        def checked(_: int, scheduler: bool) -> Cost:
+            chosen = ("--scheduler", found.address) if scheduler else ("--jobs", "1")
+            before = sum(map(cpu_seconds, found.processes))
+            cost = check(folder, *parts, options=chosen)
+            results.add(sha256((folder / "results.csv").read_bytes()).hexdigest())
+            return cost._replace(cpu_seconds=cost.cpu_seconds + sum(map(cpu_seconds, found.processes)) - before)
+
+        cases = {"cluster": partial(checked, scheduler=True), "one": partial(checked, scheduler=False)}
+        costs = medians(cases, given.rounds)
+    bytes_are = "same bytes" if len(results) == 1 else "OTHER BYTES"
+    figure = f"check --scheduler, 2 workers, 4 files of {given.rows:,} rows; one process"
+    yield row(figure, costs["cluster"], costs["one"], f"clock 0.67, {bytes_are}")
+
+
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Return what a process that goes on has taken of the processor (Linux)."""
+    ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_part(folder: Path, given: argparse.Namespace) -> Iterator[Row]:
@@ -158,7 +198,7 @@ def load_part(_: Path, given: argparse.Namespace) -> Iterator[Row]:
 
 PARTS = {
     each.__name__.removesuffix("_part"): each
-    for each in (check_part, cold_part, staging_part, posts_part, load_part, memory_part)
+    for each in (check_part, cluster_part, cold_part, staging_part, posts_part, load_part, memory_part)
 }
 
 
