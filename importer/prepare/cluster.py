@@ -97,16 +97,18 @@ def _threads(client: Any, address: str) -> int:
         client.wait_for_workers(1, timeout=FIRST_WORKER_SECONDS)
     except TimeoutError:
         raise _unusable(address, f"it has no worker, also after {FIRST_WORKER_SECONDS} s") from None
-    here = installed()
-    for worker, found in client.get_versions(packages=DECIDING)["workers"].items():
+    here, cluster = installed(), client.get_versions(packages=DECIDING)
+    # The scheduler reads every task before it passes it on.
+    machines = {f"worker {each}": found for each, found in cluster["workers"].items()}
+    for name, found in {"scheduler": cluster["scheduler"], **machines}.items():
         there = {**found["packages"], "Python": ".".join(found["host"]["python"].split(".")[:2])}
         other = [
-            f"{name} {there.get(name) or 'missing'} (here {mine})"
-            for name, mine in here.items()
-            if there.get(name) != mine
+            f"{package} {there.get(package) or 'missing'} (here {mine})"
+            for package, mine in here.items()
+            if there.get(package) != mine
         ]
         if other:
-            raise _unusable(address, f"its worker {worker} has other versions: {', '.join(other)}")
+            raise _unusable(address, f"its {name} has other versions: {', '.join(other)}")
     return sum(client.nthreads().values())
 
 
