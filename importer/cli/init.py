@@ -31,8 +31,8 @@ _EXAMPLES = """
     agents=agents.csv site=head-office rate=60/minute ledger=/srv/ledger.sqlite accounts-url=https://accounts.example
     api-url=https://api.example proxy=http://proxy.example:3128 ca-bundle=/etc/ssl/own.pem format=asterisk-csv
     encoding=cp1252 delimiter=; sheet=CDR date-order=day-month jobs=2 scheduler=tcp://hub:8786
-    default-agent-number=+442079460123 default-zohouser=20068510101 since=30d until=yesterday limit=1000 max-runtime=6h
-    lock-wait=1h keep-results=90d
+    default-agent-number=+442079460123 default-zohouser=20068510101 since=30d until=yesterday limit=1000
+    max-runtime=6h lock-wait=1h keep-results=90d
     results=/srv/results.csv rejects=/srv/rejects.csv done=/srv/cdr/done log=/var/log/cdr-importer/cdr-importer.log
     metrics=/srv/cdr.prom ping-url=https://hc-ping.com/your-uuid min-rows=40% max-gap=80h max-age=26h
     cancelled-ring-seconds=10 cancelled-unknown=noanswer voicemail=noanswer our-side=skip
