@@ -115,7 +115,7 @@ def test_recipe(machine: Machine, simulator: Simulator) -> None:
     config = machine.folder / "etc/cdr-importer/cdr-importer.toml"
     log = machine.folder / "var/log/cdr-importer/cdr-importer.log"
     with config.open("a") as stream:
-        stream.write(f'log = "{log}"\n')
+        stream.write(f'log = "{log}"\nmetrics = "{machine.folder}/var/lib/prometheus/node-exporter/cdr.prom"\n')
     export = write_export(machine.folder / "export.csv", [call_row(1)])
     export.chmod(0o644)
     night = ("import", "--yes", "--config", config, "--results", machine.home / "results.csv", export)

@@ -89,8 +89,7 @@ def check_apart(
         if option == "--results":
             written += Parts(path).all
         if option == "--rejects":
-            written += (rejects_path(path, number) for number in range(2, len(inputs) + 1))
-            written += map(reasons_path, [*written])
+            written = rejects_files(path, max(1, len(inputs)))
         places = [key for place in written for key in _keys(place)]
         clash = next((taken[key] for key in places if key in taken), None)
         if clash is not None:
@@ -103,6 +102,12 @@ def check_apart(
 def rejects_path(chosen: Path, number: int) -> Path:
     """Return where the rejects of the ``number``-th kind of export go."""
     return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
+
+
+def rejects_files(chosen: Path, count: int) -> list[Path]:
+    """Return the files that the rejects of so many kinds of export are written to, those of their reasons too."""
+    paths = [rejects_path(chosen, number) for number in range(1, count + 1)]
+    return [*paths, *map(reasons_path, paths)]
 
 
 def check_done_folder(folder: Path | None, inputs: Sequence[Path]) -> None:

@@ -29,7 +29,7 @@ from importer.formats import Detection
 from importer.ledger import Ledger, LedgerReader, Staged, held_in
 from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
-from importer.pipeline.inputs import check_done_folder, inputs_json, move_done, rejects_path
+from importer.pipeline.inputs import check_done_folder, inputs_json, move_done, rejects_files, rejects_path
 from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare import (
@@ -48,16 +48,7 @@ from importer.prepare.workers import Workers, in_order, usable_cores, working
 from importer.prepare.zones import require_place
 from importer.reading import parts_of, read_chunks, verbatim_records
 from importer.records import Call, ResultRow, RunSummary
-from importer.results import (
-    Finished,
-    ResultsFile,
-    as_text,
-    check_free,
-    defused,
-    read_rows,
-    reasons_path,
-    write_rejects,
-)
+from importer.results import Finished, ResultsFile, as_text, check_free, defused, read_rows, write_rejects
 from importer.settings import Settings, parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outcome, Role, counted
 
@@ -134,10 +125,8 @@ class Intake:
         self._detections = tuple(detections)
         self._found = found
         if run.settings.rejects is not None:
-            for number in range(1, len({*map(_kind, detections)}) + 1):
-                path = rejects_path(run.settings.rejects, number)
+            for path in rejects_files(run.settings.rejects, len({*map(_kind, detections)})):
                 check_free(path, "rejects")
-                check_free(reasons_path(path), "rejects")
         check_done_folder(run.settings.done, [each.path for each in detections])
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()

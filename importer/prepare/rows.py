@@ -312,9 +312,7 @@ class RowPreparer:
         # What stands in no group is rejected; the others get their window when their calls are decided.
         early = in_no_group & (since is not None and rows["call.start_time"] < pd.Timestamp(since, unit="s"))
         bare = rows.loc[in_no_group, [name for name in self.rules.format.used_columns() if name in rows]]
-        content = (
-            joined([bare[name] for name in bare]) if len(bare) else pd.Series("", rows.index[:0], dtype="str")
-        )
+        content = joined([bare[name] for name in bare])
         columns = {
             "file": np.full(len(rows), self._file_number, dtype=np.int64),
             "line": rows["line"],

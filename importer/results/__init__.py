@@ -20,15 +20,7 @@ from importer.results.cells import (
     read_rows,
 )
 from importer.results.file import Finished, ResultsFile
-from importer.results.parts import (
-    CHUNK_ROWS,
-    as_text,
-    check_free,
-    complete_parts,
-    reasons_path,
-    results_path,
-    write_rejects,
-)
+from importer.results.parts import CHUNK_ROWS, as_text, check_free, complete_parts, results_path, write_rejects
 
 __all__ = [
     "CHUNK_ROWS",
@@ -45,7 +37,6 @@ __all__ = [
     "fused",
     "no_results_file",
     "read_rows",
-    "reasons_path",
     "results_path",
     "write_rejects",
 ]
