@@ -52,7 +52,7 @@ def test_row_of_no_use_is_told_with_its_hint(program: Program, tmp_path: Path) -
     path = tmp_path / "export.csv"
     path.write_text("state,id,from,to,start_time\nbusy,1,+12125550101,12,2026-03-02 09:00:00\n", encoding="utf-8")
     out = program("detect", path).stdout
-    assert re.search(r"^2 +rejected: [a-z_]+", out, re.MULTILINE)
+    assert re.search(r"^2 +unusable: [a-z_]+", out, re.MULTILINE)
     assert "line 2: Column to holds" in out
 
 

@@ -18,7 +18,7 @@ from importer.prepare.zones import shown_evidence
 from importer.records import ResultRow
 from importer.results import Difference
 from importer.settings import Settings
-from schemas.vocabulary import counted
+from schemas.vocabulary import Outcome, counted
 
 SHOWN_ROWS = 3
 SHOWN_WORDS = 12
@@ -55,7 +55,9 @@ def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> It
         for each in first:
             outcome = str(each.state)
             if isinstance(each, ResultRow):
-                outcome = f"{each.outcome}: {each.reason or each.state}"
+                # "rejected" is a customer's answer here.
+                what = "unusable" if each.outcome is Outcome.REJECTED else each.outcome
+                outcome = f"{what}: {each.reason or each.state}"
                 hints += [f"line {each.place.line}: {each.hint}"] if each.hint else []
             line = str(each.place.line)
             lines.append([line, outcome, each.agent_number, each.customer_number, each.start_time])

@@ -326,10 +326,11 @@ def _checked(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
 
 def existing(path: Path) -> Path:
     """Return the ledger's true path: links to one ledger must lead to one lock."""
-    path = path.resolve()
+    given, path = path, path.resolve()
     if not path.exists():
+        origin = "" if given.is_absolute() else f", looked for from the folder {Path.cwd()}"
         raise ConfigurationError(
-            f"no ledger at {path}",
+            f"no ledger at {path}{origin}",
             hint="Correct the path, or make a new ledger with `cdr-importer import --init-ledger` or "
             "`cdr-importer init`: a new one would notify all calls again that another ledger has.",
             reason="no_ledger",

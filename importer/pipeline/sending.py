@@ -1,9 +1,11 @@
 """Pending calls sent: the service as the settings name it, and the pace that earlier runs left."""
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -21,10 +23,10 @@ from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
 from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
-from importer.records import Stop
+from importer.records import Receipt, Stop
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
-from schemas.vocabulary import counted
+from schemas.vocabulary import CallState, counted
 
 _ROWS_AT_ONCE = 10_000
 
@@ -46,12 +48,18 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, ou
         results.take_up([claimed.call for claimed in batch if not claimed.own_run])
         latest = batch[-1].turn
 
+    untaken: Counter[str] = Counter()
+
+    def receipt(found: Receipt) -> None:
+        untaken[found.reason] += found.state is CallState.PENDING
+        run.listener.receipt(found)
+
     stop = _take_over_pace(run, ledger, service)
     if stop is None:
         ledger.end_reopening()
         listener = DeliveryListener(
             claimed=take_up,
-            receipt=run.listener.receipt,
+            receipt=receipt,
             unrecorded=run.listener.unrecorded,
             event=run.listener.event,
         )
@@ -61,6 +69,14 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, ou
         take_up(batch)
     if stop and stop.message:
         run.listener.note(stop.message)
+    elif count := untaken.total():
+        api_url, (_, hosts) = run.settings.api_url, DATA_CENTERS[run.settings.data_center]
+        host = urlsplit(api_url).hostname if api_url else " or ".join(sorted(hosts))
+        calls = counted(count, "call was", "calls were")
+        run.listener.note(
+            f"{calls} not taken by {host} ({', '.join(+untaken)}), pending still: the next run, or "
+            "`cdr-importer deliver`, sends what is left."
+        )
     if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
         what, others = (
             "it" if outlook.calls == 1 else "them",

@@ -199,12 +199,13 @@ def test_failure(night: Night, serve: Serve, certificate: Certificate, name: str
 
 @pytest.mark.fault(53)
 def test_connect_timeout(night: Night) -> None:
-    """A host that takes no connection: 69, everything pending."""
+    """A host that takes no connection: 69, everything pending, and the host is named."""
     night.take_in(1)
     with black_hole() as url:
         ended = night.run(limits=QUICK, api_url=url)
     nothing_sent(night, ended, PENDING)
     assert ended.reasons() == {"connect_timeout"}
+    assert ended.notes[0].startswith("1 call was not taken by 127.0.0.1 (connect_timeout), pending still:")
 
 
 @pytest.mark.fault(68)
