@@ -67,6 +67,12 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, ou
     # Each call lined up has its row, so that a run that ends early counts as pending what the ledger does.
     while stop and (batch := ledger.claim(_ROWS_AT_ONCE, after=latest)):
         take_up(batch)
+    _note_what_is_left(run, stop, outlook, untaken)
+    return stop
+
+
+def _note_what_is_left(run: Run, stop: Stop | None, outlook: Outlook, untaken: Counter[str]) -> None:
+    """Note why calls are pending still: the stop, those ``untaken`` by reason, or `--limit`."""
     if stop and stop.message:
         run.listener.note(stop.message)
     elif count := untaken.total():
@@ -83,7 +89,6 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, ou
             counted(outlook.left_pending, "call").removeprefix("1 "),
         )
         run.listener.note(f"Look at {what} in Zoho, then `cdr-importer deliver` sends the other {others}.")
-    return stop
 
 
 def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:

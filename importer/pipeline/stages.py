@@ -56,10 +56,7 @@ def _run(
     """Carry a command out: `check` has no credentials and at most a ``known`` ledger, `deliver` has no files."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths)
-    target = results_path(named.beside, run.run_id, run.settings.results)
-    if run.settings.results is None and named.beside and target.parent != named.beside.parent:
-        closed = whose(named.beside.parent / target.name)
-        run.listener.note(f"The results go to {target}: nothing is written beside the input: {closed}.")
+    target = _target(run, named.beside)
     # 2 Detect. Needs the files; gives how each is to be read.
     intake, service, read = None, None, ReadSoFar(is_dry=credentials is None)
     if paths:
@@ -101,6 +98,15 @@ def _run(
             drop_old_results(run, ledger, target)
     # 8 Files done. Needs results and ledger closed; gives files moved where `--done` says.
     return intake.move_done(finished, open_files, ended) if intake and ledger else ended
+
+
+def _target(run: Run, beside: Path | None) -> Path:
+    """Return where the results go, and note why not beside the input where they cannot."""
+    target = results_path(beside, run.run_id, run.settings.results)
+    if run.settings.results is None and beside and target.parent != beside.parent:
+        closed = whose(beside.parent / target.name)
+        run.listener.note(f"The results go to {target}: nothing is written beside the input: {closed}.")
+    return target
 
 
 @contextmanager

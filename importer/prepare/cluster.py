@@ -38,40 +38,11 @@ def on_cluster(address: str) -> Iterator[Workers]:
     Raises ConfigurationError when it cannot be used, WorkerDiedError when a task has ended worker after worker
     (`distributed.scheduler.allowed-failures`), the scheduler is gone, or no worker is left.
     """
-    try:
-        from distributed import Client
-        from distributed.scheduler import KilledWorker
-    except ImportError:
-        raise ConfigurationError(
-            f"--scheduler {address}: what speaks to a Dask cluster is not installed",
-            hint="Install it into the environment of this program, pip install 'cdr-importer[cluster]'.",
-        ) from None
-    for name in (
-        "asyncio",
-        "distributed",
-        "distributed.client",
-        "distributed.gc",
-        "tornado",
-        "tornado.application",
-    ):
-        logging.getLogger(name).handlers = [logging.NullHandler()]  # only `cli` prints
-    connected: Future[Any] = Future()
-
-    def connect() -> None:
-        try:
-            connected.set_result(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
-        except BaseException as error:
-            connected.set_exception(error)
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="dask|distributed|tornado")
-        # Its own limit does not end the wait for a server of another kind, or one that is stopped.
-        threading.Thread(target=connect, daemon=True).start()
-        try:
-            client = connected.result(2 * CONNECT_SECONDS)
-        except Exception as error:
-            fault = str(error) or f"no answer within {2 * CONNECT_SECONDS} s"
-            raise _unusable(address, f"no scheduler can be reached there: {fault}") from error
+        client = _connected(address)
+        from distributed.scheduler import KilledWorker
+
         try:
             submit = client.get_executor(pure=False).submit
             yield Workers(submit, _threads(client, address), (KilledWorker, CancelledError), _watch(client))
@@ -84,6 +55,35 @@ def on_cluster(address: str) -> Iterator[Workers]:
         finally:
             with suppress(Exception):  # it may be gone
                 client.close(timeout=CONNECT_SECONDS)
+
+
+def _connected(address: str) -> Any:
+    """Return the client of a cluster."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigurationError(
+            f"--scheduler {address}: what speaks to a Dask cluster is not installed",
+            hint="Install it into the environment of this program, pip install 'cdr-importer[cluster]'.",
+        ) from None
+    noisy = ("asyncio", "distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
+    for name in noisy:
+        logging.getLogger(name).handlers = [logging.NullHandler()]  # only `cli` prints
+    connected: Future[Any] = Future()
+
+    def connect() -> None:
+        try:
+            connected.set_result(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
+        except BaseException as error:
+            connected.set_exception(error)
+
+    # Its own limit does not end the wait for a server of another kind, or one that is stopped.
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        return connected.result(2 * CONNECT_SECONDS)
+    except Exception as error:
+        fault = str(error) or f"no answer within {2 * CONNECT_SECONDS} s"
+        raise _unusable(address, f"no scheduler can be reached there: {fault}") from error
 
 
 def _unusable(address: str, fault: str) -> ConfigurationError:

@@ -5,6 +5,7 @@ The template escapes every text; this module has the arithmetic and writes the f
 
 import os
 import shlex
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -69,16 +70,7 @@ def page_of(report: Report) -> str:
     )
     template = environment.from_string(source)
     counts, needed = _needs(report)
-    # A row of 24 counts for each day, or for each day of the week where there are too many days.
-    days: list[tuple[str, list[int]]] = []
-    if report.hours:
-        first, last = min(report.hours).date(), max(report.hours).date()
-        by_weekday = (last - first).days >= _MOST_DAYS
-        span = range((last - first).days + 1)
-        labels = _WEEKDAYS if by_weekday else [f"{first + timedelta(day):%a %Y-%m-%d}" for day in span]
-        days = [(label, [0] * 24) for label in labels]
-        for hour, count in report.hours.items():
-            days[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
+    days = _days_of(report.hours)
     by_hour = [sum(counts) for counts in zip(*(counts for _, counts in days), strict=True)]
     html: str = template.render(
         report=report,
@@ -92,6 +84,20 @@ def page_of(report: Report) -> str:
         zip=zip,
     )
     return html
+
+
+def _days_of(hours: Mapping[datetime, int]) -> list[tuple[str, list[int]]]:
+    """Return a row of 24 counts for each day, or for each day of the week where there are too many days."""
+    if not hours:
+        return []
+    first, last = min(hours).date(), max(hours).date()
+    by_weekday = (last - first).days >= _MOST_DAYS
+    span = range((last - first).days + 1)
+    labels = _WEEKDAYS if by_weekday else [f"{first + timedelta(day):%a %Y-%m-%d}" for day in span]
+    days = [(label, [0] * 24) for label in labels]
+    for hour, count in hours.items():
+        days[hour.weekday() if by_weekday else (hour.date() - first).days][1][hour.hour] += count
+    return days
 
 
 def _needs(report: Report) -> tuple[dict[Outcome, int], list[Outcome]]:
