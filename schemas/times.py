@@ -154,7 +154,10 @@ def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = 
 
 def written_times(utc: pd.Series, zone: str, layout: str) -> pd.Series:
     """Return naive GMT times as text in a strptime layout, on the clock of the zone."""
-    local = utc.dt.tz_localize("UTC").dt.tz_convert(ZoneInfo(zone)).dt.tz_localize(None)
+    aware = utc.dt.tz_localize("UTC").dt.tz_convert(ZoneInfo(zone))
+    if "%z" in layout:
+        return pd.Series(aware.dt.strftime(layout), dtype="str")
+    local = aware.dt.tz_localize(None)
     # Arrow writes a million times in a second, `Series.dt.strftime` in eight.
     written = pc.strftime(pa.array(local.astype("datetime64[s]"), from_pandas=True), format=layout, locale="C")
     return pd.Series(written.to_pylist(), index=utc.index, dtype="str")

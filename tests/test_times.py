@@ -17,6 +17,7 @@ from schemas.times import (
     proved_offsets,
     read_times,
     wire_text,
+    written_times,
 )
 from schemas.zones import is_zone
 
@@ -221,6 +222,14 @@ def test_wire_text() -> None:
     written = wire_text(utc)
     assert written.tolist() == ["2024-01-02 09:05:00", ""]
     assert (written.index.tolist(), written.name, str(written.dtype)) == ([5, 3], "start", "str")
+
+
+def test_written_with_offset() -> None:
+    """A time is written in the layout of its format, also where that has the offset and the time is unusable."""
+    utc = pd.Series(pd.DatetimeIndex(["2026-03-02 14:15:00", "2026-07-02 14:15:00", "NaT"], dtype="datetime64[s]"))
+    written = written_times(utc, BERLIN, "%Y-%m-%dT%H:%M:%S%z")
+    assert written[:2].tolist() == ["2026-03-02T15:15:00+0100", "2026-07-02T16:15:00+0200"]
+    assert (written.isna().tolist(), str(written.dtype)) == ([False, False, True], "str")
 
 
 @table("texts", [[], [None, None]])
