@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from conftest import Program, read_results, table
+from conftest import SAMPLES, Program, read_results, table
 from importer.cli.init import config_text
 from importer.errors import ConfigurationError, ExitCode
 from importer.settings import (
@@ -204,6 +204,13 @@ def test_proposal_of_another_country(program: Program, autumn: Path) -> None:
     assert ran.code == 0
     assert "12 in GB; none has the 0 that is dialled in GB" in ran.stdout.replace("\n# ", " ")
     assert not {"country", "outside-prefix"} & tomllib.loads(ran.stdout).keys()
+
+
+def test_proposal_of_a_region_of_many(program: Program) -> None:
+    """Where the zone is open, the country is the main one of its plan: Atikokan comes before New York."""
+    ran = program("init", "--from", SAMPLES / "freepbx" / "16-columns.csv")
+    assert (ran.code, tomllib.loads(ran.stdout).get("timezone")) == (0, None)
+    assert tomllib.loads(ran.stdout)["country"] == "US"
 
 
 def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autumn: Path) -> None:

@@ -108,7 +108,10 @@ def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) 
     texts = [*evidence.national][:MOST_TEXTS] if plain is PlainDigits.NATIONAL else []
     anywhere = NumberBook(NumberRules(None))
     written = Counter(region_of(anywhere.read(text).e164) for text in evidence.international)
-    regions = [*map(country_of, zones[:MOST_ZONES]), *(region for region, _ in written.most_common(MOST_WRITTEN))]
+    regions = [country_of(zone) for zone in zones[:MOST_ZONES]]
+    if len({*regions}) > 1:  # the zone is not proved: of each plan the main region, which is no island of it
+        regions = [main_region(region) if region else None for region in regions]
+    regions += [region for region, _ in written.most_common(MOST_WRITTEN)]
     tried: dict[tuple[str, str], list[NumberReading]] = {}
     for country in filter(None, regions):
         for prefix in _PREFIXES:
