@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from conftest import Program, call_row, read_results, write_export
+from importer.pipeline import epoch_of
 from ledgers import execute
 from misbehaviour import Fault, Simulator
 
@@ -15,22 +16,25 @@ LONG_AGO = "2026-01-02 03:04:05"
 def test_old_results_are_deleted(program: Program, account: Simulator, tmp_path: Path) -> None:
     """--keep-results deletes what earlier runs wrote long ago, but for results of open calls and changed files."""
     ledger = tmp_path / "ledger.sqlite"
-    results = {name: tmp_path / f"{name}.csv" for name in ("open", "settled", "changed", "other", "latest")}
+    names = ("open", "settled", "changed", "other", "older", "latest")
+    results = {name: tmp_path / f"{name}.csv" for name in names}
     for number, path in enumerate(results.values()):
         if number == 0:
             account.script(Fault.lost_answer())
         export = write_export(tmp_path / "export.csv", [call_row(number), call_row(number + 100, to="104")])
         kept = ("--keep-results", "90d", "--max-uncertain", "9", "--results", path)
         if path.name == "latest.csv":
-            execute(ledger, f"UPDATE runs SET finished_at = '{LONG_AGO}'")
-            for old in results.values():
-                if old.exists():
-                    os.utime(old, (time.time(), 1) if old.name != "changed.csv" else None)
+            execute(ledger, f"UPDATE runs SET started_at = '{LONG_AGO}', finished_at = '{LONG_AGO}'")
             results["other"].write_text("mine\n")
-            os.utime(results["other"], (1, 1))
+            written = epoch_of(LONG_AGO)
+            moments = {"changed": time.time(), "older": written - 3600}
+            for name, old in results.items():
+                if old.exists():
+                    os.utime(old, (1, moments.get(name, written)))
         program("import", "--init-ledger", *kept, export)
-    assert {name for name, path in results.items() if path.exists()} == {"open", "changed", "other", "latest"}
+    assert {name for name, path in results.items() if path.exists()} == {*names} - {"settled"}
     program("resolve", "call00000", "--sent", "--note", "n")
+    assert program("deliver", "--keep-results", "99999d").code == 0  # from before 1970
     program("deliver", "--keep-results", "90d")
     assert not results["open"].exists()
 

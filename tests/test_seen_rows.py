@@ -56,13 +56,14 @@ def test_row_mended_otherwise(program: Program, account: Simulator, tmp_path: Pa
     """The same row with other content, or with another reason, is a new one; so is one that only a check saw."""
     given = ("--init-ledger", "--ledger", tmp_path / "ledger.sqlite")
     codes = []
-    for number, row in enumerate((BAD, call_row(1, to="105"), call_row(1, state="nonsense"))):
+    later = call_row(1, to="104", start_time="2026-03-03 14:00:00")
+    for number, row in enumerate((BAD, call_row(1, to="105"), call_row(1, state="nonsense"), later)):
         export = write_export(tmp_path / f"{number}.csv", [row])
         if number == 0:
             program("import", *given, write_export(tmp_path / "good.csv", [call_row(9)]))
             assert program("check", *given[1:], export).code == 3
         codes += [program("import", *given, "--results", tmp_path / f"{number}-{n}", export).code for n in (1, 2)]
-    assert codes == [3, 0] * 3
+    assert codes == [3, 0] * 4
 
 
 def test_row_is_told_once_its_results_are_there(account: Simulator, tmp_path: Path) -> None:
@@ -73,6 +74,30 @@ def test_row_is_told_once_its_results_are_there(account: Simulator, tmp_path: Pa
     (tmp_path / "results.csv.part").rename(tmp_path / "part")
     assert imported(export, results=str(tmp_path / "next.csv")).exit_code == 3
     assert bad_rows(tmp_path / "next.csv") == [("short_number", "")]
+
+
+def stop() -> None:
+    """End the run as a kill does."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [Step.REJECTS_WRITTEN, Step.RUN_FINISHED])
+def test_row_is_told_by_a_run_that_ends(account: Simulator, tmp_path: Path, step: Step) -> None:
+    """A run that died when its results were in their place has told nobody either."""
+    export = write_export(tmp_path / "export.csv", [call_row(0), BAD])
+    with pytest.raises(KeyboardInterrupt):
+        imported(export, step=at(step, 1, stop))
+    assert (tmp_path / "results.csv").exists()
+    assert imported(export, results=str(tmp_path / "next.csv")).exit_code == 3
+
+
+def test_row_of_each_site(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """The same row of another site is another one."""
+    export, codes = write_export(tmp_path / "export.csv", [BAD, SHORT]), []
+    for night, site in enumerate(("paris", "rome", "paris", "rome")):
+        results = tmp_path / f"{night}.csv"
+        codes += [program("import", "--init-ledger", "--site", site, "--results", results, export).code]
+    assert codes == [3, 3, 0, 0]
 
 
 def test_ledger_of_before(program: Program, account: Simulator, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ class Ledger(LedgerReader):
                 self._commits = beside.COMMITS_PER_TURN
 
     def keep_listed(self, most: int = MOST_LISTED) -> None:
-        """Remember the rejected rows of this run's staging, once the results that list them are in place.
+        """Remember the rejected rows of this run's staging, the last that a run does: one that died told nobody.
 
         At most so many rows are remembered, those listed last: one that is not counts as new again.
         """

@@ -199,8 +199,8 @@ class Staging:
             one.update(f"[{','.join(map(encode_basestring, _POSTED(call)))}]".encode())
             yield one.digest()[:_FINGERPRINT_BYTES]
 
-    def listed(self, rows: Sequence[tuple[str, str]]) -> list[bool]:
-        """Note rejected rows, each its reason and content, for `Ledger.keep_listed`.
+    def listed(self, rows: Sequence[Sequence[str]]) -> list[bool]:
+        """Note rejected rows, each by its site, reason and content, for `Ledger.keep_listed`.
 
         Returns for each whether the results of an earlier run have listed it.
         """

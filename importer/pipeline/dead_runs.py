@@ -17,7 +17,7 @@ from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, CallState, Outcome, Sta
 
 _OPEN = (CallState.PENDING, CallState.SENDING, CallState.UNCERTAIN)
 _WRITTEN_SECONDS = 60
-"""So long after its run has ended a results file may have been put in its place."""
+"""So far before or after its run a results file may have been written, by the clock of its disk."""
 _TAKEN = frozenset({Outcome.ACCEPTED, Outcome.ALREADY_ACCEPTED})
 _NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent", ATTENDED})
 
@@ -50,7 +50,7 @@ def drop_old_results(run: Run, ledger: Ledger, own: Path) -> None:
     """
     if run.settings.keep_results is None:
         return
-    before = gmt_text(run.now - run.settings.keep_results)
+    before = gmt_text(max(0, run.now - run.settings.keep_results))
     for old in ledger.runs(-1):
         path = Path(old.results)
         with suppress(OSError, ImporterError):
@@ -58,7 +58,8 @@ def drop_old_results(run: Run, ledger: Ledger, own: Path) -> None:
                 continue
             facts = path.lstat()
             check_ours(path, facts)
-            if facts.st_mtime > epoch_of(old.finished_at) + _WRITTEN_SECONDS:
+            first, last = epoch_of(old.started_at), epoch_of(old.finished_at)
+            if not first - _WRITTEN_SECONDS < facts.st_mtime < last + _WRITTEN_SECONDS:
                 continue
             rows = read_rows(path)
             while ids := [row["call_id"] for row in islice(rows, CHUNK_ROWS)]:

@@ -336,7 +336,8 @@ class Intake:
                     self._examples += [call] if len(self._examples) < EXAMPLES else []
             rows = [each for each in batch if isinstance(each, ResultRow)]
             shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
-            results.add(_seen_rows(_staged_rows(batch, iter(staged), iter(shown)), staging), calls_are)
+            made = _staged_rows(batch, iter(staged), iter(shown))
+            results.add(_seen_rows(made, staging, self._run.settings.site), calls_are)
         return starts.total(), starts[Outcome.PENDING], first
 
     def _example_lines(self) -> Iterator[str]:
@@ -468,15 +469,15 @@ def _staged_rows(
             yield row
 
 
-def _seen_rows(rows: Iterable[ResultRow | Call], staging: Staging) -> list[ResultRow | Call]:
-    """Return rows, of which the rejected ones that an earlier run has listed say so."""
+def _seen_rows(rows: Iterable[ResultRow | Call], staging: Staging, site: str) -> list[ResultRow | Call]:
+    """Return rows, of which the rejected ones that an earlier run of the site has listed say so."""
     made = [*rows]
     rejected = {
         place: row
         for place, row in enumerate(made)
         if isinstance(row, ResultRow) and row.outcome is Outcome.REJECTED
     }
-    known = staging.listed([(row.reason, row.content or row.call_id) for row in rejected.values()])
+    known = staging.listed([(site, row.reason, row.content or row.call_id) for row in rejected.values()])
     for (place, row), is_known in zip(rejected.items(), known, strict=True):
         made[place] = replace(row, code=SEEN_BEFORE) if is_known else row
     return made

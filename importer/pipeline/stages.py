@@ -88,14 +88,14 @@ def _run(
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
         finished = results.finish(ledger.fates if ledger else None, may_drop=read.found_nothing())
         if intake is not None:
-            if ledger is not None and finished.is_written:
-                ledger.keep_listed()
             intake.write_rejects(finished, target)
         ended = summary(finished, stop, ledger or known)
         open_files = ledger.open_files() if ledger and run.settings.done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
             drop_old_results(run, ledger, target)
+            if intake is not None and finished.is_written:
+                ledger.keep_listed()
     # 8 Files done. Needs results and ledger closed; gives files moved where `--done` says.
     return intake.move_done(finished, open_files, ended) if intake and ledger else ended
 

@@ -98,7 +98,7 @@ class CallMaker:
             )
         ]
         others = rows.loc[~plain]
-        content = joined([others[name] for name in _CONTENT])
+        content = joined([*(others[name] for name in _CONTENT), others["start"].astype("str")])
         others = others.assign(customer=numbers_only(others["customer"]), content=content)
         made[~plain] = [self._finished(_Row._make(row)) for row in _cells(others, *_Row._fields)]
         prepared: list[Prepared] = made.tolist()
