@@ -71,6 +71,20 @@ def test_examples(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("_asked", "account")
+def test_examples_of_other_dates(tmp_path: Path) -> None:
+    """Dates that a spreadsheet program wrote anew stand in the question as in the file."""
+    asked: list[Sequence[str]] = []
+    listener = Listener(confirm=lambda outlook: bool(asked.append([*outlook.examples()])))
+    options = {"timezone": "America/New_York", "country": "US", "default_agent_number": "+12125550101"}
+    export = tmp_path / "day.csv"
+    export.write_bytes((SAMPLES / "freepbx/table-25-columns-day-first.csv").read_bytes())
+    with pytest.raises(DeclinedError):
+        imported(export, listener, **options, since="2020-01-01")
+    assert asked[0][1].endswith(", 02/03/2026 09:14:07")
+    assert asked[0][2] == "    goes as +12125550142, 2026-03-02 14:14:07 GMT, noanswer"
+
+
 @pytest.mark.usefixtures("_asked")
 def test_answer_yes_and_nothing_new(account: Simulator, tmp_path: Path) -> None:
     """A yes sends; the same file again asks nothing, since nothing new would be sent."""

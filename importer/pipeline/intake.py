@@ -353,7 +353,7 @@ class Intake:
             spec = found.format
             names = (spec.call.customer, spec.call.sent_number, *spec.time.columns)
             columns = dict.fromkeys(origin for name in names if name for origin in spec.origins(name))
-            frames = (chunk.frame for chunk in read_chunks(found))
+            frames = (chunk.frame for chunk in read_chunks(replace(found, rewriting=None)))  # dates as they stand
             with suppress(OSError, InputUnusableError):  # a file that is gone by now has no example
                 row = next(rows.iloc[0] for frame in frames if len(rows := frame[frame["line"] == line]))
                 cells = [str(row[name])[:24] for name in columns if name in row.index and row[name]]
