@@ -152,6 +152,19 @@ def test_place_that_cannot_be_looked_at(machine: Machine) -> None:
     assert (ran.code, said in ran.stderr) == (78, True), ran.stderr
 
 
+def test_export_that_cannot_be_read(machine: Machine) -> None:
+    """An export of root's own is 66 and named with its owner; the others go through."""
+    for number, mode in enumerate((0o644, 0o600)):
+        write_export(machine.folder / f"{number}.csv", [call_row(number)]).chmod(mode)
+    exports = machine.folder / "0.csv", machine.folder / "1.csv"
+    machine.at = machine.folder / "own"
+    machine.at.mkdir()
+    shutil.chown(machine.at, SERVICE.pw_uid)
+    ran = machine.run("check", *exports)
+    assert (ran.code, ran.summary()["would_send"]) == (66, "1"), ran.stderr
+    assert f"{exports[1]} belongs to root (mode 0600), and nobody runs this" in ran.stderr
+
+
 def test_results_elsewhere(machine: Machine) -> None:
     """Where nothing can be written beside the input, the results' other place and the reason are said."""
     (machine.folder / "own").mkdir()

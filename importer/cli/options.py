@@ -12,7 +12,7 @@ from importer.settings import OPTIONS, load_settings
 
 _Callback = TypeVar("_Callback", bound=Callable[..., int | None])
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(readable=False, path_type=Path)  # what cannot be read ends as README says
 FILES = click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
 
 MOST_NEEDED = ("timezone", "country", "agents", "limit", "sandbox")
