@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program, call_row, table, write_export
+from conftest import ROOT, Program, call_row, table, write_export
 from importer.errors import ConfigurationError
 from importer.settings import load_settings
 from importer.setup.doctor import examine
@@ -64,6 +64,7 @@ def night(program: Program, account: Simulator, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CDR_IMPORTER_CONFIG", "own.toml")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(folder)
+    (folder / "loop").symlink_to("loop")
     export = write_export(tmp_path / "export.csv", [call_row(1)])
     assert program("import", "--init-ledger", "--yes", "--results", tmp_path / "out.csv", export).code == 0
     assert program("ledger", "backup", tmp_path / "backup.sqlite").code == 0
@@ -114,6 +115,7 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
     (edited("own.toml", "agents.csv", "gone.csv"), "act agents", "gone.csv", "--agents"),
     (edited("agents.csv", "+12125550101", ""), "look agents", "1 without a number", "Complete"),
     (lambda its: (its.folder / "ledger.sqlite").unlink(), "act ledger", "no ledger at", "cdr-importer init"),
+    (edited("own.toml", "ledger.sqlite", "loop"), "act ledger", "loop is a link", "Remove it"),
     (lambda its: (its.folder / "ledger.sqlite").chmod(0o666), "act ledger", "changed by others", "chmod go-w"),
     (
         lambda its: (its.folder / "ledger.sqlite.witness").write_text("generation=999\n"),
@@ -127,9 +129,12 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
     (
         edited("own.toml", "ledger =", 'log = "logs/cdr.log"\nledger ='),
         "act outputs",
-        "cannot write into",
+        "cannot write to",
         "Make the folder",
     ),
+    (edited("own.toml", "ledger =", 'log = "bin"\nledger ='), "act outputs", "cannot write to bin", "Make"),
+    (edited("own.toml", "ledger =", 'results = "bin"\nledger ='), "act outputs", "exists already", "--results"),
+    (edited("own.toml", "ledger =", 'format = "astrisk"\nledger ='), "act config", "no format", "Did you mean"),
     (
         lambda its: its.environment.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked"),
         *("act sign-in", "invalid_code", "auth login"),
@@ -173,7 +178,7 @@ def test_defect(
 ) -> None:
     """Each thing that is wrong is one line with what to do; all others are there, and 78 says that one must be."""
     account.service.most_per_period = 1000
-    folder = shutil.copytree(night, tmp_path / "night")
+    folder = shutil.copytree(night, tmp_path / "night", symlinks=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PATH", f"{folder}/bin")
@@ -187,6 +192,17 @@ def test_defect(
     assert sorted(check["name"] for check in checks) == sorted(NAMES)
     assert found["exit"] == (78 if "act" in {check["state"] for check in checks} else 0)
     assert found["exit"] or line.startswith("look")
+
+
+def test_format_beside_the_config(program: Program, night: Path) -> None:
+    """A policy for a format of the site's own, beside the config in force, is none of a format that is missing."""
+    (night / "formats").mkdir()
+    source = ROOT / "schemas/formats/callnotify.toml"
+    (night / "formats/own.toml").write_text(source.read_text().replace('name = "callnotify"', 'name = "own"'))
+    edited("own.toml", "ledger =", 'format = "own"\nledger =')(Night(night, None, None))
+    with (night / "own.toml").open("a") as config:
+        config.write('[policies.own]\nvoicemail = "attended"\n')
+    assert program("doctor").stdout.startswith("ok    config")
 
 
 def test_timers_of_the_system(night: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Generation:
 
 def ledger_files(ledger: Path) -> list[Path]:
     """Return where a ledger is, or would be, and where the files that come and go beside it are."""
-    path = ledger.resolve()
+    path = Path(os.path.realpath(ledger))
     return [path, *(companion(path, ending) for ending in (".new", *COMPANIONS))]
 
 

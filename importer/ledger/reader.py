@@ -326,7 +326,7 @@ def _checked(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
 
 def existing(path: Path) -> Path:
     """Return the ledger's true path: links to one ledger must lead to one lock."""
-    given, path = path, path.resolve()
+    given, path = path, Path(os.path.realpath(path))
     if not path.exists():
         origin = "" if given.is_absolute() else f", looked for from the folder {Path.cwd()}"
         raise ConfigurationError(

@@ -3,6 +3,7 @@
 In goes a path, out comes a checked connection. What a run does with the tables is elsewhere.
 """
 
+import os
 import secrets
 import sqlite3
 import threading
@@ -338,7 +339,7 @@ def create_ledger(path: Path, *, now: str) -> None:
     ``now`` is GMT text. Raises `ConfigurationError` if something is there already, `TryLaterError` if it is being
     made right now, `LedgerError` if the disk does not let us.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     made = path.with_name(path.name + ".new")
     generation_path = beside.companion(path, beside.GENERATION)
     for found in (path, beside.companion(path, beside.WAL), generation_path):

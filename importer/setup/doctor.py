@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from importer.client import Answer
 from importer.errors import ImporterError, TryLaterError
-from importer.formats import load_catalogue
+from importer.formats import load_catalogue, own_folders
 from importer.ledger import open_reader
 from importer.ledger.beside import check_place
 from importer.pipeline import check_apart, epoch_of, gmt_text
@@ -24,6 +24,7 @@ from importer.prepare import load_agents
 from importer.prepare.agents import agent_lines
 from importer.records import ACT, LOOK, OK, Check
 from importer.requirements import check_versions, found_versions
+from importer.results import check_free
 from importer.settings import OPTIONS, Settings, config_path, load_credentials
 from importer.settings.options import variable_of
 from importer.setup.sign_in import ACCOUNT_CHECKS, account_checks, account_of
@@ -92,7 +93,9 @@ def _rated(name: str, found: str, hint: str, *, look: bool = False, act: bool = 
 
 def _config(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[Check]:
     check_versions(found_versions())
-    policy_book(settings, load_catalogue().formats)
+    catalogue = load_catalogue(*own_folders(settings.config))
+    named_formats = [each.name for each in catalogue.candidates(settings.format)]
+    policy_book(settings, {*catalogue.formats, *named_formats})
     check_apart(settings)
     named = [name for name in map(variable_of, OPTIONS) if environment.get(name)]
     found = f"{settings.config}, all keys are known" if settings.config else "no config file"
@@ -123,7 +126,7 @@ def _agents(settings: Settings) -> Iterator[Check]:
 
 def _ledger(settings: Settings, *, now: float) -> Iterator[Check]:
     named = "" if settings.config in (None, config_path()) else f" --config {settings.config}"
-    check_place(settings.ledger.resolve())
+    check_place(Path(os.path.realpath(settings.ledger)))
     with open_reader(settings.ledger) as ledger:
         ledger.check_latest()
         counts, copied, held = ledger.counts(), ledger.backed_up_at() or 0, ledger.held_until()
@@ -152,12 +155,17 @@ def _ledger(settings: Settings, *, now: float) -> Iterator[Check]:
 
 
 def _places(settings: Settings) -> Iterator[Check]:
-    files = (settings.log, settings.metrics, settings.results, settings.rejects)
-    folders = {path.absolute().parent for path in files if path} | {path for path in [settings.done] if path}
-    bad = ", ".join(str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK))
-    found = f"this user cannot write into {bad}" if bad else "folders of log, results and the like are there"
+    for path, kind in ((settings.results, "results"), (settings.rejects, "rejects")):
+        if path:
+            check_free(path, kind)  # a fixed name serves one night
+    kept = [path for path in (settings.log, settings.metrics) if path]
+    folders = {path.absolute().parent for path in kept} | {path for path in [settings.done] if path}
+    closed = [folder for folder in folders if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK)]
+    closed += [path for path in kept if path.exists() and not (path.is_file() and os.access(path, os.W_OK))]
+    bad = ", ".join(map(str, closed))
+    found = f"this user cannot write to {bad}" if bad else "folders of log, results and the like are there"
     yield _rated("outputs", found, "Make the folder, give it to this user, or correct the config.", act=bool(bad))
-    places = settings.ledger.resolve().parent, Path(tempfile.gettempdir())
+    places = Path(os.path.realpath(settings.ledger)).parent, Path(tempfile.gettempdir())
     there = [next(each for each in (path, *path.parents) if each.exists()) for path in places]
     free, folder = min((shutil.disk_usage(path).free, path) for path in there)
     hint = f"df -h {folder}   (exports need twice their space in TMPDIR)"
