@@ -27,7 +27,7 @@ def bad_rows(path: Path) -> list[tuple[str, str]]:
 def listed(ledger: Ledger, *contents: str) -> list[bool]:
     """Return which rows an earlier run has listed, as a staging of them finds out."""
     with ledger.staging() as staging:
-        return staging.listed([("why", content) for content in contents])
+        return staging.listed([("file", "", "why", content) for content in contents])
 
 
 def test_growing_file(program: Program, account: Simulator, tmp_path: Path) -> None:
@@ -89,6 +89,18 @@ def test_row_is_told_by_a_run_that_ends(account: Simulator, tmp_path: Path, step
         imported(export, step=at(step, 1, stop))
     assert (tmp_path / "results.csv").exists()
     assert imported(export, results=str(tmp_path / "next.csv")).exit_code == 3
+
+
+def test_equal_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A row is told as often as one file has it; in another file it is the same row."""
+    codes, given = [], ("import", "--init-ledger")
+    for night, rows in enumerate(([SHORT], [SHORT, SHORT], [SHORT, SHORT], [SHORT, BAD, SHORT, SHORT])):
+        export = write_export(tmp_path / f"export{night}.csv", rows)
+        codes += [program(*given, "--results", tmp_path / f"{night}.csv", export).code]
+    codes += [program(*given, "--results", tmp_path / "all.csv", *sorted(tmp_path.glob("export*"))).code]
+    assert codes == [3, 3, 0, 3, 0]
+    told = bad_rows(tmp_path / "3.csv")
+    assert [code for _, code in told] == ["seen_before", "", "seen_before", ""]
 
 
 def test_row_of_each_site(program: Program, account: Simulator, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ _REOPEN = """UPDATE calls SET state = ?, reason = ?, hint = ?, fingerprint = ?, 
 _REOPEN_UNCERTAIN = """UPDATE calls SET state = 'pending', resends = resends + 1, http_status = NULL, code = '',
     reason = '', hint = '' WHERE state = 'uncertain' AND seq IS NOT NULL AND attended_at = ''"""
 _INSERT_CALL = "INSERT INTO calls (call_id, fingerprint, seq, state, reason, hint) VALUES (?, ?, ?, ?, ?, ?)"
+_NOTE_LISTED = "INSERT OR REPLACE INTO temp.listed (fingerprint, file, times) VALUES (?, ?, ?)"
 _IN_ORDER = (_MEET, INSERT_PAYLOAD, _UPDATE_PAYLOAD, _INSERT_CALL, _RENEW, _REOPEN)
 _SHOW_ATTENDED = """UPDATE calls SET attended_at = ? WHERE call_id = ? AND attended_at = ''"""
 _CLOSE_ATTENDED = """UPDATE calls SET attended_at = ?, state = 'closed', seq = NULL, reason = ?, hint = ?,
@@ -122,7 +123,9 @@ class Staging:
             "CREATE TEMP TABLE met (call_id TEXT PRIMARY KEY NOT NULL, fingerprint BLOB NOT NULL) WITHOUT ROWID"
         )
         self._connection.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS listed (fingerprint BLOB PRIMARY KEY NOT NULL) WITHOUT ROWID"
+            """CREATE TEMP TABLE IF NOT EXISTS listed (
+                fingerprint BLOB PRIMARY KEY NOT NULL, file TEXT NOT NULL, times INTEGER NOT NULL
+            ) WITHOUT ROWID"""
         )
         (self._next_seq,) = self._connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
         self._horizon = moment_in(self._connection, "horizon")
@@ -199,19 +202,31 @@ class Staging:
             one.update(f"[{','.join(map(encode_basestring, _POSTED(call)))}]".encode())
             yield one.digest()[:_FINGERPRINT_BYTES]
 
-    def listed(self, rows: Sequence[Sequence[str]]) -> list[bool]:
-        """Note rejected rows, each by its site, reason and content, for `Ledger.keep_listed`.
+    def listed(self, rows: Sequence[tuple[str, ...]]) -> list[bool]:
+        """Note rejected rows, each by its file, site, reason and content, for `Ledger.keep_listed`.
 
-        Returns for each whether the results of an earlier run have listed it.
+        Returns for each whether the results of an earlier run have listed it: an equal row of another file is the
+        same one, a further one of its own file is not.
         """
-        texts = ("\x1f".join(row).encode("utf-8", "backslashreplace") for row in rows)
-        hashes = [hmac.digest(self._key, b"row " + text, "sha256")[:_FINGERPRINT_BYTES] for text in texts]
+        texts = ("\x1f".join(row[1:]).encode("utf-8", "backslashreplace") for row in rows)
+        hashes = [self._row_hash(text) for text in texts]
         with self._taking():
+            query = "SELECT fingerprint, file, times FROM temp.listed WHERE fingerprint"
+            met = {each: (file, times) for each, file, times in select_in(self._connection, query, hashes)}
+            told = []
+            for each, (file, *_) in zip(hashes, rows, strict=True):
+                before, times = met.get(each, ("", 0))
+                met[each] = file, times + 1 if before == file else 1
+                told.append(self._row_hash(each + b"%d" % times) if before == file else each)
             query = "SELECT fingerprint FROM listed_rows WHERE fingerprint"
-            known = {row[0] for row in select_in(self._connection, query, hashes)}
-            note = "INSERT OR IGNORE INTO temp.listed (fingerprint) VALUES (?)"
-            self._connection.executemany(note, [(each,) for each in hashes] if not self._is_dry else ())
-        return [each in known for each in hashes]
+            known = {row[0] for row in select_in(self._connection, query, told)}
+            further = [(each, "", 0) for each in told if each not in met]
+            found = [(each, *where) for each, where in met.items()]
+            self._connection.executemany(_NOTE_LISTED, further + found)
+        return [each in known for each in told]
+
+    def _row_hash(self, text: bytes) -> bytes:
+        return hmac.digest(self._key, b"row " + text, "sha256")[:_FINGERPRINT_BYTES]
 
     def show_attended(self, call_ids: Sequence[str]) -> list[Staged]:
         """Take in that the input shows these calls attended, each once, which the ledger holds as not attended.

@@ -477,7 +477,9 @@ def _seen_rows(rows: Iterable[ResultRow | Call], staging: Staging, site: str) ->
         for place, row in enumerate(made)
         if isinstance(row, ResultRow) and row.outcome is Outcome.REJECTED
     }
-    known = staging.listed([(site, row.reason, row.content or row.call_id) for row in rejected.values()])
+    known = staging.listed(
+        [(row.place.file, site, row.reason, row.content or row.call_id) for row in rejected.values()]
+    )
     for (place, row), is_known in zip(rejected.items(), known, strict=True):
         made[place] = replace(row, code=SEEN_BEFORE) if is_known else row
     return made
