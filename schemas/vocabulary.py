@@ -107,7 +107,7 @@ UNFINISHED_ROW = "unfinished_row"
 """The reason of a last row that the end of its file cuts off; the next import of the whole file takes it."""
 
 SEEN_BEFORE = "seen_before"
-"""In the column ``code`` of a rejected row: an earlier run of its site has listed it, and ended, by this ledger."""
+"""In the column ``code`` of a rejected row: an earlier run of its site on this ledger has listed it."""
 
 RESULT_COLUMNS = (
     "file",
