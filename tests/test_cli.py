@@ -84,10 +84,11 @@ def test_errors_as_json_by_the_environment(program: Program, monkeypatch: pytest
         (("imprt", "file.csv"), "Did you mean 'import'?"),
         (("formats", "nwe"), "Did you mean 'formats new'?"),
         (("--rate", "50/minute", "import", "x.csv"), "behind the command: cdr-importer import --rate ..."),
+        (("check", ""), "the name is empty: is a variable not set?"),
     ],
 )
 def test_slips_of_the_pen(program: Program, words: tuple[str, ...], said: str) -> None:
-    """A command that is not there gets the one that is meant, an option before the command its place."""
+    """A slip is named with what is meant; an empty name is never the working folder."""
     ran = program(*words)
     assert (ran.code, said in ran.stderr) == (2, True)
 

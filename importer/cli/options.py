@@ -12,7 +12,19 @@ from importer.settings import OPTIONS, load_settings
 
 _Callback = TypeVar("_Callback", bound=Callable[..., int | None])
 
-PATH = click.Path(readable=False, path_type=Path)  # what cannot be read ends as README says
+
+class _Named(click.Path):
+    """A path that is named: the empty text of an unset variable of the shell would be the working folder."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if not value:
+            self.fail("the name is empty: is a variable not set?")
+        return super().convert(value, param, ctx)
+
+
+PATH = _Named(readable=False, path_type=Path)  # what cannot be read ends as README says
 FILES = click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
 
 MOST_NEEDED = ("timezone", "country", "agents", "limit", "sandbox")
