@@ -119,13 +119,14 @@ def keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 
 def test_init_asks(program: Program, keys: Typed, unsigned: Simulator) -> None:
-    """A typo of the agents file is asked about and makes nothing, `<` goes back, and the sandbox stays."""
-    agents = ("nowhere/agents.csv", "agnets.csv", "n", "agents.csv", "y")
+    """A typo of the agents file is asked about and a yes is no name, `<` goes back, and the sandbox stays."""
+    agents = ("y", "nowhere/agents.csv", "agnets.csv", "n", "agents.csv", "y")
     keys("", "Europe/Londn", "Europe/Paris", "<", "Europe/London", "GB", *agents, "", "", "ledger.sqlite")
     ran = program("init")
     assert ran.code == 0, ran.stderr
     assert sorted(path.name for path in Path().iterdir())[:2] == ["agents.csv", "ledger.sqlite"]
     assert not Path("nowhere").exists()
+    assert "'y' answers no question with a value" in ran.stderr
     config = tomllib.loads(config_path().read_text())
     assert (config["timezone"], config["country"]) == ("Europe/London", "GB")
     assert (config["accounts-url"], config["api-url"]) == (unsigned.base_url, unsigned.base_url)
@@ -265,7 +266,7 @@ def test_login_again(program: Program, unsigned: Simulator, typed: Typed) -> Non
     assert load_credentials({}).refresh_token == account.refresh_token
 
 
-@table("lines", [(), ("1000.ID",), ("1000.ID", "secret", "two words")])
+@table("lines", [(), ("1000.ID",), ("1000.ID", "secret", "two words"), ('"1000.ID"', "secret", "1000.code")])
 def test_login_without_answers(
     program: Program, unsigned: Simulator, typed: Typed, lines: tuple[str, ...]
 ) -> None:

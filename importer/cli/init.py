@@ -199,7 +199,12 @@ def _answer(option: str, default: str | None, proposal: Proposal | None) -> str 
     """Ask one question; what an export proves is shown with its evidence and taken only by a yes."""
 
     def check(text: str) -> None:
-        if text != BACK and not (proposal and proposal.value and text.lower() in YES):
+        is_yes = text.lower() in YES
+        if is_yes and not (proposal and proposal.value):
+            raise UsageError(
+                f"'{text}' answers no question with a value", hint="Type the value, or only press Enter."
+            )
+        if text != BACK and not is_yes:
             _require_place(load_settings({option: text}, {}).timezone)
 
     question = _QUESTIONS[option]

@@ -41,8 +41,8 @@ def credentials_path() -> Path:
 
 
 def is_secret(text: str) -> bool:
-    """Say whether a text can be one of the secrets: visible ASCII without blanks."""
-    return re.fullmatch(r"[\x21-\x7e]{1,4096}", text) is not None
+    """Say whether a text can be one of the secrets: visible ASCII without blanks, and without quotes around it."""
+    return re.fullmatch(r"[!#-&(-~][!-~]{0,4095}", text) is not None
 
 
 def load_credentials(environment: Mapping[str, str]) -> Credentials:
