@@ -36,6 +36,20 @@ def test_mail_of_uncertain_calls(program: Program, account: Simulator, tmp_path:
     assert "  Listed by the first of these commands" in ran.stderr
 
 
+@pytest.mark.parametrize(("path", "name"), [("", "/opt/it/bin/cdr-importer"), ("{folder}", "cdr-importer")])
+def test_commands_to_settle_can_be_pasted(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    """The commands start the program by its path where, as under cron, the shell does not find its name."""
+    (tmp_path / "cdr-importer").touch(mode=0o755)
+    monkeypatch.setenv("PATH", path.format(folder=tmp_path))
+    monkeypatch.setattr("sys.argv", ["/opt/it/bin/cdr-importer"])
+    account.script(Fault(reset_after_reading=True))
+    ran = program("import", "--init-ledger", write_export(tmp_path / "export.csv", [call_row(1)]))
+    commands = [line.split()[0] for line in ran.stderr.splitlines() if line.startswith("    ")]
+    assert commands == [name] * 3
+
+
 def test_numbers_at_a_terminal_only(program: Program, account: Simulator, tmp_path: Path, path: Path) -> None:
     """`status` shows who was called by whom at a terminal; what may be mailed has no number."""
     with opened(path) as ledger:

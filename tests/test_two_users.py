@@ -125,6 +125,7 @@ def test_recipe(machine: Machine, simulator: Simulator) -> None:
         ran = machine.run(*command, "--config", config, as_root=True)
         said = "belongs to nobody" in ran.stderr and "sudo -H -u nobody ..." in ran.stderr
         assert (ran.code, said) == (78, True), ran.stderr
+    assert "auth login" not in machine.run("doctor", "--config", config, as_root=True).stdout
     assert {path: path.lstat().st_uid for path in (*machine.home.rglob("*"), log)} == before
     assert machine.run("status", "--config", config).code == 0
 

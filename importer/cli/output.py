@@ -6,6 +6,7 @@ the direction of reading. All of it is escaped here. Neither a closed stream nor
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import termios
@@ -25,6 +26,7 @@ from importer.settings import Settings, is_secret
 
 LONGEST_LINE = 2000
 NARROWEST = 6
+NAME = "cdr-importer"
 GAP = "  "
 
 
@@ -85,7 +87,10 @@ def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:
         return error.message, error.hint, error.lines
     if isinstance(error, PermissionError) and is_refusal(error):
         path = os.fsdecode(error.filename)
-        hint = "Let this user look there, or name another place. `sudo -H` takes the user's own home."
+        hint = (
+            "Let this user look there, name another place (--results), or first `cd` into a folder of this user. "
+            "`sudo -H` takes the user's own home, but stays in the folder."
+        )
         return f"{path} cannot be looked at: {why(error, Path(path))}", hint, ()
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -142,6 +147,12 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [text if len(text) <= 80 else f"{text[:77]}..." for text in texts]
 
 
+def program() -> str:
+    """Return what starts this program in a shell: its name, or its path where the shell does not find that."""
+    path = Path(sys.argv[0]).absolute()
+    return shlex.quote(str(path)) if path.name == NAME and shutil.which(NAME) is None else NAME
+
+
 def is_interactive() -> bool:
     """Return whether a person at a terminal can see and answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
@@ -161,7 +172,8 @@ def ask(question: str, default: str | None, check: Callable[[str], object]) -> s
             if text:
                 check(text)
         except ImporterError as error:
-            raise click.UsageError(f"{error.message}. {error.hint}") from None
+            said = "\n".join(wrapped(f"Error: {error.message}. {error.hint}"))
+            raise click.UsageError(said.removeprefix("Error: ")) from None
         return text
 
     drop_typed_ahead()

@@ -25,10 +25,12 @@ from importer.cli.output import (
     is_interactive,
     message_lines,
     note_unused_proxy,
+    program,
     show,
     show_json,
     show_lines,
     show_message,
+    wrapped,
 )
 from importer.errors import ExitCode, exit_code_of, reason_of
 from importer.formats import load_catalogue, own_folders
@@ -221,7 +223,7 @@ class Screen(logging.Handler):
 
     def _how_to_settle(self, summary: RunSummary) -> tuple[str, tuple[str, ...]]:
         """Return where uncertain calls are listed, and the commands that settle them, in order."""
-        settings, words = self._settings, ""
+        settings, words, name = self._settings, "", program()
         if settings.config is not None and settings.config != config_path():
             words = f" --config {shlex.quote(str(settings.config))}"
         elif settings.ledger != Settings().ledger:
@@ -229,9 +231,9 @@ class Screen(logging.Handler):
         own = summary.outcomes.get(Outcome.UNCERTAIN, 0)
         listed = f"{own} of them in {summary.results}, all" if own and summary.results else "Listed"
         return f"{listed} by the first of these commands, to be done in this order:", (
-            f"cdr-importer status{words}    # at a terminal, with numbers: look for each in Zoho",
-            f"cdr-importer resolve{words} ID --sent --note TEXT    # Zoho has it; else --not-sent",
-            f"cdr-importer deliver{words}    # sends what Zoho has not",
+            f"{name} status{words}    # at a terminal, with numbers: look for each in Zoho",
+            f"{name} resolve{words} ID --sent --note TEXT    # Zoho has it; else --not-sent",
+            f"{name} deliver{words}    # sends what Zoho has not",
         )
 
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
@@ -339,7 +341,7 @@ def outlook_lines(outlook: Outlook, rate: str) -> list[str]:
     ]
     if 0 < outlook.from_earlier < outlook.calls:
         lines.append(f"Among them: {counted(outlook.from_earlier, 'call')} that earlier runs left pending.")
-    lines += outlook.examples()
+    lines += (part for line in outlook.examples() for part in wrapped(line, "      "))
     if outlook.left_pending:
         lines.append(f"Left pending, because of --limit: {counted(outlook.left_pending, 'call')}.")
     return lines

@@ -331,8 +331,8 @@ def existing(path: Path) -> Path:
         origin = "" if given.is_absolute() else f", looked for from the folder {Path.cwd()}"
         raise ConfigurationError(
             f"no ledger at {path}{origin}",
-            hint="Correct the path, or make a new ledger with `cdr-importer import --init-ledger` or "
-            "`cdr-importer init`: a new one would notify all calls again that another ledger has.",
+            hint="Correct --ledger, or --config whose file names it; or make a new one with `cdr-importer init` "
+            "or `cdr-importer import --init-ledger`: it would notify all calls again that another ledger has.",
             reason="no_ledger",
         )
     if not path.is_file():

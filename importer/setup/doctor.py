@@ -180,6 +180,12 @@ def _account(settings: Settings, *, environment: Mapping[str, str], clock: Calla
         seen.append((answer.headers.get("date", ""), clock()))
 
     lines = []
+    with suppress(OSError):
+        if settings.ledger.stat().st_uid != os.geteuid():
+            # `auth login` of this user, which is what a missing sign-in asks for, would help no night.
+            for name in (*ACCOUNT_CHECKS, "clock"):
+                yield Check(LOOK, name, "not looked at: the ledger's user has it")
+            return
     with suppress(ImporterError):  # it has a line of its own
         lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
     account = account_of(settings, load_credentials(environment), is_fresh=True, on_answer=on_answer)
