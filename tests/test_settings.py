@@ -303,6 +303,13 @@ def test_config_unusable(config: Path, content: bytes) -> None:
     assert (error.exit_code, str(config) in error.message) == (ExitCode.CONFIGURATION, True)
 
 
+def test_config_key_twice(config: Path) -> None:
+    """A key that stands twice is said to, with the second line."""
+    config.write_text('country = "US"\ncountry = "GB"\n')
+    error = refusal({"config": config}, {})
+    assert "line 2 cannot be read: the key stands twice" in error.message
+
+
 @pytest.mark.fault(28)
 def test_config_missing(config: Path) -> None:
     """--config with a file that is not there is a usage error, CDR_IMPORTER_CONFIG one of configuration."""

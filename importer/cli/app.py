@@ -24,6 +24,7 @@ from importer.cli.output import (
     show_json,
     show_lines,
     show_message,
+    wrapped,
 )
 from importer.errors import ExitCode, exit_code_of, reason_of
 
@@ -134,7 +135,8 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f"Try '{error.ctx.command_path} --help' for help."
             show_lines([*error.ctx.get_usage().splitlines(), hint], err=True)
-        show(f"Error: {message}", err=True)
+        said = f"Error: {message}"
+        show_lines(wrapped(said) if sys.stderr.isatty() else [said], err=True)
         code, reason = ExitCode.USAGE, "usage"
     except (click.Abort, KeyboardInterrupt):
         code, reason, message, hint = ExitCode.INTERRUPTED, "signal", "interrupted", ""

@@ -182,10 +182,13 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     try:
         sandbox = Sandbox(host=host, port=port, rate_limit=limit, knows_users=True, on_answer=show_answer)
     except (ValueError, OSError) as error:
-        raise UsageError(f"--host/--port: cannot listen on {host} port {port}", hint=str(error)) from error
-    show(f"The sandbox answers at {sandbox.base_url} (accepted calls: {sandbox.base_url}/sandbox/calls).")
+        said = f"--host/--port: cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}"
+        raise UsageError(said, hint="Name another with --port, such as --port 8081.") from error
+    show(f"The sandbox answers at {sandbox.base_url}")
+    show(f"Accepted calls: {sandbox.base_url}/sandbox/calls")
     show("Point an import at it from another terminal:")
-    show(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url} CDR_IMPORTER_API_URL={sandbox.base_url}")
+    show(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url}")
+    show(f"  export CDR_IMPORTER_API_URL={sandbox.base_url}")
     show_lines(f"  export CDR_IMPORTER_{name.upper()}={secret}" for name, secret in SANDBOX_CREDENTIALS.items())
     show(f"For `auth login`, a code that is good for three minutes: {sandbox.base_url}/sandbox/code")
     show("Stop it with Ctrl-C.")

@@ -38,6 +38,8 @@ _UNUSABLE_MARKS: Final = (
     (0, b"Rar!\x1a\x07", "a RAR archive"),
     (0, b"PK\x07\x08", "a part of a zip archive"),
     (0, b"%PDF-", "a PDF document"),
+    (0, b"\x89PNG", "a picture"),
+    (0, b"\xff\xd8\xff", "a picture"),
     (0, b"SQLite format 3\x00", "an SQLite database"),
     (0, b"PGDMP", "a PostgreSQL dump"),
     (257, b"ustar", "a tar archive"),

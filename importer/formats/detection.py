@@ -370,7 +370,8 @@ def _unfit(
     # A value with digits in a row may be a telephone number: it is not shown.
     header = [cell.strip() for cell in outline_of(sample, settings.delimiter)[3][:12]]
     shown = ", ".join(cell[:40] for cell in header if re.fullmatch(r"[^\d\n]{1,40}\d?", cell))
-    what = f"is not of format {formats[0].name}" if settings.format else "is of no format known here"
+    named = f"is not of format {formats[0].name}, which --format or the config file names"
+    what = named if settings.format else "is of no format known here"
     columns = f"column names found: {shown}" if shown else "no line of it looks like a header"
     return UnknownFormatError(f"{file.shown} {what}; {columns}", tuple(best.values())[:3], has_header=bool(shown))
 

@@ -129,7 +129,9 @@ def _from_file(path: Path) -> dict[str, _Given]:
         if isinstance(error, tomli.TOMLDecodeError):
             where, said = f", line {error.lineno}", f"{error.msg} (column {error.colno})"
             faulty = text.splitlines()[error.lineno - 1 :][:1]
-            if any(re.search("[\u2018-\u201f\u00ab\u00bb]", line) for line in faulty):
+            if "overwrite" in error.msg:
+                said, hint = "the key stands twice", "Keep one of its lines."
+            elif any(re.search("[\u2018-\u201f\u00ab\u00bb]", line) for line in faulty):
                 hint = 'Write straight quotes around the value, as in country = "US".'
             elif any(re.match(r"[\w\s-]+=\s*[A-Za-z/~*+]", line) for line in faulty):
                 hint = 'Put the value in quotes, as in country = "US".'

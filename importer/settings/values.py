@@ -251,9 +251,7 @@ def long_duration(value: object) -> float:
     """Read a `duration` that has its unit: 26 alone would be seconds where hours or days are meant."""
     seconds = duration(value)
     if not str(value).strip()[-1].isalpha():
-        raise ValueError(
-            f"a number alone would be seconds; write {value}h for hours, {value}s if seconds are meant"
-        )
+        raise ValueError(f"write {value}d for days, {value}h for hours, {value}s if seconds are meant")
     return seconds
 
 
