@@ -39,6 +39,14 @@ def test_facts_mapping_and_rows_before_and_after(program: Program) -> None:
     assert cells(said["line"]) == ["line", "what it is", "from", "to", "start (GMT)"]
 
 
+def test_country_of_the_numbers(program: Program) -> None:
+    """The country is shown as the zone is, where an export has numbers without country code."""
+    sample = SAMPLES / "starface-calls" / "output.csv"
+    shown = program("detect", "--timezone", "Europe/London", "--country", "GB", sample).stdout
+    assert "without country code they are read as of GB" in shown
+    assert "numbers" not in told(program, SAMPLES / "callnotify" / "day.csv")
+
+
 def test_mapping_names_header_and_meaning(program: Program) -> None:
     """A header that is spelt otherwise than the format's column stands with both; unused cells are counted."""
     out = program("detect", SAMPLES / "twilio" / "spaced.csv").stdout

@@ -80,6 +80,8 @@ def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterat
     carries_offset = found.format.needs_timezone(found.positions) and found.times_carry_offsets()
     zone = zone_text(found.format, settings.timezone, found.positions)
     yield "times", "each carries its offset from GMT" if carries_offset else zone
+    if settings.country and found.format.numbers.plain_digits == "national":
+        yield "numbers", f"without country code they are read as of {settings.country}"
     plan = PreparePlan(no_agents(), int(time.time()), settings.timezone)
     with Preparation(catalogue.causes, plan) as preparation:
         evidence = preparation.zone_evidence(found)
