@@ -1,6 +1,7 @@
 """What is done once: `init`, `auth login`, `auth check` and `users`, against the simulator."""
 
 import io
+import os
 import re
 import stat
 import sys
@@ -133,6 +134,17 @@ def test_init_asks(program: Program, keys: Typed, unsigned: Simulator) -> None:
     assert "took   api-url from CDR_IMPORTER_API_URL\n" in ran.stdout
     assert "such as Europe/London" in ran.stderr
     assert "At most so many calls [default: 60/minute]: " in ran.stderr
+
+
+def test_init_where_nothing_can_be_written(
+    program: Program, keys: Typed, unsigned: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agents file that this user cannot make is asked for again, not refused after all answers."""
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    keys("", "Europe/London", "GB", "agents.csv", "", "", "", "ledger.sqlite")
+    ran = program("init")
+    assert (ran.code, "cannot write into its folder" in ran.stderr) == (0, True)
+    assert "agents" not in tomllib.loads(config_path().read_text())
 
 
 def asterisk(number: int, zone: str, front: str) -> str:

@@ -247,7 +247,7 @@ class LedgerReader:
         except OSError as error:
             raise CannotCreateError(
                 f"cannot write a backup to {target}: {error.strerror}",
-                hint="Give a path where nothing is yet, in a folder where you may write.",
+                hint="Give a path where nothing is yet, in a folder with space where you may write.",
             ) from error
 
     def _copy(self, target: Path) -> None:
