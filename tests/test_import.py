@@ -432,6 +432,17 @@ def test_results_path_taken(program: Program, account: Simulator, tmp_path: Path
         assert (taken.read_text(), len(account.arrivals), account.token_requests) == ("mine", 0, 0)
 
 
+def test_results_beside_earlier_ones(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """The results of a folder that has results of earlier nights are named after an export, not after those."""
+    folder = tmp_path / "cdr"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        write_export(folder / name, [call_row(1)])
+        assert program("import", "--init-ledger", folder).code == 0
+        (folder / "a.csv").unlink(missing_ok=True)
+    assert [path.name.count(".results-") for path in sorted(folder.glob("a.csv*"))] == [1, 1]
+
+
 def test_missing_credentials(program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without secrets the run is 78 and names the variables."""
     for name in ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"):

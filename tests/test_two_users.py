@@ -127,6 +127,10 @@ def test_recipe(machine: Machine, simulator: Simulator) -> None:
         assert (ran.code, said) == (78, True), ran.stderr
     assert "auth login" not in machine.run("doctor", "--config", config, as_root=True).stdout
     assert {path: path.lstat().st_uid for path in (*machine.home.rglob("*"), log)} == before
+    machine.at = machine.folder / "root"  # where `sudo` leaves the user
+    machine.at.chmod(0o700)
+    assert machine.run("deliver", "--config", config).code == 0
+    assert len([*machine.home.glob("cdr-importer.results-*.csv")]) == 1
     assert machine.run("status", "--config", config).code == 0
 
 

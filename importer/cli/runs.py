@@ -80,7 +80,8 @@ def check_command(given: Mapping[str, object], settings: Settings, files: tuple[
 def deliver_command(settings: Settings) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill.
 
-    Its results go to cdr-importer.results-RUN.csv in the working folder, or where --results says.
+    Its results go to cdr-importer.results-RUN.csv in the working folder, or beside the ledger where nothing can be
+    written there, or where --results says.
     """
     from importer.cli.screen import run_on_screen
     from importer.pipeline import deliver_pending

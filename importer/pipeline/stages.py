@@ -102,7 +102,8 @@ def _run(
 
 def _target(run: Run, beside: Path | None) -> Path:
     """Return where the results go, and note why not beside the input where they cannot."""
-    target = results_path(beside, run.run_id, run.settings.results)
+    lasting = None if run.settings.sandbox else run.settings.ledger  # that of a sandbox goes with it
+    target = results_path(beside, run.run_id, run.settings.results, lasting)
     if run.settings.results is None and beside and target.parent != beside.parent:
         closed = whose(beside.parent / target.name)
         run.listener.note(f"The results go to {target}: nothing is written beside the input: {closed}.")

@@ -7,6 +7,7 @@ replaces nothing.
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -132,15 +133,20 @@ def complete_parts(path: Path, run_id: str, fates: Fates) -> str | None:
     return f"The results of the run {run_id}, which died, were completed: {path}."
 
 
-def results_path(first_input: Path | None, run_id: str, chosen: Path | None) -> Path:
-    """Return where the results go: as chosen, else beside the first input, else in the working folder.
+def results_path(first_input: Path | None, run_id: str, chosen: Path | None, ledger: Path | None) -> Path:
+    """Return where the results go: as chosen, or beside the first input, in the working folder, beside the ledger.
 
     Raises CannotCreateError when the path is taken or its folder cannot be written to.
     """
     if chosen is None:
-        name = f"{as_text(first_input.name) if first_input else 'cdr-importer'}.results-{run_id}.csv"
-        beside = first_input.parent if first_input else Path.cwd()
-        chosen = (beside if os.access(beside, os.W_OK) else Path.cwd()) / name
+        # Among the inputs of a pattern may be the results of earlier nights.
+        name = (
+            re.sub(r"(\.results-[^.]+\.csv)+$", "", as_text(first_input.name)) if first_input else "cdr-importer"
+        )
+        places = [each.parent for each in (first_input, Path.cwd() / "-", ledger) if each]
+        # `sudo -u` leaves a service's user in a folder of root's.
+        free = (each for each in places if os.access(each, os.W_OK | os.X_OK))
+        chosen = next(free, Path.cwd()) / f"{name}.results-{run_id}.csv"
     check_free(chosen, "results")
     return chosen
 
