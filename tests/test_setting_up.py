@@ -210,6 +210,17 @@ def test_proposal_without_proof(
     assert f'\n# {option} = "..."\n' in ran.stdout
 
 
+def test_proposal_for_another_site(program: Program, tmp_path: Path, autumn: Path) -> None:
+    """What the config file of one site says proves nothing of another's export, and gives it no ledger."""
+    program("init", "--ledger", tmp_path / "first.sqlite", "--country", "GB")
+    with config_path().open("a") as stream:
+        stream.write('format = "twilio"\n')
+    ran = program("init", "--config", tmp_path / "second.toml", "--from", autumn)
+    assert (ran.code, 'country = "US"' in ran.stdout) == (0, True)
+    ran = program("init", "--config", tmp_path / "second.toml")
+    assert (ran.code, "first.sqlite" in ran.stdout) == (0, False)
+
+
 def test_proposal_of_another_country(program: Program, autumn: Path) -> None:
     """American numbers are no British ones, though the plan has them and the zone is of there."""
     autumn.write_text("".join(asterisk(number, "Europe/London", "") for number in range(12)))

@@ -69,7 +69,7 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
         name for name in ("accounts-url", "api-url") if name not in given and os.environ.get(variable_of(name))
     ]
     given |= {name: os.environ[variable_of(name)] for name in taken}
-    _require_place(load_settings(given, {}).timezone)
+    _require_place(load_settings(given, {}, with_file=False).timezone)  # a file that is there is of another site
     seen = _seen(export, given)
     if not is_interactive() and seen:
         proved = {name: each.value for name, each in seen.proposals.items() if each.value}
@@ -85,7 +85,7 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     for name in {"agents", "ledger"} & given.keys():
         # cron starts in another folder.
         given[name] = str(Path(given[name]).expanduser().absolute())
-    settings = load_settings(given, {})
+    settings = load_settings(given, {}, with_file=False)
     check_apart(settings, outputs={"--config": path})
     made = [f"took   {name} from {variable_of(name)}" for name in taken] + [f"wrote  {path}"]
     if settings.agents and not settings.agents.exists():
@@ -139,7 +139,7 @@ def config_text(given: Mapping[str, str], seen: Seen | None) -> str:
 
 
 def _seen(export: Path | None, given: Mapping[str, str]) -> Seen | None:
-    return seen_in(export, load_settings(given, {})) if export else None
+    return seen_in(export, load_settings(given, {}, with_file=False)) if export else None
 
 
 def _agents_text(seen: Seen | None, given: Mapping[str, str]) -> str:
@@ -205,7 +205,7 @@ def _answer(option: str, default: str | None, proposal: Proposal | None) -> str 
                 f"'{text}' answers no question with a value", hint="Type the value, or only press Enter."
             )
         if text != BACK and not is_yes:
-            _require_place(load_settings({option: text}, {}).timezone)
+            _require_place(load_settings({option: text}, {}, with_file=False).timezone)
 
     question = _QUESTIONS[option]
     if proposal:

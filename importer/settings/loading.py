@@ -61,11 +61,13 @@ def config_path() -> Path:
     return platformdirs.user_config_path(APPLICATION, appauthor=False) / _CONFIG_NAME
 
 
-def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
+def load_settings(
+    flags: Mapping[str, object], environment: Mapping[str, str], *, with_file: bool = True
+) -> Settings:
     """Return the options of a run: flags, then environment variables, then the TOML file, then defaults.
 
     ``flags`` are by click's parameter name, None where an option was not given; ``config`` among them names the
-    TOML file. An environment variable that is empty counts as not given.
+    TOML file, which is not read unless ``with_file``. An environment variable that is empty counts as not given.
 
     Raises:
         UsageError: a flag's value cannot be used (2).
@@ -79,7 +81,7 @@ def load_settings(flags: Mapping[str, object], environment: Mapping[str, str]) -
             raise ConfigurationError(
                 f"the environment variable {name} is not known", hint=_nearest(name, known) or "Unset it."
             )
-    config = _config_in_use(flags, environment)
+    config = _config_in_use(flags, environment) if with_file else None
     given = _from_file(config) if config else {}
     policies = _policies(config, given)
     by_file = given.get("proxy")
