@@ -237,6 +237,12 @@ def test_proposal_of_a_region_of_many(program: Program) -> None:
     assert tomllib.loads(ran.stdout)["country"] == "US"
 
 
+def test_drafted_agents_are_told_apart(program: Program) -> None:
+    """A row that says less of an agent makes no line of its own: extension 105 has one, with the name."""
+    printed = program("init", "--from", SAMPLES / "yeastar-p" / "day.csv").stdout
+    assert [line for line in printed.splitlines() if "105" in line] == ["# 105,,,,Emma Clarke,number zohouser"]
+
+
 def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autumn: Path) -> None:
     """Only what got a yes is in the file; the agents are matched with PhoneBridge's users and drafted."""
     account.service.users = ({"zohouser": "20068510101", "email": "ann.lee@example.com", "username": "101"},)

@@ -230,7 +230,7 @@ def test_disk_full_for_results(program: Program, account: Simulator, tmp_path: P
     """Results that cannot be written are 73 with the ledger complete, and the next run writes them."""
     with filling_disk() as fill, pytest.raises(CannotCreateError, match=r"results\.csv") as failed:
         imported(export, step=at(Step.NOTED, 6, fill))
-    assert "the next `import` or `deliver` completes the results" in failed.value.hint
+    assert "the ledger: its next `import` or `deliver` completes these results" in failed.value.hint
     assert ledger_counts(tmp_path) == {"accepted": 6}
     assert program("deliver", "--results", tmp_path / "next.csv").code == 0
     assert [row["outcome"] for row in read_results(tmp_path / "results.csv")] == ["accepted"] * 6

@@ -269,7 +269,7 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     else:
         report = replace(
             _by_ledger(ledger, [summary], run.run_id),
-            source=f"the ledger; the results file {run.results or 'of this run'} is not there any more",
+            source=f"the ledger; there is no results file {run.results}".rstrip(),
             pace=pace_of(ledger.requests_over_time(1, run.run_id)),
         )
         if not any(report.outcomes.values()):

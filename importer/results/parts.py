@@ -233,6 +233,6 @@ def unwritable(path: Path, error: OSError) -> CannotCreateError:
     """Return the error for a file that cannot be written; calls sent by then are in the ledger."""
     return CannotCreateError(
         f"{path} cannot be written: {why(error, path)}",
-        hint="Free space or mend rights. What was sent is safe in the ledger, and the next `import` or `deliver` "
-        "completes the results of this run.",
+        hint="Free space or mend rights. What was sent is safe in the ledger: its next `import` or `deliver` "
+        "completes these results. Run a `check` again.",
     )

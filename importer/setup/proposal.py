@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +82,17 @@ def seen_in(export: Path, settings: Settings) -> Seen:
         "rate": Proposal(f"{settings.rate}", f"{missed}: sending all takes {lasting(took)} at {settings.rate}"),
     }
     book = NumberBook(NumberRules(settings.country or country.value or None))
-    agents = dict.fromkeys(_agent_line(text, roles, book) for text in part.agents)
-    return Seen(proposals, (*filter(None, agents),), gmt_text(starts.min()) if len(starts) else "")
+    agents = [*filter(None, dict.fromkeys(_agent_line(text, roles, book) for text in part.agents))]
+    # A row may say less of an agent than another.
+    whole = (each for each in agents if not any(_is_less(each, other) for other in agents))
+    return Seen(proposals, (*whole,), gmt_text(starts.min()) if len(starts) else "")
+
+
+def _is_less(line: AgentLine, other: AgentLine) -> bool:
+    """Return whether the other line has all that this one has, and more."""
+    return line != other and all(
+        mine in ("", its) for mine, its in zip(astuple(line), astuple(other), strict=True)
+    )
 
 
 def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[Proposal, list[str]]:
