@@ -135,8 +135,8 @@ def table(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[[Test],
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run three workers on two cores: tests wait for sockets and processes, and a worker's start takes seconds."""
-    return 3 * (os.cpu_count() or 1) // 2
+    """Run a worker a core: three on two were no faster, and each costs five seconds of processor time."""
+    return max(2, os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)

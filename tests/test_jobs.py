@@ -147,6 +147,7 @@ def test_zone_that_ids_contradict(tmp_path: Path) -> None:
     assert told[0][1] is ExitCode.CONFIGURATION
 
 
+@pytest.mark.slow
 def test_parts_prepared_elsewhere() -> None:
     """What other processes make of the parts of a file is what is made of it here, if each can be read so."""
     whole = set()
