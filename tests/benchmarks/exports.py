@@ -45,8 +45,8 @@ def write_master(path: Path, rows: int) -> Path:
             start, end = _local(second), _local(second + ring + talk)
             answer = _local(second + ring) if talk else ""
             stream.write(
-                f'"","{source}","{target}","{context}","""{source}"" <{source}>","PJSIP/{ends[0]}-{row:08x}",'
-                f'"PJSIP/{ends[1]}-{row + 1:08x}","Dial","PJSIP/{target}@trunk,60,tT",'
+                f'"","{source}","{target}","{context}","""{source}"" <{source}>","PJSIP/{ends[0]}-{2 * row:08x}",'
+                f'"PJSIP/{ends[1]}-{2 * row + 1:08x}","Dial","PJSIP/{target}@trunk,60,tT",'
                 f'"{start}","{answer}","{end}",{ring + talk},{talk},"{state}","DOCUMENTATION",'
                 f'"{second}.1{row}",""\n'
             )
