@@ -1,5 +1,6 @@
 """From detected files to calls and outcomes: read every file once, then decide, then hand out in input order."""
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -178,6 +179,8 @@ class Preparation:
             # `map` forgets a chunk once it is prepared: a variable would hold it while the next one is read.
             before = 0
             for spooled in map(preparer.prepare, read_chunks(detection, self._plan.chunk_rows)):
+                # pandera's errors hold frames in cycles, and the collector comes seldom: up to 200 MB of chunks.
+                gc.collect(1)
                 pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
                 progress(preparer.read - before)
                 before = preparer.read
