@@ -7,6 +7,7 @@ lines of its own below it: a command, a list. None may hold a secret or a teleph
 
 import re
 from enum import IntEnum
+from typing import TypeGuard
 
 
 class ExitCode(IntEnum):
@@ -60,7 +61,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
     return error.exit_code if isinstance(error, ImporterError) else ExitCode.INTERNAL
 
 
-def is_refusal(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> TypeGuard[PermissionError]:
     """Return whether the system did not let this user look at a path that nothing else has an error for."""
     return isinstance(error, PermissionError) and error.filename is not None
 

@@ -45,6 +45,13 @@ class Terminal:
         """Type a line and press Enter."""
         os.write(self._master, f"{line}\n".encode())
 
+    def answer(self, answers: Mapping[str, str]) -> None:
+        """Type an answer to each question, once it has been asked."""
+        for question, answer in answers.items():
+            self.expect(question)
+            self.expect(": ")
+            self.type(answer)
+
     def finish(self) -> int:
         """Read to the end and return the exit code."""
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -19,6 +19,7 @@ ANSWERS = {
     "Time zone": "Europe/London",
     "Region": "GB",
     "Agents file, such as agents.csv (empty: none)": "agents.csv",
+    "Make it, to be completed? [y/N]": "y",
     "Name of this telephone system": "",
     "At most so many calls": "1000/second",
     "Ledger": "",
@@ -64,13 +65,7 @@ def test_first_day(sandbox: list[str], environment: Mapping[str, str], tmp_path:
         return Terminal(arguments, environment, tmp_path)
 
     init = at_terminal("init", "--accounts-url", base, "--api-url", base)
-    for question, answer in ANSWERS.items():
-        init.expect(question)
-        init.expect(": ")
-        init.type(answer)
-        if answer == "agents.csv":
-            init.expect("Make it, to be completed? [y/N]: ")
-            init.type("y")
+    init.answer(ANSWERS)
     assert init.finish() == 0, init.shown
     login = at_terminal("auth", "login")
     login.expect("Client id: ")

@@ -43,10 +43,7 @@ class Week:
     def at_terminal(self, *arguments: str | Path, answers: dict[str, str] | None = None) -> tuple[int, str]:
         """Return exit code and screen of a command at the terminal; ``answers`` are typed where it asks."""
         terminal = Terminal(arguments, os.environ, self.folder)
-        for question, answer in (answers or {}).items():
-            terminal.expect(question)
-            terminal.expect(": ")
-            terminal.type(answer)
+        terminal.answer(answers or {})
         code = terminal.finish()
         own = (str(self.folder), os.environ["HOME"], "rows=")  # paths are as long as they are
         self.shown += [line for line in terminal.lines() if not any(word in line for word in own)]

@@ -18,7 +18,7 @@ from importer.ledger import create_ledger
 from importer.pipeline import check_apart, gmt_text
 from importer.prepare.agents import AGENT_COLUMNS, agents_text
 from importer.private_files import write_new
-from importer.settings import OPTIONS, Settings, config_path, load_credentials, load_settings
+from importer.settings import OPTIONS, Settings, config_path, config_words, load_credentials, load_settings
 from importer.settings.options import variable_of
 from importer.setup.matching import match_users, with_users
 from importer.setup.proposal import Proposal, Seen, seen_in
@@ -99,8 +99,7 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     else:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
-    named = "" if path == config_path() else f" --config {path}"
-    show_lines((*made, "", *_next_steps(named, shlex.quote(str(export or "EXPORT.csv")), seen)))
+    show_lines((*made, "", *_next_steps(config_words(path), shlex.quote(str(export or "EXPORT.csv")), seen)))
 
 
 def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:

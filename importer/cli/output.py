@@ -85,7 +85,7 @@ def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:
     """
     if isinstance(error, ImporterError):
         return error.message, error.hint, error.lines
-    if isinstance(error, PermissionError) and is_refusal(error):
+    if is_refusal(error):
         path = os.fsdecode(error.filename)
         hint = (
             "Let this user look there, name another place (--results), or first `cd` into a folder of this user. "

@@ -45,7 +45,7 @@ from importer.pipeline import (
 )
 from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
-from importer.settings import Settings, config_path
+from importer.settings import Settings, config_words
 from importer.watching import Progress, Watch
 from schemas.vocabulary import SEEN_BEFORE, Outcome, counted, lasting
 
@@ -223,10 +223,9 @@ class Screen(logging.Handler):
 
     def _how_to_settle(self, summary: RunSummary) -> tuple[str, tuple[str, ...]]:
         """Return where uncertain calls are listed, and the commands that settle them, in order."""
-        settings, words, name = self._settings, "", program()
-        if settings.config is not None and settings.config != config_path():
-            words = f" --config {shlex.quote(str(settings.config))}"
-        elif settings.ledger != Settings().ledger:
+        settings, name = self._settings, program()
+        words = config_words(settings.config)
+        if not words and settings.ledger != Settings().ledger:
             words = f" --ledger {shlex.quote(str(settings.ledger))}"
         own = summary.outcomes.get(Outcome.UNCERTAIN, 0)
         listed = f"{own} of them in {summary.results}, all" if own and summary.results else "Listed"

@@ -348,17 +348,18 @@ class Intake:
             times = f"local times as of {settings.timezone}" if settings.timezone else ""
             yield f"Read with {' and '.join(filter(None, (numbers, times)))}:"
         by_name = {as_text(str(each.path)): each for each in self._detections}
-        for call in self._examples:
-            found, line = by_name[call.place.file], call.place.line
-            spec = found.format
+        for name, calls in groupby(self._examples, key=lambda call: call.place.file):
+            found, chosen = by_name[name], [*calls]
+            spec, lines = found.format, [call.place.line for call in chosen]
             names = (spec.call.customer, spec.call.sent_number, *spec.time.columns)
-            columns = dict.fromkeys(origin for name in names if name for origin in spec.origins(name))
+            columns = dict.fromkeys(origin for each in names if each for origin in spec.origins(each))
             frames = (chunk.frame for chunk in read_chunks(replace(found, rewriting=None)))  # dates as they stand
+            rows = (row for all_rows in frames for _, row in all_rows[all_rows["line"].isin(lines)].iterrows())
             with suppress(OSError, InputUnusableError):  # a file that is gone by now has no example
-                row = next(rows.iloc[0] for frame in frames if len(rows := frame[frame["line"] == line]))
-                cells = [str(row[name])[:24] for name in columns if name in row.index and row[name]]
-                yield f"  {found.path.name}, line {line}: {', '.join(cells)}"
-                yield f"    goes as {call.customer_number}, {call.start_time} GMT, {call.state.value}"
+                for call, row in zip(chosen, rows, strict=False):  # reads no further than the last of them
+                    cells = [str(row[each])[:24] for each in columns if each in row.index and row[each]]
+                    yield f"  {found.path.name}, line {call.place.line}: {', '.join(cells)}"
+                    yield f"    goes as {call.customer_number}, {call.start_time} GMT, {call.state.value}"
 
     def _note_outlook(self, ledger: LedgerReader, own: int, known: int) -> None:
         """Say how many calls an import would send now and until when: ``own`` of the files, ``known`` before."""

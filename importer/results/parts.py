@@ -143,9 +143,9 @@ def results_path(first_input: Path | None, run_id: str, chosen: Path | None, led
         name = (
             re.sub(r"(\.results-[^.]+\.csv)+$", "", as_text(first_input.name)) if first_input else "cdr-importer"
         )
-        places = [each.parent for each in (first_input, Path.cwd() / "-", ledger) if each]
+        folders = (first_input and first_input.parent, Path.cwd(), ledger and ledger.parent)
         # `sudo -u` leaves a service's user in a folder of root's.
-        free = (each for each in places if os.access(each, os.W_OK | os.X_OK))
+        free = (each for each in folders if each and os.access(each, os.W_OK | os.X_OK))
         chosen = next(free, Path.cwd()) / f"{name}.results-{run_id}.csv"
     check_free(chosen, "results")
     return chosen

@@ -12,7 +12,7 @@ from importer.settings.credentials import (
     load_credentials,
     save_credentials,
 )
-from importer.settings.loading import config_path, load_settings
+from importer.settings.loading import config_path, config_words, load_settings
 from importer.settings.options import EVERY_FORMAT, OPTIONS, POLICIES, PolicyChoices, Settings
 from importer.settings.values import DATA_CENTERS, Limit, Rate, parse_moment
 
@@ -27,6 +27,7 @@ __all__ = [
     "Rate",
     "Settings",
     "config_path",
+    "config_words",
     "credentials_path",
     "is_secret",
     "load_credentials",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -59,6 +60,11 @@ def config_path() -> Path:
     import platformdirs
 
     return platformdirs.user_config_path(APPLICATION, appauthor=False) / _CONFIG_NAME
+
+
+def config_words(config: Path | None) -> str:
+    """Return ` --config PATH` as a shell takes it, "" for the file that is read when none is named."""
+    return "" if config in (None, config_path()) else f" --config {shlex.quote(str(config))}"
 
 
 def load_settings(

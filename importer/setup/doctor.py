@@ -25,7 +25,7 @@ from importer.prepare.agents import agent_lines
 from importer.records import ACT, LOOK, OK, Check
 from importer.requirements import check_versions, found_versions
 from importer.results import check_free
-from importer.settings import OPTIONS, Settings, config_path, load_credentials
+from importer.settings import OPTIONS, Settings, config_words, load_credentials
 from importer.settings.options import variable_of
 from importer.setup.sign_in import ACCOUNT_CHECKS, account_checks, account_of
 from schemas.vocabulary import CallState, counted, lasting
@@ -125,7 +125,7 @@ def _agents(settings: Settings) -> Iterator[Check]:
 
 
 def _ledger(settings: Settings, *, now: float) -> Iterator[Check]:
-    named = "" if settings.config in (None, config_path()) else f" --config {settings.config}"
+    named = config_words(settings.config)
     check_place(Path(os.path.realpath(settings.ledger)))
     with open_reader(settings.ledger) as ledger:
         ledger.check_latest()
