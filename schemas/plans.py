@@ -244,7 +244,8 @@ class _Plan:
     """The numbering plan of the main region of a country code, compiled from libphonenumber's metadata.
 
     ``assigned`` matches whole national numbers, ``trunk_prefix`` what the library takes off in front of them,
-    ``other_prefix`` the international prefix and the own country code.
+    ``other_prefix`` the international prefix and the own country code. ``exit_digits`` is the international prefix
+    where there is but one, else "".
     """
 
     code: str
@@ -252,6 +253,7 @@ class _Plan:
     assigned: re.Pattern[str]
     trunk_prefix: re.Pattern[str] | None
     other_prefix: re.Pattern[str]
+    exit_digits: str
     is_closed: bool
 
 
@@ -262,6 +264,8 @@ def settled_national(digits: str, country: str) -> NumberReading | None:
     that does not need it, nothing else can be meant.
     """
     plan = _compiled_plan(country)
+    if plan and plan.exit_digits and digits.startswith(plan.exit_digits):
+        return settled_international(digits[len(plan.exit_digits) :], is_assigned=True)
     if plan is None or plan.other_prefix.match(digits):
         return None
     prefix = plan.trunk_prefix.match(digits) if plan.trunk_prefix else None
@@ -271,14 +275,17 @@ def settled_national(digits: str, country: str) -> NumberReading | None:
     return _settled(number, plan) if plan.assigned.fullmatch(number) else None
 
 
-def settled_international(digits: str) -> NumberReading | None:
-    """Return the reading of digits that start with a country code where a glance settles it, else None."""
+def settled_international(digits: str, *, is_assigned: bool = False) -> NumberReading | None:
+    """Return the reading of digits that start with a country code where a glance settles it, else None.
+
+    With ``is_assigned`` only numbers in the ranges of their plan are settled.
+    """
     code = next((digits[:size] for size in (1, 2, 3) if digits[:size] in _MAIN_REGION), "")
     plan = _compiled_plan(_MAIN_REGION[code]) if code else None
     number = digits[len(code) :]
     if plan is None or number.startswith("0") or (plan.trunk_prefix and plan.trunk_prefix.match(number)):
         return None
-    is_long = len(digits) >= _LONGEST_SHORT_CODE and len(number) in plan.lengths
+    is_long = not is_assigned and len(digits) >= _LONGEST_SHORT_CODE and len(number) in plan.lengths
     return _settled(number, plan) if is_long or plan.assigned.fullmatch(number) else None
 
 
@@ -300,7 +307,7 @@ def _compiled_plan(country: str) -> _Plan | None:
         return None
     if plan.country_code == _MEXICO or plan.leading_digits or plan.national_prefix_transform_rule:
         return None
-    kinds = (getattr(plan, name) for name in _KINDS)
+    kinds, exit_digits = (getattr(plan, name) for name in _KINDS), plan.international_prefix or ""
     patterns = [_pattern(kind) for kind in kinds if kind and kind.national_number_pattern]
     return _Plan(
         str(plan.country_code),
@@ -308,6 +315,7 @@ def _compiled_plan(country: str) -> _Plan | None:
         re.compile(f"(?!0)(?={_pattern(plan.general_desc)}$)(?:{'|'.join(patterns)})"),
         re.compile(plan.national_prefix_for_parsing) if plan.national_prefix_for_parsing else None,
         re.compile(rf"{plan.international_prefix or '(?!)'}|{plan.country_code}"),
+        exit_digits if exit_digits.isdecimal() else "",
         _is_closed(plan),
     )
 

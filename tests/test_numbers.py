@@ -364,11 +364,13 @@ def numbers_of_plans(draw: st.DrawFn) -> tuple[str, str]:
     return region, prefix + number[:kept] + ending
 
 
-@given(numbers_of_plans())
-def test_patterns_of_a_plan(number: tuple[str, str]) -> None:
+@given(numbers_of_plans(), st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS)), st.sampled_from(["00", "011"]))
+def test_patterns_of_a_plan(number: tuple[str, str], at: str, exit_digits: str) -> None:
     """A number that the patterns of its plan settle is what libphonenumber's functions make of it."""
     region, digits = number
     code = str(phonenumbers.country_code_for_region(region))
+    abroad = exit_digits + code + digits
+    assert plans.settled_national(abroad, at) in (None, plans.asked_national(abroad, at))
     assert plans.settled_national(digits, region) in (None, plans.asked_national(digits, region))
     assert plans.settled_international(code + digits) in (None, plans.asked_international(code + digits))
 
@@ -385,3 +387,4 @@ def test_patterns_of_a_plan_settle_most() -> None:
         reading = NumberReading(e164, "", True)
         assert plans.settled_national(digits, region) == reading, digits
         assert plans.settled_international(e164[1:]) == reading, e164
+        assert plans.settled_national("00" + e164[1:], "IT") == reading, e164

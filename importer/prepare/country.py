@@ -63,6 +63,8 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
     given, prefix = main_region(plan.country), trunk_prefix(plan.country)
     has_prefix = prefix is None or any(text.lstrip(" (").startswith(prefix) for text in texts)
     own, own_pairs = _read_in(plan.country, texts, written, rules)
+    if own_pairs and has_prefix and own > FEW * len(texts):
+        return  # whatever else speaks for another country; the numbers need not be read as of it
     often = [found for found, _ in Counter(map(region_of, written)).most_common(MOST_WRITTEN)]
     for country in dict.fromkeys([*at_home, *often]):
         theirs, pairs = (0, 0) if country in {given, ""} else _read_in(country, texts, written, rules)
@@ -84,6 +86,7 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
 
 def _read_in(country: str, texts: list[str], written: set[str], rules: Rules) -> tuple[int, int]:
     """Return how many texts are numbers in a country, and how many of these stand in the file with its code."""
-    book = NumberBook(replace(rules.numbers.rules, country=country))
+    own = rules.numbers.rules
+    book = rules.numbers if country == own.country else NumberBook(replace(own, country=country))
     numbers = [reading.e164 for reading in map(book.read, texts) if reading.valid]
     return len(numbers), len(written.intersection(numbers))

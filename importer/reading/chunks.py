@@ -32,7 +32,7 @@ from importer.reading.no_rows import NoRows
 from importer.reading.scanning import Records, scan, unclosed
 from schemas.vocabulary import UNFINISHED_ROW
 
-CHUNK_ROWS = 50_000
+CHUNK_ROWS = 100_000
 """So many rows are prepared at once: fewer cost time (each chunk as much as 4,000 rows), more cost memory."""
 
 MOST_BLOCKS = 4
