@@ -227,3 +227,25 @@ def test_all_samples_give_the_same_calls(tmp_path: Path, number: int) -> None:
     path, ways = INPUTS[number], [*WAYS]
     for way in ways if sample_name(path) in FEW else ways[number % 4 :: 4]:
         same_calls(tmp_path, path, way)
+
+
+@pytest.mark.parametrize(
+    ("known", "given"), [("1772460847.50", "1772460847.5"), ("1772460847.5", "1772460847.500")]
+)
+def test_ids_taken_for_numbers(tmp_path: Path, known: str, given: str) -> None:
+    """A call that the ledger holds by its id is known by what a program leaves of it, and the other way round."""
+    path, export = (
+        next(path for path in INPUTS if sample_name(path) == "asterisk-csv/day.csv"),
+        tmp_path / "cdr.csv",
+    )
+    row = next(line for line in path.read_text(encoding="utf-8").splitlines() if "NO ANSWER" in line)
+    ids = {}
+    for text in (known, given):
+        export.write_text(re.sub(r"17\d{8}\.\d+", text, row) + "\n", encoding="utf-8")
+        (ids[text],) = [call.call_id for call in prepared([detected(export)], plan_for("asterisk-csv")).calls()]
+    for held, expected in (([], given), ([known], known), ([given, known], given)):
+        plan = plan_for(
+            "asterisk-csv", held=lambda asked, held=held: {ids[each]: True for each in held if ids[each] in asked}
+        )
+        (call,) = prepared([detected(export)], plan).calls()
+        assert call.call_id == ids[expected], held

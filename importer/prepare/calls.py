@@ -1,9 +1,11 @@
 """Spooled rows, now that every call is decided, to calls ready to be staged and lines of the results."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,8 @@ from schemas.vocabulary import ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, 
 
 FUTURE_SECONDS = 300
 """So far may the telephone system's clock be ahead of ours."""
+
+MOST_LOST_ZEROS = 4
 
 Prepared = Call | ResultRow
 
@@ -54,10 +58,11 @@ _STATES = {int(rank): state.value for rank, state in STATE_OF.items()}
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One input: its name as the operator gave it, and the rules of its rows."""
+    """One input: its name as the operator gave it, the rules of its rows, and whether any id of it ends in 0."""
 
     name: str
     rules: Rules
+    keeps_zeros: bool = True
 
 
 class CallMaker:
@@ -150,10 +155,7 @@ class CallMaker:
                 "agent_number": [agent.number for agent in agents],
                 "zohouser": calls["zohouser"].where(calls["zohouser"] != "", [agent.zohouser for agent in agents]),
                 "voiceuri": calls["voiceuri"],
-                "call_id": [
-                    call_id_of(self._plan.site, source_id, key)
-                    for source_id, key in _cells(calls, "source_id", "key")
-                ],
+                "call_id": self._call_ids(calls),
             },
             index=calls.index,
         ).astype({"agent_number": "str", "zohouser": "str", "call_id": "str"})
@@ -165,6 +167,30 @@ class CallMaker:
         rows.loc[faults.index, "hint"] = [self._hint(*each) for each in zip(faults.tolist(), cells, strict=True)]
         rows.loc[faults.index, "reason"] = faults
         return rows
+
+    def _call_ids(self, calls: pd.DataFrame) -> list[str]:
+        """Return the ids of calls: those under which the ledger holds them, where a program cut the export's own.
+
+        Spreadsheet programs and pandas take 1772460847.50 for a number and write 1772460847.5. No system makes
+        calls enough in one second to have both.
+        """
+        site, held = self._plan.site, self._plan.held
+        call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
+        others: dict[str, list[str]] = {}
+        for call_id, (file, text) in zip(call_ids, _cells(calls, "file", "source_id"), strict=True):
+            cut, keeps_zeros = self._files[file].rules.format.call.cut_id, self._files[file].keeps_zeros
+            found = re.fullmatch(rf"((?:{cut})\.[0-9]*[1-9])(0*)", text) if cut and held else None
+            if found and (found[2] or not keeps_zeros):
+                zeros = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
+                texts = [found[1] + "0" * count for count in zeros]
+                others[call_id] = [call_id_of(site, text, f"i{text}") for text in texts]
+        known = held([*others, *chain(*others.values())]) if held and others else {}
+        return [
+            call_id
+            if call_id in known
+            else next((each for each in others.get(call_id, ()) if each in known), call_id)
+            for call_id in call_ids
+        ]
 
     def _agent(self, file: int, leg_agent: int, own: str) -> Agent:
         key = (file, leg_agent, own)

@@ -17,7 +17,8 @@ class FileEvidence:
 
     ``endpoints`` are the names at both ends of calls; ``first_roles`` has the roles with which the first rows of
     each part were decided. ``is_led``: other rows decide for some of them; ``leads``: some decide for others, if
-    they are in the index (``indexes_leads``). ``read`` counts rows, ``skipped`` those that no result row names.
+    they are in the index (``indexes_leads``). ``keeps_zeros``: an id ends in 0, so that none lost one. ``read``
+    counts rows, ``skipped`` those that no result row names.
     """
 
     zone: ZoneEvidence | None
@@ -28,6 +29,7 @@ class FileEvidence:
     is_led: bool
     leads: bool
     indexes_leads: bool
+    keeps_zeros: bool
     read: int
     skipped: Counter[str]
 
@@ -43,6 +45,7 @@ class FileEvidence:
         self.is_led |= later.is_led
         self.leads |= later.leads
         self.indexes_leads &= later.indexes_leads
+        self.keeps_zeros |= later.keeps_zeros
         self.read += later.read
         self.skipped += later.skipped
 

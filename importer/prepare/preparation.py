@@ -155,7 +155,7 @@ class Preparation:
             if evidence.read and not detection.times_carry_offsets():
                 require_proof(evidence.zone, name)
         require_country(evidence.country, rules, name)
-        self._files.append(InputFile(name, rules))
+        self._files.append(InputFile(name, rules, evidence.keeps_zeros))
         self._index.keep_file()
         self._spool.keep_file()
         self.skipped += evidence.skipped

@@ -122,7 +122,7 @@ class RowPreparer:
             *(rule.column for rule in rules.format.outcome),
         }
         self._first_roles: Mapping[str, Role] | None = None
-        self._is_led, self._leads = False, False
+        self._is_led, self._leads, self._keeps_zeros = False, False, False
         self.read = 0
         self.skipped: Counter[str] = Counter()
 
@@ -143,6 +143,7 @@ class RowPreparer:
         if self.zone_evidence is not None:
             add_zone_evidence(self.zone_evidence, rows, self.rules)
         rows = add_evidence(rows, conditions, self.rules)
+        self._keeps_zeros |= bool(rows["call.source_id"].str.endswith("0").any())
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
         rows = self._with_customer(rows, conditions)
         in_group = (rows["call.key"] != "").to_numpy()
@@ -171,6 +172,7 @@ class RowPreparer:
             is_led=self._is_led,
             leads=self._leads,
             indexes_leads=self._indexes_leads,
+            keeps_zeros=self._keeps_zeros,
             read=self.read,
             skipped=self.skipped,
         )
