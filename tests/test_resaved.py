@@ -239,9 +239,11 @@ def test_ids_taken_for_numbers(tmp_path: Path, known: str, given: str) -> None:
         tmp_path / "cdr.csv",
     )
     row = next(line for line in path.read_text(encoding="utf-8").splitlines() if "NO ANSWER" in line)
-    ids = {}
-    for text in (known, given):
-        export.write_text(re.sub(r"17\d{8}\.\d+", text, row) + "\n", encoding="utf-8")
+    ids, rows = {}, [re.sub(r"17\d{8}\.\d+", text, row) for text in (known, given)]
+    export.write_text("\n".join([*rows, ""]), encoding="utf-8")
+    assert len(prepared([detected(export)], plan_for("asterisk-csv")).calls()) == 1
+    for text, one in zip((known, given), rows, strict=True):
+        export.write_text(one + "\n", encoding="utf-8")
         (ids[text],) = [call.call_id for call in prepared([detected(export)], plan_for("asterisk-csv")).calls()]
     for held, expected in (([], given), ([known], known), ([given, known], given)):
         plan = plan_for(

@@ -261,6 +261,11 @@ class RowPreparer:
         start = rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
         index = np.empty(len(rows), INDEX_ROW)
         keys = rows["call.key"].to_numpy(dtype=object)
+        cut = self.rules.format.call.cut_id
+        if cut is not None:  # 1772460847.50 and 1772460847.5 are one call: see `CallMaker`
+            ends_in_zero = rows["call.key"].str.endswith("0").to_numpy()
+            some = rows["call.key"][ends_in_zero]
+            keys[ends_in_zero] = some.str.replace(rf"^(i(?:{cut})\.[0-9]*[1-9])0+$", r"\1", regex=True)
         index["key"] = keys_of(*(_hashes(keys, key) for key in HASH_KEYS))
         index["same"] = 0
         for place, name in enumerate(self.rules.format.call.same):
