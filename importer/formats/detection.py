@@ -33,6 +33,7 @@ from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS
 
 UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
+KEPT_DIGITS, SURE_ZEROS = 15, 4
 LEAST_SHARE = 0.6
 """Share of the first rows that must fit an export without header; the others are its bad rows."""
 
@@ -147,7 +148,25 @@ def _detect(
     cdr_format, (_, read_by) = matches[0]
     encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
+    detection = replace(detection, format=with_cut_ids(detection))
     return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
+
+
+def with_cut_ids(detection: Detection) -> CdrFormat:
+    """Return the format of a file, and how cut ids look where those of the first rows were taken for numbers.
+
+    Of a number spreadsheet programs keep 15 digits. Whole ids end in as many zeros once in 10,000 files.
+    """
+    found = detection.format
+    names = {origin for names in found.call.id for name in names for origin in found.origins(name)}
+    places = [detection.positions[name] for name in names if name in detection.positions]
+    ids = {plain_cell(cells[place]) for cells in detection.sample for place in places if place < len(cells)}
+    long = [text for text in ids if re.fullmatch(f"[1-9][0-9]{{{KEPT_DIGITS},}}", text)]
+    zeros = sum(len(text) - KEPT_DIGITS for text in long)
+    if found.call.cut_id or zeros < SURE_ZEROS or any(text[KEPT_DIGITS:].strip("0") for text in long):
+        return found
+    cut_id = f"[1-9][0-9]{{{KEPT_DIGITS - 1}}}0+"
+    return found.model_copy(update={"call": found.call.model_copy(update={"cut_id": cut_id})})
 
 
 def title_key(cells: Sequence[str]) -> str:

@@ -13,8 +13,8 @@ from importer.prepare.plan import Rules
 from importer.reading.conditions import Flags, arrow_of, matches
 from schemas import numbers
 
-_CUT = r"[-+]?[0-9](?:[.,][0-9]+)?E\+[0-9]{1,3}"
-"""How Excel and LibreOffice show a long number in a narrow column."""
+_CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
+"""How Excel and LibreOffice show a long number in a narrow column, and pandas one beside an empty cell."""
 
 _WITH_SECONDS = "[:.][0-9]{2}[:.][0-9]{2}"
 
@@ -22,7 +22,7 @@ _WITH_SECONDS = "[:.][0-9]{2}[:.][0-9]{2}"
 _REASONS = {
     "scientific_notation": numbers.REASONS["scientific_notation"],
     "cut_id": (
-        "Column {column} holds {value}: a spreadsheet has cut the end of this id off, and calls of one second "
+        "Column {column} holds {value}: a spreadsheet has cut the end of this id off, and several calls may "
         "share what is left; export again and import the file without opening it in a spreadsheet."
     ),
     "decimal_comma": (
@@ -74,7 +74,7 @@ def _cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str,
     """Yield which cells of a column of ids are cut, with the column and the reason, where any may be."""
     names = (name for candidate in cdr_format.call.id for name in candidate)
     for column in dict.fromkeys(origin for name in names for origin in cdr_format.origins(name)):
-        if pc.any(pc.match_substring(arrow_of(rows[column]), "E+"), min_count=0).as_py():
+        if pc.any(pc.match_substring(arrow_of(rows[column]), "e+", ignore_case=True), min_count=0).as_py():
             yield column, "scientific_notation", matches(rows[column], _CUT)
         if cdr_format.call.cut_id is not None:
             yield column, "cut_id", matches(rows[column], cdr_format.call.cut_id)
