@@ -67,11 +67,9 @@ def is_refusal(error: BaseException) -> TypeGuard[PermissionError]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return one word for a failure: its own, the name of its class, `signal`, or `internal` for a bug of ours."""
+    """Return one word for a failure: its own, the name of its class, or `internal` for a bug of ours."""
     if not isinstance(error, ImporterError):
         return "configuration" if is_refusal(error) else "internal"
-    if isinstance(error, StoppedError):
-        return "signal"
     if error.reason:
         return error.reason
     words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
@@ -109,17 +107,9 @@ class CannotCreateError(ImporterError):
 
 
 class StoppedError(ImporterError):
-    """A signal came in before anything was sent; the exit code is 128 and its number."""
-
-
-class DeclinedError(ImporterError):
-    """A person at the terminal said no to what was about to be sent."""
+    """A signal came in, or a person said no, before anything was sent; for a signal the exit code is its own."""
 
     exit_code = ExitCode.INTERRUPTED
-
-
-class WorkerDiedError(ImporterError):
-    """A process that prepared files ended before it was done, most likely killed for want of memory."""
 
 
 class LedgerError(ImporterError):

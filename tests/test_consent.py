@@ -10,7 +10,7 @@ import pytest
 
 from conftest import SAMPLES, Program, call_row, write_export
 from importer.cli.screen import outlook_lines
-from importer.errors import DeclinedError, ExitCode
+from importer.errors import ExitCode, StoppedError
 from importer.pipeline import Listener, Outlook
 from misbehaviour import Simulator
 from runs import imported
@@ -41,7 +41,7 @@ def test_answer_no(account: Simulator, tmp_path: Path) -> None:
     rows = [call_row(number, start_time=days_ago(number)) for number in (1, 2, 3)]
     asked: list[Outlook] = []
     listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
-    with pytest.raises(DeclinedError):
+    with pytest.raises(StoppedError, match="as you said"):
         imported(write_export(tmp_path / "export.csv", rows), listener, limit=2)
     assert calls_in(tmp_path / "ledger.sqlite") == 0
     assert sorted(path.name for path in tmp_path.glob("results*")) == []
@@ -58,7 +58,7 @@ def test_examples(tmp_path: Path) -> None:
     options = {"timezone": "America/New_York", "country": "US", "default_agent_number": "+12125550101"}
     export = tmp_path / "day.csv"
     export.write_bytes((SAMPLES / "asterisk-csv/day.csv").read_bytes())
-    with pytest.raises(DeclinedError):
+    with pytest.raises(StoppedError, match="as you said"):
         imported(export, listener, **options, since="2020-01-01")
     assert asked == [
         [
@@ -79,7 +79,7 @@ def test_examples_of_other_dates(tmp_path: Path) -> None:
     options = {"timezone": "America/New_York", "country": "US", "default_agent_number": "+12125550101"}
     export = tmp_path / "day.csv"
     export.write_bytes((SAMPLES / "freepbx/table-25-columns-day-first.csv").read_bytes())
-    with pytest.raises(DeclinedError):
+    with pytest.raises(StoppedError, match="as you said"):
         imported(export, listener, **options, since="2020-01-01")
     assert asked[0][1].endswith(", 02/03/2026 09:14:07")
     assert asked[0][2] == "    goes as +12125550142, 2026-03-02 14:14:07 GMT, noanswer"

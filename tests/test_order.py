@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Program, call_row, write_export
-from importer.errors import DeclinedError
+from importer.errors import StoppedError
 from importer.formats import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Outlook, Run, deliver_pending
@@ -70,7 +70,7 @@ def test_deliver_asks(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_p
     asked: list[Outlook] = []
     listener = Listener(confirm=lambda outlook: bool(asked.append(outlook)))
     settings = load_settings({"limit": "3", "results": str(tmp_path / "no.csv")}, os.environ)
-    with pytest.raises(DeclinedError):
+    with pytest.raises(StoppedError, match="as you said"):
         deliver_pending(Run(settings, load_catalogue(), listener), load_credentials(os.environ))
     assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(3, 1, 3)]
     assert (asked[0].first, asked[0].last) == (f"{MIDDLE} 09:00:03", f"{NEW} 09:00:02")
@@ -89,7 +89,7 @@ def test_no_leaves_uncertain_calls(account: Simulator, monkeypatch: pytest.Monke
     for answer, counts in ((False, {"pending": 1, "uncertain": 1}), (True, {"accepted": 2})):
         settings = load_settings({"on_uncertain": "resend", "results": f"{answer}.csv"}, os.environ)
         run = Run(settings, load_catalogue(), Listener(confirm=lambda _, answer=answer: answer))
-        with suppress(DeclinedError):
+        with suppress(StoppedError):
             deliver_pending(run, load_credentials(os.environ))
         assert ledger_counts(tmp_path) == counts
     assert len(account.accepted) == 2

@@ -294,7 +294,7 @@ class Intake:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
 
         Raises InputUnusableError for too many rejects; ConfigurationError for old calls on a ledger that has sent
-        nothing yet, unless `--since` or `--yes` says that they are meant; DeclinedError when the person says no.
+        nothing yet, unless `--since` or `--yes` says that they are meant; StoppedError when the person says no.
         Nothing is taken in then. Returns the calls to be sent. Where there is no ledger, or one that is only read,
         calls are `would_send`, and these errors are problems.
         """

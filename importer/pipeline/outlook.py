@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
-from importer.errors import ConfigurationError, DeclinedError
+from importer.errors import ConfigurationError, StoppedError
 from importer.ledger import Ledger, LedgerReader
 from importer.pipeline.run import Outlook, Run
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, counted
@@ -14,7 +14,7 @@ OLD_DAYS = 30
 
 
 def ask_before_sending(run: Run, ledger: Ledger, examples: Callable[[], Iterable[str]] | None = None) -> Outlook:
-    """Line up the calls to be sent, show them to a person and return them; raises DeclinedError on a no.
+    """Line up the calls to be sent, show them to a person and return them; raises StoppedError on a no.
 
     A run that has files, of which it gives ``examples``, sends their calls first, and with `--limit` no others.
     """
@@ -30,9 +30,10 @@ def ask_before_sending(run: Run, ledger: Ledger, examples: Callable[[], Iterable
         is_agreed = run.listener.confirm(outlook)
         run.stop_if_interrupted()
         if not is_agreed:
-            raise DeclinedError(
+            raise StoppedError(
                 "nothing was taken in or sent, as you said",
                 hint="`cdr-importer check` shows what would be, `status` what is pending.",
+                reason="declined",
             )
     return outlook
 

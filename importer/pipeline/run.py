@@ -124,7 +124,8 @@ class Run:
         """Raise StoppedError when a signal came in; only called before anything is sent."""
         code = self.interrupted()
         if code is not None:
-            stopped = StoppedError("stopped by a signal; nothing was taken in or sent", hint="Run again.")
+            message = "stopped by a signal; nothing was taken in or sent"
+            stopped = StoppedError(message, hint="Run again.", reason="signal")
             stopped.exit_code = code
             raise stopped
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from importer.errors import ConfigurationError, WorkerDiedError
+from importer.errors import ConfigurationError, ImporterError
 from importer.formats import CauseTable, Detection
 from importer.prepare.plan import PreparePlan
 from importer.prepare.preparation import PreparedPart, prepare_part
@@ -35,7 +35,7 @@ DECIDING = ("cdr-importer", "distributed", "numpy", "pandas", "pandera", "phonen
 def on_cluster(address: str) -> Iterator[Workers]:
     """Give the workers of the cluster with this scheduler; what they have not finished at the end is cancelled.
 
-    Raises ConfigurationError when it cannot be used, WorkerDiedError when a task has ended worker after worker
+    Raises ConfigurationError when it cannot be used, ImporterError when a task has ended worker after worker
     (`distributed.scheduler.allowed-failures`), the scheduler is gone, or no worker is left.
     """
     with warnings.catch_warnings():
@@ -47,10 +47,11 @@ def on_cluster(address: str) -> Iterator[Workers]:
             submit = client.get_executor(pure=False).submit
             yield Workers(submit, _threads(client, address), (KilledWorker, CancelledError), _watch(client))
         except BrokenExecutor as error:
-            raise WorkerDiedError(
+            raise ImporterError(
                 f"--scheduler {address}: its workers were killed or lost; nothing was taken in or sent",
                 hint="Look into their logs, whether a machine was short of memory, then run again: without "
                 "--scheduler this machine reads the files.",
+                reason="worker_died",
             ) from error
         finally:
             with suppress(Exception):  # it may be gone

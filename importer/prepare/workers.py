@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from importer.errors import WorkerDiedError
+from importer.errors import ImporterError
 from importer.settings.options import ENVIRONMENT_PREFIX
 
 POLL_SECONDS = 0.1
@@ -48,7 +48,7 @@ def working(count: int) -> Iterator[Workers | None]:
     """Give so many processes, none for fewer than two; they end with the context.
 
     Each loads the libraries anew: this process may have threads, and where a server that forks them is ended by a
-    signal to all, nobody learns of their end. Raises WorkerDiedError for a BrokenExecutor, wherever one shows.
+    signal to all, nobody learns of their end. Raises ImporterError for a BrokenExecutor, wherever one shows.
     """
     if count < 2:
         yield None
@@ -77,10 +77,11 @@ def working(count: int) -> Iterator[Workers | None]:
             child.kill()
         executor.shutdown(cancel_futures=True)
         if isinstance(error, BrokenExecutor):
-            raise WorkerDiedError(
+            raise ImporterError(
                 "a process that prepared files was killed or died; nothing was taken in or sent",
                 hint="Look whether the machine was short of memory (`dmesg` names what it killed), then run "
                 "again: --jobs 1 takes the least.",
+                reason="worker_died",
             ) from None
         raise
     executor.shutdown(wait=False)
