@@ -26,7 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from importer import __version__
-from importer.client.wire import Halt, Watchdog, Wire
+from importer.client.wire import Halt, Wire
 from importer.errors import ConfigurationError
 from importer.events import ignore
 from importer.private_files import open_small
@@ -169,7 +169,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
                 self.sock.settimeout(_LAST_WORD_SECONDS)
                 self.sock.recv(1)
             except OSError as word:
-                if _tls_said("CERTIFICATE_REQUIRED")(word):
+                if _is(word, (ssl.SSLError,), "CERTIFICATE_REQUIRED"):
                     raise word from broken
             raise
 
@@ -248,7 +248,6 @@ class Line:
         self._clock = clock
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
         self._wire = Wire(clock)
-        self._watchdog = Watchdog(self._wire.cut, clock)
         self._adapter = _Adapter(trust or Trust(None))
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
@@ -276,7 +275,6 @@ class Line:
         if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
             self.hang_up()
         self._wire.begin(before_first_byte, after_write, self._limits.deadline_seconds)
-        self._watchdog.arm(self._limits.deadline_seconds)
         try:
             try:
                 return self._exchange(request, body)
@@ -299,7 +297,7 @@ class Line:
             self.hang_up()
             raise
         finally:
-            self._watchdog.disarm()
+            self._wire.end()
             self._rests_since = self._clock()
 
     def cut(self) -> None:
@@ -316,7 +314,7 @@ class Line:
         """Close the connection and end the thread of the deadline; a request after that begins both anew."""
         self.hang_up()
         self._session.close()
-        self._watchdog.close()
+        self._wire.close()
 
     def _exchange(self, request: requests.Request, body: bytes | None) -> Answer:
         if request is not self._prepared:
@@ -386,37 +384,32 @@ class Line:
         return Answer(raw.status, body, headers)
 
 
-def _tls_said(*reasons: str) -> Callable[[BaseException], bool]:
-    return lambda link: isinstance(link, ssl.SSLError) and any(reason in str(link.reason) for reason in reasons)
+def _is(link: object, classes: tuple[type[BaseException], ...], words: str = "") -> bool:
+    """Return whether an exception is of these classes and says one of the words (a pattern)."""
+    return isinstance(link, classes) and re.search(words, str(getattr(link, "reason", link))) is not None
 
 
-def _is(*classes: type[BaseException]) -> Callable[[BaseException], bool]:
-    return lambda link: isinstance(link, classes)
-
-
-_KINDS: tuple[tuple[str, Callable[[BaseException], bool]], ...] = (
-    ("tls_certificate", _is(ssl.SSLCertVerificationError)),
-    ("tls_client_certificate", _tls_said("CERTIFICATE_REQUIRED")),
+_TLS = ssl.SSLError
+_KINDS: tuple[tuple[str, tuple[type[BaseException], ...], str], ...] = (
+    ("tls_certificate", (ssl.SSLCertVerificationError,), ""),
+    ("tls_client_certificate", (_TLS,), "CERTIFICATE_REQUIRED"),
     # Under TLS 1.2 a server that wants a client certificate sends the first of these and no more.
-    ("tls_refused", _tls_said("HANDSHAKE_FAILURE", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "ACCESS_DENIED")),
-    ("tls_refused", _tls_said("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICIENT_SECURITY")),
+    ("tls_refused", (_TLS,), "HANDSHAKE_FAILURE|BAD_CERTIFICATE|CERTIFICATE_UNKNOWN|ACCESS_DENIED"),
+    ("tls_refused", (_TLS,), "PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|INSUFFICIENT_SECURITY"),
     # CPython 3.11 gives the status of a refused CONNECT only in the text of an OSError.
-    (
-        "proxy_sign_in",
-        lambda link: isinstance(link, OSError) and str(link).startswith("Tunnel connection failed: 407"),
-    ),
-    ("proxy", _is(urllib3.exceptions.ProxyError)),
-    ("dns", _is(NameResolutionError)),
-    ("refused", _is(NewConnectionError)),
-    ("connect_timeout", _is(ConnectTimeoutError)),
-    ("tls", _is(ssl.SSLError, urllib3.exceptions.SSLError)),
-    ("cut", _is(http.client.IncompleteRead)),
-    ("timeout", _is(TimeoutError, urllib3.exceptions.TimeoutError)),
-    ("reset", _is(ConnectionError)),
-    ("bad_address", _is(requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError, UnicodeError)),
-    ("bad_address", _is(requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)),
-    ("malformed", _is(http.client.HTTPException, urllib3.exceptions.InvalidHeader)),
-    ("malformed", _is(requests.exceptions.InvalidHeader, urllib3.exceptions.DecodeError)),
+    ("proxy_sign_in", (OSError,), "^Tunnel connection failed: 407"),
+    ("proxy", (urllib3.exceptions.ProxyError,), ""),
+    ("dns", (NameResolutionError,), ""),
+    ("refused", (NewConnectionError,), ""),
+    ("connect_timeout", (ConnectTimeoutError,), ""),
+    ("tls", (_TLS, urllib3.exceptions.SSLError), ""),
+    ("cut", (http.client.IncompleteRead,), ""),
+    ("timeout", (TimeoutError, urllib3.exceptions.TimeoutError), ""),
+    ("reset", (ConnectionError,), ""),
+    ("bad_address", (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError, UnicodeError), ""),
+    ("bad_address", (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema), ""),
+    ("malformed", (http.client.HTTPException, urllib3.exceptions.InvalidHeader), ""),
+    ("malformed", (requests.exceptions.InvalidHeader, urllib3.exceptions.DecodeError), ""),
 )
 """First line that fits any exception of the chain decides."""
 
@@ -436,5 +429,7 @@ def _kind_of(error: Exception) -> tuple[str, str]:
     chain = list(seen.values())
     # requests' own exceptions are OSErrors too: only one with a number comes from the system (no route, ...).
     otherwise = "reset" if any(isinstance(link, OSError) and link.errno for link in chain) else "other"
-    kind = next((kind for kind, fits in _KINDS if any(map(fits, chain))), otherwise)
+    kind = next(
+        (kind for kind, classes, words in _KINDS if any(_is(link, classes, words) for link in chain)), otherwise
+    )
     return kind, "/".join(type(link).__name__ for link in chain)

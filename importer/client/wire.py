@@ -1,4 +1,4 @@
-"""The request in flight, from a host's name to its end, as connection, owner and watchdog share it."""
+"""The request in flight, from a host's name to its end, as connection and owner share it."""
 
 import contextlib
 import functools
@@ -19,6 +19,9 @@ Option = tuple[int, int, int | bytes]
 """What setsockopt takes."""
 
 
+_NEVER = float("inf")
+
+
 class Halt(BaseException):
     """Ends a request through urllib3, which would swallow or wrap an OSError.
 
@@ -29,15 +32,21 @@ class Halt(BaseException):
 
 @dataclass(slots=True)
 class Wire:
-    """What a connection object, its owner and the watchdog share: the request in flight and its socket."""
+    """What a connection object and its owner share: the request in flight, its socket and its deadline.
+
+    A thread, started when it is first needed, sleeps until the deadline and cuts the request then.
+    """
 
     _clock: Callable[[], float]
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
     _handle: socket.socket | None = None
     _awaited: threading.Event | None = None
     _before_first_byte: Callable[[], object] = ignore
     _after_write: Callable[[], object] = ignore
-    _deadline: float = float("inf")
+    _deadline: float = _NEVER
+    _wakes_at: float = _NEVER
+    _thread: threading.Thread | None = None
+    _closed: bool = False
     _hook_ran: bool = False
     rested: bool = False
     first_byte: bool = False
@@ -48,11 +57,24 @@ class Wire:
     def begin(
         self, before_first_byte: Callable[[], object], after_write: Callable[[], object], deadline_seconds: float
     ) -> None:
-        """Start a request, with the hooks that `Line.exchange` describes."""
-        self._before_first_byte, self._after_write = before_first_byte, after_write
-        self._deadline = self._clock() + deadline_seconds
-        self.rested = self._handle is not None
-        self._hook_ran = self.first_byte = self.expired = False
+        """Start a request, with the hooks that `Line.exchange` describes; it is cut after so many seconds."""
+        with self._changed:
+            self._before_first_byte, self._after_write = before_first_byte, after_write
+            self._deadline = self._clock() + deadline_seconds
+            self.rested = self._handle is not None
+            self._hook_ran = self.first_byte = self.expired = False
+            if self._thread is None:
+                self._closed = False
+                self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+                self._thread.start()
+            # The thread that still sleeps for an earlier request finds this one when it wakes: no switch per call.
+            if self._deadline < self._wakes_at:
+                self._changed.notify()
+
+    def end(self) -> None:
+        """Call off the deadline; once this returns, no cut by it is under way."""
+        with self._changed:
+            self._deadline = _NEVER
 
     def seconds_left(self, most_seconds: float) -> float:
         """Return how long the request in flight may still take, at most so long."""
@@ -81,12 +103,12 @@ class Wire:
             done.set()
 
         threading.Thread(target=ask, name="look-up", daemon=True).start()
-        with self._lock:
+        with self._changed:
             if self.expired:
                 raise TimeoutError
             self._awaited = done
         done.wait(seconds)
-        with self._lock:
+        with self._changed:
             self._awaited = None
             if self.expired:
                 raise TimeoutError
@@ -103,7 +125,7 @@ class Wire:
             for option in options:
                 sock.setsockopt(*option)
             sock.settimeout(seconds)
-            with self._lock:
+            with self._changed:
                 self.drop()
                 if self.expired:
                     raise TimeoutError
@@ -130,7 +152,7 @@ class Wire:
             except BaseException as refusal:
                 raise Halt(refusal) from None
         self._hook_ran = True
-        with self._lock:
+        with self._changed:
             if self.expired:
                 raise TimeoutError
             if self.rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
@@ -146,7 +168,7 @@ class Wire:
 
     def cut(self, why: str = "deadline") -> None:
         """End the connection under whatever is reading or writing; ``why`` becomes the kind of the failure."""
-        with self._lock:
+        with self._changed:
             if not self.expired:
                 self.why_cut = why
             self.expired = True
@@ -158,43 +180,13 @@ class Wire:
 
     def drop(self) -> None:
         """Forget the connection."""
-        with self._lock:
+        with self._changed:
             if self._handle is not None:
                 self._handle.close()
                 self._handle = None
 
-
-@dataclass(slots=True)
-class Watchdog:
-    """Calls ``cut`` when an armed deadline passes; one sleeping thread, started when it is first needed."""
-
-    _cut: Callable[[], None]
-    _clock: Callable[[], float]
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-    _due: float | None = None
-    _wakes_at: float = float("inf")
-    _thread: threading.Thread | None = None
-    _closed: bool = False
-
-    def arm(self, seconds: float) -> None:
-        """Cut after so many seconds unless disarmed before."""
-        with self._changed:
-            self._due = self._clock() + seconds
-            if self._thread is None:
-                self._closed = False
-                self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
-                self._thread.start()
-            # The thread that still sleeps for an earlier request finds this one when it wakes: no switch per call.
-            if self._due < self._wakes_at:
-                self._changed.notify()
-
-    def disarm(self) -> None:
-        """Call off the cut; once this returns, none is under way."""
-        with self._changed:
-            self._due = None
-
     def close(self) -> None:
-        """End the thread, until the next deadline."""
+        """End the thread, until the next request."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -205,12 +197,10 @@ class Watchdog:
     def _watch(self) -> None:
         with self._changed:
             while not self._closed:
-                if self._due is None:
-                    self._wakes_at = float("inf")
-                    self._changed.wait()
-                elif (left_seconds := self._due - self._clock()) > 0:
-                    self._wakes_at = self._due
-                    self._changed.wait(left_seconds)
+                self._wakes_at = self._deadline
+                left_seconds = self._deadline - self._clock()
+                if left_seconds <= 0:
+                    self._deadline = _NEVER
+                    self.cut()
                 else:
-                    self._due = None
-                    self._cut()
+                    self._changed.wait(None if left_seconds == _NEVER else left_seconds)
