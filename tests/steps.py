@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from enum import StrEnum
 from types import CodeType, FrameType, FunctionType, MethodType
 
-from importer.deliver.attempts import Attempts
-from importer.deliver.delivery import Breaker
+from importer.deliver import Attempts, Breaker
 from importer.ledger import Ledger
 from importer.pacing import RollingLimiter, Slot
 from importer.pipeline.intake import Intake
 from importer.pipeline.outlook import ask_before_sending
 from importer.pipeline.sending import deliver
 from importer.results.cells import begin_rows
-from importer.results.parts import Parts, put_in_place
+from importer.results.file import Parts, put_in_place
 
 
 class Step(StrEnum):

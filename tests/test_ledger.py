@@ -30,7 +30,6 @@ from importer.errors import (
 from importer.ledger import (
     Decision,
     Fate,
-    KnownFate,
     Ledger,
     LedgerInvariantError,
     Staged,
@@ -181,7 +180,7 @@ def test_newer_schema_is_configuration(path: Path) -> None:
 def test_migrations_run_once_each(tmp_path: Path) -> None:
     """Migrations not seen yet are applied in order; one that fails leaves the schema where it was."""
     (tmp_path / "m.db").touch()
-    connection = connect(tmp_path / "m.db", mode="rw", busy_seconds=0)
+    connection = connect(tmp_path / "m.db", busy_seconds=0, is_new=True)
     steps = [("CREATE TABLE a (x)",), ("CREATE TABLE b (x)",)]
     migrate(connection, steps[:1])
     migrate(connection, steps)
@@ -386,7 +385,7 @@ def test_known_fate_is_handed_back(ledger: Ledger) -> None:
     bring_to(ledger, REFUSED, call())
     (staged,) = take(ledger, call())
     sent_at = ledger.fates(["a1"])["a1"].sent_at
-    assert staged.receipt == KnownFate("slug", "Do this.", 418, "CODE", 1, sent_at)
+    assert staged.receipt == Fate("slug", "Do this.", 418, "CODE", 1, sent_at)
     assert sent_at
 
 
@@ -663,7 +662,9 @@ def test_shown_attended(
     assert len(ledger._rows("SELECT 1 FROM payloads")) == (after is UNCERTAIN)
     for content in (SAME, OTHER):
         take(ledger, call(before, voiceuri=content), retry_refused=True, resend=True)
-        assert (ledger.reopen_uncertain(), claimed(ledger)) == (0, [])
+        with ledger.staging() as staging:
+            assert staging.reopen_uncertain() == 0
+        assert claimed(ledger) == []
     if before is UNCERTAIN:
         assert ledger.resolve([before], Decision.NOT_SENT, note="", who="ann") == [before]
         assert (ledger.fates([before])[before].state, claimed(ledger)) == (CLOSED, [])

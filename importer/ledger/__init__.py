@@ -1,8 +1,8 @@
 """The operator's only protection against a call lost or notified twice: a record of every call and its fate.
 
-The only package that names its tables. `values` has what goes in and comes out, `beside` the ledger's place and
-the files beside it, `lock` lets one run in, `schema` makes and checks the file, `staging` takes calls in, `reader`
-reads, `ledger` writes, `upkeep` has what is done between runs.
+The only package that names its tables. `values` has what goes in and comes out, `beside` the ledger's place, the
+files beside it and the locks that let one run in, `schema` makes and checks the file, `staging` takes calls in,
+`reader` reads, `ledger` writes, `upkeep` has what is done between runs.
 """
 
 from importer.ledger.beside import ledger_files
@@ -13,7 +13,6 @@ from importer.ledger.values import (
     Claimed,
     Decision,
     Fate,
-    KnownFate,
     LedgerInvariantError,
     ReportedCall,
     Restored,
@@ -26,7 +25,6 @@ __all__ = [
     "Claimed",
     "Decision",
     "Fate",
-    "KnownFate",
     "Ledger",
     "LedgerInvariantError",
     "LedgerReader",

@@ -2,10 +2,11 @@
 
 A ledger stands on a disk of this machine, in a folder of its user, with nothing planted beside it. The generation
 file shows when the ledger is older than the last run that used it. The list of forgotten numbers outlives a backup
-put in the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. Free
-of SQLite.
+put in the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. The
+locks let one run in; the kernel's, they vanish with the process, so none is ever stale. Free of SQLite.
 """
 
+import fcntl
 import hmac
 import os
 import re
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from importer.errors import ConfigurationError, LedgerError
+from importer.errors import ConfigurationError, LedgerError, TryLaterError
 from importer.private_files import check_folders, check_ours, open_ours, replace_private_file, sync_folder, why
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -45,8 +46,10 @@ _COMMITS_IN_FLIGHT = 128
 RESERVE_BYTES = 32 + (COMMITS_PER_TURN + _COMMITS_IN_FLIGHT) * _PAGES_PER_COMMIT * _FRAME_BYTES
 
 _GENERATION_TEXT = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n)?")
+_LONGEST_TEXT = 1000
+_HOLDER = re.compile(r"pid=(\d{1,10}) since=([0-9T: Z-]{1,30})(?:$| run=)")
 _FORGOTTEN_LINE = re.compile(r"([0-9a-f]{32}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
-_RESTORED_HINT = (
+RESTORED_HINT = (
     "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
     "cdr-importer ledger accept-restore RESULTS.csv ..."
 )
@@ -141,27 +144,6 @@ def read_generation(ledger: Path) -> Generation:
     return Generation(int(found[1]), closed=found[2]) if found else Generation(None, readable=False)
 
 
-def check_generation(ledger: Path, kept: Generation, *, generation: int, first_release: bool) -> None:
-    """Raise `ConfigurationError` unless the ledger, at this generation, is the one that the last run left.
-
-    A missing file counts as a restore too: a copy of the ledger alone, on another machine, has none. Only the
-    first release (``first_release``) wrote none.
-    """
-    path = companion(ledger, GENERATION)
-    if not kept.readable:
-        fault = f"{path} is damaged, so nobody knows if the ledger {ledger} is whole"
-    elif kept.number is None and not first_release:
-        fault = f"{path} is missing: the ledger {ledger} was moved or restored without it"
-    elif kept.number is not None and kept.number > generation:
-        fault = (
-            f"the ledger {ledger} (generation {generation}) is older than {path} ({kept.number}): "
-            "it was restored from a backup, or its -wal file was lost"
-        )
-    else:
-        return
-    raise ConfigurationError(fault, hint=_RESTORED_HINT)
-
-
 def write_generation(ledger: Path, generation: int, closed: str = "") -> None:
     """Make the generation durable beside the ledger, mode 0600, in one step; `LedgerError` when the disk fails.
 
@@ -170,12 +152,6 @@ def write_generation(ledger: Path, generation: int, closed: str = "") -> None:
     _replace(
         companion(ledger, GENERATION), f"generation={generation}\n" + (f"closed={closed}\n" if closed else "")
     )
-
-
-def note_backup(ledger: Path, target: Path) -> None:
-    """Note beside the ledger, if that can be written there, that it was copied just now."""
-    with suppress(OSError):
-        replace_private_file(companion(ledger, BACKED_UP), os.fsencode(target.absolute()) + b"\n")
 
 
 def hashed(number: str, key: bytes) -> str:
@@ -253,7 +229,99 @@ def check_wal(ledger: Path, *, discard: bool = False) -> None:
             f"cannot read the ledger {ledger}, or take away an earlier -wal file: {why(error, ledger)}",
             hint="Look at the disk and the rights.",
         ) from error
-    raise ConfigurationError(f"the ledger {ledger} was restored from a backup", hint=_RESTORED_HINT)
+    raise ConfigurationError(f"the ledger {ledger} was restored from a backup", hint=RESTORED_HINT)
+
+
+@dataclass(slots=True)
+class LedgerLock:
+    """The locks of one run, on the lock file and on the ledger itself, held until `release`."""
+
+    descriptors: list[int]
+
+    def holds(self, ledger: Path) -> bool:
+        """Return whether the file at the ledger's path still is the one that was locked."""
+        try:
+            there = ledger.lstat()
+        except OSError:
+            return False
+        return os.path.samestat(os.fstat(self.descriptors[-1]), there)
+
+    def release(self) -> None:
+        """Give the locks back; the lock file stays.
+
+        To be called after SQLite's connection is closed: closing a descriptor of the ledger drops the POSIX
+        locks that SQLite holds on the same file (fcntl(2)).
+        """
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
+def take_lock(ledger: Path, text: str | None = None) -> LedgerLock:
+    """Lock a ledger for this process, without waiting; without ``text`` it is still to be made.
+
+    The text goes into the lock file, for people only: it decides nothing. The ledger file is locked too, because a
+    deleted lock file lets a second run lock a new one. flock(2) is no obstacle to SQLite, which uses fcntl locks.
+    Raises `TryLaterError` naming the holder when another run has it, `ConfigurationError` when others can change
+    ledger or lock file, `LedgerError` when it cannot be locked at all.
+    """
+    path = companion(ledger, LOCK)
+    lock = LedgerLock([_locked(path, os.O_RDWR | os.O_CREAT, ledger)])
+    try:
+        if not lock.holds(path):
+            raise TryLaterError(f"the lock file {path} was replaced while it was locked", hint="Run again.")
+        if text is not None:
+            lock.descriptors.append(_locked(ledger, os.O_RDONLY, ledger))
+            os.ftruncate(lock.descriptors[0], 0)
+            os.pwrite(lock.descriptors[0], f"pid={os.getpid()} {text}\n".encode(), 0)
+    except OSError as error:
+        lock.release()
+        raise LedgerError(
+            f"cannot write {path}: {why(error, ledger)}",
+            hint="Look at the disk (space, mount, errors, rights); nothing was sent.",
+        ) from error
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def share_lock(ledger: Path) -> LedgerLock | None:
+    """Keep runs off a ledger while it is read, writing nothing; None when one has it already or it cannot be."""
+    lock = LedgerLock([])
+    try:
+        lock.descriptors.append(os.open(ledger, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        fcntl.flock(lock.descriptors[0], fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        lock.release()
+        return None
+    return lock
+
+
+def _locked(path: Path, flags: int, ledger: Path) -> int:
+    try:
+        # A death while the ledger was made leaves it with its first name too.
+        descriptor = open_ours(path, flags, most_links=2 if path == ledger else 1)
+    except OSError as error:
+        raise LedgerError(
+            f"cannot open {path} for locking: {why(error, path)}",
+            hint="The ledger's folder must be writable for the user who runs this.",
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = _HOLDER.match(os.pread(descriptor, _LONGEST_TEXT, 0).decode("ascii", "replace"))
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            shown = f" (pid {holder[1]}, since {holder[2].strip()} GMT)" if holder else ""
+            raise TryLaterError(
+                f"another run{shown} holds the ledger {ledger}",
+                hint="Wait until it has ended, then run again; nothing was sent.",
+            ) from error
+        raise LedgerError(
+            f"cannot lock {ledger}: {error.strerror}",
+            hint="Keep the ledger on a local disk: locks are not reliable on network shares.",
+        ) from error
+    return descriptor
 
 
 def _read(path: Path, most_bytes: int = -1) -> str | None:

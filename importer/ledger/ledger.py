@@ -14,8 +14,8 @@ from typing import Self
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerError, TryLaterError, UsageError
 from importer.ledger import beside, schema, upkeep
-from importer.ledger.lock import LedgerLock, take_lock
-from importer.ledger.reader import BUSY_SECONDS, RUNS, LedgerReader, existing
+from importer.ledger.beside import LedgerLock
+from importer.ledger.reader import RUNS, LedgerReader, existing
 from importer.ledger.staging import OPEN_CALL, Staging, call_of, expect_rows, later, select_in
 from importer.ledger.values import (
     Claimed,
@@ -83,7 +83,7 @@ class Ledger(LedgerReader):
         *,
         run: RunInfo,
         now: Callable[[], str],
-        busy_seconds: float = BUSY_SECONDS,
+        busy_seconds: float = schema.BUSY_SECONDS,
         restored: bool = False,
         wait: Callable[[TryLaterError], bool] = lambda _: False,
     ) -> Self:
@@ -100,7 +100,7 @@ class Ledger(LedgerReader):
         lock, ledger = None, None
         while lock is None:
             try:
-                lock = take_lock(path, run_id=run.run_id, since=now())
+                lock = beside.take_lock(path, f"since={now()} run={run.run_id}")
             except TryLaterError as held:
                 if not wait(held):
                     raise
@@ -108,7 +108,7 @@ class Ledger(LedgerReader):
             if restored:
                 beside.check_wal(path, discard=True)
             with schema.translated_errors(path):
-                ledger = cls(schema.connect(path, mode="rw", busy_seconds=busy_seconds), path, lock=lock, now=now)
+                ledger = cls(schema.connect(path, busy_seconds=busy_seconds), path, lock=lock, now=now)
                 ledger._start(run, restored=restored)
             # In a sticky folder others may have made a file in the moment before SQLite did.
             beside.check_files(path)
@@ -259,14 +259,6 @@ class Ledger(LedgerReader):
         """Note why a pending call was not sent; it stays pending."""
         receipt = Receipt(call_id, CallState.PENDING, reason=reason, hint=hint)
         self._group.write(lambda _: self._leave(CallState.PENDING, receipt))
-
-    def reopen_uncertain(self) -> int:
-        """Make uncertain calls pending again, on the operator's word, and return how many.
-
-        A call that an export showed attended stays uncertain.
-        """
-        with self.staging() as staging:
-            return staging.reopen_uncertain()
 
     def resolve(self, call_ids: Sequence[str], decision: Decision, *, note: str, who: str) -> list[str]:
         """Settle uncertain calls as a person found out, all of them or none, and keep who, why and when.
@@ -466,16 +458,10 @@ class Ledger(LedgerReader):
         self._write(query, (self._now(), summary_json, run_id, self._run_number), rows=1)
 
     def _start(self, run: RunInfo, *, restored: bool) -> None:
-        schema.check_identity(self._connection, self._path)
-        kept = beside.read_generation(self._path)
-        schema.check_health(self._connection, self._path, closed=kept.closed)
+        closed = beside.read_generation(self._path).closed
+        schema.check_health(self._connection, self._path, closed=closed)
         try:
-            beside.check_generation(
-                self._path,
-                kept,
-                generation=schema.generation_of(self._connection),
-                first_release=schema.schema_version(self._connection) == 1,
-            )
+            self.check_latest()
         except ConfigurationError as error:
             if not restored:
                 raise

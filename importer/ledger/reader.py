@@ -8,23 +8,18 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import beside, schema
-from importer.ledger.beside import WAL, check_files, companion, has_wal
-from importer.ledger.lock import LedgerLock, share_lock
+from importer.ledger.beside import GENERATION, WAL, LedgerLock, check_files, companion, has_wal, share_lock
 from importer.ledger.staging import OPEN_CALL, Staging, call_of, select_in
-from importer.ledger.values import Fate, LedgerInvariantError, Refusals, RunRecord
-from importer.private_files import making
+from importer.ledger.values import Fate, LedgerInvariantError, RunRecord
+from importer.private_files import making, replace_private_file
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, Call
 from schemas.vocabulary import CallState
-
-BUSY_SECONDS = 5.0
-"""How long another program's hold on the file is waited for before it counts as busy."""
 
 ATTENDED_SCHEMA = 3
 """The first schema version that remembers what an export showed attended."""
@@ -55,9 +50,7 @@ class LedgerReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -89,8 +82,7 @@ class LedgerReader:
         """Return when the pending call that waits longest was staged, in GMT; None when none is pending."""
         query = """SELECT staged_at FROM open_calls WHERE ledger_state = 'pending' AND seq IS NOT NULL
             ORDER BY seq LIMIT 1"""
-        rows = self._rows(query)
-        return rows[0][0] if rows else None
+        return next((row[0] for row in self._rows(query)), None)
 
     def uncertain_calls(self, limit: int) -> list[tuple[Call, Fate, str]]:
         """Return the calls that wait for a person, each with its fate and the run that began its last request.
@@ -177,12 +169,15 @@ class LedgerReader:
             WHERE sent_at != '' AND {_OF_RUN} GROUP BY span HAVING span IS NOT NULL"""  # noqa: S608 no value in it
         return dict(self._rows(query, (span_seconds, span_seconds, run_id, run_id)))
 
-    def refusals(self, run_id: str | None = None) -> list[Refusals]:
-        """Return the refused calls by answer, the most frequent first; with a run, those whose request it sent."""
+    def refusals(self, run_id: str | None = None) -> list[tuple[int | None, str, str, str, int]]:
+        """Return status, code, reason, hint and number of refused calls by answer, the most frequent first.
+
+        With a run, those whose request it sent; the hint is that of one of them.
+        """
         query = f"""SELECT http_status, code, reason, max(hint), count(*) AS calls FROM calls
             WHERE state = 'refused' AND {_OF_RUN} GROUP BY http_status, code, reason
             ORDER BY calls DESC, code LIMIT 200"""  # noqa: S608
-        return [Refusals(*row) for row in self._rows(query, (run_id, run_id))]
+        return self._rows(query, (run_id, run_id))
 
     def sent_since(self, moment: str, now: str, most: int) -> list[str]:
         """Return when each request that began at this GMT moment or later began, the newest, at most ``most``.
@@ -197,16 +192,26 @@ class LedgerReader:
 
     def held_until(self) -> str | None:
         """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""
-        rows = self._rows("SELECT value FROM meta WHERE key = 'not_before'")
-        return rows[0][0] if rows else None
+        return next((row[0] for row in self._rows("SELECT value FROM meta WHERE key = 'not_before'")), None)
 
     def check_latest(self) -> int:
         """Return its schema version; raises `ConfigurationError` unless it is the one that the last run left."""
-        kept = beside.read_generation(self._path)
+        kept, path = beside.read_generation(self._path), companion(self._path, GENERATION)
         with self._guard, schema.translated_errors(self._path):
             version, generation = schema.schema_version(self._connection), schema.generation_of(self._connection)
-        beside.check_generation(self._path, kept, generation=generation, first_release=version == 1)
-        return version
+        if not kept.readable:
+            fault = f"{path} is damaged, so nobody knows if the ledger {self._path} is whole"
+        elif kept.number is None and version > 1:
+            # A copy of the ledger alone, on another machine, has none; only the first release wrote none.
+            fault = f"{path} is missing: the ledger {self._path} was moved or restored without it"
+        elif kept.number is not None and kept.number > generation:
+            fault = (
+                f"the ledger {self._path} (generation {generation}) is older than {path} ({kept.number}): "
+                "it was restored from a backup, or its -wal file was lost"
+            )
+        else:
+            return version
+        raise ConfigurationError(fault, hint=beside.RESTORED_HINT)
 
     def dry_staging(self, now: str) -> Staging:
         """Return a staging that says what an import at this moment (GMT text) would make of calls.
@@ -237,9 +242,25 @@ class LedgerReader:
         file beside it. Raises `CannotCreateError` when something is there already or the copy cannot be written.
         """
         try:
-            with making(target) as copy:
-                self._copy(copy)
-            beside.note_backup(self._path, target)
+            with making(target) as file, self._guard, schema.translated_errors(self._path):
+                if self._connection.in_transaction:
+                    raise LedgerInvariantError("a backup was asked for inside a transaction")
+                try:
+                    with closing(schema.connect(file, busy_seconds=0, is_new=True)) as copy:
+                        # Nothing is put beside it that a disk of another kind may not take (shared memory).
+                        copy.execute("PRAGMA locking_mode = EXCLUSIVE")
+                        self._connection.backup(copy)
+                        with schema.transaction(copy):
+                            copy.execute("UPDATE meta SET value = value - 1 WHERE key = 'generation'")
+                        copy.execute("PRAGMA journal_mode = DELETE")
+                except sqlite3.OperationalError as error:
+                    # Only the copy is written to.
+                    if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+                    raise
+            with suppress(OSError):
+                noted = os.fsencode(target.absolute()) + b"\n"
+                replace_private_file(companion(self._path, beside.BACKED_UP), noted)
         except BlockingIOError as error:
             raise TryLaterError(
                 f"another backup to {target} goes on", hint="Wait until it has ended, or name another file."
@@ -249,26 +270,6 @@ class LedgerReader:
                 f"cannot write a backup to {target}: {error.strerror}",
                 hint="Give a path where nothing is yet, in a folder with space where you may write.",
             ) from error
-
-    def _copy(self, target: Path) -> None:
-        with self._guard, schema.translated_errors(self._path):
-            if self._connection.in_transaction:
-                raise LedgerInvariantError("a backup was asked for inside a transaction")
-            copy = schema.connect(target, mode="rw", busy_seconds=0)
-            try:
-                # So nothing is put beside the copy that a disk of another kind may not take (shared memory).
-                copy.execute("PRAGMA locking_mode = EXCLUSIVE")
-                self._connection.backup(copy)
-                with schema.transaction(copy):
-                    copy.execute("UPDATE meta SET value = value - 1 WHERE key = 'generation'")
-                copy.execute("PRAGMA journal_mode = DELETE")
-            except sqlite3.OperationalError as error:
-                # Only the copy is written to.
-                if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-                raise
-            finally:
-                copy.close()
 
     def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._guard, schema.translated_errors(self._path):
@@ -285,7 +286,7 @@ def open_reader(path: Path) -> LedgerReader:
     check_files(path)
     with schema.translated_errors(path):
         try:
-            return LedgerReader(_checked(path, "ro", BUSY_SECONDS), path)
+            return LedgerReader(schema.connect(path, mode="ro"), path)
         except sqlite3.OperationalError as error:
             # SQLite shares memory with a run in a file beside the ledger, which it cannot make there.
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
@@ -302,7 +303,7 @@ def open_reader(path: Path) -> LedgerReader:
                         hint="Copy both files to a folder with room, and name the copy with --ledger for this "
                         "command.",
                     ) from error
-                return LedgerReader(_checked(path, "ro&immutable=1", 0), path, lock)
+                return LedgerReader(schema.connect(path, mode="ro&immutable=1", busy_seconds=0), path, lock)
             except BaseException:
                 lock.release()
                 raise
@@ -312,16 +313,6 @@ def held_in(path: Path, call_ids: Sequence[str]) -> dict[str, bool]:
     """Return what `LedgerReader.held` does, in another process than the one that has the ledger open."""
     with open_reader(path) as reader:
         return reader.held(call_ids)
-
-
-def _checked(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
-    connection = schema.connect(path, mode=mode, busy_seconds=busy_seconds)
-    try:
-        schema.check_identity(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def existing(path: Path) -> Path:

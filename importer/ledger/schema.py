@@ -8,13 +8,12 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import beside
-from importer.ledger.lock import take_lock_file
 from importer.ledger.values import LedgerInvariantError
 from importer.private_files import make_folders, make_private_file, sync_folder, whose, why
 
@@ -22,6 +21,9 @@ APPLICATION_ID = 0x43445231
 """``CDR1``, in the header of every ledger: https://www.sqlite.org/pragma.html#pragma_application_id."""
 
 FINGERPRINT_KEY_BYTES = 32
+
+BUSY_SECONDS = 5.0
+"""How long another program's hold on the file is waited for before it counts as busy."""
 
 ALWAYS_CHECKED_BYTES = 16 * 2**20
 """Up to this size a ledger is read through at every start: a quarter of a second, some 180,000 calls."""
@@ -247,20 +249,37 @@ class GroupCommit:
                 write.is_done = True
 
 
-def connect(path: Path, *, mode: str, busy_seconds: float) -> sqlite3.Connection:
-    """Open a SQLite file that exists; ``mode`` is ``rw`` or ``ro``, neither of which creates one.
+def connect(
+    path: Path, *, mode: str = "rw", busy_seconds: float = BUSY_SECONDS, is_new: bool = False
+) -> sqlite3.Connection:
+    """Open a SQLite file that exists, by a ``mode`` that creates none; it is a ledger unless it ``is_new``.
 
     ``ro&immutable=1`` reads what nobody writes to: no lock, no file beside it, no look at the ``-wal`` file.
-    Raises as `check_wal` does.
+    Raises as `check_wal` does, `LedgerError` for no ledger, `ConfigurationError` for one of a newer program.
     """
     beside.check_wal(path)
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=busy_seconds,
-        isolation_level=None,
-        check_same_thread=False,
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False
     )
+    try:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        if application_id != APPLICATION_ID and not is_new:
+            raise LedgerError(
+                f"{path} is not a ledger",
+                hint="Correct the path. An empty file may stand where a ledger was lost: restore the latest "
+                "backup.",
+            )
+        version = schema_version(connection)
+        if version > len(MIGRATIONS):
+            raise ConfigurationError(
+                f"the ledger {path} has schema {version}, this program knows up to {len(MIGRATIONS)}",
+                hint="A newer version of this program wrote it: use that version.",
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def configure(connection: sqlite3.Connection, path: Path) -> None:
@@ -279,22 +298,6 @@ def generation_of(connection: sqlite3.Connection) -> int:
     """Return how often the -wal file was begun anew; 0 for a ledger of the first release, which did not count."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
     return int(row[0]) if row else 0
-
-
-def check_identity(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless this is a ledger of a known schema; writes nothing."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    if application_id != APPLICATION_ID:
-        raise LedgerError(
-            f"{path} is not a ledger",
-            hint="Correct the path. An empty file may stand where a ledger was lost: restore the latest backup.",
-        )
-    version = schema_version(connection)
-    if version > len(MIGRATIONS):
-        raise ConfigurationError(
-            f"the ledger {path} has schema {version}, this program knows up to {len(MIGRATIONS)}",
-            hint="A newer version of this program wrote it: use that version.",
-        )
 
 
 def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | None = None) -> None:
@@ -351,7 +354,7 @@ def create_ledger(path: Path, *, now: str) -> None:
     except OSError as error:
         raise _cannot_create(path, error) from error
     beside.check_place(path)
-    lock = take_lock_file(path)
+    lock = beside.take_lock(path)
     try:
         if made.exists():
             # A death in here left it, and no run has used it.
@@ -379,18 +382,11 @@ def _fill(path: Path, now: str) -> None:
     key = secrets.token_bytes(FINGERPRINT_KEY_BYTES)
     meta = (("created_at", now), ("fingerprint_key", key), ("next_seq", 1))
     try:
-        with translated_errors(path):
-            connection = connect(path, mode="rw", busy_seconds=0)
-            try:
-                configure(connection, path)
-                with transaction(connection):
-                    for statement in MIGRATIONS[0]:
-                        connection.execute(statement)
-                    connection.execute("PRAGMA user_version = 1")
-                    connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", meta)
-                migrate(connection)
-            finally:
-                connection.close()
+        with translated_errors(path), closing(connect(path, is_new=True)) as connection:
+            configure(connection, path)
+            migrate(connection)
+            with transaction(connection):
+                connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", meta)
         sync_folder(path.parent)
     except BaseException:
         path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from importer.ledger.beside import hashed
 from importer.ledger.schema import translated_errors
-from importer.ledger.values import KnownFate, LedgerInvariantError, Staged
+from importer.ledger.values import Fate, LedgerInvariantError, Staged
 from importer.records import Call, Place
 from schemas.vocabulary import ATTENDED, ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, CallState, Outcome, State
 
@@ -39,7 +39,7 @@ _PERHAPS_NOTIFIED_HINT = (
     "Zoho and correct the call if it is there, then settle it: cdr-importer resolve {call_id} --close --note TEXT"
 )
 _SENDING_HINT = "A run is sending this call, or died when it did: look again when that run has ended."
-_OTHER_CONTENT = KnownFate(
+_OTHER_CONTENT = Fate(
     OTHER_CONTENT,
     "A call of this id was taken in before with another state, number, start or user, so this row is not sent. If "
     "the row is right, correct the call in Zoho. If they are two calls, keep their systems apart with --site.",
@@ -70,11 +70,11 @@ _IN_ORDER = (_MEET, INSERT_PAYLOAD, _UPDATE_PAYLOAD, _INSERT_CALL, _RENEW, _REOP
 _SHOW_ATTENDED = """UPDATE calls SET attended_at = ? WHERE call_id = ? AND attended_at = ''"""
 _CLOSE_ATTENDED = """UPDATE calls SET attended_at = ?, state = 'closed', seq = NULL, reason = ?, hint = ?,
     http_status = NULL, code = '' WHERE call_id = ? AND state IN ('pending', 'refused')"""
-_RESTORED = KnownFate(reason="restored", hint=RESTORED_HINT)
+_RESTORED = Fate(reason="restored", hint=RESTORED_HINT)
 _AS_PENDING = (CallState.PENDING, "", "")
 _AS_DOUBTFUL = (CallState.UNCERTAIN, _RESTORED.reason, _RESTORED.hint)
-_NEVER_SENT = KnownFate()
-_FORGOTTEN = KnownFate(reason="forgotten")
+_NEVER_SENT = Fate()
+_FORGOTTEN = Fate(reason="forgotten")
 _UNCHANGED = {
     CallState.ACCEPTED: Outcome.ALREADY_ACCEPTED,
     CallState.REFUSED: Outcome.REFUSED,
@@ -93,7 +93,7 @@ PAYLOAD_OF = attrgetter(
 _KNOWN = """SELECT call_id, state, seq, fingerprint, attended_at, reason, hint, http_status, code, attempts,
     sent_at FROM calls WHERE call_id"""
 _Known = tuple[Any, ...]
-"""The columns of `_KNOWN` after the first; those from ``reason`` on are a `KnownFate`."""
+"""The columns of `_KNOWN` after the first; those from ``reason`` on are a `Fate`."""
 
 Writes = dict[str, list[tuple[object, ...]]]
 """What one chunk of calls changes: for each statement of `_IN_ORDER` the parameters of its rows."""
@@ -240,7 +240,7 @@ class Staging:
             return [self._show_attended(call_id, known[call_id]) for call_id in call_ids]
 
     def _show_attended(self, call_id: str, before: _Known) -> Staged:
-        state, seq, fate, now = before[0], before[1], KnownFate(*before[4:]), self._now
+        state, seq, fate, now = before[0], before[1], Fate(*before[4:]), self._now
         if state in (CallState.ACCEPTED, CallState.UNCERTAIN) and not self._is_dry:
             self._connection.execute(_SHOW_ATTENDED, (now, call_id))
         if state == CallState.ACCEPTED:
@@ -287,7 +287,7 @@ class Staging:
                     f"Calls sent before {self._horizon} GMT were purged from the ledger, so nobody knows if this "
                     "one was among them: it is not sent. Cut such old calls off with --since."
                 )
-                return Staged(call.call_id, Outcome.REJECTED, KnownFate("stale", hint))
+                return Staged(call.call_id, Outcome.REJECTED, Fate("stale", hint))
             if self._is_forgotten(call):
                 return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
             if call.start_time < self._doubt_before:
@@ -311,7 +311,7 @@ class Staging:
                 outcome = Outcome.PENDING
         if outcome is Outcome.CONFLICT:
             fate[:2] = _OTHER_CONTENT.reason, _OTHER_CONTENT.hint
-        return Staged(call.call_id, outcome, KnownFate(*fate) if any(fate) else _NEVER_SENT)
+        return Staged(call.call_id, outcome, Fate(*fate) if any(fate) else _NEVER_SENT)
 
     def _is_forgotten(self, call: Call) -> bool:
         if not self._forgotten:

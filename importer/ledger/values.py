@@ -57,8 +57,8 @@ class RunRecord(RunInfo):
 
 
 @dataclass(frozen=True, slots=True)
-class KnownFate:
-    """What the ledger knew of a call before: why it stands where it stands, and the last answer's words.
+class Fate:
+    """What the ledger knows of a call: why it stands where it stands, and the last answer's words.
 
     ``attempts`` counts requests begun over all runs; ``sent_at`` is when the last one began, in GMT.
     """
@@ -69,24 +69,19 @@ class KnownFate:
     code: str = ""
     attempts: int = 0
     sent_at: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Fate(KnownFate):
-    """Where a call stands now, for its line in the results file."""
-
     state: CallState = CallState.PENDING
 
 
 class Staged(NamedTuple):
     """What taking one call in came to; ``outcome`` is None when the call is now pending.
 
-    ``call`` is only for a call shown attended: what was to be posted of it, None where that is settled.
+    ``receipt`` has what was known of it before, but no state. ``call`` is only for a call shown attended: what was
+    to be posted of it, None where that is settled.
     """
 
     call_id: str
     outcome: Outcome | None
-    receipt: KnownFate
+    receipt: Fate
     call: Call | None = None
 
 
@@ -102,17 +97,6 @@ class Claimed:
     call: Call
     attempts: int
     own_run: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Refusals:
-    """Calls that stand refused with the same answer; ``hint`` is that of one of them."""
-
-    http_status: int | None
-    code: str
-    reason: str
-    hint: str
-    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from importer import __version__
 from importer.errors import ExitCode, ImporterError, most_severe, reason_of
-from importer.ledger import KnownFate, Ledger, LedgerReader, RunInfo
+from importer.ledger import Fate, Ledger, LedgerReader, RunInfo
 from importer.pipeline.run import Run, gmt_text, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
 from importer.requirements import check_versions
-from importer.results import Finished
+from importer.results import FATE_COLUMNS, Finished
 from schemas.vocabulary import SEEN_BEFORE, Outcome
 
 NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})
@@ -114,7 +114,7 @@ def summary_fields(summary: RunSummary) -> dict[str, object]:
     }
 
 
-def row_of(call: Call, outcome: Outcome, known: KnownFate) -> ResultRow:
+def row_of(call: Call, outcome: Outcome, known: Fate) -> ResultRow:
     """Return the row of a call with its fate."""
     return ResultRow(
         place=call.place,
@@ -130,9 +130,9 @@ def row_of(call: Call, outcome: Outcome, known: KnownFate) -> ResultRow:
     )
 
 
-def fate_fields(known: KnownFate) -> dict[str, Any]:
+def fate_fields(known: Fate) -> dict[str, Any]:
     """Return a fate as fields of a result row."""
-    return {each.name: getattr(known, each.name) for each in fields(KnownFate)}
+    return {name: getattr(known, name) for name in FATE_COLUMNS}
 
 
 @contextmanager

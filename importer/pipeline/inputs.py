@@ -14,7 +14,7 @@ from importer.formats import Detection, detect, own_files, own_folders, user_fol
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
 from importer.private_files import put, sync_folder
-from importer.results.parts import Parts, reasons_path
+from importer.results.file import Parts, reasons_path
 from importer.settings import Settings
 
 

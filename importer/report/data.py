@@ -407,8 +407,8 @@ def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run
             for reason, rows in _by_reason("rejected_by_reason", summaries).most_common()
         ),
         refused=tuple(
-            (each.reason, each.count, (("", each.hint),), str(each.http_status or ""), each.code)
-            for each in ledger.refusals(run_id)
+            (reason, count, (("", hint),), str(http_status or ""), code)
+            for http_status, code, reason, hint, count in ledger.refusals(run_id)
         ),
         uncertain=tuple(uncertain[:_MOST_UNCERTAIN]),
         uncertain_count=len(uncertain),

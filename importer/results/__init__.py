@@ -5,11 +5,11 @@ runs had left in a `.carried.part`, durable before the first of them is sent. Th
 at the end the results are written in input order with these fates, and moved into place. A run that died left its
 parts, from which the next one finishes its results in the same way.
 
-`cells` writes, reads and compares rows, `parts` has the files and the way from parts and fates to results, `file`
-the results of the run that goes on.
+`cells` writes, reads and compares rows, `file` has the files and the way from their parts and fates to results.
 """
 
 from importer.results.cells import (
+    FATE_COLUMNS,
     PART,
     Difference,
     cells_of,
@@ -19,11 +19,20 @@ from importer.results.cells import (
     no_results_file,
     read_rows,
 )
-from importer.results.file import Finished, ResultsFile
-from importer.results.parts import CHUNK_ROWS, as_text, check_free, complete_parts, results_path, write_rejects
+from importer.results.file import (
+    CHUNK_ROWS,
+    Finished,
+    ResultsFile,
+    as_text,
+    check_free,
+    complete_parts,
+    results_path,
+    write_rejects,
+)
 
 __all__ = [
     "CHUNK_ROWS",
+    "FATE_COLUMNS",
     "PART",
     "Difference",
     "Finished",

@@ -11,25 +11,23 @@ from pathlib import Path
 from typing import IO
 
 from importer.errors import InputUnusableError, NoInputError
-from importer.ledger import KnownFate
+from importer.ledger import Fate
 from importer.private_files import why
 from importer.records import Call, ResultRow
 from schemas.vocabulary import E164, RESULT_COLUMNS, Outcome
 
 PART = ".part"
 """The end of the name of results that are not whole yet."""
-COMPARED = tuple(
-    name
-    for name in RESULT_COLUMNS
-    if name not in {"file", "line", "hint", "http_status", "code", "attempts", "sent_at"}
-)
-"""Columns that `differences` compares. Paths differ by place, hints are prose, and the rest is delivery's."""
+COMPARED = RESULT_COLUMNS[2:11]
+"""``call_id`` to ``reason``. Paths differ by place, hints are prose, and the rest is delivery's."""
 ABSENT = "(no such row)"
+FATE_COLUMNS = RESULT_COLUMNS[-6:]
+"""From ``reason`` on: what became of the call."""
 
 _NUMBER = re.compile(E164)
 _HARMLESS_START = frozenset(("", *string.digits, *string.ascii_letters))
 _FORMULA_START = frozenset("=+-@\t\r\n")
-_NO_FATE = [""] * 6
+_NO_FATE = [""] * len(FATE_COLUMNS)
 _OUTCOMES = frozenset(Outcome)
 
 
@@ -61,8 +59,8 @@ def cells_of(row: ResultRow | Call, calls_are: Outcome) -> list[str]:
     ]
 
 
-def fate_cells(fate: KnownFate | ResultRow) -> list[str]:
-    """Return a fate as the last six cells of a row."""
+def fate_cells(fate: Fate | ResultRow) -> list[str]:
+    """Return a fate as the cells of `FATE_COLUMNS`."""
     return [
         fate.reason,
         defused(fate.hint),

@@ -1,32 +1,128 @@
-"""The results of the run that goes on: rows as they are decided, then the file in its place and the counts."""
+"""The files of results and rejects: rows as they are decided, and the way from them to the results in place.
 
+A run that ends takes the way from its parts and the ledger's fates to the file, and so does the run after one that
+died. Only we may read what is made here, and it replaces nothing.
+"""
+
+import csv
+import io
 import os
+import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from importer.errors import CannotCreateError
-from importer.private_files import sync_folder
-from importer.records import Call, ResultRow
-from importer.results.cells import begin_rows, cells_of, defused
-from importer.results.parts import (
-    CHUNK_ROWS,
-    Fates,
-    FinalRow,
-    Parts,
-    create,
-    final_rows,
-    make_durable,
-    put_in_place,
-    unwritable,
-    write_final,
-)
-from schemas.vocabulary import SEEN_BEFORE, UNFINISHED_ROW, Outcome
+from importer.ledger import Fate
+from importer.private_files import open_new, sync_folder, whose, why
+from importer.records import OUTCOME_OF_STATE, Call, ResultRow
+from importer.results.cells import FATE_COLUMNS, PART, begin_rows, cells_of, defused, fate_cells, raw_rows
+from schemas.vocabulary import REASON_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome
+
+CHUNK_ROWS = 500
+
+Fates = Callable[[Sequence[str]], Mapping[str, Fate]]
+"""Returns the fates of calls by call id, as the ledger does."""
+
+FinalRow = tuple[dict[str, str], bool, bool]
+"""A row of the results by column name, whether its fate was still the ledger's, whether it is of this input."""
+
+
+class Parts:
+    """The files of results that are being made for ``path``; ``all`` of them may be removed in this order.
+
+    ``staging`` has the rows of the input while they come, ``rows`` the same rows whole and durable, ``carried``
+    the rows of calls that earlier runs had left, ``final`` the results before they get their name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.staging, self.rows, self.carried, self.final = self.all = tuple(
+            path.with_name(f"{path.name}{kind}{PART}") for kind in (".staging", "", ".carried", ".final")
+        )
+
+    def discard(self) -> None:
+        """Remove all of them."""
+        for path in self.all:
+            path.unlink(missing_ok=True)
+
+
+class _NotTakenInError(Exception):
+    """A call of these rows is not in the ledger: the run died before they were taken in."""
+
+
+def final_rows(parts: Parts, fates: Fates, *, must_be_known: bool = False) -> Iterator[FinalRow]:
+    """Yield the rows of the results with their fates: calls of earlier runs, then the input's."""
+    for path, own in ((parts.carried, False), (parts.rows, True)):
+        left = raw_rows(path) if path.exists() else iter(())
+        while chunk := list(islice(left, CHUNK_ROWS)):
+            open_ids = [row["call_id"] for row in chunk if row["outcome"] == Outcome.PENDING]
+            found = fates(open_ids) if open_ids else {}
+            for row in chunk:
+                was_open = row["outcome"] == Outcome.PENDING
+                fate = found.get(row["call_id"]) if was_open else None
+                if fate is not None:
+                    row["outcome"] = OUTCOME_OF_STATE[fate.state]
+                    row.update(zip(FATE_COLUMNS, fate_cells(fate), strict=True))
+                elif was_open and must_be_known:
+                    raise _NotTakenInError
+                yield row, was_open, own
+
+
+def write_final(parts: Parts, rows: Iterable[FinalRow]) -> None:
+    """Write the results under their last name but one, durable; raises OSError."""
+    with create(parts.final) as stream:
+        begin_rows(stream)(cells.values() for cells, *_ in rows)
+        make_durable(stream)
+
+
+def put_in_place(parts: Parts) -> None:
+    """Give the results their name, which replaces nothing, and remove the parts; raises OSError."""
+    os.link(parts.final, parts.path)  # unlike a rename, this never replaces a file
+    sync_folder(parts.path.parent)
+    parts.discard()
+    sync_folder(parts.path.parent)
+
+
+def complete_parts(path: Path, run_id: str, fates: Fates) -> str | None:
+    """Finish the results of a run that died from its parts; may be repeated after a death in here.
+
+    Returns a note for a person, empty where the results were there, or None where no part is left. Where another
+    file has taken the path, the results stay beside it as ``.final.part``. Raises CannotCreateError.
+    """
+    parts, is_in_place = Parts(path), False
+    not_taken_in = (
+        f"The run {run_id} died before its calls were taken in; nothing of it was sent. Import its files again."
+    )
+    with suppress(OSError):
+        is_in_place = os.path.samestat(parts.final.lstat(), path.lstat())
+    with writing(path):
+        if is_in_place:
+            parts.discard()
+            return ""
+        if parts.rows.exists():
+            parts.final.unlink(missing_ok=True)
+            try:
+                write_final(parts, final_rows(parts, fates, must_be_known=True))
+            except _NotTakenInError:
+                parts.discard()
+                return not_taken_in
+        elif not parts.final.exists():
+            has_begun = parts.staging.exists()
+            parts.discard()
+            return "" if path.exists() else not_taken_in if has_begun else None
+        if os.path.lexists(path):
+            return (
+                f"The results of the run {run_id}, which died, are in {parts.final}, because another file is at "
+                f"{path} now."
+            )
+        put_in_place(parts)
+    return f"The results of the run {run_id}, which died, were completed: {path}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +160,10 @@ class Finished:
     def counting(self, rows: Iterable[FinalRow], *, open_only: bool = False) -> Iterator[FinalRow]:
         """Yield rows of the results as they are read back, and count them, or only those that were open."""
         for row in rows:
-            if row.was_open or not open_only:
-                place = (row.cells["file"], int(row.cells["line"] or 0)) if row.own else ()
-                self.add(Outcome(row.cells["outcome"]), row.cells["reason"], row.cells["code"], *place)
+            cells, was_open, own = row
+            if was_open or not open_only:
+                place = (cells["file"], int(cells["line"] or 0)) if own else ()
+                self.add(Outcome(cells["outcome"]), cells["reason"], cells["code"], *place)
             yield row
 
 
@@ -108,10 +205,8 @@ class ResultsFile:
         """
         left = iter(rows)
         while chunk := list(islice(left, CHUNK_ROWS)):
-            try:
+            with writing(self.path):
                 self._write(cells_of(row, calls_are) for row in chunk)
-            except OSError as error:
-                raise unwritable(self.path, error) from error
             own = [row for row in chunk if isinstance(row, ResultRow)]
             for row in own:
                 self._counts.add(row.outcome, row.reason, row.code, defused(row.place.file), row.place.line)
@@ -122,24 +217,20 @@ class ResultsFile:
         """Make the rows added durable, with the name that says they are whole; nothing is added after that."""
         if self._is_synced:
             return
-        try:
+        with writing(self.path):
             make_durable(self._stream)
             self._stream.close()
             self._parts.staging.rename(self._parts.rows)
             sync_folder(self.path.parent)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
         self._is_synced = True
 
     def take_up(self, calls: Sequence[Call]) -> None:
         """Write calls of earlier runs, durable: once they are sent, only this file has their rows."""
         if not calls:
             return
-        try:
+        with writing(self.path):
             self._write_carried(cells_of(call, Outcome.PENDING) for call in calls)
             make_durable(self._carried_stream)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
         self._carried += len(calls)
 
     def leave(self) -> None:
@@ -163,7 +254,7 @@ class ResultsFile:
             self.discard()
             self._finished = replace(self._counts, is_written=False)
             return self._finished
-        try:
+        with writing(self.path):
             for stream in self._streams:
                 stream.close()  # which writes the bytes that a full disk did not take before
             if self._open or self._carried:
@@ -172,8 +263,6 @@ class ResultsFile:
             else:
                 self._parts.rows.rename(self._parts.final)
             put_in_place(self._parts)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
         self._finished = replace(self._counts, carried=self._carried)
         return self._finished
 
@@ -185,6 +274,114 @@ class ResultsFile:
         if not self._parts.rows.exists():
             return self._counts
         counts, carried = Finished(), 0
-        for row in counts.counting(final_rows(self._parts, fates)):
-            carried += not row.own
+        for _, _, own in counts.counting(final_rows(self._parts, fates)):
+            carried += not own
         return replace(counts, carried=carried)
+
+
+def results_path(first_input: Path | None, run_id: str, chosen: Path | None, ledger: Path | None) -> Path:
+    """Return where the results go: as chosen, or beside the first input, in the working folder, beside the ledger.
+
+    Raises CannotCreateError when the path is taken or its folder cannot be written to.
+    """
+    if chosen is None:
+        # Among the inputs of a pattern may be the results of earlier nights.
+        name = (
+            re.sub(r"(\.results-[^.]+\.csv)+$", "", as_text(first_input.name)) if first_input else "cdr-importer"
+        )
+        folders = (first_input and first_input.parent, Path.cwd(), ledger and ledger.parent)
+        # `sudo -u` leaves a service's user in a folder of root's.
+        free = (each for each in folders if each and os.access(each, os.W_OK | os.X_OK))
+        chosen = next(free, Path.cwd()) / f"{name}.results-{run_id}.csv"
+    check_free(chosen, "results")
+    return chosen
+
+
+def as_text(name: str) -> str:
+    r"""Return a name as it can be written down: bytes that are no UTF-8 as ``\udce9``."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def check_free(path: Path, kind: str) -> None:
+    """Raise CannotCreateError unless a file can be made at ``path``; ``kind`` is `results` or `rejects`."""
+    if path.exists() or path.is_symlink():
+        raise CannotCreateError(
+            f"{kind} file {path} exists already", hint=f"It is never overwritten: name another with --{kind}."
+        )
+    if as_text(str(path.absolute())) != str(path.absolute()):
+        raise CannotCreateError(
+            f"{kind} file {path} cannot be created: its path is no UTF-8 text, so no later run could find it",
+            hint=f"Name another with --{kind}.",
+        )
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        closed = f"; {whose(path)}" if path.parent.is_dir() else ""
+        raise CannotCreateError(
+            f"{kind} file {path} cannot be created: its folder is missing or read-only{closed}",
+            hint=f"Create the folder, or name another file with --{kind}.",
+        )
+
+
+def reasons_path(rejects: Path) -> Path:
+    """Return where the reasons of the records in a file of rejects go."""
+    return rejects.with_name(f"{rejects.stem}.reasons.csv")
+
+
+def write_rejects(path: Path, records: Iterable[tuple[str, Sequence[str] | None]]) -> None:
+    """Write the original header and records verbatim, to be mended and imported again: all of them or no file.
+
+    What is said of each but the header goes into a second file, as `REASON_COLUMNS` has it after the line.
+    """
+    try:
+        with _whole(path) as stream, _whole(reasons_path(path)) as beside:
+            say, line = csv.writer(beside, lineterminator="\r\n").writerow, 1
+            say(REASON_COLUMNS)
+            for record, said in records:
+                if said is not None:
+                    say((line, *said))
+                stream.write(record + "\r\n")
+                line += record.count("\n") + 1
+            make_durable(stream)
+            make_durable(beside)
+    except OSError as error:
+        raise CannotCreateError(
+            f"rejects file {path} cannot be written: {error.strerror}",
+            hint="Free space, then import the same files with --rejects once more: nothing is sent twice.",
+        ) from error
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[str]]:
+    """Give a new file that is gone again after an exception; raises CannotCreateError."""
+    stream = create(path)
+    try:
+        with stream:
+            yield stream
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def create(path: Path) -> IO[str]:
+    """Create a file that only we may read, for results or rejects; raises CannotCreateError."""
+    with writing(path):
+        file = open_new(path)
+    return io.TextIOWrapper(file, encoding="utf-8", newline="")
+
+
+def make_durable(stream: IO[str]) -> None:
+    """Make the text written so far durable; raises OSError."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise CannotCreateError for an OSError inside; calls sent by then are in the ledger."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotCreateError(
+            f"{path} cannot be written: {why(error, path)}",
+            hint="Free space or mend rights. What was sent is safe in the ledger: its next `import` or `deliver` "
+            "completes these results. Run a `check` again.",
+        ) from error
