@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from importer.errors import ConfigurationError, NotPermittedError, ProtocolError, TryLaterError, UnavailableError
 from importer.pacing import Backoff
-from importer.private_files import make_folders, open_ours, read_secret, replace_private_file
+from importer.private_files import make_folders, open_ours, read_small, replace_private_file
 from importer.settings import is_secret
 from importer.settings.values import base_url, is_loopback
 
@@ -113,6 +113,9 @@ class TokenSource:
     ) -> None:
         self._sign_in = sign_in
         self._token_url = check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH
+        # The refresh token is part of the key: after a new authorisation an older token would have the old scopes.
+        parts = (sign_in.accounts_url.rstrip("/").lower(), sign_in.client_id, sign_in.refresh_token)
+        self._cache_key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         self._transport = transport
         self._clock = clock
         self._sleep = sleep
@@ -123,14 +126,10 @@ class TokenSource:
     def token(self, refused: Token | None = None) -> Token:
         """Return a token that is still good, from memory, the cache file or the token endpoint.
 
-        It is another one than the one that the API ``refused``; another thread may have got it already.
-
-        Raises:
-            ConfigurationError: the API host named is not one of ours, or TLS trust (78).
-            NotPermittedError: the sign-in is refused (77).
-            ProtocolError: what answers is not the token endpoint (76).
-            TryLaterError: Zoho's or our own limit on tokens is reached (75).
-            UnavailableError: the token endpoint is out of reach (69).
+        It is another one than the one that the API ``refused``; another thread may have got it already. Raises
+        ConfigurationError (the API host named is not one of ours, or TLS trust), NotPermittedError (the sign-in is
+        refused), ProtocolError (what answers is not the token endpoint), TryLaterError (Zoho's or our own limit on
+        tokens is reached), UnavailableError (the token endpoint is out of reach).
         """
         with self._lock:
             current, stale = self._token, refused or self._token
@@ -199,12 +198,11 @@ class TokenSource:
             yield
             return
         waited_seconds = 0.0
-        is_locked = False
         try:
-            while not is_locked:
+            while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    is_locked = True
+                    break
                 except BlockingIOError:
                     if waited_seconds >= _LOCK_PATIENCE_SECONDS:
                         raise TryLaterError(
@@ -223,8 +221,9 @@ class TokenSource:
         """
         path = self._sign_in.cache_path
         try:
-            entry = json.loads(read_secret(path, _CACHE_BYTES).decode("utf-8", errors="replace")) if path else {}
-            if entry["key"] != _cache_key(self._sign_in):
+            kept = read_small(path, _CACHE_BYTES, is_secret=True) if path else b"{}"
+            entry = json.loads(kept.decode("utf-8", errors="replace"))
+            if entry["key"] != self._cache_key:
                 return None, []
         except (OSError, ConfigurationError, ValueError, KeyError, TypeError, RecursionError):
             return None, []
@@ -244,7 +243,7 @@ class TokenSource:
         if path is None:
             return
         entry = {
-            "key": _cache_key(self._sign_in),
+            "key": self._cache_key,
             "access_token": token.access_token,
             "api_domain": token.api_url,
             "expires_at": token.expires_at,
@@ -354,9 +353,3 @@ def _usable_seconds(answer: Mapping[str, object]) -> float:
         )
     lifetime_seconds = min(float(min(lifetime, 10**9)), _LIFETIME_SECONDS)
     return lifetime_seconds - min(_MARGIN_SECONDS, lifetime_seconds / 2)
-
-
-def _cache_key(sign_in: SignIn) -> str:
-    # The refresh token is part of the key: after a new authorisation an older token would have the old scopes.
-    parts = (sign_in.accounts_url.rstrip("/").lower(), sign_in.client_id, sign_in.refresh_token)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -158,26 +158,27 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def open_small(path: Path, most_bytes: int = SMALL_BYTES) -> BinaryIO:
+def open_small(path: Path, most_bytes: int = SMALL_BYTES, *, is_secret: bool = False) -> BinaryIO:
     """Open a regular file of at most so many bytes for reading, without waiting for the writer of a pipe.
 
-    Raises OSError, also for a pipe, a device or a larger file.
+    Raises OSError, also for a pipe, a device or a larger file; ConfigurationError for a secret in a file or folder
+    that others can change or read.
     """
-    return _small(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), most_bytes)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = open_ours(path, flags, is_secret=True) if is_secret else os.open(path, flags)
+    facts = os.fstat(descriptor)
+    is_regular = stat.S_ISREG(facts.st_mode)
+    if is_regular and facts.st_size <= most_bytes:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if is_regular:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes")
+    raise OSError(errno.EINVAL, "it is not a regular file")
 
 
-def read_small(path: Path, most_bytes: int = SMALL_BYTES) -> bytes:
-    """Read a file whole that `open_small` opens; raises OSError."""
-    with open_small(path, most_bytes) as file:
-        return file.read(most_bytes)
-
-
-def read_secret(path: Path, most_bytes: int) -> bytes:
-    """Read a file of this user whole that nobody else may read either.
-
-    Raises OSError as `open_small` does, ConfigurationError for a file or folder that others can change or read.
-    """
-    with _small(open_ours(path, os.O_RDONLY, is_secret=True), most_bytes) as file:
+def read_small(path: Path, most_bytes: int = SMALL_BYTES, *, is_secret: bool = False) -> bytes:
+    """Read a file whole that `open_small` opens; raises as that does."""
+    with open_small(path, most_bytes, is_secret=is_secret) as file:
         return file.read(most_bytes)
 
 
@@ -186,7 +187,7 @@ def open_ours(path: Path, flags: int, *, most_links: int = 1, is_secret: bool = 
 
     Raises OSError, and ConfigurationError for a file, or a folder above it, that somebody else could change.
     """
-    with _proved_folder(path.parent) as folder:
+    with proved_folder(path.parent) as folder:
         descriptor = os.open(path.name, flags | _SAFE_OPEN, 0o600, dir_fd=folder)
     try:
         check_ours(path, os.fstat(descriptor), most_links=most_links, is_secret=is_secret)
@@ -255,23 +256,17 @@ def check_ours(path: Path, facts: os.stat_result, *, most_links: int = 1, is_sec
         )
 
 
-def check_folders(folder: Path) -> None:
-    """Raise ConfigurationError when others could replace a file in this folder, or a folder on the way to it."""
-    with suppress(OSError), _proved_folder(folder):  # whatever is opened in it fails likewise
-        pass
-
-
 @contextmanager
-def _proved_folder(folder: Path) -> Iterator[int]:
-    """Give the open folder, each one on the way from the root down found to be changed by nobody else."""
+def proved_folder(folder: Path) -> Iterator[int]:
+    """Give the open folder; raises ConfigurationError when others could replace it or a file in it, or OSError."""
     real = Path(os.path.realpath(folder))
     descriptor = os.open(real.anchor, _FOLDER)
     try:
-        _check_folder(Path(real.anchor), os.fstat(descriptor))
-        for place in [*reversed(real.parents), real][1:]:
-            below = os.open(place.name, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = below
+        for place in (*reversed(real.parents), real):
+            if place.name:
+                below = os.open(place.name, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
             _check_folder(place, os.fstat(descriptor))
         yield descriptor
     finally:
@@ -304,14 +299,3 @@ def _check_folder(folder: Path, facts: os.stat_result) -> None:
             f"others may write to the folder {folder}, so they could replace what is in it",
             hint=f"Run `chmod {_BY_OTHERS[by_others]} {shown}`.",
         )
-
-
-def _small(descriptor: int, most_bytes: int) -> BinaryIO:
-    facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file")
-    if facts.st_size > most_bytes:
-        os.close(descriptor)
-        raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes")
-    return os.fdopen(descriptor, "rb")

@@ -1,6 +1,7 @@
 """The requests of the program: to notify a call, to ask for a token, and to ask what the account is."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -69,9 +70,12 @@ def form_of(call: Call) -> dict[str, str]:
     return form | {name: value for name, value in optional.items() if value}
 
 
-def headers_of(token: Token) -> dict[str, str]:
-    """Return the headers that an access token makes."""
-    return {"Authorization": f"Zoho-oauthtoken {token.access_token}"}
+def request_to(
+    method: str, path: str, token: Token, *, query: Mapping[str, int] | None = None
+) -> requests.Request:
+    """Return a request to the API with its token."""
+    headers = {"Authorization": f"Zoho-oauthtoken {token.access_token}"}
+    return requests.Request(method, token.api_url + path, params=query, headers=headers)
 
 
 class Client(Line):
@@ -95,8 +99,8 @@ class Client(Line):
         SendFailure when no complete answer came.
         """
         if token != self._token:
-            headers = headers_of(token) | {"Content-Type": "application/x-www-form-urlencoded"}
-            self._notification = requests.Request("POST", token.api_url + CALLNOTIFY_PATH, headers=headers)
+            self._notification = request_to("POST", CALLNOTIFY_PATH, token)
+            self._notification.headers["Content-Type"] = "application/x-www-form-urlencoded"
             self._token = token
         body = urlencode(form_of(call)).encode()
         answer = self.exchange(self._notification, before_first_byte, after_write, body=body)
@@ -149,18 +153,21 @@ class AccountClient(Line):
     def users(self, token: Token) -> tuple[User, ...]:
         """Return all users of PhoneBridge, page by page.
 
-        Source: https://www.zoho.com/phonebridge/developer/v3/zoho-user-list.html
-        Raises ImporterError with the exit code of what stands against it.
+        Raises ImporterError. Source: https://www.zoho.com/phonebridge/developer/v3/zoho-user-list.html
         """
         known: dict[str, User] = {}
         for page in range(1, MOST_PAGES + 1):
             query = {"page": page, "perPage": USERS_PER_PAGE}
-            answer = self._ask(
-                requests.Request("GET", token.api_url + USERS_PATH, params=query, headers=headers_of(token))
-            )
-            listed = _users_in(answer)
-            if listed is None:
-                raise self._error("the users cannot be listed", answer)
+            answer = self._ask(request_to("GET", USERS_PATH, token, query=query))
+            listed: list[User] = []
+            try:
+                for entry in json.loads(answer.body.decode("utf-8"))["users"]:
+                    email, name = str(entry.get("email") or ""), str(entry.get("username") or "")
+                    listed.append(User(str(entry["zohouser"]), email, name))
+                if answer.status != 200 or not all(re.fullmatch("[0-9A-Za-z]+", user.zohouser) for user in listed):
+                    raise ValueError
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                raise self._error("the users cannot be listed", answer) from None
             new = {user.zohouser: user for user in listed if user.zohouser not in known}
             known |= new
             # A service without paging gives the same page for ever.
@@ -171,11 +178,9 @@ class AccountClient(Line):
     def take_no_call(self, token: Token) -> None:
         """See that a notification would be taken, by one without any field: it can only be refused for that.
 
-        The service checks token, scope and integration before it looks at the fields (inferred, not documented).
-        Raises ImporterError with the exit code of what stands against it.
+        The service checks token, scope and integration before the fields (inferred). Raises ImporterError.
         """
-        url = token.api_url + CALLNOTIFY_PATH
-        answer = self._ask(requests.Request("POST", url, headers=headers_of(token)))
+        answer = self._ask(request_to("POST", CALLNOTIFY_PATH, token))
         if classify(answer, now_epoch=time.time()).reason != "parameter_missing":
             raise self._error("the service does not take notifications", answer)
 
@@ -199,18 +204,3 @@ class AccountClient(Line):
         if judgement.reaction is Reaction.WAIT:
             advice = "Wait a while, then try again."
         return kind(f"{what}: {shown}", hint=advice)
-
-
-def _users_in(answer: Answer) -> list[User] | None:
-    """Return the users that an answer lists; None for any other answer."""
-    if answer.status != 200:
-        return None
-    try:
-        entries = json.loads(answer.body.decode("utf-8"))["users"]
-        users = [
-            User(str(entry["zohouser"]), str(entry.get("email") or ""), str(entry.get("username") or ""))
-            for entry in entries
-        ]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return users if all(user.zohouser.isascii() and user.zohouser.isalnum() for user in users) else None

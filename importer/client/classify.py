@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 
 from importer.client.connection import BODY_LIMIT_BYTES, Answer, SendFailure
 from importer.errors import ExitCode
@@ -68,7 +68,13 @@ def _refuse(reason: str, hint: str, exit_code: ExitCode, stop_after: int) -> Jud
     return Judgement(Proof.REFUSED, Reaction.GO_ON, reason, hint, exit_code=exit_code, stop_after=stop_after)
 
 
-def _stop(reason: str, what: str, advice: str, exit_code: ExitCode, proof: Proof = Proof.NOT_APPLIED) -> Judgement:
+def _stop(
+    reason: str,
+    what: str,
+    advice: str,
+    exit_code: ExitCode = ExitCode.NOT_PERMITTED,
+    proof: Proof = Proof.NOT_APPLIED,
+) -> Judgement:
     hint = f"{what} The call stays pending. {advice}"
     return Judgement(proof, Reaction.STOP, reason, hint, exit_code=exit_code, stop_after=1)
 
@@ -96,34 +102,25 @@ THROTTLED = _again(
 )
 OVERLOADED = _again(Reaction.WAIT, "overloaded", "The service asks to come back later.", ExitCode.TRY_LATER)
 SCOPE = _stop(
-    "scope_missing",
-    "The token lacks the scope PhoneBridge.call.log.",
-    "Authorise again with that scope.",
-    ExitCode.NOT_PERMITTED,
+    "scope_missing", "The token lacks the scope PhoneBridge.call.log.", "Authorise again with that scope."
 )
 NOT_ENABLED = _stop(
     "integration_not_enabled",
     "The PhoneBridge integration is not enabled for this account.",
     "Enable it in Zoho, then run again.",
-    ExitCode.NOT_PERMITTED,
 )
 NOT_REGISTERED = _stop(
     "provider_not_registered",
     "The client id is not that of a registered PhoneBridge provider.",
     "Check the client id.",
-    ExitCode.NOT_PERMITTED,
 )
 OTHER_PROVIDER = _stop(
     "other_provider_enabled",
     "Another telephony provider is enabled for this account.",
     "Disable it in Zoho, then run again.",
-    ExitCode.NOT_PERMITTED,
 )
 FORBIDDEN = _stop(
-    "not_permitted",
-    "The signed-in user may not do this.",
-    "Authorise as a user with PhoneBridge rights.",
-    ExitCode.NOT_PERMITTED,
+    "not_permitted", "The signed-in user may not do this.", "Authorise as a user with PhoneBridge rights."
 )
 INVALID_USER = _refuse(
     "invalid_user",
@@ -269,29 +266,18 @@ NEEDS_NO_BODY = frozenset({401, 404, 407, 408, 421, 425, 429})
 """Statuses whose meaning no body is expected to change, so that an unreadable one does no harm."""
 
 
-class Shape(Enum):
-    """What a body is, before its words are looked at."""
-
-    OBJECT = auto()
-    EMPTY = auto()
-    PAGE = auto()
-    BROKEN = auto()
-    ENCODED = auto()
-    OVERSIZED = auto()
-
-
-SHAPES: Mapping[Shape, Judgement] = {
-    shape: _hold(reason, sentence, ExitCode.PROTOCOL, stop_after)
-    for shape, reason, sentence, stop_after in (
-        (Shape.OBJECT, "unknown_code", "The service answered with a code that is not known.", 3),
-        (Shape.EMPTY, "empty_answer", "The answer is empty.", 3),
-        (Shape.PAGE, "web_page", "A page or text answered in place of the API: a login page or a proxy?", 1),
-        (Shape.BROKEN, "broken_answer", "The answer is not one whole JSON object.", 3),
-        (Shape.ENCODED, "encoded_answer", "The answer is compressed, which was not asked for.", 1),
-        (Shape.OVERSIZED, "oversized_answer", "The answer is longer than 64 KiB.", 3),
+SHAPES: Mapping[str, Judgement] = {
+    reason: _hold(reason, sentence, ExitCode.PROTOCOL, stop_after)
+    for reason, sentence, stop_after in (
+        ("unknown_code", "The service answered with a code that is not known.", 3),
+        ("empty_answer", "The answer is empty.", 3),
+        ("web_page", "A page or text answered in place of the API: a login page or a proxy?", 1),
+        ("broken_answer", "The answer is not one whole JSON object.", 3),
+        ("encoded_answer", "The answer is compressed, which was not asked for.", 1),
+        ("oversized_answer", "The answer is longer than 64 KiB.", 3),
     )
 }
-"""Where the status does not decide, the shape of the body does."""
+"""Where the status does not decide, the shape of the body does; that of one JSON object is `unknown_code`."""
 
 CONTRADICTION = _hold(
     "contradictory_answer", "The answer says success and something else at once.", ExitCode.PROTOCOL, 3
@@ -375,9 +361,9 @@ def judge_failure(failure: SendFailure) -> Judgement:
     return judgement if judgement.reason else replace(judgement, reason=failure.kind)
 
 
-def _judge(status: int, shape: Shape, word: str, code: str, *, asks_to_wait: bool) -> Judgement:
+def _judge(status: int, shape: str, word: str, code: str, *, asks_to_wait: bool) -> Judgement:
     by_status = STATUSES.get(status) or STATUS_CLASSES.get(status // 100, UNEXPECTED)
-    if shape in (Shape.ENCODED, Shape.OVERSIZED) and status not in NEEDS_NO_BODY:
+    if shape in ("encoded_answer", "oversized_answer") and status not in NEEDS_NO_BODY:
         return by_status if by_status.proof is Proof.UNKNOWN and status not in BODY_DECIDES else SHAPES[shape]
     if "success" in (word.lower(), code.lower()):
         # These words are not the documented answer. The run stops no later than by the status.
@@ -392,22 +378,22 @@ def _judge(status: int, shape: Shape, word: str, code: str, *, asks_to_wait: boo
     return OVERLOADED if status == 503 and asks_to_wait else by_status
 
 
-def _read_body(answer: Answer) -> tuple[Shape, Mapping[str, object]]:
-    """Return what a body is, and the fields of one JSON object."""
+def _read_body(answer: Answer) -> tuple[str, Mapping[str, object]]:
+    """Return the shape of a body, a key of `SHAPES`, and the fields of one JSON object."""
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        return Shape.ENCODED, {}
+        return "encoded_answer", {}
     if len(answer.body) > BODY_LIMIT_BYTES:
-        return Shape.OVERSIZED, {}
+        return "oversized_answer", {}
     start = answer.body.lstrip()[:1]
     if not start:
-        return Shape.EMPTY, {}
+        return "empty_answer", {}
     try:
         if answer.body.count(b"{") + answer.body.count(b"[") > 200:
             raise ValueError("nested too deep")
         fields = _STRICT_JSON.decode(answer.body.decode("utf-8"))
     except (ValueError, RecursionError):
-        return Shape.BROKEN if start in b'{["\xff\xfe\xef\x00' else Shape.PAGE, {}
-    return (Shape.OBJECT, fields) if isinstance(fields, dict) else (Shape.BROKEN, {})
+        return "broken_answer" if start in b'{["\xff\xfe\xef\x00' else "web_page", {}
+    return ("unknown_code", fields) if isinstance(fields, dict) else ("broken_answer", {})
 
 
 def _agreeing(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
-from importer.private_files import check_folders, check_ours, open_ours, replace_private_file, sync_folder, why
+from importer.private_files import check_ours, open_ours, proved_folder, replace_private_file, sync_folder, why
 
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounts as this process sees them: proc(5)."""
@@ -57,14 +57,12 @@ RESTORED_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The generation file's content: ``number`` is None when there is no file, ``readable`` False for junk.
-
-    ``closed`` is the `file_mark` of the ledger as the last run left it, None unless that run closed it.
-    """
+    """The generation file's content: ``number`` is None when there is no file, ``readable`` False for junk."""
 
     number: int | None
     readable: bool = True
     closed: str | None = None
+    """The `file_mark` of the ledger as the last run left it, None unless that run closed it."""
 
 
 def ledger_files(ledger: Path) -> list[Path]:
@@ -110,7 +108,8 @@ def check_files(ledger: Path) -> None:
         with suppress(FileNotFoundError, NotADirectoryError):
             # A death while the ledger was made leaves it with its first name too.
             check_ours(file, file.lstat(), most_links=1 if ending else 2)
-    check_folders(ledger.parent)
+    with suppress(OSError), proved_folder(ledger.parent):  # whatever is opened in it fails likewise
+        pass
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -145,28 +144,19 @@ def read_generation(ledger: Path) -> Generation:
 
 
 def write_generation(ledger: Path, generation: int, closed: str = "") -> None:
-    """Make the generation durable beside the ledger, mode 0600, in one step; `LedgerError` when the disk fails.
-
-    ``closed`` is the `file_mark` of a ledger whose file holds all of it and is synced.
-    """
+    """Make the generation durable; ``closed`` is the `file_mark` of a ledger's file that is whole and synced."""
     _replace(
         companion(ledger, GENERATION), f"generation={generation}\n" + (f"closed={closed}\n" if closed else "")
     )
 
 
 def hashed(number: str, key: bytes) -> str:
-    """Return what stands for a number in the list: keyed, or else undone by trying all numbers.
-
-    The key is the ledger's own, which its backups share.
-    """
+    """Return a number's keyed hash: a plain one is undone by trying all numbers. Backups share the key."""
     return hmac.digest(key, b"forgotten " + number.encode(), "sha256").hex()[:32]
 
 
 def read_forgotten(ledger: Path) -> dict[str, str]:
-    """Return when each number was last forgotten (GMT text), by its hash, beside a ledger whose place was checked.
-
-    Raises `ConfigurationError` for a damaged list, `LedgerError` when the disk fails.
-    """
+    """Return when each number was last forgotten (GMT text), by its hash; `ConfigurationError` for damage."""
     path = companion(ledger, FORGOTTEN)
     found = [_FORGOTTEN_LINE.fullmatch(line) for line in (_read(path) or "").splitlines()]
     if None in found:
@@ -247,11 +237,8 @@ class LedgerLock:
         return os.path.samestat(os.fstat(self.descriptors[-1]), there)
 
     def release(self) -> None:
-        """Give the locks back; the lock file stays.
-
-        To be called after SQLite's connection is closed: closing a descriptor of the ledger drops the POSIX
-        locks that SQLite holds on the same file (fcntl(2)).
-        """
+        """Give the locks back, after SQLite's connection is closed; the lock file stays."""
+        # Closing a descriptor of the ledger drops the POSIX locks that SQLite holds on the same file (fcntl(2)).
         while self.descriptors:
             os.close(self.descriptors.pop())
 

@@ -35,10 +35,7 @@ _OF_RUN = "(? IS NULL OR sent_run = (SELECT number FROM runs WHERE run_id = ?))"
 
 
 class LedgerReader:
-    """Reads of the ledger; made by `open_reader`, and what a run's `Ledger` can do besides writing.
-
-    Methods raise `LedgerError` when the disk fails and `TryLaterError` when another program is in the way.
-    """
+    """Reads of the ledger, made by `open_reader`; raises `LedgerError` (disk) and `TryLaterError` (it is busy)."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, lock: LedgerLock | None = None) -> None:
         self._connection = connection
@@ -85,10 +82,7 @@ class LedgerReader:
         return next((row[0] for row in self._rows(query)), None)
 
     def uncertain_calls(self, limit: int) -> list[tuple[Call, Fate, str]]:
-        """Return the calls that wait for a person, each with its fate and the run that began its last request.
-
-        The oldest come first, and at most ``limit``.
-        """
+        """Return calls that wait for a person, oldest first, with fate and the run that began the last request."""
         query = f"""SELECT {OPEN_CALL},
                 reason, hint, http_status, code, attempts, sent_at, ledger_state, coalesce(run_id, '')
             FROM open_calls LEFT JOIN runs ON runs.number = sent_run
@@ -107,10 +101,7 @@ class LedgerReader:
         return {row[0] for row in self._rows("SELECT DISTINCT file FROM payloads")}
 
     def attended_since(self, limit: int) -> list[str]:
-        """Return the ids of accepted calls that an export showed attended, oldest first, at most ``limit``.
-
-        A call is left out once a person has closed it.
-        """
+        """Return the ids of accepted calls that an export showed attended and no person closed, oldest first."""
         with self._guard, schema.translated_errors(self._path):
             if schema.schema_version(self._connection) < ATTENDED_SCHEMA:
                 return []
@@ -118,10 +109,7 @@ class LedgerReader:
         return [row[0] for row in self._rows(query, (limit,))]
 
     def held(self, call_ids: Sequence[str]) -> dict[str, bool]:
-        """Return those of these calls that are here, each with whether it is open to be shown attended.
-
-        That is any call which no person has closed.
-        """
+        """Return those of these calls that are here, each with whether no person closed it: it may be attended."""
         query = """SELECT call_id, state != 'closed' AND NOT EXISTS (SELECT 1 FROM decisions
             WHERE decisions.call_id = calls.call_id AND decision = 'close') FROM calls WHERE call_id"""
         with self._guard, schema.translated_errors(self._path):
@@ -161,19 +149,13 @@ class LedgerReader:
         return {row[0]: _fate_of(row[1:]) for row in self._rows(query, (run_id,))}
 
     def requests_over_time(self, span_seconds: int, run_id: str | None = None) -> dict[int, int]:
-        """Return how many calls had their last request in each span of time: its first second (epoch) -> calls.
-
-        Only spans with requests are there. With a run, only its requests count.
-        """
+        """Return how many calls (of a run) had their last request in each span, by its first second (epoch)."""
         query = f"""SELECT CAST(strftime('%s', sent_at) AS INTEGER) / ? * ? AS span, count(*) FROM calls
             WHERE sent_at != '' AND {_OF_RUN} GROUP BY span HAVING span IS NOT NULL"""  # noqa: S608 no value in it
         return dict(self._rows(query, (span_seconds, span_seconds, run_id, run_id)))
 
     def refusals(self, run_id: str | None = None) -> list[tuple[int | None, str, str, str, int]]:
-        """Return status, code, reason, hint and number of refused calls by answer, the most frequent first.
-
-        With a run, those whose request it sent; the hint is that of one of them.
-        """
+        """Return status, code, reason, a hint and number of refused calls (of a run), most frequent first."""
         query = f"""SELECT http_status, code, reason, max(hint), count(*) AS calls FROM calls
             WHERE state = 'refused' AND {_OF_RUN} GROUP BY http_status, code, reason
             ORDER BY calls DESC, code LIMIT 200"""  # noqa: S608
@@ -214,10 +196,7 @@ class LedgerReader:
         raise ConfigurationError(fault, hint=beside.RESTORED_HINT)
 
     def dry_staging(self, now: str) -> Staging:
-        """Return a staging that says what an import at this moment (GMT text) would make of calls.
-
-        Raises `ConfigurationError` where an import would refuse the ledger, or has to bring it up to date first.
-        """
+        """Return what says what an import now (GMT text) would make of calls; raises where it would be refused."""
         version = self.check_latest()
         with self._guard, schema.translated_errors(self._path):
             if version < len(schema.MIGRATIONS):

@@ -192,10 +192,7 @@ class _Write:
 
 @dataclass(slots=True)
 class GroupCommit:
-    """Commits together what several threads write while a commit is under way: a sync takes longer than all else.
-
-    The transaction, given how many writes it holds, makes them durable at its end.
-    """
+    """Commits together what threads write while a commit is under way: a sync takes longer than all else."""
 
     _transaction: Callable[[int], AbstractContextManager[sqlite3.Connection]]
     _waiting: list[_Write] = field(default_factory=list)
@@ -203,11 +200,7 @@ class GroupCommit:
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, act: Callable[[sqlite3.Connection], None]) -> None:
-        """Run one write and return once it is durable, as if it were alone.
-
-        Raises what ``act`` raised, whose changes are undone without the others', or what the commit raised,
-        which undid all of them.
-        """
+        """Run one write, as if alone, and return once it is durable; raises what it or the commit raised."""
         mine = _Write(act)
         mine.turn.acquire()
         with self._guard:
@@ -337,10 +330,10 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] 
 
 
 def create_ledger(path: Path, *, now: str) -> None:
-    """Make an empty ledger, mode 0600, with the folders missing above it, mode 0700, whatever the umask.
+    """Make an empty ledger, mode 0600, with the folders missing above it, mode 0700; ``now`` is GMT text.
 
-    ``now`` is GMT text. Raises `ConfigurationError` if something is there already, `TryLaterError` if it is being
-    made right now, `LedgerError` if the disk does not let us.
+    Raises `ConfigurationError` if something is there already, `TryLaterError` if it is being made right now,
+    `LedgerError` if the disk does not let us.
     """
     path = Path(os.path.realpath(path))
     made = path.with_name(path.name + ".new")

@@ -109,10 +109,7 @@ class Staging:
     def __init__(
         self, connection: sqlite3.Connection, path: Path, run: int, now: str, key: bytes, is_dry: bool = False
     ) -> None:
-        """Make ready; raises `LedgerInvariantError` if a call is still `sending`: recovery has to come first.
-
-        ``run`` is the run's number, ``now`` GMT text, ``key`` that of the fingerprints.
-        """
+        """Make ready, at a moment (GMT text); `LedgerInvariantError` if a call is `sending`: recover it first."""
         self._connection, self._path, self._is_dry = connection, path, is_dry
         self._run, self._now, self._key = run, now, key
         sending = "SELECT count(*) FROM calls WHERE state = 'sending' AND seq IS NOT NULL"
@@ -136,10 +133,7 @@ class Staging:
         self.is_open = True
 
     def end(self) -> None:
-        """Keep what the next staging needs, inside the transaction.
-
-        Raises `LedgerInvariantError` when adding failed and the error was swallowed: half is never kept.
-        """
+        """Keep what the next staging needs; `LedgerInvariantError` after a swallowed failure: half is not kept."""
         with self._taking():
             self._connection.execute("DROP TABLE temp.met")
             next_seq = "UPDATE meta SET value = ? WHERE key = 'next_seq'"

@@ -113,10 +113,7 @@ def restore(
 def _take_reported(
     connection: sqlite3.Connection, run: int, now: str, reported: Iterable[ReportedCall]
 ) -> tuple[int, int, set[str]]:
-    """Make each call accepted or uncertain, as reported, unless the ledger has it so already, accepted or closed.
-
-    Returns how many known calls became accepted, how many unknown ones, and which calls became uncertain.
-    """
+    """Return how many known calls became accepted, as reported, how many unknown ones, and which uncertain."""
     (next_seq,) = connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
     accepted = added = 0
     doubted: set[str] = set()

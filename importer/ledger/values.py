@@ -101,10 +101,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class ReportedCall:
-    """A call as results files report it after a backup: accepted, or else perhaps sent.
-
-    ``sent_at`` is GMT text, empty where they do not say.
-    """
+    """A call as results files report it after a backup: accepted, or else perhaps sent; when, in GMT, or empty."""
 
     call: Call
     accepted: bool

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from importer.errors import CannotCreateError, ConfigurationError
-from importer.private_files import make_folders, read_secret, read_small, replace_private_file, why
+from importer.private_files import make_folders, read_small, replace_private_file, why
 from importer.settings.options import APPLICATION, variable_of
 
 SECRETS = ("client_id", "client_secret", "refresh_token")
@@ -120,7 +120,7 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
     import tomli
 
     try:
-        content = read_secret(path, _FILE_BYTES) if is_ours else read_small(path, _FILE_BYTES)
+        content = read_small(path, _FILE_BYTES, is_secret=is_ours)
         found = tomli.loads(content.decode("utf-8"))
     except FileNotFoundError:
         return {}

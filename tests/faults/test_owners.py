@@ -18,7 +18,7 @@ from importer.events import Event, EventName, Level
 from importer.formats import user_folder
 from importer.ledger import create_ledger, open_reader
 from importer.pipeline import check_apart
-from importer.private_files import check_folders
+from importer.private_files import proved_folder
 from importer.settings import load_settings
 from importer.watching import LogFile
 from ledgers import CREATED, call, opened, take
@@ -150,10 +150,11 @@ def test_groups_that_are_trusted() -> None:
             os.seteuid(owner)
             try:
                 if is_safe:
-                    check_folders(folder)
+                    with proved_folder(folder):
+                        pass
                 else:
-                    with pytest.raises(ConfigurationError, match="others may write"):
-                        check_folders(folder)
+                    with pytest.raises(ConfigurationError, match="others may write"), proved_folder(folder):
+                        pass
             finally:
                 os.seteuid(0)
 
