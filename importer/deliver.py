@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
@@ -327,8 +327,6 @@ class Delivery:
         self._stop: Stop | None = None
         self._failure: BaseException | None = None
         self._ended: deque[Delivered] = deque()
-        self._working = settings.workers
-        self._all_ended = threading.Event()
 
     def run(self) -> Stop | None:
         """Send what the ledger has lined up.
@@ -339,10 +337,16 @@ class Delivery:
         clients = [self._service.clients() for _ in range(self._settings.workers)]
         try:
             with ThreadPoolExecutor(self._settings.workers, thread_name_prefix="deliver") as pool:
-                for client in clients:
-                    pool.submit(self._work, client)
+                working = {pool.submit(self._work, client) for client in clients}
                 try:
-                    self._look_on(clients)
+                    while working:
+                        _, working = wait(working, LOOK_EVERY_SECONDS)
+                        if working and self._service.is_cut():
+                            self._service.cut_sign_in()
+                            for client in clients:
+                                client.cut()
+                        while self._ended:
+                            self._listener.receipt(self._ended.popleft().receipt)
                 finally:
                     self._stopping.set()
         finally:
@@ -390,11 +394,6 @@ class Delivery:
             with self._guard:
                 self._failure = self._failure or failure
             self._stopping.set()
-        finally:
-            with self._guard:
-                self._working -= 1
-                if not self._working:
-                    self._all_ended.set()
 
     def _pending(self) -> Iterator[Claimed]:
         """Yield the calls that the ledger has lined up, a batch claimed at a time."""
@@ -403,15 +402,3 @@ class Delivery:
             self._listener.claimed(batch)
             yield from batch
             after = batch[-1].turn
-
-    def _look_on(self, clients: Sequence[Client]) -> None:
-        """Pass receipts on and watch for signals, five times a second, until every worker has ended."""
-        have_ended = False
-        while not have_ended:
-            have_ended = self._all_ended.wait(LOOK_EVERY_SECONDS)
-            if not have_ended and self._service.is_cut():
-                self._service.cut_sign_in()
-                for client in clients:
-                    client.cut()
-            while self._ended:
-                self._listener.receipt(self._ended.popleft().receipt)

@@ -3,21 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from importer.errors import ExitCode
 from schemas.vocabulary import CallState, Outcome, State
 
-OUTCOME_OF_STATE: Mapping[CallState, Outcome] = MappingProxyType(
-    {
-        CallState.ACCEPTED: Outcome.ACCEPTED,
-        CallState.REFUSED: Outcome.REFUSED,
-        CallState.UNCERTAIN: Outcome.UNCERTAIN,
-        CallState.SENDING: Outcome.UNCERTAIN,
-        CallState.PENDING: Outcome.PENDING,
-        CallState.CLOSED: Outcome.SKIPPED,
-    }
-)
+OUTCOME_OF_STATE: Mapping[CallState, Outcome] = {
+    CallState.ACCEPTED: Outcome.ACCEPTED,
+    CallState.REFUSED: Outcome.REFUSED,
+    CallState.UNCERTAIN: Outcome.UNCERTAIN,
+    CallState.SENDING: Outcome.UNCERTAIN,
+    CallState.PENDING: Outcome.PENDING,
+    CallState.CLOSED: Outcome.SKIPPED,
+}
 """Outcome in the results of a call that has this state in the ledger when its run ends."""
 
 

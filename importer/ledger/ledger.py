@@ -7,7 +7,7 @@ changes nothing and is a `LedgerInvariantError`. Free of HTTP, pacing and files 
 import hmac
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import Self
@@ -97,27 +97,24 @@ class Ledger(LedgerReader):
         """
         path = existing(path)
         beside.check_place(path)
-        lock, ledger = None, None
+        lock = None
         while lock is None:
             try:
                 lock = beside.take_lock(path, f"since={now()} run={run.run_id}")
             except TryLaterError as held:
                 if not wait(held):
                     raise
-        try:
+        with ExitStack() as undo, schema.translated_errors(path):
+            undo.callback(lock.release)
             if restored:
                 beside.check_wal(path, discard=True)
-            with schema.translated_errors(path):
-                ledger = cls(schema.connect(path, busy_seconds=busy_seconds), path, lock=lock, now=now)
-                ledger._start(run, restored=restored)
+            connection = undo.enter_context(closing(schema.connect(path, busy_seconds=busy_seconds)))
+            ledger = cls(connection, path, lock=lock, now=now)
+            ledger._start(run, restored=restored)
             # In a sticky folder others may have made a file in the moment before SQLite did.
             beside.check_files(path)
-            return ledger
-        except BaseException:
-            if ledger is not None:
-                ledger._connection.close()
-            lock.release()
-            raise
+            undo.pop_all()
+        return ledger
 
     def close(self) -> None:
         """Close the connection, leave no payload in the ``-wal`` file, then give the lock back.
@@ -298,12 +295,17 @@ class Ledger(LedgerReader):
         """
         with self._transaction() as connection:
             for call_id in dict.fromkeys(call_ids):
-                if not upkeep.reopen(connection, call_id):
+                settled = connection.execute("SELECT 1 FROM reopenable WHERE call_id = ?", (call_id,))
+                if not settled.fetchone():
                     raise UsageError(
                         f"nobody has settled call {call_id[:_LONGEST_SHOWN_ID]!a} since the last run that sent; "
                         "nothing was changed",
                         hint="A decision can be taken back until the next send: `cdr-importer status --runs`.",
                     )
+                payload, *others = upkeep.TAKE_BACK
+                connection.execute(payload, {"call_id": call_id})
+                for statement in others:
+                    expect_rows(connection.execute(statement, {"call_id": call_id}).rowcount, 1)
 
     def end_reopening(self) -> None:
         """Delete what `resolve` left for `reopen`: a run is about to send."""

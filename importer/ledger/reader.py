@@ -31,6 +31,7 @@ RUNS = """SELECT run_id, started_at, version, command, results, settings, inputs
 _RUNS_OF_THE_FIRST_RELEASE = """SELECT run_id, started_at, version, '', '', '{}', '[]', finished_at,
     exit_code, summary FROM runs"""
 
+_FATES = "SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state FROM calls WHERE"
 _OF_RUN = "(? IS NULL OR sent_run = (SELECT number FROM runs WHERE run_id = ?))"
 
 
@@ -117,10 +118,9 @@ class LedgerReader:
 
     def fates(self, call_ids: Sequence[str]) -> dict[str, Fate]:
         """Return where calls stand, by call id; ids that it does not hold are left out."""
-        query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state
-            FROM calls WHERE call_id"""
         with self._guard, schema.translated_errors(self._path):
-            return {row[0]: _fate_of(row[1:]) for row in select_in(self._connection, query, call_ids)}
+            found = select_in(self._connection, f"{_FATES} call_id", call_ids)
+            return {row[0]: _fate_of(row[1:]) for row in found}
 
     def runs(self, limit: int) -> list[RunRecord]:
         """Return the latest runs, newest first, at most ``limit``."""
@@ -144,8 +144,7 @@ class LedgerReader:
 
     def run_fates(self, run_id: str) -> dict[str, Fate]:
         """Return where the calls stand whose last request that run began, by call id; reads the whole table."""
-        query = """SELECT call_id, reason, hint, http_status, code, attempts, sent_at, state FROM calls
-            WHERE sent_run = (SELECT number FROM runs WHERE run_id = ?)"""
+        query = f"{_FATES} sent_run = (SELECT number FROM runs WHERE run_id = ?)"  # noqa: S608 no value in it
         return {row[0]: _fate_of(row[1:]) for row in self._rows(query, (run_id,))}
 
     def requests_over_time(self, span_seconds: int, run_id: str | None = None) -> dict[int, int]:

@@ -342,13 +342,11 @@ def create_ledger(path: Path, *, now: str) -> None:
         # A death while a ledger was made leaves the file in the making, perhaps a generation file: begun anew.
         if found.exists() and not (made.exists() and found == generation_path):
             raise _exists(found)
+    lock = None
     try:
         make_folders(path.parent)
-    except OSError as error:
-        raise _cannot_create(path, error) from error
-    beside.check_place(path)
-    lock = beside.take_lock(path)
-    try:
+        beside.check_place(path)
+        lock = beside.take_lock(path)
         if made.exists():
             # A death in here left it, and no run has used it.
             kept = beside.read_generation(path)
@@ -366,9 +364,13 @@ def create_ledger(path: Path, *, now: str) -> None:
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
-        raise _cannot_create(path, error) from error
+        raise LedgerError(
+            f"cannot make a ledger at {path}: {why(error, path)}",
+            hint="Give a path with --ledger in a folder where you may write.",
+        ) from error
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def _fill(path: Path, now: str) -> None:
@@ -391,11 +393,4 @@ def _exists(path: Path) -> ConfigurationError:
         f"there is something at {path} already, so no ledger is made there",
         hint="Use it as it is, or give another path with --ledger; a new ledger knows of no call sent before. "
         "If only a -wal or .witness file is left, a ledger was lost: restore its backup.",
-    )
-
-
-def _cannot_create(path: Path, error: OSError) -> LedgerError:
-    return LedgerError(
-        f"cannot make a ledger at {path}: {why(error, path)}",
-        hint="Give a path with --ledger in a folder where you may write.",
     )

@@ -24,7 +24,17 @@ _RESTORE = """INSERT INTO calls (call_id, fingerprint, state, seq, attempts, sen
         sent_at = iif(excluded.state = 'accepted', excluded.sent_at, sent_at)"""
 KEEP_REOPENABLE = """INSERT OR REPLACE INTO reopenable SELECT call_id, payloads.*
     FROM calls JOIN payloads USING (seq) WHERE call_id = ?"""
-_REOPENED_HINT = "A person settled this call and took that back: look in Zoho, then `cdr-importer resolve` again."
+TAKE_BACK = (
+    """INSERT OR IGNORE INTO payloads SELECT seq, state, agent_number, customer_number, start_time, zohouser,
+        voiceuri, source_id, file, line, staged_run, staged_at FROM reopenable WHERE call_id = :call_id""",
+    """UPDATE calls SET state = 'uncertain', reason = 'reopened', http_status = NULL, code = '',
+        hint = 'A person settled this call and took that back: look in Zoho, then `cdr-importer resolve` again.',
+        seq = (SELECT seq FROM reopenable WHERE reopenable.call_id = calls.call_id)
+        WHERE call_id = :call_id AND state IN ('accepted', 'pending', 'closed')""",
+    "DELETE FROM decisions WHERE number = (SELECT max(number) FROM decisions WHERE call_id = :call_id)",
+    "DELETE FROM reopenable WHERE call_id = :call_id",
+)
+"""Makes a call of `reopenable` uncertain again, without the decision of the person who settled it."""
 _DOUBT_PENDING = """UPDATE calls SET state = 'uncertain', reason = 'restored', hint = ?, http_status = NULL,
     code = '' WHERE state = 'pending' AND seq IS NOT NULL"""
 
@@ -139,26 +149,6 @@ def _take_reported(
         expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or now, hint)).rowcount, 1)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (next_seq,))
     return accepted, added, doubted
-
-
-def reopen(connection: sqlite3.Connection, call_id: str) -> bool:
-    """Make a call that a person settled uncertain again, without that decision; return whether it could be."""
-    (settled,) = connection.execute("SELECT count(*) FROM reopenable WHERE call_id = ?", (call_id,)).fetchone()
-    if settled:
-        connection.execute(
-            """INSERT OR IGNORE INTO payloads SELECT seq, state, agent_number, customer_number, start_time,
-                zohouser, voiceuri, source_id, file, line, staged_run, staged_at FROM reopenable
-                WHERE call_id = ?""",
-            (call_id,),
-        )
-        uncertain = """UPDATE calls SET state = 'uncertain', reason = 'reopened', hint = ?, http_status = NULL,
-            code = '', seq = (SELECT seq FROM reopenable WHERE reopenable.call_id = calls.call_id)
-            WHERE call_id = ? AND state IN ('accepted', 'pending', 'closed')"""
-        expect_rows(connection.execute(uncertain, (_REOPENED_HINT, call_id)).rowcount, 1)
-        latest = "DELETE FROM decisions WHERE number = (SELECT max(number) FROM decisions WHERE call_id = ?)"
-        expect_rows(connection.execute(latest, (call_id,)).rowcount, 1)
-        connection.execute("DELETE FROM reopenable WHERE call_id = ?", (call_id,))
-    return bool(settled)
 
 
 def scrub(connection: sqlite3.Connection, call_ids: Sequence[str]) -> None:
