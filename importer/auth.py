@@ -98,18 +98,10 @@ class _GarbledError(ProtocolError):
 
 
 class TokenSource:
-    """Gives the current access token and renews it; safe for threads and, through the cache file, processes.
-
-    ``clock`` is the wall clock, since the expiry is shared between processes.
-    """
+    """Gives the current access token and renews it; safe for threads and, by cache and wall clock, processes."""
 
     def __init__(
-        self,
-        sign_in: SignIn,
-        *,
-        transport: Transport,
-        clock: Callable[[], float],
-        sleep: Callable[[float], None],
+        self, sign_in: SignIn, *, transport: Transport, clock: Callable[[], float], sleep: Callable[[float], None]
     ) -> None:
         self._sign_in = sign_in
         self._token_url = check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH
@@ -215,10 +207,7 @@ class TokenSource:
             os.close(descriptor)
 
     def _cached(self) -> tuple[Token | None, list[float]]:
-        """Return the token that the cache file has, and when the runs that share it signed in.
-
-        Whatever cannot be read, or is of another sign-in, is nothing.
-        """
+        """Return what the cache file has of this sign-in: a token, and when the runs that share it signed in."""
         path = self._sign_in.cache_path
         try:
             kept = read_small(path, _CACHE_BYTES, is_secret=True) if path else b"{}"
@@ -274,8 +263,7 @@ def read_token_answer(status: int, body: bytes, sign_in: SignIn, *, asked_at: fl
         )
     if status == 429 or status >= 500:
         raise UnavailableError(
-            f"the token endpoint is not available (status {status})",
-            hint="Nothing was lost; run again later.",
+            f"the token endpoint is not available (status {status})", hint="Nothing was lost; run again later."
         )
     if status == 407:
         raise ConfigurationError("the proxy wants a sign-in of its own", hint="Put user and password in --proxy.")

@@ -115,10 +115,7 @@ def stop_of(judgement: Judgement) -> Stop:
 
 @dataclass(slots=True)
 class Attempts:
-    """Sends call after call, each until something is proved or nothing more is to be tried; one per worker.
-
-    The workers share all but the client; ``is_stopping`` says whether no further request is to be begun.
-    """
+    """Sends call after call, each until something is proved or nothing more is to be tried; one per worker."""
 
     client: Client
     ledger: Ledger
@@ -329,10 +326,9 @@ class Delivery:
         self._ended: deque[Delivered] = deque()
 
     def run(self) -> Stop | None:
-        """Send what the ledger has lined up.
+        """Send what the ledger has lined up; return why the run stopped before the end, or None.
 
-        Returns why the run stopped before the end, or None. Raises LedgerError, CannotCreateError and whatever
-        is a bug, after the calls in flight are recorded.
+        Raises LedgerError, CannotCreateError and whatever is a bug, after the calls in flight are recorded.
         """
         clients = [self._service.clients() for _ in range(self._settings.workers)]
         try:

@@ -86,11 +86,7 @@ class RollingLimiter:
         self._paused_until = float("-inf")
 
     def acquire(self, stop: Callable[[], bool], *, deadline: float | None = None) -> Slot | None:
-        """Wait for a slot and take it.
-
-        Returns None as soon as ``stop()`` is true (looked at five times a second), or when ``deadline``, a
-        moment of the limiter's clock, has passed or lies before the end of a pause.
-        """
+        """Wait for a slot and take it; None once ``stop()`` is true, or ``deadline`` is over or within a pause."""
         with self._changed:
             while True:
                 now = self._clock()

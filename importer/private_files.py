@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from importer.errors import CannotCreateError, ConfigurationError
+from importer.errors import CannotCreateError, ConfigurationError, ImporterError
 
 SMALL_BYTES = 1 << 20
 """How large a file may be that is read whole, where nothing else is said."""
@@ -50,26 +50,18 @@ def make_private_file(path: Path, content: bytes = b"") -> None:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file that is not there yet, mode 0600, its folder 0700.
-
-    Raises CannotCreateError when something is there already or the path cannot be written.
-    """
-    try:
-        make_folders(path.parent)
-        make_private_file(path, text.encode())
-    except FileExistsError:
-        raise CannotCreateError(
-            f"{path} is there already", hint="Edit it, or move it away and run this again."
-        ) from None
-    except OSError as error:
-        raise CannotCreateError(f"{path} cannot be written: {why(error, path)}", hint="Free the path.") from error
+    """Write a file that is not there yet, mode 0600, its folder 0700; raises CannotCreateError."""
+    with os_errors_as(CannotCreateError, f"{path} cannot be written", path, "Free the path."):
+        try:
+            make_folders(path.parent)
+            make_private_file(path, text.encode())
+        except FileExistsError:
+            hint = "Edit it, or move it away and run this again."
+            raise CannotCreateError(f"{path} is there already", hint=hint) from None
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
-    """Put a file of mode 0600 in the place of what is there, durably and in one step; raises OSError.
-
-    One process at a time: what is written first has the name ``<path>.new``.
-    """
+    """Put a file of mode 0600 in a place, durably and in one step, one process at a time; raises OSError."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     make_private_file(new, content)
@@ -78,10 +70,8 @@ def replace_private_file(path: Path, content: bytes) -> None:
 
 
 def put_whole(path: Path, content: bytes, *, mode: int = 0o600, may_replace: bool = True) -> None:
-    """Put a file in its place in one step, by way of a name that nobody can foretell; raises OSError.
-
-    That name ends with ``.part``: who reads all files of a kind passes over it.
-    """
+    """Put a file in its place in one step, whatever other processes do; raises OSError."""
+    # Who reads all files of a kind passes over this ending.
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         make_private_file(made, content)
@@ -183,10 +173,7 @@ def read_small(path: Path, most_bytes: int = SMALL_BYTES, *, is_secret: bool = F
 
 
 def open_ours(path: Path, flags: int, *, most_links: int = 1, is_secret: bool = False) -> int:
-    """Open a file of this user, made with mode 0600 where ``flags`` say so; returns its descriptor.
-
-    Raises OSError, and ConfigurationError for a file, or a folder above it, that somebody else could change.
-    """
+    """Open a file of this user, made with mode 0600; OSError, ConfigurationError where others could change it."""
     with proved_folder(path.parent) as folder:
         descriptor = os.open(path.name, flags | _SAFE_OPEN, 0o600, dir_fd=folder)
     try:
@@ -209,11 +196,17 @@ def why(error: OSError, path: Path) -> str:
     return f"{error.strerror}; {whose(path)}" if isinstance(error, PermissionError) else str(error.strerror)
 
 
-def whose(path: Path) -> str:
-    """Return the last place on the way to a path that this user can see, its owner and mode, and who this is.
+@contextmanager
+def os_errors_as(kind: type[ImporterError], what: str, path: Path, hint: str) -> Iterator[None]:
+    """Raise one of ours for an OSError inside: ``what`` failed, `why`, and what to do next."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {why(error, path)}", hint=hint) from error
 
-    It is the folder of a file that this user may write to.
-    """
+
+def whose(path: Path) -> str:
+    """Return the last place on the way to a path that this user can see, its owner and mode, and who this is."""
     seen, facts = Path("/"), Path("/").stat()
     for place in (*reversed(path.absolute().parents), path.absolute()):
         with suppress(OSError):
@@ -225,10 +218,7 @@ def whose(path: Path) -> str:
 
 
 def check_ours(path: Path, facts: os.stat_result, *, most_links: int = 1, is_secret: bool = False) -> None:
-    """Raise ConfigurationError unless this file is regular, this user's, and not to be changed by others.
-
-    ``facts`` are those of the file; a secret may not be read by others either.
-    """
+    """Raise ConfigurationError unless others cannot change this file of this user, nor read a secret."""
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > most_links:
         raise ConfigurationError(
             f"{path} is a link or not a regular file, so it is not used",

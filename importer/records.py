@@ -94,10 +94,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One line of the results file; see `schemas.vocabulary.RESULT_COLUMNS`.
-
-    ``content`` is not among them: what tells a rejected row from others, whatever its file and line.
-    """
+    """One line of the results file: `RESULT_COLUMNS`, and what tells a rejected row from others (``content``)."""
 
     place: Place
     outcome: Outcome

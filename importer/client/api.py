@@ -111,10 +111,7 @@ class Client(Line):
 
 
 class TokenTransport(Line):
-    """What a TokenSource posts its form with: a fresh connection each time, with all our bounds; for one thread.
-
-    ``on_answer`` gets each answer. Raises ConfigurationError when the CA bundle cannot be read.
-    """
+    """What a TokenSource posts its form with: a fresh connection each time, with our bounds; for one thread."""
 
     def __init__(
         self,

@@ -47,10 +47,7 @@ _CUT_BODY_IS_NO_LOSS = frozenset({401, 407, 429})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer; header names in lower case.
-
-    A body longer than `BODY_LIMIT_BYTES` is cut one byte later.
-    """
+    """A complete answer, header names in lower case; a body over `BODY_LIMIT_BYTES` is cut one byte later."""
 
     status: int
     body: bytes
@@ -415,10 +412,8 @@ _KINDS: tuple[tuple[str, tuple[type[BaseException], ...], str], ...] = (
 
 
 def _kind_of(error: Exception) -> tuple[str, str]:
-    """Return the kind of a failure, and the classes of the exceptions that it was made from.
-
-    ``__context__`` does not count: it reaches into what the caller is doing.
-    """
+    """Return the kind of a failure, and the classes of the exceptions that it was made from."""
+    # Without ``__context__``, which reaches into what the caller is doing.
     seen: dict[int, BaseException] = {}
     waiting: list[object] = [error]
     while waiting:

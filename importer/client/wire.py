@@ -139,11 +139,7 @@ class Wire:
         return sock
 
     def begin_sending(self) -> None:
-        """Run the hook before the first byte, once per request, and mark that byte.
-
-        Raises Halt when the server left a connection that rested: what the hook does takes longer than
-        anything else since the connection was last looked at.
-        """
+        """Run the hook before the first byte, once per request, and mark that byte; raises Halt."""
         if self.first_byte:
             return
         if not self._hook_ran:
@@ -155,6 +151,7 @@ class Wire:
         with self._changed:
             if self.expired:
                 raise TimeoutError
+            # The hook takes longer than anything else since the connection was last looked at.
             if self.rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
                 raise Halt(None)
             self.first_byte = True

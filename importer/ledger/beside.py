@@ -10,12 +10,19 @@ import fcntl
 import hmac
 import os
 import re
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
-from importer.private_files import check_ours, open_ours, proved_folder, replace_private_file, sync_folder, why
+from importer.private_files import (
+    check_ours,
+    open_ours,
+    os_errors_as,
+    proved_folder,
+    replace_private_file,
+    sync_folder,
+)
 
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounts as this process sees them: proc(5)."""
@@ -49,6 +56,7 @@ _GENERATION_TEXT = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n
 _LONGEST_TEXT = 1000
 _HOLDER = re.compile(r"pid=(\d{1,10}) since=([0-9T: Z-]{1,30})(?:$| run=)")
 _FORGOTTEN_LINE = re.compile(r"([0-9a-f]{32}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+_DISK_HINT = "Look at the disk and the rights."
 RESTORED_HINT = (
     "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
     "cdr-importer ledger accept-restore RESULTS.csv ..."
@@ -180,18 +188,15 @@ def extend_wal(ledger: Path) -> os.stat_result:
     on this file, so that closing a descriptor of it frees none. Raises `LedgerError` when the disk is full,
     `ConfigurationError` when the file is not ours.
     """
-    try:
+    what = f"cannot keep {RESERVE_BYTES >> 20} MiB in reserve beside the ledger {ledger}"
+    hint = "Free some space on its disk: answers must find room even when it is full."
+    with os_errors_as(LedgerError, what, ledger, hint):
         descriptor = open_ours(companion(ledger, WAL), os.O_RDWR)
         try:
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             return os.fstat(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise LedgerError(
-            f"cannot keep {RESERVE_BYTES >> 20} MiB in reserve beside the ledger {ledger}: {why(error, ledger)}",
-            hint="Free some space on its disk: answers must find room even when it is full.",
-        ) from error
 
 
 def check_wal(ledger: Path, *, discard: bool = False) -> None:
@@ -201,25 +206,18 @@ def check_wal(ledger: Path, *, discard: bool = False) -> None:
     gets a ``-wal`` file of its own. To be called before SQLite has the ledger open in this process: closing it
     drops the locks on it (fcntl(2)). Raises `LedgerError` when the disk fails.
     """
-    try:
+    what = f"cannot read the ledger {ledger}, or take away an earlier -wal file"
+    with os_errors_as(LedgerError, what, ledger, _DISK_HINT), suppress(FileNotFoundError):
         if not companion(ledger, WAL).stat().st_size:
             return
         with ledger.open("rb") as file:
             # https://www.sqlite.org/fileformat2.html#file_format_version_numbers
-            if file.read(20)[18:] != b"\x01\x01":
-                return
-        if discard:
+            is_backup = file.read(20)[18:] == b"\x01\x01"
+        if is_backup and not discard:
+            raise ConfigurationError(f"the ledger {ledger} was restored from a backup", hint=RESTORED_HINT)
+        if is_backup:
             companion(ledger, WAL).unlink()
             sync_folder(ledger.parent)
-            return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise LedgerError(
-            f"cannot read the ledger {ledger}, or take away an earlier -wal file: {why(error, ledger)}",
-            hint="Look at the disk and the rights.",
-        ) from error
-    raise ConfigurationError(f"the ledger {ledger} was restored from a backup", hint=RESTORED_HINT)
 
 
 @dataclass(slots=True)
@@ -253,22 +251,16 @@ def take_lock(ledger: Path, text: str | None = None) -> LedgerLock:
     """
     path = companion(ledger, LOCK)
     lock = LedgerLock([_locked(path, os.O_RDWR | os.O_CREAT, ledger)])
-    try:
+    hint = "Look at the disk (space, mount, errors, rights); nothing was sent."
+    with ExitStack() as undo, os_errors_as(LedgerError, f"cannot write {path}", ledger, hint):
+        undo.callback(lock.release)
         if not lock.holds(path):
             raise TryLaterError(f"the lock file {path} was replaced while it was locked", hint="Run again.")
         if text is not None:
             lock.descriptors.append(_locked(ledger, os.O_RDONLY, ledger))
             os.ftruncate(lock.descriptors[0], 0)
             os.pwrite(lock.descriptors[0], f"pid={os.getpid()} {text}\n".encode(), 0)
-    except OSError as error:
-        lock.release()
-        raise LedgerError(
-            f"cannot write {path}: {why(error, ledger)}",
-            hint="Look at the disk (space, mount, errors, rights); nothing was sent.",
-        ) from error
-    except BaseException:
-        lock.release()
-        raise
+        undo.pop_all()
     return lock
 
 
@@ -285,14 +277,10 @@ def share_lock(ledger: Path) -> LedgerLock | None:
 
 
 def _locked(path: Path, flags: int, ledger: Path) -> int:
-    try:
+    hint = "The ledger's folder must be writable for the user who runs this."
+    with os_errors_as(LedgerError, f"cannot open {path} for locking", path, hint):
         # A death while the ledger was made leaves it with its first name too.
         descriptor = open_ours(path, flags, most_links=2 if path == ledger else 1)
-    except OSError as error:
-        raise LedgerError(
-            f"cannot open {path} for locking: {why(error, path)}",
-            hint="The ledger's folder must be writable for the user who runs this.",
-        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -313,21 +301,13 @@ def _locked(path: Path, flags: int, ledger: Path) -> int:
 
 def _read(path: Path, most_bytes: int = -1) -> str | None:
     """Return the text of a small file beside a ledger whose place was checked, None where there is none."""
-    try:
-        with path.open("rb") as file:
-            return file.read(most_bytes).decode("ascii", "replace")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise LedgerError(
-            f"cannot read {path}: {why(error, path)}", hint="Look at the disk and the rights."
-        ) from error
+    reading = os_errors_as(LedgerError, f"cannot read {path}", path, _DISK_HINT)
+    with reading, suppress(FileNotFoundError), path.open("rb") as file:
+        return file.read(most_bytes).decode("ascii", "replace")
+    return None
 
 
 def _replace(path: Path, text: str) -> None:
-    try:
+    hint = "Look at the disk (space, mount, errors, rights)."
+    with os_errors_as(LedgerError, f"cannot write {path}", path, hint):
         replace_private_file(path, text.encode())
-    except OSError as error:
-        raise LedgerError(
-            f"cannot write {path}: {why(error, path)}", hint="Look at the disk (space, mount, errors, rights)."
-        ) from error

@@ -162,10 +162,7 @@ class Ledger(LedgerReader):
                 self._commits = beside.COMMITS_PER_TURN
 
     def keep_listed(self, most: int = MOST_LISTED) -> None:
-        """Remember the rejected rows of this run's staging, the last that a run does: one that died told nobody.
-
-        At most so many rows are remembered, those listed last: one that is not counts as new again.
-        """
+        """Remember the rejected rows of this staging, listed last at most so many: a run that died told nobody."""
         with self._transaction() as connection:
             keep = "INSERT OR REPLACE INTO listed_rows SELECT fingerprint, ? FROM temp.listed"
             connection.execute(keep, (self._now(),))
@@ -389,10 +386,7 @@ class Ledger(LedgerReader):
         return counts
 
     def check_account(self, label: str) -> None:
-        """Raise `ConfigurationError` when calls of this ledger were sent to another account.
-
-        ``label`` names the account, such as sign-in host and client id; only its keyed hash is kept.
-        """
+        """Raise `ConfigurationError` when calls of this ledger were sent to another account than this one."""
         bound = self._rows("SELECT value FROM meta WHERE key = 'account'")
         if bound and not hmac.compare_digest(bound[0][0], self._account(label)):
             raise ConfigurationError(
@@ -451,10 +445,7 @@ class Ledger(LedgerReader):
         return [RunRecord(*row) for row in self._rows(query, (self._run_number,))]
 
     def finish_dead_run(self, run_id: str, summary_json: str) -> None:
-        """Note for an earlier run that died that this one has written its results; its exit code stays unknown.
-
-        Raises `LedgerInvariantError` unless that run is one of `unfinished_runs`.
-        """
+        """Note that this run has written the results of one of `unfinished_runs`; its exit code stays unknown."""
         query = """UPDATE runs SET finished_at = ?, summary = ?
             WHERE run_id = ? AND finished_at IS NULL AND number < ?"""
         self._write(query, (self._now(), summary_json, run_id, self._run_number), rows=1)

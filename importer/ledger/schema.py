@@ -8,14 +8,14 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import beside
 from importer.ledger.values import LedgerInvariantError
-from importer.private_files import make_folders, make_private_file, sync_folder, whose, why
+from importer.private_files import make_folders, make_private_file, os_errors_as, sync_folder, whose
 
 APPLICATION_ID = 0x43445231
 """``CDR1``, in the header of every ledger: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -294,10 +294,8 @@ def generation_of(connection: sqlite3.Connection) -> int:
 
 
 def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | None = None) -> None:
-    """Raise `LedgerError` unless SQLite finds the file whole, its indexes too (``PRAGMA integrity_check``).
-
-    A large file that is still the one a run closed, with the `file_mark` ``closed``, is not read through.
-    """
+    """Raise `LedgerError` unless SQLite finds the file whole, its indexes too (``PRAGMA integrity_check``)."""
+    # A large file that is still the one a run closed is not read through.
     is_known = closed == beside.file_mark(path) and not beside.has_wal(path)
     is_read = not is_known or path.stat().st_size <= ALWAYS_CHECKED_BYTES
     verdict = connection.execute("PRAGMA integrity_check(1)").fetchone() if is_read else ("ok",)
@@ -342,11 +340,11 @@ def create_ledger(path: Path, *, now: str) -> None:
         # A death while a ledger was made leaves the file in the making, perhaps a generation file: begun anew.
         if found.exists() and not (made.exists() and found == generation_path):
             raise _exists(found)
-    lock = None
-    try:
+    hint = "Give a path with --ledger in a folder where you may write."
+    with ExitStack() as undo, os_errors_as(LedgerError, f"cannot make a ledger at {path}", path, hint):
         make_folders(path.parent)
         beside.check_place(path)
-        lock = beside.take_lock(path)
+        undo.callback(beside.take_lock(path).release)
         if made.exists():
             # A death in here left it, and no run has used it.
             kept = beside.read_generation(path)
@@ -358,19 +356,12 @@ def create_ledger(path: Path, *, now: str) -> None:
         make_private_file(made)
         _fill(made, now)
         beside.write_generation(path, 0)
-        path.hardlink_to(made)  # unlike a rename, this never replaces a file
+        try:
+            path.hardlink_to(made)  # unlike a rename, this never replaces a file
+        except FileExistsError:
+            raise _exists(path) from None
         made.unlink()
         sync_folder(path.parent)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError as error:
-        raise LedgerError(
-            f"cannot make a ledger at {path}: {why(error, path)}",
-            hint="Give a path with --ledger in a folder where you may write.",
-        ) from error
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _fill(path: Path, now: str) -> None:

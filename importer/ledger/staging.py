@@ -169,11 +169,8 @@ class Staging:
         return staged
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Run a statement for each row, an INSERT for many rows at a time.
-
-        SQLite builds the list of states that the table's CHECK has anew for each statement, which takes as long as
-        all else of an INSERT.
-        """
+        """Run a statement for each row, an INSERT for many rows at a time."""
+        # SQLite builds the list of states of the table's CHECK for each statement: as much work as all the rest.
         start, marks = statement.rpartition(" VALUES ")[::2]
         whole = len(rows) - len(rows) % _ROWS_PER_INSERT if start else 0
         many = f"{statement}{f', {marks}' * (_ROWS_PER_INSERT - 1)}"
@@ -186,10 +183,8 @@ class Staging:
         expect_rows(written, len(rows))
 
     def _fingerprints(self, calls: Sequence[Call]) -> Iterator[bytes]:
-        """Yield the start of a keyed hash of what is posted of each call, as a JSON list without spaces.
-
-        Keyed, because a plain hash of a telephone number is undone by trying all numbers.
-        """
+        """Yield the start of a keyed hash of what is posted of each call, as a JSON list without spaces."""
+        # Keyed, because a plain hash of a telephone number is undone by trying all numbers.
         keyed = hmac.new(self._key, digestmod="sha256")
         for call in calls:
             one = keyed.copy()  # the key is taken in once

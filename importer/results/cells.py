@@ -12,7 +12,7 @@ from typing import IO
 
 from importer.errors import InputUnusableError, NoInputError
 from importer.ledger import Fate
-from importer.private_files import why
+from importer.private_files import os_errors_as
 from importer.records import Call, ResultRow
 from schemas.vocabulary import E164, RESULT_COLUMNS, Outcome
 
@@ -72,10 +72,8 @@ def fate_cells(fate: Fate | ResultRow) -> list[str]:
 
 
 def defused(text: str) -> str:
-    """Return a cell that no spreadsheet runs as a formula; strict E.164 stays as it is.
-
-    The dangerous first characters are OWASP's (CSV Injection), also behind blanks and invisible characters.
-    """
+    """Return a cell that no spreadsheet runs as a formula; strict E.164 stays as it is."""
+    # The dangerous first characters are OWASP's (CSV Injection), also behind blanks and invisible characters.
     if text[:1] in _HARMLESS_START:
         return text
     bare = text.lstrip(" \u00a0")
@@ -99,20 +97,15 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
     Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file.
     """
     try:
-        yield from raw_rows(path)
-    except OSError as error:
-        raise NoInputError(
-            f"results file {path} cannot be read: {why(error, path)}", hint="Check its path and rights."
-        ) from error
+        with os_errors_as(NoInputError, f"results file {path} cannot be read", path, "Check its path and rights."):
+            yield from raw_rows(path)
     except (csv.Error, UnicodeDecodeError) as error:
         raise no_results_file(path, "it is damaged") from error
 
 
 def raw_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Do the same, but raise OSError, csv.Error and UnicodeDecodeError as they come.
-
-    A part (``.part``) may end in the middle of a row, because a run died: that row is left out.
-    """
+    """Do the same, but raise OSError, csv.Error and UnicodeDecodeError as they come."""
+    # A part may end in the middle of a row, because a run died: that row is left out.
     is_part = path.suffix == PART
     with path.open(encoding="utf-8", errors="replace" if is_part else "strict", newline="\n") as stream:
         lines = (line for line in stream if line.endswith("\n")) if is_part else stream
@@ -147,10 +140,7 @@ class Difference:
 
 
 def differences(expected: Path, found: Path) -> list[Difference]:
-    """Return every difference between two results files of one input, in the order of lines.
-
-    Raises InputUnusableError where one of them is no results file.
-    """
+    """Return every difference between two results files of one input, in the order of lines."""
     by_line: defaultdict[str, tuple[list[Mapping[str, str]], list[Mapping[str, str]]]]
     by_line = defaultdict(lambda: ([], []))
     for side, path in enumerate((expected, found)):

@@ -11,7 +11,7 @@ import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import IO
 
 from importer.errors import CannotCreateError
 from importer.ledger import Fate
-from importer.private_files import open_new, sync_folder, whose, why
+from importer.private_files import open_new, os_errors_as, sync_folder, whose
 from importer.records import OUTCOME_OF_STATE, Call, ResultRow
 from importer.results.cells import FATE_COLUMNS, PART, begin_rows, cells_of, defused, fate_cells, raw_rows
 from schemas.vocabulary import REASON_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome
@@ -168,10 +168,7 @@ class Finished:
 
 
 class ResultsFile:
-    """The results of one run: `add` rows, `sync`, `take_up` calls of earlier runs, `finish`.
-
-    Once they are ``is_kept``, since their calls are in the ledger, the parts are left whatever happens.
-    """
+    """The results of one run: `add` rows, `sync`, `take_up` calls of earlier runs, `finish`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -185,7 +182,7 @@ class ResultsFile:
         self._carried = self._open = 0
         self._counts = Finished()
         self._is_synced = False
-        self.is_kept = False
+        self.is_kept = False  # once their calls are in the ledger, the parts are left whatever happens
         self._finished: Finished | None = None
         try:
             writers = []
@@ -199,10 +196,7 @@ class ResultsFile:
             raise
 
     def add(self, rows: Iterable[ResultRow | Call], calls_are: Outcome) -> None:
-        """Write rows in input order; those still `pending` get their fate at the end.
-
-        A bare call is a row with the outcome ``calls_are``.
-        """
+        """Write rows in input order, a bare call with the outcome ``calls_are``; `pending` ends with its fate."""
         left = iter(rows)
         while chunk := list(islice(left, CHUNK_ROWS)):
             with writing(self.path):
@@ -245,10 +239,7 @@ class ResultsFile:
         self._parts.discard()
 
     def finish(self, fates: Fates | None, *, may_drop: bool = False) -> Finished:
-        """Write the results in order: calls of earlier runs as sent, then the input's rows with their fates.
-
-        Where there is no row at all, no file is left if it ``may_drop``.
-        """
+        """Write the results, calls of earlier runs first; without any row no file is left if it ``may_drop``."""
         self.sync()
         if may_drop and not (self._open or self._carried or self._counts.outcomes.total()):
             self.discard()
@@ -327,10 +318,7 @@ def reasons_path(rejects: Path) -> Path:
 
 
 def write_rejects(path: Path, records: Iterable[tuple[str, Sequence[str] | None]]) -> None:
-    """Write the original header and records verbatim, to be mended and imported again: all of them or no file.
-
-    What is said of each but the header goes into a second file, as `REASON_COLUMNS` has it after the line.
-    """
+    """Write header and records verbatim, to be imported again, and their `REASON_COLUMNS` beside: all or none."""
     try:
         with _whole(path) as stream, _whole(reasons_path(path)) as beside:
             say, line = csv.writer(beside, lineterminator="\r\n").writerow, 1
@@ -364,8 +352,7 @@ def _whole(path: Path) -> Iterator[IO[str]]:
 def create(path: Path) -> IO[str]:
     """Create a file that only we may read, for results or rejects; raises CannotCreateError."""
     with writing(path):
-        file = open_new(path)
-    return io.TextIOWrapper(file, encoding="utf-8", newline="")
+        return io.TextIOWrapper(open_new(path), encoding="utf-8", newline="")
 
 
 def make_durable(stream: IO[str]) -> None:
@@ -374,14 +361,10 @@ def make_durable(stream: IO[str]) -> None:
     os.fsync(stream.fileno())
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> AbstractContextManager[None]:
     """Raise CannotCreateError for an OSError inside; calls sent by then are in the ledger."""
-    try:
-        yield
-    except OSError as error:
-        raise CannotCreateError(
-            f"{path} cannot be written: {why(error, path)}",
-            hint="Free space or mend rights. What was sent is safe in the ledger: its next `import` or `deliver` "
-            "completes these results. Run a `check` again.",
-        ) from error
+    hint = (
+        "Free space or mend rights. What was sent is safe in the ledger: its next `import` or `deliver` "
+        "completes these results. Run a `check` again."
+    )
+    return os_errors_as(CannotCreateError, f"{path} cannot be written", path, hint)
