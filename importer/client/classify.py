@@ -339,9 +339,11 @@ def classify(answer: Answer, *, now_epoch: float) -> Judgement:
     # Further keys are allowed, an ``error`` is not.
     if answer.status == 200 and words == ("success", "SUCCESS") and not fields.get("error"):
         return TAKEN
-    codes = (fields.get("code"), _inner(fields, "title"))
+    error = fields.get("error")
+    inner: Mapping[str, object] = error if isinstance(error, dict) else {}
+    codes = (fields.get("code"), inner.get("title"))
     code = next((each for each in codes if isinstance(each, str) and each), "")
-    wait_seconds = _asked_wait_seconds(answer, fields, now_epoch)
+    wait_seconds = _asked_wait_seconds(answer, fields, inner, now_epoch)
     asks_to_wait = "retry-after" in answer.headers and wait_seconds is not None
     judgement = _judge(answer.status, shape, str(fields.get("status")), code, asks_to_wait=asks_to_wait)
     return replace(
@@ -415,28 +417,19 @@ def _short_integer(digits: str) -> int:
 _STRICT_JSON = json.JSONDecoder(object_pairs_hook=_agreeing, parse_constant=int, parse_int=_short_integer)
 
 
-def _inner(fields: Mapping[str, object], key: str) -> object:
-    error = fields.get("error")
-    return error.get(key) if isinstance(error, dict) else None
-
-
 _TRY_AGAIN = re.compile(r"try again after ([0-9]{1,6}) (second|minute|hour)", re.IGNORECASE)
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
-def _asked_wait_seconds(answer: Answer, fields: Mapping[str, object], now_epoch: float) -> float | None:
-    headers = answer.headers
-    date = headers.get("date")
-    asked = parse_retry_after(headers.get("retry-after"), response_date=date, now_epoch=now_epoch)
+def _asked_wait_seconds(
+    answer: Answer, fields: Mapping[str, object], inner: Mapping[str, object], now_epoch: float
+) -> float | None:
+    header, date = answer.headers.get("retry-after"), answer.headers.get("date")
+    asked = parse_retry_after(header, response_date=date, now_epoch=now_epoch)
     if asked is not None:
         return asked
-    details = _inner(fields, "details")
-    texts = (
-        fields.get("message"),
-        _inner(fields, "message"),
-        details.get("message") if isinstance(details, dict) else None,
-    )
-    for text in texts:
+    for where in (fields, inner, inner.get("details")):
+        text = where.get("message") if isinstance(where, Mapping) else None
         match = _TRY_AGAIN.search(text) if isinstance(text, str) else None
         if match is not None:
             seconds = int(match[1]) * _UNIT_SECONDS[match[2].lower()]
