@@ -245,10 +245,7 @@ class TokenSource:
 
 
 def read_token_answer(status: int, body: bytes, sign_in: SignIn, *, asked_at: float) -> Token:
-    """Judge one answer of the token endpoint and return its token; ``asked_at`` is when the request began.
-
-    Raises: as `TokenSource.token`; of these, UnavailableError and an answer that is not JSON may be tried again.
-    """
+    """Return the token of an answer to a request that began ``asked_at``; raises as `TokenSource.token`."""
     if 300 <= status < 400:
         raise ProtocolError(
             f"the token endpoint redirects (status {status}); redirects are not followed",

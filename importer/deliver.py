@@ -8,7 +8,7 @@ import math
 import re
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -271,18 +271,15 @@ class Breaker:
     """Counts the calls of a run as they end; not for several threads at once."""
 
     _settings: Settings
-    _sent: int = 0
-    _refused: int = 0
-    _uncertain: int = 0
+    _states: Counter[CallState] = field(default_factory=Counter)
     _fruitless: int = 0
     _latest: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=16))
 
     def add(self, delivered: Delivered) -> Stop | None:
         """Count one call; return why the run stops, if it does."""
         receipt, judgement = delivered.receipt, delivered.judgement
-        self._sent += 1
-        self._refused += receipt.state is CallState.REFUSED
-        self._uncertain += receipt.state is CallState.UNCERTAIN
+        self._states[receipt.state] += 1
+        refused, uncertain = self._states[CallState.REFUSED], self._states[CallState.UNCERTAIN]
         is_fruitless = delivered.given_up or receipt.http_status is None
         self._fruitless = self._fruitless + 1 if is_fruitless else 0
         # A failing service is the same whether it or its gateway says so: the code in the body does not count.
@@ -297,11 +294,11 @@ class Breaker:
         if self._fruitless >= UNANSWERED_IN_A_ROW:
             message = f"{self._fruitless} calls in a row could not be sent or got no answer; run again."
             return Stop(ExitCode.UNAVAILABLE, "unreachable", message)
-        if self._uncertain >= self._settings.max_uncertain:
-            message = f"{counted(self._uncertain, 'answer was', 'answers were')} lost; stopped."
+        if uncertain >= self._settings.max_uncertain:
+            message = f"{counted(uncertain, 'answer was', 'answers were')} lost; stopped."
             return Stop(ExitCode.UNCERTAIN, "max_uncertain", message)
-        if self._settings.max_errors.exceeded(self._refused, self._sent):
-            message = f"The API refused {counted(self._refused, 'call')}; stopped."
+        if self._settings.max_errors.exceeded(refused, self._states.total()):
+            message = f"The API refused {counted(refused, 'call')}; stopped."
             return Stop(ExitCode.PARTIAL, "max_errors", message)
         return None
 

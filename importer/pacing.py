@@ -1,7 +1,4 @@
-"""How fast and how often: the rolling rate limit, back-off, the retry budget and Retry-After.
-
-Nothing here reads a clock or sleeps by itself; both are passed in. Seconds everywhere.
-"""
+"""How fast and how often: rate limit, back-off, retry budget, Retry-After. Clocks and sleeps are passed in."""
 
 import re
 import threading

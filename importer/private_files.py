@@ -264,10 +264,7 @@ def proved_folder(folder: Path) -> Iterator[int]:
 
 
 def _check_folder(folder: Path, facts: os.stat_result) -> None:
-    """Raise ConfigurationError when another user than root could replace what is in it.
-
-    In a sticky folder such as /tmp nobody can replace what is ours; what is planted there is found by its owner.
-    """
+    """Raise ConfigurationError when another user than root could replace what is in it."""
     shown = shlex.quote(str(folder))
     if facts.st_uid not in (0, os.geteuid()):
         owner = user_name(facts.st_uid)
@@ -284,6 +281,7 @@ def _check_folder(folder: Path, facts: os.stat_result) -> None:
             group = grp.getgrgid(facts.st_gid)
             is_trusted = group.gr_name == pwd.getpwuid(facts.st_uid).pw_name and not group.gr_mem
     by_others = facts.st_mode & (stat.S_IWOTH if is_trusted else stat.S_IWGRP | stat.S_IWOTH)
+    # In a sticky folder such as /tmp nobody can replace what is ours; what is planted there is found by its owner.
     if by_others and not facts.st_mode & stat.S_ISVTX:
         raise ConfigurationError(
             f"others may write to the folder {folder}, so they could replace what is in it",

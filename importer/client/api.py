@@ -54,10 +54,8 @@ class User:
 
 
 def form_of(call: Call) -> dict[str, str]:
-    """Return the fields of a call as the API names them; optional ones only where there is something.
-
-    Source: https://www.zoho.com/phonebridge/developer/v3/outgoing-unattended.html
-    """
+    """Return the fields of a call as the API names them; optional ones only where there is something."""
+    # https://www.zoho.com/phonebridge/developer/v3/outgoing-unattended.html
     form = {
         "type": "dialed",
         "state": str(call.state),
@@ -131,15 +129,14 @@ class TokenTransport(Line):
             self._on_answer(answer)
             return answer.status, answer.body
         except SendFailure as failure:
-            message = f"{urlsplit(url).hostname} gave no answer to the sign-in ({failure.kind})"
-            if failure.kind in FAILURES_BEFORE and failure.kind != "other":
-                hint = "Check --accounts-url, --ca-bundle, --proxy and the clock."
-                raise ConfigurationError(message, hint=hint) from None
-            if failure.kind in ("cut", "malformed"):
-                hint = "Check --accounts-url and --proxy: something else may be answering."
-                raise ProtocolError(message, hint=hint) from None
+            kind: type[ImporterError] = UnavailableError
             hint = "Nothing was lost; run again when the network is back."
-            raise UnavailableError(message, hint=hint) from None
+            if failure.kind in FAILURES_BEFORE and failure.kind != "other":
+                kind, hint = ConfigurationError, "Check --accounts-url, --ca-bundle, --proxy and the clock."
+            elif failure.kind in ("cut", "malformed"):
+                kind, hint = ProtocolError, "Check --accounts-url and --proxy: something else may be answering."
+            message = f"{urlsplit(url).hostname} gave no answer to the sign-in ({failure.kind})"
+            raise kind(message, hint=hint) from None
         finally:
             self.close()
 
@@ -148,10 +145,8 @@ class AccountClient(Line):
     """Asks the API about the account, over a fresh connection each time; nothing it sends can become a call."""
 
     def users(self, token: Token) -> tuple[User, ...]:
-        """Return all users of PhoneBridge, page by page.
-
-        Raises ImporterError. Source: https://www.zoho.com/phonebridge/developer/v3/zoho-user-list.html
-        """
+        """Return all users of PhoneBridge, page by page; raises ImporterError."""
+        # https://www.zoho.com/phonebridge/developer/v3/zoho-user-list.html
         known: dict[str, User] = {}
         for page in range(1, MOST_PAGES + 1):
             query = {"page": page, "perPage": USERS_PER_PAGE}
@@ -173,10 +168,8 @@ class AccountClient(Line):
         return tuple(known.values())
 
     def take_no_call(self, token: Token) -> None:
-        """See that a notification would be taken, by one without any field: it can only be refused for that.
-
-        The service checks token, scope and integration before the fields (inferred). Raises ImporterError.
-        """
+        """See that a notification would be taken, by one without any field; raises ImporterError."""
+        # It can only be refused for that: token, scope and integration are checked before (inferred).
         answer = self._ask(request_to("POST", CALLNOTIFY_PATH, token))
         if classify(answer, now_epoch=time.time()).reason != "parameter_missing":
             raise self._error("the service does not take notifications", answer)

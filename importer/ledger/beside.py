@@ -90,10 +90,7 @@ def has_wal(ledger: Path) -> bool:
 
 
 def check_place(ledger: Path, mounts: str | None = None) -> None:
-    """Raise `ConfigurationError` for a ledger on a network share, or that others can change or have put there.
-
-    ``mounts`` is the text of a mountinfo file; without it that of this process counts, where there is one.
-    """
+    """Raise `ConfigurationError` for a ledger on a network share, or that others can change or have put there."""
     if mounts is None:
         with suppress(OSError):
             mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")

@@ -286,10 +286,7 @@ class Ledger(LedgerReader):
         return kept_back
 
     def reopen(self, call_ids: Sequence[str]) -> None:
-        """Make calls uncertain again that a person settled since the last run that sent, all of them or none.
-
-        Raises `UsageError` naming the first of which that cannot be taken back.
-        """
+        """Make calls uncertain again that a person settled since the last send, all or, by `UsageError`, none."""
         with self._transaction() as connection:
             for call_id in dict.fromkeys(call_ids):
                 settled = connection.execute("SELECT 1 FROM reopenable WHERE call_id = ?", (call_id,))
@@ -340,11 +337,10 @@ class Ledger(LedgerReader):
         return {state: stood.count(state) for state in (CallState.PENDING, CallState.UNCERTAIN)}
 
     def purge(self, older_than: str) -> tuple[int, int, int]:
-        """Delete settled calls whose last request began before that moment, and free their bytes.
+        """Delete settled calls whose last request began before that moment (GMT text), and free their bytes.
 
-        Returns how many calls, decisions and runs were deleted.
-        From then on unknown calls from before it are `stale` and never sent. ``older_than`` is GMT text;
-        ValueError if it is none. Takes as much room on the disk again as the ledger that is left.
+        Returns how many calls, decisions and runs were deleted. From then on unknown calls from before it are
+        `stale` and never sent. Takes as much room on the disk again as the ledger that is left.
         """
         later(older_than, 0)
         with self._guard, schema.translated_errors(self._path):

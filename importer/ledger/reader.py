@@ -1,7 +1,4 @@
-"""Reads of the ledger, for a run and for a person looking on while one goes on.
-
-Nothing in here changes the ledger. Free of HTTP, pacing and files of calls.
-"""
+"""Reads of the ledger, for a run and for a person looking on while one goes on; nothing in here changes it."""
 
 import errno
 import os

@@ -1,7 +1,4 @@
-"""The ledger's tables, and SQLite set up so that a commit survives a power cut.
-
-In goes a path, out comes a checked connection. What a run does with the tables is elsewhere.
-"""
+"""The ledger's tables, and SQLite set up so that a commit survives a power cut."""
 
 import os
 import secrets

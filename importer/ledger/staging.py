@@ -1,8 +1,4 @@
-"""Taking calls in: which are new, which the ledger holds, and what that means for each.
-
-In go calls in input order, out comes one `Staged` each. Runs inside one transaction that `Ledger.staging`
-opens and closes.
-"""
+"""Taking calls in, in one transaction of `Ledger.staging`: which are new, which it holds, what each comes to."""
 
 import hmac
 import sqlite3

@@ -1,7 +1,4 @@
-"""What is done to a ledger between runs: old calls purged, a number forgotten, a restored backup taken up.
-
-Each function works inside a transaction that `Ledger` opens. Free of how calls are sent.
-"""
+"""What is done to a ledger between runs, inside a transaction of `Ledger`: purge, forget, take up a backup."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""What goes into the ledger and comes out of it beside calls and receipts, and its own kind of bug.
-
-Free of SQLite: these values are all that other modules get of the ledger's tables.
-"""
+"""What goes into the ledger and comes out of it beside calls and receipts: all that others get of its tables."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -92,10 +92,7 @@ def fused(text: str) -> str:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of a results file, or of a part of one, by column name.
-
-    Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file.
-    """
+    """Yield the rows of a results file, or of a part, by column name; raises NoInputError, InputUnusableError."""
     try:
         with os_errors_as(NoInputError, f"results file {path} cannot be read", path, "Check its path and rights."):
             yield from raw_rows(path)

@@ -1,8 +1,4 @@
-"""The files of results and rejects: rows as they are decided, and the way from them to the results in place.
-
-A run that ends takes the way from its parts and the ledger's fates to the file, and so does the run after one that
-died. Only we may read what is made here, and it replaces nothing.
-"""
+"""The files of results and rejects, which only we may read and which replace nothing: from parts to results."""
 
 import csv
 import io
@@ -271,10 +267,7 @@ class ResultsFile:
 
 
 def results_path(first_input: Path | None, run_id: str, chosen: Path | None, ledger: Path | None) -> Path:
-    """Return where the results go: as chosen, or beside the first input, in the working folder, beside the ledger.
-
-    Raises CannotCreateError when the path is taken or its folder cannot be written to.
-    """
+    """Return where the results go: as chosen, beside the first input, in the working folder, beside the ledger."""
     if chosen is None:
         # Among the inputs of a pattern may be the results of earlier nights.
         name = (
