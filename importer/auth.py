@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from importer.errors import ConfigurationError, NotPermittedError, ProtocolError, TryLaterError, UnavailableError
-from importer.pacing import Backoff
+from importer.pacing import backoff_seconds
 from importer.private_files import make_folders, open_ours, read_small, replace_private_file
 from importer.settings import is_secret
 from importer.settings.values import base_url, is_loopback
@@ -26,7 +26,7 @@ from importer.settings.values import base_url, is_loopback
 _log = logging.getLogger(__name__)
 
 TOKEN_PATH = "/oauth/v2/token"  # noqa: S105 a path, not a secret
-TOKEN_BACKOFF = Backoff(attempts=3)
+_MOST_TRIES = 3
 
 _LIFETIME_SECONDS = 3600.0
 _MARGIN_SECONDS = 300.0
@@ -172,9 +172,9 @@ class TokenSource:
                     raise _GarbledError(error.message, hint=error.hint) from None
                 return read_token_answer(status, body, self._sign_in, asked_at=asked_at)
             except (UnavailableError, _GarbledError):
-                if attempt == TOKEN_BACKOFF.attempts:
+                if attempt == _MOST_TRIES:
                     raise
-                self._sleep(TOKEN_BACKOFF.wait_seconds(attempt))
+                self._sleep(backoff_seconds(attempt))
 
     @contextlib.contextmanager
     def _cache_lock(self) -> Iterator[None]:

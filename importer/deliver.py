@@ -19,7 +19,7 @@ from importer.client import Client, Judgement, Proof, Reaction, SendFailure, jud
 from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
 from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
-from importer.pacing import Backoff, RetryBudget, RollingLimiter, Slot
+from importer.pacing import MOST_TRIES, RetryBudget, RollingLimiter, Slot, backoff_seconds, draw
 from importer.records import Call, Receipt, Stop
 from importer.settings import Settings
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, counted
@@ -80,7 +80,6 @@ class Service:
     is_cut: Callable[[], bool]
     cut_sign_in: Callable[[], None]
     account: str
-    backoff: Backoff = field(default_factory=Backoff)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +157,10 @@ class Attempts:
                 if stop is not None:
                     return Delivered(receipt, judgement, stop)
             else:
-                most_tries = min(judgement.most_tries or service.backoff.attempts, service.backoff.attempts)
+                most_tries = judgement.most_tries or MOST_TRIES
                 if self._attempt >= most_tries or not self.retries.spend():
                     return Delivered(receipt, judgement, given_up=True)
-                left = service.backoff.wait_seconds(self._attempt)
+                left = backoff_seconds(self._attempt)
                 while left > 0 and not self.is_stopping():
                     service.sleep(min(left, LOOK_EVERY_SECONDS))
                     left -= LOOK_EVERY_SECONDS
@@ -184,7 +183,7 @@ class Attempts:
             return replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")
         fields = {"seconds": round(asked, 1), "reason": judgement.reason}
         self.listener.event(Event(EventName.WAIT_BEGAN, Level.INFO, fields))
-        service.limiter.pause_until(now + asked + service.backoff.uniform(0.0, asked * JITTER))
+        service.limiter.pause_until(now + asked + draw(0.0, asked * JITTER))
         return None
 
     def _send(self, token: Token, slot: Slot) -> tuple[Judgement, Receipt]:

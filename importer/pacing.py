@@ -21,6 +21,12 @@ _SHORTEST_WAIT_SECONDS = 1.0
 _STOP_POLL_SECONDS = 0.2
 _MOST_RETRIES = 20.0
 
+MOST_TRIES = 4
+"""So many requests for one call at most, where each proves that the call was not taken."""
+
+draw = SystemRandom().uniform
+"""Draws a number of seconds between two."""
+
 _HTTP_DATE = re.compile(
     r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
     r"|[A-Z][a-z]{5,8}, [0-9]{2}-[A-Z][a-z]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
@@ -118,22 +124,12 @@ class RollingLimiter:
                 self._next_turn = max(self._next_turn, latest + self._spacing_seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Full jitter: a random wait between 0 and 1, 2, 4, 8 ... seconds, at most ``cap_seconds``.
+def backoff_seconds(attempt: int, draw: Callable[[float, float], float] = draw) -> float:
+    """Return the wait after an attempt, counted from 1: 0 to 1, 2, 4, 8 ... seconds, at most 20 (full jitter).
 
-    ``attempts`` is the number of tries in all; ``uniform(low, high)`` draws the wait.
     Source: AWS, "Exponential backoff and jitter"; the cap of 20 s is that of botocore's standard mode.
     """
-
-    attempts: int = 4
-    first_seconds: float = 1.0
-    cap_seconds: float = 20.0
-    uniform: Callable[[float, float], float] = field(default=SystemRandom().uniform, repr=False)
-
-    def wait_seconds(self, attempt: int) -> float:
-        """Draw the wait after ``attempt``, counted from 1."""
-        return self.uniform(0.0, min(self.first_seconds * 2 ** (attempt - 1), self.cap_seconds))
+    return draw(0.0, min(2.0 ** (attempt - 1), 20.0))
 
 
 @dataclass(slots=True)

@@ -70,7 +70,7 @@ def replace_private_file(path: Path, content: bytes) -> None:
 
 
 def put_whole(path: Path, content: bytes, *, mode: int = 0o600, may_replace: bool = True) -> None:
-    """Put a file in its place in one step, whatever other processes do; raises OSError."""
+    """Put a file in its place in one step, also beside other processes that do; raises OSError."""
     # Who reads all files of a kind passes over this ending.
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -173,7 +173,7 @@ def read_small(path: Path, most_bytes: int = SMALL_BYTES, *, is_secret: bool = F
 
 
 def open_ours(path: Path, flags: int, *, most_links: int = 1, is_secret: bool = False) -> int:
-    """Open a file of this user, made with mode 0600; OSError, ConfigurationError where others could change it."""
+    """Open a file of this user (new: 0600); raises OSError, ConfigurationError where others could change it."""
     with proved_folder(path.parent) as folder:
         descriptor = os.open(path.name, flags | _SAFE_OPEN, 0o600, dir_fd=folder)
     try:

@@ -162,7 +162,8 @@ class Ledger(LedgerReader):
                 self._commits = beside.COMMITS_PER_TURN
 
     def keep_listed(self, most: int = MOST_LISTED) -> None:
-        """Remember the rejected rows of this staging, listed last at most so many: a run that died told nobody."""
+        """Remember the rejected rows of this staging, of all only the ``most`` that were listed last."""
+        # The last that a run does: one that died told nobody of them.
         with self._transaction() as connection:
             keep = "INSERT OR REPLACE INTO listed_rows SELECT fingerprint, ? FROM temp.listed"
             connection.execute(keep, (self._now(),))
@@ -286,7 +287,7 @@ class Ledger(LedgerReader):
         return kept_back
 
     def reopen(self, call_ids: Sequence[str]) -> None:
-        """Make calls uncertain again that a person settled since the last send, all or, by `UsageError`, none."""
+        """Make calls uncertain again that a person settled since the last send: all, or none and `UsageError`."""
         with self._transaction() as connection:
             for call_id in dict.fromkeys(call_ids):
                 settled = connection.execute("SELECT 1 FROM reopenable WHERE call_id = ?", (call_id,))
@@ -342,7 +343,7 @@ class Ledger(LedgerReader):
         Returns how many calls, decisions and runs were deleted. From then on unknown calls from before it are
         `stale` and never sent. Takes as much room on the disk again as the ledger that is left.
         """
-        later(older_than, 0)
+        later(older_than, 0)  # raises ValueError for what is no moment
         with self._guard, schema.translated_errors(self._path):
             # Deleting a run would look for its calls in the whole table, for each run.
             self._connection.execute("PRAGMA foreign_keys = OFF")

@@ -80,7 +80,7 @@ class LedgerReader:
         return next((row[0] for row in self._rows(query)), None)
 
     def uncertain_calls(self, limit: int) -> list[tuple[Call, Fate, str]]:
-        """Return calls that wait for a person, oldest first, with fate and the run that began the last request."""
+        """Return the calls that wait for a person, oldest first, with fate and the run of the last request."""
         query = f"""SELECT {OPEN_CALL},
                 reason, hint, http_status, code, attempts, sent_at, ledger_state, coalesce(run_id, '')
             FROM open_calls LEFT JOIN runs ON runs.number = sent_run
@@ -107,7 +107,7 @@ class LedgerReader:
         return [row[0] for row in self._rows(query, (limit,))]
 
     def held(self, call_ids: Sequence[str]) -> dict[str, bool]:
-        """Return those of these calls that are here, each with whether no person closed it: it may be attended."""
+        """Return which of these calls are here, and whether each may be shown attended: nobody closed it."""
         query = """SELECT call_id, state != 'closed' AND NOT EXISTS (SELECT 1 FROM decisions
             WHERE decisions.call_id = calls.call_id AND decision = 'close') FROM calls WHERE call_id"""
         with self._guard, schema.translated_errors(self._path):
@@ -192,7 +192,7 @@ class LedgerReader:
         raise ConfigurationError(fault, hint=beside.RESTORED_HINT)
 
     def dry_staging(self, now: str) -> Staging:
-        """Return what says what an import now (GMT text) would make of calls; raises where it would be refused."""
+        """Return a staging for an import at this moment (GMT text) that writes nothing; `ConfigurationError`."""
         version = self.check_latest()
         with self._guard, schema.translated_errors(self._path):
             if version < len(schema.MIGRATIONS):
