@@ -63,9 +63,10 @@ def form_of(call: Call) -> dict[str, str]:
         "from": call.agent_number,
         "to": call.customer_number,
         "start_time": call.start_time,
+        "zohouser": call.zohouser,
+        "voiceuri": call.voiceuri,
     }
-    optional = {"zohouser": call.zohouser, "voiceuri": call.voiceuri}
-    return form | {name: value for name, value in optional.items() if value}
+    return {name: value for name, value in form.items() if value}
 
 
 def request_to(
