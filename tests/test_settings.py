@@ -179,6 +179,7 @@ BAD = {
     "jobs": ("0", "two"),
     "scheduler": ("localhost:8786", "tcp://localhost", "http://localhost:8786"),
     "limit": ("0",),
+    "default-agent-number": ("12", "020 7946 0123", "+44 20 7946 0123"),
     "on-uncertain": ("retry",),
     "max-errors": ("0", "101%", "-1"),
     "max-uncertain": ("0",),

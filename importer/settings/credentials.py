@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+import tomli
+
 from importer.errors import CannotCreateError, ConfigurationError
 from importer.private_files import make_folders, read_small, replace_private_file, why
 from importer.settings.options import APPLICATION, variable_of
@@ -35,8 +38,6 @@ class Credentials:
 
 def credentials_path() -> Path:
     """Return where `load_credentials` looks and ``auth login`` writes, in the user's config folder."""
-    import platformdirs
-
     return platformdirs.user_config_path(APPLICATION, appauthor=False) / CREDENTIALS_NAME
 
 
@@ -117,8 +118,6 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
     Raises:
         ConfigurationError: not a private regular file of ours, not TOML, or other keys; or no keyring.
     """
-    import tomli
-
     try:
         content = read_small(path, _FILE_BYTES, is_secret=is_ours)
         found = tomli.loads(content.decode("utf-8"))

@@ -1,5 +1,6 @@
 """From flags, environment and TOML file to Settings; every error names the source of the value."""
 
+import difflib
 import os
 import re
 import shlex
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import platformdirs
+import tomli
 
 from importer.errors import ConfigurationError, UsageError
 from importer.private_files import open_small, why
@@ -24,9 +28,10 @@ from importer.settings.options import (
     Settings,
     variable_of,
 )
-from importer.settings.values import SHOWN_CHARACTERS, location
+from importer.settings.values import location
 
-_CONFIG_NAME = "cdr-importer.toml"
+_SHOWN_CHARACTERS = 60
+"""How much of a bad value a message shows."""
 # Their values may be a telephone number or hold a password.
 _UNSHOWN = frozenset({"default-agent-number", "ping-url", "proxy", "accounts-url", "api-url"})
 
@@ -48,7 +53,7 @@ class _Given:
 
     def error(self, rule: str, *, is_shown: bool = True) -> ConfigurationError | UsageError:
         try:
-            value = f" {str(self.value)[:SHOWN_CHARACTERS]!r}" if is_shown else ""
+            value = f" {str(self.value)[:_SHOWN_CHARACTERS]!r}" if is_shown else ""
         except (ValueError, RecursionError):  # a number or a table of a TOML file too large for Python to write
             value = ""
         kind = UsageError if self.is_flag else ConfigurationError
@@ -57,9 +62,7 @@ class _Given:
 
 def config_path() -> Path:
     """Return the TOML file that is read when none is named, in the user's config folder."""
-    import platformdirs
-
-    return platformdirs.user_config_path(APPLICATION, appauthor=False) / _CONFIG_NAME
+    return platformdirs.user_config_path(APPLICATION, appauthor=False) / f"{APPLICATION}.toml"
 
 
 def config_words(config: Path | None) -> str:
@@ -74,11 +77,8 @@ def load_settings(
 
     ``flags`` are by click's parameter name, None where an option was not given; ``config`` among them names the
     TOML file, which is not read unless ``with_file``. An environment variable that is empty counts as not given.
-
-    Raises:
-        UsageError: a flag's value cannot be used (2).
-        ConfigurationError: an environment variable or a key of the file is unknown or cannot be used, or the
-            file named is not there or not TOML (78).
+    Raises UsageError where a flag's value cannot be used (2); ConfigurationError where an environment variable or
+    a key of the file is unknown or cannot be used, or the file named is not there or not TOML (78).
     """
     variables = {variable_of(option): option for option in OPTIONS}
     known = {*variables, *map(variable_of, SECRETS), variable_of("config")}
@@ -117,8 +117,6 @@ def load_settings(
 
 
 def _from_file(path: Path) -> dict[str, _Given]:
-    import tomli
-
     try:
         with open_small(path) as file:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
@@ -207,7 +205,5 @@ def _config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) 
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    import difflib
-
     matches = difflib.get_close_matches(name, sorted(known), n=1)
     return f"Did you mean {matches[0]}?" if matches else ""

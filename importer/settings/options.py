@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
+import platformdirs
+
 from importer.settings import values
 from importer.settings.values import Limit, Rate
 from schemas.vocabulary import State
@@ -43,12 +45,6 @@ def _option(
 ) -> _Value:
     option = Option(read, metavar, help, is_repeatable=is_repeatable)
     return field(default=default, repr=repr, metadata={"option": option})
-
-
-def _usual_ledger() -> Path:
-    import platformdirs
-
-    return platformdirs.user_state_path(APPLICATION, appauthor=False) / "ledger.sqlite"
 
 
 def _switch(help: str, letter: str = "") -> bool:
@@ -121,7 +117,7 @@ class Settings(PolicyChoices):
         None, values.location, "FILE", "Agents file: CSV extension,number,zohouser,email,name."
     )
     default_agent_number: str | None = _option(
-        None, values.line, "NUMBER", "The agent's, where nothing else names one.", repr=False
+        None, values.agent_number, "NUMBER", "The agent's, where nothing else names one.", repr=False
     )
     default_zohouser: str | None = _option(None, values.line, "ID", "The user, where nothing else names one.")
     site: str = _option("", values.site, "NAME", "Keeps the ids of several systems apart; never change it.")
@@ -156,7 +152,7 @@ class Settings(PolicyChoices):
     init_ledger: bool = _switch("Create the ledger if it is not there.")
     sandbox: bool = _switch("Send to a simulator inside; nothing leaves this machine.")
     ledger: Path = field(
-        default_factory=_usual_ledger,
+        default_factory=lambda: platformdirs.user_state_path(APPLICATION, appauthor=False) / "ledger.sqlite",
         metadata={"option": Option(values.location, "PATH", "The ledger. Default: in the user's state folder.")},
     )
     results: Path | None = _option(

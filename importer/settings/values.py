@@ -9,20 +9,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
 from importer.errors import UsageError
-from schemas.vocabulary import State
+from schemas.vocabulary import E164, State
 
-SHOWN_CHARACTERS = 60
-"""How much of a bad value a message shows."""
 _PERCENT_SAMPLE_CALLS = 20
-
 _UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 _DURATION_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-BASE_URL = r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?"
+_BASE_URL = r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?/?"
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _SWITCHES = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
@@ -166,6 +164,13 @@ def one_of(*words: str) -> Callable[[object], str]:
     return read
 
 
+def matching(form: str, rule: str, value: object) -> str:
+    """Take a text of which a regular expression matches the whole."""
+    if not re.fullmatch(form, text(value)):
+        raise ValueError(rule)
+    return text(value)
+
+
 def zone(value: object) -> str:
     """Take a zone of the IANA database."""
     from schemas.zones import is_zone, zone_advice
@@ -184,20 +189,6 @@ def region(value: object) -> str:
         meant = _REGIONS_MEANT.get(text(value).upper(), text(value).upper())
         advice = f"write {meant}" if is_region(meant) else "write two capitals like GB"
         raise ValueError(f"no country with telephone numbers has this code (ISO 3166); {advice}")
-    return text(value)
-
-
-def site(value: object) -> str:
-    """Take a namespace of call ids; empty for none."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{0,64}", text(value)):
-        raise ValueError("letters, digits, '-', '_' and '.' only, 64 at most")
-    return text(value)
-
-
-def moment(value: object) -> str:
-    """Take the text of a moment for `parse_moment`."""
-    if text(value) not in _DAYS_BACK and not any(re.fullmatch(form, text(value)) for form in _FORMS):
-        raise ValueError(f"not a moment. {MOMENT_HINT}")
     return text(value)
 
 
@@ -289,7 +280,7 @@ def is_loopback(host: str) -> bool:
 def base_url(value: object) -> str:
     """Take ``https://host[:port]`` and return it without a slash at the end; http on loopback only."""
     url = text(value)
-    match = re.fullmatch(BASE_URL, url)
+    match = re.fullmatch(_BASE_URL, url)
     if match is None or (match[3] is not None and not 0 < int(match[3][1:]) < 65536):
         raise ValueError("must be scheme, host and port only, like https://host or https://host:port")
     if match[1] == "http" and not is_loopback(match[2]):
@@ -328,13 +319,6 @@ def _url_parts(value: object, rule: str) -> SplitResult:
     return parts
 
 
-def scheduler(value: object) -> str:
-    """Return an address of a Dask scheduler."""
-    if not re.fullmatch(r"(tcp|tls|ws|wss)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", line(value)):
-        raise ValueError("write it as tcp://HOST:PORT, or tls://HOST:PORT where the cluster has certificates")
-    return line(value)
-
-
 def location(value: object) -> Path:
     """Take a path, with ``~`` replaced."""
     path = value if isinstance(value, Path) else Path(text(value))
@@ -359,13 +343,19 @@ def data_center(value: object) -> str:
 
 
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2})?"
-_DATE_TIME = rf"{_DAY}[ T]{_CLOCK}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])?"
+_CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:Z|[+-][0-9]{2}:?[0-5][0-9])?"
 _AGO = r"([0-9]{1,4})([hdw])"
 _AGO_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_FORMS = (_DAY, _DATE_TIME, _AGO)
 _DAYS_BACK = {"today": 0, "yesterday": 1}
-MOMENT_HINT = "Write 2026-03-01, 2026-03-01 14:30, 2026-03-01T14:30Z, 12h, 2d, 3w, today or yesterday."
+_MOMENT_HINT = "Write 2026-03-01, 2026-03-01 14:30, 2026-03-01T14:30Z, 12h, 2d, 3w, today or yesterday."
+site = partial(matching, r"[A-Za-z0-9._-]{0,64}", "letters, digits, '-', '_' and '.' only, 64 at most")
+moment = partial(matching, f"{_DAY}([ T]{_CLOCK})?|{_AGO}|{'|'.join(_DAYS_BACK)}", f"not a moment. {_MOMENT_HINT}")
+agent_number = partial(matching, E164, "write it internationally, with + and country code and without blanks")
+scheduler = partial(
+    matching,
+    r"(tcp|tls|ws|wss)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}",
+    "write it as tcp://HOST:PORT, or tls://HOST:PORT where the cluster has certificates",
+)
 
 
 def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
@@ -385,8 +375,6 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
             return int((now - int(match[1]) * _AGO_UNITS[match[2]]).timestamp())
         is_word = text in _DAYS_BACK
         is_day = is_word or re.fullmatch(_DAY, text)
-        if not is_day and not re.fullmatch(_DATE_TIME, text):
-            raise UsageError(f"{text[:SHOWN_CHARACTERS]!r} is not a moment", hint=MOMENT_HINT)
         given = now if is_word else datetime.fromisoformat(text)
         if given.tzinfo is not None and not is_word:
             return int(given.timestamp())
@@ -406,7 +394,7 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
             )
         return int(first.timestamp())
     except (ValueError, OverflowError):
-        raise UsageError(f"{text!r} is no date and time of the calendar", hint=MOMENT_HINT) from None
+        raise UsageError(f"{text!r} is no date and time of the calendar", hint=_MOMENT_HINT) from None
 
 
 def _instant(local: datetime, zone: tzinfo) -> int:
