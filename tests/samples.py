@@ -68,7 +68,7 @@ NOW = 1_830_000_000
 @cache
 def catalogue() -> Catalogue:
     """Return the built-in formats and tables."""
-    return load_catalogue(Path("/nonexistent"))
+    return load_catalogue(None, Path("/nonexistent"))
 
 
 def plan_for(format_name: str, **changes: Any) -> PreparePlan:

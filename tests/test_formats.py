@@ -305,12 +305,12 @@ def test_own_formats_join_the_catalogue(tmp_path: Path) -> None:
     """Formats of the user's folder are listed beside the built-in ones as theirs; no name is taken twice."""
     (tmp_path / "formats").mkdir()
     _own(tmp_path / "formats")
-    loaded = load_catalogue(tmp_path)
+    loaded = load_catalogue(None, tmp_path)
     assert loaded.own == {"own"}
     assert {"own", "twilio"} <= set(loaded.formats)
     _own(tmp_path / "formats", 'name = "own"', 'name = "twilio"')
     with pytest.raises(ConfigurationError, match=r"own\.toml.*'twilio' is taken"):
-        load_catalogue(tmp_path)
+        load_catalogue(None, tmp_path)
 
 
 def _own_causes(folder: Path, name: str, text: str) -> Path:
@@ -323,7 +323,7 @@ def _own_causes(folder: Path, name: str, text: str) -> Path:
 def test_own_cause_table_of_a_new_name(tmp_path: Path) -> None:
     """A file of another name is a cause table of its own, for formats of one's own."""
     _own_causes(tmp_path, "ours", '[words]\n"weg" = "busy"\n')
-    assert load_catalogue(tmp_path).causes["ours"].words["weg"].otherwise == "busy"
+    assert load_catalogue(None, tmp_path).causes["ours"].words["weg"].otherwise == "busy"
 
 
 @table(
@@ -340,7 +340,7 @@ def test_broken_own_cause_table_is_refused(text: str, said: str, tmp_path: Path)
     """A cause table of one's own that breaks a rule is refused with its file."""
     _own_causes(tmp_path, "ours", text)
     with pytest.raises(ConfigurationError, match=rf"ours\.toml.*{re.escape(said)}"):
-        load_catalogue(tmp_path)
+        load_catalogue(None, tmp_path)
 
 
 # --- Detection ----------------------------------------------------------------------------------------------

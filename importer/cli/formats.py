@@ -40,7 +40,7 @@ def list_command(settings: Settings, name: str | None) -> None:
     """List the built-in formats and your own; with NAME, explain one and the policies in force for it."""
     from importer.formats import load_catalogue, own_folders
 
-    catalogue = load_catalogue(*own_folders(settings.config))
+    catalogue = load_catalogue(settings.config)
     if name is not None:
         from importer.cli.explain import format_lines, policy_lines
 
@@ -71,12 +71,12 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     What the export shows is filled in with its evidence; what a person must decide is marked TODO, and the format
     is refused until no TODO is left. Then look at it with `detect --format`, and hold it with `formats test`.
     """
-    from importer.formats import detect, load_catalogue, own_folders
+    from importer.formats import detect, load_catalogue
     from importer.formats.catalogue import RESERVED_NAMES
     from importer.formats.drafting import draft_of, format_name
     from importer.pipeline import check_apart
 
-    catalogue = load_catalogue(*own_folders(settings.config))
+    catalogue = load_catalogue(settings.config)
     stem = (output or export).name.split(".")[0]
     name = format_name(stem, {*catalogue.formats, *RESERVED_NAMES})
     target = output or Path(f"{name}.toml")
@@ -114,11 +114,11 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
     """
     from importer.cli.explain import difference_lines
     from importer.files import temporary_folder
-    from importer.formats import load_catalogue, own_folders
+    from importer.formats import load_catalogue
     from importer.pipeline import Listener, Run, check
     from importer.results import differences
 
-    catalogue = load_catalogue(*own_folders(settings.config))
+    catalogue = load_catalogue(settings.config)
     catalogue.pick(name)
     wanted = expected or sample.with_name(f"{sample.stem}.expected.csv")
     if not wanted.exists():
@@ -151,10 +151,10 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.cli.explain import file_lines
     from importer.files import named_files
-    from importer.formats import detect, load_catalogue, own_folders
+    from importer.formats import detect, load_catalogue
     from importer.formats.detection import UNKNOWN_TODO, UnknownFormatError
 
-    catalogue = load_catalogue(*own_folders(settings.config))
+    catalogue = load_catalogue(settings.config)
     formats = catalogue.candidates(settings.format)
     named = named_files(files)
     for problem in named.problems:

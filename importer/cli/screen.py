@@ -33,7 +33,7 @@ from importer.cli.output import (
     wrapped,
 )
 from importer.errors import ExitCode, exit_code_of, reason_of
-from importer.formats import load_catalogue, own_folders
+from importer.formats import load_catalogue
 from importer.pipeline import (
     Listener,
     Outlook,
@@ -68,7 +68,7 @@ def run_on_screen(
         watch = Watch(settings, command, run_id, note=screen.note, progress=screen.progress)
         run = Run(
             settings,
-            load_catalogue(*own_folders(settings.config)),
+            load_catalogue(settings.config),
             screen.listener().joined_by(watch.listener()),
             run_id=run_id,
             interrupted=screen.interrupted,

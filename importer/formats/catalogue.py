@@ -84,14 +84,14 @@ def own_files(folders: Iterable[Path], kind: str) -> list[Path]:
     return found
 
 
-def load_catalogue(*folders: Path) -> Catalogue:
-    """Load the built-in formats and cause tables, and the user's own of these folders, else of `user_folder`.
+def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
+    """Load the built-in formats and cause tables, and the user's own of these folders, else of `own_folders`.
 
     Words of an own cause table outrank those of a table of the same name before it, which keeps its others.
 
     Raises ConfigurationError naming file, key and rule for the first file that breaks one.
     """
-    folders = folders or (user_folder(),)
+    folders = folders or own_folders(config)
     shipped_causes, shipped_formats, lookalikes = _shipped()
     causes = {table.name: table for table in shipped_causes}
     own_causes = own_files(folders, "causes")

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from importer.client import Answer
 from importer.errors import ImporterError, TryLaterError
-from importer.formats import load_catalogue, own_folders
+from importer.formats import load_catalogue
 from importer.ledger import open_reader
 from importer.ledger.beside import check_place
 from importer.pipeline import check_apart, epoch_of, gmt_text
@@ -93,7 +93,7 @@ def _rated(name: str, found: str, hint: str, *, look: bool = False, act: bool = 
 
 def _config(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[Check]:
     check_versions(found_versions())
-    catalogue = load_catalogue(*own_folders(settings.config))
+    catalogue = load_catalogue(settings.config)
     named_formats = [each.name for each in catalogue.candidates(settings.format)]
     policy_book(settings, {*catalogue.formats, *named_formats})
     check_apart(settings)
