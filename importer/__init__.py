@@ -5,7 +5,7 @@ it), `reading` (chunks of text with line numbers), `prepare` (chunks to calls an
 durable before the first is sent), `deliver` (batches through `client` under `pacing`) and `results` (the CSV
 written back), of which `report` makes a page. `pipeline` wires the stages, `cli` is the only module that prints or
 exits. Each module imports only those above it in this order:
-errors, private_files, events, requirements, records, settings, files, formats, reading, prepare, ledger, pacing,
+errors, private_files, requirements, records, settings, files, formats, reading, prepare, ledger, pacing,
 auth, client, deliver, results, report, pipeline, watching, setup, cli; `simulator` imports nothing of ours.
 """
 

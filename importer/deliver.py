@@ -17,10 +17,9 @@ from itertools import takewhile
 from importer.auth import Token, TokenSource
 from importer.client import Client, Judgement, Proof, Reaction, SendFailure, judge_failure
 from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
-from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
 from importer.pacing import MOST_TRIES, RetryBudget, RollingLimiter, Slot, backoff_seconds, draw
-from importer.records import Call, Receipt, Stop
+from importer.records import Call, Event, EventName, Level, Receipt, Stop
 from importer.settings import Settings
 from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, counted
 

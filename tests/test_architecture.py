@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from conftest import ROOT
 
 ORDER = (
-    *("errors", "private_files", "events", "requirements", "records", "settings", "files", "formats", "reading"),
+    *("errors", "private_files", "requirements", "records", "settings", "files", "formats", "reading"),
     *("prepare", "ledger", "pacing", "auth", "client", "deliver", "results", "report", "pipeline", "watching"),
     *("setup", "cli"),
 )

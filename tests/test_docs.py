@@ -19,9 +19,9 @@ import pytest
 from conftest import ROOT, table
 from importer.cli import cli
 from importer.errors import SEVERITY, ExitCode
-from importer.events import EventName
 from importer.formats import CdrFormat
 from importer.formats.faults import known_keys
+from importer.records import EventName
 from importer.settings import OPTIONS, Limit, load_settings
 from importer.watching.metrics import METRICS
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State

@@ -25,7 +25,6 @@ from clusters import REASON, Cluster, cluster
 from conftest import SAMPLES, call_row, read_results, sample_files, sample_options, write_export
 from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError, InputUnusableError
-from importer.events import Event
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, check, import_calls
 from importer.prepare import Preparation, prepare_part
@@ -33,6 +32,7 @@ from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
 from importer.prepare.workers import Workers, working
 from importer.reading import parts_of
 from importer.reading.blocks import text_blocks
+from importer.records import Event
 from importer.settings import load_credentials, load_settings
 from misbehaviour import Simulator
 from samples import INPUTS, REPRESENTATIVES, Result, as_it_is, catalogue, detected, plan_for, sample_name

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from conftest import ROOT, Program, call_row, write_export
 from importer.errors import ExitCode, StoppedError, TryLaterError
 from importer.formats import load_catalogue
 from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, Timing, deliver_pending
+from importer.pipeline import Listener, Run, deliver_pending
 from importer.settings import load_credentials, load_settings
 from ledgers import make_waiting, opened
 from misbehaviour import Simulator
@@ -39,14 +38,15 @@ class Waiting(OwnTime):
 def deliver(time: Waiting, told: list[str], signal: ExitCode | None = None) -> ExitCode:
     """Deliver what is pending with 30 seconds of patience; a signal comes in with the third look at the ledger."""
     settings = load_settings({"lock_wait": "30", "results": "deliver.csv"}, os.environ)
-    timing = replace(Timing(), clock=time, sleep=time.sleep, wait_for=time.wait_for)
     run = Run(
         settings,
         load_catalogue(),
         Listener(waiting=told.append),
         began=time(),
         interrupted=lambda: signal if len(time.waits) >= 3 else None,
-        timing=timing,
+        clock=time,
+        sleep=time.sleep,
+        wait_for=time.wait_for,
     )
     return deliver_pending(run, load_credentials(os.environ)).exit_code
 

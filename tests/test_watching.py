@@ -22,14 +22,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
 from importer.client import Line, Trust
 from importer.errors import ExitCode
-from importer.events import Event, EventName, Level, ignore
 from importer.ledger import open_reader
 from importer.prepare.gaps import Gaps
-from importer.records import Receipt, RunSummary, Timeouts
+from importer.records import Event, EventName, Level, Receipt, RunSummary, Timeouts, ignore
 from importer.settings import Settings
 from importer.watching import LogFile, Progress, Watch
-from importer.watching.metrics import METRICS, write_metrics
-from importer.watching.pings import ping
+from importer.watching.metrics import METRICS, ping, write_metrics
 from importer.watching.watch import LONGEST_LINE
 from misbehaviour import Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer

@@ -20,9 +20,8 @@ from importer.prepare.agents import AGENT_COLUMNS, agents_text
 from importer.private_files import write_new
 from importer.settings import OPTIONS, Settings, config_path, config_words, load_credentials, load_settings
 from importer.settings.options import variable_of
-from importer.setup.matching import match_users, with_users
 from importer.setup.proposal import Proposal, Seen, seen_in
-from importer.setup.sign_in import account_of
+from importer.setup.sign_in import account_of, match_users, with_users
 
 BACK, YES = "<", ("y", "yes")
 

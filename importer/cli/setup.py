@@ -126,8 +126,7 @@ def users_command(settings: Settings, target: Path | None) -> int:
     """
     from importer.pipeline import check_apart
     from importer.prepare.agents import AgentLine, agent_lines, agents_text
-    from importer.setup.matching import match_users, with_users
-    from importer.setup.sign_in import account_of
+    from importer.setup.sign_in import account_of, match_users, with_users
 
     check_apart(settings, outputs={"--write": target})
     lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []

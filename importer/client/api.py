@@ -21,8 +21,7 @@ from importer.errors import (
     TryLaterError,
     UnavailableError,
 )
-from importer.events import ignore
-from importer.records import Call, Timeouts
+from importer.records import Call, Timeouts, ignore
 
 CALLNOTIFY_PATH = "/phonebridge/v3/callnotify"
 USERS_PATH = "/phonebridge/v3/users"

@@ -28,9 +28,8 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from importer import __version__
 from importer.client.wire import Halt, Wire
 from importer.errors import ConfigurationError
-from importer.events import ignore
 from importer.private_files import open_small
-from importer.records import Timeouts
+from importer.records import Timeouts, ignore
 
 BODY_LIMIT_BYTES = 64 * 1024
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from urllib3.util.wait import wait_for_read
 
-from importer.events import ignore
+from importer.records import ignore
 
 Found = tuple[int, int, int, str, Any]
 """One line of getaddrinfo: family, type, protocol, canonical name, address."""

@@ -10,14 +10,13 @@ Sending loads requests: only the commands that send import `sending`, and `check
 
 from importer.pipeline.ending import held_ledger, summary_fields, summary_record
 from importer.pipeline.inputs import check_apart
-from importer.pipeline.run import Listener, Outlook, Run, Timing, epoch_of, gmt_text, new_run_id
+from importer.pipeline.run import Listener, Outlook, Run, epoch_of, gmt_text, new_run_id
 from importer.pipeline.stages import check, deliver_pending, import_calls
 
 __all__ = [
     "Listener",
     "Outlook",
     "Run",
-    "Timing",
     "check",
     "check_apart",
     "deliver_pending",

@@ -24,7 +24,6 @@ from importer.errors import (
     UsageError,
     most_severe,
 )
-from importer.events import Event, EventName, Level
 from importer.formats import Detection
 from importer.ledger import Ledger, LedgerReader, Staged, held_in
 from importer.ledger.staging import Staging
@@ -47,7 +46,7 @@ from importer.prepare.gaps import Gaps
 from importer.prepare.workers import Workers, in_order, usable_cores, working
 from importer.prepare.zones import require_place
 from importer.reading import parts_of, read_chunks, verbatim_records
-from importer.records import Call, ResultRow, RunSummary
+from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, read_rows, write_rejects
 from importer.settings import Settings, parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outcome, Role, counted

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from importer.errors import ExitCode, ImporterError, StoppedError
-from importer.events import Event, ignore
 from importer.formats import Catalogue
-from importer.records import Receipt, RunSummary, Timeouts
+from importer.records import Event, Receipt, RunSummary, Timeouts, ignore
 from importer.settings import Settings
 from schemas.vocabulary import WIRE_TIME_FORMAT
 
@@ -58,23 +58,13 @@ class Listener:
 
     def joined_by(self, other: "Listener") -> "Listener":
         """Return a listener that calls this one and then the other, and to confirm only this one."""
-        joined: dict[str, Any] = {
-            each.name: _both(getattr(self, each.name), getattr(other, each.name), each.default)
-            for each in fields(self)
-        }
+
+        def both(name: str, argument: object) -> None:
+            getattr(self, name)(argument)
+            getattr(other, name)(argument)
+
+        joined: dict[str, Any] = {each.name: partial(both, each.name) for each in fields(self)}
         return Listener(**{**joined, "confirm": self.confirm})
-
-
-def _both(one: Any, other: Any, default: Any) -> Any:
-    """Return a callback that calls both, without a default that does nothing."""
-    if other is default or one is default:
-        return one if other is default else other
-
-    def both(argument: object) -> None:
-        one(argument)
-        other(argument)
-
-    return both
 
 
 WORKER_BYTES = 32 << 20
@@ -87,26 +77,13 @@ def since_boot() -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """The clocks and waits of a run; the ``limits`` of one request are always in real time.
-
-    ``clock`` is monotonic, from run to run too, and ``wall_clock`` epoch seconds; ``sleep``, and ``wait_for`` of
-    the limiter, let both go on.
-    """
-
-    limits: Timeouts = field(default_factory=Timeouts)
-    clock: Callable[[], float] = since_boot
-    wall_clock: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
-    wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """One run: its id, its start (epoch seconds and monotonic), its settings, its clocks and its listener.
 
-    ``interrupted`` returns the exit code of a signal that came in; ``is_cut`` whether a second one did.
-    ``worker_bytes`` is how many bytes of input each process has to read for which one is started.
+    ``interrupted`` returns the exit code of a signal that came in; ``is_cut`` whether a second one did. ``clock``
+    is monotonic, from run to run too, and ``wall_clock`` epoch seconds; ``sleep``, and ``wait_for`` of the
+    limiter, let both go on, while the ``limits`` of one request are always in real time. ``worker_bytes`` is how
+    many bytes of input each process has to read for which one is started.
     """
 
     settings: Settings
@@ -117,7 +94,11 @@ class Run:
     began: float = field(default_factory=since_boot)
     interrupted: Callable[[], ExitCode | None] = lambda: None
     is_cut: Callable[[], bool] = lambda: False
-    timing: Timing = field(default_factory=Timing)
+    limits: Timeouts = field(default_factory=Timeouts)
+    clock: Callable[[], float] = since_boot
+    wall_clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait
     worker_bytes: int = WORKER_BYTES
 
     def stop_if_interrupted(self) -> None:

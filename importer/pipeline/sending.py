@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,11 +20,10 @@ from importer.deliver import (
     Service,
 )
 from importer.errors import ExitCode
-from importer.events import Event, EventName, Level
 from importer.ledger import Claimed, Ledger
 from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
-from importer.records import Receipt, Stop
+from importer.records import Event, EventName, Level, Receipt, Stop
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
 from schemas.vocabulary import CallState, counted
@@ -131,29 +131,27 @@ def service_of(run: Run, credentials: Credentials) -> Service:
 
     Raises ConfigurationError when the CA bundle cannot be read.
     """
-    timing, most_seconds = run.timing, run.settings.max_runtime
+    most_seconds = run.settings.max_runtime
     sign_in = sign_in_of(run.settings, credentials)
     trust = Trust(sign_in.ca_bundle)
     fresh_only = threading.Event()
     transport = TokenTransport(
         sign_in,
         trust=trust,
-        limits=timing.limits,
+        limits=run.limits,
         on_answer=lambda answer: run.listener.event(
             Event(EventName.TOKEN_ASKED, Level.INFO, {"http": answer.status})
         ),
     )
     return Service(
-        clients=lambda: Client(sign_in.proxy, trust=trust, limits=timing.limits, fresh_only=fresh_only),
-        tokens=TokenSource(
-            sign_in, transport=transport, clock=timing.wall_clock, sleep=lambda seconds: _sleep(run, seconds)
-        ),
+        clients=lambda: Client(sign_in.proxy, trust=trust, limits=run.limits, fresh_only=fresh_only),
+        tokens=TokenSource(sign_in, transport=transport, clock=run.wall_clock, sleep=partial(_sleep, run)),
         limiter=RollingLimiter(
-            run.settings.rate, clock=timing.clock, wait_for=timing.wait_for, is_burst=run.settings.burst
+            run.settings.rate, clock=run.clock, wait_for=run.wait_for, is_burst=run.settings.burst
         ),
-        clock=timing.clock,
-        wall_clock=timing.wall_clock,
-        sleep=timing.sleep,
+        clock=run.clock,
+        wall_clock=run.wall_clock,
+        sleep=run.sleep,
         deadline=None if most_seconds is None else run.began + most_seconds,
         interrupted=run.interrupted,
         is_cut=run.is_cut,
@@ -164,10 +162,10 @@ def service_of(run: Run, credentials: Credentials) -> Service:
 
 def _sleep(run: Run, seconds: float) -> None:
     """Sleep, but not through a signal: raises StoppedError then."""
-    end = run.timing.clock() + seconds
-    while (left := end - run.timing.clock()) > 0:
+    end = run.clock() + seconds
+    while (left := end - run.clock()) > 0:
         run.stop_if_interrupted()
-        run.timing.sleep(min(left, LOOK_EVERY_SECONDS))
+        run.sleep(min(left, LOOK_EVERY_SECONDS))
 
 
 def sign_in_of(settings: Settings, credentials: Credentials) -> SignIn:

@@ -124,7 +124,7 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
         create_ledger(settings.ledger, now=gmt_text(run.now))
     kept = json.dumps(settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
-    now = lambda: gmt_text(run.timing.wall_clock())  # noqa: E731
+    now = lambda: gmt_text(run.wall_clock())  # noqa: E731
     with Ledger.open(settings.ledger, run=info, now=now, wait=_lock_wait(run)) as ledger:
         try:
             ledger.check_account(account)
@@ -139,7 +139,7 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
 
 def _lock_wait(run: Run) -> Callable[[TryLaterError], bool]:
     """Return what waits a moment while another run holds the ledger, False once `--lock-wait` from now is over."""
-    seconds, clock, is_said = run.settings.lock_wait or 0.0, run.timing.clock, False
+    seconds, clock, is_said = run.settings.lock_wait or 0.0, run.clock, False
     end = clock() + seconds
 
     def wait(held: TryLaterError) -> bool:
@@ -149,7 +149,7 @@ def _lock_wait(run: Run) -> Callable[[TryLaterError], bool]:
         if left > 0 and not is_said:
             run.listener.waiting(f"{held.message}; waiting for its end, {seconds:g} s at most")
             is_said = True
-        run.timing.sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
+        run.sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
         return left > 0
 
     return wait

@@ -1,4 +1,4 @@
-"""The sign-in of an account: a grant code to a refresh token, and what sends requests for it."""
+"""The account: a grant code to a refresh token, what sends requests, and the users matched with the agents file."""
 
 import json
 import time
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from importer.auth import TOKEN_PATH, SignIn, TokenSource, Transport, check_base_url, read_token_answer
-from importer.client import AccountClient, Answer, TokenTransport, Trust
+from importer.client import AccountClient, Answer, TokenTransport, Trust, User
 from importer.errors import NotPermittedError, ProtocolError
-from importer.events import ignore
+from importer.formats.cells import caseless
 from importer.pipeline.sending import sign_in_of
 from importer.prepare.agents import AgentLine
-from importer.records import ACT, LOOK, OK, Check
+from importer.records import ACT, LOOK, OK, Check, ignore
 from importer.settings import Credentials, Settings, is_secret
 from schemas.vocabulary import counted
 
@@ -19,6 +19,9 @@ SCOPE = "PhoneBridge.call.log,PhoneBridge.zohoone.search"
 """Both scopes of PhoneBridge (auth-request.html); which of them lists the users is not documented."""
 
 ACCOUNT_CHECKS = ("sign-in", "data centre", "calls", "users")
+
+Match = tuple[User, tuple[AgentLine, ...], str]
+"""A user, the lines of the agents file that are theirs, and the column that they share, "" without any line."""
 
 
 def console_url(accounts_url: str) -> str:
@@ -105,3 +108,29 @@ def account_checks(
         yield Check(ACT, "users", found, "cdr-importer users   (shows who there is), then correct the agents file")
     else:
         yield Check(OK, "users", found)
+
+
+def match_users(users: Sequence[User], lines: Sequence[AgentLine]) -> list[Match]:
+    """Return every user with their lines: those with their id, else with their e-mail, else with their name.
+
+    The service lists id, e-mail and name only; a name may also be an extension or number of the agents file. The
+    id in a line, if there is one, outranks every likeness.
+    """
+    matches: list[Match] = []
+    for user in users:
+        match: Match = (user, (), "")
+        free = [line for line in lines if line.zohouser in ("", user.zohouser)]
+        for key in ("zohouser", "email", "name", "extension", "number"):
+            wanted = caseless(getattr(user, key, user.name))
+            found = tuple(line for line in free if wanted and caseless(getattr(line, key)) == wanted)
+            if found:
+                match = (user, found, key)
+                break
+        matches.append(match)
+    return matches
+
+
+def with_users(lines: Sequence[AgentLine], matches: Sequence[Match]) -> list[AgentLine]:
+    """Return the lines of the agents file with the ids of the users that they match, where they have none."""
+    ids = {line: user.zohouser for user, theirs, _ in matches for line in theirs}
+    return [line if line.zohouser else replace(line, zohouser=ids.get(line, "")) for line in lines]

@@ -1,18 +1,23 @@
-"""The last run and the ledger as metrics, for node_exporter's textfile collector."""
+"""The last run and the ledger as metrics for node_exporter's textfile collector; pings of a dead man's switch."""
 
 import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from urllib.parse import urlsplit, urlunsplit
 
+import requests
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from importer import __version__
+from importer.client import Line, SendFailure, Trust
 from importer.errors import CannotCreateError
 from importer.private_files import check_ours, put_whole, read_small, whose
-from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary
+from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary, Timeouts
 from schemas.vocabulary import CallState, Outcome
 
 METRICS: Mapping[str, str] = {
@@ -29,6 +34,9 @@ METRICS: Mapping[str, str] = {
 """Every metric, all of them gauges, with its help text."""
 
 _COMPLETE = "cdr_importer_last_complete_run_timestamp_seconds"
+
+PING_LIMITS = Timeouts(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10.0)
+"""Of each try of a ping."""
 
 
 def check_metrics_path(path: Path) -> None:
@@ -85,3 +93,37 @@ def write_metrics(
                 gauge.labels(**labels, **more).set(value)
     # `write_to_textfile` writes first to a name that another user of the folder could foretell and make a link.
     put_whole(path, generate_latest(registry), mode=0o644)
+
+
+def pings_of(url: str, proxy: str | None, ca_bundle: Path | None) -> partial[str]:
+    """Return `ping` for one switch, with an id of this run that pairs its two pings: a UUID.
+
+    Raises ConfigurationError for a CA bundle that cannot be read.
+    """
+    bundle, parts = str(ca_bundle) if ca_bundle else None, urlsplit(url)
+    url = urlunsplit(parts._replace(query=f"{parts.query}&rid={uuid.uuid4()}".lstrip("&")))
+    return partial(ping, partial(Line, proxy, trust=Trust(bundle), limits=PING_LIMITS), url)
+
+
+def ping(connect: Callable[[], Line], url: str, word: str, body: str = "", *, tries: int = 1) -> str:
+    """Ping ``start`` or an exit code at a dead man's switch, each try on a line of its own.
+
+    Returns why none arrived, as a slug, "" if one did: a switch that does not answer does not fail the run.
+    """
+    parts = urlsplit(url)
+    address = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{word}"))
+    why = ""
+    for _ in range(tries):
+        line = connect()
+        try:
+            status = line.exchange(requests.Request("POST", address, data=body.encode())).status
+            if 200 <= status < 300:
+                return ""
+            why = f"http_{status}"
+        except SendFailure as failure:
+            why = failure.kind
+        except requests.RequestException:
+            why = "bad_address"
+        finally:
+            line.close()
+    return why

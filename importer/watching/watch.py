@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
@@ -16,13 +16,11 @@ from pathlib import Path
 
 from importer import __version__
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError, reason_of
-from importer.events import Event, EventName, Level
 from importer.ledger import open_reader
 from importer.pipeline import Listener, epoch_of, summary_fields
 from importer.private_files import open_ours, why
-from importer.records import RunSummary
+from importer.records import Event, EventName, Level, Receipt, RunSummary
 from importer.settings import Settings
-from importer.watching.progress import Progress
 from schemas.vocabulary import CallState
 
 LONGEST_LINE = 300
@@ -30,6 +28,7 @@ _LONGEST_VALUE = 120
 _BARE = re.compile(r"[A-Za-z0-9_.:/+-]+")
 _NUMBER = re.compile(r"\+?[0-9]{9,}|\+[0-9]{5,}")
 MOST_TRIES = 3
+LOGGED_EVERY_SECONDS = 600.0
 _NEXT_RUN_GOES_ON = frozenset(
     {ExitCode.UNAVAILABLE, ExitCode.TRY_LATER, ExitCode.HANGUP, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
 )
@@ -101,6 +100,45 @@ class LogFile(WatchedFileHandler):
         return os.fdopen(descriptor, "a", encoding="ascii")
 
 
+class Progress:
+    """Counts the rows read, then the calls sent; ``clock`` gives monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._logged = clock()
+        self._phase, self._done, self._total, self._uncertain = "reading", 0, 0, 0
+
+    def rows(self, count: int) -> None:
+        """Count rows that were read."""
+        self._done += count
+
+    def calls(self, total: int) -> None:
+        """Begin to count calls: so many are about to be sent."""
+        self._phase, self._done, self._total, self._began = "sending", 0, total, self._clock()
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Count a call that was sent."""
+        self._done += 1
+        self._uncertain += receipt.state is CallState.UNCERTAIN
+
+    def fields(self) -> dict[str, object]:
+        """Return phase, counts, rate and, while calls are sent, the time left, unknown before the first."""
+        seconds = max(1e-3, self._clock() - self._began)
+        facts = {"phase": self._phase, "done": self._done, "per_minute": round(self._done / seconds * 60)}
+        if self._phase == "reading":
+            return {**facts}
+        left = round((self._total - self._done) * seconds / self._done) if self._done else None
+        shown = "unknown" if left is None else timedelta(seconds=left)
+        return {**facts, "total": self._total, "left": shown, "uncertain": self._uncertain}
+
+    def is_due(self) -> bool:
+        """Return whether the log is to have it, every ten minutes, and take note of that."""
+        now = self._clock()
+        is_due = now - self._logged >= LOGGED_EVERY_SECONDS
+        self._logged = now if is_due else self._logged
+        return is_due
+
+
 class Watch:
     """Logs, pings and measures one run; does nothing where the settings ask for nothing.
 
@@ -119,7 +157,7 @@ class Watch:
         self._began = time.time()
         self._ping: partial[str] | None = None
         self._log: LogFile | None = None
-        self._writes_metrics = False
+        self._metrics: Path | None = None
 
     def begin(self) -> None:
         """Open log, metrics and ping as the settings name them, log the start of the run and ping.
@@ -130,7 +168,7 @@ class Watch:
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
             # requests comes in here and not on top: `check` and most runs ping nobody.
-            from importer.watching.pings import pings_of
+            from importer.watching.metrics import pings_of
 
             self._ping = pings_of(settings.ping_url, settings.proxy, settings.ca_bundle)
         if settings.log is not None:
@@ -140,7 +178,7 @@ class Watch:
             from importer.watching.metrics import check_metrics_path
 
             check_metrics_path(settings.metrics)
-            self._writes_metrics = True
+            self._metrics = settings.metrics
         self._write(EventName.RUN_STARTED, Level.INFO, command=self._command, version=__version__)
         if self._ping is not None and (why := self._ping("start")):
             self._write(EventName.PING_FAILED, Level.WARN, reason=why)
@@ -173,25 +211,27 @@ class Watch:
 
         ``closing`` are the lines for a person; the ping has them before the counts.
         """
-        settings = self._settings
         fields = summary_fields(summary)
         shown = {name: value for name, value in fields.items() if name not in ("run", "results")}
         level = Level.WARN if summary.exit_code in _NEXT_RUN_GOES_ON else Level.ERROR
         level = Level.INFO if summary.exit_code is ExitCode.OK else level
         self._write(EventName.RUN_FINISHED, level, **shown)
-        if settings.metrics is not None and self._writes_metrics:
+        if self._metrics is not None:
             from importer.watching.metrics import write_metrics
 
             calls: Mapping[CallState, int] = {}
             oldest = None
-            with suppress(ImporterError), open_reader(settings.ledger) as ledger:  # the exit code says why not
+            with (
+                suppress(ImporterError),
+                open_reader(self._settings.ledger) as ledger,
+            ):  # the exit code says why not
                 calls, oldest = ledger.counts(), ledger.oldest_pending()
-            labels, times = {"command": self._command, "site": settings.site}, (self._began, time.time())
+            labels, times = {"command": self._command, "site": self._settings.site}, (self._began, time.time())
             pending_since = epoch_of(oldest) if oldest else None
             try:
-                write_metrics(settings.metrics, labels, summary, times, calls, pending_since)
+                write_metrics(self._metrics, labels, summary, times, calls, pending_since)
             except OSError as error:
-                self._note(f"The metrics {settings.metrics} could not be written: {error.strerror}.")
+                self._note(f"The metrics {self._metrics} could not be written: {error.strerror}.")
         if self._ping is not None:
             counts = " ".join(f"{name}={value}" for name, value in fields.items() if name != "results")
             body = "\n".join([*(_NUMBER.sub("(number)", line) for line in closing), counts])
@@ -201,7 +241,7 @@ class Watch:
             with suppress(OSError):
                 self._log.close()
             if self._log.is_lost:
-                self._note(f"Not every line could be written to the log {settings.log}.")
+                self._note(f"Not every line could be written to the log {self._settings.log}.")
 
     def _log_progress(self, _: object) -> None:
         if self._progress.is_due():

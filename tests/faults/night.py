@@ -12,7 +12,7 @@ from conftest import read_results
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
 from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, Timing, deliver_pending
+from importer.pipeline import Listener, Run, deliver_pending
 from importer.records import RunSummary, Timeouts
 from importer.settings import Credentials, Rate, Settings
 from ledgers import make_waiting
@@ -134,7 +134,11 @@ class Night:
             began=time(),
             interrupted=lambda: ExitCode.TERMINATED if is_cut() else None,
             is_cut=is_cut,
-            timing=Timing(limits, time, self._wall_clock, time.sleep, time.wait_for),
+            limits=limits,
+            clock=time,
+            wall_clock=self._wall_clock,
+            sleep=time.sleep,
+            wait_for=time.wait_for,
         )
 
     def _wall_clock(self) -> float:

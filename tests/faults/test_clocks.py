@@ -13,7 +13,7 @@ from certificates import make_expired_certificate
 from conftest import Program, call_row, read_results, write_export
 from faults.night import Night
 from importer.errors import ExitCode
-from importer.pipeline import Timing, new_run_id
+from importer.pipeline import new_run_id
 from importer.settings import Rate
 from misbehaviour import Fault, Simulator
 from runs import OwnTime, imported
@@ -69,7 +69,7 @@ def test_local_times(program: Program, account: Simulator, tmp_path: Path) -> No
 def by(clock: OwnTime) -> dict[str, object]:
     """Return what makes a run go by this wall clock."""
     now = clock.wall_clock()
-    return {"run_id": new_run_id(now), "now": now, "timing": Timing(wall_clock=clock.wall_clock)}
+    return {"run_id": new_run_id(now), "now": now, "wall_clock": clock.wall_clock}
 
 
 @pytest.mark.fault(129)

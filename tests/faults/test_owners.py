@@ -14,11 +14,11 @@ import pytest
 from conftest import Program
 from disks import filling_disk
 from importer.errors import ConfigurationError, LedgerError
-from importer.events import Event, EventName, Level
 from importer.formats import user_folder
 from importer.ledger import create_ledger, open_reader
 from importer.pipeline import check_apart
 from importer.private_files import proved_folder
+from importer.records import Event, EventName, Level
 from importer.settings import load_settings
 from importer.watching import LogFile
 from ledgers import CREATED, call, opened, take
