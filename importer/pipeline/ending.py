@@ -32,10 +32,6 @@ class ReadSoFar:
     rows: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
 
-    def found_nothing(self) -> bool:
-        """Return whether no record was read, since something is wrong."""
-        return bool(self.problems) and not self.rows
-
 
 def summary_of(
     run: Run, target: Path, read: ReadSoFar, finished: Finished, stop: Stop | None, ledger: LedgerReader | None
@@ -47,9 +43,7 @@ def summary_of(
     uncertain, since = ledger.uncertain_since() if ledger else (0, "")
     outcomes = Counter(finished.outcomes)
     outcomes[Outcome.SKIPPED] += sum(read.skipped.values())
-    codes = [problem.exit_code for problem in read.problems]
-    if stop:
-        codes.append(stop.exit_code)
+    codes = [problem.exit_code for problem in read.problems] + ([stop.exit_code] if stop else [])
     if outcomes[Outcome.UNCERTAIN] or uncertain:
         codes.append(ExitCode.UNCERTAIN)
     told = Counter({Outcome.REJECTED: finished.rejected[SEEN_BEFORE]})
@@ -87,10 +81,10 @@ def summary_of(
 
 def summary_record(summary: RunSummary) -> dict[str, object]:
     """Return the summary for JSON: the printed fields, rows by reason, calls that the ledger holds uncertain."""
-    reasons = {"skipped_by_reason": summary.skipped, "rejected_by_reason": summary.rejected}
     return {
         **summary_fields(summary),
-        **{name: dict(sorted(counts.items())) for name, counts in reasons.items()},
+        "skipped_by_reason": dict(sorted(summary.skipped.items())),
+        "rejected_by_reason": dict(sorted(summary.rejected.items())),
         "held_uncertain": summary.held_uncertain,
         "uncertain_since": summary.uncertain_since,
     }

@@ -99,14 +99,10 @@ def check_apart(
         taken.update(dict.fromkeys(places, f"the file of {option}"))
 
 
-def rejects_path(chosen: Path, number: int) -> Path:
-    """Return where the rejects of the ``number``-th kind of export go."""
-    return chosen if number == 1 else chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}")
-
-
 def rejects_files(chosen: Path, count: int) -> list[Path]:
-    """Return the files that the rejects of so many kinds of export are written to, those of their reasons too."""
-    paths = [rejects_path(chosen, number) for number in range(1, count + 1)]
+    """Return the files that the rejects of so many kinds of export are written to, then those of their reasons."""
+    further = (chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}") for number in range(2, count + 1))
+    paths = [chosen, *further][:count]
     return [*paths, *map(reasons_path, paths)]
 
 

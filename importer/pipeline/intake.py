@@ -28,7 +28,7 @@ from importer.formats import Detection
 from importer.ledger import Ledger, LedgerReader, Staged, held_in
 from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
-from importer.pipeline.inputs import check_done_folder, inputs_json, move_done, rejects_files, rejects_path
+from importer.pipeline.inputs import check_done_folder, inputs_json, move_done, rejects_files
 from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare import (
@@ -58,7 +58,7 @@ COMPARED_RUNS, FEWEST_COMPARED_RUNS = 7, 3
 _SHOWN_REASONS = 3
 _Kind = tuple[str, str, str, int, tuple[str, ...]]
 _Part = tuple[Detection, "Future[PreparedPart]"]
-_Prepare = Callable[[Iterable[Detection], Mapping[str, Role] | None], Iterator[_Part]]
+_Prepare = partial[Iterator[_Part]]
 
 
 def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
@@ -153,7 +153,7 @@ class Intake:
             run.listener.rows(rows)
 
         with self._workers() as workers:
-            prepare = self._beside(workers, partial(progress, 0)) if workers else None
+            prepare = partial(self._prepared, workers, partial(progress, 0)) if workers else None
             for detection, parts in self._begun(prepare):
                 try:
                     rows = self._read(detection, parts, prepare, progress)
@@ -182,27 +182,26 @@ class Intake:
         jobs = settings.jobs or (usable_cores() if len(self._detections) > 1 else 1)
         return working(min(jobs, count // self._run.worker_bytes))
 
-    def _beside(self, workers: Workers, poll: Callable[[], None]) -> _Prepare:
-        """Return how parts of files are prepared by workers, with the roles of names where they are known."""
+    def _prepared(
+        self,
+        workers: Workers,
+        poll: Callable[[], None],
+        parts: Iterable[Detection],
+        roles: Mapping[str, Role] | None = None,
+    ) -> Iterator[_Part]:
+        """Return parts of files as workers prepare them, with the roles of names where they are known."""
         causes, settings = self._run.catalogue.causes, self._run.settings
-        plan = replace(self._plan, held=partial(held_in, settings.ledger) if self._held else None)
-
-        def here(parts: Iterable[Detection], roles: Mapping[str, Role] | None) -> Iterator[_Part]:
-            return in_order(
-                workers, lambda part: workers.submit(prepare_part, causes, plan, part, roles), parts, poll
-            )
-
-        def there(parts: Iterable[Detection], roles: Mapping[str, Role] | None) -> Iterator[_Part]:
+        if settings.scheduler is not None:
             prepare = partial(prepare_elsewhere, installed(), causes, self._plan, roles)
             return prepared_on(workers, prepare, self._held, parts, poll)
-
-        return here if settings.scheduler is None else there
+        plan = replace(self._plan, held=partial(held_in, settings.ledger) if self._held else None)
+        return in_order(workers, lambda part: workers.submit(prepare_part, causes, plan, part, roles), parts, poll)
 
     def _begun(self, prepare: _Prepare | None) -> Iterator[tuple[Detection, Iterator[_Part] | None]]:
         """Yield each file as it is now, with the parts of it where workers read them by its path."""
         plain = (each for each in self._detections if each.file.spool is None)
         parts = (part for each in plain for part in parts_of(_pinned(each), self._run.worker_bytes))
-        prepared = prepare(parts, None) if prepare else iter(())
+        prepared = prepare(parts) if prepare else iter(())
         by_file = groupby(prepared, key=lambda part: (part[0].path, part[0].file.pinned))
         for found in self._detections:
             if prepare is None or found.file.spool is not None:
@@ -313,7 +312,14 @@ class Intake:
                 results.add(batch, Outcome.WOULD_SEND)
         else:
             new, known, first = self._stage(results, ledger.dry_staging(gmt_text(run.now)), Outcome.WOULD_SEND)
-            self._note_outlook(ledger, new, known)
+            earlier, limit, rate = ledger.pending_count() - known, run.settings.limit, run.settings.rate
+            calls = new + earlier if limit is None else min(new, limit)
+            begin = max(run.now, epoch_of(ledger.held_until() or gmt_text(run.now)))
+            end = gmt_text(begin + rate.seconds_for(calls, is_burst=run.settings.burst))
+            others = f", {earlier:,} of them left by earlier runs" if earlier and limit is None else ""
+            run.listener.note(
+                f"An import would send {counted(calls, 'call')} now{others}: at {rate} until {end[:16]} GMT."
+            )
             found = old_calls(run, ledger, new, first)
         for problem in filter(None, (self._too_many_rejects(), found)):
             self._report(problem)
@@ -333,10 +339,7 @@ class Intake:
                     starts[known.outcome] += 1
                     first = min(first, call.start_time)
                     self._examples += [call] if len(self._examples) < EXAMPLES else []
-            rows = [each for each in batch if isinstance(each, ResultRow)]
-            shown = staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE])
-            made = _staged_rows(batch, iter(staged), iter(shown))
-            results.add(_seen_rows(made, staging, self._run.settings.site), calls_are)
+            results.add(_staged_rows(batch, staged, staging, self._run.settings.site), calls_are)
         return starts.total(), starts[Outcome.PENDING], first
 
     def _example_lines(self) -> Iterator[str]:
@@ -359,17 +362,6 @@ class Intake:
                     cells = [str(row[each])[:24] for each in columns if each in row.index and row[each]]
                     yield f"  {found.path.name}, line {call.place.line}: {', '.join(cells)}"
                     yield f"    goes as {call.customer_number}, {call.start_time} GMT, {call.state.value}"
-
-    def _note_outlook(self, ledger: LedgerReader, own: int, known: int) -> None:
-        """Say how many calls an import would send now and until when: ``own`` of the files, ``known`` before."""
-        settings, earlier = self._run.settings, ledger.pending_count() - known
-        calls = own + earlier if settings.limit is None else min(own, settings.limit)
-        begin = max(self._run.now, epoch_of(ledger.held_until() or gmt_text(self._run.now)))
-        end = gmt_text(begin + settings.rate.seconds_for(calls, is_burst=settings.burst))
-        others = f", {earlier:,} of them left by earlier runs" if earlier and settings.limit is None else ""
-        self._run.listener.note(
-            f"An import would send {counted(calls, 'call')} now{others}: at {settings.rate} until {end[:16]} GMT."
-        )
 
     def _batches(self) -> Iterator[Sequence[ResultRow | Call]]:
         for batch in self._preparation.results():
@@ -402,23 +394,26 @@ class Intake:
     def write_rejects(self, finished: Finished, results: Path) -> None:
         """Write the rows to be mended verbatim, one file for each kind of export among the inputs.
 
-        Beside it stands what the ``results`` say of each.
-
-        The calls are sent by then, so a file that cannot be written is a problem and does not stop the run.
+        Beside it stands what the ``results`` say of each; they are read once a kind, so memory stays flat. The
+        calls are sent by then, so a file that cannot be written is a problem and does not stop the run.
         """
         chosen = self._run.settings.rejects
         if chosen is None:
             return
         by_kind: dict[_Kind, list[tuple[Detection, Sequence[int]]]] = {}
         for detection in self._detections:
-            lines = finished.to_mend.get(defused(as_text(str(detection.path))))
-            if lines:
+            if lines := finished.to_mend.get(defused(as_text(str(detection.path)))):
                 by_kind.setdefault(_kind(detection), []).append((detection, lines))
-        for number, parts in enumerate(by_kind.values(), start=1):
+        mended = (Outcome.REJECTED, Outcome.REFUSED)
+        for path, parts in zip(rejects_files(chosen, len(by_kind)), by_kind.values(), strict=False):
+            names = {defused(as_text(str(detection.path))) for detection, _ in parts}
+            said = (
+                (row["file"], row["line"], row["reason"], row["hint"])
+                for row in islice(read_rows(results), finished.carried, None)
+                if row["file"] in names and row["outcome"] in mended and row["reason"] != UNFINISHED_ROW
+            )
             try:
-                names = {defused(as_text(str(detection.path))) for detection, _ in parts}
-                said = _said_of(islice(read_rows(results), finished.carried, None), names)
-                write_rejects(rejects_path(chosen, number), _verbatim(parts, said))
+                write_rejects(path, _verbatim(parts, said))
             except CannotCreateError as problem:
                 self._report(problem)
 
@@ -448,41 +443,32 @@ class Intake:
 
 
 def _staged_rows(
-    batch: Sequence[ResultRow | Call], staged: Iterator[Staged], shown: Iterator[Staged]
+    batch: Sequence[ResultRow | Call], staged: Iterable[Staged], staging: Staging, site: str
 ) -> Iterator[ResultRow | Call]:
     """Yield rows as staging left them; of a bare call the fate is in the ledger when the run ends.
 
-    ``staged`` has the ledger's answer to each call, ``shown`` to each row that shows its call attended.
+    ``staged`` has the ledger's answer to each call. Of the rejected rows those that an earlier run of the site has
+    listed say so.
     """
+    rows = [each for each in batch if isinstance(each, ResultRow)]
+    rejected = [each for each in rows if each.outcome is Outcome.REJECTED]
+    keys = [(each.place.file, site, each.reason, each.content or each.call_id) for each in rejected]
+    are_seen = iter(staging.listed(keys))
+    shown = iter(staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE]))
+    answers = iter(staged)
     for row in batch:
         if isinstance(row, Call):
-            known = next(staged)
+            known = next(answers)
             yield row if known.outcome is None else row_of(row, known.outcome, known.receipt)
-        elif row.reason == ATTENDED_SINCE:
-            known = next(shown)
-            if known.call is None:
-                yield replace(row, outcome=known.outcome or row.outcome, **fate_fields(known.receipt))
-            else:
-                call = replace(known.call, place=row.place)
-                yield call if known.outcome is None else row_of(call, known.outcome, known.receipt)
-        else:
+        elif row.outcome is Outcome.REJECTED:
+            yield replace(row, code=SEEN_BEFORE) if next(are_seen) else row
+        elif row.reason != ATTENDED_SINCE:
             yield row
-
-
-def _seen_rows(rows: Iterable[ResultRow | Call], staging: Staging, site: str) -> list[ResultRow | Call]:
-    """Return rows, of which the rejected ones that an earlier run of the site has listed say so."""
-    made = [*rows]
-    rejected = {
-        place: row
-        for place, row in enumerate(made)
-        if isinstance(row, ResultRow) and row.outcome is Outcome.REJECTED
-    }
-    known = staging.listed(
-        [(row.place.file, site, row.reason, row.content or row.call_id) for row in rejected.values()]
-    )
-    for (place, row), is_known in zip(rejected.items(), known, strict=True):
-        made[place] = replace(row, code=SEEN_BEFORE) if is_known else row
-    return made
+        elif (known := next(shown)).call is None:
+            yield replace(row, outcome=known.outcome or row.outcome, **fate_fields(known.receipt))
+        else:
+            call = replace(known.call, place=row.place)
+            yield call if known.outcome is None else row_of(call, known.outcome, known.receipt)
 
 
 def _pinned(found: Detection) -> Detection:
@@ -501,14 +487,6 @@ def _kind(detection: Detection) -> _Kind:
     """Return the properties that rows of one file must share, so that it can be imported again."""
     quotes = detection.quotes.value
     return detection.format.name, detection.delimiter, quotes, detection.field_count, detection.header
-
-
-def _said_of(rows: Iterable[Mapping[str, str]], names: Collection[str]) -> Iterator[tuple[str, ...]]:
-    """Yield what results say of the rows of some files that are to be mended."""
-    for row in rows:
-        is_mended = row["outcome"] in (Outcome.REJECTED, Outcome.REFUSED) and row["reason"] != UNFINISHED_ROW
-        if is_mended and row["file"] in names:
-            yield row["file"], row["line"], row["reason"], row["hint"]
 
 
 def _verbatim(

@@ -6,9 +6,8 @@ and `check` do without one of them.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 
 from importer import __version__
@@ -34,7 +33,7 @@ def check(run: Run, paths: Sequence[Path], *, with_ledger: bool = False) -> RunS
     Raises ImporterError for an error that stops the whole run.
     """
     with open_reader(run.settings.ledger) if with_ledger else nullcontext() as ledger:
-        return _run(run, "check", paths, None, ledger)
+        return _run(run, paths, None, ledger)
 
 
 def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> RunSummary:
@@ -42,37 +41,34 @@ def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> R
 
     Raises ImporterError for an error that stops the whole run before anything is sent.
     """
-    return _run(run, "import", paths, credentials, None)
+    return _run(run, paths, credentials, None)
 
 
 def deliver_pending(run: Run, credentials: Credentials) -> RunSummary:
     """Send the calls that the ledger still holds, and write their results."""
-    return _run(run, "deliver", (), credentials, None)
+    return _run(run, (), credentials, None)
 
 
-def _run(
-    run: Run, command: str, paths: Sequence[Path], credentials: Credentials | None, known: LedgerReader | None
-) -> RunSummary:
-    """Carry a command out: `check` has no credentials and at most a ``known`` ledger, `deliver` has no files."""
+def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: LedgerReader | None) -> RunSummary:
+    """Carry a command out: `check` has no sign-in and at most a ``known`` ledger, `deliver` has no files."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths)
     target = _target(run, named.beside)
     # 2 Detect. Needs the files; gives how each is to be read.
-    intake, service, read = None, None, ReadSoFar(is_dry=credentials is None)
+    intake, service, read = None, None, ReadSoFar(is_dry=sign_in is None)
     if paths:
         from importer.pipeline.intake import Intake
 
         intake = Intake(run, detect_inputs(run, named, read.problems), read)
-    if credentials:
+    if sign_in:
         from importer.pipeline.sending import deliver, service_of
 
-        service = service_of(run, credentials)
-    summary = partial(summary_of, run, target, read)
+        service = service_of(run, sign_in)
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
-        _opened(run, command, target, service.account if service else None) as ledger,
+        _opened(run, bool(paths), target, service.account) if service else nullcontext() as ledger,
         intake.opened(ledger or known) if intake else nullcontext(),
-        _results(run, ledger, target, summary) as results,
+        _results(run, ledger, target, read) as results,
     ):
         if intake is not None:
             # 4 Read and prepare. Needs files and agents; gives the rows, waiting in a temporary file.
@@ -86,14 +82,14 @@ def _run(
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
         stop = deliver(run, ledger, service, results, outlook) if ledger and service and outlook else None
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
-        finished = results.finish(ledger.fates if ledger else None, may_drop=read.found_nothing())
+        # Where no record was read though there were files, something is wrong and no results are left.
+        finished = results.finish(ledger.fates if ledger else None, may_drop=bool(read.problems) and not read.rows)
         if intake is not None:
             intake.write_rejects(finished, target)
-        ended = summary(finished, stop, ledger or known)
+        ended = summary_of(run, target, read, finished, stop, ledger or known)
         open_files = ledger.open_files() if ledger and run.settings.done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
-            drop_old_results(run, ledger, target)
             if intake is not None and finished.is_written:
                 ledger.keep_listed()
     # 8 Files done. Needs results and ledger closed; gives files moved where `--done` says.
@@ -111,21 +107,30 @@ def _target(run: Run, beside: Path | None) -> Path:
 
 
 @contextmanager
-def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterator[Ledger | None]:
-    """Open the ledger for this run and settle the calls and results of dead runs; without an account give none.
+def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[Ledger]:
+    """Open the ledger for this run, settle the calls and results of dead runs, and drop old results at the end.
 
-    The account is checked before anything is taken in.
+    While another run holds the ledger it waits for as long as `--lock-wait` says. The account is checked before
+    anything is taken in.
     """
-    settings = run.settings
-    if account is None:
-        yield None
-        return
-    if command == "import" and settings.init_ledger and not settings.ledger.exists():
+    settings, is_said = run.settings, False
+    seconds, began = settings.lock_wait or 0.0, run.clock()
+
+    def wait(held: TryLaterError) -> bool:
+        nonlocal is_said
+        run.stop_if_interrupted()
+        left = began + seconds - run.clock()
+        if left > 0 and not is_said:
+            run.listener.waiting(f"{held.message}; waiting for its end, {seconds:g} s at most")
+            is_said = True
+        run.sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
+        return left > 0
+
+    if has_files and settings.init_ledger and not settings.ledger.exists():
         create_ledger(settings.ledger, now=gmt_text(run.now))
-    kept = json.dumps(settings.in_force())
+    command, kept = "import" if has_files else "deliver", json.dumps(settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
-    now = lambda: gmt_text(run.wall_clock())  # noqa: E731
-    with Ledger.open(settings.ledger, run=info, now=now, wait=_lock_wait(run)) as ledger:
+    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.wall_clock()), wait=wait) as ledger:
         try:
             ledger.check_account(account)
         except ImporterError as error:
@@ -135,30 +140,11 @@ def _opened(run: Run, command: str, target: Path, account: str | None) -> Iterat
         ledger.recover()
         finish_dead_runs(run, ledger)
         yield ledger
-
-
-def _lock_wait(run: Run) -> Callable[[TryLaterError], bool]:
-    """Return what waits a moment while another run holds the ledger, False once `--lock-wait` from now is over."""
-    seconds, clock, is_said = run.settings.lock_wait or 0.0, run.clock, False
-    end = clock() + seconds
-
-    def wait(held: TryLaterError) -> bool:
-        nonlocal is_said
-        run.stop_if_interrupted()
-        left = end - clock()
-        if left > 0 and not is_said:
-            run.listener.waiting(f"{held.message}; waiting for its end, {seconds:g} s at most")
-            is_said = True
-        run.sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
-        return left > 0
-
-    return wait
+        drop_old_results(run, ledger, target)
 
 
 @contextmanager
-def _results(
-    run: Run, ledger: Ledger | None, target: Path, summary: Callable[..., RunSummary]
-) -> Iterator[ResultsFile]:
+def _results(run: Run, ledger: Ledger | None, target: Path, read: ReadSoFar) -> Iterator[ResultsFile]:
     """Give the results file of a run.
 
     When the run breaks off, a file is left only if calls of it are in the ledger, and the listener gets the counts
@@ -176,7 +162,8 @@ def _results(
             raise
         with suppress(ImporterError, OSError):
             if results is not None and is_kept:
-                run.listener.broke_off(summary(results.standing(ledger.fates), None, None))
+                standing = results.standing(ledger.fates)
+                run.listener.broke_off(summary_of(run, target, read, standing, None, None))
             else:
                 ledger.finish_run(exit_code_of(error), json.dumps({"reason": reason_of(error)}))
         raise
