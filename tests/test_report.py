@@ -241,7 +241,7 @@ def test_what_is_no_results_file(program: Program, tmp_path: Path, content: str 
 def hostile_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make the page of results with hostile texts, once for all tests that look at it."""
     folder = tmp_path_factory.mktemp("page")
-    write_page(results_report(mixed(folder)), folder / "page.html")
+    write_page(folder / "page.html", lambda: results_report(mixed(folder)))
     return folder / "page.html"
 
 
@@ -397,6 +397,16 @@ def test_agents_without_a_line_are_listed(program: Program, tmp_path: Path) -> N
     program("check", *sample_options(sample), "--results", tmp_path / "r.csv", sample)
     page = _Page(page_of(results_report(tmp_path / "r.csv")))
     assert page.rows["Agents without a line in the agents file"] == [['"alice", "Alice"', "", "1"]]
+
+
+def test_declined_run(path: Path) -> None:
+    """Of a run to which a person said no the page says that, and sends nobody to the exit codes."""
+    with opened(path) as ledger:
+        ledger.finish_run(ExitCode.INTERRUPTED, json.dumps({"reason": "declined"}))
+    with open_reader(path) as reader:
+        text = page_of(run_report(reader, found_run(reader, RUN.run_id), None))
+    assert "A person said no to what was about to be sent: nothing in here needs a person." in text
+    assert ("130 (declined)" in text, "table of exit codes" in text) == (True, False)
 
 
 def test_latest_days_are_compared(path: Path) -> None:

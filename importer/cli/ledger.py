@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -176,13 +177,12 @@ def report_command(
     from importer.ledger import open_reader
     from importer.pipeline import check_apart
     from importer.report.data import found_run, results_report, run_report
-    from importer.report.page import check_page_free, write_page
+    from importer.report.page import write_page
 
     if results is not None and run_id is None:
         path = output or results.with_name(results.name + ".html")
         check_apart(settings, [results], {"--output": path})
-        check_page_free(path, replace=force)
-        report = results_report(results, settings.timezone)
+        write_page(path, partial(results_report, results, settings.timezone), replace=force)
     elif results is None and run_id is not None:
         with open_reader(settings.ledger) as ledger:
             run = found_run(ledger, run_id)
@@ -190,11 +190,10 @@ def report_command(
             beside = written.with_name(written.name + ".html") if written.is_file() else None
             path = output or beside or Path(f"cdr-importer.{run.run_id}.html")
             check_apart(settings, [written] if run.results else [], {"--output": path})
-            check_page_free(path, replace=force)
-            report = run_report(ledger, run, settings.timezone, flags.get("ledger", ""))
+            of_run = partial(run_report, ledger, run, settings.timezone, flags.get("ledger", ""))
+            write_page(path, of_run, replace=force)
     else:
         raise UsageError("report: name either a results file or a run", hint="Runs: `cdr-importer status --runs`.")
-    write_page(report, path, replace=force)
     _show_where(path)
 
 
@@ -203,13 +202,12 @@ def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger:
     from importer.ledger import open_reader
     from importer.pipeline import check_apart
     from importer.report.data import history_report
-    from importer.report.page import check_page_free, write_page
+    from importer.report.page import write_page
 
     check_apart(settings, outputs={"--html": path})
-    check_page_free(path, replace=force)
     with open_reader(settings.ledger) as ledger:
-        report = history_report(ledger, settings.ledger, settings.timezone, shown_ledger)
-    write_page(report, path, replace=force)
+        history = partial(history_report, ledger, settings.ledger, settings.timezone, shown_ledger)
+        write_page(path, history, replace=force)
     _show_where(path)
 
 

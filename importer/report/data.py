@@ -267,15 +267,8 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     if results.is_file():
         report = results_report(results, timezone)
     else:
-        report = replace(
-            _by_ledger(ledger, [summary], run.run_id),
-            source=f"the ledger; there is no results file {run.results}".rstrip(),
-            pace=pace_of(ledger.requests_over_time(1, run.run_id)),
-        )
-        if not any(report.outcomes.values()):
-            # A run that died has no counts: the states of its calls now.
-            states = Counter(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
-            report = replace(report, outcomes={outcome: states[outcome] for outcome in Outcome})
+        source = f"the ledger; there is no results file {run.results}".rstrip()
+        report = replace(_by_ledger(ledger, [summary], run.run_id), source=source)
     if "skipped" in summary and not report.skipped_known:
         # Results have these rows with --all-rows only; the run counted them all the same.
         outcomes = {**report.outcomes, Outcome.SKIPPED: int(summary["skipped"])}
@@ -379,10 +372,7 @@ def found_run(ledger: LedgerReader, run_id: str) -> RunRecord:
 
 
 def _by_reason(name: str, summaries: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    reasons: Counter[str] = Counter()
-    for summary in summaries:
-        reasons.update(summary.get(name, {}))
-    return reasons
+    return sum((Counter(each.get(name)) for each in summaries), Counter[str]())
 
 
 def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run_id: str | None = None) -> Report:
@@ -397,10 +387,14 @@ def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run
             place = _place(call.place.file, call.place.line)
             numbers = (call.agent_number, call.customer_number)
             uncertain.append((call.call_id, call.start_time, *numbers, fate.reason, place))
+    counts = Counter({outcome: sum(int(each.get(outcome, 0)) for each in summaries) for outcome in Outcome})
+    if run_id and not counts.total():
+        # A run that died has no counts: the states of its calls now.
+        counts.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run_id).values())
     return Report(
         title="",
         source="",
-        outcomes={outcome: sum(int(each.get(outcome, 0)) for each in summaries) for outcome in Outcome},
+        outcomes=counts,
         skipped=_by_reason("skipped_by_reason", summaries),
         rejected=tuple(
             (reason, rows, (), "", "")
@@ -412,4 +406,5 @@ def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run
         ),
         uncertain=tuple(uncertain[:_MOST_UNCERTAIN]),
         uncertain_count=len(uncertain),
+        pace=pace_of(ledger.requests_over_time(1, run_id)) if run_id else None,
     )

@@ -5,7 +5,7 @@ The template escapes every text; this module has the arithmetic and writes the f
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -115,39 +115,33 @@ def _sentence(report: Report, counts: dict[Outcome, int], needed: list[Outcome])
     """Return in one sentence what happened and what is to be done first."""
     happened = [counted(counts[each], *words) for each, words in _HAPPENED.items() if counts.get(each)]
     text = " and ".join(filter(None, (", ".join(happened[:-1]), *happened[-1:]))) or "no call was to be sent"
-    if report.stopped:
-        text = f"the run stopped early with exit code {report.stopped}; {text}"
     to_do = _TO_DO[needed[0]] if needed else "nothing in here needs a person"
-    if report.stopped and not needed:
-        to_do = "see the table of exit codes in README.md"
+    if report.stopped.endswith("(declined)"):
+        text = "a person said no to what was about to be sent"
+    elif report.stopped:
+        text = f"the run stopped early with exit code {report.stopped}; {text}"
+        to_do = to_do if needed else "see the table of exit codes in README.md"
     return f"{text[:1].upper()}{text[1:]}: {to_do}."
 
 
-def write_page(report: Report, path: Path, *, replace: bool = False) -> None:
-    """Write the page whole or not at all, readable by its owner only.
+def write_page(path: Path, report: Callable[[], Report], *, replace: bool = False) -> None:
+    """Write the page whole or not at all, readable by its owner only; the path is looked at before all else.
 
     Raises CannotCreateError when it cannot be written, and, unless it may ``replace``, when something is there.
     """
+    hint = "Give the page another name, or replace this one with --force."
+    taken = CannotCreateError(f"{path} exists already", hint=hint)
+    if not replace and os.path.lexists(path):
+        raise taken
+    page = page_of(report()).encode()
     try:
-        put_whole(path, page_of(report).encode(), may_replace=replace)
+        put_whole(path, page, may_replace=replace)
     except FileExistsError:
-        raise _taken(path) from None
+        raise taken from None
     except OSError as error:
         raise CannotCreateError(
             f"the report {path} cannot be written: {error.strerror}", hint="Name another file with --output."
         ) from error
-
-
-def check_page_free(path: Path, *, replace: bool) -> None:
-    """Raise CannotCreateError when a file at ``path`` must not be replaced; before anything is read."""
-    if not replace and os.path.lexists(path):
-        raise _taken(path)
-
-
-def _taken(path: Path) -> CannotCreateError:
-    return CannotCreateError(
-        f"{path} exists already", hint="Give the page another name, or replace this one with --force."
-    )
 
 
 def _visible(value: object) -> object:
