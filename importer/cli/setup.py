@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,7 +38,6 @@ def login_command(settings: Settings, keyring: bool) -> None:
     Client id and secret are taken from the environment (CDR_IMPORTER_CLIENT_ID and CDR_IMPORTER_CLIENT_SECRET) if
     both are set. Without a terminal the lines of standard input answer the questions.
     """
-    from importer.client import TokenTransport
     from importer.pipeline.sending import sign_in_of
     from importer.setup.sign_in import SCOPE, console_url, exchange_code
 
@@ -65,7 +63,7 @@ def login_command(settings: Settings, keyring: bool) -> None:
         client_id, client_secret = ask_secret("Client id"), ask_secret("Client secret")
     code = ask_secret("Code")
     sign_in = sign_in_of(settings, Credentials(client_id, client_secret, ""))
-    refresh_token = exchange_code(code, sign_in, TokenTransport(sign_in), time.time)
+    refresh_token = exchange_code(code, sign_in)
     path = save_credentials(Credentials(client_id, client_secret, refresh_token), in_keyring=keyring)
     where = f"the system's keyring ({path} says so)" if keyring else str(path)
     show(f"Signed in; the secrets are in {where}.")
@@ -163,7 +161,7 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     It validates what it gets, refuses users that `users` does not list, prints a line on stderr for each request
     and lists what it accepted, decoded, under /sandbox/calls.
     """
-    from importer.simulator import SANDBOX_CREDENTIALS, Request, Response, Sandbox
+    from importer.simulator import SANDBOX_CREDENTIALS, Request, Response, Sandbox, Service
 
     def show_answer(request: Request, answer: Response) -> None:
         content = answer.content if isinstance(answer.content, dict) else {}
@@ -179,7 +177,8 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
         except ValueError as error:
             raise UsageError(f"--rate-limit: {rate_limit!r} is not N/SECONDS, such as 60/60") from error
     try:
-        sandbox = Sandbox(host=host, port=port, rate_limit=limit, knows_users=True, on_answer=show_answer)
+        service = Service(rate_limit=limit, knows_users=True)
+        sandbox = Sandbox(service, host=host, port=port, on_answer=show_answer)
     except (ValueError, OSError) as error:
         said = f"--host/--port: cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}"
         raise UsageError(said, hint="Name another with --port, such as --port 8081.") from error

@@ -6,6 +6,7 @@ agents' numbers, the time zone, and the numbers that the export writes with +.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -60,8 +61,7 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
     agents = {agent.number for agent in plan.agents.by_key.values()} | {plan.agents.default_number}
     at_home = [home for home, _ in Counter(map(region_of, agents - {""})).most_common(1)]
     at_home += [main_region(found) for found in filter(None, [country_of(plan.timezone or "")])]
-    given, prefix = main_region(plan.country), trunk_prefix(plan.country)
-    has_prefix = prefix is None or any(text.lstrip(" (").startswith(prefix) for text in texts)
+    given, prefix = main_region(plan.country), missing_trunk_prefix(plan.country, texts)
     own, own_pairs = _read_in(plan.country, texts, written, rules)
     if own_pairs and has_prefix and own > FEW * len(texts):
         return  # whatever else speaks for another country; the numbers need not be read as of it
@@ -72,7 +72,7 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
         reasons = [f"{own} of {len(texts)} are numbers there, {theirs} in {country}"]
         if pairs >= LEAST_PAIRS and not own_pairs:
             reasons.append(f"{pairs} of them stand in the file with the code of {country} too")
-        elif are_theirs and not has_prefix and country in at_home and given not in at_home:
+        elif are_theirs and prefix and country in at_home and given not in at_home:
             reasons.append(f"none has the {prefix} that is dialled there; agents or time zone are of {country}")
         elif not are_theirs or own > FEW * len(texts):
             continue
@@ -82,6 +82,12 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
             "Nothing was sent.",
             reason="country",
         )
+
+
+def missing_trunk_prefix(country: str, texts: Iterable[str], outside: str = "") -> str:
+    """Return what is dialled in a country before national numbers if none has it, behind ``outside``; else ""."""
+    prefix = trunk_prefix(country) or ""
+    return "" if any(text.lstrip(" (").startswith(outside + prefix) for text in texts) else prefix
 
 
 def _read_in(country: str, texts: list[str], written: set[str], rules: Rules) -> tuple[int, int]:

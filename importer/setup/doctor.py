@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from importer.client import Answer
 from importer.errors import ImporterError, TryLaterError
 from importer.formats import load_catalogue
 from importer.ledger import open_reader
@@ -40,11 +39,7 @@ _PROGRAM = "cdr-importer"
 
 
 def examine(
-    settings: Settings | ImporterError,
-    environment: Mapping[str, str],
-    *,
-    clock: Callable[[], float] = time.time,
-    root: Path = Path("/"),
+    settings: Settings | ImporterError, environment: Mapping[str, str], *, root: Path = Path("/")
 ) -> Iterator[Check]:
     """Yield what is to be said of everything that a night needs, in an order in which it is mended.
 
@@ -55,9 +50,9 @@ def examine(
         (("config",), partial(_config, environment=environment)),
         (("time zone",), _zone),
         (("agents",), _agents),
-        (("ledger", "backup", "last run", "uncertain", "backlog"), partial(_ledger, now=clock())),
+        (("ledger", "backup", "last run", "uncertain", "backlog"), _ledger),
         (("outputs", "disk"), _places),
-        ((*ACCOUNT_CHECKS, "clock"), partial(_account, environment=environment, clock=clock)),
+        ((*ACCOUNT_CHECKS, "clock"), partial(_account, environment=environment)),
     )
     if isinstance(settings, Settings):
         for names, look in parts:
@@ -124,8 +119,8 @@ def _agents(settings: Settings) -> Iterator[Check]:
     yield _rated("agents", found, hint, look=not lines or without > 0)
 
 
-def _ledger(settings: Settings, *, now: float) -> Iterator[Check]:
-    named = config_words(settings.config)
+def _ledger(settings: Settings) -> Iterator[Check]:
+    now, named = time.time(), config_words(settings.config)
     check_place(Path(os.path.realpath(settings.ledger)))
     with open_reader(settings.ledger) as ledger:
         ledger.check_latest()
@@ -144,10 +139,8 @@ def _ledger(settings: Settings, *, now: float) -> Iterator[Check]:
     uncertain, pending = counts[CallState.UNCERTAIN], counts[CallState.PENDING]
     found = f"{counted(uncertain, 'call waits', 'calls wait')} for a person"
     yield _rated("uncertain", found, f"{_PROGRAM} status{named}", look=uncertain > 0)
-    seconds, is_held = (
-        settings.rate.seconds_for(pending, is_burst=settings.burst),
-        bool(held and epoch_of(held) > now),
-    )
+    seconds = settings.rate.seconds_for(pending, is_burst=settings.burst)
+    is_held = bool(held and epoch_of(held) > now)
     found = f"{counted(pending, 'call')} pending: {lasting(seconds)} at {settings.rate}"
     found += f"; Zoho asked to wait until {held} GMT" if is_held else ""
     hint = f"{_PROGRAM} deliver{named} --max-runtime 6h   (or a higher rate)"
@@ -173,12 +166,8 @@ def _places(settings: Settings) -> Iterator[Check]:
     yield _rated("disk", found, hint, look=free < FEW_DISK_BYTES, act=free < LEAST_DISK_BYTES)
 
 
-def _account(settings: Settings, *, environment: Mapping[str, str], clock: Callable[[], float]) -> Iterator[Check]:
+def _account(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[Check]:
     seen: list[tuple[str, float]] = []
-
-    def on_answer(answer: Answer) -> None:
-        seen.append((answer.headers.get("date", ""), clock()))
-
     lines = []
     with suppress(OSError):
         if settings.ledger.stat().st_uid != os.geteuid():
@@ -188,7 +177,12 @@ def _account(settings: Settings, *, environment: Mapping[str, str], clock: Calla
             return
     with suppress(ImporterError):  # it has a line of its own
         lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
-    account = account_of(settings, load_credentials(environment), is_fresh=True, on_answer=on_answer)
+    account = account_of(
+        settings,
+        load_credentials(environment),
+        is_fresh=True,
+        on_answer=lambda answer: seen.append((answer.headers.get("date", ""), time.time())),
+    )
     failure: ImporterError | None = None
     try:
         yield from account_checks(*account, lines)

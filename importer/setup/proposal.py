@@ -13,14 +13,20 @@ from importer.formats import Detection, detect, load_catalogue
 from importer.pipeline import gmt_text
 from importer.prepare import Preparation, PreparePlan, no_agents, prepare_part
 from importer.prepare.agents import AgentLine
-from importer.prepare.country import LEAST_TEXTS, MOST_WRITTEN, NEARLY_ALL, CountryEvidence
+from importer.prepare.country import (
+    LEAST_TEXTS,
+    MOST_WRITTEN,
+    NEARLY_ALL,
+    CountryEvidence,
+    missing_trunk_prefix,
+)
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.groups import NO_START
 from importer.prepare.rows import STATE_OF
 from importer.prepare.zones import ZoneEvidence, shown_evidence, zones_that_fit
 from importer.settings import Settings
 from schemas.numbers import NumberBook, NumberReading, NumberRules, PlainDigits
-from schemas.plans import main_region, region_of, trunk_prefix
+from schemas.plans import main_region, region_of
 from schemas.vocabulary import Outcome, Role, counted, lasting
 from schemas.zones import country_of
 
@@ -144,7 +150,7 @@ def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) 
     said += f"; the rest in {country}: {', '.join(f'{many} {reason}' for reason, many in rest)}" if rest else ""
     rivals = {main_region(region) for (region, _), many in counts.items() if many >= enough}
     # An American export reads as British with hardly a fault.
-    lacks_zero = trunk_prefix(country) == "0" and not any(text.startswith(f"{prefix}0") for text in texts)
+    lacks_zero = missing_trunk_prefix(country, texts, prefix) == "0"
     said += f"; none has the 0 that is dialled in {country}" if lacks_zero else ""
     is_proved = len(rivals) == 1 and not lacks_zero
     plain_count = f"of {len(texts)}, {counts[country, '']} are numbers in {country} as they stand"

@@ -1,11 +1,11 @@
-"""The account: a grant code to a refresh token, what sends requests, and the users matched with the agents file."""
+"""The account: a grant code to a refresh token, what sends requests, and its users beside the agents file."""
 
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from importer.auth import TOKEN_PATH, SignIn, TokenSource, Transport, check_base_url, read_token_answer
+from importer.auth import TOKEN_PATH, SignIn, TokenSource, check_base_url, read_token_answer
 from importer.client import AccountClient, Answer, TokenTransport, Trust, User
 from importer.errors import NotPermittedError, ProtocolError
 from importer.formats.cells import caseless
@@ -32,13 +32,11 @@ def console_url(accounts_url: str) -> str:
     return accounts_url.replace("//accounts.", "//api-console.", 1)
 
 
-def exchange_code(code: str, sign_in: SignIn, transport: Transport, clock: Callable[[], float]) -> str:
+def exchange_code(code: str, sign_in: SignIn) -> str:
     """Return the refresh token that a grant code stands for; the code is used up, whatever the answer.
 
     Source: https://www.zoho.com/accounts/protocol/oauth/self-client/authorization-code-flow.html
-
-    Raises:
-        NotPermittedError: the code or the client is refused (77). Else as `importer.auth.TokenSource.token`.
+    Raises NotPermittedError where code or client is refused (77), else as `importer.auth.TokenSource.token`.
     """
     form = {
         "grant_type": "authorization_code",
@@ -46,8 +44,9 @@ def exchange_code(code: str, sign_in: SignIn, transport: Transport, clock: Calla
         "client_secret": sign_in.client_secret,
         "code": code,
     }
-    asked_at = clock()
-    status, body = transport(check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH, form)
+    asked_at = time.time()
+    address = check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH
+    status, body = TokenTransport(sign_in)(address, form)
     try:
         read_token_answer(status, body, sign_in, asked_at=asked_at)
     except NotPermittedError as error:

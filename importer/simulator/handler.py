@@ -39,20 +39,15 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         path, _, query = self.path.partition("?")
-        authorization = self.headers.get("Authorization", "")
-        content_type = self.headers.get("Content-Type", "")
+        authorization, content_type = (self.headers.get(name, "") for name in ("Authorization", "Content-Type"))
         request = Request(self.command, path, query, authorization, content_type, body)
         answer = self.server.service.answer(request)
-        content = answer.body
         self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(content)))
-        for name, value in answer.headers.items():
+        headers = {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body)), **answer.headers}
+        for name, value in (headers | ({"Connection": "close"} if self.close_connection else {})).items():
             self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(answer.body)
         self.server.on_answer(request, answer)
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET  # noqa: N815 - names of http.server
@@ -68,9 +63,8 @@ class Handler(BaseHTTPRequestHandler):
 class Sandbox(ThreadingHTTPServer):
     """The PhoneBridge API and its token endpoint on a loopback address; as a context it serves in a thread.
 
-    ``port`` 0 takes a free one. ``rate_limit`` and ``knows_users`` are those of `Service`. ``on_answer`` gets
-    each request with its answer, in the thread of its connection. Raises ValueError for a host that is not
-    loopback, and OSError where the port is taken.
+    ``port`` 0 takes a free one. ``on_answer`` gets each request with its answer, in the thread of its connection.
+    Raises ValueError for a host that is not loopback, and OSError where the port is taken.
     """
 
     daemon_threads = True
@@ -78,11 +72,10 @@ class Sandbox(ThreadingHTTPServer):
 
     def __init__(
         self,
+        service: Service | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        rate_limit: tuple[int, float] | None = None,
-        knows_users: bool = False,
         on_answer: Callable[[Request, Response], None] = lambda *_: None,
     ) -> None:
         address = "127.0.0.1" if host == "localhost" else host
@@ -95,9 +88,8 @@ class Sandbox(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), Handler)
         name = f"[{address}]" if ":" in address else address
-        self.base_url = f"http://{name}:{self.server_port}"
-        self.service = Service(rate_limit=rate_limit, knows_users=knows_users)
-        self.service.base_url = self.base_url
+        self.service = service or Service()
+        self.service.base_url = self.base_url = f"http://{name}:{self.server_port}"
         self.on_answer = on_answer
 
     def server_bind(self) -> None:

@@ -149,8 +149,7 @@ class Service:
 
     def _notify(self, request: Request) -> Response:
         """Accept a call, or refuse it in the order of zoho-api.md 8.1."""
-        refusal = self._token_refusal(request)
-        if refusal is not None:
+        if refusal := self._token_refusal(request):
             return refusal
         if self._rate_limit is not None:
             # The answer beyond the limit is CRM's; a throttled request does not count.
@@ -238,8 +237,7 @@ class Service:
 
     def _users_page(self, request: Request) -> Response:
         """List the users page by page (zoho-api.md 1.4)."""
-        refusal = self._token_refusal(request)
-        if refusal is not None:
+        if refusal := self._token_refusal(request):
             return refusal
         query, numbers = _first_values(request.query), dict[str, int]()
         for name, default, most in (("page", 1, 10**6), ("perPage", USERS_PER_PAGE, MOST_USERS_PER_PAGE)):
