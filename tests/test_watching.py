@@ -1,6 +1,5 @@
 """What a run tells machines: its log, its metrics, its pings, and the alarms about its input."""
 
-import logging
 import os
 import re
 import socket
@@ -28,7 +27,7 @@ from importer.records import Event, EventName, Level, Receipt, RunSummary, Timeo
 from importer.settings import Settings
 from importer.watching import LogFile, Progress, Watch
 from importer.watching.metrics import METRICS, ping, write_metrics
-from importer.watching.watch import LONGEST_LINE
+from importer.watching.watch import LONGEST_LINE, line_of
 from misbehaviour import Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer
 from runs import OwnTime
@@ -119,12 +118,9 @@ def event(**fields: object) -> Event:
     return Event(EventName.RUN_NOTE, Level.WARN, fields)
 
 
-def log_line(folder: Path, **fields: object) -> str:
+def log_line(**fields: object) -> str:
     """Return the line of an event with these fields that happened at noon."""
-    record = logging.makeLogRecord({"event": event(**fields), "created": NOON})
-    log = LogFile(folder / "run.log", "r1", least=Level.INFO)
-    log.close()
-    return log.format(record)
+    return line_of(event(**fields), "r1", NOON)
 
 
 def test_log_follows_rotation(tmp_path: Path) -> None:
@@ -182,16 +178,16 @@ def test_log_that_fails_later_stops_nothing(tmp_path: Path) -> None:
         ("", '""'),
     ],
 )
-def test_log_values_are_quoted(tmp_path: Path, value: str, written: str) -> None:
+def test_log_values_are_quoted(value: str, written: str) -> None:
     """A value cannot end its line or pass for another field."""
-    assert log_line(tmp_path, text=value).split(" text=")[1] == written
+    assert log_line(text=value).split(" text=")[1] == written
 
 
-def test_log_lines_are_short(tmp_path: Path) -> None:
+def test_log_lines_are_short() -> None:
     """A line is moment, level, run, event and fields, in ASCII, and at most 300 characters long with its end."""
-    line = log_line(tmp_path, text="three")
+    line = log_line(text="three")
     assert line == "2026-03-02T12:00:00.456Z WARN run=r1 ev=run.note text=three"
-    line = log_line(tmp_path, **{f"f{number}": "\u4e2d" * 500 for number in range(5)})
+    line = log_line(**{f"f{number}": "\u4e2d" * 500 for number in range(5)})
     assert (len(line), line.isascii()) == (LONGEST_LINE - 1, True)
 
 

@@ -153,10 +153,7 @@ def duration_text(started_at: str, finished_at: str | None) -> str:
 @click.command("report", cls=Command)
 @options("ledger", "timezone")
 @click.option(
-    "--output",
-    type=PATH,
-    metavar="PATH",
-    help="The page. Default: the results file's name and .html, beside it.",
+    "--output", type=PATH, metavar="PATH", help="The page. Default: the results file's name and .html, beside it."
 )
 @_FORCE
 @click.option("--run", "run_id", metavar="RUN", help="A run of the ledger instead, or `last`.")
@@ -230,11 +227,7 @@ def _show_where(path: Path) -> None:
 @click.option("--reopen", is_flag=True, help="Take a decision back, until the next send: uncertain again.")
 @click.option("--note", help="How you know; kept with the call.")
 @click.option(
-    "--from",
-    "calls_list",
-    type=PATH,
-    metavar="CALLS.csv",
-    help="Look all up in an export of Zoho's Calls module.",
+    "--from", "calls_list", type=PATH, metavar="CALLS.csv", help="Look all up in an export of Zoho's Calls module."
 )
 @click.option("--columns", metavar="NAMES", help="Its columns: start=...,number=...,type=...,status=...")
 def resolve_command(

@@ -6,14 +6,12 @@ the direction of reading. All of it is escaped here. Neither a closed stream nor
 
 import json
 import os
-import shlex
 import shutil
 import sys
 import termios
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TextIO
@@ -26,7 +24,6 @@ from importer.settings import Settings, is_secret
 
 LONGEST_LINE = 2000
 NARROWEST = 6
-NAME = "cdr-importer"
 GAP = "  "
 
 
@@ -61,8 +58,7 @@ def message_lines(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> 
     """
     said = [escaped(f"cdr-importer: {message}"), *([escaped(f"  {hint}")] if hint else [])]
     if sys.stderr.isatty():
-        fitting = partial(textwrap.wrap, width=terminal_width(), subsequent_indent="  ", break_long_words=False)
-        said = [part for line in said for part in fitting(line, break_on_hyphens=False)]
+        said = [part for line in said for part in wrapped(line, "  ", is_cut=False)]
     return [*said, *(escaped(f"    {line}") for line in lines)]
 
 
@@ -108,10 +104,10 @@ def terminal_width() -> int:
     return max(40, shutil.get_terminal_size().columns)
 
 
-def wrapped(text: str, indent: str = "") -> list[str]:
-    """Return a text as lines no wider than the terminal, further lines under ``indent``."""
+def wrapped(text: str, indent: str = "", *, is_cut: bool = True) -> list[str]:
+    """Return a text as lines no wider than the terminal, further lines under ``indent``; else long words whole."""
     return textwrap.wrap(
-        text, terminal_width(), subsequent_indent=indent, break_on_hyphens=False, break_long_words=True
+        text, terminal_width(), subsequent_indent=indent, break_on_hyphens=False, break_long_words=is_cut
     ) or [""]
 
 
@@ -145,12 +141,6 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         GAP.join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in lines
     )
     return [text if len(text) <= 80 else f"{text[:77]}..." for text in texts]
-
-
-def program() -> str:
-    """Return what starts this program in a shell: its name, or its path where the shell does not find that."""
-    path = Path(sys.argv[0]).absolute()
-    return shlex.quote(str(path)) if path.name == NAME and shutil.which(NAME) is None else NAME
 
 
 def is_interactive() -> bool:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -25,7 +26,6 @@ from importer.cli.output import (
     is_interactive,
     message_lines,
     note_unused_proxy,
-    program,
     show,
     show_json,
     show_lines,
@@ -34,15 +34,7 @@ from importer.cli.output import (
 )
 from importer.errors import ExitCode, exit_code_of, reason_of
 from importer.formats import load_catalogue
-from importer.pipeline import (
-    Listener,
-    Outlook,
-    Run,
-    check_apart,
-    new_run_id,
-    summary_fields,
-    summary_record,
-)
+from importer.pipeline import Listener, Outlook, Run, check_apart, new_run_id, summary_fields, summary_record
 from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
 from importer.settings import Settings, config_words
@@ -223,7 +215,9 @@ class Screen(logging.Handler):
 
     def _how_to_settle(self, summary: RunSummary) -> tuple[str, tuple[str, ...]]:
         """Return where uncertain calls are listed, and the commands that settle them, in order."""
-        settings, name = self._settings, program()
+        settings, path = self._settings, Path(sys.argv[0]).absolute()
+        is_found = path.name != "cdr-importer" or shutil.which(path.name) is not None
+        name = "cdr-importer" if is_found else shlex.quote(str(path))
         words = config_words(settings.config)
         if not words and settings.ledger != Settings().ledger:
             words = f" --ledger {shlex.quote(str(settings.ledger))}"

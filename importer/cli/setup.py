@@ -12,13 +12,7 @@ from importer.cli.output import aligned, ask_secret, escaped, show, show_json, s
 from importer.errors import ExitCode, ImporterError, UsageError
 from importer.private_files import write_new
 from importer.records import ACT, OK, Check
-from importer.settings import (
-    Credentials,
-    Settings,
-    load_credentials,
-    load_settings,
-    save_credentials,
-)
+from importer.settings import Credentials, Settings, load_credentials, load_settings, save_credentials
 from importer.settings.credentials import CREDENTIALS_NAME, SECRETS
 from importer.settings.options import variable_of
 from schemas.vocabulary import counted

@@ -172,8 +172,7 @@ def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) ->
                 break
             if line > (header_line or 0) and len(cells) == width and any(cells):
                 rows.append(list(map(plain_cell, cells)))
-    count = len(rows)
-    if not count:
+    if not (count := len(rows)):
         raise InputUnusableError(
             f"{file.shown} has no rows to learn from", hint="Take an export of a day with calls of every kind."
         )

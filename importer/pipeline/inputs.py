@@ -106,21 +106,6 @@ def rejects_files(chosen: Path, count: int) -> list[Path]:
     return [*paths, *map(reasons_path, paths)]
 
 
-def check_done_folder(folder: Path | None, inputs: Sequence[Path]) -> None:
-    """Raise ConfigurationError unless inputs can be moved there: a folder of its own on their file system."""
-    homes = [path.parent for path in inputs if path != STANDARD_INPUT]
-    if folder is None or (
-        folder.is_dir()
-        and os.access(folder, os.W_OK)
-        and all(home.stat().st_dev == folder.stat().st_dev and not home.samefile(folder) for home in homes)
-    ):
-        return
-    raise ConfigurationError(
-        f"--done {folder} must be a folder where you may write, on the disk of the inputs and not theirs",
-        hint="Make a folder beside that of the exports, and see to its rights.",
-    )
-
-
 def move_done(found: Detection, folder: Path, run: Run) -> None:
     """Move a file into the folder; one that changed since the run began may be written to yet, and stays.
 

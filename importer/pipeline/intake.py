@@ -3,10 +3,11 @@
 The only module of the pipeline that loads pandas.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,11 +25,12 @@ from importer.errors import (
     UsageError,
     most_severe,
 )
+from importer.files import STANDARD_INPUT
 from importer.formats import Detection
 from importer.ledger import Ledger, LedgerReader, Staged, held_in
 from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
-from importer.pipeline.inputs import check_done_folder, inputs_json, move_done, rejects_files
+from importer.pipeline.inputs import inputs_json, move_done, rejects_files
 from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare import (
@@ -126,7 +128,16 @@ class Intake:
         if run.settings.rejects is not None:
             for path in rejects_files(run.settings.rejects, len({*map(_kind, detections)})):
                 check_free(path, "rejects")
-        check_done_folder(run.settings.done, [each.path for each in detections])
+        folder, homes = run.settings.done, [each.path.parent for each in detections if each.path != STANDARD_INPUT]
+        if folder is not None and not (
+            folder.is_dir()
+            and os.access(folder, os.W_OK)
+            and all(home.stat().st_dev == folder.stat().st_dev and not home.samefile(folder) for home in homes)
+        ):
+            raise ConfigurationError(
+                f"--done {folder} must be a folder where you may write, on the disk of the inputs and not theirs",
+                hint="Make a folder beside that of the exports, and see to its rights.",
+            )
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()
         self._good_rows = 0
@@ -152,7 +163,11 @@ class Intake:
             run.stop_if_interrupted()
             run.listener.rows(rows)
 
-        with self._workers() as workers:
+        settings, plain = run.settings, [each.file.size() for each in self._detections if each.file.spool is None]
+        # A cluster, or as many processes as are worth their start: by default one for a single file.
+        jobs = settings.jobs or (usable_cores() if len(self._detections) > 1 else 1)
+        here = working(min(jobs, sum(plain) // run.worker_bytes))
+        with here if settings.scheduler is None else on_cluster(settings.scheduler) as workers:
             prepare = partial(self._prepared, workers, partial(progress, 0)) if workers else None
             for detection, parts in self._begun(prepare):
                 try:
@@ -172,15 +187,6 @@ class Intake:
         if isinstance(ledger, Ledger):
             ledger.note_inputs(inputs_json(self._detections, whole))
         self._detections = tuple(pinned)
-
-    def _workers(self) -> AbstractContextManager[Workers | None]:
-        """Give a cluster, or as many processes as are worth their start: by default one for a single file."""
-        settings = self._run.settings
-        if settings.scheduler is not None:
-            return on_cluster(settings.scheduler)
-        count = sum(each.file.size() for each in self._detections if each.file.spool is None)
-        jobs = settings.jobs or (usable_cores() if len(self._detections) > 1 else 1)
-        return working(min(jobs, count // self._run.worker_bytes))
 
     def _prepared(
         self,

@@ -12,13 +12,7 @@ import platformdirs
 
 from importer.auth import SignIn, TokenSource
 from importer.client import Client, TokenTransport, Trust
-from importer.deliver import (
-    LONGEST_WAIT_SECONDS,
-    LOOK_EVERY_SECONDS,
-    Delivery,
-    DeliveryListener,
-    Service,
-)
+from importer.deliver import LONGEST_WAIT_SECONDS, LOOK_EVERY_SECONDS, Delivery, DeliveryListener, Service
 from importer.errors import ExitCode
 from importer.ledger import Claimed, Ledger
 from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
@@ -58,10 +52,7 @@ def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, ou
     if stop is None:
         ledger.end_reopening()
         listener = DeliveryListener(
-            claimed=take_up,
-            receipt=receipt,
-            unrecorded=run.listener.unrecorded,
-            event=run.listener.event,
+            claimed=take_up, receipt=receipt, unrecorded=run.listener.unrecorded, event=run.listener.event
         )
         stop = Delivery(ledger, service, run.settings, listener).run()
     # Each call lined up has its row, so that a run that ends early counts as pending what the ledger does.

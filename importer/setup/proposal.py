@@ -13,13 +13,7 @@ from importer.formats import Detection, detect, load_catalogue
 from importer.pipeline import gmt_text
 from importer.prepare import Preparation, PreparePlan, no_agents, prepare_part
 from importer.prepare.agents import AgentLine
-from importer.prepare.country import (
-    LEAST_TEXTS,
-    MOST_WRITTEN,
-    NEARLY_ALL,
-    CountryEvidence,
-    missing_trunk_prefix,
-)
+from importer.prepare.country import LEAST_TEXTS, MOST_WRITTEN, NEARLY_ALL, CountryEvidence, missing_trunk_prefix
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.groups import NO_START
 from importer.prepare.rows import STATE_OF

@@ -68,11 +68,7 @@ def exchange_code(code: str, sign_in: SignIn) -> str:
 
 
 def account_of(
-    settings: Settings,
-    credentials: Credentials,
-    *,
-    is_fresh: bool,
-    on_answer: Callable[[Answer], None] = ignore,
+    settings: Settings, credentials: Credentials, *, is_fresh: bool, on_answer: Callable[[Answer], None] = ignore
 ) -> tuple[AccountClient, TokenSource, str]:
     """Return the account's client, its tokens (a fresh one past the cache, where wanted) and where it signs in."""
     sign_in = sign_in_of(settings, credentials)

@@ -5,19 +5,6 @@ importer's own: client and simulator cannot share a mistake. Faults are played b
 """
 
 from importer.simulator.handler import Sandbox
-from importer.simulator.service import (
-    SANDBOX_CREDENTIALS,
-    SANDBOX_USERS,
-    Request,
-    Response,
-    Service,
-)
+from importer.simulator.service import SANDBOX_CREDENTIALS, SANDBOX_USERS, Request, Response, Service
 
-__all__ = [
-    "SANDBOX_CREDENTIALS",
-    "SANDBOX_USERS",
-    "Request",
-    "Response",
-    "Sandbox",
-    "Service",
-]
+__all__ = ["SANDBOX_CREDENTIALS", "SANDBOX_USERS", "Request", "Response", "Sandbox", "Service"]

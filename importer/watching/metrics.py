@@ -1,10 +1,8 @@
 """The last run and the ledger as metrics for node_exporter's textfile collector; pings of a dead man's switch."""
 
 import os
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit, urlunsplit
@@ -14,7 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from importer import __version__
-from importer.client import Line, SendFailure, Trust
+from importer.client import Line, SendFailure
 from importer.errors import CannotCreateError
 from importer.private_files import check_ours, put_whole, read_small, whose
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary, Timeouts
@@ -93,16 +91,6 @@ def write_metrics(
                 gauge.labels(**labels, **more).set(value)
     # `write_to_textfile` writes first to a name that another user of the folder could foretell and make a link.
     put_whole(path, generate_latest(registry), mode=0o644)
-
-
-def pings_of(url: str, proxy: str | None, ca_bundle: Path | None) -> partial[str]:
-    """Return `ping` for one switch, with an id of this run that pairs its two pings: a UUID.
-
-    Raises ConfigurationError for a CA bundle that cannot be read.
-    """
-    bundle, parts = str(ca_bundle) if ca_bundle else None, urlsplit(url)
-    url = urlunsplit(parts._replace(query=f"{parts.query}&rid={uuid.uuid4()}".lstrip("&")))
-    return partial(ping, partial(Line, proxy, trust=Trust(bundle), limits=PING_LIMITS), url)
 
 
 def ping(connect: Callable[[], Line], url: str, word: str, body: str = "", *, tries: int = 1) -> str:

@@ -1,18 +1,17 @@
 """Log, metrics and pings of one run: opened before it begins, closed with its exit code."""
 
-import errno
 import json
-import logging
 import os
 import re
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from io import TextIOWrapper
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from importer import __version__
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError, reason_of
@@ -34,7 +33,7 @@ _NEXT_RUN_GOES_ON = frozenset(
 )
 
 
-class LogFile(WatchedFileHandler):
+class LogFile:
     """Appends events to a file, from any thread; ``is_lost`` once a line could not be written.
 
     Each line is one write to a file opened for appending, so lines of several runs do not mix. The name is looked
@@ -46,58 +45,54 @@ class LogFile(WatchedFileHandler):
 
         Raises CannotCreateError, and ConfigurationError for one that others can change.
         """
-        self._run_id = run_id
+        self._path, self._run_id, self._least = path.absolute(), run_id, least
+        self._lock = threading.Lock()
         self.is_lost = False
         try:
-            super().__init__(path)
+            self._open()
         except OSError as error:
             raise CannotCreateError(
                 f"log {path} cannot be written: {why(error, path)}",
                 hint="Give --log a file in a folder where you may write; no link, pipe or device.",
             ) from error
-        self.setLevel(least)
+
+    def _open(self) -> None:
+        descriptor = open_ours(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.stream, self._facts = os.fdopen(descriptor, "ab", buffering=0), os.fstat(descriptor)
 
     def write(self, event: Event) -> None:
         """Write one event, if its level is wanted; nothing after `close`."""
-        if event.level >= self.level:
-            self.handle(logging.makeLogRecord({"event": event}))
+        if event.level < self._least:
+            return
+        line = f"{line_of(event, self._run_id, time.time())}\n".encode()
+        with self._lock:
+            if self.stream.closed:
+                return
+            try:
+                # After a rotation the name is opened anew; where no new file can be used the rotated one takes on.
+                with suppress(OSError, ConfigurationError):
+                    if not self._path.exists() or not os.path.samestat(self._path.stat(), self._facts):
+                        rotated = self.stream
+                        self._open()
+                        rotated.close()
+                self.is_lost |= self.stream.write(line) != len(line)
+            except OSError:
+                self.is_lost = True
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the event of a record as one line of ASCII, with its end at most `LONGEST_LINE` characters."""
-        event, moment = record.__dict__["event"], datetime.fromtimestamp(record.created, UTC)
-        stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
-        words = [stamp, event.level.name, f"run={self._run_id}", f"ev={event.name}"]
-        for name, value in event.fields.items():
-            text = str(value)[:_LONGEST_VALUE]
-            words.append(f"{name}={text if _BARE.fullmatch(text) else json.dumps(text)}")
-        return " ".join(words)[: LONGEST_LINE - 1]
+    def close(self) -> None:
+        """Close the file; raises OSError."""
+        with self._lock:
+            self.stream.close()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line into the file that has the name now."""
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 as logging calls it
-        """Note that a line is lost, instead of printing it."""
-        self.is_lost = True
-
-    def reopenIfNeeded(self) -> None:  # noqa: N802 as logging calls it
-        """Open the name anew after a rotation; where no new file can be used the rotated one takes the lines."""
-        if self.stream is None:
-            raise OSError(errno.EBADF, "the log is closed")
-        rotated = os.dup(self.stream.fileno())
-        with suppress(OSError, ConfigurationError):
-            super().reopenIfNeeded()
-        if self.stream is None:
-            self.stream = os.fdopen(rotated, "a", encoding="ascii")
-        else:
-            os.close(rotated)
-
-    def _open(self) -> TextIOWrapper:
-        descriptor = open_ours(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        return os.fdopen(descriptor, "a", encoding="ascii")
+def line_of(event: Event, run_id: str, moment: float) -> str:
+    """Return an event at an epoch second as a line of ASCII, with its end at most `LONGEST_LINE` characters."""
+    stamp = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    words = [stamp, event.level.name, f"run={run_id}", f"ev={event.name}"]
+    for name, value in event.fields.items():
+        text = str(value)[:_LONGEST_VALUE]
+        words.append(f"{name}={text if _BARE.fullmatch(text) else json.dumps(text)}")
+    return " ".join(words)[: LONGEST_LINE - 1]
 
 
 class Progress:
@@ -168,9 +163,14 @@ class Watch:
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
             # requests comes in here and not on top: `check` and most runs ping nobody.
-            from importer.watching.metrics import pings_of
+            from importer.client import Line, Trust
+            from importer.watching.metrics import PING_LIMITS, ping
 
-            self._ping = pings_of(settings.ping_url, settings.proxy, settings.ca_bundle)
+            bundle, parts = str(settings.ca_bundle) if settings.ca_bundle else None, urlsplit(settings.ping_url)
+            # The id of this run pairs its two pings.
+            url = urlunsplit(parts._replace(query=f"{parts.query}&rid={uuid.uuid4()}".lstrip("&")))
+            connect = partial(Line, settings.proxy, trust=Trust(bundle), limits=PING_LIMITS)
+            self._ping = partial(ping, connect, url)
         if settings.log is not None:
             least = Level.DEBUG if settings.verbose else Level.INFO
             self._log = LogFile(settings.log, self._run_id, least=least)
