@@ -22,6 +22,7 @@ from importer.settings import OPTIONS, Settings, config_path, config_words, load
 from importer.settings.options import variable_of
 from importer.setup.proposal import Proposal, Seen, seen_in
 from importer.setup.sign_in import account_of, match_users, with_users
+from schemas.zones import fixed_advice, is_fixed
 
 BACK, YES = "<", ("y", "yes")
 
@@ -68,14 +69,13 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
         name for name in ("accounts-url", "api-url") if name not in given and os.environ.get(variable_of(name))
     ]
     given |= {name: os.environ[variable_of(name)] for name in taken}
-    _require_place(load_settings(given, {}, with_file=False).timezone)  # a file that is there is of another site
-    seen = _seen(export, given)
+    settings = _alone(given)
+    seen = seen_in(export, settings) if export else None
     if not is_interactive() and seen:
         proved = {name: each.value for name, each in seen.proposals.items() if each.value}
         show_lines(config_text(proved | given, seen).splitlines())
-        show_lines(
-            f"# {line}" for line in ("Agents file, to be completed:", *_agents_text(seen, given).splitlines())
-        )
+        agents = _agents_text(seen, given).splitlines()
+        show_lines(f"# {line}" for line in ("Agents file, to be completed:", *agents))
         return
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already", hint="Edit it, or move it away and run this again.")
@@ -84,7 +84,7 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     for name in {"agents", "ledger"} & given.keys():
         # cron starts in another folder.
         given[name] = str(Path(given[name]).expanduser().absolute())
-    settings = load_settings(given, {}, with_file=False)
+    settings = _alone(given)
     check_apart(settings, outputs={"--config": path})
     made = [f"took   {name} from {variable_of(name)}" for name in taken] + [f"wrote  {path}"]
     if settings.agents and not settings.agents.exists():
@@ -109,13 +109,9 @@ def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:
         f"import{named} --limit 1 {export}",
         f"doctor{named}",
     )
-    lines = [f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1)]
-    first = seen.first[:10] if seen else ""
-    return [
-        "Next:",
-        *lines,
-        f"Of calls older than 30 days the first import needs --since {first or 'DATE'}, or --yes.",
-    ]
+    lines = (f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1))
+    first = seen.first[:10] if seen and seen.first else "DATE"
+    return ["Next:", *lines, f"Of calls older than 30 days the first import needs --since {first}, or --yes."]
 
 
 def config_text(given: Mapping[str, str], seen: Seen | None) -> str:
@@ -134,10 +130,6 @@ def config_text(given: Mapping[str, str], seen: Seen | None) -> str:
             example = "..."  # another site's would look like what was seen
         lines.append(f"{'' if value else '# '}{option} = {json.dumps(value or example, ensure_ascii=False)}")
     return "\n".join((*lines, ""))
-
-
-def _seen(export: Path | None, given: Mapping[str, str]) -> Seen | None:
-    return seen_in(export, load_settings(given, {}, with_file=False)) if export else None
 
 
 def _agents_text(seen: Seen | None, given: Mapping[str, str]) -> str:
@@ -184,7 +176,8 @@ def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tup
         if value:
             given[option] = value
         try:
-            seen = _seen(export, given) if option == "timezone" else seen  # whose numbers they are hangs on it
+            if export and option == "timezone":  # whose numbers they are hangs on it
+                seen = seen_in(export, _alone(given))
         except ImporterError as error:
             given.pop(option, None)
             show_lines(wrapped(error.message, "  "), err=True)
@@ -203,7 +196,7 @@ def _answer(option: str, default: str | None, proposal: Proposal | None) -> str 
                 f"'{text}' answers no question with a value", hint="Type the value, or only press Enter."
             )
         if text != BACK and not is_yes:
-            _require_place(load_settings({option: text}, {}, with_file=False).timezone)
+            _alone({option: text})
 
     question = _QUESTIONS[option]
     if proposal:
@@ -227,9 +220,13 @@ def _is_meant(agents: Path) -> bool:
     return click.confirm(f"{agents} is not there. Make it, to be completed?", default=False, err=True)
 
 
-def _require_place(zone: str | None) -> None:
-    """Raise UsageError for a zone without summer time: from spring to autumn its times would be an hour wrong."""
-    from schemas.zones import fixed_advice, is_fixed
+def _alone(given: Mapping[str, str]) -> Settings:
+    """Return the options given without those of a config file, which is of another site.
 
-    if zone is not None and is_fixed(zone):
-        raise UsageError(f"--timezone: {fixed_advice(zone)}", hint="Name a place of the IANA database.")
+    Raises UsageError for a zone without summer time: from spring to autumn its times would be an hour wrong.
+    """
+    settings = load_settings(given, {}, with_file=False)
+    if settings.timezone is not None and is_fixed(settings.timezone):
+        said = fixed_advice(settings.timezone)
+        raise UsageError(f"--timezone: {said}", hint="Name a place of the IANA database.")
+    return settings

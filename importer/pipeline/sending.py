@@ -75,10 +75,8 @@ def _note_what_is_left(run: Run, stop: Stop | None, outlook: Outlook, untaken: C
             "`cdr-importer deliver`, sends what is left."
         )
     if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
-        what, others = (
-            "it" if outlook.calls == 1 else "them",
-            counted(outlook.left_pending, "call").removeprefix("1 "),
-        )
+        what = "it" if outlook.calls == 1 else "them"
+        others = counted(outlook.left_pending, "call").removeprefix("1 ")
         run.listener.note(f"Look at {what} in Zoho, then `cdr-importer deliver` sends the other {others}.")
 
 

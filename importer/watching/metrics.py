@@ -1,6 +1,5 @@
 """The last run and the ledger as metrics for node_exporter's textfile collector; pings of a dead man's switch."""
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from importer import __version__
 from importer.client import Line, SendFailure
-from importer.errors import CannotCreateError
-from importer.private_files import check_ours, put_whole, read_small, whose
+from importer.private_files import put_whole, read_small
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary, Timeouts
 from schemas.vocabulary import CallState, Outcome
 
@@ -35,22 +33,6 @@ _COMPLETE = "cdr_importer_last_complete_run_timestamp_seconds"
 
 PING_LIMITS = Timeouts(connect_seconds=5.0, gap_seconds=5.0, deadline_seconds=10.0)
 """Of each try of a ping."""
-
-
-def check_metrics_path(path: Path) -> None:
-    """Raise an error before anything is done when the metrics could not be written.
-
-    Raises CannotCreateError, and ConfigurationError when a file at the path is not of this user. The folder may be
-    the collector's own: neither a number nor a secret stands in the metrics.
-    """
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise CannotCreateError(
-            f"metrics file {path} cannot be written: it is a folder, or its folder is missing or read-only; "
-            f"{whose(path)}",
-            hint="Give --metrics a file in the folder of the textfile collector, where this user may write.",
-        )
-    with suppress(FileNotFoundError):
-        check_ours(path, path.lstat())
 
 
 def write_metrics(

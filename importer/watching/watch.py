@@ -17,7 +17,7 @@ from importer import __version__
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError, reason_of
 from importer.ledger import open_reader
 from importer.pipeline import Listener, epoch_of, summary_fields
-from importer.private_files import open_ours, why
+from importer.private_files import check_ours, open_ours, whose, why
 from importer.records import Event, EventName, Level, Receipt, RunSummary
 from importer.settings import Settings
 from schemas.vocabulary import CallState
@@ -157,8 +157,9 @@ class Watch:
     def begin(self) -> None:
         """Open log, metrics and ping as the settings name them, log the start of the run and ping.
 
-        Raises ConfigurationError for a CA bundle that cannot be read, CannotCreateError when log or metrics could
-        not be written; `finish` reports that through the ones that are open by then.
+        Raises ConfigurationError for a CA bundle that cannot be read or a metrics file of another user,
+        CannotCreateError when log or metrics could not be written; `finish` reports that through the ones that are
+        open by then.
         """
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
@@ -175,10 +176,15 @@ class Watch:
             least = Level.DEBUG if settings.verbose else Level.INFO
             self._log = LogFile(settings.log, self._run_id, least=least)
         if settings.metrics is not None and not settings.sandbox:
-            from importer.watching.metrics import check_metrics_path
-
-            check_metrics_path(settings.metrics)
-            self._metrics = settings.metrics
+            # The folder may be the collector's own: neither a number nor a secret stands in the metrics.
+            path, folder = settings.metrics, settings.metrics.parent
+            if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+                fault = f"it is a folder, or its folder is missing or read-only; {whose(path)}"
+                hint = "Give --metrics a file in the folder of the textfile collector, where this user may write."
+                raise CannotCreateError(f"metrics file {path} cannot be written: {fault}", hint=hint)
+            with suppress(FileNotFoundError):
+                check_ours(path, path.lstat())
+            self._metrics = path
         self._write(EventName.RUN_STARTED, Level.INFO, command=self._command, version=__version__)
         if self._ping is not None and (why := self._ping("start")):
             self._write(EventName.PING_FAILED, Level.WARN, reason=why)
