@@ -274,25 +274,23 @@ class Intake:
                 hint="Look whether an export is missing or cut. This alarm held no row of them back.",
                 reason="gap_in_rows",
             )
-        rows, (fewest, whence) = self._found.rows, self._fewest_rows(ledger)
-        if rows < fewest:
+        fewest, whence, limit = 0.0, "", settings.min_rows
+        if limit is not None and limit.percent is not None:
+            earlier = ledger.rows_of_complete_runs("import", settings.site, COMPARED_RUNS) if ledger else []
+            if len(earlier) < FEWEST_COMPARED_RUNS:
+                self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
+            else:
+                fewest, usual = median(earlier) * limit.percent / 100, f"{median(earlier):g}"
+                whence = f", {limit} of {usual}, the median of {len(earlier)} complete runs"
+        elif limit is not None:
+            fewest = limit.count or 0
+        if self._found.rows < fewest:
+            rows = counted(self._found.rows, "row")
             yield NoInputError(
-                f"the input has {counted(rows, 'row')}, --min-rows expects at least {fewest:g}{whence}",
+                f"the input has {rows}, --min-rows expects at least {fewest:g}{whence}",
                 hint="Look whether the export is empty or cut. This alarm held no row of them back.",
                 reason="too_few_rows",
             )
-
-    def _fewest_rows(self, ledger: LedgerReader | None) -> tuple[float, str]:
-        """Return how many rows `--min-rows` expects, and what that is made of; 0 where it cannot tell."""
-        limit = self._run.settings.min_rows
-        if limit is None or limit.percent is None:
-            return (limit.count or 0 if limit else 0), ""
-        earlier = ledger.rows_of_complete_runs("import", self._run.settings.site, COMPARED_RUNS) if ledger else []
-        if len(earlier) < FEWEST_COMPARED_RUNS:
-            self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
-            return 0, ""
-        usual = median(earlier)
-        return usual * limit.percent / 100, f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"
 
     def take_in(self, results: ResultsFile, ledger: LedgerReader | None) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.

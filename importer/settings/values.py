@@ -8,7 +8,7 @@ import codecs
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -383,7 +383,15 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
             raise UsageError(f"{text!r}: nobody has said whose clock shows that time", hint=example)
         zone = ZoneInfo(timezone)
         if not is_day:
-            return _instant(given, zone)
+            readings = [given.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
+            instants = {each for each in readings if each.astimezone(zone).replace(tzinfo=None, fold=0) == given}
+            if len(instants) == 1:
+                return int(instants.pop().timestamp())
+            fault = "occurs twice" if instants else "does not exist"
+            raise UsageError(
+                f"the local time {given} {fault} in {zone}: its clock was changed then",
+                hint="Give it with its offset, like 2026-03-01T14:30+01:00, or take another time.",
+            )
         day = now.astimezone(zone).date() - timedelta(_DAYS_BACK[text]) if is_word else given.date()
         first = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
         before = first - timedelta(seconds=1)
@@ -395,15 +403,3 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
         return int(first.timestamp())
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is no date and time of the calendar", hint=_MOMENT_HINT) from None
-
-
-def _instant(local: datetime, zone: tzinfo) -> int:
-    readings = [local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
-    instants = {moment for moment in readings if moment.astimezone(zone).replace(tzinfo=None, fold=0) == local}
-    if len(instants) == 1:
-        return int(instants.pop().timestamp())
-    fault = "occurs twice" if instants else "does not exist"
-    raise UsageError(
-        f"the local time {local} {fault} in {zone}: its clock was changed then",
-        hint="Give it with its offset, like 2026-03-01T14:30+01:00, or take another time.",
-    )
