@@ -20,7 +20,7 @@ from importer.prepare.agents import AGENT_COLUMNS, agents_text
 from importer.private_files import write_new
 from importer.settings import OPTIONS, Settings, config_path, config_words, load_credentials, load_settings
 from importer.settings.options import variable_of
-from importer.setup.proposal import Proposal, Seen, seen_in
+from importer.setup.proposal import Seen, seen_in
 from importer.setup.sign_in import account_of, match_users, with_users
 from schemas.zones import fixed_advice, is_fixed
 
@@ -72,8 +72,7 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     settings = _alone(given)
     seen = seen_in(export, settings) if export else None
     if not is_interactive() and seen:
-        proved = {name: each.value for name, each in seen.proposals.items() if each.value}
-        show_lines(config_text(proved | given, seen).splitlines())
+        show_lines(config_text({**seen.proved, **given}, seen).splitlines())
         agents = _agents_text(seen, given).splitlines()
         show_lines(f"# {line}" for line in ("Agents file, to be completed:", *agents))
         return
@@ -125,8 +124,8 @@ def config_text(given: Mapping[str, str], seen: Seen | None) -> str:
     for option in dict.fromkeys((*examples, *OPTIONS)):
         example, value = usual.get(option) or True, given.get(option)
         lines += ["", f"# {OPTIONS[option].help}"]
-        if seen and option in seen.proposals:
-            lines += (f"# {line}" for line in textwrap.wrap(seen.proposals[option].evidence, 96))
+        if seen and option in seen.evidence:
+            lines += (f"# {line}" for line in textwrap.wrap(seen.evidence[option], 96))
             example = "..."  # another site's would look like what was seen
         lines.append(f"{'' if value else '# '}{option} = {json.dumps(value or example, ensure_ascii=False)}")
     return "\n".join((*lines, ""))
@@ -158,16 +157,18 @@ def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tup
     asked: list[str] = []
     show("Type < to go back to the question before.", err=True)
     if seen:
-        show_lines(wrapped(f"  telephones and trunks: {seen.proposals['extensions'].evidence}", "  "), err=True)
+        show_lines(wrapped(f"  telephones and trunks: {seen.evidence['extensions']}", "  "), err=True)
     while len(asked) < len(names):
         option = names[len(asked)]
-        proposal = seen.proposals.get(option) if seen else None
-        if option in _ONLY_SEEN and not (proposal and proposal.value):
+        proved = seen.proved.get(option, "") if seen else ""
+        if option in _ONLY_SEEN and not proved:
             names.remove(option)
             continue
+        if seen and option in seen.evidence:
+            show_lines(wrapped(f"  {option}: {seen.evidence[option]}", "  "), err=True)
         if option == "agents" and seen:
             show_lines(table(AGENT_COLUMNS, map(astuple, seen.agents)), err=True)
-        value = _answer(option, defaults.get(option), proposal)
+        value = _answer(option, defaults.get(option), proved)
         if value == BACK:
             given.pop(asked.pop(), None) if asked else None
             continue
@@ -186,25 +187,21 @@ def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tup
     return given, seen
 
 
-def _answer(option: str, default: str | None, proposal: Proposal | None) -> str | None:
-    """Ask one question; what an export proves is shown with its evidence and taken only by a yes."""
+def _answer(option: str, default: str | None, proved: str) -> str | None:
+    """Ask one question; what an export proves is taken only by a yes."""
 
     def check(text: str) -> None:
         is_yes = text.lower() in YES
-        if is_yes and not (proposal and proposal.value):
+        if is_yes and not proved:
             raise UsageError(
                 f"'{text}' answers no question with a value", hint="Type the value, or only press Enter."
             )
         if text != BACK and not is_yes:
             _alone({option: text})
 
-    question = _QUESTIONS[option]
-    if proposal:
-        show_lines(wrapped(f"  {option}: {proposal.evidence}", "  "), err=True)
-    if proposal and proposal.value:
-        question, default = f"Take {option} = {proposal.value}? y, another value, or Enter for none", None
-    value = ask(question, default, check)
-    return proposal.value if proposal and proposal.value and value and value.lower() in YES else value
+    question = f"Take {option} = {proved}? y, another value, or Enter for none" if proved else _QUESTIONS[option]
+    value = ask(question, None if proved else default, check)
+    return proved if proved and value and value.lower() in YES else value
 
 
 def _is_meant(agents: Path) -> bool:

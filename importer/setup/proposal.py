@@ -30,18 +30,14 @@ MOST_TEXTS, MOST_ZONES = 200, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """What an export says of an option: ``value`` is empty where it proves none, ``evidence`` is for a person."""
-
-    value: str
-    evidence: str
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
-    """What an export shows: proposals by option, the agents that it names, and the first start (GMT text)."""
+    """What an export shows: the agents that it names, the first start (GMT text), and what it says of options.
 
-    proposals: Mapping[str, Proposal]
+    ``proved`` has the values that it proves, ``evidence`` for a person what speaks for one, or why none is proved.
+    """
+
+    proved: Mapping[str, str]
+    evidence: Mapping[str, str]
     agents: tuple[AgentLine, ...]
     first: str
 
@@ -74,18 +70,20 @@ def seen_in(export: Path, settings: Settings) -> Seen:
     missed = f"{counted(calls, 'call')} of {counted(days, 'day')} that nobody attended, with the rejected"
     country, prefix = _country(found, part.evidence.country, likely)
     proposals = {
-        "format": Proposal(found.format.name, f"{counted(part.evidence.read, 'row')} of {found.format.title}"),
+        "format": (found.format.name, f"{counted(part.evidence.read, 'row')} of {found.format.title}"),
         "timezone": zone,
         "country": country,
         "outside-prefix": prefix,
-        "extensions": Proposal("", "; ".join((*shown_roles(roles), "written only where no file proves it"))),
-        "rate": Proposal(f"{settings.rate}", f"{missed}: sending all takes {lasting(took)} at {settings.rate}"),
+        "extensions": ("", "; ".join((*shown_roles(roles), "written only where no file proves it"))),
+        "rate": (f"{settings.rate}", f"{missed}: sending all takes {lasting(took)} at {settings.rate}"),
     }
-    book = NumberBook(NumberRules(settings.country or country.value or None))
+    book = NumberBook(NumberRules(settings.country or country[0] or None))
     agents = [*filter(None, dict.fromkeys(_agent_line(text, roles, book) for text in part.agents))]
     # A row may say less of an agent than another.
     whole = (each for each in agents if not any(_is_less(each, other) for other in agents))
-    return Seen(proposals, (*whole,), gmt_text(starts.min()) if len(starts) else "")
+    proved = {option: value for option, (value, _) in proposals.items() if value}
+    evidence = {option: said for option, (_, said) in proposals.items()}
+    return Seen(proved, evidence, (*whole,), gmt_text(starts.min()) if len(starts) else "")
 
 
 def _is_less(line: AgentLine, other: AgentLine) -> bool:
@@ -95,20 +93,22 @@ def _is_less(line: AgentLine, other: AgentLine) -> bool:
     )
 
 
-def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[Proposal, list[str]]:
+def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[tuple[str, str], list[str]]:
     """Propose a zone where the ids prove its clock on both sides of a change; return all that fit too."""
     if not found.needs_timezone():
-        return Proposal("", "not needed: the times are UTC or carry their offset from GMT"), []
+        return ("", "not needed: the times are UTC or carry their offset from GMT"), []
     if evidence is None:
-        return Proposal("", "nothing in the file tells: write whose clock the telephone system has"), []
+        return ("", "nothing in the file tells: write whose clock the telephone system has"), []
     proved, ids = evidence.proved(), "; ".join(shown_evidence(evidence))
     fitting = zones_that_fit(proved)
     if len({offset for _, offset in proved}) == 1 and len(fitting) > 1:
-        return Proposal("", f"{ids}. No change of the clock is among them, so say yourself which"), fitting
-    return Proposal(next(iter(fitting), ""), ids), fitting
+        return ("", f"{ids}. No change of the clock is among them, so say yourself which"), fitting
+    return (next(iter(fitting), ""), ids), fitting
 
 
-def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) -> tuple[Proposal, Proposal]:
+def _country(
+    found: Detection, evidence: CountryEvidence, zones: Sequence[str]
+) -> tuple[tuple[str, str], tuple[str, str]]:
     """Propose the one region of which nearly all national numbers are, and what is dialled in front of them.
 
     Tried are the regions of the zones that are likely and of the numbers written with +.
@@ -127,7 +127,7 @@ def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) 
             book = NumberBook(NumberRules(country, plain, (prefix,) if prefix else ()))
             tried[country, prefix] = [book.read(text) for text in texts]
     if not texts or not tried:
-        return Proposal("", "no national number, or nothing that says of which country"), Proposal("", "")
+        return ("", "no national number, or nothing that says of which country"), ("", "")
     counts = {key: sum(reading.valid for reading in readings) for key, readings in tried.items()}
     # A few numbers may be some behind any digit.
     counts = {
@@ -149,7 +149,7 @@ def _country(found: Detection, evidence: CountryEvidence, zones: Sequence[str]) 
     is_proved = len(rivals) == 1 and not lacks_zero
     plain_count = f"of {len(texts)}, {counts[country, '']} are numbers in {country} as they stand"
     front = f"{plain_count}, {counts[best]} behind a {prefix}" if prefix else ""
-    return Proposal(country * is_proved, said), Proposal(prefix * is_proved, front)
+    return (country * is_proved, said), (prefix * is_proved, front)
 
 
 def _agent_line(texts: str, roles: Mapping[str, Role], numbers: NumberBook) -> AgentLine | None:
