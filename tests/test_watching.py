@@ -25,7 +25,7 @@ from importer.ledger import open_reader
 from importer.prepare.gaps import Gaps
 from importer.records import Event, EventName, Level, Receipt, RunSummary, Timeouts, ignore
 from importer.settings import Settings
-from importer.watching import LogFile, Progress, Watch
+from importer.watching import LogFile, Watch
 from importer.watching.metrics import METRICS, ping, write_metrics
 from importer.watching.watch import LONGEST_LINE, line_of
 from misbehaviour import Fault, Simulator
@@ -399,16 +399,17 @@ def test_sandbox_is_no_night_job(program: Program, tmp_path: Path, switch: Switc
 def test_progress() -> None:
     """Progress says the phase, how much is done, how fast, how long it still takes, and what is uncertain."""
     time = OwnTime()
-    progress = Progress(time)
+    watch = Watch(Settings(), "import", "r1", note=ignore, clock=time)
+    listener = watch.listener()
     time.sleep(30)
-    progress.rows(60_000)
-    assert progress.fields() == {"phase": "reading", "done": 60_000, "per_minute": 120_000}
-    progress.calls(1_000)
-    assert progress.fields()["left"] == "unknown"
+    listener.rows(60_000)
+    assert watch.progress() == {"phase": "reading", "done": 60_000, "per_minute": 120_000}
+    listener.calls(1_000)
+    assert watch.progress()["left"] == "unknown"
     time.sleep(120)
     for state in (*[CallState.ACCEPTED] * 99, CallState.UNCERTAIN):
-        progress.receipt(Receipt("a1", state))
-    assert " ".join(f"{name}={value}" for name, value in progress.fields().items()) == (
+        listener.receipt(Receipt("a1", state))
+    assert " ".join(f"{name}={value}" for name, value in watch.progress().items()) == (
         "phase=sending done=100 per_minute=50 total=1000 left=0:18:00 uncertain=1"
     )
 
@@ -416,14 +417,12 @@ def test_progress() -> None:
 def test_progress_in_the_log(tmp_path: Path) -> None:
     """The log gets the progress of a run every ten minutes."""
     time, log = OwnTime(), tmp_path / "run.log"
-    progress = Progress(time)
-    watch = Watch(Settings(log=log), "import", "r1", note=ignore, progress=progress)
+    watch = Watch(Settings(log=log), "import", "r1", note=ignore, clock=time)
     watch.begin()
     listener = watch.listener()
-    progress.calls(100)
+    listener.calls(100)
     for number in range(25):
         time.sleep(60)
-        progress.receipt(Receipt(f"a{number}", CallState.ACCEPTED))
         listener.receipt(Receipt(f"a{number}", CallState.ACCEPTED))
     watch.finish(summary(ExitCode.OK, "done"))
     assert [line.split("ev=")[1] for line in lines_of(log) if "run.progress" in line] == [

@@ -38,7 +38,7 @@ from importer.pipeline import Listener, Outlook, Run, check_apart, new_run_id, s
 from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
 from importer.settings import Settings, config_words
-from importer.watching import Progress, Watch
+from importer.watching import Watch
 from schemas.vocabulary import SEEN_BEFORE, Outcome, counted, lasting
 
 MOST_DETAIL_LINES = 8
@@ -55,9 +55,10 @@ def run_on_screen(
 ) -> int:
     """Do the work of one run with its screen, signals, log, metrics and pings; return its exit code."""
     check_versions(found_versions())
-    with Screen(settings) as screen:
-        run_id = new_run_id(time.time())
-        watch = Watch(settings, command, run_id, note=screen.note, progress=screen.progress)
+    screen, run_id = Screen(settings), new_run_id(time.time())
+    watch = Watch(settings, command, run_id, note=screen.note)
+    screen.progress = watch.progress
+    with screen:
         run = Run(
             settings,
             load_catalogue(settings.config),
@@ -95,7 +96,7 @@ class Screen(logging.Handler):
         super().__init__(logging.WARNING)
         self._signals: list[int] = []
         self._is_asking = False
-        self.progress = Progress()
+        self.progress: Callable[[], Mapping[str, object]] = dict
         self._settings = settings
         self._shows_progress = sys.stderr.isatty() and not settings.quiet
         if self._shows_progress:
@@ -275,22 +276,19 @@ class Screen(logging.Handler):
     def _show_progress(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
         """Write how far the run has come past the stream: the signal may have come in the middle of its write."""
         with suppress(OSError):
-            os.write(2, f"cdr-importer: {_fields_line(self.progress.fields())}\n".encode())
+            os.write(2, f"cdr-importer: {_fields_line(self.progress())}\n".encode())
 
     def _rows(self, count: int) -> None:
-        self.progress.rows(count)
         self._show("Reading", "rows", None)
         if self._bar is not None:
             self._bar.update(count)
 
     def _calls(self, total: int) -> None:
-        self.progress.calls(total)
         self._close_bar()
         if total:
             self._show("Sending", "calls", total)
 
     def _receipt(self, receipt: Receipt) -> None:
-        self.progress.receipt(receipt)
         if receipt.state in self._counts:
             self._counts[receipt.state] += 1
         if self._bar is not None:

@@ -4,6 +4,6 @@ None of them can change a run or its exit code once it has begun; a log or metri
 all ends the run before that (73). None of them holds a number, a name or a secret.
 """
 
-from importer.watching.watch import LogFile, Progress, Watch
+from importer.watching.watch import LogFile, Watch
 
-__all__ = ["LogFile", "Progress", "Watch"]
+__all__ = ["LogFile", "Watch"]

@@ -95,61 +95,30 @@ def line_of(event: Event, run_id: str, moment: float) -> str:
     return " ".join(words)[: LONGEST_LINE - 1]
 
 
-class Progress:
-    """Counts the rows read, then the calls sent; ``clock`` gives monotonic seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._began = self._logged = clock()
-        self._phase, self._done, self._total, self._uncertain = "reading", 0, 0, 0
-
-    def rows(self, count: int) -> None:
-        """Count rows that were read."""
-        self._done += count
-
-    def calls(self, total: int) -> None:
-        """Begin to count calls: so many are about to be sent."""
-        self._phase, self._done, self._total, self._began = "sending", 0, total, self._clock()
-
-    def receipt(self, receipt: Receipt) -> None:
-        """Count a call that was sent."""
-        self._done += 1
-        self._uncertain += receipt.state is CallState.UNCERTAIN
-
-    def fields(self) -> dict[str, object]:
-        """Return phase, counts, rate and, while calls are sent, the time left, unknown before the first."""
-        seconds = max(1e-3, self._clock() - self._began)
-        facts = {"phase": self._phase, "done": self._done, "per_minute": round(self._done / seconds * 60)}
-        if self._phase == "reading":
-            return {**facts}
-        left = round((self._total - self._done) * seconds / self._done) if self._done else None
-        shown = "unknown" if left is None else timedelta(seconds=left)
-        return {**facts, "total": self._total, "left": shown, "uncertain": self._uncertain}
-
-    def is_due(self) -> bool:
-        """Return whether the log is to have it, every ten minutes, and take note of that."""
-        now = self._clock()
-        is_due = now - self._logged >= LOGGED_EVERY_SECONDS
-        self._logged = now if is_due else self._logged
-        return is_due
-
-
 class Watch:
-    """Logs, pings and measures one run; does nothing where the settings ask for nothing.
+    """Counts, logs, pings and measures one run; does nothing else where the settings ask for nothing.
 
     In the sandbox neither metrics are written nor pings sent: a trial must not pass for the night job.
-    ``note`` gets the failures of log and metrics, for a person; ``progress`` is what the log gets now and then.
+    ``note`` gets the failures of log and metrics, for a person; ``clock`` gives monotonic seconds.
     """
 
     def __init__(
-        self, settings: Settings, command: str, run_id: str, *, note: Callable[[str], None], progress: Progress
+        self,
+        settings: Settings,
+        command: str,
+        run_id: str,
+        *,
+        note: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._command = command
         self._run_id = run_id
         self._note = note
-        self._progress = progress
+        self._clock = clock
         self._began = time.time()
+        self._phase, self._done, self._total, self._uncertain = "reading", 0, 0, 0
+        self._phase_began = self._logged = clock()
         self._ping: partial[str] | None = None
         self._log: LogFile | None = None
         self._metrics: Path | None = None
@@ -190,13 +159,11 @@ class Watch:
             self._write(EventName.PING_FAILED, Level.WARN, reason=why)
 
     def listener(self) -> Listener:
-        """Return the callbacks that write the events of the run into the log."""
-        if self._settings.log is None:
-            return Listener()
+        """Return the callbacks that count rows and calls, and write the events of the run into the log."""
         return Listener(
-            rows=self._log_progress,
-            receipt=self._log_progress,
-            calls=lambda count: self._write(EventName.CALLS_WAITING, Level.INFO, calls=count),
+            rows=self._rows,
+            receipt=self._receipt,
+            calls=self._calls,
             note=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
             waiting=lambda text: self._write(EventName.RUN_NOTE, Level.WARN, text=text),
             problem=lambda error: self._write(
@@ -249,9 +216,33 @@ class Watch:
             if self._log.is_lost:
                 self._note(f"Not every line could be written to the log {self._settings.log}.")
 
-    def _log_progress(self, _: object) -> None:
-        if self._progress.is_due():
-            self._write(EventName.RUN_PROGRESS, Level.INFO, **self._progress.fields())
+    def progress(self) -> dict[str, object]:
+        """Return phase, counts, rate and, while calls are sent, the time left, unknown before the first."""
+        seconds = max(1e-3, self._clock() - self._phase_began)
+        facts = {"phase": self._phase, "done": self._done, "per_minute": round(self._done / seconds * 60)}
+        if self._phase == "reading":
+            return {**facts}
+        left = round((self._total - self._done) * seconds / self._done) if self._done else None
+        shown = "unknown" if left is None else timedelta(seconds=left)
+        return {**facts, "total": self._total, "left": shown, "uncertain": self._uncertain}
+
+    def _rows(self, count: int) -> None:
+        self._done += count
+        self._log_progress()
+
+    def _calls(self, total: int) -> None:
+        self._phase, self._done, self._total, self._phase_began = "sending", 0, total, self._clock()
+        self._write(EventName.CALLS_WAITING, Level.INFO, calls=total)
+
+    def _receipt(self, receipt: Receipt) -> None:
+        self._done += 1
+        self._uncertain += receipt.state is CallState.UNCERTAIN
+        self._log_progress()
+
+    def _log_progress(self) -> None:
+        if self._clock() - self._logged >= LOGGED_EVERY_SECONDS:
+            self._logged = self._clock()
+            self._write(EventName.RUN_PROGRESS, Level.INFO, **self.progress())
 
     def _write(self, name: EventName, level: Level, /, **fields: object) -> None:
         if self._log is not None:
