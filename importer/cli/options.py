@@ -63,10 +63,7 @@ MOST_WITHOUT_HEADINGS = 12
 
 
 def options(*names: str) -> Callable[[_Callback], _Callback]:
-    """Return a decorator that adds --config and the settings of these names, in their order.
-
-    click passes their texts on unread: `importer.settings` reads them.
-    """
+    """Return a decorator that adds --config and these settings, as texts that `importer.settings` reads."""
 
     def add(callback: _Callback) -> _Callback:
         for name in reversed(names):

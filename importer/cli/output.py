@@ -52,10 +52,7 @@ def show_json(facts: Mapping[str, object]) -> None:
 
 
 def message_lines(message: str, hint: str = "", lines: tuple[str, ...] = ()) -> list[str]:
-    """Return a message as lines, with its hint and further lines below it, escaped.
-
-    At a terminal message and hint fit its width; paths stay whole and ``lines`` as they are, to be copied.
-    """
+    """Return a message, its hint and ``lines`` escaped; at a terminal the first two fit, with paths whole."""
     said = [escaped(f"cdr-importer: {message}"), *([escaped(f"  {hint}")] if hint else [])]
     if sys.stderr.isatty():
         said = [part for line in said for part in wrapped(line, "  ", is_cut=False)]
@@ -75,10 +72,7 @@ def note_unused_proxy(settings: Settings, note: Callable[[str], object] = show_m
 
 
 def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:
-    """Return message, hint and lines of an error.
-
-    A bug is shown by its place and without any value: that could be a number or a secret.
-    """
+    """Return message, hint and lines of an error; a bug only by its place, since a value could be a secret."""
     if isinstance(error, ImporterError):
         return error.message, error.hint, error.lines
     if is_refusal(error):
@@ -173,10 +167,7 @@ def ask(question: str, default: str | None, check: Callable[[str], object]) -> s
 
 
 def ask_secret(question: str) -> str:
-    """Ask for a secret without an echo; without a terminal return the next line of standard input.
-
-    Raises ConfigurationError for a text that cannot be a secret.
-    """
+    """Return a secret, typed without an echo or the next line of input; raises ConfigurationError."""
     is_typed = sys.stdin.isatty()
     drop_typed_ahead()
     text = str(click.prompt(question, hide_input=True, err=True)) if is_typed else sys.stdin.readline()

@@ -231,10 +231,7 @@ class Screen(logging.Handler):
         )
 
     def broken_off(self, run_id: str, error: Exception) -> RunSummary:
-        """Return the summary of a run that an error stopped; the error is printed before the counts.
-
-        A run that had taken nothing in counts no rows.
-        """
+        """Return the counts of a run that an error stopped, none of one that had taken nothing in."""
         code = exit_code_of(error)
         self._problems.append(error_text(error))
         self._is_stopped = not self._broken_off

@@ -1,7 +1,4 @@
-"""Uncertain calls looked up in an export of Zoho's Calls module, for a person who then decides.
-
-Nothing is decided here: a call that is not in the list may come late.
-"""
+"""Uncertain calls looked up in an export of Zoho's Calls module, for a person to decide: one may come late."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

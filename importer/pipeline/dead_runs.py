@@ -23,10 +23,7 @@ _NEVER_TO_BE_SENT = frozenset({"closed", "forgotten", "resolved_sent", ATTENDED}
 
 
 def finish_dead_runs(run: Run, ledger: Ledger) -> None:
-    """Finish the results of every earlier run that died; a failure is noted and never stops this run.
-
-    Must come after recovery, which settles the calls that a dead run was sending.
-    """
+    """Finish the results of runs that died, once `Ledger.recover` settled their calls; a failure is noted."""
     for dead in ledger.unfinished_runs():
         try:
             note = complete_parts(Path(dead.results), dead.run_id, ledger.fates) if dead.results else ""

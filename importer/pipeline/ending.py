@@ -91,10 +91,7 @@ def summary_record(summary: RunSummary) -> dict[str, object]:
 
 
 def summary_fields(summary: RunSummary) -> dict[str, object]:
-    """Return the printed fields of the summary: counts, exit code, reason, run, path of the results.
-
-    Rejected rows that an earlier run has listed are counted once more, where there are any.
-    """
+    """Return the printed fields; rejected rows that an earlier run has listed are counted once more."""
     counts = {outcome.value: summary.outcomes.get(outcome, 0) for outcome in Outcome}
     return {
         "rows": summary.rows,

@@ -1,7 +1,4 @@
-"""The input of a run: files read into rows, rows made calls, calls taken into the ledger; the rows to be mended.
-
-The only module of the pipeline that loads pandas.
-"""
+"""The input of a run: files to rows, rows to calls in the ledger, rows to mend. It alone loads pandas."""
 
 import os
 from collections import Counter
@@ -247,10 +244,7 @@ class Intake:
         self._run.listener.problem(problem)
 
     def _alarms(self, ledger: LedgerReader | None) -> Iterator[ImporterError]:
-        """Yield why this is not the input that was expected, though it can be read.
-
-        The run goes on with what is there, so that nothing is lost, and ends with 66.
-        """
+        """Yield why this is not the input expected; the run goes on, so nothing is lost, and ends with 66."""
         settings, changed = self._run.settings, []
         for detection in self._detections:
             with suppress(OSError):
@@ -422,10 +416,7 @@ class Intake:
                 self._report(problem)
 
     def move_done(self, finished: Finished, open_files: Collection[str], ended: RunSummary) -> RunSummary:
-        """Move the files of which every row has its outcome and whose name none of ``open_files`` has.
-
-        Called once results and ledger are closed; returns how the run ended.
-        """
+        """Move the files of which nothing is open once results and ledger are closed; return how the run ended."""
         folder, names = self._run.settings.done, {Path(name).name for name in open_files}
         if folder is None or self._run.settings.sandbox:
             return ended

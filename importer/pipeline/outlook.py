@@ -49,10 +49,7 @@ def ask_to_deliver(run: Run, ledger: Ledger) -> Outlook:
 
 
 def old_calls(run: Run, ledger: LedgerReader, new: int, first: str) -> ConfigurationError | None:
-    """Return the error for old calls on a ledger that has sent nothing, unless they are meant.
-
-    ``new`` calls are to be sent; ``first`` is their earliest start as GMT text.
-    """
+    """Return the error for old calls on a ledger that has sent nothing, unless meant; ``first`` is GMT text."""
     settings, oldest_usual = run.settings, datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
     is_meant = settings.yes or settings.sandbox or settings.since is not None
     if is_meant or not new or first >= oldest_usual.strftime(WIRE_TIME_FORMAT):

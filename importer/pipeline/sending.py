@@ -116,10 +116,7 @@ def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
 
 
 def service_of(run: Run, credentials: Credentials) -> Service:
-    """Return the API as the settings name it; no request is sent yet.
-
-    Raises ConfigurationError when the CA bundle cannot be read.
-    """
+    """Return the API as the settings name it; raises ConfigurationError when the CA bundle cannot be read."""
     most_seconds = run.settings.max_runtime
     sign_in = sign_in_of(run.settings, credentials)
     trust = Trust(sign_in.ca_bundle)

@@ -28,19 +28,13 @@ _LOCK_POLL_SECONDS = 0.2
 
 
 def check(run: Run, paths: Sequence[Path], *, with_ledger: bool = False) -> RunSummary:
-    """Read and prepare the files as `import_calls` would, by what the ledger has if that is asked for.
-
-    Raises ImporterError for an error that stops the whole run.
-    """
+    """Prepare the files as `import_calls` would, by the ledger if asked; raises as that does."""
     with open_reader(run.settings.ledger) if with_ledger else nullcontext() as ledger:
         return _run(run, paths, None, ledger)
 
 
 def import_calls(run: Run, paths: Sequence[Path], credentials: Credentials) -> RunSummary:
-    """Do the main job: detect, read, prepare, stage, deliver, write results.
-
-    Raises ImporterError for an error that stops the whole run before anything is sent.
-    """
+    """Do the main job; raises ImporterError for an error that stops the whole run before anything is sent."""
     return _run(run, paths, credentials, None)
 
 

@@ -100,10 +100,7 @@ class Report:
 
 
 def results_report(path: Path, timezone: str | None = None) -> Report:
-    """Return the report of a results file; the hours of calls are on the clock of ``timezone``, else GMT.
-
-    Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file.
-    """
+    """Return the report of a results file, hours on the clock of ``timezone``, else GMT; raises as `read_rows`."""
     counts = _Counts(ZoneInfo(timezone) if timezone else UTC)
     for row in read_rows(path):
         counts.add(row)
@@ -258,10 +255,7 @@ def _in_spans(moments: Mapping[int, int], span_seconds: int) -> Counter[int]:
 
 
 def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown_ledger: str = "") -> Report:
-    """Return a report of one run: by its results file if it still exists, else by the ledger.
-
-    Raises InputUnusableError when another file is at the path of its results.
-    """
+    """Return a report of one run by its results file, else by the ledger; raises as `read_rows`."""
     results = Path(run.results)
     summary: dict[str, Any] = json.loads(run.summary or "{}")
     if results.is_file():
@@ -359,10 +353,7 @@ def _latest_days(runs: Sequence[RunRecord], timezone: str | None) -> tuple[tuple
 
 
 def found_run(ledger: LedgerReader, run_id: str) -> RunRecord:
-    """Return a run of the ledger; ``run_id`` may be `last` for the latest import or delivery.
-
-    Raises UsageError when it is not there.
-    """
+    """Return a run, the latest import or delivery where ``run_id`` is `last`; raises UsageError without one."""
     for run in ledger.runs(-1):
         if run.run_id == run_id or (run_id == "last" and run.command in ("import", "deliver")):
             return run

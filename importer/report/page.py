@@ -1,7 +1,4 @@
-"""A report as one HTML file, without links to other files and without scripts.
-
-The template escapes every text; this module has the arithmetic and writes the file.
-"""
+"""A report as one HTML file without links and scripts; its template escapes every text."""
 
 import os
 import shlex

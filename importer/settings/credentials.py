@@ -1,7 +1,4 @@
-"""The secrets of the sign-in: from the environment, systemd's credentials folder, a private file or the keyring.
-
-The private file is TOML of ours, mode 0600; with ``keyring = true`` it only points to the system's keyring.
-"""
+"""The secrets of the sign-in: from the environment, systemd, a private TOML file, or the keyring that it names."""
 
 import importlib
 import re
@@ -50,11 +47,8 @@ def load_credentials(environment: Mapping[str, str]) -> Credentials:
     """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
     The place is the environment when any of the three variables is set, else the file that systemd passes, else
-    `credentials_path`.
-
-    Raises:
-        ConfigurationError: some are missing, the file is not a regular file of ours of mode 0600, or a secret
-            holds blanks or control characters (78).
+    `credentials_path`. Raises ConfigurationError (78) where some are missing, the file is not a regular file of ours
+    of mode 0600, or a secret holds blanks or control characters.
     """
     own = credentials_path()
     passed = Path(environment.get(SYSTEMD_VARIABLE, "")) / CREDENTIALS_NAME
@@ -83,11 +77,7 @@ def load_credentials(environment: Mapping[str, str]) -> Credentials:
 
 
 def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> Path:
-    """Write the secrets where `load_credentials` finds them, whole or not at all, and return the file.
-
-    Raises:
-        CannotCreateError: the file cannot be written. ConfigurationError: no keyring to write to.
-    """
+    """Write the secrets, whole or not at all, and return the file; raises CannotCreateError."""
     where = credentials_path()
     secrets = asdict(credentials)
     lines = [f'{name} = "{secret}"' for name, secret in secrets.items()]
@@ -113,10 +103,8 @@ def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> P
 def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
     """Return the secrets that a file holds or, with ``keyring = true``, points to; none where there is no file.
 
-    ``is_ours`` false: owner and mode of the file are not checked (systemd's credentials folder).
-
-    Raises:
-        ConfigurationError: not a private regular file of ours, not TOML, or other keys; or no keyring.
+    ``is_ours`` false: owner and mode of the file are not checked (systemd's credentials folder). Raises
+    ConfigurationError for no private regular file of ours, no TOML, or other keys; or without a keyring.
     """
     try:
         content = read_small(path, _FILE_BYTES, is_secret=is_ours)

@@ -109,10 +109,7 @@ def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[tuple[str, s
 def _country(
     found: Detection, evidence: CountryEvidence, zones: Sequence[str]
 ) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Propose the one region of which nearly all national numbers are, and what is dialled in front of them.
-
-    Tried are the regions of the zones that are likely and of the numbers written with +.
-    """
+    """Propose the one region of which nearly all national numbers are, and what is dialled in front of them."""
     plain = PlainDigits(found.format.numbers.plain_digits)
     texts = [*evidence.national][:MOST_TEXTS] if plain is PlainDigits.NATIONAL else []
     anywhere = NumberBook(NumberRules(None))

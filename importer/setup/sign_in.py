@@ -83,10 +83,7 @@ def account_of(
 def account_checks(
     account: AccountClient, tokens: TokenSource, accounts_url: str, agents: Sequence[AgentLine] = ()
 ) -> Iterator[Check]:
-    """Yield `ACCOUNT_CHECKS` in the order in which a run needs them, without a call being notified.
-
-    It costs one token. Raises the ImporterError of the first that fails, for which there is no line then.
-    """
+    """Yield `ACCOUNT_CHECKS` in order, without a call, for one token; raises the error of the first that fails."""
     token = tokens.token()
     yield Check(OK, "sign-in", f"{accounts_url} gives a token for this client")
     yield Check(OK, "data centre", f"the API is at {token.api_url}")

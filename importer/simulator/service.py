@@ -203,10 +203,7 @@ class Service:
         return code
 
     def _token(self, request: Request) -> Response:
-        """Answer the token endpoint; refusals have status 200 as on Zoho (zoho-api.md 2.4).
-
-        Values are taken from the form body and, as on Zoho, from the query.
-        """
+        """Answer the token endpoint as Zoho: values of the query count, refusals have 200 (zoho-api.md 2.4)."""
         fields, known = _first_values(request.query) | request.form(), self.credentials
         more: dict[str, object] = {}
         if any(fields.get(name) != known[name] for name in ("client_id", "client_secret")):

@@ -41,10 +41,7 @@ class LogFile:
     """
 
     def __init__(self, path: Path, run_id: str, *, least: Level) -> None:
-        """Open the file, made with mode 0600 if it is not there.
-
-        Raises CannotCreateError, and ConfigurationError for one that others can change.
-        """
+        """Open the file, made with mode 0600 if it is not there; raises CannotCreateError, ConfigurationError."""
         self._path, self._run_id, self._least = path.absolute(), run_id, least
         self._lock = threading.Lock()
         self.is_lost = False
@@ -180,10 +177,7 @@ class Watch:
         )
 
     def finish(self, summary: RunSummary, closing: Iterable[str] = ()) -> None:
-        """Log how the run ended, write the metrics and ping; each failure is a note.
-
-        ``closing`` are the lines for a person; the ping has them before the counts.
-        """
+        """Log the end of the run, write metrics, ping with ``closing`` lines for a person; a failure is a note."""
         fields = summary_fields(summary)
         shown = {name: value for name, value in fields.items() if name not in ("run", "results")}
         level = Level.WARN if summary.exit_code in _NEXT_RUN_GOES_ON else Level.ERROR
