@@ -104,8 +104,8 @@ def zone_text(cdr_format: CdrFormat, timezone: str | None, columns: Collection[s
     return f"zone: {own if own not in ('option', 'value') else timezone or cdr_format.time.zone_default or own}"
 
 
-def format_lines(cdr_format: CdrFormat, catalogue: Catalogue) -> Iterator[str]:
-    """Yield the layouts, columns, times and words of a format."""
+def format_lines(cdr_format: CdrFormat, catalogue: Catalogue, settings: Settings) -> Iterator[str]:
+    """Yield the layouts, columns, times and words of a format, and the policies in force for it with sources."""
     lines = [f"{cdr_format.name}: {cdr_format.title} (sources: {cdr_format.certainty})"]
     lines += [f"  note: {note}" for note in cdr_format.notes]
     for layout in cdr_format.layouts:
@@ -129,10 +129,6 @@ def format_lines(cdr_format: CdrFormat, catalogue: Catalogue) -> Iterator[str]:
         lines.append(f"    column {cdr_format.shown(rule.column)}{own}: {', '.join(pairs)}{more}")
     for line in lines:
         yield from wrapped(line, "      ")
-
-
-def policy_lines(cdr_format: CdrFormat, catalogue: Catalogue, settings: Settings) -> Iterator[str]:
-    """Yield the policies in force for a format with their sources."""
     sources = policy_book(settings, {*catalogue.formats, cdr_format.name}).sources(cdr_format)
     rows = []
     for name, (value, who) in sources.items():

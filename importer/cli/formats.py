@@ -42,13 +42,11 @@ def list_command(settings: Settings, name: str | None) -> None:
 
     catalogue = load_catalogue(settings.config)
     if name is not None:
-        from importer.cli.explain import format_lines, policy_lines
+        from importer.cli.explain import format_lines
 
         if name not in catalogue.formats and (near := get_close_matches(name, ("new", "test"), n=1)):
             raise click.UsageError(f"No such format or command '{name}'. Did you mean 'formats {near[0]}'?")
-        cdr_format = catalogue.pick(name)
-        show_lines(format_lines(cdr_format, catalogue))
-        show_lines(policy_lines(cdr_format, catalogue, settings))
+        show_lines(format_lines(catalogue.pick(name), catalogue, settings))
         return
     rows = [
         (known, f"{cdr_format.title}{' (your own)' if known in catalogue.own else ''}")

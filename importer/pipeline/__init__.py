@@ -3,9 +3,8 @@
 `stages` has the order of a run, `run` its settings, time and listener; `inputs` the files that are read and may be
 written; `intake` reads files into calls and takes these into the ledger; `outlook` puts calls in order and asks
 before any is sent; `sending` sends them; `ending` has fates, counts and exit code; `dead_runs` the results that
-runs left which died. Reading files loads pandas, which costs half a second and 100 MB: only the commands that read
-files import `intake`, and `deliver` and `status` go without.
-Sending loads requests: only the commands that send import `sending`, and `check` and `status` go without.
+runs left which died. `intake` loads pandas, half a second and 100 MB, and `sending` requests: a command that reads
+no files or sends nothing goes without.
 """
 
 from importer.pipeline.ending import held_ledger, summary_fields, summary_record

@@ -1,8 +1,7 @@
 """The stages of a run in order, numbered, with what each needs and gives.
 
 A file that is not usable stops that file only; every other error before sending stops the run with nothing sent.
-Nothing in here prints: a `Listener` gets each event. pandas and requests come in where they are used: `deliver`
-and `check` do without one of them.
+pandas and requests come in where they are used: `deliver` and `check` do without one of them.
 """
 
 import json

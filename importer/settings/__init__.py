@@ -1,8 +1,7 @@
-"""Options, environment and TOML file -> frozen Settings; the secrets of the sign-in.
+"""Options, environment and TOML file -> frozen Settings; the secrets of the sign-in, which are never options.
 
-A command-line flag outranks the environment variable ``CDR_IMPORTER_<OPTION>``, which outranks the TOML file.
-Secrets are never options. `values` has the rules of single values, `options` the name and meaning of each option,
-`loading` the sources, `credentials` the secrets.
+`values` has the rules of single values, `options` the name and meaning of each option, `loading` the sources in
+their order, `credentials` the secrets.
 """
 
 from importer.settings.credentials import (

@@ -47,8 +47,8 @@ def load_credentials(environment: Mapping[str, str]) -> Credentials:
     """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
     The place is the environment when any of the three variables is set, else the file that systemd passes, else
-    `credentials_path`. Raises ConfigurationError (78) where some are missing, the file is not a regular file of ours
-    of mode 0600, or a secret holds blanks or control characters.
+    `credentials_path`. Raises ConfigurationError (78) where some are missing, the file is not a regular file of
+    ours of mode 0600, or a secret holds blanks or control characters.
     """
     own = credentials_path()
     passed = Path(environment.get(SYSTEMD_VARIABLE, "")) / CREDENTIALS_NAME

@@ -195,20 +195,17 @@ class Settings(PolicyChoices):
 
     def in_force(self) -> dict[str, object]:
         """Return all options as in a TOML file, except the ones that may hold a secret or a number."""
-        kept: dict[str, object] = {
-            each.name.replace("_", "-"): value
-            for each in fields(self)
-            if each.repr and each.name != "config" and (value := getattr(self, each.name)) is not None
+        kept: dict[str, object] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.repr and each.name != "config" and value is not None:
+                value = (value.count or str(value)) if isinstance(value, Limit) else value
+                kept[each.name.replace("_", "-")] = str(value) if isinstance(value, Path | Rate) else value
+        policies = {
+            name: {policy: value for policy in POLICIES if (value := getattr(choices, policy)) is not None}
+            for name, choices in self.policies.items()
         }
-        limits = {name: value for name, value in kept.items() if isinstance(value, Limit)}
-        return {name: str(value) if isinstance(value, Path | Rate) else value for name, value in kept.items()} | {
-            **{name: str(value) if value.count is None else value.count for name, value in limits.items()},
-            "states": sorted(self.states),
-            "policies": {
-                name: {policy: value for policy in POLICIES if (value := getattr(choices, policy)) is not None}
-                for name, choices in self.policies.items()
-            },
-        }
+        return {**kept, "states": sorted(self.states), "policies": policies}
 
 
 POLICIES = tuple(each.name for each in fields(PolicyChoices))

@@ -1,5 +1,1 @@
-"""What is done once, and what says that it is done: nothing here sends a call.
-
-`sign_in` turns a code into a refresh token, checks the account and compares its users with the agents file,
-`proposal` has what an export shows of its site, `doctor` looks at what a night needs.
-"""
+"""What is done once, without a call: `sign_in` has the account, `proposal` a site's export, `doctor` all of it."""

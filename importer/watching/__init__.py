@@ -1,7 +1,6 @@
-"""Log, metrics for a textfile collector and pings of a dead man's switch, for a night job.
+"""Log, metrics and pings for a night job; none of them holds a number, a name or a secret.
 
-None of them can change a run or its exit code once it has begun; a log or metrics file that cannot be written at
-all ends the run before that (73). None of them holds a number, a name or a secret.
+None changes a run or its exit code once it has begun; what cannot be written at all ends the run before (73).
 """
 
 from importer.watching.watch import LogFile, Watch
