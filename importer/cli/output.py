@@ -109,8 +109,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return aligned lines no wider than the terminal: the widest columns are narrowed, long cells go on below."""
     cells = [list(map(escaped, row)) for row in rows]
     lines = [list(header), *cells] if header else cells
-    if not lines:
-        return []
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     room = terminal_width() - len(GAP) * (len(widths) - 1)
     while sum(widths) > room and max(widths) > NARROWEST:

@@ -160,8 +160,6 @@ def _clock(start: datetime, span_seconds: int, span: int, before: int | None = N
 
 def _span(seconds: int) -> str:
     """Return a length of time in its largest whole unit: `hour`, `6 hours`, `95 seconds`."""
-    for name, length in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        if seconds >= length and seconds % length == 0:
-            count = seconds // length
-            return name if count == 1 else f"{count:,} {name}s"
-    return "0 seconds"
+    units = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+    name, length = next(each for each in units if seconds % each[1] == 0)
+    return name if seconds == length else f"{seconds // length:,} {name}s"

@@ -52,10 +52,8 @@ class Rate:
         return max(0, requests - (self.limit if is_burst else 1)) / self.limit * self.period_seconds
 
     def __str__(self) -> str:
-        for unit, seconds in _UNIT_SECONDS.items():
-            if seconds == self.period_seconds:
-                return f"{self.limit}/{unit}"
-        return f"{self.limit}/{self.period_seconds:g} seconds"
+        units = {seconds: unit for unit, seconds in _UNIT_SECONDS.items()}
+        return f"{self.limit}/{units[self.period_seconds]}"
 
 
 @dataclass(frozen=True, slots=True)
