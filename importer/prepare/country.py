@@ -63,7 +63,7 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
     at_home += [main_region(found) for found in filter(None, [country_of(plan.timezone or "")])]
     given, prefix = main_region(plan.country), missing_trunk_prefix(plan.country, texts)
     own, own_pairs = _read_in(plan.country, texts, written, rules)
-    if own_pairs and has_prefix and own > FEW * len(texts):
+    if own_pairs and not prefix and own > FEW * len(texts):
         return  # whatever else speaks for another country; the numbers need not be read as of it
     often = [found for found, _ in Counter(map(region_of, written)).most_common(MOST_WRITTEN)]
     for country in dict.fromkeys([*at_home, *often]):
