@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice, product
 from pathlib import Path
@@ -24,17 +25,14 @@ from importer.formats.faults import TomlText
 from importer.formats.language import CauseTable, word_key
 from importer.formats.sample import RESAVED_DELIMITERS, Sample, outline_of, sample_text
 from importer.settings import Settings
-from schemas.vocabulary import Direction, Verdict
+from schemas.vocabulary import Direction, Verdict, counted
 
 MOST_ROWS = 50_000
 MOST_WORDS = 60
-MOST_COPIED = 12
 LOOKED_AT = 2_000
 """So many different cells of a column show how its cells are written."""
 MOST_OF = 0.9
 FALLBACK_ENCODINGS = ("utf-8", "cp1252", "latin-1")
-
-_NAMES_OF_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 MOST_DIGITS = 6
 """A word with more may be a telephone number, which has no place in a draft."""
 
@@ -81,13 +79,10 @@ $outcomes
 # writes that, zone = "value" if each time carries its offset.
 [time]
 columns = ["TODO"] # TODO which column, or which two (date and clock)?
-$layouts
-formats = ["TODO"] # TODO as seen, of two columns joined by a space: "%d.%m.%Y %H:%M:%S"; else "iso8601", "epoch"
+formats = ["TODO"] # TODO as above, of two columns joined by a space: "%d.%m.%Y %H:%M:%S"; else "iso8601", "epoch"
 
 [numbers]
 plain_digits = "TODO" # TODO digits without + are "national" (of --country) or "international" numbers?
-# outside_prefix = "9" # what is dialled to get a line
-# extension = '\\d{{2,5}}' # what our own numbers look like
 
 # Which columns make the call. Rows with one id are one call; without an id the columns of unique_by make it.
 [call]
@@ -95,10 +90,22 @@ id = ["TODO"] # TODO which column has the system's own id of the call? Without o
 unique_by = ["TODO"] # TODO which columns, such as agent, customer and start?
 customer = "TODO" # TODO which column has the number that was called?
 agent = ["TODO"] # TODO which column names who called?
-# legs = false # if a call is always one row
 # ring_seconds, talk_seconds, duration_seconds, answer_time, end_time and voiceuri name columns, too.
 """)
 
+_WITH_HEADER = """
+# By these columns such a file is recognised, as name = header, compared without case and punctuation;
+# a list holds several spellings. Behind each stand its words, or how its cells are written (# a digit,
+# x a letter), and the layout of its times. Move what may be missing, or what you do not need, below
+# [optional_columns]. Below, a column is named by the name on the left, not by its header.
+[columns]"""
+
+_WITHOUT_HEADER = """\
+header = false
+
+# No header: the columns by their order. Give them names that say what they are.
+# TODO are these the columns, in every file of this system?
+[[layouts]]"""
 
 _Column = tuple[str, str, Counter[str]]
 """A column: its name in the format, its header ("" without one), and its filled cells with their counts."""
@@ -113,38 +120,36 @@ def _words(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _shown(counts: Counter[str]) -> str:
-    """Return the words of a column, or how its cells are written: each digit as `#`, each letter as `x`."""
-    if not counts:
-        return "empty in every row"
+    """Return the words of a column or the looks of its cells (# a digit, x a letter), and its layout of times."""
+    filled = f"{counts.total()} filled, {len(counts)} different" if counts else "empty in every row"
+    some, layouts = list(islice(counts, LOOKED_AT)), ""
+    if found := _layouts(some):
+        unproved = "; no row proves whether day or month comes first" if len(found) > 1 else ""
+        layouts = f"; times {' or '.join(map(_text, found))}{unproved}"
+    looks = Counter(re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in some)
     written = [f"{_text(word)} {count}" for word, count in _words(counts)]
-    looks = Counter(re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in islice(counts, LOOKED_AT))
-    commonest = looks.most_common(3)
-    if not written and 2 * sum(count for _, count in commonest) >= looks.total():
-        written = [_text(look) for look, _ in commonest if len(look) <= 40]
-    counted = f"{counts.total()} filled, {len(counts)} different"
-    return f"{counted}: {', '.join(written)}" if written else counted
+    written = written or [_text(look) for look, _ in looks.most_common(3) if len(look) <= 40]
+    return f"{filled}{': ' if written else ''}{', '.join(written)}{layouts}"
 
 
-def _layouts(counts: Counter[str]) -> list[str]:
-    """Return the layouts by which most cells of a column are times: two where no row proves day or month."""
-    whole = list(islice(counts, LOOKED_AT))
+def _layouts(whole: list[str]) -> list[str]:
+    """Return the layouts by which most of some cells are times: two where no row proves day or month."""
     cells = list(map(bare_time, whole))
+
+    def fitting(layout: str, some: Sequence[str]) -> int:
+        count = 0
+        for cell in some:
+            with suppress(ValueError):
+                count += bool(datetime.strptime(cell, layout))
+        return count
+
     # By one layout after the other: strptime keeps five of them compiled.
-    found = {layout: sum(_is_time(cell, layout) for cell in cells[:20]) for layout in LAYOUTS}
-    found = {layout: sum(_is_time(cell, layout) for cell in cells) for layout, some in found.items() if some}
-    most = max(found.values(), default=0)
-    fitting = [layout for layout, fits in found.items() if fits == most >= MOST_OF * len(cells)]
+    found = {layout: fitting(layout, cells) for layout in LAYOUTS if fitting(layout, cells[:20])}
+    most = max([*found.values(), MOST_OF * len(cells)])
+    best = [layout for layout, count in found.items() if count == most]
     # Only that word stands for fractions and offsets.
-    is_iso = fitting[:1] in ([each] for each in _ISO[cells == whole :])
-    return ["iso8601"] if is_iso else fitting
-
-
-def _is_time(text: str, layout: str) -> bool:
-    try:
-        datetime.strptime(text, layout)
-    except ValueError:
-        return False
-    return True
+    is_iso = best[:1] in ([each] for each in _ISO[cells == whole :])
+    return ["iso8601"] if is_iso else best
 
 
 def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) -> tuple[TomlText, str]:
@@ -163,8 +168,7 @@ def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) ->
             f"{file.shown} has one column only, whichever of comma, semicolon, tab and | divides it",
             hint="Name the character with --delimiter; a file of fixed columns cannot be read.",
         )
-    # Rows are the records below the header that are as wide as most.
-    rows: list[list[str]] = []
+    rows: list[list[str]] = []  # the records below the header that are as wide as most
     with file.open_text(encoding) as source:
         for line, cells in numbered_records(source, Dialect(delimiter, Quotes.DOUBLED)):
             # An over-long cell ends the reading: what was read so far is enough for a draft.
@@ -172,24 +176,22 @@ def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) ->
                 break
             if line > (header_line or 0) and len(cells) == width and any(cells):
                 rows.append(list(map(plain_cell, cells)))
-    if not (count := len(rows)):
+    if not rows:
         raise InputUnusableError(
             f"{file.shown} has no rows to learn from", hint="Take an export of a day with calls of every kind."
         )
-    mark = _NAMES_OF_DELIMITERS.get(delimiter, repr(delimiter))
+    mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, repr(delimiter))
     where = f"header in line {header_line}" if header_line else "no header"
-    first = "the first " if count == MOST_ROWS else ""
-    seen = f"{first}{_counted(count)}, {encoding}, delimiter {mark}, {where}"
-    others = [each for each in RESAVED_DELIMITERS if each != delimiter and header_line]
+    first = "the first " if len(rows) == MOST_ROWS else ""
+    seen = f"{first}{counted(len(rows), 'row')}, {encoding}, delimiter {mark}, {where}"
     columns = _columns(rows, header)
     text = _DRAFT.substitute(
         file=_text(file.shown),
         seen=seen,
         name=_text(name),
-        delimiters=_list([delimiter, *others]),
-        columns="\n".join(_column_lines(columns, count, has_header=bool(header_line))),
+        delimiters=_text([delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]),
+        columns="\n".join(_column_lines(columns, len(rows))),
         outcomes="\n\n".join(_outcomes(columns, catalogue.causes)),
-        layouts="\n".join(_layout_lines(columns)),
     )
     return TomlText(name, text), seen
 
@@ -216,45 +218,23 @@ def _columns(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[_Colu
     return list(columns.values())
 
 
-def _column_lines(columns: Sequence[_Column], rows: int, *, has_header: bool) -> Iterator[str]:
+def _column_lines(columns: Sequence[_Column], rows: int) -> Iterator[str]:
     """Yield the columns by their headers, or by their order and what their cells look like."""
-    if not has_header:
-        yield "header = false"
-        yield ""
-        yield "# No header: the columns by their order. Give them names that say what they are."
-        yield "# TODO are these the columns, in every file of this system?"
-        yield "[[layouts]]"
-        yield f"columns = {_list([name for name, *_ in columns])}"
-        yield from (f"# {name}: {_shown(counts)}" for name, _, counts in columns)
-        yield ""
-        yield "# By these a file is recognised: in most rows each cell must match as a whole."
-        yield "[detect.patterns]"
-        for name, _, counts in columns:
-            # Cells that are written alike but for their digits.
-            alike = Counter(re.sub(r"[0-9]+", "0", cell) for cell in islice(counts, LOOKED_AT))
-            look, count = next(iter(alike.most_common(1)), ("", 0))
-            if "0" in look and count >= MOST_OF * alike.total() and counts.total() >= MOST_OF * rows:
-                pattern = re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
-                yield f"{name} = {_text(pattern)}"
+    if any(header for _, header, _ in columns):
+        yield _WITH_HEADER
+        yield from (f"{name} = {_text(header)} # {_shown(counts)}" for name, header, counts in columns if header)
+        yield "\n[optional_columns]"
         return
-    yield ""
-    yield "# By these columns such a file is recognised, as name = header, compared without case and punctuation;"
-    yield "# a list holds several spellings. Behind each stand its words, or how its cells are written (# a digit,"
-    yield "# x a letter). Move what may be missing, or what you do not need, below [optional_columns]. Below,"
-    yield "# a column is named by the name on the left, not by its header."
-    yield "[columns]"
-    yield from (f"{name} = {_text(header)} # {_shown(counts)}" for name, header, counts in columns if header)
-    yield ""
-    yield "[optional_columns]"
-
-
-def _layout_lines(columns: Sequence[_Column]) -> Iterator[str]:
-    """Yield the columns of times with their layouts."""
-    found = {name: layouts for name, _, counts in columns if (layouts := _layouts(counts))}
-    yield "# Seen:" if found else "# No column of times of a known layout was seen."
-    for name, layouts in found.items():
-        unproved = "; no row proves whether day or month comes first" if len(layouts) > 1 else ""
-        yield f"#   {name}: {' or '.join(map(_text, layouts))}{unproved}"
+    yield f"{_WITHOUT_HEADER}\ncolumns = {_text([name for name, *_ in columns])}"
+    yield from (f"# {name}: {_shown(counts)}" for name, _, counts in columns)
+    yield "\n# By these a file is recognised: in most rows each cell must match as a whole.\n[detect.patterns]"
+    for name, _, counts in columns:
+        # Cells that are written alike but for their digits.
+        alike = Counter(re.sub(r"[0-9]+", "0", cell) for cell in islice(counts, LOOKED_AT))
+        look, count = next(iter(alike.most_common(1)), ("", 0))
+        if "0" in look and count >= MOST_OF * alike.total() and counts.total() >= MOST_OF * rows:
+            pattern = re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
+            yield f"{name} = {_text(pattern)}"
 
 
 def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
@@ -266,47 +246,36 @@ def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> I
             more = ", ".join(f"{part} {verdict}" for part, verdict in parts if verdict)
             meaning = f"{cause.otherwise} ({more})" if more else cause.otherwise.value
             meanings.setdefault(key, {}).setdefault(meaning, []).append(name)
-    rules = []
+    is_open = True
     for name, header, counts in columns:
         # One or two letters are codes of some system or another, and one word for all rows says nothing.
-        words, lines = _words(counts), []
+        words = _words(counts)
         known = sum(count for word, count in words if len(word) > 2 and word_key(word) in meanings)
-        if len(words) > 1 and known * 2 >= counts.total():
-            for word, count in words:
-                # Open unless two tables or more know the word and all say the same.
-                by_meaning = meanings.get(word_key(word), {})
-                agreed = [each for each, tables in by_meaning.items() if each in set(Verdict) and len(tables) > 1]
-                verdict = agreed[0] if len(by_meaning) == len(agreed) == 1 else "TODO"
-                said = "; ".join(
-                    f"{each} in {', '.join(tables[:3])}{f' and {len(tables) - 3} more' if len(tables) > 3 else ''}"
-                    for each, tables in by_meaning.items()
-                )
-                counted = f"{_counted(count)}; {said or 'no cause table knows it'}"
-                lines.append(f"{_text(word)} = {_text(verdict)} # {counted}")
-            shown = " ".join(header.split()) or name
-            rules.append(
-                f"# TODO does column {_text(shown)} say it? Else delete this rule. A cause table may stand in for "
-                f'words: table = "name"\n[[outcome]]\ncolumn = {_text(name)}\n[outcome.words]\n' + "\n".join(lines)
-            )
-    few = {name: [f'{_text(word)} = "?"' for word, _ in _words(counts)] for name, _, counts in columns}
-    copied = [
-        f"#   {name}: words = {{ {', '.join(words)} }}\n"
-        for name, words in few.items()
-        if 1 < len(words) <= MOST_COPIED
-    ]
-    yield from rules or [
-        '# TODO which column says it? Its words stand here, or in a table: table = "name". To be copied:\n'
-        f'{"".join(copied)}[[outcome]]\ncolumn = "TODO"\nwords = {{ TODO = "TODO" }}'
-    ]
+        if len(words) < 2 or known * 2 < counts.total():
+            continue
+        is_open = False
+        shown = _text(" ".join(header.split()) or name)
+        lines = [
+            f"# TODO does column {shown} say it? Else delete this rule. A cause table may stand in for words: "
+            f'table = "name"\n[[outcome]]\ncolumn = {_text(name)}\n[outcome.words]'
+        ]
+        for word, count in words:
+            # Open unless two tables or more know the word and all say the same.
+            found = meanings.get(word_key(word), {})
+            agreed = [each for each, tables in found.items() if each in {*Verdict} and len(tables) > 1]
+            verdict = agreed[0] if len(found) == len(agreed) == 1 else "TODO"
+            said = [
+                f"{each} in {', '.join(tables[:3])}{', ...' * (len(tables) > 3)}" for each, tables in found.items()
+            ]
+            why = "; ".join(said) or "no cause table knows it"
+            lines.append(f"{_text(word)} = {_text(verdict)} # {counted(count, 'row')}; {why}")
+        yield "\n".join(lines)
+    if is_open:
+        yield (
+            '# TODO which column says it? Its words stand here, or in a table: table = "name".\n'
+            '[[outcome]]\ncolumn = "TODO"\nwords = { TODO = "TODO" }'
+        )
 
 
-def _text(value: str) -> str:
+def _text(value: str | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML takes no DEL
-
-
-def _list(values: Sequence[str]) -> str:
-    return f"[{', '.join(map(_text, values))}]"
-
-
-def _counted(count: int) -> str:
-    return f"{count} row{'' if count == 1 else 's'}"
