@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from conftest import table
 from importer.errors import ConfigurationError
 from importer.formats.cells import caseless
-from importer.prepare import AgentBook, load_agents, no_agents
+from importer.prepare import AgentBook, load_agents
 from importer.prepare.agents import Agent, AgentLine, agent_lines
 from importer.reading import Extensions
 from schemas.numbers import NumberBook, NumberRules
@@ -72,7 +72,7 @@ def test_listed_agent_without_number_is_known_by_the_number_exported(tmp_path: P
 
 def test_nobody_is_found_without_agents_and_default() -> None:
     """Without agents file and default an extension leads nowhere."""
-    assert no_agents().find(("101",), NUMBERS, EXTENSIONS) == Agent("", "")
+    assert AgentBook().find(("101",), NUMBERS, EXTENSIONS) == Agent("", "")
 
 
 def test_book_says_whom_it_lists(book: AgentBook) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from importer.prepare import PolicyBook, no_agents
+from importer.prepare import AgentBook, PolicyBook
 from importer.prepare.endpoints import shown_roles
 from importer.records import Call
 from importer.settings import PolicyChoices
@@ -65,7 +65,7 @@ def sent(result: Result) -> Counter[tuple[str, str]]:
 
 def prepared_so(path: Path, format_name: str) -> Result:
     """Prepare an export with a default agent only."""
-    return prepared([detected(path)], plan_for(format_name, agents=no_agents("+12125550199")))
+    return prepared([detected(path)], plan_for(format_name, agents=AgentBook(default_number="+12125550199")))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_order_of_proofs_does_not_matter(tmp_path: Path) -> None:
             path = tmp_path / f"{case}-{backwards}.csv"
             path.write_text("".join(lines[:head] + rows), encoding="utf-8")
             found = detected(path)
-            agents = no_agents("+12125550199")
+            agents = AgentBook(default_number="+12125550199")
             plan = plan_for(found.format.name, agents=agents, chunk_rows=chunk_rows, timezone="UTC")
             results.append(prepared([found], plan).content())
         assert results[0] == results[1], case
@@ -116,7 +116,7 @@ def test_contradiction_is_rejected_by_name(tmp_path: Path) -> None:
     """A name that is dialled as a telephone and as a trunk in one file: rows of it are rejected, naming it."""
     dial = {"telephone": "PJSIP/301,30", "trunk": "PJSIP/+12025550112@301,30"}
     rows = [asterisk_row(number, lastdata) for number, lastdata in enumerate(dial.values())]
-    plan = {"agents": no_agents("+12125550199"), "timezone": "UTC"}
+    plan = {"agents": AgentBook(default_number="+12125550199"), "timezone": "UTC"}
     for order in (rows, rows[::-1]):
         result = prepared_text(tmp_path, "".join(order), **plan)
         assert result.outcomes() == ["unknown_direction"] * 2
@@ -145,7 +145,7 @@ def test_operator_says_what_a_file_cannot_prove(tmp_path: Path) -> None:
     text = (FIELD / "issabel-long-extension" / "in.csv").read_text(encoding="utf-8")
     for choice in (PolicyChoices(trunks="40001"), PolicyChoices(extensions="reception|[0-9]{3}|2125550142")):
         book = PolicyBook(configured={"issabel": choice})
-        result = prepared_text(tmp_path, text, agents=no_agents("+12125550199"), policies=book)
+        result = prepared_text(tmp_path, text, agents=AgentBook(default_number="+12125550199"), policies=book)
         assert result.outcomes() == ["internal", "incoming"], choice
 
 

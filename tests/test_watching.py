@@ -22,7 +22,7 @@ from conftest import Program, Ran, call_row, closed_port, read_results, table, w
 from importer.client import Line, Trust
 from importer.errors import ExitCode
 from importer.ledger import open_reader
-from importer.prepare.gaps import Gaps
+from importer.prepare.plan import Gaps
 from importer.records import Event, EventName, Level, Receipt, RunSummary, Timeouts, ignore
 from importer.settings import Settings
 from importer.watching import LogFile, Watch

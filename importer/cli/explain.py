@@ -12,7 +12,7 @@ from importer.formats.language import word_key
 from importer.formats.sample import column_key
 from importer.pipeline import Run
 from importer.pipeline.intake import policy_book, prepare_plan
-from importer.prepare import Preparation, PreparePlan, no_agents
+from importer.prepare import AgentBook, Preparation, PreparePlan
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.zones import shown_evidence
 from importer.records import ResultRow
@@ -82,7 +82,7 @@ def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterat
     yield "times", "each carries its offset from GMT" if carries_offset else zone
     if settings.country and found.format.numbers.plain_digits == "national":
         yield "numbers", f"without country code they are read as of {settings.country}"
-    plan = PreparePlan(no_agents(), int(time.time()), settings.timezone)
+    plan = PreparePlan(AgentBook(), int(time.time()), settings.timezone)
     with Preparation(catalogue.causes, plan) as preparation:
         evidence = preparation.zone_evidence(found)
         roles = preparation.roles(found)

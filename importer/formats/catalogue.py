@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from importer.errors import ConfigurationError, UsageError
 from importer.formats.faults import TomlText
-from importer.formats.language import BUILT_IN, ZONE_SOURCES, CauseTable, CdrFormat, LookAlike, word_key
+from importer.formats.language import BUILT_IN, CauseTable, CdrFormat, LookAlike, word_key
 from importer.private_files import open_small, why
 from schemas.vocabulary import Verdict, counted
 
@@ -152,44 +152,7 @@ def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
     if cdr_format.name in RESERVED_NAMES:
         raise file.fault(("name",), f"{cdr_format.name!r} is a command of `cdr-importer formats`", "Rename it.")
     _check_tables(cdr_format, causes, file)
-    # The built-in formats are checked by the tests instead.
-    if fault := first_fault(cdr_format):
-        key, _, said = fault.partition(": ")
-        path_of_key = tuple(int(part) - 1 if part.isdigit() else part for part in key.split("."))
-        raise file.fault(path_of_key, said)
     return cdr_format
-
-
-def first_fault(cdr_format: CdrFormat) -> str:
-    """Return the first fault of a format as `key: what is wrong`, "" when it is sound.
-
-    It loads Arrow, whose RE2 reads the regular expressions.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from schemas.times import TimeRules
-    from schemas.zones import fixed_advice, is_fixed, is_zone
-
-    for key, pattern, written in cdr_format.patterns():
-        # Arrow compiles a pattern only when there is a cell to look at (checked with 26.0): not an empty array.
-        try:
-            pc.match_substring_regex(pa.array([""], type=pa.large_string()), pattern=written)
-        except pa.ArrowInvalid as error:
-            return f"{key}: regular expression {pattern!r}: {error}"
-    time = cdr_format.time
-    try:
-        TimeRules(time.formats, None)
-    except ValueError as error:
-        return f"time.formats: {error}"
-    if time.zone not in ZONE_SOURCES and not is_zone(time.zone):
-        return f"time.zone: {time.zone!r} is neither `option` nor `value` nor an IANA time zone"
-    if time.zone_default is not None and not is_zone(time.zone_default):
-        return f"time.zone_default: {time.zone_default!r} is not an IANA time zone"
-    for key, zone in (("zone", time.zone), ("zone_default", time.zone_default)):
-        if zone is not None and is_fixed(zone):
-            return f"time.{key}: {fixed_advice(zone)}"
-    return ""
 
 
 def _own_file(path: Path) -> TomlText:

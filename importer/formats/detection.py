@@ -112,10 +112,7 @@ def _detect(
         # a delimiter that nothing quotes.
         settings = replace(settings, encoding="utf-8", delimiter=",")
         formats = [
-            each.model_copy(update={"file": each.file.model_copy(update={"spill": None})})
-            if each.file.spill
-            else each
-            for each in formats
+            each.model_copy(update={"file": each.file.model_copy(update={"spill": None})}) for each in formats
         ]
     encoding = certain_encoding(file, settings.encoding)
     text, is_cut = sample_text(file, encoding or "latin-1")
@@ -238,7 +235,7 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         for name, spellings in {**cdr_format.columns, **cdr_format.optional_columns}.items():
             wanted = next((key for key in map(column_key, spellings) if key in keys), None)
             places = [place for place, key in enumerate(keys) if key == wanted]
-            if len(places) > 1 and name in cdr_format.used_columns():
+            if len(places) > 1 and isinstance(cdr_format, CdrFormat) and name in cdr_format.used_columns():
                 one, two, *_ = places
                 raise InputUnusableError(
                     f"the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",

@@ -38,15 +38,20 @@ Texts = Annotated[tuple[str, ...], _ONE_OR_MORE]
 
 
 BUILT_IN = {"patterns": "sound"}
-"""Context that says of a format that it is built in: the tests compile its patterns, a run does not."""
+"""Context that says of a format that it is built in: the tests look at its patterns and times, a run does not."""
 
 
 def _sound_pattern(pattern: str, info: ValidationInfo) -> str:
     if info.context is BUILT_IN:
         return pattern
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     try:
         re.compile(pattern)
-    except re.error as error:
+        # Arrow compiles a pattern only when there is a cell to look at (checked with 26.0): not an empty array.
+        pc.match_substring_regex(pa.array([""], type=pa.large_string()), pattern=f"^(?:{pattern})$")
+    except (re.error, pa.ArrowInvalid) as error:
         raise ValueError(f"regular expression {pattern!r}: {error}") from None
     except RecursionError:
         raise ValueError("a regular expression has too many brackets inside each other") from None
@@ -54,7 +59,7 @@ def _sound_pattern(pattern: str, info: ValidationInfo) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_sound_pattern)]
-"""A regular expression. Python's own `re` compiles it here, RE2 in `catalogue.first_fault`."""
+"""A regular expression, which Python's own `re` understands and Arrow's RE2."""
 
 
 def word_key(word: str) -> str:
@@ -70,7 +75,7 @@ def named_group(extract: str) -> str:
 def _one_group(extract: str, info: ValidationInfo) -> str:
     if info.context is BUILT_IN:
         return extract
-    compiled = re.compile(_sound_pattern(extract, info))
+    compiled = re.compile(extract)
     if compiled.groups != 1 or compiled.groupindex:
         raise ValueError(f"regular expression {extract!r} must have exactly one group, without a name")
     if dict(re.compile(named_group(extract)).groupindex) != {"value": 1}:
@@ -78,12 +83,12 @@ def _one_group(extract: str, info: ValidationInfo) -> str:
     return extract
 
 
-Extract = Annotated[str, AfterValidator(_one_group)]
+Extract = Annotated[Pattern, AfterValidator(_one_group)]
 """A regular expression whose one group is what is wanted."""
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PolicySpec(_Table):
@@ -264,6 +269,24 @@ class TimeSpec(_Table):
     evidence: Source | None = None
     evidence_clock: Literal["epoch", "filetime"] = "epoch"
 
+    @field_validator("formats", "zone", "zone_default")
+    @classmethod
+    def _can_be_read(cls, value: str | tuple[str, ...] | None, info: ValidationInfo) -> object:
+        if value is None or info.context is BUILT_IN:
+            return value
+        from schemas.times import TimeRules  # loads pandas
+        from schemas.zones import fixed_advice, is_fixed, is_zone
+
+        if not isinstance(value, str):
+            TimeRules(value, None)
+        elif is_fixed(value):
+            raise ValueError(fixed_advice(value))
+        elif info.field_name == "zone_default" and not is_zone(value):
+            raise ValueError(f"{value!r} is not an IANA time zone")
+        elif value not in ZONE_SOURCES and not is_zone(value):
+            raise ValueError(f"{value!r} is neither `option` nor `value` nor an IANA time zone")
+        return value
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.zone_default is not None and self.zone != "option":
@@ -357,10 +380,6 @@ class Shape(_Table):
             raise ValueError("a format without a header has `layouts`")
         return self
 
-    def used_columns(self) -> tuple[str, ...]:
-        """Return the columns whose cells are read; none of a file that is only recognised."""
-        return ()
-
 
 class LookAlike(Shape):
     """An export that no call can be taken from, though it comes from a telephone system: refused by name.
@@ -442,34 +461,6 @@ class CdrFormat(Shape):
         """
         time = self.time
         return time.zone == "option" and time.zone_default is None and time.zone_column not in columns
-
-    def asks_for_agents(self) -> bool:
-        """Return whether the agents file can settle the direction of a call."""
-        tests = [(name, test) for rule in self.direction for name, test in rule.when.items()]
-        names = {name for name, _ in tests}
-        sources = [source for name in names for source in self.derived.get(name, ())]
-        asked = [test for _, test in tests] + [test for source in sources for test in source.when.values()]
-        return any(source.agent for source in sources) or any(
-            test.extension is not None or test.role is not None for test in asked
-        )
-
-    def patterns(self) -> Iterator[tuple[str, str, str]]:
-        """Yield every regular expression with its key in the TOML file, positions counted from 1.
-
-        The third is what RE2 gets of it.
-        """
-        found = [("numbers.extension", self.numbers.extension)]
-        found += [(f"detect.patterns.{name}", pattern) for name, pattern in self.detect.patterns.items()]
-        for number, layout in enumerate(self.layouts, start=1):
-            found += [(f"layouts.{number}.where.{name}", pattern) for name, pattern in layout.where.items()]
-        for key, tests in self._all_tests():
-            found += [(f"{key}.{name}.matches", test.matches) for name, test in tests.items() if test.matches]
-        if self.call.cut_id is not None:
-            found.append(("call.cut_id", self.call.cut_id))
-        yield from ((key, pattern, f"^(?:{pattern})$") for key, pattern in found)
-        for key, source in self._sources():
-            if source.extract is not None:
-                yield f"{key}.extract", source.extract, named_group(source.extract)
 
     def id_columns(self) -> set[str]:
         """Return the columns that tell one call from another, and those of the file that they are taken from."""

@@ -31,17 +31,16 @@ from importer.pipeline.inputs import inputs_json, move_done, rejects_files
 from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare import (
+    AgentBook,
     PolicyBook,
     Preparation,
     PreparedPart,
     PreparePlan,
-    Window,
     load_agents,
-    no_agents,
     prepare_part,
 )
 from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
-from importer.prepare.gaps import Gaps
+from importer.prepare.plan import Gaps
 from importer.prepare.workers import Workers, in_order, usable_cores, working
 from importer.prepare.zones import require_place
 from importer.reading import parts_of, read_chunks, verbatim_records
@@ -87,7 +86,7 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
         )
     number, user = settings.default_agent_number or "", settings.default_zohouser or ""
     return PreparePlan(
-        agents=no_agents(number, user)
+        agents=AgentBook(default_number=number, default_zohouser=user)
         if settings.agents is None
         else load_agents(settings.agents, settings.country, number, user, encoding=settings.encoding),
         now=int(run.now),
@@ -95,7 +94,8 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
         country=settings.country,
         trust_country=settings.trust_country,
         site=settings.site,
-        window=Window(since, until),
+        since=since,
+        until=until,
         states=settings.states,
         policies=policy_book(settings, {*run.catalogue.formats, *(each.format.name for each in detections)}),
         all_rows=settings.all_rows,

@@ -1,9 +1,9 @@
 """Chunks of text to calls and outcomes: evidence of each row, one call out of its rows, agents, ids, validity."""
 
-from importer.prepare.agents import AgentBook, load_agents, no_agents
+from importer.prepare.agents import AgentBook, load_agents
 from importer.prepare.calls import Prepared
 from importer.prepare.evidence import call_id_of
-from importer.prepare.plan import PreparePlan, Window
+from importer.prepare.plan import PreparePlan
 from importer.prepare.policies import Policies, PolicyBook
 from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
 
@@ -15,9 +15,7 @@ __all__ = [
     "PreparePlan",
     "Prepared",
     "PreparedPart",
-    "Window",
     "call_id_of",
     "load_agents",
-    "no_agents",
     "prepare_part",
 ]

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -29,7 +29,7 @@ FALLBACK_ENCODINGS = ("cp1252",)
 """What Excel writes in western Europe and America; its other code pages look alike and need --encoding."""
 
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+([.,][0-9]*)?E[+-][0-9]+|[0-9]+[.,][0-9]*E[0-9]+", re.IGNORECASE)
-LOST_DECIMAL = re.compile(r"[+-]?[0-9]+[.,]0+")
+DAMAGED = re.compile(rf"{SCIENTIFIC.pattern}|[+-]?[0-9]+[.,]0+", re.IGNORECASE)
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -56,8 +56,8 @@ class AgentLine:
 class AgentBook:
     """The agents by what an export may call them (see `caseless`), and what stands in where there is no answer."""
 
-    by_key: Mapping[str, Agent]
-    extensions: frozenset[str]
+    by_key: Mapping[str, Agent] = field(default_factory=dict)
+    extensions: frozenset[str] = frozenset()
     default_number: str = ""
     default_zohouser: str = ""
 
@@ -69,15 +69,13 @@ class AgentBook:
         when nothing answers.
         """
         named = [candidate for candidate in candidates if candidate]
-        listed = next((agent for text in named if (agent := self._listed(text, numbers))), None)
-        number = listed.number if listed else ""
+        listed = next((agent for text in named if (agent := self._listed(text, numbers))), Agent("", ""))
+        number = listed.number
         if not number:
             number = next((found for text in named if (found := _own_number(text, numbers))), "")
             if number and extensions.are_extensions(pd.Series(named, dtype="str")).any():
                 number = ""
-        number = number or self.default_number
-        zohouser = listed.zohouser if listed else ""
-        return Agent(number, zohouser or self.default_zohouser)
+        return Agent(number or self.default_number, listed.zohouser or self.default_zohouser)
 
     def lists(self, text: str, numbers: NumberBook) -> bool:
         """Return whether the agents file knows an agent by this text."""
@@ -86,11 +84,6 @@ class AgentBook:
     def _listed(self, text: str, numbers: NumberBook) -> Agent | None:
         key = caseless(text.strip())
         return self.by_key.get(key) or self.by_key.get(_own_number(text, numbers) or key)
-
-
-def no_agents(default_number: str = "", default_zohouser: str = "") -> AgentBook:
-    """Return the book of a run without an agents file."""
-    return AgentBook({}, frozenset(), default_number, default_zohouser)
 
 
 def load_agents(
@@ -113,11 +106,10 @@ def load_agents(
     for line, row in _rows(path, encoding):
         reading = numbers.read(row["number"]) if row["number"] else None
         if reading is not None and not reading.valid:
-            raise ConfigurationError(
+            raise _refused(
                 f"{path.name}: line {line}, column number: {_shown(row['number'], 'number')} is not a telephone "
                 f"number ({reading.reason})",
-                hint="Write it internationally with + and country code, or give --country.",
-                reason="agents_file",
+                "Write it internationally with + and country code, or give --country.",
             )
         agent = Agent(reading.e164 if reading else "", row["zohouser"])
         for column in KEY_COLUMNS:
@@ -126,11 +118,10 @@ def load_agents(
                 continue
             other, its_line = first_line.setdefault(key, (agent, line))
             if other != agent:
-                raise ConfigurationError(
+                raise _refused(
                     f"{path.name}: line {line}, column {column}: {_shown(row[column], column)} stands in line "
                     f"{its_line} for another agent",
-                    hint="Each extension, number, e-mail and name may stand for one agent only.",
-                    reason="agents_file",
+                    "Each extension, number, e-mail and name may stand for one agent only.",
                 )
         extensions.update({caseless(row["extension"])} - {""})
     by_key = {key: agent for key, (agent, _) in first_line.items()}
@@ -161,10 +152,9 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
     for name in AGENT_COLUMNS:
         if names.count(name) != 1:
             fault = "there twice" if name in names else "missing"
-            raise ConfigurationError(
+            raise _refused(
                 f"agents file {path.name}: line {line}: column {name!r} is {fault}",
-                hint=f"The header must name the columns {', '.join(AGENT_COLUMNS)}.",
-                reason="agents_file",
+                f"The header must name the columns {', '.join(AGENT_COLUMNS)}.",
             )
     width = max(place for place, name in enumerate(names, start=1) if name)
     for line, cells in records:
@@ -176,14 +166,26 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
         is_no_email = row["email"] != "" and "@" not in row["email"]
         is_shifted = is_odd and (is_no_email or re.fullmatch(r"[0-9.,E+-]+", row["name"]))
         if len(cells) < width or any(cells[width:]) or is_shifted:
-            raise ConfigurationError(
+            raise _refused(
                 f"{path.name}: line {line}: the row has {len(cells)} cells, the header {width}",
-                hint="Put quotes around a cell that holds a comma or whatever else separates cells, and leave out "
+                "Put quotes around a cell that holds a comma or whatever else separates cells, and leave out "
                 "no cell: an empty one keeps its comma.",
-                reason="agents_file",
             )
         for column, text in row.items():
-            _require_sound(text, column, f"{path.name}: line {line}, column {column}")
+            if CONTROL_CHARACTERS.search(text):
+                fault = "holds a line break or a control character"
+                hint = (
+                    "Write it on one line. If it holds the text of several cells, a quote before it is not closed."
+                )
+            elif column in ("extension", "number", "zohouser") and DAMAGED.fullmatch(text):
+                fault = "is what a spreadsheet made of a number"
+                hint = "Its digits may be lost: write it anew, in a column that the spreadsheet keeps as text."
+            elif column == "zohouser" and not re.fullmatch(ZOHOUSER, text):
+                fault = "is no user id: one has only letters, digits, `.`, `_` and `-`, at most 64"
+                hint = "`cdr-importer users` lists the ids that PhoneBridge knows."
+            else:
+                continue
+            raise _refused(f"{path.name}: line {line}, column {column}: {_shown(text, column)} {fault}", hint)
         yield line, row
 
 
@@ -197,11 +199,8 @@ def csv_records(
     text = _text(path, encoding, kind, option)
     if "\0" in text:
         line = len(re.split(r"\r\n?|\n", text[: text.index("\0")]))
-        raise ConfigurationError(
-            f"{path.name}: line {line} holds a NUL character",
-            hint=f"Save the {kind} anew, as UTF-8 (in Excel: CSV UTF-8).",
-            reason=kind.replace(" ", "_"),
-        )
+        hint = f"Save the {kind} anew, as UTF-8 (in Excel: CSV UTF-8)."
+        raise _refused(f"{path.name}: line {line} holds a NUL character", hint, kind)
     separator = SEPARATOR_LINE.match(text)
     body = text[separator.end() :] if separator else text
     first = re.split(r"[\r\n]", body.lstrip("\ufeff \r\n"), maxsplit=1)[0]
@@ -215,11 +214,9 @@ def csv_records(
         except StopIteration:
             return
         except csv.Error as error:
-            raise ConfigurationError(
-                f"{path.name}: line {line}: a quote that opens there is not closed where its cell ends",
-                hint="Close it, or take it away; a quote inside quotes is doubled.",
-                reason=kind.replace(" ", "_"),
-            ) from error
+            fault = f"{path.name}: line {line}: a quote that opens there is not closed where its cell ends"
+            hint = "Close it, or take it away; a quote inside quotes is doubled."
+            raise _refused(fault, hint, kind) from error
         if any(cells):
             yield line, cells
 
@@ -237,41 +234,17 @@ def _text(path: Path, encoding: str | None, kind: str, option: str) -> str:
             return source.read()
     except (OSError, NoInputError) as error:
         said = why(error, path) if isinstance(error, OSError) and error.strerror else error
-        raise ConfigurationError(
-            f"{kind} {path} cannot be read: {said}",
-            hint=f"Check the path of {option}.",
-            reason=kind.replace(" ", "_"),
-        ) from error
+        raise _refused(f"{kind} {path} cannot be read: {said}", f"Check the path of {option}.", kind) from error
     except InputUnusableError as error:
-        raise ConfigurationError(
+        raise _refused(
             f"{kind} {path.name} cannot be read: {error.message.removeprefix(f'{path.name}: ')}",
-            hint="Save it as a CSV file in UTF-8 (in Excel: CSV UTF-8), or name its encoding with --encoding.",
-            reason=kind.replace(" ", "_"),
+            "Save it as a CSV file in UTF-8 (in Excel: CSV UTF-8), or name its encoding with --encoding.",
+            kind,
         ) from error
 
 
-def _require_sound(text: str, column: str, where: str) -> None:
-    """Raise ConfigurationError for a cell that cannot be what its column holds."""
-    if CONTROL_CHARACTERS.search(text):
-        raise ConfigurationError(
-            f"{where}: {_shown(text, column)} holds a line break or a control character",
-            hint="Write it on one line. If it holds the text of several cells, a quote before it is not closed.",
-            reason="agents_file",
-        )
-    is_damaged = SCIENTIFIC.fullmatch(text) or LOST_DECIMAL.fullmatch(text)
-    if is_damaged and column in ("extension", "number", "zohouser"):
-        raise ConfigurationError(
-            f"{where}: {_shown(text, column)} is what a spreadsheet made of a number",
-            hint="Its digits may be lost: write it anew, in a column that the spreadsheet keeps as text.",
-            reason="agents_file",
-        )
-    if column == "zohouser" and not re.fullmatch(ZOHOUSER, text):
-        raise ConfigurationError(
-            f"{where}: {_shown(text, column)} is no user id: one has only letters, digits, `.`, `_` and `-`, "
-            "at most 64",
-            hint="`cdr-importer users` lists the ids that PhoneBridge knows.",
-            reason="agents_file",
-        )
+def _refused(fault: str, hint: str, kind: str = "agents file") -> ConfigurationError:
+    return ConfigurationError(fault, hint=hint, reason=kind.replace(" ", "_"))
 
 
 def _shown(text: str, column: str) -> str:

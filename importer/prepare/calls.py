@@ -131,7 +131,7 @@ class CallMaker:
         rows["state"] = rows["rank"].map(_STATES).fillna("").astype("str")
         chosen = rows["decision"].isin([Decision.CALL, Decision.DUPLICATE, Decision.CONFLICT])
         rows.loc[chosen & ~rows["state"].isin([*self._plan.states]), "skip"] = "state_not_wanted"
-        since, until = self._plan.window.since, self._plan.window.until
+        since, until = self._plan.since, self._plan.until
         if since is not None:
             unusable = rows["decision"].isin([Decision.PROBLEM, Decision.UNCLEAR_CALL, Decision.SHARED_ID])
             rows.loc[(chosen | unusable) & (rows["start"] < since), "skip"] = "outside_window"

@@ -1,14 +1,104 @@
-"""What the rows of one file show beyond themselves, when all of them are read."""
+"""What the rows of one file show beyond themselves, and which country's national numbers they hold.
+
+Ten digits may be a number in many countries: an American export reads as British with hardly a fault, and each
+number would be wrong. So the numbers of a file are held against --country, and read for the countries that
+something else speaks for, too: the agents' numbers, the time zone, and the numbers that the export writes with +.
+"""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from importer.prepare.country import CountryEvidence
+import pandas as pd
+
+from importer.errors import ConfigurationError
 from importer.prepare.endpoints import Endpoints
-from importer.prepare.gaps import Gaps
+from importer.prepare.plan import Gaps, Rules
 from importer.prepare.zones import ZoneEvidence
+from schemas.numbers import NumberBook, NumberRules, PlainDigits
+from schemas.plans import SHORTEST_NUMBER, digits_in, main_region, region_of, trunk_prefix
 from schemas.vocabulary import Role
+from schemas.zones import country_of
+
+MOST_TEXTS = 1_000
+"""So many numbers of each kind are kept: more prove nothing else."""
+
+LEAST_TEXTS, LEAST_PAIRS, MOST_WRITTEN = 5, 3, 3
+NEARLY_ALL, FEW = 0.9, 0.6
+
+
+@dataclass(slots=True)
+class CountryEvidence:
+    """Collects chunk by chunk the customers' numbers of one file as they were dialled, with + and without."""
+
+    national: dict[str, None] = field(default_factory=dict)
+    international: dict[str, None] = field(default_factory=dict)
+
+    def add(self, texts: pd.Series) -> None:
+        """Add numbers as they stand in the file."""
+        if min(len(self.national), len(self.international)) < MOST_TEXTS:
+            for text in texts.unique().tolist():
+                kind = self.international if "+" in text else self.national
+                if len(kind) < MOST_TEXTS and len(digits_in(text)) >= SHORTEST_NUMBER:
+                    kind[text] = None
+
+    def join(self, later: "CountryEvidence") -> None:
+        """Add numbers of further rows of the file, all below these."""
+        for kind, more in ((self.national, later.national), (self.international, later.international)):
+            kind.update(dict.fromkeys([text for text in more if text not in kind][: MOST_TEXTS - len(kind)]))
+
+
+def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
+    """Raise ConfigurationError where the numbers of the file ``name`` speak for another country than --country.
+
+    They do where some of them stand in the file with that country's code too, or where nearly all are numbers
+    there and either few are in the country given, or agents and time zone speak for the other country alone and
+    none of the numbers has the prefix that the country given dials.
+    """
+    plan, texts = rules.plan, [*evidence.national]
+    is_national = rules.format.numbers.plain_digits == PlainDigits.NATIONAL
+    if plan.country is None or plan.trust_country or not is_national or len(texts) < LEAST_PAIRS:
+        return
+    anywhere = NumberBook(NumberRules(None))
+    written = {anywhere.read(text).e164 for text in evidence.international} - {""}
+    agents = {agent.number for agent in plan.agents.by_key.values()} | {plan.agents.default_number}
+    at_home = [home for home, _ in Counter(map(region_of, agents - {""})).most_common(1)]
+    at_home += [main_region(found) for found in filter(None, [country_of(plan.timezone or "")])]
+    given, prefix = main_region(plan.country), missing_trunk_prefix(plan.country, texts)
+    own, own_pairs = _read_in(plan.country, texts, written, rules)
+    if own_pairs and not prefix and own > FEW * len(texts):
+        return  # whatever else speaks for another country; the numbers need not be read as of it
+    often = [found for found, _ in Counter(map(region_of, written)).most_common(MOST_WRITTEN)]
+    for country in dict.fromkeys([*at_home, *often]):
+        theirs, pairs = (0, 0) if country in {given, ""} else _read_in(country, texts, written, rules)
+        are_theirs = len(texts) >= LEAST_TEXTS and theirs >= NEARLY_ALL * len(texts)
+        reasons = [f"{own} of {len(texts)} are numbers there, {theirs} in {country}"]
+        if pairs >= LEAST_PAIRS and not own_pairs:
+            reasons.append(f"{pairs} of them stand in the file with the code of {country} too")
+        elif are_theirs and prefix and country in at_home and given not in at_home:
+            reasons.append(f"none has the {prefix} that is dialled there; agents or time zone are of {country}")
+        elif not are_theirs or own > FEW * len(texts):
+            continue
+        raise ConfigurationError(
+            f"{name}: its national numbers speak against --country {plan.country}: {'; '.join(reasons)}",
+            hint=f"Correct --country: {country} is likely. If it is right all the same, add --trust-country. "
+            "Nothing was sent.",
+            reason="country",
+        )
+
+
+def missing_trunk_prefix(country: str, texts: Iterable[str], outside: str = "") -> str:
+    """Return what is dialled in a country before national numbers if none has it, behind ``outside``; else ""."""
+    prefix = trunk_prefix(country) or ""
+    return "" if any(text.lstrip(" (").startswith(outside + prefix) for text in texts) else prefix
+
+
+def _read_in(country: str, texts: list[str], written: set[str], rules: Rules) -> tuple[int, int]:
+    """Return how many texts are numbers in a country, and how many of these stand in the file with its code."""
+    own = rules.numbers.rules
+    book = rules.numbers if country == own.country else NumberBook(replace(own, country=country))
+    numbers = [reading.e164 for reading in map(book.read, texts) if reading.valid]
+    return len(numbers), len(written.intersection(numbers))
 
 
 @dataclass(slots=True)

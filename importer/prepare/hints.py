@@ -29,7 +29,12 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     origins = [next((each for each in found if each in rules.headers), found[0]) for found in asked]
     there = list(dict.fromkeys(name for name in origins if name in rules.headers)) or list(dict.fromkeys(origins))
     shown = rules.shown(there)
-    agents = " list the agent in the agents file (--agents)," if cdr_format.asks_for_agents() else ""
+    tests = [(name, test) for rule in cdr_format.direction for name, test in rule.when.items()]
+    sources = [source for name in {name for name, _ in tests} for source in cdr_format.derived.get(name, ())]
+    tests += [each for source in sources for each in source.when.items()]
+    asks_for_agents = any(source.agent for source in sources)
+    asks_for_agents |= any(test.extension is not None or test.role is not None for _, test in tests)
+    agents = " list the agent in the agents file (--agents)," if asks_for_agents else ""
     todo = f"Correct the value,{agents} or add a [[direction]] rule to a format of your own."
     doubts = _endpoint_doubts(rows, rules)
     hints = []

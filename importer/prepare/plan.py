@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.formats.dates import without_seconds
 from importer.prepare.agents import AgentBook
-from importer.prepare.gaps import Gaps
 from importer.prepare.index import INDEX_ROWS
 from importer.prepare.policies import Policies, PolicyBook
 from importer.reading import CHUNK_ROWS, Extensions
@@ -14,19 +17,52 @@ from schemas.numbers import NumberBook
 from schemas.vocabulary import Role, State
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Calls that start in [since, until), as epoch seconds; None is open."""
+class Gaps:
+    """Finds times of more than ``most_seconds`` in which no row came: between two rows, or up to the run.
 
-    since: int | None = None
-    until: int | None = None
+    In whatever order and file the rows stand. Memory grows with such gaps only.
+    """
+
+    def __init__(self, most_seconds: float) -> None:
+        self._most = most_seconds
+        self._spans: list[tuple[int, int]] = []  # first and last start of rows that no such gap parts
+
+    def add(self, starts: npt.NDArray[np.int64]) -> None:
+        """Take the starts of some rows into account, as epoch seconds in any order."""
+        if not len(starts):
+            return
+        ordered = np.sort(starts)
+        ends = np.flatnonzero(np.diff(ordered) > self._most)
+        firsts, lasts = ordered[[0, *(ends + 1)]].tolist(), ordered[[*ends, -1]].tolist()
+        self._merge(zip(firsts, lasts, strict=True))
+
+    def join(self, other: "Gaps | None") -> None:
+        """Take the starts into account that another one has taken."""
+        if other is not None:
+            self._merge(other._spans)
+
+    def _merge(self, spans: Iterable[tuple[int, int]]) -> None:
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted([*self._spans, *spans]):
+            if merged and first - merged[-1][1] <= self._most:
+                merged[-1] = merged[-1][0], max(last, merged[-1][1])
+            else:
+                merged.append((first, last))
+        self._spans = merged
+
+    def until(self, now: int) -> list[tuple[int, int]]:
+        """Return the gaps up to ``now`` as first and last second, the longest first; from 0 where no row came."""
+        spans = [*(self._spans or [(0, 0)]), (now, now)]
+        found = [(last, first) for (_, last), (first, _) in pairwise(spans) if first - last > self._most]
+        return sorted(found, key=lambda gap: gap[0] - gap[1])
 
 
 @dataclass(frozen=True, slots=True)
 class PreparePlan:
     """Everything that preparing needs to know besides the files.
 
-    ``now`` is the epoch second of the run's start: a call cannot start after it. ``all_rows`` keeps the rows
+    ``now`` is the epoch second of the run's start: a call cannot start after it. Wanted are calls that start in
+    [``since``, ``until``), as epoch seconds; None is open. ``all_rows`` keeps the rows
     that are skipped. ``held`` says which of some call ids the ledger holds, and whether an attended row
     contradicts it; None without a ledger. ``is_one_of_several``: rows of a call may stand in another file.
     ``trust_country``: no number speaks against ``country``.
@@ -39,7 +75,8 @@ class PreparePlan:
     country: str | None = None
     trust_country: bool = False
     site: str = ""
-    window: Window = Window()
+    since: int | None = None
+    until: int | None = None
     states: frozenset[State] = frozenset(State)
     policies: PolicyBook = field(default_factory=PolicyBook)
     all_rows: bool = False

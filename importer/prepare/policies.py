@@ -51,11 +51,16 @@ class PolicyBook:
     def of(self, cdr_format: CdrFormat) -> Policies:
         """Return what is in force for a format."""
         chosen = {name: value for name, (value, _) in self.sources(cdr_format).items()}
+        skipped = {"cancelled_unknown": Verdict.CANCELLED, "our_side": Verdict.OUR_SIDE}
+        unknown, voicemail, our_side = (
+            skipped[name] if chosen[name] == "skip" else Verdict(str(chosen[name]))
+            for name in ("cancelled_unknown", "voicemail", "our_side")
+        )
         return Policies(
             cast(int, chosen["cancelled_ring_seconds"]),
-            _verdict(chosen["cancelled_unknown"], Verdict.CANCELLED),
-            _verdict(chosen["voicemail"], Verdict.VOICEMAIL),
-            _verdict(chosen["our_side"], Verdict.OUR_SIDE),
+            unknown,
+            voicemail,
+            our_side,
             cast(tuple[str, ...], chosen["outside_prefix"]),
             str(chosen["extensions"]),
             str(chosen["trunks"]),
@@ -87,7 +92,3 @@ class PolicyBook:
                 hint="`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
                 "table out.",
             )
-
-
-def _verdict(word: Choice, skipped: Verdict) -> Verdict:
-    return skipped if word == "skip" else Verdict(str(word))

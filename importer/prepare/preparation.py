@@ -12,10 +12,9 @@ import pyarrow as pa
 
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
-from importer.prepare.country import require_country
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import add_zone_evidence, derived_of, with_derived, zone_evidence_of
-from importer.prepare.file_evidence import FileEvidence
+from importer.prepare.file_evidence import FileEvidence, require_country
 from importer.prepare.groups import LINES_PER_FILE, Rows
 from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules, headers_of

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.formats.language import Test
-from importer.prepare.country import CountryEvidence
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
     add_evidence,
@@ -22,7 +21,7 @@ from importer.prepare.evidence import (
     with_texts,
     zone_evidence_of,
 )
-from importer.prepare.file_evidence import FileEvidence
+from importer.prepare.file_evidence import CountryEvidence, FileEvidence
 from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Rank, Rows, keys_of
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
@@ -314,7 +313,7 @@ class RowPreparer:
     def _listed(self, rows: pd.DataFrame) -> pd.DataFrame:
         call = self.rules.format.call
         is_sound = rows["call.problem"] == ""
-        in_no_group, since = rows["call.slot"] < 0, self.rules.plan.window.since
+        in_no_group, since = rows["call.slot"] < 0, self.rules.plan.since
         keyless = in_no_group & is_sound
         # What stands in no group is rejected; the others get their window when their calls are decided.
         early = in_no_group & (since is not None and rows["call.start_time"] < pd.Timestamp(since, unit="s"))

@@ -11,10 +11,16 @@ import numpy as np
 from importer.errors import InputUnusableError
 from importer.formats import Detection, detect, load_catalogue
 from importer.pipeline import gmt_text
-from importer.prepare import Preparation, PreparePlan, no_agents, prepare_part
+from importer.prepare import AgentBook, Preparation, PreparePlan, prepare_part
 from importer.prepare.agents import AgentLine
-from importer.prepare.country import LEAST_TEXTS, MOST_WRITTEN, NEARLY_ALL, CountryEvidence, missing_trunk_prefix
 from importer.prepare.endpoints import shown_roles
+from importer.prepare.file_evidence import (
+    LEAST_TEXTS,
+    MOST_WRITTEN,
+    NEARLY_ALL,
+    CountryEvidence,
+    missing_trunk_prefix,
+)
 from importer.prepare.groups import NO_START
 from importer.prepare.rows import STATE_OF
 from importer.prepare.zones import ZoneEvidence, shown_evidence, zones_that_fit
@@ -48,7 +54,7 @@ def seen_in(export: Path, settings: Settings) -> Seen:
     found = detect(export, catalogue.candidates(settings.format), settings, catalogue.lookalikes)
     if found is None:
         raise InputUnusableError(f"{export} is a results file of this program", hint="Name an export.")
-    plan = PreparePlan(no_agents(), int(time.time()))
+    plan = PreparePlan(AgentBook(), int(time.time()))
     with Preparation(catalogue.causes, plan) as preparation:
         zone, fitting = _zone(found, preparation.zone_evidence(found))
     likely = [settings.timezone] if settings.timezone else fitting
