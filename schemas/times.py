@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -26,35 +25,33 @@ import pyarrow.compute as pc
 
 from schemas.zones import is_zone
 
-REASONS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "missing_time": "Column {column} is empty; export the call's start time.",
-        "unreadable_time": (
-            "Column {column} holds {value}, which none of the format's time layouts reads; "
-            "export times as yyyy-MM-dd HH:mm:ss or correct the format's layouts."
-        ),
-        "no_zone": (
-            "Column {column} holds {value} without a time zone; "
-            "say with --timezone which zone the telephone system's clock shows."
-        ),
-        "unknown_zone": (
-            "Column {column} holds {value}, and what the row names as its time zone is no place of the IANA "
-            "database like Europe/London: correct it in the export."
-        ),
-        "nonexistent_time": (
-            "Column {column} holds {value}, which the clock skips in spring in this time zone; "
-            "check --timezone, or export the time in UTC or with its offset."
-        ),
-        "ambiguous_time": (
-            "Column {column} holds {value}, which the clock shows twice in autumn in this time zone; "
-            "export the time in UTC or with its offset."
-        ),
-        "impossible_year": (
-            "Column {column} holds {value}, which lies before 1990 or after 2100; "
-            "check the telephone system's clock and the format's time layouts."
-        ),
-    }
-)
+REASONS: Final[Mapping[str, str]] = {
+    "missing_time": "Column {column} is empty; export the call's start time.",
+    "unreadable_time": (
+        "Column {column} holds {value}, which none of the format's time layouts reads; "
+        "export times as yyyy-MM-dd HH:mm:ss or correct the format's layouts."
+    ),
+    "no_zone": (
+        "Column {column} holds {value} without a time zone; "
+        "say with --timezone which zone the telephone system's clock shows."
+    ),
+    "unknown_zone": (
+        "Column {column} holds {value}, and what the row names as its time zone is no place of the IANA "
+        "database like Europe/London: correct it in the export."
+    ),
+    "nonexistent_time": (
+        "Column {column} holds {value}, which the clock skips in spring in this time zone; "
+        "check --timezone, or export the time in UTC or with its offset."
+    ),
+    "ambiguous_time": (
+        "Column {column} holds {value}, which the clock shows twice in autumn in this time zone; "
+        "export the time in UTC or with its offset."
+    ),
+    "impossible_year": (
+        "Column {column} holds {value}, which lies before 1990 or after 2100; "
+        "check the telephone system's clock and the format's time layouts."
+    ),
+}
 """Hint sentence of each reason, with ``{column}`` and ``{value}`` to fill in."""
 
 DOUBTFUL: Final = ("nonexistent_time", "ambiguous_time")
@@ -64,7 +61,7 @@ EVIDENCE_TOLERANCE_SECONDS: Final = 120
 """How far a record's start may lie from the making of its channel and still be the same moment."""
 
 _SLUGS: Final = ("", *REASONS)
-_CODES: Final = MappingProxyType({reason: code for code, reason in enumerate(_SLUGS)})
+_CODES: Final[Mapping[str, int]] = {reason: code for code, reason in enumerate(_SLUGS)}
 # MySQL writes a time that never was as zeros.
 _MISSING: Final = r"^(?i:|null|nil|none|nan|nat|n/?a|-+|\\n|0000-00-00([ T]00:00:00)?)$"
 _EARLIEST_SECOND: Final = 631_152_000  # 1990-01-01
@@ -73,6 +70,8 @@ _QUARTER_SECONDS: Final = 900
 _QUARTER_TOLERANCE_SECONDS: Final = 90
 _OFFSET_RANGE_SECONDS: Final = (-12 * 3600, 14 * 3600)
 _LARGEST_OFFSET_SECONDS: Final = 15 * 3600
+_NEVER: Final = -(2**40)
+"""Stands for the epoch second at which a channel was made where no id carries it; it is near no start."""
 
 _Ints: TypeAlias = npt.NDArray[np.int64]
 _Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -133,23 +132,23 @@ def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = 
     shows twice or skips, and nothing else does: neighbours, order and chunks do not matter. Sub-seconds are cut.
     """
     cleaned = _cleaned(texts)
-    wall = _read_wall(cleaned, rules.formats)
+    seconds, is_read, is_absolute, is_own = _read_wall(cleaned, rules.formats)
     codes = np.zeros(len(texts), dtype=np.int64)
-    unread = np.flatnonzero(~wall.is_read)
+    unread = np.flatnonzero(~is_read)
     is_missing = _flags(pc.match_substring_regex(cleaned.take(pa.array(unread)), pattern=_MISSING))
     codes[unread] = np.where(is_missing, _CODES["missing_time"], _CODES["unreadable_time"])
-    in_range = (wall.seconds >= _EARLIEST_SECOND) & (wall.seconds <= _LATEST_SECOND)
-    codes[wall.is_read & ~in_range] = _CODES["impossible_year"]
-    naive = np.flatnonzero((codes == 0) & ~wall.is_absolute)
+    in_range = (seconds >= _EARLIEST_SECOND) & (seconds <= _LATEST_SECOND)
+    codes[is_read & ~in_range] = _CODES["impossible_year"]
+    naive = np.flatnonzero((codes == 0) & ~is_absolute)
     if rules.zone is None:
         codes[naive] = _CODES["no_zone"]
     elif len(naive):
-        made_at, is_known = _made_at(evidence, naive)
-        wall.seconds[naive], codes[naive] = _instants(wall.seconds[naive], rules.zone, made_at, is_known)
-    instants = wall.seconds.astype("datetime64[s]")
+        made_at = _made_at(evidence)[naive] if evidence is not None else np.full(len(naive), _NEVER)
+        seconds[naive], codes[naive] = _instants(seconds[naive], rules.zone, made_at)
+    instants = seconds.astype("datetime64[s]")
     instants[codes != 0] = np.datetime64("NaT")
     slugs = pd.array(list(_SLUGS), dtype="str").take(codes)
-    return pd.DataFrame({"utc": instants, "reason": slugs, "is_own": wall.is_own}, index=texts.index)
+    return pd.DataFrame({"utc": instants, "reason": slugs, "is_own": is_own}, index=texts.index)
 
 
 def written_times(utc: pd.Series, zone: str, layout: str) -> pd.Series:
@@ -180,13 +179,8 @@ def wire_text(utc: pd.Series) -> pd.Series:
     return pd.Series(pd.arrays.ArrowExtensionArray(written), index=utc.index, name=utc.name).astype("str")
 
 
-@dataclass(frozen=True, slots=True)
-class ProvedOffsets:
-    """The offsets from GMT in seconds that rows prove, beside their places and the epoch seconds in their ids."""
-
-    places: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
-    epochs: npt.NDArray[np.int64]
+ProvedOffsets: TypeAlias = tuple[_Ints, _Ints, _Ints]
+"""Places of rows, the offsets from GMT in seconds that they prove, and the epoch seconds in their ids."""
 
 
 def proved_offsets(
@@ -198,17 +192,17 @@ def proved_offsets(
     rows more than 90 s off a quarter hour, as later legs of long calls are, say nothing. The second are those of
     values that carry an offset of their own, counted from the GMT that they state: 0 where they are true.
     """
-    wall = _read_wall(_cleaned(texts), formats)
-    made_at, is_known = _made_at(evidence, np.arange(len(texts)))
+    seconds, is_read, carries_offset, _ = _read_wall(_cleaned(texts), formats)
+    made_at = _made_at(evidence)
     lowest, highest = _OFFSET_RANGE_SECONDS
     found = []
     for is_absolute in (False, True):
-        places = np.flatnonzero(wall.is_read & is_known & (wall.is_absolute == is_absolute))
-        differences = wall.seconds[places] - made_at[places]
+        places = np.flatnonzero(is_read & (carries_offset == is_absolute))
+        differences = seconds[places] - made_at[places]
         offsets = (differences + _QUARTER_SECONDS // 2) // _QUARTER_SECONDS * _QUARTER_SECONDS
         tells = np.abs(differences - offsets) <= _QUARTER_TOLERANCE_SECONDS
         tells &= (offsets >= lowest) & (offsets <= highest)
-        found.append(ProvedOffsets(places[tells], offsets[tells], made_at[places[tells]]))
+        found.append((places[tells], offsets[tells], made_at[places[tells]]))
     return found[0], found[1]
 
 
@@ -278,33 +272,36 @@ def _read_layout(layout: _Layout, column: _Texts) -> tuple[_Flags, _Fields]:
     return matched, fields if fine.all() else {name: values[fine] for name, values in fields.items()}
 
 
-_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH_NAMES: Final = "january|february|march|april|may|june|july|august|september|october|november|december"
-_WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WEEKDAY_NAMES: Final = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
+_MONTHS: Final = [name[:3] for name in _MONTH_NAMES.split("|")]
+_WEEKDAYS: Final = [name[:3] for name in _WEEKDAY_NAMES.split("|")]
 _OFFSET: Final = "[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?"
 _FRACTION: Final = "(?P<cut>[.,][0-9]{1,9})?"
 # RFC 2822 section 4.3: the only zone names with one meaning.
-_ZONE_NAME_HOURS: Final[Mapping[str, int]] = MappingProxyType(
-    {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
-    | {"UT": 0, "GMT": 0, "UTC": 0, "Z": 0}
-)
-_FIXED_WIDTHS: Final[Mapping[str, int]] = MappingProxyType(
-    {"Y": 4, "y": 2, "m": 2, "d": 2, "H": 2, "I": 2, "M": 2, "S": 2}
-)
-_WORDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "b": f"(?i:{'|'.join(_MONTHS)})",
-        "B": f"(?i:{_MONTH_NAMES})",
-        "a": f"(?i:{'|'.join(_WEEKDAYS)})",
-        "A": f"(?i:{_WEEKDAY_NAMES})",
-        "p": r"(?i:[ap]\.? ?m\.?)",
-        "f": "[0-9]{1,9}",
-        "z": _OFFSET,
-        "Z": "(?i:UTC|GMT|Z)",
-    }
-)
-_ONE_OR_TWO_DIGITS: Final = frozenset("mdHI")
+_ZONE_NAME_HOURS: Final[Mapping[str, int]] = {
+    name: hours
+    for hours, names in {
+        0: "UT GMT UTC Z",
+        -4: "EDT",
+        -5: "EST CDT",
+        -6: "CST MDT",
+        -7: "MST PDT",
+        -8: "PST",
+    }.items()
+    for name in names.split()
+}
+_FIXED_WIDTHS: Final[Mapping[str, int]] = {"Y": 4, **dict.fromkeys("ymdHIMS", 2)}
+_WORDS: Final[Mapping[str, str]] = {
+    "b": f"(?i:{'|'.join(_MONTHS)})",
+    "B": f"(?i:{_MONTH_NAMES})",
+    "a": f"(?i:{'|'.join(_WEEKDAYS)})",
+    "A": f"(?i:{_WEEKDAY_NAMES})",
+    "p": r"(?i:[ap]\.? ?m\.?)",
+    "f": "[0-9]{1,9}",
+    "z": _OFFSET,
+    "Z": "(?i:UTC|GMT|Z)",
+}
 
 _ISO_DATE_TIME: Final = "(?P<Y>[0-9]{4})-(?P<m>[0-9]{2})-(?P<d>[0-9]{2})[Tt ](?P<H>[0-9]{2}):(?P<M>[0-9]{2})"
 _ISO8601: Final = (
@@ -321,15 +318,12 @@ _RFC2822: Final = (
     "(?P<H>[0-9]{2}):(?P<M>[0-9]{2})(?::(?P<S>[0-9]{2}))? +"
     f"(?P<z>[+-][0-9]{{4}}|{'|'.join(_ZONE_NAME_HOURS)})(?: *\\([^()]*\\))?$"
 )
-_SPECIAL_LAYOUTS: Final[Mapping[str, tuple[_Layout, ...]]] = MappingProxyType(
-    {
-        "iso8601": _ISO8601,
-        "rfc2822": (_RFC2822,),
-        "epoch": (r"^(?P<s>[0-9]{1,10})(?:\.[0-9]+)?$",),
-        "epoch_ms": (r"^(?P<s>[0-9]{9,10})[0-9]{3}(?:\.[0-9]+)?$",),
-    }
-)
-
+_SPECIAL_LAYOUTS: Final[Mapping[str, tuple[_Layout, ...]]] = {
+    "iso8601": _ISO8601,
+    "rfc2822": (_RFC2822,),
+    "epoch": (r"^(?P<s>[0-9]{1,10})(?:\.[0-9]+)?$",),
+    "epoch_ms": (r"^(?P<s>[0-9]{9,10})[0-9]{3}(?:\.[0-9]+)?$",),
+}
 
 SPECIAL_FORMATS: Final = frozenset(_SPECIAL_LAYOUTS)
 """The words that stand for layouts which are no strptime formats."""
@@ -402,54 +396,43 @@ def _free_patterns(pieces: Sequence[str]) -> Iterator[str]:
         elif name in _WORDS:
             yield f"(?P<{name}>{_WORDS[name]})"
         else:
-            width = "1,2" if name in _ONE_OR_TWO_DIGITS and not touches else str(_FIXED_WIDTHS[name])
+            width = "1,2" if name in "mdHI" and not touches else str(_FIXED_WIDTHS[name])
             yield f"(?P<{name}>[0-9]{{{width}}})"
 
 
 # --- Wall clock ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Wall:
-    """What the texts say: seconds since 1970 on the clock they show, or of GMT where ``is_absolute``.
+def _read_wall(column: _Texts, formats: tuple[str, ...]) -> tuple[_Ints, _Flags, _Flags, _Flags]:
+    """Read each text by the first format that takes it, what none takes by their variants.
 
-    ``is_own``: written in a layout of the format, as `read_times` says.
+    Return the seconds since 1970 on the clock that the texts show, or of GMT; which are read; of which it is GMT;
+    and which are written in a layout of the format, as `read_times` says.
     """
-
-    seconds: _Ints
-    is_read: _Flags
-    is_absolute: _Flags
-    is_own: _Flags
-
-
-def _read_wall(column: _Texts, formats: tuple[str, ...]) -> _Wall:
-    """Read each text by the first format that takes it, what none takes by their variants."""
     size = len(column)
-    wall = _Wall(np.zeros(size, dtype=np.int64), *(np.zeros(size, dtype=np.bool_) for _ in range(3)))
+    seconds = np.zeros(size, dtype=np.int64)
+    is_read, is_absolute, is_own = np.zeros((3, size), dtype=np.bool_)
     declared = (
         (layout, time_format != "iso8601" or place == 0)
         for place, time_format in enumerate(formats)
         for layout in _layouts(time_format)
     )
-    for layout, is_own in chain(declared, ((each, False) for each in _variants(formats))):
-        unread = np.flatnonzero(~wall.is_read)
+    for layout, is_format_own in chain(declared, ((each, False) for each in _variants(formats))):
+        unread = np.flatnonzero(~is_read)
         if not len(unread):
             break
         matched, fields = _read_layout(layout, column if len(unread) == size else column.take(pa.array(unread)))
         rows = unread[matched]
         if not len(rows):
             continue
-        offsets, offset_known, offset_fine = _offsets(fields, len(rows))
-        seconds, fine = _seconds(fields, len(rows))
-        wall.seconds[rows] = seconds - offsets
-        wall.is_absolute[rows] = offset_known
-        wall.is_read[rows] = fine & offset_fine
+        offsets, is_absolute[rows], offset_fine = _offsets(fields, len(rows))
+        shown, fine = _seconds(fields, len(rows))
+        seconds[rows], is_read[rows] = shown - offsets, fine & offset_fine
+        is_own[rows] = is_format_own
         if "cut" in fields:
-            is_exact = pc.equal(fields["cut"], "")
-            wall.is_own[rows] = is_own & _flags(is_exact) | _flags(pc.equal(fields["S"], ""))
-        else:
-            wall.is_own[rows] = is_own
-    return wall
+            is_own[rows] &= _flags(pc.equal(fields["cut"], ""))
+            is_own[rows] |= _flags(pc.equal(fields["S"], ""))
+    return seconds, is_read, is_absolute, is_own
 
 
 def _seconds(fields: _Fields, size: int) -> tuple[_Ints, _Flags]:
@@ -536,16 +519,12 @@ def _offsets(fields: _Fields, size: int) -> tuple[_Ints, _Flags, _Flags]:
 # --- Zone and evidence -----------------------------------------------------------------------------------
 
 
-def _made_at(evidence: pd.Series | None, rows: _Ints) -> tuple[_Ints, _Flags]:
-    """Return the epoch seconds at which the channels of rows were made, and of which rows they are known."""
-    if evidence is None:
-        return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.bool_)
-    picked = evidence.iloc[rows].astype("Int64")
-    seconds = picked.to_numpy(dtype="int64", na_value=0).astype(np.int64)
-    return seconds, picked.notna().to_numpy()
+def _made_at(evidence: pd.Series) -> _Ints:
+    """Return the epoch seconds at which the channels of rows were made, `_NEVER` where that is not known."""
+    return evidence.astype("Int64").to_numpy(dtype="int64", na_value=_NEVER).astype(np.int64)
 
 
-def _instants(walls: _Ints, zone: str, made_at: _Ints, is_known: _Flags) -> tuple[_Ints, _Ints]:
+def _instants(walls: _Ints, zone: str, made_at: _Ints) -> tuple[_Ints, _Ints]:
     """Return GMT seconds and reason codes (0: known) of wall-clock seconds in the zone.
 
     Between the two instants of a wall time the moment at which its channel was made decides alone. A row cannot
@@ -572,7 +551,7 @@ def _instants(walls: _Ints, zone: str, made_at: _Ints, is_known: _Flags) -> tupl
     is_near = is_possible & (np.abs(pairs - made) <= EVIDENCE_TOLERANCE_SECONDS)
     chosen = np.where(is_near.any(axis=1)[:, None], is_near, is_possible)
     is_one = pairs[:, 0] == pairs[:, 1]
-    is_settled = is_one | (is_known[doubtful] & (chosen.sum(axis=1) == 1))
+    is_settled = is_one | (chosen.sum(axis=1) == 1)
     instants[doubtful] = np.where(chosen[:, 0] | is_one, pairs[:, 0], pairs[:, 1])
     # In a skipped hour fold 0 has the smaller offset, so the later instant.
     reasons = np.where(pairs[:, 0] > pairs[:, 1], _CODES["nonexistent_time"], _CODES["ambiguous_time"])

@@ -264,10 +264,11 @@ def test_zone_offsets() -> None:
     texts = pd.Series([text for text, _ in rows], dtype="str")
     evidence = pd.Series([made for _, made in rows], dtype="Int64")
     told, stated = proved_offsets(texts, ("iso8601",), evidence)
-    assert told.places.tolist() == [0, 1, 2, 8, 9, 10]
-    assert told.offsets.tolist() == [7200, 7200, 3600, -34_200, 20_700, 50_400]
-    assert (stated.places.tolist(), stated.offsets.tolist()) == ([5], [0])
-    assert offsets_of(told.epochs[:3], BERLIN).tolist() == [7200, 7200, 3600]
+    places, offsets, epochs = told
+    assert places.tolist() == [0, 1, 2, 8, 9, 10]
+    assert offsets.tolist() == [7200, 7200, 3600, -34_200, 20_700, 50_400]
+    assert (stated[0].tolist(), stated[1].tolist()) == ([5], [0])
+    assert offsets_of(epochs[:3], BERLIN).tolist() == [7200, 7200, 3600]
 
 
 ZONES = st.sampled_from(

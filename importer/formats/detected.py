@@ -26,13 +26,13 @@ class Detection:
     format: CdrFormat
     encoding: str
     delimiter: str
-    header_line: int | None
-    header: tuple[str, ...]
     positions: Mapping[str, int]
     field_count: int
     sample: tuple[tuple[str, ...], ...]
     last_line_above: int
     quotes: Quotes
+    header_line: int | None = None
+    header: tuple[str, ...] = ()
     rewriting: tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None = None
     open_end: bool = False
     titles: frozenset[str] = frozenset()

@@ -40,6 +40,9 @@ LEAST_SHARE = 0.6
 NEAR_SHARE = 0.5
 """So many of a format's columns, or of the patterns of its cells, make it one that a file is near to."""
 
+FIRST_BYTES = 1 << 18
+"""A sheet that begins with so many of commas and line ends is empty."""
+
 MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
 
@@ -51,10 +54,6 @@ Match = tuple[int, partial[Detection]]
 
 Nearest = tuple[str, str]
 """A format that a file is near to, and what is missing or different."""
-
-
-class EmptyFileError(InputUnusableError):
-    """A file, or a sheet of a workbook, has nothing in it."""
 
 
 class UnknownFormatError(InputUnusableError):
@@ -81,16 +80,18 @@ def detect(
     of the ``lookalikes``, of no format known here, or of more than one.
     """
     tables = open_tables(path, settings.sheet)
+    if len(tables) > 1:
+        tables = tuple(each for each in tables if each.open().read(FIRST_BYTES).strip(b",\n")) or tables[:1]
     if len(tables) == 1:
         return _detect(tables[0], formats, settings, lookalikes)
     # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,
     # taking the first would leave out the calls of the other, night by night and in silence.
     found: list[tuple[ExportFile, Detection | None]] = []
-    unknown: list[InputUnusableError] = []
+    unknown: list[UnknownFormatError] = []
     for table in tables:
         try:
             found.append((table, _detect(table, formats, settings, lookalikes)))
-        except (UnknownFormatError, EmptyFileError) as error:
+        except UnknownFormatError as error:
             unknown.append(error)
     with_rows = [each for each in found if each[1] is None or each[1].sample]
     if len(with_rows) > 1:
@@ -100,7 +101,7 @@ def detect(
             hint="Say with --sheet NAME which one is meant; for each further one, import the file again.",
         )
     if not found:
-        raise next((error for error in unknown if isinstance(error, UnknownFormatError)), unknown[0])
+        raise unknown[0]
     return (with_rows or found)[0][1]
 
 
@@ -117,7 +118,7 @@ def _detect(
     encoding = certain_encoding(file, settings.encoding)
     text, is_cut = sample_text(file, encoding or "latin-1")
     if not text.strip("\ufeff \t\r\n"):
-        raise EmptyFileError(
+        raise InputUnusableError(
             f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
         )
     if encoding == "utf-8" and text.count("\0") > len(text) // MOST_NULS:
@@ -179,18 +180,19 @@ def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping
     """
     keys = [column_key(cell) for cell in cells]
     if cdr_format.columns and next(_missing_columns(keys, cdr_format), None) is None:
-        spellings: Mapping[str, Sequence[str]] = {**cdr_format.columns, **cdr_format.optional_columns}
+        spellings = {**cdr_format.columns, **cdr_format.optional_columns}
     elif cdr_format.layouts:
         spellings = {name: (name,) for name in positions}
     else:
         return {}
-    wanted = {name: {*map(column_key, texts)} for name, texts in spellings.items()}
-    found = {
-        name: next(place for place, key in enumerate(keys) if key in texts)
-        for name, texts in wanted.items()
-        if not texts.isdisjoint(keys)
-    }
+    found = _positions(keys, spellings)
     return found if not cdr_format.layouts or len(found) >= LEAST_SHARE * len(positions) else {}
+
+
+def _positions(keys: Sequence[str], spellings: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return where the columns stand among the keys of a header, each by the first spelling that is there."""
+    wanted = {name: [key for key in map(column_key, texts) if key in keys] for name, texts in spellings.items()}
+    return {name: keys.index(there[0]) for name, there in wanted.items() if there}
 
 
 def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> Match | None:
@@ -231,18 +233,16 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             continue
         if _has_forbidden(cells, cdr_format):
             return None
-        positions = {}
-        for name, spellings in {**cdr_format.columns, **cdr_format.optional_columns}.items():
-            wanted = next((key for key in map(column_key, spellings) if key in keys), None)
-            places = [place for place, key in enumerate(keys) if key == wanted]
-            if len(places) > 1 and isinstance(cdr_format, CdrFormat) and name in cdr_format.used_columns():
-                one, two, *_ = places
-                raise InputUnusableError(
-                    f"the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",
-                    hint="Remove one of the two columns from the export.",
-                )
-            if places:
-                positions[name] = places[0]
+        positions = _positions(keys, {**cdr_format.columns, **cdr_format.optional_columns})
+        used = cdr_format.used_columns() if isinstance(cdr_format, CdrFormat) else ()
+        if twice := [
+            positions[each] for each in used if each in positions and keys.count(keys[positions[each]]) > 1
+        ]:
+            one, two = twice[0], keys.index(keys[twice[0]], twice[0] + 1)
+            raise InputUnusableError(
+                f"the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",
+                hint="Remove one of the two columns from the export.",
+            )
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
         for _, above in records[:index]:
             is_full = len(above) == field_count and 2 * sum(map(bool, above)) > field_count
@@ -259,7 +259,7 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             delimiter=dialect.delimiter,
             quotes=dialect.quotes,
             header_line=line,
-            header=tuple(cells),
+            header=cells,
             positions=positions,
             field_count=field_count,
             sample=tuple(rows),
@@ -271,10 +271,8 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
 
 def without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
     """Return cells up to the last one that is filled."""
-    kept = list(cells)
-    while kept and not kept[-1].strip():
-        kept.pop()
-    return tuple(kept)
+    filled = [place for place, cell in enumerate(cells, start=1) if cell.strip()]
+    return tuple(cells[: filled[-1]]) if filled else ()
 
 
 def _missing_columns(keys: Sequence[str], cdr_format: Shape) -> Iterator[str]:
@@ -308,8 +306,6 @@ def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             Detection,
             delimiter=dialect.delimiter,
             quotes=dialect.quotes,
-            header_line=None,
-            header=(),
             positions=positions,
             field_count=count,
             sample=tuple(rows),
@@ -406,11 +402,7 @@ def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
             yield share, (cdr_format.name, f"it has the column {forbidden[0]} of another system")
             continue
         rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
-        places = {
-            name: next(keys.index(key) for key in map(column_key, spellings) if key in keys)
-            for name, spellings in cdr_format.columns.items()
-        }
-        unlike = ", ".join(_unlike(rows, places, cdr_format)) or "some rows"
+        unlike = ", ".join(_unlike(rows, _positions(keys, cdr_format.columns), cdr_format)) or "some rows"
         yield share, (cdr_format.name, f"the cells look different in {unlike}")
 
 

@@ -7,7 +7,7 @@ that holds decides. Regular expressions are RE2's (no look-around); letter case 
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -30,12 +30,10 @@ from schemas.vocabulary import Direction, Role, Verdict
 DEFAULT_EXTENSION = r"\d{2,5}"
 """What an internal number looks like where neither the agents file nor the format says more."""
 
-
 _ONE_OR_MORE: Final = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 
 Texts = Annotated[tuple[str, ...], _ONE_OR_MORE]
 """One text or a list of texts."""
-
 
 BUILT_IN = {"patterns": "sound"}
 """Context that says of a format that it is built in: the tests look at its patterns and times, a run does not."""
@@ -469,41 +467,23 @@ class CdrFormat(Shape):
 
     def text_columns(self) -> set[str]:
         """Return the columns whose cells preparing reads as they are, beside testing them."""
-        call = self.call
-        names = {*call.agent, call.customer, *call.row, *self.time.columns}
-        names.update(self.id_columns())
-        seconds = (call.ring_seconds, call.talk_seconds, call.duration_seconds)
-        singles = (*seconds, call.answer_time, call.zohouser, call.voiceuri, self.time.zone_column)
-        names.update(name for name in (*singles, *call.end_time, call.sent_number) if name)
-        names.update(rule.column for rule in self.outcome if rule.column)
-        names.update(self.time.evidence.columns() if self.time.evidence else ())
-        return names
+        call, time = self.call, self.time
+        singles = [call.ring_seconds, call.talk_seconds, call.duration_seconds, call.answer_time, call.zohouser]
+        singles += [call.voiceuri, call.sent_number, time.zone_column, *(rule.column for rule in self.outcome)]
+        singles += time.evidence.columns() if time.evidence else ()
+        names = {*call.agent, call.customer, *call.row, *call.end_time, *time.columns, *self.id_columns()}
+        return names.union(filter(None, singles))
 
     def _references(self) -> set[str]:
+        sources = [source for sources in self.derived.values() for source in sources]
+        tests = [rule.when for rules in (self.endpoint, self.direction, self.outcome, sources) for rule in rules]
+        tests += [*(rule.where_any for rule in self.endpoint), *self.file.drop_rows, self.call.secondary]
         names = {*self.text_columns(), *self.call.same, *self.call.joins, *(rule.of for rule in self.endpoint)}
-        for _, tests in self._all_tests():
-            names.update(tests)
-            names.update(name for test in tests.values() for name in (test.equals, test.differs) if name)
-        names.update(name for _, source in self._sources() for name in source.columns())
-        if self.file.spill is not None:
-            names.add(self.file.spill)
-        return names
-
-    def _sources(self) -> Iterator[tuple[str, Source]]:
-        for name, sources in self.derived.items():
-            yield from ((f"derived.{name}.{number}", each) for number, each in enumerate(sources, start=1))
-        if self.time.evidence is not None:
-            yield "time.evidence", self.time.evidence
-
-    def _all_tests(self) -> Iterator[tuple[str, Tests]]:
-        for number, end in enumerate(self.endpoint, start=1):
-            yield f"endpoint.{number}.when", end.when
-            yield f"endpoint.{number}.where_any", end.where_any
-        yield from ((f"direction.{number}.when", rule.when) for number, rule in enumerate(self.direction, start=1))
-        yield from ((f"outcome.{number}.when", rule.when) for number, rule in enumerate(self.outcome, start=1))
-        yield from ((f"{key}.when", source.when) for key, source in self._sources())
-        yield from ((f"file.drop_rows.{number}", each) for number, each in enumerate(self.file.drop_rows, start=1))
-        yield "call.secondary", self.call.secondary
+        names.update(name for source in sources for name in source.columns())
+        for each in tests:
+            names.update(each)
+            names.update(name for test in each.values() for name in (test.equals, test.differs) if name)
+        return names if self.file.spill is None else {*names, self.file.spill}
 
 
 class Cause(_Table):

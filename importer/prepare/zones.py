@@ -69,31 +69,31 @@ class ZoneEvidence:
 
     def add(self, lines: Ints, texts: pd.Series, rows: ProvedOffsets) -> None:
         """Add what rows of one chunk prove; ``lines`` and ``texts`` are those of all its rows."""
-        if not len(rows.places):
+        places, offsets, epochs = rows
+        if not len(places):
             return
-        days = rows.epochs // DAY_SECONDS
-        kinds = days * _KINDS_A_DAY + rows.offsets
+        days = epochs // DAY_SECONDS
+        kinds = days * _KINDS_A_DAY + offsets
         _, first, counts = np.unique(kinds, return_index=True, return_counts=True)
         for place, count in zip(first.tolist(), counts.tolist(), strict=True):
-            key = int(days[place]), int(rows.offsets[place])
+            key = int(days[place]), int(offsets[place])
             self.counts[key[1]] += count
             self._rows[key] += count
-            self._moments.setdefault(key, int(rows.epochs[place]))
+            self._moments.setdefault(key, int(epochs[place]))
         if self.zone is None:
             return
-        expected = offsets_of(rows.epochs, self.zone)
-        contrary = rows.offsets != expected
+        expected = offsets_of(epochs, self.zone)
+        contrary = offsets != expected
         if not contrary.any():
             return
         for moved in (-CHANGE_SECONDS, CHANGE_SECONDS):
-            contrary &= rows.offsets != offsets_of(rows.epochs + moved, self.zone)
+            contrary &= offsets != offsets_of(epochs + moved, self.zone)
         of_kind = np.unique(kinds[contrary], return_index=True)[1]
         for place in np.flatnonzero(contrary)[of_kind].tolist():
-            row = int(rows.places[place])
-            epoch, proved, had = (int(each[place]) for each in (rows.epochs, rows.offsets, expected))
+            row, epoch, proved, had = (int(each[place]) for each in (places, epochs, offsets, expected))
             found = Contradiction(int(lines[row]), str(texts.iloc[row]), epoch, proved, had)
             found = self._against.setdefault((int(days[place]), proved), found)
-            found.ids.update(np.unique(rows.epochs[contrary & (kinds == kinds[place])])[:LEAST_IDS].tolist())
+            found.ids.update(np.unique(epochs[contrary & (kinds == kinds[place])])[:LEAST_IDS].tolist())
 
     def join(self, later: "ZoneEvidence | None") -> None:
         """Add what further rows of the file prove, all below these."""
