@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from types import MappingProxyType
 from typing import Final
 
 import phonenumbers
@@ -94,22 +93,21 @@ _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _MOST_DIGITS: Final = 28
 _LONGEST_SHORT_CODE: Final = len("+49116117890")
 # Carriers send these as caller ID, with or without plus, for a word typed on a keypad.
-_KEYPAD_WORDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "266696687": "ANONYMOUS",
-        "7378742833": "RESTRICTED",
-        "8656696": "UNKNOWN",
-        "7748283": "PRIVATE",
-        "2562533": "BLOCKED",
-        "86282452253": "UNAVAILABLE",
-    }
-)
+_KEYPAD_WORDS: Final[Mapping[str, str]] = {
+    "266696687": "ANONYMOUS",
+    "7378742833": "RESTRICTED",
+    "8656696": "UNKNOWN",
+    "7748283": "PRIVATE",
+    "2562533": "BLOCKED",
+    "86282452253": "UNAVAILABLE",
+}
 _MEXICO: Final = 52
 _FORMER_INTERNATIONAL: Final = re.compile("(?:1|01|044|045)([0-9]{10})")
 _FORMER_NATIONAL: Final = re.compile("(?:01|044|045|52(?:1|01|044|045))([0-9]{10})")
-_REASON_OF_LENGTH: Final[Mapping[int, str]] = MappingProxyType(
-    {ValidationResult.TOO_LONG: "too_many_digits", ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "no_area_code"}
-)
+_REASON_OF_LENGTH: Final[Mapping[int, str]] = {
+    ValidationResult.TOO_LONG: "too_many_digits",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "no_area_code",
+}
 
 
 def planned(content: str, rules: NumberRules) -> NumberReading:
@@ -181,7 +179,13 @@ def asked_national(digits: str, country: str) -> NumberReading:
     if not reading.e164:
         return reading
     if _lacks_trunk_prefix(number, digits, country, is_assigned=reading.valid):
-        return _with_own_code(digits, number) or unusable("no_trunk_prefix")
+        # A plus is left out before the country code (4917655501234).
+        own = _parsed("+" + digits, None) if digits.startswith(str(number.country_code)) else ""
+        if isinstance(own, PhoneNumber) and own.country_code == number.country_code:
+            is_long = len(phonenumbers.national_significant_number(own)) > LONGEST_LOCAL_NUMBER
+            if is_long and phonenumbers.is_valid_number(own):
+                return _judged(own, is_international=True)
+        return unusable("no_trunk_prefix")
     if reading.valid or _is_whole(number, digits, country):
         return NumberReading(reading.e164, "", True)
     # 00491570156 in Germany: Leer behind a 0 for the line, rather than seven digits behind Germany's own code.
@@ -223,10 +227,8 @@ def _judged(number: PhoneNumber, *, is_international: bool) -> NumberReading:
         return NumberReading(e164, "", True)
     if is_valid_short_number(number):
         return unusable("short_number")
-    again = _parsed(e164, None)
-    is_same = isinstance(again, PhoneNumber) and e164 == phonenumbers.format_number(
-        again, phonenumbers.PhoneNumberFormat.E164
-    )
+    again, form = _parsed(e164, None), phonenumbers.PhoneNumberFormat.E164
+    is_same = isinstance(again, PhoneNumber) and e164 == phonenumbers.format_number(again, form)
     if number.italian_leading_zero or not is_same:
         # +48 (0) 512 345 678: possible by its length, but no Polish number starts with 0. In Belarus 8 and 80
         # would be taken off a number for a trunk prefix.
@@ -290,9 +292,9 @@ def settled_international(digits: str, *, is_assigned: bool = False) -> NumberRe
 
 
 def _settled(number: str, plan: _Plan) -> NumberReading | None:
-    e164 = f"+{plan.code}{number}"
-    is_number = _E164.fullmatch(e164) is not None and e164[1:] not in _KEYPAD_WORDS
-    return NumberReading(e164, "", True) if is_number else None
+    digits = plan.code + number
+    is_number = _E164.fullmatch(f"+{digits}") is not None and digits not in _KEYPAD_WORDS
+    return NumberReading(f"+{digits}", "", True) if is_number else None
 
 
 @cache
@@ -307,7 +309,7 @@ def _compiled_plan(country: str) -> _Plan | None:
         return None
     if plan.country_code == _MEXICO or plan.leading_digits or plan.national_prefix_transform_rule:
         return None
-    kinds, exit_digits = (getattr(plan, name) for name in _KINDS), plan.international_prefix or ""
+    kinds, exit_digits = (getattr(plan, name) for name in _KINDS.split()), plan.international_prefix or ""
     patterns = [_pattern(kind) for kind in kinds if kind and kind.national_number_pattern]
     return _Plan(
         str(plan.country_code),
@@ -320,10 +322,7 @@ def _compiled_plan(country: str) -> _Plan | None:
     )
 
 
-_KINDS: Final = (
-    "fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "voip", "personal_number", "pager", "uan",
-    "voicemail",
-)  # fmt: skip
+_KINDS: Final = "fixed_line mobile toll_free premium_rate shared_cost voip personal_number pager uan voicemail"
 
 
 def _pattern(kind: phonenumbers.PhoneNumberDesc) -> str:
@@ -365,17 +364,6 @@ def _has_trunk_prefix(number: PhoneNumber, digits: str, country: str) -> bool:
     if prefix is None or not digits.startswith(prefix):
         return False
     return digits != phonenumbers.national_significant_number(number)
-
-
-def _with_own_code(digits: str, number: PhoneNumber) -> NumberReading | None:
-    """Return the reading with a plus put before the country code (4917655501234), None where that is no number."""
-    if not digits.startswith(str(number.country_code)):
-        return None
-    own = _parsed("+" + digits, None)
-    if isinstance(own, str) or own.country_code != number.country_code or not phonenumbers.is_valid_number(own):
-        return None
-    is_long = len(phonenumbers.national_significant_number(own)) > LONGEST_LOCAL_NUMBER
-    return _judged(own, is_international=True) if is_long else None
 
 
 def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
-from types import MappingProxyType
 
 from importer.errors import InputUnusableError
 from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
@@ -402,8 +401,8 @@ def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
             yield share, (cdr_format.name, f"it has the column {forbidden[0]} of another system")
             continue
         rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
-        unlike = ", ".join(_unlike(rows, _positions(keys, cdr_format.columns), cdr_format)) or "some rows"
-        yield share, (cdr_format.name, f"the cells look different in {unlike}")
+        unlike = _unlike(rows, _positions(keys, cdr_format.columns), cdr_format.detect.patterns, cdr_format)
+        yield share, (cdr_format.name, f"the cells look different in {', '.join(unlike) or 'some rows'}")
 
 
 def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
@@ -411,11 +410,11 @@ def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
     rows = [cells for _, cells in records[:SAMPLE_ROWS]]
     for layout in cdr_format.layouts:
         positions = {name: index for index, name in enumerate(layout.columns)}
-        unlike = _unlike(rows, positions, cdr_format, layout.where)
+        patterns = {**cdr_format.detect.patterns, **layout.where}
+        unlike = _unlike(rows, positions, patterns, cdr_format)
         count = len(layout.columns)
         has_shape = sum(_has_shape(cells, count) or layout.open_end for cells in rows) >= LEAST_SHARE * len(rows)
-        wanted = len({**cdr_format.detect.patterns, **layout.where}) + 1
-        share = 1 - (len(unlike) + (not has_shape)) / wanted
+        share = 1 - (len(unlike) + (not has_shape)) / (len(patterns) + 1)
         cells = "" if has_shape else f"rows have not {count} cells"
         looks = f"the cells look different in {', '.join(unlike)}" if unlike else ""
         yield share, (cdr_format.name, ", and ".join(filter(None, (cells, looks))))
@@ -424,13 +423,13 @@ def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
 def _unlike(
     rows: Sequence[Sequence[str]],
     positions: Mapping[str, int],
+    patterns: Mapping[str, str],
     cdr_format: CdrFormat,
-    where: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return the columns, as the operator sees them, whose pattern most rows do not match."""
     return [
         cdr_format.shown(name)
-        for name, pattern in {**cdr_format.detect.patterns, **where}.items()
+        for name, pattern in patterns.items()
         if name not in positions
         or sum(_fits(row, {name: positions[name]}, {name: pattern}, cdr_format) for row in rows)
         < LEAST_SHARE * len(rows)

@@ -79,12 +79,11 @@ def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
         groups = pc.extract_regex(pa.array(texts, pa.large_string()), pattern=named_group(spec.extract))
         found = [str(group or "") for group in pc.struct_field(groups, "value").to_pylist()]
     if detection.format.time.evidence_clock == "filetime":
-        since = int(datetime(1601, 1, 1, tzinfo=UTC).timestamp())
-        ticks = (text.replace("-", "") for text in found)
-        return [
-            since + int(each, 16) // 10_000_000 if re.fullmatch("[0-9A-Fa-f]{16}", each) else None
-            for each in ticks
-        ]
+        import pandas as pd
+
+        from schemas.times import filetime_seconds
+
+        return [None if each is pd.NA else int(each) for each in filetime_seconds(pd.Series(found, dtype="str"))]
     cut = (one or (re.fullmatch(CUT_EPOCH, text) or ("", ""))[1] for one, text in zip(found, texts, strict=True))
     return [int(each) if each.isdecimal() and len(each) < 19 else None for each in cut]
 
@@ -98,10 +97,10 @@ def _require_agreement(seen: OrderEvidence, chosen: DateOrder | None, shown: str
             hint="Export again without opening the file in a spreadsheet program.",
         )
     for proved, (line, text, epoch) in seen.made.items():
-        if chosen not in (None, proved):
+        if chosen is not None and chosen is not proved:
             raise ConfigurationError(
-                f'{shown}: line {line} "{text}" has the {_first(proved)} first, --date-order says the '
-                f"{_first(chosen)}: the id of the row was made at {epoch} "
+                f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, --date-order says the '
+                f"{chosen.split('-')[0]}: the id of the row was made at {epoch} "
                 f"({datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S} GMT)",
                 hint=f"Say --date-order {proved}, or leave it out: the ids decide. Nothing was sent.",
             )
@@ -127,8 +126,9 @@ def _decided(
     if len(evidence) == 1 and (chosen or own) not in (None, *evidence):
         proved, (line, text) = next(iter(evidence.items()))
         said = "--date-order says" if chosen else f"format {detection.format.name} has"
+        first = "month" if proved is DateOrder.DAY_MONTH else "day"
         raise InputUnusableError(
-            f'{shown}: line {line} "{text}" has the {_first(proved)} first, {said} the {_first(chosen or own)}',
+            f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, {said} the {first}',
             hint=f"Mend that line if it alone is wrong, or say --date-order {proved}.",
         )
     order = chosen or next(iter(evidence), None) or own
@@ -141,10 +141,6 @@ def _decided(
         hint="Say it with --date-order day-month or --date-order month-day, or export again and import the file "
         "without opening it in a spreadsheet program.",
     )
-
-
-def _first(order: DateOrder | None) -> str:
-    return "day" if order is DateOrder.DAY_MONTH else "month"
 
 
 def _places(found: Iterable[tuple[int, str]]) -> str:

@@ -27,7 +27,6 @@ RESAVED_DELIMITERS = (",", ";", "\t", "|")
 SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^0-9A-Za-z"\r\n])"?[,;\t| ]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
 """The first line that names the delimiter to Excel; not a row, and no part of any export's layout."""
 
-
 TOTALS: Final = re.compile(
     r"(?:grand[ -]?|sub[ -]?)?totals?(?: calls| général| general| geral)?|(?:gesamt)?summe|(?:ins)?gesamt|"
     r"som(?:me|a)|suma|totale|totaal|totalt|sum",
@@ -60,7 +59,6 @@ _LIKE_A_VALUE = r"\d{3}|://|\d:\d|\A[\d.,+-]+\Z"
 PRINTED = Dialect("\t", Quotes.NONE)
 """How printed text is handed on when its lines are cut into cells."""
 
-
 Records = list[tuple[int, tuple[str, ...]]]
 
 
@@ -86,9 +84,9 @@ class Sample:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
         if dialect in self._split:
             return self._split[dialect]
-        source = io.StringIO(self.text, newline="")
         records = self._split[dialect] = []
-        for line, cells in numbered_records(source, dialect, self._first_line + bool(self.separator)):
+        first_line = self._first_line + bool(self.separator)
+        for line, cells in numbered_records(io.StringIO(self.text, newline=""), dialect, first_line):
             # An over-long cell ends the sample; reading names its line.
             if cells is None or len(records) >= HEADER_RECORDS + SAMPLE_ROWS:
                 break
@@ -103,11 +101,8 @@ class Sample:
         """
         records = self.records(dialect)
         rows = [spilled(cells, field_count, spill) for _, cells in records[start:] if not is_total(cells)]
-        if (
-            self.is_cut
-            and len(records) < HEADER_RECORDS + SAMPLE_ROWS
-            and len(rows[-1] if rows else ()) < field_count
-        ):
+        is_whole_file = len(records) < HEADER_RECORDS + SAMPLE_ROWS
+        if self.is_cut and is_whole_file and len(rows[-1] if rows else ()) < field_count:
             del rows[-1:]
         return rows[:SAMPLE_ROWS]
 
@@ -115,27 +110,8 @@ class Sample:
         """Yield the ways in which cells may be quoted: the format's own, and what a spreadsheet makes of it."""
         own = Dialect(delimiter, file.quotes, file.skip_initial_space)
         anew = replace(own, quotes=Quotes.DOUBLED)
-        is_plain, is_escaped = self._quoting(delimiter)
-        if file.quotes is Quotes.NONE:
-            yield from (anew, own) if is_plain else (own, anew)
-        elif is_escaped:
-            yield replace(own, quotes=Quotes.BACKSLASH)
-        elif file.quotes is Quotes.BACKSLASH:
-            yield anew if is_plain else own
-        elif file.quotes is Quotes.BARE:
-            # Quotes inside cells are doubled, as a spreadsheet writes them, and never bare.
-            edge = re.escape(delimiter) + r"\r\n"
-            doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
-            yield anew if re.search(doubled, self.text) and not re.search(bare, self.text) else own
-        else:
-            yield own
-
-    def _quoting(self, delimiter: str) -> tuple[bool, bool]:
-        """Return whether all quotes are those of RFC 4180, and whether a backslash takes the meaning from some.
-
-        That is so where they pair in this way only: a cell that just ends in a backslash is none. The last line
-        may be cut off.
-        """
+        # Whether all quotes are those of RFC 4180, and whether a backslash takes the meaning from some: they pair
+        # in this way only. A cell that just ends in a backslash is none. The last line may be cut off.
         if delimiter not in self._quotings:
             mark, open_cell = re.escape(delimiter), r'"(?:[^"\\]|\\(?s:.)|"")*+'
             patterns = {  # of quoted cells and others, by the sign without which there is nothing to look for
@@ -150,7 +126,20 @@ class Sample:
             is_plain, rest = '"' in self.text and not left['"'], left['\\"']
             is_open = len(rest.splitlines()) <= 2 and re.fullmatch(rf"(?:{open_cell})?\\?", rest) is not None
             self._quotings[delimiter] = is_plain, '\\"' in self.text and not is_plain and is_open
-        return self._quotings[delimiter]
+        is_plain, is_escaped = self._quotings[delimiter]
+        if file.quotes is Quotes.NONE:
+            yield from (anew, own) if is_plain else (own, anew)
+        elif is_escaped:
+            yield replace(own, quotes=Quotes.BACKSLASH)
+        elif file.quotes is Quotes.BACKSLASH:
+            yield anew if is_plain else own
+        elif file.quotes is Quotes.BARE:
+            # Quotes inside cells are doubled, as a spreadsheet writes them, and never bare.
+            edge = re.escape(delimiter) + r"\r\n"
+            doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
+            yield anew if re.search(doubled, self.text) and not re.search(bare, self.text) else own
+        else:
+            yield own
 
 
 def sample_text(file: ExportFile, encoding: str) -> tuple[str, bool]:

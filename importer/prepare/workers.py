@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from importer.errors import ImporterError
@@ -116,21 +117,18 @@ def in_order(
     a worker is lost.
     """
     begun: deque[tuple[_Item, Future[_Result]]] = deque()
-    for item in items:
-        begun.append((item, submit(item)))
-        if len(begun) > workers.count + 1:
-            _await(begun[0][1], workers, poll)
-            yield begun.popleft()
-    while begun:
-        _await(begun[0][1], workers, poll)
-        yield begun.popleft()
-
-
-def _await(future: "Future[_Result]", workers: Workers, poll: Callable[[], None]) -> None:
-    poll()
-    while not wait([future], POLL_SECONDS).done:
+    waiting = iter(items)
+    while True:
+        for item in islice(waiting, workers.count + 2 - len(begun)):
+            begun.append((item, submit(item)))
+        if not begun:
+            return
+        future = begun[0][1]
         poll()
-        workers.look()
-    error = CancelledError() if future.cancelled() else future.exception()
-    if isinstance(error, workers.lost):
-        raise BrokenExecutor from error
+        while not wait([future], POLL_SECONDS).done:
+            poll()
+            workers.look()
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, workers.lost):
+            raise BrokenExecutor from error
+        yield begun.popleft()

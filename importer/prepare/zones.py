@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
@@ -35,21 +36,9 @@ MOST_MOMENTS = 60
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(slots=True)
-class Contradiction:
-    """Rows of one day whose ids prove another offset (seconds) than the zone has: the first of them, and some ids.
-
-    ``against`` rows of the day do, ``agreeing`` rows do not.
-    """
-
-    line: int
-    text: str
-    epoch: int
-    proved: int
-    expected: int
-    ids: set[int] = field(default_factory=set)
-    against: int = 0
-    agreeing: int = 0
+Contradiction = tuple[int, str, int, int, int, str]
+"""Line, time and epoch second of a row whose id proves another offset than the zone has; the offset (seconds) that
+it proves and the zone's; and how many rows of its day say so."""
 
 
 @dataclass(slots=True)
@@ -65,7 +54,8 @@ class ZoneEvidence:
     counts: Counter[int] = field(default_factory=Counter)
     _rows: Counter[tuple[int, int]] = field(default_factory=Counter)
     _moments: dict[tuple[int, int], int] = field(default_factory=dict)
-    _against: dict[tuple[int, int], Contradiction] = field(default_factory=dict)
+    _against: dict[tuple[int, int], tuple[int, str, int, int]] = field(default_factory=dict)
+    _ids: dict[tuple[int, int], set[int]] = field(default_factory=dict)
 
     def add(self, lines: Ints, texts: pd.Series, rows: ProvedOffsets) -> None:
         """Add what rows of one chunk prove; ``lines`` and ``texts`` are those of all its rows."""
@@ -90,10 +80,10 @@ class ZoneEvidence:
             contrary &= offsets != offsets_of(epochs + moved, self.zone)
         of_kind = np.unique(kinds[contrary], return_index=True)[1]
         for place in np.flatnonzero(contrary)[of_kind].tolist():
-            row, epoch, proved, had = (int(each[place]) for each in (places, epochs, offsets, expected))
-            found = Contradiction(int(lines[row]), str(texts.iloc[row]), epoch, proved, had)
-            found = self._against.setdefault((int(days[place]), proved), found)
-            found.ids.update(np.unique(epochs[contrary & (kinds == kinds[place])])[:LEAST_IDS].tolist())
+            row, day, epoch, proved, had = (int(each[place]) for each in (places, days, epochs, offsets, expected))
+            self._against.setdefault((day, proved), (int(lines[row]), str(texts.iloc[row]), epoch, had))
+            ids = self._ids.setdefault((day, proved), set())
+            ids.update(np.unique(epochs[contrary & (kinds == kinds[place])])[:LEAST_IDS].tolist())
 
     def join(self, later: "ZoneEvidence | None") -> None:
         """Add what further rows of the file prove, all below these."""
@@ -102,17 +92,20 @@ class ZoneEvidence:
         self.counts += later.counts
         self._rows += later._rows
         self._moments = later._moments | self._moments
-        for key, found in later._against.items():
-            self._against.setdefault(key, found).ids.update(found.ids)
+        self._against = later._against | self._against
+        for key, ids in later._ids.items():
+            self._ids.setdefault(key, set()).update(ids)
         if self.stated is not None:
             self.stated.join(later.stated)
 
     def contradiction(self) -> Contradiction | None:
         """Return the first row that the zone cannot explain, None when there is none."""
-        for (day, proved), row in sorted(self._against.items(), key=lambda item: item[1].line):
-            row.against, row.agreeing = self._rows[day, proved], self._rows[day, row.expected]
-            if row.against > row.agreeing and (len(row.ids) >= LEAST_IDS or proved < row.expected):
-                return row
+        for (day, proved), (*row, expected) in sorted(self._against.items(), key=itemgetter(1)):
+            against, agreeing = self._rows[day, proved], self._rows[day, expected]
+            if against > agreeing and (len(self._ids[day, proved]) >= LEAST_IDS or proved < expected):
+                line, text, epoch = row
+                told = f"told by {against} row{'s' if against > 1 else ''} of that day, {agreeing} agree"
+                return line, text, epoch, proved, expected, told
         return None
 
     def proved(self) -> list[tuple[int, int]]:
@@ -167,29 +160,22 @@ def offset_text(seconds: int) -> str:
 def require_agreement(evidence: ZoneEvidence, name: str) -> None:
     """Raise ConfigurationError where the ids of the file ``name`` prove another zone, or another offset."""
     stated = evidence.stated.contradiction() if evidence.stated else None
-    if stated is not None:
-        raise ConfigurationError(
-            f'{name}: line {stated.line}: "{stated.text}" carries a wrong offset: the id of the row was made at '
-            f"{stated.epoch} ({datetime.fromtimestamp(stated.epoch, UTC):%Y-%m-%d %H:%M:%S} GMT), "
-            f"not at the moment it names (told by {_rows_of_day(stated)}, {stated.agreeing} agree)",
-            hint="Export the times without an offset, or with the right one. Nothing was sent.",
-            reason="timezone",
-        )
-    found = evidence.contradiction()
+    found = stated or evidence.contradiction()
     if found is None:
         return
-    made = f"{datetime.fromtimestamp(found.epoch, UTC):%Y-%m-%d %H:%M:%S}"
-    raise ConfigurationError(
-        f'{name}: line {found.line}: "{found.text}" is no time of {evidence.zone}: the id of the row was made at '
-        f"{found.epoch} ({made} GMT), so the clock stood at {offset_text(found.proved)}, not at "
-        f"{offset_text(found.expected)} (told by {_rows_of_day(found)}, {found.agreeing} agree with the zone)",
-        hint=f"Correct --timezone. Zones that fit this file: {shown_zones(evidence.proved())}. Nothing was sent.",
-        reason="timezone",
-    )
-
-
-def _rows_of_day(found: Contradiction) -> str:
-    return f"{found.against} row{'s' if found.against > 1 else ''} of that day"
+    line, text, epoch, proved, expected, told = found
+    made = f"the id of the row was made at {epoch} ({datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S} GMT)"
+    if stated:
+        said = f"carries a wrong offset: {made}, not at the moment it names ({told})"
+        hint = "Export the times without an offset, or with the right one. Nothing was sent."
+    else:
+        said = (
+            f"is no time of {evidence.zone}: {made}, so the clock stood at {offset_text(proved)}, not at "
+            f"{offset_text(expected)} ({told} with the zone)"
+        )
+        fitting = shown_zones(evidence.proved())
+        hint = f"Correct --timezone. Zones that fit this file: {fitting}. Nothing was sent."
+    raise ConfigurationError(f'{name}: line {line}: "{text}" {said}', hint=hint, reason="timezone")
 
 
 def require_proof(evidence: ZoneEvidence, name: str) -> None:
