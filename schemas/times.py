@@ -143,7 +143,9 @@ def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = 
     if rules.zone is None:
         codes[naive] = _CODES["no_zone"]
     elif len(naive):
-        made_at = _made_at(evidence)[naive] if evidence is not None else np.full(len(naive), _NEVER)
+        made_at = np.full(len(naive), _NEVER)
+        if evidence is not None:
+            made_at = evidence.iloc[naive].astype("Int64").to_numpy("int64", na_value=_NEVER)
         seconds[naive], codes[naive] = _instants(seconds[naive], rules.zone, made_at)
     instants = seconds.astype("datetime64[s]")
     instants[codes != 0] = np.datetime64("NaT")
@@ -193,7 +195,7 @@ def proved_offsets(
     values that carry an offset of their own, counted from the GMT that they state: 0 where they are true.
     """
     seconds, is_read, carries_offset, _ = _read_wall(_cleaned(texts), formats)
-    made_at = _made_at(evidence)
+    made_at = evidence.astype("Int64").to_numpy("int64", na_value=_NEVER).astype(np.int64)
     lowest, highest = _OFFSET_RANGE_SECONDS
     found = []
     for is_absolute in (False, True):
@@ -517,11 +519,6 @@ def _offsets(fields: _Fields, size: int) -> tuple[_Ints, _Flags, _Flags]:
 
 
 # --- Zone and evidence -----------------------------------------------------------------------------------
-
-
-def _made_at(evidence: pd.Series) -> _Ints:
-    """Return the epoch seconds at which the channels of rows were made, `_NEVER` where that is not known."""
-    return evidence.astype("Int64").to_numpy(dtype="int64", na_value=_NEVER).astype(np.int64)
 
 
 def _instants(walls: _Ints, zone: str, made_at: _Ints) -> tuple[_Ints, _Ints]:

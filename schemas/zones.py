@@ -2,11 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib import resources
-from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -24,7 +23,7 @@ COMMON_ZONES: Final = (*_COMMON_ZONES.split(),)
 
 MOST_PROPOSALS: Final = 3
 _LEAST_LIKENESS: Final = 0.75
-_FIXED_HOURS: Final = MappingProxyType({"EST": -5, "MST": -7, "HST": -10})
+_FIXED_HOURS: Final[Mapping[str, int]] = {"EST": -5, "MST": -7, "HST": -10}
 _NAMED_OFFSET: Final = re.compile(r"(?:GMT|UTC)?([+-])(\d{1,2})(?::?(\d\d))?")
 _YEAR: Final = 2026
 """The year whose winter and summer tell what a zone's clock does; rules before it are none of a proposal's."""

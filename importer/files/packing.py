@@ -24,14 +24,12 @@ FIRST_BYTES = 4096
 Packing = Literal["gzip", "bzip2", "zstd", "zip"]
 """The packings of one export that are unpacked."""
 
-_MARKS: Final[tuple[tuple[bytes, Packing], ...]] = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"PK\x03\x04", "zip"),
-    (b"PK\x05\x06", "zip"),
+_MARKS: Final[tuple[tuple[re.Pattern[bytes], Packing], ...]] = (
+    (re.compile(rb"\x1f\x8b"), "gzip"),
+    (re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), "zstd"),  # the second begins a skippable frame
+    (re.compile(rb"PK(?:\x03\x04|\x05\x06)"), "zip"),
+    (re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), "bzip2"),
 )
-_BZIP2_BLOCKS: Final = (b"1AY&SY", b"\x17rE8P\x90")
-_SKIPPABLE_ZSTD: Final = b"\x2a\x4d\x18"
 _UNUSABLE_MARKS: Final = (
     (0, b"\xfd7zXZ\x00", "an xz file"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -74,21 +72,12 @@ _UNUSABLE_TEXTS: Final = (
 """Beginnings, in small letters, of texts that are no exports, with their kind and a hint."""
 
 _ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_NOT_THE_USERS: Final = ("__MACOSX/", ".DS_Store")
-"""Members that the Finder of macOS adds to the one file that was packed."""
 _ENCRYPTED_FLAG: Final = 0x1
 
 
 def packing_of(start: bytes) -> Packing | None:
     """Return how a file that begins with these bytes is packed, None for a plain one."""
-    for mark, packing in _MARKS:
-        if start.startswith(mark):
-            return packing
-    if start[:3] == b"BZh" and start[3:4] in b"123456789" and start[4:10] in _BZIP2_BLOCKS:
-        return "bzip2"
-    if start[1:4] == _SKIPPABLE_ZSTD and start[:1] >= b"\x50" and start[:1] <= b"\x5f":
-        return "zstd"
-    return None
+    return next((packing for mark, packing in _MARKS if mark.match(start)), None)
 
 
 def require_usable(start: bytes, shown: str) -> None:
@@ -108,7 +97,7 @@ def require_usable(start: bytes, shown: str) -> None:
 
 def sql_dump(shown: str) -> InputUnusableError:
     """Return the error for a file that is an SQL dump."""
-    *_, (_, kind, hint) = _UNUSABLE_TEXTS
+    _, kind, hint = _UNUSABLE_TEXTS[-1]
     return InputUnusableError(f"{shown} is {kind}, not a CSV export", hint=hint)
 
 
@@ -120,7 +109,17 @@ def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes
     """
     try:
         if packing == "bzip2":
-            yield from _bzip2_blocks(source)
+            # BZ2File passes over the bytes behind the first stream: half of a damaged file would look whole.
+            waiting = source.read(BLOCK_BYTES)
+            while waiting:
+                unpacker = bz2.BZ2Decompressor()
+                while not unpacker.eof:
+                    waiting = waiting or (source.read(BLOCK_BYTES) if unpacker.needs_input else b"")
+                    if unpacker.needs_input and not waiting:
+                        raise EOFError
+                    yield unpacker.decompress(waiting, BLOCK_BYTES)
+                    waiting = b""
+                waiting = unpacker.unused_data or source.read(BLOCK_BYTES)
             return
         with _stream(source, packing, shown) as stream:
             while block := stream.read(BLOCK_BYTES):
@@ -135,21 +134,6 @@ def content_of(source: BinaryIO, packing: Packing, shown: str) -> Iterator[bytes
         ) from error
 
 
-def _bzip2_blocks(source: BinaryIO) -> Iterator[bytes]:
-    # BZ2File passes over the bytes behind the first stream: half of a damaged file would look whole.
-    waiting = source.read(BLOCK_BYTES)
-    while waiting:
-        stream = bz2.BZ2Decompressor()
-        while not stream.eof:
-            if stream.needs_input and not waiting:
-                waiting = source.read(BLOCK_BYTES)
-                if not waiting:
-                    raise EOFError
-            yield stream.decompress(waiting, BLOCK_BYTES)
-            waiting = b""
-        waiting = stream.unused_data or source.read(BLOCK_BYTES)
-
-
 def _stream(source: BinaryIO, packing: Packing, shown: str) -> AbstractContextManager[IO[bytes] | gzip.GzipFile]:
     """Return a reader of the content; raises InputUnusableError for a zip file that has not one usable member."""
     if packing == "gzip":
@@ -161,13 +145,9 @@ def _stream(source: BinaryIO, packing: Packing, shown: str) -> AbstractContextMa
         zstd: AbstractContextManager[IO[bytes]] = pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd")
         return zstd
     archive = zipfile.ZipFile(source)
-    members = [
-        member
-        for member in archive.infolist()
-        if not member.is_dir()
-        and not member.filename.startswith(_NOT_THE_USERS[0])
-        and member.filename.rpartition("/")[2] != _NOT_THE_USERS[1]
-    ]
+    files = [member for member in archive.infolist() if not member.is_dir()]
+    # Members that the Finder of macOS adds to the one file that was packed.
+    members = [each for each in files if not re.match(r"__MACOSX/|(?:.*/)?\.DS_Store\Z", each.filename)]
     if len(members) != 1:
         raise InputUnusableError(
             f"{shown}: the zip file must hold exactly one file, and holds {len(members) or 'none'}",

@@ -2,11 +2,12 @@
 
 import difflib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -104,11 +105,8 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
     for path in own_files(folders, "formats"):
         cdr_format = load_format(path, causes)
         if cdr_format.name in formats or cdr_format.name in own:
-            raise _own_file(path).fault(
-                ("name",),
-                f"the format name {cdr_format.name!r} is taken",
-                "Give the format of your own another name.",
-            )
+            said = f"the format name {cdr_format.name!r} is taken"
+            raise _own_file(path).fault(("name",), said, "Give the format of your own another name.")
         own[cdr_format.name] = cdr_format
     names = frozenset(path.stem for path in own_causes)
     return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, names)
@@ -122,17 +120,11 @@ def load_causes(path: Path, built_in: Mapping[str, CauseTable]) -> CauseTable:
         raise file.fault(("name",), f"{table.name!r} is not the name of the file", "Take the line out.")
     keys: dict[str, str] = {}
     for word in table.words:
-        if word_key(word) in keys:
-            raise file.fault(
-                ("words", word),
-                f"the same word as {keys[word_key(word)]!r}, since case, spaces, - and _ do not count",
-                "Leave one of the two lines.",
-            )
-        keys[word_key(word)] = word
-    if table.name not in built_in:
-        return table
-    below = built_in[table.name]
-    words = {**table.words, **{word: cause for word, cause in below.words.items() if word not in table.words}}
+        if (other := keys.setdefault(word_key(word), word)) != word:
+            said = f"the same word as {other!r}, since case, spaces, - and _ do not count"
+            raise file.fault(("words", word), said, "Leave one of the two lines.")
+    below = built_in.get(table.name, table)
+    words = {**table.words, **below.words, **table.words}  # its own words come first
     return table.model_copy(update={"title": table.title or below.title, "words": words})
 
 
@@ -169,17 +161,13 @@ def _own_file(path: Path) -> TomlText:
 @cache
 def _shipped() -> tuple[tuple[CauseTable, ...], tuple[CdrFormat, ...], tuple[LookAlike, ...]]:
     """Return what the program itself brings."""
-    return (
-        tuple(_load_all("causes", CauseTable)),
-        tuple(_load_all("formats", CdrFormat)),
-        tuple(_load_all("lookalikes", LookAlike)),
-    )
+    return _load_all("causes", CauseTable), _load_all("formats", CdrFormat), _load_all("lookalikes", LookAlike)
 
 
-def _load_all(folder: str, model: type[Model]) -> Iterator[Model]:
+def _load_all(folder: str, model: type[Model]) -> tuple[Model, ...]:
     entries = [entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")]
-    for entry in sorted(entries, key=lambda entry: entry.name):
-        yield _checked(TomlText(entry.name, entry.read_text(encoding="utf-8")), model, context=BUILT_IN)
+    texts = [TomlText(entry.name, entry.read_text("utf-8")) for entry in sorted(entries, key=attrgetter("name"))]
+    return tuple(_checked(text, model, context=BUILT_IN) for text in texts)
 
 
 def _checked(
@@ -199,19 +187,16 @@ def _checked(
         folder, name = files("schemas").joinpath("families"), str(tables["family"])
         known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
         if name not in known:
-            known_ones = f"Known families: {', '.join(known)}."
-            raise file.fault(("family",), f"there is no family {name!r}", known_ones)
+            raise file.fault(("family",), f"there is no family {name!r}", f"Known families: {', '.join(known)}.")
         family = tomli.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
         layouts = [column for layout in tables.get("layouts", []) for column in layout.get("columns", [])]
         named = {*layouts, *tables.get("columns", {}), *tables.get("derived", {})}
         missing = family.get("optional_columns", {})
         family["optional_columns"] = {k: v for k, v in missing.items() if k not in named}
         for key, below in family.items():
-            if isinstance(below, list):
-                tables[key] = [*tables.get(key, []), *below]
-            else:
-                own = tables.get(key, {})
-                tables[key] = {**own, **below, **own}  # its own keys come first
+            own = tables.get(key, type(below)())
+            # Its own rules and keys come first.
+            tables[key] = [*own, *below] if isinstance(below, list) else {**own, **below, **own}
     try:
         return model.model_validate(tables, context=context)
     except ValidationError as error:
@@ -222,15 +207,9 @@ def _check_tables(cdr_format: CdrFormat, causes: Mapping[str, CauseTable], file:
     for number, rule in enumerate(cdr_format.outcome):
         if rule.table is not None and rule.table not in causes:
             near = difflib.get_close_matches(rule.table, causes, n=1)
-            raise file.fault(
-                ("outcome", number, "table"),
-                f"there is no cause table {rule.table!r}",
-                f"{f'Did you mean {near[0]}? ' if near else ''}Known cause tables: {', '.join(sorted(causes))}.",
-            )
+            hint = f"{f'Did you mean {near[0]}? ' if near else ''}Known cause tables: {', '.join(sorted(causes))}."
+            raise file.fault(("outcome", number, "table"), f"there is no cause table {rule.table!r}", hint)
         for word, directive in rule.words.items():
             if directive not in DIRECTIVES:
-                raise file.fault(
-                    ("outcome", number, "words", word),
-                    f"{directive!r} is not a verdict",
-                    f"Use one of: {', '.join(sorted(DIRECTIVES))}.",
-                )
+                hint = f"Use one of: {', '.join(sorted(DIRECTIVES))}."
+                raise file.fault(("outcome", number, "words", word), f"{directive!r} is not a verdict", hint)

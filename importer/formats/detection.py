@@ -66,10 +66,7 @@ class UnknownFormatError(InputUnusableError):
 
 
 def detect(
-    path: Path,
-    formats: Sequence[CdrFormat],
-    settings: Settings,
-    lookalikes: Sequence[LookAlike] = (),
+    path: Path, formats: Sequence[CdrFormat], settings: Settings, lookalikes: Sequence[LookAlike] = ()
 ) -> Detection | None:
     """Return how this file is to be read, None for a results file of this program, which is to be passed over.
 
@@ -421,10 +418,7 @@ def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
 
 
 def _unlike(
-    rows: Sequence[Sequence[str]],
-    positions: Mapping[str, int],
-    patterns: Mapping[str, str],
-    cdr_format: CdrFormat,
+    rows: Sequence[Sequence[str]], positions: Mapping[str, int], patterns: Mapping[str, str], cdr_format: CdrFormat
 ) -> list[str]:
     """Return the columns, as the operator sees them, whose pattern most rows do not match."""
     return [

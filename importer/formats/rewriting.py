@@ -7,14 +7,7 @@ from itertools import islice
 
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.formats.cells import numbered_records, plain_cell
-from importer.formats.dates import (
-    DateOrder,
-    OrderEvidence,
-    column_layouts,
-    is_own,
-    is_rewritten,
-    own_order,
-)
+from importer.formats.dates import DateOrder, OrderEvidence, column_layouts, is_own, is_rewritten, own_order
 from importer.formats.detected import Detection
 from importer.formats.language import CUT_EPOCH, named_group
 

@@ -3,8 +3,7 @@
 from importer.prepare.agents import AgentBook, load_agents
 from importer.prepare.calls import Prepared
 from importer.prepare.evidence import call_id_of
-from importer.prepare.plan import PreparePlan
-from importer.prepare.policies import Policies, PolicyBook
+from importer.prepare.plan import Policies, PolicyBook, PreparePlan
 from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
 
 __all__ = [

@@ -24,8 +24,7 @@ from importer.formats.language import (
 from importer.prepare.damage import add_damage, cut_ids
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
-from importer.prepare.plan import Rules
-from importer.prepare.policies import Policies
+from importer.prepare.plan import Policies, Rules
 from importer.prepare.zones import ZoneEvidence
 from importer.reading.conditions import Coded, Conditions, extracted, joined, seconds_of, whole_numbers
 from schemas import times, zones

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -36,7 +37,15 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     asks_for_agents |= any(test.extension is not None or test.role is not None for _, test in tests)
     agents = " list the agent in the agents file (--agents)," if asks_for_agents else ""
     todo = f"Correct the value,{agents} or add a [[direction]] rule to a format of your own."
-    doubts = _endpoint_doubts(rows, rules)
+    doubts = [""] * len(rows)
+    # Where the export does not name the far end its columns tell more.
+    names_trunks = any(rule.value is Role.TRUNK for rule in cdr_format.endpoint)
+    names = [*dict.fromkeys(rule.of for rule in cdr_format.endpoint if not rule.of.startswith("dialled"))]
+    for (role, doubt), name in product(_DOUBTS.items(), names if names_trunks else ()):
+        roles = rules.extensions().roles_of(rows[name])
+        for place, (text, each) in enumerate(zip(rows[name], roles, strict=True)):
+            if text and each is role and not doubts[place]:
+                doubts[place] = f"{quoted(text)} {doubt}"
     hints = []
     known = rows.reindex(columns=there, fill_value="")  # without those that neither the file nor the format has
     for values, doubt in zip(known.itertuples(index=False, name=None), doubts, strict=True):
@@ -50,21 +59,6 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
             what = f"{columns_text(shown)} {'are' if len(shown) > 1 else 'is'} empty: nothing tells"
         hints.append(f"{what} whether the call went out or came in. {todo}")
     return hints
-
-
-def _endpoint_doubts(rows: pd.DataFrame, rules: Rules) -> list[str]:
-    """Return for each row a sentence on a name of it that the file contradicts or does not prove, else ""."""
-    names = [*dict.fromkeys(rule.of for rule in rules.format.endpoint if not rule.of.startswith("dialled"))]
-    found = [""] * len(rows)
-    if not any(rule.value is Role.TRUNK for rule in rules.format.endpoint):
-        return found  # the export does not name the far end: its columns tell more
-    for role, what in _DOUBTS.items():
-        for name in names:
-            roles = rules.extensions().roles_of(rows[name])
-            for place, (text, each) in enumerate(zip(rows[name], roles, strict=True)):
-                if text and each is role and not found[place]:
-                    found[place] = f"{quoted(text)} {what}"
-    return found
 
 
 _DOUBTS = {

@@ -1,20 +1,98 @@
 """What the operator wants of preparing: zone, country, agents, window, states, policies; the rules of a file."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from importer.errors import ConfigurationError
 from importer.formats import CauseTable, CdrFormat, Detection
 from importer.formats.dates import without_seconds
 from importer.prepare.agents import AgentBook
 from importer.prepare.index import INDEX_ROWS
-from importer.prepare.policies import Policies, PolicyBook
 from importer.reading import CHUNK_ROWS, Extensions
+from importer.settings import EVERY_FORMAT, POLICIES, PolicyChoices
 from schemas.numbers import NumberBook
-from schemas.vocabulary import Role, State
+from schemas.vocabulary import Role, State, Verdict
+
+Choice = int | str | tuple[str, ...]
+
+DEFAULTS = PolicyChoices(
+    cancelled_ring_seconds=10,
+    cancelled_unknown="noanswer",
+    voicemail="noanswer",
+    our_side="skip",
+    outside_prefix=(),
+    extensions="",
+    trunks="",
+)
+"""Those of the contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What is in force for one format; each verdict is what such a row counts as.
+
+    A call that the agent gave up counts as ``noanswer`` when it rang at least ``cancelled_ring_seconds``, as
+    ``cancelled_unknown`` when nobody can tell; CANCELLED and OUR_SIDE are skipped. ``outside_prefix`` is no
+    verdict: it is what is taken off numbers. ``extensions`` and ``trunks`` are patterns of names, "" for none.
+    """
+
+    cancelled_ring_seconds: int = 10
+    cancelled_unknown: Verdict = Verdict.NOANSWER
+    voicemail: Verdict = Verdict.NOANSWER
+    our_side: Verdict = Verdict.OUR_SIDE
+    outside_prefix: tuple[str, ...] = ()
+    extensions: str = ""
+    trunks: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBook:
+    """Every choice that was made: for this run, and in the configuration by format (`EVERY_FORMAT` for all)."""
+
+    run: PolicyChoices = field(default_factory=PolicyChoices)
+    configured: Mapping[str, PolicyChoices] = field(default_factory=dict)
+
+    def of(self, cdr_format: CdrFormat) -> Policies:
+        """Return what is in force for a format."""
+        seconds, *words, prefixes, extensions, trunks = (value for value, _ in self.sources(cdr_format).values())
+        unknown, voicemail, our_side = (
+            skipped if word == "skip" else Verdict(str(word))
+            for word, skipped in zip(words, (Verdict.CANCELLED, Verdict.VOICEMAIL, Verdict.OUR_SIDE), strict=True)
+        )
+        prefix = cast(tuple[str, ...], prefixes)
+        return Policies(cast(int, seconds), unknown, voicemail, our_side, prefix, str(extensions), str(trunks))
+
+    def sources(self, cdr_format: CdrFormat) -> dict[str, tuple[Choice, str]]:
+        """Return for each policy what is in force for a format and who says so, the most particular first."""
+        nothing = PolicyChoices()
+        prefixes = cdr_format.numbers.outside_prefix or None
+        of_format = cdr_format.policies.model_copy(update={"outside_prefix": prefixes})
+        said = (
+            ("this run", self.run),
+            (f"configuration, [policies.{cdr_format.name}]", self.configured.get(cdr_format.name, nothing)),
+            ("the format", of_format),
+            ("configuration", self.configured.get(EVERY_FORMAT, nothing)),
+            ("default", DEFAULTS),
+        )
+        return {
+            name: next((value, who) for who, choices in said if (value := getattr(choices, name)) is not None)
+            for name in POLICIES
+        }
+
+    def require_known(self, names: Collection[str]) -> None:
+        """Raise ConfigurationError where the configuration speaks of a format that is not there."""
+        unknown = sorted(self.configured.keys() - {*names, EVERY_FORMAT})
+        if unknown:
+            raise ConfigurationError(
+                f"configuration: [policies.{unknown[0]}]: there is no format of this name",
+                hint="`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
+                "table out.",
+            )
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
@@ -100,10 +99,11 @@ class ZoneEvidence:
 
     def contradiction(self) -> Contradiction | None:
         """Return the first row that the zone cannot explain, None when there is none."""
-        for (day, proved), (*row, expected) in sorted(self._against.items(), key=itemgetter(1)):
+        for (day, proved), (line, text, epoch, expected) in sorted(
+            self._against.items(), key=lambda item: item[1]
+        ):
             against, agreeing = self._rows[day, proved], self._rows[day, expected]
             if against > agreeing and (len(self._ids[day, proved]) >= LEAST_IDS or proved < expected):
-                line, text, epoch = row
                 told = f"told by {against} row{'s' if against > 1 else ''} of that day, {agreeing} agree"
                 return line, text, epoch, proved, expected, told
         return None
