@@ -144,8 +144,7 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
                     for name, rows in sheets_of(source, file.shown, limits, sheet)
                 )
         if is_json(_start_of(file)):
-            rows = rows_of_objects(file.open, file.shown)
-            return (_table(file, rows, limits),)
+            return (_table(file, rows_of_objects(file.open, file.shown), limits),)
     return (file,)
 
 

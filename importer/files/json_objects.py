@@ -11,6 +11,7 @@ import codecs
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final, NoReturn
 
@@ -80,27 +81,15 @@ def _objects(opened: Callable[[], BinaryIO], shown: str, place: str | None) -> I
     """Yield the objects: of the list at ``place``, or one after the other where it is None."""
     with opened() as source:
         text = _Text(source, shown)
-        if place is None:
-            while text.peek():
-                yield text.item(may_be_unfinished=True)
-        elif place == _TOP:
-            yield from _items_of_list(text)
-        else:
-            for key in text.members():
-                if key == place:
-                    yield from _items_of_list(text)
-                else:
-                    text.value()
+        while place is None and text.peek():
+            yield text.item(may_be_unfinished=True)
+        for key in [place] if place == _TOP else text.members() if place else ():
+            if key == place:
+                yield from (text.item() for _ in text.elements("[]"))
+            else:
+                text.value()
         if text.peek():
             text.refuse("something stands behind the end of the JSON text")
-
-
-def _items_of_list(text: "_Text") -> Iterator[_Item]:
-    text.take("[")
-    while text.peek() != "]":
-        yield text.item()
-        text.take_comma("]")
-    text.take("]")
 
 
 def _place_of_objects(text: "_Text") -> str | None:
@@ -111,8 +100,8 @@ def _place_of_objects(text: "_Text") -> str | None:
     for key in text.members():
         if text.peek() == "[" and text.peek(behind=1) == "{":
             lists.append(key)
-            for _ in _items_of_list(text):
-                pass
+            for _ in text.elements("[]"):
+                text.item()
         else:
             text.value()
     if text.peek():
@@ -126,10 +115,9 @@ class _Text:
     """A JSON text read value by value; every error names the line."""
 
     def __init__(self, source: BinaryIO, shown: str) -> None:
-        start = source.read(4)
-        source.seek(0)
         self._source = source
-        self._encoding = json.detect_encoding(start)
+        self._encoding = json.detect_encoding(source.read(4))
+        source.seek(0)
         decoder = codecs.getincrementaldecoder(self._encoding)()
         self._decoded = io.IncrementalNewlineDecoder(decoder, translate=True)
         self._shown = shown
@@ -157,24 +145,25 @@ class _Text:
             self.refuse(f"{character!r} is missing" if self.peek() else "the text breaks off")
         self._go_to(self._place + 1)
 
-    def take_comma(self, closing: str) -> None:
-        """Step over a comma, unless the closing bracket comes next."""
-        if self.peek() != closing:
-            self.take(",")
-            if self.peek() == closing:
-                self.refuse("a comma stands before the closing bracket")
+    def elements(self, brackets: str) -> Iterator[None]:
+        """Step over a list or an object; the caller steps over each element of it."""
+        self.take(brackets[0])
+        while self.peek() != brackets[1]:
+            yield
+            if self.peek() != brackets[1]:
+                self.take(",")
+                if self.peek() == brackets[1]:
+                    self.refuse("a comma stands before the closing bracket")
+        self.take(brackets[1])
 
     def members(self) -> Iterator[str]:
         """Step over an object and yield its keys; the caller steps over the value of each."""
-        self.take("{")
-        while self.peek() != "}":
+        for _ in self.elements("{}"):
             if self.peek() != '"':
                 self.refuse("a key in quotes is missing" if self.peek() else "the text breaks off")
             key = str(self.value())
             self.take(":")
             yield key
-            self.take_comma("}")
-        self.take("}")
 
     def item(self, *, may_be_unfinished: bool = False) -> _Item:
         """Step over an object and return it; with ``may_be_unfinished`` also one that its line breaks off.
@@ -194,9 +183,10 @@ class _Text:
             return line, {}, rest
         cells: dict[str, str] = {}
         for key, each in found.items() if isinstance(found, dict) else ():
-            inner = each.items() if isinstance(each, dict) else [("", each)]
-            for name, cell in inner:
-                column = f"{key}.{name}" if isinstance(each, dict) else key
+            inner = (
+                {f"{key}.{name}": cell for name, cell in each.items()} if isinstance(each, dict) else {key: each}
+            )
+            for column, cell in inner.items():
                 if column in cells:
                     self.refuse(f"an object has the key {column[:40]!r} twice")
                 text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
@@ -256,8 +246,7 @@ class _Text:
 def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        [(twice, _), *_] = Counter(name for name, _ in pairs).most_common(1)
         # JSON leaves open which of the two counts (RFC 8259, section 4).
         raise ValueError(f"an object has the key {twice[:40]!r} twice")
     return found

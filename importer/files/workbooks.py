@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
+from functools import reduce
+from itertools import islice
 from typing import BinaryIO, Final
 
 from importer.errors import InputUnusableError
@@ -99,10 +101,9 @@ def sheets_of(
     shown_sheets = [name for name, each in sheets.items() if each.visible == SheetVisibleEnum.Visible]
     chosen = shown_sheets if wanted is None else [name for name in sheets if name.casefold() == wanted.casefold()]
     if not chosen:
-        raise InputUnusableError(
-            f"{shown} has no sheet {wanted!r}" if wanted else f"{shown} has no sheet that is not hidden",
-            hint=f"Name one with --sheet: {', '.join(sheets) or 'there is none'}.",
-        )
+        named = repr(wanted) if wanted else "that is not hidden"
+        hint = f"Name one with --sheet: {', '.join(sheets) or 'there is none'}."
+        raise InputUnusableError(f"{shown} has no sheet {named}", hint=hint)
     for name in chosen:
         with _failures_named(shown):
             sheet = book.get_sheet_by_name(name)
@@ -142,17 +143,14 @@ def _rows(cells: Callable[[], Iterator[list[Cell]]], errors: Errors, first_colum
 
     calamine leaves out empty columns on the left, which an export without a header counts.
     """
-    widest = 0
-    head: list[int] = []
+    widths: list[int] = []
     with_clock: set[int] = set()
     for row in cells():
-        width = _filled(row)
-        widest = max(widest, width)
-        if width and len(head) < HEAD_ROWS:
-            head.append(width)
+        widths.append(_filled(row))
         with_clock.update(place for place, cell in enumerate(row) if isinstance(cell, datetime))
     # The widest row but one: a stray cell may stand beside one of the first rows, too.
-    usual = min(widest, sorted([0, *head])[-2:][0] + SPARE_COLUMNS)
+    head = sorted([0, *islice(filter(None, widths), HEAD_ROWS)])
+    usual = min(max(widths, default=0), head[-2:][0] + SPARE_COLUMNS)
     by_row: dict[int, dict[int, str]] = {}
     for (number, column), text in errors.items():
         by_row.setdefault(number, {})[column] = text
@@ -168,10 +166,7 @@ def _rows(cells: Callable[[], Iterator[list[Cell]]], errors: Errors, first_colum
 
 def _filled(row: list[Cell]) -> int:
     """Return how many cells a row has up to the last that is not empty."""
-    for place in range(len(row) - 1, -1, -1):
-        if row[place] != "":
-            return place + 1
-    return 0
+    return next((place for place in range(len(row), 0, -1) if row[place - 1] != ""), 0)
 
 
 def _text(cell: Cell, is_moment: bool) -> str:
@@ -294,22 +289,17 @@ def _errors_of(part: bytes) -> Iterator[tuple[tuple[int, int], str]]:
         place = _PLACE.search(attributes)
         if place is None:
             continue
-        text = ""
-        if b't="e"' in attributes:
-            error = _ERROR_TEXT.search(content)
+        is_error = b't="e"' in attributes
+        is_open = b't="str"' not in attributes and _FORMULA.search(content) and not _SAVED.search(content)
+        if is_error or is_open:
+            error = _ERROR_TEXT.search(content) if is_error else None
             text = error[1].decode("utf-8", "replace") if error else "#VALUE!"
-        elif b't="str"' not in attributes and _FORMULA.search(content) and not _SAVED.search(content):
-            text = "#VALUE!"
-        if text:
             yield (int(place[2]) - 1, _column(place[1])), text
 
 
 def _column(letters: bytes) -> int:
     """Return the number of a column, from 0, by its letters."""
-    number = 0
-    for letter in letters:
-        number = number * 26 + letter - 64
-    return number - 1
+    return reduce(lambda number, letter: number * 26 + letter - 64, letters, 0) - 1
 
 
 def _sheet_parts(archive: zipfile.ZipFile) -> list[str]:
