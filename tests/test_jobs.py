@@ -28,8 +28,7 @@ from importer.errors import ExitCode, ImporterError, InputUnusableError
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, check, import_calls
 from importer.prepare import Preparation, prepare_part
-from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
-from importer.prepare.workers import Workers, working
+from importer.prepare.workers import Workers, installed, prepare_elsewhere, prepared_on, working
 from importer.reading import parts_of
 from importer.reading.blocks import text_blocks
 from importer.records import Event

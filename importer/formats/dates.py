@@ -56,19 +56,13 @@ _SPECIAL_SHAPES: Final[Mapping[str, str]] = {
 }
 _ISO_LAYOUT: Final = "%Y-%m-%d %H:%M:%S"
 _SECONDS: Final = re.compile(r"[:.]?%S(?:\.%f)?")
-_DATE_FIELDS: Final = frozenset("Ymd")
 
 
 @lru_cache(maxsize=1024)
 def _shape(layout: str) -> re.Pattern[str]:
     pieces = re.findall(r"%.|[^%]", layout)
-    shape = _SPECIAL_SHAPES.get(layout) or "".join(
-        _SHAPES.get(piece[1], re.escape(piece))
-        if piece[0] == "%"
-        else (" +" if piece == " " else re.escape(piece))
-        for piece in pieces
-    )
-    return re.compile(shape)
+    shapes = (_SHAPES.get(piece[1:]) or (" +" if piece == " " else re.escape(piece)) for piece in pieces)
+    return re.compile(_SPECIAL_SHAPES.get(layout) or "".join(shapes))
 
 
 def is_own(text: str, layouts: Iterable[str]) -> bool:
@@ -118,12 +112,7 @@ def without_seconds(formats: Iterable[str]) -> tuple[str, ...]:
 def year_last(text: str) -> tuple[int, int] | None:
     """Return the first two numbers of a date that ends in its year, None for any other text."""
     match = _DATE.fullmatch(text)
-    if (
-        match is None
-        or len(match["a"]) > 2
-        or len(match["c"]) == 1
-        or (match["mark"] == "-" and len(match["c"]) == 2)
-    ):
+    if match is None or len(match["a"]) > 2 or len(match["c"]) < (4 if match["mark"] == "-" else 2):
         return None
     return int(match["a"]), int(match["b"])
 
@@ -153,7 +142,7 @@ def written_back(text: str, layouts: Sequence[str], order: DateOrder, *, fill_se
         if "S" not in found:
             plain = plain.replace("%S", "00") if fill_seconds else _SECONDS.sub("", plain)
         wanted = {{"y": "Y", "I": "H", "p": "H"}.get(name, name) for name in re.findall("%(.)", plain)}
-        has_date, has_time = bool(wanted & _DATE_FIELDS), "H" in wanted
+        has_date, has_time = not wanted.isdisjoint("Ymd"), "H" in wanted
         if wanted <= found.keys() and has_date == ("d" in found) and has_time == ("H" in found):
             written = re.sub("%(.)", lambda match: values[match[1]], plain)
             return written + (offset_in(text) if has_time else "")

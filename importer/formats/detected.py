@@ -1,13 +1,27 @@
-"""What detection finds of one file."""
+"""What detection finds of one file, and whether a spreadsheet wrote its dates anew: days or months first."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
+from importer.errors import ConfigurationError, InputUnusableError
 from importer.files import ExportFile
-from importer.formats.cells import Dialect, Quotes, plain_cell
-from importer.formats.dates import DateOrder, offset_in
-from importer.formats.language import CdrFormat
+from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
+from importer.formats.dates import (
+    DateOrder,
+    OrderEvidence,
+    column_layouts,
+    is_own,
+    is_rewritten,
+    offset_in,
+    own_order,
+)
+from importer.formats.language import CUT_EPOCH, CdrFormat, named_group
+
+ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +78,129 @@ class Detection:
     def path(self) -> Path:
         """The path of the file as it was given."""
         return self.file.path
+
+
+def rewriting_of(
+    detection: Detection, asked: str | None
+) -> tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None:
+    """Return how the times of a file are to be written back, None where they are as the system wrote them.
+
+    The first rows tell whether there is anything to do: most of their dates are none of the format's, or cannot
+    have its order. One such date among those of the system is a fault of its row. Then the whole file is searched
+    for evidence: a row that leaves no choice, dots, ids that carry a clock. Raises InputUnusableError when
+    there is none, when two disagree or one contradicts the order that is ``asked`` for; ConfigurationError when
+    the ids contradict that.
+    """
+    chosen = DateOrder(asked) if asked else None
+    spec, first_rows = detection.format.time, OrderEvidence()
+    layouts: dict[str, tuple[str, ...]] = {}  # of each column that holds a start time, or a part of it
+    for name, some in zip(spec.columns, column_layouts(spec.formats, len(spec.columns)), strict=True):
+        layouts |= {origin: some for origin in detection.format.origins(name) if origin in detection.positions}
+    own, is_rewritten_mostly = own_order(spec.formats), False
+    for name, wanted in layouts.items():
+        place = detection.positions[name]
+        texts = [plain_cell(cells[place]) for cells in detection.sample if place < len(cells)]
+        anew = sum(is_rewritten(text, wanted) for text in texts)
+        is_rewritten_mostly |= anew > sum(is_own(text, wanted) for text in texts)
+        for text in texts:
+            first_rows.look(0, text)
+    is_contrary = own is not None and bool(first_rows.proofs) and own not in first_rows.proofs
+    is_asked = first_rows.open is not None and chosen not in (None, own)
+    if not (is_rewritten_mostly or is_contrary or is_asked):
+        return None
+    seen = OrderEvidence()
+    places = [detection.positions[name] for name in layouts]
+    with detection.file.open_text(detection.encoding) as source:
+        records = numbered_records(source, detection.dialect, detection.file.first_line)
+        # Reading rejects the row of an over-long cell.
+        rows = ((line, cells or []) for line, cells in records if line > detection.last_line_above)
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            for (line, cells), epoch in zip(batch, _made([cells for _, cells in batch], detection), strict=True):
+                for place in (place for place in places if place < len(cells)):
+                    seen.look(line, plain_cell(cells[place]), epoch)
+    return _decided(seen, own, chosen, detection), layouts
+
+
+def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
+    """Return the epoch second in the id of each row, also in one that a spreadsheet cut to whole seconds."""
+    spec = detection.format.time.evidence
+    if spec is None:
+        return [None] * len(rows)
+    names = detection.format.origins(spec.column)
+    places = [detection.positions[name] for name in names if name in detection.positions]
+    cells = ((plain_cell(row[place]) for place in places if place < len(row)) for row in rows)
+    texts = [next(filter(None, each), "") for each in cells]
+    found = texts
+    if spec.extract is not None:
+        import pyarrow as pa  # by re-saved files only
+        import pyarrow.compute as pc
+
+        groups = pc.extract_regex(pa.array(texts, pa.large_string()), pattern=named_group(spec.extract))
+        found = [str(group or "") for group in pc.struct_field(groups, "value").to_pylist()]
+    if detection.format.time.evidence_clock == "filetime":
+        import pandas as pd
+
+        from schemas.times import filetime_seconds
+
+        return [None if each is pd.NA else int(each) for each in filetime_seconds(pd.Series(found, dtype="str"))]
+    cut = (one or (re.fullmatch(CUT_EPOCH, text) or ("", ""))[1] for one, text in zip(found, texts, strict=True))
+    return [int(each) if each.isdecimal() and len(each) < 19 else None for each in cut]
+
+
+def _require_agreement(seen: OrderEvidence, chosen: DateOrder | None, shown: str) -> None:
+    """Raise an error where the clocks in the ids disagree with each other, or with what the operator says."""
+    if len(seen.made) > 1:
+        raise InputUnusableError(
+            f"{shown}: the ids of the rows disagree whether the day or the month comes first: "
+            f"{_places(found[:2] for found in seen.made.values())}",
+            hint="Export again without opening the file in a spreadsheet program.",
+        )
+    for proved, (line, text, epoch) in seen.made.items():
+        if chosen is not None and chosen is not proved:
+            raise ConfigurationError(
+                f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, --date-order says the '
+                f"{chosen.split('-')[0]}: the id of the row was made at {epoch} "
+                f"({datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S} GMT)",
+                hint=f"Say --date-order {proved}, or leave it out: the ids decide. Nothing was sent.",
+            )
+
+
+def _decided(
+    seen: OrderEvidence, own: DateOrder | None, chosen: DateOrder | None, detection: Detection
+) -> DateOrder:
+    shown = detection.file.shown
+    _require_agreement(seen, chosen, shown)
+    if seen.made:
+        own = None  # a format's own order is overruled by the ids
+    if chosen is None and own is not None and own in seen.proofs:
+        return own  # what cannot have this order is rejected row by row
+    dots = {} if seen.dotted is None else {DateOrder.DAY_MONTH: seen.dotted}
+    evidence = {**{order: found[:2] for order, found in seen.made.items()}, **dots, **seen.proofs}
+    if len(evidence) > 1 and chosen is None:
+        raise InputUnusableError(
+            f"{shown}: the dates disagree whether the day or the month comes first: {_places(evidence.values())}",
+            hint="Export again without opening the file in a spreadsheet program, or say with --date-order which "
+            "it is; rows that cannot be read so are rejected.",
+        )
+    if len(evidence) == 1 and (chosen or own) not in (None, *evidence):
+        proved, (line, text) = next(iter(evidence.items()))
+        said = "--date-order says" if chosen else f"format {detection.format.name} has"
+        first = "month" if proved is DateOrder.DAY_MONTH else "day"
+        raise InputUnusableError(
+            f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, {said} the {first}',
+            hint=f"Mend that line if it alone is wrong, or say --date-order {proved}.",
+        )
+    order = chosen or next(iter(evidence), None) or own
+    if order is not None or seen.open is None:
+        return order or DateOrder.DAY_MONTH
+    line, text = seen.open
+    raise InputUnusableError(
+        f'{shown}: a spreadsheet program wrote the dates anew (line {line} "{text}"), and no row tells whether '
+        "the day or the month comes first",
+        hint="Say it with --date-order day-month or --date-order month-day, or export again and import the file "
+        "without opening it in a spreadsheet program.",
+    )
+
+
+def _places(found: Iterable[tuple[int, str]]) -> str:
+    return " and ".join(f'line {line} "{text}"' for line, text in sorted({*found}))

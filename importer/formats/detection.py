@@ -5,17 +5,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from importer.errors import InputUnusableError
 from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
 from importer.formats.cells import Dialect, plain_cell
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
-from importer.formats.detected import Detection
+from importer.formats.detected import Detection, rewriting_of
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, LookAlike, Shape
-from importer.formats.rewriting import rewriting_of
 from importer.formats.sample import (
     HEADER_RECORDS,
     PRINTED,
@@ -46,7 +45,6 @@ MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
 
 _T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
-
 
 Match = tuple[int, partial[Detection]]
 """How many rows fit a format, and how the file is read in it: all but file, format and encoding."""
@@ -339,11 +337,9 @@ def _fits(
         if not isinstance(cdr_format, CdrFormat):
             return False
         parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
-        choices = ((layout, order) for part in parts for layout in part for order in DateOrder)
-        if not any(
-            _fits_whole(pattern, written_back(bare, (layout,), order, fill_seconds=True))
-            for layout, order in choices
-        ):
+        choices = product(chain.from_iterable(parts), DateOrder)
+        written = (written_back(bare, (layout,), order, fill_seconds=True) for layout, order in choices)
+        if not any(_fits_whole(pattern, each) for each in written):
             return False
     return True
 

@@ -47,7 +47,6 @@ LAYOUTS = (*_CLOCKS, *_DATES, *_ISO[1:], *map("".join, product(_DATES, (" ", ", 
 
 _DRAFT = Template(f"""\
 # TODO read this draft line by line, above all the words under [[outcome]]; then delete this line.
-#
 # Made by `cdr-importer formats new`. What a person must decide is marked by that word on its line; the format is
 # refused until none is left. schemas/formats/README.md says what can stand here. The comments quote words of
 # the export: take out what others must not read before you hand the file on.
@@ -90,7 +89,6 @@ id = ["TODO"] # TODO which column has the system's own id of the call? Without o
 unique_by = ["TODO"] # TODO which columns, such as agent, customer and start?
 customer = "TODO" # TODO which column has the number that was called?
 agent = ["TODO"] # TODO which column names who called?
-# ring_seconds, talk_seconds, duration_seconds, answer_time, end_time and voiceuri name columns, too.
 """)
 
 _WITH_HEADER = """

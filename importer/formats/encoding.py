@@ -26,24 +26,19 @@ def certain_encoding(file: ExportFile, override: str | None) -> str | None:
             codecs.lookup(override)
         except LookupError as error:
             raise UsageError(f"--encoding: there is no encoding {override!r}") from error
-        _require(file, override)
-        return override
+        return _require(file, override)
     with file.open() as source:
         start = source.read(4)
     for mark, encoding in BYTE_ORDER_MARKS:
         if start.startswith(mark):
-            _require(file, encoding)
-            return encoding
+            return _require(file, encoding)
     return "utf-8" if first_undecodable(file, "utf-8") is None else None
 
 
 def fallback_encoding(file: ExportFile, encodings: tuple[str, ...]) -> str:
     """Return the first of a format's single-byte encodings in which a file that is not UTF-8 can be read."""
-    for encoding in encodings:
-        if encoding != "utf-8" and first_undecodable(file, encoding) is None:
-            return encoding
-    _require(file, "utf-8")
-    raise AssertionError("a file that is UTF-8 was taken for one that is not")
+    others = (each for each in encodings if each != "utf-8" and first_undecodable(file, each) is None)
+    return next(others, "") or _require(file, "utf-8")
 
 
 def first_undecodable(file: ExportFile, encoding: str) -> int | None:
@@ -68,10 +63,10 @@ def first_undecodable(file: ExportFile, encoding: str) -> int | None:
             offset += len(block)
 
 
-def _require(file: ExportFile, encoding: str) -> None:
+def _require(file: ExportFile, encoding: str) -> str:
     offset = first_undecodable(file, encoding)
     if offset is None:
-        return
+        return encoding
     with file.open() as source:
         line = source.read(offset).count(b"\n") + 1
     raise InputUnusableError(

@@ -39,9 +39,17 @@ from importer.prepare import (
     load_agents,
     prepare_part,
 )
-from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
 from importer.prepare.plan import Gaps
-from importer.prepare.workers import Workers, in_order, usable_cores, working
+from importer.prepare.workers import (
+    Workers,
+    in_order,
+    installed,
+    on_cluster,
+    prepare_elsewhere,
+    prepared_on,
+    usable_cores,
+    working,
+)
 from importer.prepare.zones import require_place
 from importer.reading import parts_of, read_chunks, verbatim_records
 from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary

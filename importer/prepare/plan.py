@@ -34,12 +34,7 @@ DEFAULTS = PolicyChoices(
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What is in force for one format; each verdict is what such a row counts as.
-
-    A call that the agent gave up counts as ``noanswer`` when it rang at least ``cancelled_ring_seconds``, as
-    ``cancelled_unknown`` when nobody can tell; CANCELLED and OUR_SIDE are skipped. ``outside_prefix`` is no
-    verdict: it is what is taken off numbers. ``extensions`` and ``trunks`` are patterns of names, "" for none.
-    """
+    """The `PolicyChoices` in force for one format; rows that count as CANCELLED or OUR_SIDE are skipped."""
 
     cancelled_ring_seconds: int = 10
     cancelled_unknown: Verdict = Verdict.NOANSWER
@@ -136,11 +131,10 @@ class PreparePlan:
     """Everything that preparing needs to know besides the files.
 
     ``now`` is the epoch second of the run's start: a call cannot start after it. Wanted are calls that start in
-    [``since``, ``until``), as epoch seconds; None is open. ``all_rows`` keeps the rows
-    that are skipped. ``held`` says which of some call ids the ledger holds, and whether an attended row
-    contradicts it; None without a ledger. ``is_one_of_several``: rows of a call may stand in another file.
-    ``trust_country``: no number speaks against ``country``.
-    ``gaps`` gets the starts of all rows, also of those that are no outgoing calls.
+    [``since``, ``until``), as epoch seconds; None is open. ``all_rows`` keeps the rows that are skipped. ``held``
+    says which of some call ids the ledger holds, and whether an attended row contradicts it; None without one.
+    ``is_one_of_several``: rows of a call may stand in another file. ``trust_country``: no number speaks against
+    ``country``. ``gaps`` gets the starts of all rows, also of those that are no outgoing calls.
     """
 
     agents: AgentBook
@@ -168,8 +162,7 @@ class Rules:
     ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers,
     ``plain_numbers`` those that nobody dials a prefix for: agents', and what the system sent to the line;
     ``is_resaved`` says that a spreadsheet program wrote its dates anew; one of ``zone_lines`` is held against the
-    zone; ``roles`` are what its rows prove of the
-    names at the ends of calls.
+    zone; ``roles`` are what its rows prove of the names at the ends of calls.
     """
 
     format: CdrFormat
