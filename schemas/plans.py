@@ -178,7 +178,19 @@ def asked_national(digits: str, country: str) -> NumberReading:
     reading = _judged(number, is_international=False)
     if not reading.e164:
         return reading
-    if _lacks_trunk_prefix(number, digits, country, is_assigned=reading.valid):
+    # Local numbers may be as long. Germany: 912025550111 is no number of area 09120, since that is reached with 0
+    # only; the 9 may be what is dialled for a line. Where the lengths are fixed (France, North America) the prefix
+    # may be missing, and where an assigned number is written without one (China's mobiles).
+    lacks_prefix = (
+        number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+        and not _has_trunk_prefix(number, digits, country)
+        and not _is_closed(_plan(number))
+        and trunk_prefix(country) is not None
+    )
+    if lacks_prefix and reading.valid:
+        written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+        lacks_prefix = digits_in(written) != phonenumbers.national_significant_number(number)
+    if lacks_prefix:
         # A plus is left out before the country code (4917655501234).
         own = _parsed("+" + digits, None) if digits.startswith(str(number.country_code)) else ""
         if isinstance(own, PhoneNumber) and own.country_code == number.country_code:
@@ -336,21 +348,6 @@ def _pattern(kind: phonenumbers.PhoneNumberDesc) -> str:
 LONGEST_LOCAL_NUMBER: Final = 8
 """Within one area numbers have no more digits, in no country: what is longer has its area code."""
 _LENGTHS_OF_A_CLOSED_PLAN: Final = 2
-
-
-def _lacks_trunk_prefix(number: PhoneNumber, digits: str, country: str, *, is_assigned: bool) -> bool:
-    """Return whether national digits lack the trunk prefix in a country where local numbers may be as long.
-
-    Germany: 912025550111 is no number of area 09120, since that is reached with 0 only; the 9 may be what is
-    dialled for a line. Where the lengths are fixed (France, North America) the prefix may be missing, and where
-    an assigned number is written without one (China's mobiles).
-    """
-    is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
-    if not is_default or _has_trunk_prefix(number, digits, country) or _is_closed(_plan(number)):
-        return False
-    written = digits_in(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL))
-    is_written_without = is_assigned and written == phonenumbers.national_significant_number(number)
-    return not is_written_without and trunk_prefix(country) is not None
 
 
 @cache

@@ -110,22 +110,8 @@ SEEN_BEFORE = "seen_before"
 """In the column ``code`` of a rejected row: an earlier run of its site on this ledger has listed it."""
 
 RESULT_COLUMNS = (
-    "file",
-    "line",
-    "call_id",
-    "outcome",
-    "state",
-    "from",
-    "to",
-    "start_time",
-    "zohouser",
-    "source_id",
-    "reason",
-    "hint",
-    "http_status",
-    "code",
-    "attempts",
-    "sent_at",
+    *("file", "line", "call_id", "outcome", "state", "from", "to", "start_time", "zohouser", "source_id"),
+    *("reason", "hint", "http_status", "code", "attempts", "sent_at"),
 )
 """Header of the results file, in this order."""
 

@@ -106,9 +106,7 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
     limits = limits or SpoolLimits()
     with _readable(path):
         plain = _as_it_came(path, limits)
-        start = _start_of(plain)
-        require_usable(start, plain.shown)
-        packing = packing_of(start)
+        packing = packing_of(_usable_start(plain, plain.shown))
         if packing is None or is_workbook(plain.open):
             return plain
         with plain.open() as source:
@@ -118,9 +116,8 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
             too_large = f"{plain.shown}: the {packing} file unpacks to more than {most_bytes >> 20} MB"
             spool = spooled(content_of(source, packing, plain.shown), most_bytes, too_large)
         unpacked = ExportFile(path, packing, spool)
-        start = _start_of(unpacked)
-        require_usable(start, f"{plain.shown}, unpacked,")
-        if packing_of(start) is not None and not is_workbook(unpacked.open):
+        inner = packing_of(_usable_start(unpacked, f"{plain.shown}, unpacked,"))
+        if inner is not None and not is_workbook(unpacked.open):
             raise InputUnusableError(
                 f"{plain.shown}: the {packing} file holds another packed file",
                 hint="Unpack it once and import what is in it.",
@@ -143,7 +140,7 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
                     _table(file, csv_blocks(rows), limits, name)
                     for name, rows in sheets_of(source, file.shown, limits, sheet)
                 )
-        if is_json(_start_of(file)):
+        if is_json(_usable_start(file, file.shown)):
             return (_table(file, rows_of_objects(file.open, file.shown), limits),)
     return (file,)
 
@@ -190,9 +187,11 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
         return ExportFile(path, spool=spooled(blocks, limits.largest_bytes, too_large))
 
 
-def _start_of(file: ExportFile) -> bytes:
+def _usable_start(file: ExportFile, shown: str) -> bytes:
     with file.open() as source:
-        return source.read(FIRST_BYTES)
+        start = source.read(FIRST_BYTES)
+    require_usable(start, shown)
+    return start
 
 
 def _identity(status: os.stat_result) -> Identity:

@@ -146,7 +146,8 @@ def _rows(cells: Callable[[], Iterator[list[Cell]]], errors: Errors, first_colum
     widths: list[int] = []
     with_clock: set[int] = set()
     for row in cells():
-        widths.append(_filled(row))
+        # How many cells a row has up to the last that is not empty.
+        widths.append(next((place for place in range(len(row), 0, -1) if row[place - 1] != ""), 0))
         with_clock.update(place for place, cell in enumerate(row) if isinstance(cell, datetime))
     # The widest row but one: a stray cell may stand beside one of the first rows, too.
     head = sorted([0, *islice(filter(None, widths), HEAD_ROWS)])
@@ -154,19 +155,13 @@ def _rows(cells: Callable[[], Iterator[list[Cell]]], errors: Errors, first_colum
     by_row: dict[int, dict[int, str]] = {}
     for (number, column), text in errors.items():
         by_row.setdefault(number, {})[column] = text
-    for number, row in enumerate(cells()):
-        width = _filled(row)
+    for number, (row, width) in enumerate(zip(cells(), widths, strict=True)):
         texts = [_text(cell, place in with_clock) for place, cell in enumerate(row[:width])]
         if width or number in by_row:
             texts = [*[""] * first_column, *texts, *[""] * (usual - width + EMPTY_COLUMNS)]
         for place, text in by_row.get(number, {}).items():
             texts[place : place + 1] = [text]
         yield texts
-
-
-def _filled(row: list[Cell]) -> int:
-    """Return how many cells a row has up to the last that is not empty."""
-    return next((place for place in range(len(row), 0, -1) if row[place - 1] != ""), 0)
 
 
 def _text(cell: Cell, is_moment: bool) -> str:

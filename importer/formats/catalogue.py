@@ -97,7 +97,18 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
     causes = {table.name: table for table in shipped_causes}
     own_causes = own_files(folders, "causes")
     for path in own_causes:
-        causes[path.stem] = load_causes(path, causes)
+        file = _own_file(path)
+        table = _checked(file, CauseTable)
+        if table.name not in ("", path.stem):
+            raise file.fault(("name",), f"{table.name!r} is not the name of the file", "Take the line out.")
+        keys: dict[str, str] = {}
+        for word in table.words:
+            if (other := keys.setdefault(word_key(word), word)) != word:
+                said = f"the same word as {other!r}, since case, spaces, - and _ do not count"
+                raise file.fault(("words", word), said, "Leave one of the two lines.")
+        below = causes.get(path.stem, table)
+        words = {**table.words, **below.words, **table.words}  # its own words come first
+        causes[path.stem] = CauseTable(name=path.stem, title=table.title or below.title, words=words)
     formats = {cdr_format.name: cdr_format for cdr_format in shipped_formats}
     for cdr_format in formats.values():
         _check_tables(cdr_format, causes, TomlText(f"{cdr_format.name}.toml", ""))
@@ -110,22 +121,6 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
         own[cdr_format.name] = cdr_format
     names = frozenset(path.stem for path in own_causes)
     return Catalogue({**formats, **own}, causes, frozenset(own), lookalikes, names)
-
-
-def load_causes(path: Path, built_in: Mapping[str, CauseTable]) -> CauseTable:
-    """Load a cause table of the user's, named after its file, with the words of the built-in one below its own."""
-    file = _own_file(path)
-    table = _checked(file, CauseTable, {"name": path.stem})
-    if table.name != path.stem:
-        raise file.fault(("name",), f"{table.name!r} is not the name of the file", "Take the line out.")
-    keys: dict[str, str] = {}
-    for word in table.words:
-        if (other := keys.setdefault(word_key(word), word)) != word:
-            said = f"the same word as {other!r}, since case, spaces, - and _ do not count"
-            raise file.fault(("words", word), said, "Leave one of the two lines.")
-    below = built_in.get(table.name, table)
-    words = {**table.words, **below.words, **table.words}  # its own words come first
-    return table.model_copy(update={"title": table.title or below.title, "words": words})
 
 
 def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
@@ -167,22 +162,16 @@ def _shipped() -> tuple[tuple[CauseTable, ...], tuple[CdrFormat, ...], tuple[Loo
 def _load_all(folder: str, model: type[Model]) -> tuple[Model, ...]:
     entries = [entry for entry in files("schemas").joinpath(folder).iterdir() if entry.name.endswith(".toml")]
     texts = [TomlText(entry.name, entry.read_text("utf-8")) for entry in sorted(entries, key=attrgetter("name"))]
-    return tuple(_checked(text, model, context=BUILT_IN) for text in texts)
+    return tuple(_checked(text, model, BUILT_IN) for text in texts)
 
 
-def _checked(
-    file: TomlText,
-    model: type[Model],
-    defaults: Mapping[str, str] | None = None,
-    *,
-    context: Mapping[str, str] | None = None,
-) -> Model:
+def _checked(file: TomlText, model: type[Model], context: Mapping[str, str] | None = None) -> Model:
     """Return the model of a file; the tables of a format's family stand below its own.
 
     Lists of rules and notes follow the format's; a key of a table that the format has outranks the family's.
     Columns that the family reads and the format does not name are cells that may be missing.
     """
-    tables = {**(defaults or {}), **file.parsed()}
+    tables = file.parsed()
     if model is CdrFormat and tables.get("family"):
         folder, name = files("schemas").joinpath("families"), str(tables["family"])
         known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())

@@ -497,7 +497,7 @@ class Cause(_Table):
 class CauseTable(_Table):
     """The words of one vocabulary of outcomes, each with its meaning; the first of equal words counts."""
 
-    name: str
+    name: str = ""
     title: str = ""
     words: Mapping[
         str,

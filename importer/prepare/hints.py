@@ -23,6 +23,11 @@ def columns_text(columns: Sequence[str]) -> str:
     return f"Column{'s' if len(columns) > 1 else ''} {', '.join(columns)}"
 
 
+def _subject(columns: Sequence[str], one: str, several: str) -> str:
+    """Return columns with a verb of their number."""
+    return f"{columns_text(columns)} {several if len(columns) > 1 else one}"
+
+
 def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     """Return for each row why nothing says whether its call went out or came in."""
     cdr_format = rules.format
@@ -53,10 +58,8 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
             hints.append(doubt)
             continue
         filled = [f"{column} {quoted(value)}" for column, value in zip(shown, values, strict=True) if value]
-        if filled:
-            what = f"{columns_text(filled)} {'do' if len(filled) > 1 else 'does'} not tell"
-        else:
-            what = f"{columns_text(shown)} {'are' if len(shown) > 1 else 'is'} empty: nothing tells"
+        what = f"{_subject(filled, 'does', 'do')} not tell"
+        what = what if filled else f"{_subject(shown, 'is', 'are')} empty: nothing tells"
         hints.append(f"{what} whether the call went out or came in. {todo}")
     return hints
 
@@ -101,11 +104,8 @@ def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     for values in rows[there].itertuples(index=False, name=None):
         cells = zip(rules.shown(there), values, strict=True)
         filled = [f"{column} {quoted(value)}" for column, value in cells if value]
-        several = len(filled or columns) > 1
-        if filled:
-            what = f"{columns_text(filled)} {'do' if several else 'does'} not decide: nothing else"
-        else:
-            what = f"{columns_text(columns)} {'are' if several else 'is'} empty: nothing"
+        what = f"{_subject(filled, 'does', 'do')} not decide: nothing else"
+        what = what if filled else f"{_subject(columns, 'is', 'are')} empty: nothing"
         hints.append(f"{what} says what became of the call. Export the row again, or remove it.")
     return hints
 
@@ -142,14 +142,12 @@ def agent_hint(names: str, rules: Rules) -> str:
     """Return what is said where nobody knows the agent's number; ``names`` are joined by the unit separator."""
     columns = rules.shown(rules.format.call.agent)
     named = [quoted(name) for name in dict.fromkeys(names.split("\x1f")) if name]
-    several = len(columns) > 1
     if not named:
-        what = f"{columns_text(columns)} {'are' if several else 'is'} empty: nothing says which agent called."
+        what = f"{_subject(columns, 'is', 'are')} empty: nothing says which agent called."
         return f"{what} Fill it in, or give --default-agent-number."
     return (
-        f"{columns_text(columns)} {'name' if several else 'names'} the agent as {', '.join(named)}, which is no "
-        "telephone number and not in the agents file: add a line for it there (--agents), or give "
-        "--default-agent-number."
+        f"{_subject(columns, 'names', 'name')} the agent as {', '.join(named)}, which is no telephone number and "
+        "not in the agents file: add a line for it there (--agents), or give --default-agent-number."
     )
 
 

@@ -168,8 +168,24 @@ def on_cluster(address: str) -> Iterator[Workers]:
         from distributed.scheduler import KilledWorker
 
         try:
-            submit = client.get_executor(pure=False).submit
-            yield Workers(submit, _threads(client, address), (KilledWorker, CancelledError), _watch(client))
+            try:
+                client.wait_for_workers(1, timeout=FIRST_WORKER_SECONDS)
+            except TimeoutError:
+                raise _unusable(address, f"it has no worker, also after {FIRST_WORKER_SECONDS} s") from None
+            here, cluster = installed(), client.get_versions(packages=DECIDING)
+            # The scheduler reads every task before it passes it on.
+            machines = {f"worker {each}": found for each, found in cluster["workers"].items()}
+            for name, found in {"scheduler": cluster["scheduler"], **machines}.items():
+                there = {**found["packages"], "Python": ".".join(found["host"]["python"].split(".")[:2])}
+                other = [
+                    f"{package} {there.get(package) or 'missing'} (here {mine})"
+                    for package, mine in here.items()
+                    if there.get(package) != mine
+                ]
+                if other:
+                    raise _unusable(address, f"its {name} has other versions: {', '.join(other)}")
+            submit, threads = client.get_executor(pure=False).submit, sum(client.nthreads().values())
+            yield Workers(submit, threads, (KilledWorker, CancelledError), _watch(client))
         except BrokenExecutor as error:
             raise ImporterError(
                 f"--scheduler {address}: its workers were killed or lost; nothing was taken in or sent",
@@ -214,27 +230,6 @@ def _connected(address: str) -> Any:
 def _unusable(address: str, fault: str) -> ConfigurationError:
     hint = "Mend the address or the cluster, or leave --scheduler out: then this machine reads the files."
     return ConfigurationError(f"--scheduler {address}: {fault}", hint=hint)
-
-
-def _threads(client: Any, address: str) -> int:
-    """Return how many tasks the cluster works on at once; raises ConfigurationError where versions differ."""
-    try:
-        client.wait_for_workers(1, timeout=FIRST_WORKER_SECONDS)
-    except TimeoutError:
-        raise _unusable(address, f"it has no worker, also after {FIRST_WORKER_SECONDS} s") from None
-    here, cluster = installed(), client.get_versions(packages=DECIDING)
-    # The scheduler reads every task before it passes it on.
-    machines = {f"worker {each}": found for each, found in cluster["workers"].items()}
-    for name, found in {"scheduler": cluster["scheduler"], **machines}.items():
-        there = {**found["packages"], "Python": ".".join(found["host"]["python"].split(".")[:2])}
-        other = [
-            f"{package} {there.get(package) or 'missing'} (here {mine})"
-            for package, mine in here.items()
-            if there.get(package) != mine
-        ]
-        if other:
-            raise _unusable(address, f"its {name} has other versions: {', '.join(other)}")
-    return sum(client.nthreads().values())
 
 
 def _watch(client: Any) -> Callable[[], None]:
