@@ -128,18 +128,18 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
 def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None = None) -> tuple[ExportFile, ...]:
     """Return the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
 
-    Of a workbook ``sheet`` picks one; without it these are all that are not hidden. JSON objects become CSV text.
-    Raises as `open_export` does.
+    Of a workbook ``sheet`` picks one; without it these are all that are not hidden and have anything in them, else
+    the first. JSON objects become CSV text. Raises as `open_export` does.
     """
     limits = limits or SpoolLimits()
     file = open_export(path, limits)
     with _readable(path):
         if is_workbook(file.open):
             with file.open() as source:
-                return tuple(
-                    _table(file, csv_blocks(rows), limits, name)
-                    for name, rows in sheets_of(source, file.shown, limits, sheet)
-                )
+                sheets = sheets_of(source, file.shown, limits, sheet)
+                tables = tuple(_table(file, csv_blocks(rows), limits, name) for name, rows in sheets)
+            # One that begins with so many commas and line ends has nothing in it.
+            return tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
         if is_json(_usable_start(file, file.shown)):
             return (_table(file, rows_of_objects(file.open, file.shown), limits),)
     return (file,)

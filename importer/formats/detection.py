@@ -38,9 +38,6 @@ LEAST_SHARE = 0.6
 NEAR_SHARE = 0.5
 """So many of a format's columns, or of the patterns of its cells, make it one that a file is near to."""
 
-FIRST_BYTES = 1 << 18
-"""A sheet that begins with so many of commas and line ends is empty."""
-
 MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
 
@@ -74,8 +71,6 @@ def detect(
     of the ``lookalikes``, of no format known here, or of more than one.
     """
     tables = open_tables(path, settings.sheet)
-    if len(tables) > 1:
-        tables = tuple(each for each in tables if each.open().read(FIRST_BYTES).strip(b",\n")) or tables[:1]
     if len(tables) == 1:
         return _detect(tables[0], formats, settings, lookalikes)
     # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,

@@ -153,10 +153,9 @@ def _layouts(whole: list[str]) -> list[str]:
 def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) -> tuple[TomlText, str]:
     """Return a draft of the format ``name`` from an export, and how the export was read.
 
-    Without ``--sheet`` the first with anything in it is read. Raises InputUnusableError without columns or rows.
+    Without ``--sheet`` the first is read. Raises InputUnusableError without columns or rows.
     """
-    tables = open_tables(path, settings.sheet)
-    file = next((each for each in tables if each.is_table and each.open().read(1 << 16).strip(b",\n")), tables[0])
+    file = open_tables(path, settings.sheet)[0]
     asked = ("utf-8", ",") if file.is_table else (settings.encoding, settings.delimiter)
     encoding = certain_encoding(file, asked[0]) or fallback_encoding(file, FALLBACK_ENCODINGS)
     text, is_cut = sample_text(file, encoding)
