@@ -112,12 +112,8 @@ def filetime_seconds(texts: pd.Series) -> pd.Series:
     """
     bare = texts.str.replace("-", "", regex=False)
     is_read = bare.str.fullmatch("[0-9A-Fa-f]{16}").fillna(False).to_numpy(dtype=np.bool_)
-    characters = np.frombuffer("".join(bare[is_read]).lower().encode("ascii"), dtype=np.uint8).reshape(-1, 16)
-    digits = np.where(characters > ord("9"), characters - ord("a") + 10, characters - ord("0")).astype(np.uint64)
-    weights = np.uint64(16) ** np.arange(15, -1, -1, dtype=np.uint64)
-    ticks = (digits * weights).sum(axis=1, dtype=np.uint64)
     seconds = pd.Series(pd.NA, index=texts.index, dtype="Int64")
-    seconds[is_read] = (ticks // np.uint64(10_000_000)).astype(np.int64) - SECONDS_FROM_1601_TO_1970
+    seconds[is_read] = [int(each, 16) // 10_000_000 - SECONDS_FROM_1601_TO_1970 for each in bare[is_read]]
     return seconds
 
 

@@ -81,7 +81,8 @@ def _plan_of(format_name: str) -> PreparePlan:
     words = sample_options(SAMPLES / format_name / "any.csv")
     options = dict(zip(words[::2], words[1::2], strict=True))
     country = options.get("--country")
-    agents = load_agents(Path(options["--agents"]), country, options.get("--default-agent-number", ""))
+    agents = load_agents(Path(options["--agents"]), country)
+    agents = replace(agents, default_number=options.get("--default-agent-number", ""))
     return PreparePlan(agents, NOW, options.get("--timezone"), country, all_rows=True)
 
 

@@ -1,6 +1,7 @@
 """Agents: which of several names decides, what stands in, and what is said about a broken agents file."""
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ NUMBERS = NumberBook(NumberRules("US"))
 def _load(folder: Path, text: str, country: str | None = None) -> AgentBook:
     path = folder / "agents.csv"
     path.write_text(text, encoding="utf-8")
-    return load_agents(path, country, "+12125550190", "599")
+    return replace(load_agents(path, country), default_number="+12125550190", default_zohouser="599")
 
 
 @pytest.fixture

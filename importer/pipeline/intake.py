@@ -93,10 +93,10 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
             hint="The window begins with --since and ends just before --until.",
         )
     number, user = settings.default_agent_number or "", settings.default_zohouser or ""
+    path = settings.agents
+    agents = AgentBook() if path is None else load_agents(path, settings.country, settings.encoding)
     return PreparePlan(
-        agents=AgentBook(default_number=number, default_zohouser=user)
-        if settings.agents is None
-        else load_agents(settings.agents, settings.country, number, user, encoding=settings.encoding),
+        agents=replace(agents, default_number=number, default_zohouser=user),
         now=int(run.now),
         timezone=settings.timezone,
         country=settings.country,

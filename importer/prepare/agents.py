@@ -86,14 +86,7 @@ class AgentBook:
         return self.by_key.get(key) or self.by_key.get(_own_number(text, numbers) or key)
 
 
-def load_agents(
-    path: Path,
-    country: str | None,
-    default_number: str = "",
-    default_zohouser: str = "",
-    *,
-    encoding: str | None = None,
-) -> AgentBook:
+def load_agents(path: Path, country: str | None, encoding: str | None = None) -> AgentBook:
     """Read an agents file: CSV with the columns of AGENT_COLUMNS, in any order, written down as exports are.
 
     ``encoding`` is that of a file that is not UTF-8 and has no byte order mark. Raises ConfigurationError naming
@@ -124,8 +117,7 @@ def load_agents(
                     "Each extension, number, e-mail and name may stand for one agent only.",
                 )
         extensions.update({caseless(row["extension"])} - {""})
-    by_key = {key: agent for key, (agent, _) in first_line.items()}
-    return AgentBook(by_key, frozenset(extensions), default_number, default_zohouser)
+    return AgentBook({key: agent for key, (agent, _) in first_line.items()}, frozenset(extensions))
 
 
 def agents_text(lines: Iterable[AgentLine], *, is_draft: bool = False) -> str:

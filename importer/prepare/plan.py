@@ -183,13 +183,9 @@ class Rules:
 
     def extensions(self) -> Extensions:
         """Return how our own internal numbers are recognised."""
-        return Extensions(
-            self.policies.extensions or self.format.numbers.extension,
-            self.plan.agents.extensions,
-            self.roles,
-            self.policies.trunks,
-            bool(self.policies.extensions),
-        )
+        own, listed = self.policies.extensions, self.plan.agents.extensions
+        pattern = own or self.format.numbers.extension
+        return Extensions(pattern, listed, self.roles, self.policies.trunks, bool(own))
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return columns as the operator finds them in the file, without those that the file lacks.

@@ -110,7 +110,7 @@ def _zone(settings: Settings) -> Iterator[Check]:
 def _agents(settings: Settings) -> Iterator[Check]:
     path, found, lines = settings.agents, "no agents file: who called is only in the exports, or unknown", []
     if path is not None:
-        load_agents(path, settings.country, encoding=settings.encoding)
+        load_agents(path, settings.country, settings.encoding)
         lines = agent_lines(path, settings.encoding)
         found = f"{path.name} has {counted(len(lines), 'agent')}"
     without = 0 if settings.default_agent_number else sum(not line.number for line in lines)
