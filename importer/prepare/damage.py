@@ -32,21 +32,13 @@ _REASONS = {
 }
 
 
-def cut_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
-    """Return which rows have an id whose digits are gone: calls of one hour may share what is left of it."""
-    found = np.zeros(len(rows), dtype=np.bool_)
-    for _, _, cut in _cuts(rows, cdr_format):
-        found |= cut
-    return found
-
-
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     """Add ``call.problem`` and ``call.problem_hint`` where no id is left that tells one call from another.
 
     A start that stands in for an id must have its seconds.
     """
     keyless, time = rows.loc[rows["call.key"] == ""], rules.format.time
-    for name, reason, cut in _cuts(keyless, rules.format) if len(keyless) else ():
+    for name, reason, cut in cuts(keyless, rules.format) if len(keyless) else ():
         if cut.any():
             some = keyless.loc[cut].assign(**{"call.text": keyless.loc[cut, name]})
             some["call.reason"] = reason
@@ -70,8 +62,11 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     )
 
 
-def _cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, Flags]]:
-    """Yield which cells of a column of ids are cut, with the column and the reason, where any may be."""
+def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, Flags]]:
+    """Yield which cells of a column of ids are cut, with the column and the reason, where any may be.
+
+    Calls of one hour may share what is left of such an id.
+    """
     names = (name for candidate in cdr_format.call.id for name in candidate)
     for column in dict.fromkeys(origin for name in names for origin in cdr_format.origins(name)):
         if pc.any(pc.match_substring(arrow_of(rows[column]), "e+", ignore_case=True), min_count=0).as_py():

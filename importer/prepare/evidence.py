@@ -21,7 +21,7 @@ from importer.formats.language import (
     TimeSpec,
     word_key,
 )
-from importer.prepare.damage import add_damage, cut_ids
+from importer.prepare.damage import add_damage, cuts
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Policies, Rules
@@ -440,8 +440,8 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
         if cdr_format.call.unique_by:
             parts = [rows[name] for name in cdr_format.call.unique_by]
             key = key.where(~(keyless & _all_filled(parts)), "u" + joined(parts))
-    cut = cut_ids(rows, cdr_format)
-    key = key.where(~cut, "") if cut.any() else key
+    for _, _, cut in cuts(rows, cdr_format):
+        key = key.where(~cut, "") if cut.any() else key
     return pd.DataFrame({"source_id": source_id, "key": key})
 
 
