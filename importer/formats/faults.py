@@ -93,7 +93,7 @@ class TomlText:
             meant = f"Did you mean `{near[0]}`? " if near else ""
             read = f"Columns here: {', '.join(columns)}. " if path else ""
             return self.fault(path, said, f"{meant}{read}{SEE_README}")
-        is_named = repr(value) in said or said.startswith(f"{value} ")
+        is_named = repr(value) in said or (first["type"] == "value_error" and said.startswith(f"{value} "))
         if isinstance(value, str | int | float) and not is_named:
             said = f"{repr(value)[:SHOWN_CHARACTERS]}: {said}"
         return self.fault(path, said)

@@ -34,7 +34,6 @@ SHOWN_ZONES = 5
 MOST_MOMENTS = 60
 Ints = npt.NDArray[np.int64]
 
-
 Contradiction = tuple[int, str, int, int, int, str]
 """Line, time and epoch second of a row whose id proves another offset than the zone has; the offset (seconds) that
 it proves and the zone's; and how many rows of its day say so."""
@@ -99,11 +98,10 @@ class ZoneEvidence:
 
     def contradiction(self) -> Contradiction | None:
         """Return the first row that the zone cannot explain, None when there is none."""
-        for (day, proved), (line, text, epoch, expected) in sorted(
-            self._against.items(), key=lambda item: item[1]
-        ):
-            against, agreeing = self._rows[day, proved], self._rows[day, expected]
-            if against > agreeing and (len(self._ids[day, proved]) >= LEAST_IDS or proved < expected):
+        for key, (line, text, epoch, expected) in sorted(self._against.items(), key=lambda item: item[1]):
+            day, proved = key
+            against, agreeing = self._rows[key], self._rows[day, expected]
+            if against > agreeing and (len(self._ids[key]) >= LEAST_IDS or proved < expected):
                 told = f"told by {against} row{'s' if against > 1 else ''} of that day, {agreeing} agree"
                 return line, text, epoch, proved, expected, told
         return None
