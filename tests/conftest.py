@@ -9,6 +9,7 @@ import inspect
 import os
 import re
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -240,6 +241,28 @@ def server() -> Iterator[Any]:
 
     with ForkServer() as running:
         yield running
+
+
+Died = Callable[..., None]
+
+
+@pytest.fixture
+def died(server: Any, tmp_path: Path) -> Died:
+    """Return a function that runs a command in a process of its own, which kills itself at a step."""
+
+    def run_and_die(step: str, results: Path, *arguments: str | Path, time: int = 1) -> None:
+        own = {name: each for name, each in os.environ.items() if name.startswith(("CDR_IMPORTER_", "HOME"))}
+        job = {
+            "folder": str(tmp_path),
+            "environment": own | {"CDR_IMPORTER_RESULTS": str(results)},
+            "output": os.devnull,
+            "arguments": [*map(str, arguments)],
+            "at": (step, time, signal.SIGKILL.value),
+        }
+        number, _ = server.start(job)
+        assert server.wait(number) == -signal.SIGKILL
+
+    return run_and_die
 
 
 @pytest.fixture(scope="module")

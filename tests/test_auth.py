@@ -309,14 +309,6 @@ def test_sandbox_restarts_freely(shared: SignIn, clock: OwnTime) -> None:
         assert len(script.asked) == number + 2
 
 
-def test_cache_holds_no_secret(shared: SignIn, clock: OwnTime) -> None:
-    """The cache file holds the access token, but no other secret."""
-    source(Endpoint(good()), clock, shared).token()
-    text = cache_of(shared).read_text()
-    assert "1000.aa.bb" in text
-    assert not any(secret in text for secret in (*SECRETS, "1000.CLIENT"))
-
-
 @pytest.mark.fault(50)
 @table(
     "damage",

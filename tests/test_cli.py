@@ -3,9 +3,6 @@
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +12,6 @@ from ledgers import make_waiting
 from misbehaviour import Fault, Simulator
 from terminal import Terminal
 
-HEAVY = [
-    *("jinja2", "pandas", "pandera", "requests", "phonenumbers", "pydantic", "pyarrow", "numpy", "tqdm"),
-    *("urllib3", "importer.ledger"),
-]
-COMMANDS = ["import", "check", "deliver", "detect", "formats", "status", "resolve", "sandbox"]
 WAIT_SECONDS = 20
 
 
@@ -29,25 +21,6 @@ def twenty(tmp_path: Path) -> Path:
 
 
 # help --------------------------------------------------------------------------------------------------------
-
-
-def test_help_imports_nothing_heavy() -> None:
-    """--help, --version and a wrong option answer without loading what only a run needs."""
-    commands = ["--help"], ["--version"], ["ledger", "--help"], ["import", "--no-such"]
-    script = (
-        f"import sys\nfrom importer.cli import run\nfor each in {commands!r}:\n    run(each)\n"
-        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "loaded: []"
-
-
-def test_every_command_explains_itself(program: Program) -> None:
-    """The program's own help names each command, and COMMAND --help prints its usage and exits 0."""
-    assert set(COMMANDS) <= set(re.findall(r"^  (\w+) ", program("--help").stdout, re.MULTILINE))
-    for name in COMMANDS:
-        ran = program(name, "--help")
-        assert (ran.code, ran.stdout.startswith(f"Usage: cdr-importer {name}"), ran.stderr) == (0, True, "")
 
 
 @table(
@@ -85,6 +58,7 @@ def test_errors_as_json_by_the_environment(program: Program, monkeypatch: pytest
         (("formats", "nwe"), "Did you mean 'formats new'?"),
         (("--rate", "50/minute", "import", "x.csv"), "behind the command: cdr-importer import --rate ..."),
         (("check", ""), "the name is empty: is a variable not set?"),
+        (("check", "--rate", "1/second", "x.csv"), "No such option '--rate'"),  # `check` sends nothing
     ],
 )
 def test_slips_of_the_pen(program: Program, words: tuple[str, ...], said: str) -> None:
@@ -117,11 +91,6 @@ def test_help_groups_the_options_of_import(program: Program, monkeypatch: pytest
     assert list(groups) == [f"{name}:" for name in headings.split(",")]
     assert max(map(len, groups.values())) <= 10
     assert [line.split()[0] for line in groups["Options:"]] == ["--config", "-h,"]
-
-
-def test_unknown_words_are_usage(program: Program) -> None:
-    """A command that is not there is exit 2, and an option of sending to `check`, which sends nothing."""
-    assert program("imprt").code == program("check", "--rate", "1/second", "x.csv").code == 2
 
 
 def test_formats_explains_one(program: Program) -> None:
@@ -168,58 +137,6 @@ def test_typed_ahead_answers_nothing(account: Simulator, monkeypatch: pytest.Mon
     assert (terminal.finish(), account.arrivals) == (130, ())
 
 
-# signals -----------------------------------------------------------------------------------------------------
-
-
-def wait_for_calls(simulator: Simulator, count: int, process: subprocess.Popen[str]) -> None:
-    """Return once so many requests have arrived."""
-    for _ in range(WAIT_SECONDS * 100):
-        if len(simulator.arrivals) >= count:
-            return
-        try:
-            process.wait(0.01)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    raise AssertionError(f"the program ended early: {process.communicate()}")
-
-
-def started(*arguments: str | Path) -> subprocess.Popen[str]:
-    """Return the program running in another process with pipes for its output."""
-    command = [sys.executable, "-m", "importer", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.fault(92)
-@pytest.mark.parametrize(
-    ("command", "number", "code"),
-    [("import", signal.SIGTERM, 143), ("deliver", signal.SIGINT, 130)],
-)
-def test_signal_ends_the_run_in_order(
-    program: Program, account: Simulator, tmp_path: Path, command: str, number: signal.Signals, code: int
-) -> None:
-    """The call in flight is recorded, the rest is pending, the results are complete; `deliver` sends the rest."""
-    inputs = ["--init-ledger", twenty(tmp_path)] if command == "import" else []
-    if command == "deliver":
-        make_waiting(tmp_path / "ledger.sqlite", 20)
-    account.latency_seconds = 0.1
-    results = tmp_path / "results.csv"
-    with started(command, "--results", results, *inputs) as process:
-        wait_for_calls(account, 2, process)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=WAIT_SECONDS)
-    taken = {call["id"] for call in account.accepted}
-    rows = read_results(results)
-    assert process.returncode == code
-    assert {row["call_id"] for row in rows if row["outcome"] == "accepted"} == taken
-    assert [row["outcome"] for row in rows] == ["accepted"] * len(taken) + ["pending"] * (20 - len(taken))
-    assert f"exit={code} reason=signal" in errors.splitlines()[-1]
-    assert not list(tmp_path.glob("*.part"))
-    account.latency_seconds = 0.0
-    assert program("deliver").code == 0
-    assert [call["id"] for call in account.accepted] == [f"call{each:05}" for each in range(20)]
-
-
 # looking and deciding ----------------------------------------------------------------------------------------
 
 
@@ -255,18 +172,6 @@ def test_verbose_says_more(program: Program, tmp_path: Path) -> None:
 
     assert (ran.code, ran.stderr.splitlines()[0]) == (0, f"cdr-importer: {path}: format callnotify, utf-8, 1 row")
     assert ran.summary()["would_send"] == "1"
-
-
-def test_shell_completion() -> None:
-    """The shell completes commands without anything heavy being loaded."""
-    environment = os.environ | {
-        "_CDR_IMPORTER_COMPLETE": "bash_complete",
-        "COMP_WORDS": "cdr-importer im",
-        "COMP_CWORD": "1",
-    }
-    command = [sys.executable, "-m", "importer"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "plain,import\n"
 
 
 def test_what_could_not_be_used_comes_first(program: Program, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qsl
 
 import pytest
 import requests
@@ -525,14 +525,3 @@ def test_judge_failure(first_byte: bool, kind: str, expected: tuple[Proof, React
 def sign_in_at(url: str) -> SignIn:
     """Build a sign-in."""
     return SignIn(accounts_url=url, client_id="c", client_secret="s", refresh_token="r")
-
-
-def test_token_transport(serve: Serve) -> None:
-    """The token form goes as a body, never in the address, and the answer comes back."""
-    server = serve(answering(http_answer(body=b"{}")))
-    url = f"{server.base_url}/oauth/v2/token"
-    answered = TokenTransport(sign_in_at(server.base_url))(url, {"client_secret": "a+b c"})
-    head, _, body = server.received().partition(b"\r\n\r\n")
-    assert answered == (200, b"{}")
-    assert head.startswith(b"POST /oauth/v2/token HTTP/1.1\r\n") and b"Authorization" not in head
-    assert parse_qs(body.decode()) == {"client_secret": ["a+b c"]}

@@ -13,7 +13,7 @@ from conftest import table
 from importer.formats.language import Source
 from importer.formats.language import Test as Condition
 from importer.reading import Conditions, Extensions
-from importer.reading.conditions import arrow_of, extracted, joined, seconds_of, text_series
+from importer.reading.conditions import extracted, joined, seconds_of
 
 EXTENSIONS = Extensions(r"\d{2,5}", frozenset({"emma", "7001234"}))
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1f"), max_size=6)
@@ -146,14 +146,6 @@ def test_joined(rows: list[tuple[str, ...]]) -> None:
     """Cells joined come apart again as they were."""
     columns = [_column(*cells) for cells in zip(*rows, strict=True)]
     assert [tuple(text.split("\x1f")) for text in joined(columns)] == rows
-
-
-@given(st.lists(TEXTS, max_size=8))
-def test_text_series(cells: list[str]) -> None:
-    """A column through Arrow and back is the same column of text."""
-    values = _column(*cells)
-    back = text_series(arrow_of(values), values.index)
-    pd.testing.assert_series_equal(back, values)
 
 
 # Seconds

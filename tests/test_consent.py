@@ -52,37 +52,24 @@ def test_answer_no(account: Simulator, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_asked", "account")
 def test_examples(tmp_path: Path) -> None:
-    """The question shows region and zone, and two calls as the file has them and as they are sent."""
+    """The question shows region, zone and two calls as they are sent, and as the file has them, dates too."""
     asked: list[Sequence[str]] = []
     listener = Listener(confirm=lambda outlook: bool(asked.append([*outlook.examples()])))
     options = {"timezone": "America/New_York", "country": "US", "default_agent_number": "+12125550101"}
     export = tmp_path / "day.csv"
-    export.write_bytes((SAMPLES / "asterisk-csv/day.csv").read_bytes())
-    with pytest.raises(StoppedError, match="as you said"):
-        imported(export, listener, **options, since="2020-01-01")
-    assert asked == [
-        [
-            "Read with national numbers as of US and local times as of America/New_York:",
-            "  day.csv, line 1: 2125550142, PJSIP/2125550142@trunk-a, 2026-03-02 09:14:07",
-            "    goes as +12125550142, 2026-03-02 14:14:07 GMT, noanswer",
-            "  day.csv, line 2: +12125550143, PJSIP/+12125550143@trunk, 2026-03-02 09:16:40",
-            "    goes as +12125550143, 2026-03-02 14:16:40 GMT, busy",
-        ]
+    for sample in ("asterisk-csv/day.csv", "freepbx/table-25-columns-day-first.csv"):
+        export.write_bytes((SAMPLES / sample).read_bytes())
+        with pytest.raises(StoppedError, match="as you said"):
+            imported(export, listener, **options, since="2020-01-01")
+    assert asked[0] == [
+        "Read with national numbers as of US and local times as of America/New_York:",
+        "  day.csv, line 1: 2125550142, PJSIP/2125550142@trunk-a, 2026-03-02 09:14:07",
+        "    goes as +12125550142, 2026-03-02 14:14:07 GMT, noanswer",
+        "  day.csv, line 2: +12125550143, PJSIP/+12125550143@trunk, 2026-03-02 09:16:40",
+        "    goes as +12125550143, 2026-03-02 14:16:40 GMT, busy",
     ]
-
-
-@pytest.mark.usefixtures("_asked", "account")
-def test_examples_of_other_dates(tmp_path: Path) -> None:
-    """Dates that a spreadsheet program wrote anew stand in the question as in the file."""
-    asked: list[Sequence[str]] = []
-    listener = Listener(confirm=lambda outlook: bool(asked.append([*outlook.examples()])))
-    options = {"timezone": "America/New_York", "country": "US", "default_agent_number": "+12125550101"}
-    export = tmp_path / "day.csv"
-    export.write_bytes((SAMPLES / "freepbx/table-25-columns-day-first.csv").read_bytes())
-    with pytest.raises(StoppedError, match="as you said"):
-        imported(export, listener, **options, since="2020-01-01")
-    assert asked[0][1].endswith(", 02/03/2026 09:14:07")
-    assert asked[0][2] == "    goes as +12125550142, 2026-03-02 14:14:07 GMT, noanswer"
+    assert asked[1][1].endswith(", 02/03/2026 09:14:07")
+    assert asked[1][2] == "    goes as +12125550142, 2026-03-02 14:14:07 GMT, noanswer"
 
 
 @pytest.mark.usefixtures("_asked")
@@ -106,17 +93,12 @@ def test_first_import_of_old_calls(program: Program, account: Simulator, tmp_pat
     assert "and this ledger has sent nothing yet" in ran.stderr
     assert "Give --since 30d to leave older calls out, or --yes" in ran.stderr
     assert calls_in(tmp_path / "ledger.sqlite") == 0
+    old = write_export(tmp_path / "old.csv", [call_row(3, start_time=days_ago(40))])
+    since = ("--ledger", tmp_path / "other.sqlite", "--results", tmp_path / "0.csv", "--since", "60d")
+    assert program("import", "--init-ledger", *since, old).code == 0
     assert program("import", "--results", tmp_path / "2.csv", "--limit", "1", "--yes", export).code == 0
     assert program("import", "--results", tmp_path / "3.csv", export).code == 0
-    assert len(account.accepted) == 2
-
-
-@pytest.mark.usefixtures("_asked")
-def test_first_import_since(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """--since says how far back is meant."""
-    export = write_export(tmp_path / "export.csv", [call_row(1, start_time=days_ago(40))])
-    ran = program("import", "--init-ledger", "--results", tmp_path / "1.csv", "--since", "60d", export)
-    assert (ran.code, len(account.accepted)) == (0, 1)
+    assert len(account.accepted) == 3
 
 
 def test_outlook_in_words() -> None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import CALLNOTIFY_HEADER, SAMPLES, Program, call_row, read_results, table
+from conftest import CALLNOTIFY_HEADER, SAMPLES, call_row, table
 from importer.errors import InputUnusableError
 from importer.formats import Detection, detect
-from importer.formats.dates import DateOrder, is_rewritten, own_order, written_back
+from importer.formats.dates import DateOrder, is_rewritten, written_back
 from importer.settings import Settings
 from samples import catalogue, plan_for, prepared, prepared_text
 
@@ -54,20 +54,6 @@ def test_any_date_is_written_back(moment: datetime, order: DateOrder, mark: str)
     text = f"{mark.join((*parts, year))} {moment:%H:%M:%S}"
     assert is_rewritten(text, ISO)
     assert written_back(text, ISO, order) == f"{year}-{month}-{day} {moment:%H:%M:%S}"
-
-
-@table(
-    ("layouts", "order"),
-    [
-        (("%m/%d/%Y %I:%M %p", "iso8601"), MONTH),
-        (("%d.%m.%y %H:%M",), DAY),
-        (("%m/%d/%Y", "%d/%m/%Y"), None),
-        (ISO, None),
-    ],
-)
-def test_order_of_a_format(layouts: tuple[str, ...], order: DateOrder | None) -> None:
-    """A format with the year last has an order of its own, unless its layouts differ."""
-    assert own_order(layouts) is order
 
 
 def rows(*starts: str, ids: bool = True) -> str:
@@ -175,13 +161,6 @@ def test_id_of_an_export_without_header(tmp_path: Path, start: str, made: str, r
     row = row.replace('"1772460847.44",""', f'"{made}",')
     found = prepared_text(tmp_path, f"{row}\n{row.replace('2125550142', '2125550143')}\n")
     assert found.outcomes() == [reason] * 2
-
-
-def test_import_of_a_resaved_export(program: Program, tmp_path: Path) -> None:
-    """`check --date-order` reads what no row proves, and the results have the starts in GMT."""
-    (tmp_path / "export.csv").write_text("\ufeff" + rows("02/03/2026 09:14").replace(",", ";"), encoding="utf-8")
-    taken = program("check", "--date-order", "day-month", "-v", tmp_path / "export.csv")
-    assert read_results(taken.summary()["results"])[0]["start_time"] == "2026-03-02 09:14:00"
 
 
 def resaved_freepbx(*rows: tuple[str, str]) -> str:

@@ -1,49 +1,24 @@
 """The results of a run killed with -9: no line is lost, and the next run finishes them."""
 
 import csv
-import os
 import shutil
-import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import Program, call_row, read_results, write_export
+from conftest import Died, Program, call_row, read_results, write_export
 from importer.errors import ExitCode
 from importer.pipeline.dead_runs import evidence_of
 from importer.records import Call, Place
 from importer.results import cells_of
-from judge.world import ForkServer
 from ledgers import RUN, opened
 from misbehaviour import Simulator
 from runs import imported
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
 from steps import Step, at
 
-Died = Callable[..., None]
-
 CALLS = 5
-
-
-@pytest.fixture
-def died(server: ForkServer, tmp_path: Path) -> Died:
-    """Return a function that runs a command in a process of its own, which kills itself at a step."""
-
-    def run(command: str, step: Step, results: Path, *files: Path, time: int = 1) -> None:
-        own = {name: each for name, each in os.environ.items() if name.startswith(("CDR_IMPORTER_", "HOME"))}
-        job = {
-            "folder": str(tmp_path),
-            "environment": own | {"CDR_IMPORTER_RESULTS": str(results)},
-            "output": os.devnull,
-            "arguments": [command, *map(str, files)],
-            "at": (step.value, time, signal.SIGKILL.value),
-        }
-        number, _ = server.start(job)
-        assert server.wait(number) == -signal.SIGKILL
-
-    return run
 
 
 @pytest.fixture
@@ -76,7 +51,7 @@ def test_results_are_what_the_run_would_have_written(
 ) -> None:
     """Killed after three answers, the results come to what a run stopped there by a signal writes."""
     dead, stopped = tmp_path / "dead.csv", tmp_path / "stopped.csv"
-    died("import", Step.SETTLED, dead, export, time=3)
+    died(Step.SETTLED, dead, "import", export, time=3)
     ran = program("deliver", "--limit", "1", "--results", tmp_path / "next.csv", "-v")
     assert f"which died, were completed: {dead}" in ran.stderr
     assert outcomes(dead) == ["accepted", "accepted", "rejected", "accepted", "pending", "pending"]
@@ -94,7 +69,7 @@ def test_carried_rows_survive(
 ) -> None:
     """A `deliver` killed after two answers loses no row of the calls that an earlier run had left."""
     program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
-    died("deliver", Step.SETTLED, tmp_path / "dead.csv", time=2)
+    died(Step.SETTLED, tmp_path / "dead.csv", "deliver", time=2)
     program("deliver", "--results", tmp_path / "next.csv")
     assert outcomes(tmp_path / "dead.csv") == ["accepted", "accepted", "pending", "pending"]
     assert [row["line"] for row in read_results(tmp_path / "dead.csv")] == ["3", "5", "6", "7"]
@@ -119,7 +94,7 @@ def test_attended_since_in_a_run_that_died(
     early = write_export(tmp_path / "early.csv", [call_row(0), call_row(1)])
     program("import", "--init-ledger", "--limit", "1", "--results", tmp_path / "early-results.csv", early)
     late = write_export(tmp_path / "late.csv", [call_row(number, state="answered") for number in (0, 1)])
-    died("import", step, tmp_path / "dead.csv", late)
+    died(step, tmp_path / "dead.csv", "import", late)
     assert program("deliver", "--results", tmp_path / "next.csv").code == 0
     assert (outcomes(tmp_path / "dead.csv"), len(account.accepted)) == (results, sent)
     ran = program("import", "--results", tmp_path / "again.csv", late)
@@ -131,7 +106,7 @@ def test_file_in_the_way_is_not_replaced(
     export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
 ) -> None:
     """A file made meanwhile under the dead run's name stays; its results stand beside it."""
-    died("import", Step.STAGED, tmp_path / "dead.csv", export)
+    died(Step.STAGED, tmp_path / "dead.csv", "import", export)
     (tmp_path / "dead.csv").write_text("mine")
     ran = program("deliver", "--results", tmp_path / "next.csv", "-v")
     assert (tmp_path / "dead.csv").read_text() == "mine"
@@ -147,7 +122,7 @@ def test_parts_that_are_gone(
     """Without its parts, what the ledger knows of calls sent is still written, and is evidence after a restore."""
     dead, following, backup = (tmp_path / name for name in ("dead.csv", "next.csv", "backup"))
     assert program("ledger", "backup", backup).code == 0
-    died("import", Step.ANSWERED, dead, export, time=3)
+    died(Step.ANSWERED, dead, "import", export, time=3)
     for path in tmp_path.glob("dead.csv.*"):
         path.unlink()
     ran = program("deliver", "--results", following, "-v")
@@ -169,7 +144,7 @@ def test_row_cut_short_is_left_out(
 ) -> None:
     """The last carried row of a full disk is no row: its call was not sent by the run that died."""
     program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
-    died("deliver", Step.TOKEN, tmp_path / "dead.csv")
+    died(Step.TOKEN, tmp_path / "dead.csv", "deliver")
     part = tmp_path / "dead.csv.carried.part"
     part.write_bytes(part.read_bytes()[:-20])
     program("deliver", "--results", tmp_path / "next.csv")
@@ -187,7 +162,7 @@ def test_restored_after_a_death(
     )
     program("import", "--limit", "1", "--results", first, export)
     assert program("ledger", "backup", backup).code == 0
-    died("deliver", Step.ANSWERED, dead, time=3)
+    died(Step.ANSWERED, dead, "deliver", time=3)
     sent = len(account.accepted)
     assert ledger.with_name("ledger.sqlite-wal").stat().st_size
     shutil.copy(backup, ledger)
@@ -209,7 +184,7 @@ def test_purged_before_its_results_were_complete(
 ) -> None:
     """What a dead run has to report outlasts any purge until it is reported: else it was said never to be sent."""
     dead = tmp_path / "dead.csv"
-    died("import", Step.ANSWERED, dead, export, time=3)
+    died(Step.ANSWERED, dead, "import", export, time=3)
     for expected in (0, 3):
         with opened(tmp_path / "ledger.sqlite", replace(RUN, run_id=f"purge{expected}")) as ledger:
             ledger.recover()

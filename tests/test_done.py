@@ -1,14 +1,11 @@
 """`--done`: files of which nothing is open are moved away after the run, and no other."""
 
-import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import CALLNOTIFY_HEADER, Program, call_row, read_results, write_export
-from judge.world import ForkServer
+from conftest import CALLNOTIFY_HEADER, Died, Program, call_row, read_results, write_export
 from misbehaviour import Fault, Simulator
 from runs import imported, ledger_counts
 from steps import Step
@@ -127,21 +124,11 @@ def test_folder_that_becomes_unusable(account: Simulator, spool: Path, program: 
 
 
 @pytest.mark.parametrize("step", [Step.RESULTS_LINKED, Step.RUN_FINISHED])
-def test_death_before_the_move(
-    server: ForkServer, program: Program, account: Simulator, spool: Path, step: Step
-) -> None:
+def test_death_before_the_move(died: Died, program: Program, account: Simulator, spool: Path, step: Step) -> None:
     """A run killed before it moved its file loses nothing: the next one moves it and sends nothing twice."""
     write_export(spool / "1.csv", [call_row(1)])
-    own = {name: each for name, each in os.environ.items() if name.startswith(("CDR_IMPORTER_", "HOME"))}
-    job = {
-        "folder": str(spool.parent),
-        "environment": own | {"CDR_IMPORTER_RESULTS": str(spool.parent / "results.csv")},
-        "output": os.devnull,
-        "arguments": ["import", "--init-ledger", "--done", str(spool.parent / "done"), str(spool)],
-        "at": (step.value, 1, signal.SIGKILL.value),
-    }
-    number, _ = server.start(job)
-    assert server.wait(number) == -signal.SIGKILL
+    words = ("import", "--init-ledger", "--done", spool.parent / "done", spool)
+    died(step, spool.parent / "results.csv", *words)
     assert names(spool) == ["1.csv"]
     assert night(program, spool) == 0
     assert (names(spool), names(spool.parent / "done")) == ([], ["1.csv"])

@@ -221,20 +221,6 @@ def test_spool_is_private_and_nameless(tmp_path: Path, monkeypatch: pytest.Monke
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_spool_closes_with_its_last_reader(tmp_path: Path) -> None:
-    """A reader keeps the spool open, and the space is given back behind it."""
-    file = open_export(written(tmp_path, gzip.compress(TEXT)))
-    assert file.spool is not None
-    descriptor = file.spool.fileno()
-    source = file.open()
-    del file
-    assert source.read() == TEXT
-    source.close()
-    del source
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(descriptor)
-
-
 def test_no_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a place to unpack to the run ends before anything is sent, and says which folder it is, if any."""
     gone, path = str(tmp_path / "gone"), written(tmp_path, gzip.compress(TEXT))

@@ -1,8 +1,6 @@
 """Formats and cause tables: the built-in ones, what is said about broken ones, and detection by content."""
 
 import re
-import subprocess
-import sys
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
@@ -286,19 +284,6 @@ def test_format_says_whether_it_needs_a_zone(
     """Only local times without any zone in the format or in the file need --timezone."""
     path = _own(tmp_path, '%S"]', f'%S"]\n{lines}')
     assert _load(path).needs_timezone(columns) is needed
-
-
-def test_formats_and_detection_load_without_pandas() -> None:
-    """Detecting a file of a built-in format loads neither pandas nor Arrow."""
-    code = "import sys, importer.formats as f; f.load_catalogue(); print({'pandas', 'pyarrow'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout == "set()\n"
-
-
-def test_format_file_that_is_missing_is_refused(tmp_path: Path) -> None:
-    """A path without a file is a configuration error that names it."""
-    with pytest.raises(ConfigurationError, match=r"gone\.toml"):
-        _load(tmp_path / "gone.toml")
 
 
 def test_own_formats_join_the_catalogue(tmp_path: Path) -> None:

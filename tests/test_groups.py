@@ -3,7 +3,6 @@
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from random import Random
 
 import numpy as np
 from hypothesis import example, given
@@ -213,23 +212,6 @@ def test_resolve(rows: list[Row]) -> None:
     assert fates == [_fate(row, call) for row, call in zip(rows, _calls(rows), strict=True)]
     calls = [row.key for row, fate in zip(rows, fates, strict=True) if fate.decision is Decision.CALL]
     assert len(calls) == len(set(calls))
-
-
-@given(INPUTS)
-def test_every_call_is_accounted_for(rows: list[Row]) -> None:
-    """A key with a row of a state gives a call, or a row that is incoming, attended, a problem or in conflict."""
-    reasons = {*Decision} - {*_ALONE.values(), Decision.OTHER_LEG, Decision.DUPLICATE, Decision.UNCLEAR_CALL}
-    rows = [replace(row, joins=()) for row in rows]
-    told = {row.key for row, fate in zip(rows, _resolved(rows), strict=True) if fate.decision in reasons}
-    assert {row.key for row in rows if row.rank in STATES} <= told
-
-
-@given(INPUTS, st.randoms(use_true_random=False))
-def test_resolve_order(rows: list[Row], random: Random) -> None:
-    """The order in which rows are read changes no row's decision."""
-    shuffled = random.sample(range(len(rows)), len(rows))
-    fates = _resolved(rows)
-    assert _resolved([rows[index] for index in shuffled]) == [fates[index] for index in shuffled]
 
 
 @given(INPUTS, st.sampled_from([1, 7]))

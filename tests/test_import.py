@@ -11,7 +11,6 @@ import pytest
 
 from conftest import SAMPLES, Program, Ran, call_row, expected_file, read_results, sample_options, write_export
 from misbehaviour import ORDINARY, Fault, Simulator
-from runs import ledger_counts
 from schemas.vocabulary import Outcome
 
 NEW_YORK = ("--timezone", "America/New_York", "--country", "US")
@@ -94,32 +93,9 @@ def test_second_import_of_clean_file_is_silent(program: Program, account: Simula
     assert run_import(program, path) == Ran(0, "", "")
 
 
-def test_ids_do_not_depend_on_the_split(
-    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same rows in two files, in one run or two, become calls of the same ids."""
-    options = (*NEW_YORK, "--agents", SAMPLES / "agents.csv")
-    whole = SAMPLES / "freepbx/26-columns.csv"
-    program("check", *options, "--results", tmp_path / "whole.csv", whole)
-    wanted = sorted(
-        row["call_id"] for row in read_results(tmp_path / "whole.csv") if row["outcome"] == "would_send"
-    )
-    header, *lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
-    half = len(lines) // 2
-    parts = [tmp_path / "part-1.csv", tmp_path / "part-2.csv"]
-    for path, body in zip(parts, (lines[:half], lines[half:]), strict=True):
-        path.write_text(header + "".join(body), encoding="utf-8")
-    run_import(program, *options, *parts)
-    assert sorted(posted_ids(account)) == wanted
-    monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "another.sqlite"))
-    for part in parts:
-        run_import(program, *options, part)
-    assert sorted(posted_ids(account)) == sorted(2 * wanted)
-
-
-@pytest.mark.parametrize("sample", ["3cx-web/day.csv", "freeswitch-csv/day.csv"])
-def test_counts_add_up_to_the_rows(program: Program, account: Simulator, tmp_path: Path, sample: str) -> None:
+def test_counts_add_up_to_the_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Every row is in exactly one count of the summary, and with --all-rows in exactly one line."""
+    sample = "freeswitch-csv/day.csv"
     options = (*sample_options(SAMPLES / sample), "--json", "--all-rows", "--results", tmp_path / "results.csv")
     said = json.loads(run_import(program, *options, SAMPLES / sample).stdout)
     counts = {outcome.value: said[outcome.value] for outcome in Outcome}
@@ -169,20 +145,6 @@ def test_window_is_half_open(
     assert posted_ids(account) == [f"call{number:05}" for number in sent]
 
 
-def test_rejects_are_mended_and_imported_again(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """The rejects file holds the bad rows verbatim under the header; mended, just those rows are posted."""
-    bad = [call_row(2, to="+1 212 555 XXXX"), call_row(4, start_time="soon")]
-    path = exported(call_row(1), bad[0], call_row(3), bad[1], call_row(5))
-    rejects = tmp_path / "rejects.csv"
-    assert run_import(program, "--rejects", rejects, path).code == 3
-    assert rejects.read_text().splitlines() == [path.read_text().splitlines()[0], *bad]
-    mended = rejects.read_text().replace("+1 212 555 XXXX", "+12125550102").replace("soon", "2026-03-02 15:00:00")
-    rejects.write_text(mended)
-    before = len(account.arrivals)
-    assert run_import(program, rejects).code == 0
-    assert posted_ids(account)[before:] == ["call00002", "call00004"]
-
-
 def test_row_that_was_not_finished(program: Program, account: Simulator, tmp_path: Path) -> None:
     """A last row that is not written to its end is rejected; the next import sends it, and it alone."""
     path, rejects = ten(), tmp_path / "rejects.csv"
@@ -209,16 +171,6 @@ def test_carried_calls_keep_their_own_file_and_line(program: Program, account: S
     assert rows == [(str(early), "3", "call00002"), (str(late), "2", "call00003")]
     assert (said["rows"], said["carried"], said["accepted"]) == (1, 1, 2)
     assert posted_ids(account) == ["call00001", "call00003", "call00002"]
-
-
-def test_pending_call_of_the_same_file_is_sent_by_the_next_import(program: Program, account: Simulator) -> None:
-    """What --limit left pending is sent by importing the same file again, each call once."""
-    path = ten()
-    run_import(program, "--limit", "4", path)
-    said = json.loads(run_import(program, "--json", path).stdout)
-    assert (said["already_accepted"], said["accepted"], said["pending"]) == (4, 6, 0)
-    assert said["rows"] + said["carried"] == sum(said[outcome.value] for outcome in Outcome)
-    assert Counter(posted_ids(account)).most_common(1)[0][1] == 1
 
 
 @pytest.mark.fault(19)
@@ -389,33 +341,6 @@ def test_uncertain_call_of_an_earlier_night(program: Program, account: Simulator
     assert (ran.code, "cdr-importer: 1 call is uncertain since" in ran.stderr) == (4, True)
     program("resolve", "call00002", "--close", "--note", "never mind")
     assert program("deliver") == Ran(0, "", "")
-
-
-@pytest.mark.parametrize(
-    ("words", "options", "posts"),
-    [
-        (("resolve", "call00001", "--sent", "--note", "seen in Zoho"), (), 1),
-        (("resolve", "call00001", "--not-sent", "--note", "not in Zoho"), (), 2),
-        (("status",), ("--on-uncertain", "resend"), 2),
-    ],
-)
-def test_lost_answer_is_decided(
-    program: Program,
-    account: Simulator,
-    tmp_path: Path,
-    words: tuple[str, ...],
-    options: tuple[str, ...],
-    posts: int,
-) -> None:
-    """A lost answer is 4, run after run; the call is sent again, under its id, only if a person asks for it."""
-    account.script(Fault(close_after_reading=True))
-    path = exported(call_row(1))
-    for _ in range(2):
-        ran = run_import(program, path)
-        assert (ran.code, ran.summary()["uncertain"], len(account.arrivals)) == (4, "1", 1)
-    program(*words)
-    assert run_import(program, *options, path).code == 0
-    assert (posted_ids(account), ledger_counts(tmp_path)) == (["call00001"] * posts, {"accepted": 1})
 
 
 # what stops a run before anything is sent --------------------------------------------------------------------

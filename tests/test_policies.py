@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, read_results, table
+from conftest import SAMPLES, Program, table
 from importer.errors import ConfigurationError
 from importer.formats import CdrFormat
 from importer.prepare import Policies, PolicyBook
@@ -177,18 +177,6 @@ def test_policies_for_a_format_that_is_not_there_are_refused(program: Program, t
     ran = program("check", "--config", path, SAMPLES / "callnotify" / "day.csv", "--results", tmp_path / "r.csv")
     assert ran.code == 78
     assert "[policies.twillio]: there is no format" in ran.stderr
-
-
-def test_option_decides_about_machines_in_an_export(program: Program, tmp_path: Path) -> None:
-    """`--voicemail attended` skips the calls that a machine took, and changes nothing else."""
-    sample = SAMPLES / "twilio" / "title-case.csv"
-    rows = []
-    for name, words in (("a.csv", []), ("b.csv", ["--voicemail", "attended"])):
-        program("check", "--all-rows", *words, "--results", tmp_path / name, sample)
-        rows.append(read_results(tmp_path / name))
-    changed = [(one, other) for one, other in zip(*rows, strict=True) if one != other]
-    assert changed
-    assert all((one["state"], other["reason"]) == ("noanswer", "attended") for one, other in changed)
 
 
 def test_formats_shows_the_policies_in_force(program: Program, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from conftest import table
 from importer.errors import InputUnusableError
 from importer.formats import CdrFormat, Detection, Quotes, detect
-from importer.formats.cells import Dialect, cell_reader, plain_cell
+from importer.formats.cells import Dialect, plain_cell
 from importer.formats.language import Layout
 from importer.reading import BadRow, read_chunks, verbatim_records
 from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS, TEXT, clean_columns
@@ -221,22 +221,6 @@ def _model(text: str, dialect: Dialect) -> list[ModelRecord]:
 
 
 TEXTS = st.text(st.sampled_from('ab1 ,"\n\\'), max_size=60)
-DIALECTS = st.builds(Dialect, st.just(","), st.sampled_from([Quotes.DOUBLED, Quotes.BACKSLASH]), st.booleans())
-
-
-@given(TEXTS, DIALECTS)
-def test_model(text: str, dialect: Dialect) -> None:
-    """The reader that goes letter by letter splits as csv.reader does, where it does not refuse."""
-    try:
-        records = [cells for _, cells, _ in _model(text, dialect)]
-    except (UnclosedError, OddEscapeError):
-        return
-    if None in records:
-        return
-    lines = io.StringIO(text, newline="\n")
-    reader = cell_reader(lines, dialect)
-    # csv.reader answers [] for an empty line
-    assert [[""] if cells == [] else cells for cells in reader] == records
 
 
 @given(TEXTS, st.sampled_from(["doubled", "backslash"]), st.booleans(), CHUNK_ROWS, BLOCK_BYTES)

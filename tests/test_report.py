@@ -427,14 +427,6 @@ def test_latest_days_are_compared(path: Path) -> None:
     assert rows == [["Day", "Calls", "Accepted", "Rejected"], *([*map(str, day)] for day in early.latest)]
 
 
-def test_date_stands_once_on_an_axis(tmp_path: Path) -> None:
-    """An axis of one day has its date at the first label only."""
-    text = _Page(page_of(results_report(mixed(tmp_path)))).text
-    assert re.findall(r"03-03|03:3\d:\d\d\b", text[text.index("Throughput") : text.index("Longest")]) == [
-        *("03-03", "03:30:00", "03:32:30", "03:35:05"),
-    ]
-
-
 # runs and history --------------------------------------------------------------------------------------------
 
 
@@ -557,21 +549,6 @@ def test_page_fits_every_width_and_asks_for_nothing(hostile_path: Path, tmp_path
             [float(said[:-1]) / 100 for said, _ in bars], abs=0.02
         )
     assert {*asked} == {"/frames.html", "/page.html"}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_page_prints_on_a4(hostile_path: Path, tmp_path: Path) -> None:
-    """Printed, the page takes A4 whatever the printer's own paper is."""
-    command = [
-        str(CHROMIUM),
-        *QUIET[:-1],
-        f"--user-data-dir={tmp_path}",
-        f"--print-to-pdf={tmp_path / 'page.pdf'}",
-    ]
-    subprocess.run([*command, f"file://{hostile_path}"], capture_output=True, timeout=60, check=True)
-    sizes = {*re.findall(rb"/MediaBox \[0 0 (\d+)[.\d]* (\d+)", (tmp_path / "page.pdf").read_bytes())}
-    assert sizes in ({(b"594", b"841")}, {(b"595", b"841")}, {(b"595", b"842")})
 
 
 def test_uncertain_calls_of_a_late_run(path: Path) -> None:

@@ -60,8 +60,3 @@ def test_reasons_beside_rejects(program: Program, account: Simulator, tmp_path: 
     ran = program("check", "--results", tmp_path / "again.csv", rejects, tmp_path / "mend.reasons.csv")
     assert "mend.reasons.csv is a results file of this program: passed over" in ran.stderr
     assert program("import", "--rejects", rejects.with_name("mend.reasons.csv"), folder).code == 73
-
-
-def test_help_of_deliver(program: Program) -> None:
-    """`deliver --help` says where its results go."""
-    assert "cdr-importer.results-RUN.csv in the working folder" in program("deliver", "--help").stdout

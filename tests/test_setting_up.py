@@ -26,7 +26,6 @@ from importer.settings import (
     load_settings,
     save_credentials,
 )
-from importer.setup.sign_in import console_url
 from misbehaviour import FOREVER, USERS, Fault, Simulator
 
 Typed = Callable[..., None]
@@ -230,13 +229,6 @@ def test_proposal_of_another_country(program: Program, autumn: Path) -> None:
     assert not {"country", "outside-prefix"} & tomllib.loads(ran.stdout).keys()
 
 
-def test_proposal_of_a_region_of_many(program: Program) -> None:
-    """Where the zone is open, the country is the main one of its plan: Atikokan comes before New York."""
-    ran = program("init", "--from", SAMPLES / "freepbx" / "16-columns.csv")
-    assert (ran.code, tomllib.loads(ran.stdout).get("timezone")) == (0, None)
-    assert tomllib.loads(ran.stdout)["country"] == "US"
-
-
 def test_drafted_agents_are_told_apart(program: Program) -> None:
     """A row that says less of an agent makes no line of its own: extension 105 has one, with the name."""
     printed = program("init", "--from", SAMPLES / "yeastar-p" / "day.csv").stdout
@@ -319,11 +311,6 @@ def test_login_with_client_in_environment(
     assert "Runs take all three from one place: the environment, if any is there, else\n" in ran.stderr
     assert "outranks them: unset CDR_IMPORTER_CLIENT_ID CDR_IMPORTER_CLIENT_SECRET\n" in ran.stdout
     assert max(map(len, ran.stderr.splitlines())) <= 80
-
-
-def test_console_is_the_data_centre_s_own() -> None:
-    """The console stands beside the sign-in host."""
-    assert console_url("https://accounts.zoho.com.au") == "https://api-console.zoho.com.au"
 
 
 # --- auth check -----------------------------------------------------------------------------------------------
@@ -482,11 +469,3 @@ def test_credentials_in_keyring(keyring: Keyring) -> None:
     keyring.kept.clear()
     with pytest.raises(ConfigurationError, match="missing for the sign-in"):
         load_credentials({})
-
-
-def test_credentials_replaced_whole() -> None:
-    """A new sign-in leaves no part of the old one and no other file."""
-    save_credentials(Credentials("a" * 90, "b", "c"))
-    path = save_credentials(SIGN_IN)
-    assert load_credentials({}) == SIGN_IN
-    assert [each.name for each in path.parent.iterdir()] == ["credentials.toml"]

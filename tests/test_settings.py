@@ -248,11 +248,6 @@ def test_odd_toml_value() -> None:
                 assert option.read(value) is not None, name
 
 
-def test_shadowed_bad_value() -> None:
-    """A bad value that a higher source overrules does no harm."""
-    assert load_settings({"workers": 2}, {"CDR_IMPORTER_WORKERS": "two"}).workers == 2
-
-
 @table(
     ("option", "value", "private"),
     [
@@ -272,17 +267,6 @@ def test_private_value_in_repr() -> None:
     settings = Settings(default_agent_number="+447700900123", proxy="http://u:hunter2@proxy.example:1")
     private = ("7700900123", "hunter2", "1000.ID", "s3cret", "1000.refresh")
     assert not any(each in f"{settings!r} {SECRETS!r}" for each in private)
-
-
-def test_unknown_flag() -> None:
-    """A flag that is no option, which click lets nobody give, is a bug rather than dropped."""
-    with pytest.raises(KeyError, match="worker"):
-        load_settings({"worker": 5}, {})
-
-
-def test_other_variables() -> None:
-    """Secrets and variables of other programs are no unknown options."""
-    assert load_settings({}, {**SECRET_VARIABLES, "HTTPS_PROXY": "http://x", "PATH": "/bin"}).proxy is None
 
 
 @pytest.mark.parametrize("key", ["client_id", "client-secret", "refresh_token"])
@@ -436,14 +420,6 @@ def test_secret_characters(secret: str) -> None:
 def test_moment(text: str, timezone: str | None, expected: str) -> None:
     """A moment is the second it names; a day is its first instant."""
     assert parse_moment(text, now=NOW, timezone=timezone) == epoch(expected)
-
-
-@table("text", ["2026-03-01", "2026-03-01 14:30", "today", "yesterday"])
-def test_moment_without_zone(text: str) -> None:
-    """A local time of an unknown zone is refused and --timezone asked for."""
-    with pytest.raises(UsageError) as caught:
-        parse_moment(text, now=NOW, timezone=None)
-    assert "--timezone" in caught.value.hint
 
 
 @table(

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,6 @@ from schemas.vocabulary import CallState
 from steps import Step, at
 
 WAIT_SECONDS = 20
-READING = ("pandas", "pandera", "pyarrow", "numpy")
-SENDING = ("requests", "urllib3", "importer.client", "importer.deliver")
 
 
 @pytest.fixture
@@ -37,38 +37,51 @@ def export(tmp_path: Path) -> Path:
 # signals -----------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def sending(account: Simulator, calls: int, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Give the program in a process of its own, when so many requests of it have arrived."""
+    command = [sys.executable, "-m", "importer", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while len(account.arrivals) < calls and process.poll() is None:
+            time.sleep(0.005)
+        yield process
+
+
+@pytest.mark.fault(92)
+@pytest.mark.parametrize(
+    ("command", "number", "code"), [("import", signal.SIGTERM, 143), ("deliver", signal.SIGINT, 130)]
+)
+def test_signal_ends_the_run_in_order(
+    program: Program, account: Simulator, tmp_path: Path, command: str, number: signal.Signals, code: int
+) -> None:
+    """The call in flight is recorded, the rest pending and counted as `status` does; `deliver` sends that once."""
+    results = tmp_path / "results.csv"
+    make_waiting(tmp_path / "ledger.sqlite", 9)
+    account.latency_seconds = 0.05
+    rows = [call_row(own, id=f"own{own}") for own in range(2)]
+    inputs = [write_export(tmp_path / "export.csv", rows)] if command == "import" else []
+    with sending(account, 4, command, "--batch-size", "3", "--results", results, *inputs) as process:
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=WAIT_SECONDS)
+    counts = {key: int(value) for key, value in re.findall(r"\b(\w+)=(\d+)(?= )", errors.splitlines()[-1])}
+    said = {name: counts[name] for name in ("accepted", "pending")}
+    assert (process.returncode, said) == (code, ledger_counts(tmp_path))
+    assert f"exit={code} reason=signal" in errors.splitlines()[-1]
+    listed = [(row["call_id"], row["outcome"]) for row in read_results(results)]
+    assert {one for one, outcome in listed if outcome == "accepted"} == {call["id"] for call in account.accepted}
+    assert counts["rows"] + counts["carried"] == sum(said.values()) == len(listed)
+    assert not list(tmp_path.glob("*.part"))
+    account.latency_seconds = 0.0
+    assert program("deliver").code == 0
+    assert sorted(call["id"] for call in account.accepted) == sorted(one for one, _ in listed)
+
+
 @pytest.mark.fault(93)
-def test_second_signal_cuts_what_is_in_flight(account: Simulator, tmp_path: Path, export: Path) -> None:
-    """A call whose answer is not waited for any more is uncertain at once, and the results are complete."""
-    account.script(Fault(delay_seconds=WAIT_SECONDS))
-    told: list[Step] = []
-
-    def asked() -> bool:
-        return Step.WRITTEN in told
-
-    summary = imported(
-        export,
-        step=told.append,
-        interrupted=lambda: ExitCode.TERMINATED if asked() else None,
-        is_cut=asked,
-    )
-    rows = read_results(tmp_path / "results.csv")
-    assert summary.exit_code is ExitCode.TERMINATED
-    assert [(row["outcome"], row["reason"]) for row in rows] == [("uncertain", "interrupted")] + [
-        ("pending", "")
-    ] * 5
-    assert ledger_counts(tmp_path) == {"uncertain": 1, "pending": 5}
-
-
-@pytest.mark.fault(93, 95)
 def test_two_signals_to_the_program(account: Simulator, tmp_path: Path) -> None:
-    """SIGHUP and SIGTERM end a run that waits for an answer, with the code of the first and its summary line."""
+    """A second signal ends the wait for an answer: its call is uncertain, all is written, the first one's code."""
     account.script(Fault(delay_seconds=WAIT_SECONDS))
     make_waiting(tmp_path / "ledger.sqlite", 2)
-    command = [sys.executable, "-m", "importer", "deliver"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while not account.arrivals and process.poll() is None:
-            time.sleep(0.01)
+    with sending(account, 1, "deliver", "--results", "results.csv") as process:
         # Python takes signals that wait together in the order of their numbers.
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
@@ -76,16 +89,15 @@ def test_two_signals_to_the_program(account: Simulator, tmp_path: Path) -> None:
     assert process.returncode == 129
     assert "uncertain=1" in errors.splitlines()[-1]
     assert "exit=129 reason=signal" in errors.splitlines()[-1]
+    rows = read_results(tmp_path / "results.csv")
+    assert [(row["outcome"], row["reason"]) for row in rows] == [("uncertain", "interrupted"), ("pending", "")]
 
 
 def test_signal_that_asks(account: Simulator, tmp_path: Path) -> None:
     """SIGUSR1 writes how far the run has come, as often as it comes, and ends nothing."""
     account.script(Fault(delay_seconds=2))
     make_waiting(tmp_path / "ledger.sqlite", 2)
-    command = [sys.executable, "-m", "importer", "deliver"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while not account.arrivals and process.poll() is None:
-            time.sleep(0.01)
+    with sending(account, 1, "deliver") as process:
         assert process.stderr is not None
         for _ in range(3):
             process.send_signal(signal.SIGUSR1)
@@ -96,7 +108,7 @@ def test_signal_that_asks(account: Simulator, tmp_path: Path) -> None:
     assert ledger_counts(tmp_path) == {"accepted": 2}
 
 
-@pytest.mark.parametrize("moment", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("moment", [0.1, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_signal_that_asks_too_early(account: Simulator, tmp_path: Path, moment: float) -> None:
     """SIGUSR1 to a run that only begins does not end it either."""
     make_waiting(tmp_path / "ledger.sqlite", 1)
@@ -138,7 +150,11 @@ def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path,
 @pytest.mark.fault(95, 96)
 @pytest.mark.parametrize(
     ("command", "streams"),
-    [("import", ">&- 2>&-"), ("deliver", ">/dev/full 2>/dev/full"), ("deliver", "2>&1 | true")],
+    [
+        ("import", ">&- 2>&-"),
+        ("deliver", "2>&1 | true"),
+        pytest.param("deliver", ">/dev/full 2>/dev/full", marks=pytest.mark.slow),
+    ],
 )
 def test_streams_that_fail_change_nothing(
     account: Simulator, tmp_path: Path, export: Path, command: str, streams: str
@@ -253,32 +269,39 @@ def test_what_is_installed_is_new_enough() -> None:
     check_versions({"requests": "2.33.0rc1", "urllib3": "2.7.0.post1", "SQLite": "3.37"})
 
 
-@pytest.mark.parametrize(
-    ("arguments", "unused"),
-    [
-        (["status"], (*READING, *SENDING, "phonenumbers", "pydantic", "jinja2", "tqdm")),
-        (["deliver"], (*READING, "jinja2", "tqdm")),
-        (["check", "export.csv"], (*SENDING, "jinja2", "tqdm")),
-    ],
+READING = ("pandas", "pandera", "pyarrow", "numpy")
+SENDING = ("requests", "urllib3", "importer.client", "importer.deliver")
+SHOWING = ("jinja2", "tqdm")
+UNUSED_BY_HELP = (*READING, *SENDING, *SHOWING, "phonenumbers", "pydantic", "importer.ledger")
+LOADED_BY = """
+import sys
+from importer.cli import run
+for arguments, code, unused in {steps!r}:
+    assert run([*arguments]) == code, arguments
+    print("loaded:", [name for name in unused if name in sys.modules])
+"""
+LOOKING = (
+    *((words, 0, UNUSED_BY_HELP) for words in (("--help",), ("--version",), ("ledger", "--help"))),
+    (("import", "--no-such"), 2, UNUSED_BY_HELP),
+    (("status",), 0, (*READING, *SENDING, *SHOWING, "phonenumbers", "pydantic")),
+    (("formats",), 0, READING),
+    (("check", "export.csv"), 0, (*SENDING, *SHOWING)),
 )
+
+
+@pytest.mark.parametrize("steps", [LOOKING, [(("deliver",), 0, (*READING, *SHOWING))]], ids=["looking", "sending"])
+@pytest.mark.usefixtures("account", "export")
 def test_commands_load_only_what_they_use(
-    arguments: list[str],
-    unused: tuple[str, ...],
-    account: Simulator,
-    export: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    steps: Sequence[tuple[object, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No command loads what it has no use for, and a country in the config costs `deliver` its rules alone."""
+    """Neither help nor any command loads what it has no use for; a country costs `deliver` its rules alone."""
     make_waiting(tmp_path / "ledger.sqlite", 2)
-    if arguments != ["status"]:
+    if steps is not LOOKING:
         monkeypatch.setenv("CDR_IMPORTER_COUNTRY", "GB")
-    script = (
-        f"import sys\nfrom importer.cli import run\nassert run({arguments!r}) == 0\n"
-        f"print('loaded:', [name for name in {unused!r} if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "loaded: []"
+    command = [sys.executable, "-c", LOADED_BY.format(steps=steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [line for line in done.stdout.splitlines() if line.startswith("loaded: ")]
+    assert found == ["loaded: []"] * len(steps)
 
 
 # the moments of a run ----------------------------------------------------------------------------------------
@@ -292,23 +315,3 @@ def test_steps_in_order(account: Simulator, tmp_path: Path) -> None:
     assert list(dict.fromkeys(told)) == list(Step)
     assert {step for step in told if told.count(step) > 1} <= {Step.RESULTS_CREATED, Step.WRITTEN}
     assert len(account.accepted) == 1
-
-
-@pytest.mark.parametrize("command", ["deliver", "import"])
-def test_counts_after_a_signal(program: Program, account: Simulator, tmp_path: Path, command: str) -> None:
-    """After SIGTERM in the middle the summary counts each call as `status` does, those of earlier runs too."""
-    ledger, results = tmp_path / "ledger.sqlite", tmp_path / "results.csv"
-    make_waiting(ledger, 9)
-    account.latency_seconds = 0.02
-    rows = [call_row(number, id=f"own{number}") for number in range(2)]
-    inputs = [str(write_export(tmp_path / "export.csv", rows))] if command == "import" else []
-    words = [sys.executable, "-m", "importer", command, "--batch-size", "3", "--results", str(results), *inputs]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while len(account.arrivals) < 4 and process.poll() is None:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=WAIT_SECONDS)
-    counts = {key: int(value) for key, value in re.findall(r"\b(\w+)=(\d+)(?= )", errors.splitlines()[-1])}
-    said = {name: counts[name] for name in ("accepted", "pending")}
-    assert (process.returncode, said) == (143, ledger_counts(tmp_path))
-    assert counts["rows"] + counts["carried"] == sum(said.values()) == len(read_results(results))

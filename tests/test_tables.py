@@ -225,20 +225,6 @@ def test_calls_on_two_sheets(tmp_path: Path, program: Program) -> None:
     assert ran.code == 0
 
 
-def test_rejected_row_of_a_sheet(tmp_path: Path, program: Program) -> None:
-    """Rejected rows of a sheet go out as CSV text that can be mended and imported again."""
-    path = book_of(tmp_path / "a.xlsx", {"S": [HEADER, call(1), [*call(2)[:4], "what"]]})
-    options = ("--results", tmp_path / "results.csv", "--rejects", tmp_path / "mend.csv")
-    assert program("check", *options, "--encoding", "cp1252", "--delimiter", ";", path).code == 3
-    text = (tmp_path / "mend.csv").read_text(encoding="utf-8")
-    assert [line.rstrip(",") for line in text.splitlines()] == [
-        ",".join(HEADER),
-        "call2,+12125550101,+12125550002,2026-03-02 09:14:02,what",
-    ]
-    (tmp_path / "mend.csv").write_text(text.replace("what", "busy"), encoding="utf-8")
-    assert program("check", "--results", tmp_path / "again.csv", tmp_path / "mend.csv").code == 0
-
-
 def test_packed_workbook(tmp_path: Path) -> None:
     """A workbook packed once more, as it comes by mail, is read all the same."""
     path = book_of(tmp_path / "a.xlsx", {"S": [HEADER, call(1)]})

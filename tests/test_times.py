@@ -117,13 +117,6 @@ def test_without_zone() -> None:
     assert {text: read(text, ("iso8601", "epoch"), None) for text in found} == found
 
 
-def test_offset_outranks_zone() -> None:
-    """A value's own offset counts, not the zone of the others."""
-    texts = pd.Series(["2024-07-01T12:00:00+05:30", "2024-07-01T12:00:00"], dtype="str")
-    frame = read_times(texts, TimeRules(("iso8601",), BERLIN))
-    assert wire_text(frame["utc"]).tolist() == ["2024-07-01 06:30:00", "2024-07-01 10:00:00"]
-
-
 def test_formats_in_order() -> None:
     """A later format sees only what the earlier ones left."""
     texts = pd.Series(["01/02/2024 10:00", "01/13/2024 10:00"], dtype="str")

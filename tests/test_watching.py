@@ -140,21 +140,6 @@ def test_log_follows_rotation(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_log_goes_on_where_no_new_file_can_be_made(tmp_path: Path) -> None:
-    """Lines stay with the rotated file while the name cannot be used, and go to the name as soon as it can."""
-    path, rotated = tmp_path / "run.log", tmp_path / "run.log.1"
-    log = LogFile(path, "r1", least=Level.INFO)
-    path.rename(rotated)
-    path.mkdir()
-    log.write(event(text="one"))
-    log.write(event(text="two"))
-    path.rmdir()
-    log.write(event(text="three"))
-    log.close()
-    assert [len(lines_of(each)) for each in (rotated, path)] == [2, 1]
-    assert not log.is_lost
-
-
 def test_log_that_fails_later_stops_nothing(tmp_path: Path) -> None:
     """A log whose disk is full raises nothing and says that a line is lost."""
     log = LogFile(tmp_path / "run.log", "r1", least=Level.INFO)
@@ -231,16 +216,6 @@ def metrics_in(path: Path, site: str, ended: float, last: RunSummary) -> str:
     """Return the metrics of an import as they stand in the file of this path, written over what it holds."""
     write_metrics(path, {"command": "import", "site": site}, last, (1.0, ended))
     return path.read_text()
-
-
-def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
-    """Prometheus' own parser takes the file, labels with quotes and backslashes included."""
-    text = metrics_in(tmp_path / "cdr.prom", 'a"b\\c', NOON, summary(ExitCode.OK, "done"))
-    families = {family.name: family for family in text_string_to_metric_families(text)}
-    (sample,) = families["cdr_importer_last_run_exit_code"].samples
-    assert (sample.labels["site"], sample.value) == ('a"b\\c', 0)
-    assert {family.type for family in families.values()} == {"gauge"}
-    assert {family.documentation for family in families.values()} <= set(METRICS.values())
 
 
 def summary(code: ExitCode, reason: str) -> RunSummary:
@@ -466,25 +441,6 @@ def test_fewer_rows_than_usual(program: Program, account: Simulator, tmp_path: P
         assert program("import", few).code == 0
     assert run(few).code == 0
     assert program("check", "--min-rows", "40%", "--results", tmp_path / "r.csv", few).code == 0
-
-
-@table(
-    ("starts", "now", "gaps"),
-    [
-        ([[]], 100, [(0, 100)]),
-        ([[50, 58, 41]], 60, []),
-        ([[50, 10], [100]], 111, [(50, 100), (10, 50), (100, 111)]),
-        ([[10, 50], [20, 30, 40]], 55, []),
-        ([[10, 12, 14, 50], [13, 30]], 71, [(50, 71), (30, 50), (14, 30)]),
-        ([[10, 40], [10, 40], [], [25]], 50, [(10, 25), (25, 40)]),
-    ],
-)
-def test_gaps(starts: list[list[int]], now: int, gaps: list[tuple[int, int]]) -> None:
-    """Gaps of more than ten seconds are those between all starts, in whatever order and pieces they come."""
-    found = Gaps(10)
-    for piece in starts:
-        found.add(np.array(piece, dtype=np.int64))
-    assert found.until(now) == gaps
 
 
 @given(st.lists(st.lists(st.integers(1, 200), max_size=8), min_size=1), st.integers(1, 20))

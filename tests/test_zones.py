@@ -8,7 +8,7 @@ import pytest
 
 from conftest import SAMPLES, Program, table
 from importer.errors import ConfigurationError
-from importer.prepare.zones import offset_text, zones_that_fit
+from importer.prepare.zones import offset_text
 from samples import Result, prepared_text
 from schemas.zones import fixed_advice, is_fixed, proposed_zones
 
@@ -88,14 +88,6 @@ def test_rows_that_tell_nothing(tmp_path: Path) -> None:
     assert len(read(tmp_path, off, NEW_YORK).listed) == 3
 
 
-def test_zones_that_fit() -> None:
-    """Zones are judged at every moment told, so that summer rules count."""
-    winter, summer = (int(datetime(2026, month, 2, tzinfo=UTC).timestamp()) for month in (1, 7))
-    assert {"America/New_York", "America/Lima"} <= set(zones_that_fit([(winter, -18_000)]))
-    assert "America/Lima" not in zones_that_fit([(winter, -18_000), (summer, -14_400)])
-    assert zones_that_fit([(winter, 900)]) == []
-
-
 def test_offset_text() -> None:
     """An offset is written with its sign, hours and minutes."""
     assert [*map(offset_text, (0, -12_600, 50_400))] == ["UTC+00:00", "UTC-03:30", "UTC+14:00"]
@@ -127,11 +119,6 @@ def test_zone_that_is_proposed() -> None:
         "Europe/Lodnon": "Europe/London",
     }
     assert {text: proposed_zones(text)[0] for text in meant} == meant
-
-
-def test_no_zone_is_proposed() -> None:
-    """Bare offsets are never proposed."""
-    assert not [name for text in ("EST", "Etc/GMT+4", "+03:00") for name in proposed_zones(text) if is_fixed(name)]
 
 
 @table(
