@@ -44,11 +44,7 @@ class OwnTime:
 
 
 def imported(
-    export: Path,
-    listener: Listener | None = None,
-    *,
-    step: Callable[[Step], object] | None = None,
-    **more: object,
+    export: Path, listener: Listener | None = None, *, step: Callable[[Step], object] | None = None, **more: object
 ) -> RunSummary:
     """Import into `results.csv` beside the export; what no field of a run has the name of is an option.
 

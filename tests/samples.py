@@ -51,9 +51,7 @@ def for_each(paths: Iterable[Path], always: Collection[str] = REPRESENTATIVES) -
     """
     return [
         pytest.param(
-            path,
-            id=name,
-            marks=[pytest.mark.xdist_group(name), *([] if name in always else [pytest.mark.slow])],
+            path, id=name, marks=[pytest.mark.xdist_group(name), *([] if name in always else [pytest.mark.slow])]
         )
         for path in paths
         for name in [sample_name(path)]

@@ -1,6 +1,6 @@
 """The manual page and the completions that the wheel brings along, made from the program's own help.
 
-``python tests/shipped.py`` writes them anew; `test_shipped` says whether they are what the program says.
+``python tests/shipped.py`` writes them anew; `test_docs` says whether they are what the program says.
 """
 
 import re

@@ -161,17 +161,12 @@ def test_columns_of_another_language(program: Program, uncertain: Path) -> None:
 def test_lists_that_will_not_do(
     program: Program, uncertain: Path, lines: Sequence[str], options: Sequence[str], code: int, said: str
 ) -> None:
-    """A list that cannot be understood whole settles and proposes nothing."""
+    """A list that cannot be understood whole, or is not there, settles and proposes nothing."""
+    gone = program("resolve", "--from", uncertain.parent / "no.csv", *ZONE)
+    assert (gone.code, "Check the path of --from." in gone.stderr) == (78, True)
     ran = program("resolve", "--from", write_list(uncertain.parent, *lines), *ZONE, *options)
     assert (ran.code, ran.stdout, said in ran.stderr) == (code, "", True), ran
     assert "+1212" not in ran.stderr
-
-
-def test_list_that_is_not_there(program: Program, uncertain: Path) -> None:
-    """A missing list is named with its option."""
-    ran = program("resolve", "--from", uncertain.parent / "no.csv", *ZONE)
-    assert ran.code == 78
-    assert "no.csv cannot be read" in ran.stderr and "Check the path of --from." in ran.stderr
 
 
 @table(

@@ -42,12 +42,7 @@ def outcomes(path: Path) -> list[str]:
 
 @pytest.mark.fault(101)
 def test_results_are_what_the_run_would_have_written(
-    export: Path,
-    account: Simulator,
-    program: Program,
-    died: Died,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after three answers, the results come to what a run stopped there by a signal writes."""
     dead, stopped = tmp_path / "dead.csv", tmp_path / "stopped.csv"
@@ -82,13 +77,7 @@ def test_carried_rows_survive(
     [(Step.ROWS_SYNCED, ["conflict", "pending"], 2), (Step.STAGED, ["conflict", "skipped"], 1)],
 )
 def test_attended_since_in_a_run_that_died(
-    step: Step,
-    results: list[str],
-    sent: int,
-    account: Simulator,
-    program: Program,
-    died: Died,
-    tmp_path: Path,
+    step: Step, results: list[str], sent: int, account: Simulator, program: Program, died: Died, tmp_path: Path
 ) -> None:
     """What an export shows attended is taken in with its calls or not at all, and the results say which."""
     early = write_export(tmp_path / "early.csv", [call_row(0), call_row(1)])

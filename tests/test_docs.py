@@ -9,14 +9,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import date
 from pathlib import Path
 
 import click
 import pytest
 
-from conftest import ROOT, table
+from conftest import ROOT, SAMPLES, Ran, table
 from importer.cli import cli
 from importer.errors import SEVERITY, ExitCode
 from importer.formats import CdrFormat
@@ -24,7 +24,9 @@ from importer.formats.faults import known_keys
 from importer.records import EventName
 from importer.settings import OPTIONS, Limit, load_settings
 from importer.watching.metrics import METRICS
+from misbehaviour import Simulator
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
+from shipped import FOLDER, shipped
 
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
@@ -60,11 +62,7 @@ COMMANDS = cli.list_commands(click.Context(cli))
         (" ".join(first_cells("Commands")), r"(?:^| )`([a-z]+)", COMMANDS),
         (" ".join(first_cells("Options")), r"--([a-z][a-z-]*)", [each.replace("_", "-") for each in OPTIONS]),
         (" ".join(first_cells("Reading the results")), r"`(\w+)`", list(Outcome)),
-        (
-            section("Formats").split(";")[0],
-            r"`([a-z0-9-]+)`",
-            BUILT_IN,
-        ),
+        (section("Formats").split(";")[0], r"`([a-z0-9-]+)`", BUILT_IN),
         (WATCHED, r"`([a-z_]+\.[a-z_]+)`", list(EventName)),
         (WATCHED, r"`(cdr_importer_[a-z_]+)`", METRICS),
         (README, r"\bcdr_importer_[a-z_]+", METRICS),
@@ -237,3 +235,91 @@ def test_logrotate_rules(tmp_path: Path) -> None:
     command = ["logrotate", "--force", "--state", tmp_path / "state", tmp_path / "rules"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     assert (log.exists(), (tmp_path / "cdr-importer.log.1").read_text()) == (False, "one line\n")
+
+
+# what the program is shown printing ---------------------------------------------------------------------------
+
+
+PRINTED = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "sample_data/README.md"))
+SHOWN = re.findall(r"<!-- shown by: (.*?) -->\n```text\n(.*?)```", PRINTED, re.DOTALL)
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+
+
+def settled(text: str, account: Simulator) -> str:
+    """Return what was printed with that in place of which a reader has something else."""
+    text = text.replace(account.base_url, "https://www.zohoapis.com")
+    return RUN_ID.sub(
+        "20260302T153000Z-0a1b", re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d GMT", "2026-03-02 15:30:00 GMT", text)
+    )
+
+
+def test_some_are_shown() -> None:
+    """The pages show what some commands print, each in the form that this file checks."""
+    assert len(SHOWN) == PRINTED.count("<!-- shown by: ") >= 4
+
+
+@pytest.mark.parametrize(("commands", "shown"), SHOWN, ids=[commands for commands, _ in SHOWN])
+def test_shown(
+    program: Callable[..., Ran],
+    account: Simulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    commands: str,
+    shown: str,
+) -> None:
+    """The last of the commands prints exactly what stands there, run ids, times and hosts aside."""
+    (tmp_path / "sample_data").symlink_to(SAMPLES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = Ran(0, "", "")
+    for command in commands.split(" && "):
+        name, *arguments = shlex.split(command)
+        assert name == "cdr-importer"
+        ran = program(*arguments)
+
+    assert settled(ran.stdout + ran.stderr, account) == shown
+
+
+# what the wheel brings along ----------------------------------------------------------------------------------
+
+
+def test_shipped_files_are_those_of_the_program() -> None:
+    """The files are what `python tests/shipped.py` makes of the help of today, and all go into the wheel."""
+    texts = shipped()
+    assert {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()} == set(texts)
+    for name, text in texts.items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == text, (
+            f"{name}: write it anew, python tests/shipped.py"
+        )
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["data-files"]
+    assert {path for paths in told.values() for path in paths} == {f"importer/share/{name}" for name in texts}
+
+
+@table(
+    "command",
+    [
+        ("bash", "-n", "bash/cdr-importer"),
+        ("zsh", "-n", "zsh/_cdr-importer"),
+        ("fish", "-n", "fish/cdr-importer.fish"),
+        ("groff", "-man", "-Tutf8", "-ww", "-z", "man/cdr-importer.1"),
+        ("mandoc", "-Tlint", "-Werror", "man/cdr-importer.1"),
+    ],
+)
+def test_programs_take_them(command: tuple[str, ...]) -> None:
+    """The shells, groff and mandoc find nothing wrong with the files."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"no {command[0]} on this machine")
+    done = subprocess.run([*command[:-1], FOLDER / command[-1]], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    """Bash that loads the file completes a command of the program."""
+    program = tmp_path / "cdr-importer"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m importer "$@"\n')
+    program.chmod(0o700)
+    script = f"""source {FOLDER}/bash/cdr-importer; PATH={tmp_path}:$PATH
+        COMP_WORDS=(cdr-importer deli) COMP_CWORD=1; _cdr_importer_completion cdr-importer deli cdr-importer
+        echo "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=20, cwd=ROOT)
+    assert done.stdout.split() == ["deliver"], done.stderr

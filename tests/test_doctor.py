@@ -30,17 +30,7 @@ class Night:
 
 Defect = Callable[[Night], object]
 NAMES = (
-    *(
-        "config",
-        "time zone",
-        "agents",
-        "ledger",
-        "backup",
-        "last run",
-        "uncertain",
-        "backlog",
-        "outputs",
-    ),
+    *("config", "time zone", "agents", "ledger", "backup", "last run", "uncertain", "backlog", "outputs"),
     *("disk", "sign-in", "data centre", "calls", "users", "clock", "timer"),
 )
 CONFIG = 'timezone = "America/New_York"\ncountry = "US"\nagents = "agents.csv"\nledger = "ledger.sqlite"\n'

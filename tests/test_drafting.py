@@ -1,18 +1,20 @@
-"""`formats new`: what a draft holds, what it leaves open, and that a draft with its points settled works."""
+"""`formats new`: what a draft holds and leaves open, and that it works once settled; `formats test`."""
 
 import gzip
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Program, read_results, sample_files, table
+from conftest import SAMPLES, Program, expected_file, read_results, sample_files, sample_options, table
 from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import draft_of, format_name
 from importer.formats.faults import TomlText
+from importer.results import Difference, differences
 from importer.settings import Settings
 from samples import catalogue, for_each
 
@@ -251,3 +253,87 @@ def test_name_of_a_draft_is_free() -> None:
     taken = {*catalogue().formats, "new"}
     stems = ("March calls", "twilio", "new", "äö")
     assert [format_name(stem, taken) for stem in stems] == ["march-calls", "my-twilio", "my-new", "my-export"]
+
+
+# `formats test` -----------------------------------------------------------------------------------------------
+
+
+SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"
+FORMAT = Path(__file__).parent.parent / "schemas" / "formats" / "asterisk-csv.toml"
+READ_AS = sample_options(SAMPLE)
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Path:
+    """Return a copy of a trial with its expected file beside it."""
+    for path in (SAMPLE, expected_file(SAMPLE)):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path / SAMPLE.name
+
+
+def change(path: Path, old: str, new: str) -> None:
+    """Replace the first of a text in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_same_is_exit_0(program: Program, trial: Path) -> None:
+    """A format that makes of its trial what is expected says so in one line, wherever the trial stands."""
+    ran = program("formats", "test", FORMAT, trial, *READ_AS)
+    assert (ran.code, ran.stderr) == (0, "")
+    assert re.search(r"\d+rows,allas.*day\.expected\.csvexpectsthem", "".join(ran.stdout.split()))
+    elsewhere = expected_file(trial).rename(trial.with_name("wanted.csv"))
+    assert program("formats", "test", FORMAT, trial, "--expected", elsewhere, *READ_AS).code == 0
+
+
+def test_difference_is_shown_by_line_and_column(program: Program, trial: Path) -> None:
+    """Exit 3, and for each line that differs the cells, expected beside found, in 80 columns."""
+    change(expected_file(trial), "noanswer", "busy")
+    ran = program("formats", "test", FORMAT, trial, *READ_AS)
+    assert ran.code == 3
+    assert "1 line not as" in ran.stdout.replace("\n  ", " ")
+    assert re.search(r"^1 +state +busy +noanswer$", ran.stdout, re.MULTILINE)
+    assert max(map(len, ran.stdout.splitlines()[1:])) <= 80
+
+
+def test_format_of_ones_own_is_what_is_tested(program: Program, trial: Path) -> None:
+    """What the format says decides: with another word in it the test differs."""
+    own = trial.with_name("own.toml")
+    own.write_bytes(FORMAT.read_bytes())
+    rule = '[[outcome]]\ncolumn = "disposition"\nwords = { BUSY = "rejected" }\nunknown = "next"\n'
+    change(own, "[time]", f"{rule}[time]")
+    ran = program("formats", "test", own, trial, *READ_AS)
+    assert ran.code == 3
+    assert re.search(r"state +busy +rejected$", ran.stdout, re.MULTILINE)
+
+
+def test_without_an_expected_file_it_says_how_to_write_one(program: Program, trial: Path) -> None:
+    """Exit 66 with the very command, but for a telephone number in it; after it the test passes."""
+    expected_file(trial).unlink()
+    ran = program("formats", "test", FORMAT, trial, "--default-agent-number", "+12125550101", "--country", "US")
+    assert ("--default-agent-number NU" in ran.stderr, "5550101" in ran.stderr) == (True, False)
+    ran = program("formats", "test", FORMAT, trial, *READ_AS)
+    assert ran.code == 66
+    command = shlex.split(ran.stderr.splitlines()[-1])
+    assert command[0] == "cdr-importer"
+    assert program(*command[1:]).code == 3  # the trial has bad rows
+    assert program("formats", "test", FORMAT, trial, *READ_AS).code == 0
+
+
+def test_file_of_another_kind_is_unusable(program: Program, trial: Path) -> None:
+    """A trial that the format does not fit, and any other CSV in place of the expected results, is exit 65."""
+    assert program("formats", "test", "twilio", trial, *READ_AS).code == 65
+    expected_file(trial).write_text("a,b\n1,2\n", encoding="utf-8")
+    assert program("formats", "test", FORMAT, trial, *READ_AS).code == 65
+
+
+def test_row_that_only_one_has_is_told(trial: Path, tmp_path: Path) -> None:
+    """A line too few or too many is named with what became of it."""
+    shorter = tmp_path / "shorter.csv"
+    lines = expected_file(trial).read_text(encoding="utf-8").splitlines(keepends=True)
+    shorter.write_text("".join(lines[:-1]), encoding="utf-8")
+    line = lines[-1].split(",")[1]
+    [found] = differences(expected_file(trial), shorter)
+    assert (found.line, found.column, found.found) == (line, "row", "(no such row)")
+    assert differences(shorter, expected_file(trial)) == [Difference(line, "row", found.found, found.expected)]

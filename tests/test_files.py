@@ -245,14 +245,6 @@ def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     return pipe
 
 
-@pytest.mark.parametrize("packing", [None, *PACKERS])
-def test_standard_input(piped: Callable[[bytes], None], packing: str | None) -> None:
-    """`-` is standard input, packed or not."""
-    piped(PACKERS[packing](TEXT) if packing else TEXT)
-    file = open_export(Path("-"))
-    assert (file.shown, content(file), content(file)) == ("standard input", TEXT, TEXT)
-
-
 def test_standard_input_without_end(piped: Callable[[bytes], None]) -> None:
     """What is piped in may not be larger than may be spooled."""
     piped(b"x" * (SMALL.largest_bytes + 1))
@@ -271,11 +263,7 @@ def test_named_pipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packing", [None, *PACKERS])
 def test_import_of_a_file_that_is_no_plain_one(
-    program: Program,
-    account: Simulator,
-    tmp_path: Path,
-    piped: Callable[[bytes], None],
-    packing: str | None,
+    program: Program, account: Simulator, tmp_path: Path, piped: Callable[[bytes], None], packing: str | None
 ) -> None:
     """Results of a packed file have its own name, of a piped one `-`, and lines of the text; rejects the text."""
     plain = write_export(tmp_path / "export.csv", [call_row(1), call_row(2, to="nobody")]).read_bytes()

@@ -15,7 +15,7 @@ from importer.formats.catalogue import load_format
 from importer.formats.language import Detect, LookAlike
 from importer.settings import Settings
 from samples import INPUTS, catalogue, detected
-from schemas.vocabulary import RESULT_COLUMNS, State
+from schemas.vocabulary import State
 
 SCHEMAS = Path(str(files("schemas")))
 
@@ -55,7 +55,6 @@ customer = "digits"
 agent = "agent"
 """
 
-RESULTS_HEADER = ",".join(RESULT_COLUMNS)
 FICTIONAL = re.compile(r"1?212555\d{4}|447700900\d{3}|61491570\d{3}")
 TWILIO_HEADER = "Sid,To,From,Status,StartTime,Direction"
 
@@ -354,14 +353,6 @@ def test_header_is_compared_without_case_and_punctuation(spelling: str, tmp_path
     """All spellings of a column are the same column."""
     path = _file(tmp_path, TWILIO_HEADER.replace("StartTime", spelling) + "\n")
     assert detected(path).positions["start_time"] == 4
-
-
-@pytest.mark.fault(3)
-@table("text", ["", "\n", "\ufeff", " \r\n\t\n"])
-def test_empty_file_is_unusable(text: str, tmp_path: Path) -> None:
-    """A file without a visible character is refused: even a day without calls has a header."""
-    with pytest.raises(InputUnusableError, match="is empty"):
-        _detect(_file(tmp_path, text))
 
 
 def test_ambiguous_file_is_refused_with_both_names() -> None:

@@ -1,45 +1,82 @@
-"""Every sample against its expected file: what `check --all-rows` says of it, to the byte.
+"""Every sample against its expected file, to the byte, and files from the field, row by row.
 
 `python -m pytest tests/test_golden.py --write-missing-expected` writes the files that are missing; read them
-before committing them. It never replaces one.
+before committing them. It never replaces one. A case from the field is a folder `field/<case>/` of the inputs as
+they came, `args` (the options) and `expected.txt`: the exit code, the messages where a file or an option is
+refused, then a line for each row. Files whose names begin with `agents` are no inputs.
 """
 
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, SAMPLES, Program, expected_file, sample_files, sample_options
+from conftest import ROOT, SAMPLES, Program, expected_file, read_results, sample_files, sample_options
+
+Holds = Callable[[Path, str], None]
+
+
+@pytest.fixture
+def holds(pytestconfig: pytest.Config) -> Holds:
+    """Return the assertion that an expected file holds a text; a missing one is written where that is wanted."""
+
+    def compare(expected: Path, found: str) -> None:
+        if not expected.exists() and pytestconfig.getoption("--write-missing-expected"):
+            expected.write_text(found, encoding="utf-8", newline="\n")
+
+        assert expected.read_text(encoding="utf-8") == found
+
+    return compare
 
 
 @pytest.mark.parametrize("sample", sample_files(), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_sample(
-    sample: Path,
-    program: Program,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    pytestconfig: pytest.Config,
+    sample: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: Holds
 ) -> None:
     """`check --all-rows` says of a sample what its expected file holds."""
     monkeypatch.chdir(ROOT)
     results = tmp_path / "results.csv"
     program("check", "--all-rows", *sample_options(sample), "--results", results, sample.relative_to(ROOT))
-    found = results.read_bytes().decode("utf-8").replace("\r\n", "\n")
-    expected = expected_file(sample)
-    if not expected.exists() and pytestconfig.getoption("--write-missing-expected"):
-        expected.write_text(found, encoding="utf-8", newline="\n")
-
-    assert expected.read_text(encoding="utf-8") == found
+    holds(expected_file(sample), results.read_bytes().decode("utf-8").replace("\r\n", "\n"))
 
 
-def test_expected_files_have_samples() -> None:
-    """No expected file stands without its sample."""
-    expected = set(SAMPLES.glob("*/*.expected.csv"))
+def test_samples_are_whole() -> None:
+    """No expected file stands without its sample, and each built-in format has a folder of samples of its name."""
+    samples = sample_files()
+    assert {expected_file(sample) for sample in samples} == set(SAMPLES.glob("*/*.expected.csv"))
+    assert {path.stem for path in (ROOT / "schemas/formats").glob("*.toml")} == {
+        path.parent.name for path in samples
+    }
 
-    assert {expected_file(sample) for sample in sample_files()} == expected
+
+# files from the field -----------------------------------------------------------------------------------------
 
 
-def test_every_format_has_a_sample() -> None:
-    """Each built-in format has a folder of samples of its name."""
-    formats = {path.stem for path in (ROOT / "schemas/formats").glob("*.toml")}
+FIELD = Path(__file__).parent / "field"
+CASES = sorted(path.name for path in FIELD.iterdir())
+NO_INPUTS = ("agents", "args", "expected.txt")
+WITH_MESSAGES = (2, 65, 66, 78)
 
-    assert formats == {sample.parent.name for sample in sample_files()}
+
+def shown(row: dict[str, str]) -> str:
+    """Return what a person compares of a results row: where, outcome, why, and what would be notified."""
+    what = (row["file"], row["line"], row["outcome"], row["reason"] or row["state"])
+    call = (row["from"], row["to"], row["start_time"]) if row["outcome"] == "would_send" else ()
+    return " ".join(filter(None, (*what, *call, row["zohouser"])))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_field_case(
+    case: str, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: Holds
+) -> None:
+    """`check` says of a file from the field what is right for it."""
+    folder, results = FIELD / case, tmp_path / "results.csv"
+    monkeypatch.chdir(folder)
+    inputs = sorted(path.name for path in folder.iterdir() if not path.name.startswith(NO_INPUTS))
+    options = shlex.split((folder / "args").read_text(encoding="utf-8"))
+    ran = program("check", "--all-rows", *options, "--results", results, *inputs)
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("rows=")]
+    rows = read_results(results) if results.exists() else []
+    lines = [f"exit {ran.code}", *(said if ran.code in WITH_MESSAGES else ()), *map(shown, rows)]
+    holds(folder / "expected.txt", "".join(f"{line}\n" for line in lines))

@@ -24,17 +24,17 @@ import pytest
 from clusters import REASON, Cluster, cluster
 from conftest import SAMPLES, call_row, read_results, sample_files, sample_options, write_export
 from importer.cli.output import error_text
-from importer.errors import ExitCode, ImporterError, InputUnusableError
+from importer.errors import ExitCode, ImporterError
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, check, import_calls
-from importer.prepare import Preparation, prepare_part
+from importer.prepare import prepare_part
 from importer.prepare.workers import Workers, installed, prepare_elsewhere, prepared_on, working
 from importer.reading import parts_of
 from importer.reading.blocks import text_blocks
 from importer.records import Event
 from importer.settings import load_credentials, load_settings
 from misbehaviour import Simulator
-from samples import INPUTS, REPRESENTATIVES, Result, as_it_is, catalogue, detected, plan_for, sample_name
+from samples import catalogue, detected, plan_for
 
 NOW = 1_830_000_000
 LONGEST_SECONDS = 60
@@ -145,31 +145,6 @@ def test_zone_that_ids_contradict(tmp_path: Path) -> None:
     told = [checked(tmp_path, jobs, paths, timezone="Europe/Berlin", country="US") for jobs in (1, 2)]
     assert told[0] == told[1]
     assert told[0][1] is ExitCode.CONFIGURATION
-
-
-@pytest.mark.slow
-def test_parts_prepared_elsewhere() -> None:
-    """What other processes make of the parts of a file is what is made of it here, if each can be read so."""
-    whole = set()
-    for path in (each for each in INPUTS if sample_name(each) in REPRESENTATIVES):
-        found, plan = detected(path), plan_for(path.parent.name)
-        for part_bytes in (2000, 1 << 20):
-            parts = [*parts_of(found, part_bytes)]
-            work = [pickle.dumps((catalogue().causes, plan, part)) for part in parts]
-            with Preparation(catalogue().causes, plan) as preparation:
-                try:
-                    first = [pickle.loads(pickle.dumps(prepare_part(*pickle.loads(each)))) for each in work]
-                except InputUnusableError:
-                    assert len(parts) > 1
-                    continue
-                roles = preparation.take(found, path.name, first)
-                if roles is not None:
-                    again = (prepare_part(*pickle.loads(each), roles) for each in work)
-                    assert preparation.take(found, path.name, again, roles) is None
-                listed = [each for batch in preparation.results() for each in batch]
-                assert Result(preparation.rows, listed, preparation.skipped) == as_it_is(path), path
-                whole.add((len(parts) > 1, roles is not None))
-    assert whole == {(False, False), (False, True), (True, False), (True, True)}
 
 
 @pytest.mark.parametrize("is_cluster", [False, pytest.param(True, marks=SLOW_CLUSTER)])

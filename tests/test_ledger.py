@@ -19,13 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from conftest import table
-from importer.errors import (
-    ConfigurationError,
-    ExitCode,
-    LedgerError,
-    TryLaterError,
-    UsageError,
-)
+from importer.errors import ConfigurationError, ExitCode, LedgerError, TryLaterError, UsageError
 from importer.ledger import (
     Decision,
     Fate,

@@ -121,7 +121,7 @@ def ends(act: Callable[[], object], line: int) -> bool:
 
 def test_death_while_a_ledger_is_made(tmp_path: Path) -> None:
     """After a death at any moment of making it, a ledger is either there and usable, or can be made."""
-    for line in range(4, 320, 16):
+    for line in range(4, 320, 24):
         made = tmp_path / f"{line}.sqlite"
         ends(partial(create_ledger, made, now=CREATED), line)
         if not made.exists():
@@ -130,7 +130,7 @@ def test_death_while_a_ledger_is_made(tmp_path: Path) -> None:
             assert ledger.pending_count() == 0, line
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_a_line(path: Path, tmp_path: Path, step: int) -> None:
     """Killed anywhere, a backup leaves nothing under its name, or a whole one that is older than the ledger."""
     folder, targets = tmp_path / "copies", list[Path]()

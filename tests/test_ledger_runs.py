@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from importer.errors import ExitCode
-from importer.ledger import Ledger, LedgerInvariantError, RunInfo, RunRecord, open_reader
+from importer.ledger import Ledger, LedgerInvariantError, RunRecord, open_reader
 from importer.ledger.schema import MIGRATIONS
 from importer.records import Receipt
 from ledgers import (
@@ -84,18 +84,6 @@ def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
         assert reader.held(["accepted", "closed", "none"]) == {"accepted": True, "closed": False}
         assert reader.runs(9) == [RunRecord("old", CREATED, "0.1.0")]
     assert path.read_bytes() == before
-
-
-def test_run_says_what_it_is(path: Path) -> None:
-    """Command, results, settings and inputs of a run are kept, inputs where they come later."""
-    run = RunInfo("run1", "2026-03-01 01:00:00", "0.1.0", "import", "/r.csv", '{"rate":1}', "[1]")
-    with opened(path, run) as ledger:
-        ledger.note_inputs("[2]")
-        ledger.finish_run(ExitCode.PARTIAL, '{"rows":1}')
-        (record,) = ledger.runs(5)
-    assert (record.command, record.results) == ("import", "/r.csv")
-    assert (record.settings, record.inputs) == ('{"rate":1}', "[2]")
-    assert (record.exit_code, record.summary, bool(record.finished_at)) == (3, '{"rows":1}', True)
 
 
 def test_unfinished_runs(path: Path) -> None:

@@ -223,17 +223,10 @@ def test_backoff_ceiling(attempt: int, ceiling: float) -> None:
     assert drawn == [(0.0, ceiling)]
 
 
-def test_retry_budget_empties() -> None:
-    """Twenty retries empty the bucket."""
+def test_retry_budget() -> None:
+    """Twenty retries empty the bucket, and ten successes pay for one."""
     budget = RetryBudget()
     assert [budget.spend() for _ in range(21)] == [True] * 20 + [False]
-
-
-def test_retry_budget_success() -> None:
-    """Ten successes pay for one retry."""
-    budget = RetryBudget()
-    for _ in range(20):
-        budget.spend()
     for _ in range(11):
         budget.success()
     assert [budget.spend(), budget.spend()] == [True, False]
@@ -282,10 +275,3 @@ def test_retry_after_never_raises(value: str, date: str | None, now: float) -> N
     """Whatever comes, the result is None or within 1 s and 6 h."""
     seconds = parse_retry_after(value, response_date=date, now_epoch=now)
     assert seconds is None or 1.0 <= seconds <= LONGEST_SECONDS
-
-
-def test_retry_after_grows() -> None:
-    """A later date never gives a shorter wait."""
-    dates = [f"Mon, 23 Nov 2026 {hour:02}:30:00 GMT" for hour in range(24)]
-    waits = [parse_retry_after(value, response_date=DATE, now_epoch=0.0) or 0.0 for value in dates]
-    assert all(earlier <= later for earlier, later in pairwise(waits))

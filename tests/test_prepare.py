@@ -43,7 +43,6 @@ HELD = {"3cx-web/9-columns.csv", "callnotify/state-only.csv", "freepbx/release-2
 """Those representatives in which the ledger's own word is tried each time; in the others the way of writing."""
 CALLNOTIFY = "type,state,id,from,to,start_time,zohouser,voiceuri\n"
 WEB = "Call Time,Call ID,From,To,Direction,Status,Ringing,Talking\n"
-OWN_HEADER = "Id,Agent,Dialled,Result,Rung,Started\n"
 TWILIO = "Sid,ParentCallSid,From,To,Direction,Status,StartTime,AnsweredBy\n"
 
 

@@ -696,10 +696,7 @@ def test_bare_quotes(folder: Path, rows: list[tuple[str, ...]], space: str, bloc
     assert _read(detection, block_bytes=block_bytes) == (_expected(rows, ","), [])
 
 
-@table(
-    "record",
-    ['"Clarke, "Em" Emma","b","c"', '"a,","b","c"', '"a","b","c', 'a",b,c', '"a" ,"b","c"', ',"a,b'],
-)
+@table("record", ['"Clarke, "Em" Emma","b","c"', '"a,","b","c"', '"a","b","c', 'a",b,c', '"a" ,"b","c"', ',"a,b'])
 def test_broken_quotes(tmp_path: Path, record: str) -> None:
     """A row whose bare quotes cannot be paired is bad, and its neighbours are read."""
     text = f'{HEADER}",\n{ROW}{record}\n",\n{ROW}'

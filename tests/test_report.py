@@ -25,15 +25,7 @@ from conftest import SAMPLES, Program, call_row, read_results, sample_options, t
 from importer.errors import ExitCode
 from importer.ledger import open_reader
 from importer.records import Receipt
-from importer.report.data import (
-    Report,
-    count,
-    found_run,
-    history_report,
-    pace_of,
-    results_report,
-    run_report,
-)
+from importer.report.data import Report, count, found_run, history_report, pace_of, results_report, run_report
 from importer.report.page import page_of, write_page
 from ledgers import LATER_RUN, RUN, call, opened, take
 from misbehaviour import Fault, Simulator

@@ -5,20 +5,14 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-import pandas as pd
 import pytest
 
 from importer.formats import Detection, detect
-from importer.formats.dates import DateOrder, is_own, offset_in, own_order, year_last
+from importer.formats.dates import DateOrder, is_own, own_order, year_last
 from importer.settings import Settings
 from samples import INPUTS, as_it_is, cells_of, content_of, detected, plan_for, prepared, sample_name
-from schemas.times import TimeRules, read_times
-from schemas.zones import is_zone
 
 Rows = list[list[str]]
 Way = Callable[[Detection, Rows], bytes]
@@ -106,64 +100,7 @@ def with_what_clients_print(found: Detection, rows: Rows) -> bytes:
     return (saved([*rows[:body], *rule, *rows[body:]], "\t") + f"\r\n({len(rows) - body} Zeilen)\r\n").encode()
 
 
-@cache
-def own_time(text: str, rules: TimeRules) -> datetime | None:
-    """Return a time as its zone's clock showed it, None where it is in no layout of the format."""
-    read = read_times(pd.Series([text], dtype="str"), rules)
-    if read["reason"][0] or not read["is_own"][0] or rules.zone is None:
-        return None
-    moment: datetime = read["utc"][0].to_pydatetime()
-    return moment.replace(tzinfo=UTC).astimezone(ZoneInfo(rules.zone))
-
-
-def with_other_starts(change: Callable[[str, datetime, str], str]) -> Way:
-    """Return the way that changes the cells of starts that are local times, as another program exports them.
-
-    ``change`` gets a cell, the start as the clock showed it, and its offset from GMT as `-0500`. An hour that the
-    clock shows twice, and one that it skips, stays as it is: an offset would tell what the sample does not.
-    """
-
-    def way(found: Detection, rows: Rows) -> bytes:
-        spec, changed = found.format.time, [list(row) for row in rows]
-        call = found.format.call
-        is_key = {*spec.columns} & {*call.unique_by, *(name for candidate in call.id for name in candidate)}
-        names = [origin for name in spec.columns for origin in found.format.origins(name)]
-        places = [found.positions[name] for name in dict.fromkeys(names) if name in found.positions]
-        for row in changed[_body(found, rows) :]:
-            if len(row) <= max(places):
-                continue
-            cells = [row[place] for place in places]
-            text = re.sub('^(?:Call )?"?|"$', "", " ".join(filter(None, cells)).strip())
-            zone = spec.zone if is_zone(spec.zone) else plan_for(found.format.name).timezone
-            if spec.zone_column in found.positions and len(row) > found.positions[spec.zone_column]:
-                zone = row[found.positions[spec.zone_column]] or zone
-            if zone is None or not is_zone(zone) or "epoch" in spec.formats or offset_in(text):
-                continue
-            local = own_time(text, TimeRules(spec.formats, zone))
-            if local is None or not re.search(r"\d:\d\d", cells[-1]):
-                continue
-            if change is as_iso and is_key and own_time(text, TimeRules(spec.formats[:1], zone)) is None:
-                continue  # which of several layouts a start had cannot be told any more
-            for place in places:
-                row[place] = change(row[place], local.replace(tzinfo=None), f"{local:%z}")
-        return saved(changed).encode()
-
-    return way
-
-
-def as_iso(cell: str, local: datetime, _: str) -> str:
-    """Return the part of a start that a cell holds in ISO 8601, as a workbook shows it."""
-    has_date, has_time = re.search(r"\d{4}|\d[-/.]\d", cell), re.search(r"\d:\d\d", cell)
-    parts = (f"{local:%Y-%m-%d}" if has_date else "", f"{local:%H:%M:%S}" if has_time else "")
-    return re.sub(r'(^(?:Call )?"?).*?("?$)', rf"\g<1>{' '.join(filter(None, parts))}\2", cell, count=1)
-
-
 WAYS: dict[str, Way] = {
-    "fraction": with_other_starts(lambda cell, *_: re.sub(r'(:\d\d:\d\d)( [AP]M)?("?)$', r"\1.123456\2\3", cell)),
-    "offset": with_other_starts(
-        lambda cell, _, offset: re.sub(r'(:\d\d(?: [AP]M)?)("?)$', rf"\g<1>{offset}\2", cell)
-    ),
-    "iso": with_other_starts(as_iso),
     "cp1252": of_text(lambda text: text.encode("cp1252", "ignore")),
     "semicolon": of_rows(lambda rows: saved(rows, ";").encode("utf-8-sig")),
     "unicode-text": of_rows(lambda rows: ("\ufeff" + saved(rows, "\t")).encode("utf-16-le")),

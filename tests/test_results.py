@@ -1,15 +1,21 @@
-"""The results file: order, fates, what is private, what a spreadsheet must not run, and what is never replaced."""
+"""The results file: order, fates, what is private, what a spreadsheet must not run, what is kept and replaced."""
 
+import csv
+import os
+import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from conftest import read_results, table
+from conftest import Program, call_row, read_results, table, write_export
 from importer.errors import CannotCreateError
 from importer.ledger import Fate
+from importer.pipeline import epoch_of
 from importer.records import Call, Place, ResultRow
 from importer.results import CHUNK_ROWS, ResultsFile, defused
+from ledgers import execute
+from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State
 
 
@@ -69,25 +75,6 @@ def test_columns_are_the_contract(tmp_path: Path) -> None:
     assert len(RESULT_COLUMNS) == 16
 
 
-def test_fates_fill_what_was_pending(tmp_path: Path) -> None:
-    """Rows stand as added; only those pending take the ledger's word, and the counts follow."""
-    results = ResultsFile(tmp_path / "r.csv")
-    results.add([row(2), row(3, Outcome.REJECTED, reason="invalid_number"), row(4), row(5)], Outcome.PENDING)
-    asked: list[str] = []
-
-    def fates(call_ids: list[str]) -> dict[str, Fate]:
-        asked.extend(call_ids)
-        return {"call2": fate(CallState.ACCEPTED), "call4": fate(CallState.REFUSED)}
-
-    finished = results.finish(fates)
-    rows = read_results(tmp_path / "r.csv")
-    assert asked == ["call2", "call4", "call5"]
-    assert [each["outcome"] for each in rows] == ["accepted", "rejected", "refused", "pending"]
-    assert [each["attempts"] for each in rows] == ["2", "", "2", ""]
-    assert {file: list(lines) for file, lines in finished.to_mend.items()} == {"export.csv": [3, 4]}
-    assert sum(finished.outcomes.values()) == 4
-
-
 def test_rejected_rows_take_little_memory(tmp_path: Path) -> None:
     """What is kept of a rejected row until the rejects are written takes less than 60 bytes."""
     results = ResultsFile(tmp_path / "r.csv")
@@ -105,18 +92,6 @@ def test_rejected_rows_take_little_memory(tmp_path: Path) -> None:
     assert kept / rows < 60
 
 
-def test_carried_rows_come_first_and_are_not_to_be_mended(tmp_path: Path) -> None:
-    """Calls of earlier runs stand before the input's rows and are not in its rejects."""
-    results = ResultsFile(tmp_path / "r.csv")
-    results.add([row(2)], Outcome.PENDING)
-    results.take_up([call(90)])
-    known = {"call2": fate(CallState.ACCEPTED), "call90": fate(CallState.REFUSED)}
-    finished = results.finish(lambda ids: {each: known[each] for each in ids})
-    rows = [(each["line"], each["outcome"]) for each in read_results(tmp_path / "r.csv")]
-    assert rows == [("90", "refused"), ("2", "accepted")]
-    assert (finished.carried, dict(finished.to_mend)) == (1, {})
-
-
 def test_more_rows_than_one_chunk(tmp_path: Path) -> None:
     """More rows than the ledger is asked for at once: every row stands there once, in order."""
     results = ResultsFile(tmp_path / "r.csv")
@@ -129,19 +104,6 @@ def test_more_rows_than_one_chunk(tmp_path: Path) -> None:
     assert finished.outcomes == {Outcome.ACCEPTED: count}
 
 
-def test_parts_are_whole_before_anything_is_sent(tmp_path: Path) -> None:
-    """Once synced the rows stand beside the results, and calls taken up at once; a discard leaves nothing."""
-    results = ResultsFile(tmp_path / "r.csv")
-    results.add([row(2)], Outcome.PENDING)
-    assert not (tmp_path / "r.csv.part").exists()
-    results.sync()
-    results.take_up([call(90)])
-    assert [each["outcome"] for each in read_results(tmp_path / "r.csv.part")] == ["pending"]
-    assert [each["line"] for each in read_results(tmp_path / "r.csv.carried.part")] == ["90"]
-    results.discard()
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.fault(34)
 def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     """A file that somebody else made under the results' name in mid-run stays, and the run says so."""
@@ -150,3 +112,58 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(CannotCreateError):
         results.finish(lambda _: {})
     assert (tmp_path / "r.csv").read_text() == "mine"
+
+
+# where results go and how long they stay ----------------------------------------------------------------------
+
+
+LONG_AGO = "2026-01-02 03:04:05"
+
+
+def test_old_results_are_deleted(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """--keep-results deletes what earlier runs wrote long ago, but for results of open calls and changed files."""
+    ledger = tmp_path / "ledger.sqlite"
+    names = ("open", "settled", "changed", "other", "older", "latest")
+    results = {name: tmp_path / f"{name}.csv" for name in names}
+    for number, path in enumerate(results.values()):
+        if number == 0:
+            account.script(Fault.lost_answer())
+        export = write_export(tmp_path / "export.csv", [call_row(number), call_row(number + 100, to="104")])
+        kept = ("--keep-results", "90d", "--max-uncertain", "9", "--results", path)
+        if path.name == "latest.csv":
+            execute(ledger, f"UPDATE runs SET started_at = '{LONG_AGO}', finished_at = '{LONG_AGO}'")
+            results["other"].write_text("mine\n")
+            written = epoch_of(LONG_AGO)
+            moments = {"changed": time.time(), "older": written - 3600}
+            for name, old in results.items():
+                if old.exists():
+                    os.utime(old, (1, moments.get(name, written)))
+        program("import", "--init-ledger", *kept, export)
+    assert {name for name, path in results.items() if path.exists()} == {*names} - {"settled"}
+    program("resolve", "call00000", "--sent", "--note", "n")
+    assert program("deliver", "--keep-results", "99999d").code == 0  # from before 1970
+    program("deliver", "--keep-results", "90d")
+    assert not results["open"].exists()
+
+
+def test_reasons_beside_rejects(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """Each row of the rejects has its line there, its place in the input, reason and hint in a second file."""
+    account.script(Fault.refusal("INVALID_DATA"))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_export(folder / "1.csv", [call_row(1), call_row(2), 'dialed,busy,"half\nof it",+12125550101'])
+    write_export(folder / "2.csv", [call_row(3, to="104")])
+    rejects, results = tmp_path / "mend.csv", tmp_path / "results.csv"
+    assert program("import", "--init-ledger", "--rejects", rejects, "--results", results, folder).code == 3
+    with (tmp_path / "mend.reasons.csv").open(newline="") as stream:
+        said = list(csv.DictReader(stream))
+    lines = rejects.read_text().splitlines()
+    told = {(row["file"], row["line"]): (row["reason"], row["hint"]) for row in read_results(results)}
+    places = [(str(folder / "1.csv"), "2"), (str(folder / "1.csv"), "4"), (str(folder / "2.csv"), "2")]
+    assert [(row["file"], row["line"]) for row in said] == places
+    assert [(row["reason"], row["hint"]) for row in said] == [told[place] for place in places]
+    starts = [lines[int(row["rejects_line"]) - 1] for row in said]
+    assert starts == [call_row(1), 'dialed,busy,"half', call_row(3, to="104")]
+    ran = program("check", "--results", tmp_path / "again.csv", rejects, tmp_path / "mend.reasons.csv")
+    assert "mend.reasons.csv is a results file of this program: passed over" in ran.stderr
+    assert program("import", "--rejects", rejects.with_name("mend.reasons.csv"), folder).code == 73

@@ -125,9 +125,7 @@ def test_signal_ends_a_wait_at_once(account: Simulator, tmp_path: Path, export: 
     account.script(faults)
     told: list[Step] = []
     summary = imported(
-        export,
-        step=told.append,
-        interrupted=lambda: ExitCode.INTERRUPTED if told.count(Step.TOKEN) > 1 else None,
+        export, step=told.append, interrupted=lambda: ExitCode.INTERRUPTED if told.count(Step.TOKEN) > 1 else None
     )
     assert (summary.exit_code, ledger_counts(tmp_path)) == (ExitCode.INTERRUPTED, {"pending": 6})
 

@@ -1,15 +1,17 @@
-"""A zone that the ids of a file contradict is refused; rows that cannot tell, and odd ones out, change nothing."""
+"""A zone or country that the file contradicts is refused; what cannot tell, and odd rows out, change nothing."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from conftest import SAMPLES, Program, table
 from importer.errors import ConfigurationError
+from importer.prepare import no_agents
 from importer.prepare.zones import offset_text
-from samples import Result, prepared_text
+from samples import OWN, Result, prepared_in, prepared_text
 from schemas.zones import fixed_advice, is_fixed, proposed_zones
 
 NEW_YORK = "America/New_York"
@@ -45,8 +47,7 @@ def test_zone_that_agrees(tmp_path: Path, timezone: str) -> None:
     assert len(read(tmp_path, agreeing(5), timezone).calls()) == 5
 
 
-@table("timezone", ["Europe/London", "America/Chicago", "Asia/Kolkata", "Australia/Lord_Howe"])
-@table("count", [2, 40])
+@table(("timezone", "count"), [("Europe/London", 2), ("America/Chicago", 40), ("Australia/Lord_Howe", 2)])
 def test_zone_that_is_contradicted(tmp_path: Path, timezone: str, count: int) -> None:
     """Another zone is refused with line, value, epoch, the offset proved, and zones that fit."""
     said = (
@@ -194,3 +195,50 @@ def test_offset_that_is_contradicted(tmp_path: Path, timezone: str | None) -> No
     ) as caught:
         prepared_text(tmp_path, wrong, timezone=timezone)
     assert "(2026-03-02 14:00:00 GMT), not at the moment it names" in caught.value.message
+
+
+# the country of national numbers ------------------------------------------------------------------------------
+
+
+AMERICAN = [f"212555014{number}" for number in range(8)]
+BRITISH = [f"07700 90017{number}" for number in range(8)]
+WRITTEN = [f"+1212555014{number}" for number in range(3)]
+
+
+def read_numbers(folder: Path, texts: list[str], **changes: Any) -> Result:
+    """Prepare calls to these numbers."""
+    rows = [f"a{place},101,{text},busy,3,2026-03-02 14:00:07" for place, text in enumerate(texts)]
+    plan = {"timezone": "UTC", "agents": no_agents("+12125550101"), **changes}
+    return prepared_in(OWN, "\n".join(["Id,Agent,Dialled,Result,Rung,Started", *rows, ""]), folder, **plan)
+
+
+@table(
+    ("texts", "country", "said"),
+    [
+        (AMERICAN, "GB", "8 of 8 are numbers there, 8 in US; none has the 0 that is dialled there"),
+        (AMERICAN, "DE", "0 of 8 are numbers there, 8 in US"),
+        ([*AMERICAN[:3], *WRITTEN], "IN", "3 of them stand in the file with the code of US too"),
+    ],
+)
+def test_numbers_of_another_country(tmp_path: Path, texts: list[str], country: str, said: str) -> None:
+    """National numbers that are another country's stop the run, with what speaks for which country."""
+    with pytest.raises(ConfigurationError, match=f"speak against --country {country}: .*{said}") as caught:
+        read_numbers(tmp_path, texts, country=country)
+    assert "US is likely" in str(caught.value.hint)
+
+
+@table(
+    ("texts", "changes"),
+    [
+        (AMERICAN, {"country": "CA"}),  # one plan
+        (AMERICAN, {"country": "GB", "trust_country": True}),
+        (AMERICAN, {"country": "GB", "agents": no_agents("+447700900101")}),  # nothing else is American
+        (AMERICAN[:2], {"country": "GB"}),  # too few to prove anything
+        (BRITISH, {"country": "GB"}),  # agents abroad
+        ([*BRITISH, *(f"0{number}" for number in range(1_000_000, 1_000_020))], {"country": "GB"}),
+        ([*BRITISH, *WRITTEN], {"country": "GB", "timezone": "America/New_York"}),
+    ],
+)
+def test_numbers_that_prove_nothing(tmp_path: Path, texts: list[str], changes: dict[str, Any]) -> None:
+    """Faulty numbers, agents and customers abroad, and few numbers do not stop a run."""
+    assert read_numbers(tmp_path, texts, **changes).rows == len(texts)
