@@ -157,9 +157,6 @@ def test_marked_commands() -> None:
     assert blocks["tests"].endswith("python -m pytest")
 
 
-# watching ----------------------------------------------------------------------------------------------------
-
-
 # recipes -----------------------------------------------------------------------------------------------------
 
 PROGRAM = "/opt/cdr-importer/.venv/bin/cdr-importer"

@@ -52,7 +52,7 @@ def unsigned(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator
 
 
 def test_init(program: Program, tmp_path: Path) -> None:
-    """One command writes config and ledger, both private, and later commands find them."""
+    """One command writes config and ledger, private, where --config says too, and later commands find them."""
     (tmp_path / "agents.csv").write_text("mine")
     ran = program("init", "--timezone", "Europe/London", "--country", "GB", "--agents", tmp_path / "agents.csv")
     assert ran.code == 0
@@ -62,6 +62,10 @@ def test_init(program: Program, tmp_path: Path) -> None:
     assert "1. cdr-importer auth login\n" in ran.stdout
     assert "calls older than 30 days the first import needs --since DATE, or --yes" in ran.stdout
     assert program("status").code == 0
+    path = tmp_path / "etc" / "own.toml"
+    ran = program("init", "--config", path, "--ledger", tmp_path / "var" / "ledger.sqlite")
+    assert (ran.code, f"cdr-importer auth login --config {path}" in ran.stdout) == (0, True)
+    assert program("status", "--config", path).code == 0
 
 
 def test_init_that_is_refused(program: Program, tmp_path: Path) -> None:
@@ -73,15 +77,6 @@ def test_init_that_is_refused(program: Program, tmp_path: Path) -> None:
     assert program("init", "--agents", tmp_path / "new" / "agents.csv").code == 2
     assert not (tmp_path / "new").exists()
     assert (program("init", "--timezone", "Europe/Berlin").code, config_path().read_bytes()) == (2, before)
-
-
-def test_init_elsewhere(program: Program, tmp_path: Path) -> None:
-    """With --config the file stands there, and the next steps name it."""
-    path = tmp_path / "etc" / "own.toml"
-    ran = program("init", "--config", path, "--ledger", tmp_path / "var" / "ledger.sqlite")
-    assert ran.code == 0
-    assert f"cdr-importer auth login --config {path}" in ran.stdout
-    assert program("status", "--config", path).code == 0
 
 
 @table("value", ['a "quoted" name', "back\\slash", "tab\there", "Zoë"])
