@@ -110,18 +110,14 @@ def test_draft_with_its_points_settled_reads_the_export(
     ]
 
 
-def test_columns_and_header_are_found_below_a_preamble(german: TomlText) -> None:
-    """Delimiter, header line and columns are found, and no column is taken for anything."""
+def test_columns_stand_with_their_words_or_their_look(german: TomlText) -> None:
+    """Below a title columns are found and taken for nothing; few words are counted, of others stands the look."""
     assert ": 4 rows, utf-8, delimiter semicolon, header in line 2.\n" in german.text
     made = tables(german)
     assert list(made["columns"].values()) == GERMAN.splitlines()[1].split(";")
     assert made["time"] == {"columns": ["TODO"], "formats": ["TODO"]}
     assert made["numbers"] == {"plain_digits": "TODO"}
     assert set(made["call"]) == {"id", "unique_by", "customer", "agent"}
-
-
-def test_columns_stand_with_their_words_or_their_look(german: TomlText) -> None:
-    """Of few words each is counted, with what the tables say of it; of numbers, and of others, only the look."""
     for line in (
         'line = "Line" # 4 filled, 1 different: "A" 4\n',
         'datum = "Datum" # 4 filled, 3 different: "##.##.####"; times "%d.%m.%Y"\n',

@@ -113,21 +113,16 @@ def test_schema_file_says_where_it_comes_from() -> None:
         assert "\t" not in text, path
 
 
-def test_freeswitch_detection_knows_every_cause_of_its_table() -> None:
-    """The names by which the format is recognised are the names of the table, no more and no fewer."""
-    names = catalogue().formats["freeswitch-csv"].detect.patterns["hangup_cause"].split("|")
-    assert sorted(names) == sorted(catalogue().causes["freeswitch"].words)
-
-
-def test_q850_table_covers_every_value() -> None:
-    """A Q.850 cause is 0 to 127, and none of them is unknown."""
-    assert set(catalogue().causes["q850"].words) == {str(cause) for cause in range(128)}
-
-
-def test_asterisk_hangup_causes_mean_what_their_numbers_mean() -> None:
-    """HANGUPCAUSE is a Q.850 number or a name; the numbers are those of the Q.850 table."""
-    words = catalogue().causes["asterisk-hangupcause"].words
-    assert {word: words[word] for word in words if word.isdigit()} == catalogue().causes["q850"].words
+def test_tables_agree() -> None:
+    """FreeSWITCH is known by its table's names, Q.850 is whole and Asterisk's too, states are the API's."""
+    formats, words = catalogue().formats, {name: causes.words for name, causes in catalogue().causes.items()}
+    names = formats["freeswitch-csv"].detect.patterns["hangup_cause"].split("|")
+    assert sorted(names) == sorted(words["freeswitch"])
+    assert set(words["q850"]) == {str(cause) for cause in range(128)}
+    asterisk = words["asterisk-hangupcause"]
+    assert {word: asterisk[word] for word in asterisk if word.isdigit()} == words["q850"]
+    states = formats["callnotify"].outcome[0].words
+    assert {word: states[word] for word in states if word in set(State)} == {state: state for state in State}
 
 
 def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean() -> None:
@@ -139,12 +134,6 @@ def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean() -> None:
     # Cisco prints 420 with a wrong digit as well, and 503 has a second value.
     values = {int(word) for word in causes if int(word) > 0xFFFFFF} - {83886207, 2801795135}
     assert [value for value in values if causes[str(value)] != sip[str(code_of[value >> 24])]] == []
-
-
-def test_callnotify_words_are_the_states_of_the_api() -> None:
-    """In the API's own shape each of the six states means itself."""
-    words = catalogue().formats["callnotify"].outcome[0].words
-    assert {word: words[word] for word in words if word in set(State)} == {state: state for state in State}
 
 
 def test_cause_verdict() -> None:
@@ -163,12 +152,8 @@ def test_cause_verdict() -> None:
     }
     causes = catalogue().causes
     assert {(name, word): causes[name].words[word].otherwise for name, word in verdicts} == verdicts
-
-
-def test_sip_timeout_depends_on_ringing() -> None:
-    """SIP 408 is noanswer where it rang, else notavailable."""
-    cause = catalogue().causes["sip"].words["408"]
-    assert (cause.rang, cause.otherwise) == ("noanswer", "notavailable")
+    timeout = causes["sip"].words["408"]  # which depends on whether it rang
+    assert (timeout.rang, timeout.otherwise) == ("noanswer", "notavailable")
 
 
 # --- What is said about broken ones -------------------------------------------------------------------------
@@ -286,7 +271,9 @@ def test_format_says_whether_it_needs_a_zone(
 
 
 def test_own_formats_join_the_catalogue(tmp_path: Path) -> None:
-    """Formats of the user's folder are listed beside the built-in ones as theirs; no name is taken twice."""
+    """Formats and tables of the user's stand beside the built-in ones as theirs; no name is taken twice."""
+    _own_causes(tmp_path, "ours", '[words]\n"weg" = "busy"\n')
+    assert load_catalogue(None, tmp_path).causes["ours"].words["weg"].otherwise == "busy"
     (tmp_path / "formats").mkdir()
     _own(tmp_path / "formats")
     loaded = load_catalogue(None, tmp_path)
@@ -302,12 +289,6 @@ def _own_causes(folder: Path, name: str, text: str) -> Path:
     path = folder / "causes" / f"{name}.toml"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def test_own_cause_table_of_a_new_name(tmp_path: Path) -> None:
-    """A file of another name is a cause table of its own, for formats of one's own."""
-    _own_causes(tmp_path, "ours", '[words]\n"weg" = "busy"\n')
-    assert load_catalogue(None, tmp_path).causes["ours"].words["weg"].otherwise == "busy"
 
 
 @table(

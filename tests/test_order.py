@@ -204,7 +204,15 @@ def test_first_import_of_old_calls(program: Program, account: Simulator, tmp_pat
 
 
 def test_outlook_in_words() -> None:
-    """The question names number, dates and duration, and fits 80 columns."""
+    """The question names number, dates and duration, rounded up to the next minute, and fits 80 columns."""
+    durations = {
+        0.0: "up to a minute",
+        60.0: "up to a minute",
+        61.0: "about 2 minutes",
+        7200.0: "about 2 h 00 min",
+    }
+    for seconds, words in durations.items():
+        assert f"takes {words}." in outlook_lines(Outlook(1, 0, 0, "", "", float(seconds)), "60/minute")[2]
     outlook = Outlook(104_720, 12, 1_000, "2023-11-27 08:00:01", "2026-11-25 17:59:59", 104_660.0)
     lines = outlook_lines(outlook, "60/minute")
     assert lines == [
@@ -221,12 +229,3 @@ def test_outlook_in_words() -> None:
         "Left pending, because of --limit: 1 call.",
     )
     assert max(map(len, lines)) <= 80
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.0, "up to a minute"), (60.0, "up to a minute"), (61.0, "about 2 minutes"), (7200.0, "about 2 h 00 min")],
-)
-def test_duration_in_words(seconds: float, words: str) -> None:
-    """Durations are rounded up to the next minute."""
-    assert f"takes {words}." in outlook_lines(Outlook(1, 0, 0, "", "", seconds), "60/minute")[2]
