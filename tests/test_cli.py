@@ -75,13 +75,8 @@ def test_help_groups_the_options_of_import(program: Program, monkeypatch: pytest
     monkeypatch.setenv("COLUMNS", "80")
     sections = program("import", "--help").stdout.split("\n\n")[2:]
     groups = {name: lines for name, *lines in map(str.splitlines, sections)}
-    assert [line.split()[0] for line in groups["Needed by everybody:"]] == [
-        "--timezone",
-        "--country",
-        "--agents",
-        "--limit",
-        "--sandbox",
-    ]
+    needed = [line.split()[0] for line in groups["Needed by everybody:"]]
+    assert needed == ["--timezone", "--country", "--agents", "--limit", "--sandbox"]
     headings = "Needed by everybody,Input,Calls,Policies,Sending,Ledger,Output,Account,Watching,Options"
     assert list(groups) == [f"{name}:" for name in headings.split(",")]
     assert max(map(len, groups.values())) <= 10

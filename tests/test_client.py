@@ -230,42 +230,6 @@ def test_unknown_host(url: str, kind: str, clients: Clients) -> None:
     assert (failure.kind, failure.first_byte, hooks.opened) == (kind, False, 0)
 
 
-@dataclass
-class SilentResolver:
-    """Tells when a look-up of a name has begun, and when it has ended after all."""
-
-    begun: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-
-@pytest.fixture
-def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentResolver]:
-    """Let every look-up of a name hang until the end."""
-    resolver, over = SilentResolver(), threading.Event()
-    real = socket.getaddrinfo
-
-    def resolve(host: str, port: int, *args: Any, **options: Any) -> Any:
-        if options["flags"] & socket.AI_NUMERICHOST:
-            return real(host, port, *args, **options)
-        resolver.begun.set()
-        over.wait(PATIENCE_SECONDS)
-        resolver.ended.set()
-        raise socket.gaierror
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    yield resolver
-    over.set()
-
-
-@pytest.mark.fault(52)
-def test_silent_resolver(silent_resolver: SilentResolver, clients: Clients) -> None:
-    """A look-up that gets no answer ends with the time for connecting, before the hooks."""
-    hooks = Hooks()
-    failure = failure_of(clients(limits=Timeouts(connect_seconds=0.1)), "https://api.invalid", hooks)
-    assert (failure.kind, failure.first_byte, hooks.opened) == ("dns", False, 0)
-    assert not silent_resolver.ended.is_set()
-
-
 def cut_when(begun: Callable[[], object], client: Client) -> None:
     """Cut the request in flight from another thread, once ``begun`` returns."""
 
@@ -276,13 +240,27 @@ def cut_when(begun: Callable[[], object], client: Client) -> None:
     threading.Thread(target=cut).start()
 
 
-def test_cut_while_looking_up(silent_resolver: SilentResolver, clients: Clients) -> None:
-    """A cut ends a look-up at once."""
-    client, hooks = clients(limits=Timeouts(connect_seconds=60)), Hooks()
-    cut_when(silent_resolver.begun.wait, client)
-    failure = failure_of(client, "https://api.invalid", hooks)
-    assert (failure.kind, failure.first_byte, hooks.opened) == ("interrupted", False, 0)
-    assert not silent_resolver.ended.is_set()
+@pytest.mark.fault(52)
+def test_silent_resolver(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up that gets no answer ends with the time for connecting, or at a cut, before the hooks."""
+    begun, over, real = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def resolve(host: str, port: int, *args: Any, **options: Any) -> Any:
+        if options["flags"] & socket.AI_NUMERICHOST:
+            return real(host, port, *args, **options)
+        begun.set()
+        assert over.wait(PATIENCE_SECONDS)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    for seconds, kind in ((0.1, "dns"), (PATIENCE_SECONDS, "interrupted")):
+        client, hooks = clients(limits=Timeouts(connect_seconds=seconds)), Hooks()
+        if kind == "interrupted":
+            begun.clear()
+            cut_when(begun.wait, client)
+        failure = failure_of(client, "https://api.invalid", hooks)
+        assert (failure.kind, failure.first_byte, hooks.opened) == (kind, False, 0)
+    over.set()
 
 
 def test_cut_while_connecting(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,17 +56,8 @@ def test_rate_is_kept_at_the_server(tmp_path: Path) -> None:
     path = write_export(tmp_path / "export.csv", (call_row(number) for number in range(RATE * MEASURED_SECONDS)))
     environment = {**os.environ, "CDR_IMPORTER_LEDGER": str(tmp_path / "ledger.sqlite")}
     with sandbox(environment) as base_url:
-        arguments = (
-            "import",
-            "--init-ledger",
-            "--yes",
-            "--rate",
-            f"{RATE}/second",
-            "--workers",
-            str(WORKERS),
-            str(path),
-        )
-        subprocess.run([sys.executable, "-m", "importer", *arguments], env=environment, check=True)
+        words = f"import --init-ledger --yes --rate {RATE}/second --workers {WORKERS}".split()
+        subprocess.run([sys.executable, "-m", "importer", *words, path], env=environment, check=True)
         with urllib.request.urlopen(f"{base_url}/sandbox/calls") as answer:
             arrived = [call["arrived_at"] for call in json.load(answer)]
     moments = sorted(seconds_of(each) for each in arrived)

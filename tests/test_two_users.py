@@ -93,16 +93,9 @@ def machine(simulator: Simulator) -> Iterator[Machine]:
         pytest.skip("only root can be two users, and needs a Python that the other may execute")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for each in (
-            folder,
-            folder / "root",
-            folder / "var",
-            folder / "var/lib",
-            folder / "var/log",
-            folder / "etc",
-        ):
-            each.mkdir(exist_ok=True)
-            each.chmod(0o755)
+        for each in ("", "root", "var", "var/lib", "var/log", "etc"):
+            (folder / each).mkdir(exist_ok=True)
+            (folder / each).chmod(0o755)
         made = Machine(folder, python)
         made.environment = simulator.environment()
         yield made
