@@ -304,7 +304,6 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
 
 # --- answers that do not come whole ------------------------------------------------------------------------------
 
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -464,7 +463,6 @@ def test_ca_bundle_unusable(content: str | None, tmp_path: Path) -> None:
 
 
 # --- what failures say -------------------------------------------------------------------------------------------
-
 
 BEFORE_RETRY = (Proof.NOT_SENT, Reaction.RETRY, ExitCode.UNAVAILABLE, 0)
 BEFORE_STOP = (Proof.NOT_SENT, Reaction.STOP, ExitCode.CONFIGURATION, 1)

@@ -8,7 +8,7 @@ import pytest
 from conftest import SAMPLES, Program, sample_files, sample_options, table
 from importer.cli.output import table as table_of
 
-WIDE = ("3cx-cdr", "asterisk-csv", "cucm", "freeswitch-csv", "twilio", "webex-calling")
+WIDE = ("asterisk-csv", "cucm", "webex-calling")
 TWILIO = "Sid,To,From,Status,StartTime,Direction"
 ASTERISK = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()[0]
 ASTERISK = ASTERISK.replace("NO ANSWER", "VANISHED")

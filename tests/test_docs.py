@@ -236,8 +236,7 @@ def test_logrotate_rules(tmp_path: Path) -> None:
 
 # what the program is shown printing ---------------------------------------------------------------------------
 
-
-PRINTED = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "sample_data/README.md"))
+PRINTED = README + PAGES["sample_data/README.md"]
 SHOWN = re.findall(r"<!-- shown by: (.*?) -->\n```text\n(.*?)```", PRINTED, re.DOTALL)
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
 

@@ -253,7 +253,6 @@ def test_name_of_a_draft_is_free() -> None:
 
 # `formats test` -----------------------------------------------------------------------------------------------
 
-
 SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"
 FORMAT = Path(__file__).parent.parent / "schemas" / "formats" / "asterisk-csv.toml"
 READ_AS = sample_options(SAMPLE)

@@ -158,7 +158,6 @@ def test_cause_verdict() -> None:
 
 # --- What is said about broken ones -------------------------------------------------------------------------
 
-
 AGENT = 'agent = "agent"'
 DIGITS = "[{ column = \"number\", extract = '(\\d+)' }]"
 

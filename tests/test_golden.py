@@ -52,7 +52,6 @@ def test_samples_are_whole() -> None:
 
 # files from the field -----------------------------------------------------------------------------------------
 
-
 FIELD = Path(__file__).parent / "field"
 CASES = sorted(path.name for path in FIELD.iterdir())
 NO_INPUTS = ("agents", "args", "expected.txt")

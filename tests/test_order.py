@@ -116,7 +116,6 @@ def test_what_is_next(backlog: Path, options: dict[str, str], line: str | None) 
 
 # what a person is asked ---------------------------------------------------------------------------------------
 
-
 DAY = timedelta(days=1)
 
 

@@ -196,7 +196,6 @@ def test_formats_shows_the_policies_in_force(program: Program, tmp_path: Path) -
 
 # words that no table knows ------------------------------------------------------------------------------------
 
-
 SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"
 READ_AS = ("--timezone", "America/New_York", "--country", "US", "--agents", SAMPLES / "agents.csv")
 

@@ -136,7 +136,6 @@ def test_damaged_file_leaves_nothing_of_itself(tmp_path: Path) -> None:
 
 # --- One call out of its rows -------------------------------------------------------------------------------
 
-
 DIRECTIONLESS = "id,from,to,start_time\na1,+12125550101,+12125550142,2026-03-02 14:00:00\n"
 TWICE = _notify("busy") * 2 + _notify("busy", "") * 2 + _notify("busy", "", start="2026-03-02 14:00:01")
 LATER = _notify("busy", start="2026-03-02 14:00:01")

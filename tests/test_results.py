@@ -116,7 +116,6 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 # where results go and how long they stay ----------------------------------------------------------------------
 
-
 LONG_AGO = "2026-01-02 03:04:05"
 
 

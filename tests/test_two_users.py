@@ -163,6 +163,7 @@ def test_export_that_cannot_be_read(machine: Machine) -> None:
     assert f"{exports[1]} belongs to root (mode 0600), and nobody runs this" in ran.stderr
 
 
+@pytest.mark.slow
 def test_results_elsewhere(machine: Machine) -> None:
     """Where nothing can be written beside the input, the results' other place and the reason are said."""
     (machine.folder / "own").mkdir()
@@ -179,6 +180,7 @@ def test_results_elsewhere(machine: Machine) -> None:
     )
 
 
+@pytest.mark.slow
 def test_ledger_in_a_folder_of_root(machine: Machine) -> None:
     """A folder of root in which the service's user cannot write is named with its owner, and the exit is 74."""
     folder = machine.folder / "var/lib"

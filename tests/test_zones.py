@@ -194,7 +194,6 @@ def test_offset_that_is_contradicted(tmp_path: Path, timezone: str | None) -> No
 
 # the country of national numbers ------------------------------------------------------------------------------
 
-
 AMERICAN = [f"212555014{number}" for number in range(8)]
 BRITISH = [f"07700 90017{number}" for number in range(8)]
 WRITTEN = [f"+1212555014{number}" for number in range(3)]
