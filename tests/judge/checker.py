@@ -11,6 +11,7 @@ whole, and keeps a payload exactly while a call is open; 9 nothing private is pr
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from judge.answers import Meaning
 from judge.history import CONTENT, Held, History, Post, Record, Results, Row
@@ -28,16 +29,15 @@ OURS = {70: "internal error", 74: "ledger failure on a sound disk"}
 def violations(history: History) -> list[str]:
     """Return every breach of a rule, as sentences."""
     posts: defaultdict[str, list[Post]] = defaultdict(list)
-    for post in history.posts:
+    for post in sorted(history.posts, key=lambda post: post.moment):
         if post.complete:
             posts[post.call_id].append(post)
     records: defaultdict[str, list[Record]] = defaultdict(list)
-    for record in history.records:
+    for record in sorted(history.records, key=lambda record: record.moment):
         records[record.call_id].append(record)
     found: list[str] = []
     for call_id in sorted({*posts, *history.ledger, *history.staged}):
-        held = history.ledger.get(call_id)
-        case = _Case(call_id, held, posts[call_id], records[call_id], history.is_recovered)
+        case = _Case(call_id, history.ledger.get(call_id), posts[call_id], records[call_id], history.is_recovered)
         found += case.breaches(call_id in history.staged)
     found += _results_breaches(history)
     found += _uncertain_breaches(history)
@@ -47,54 +47,42 @@ def violations(history: History) -> list[str]:
     return found
 
 
+@dataclass(frozen=True)
 class _Case:
-    """One call against rules 1 to 5, and the part of 6 that is about the ledger."""
+    """One call against rules 1 to 5, and the part of 6 that is about the ledger; posts and records in order."""
 
-    def __init__(
-        self, call_id: str, held: Held | None, posts: Sequence[Post], records: Sequence[Record], is_recovered: bool
-    ) -> None:
-        self.call_id = call_id
-        self.held = held
-        self.posts = sorted(posts, key=lambda post: post.moment)
-        self.records = sorted(records, key=lambda record: record.moment)
-        self.is_recovered = is_recovered
+    call_id: str
+    held: Held | None
+    posts: Sequence[Post]
+    records: Sequence[Record]
+    is_recovered: bool
 
     def breaches(self, is_staged: bool) -> Iterator[str]:
         yield from self._repeats()
         yield from self._after_the_last_word()
         if self.held is None:
             if (self.posts or is_staged) and not self._said("purged", "restored"):
-                yield self._says(
-                    6, f"it is not in the ledger, though it was {'sent' if self.posts else 'taken in'}"
-                )
+                came = "sent" if self.posts else "taken in"
+                yield self._says(6, f"it is not in the ledger, though it was {came}")
             return
-        state = self.held.state
-        if state == "sending" and self.is_recovered:
+        if self.held.state == "sending" and self.is_recovered:
             yield self._says(3, "it is in flight though no run is")
-        by_state = {
-            "accepted": self._accepted,
-            "pending": self._pending,
-            "refused": self._refused,
-            "closed": self._closed,
-        }
-        if state in by_state:
-            yield from by_state[state]()
+        checks = {"accepted": self._accepted, "pending": self._pending, "refused": self._refused}
+        if check := {**checks, "closed": self._closed}.get(self.held.state):
+            yield from check()
 
     def _says(self, rule: int, evidence: str) -> str:
         answers = ", ".join(post.meaning.value for post in self.posts) or "none"
         kinds = ", ".join(record.kind for record in self.records) or "none"
         state = self.held.state if self.held else "absent"
-        return (
-            f"rule {rule}: call {self.call_id or '(no id)'} [{state}] {evidence}"
-            f" (answers: {answers}; operator: {kinds})"
-        )
+        said = f"(answers: {answers}; operator: {kinds})"
+        return f"rule {rule}: call {self.call_id or '(no id)'} [{state}] {evidence} {said}"
 
     def _repeats(self) -> Iterator[str]:
         for number, (one, two) in enumerate(zip(self.posts, self.posts[1:], strict=False), start=1):
             if not self._may_follow(one, two.moment):
-                yield self._says(
-                    1, f"was sent again after request {number}, which was answered: {one.meaning.value}"
-                )
+                answer = one.meaning.value
+                yield self._says(1, f"was sent again after request {number}, which was answered: {answer}")
 
     def _may_follow(self, post: Post, until: float = float("inf")) -> bool:
         """Say whether the call may be pending after this request, with what was said up to then."""
@@ -112,24 +100,27 @@ class _Case:
                 if later and not (record.kind == "attended" and self._said("restored")):
                     yield self._says(1, f"was sent {later} times after it was settled with {record.kind}")
 
+    def _is_last(self, *meanings: Meaning) -> bool:
+        return bool(self.posts) and self.posts[-1].meaning in meanings
+
     def _accepted(self) -> Iterator[str]:
         taken = sum(post.meaning is Meaning.TAKEN for post in self.posts)
         if not taken and not self._said("sent"):
-            rule = 5 if self.posts and self.posts[-1].meaning is Meaning.NOTHING else 2
-            yield self._says(rule, "is accepted without an answer of success")
+            yield self._says(
+                5 if self._is_last(Meaning.NOTHING) else 2, "is accepted without an answer of success"
+            )
         if taken > 1 + self._said(*MAKES_PENDING):
             yield self._says(2, f"was answered {taken} times with success")
 
     def _pending(self) -> Iterator[str]:
         if self.posts and not self._may_follow(self.posts[-1]):
-            rule = 5 if self.posts[-1].meaning is Meaning.NOTHING else 3
+            rule = 5 if self._is_last(Meaning.NOTHING) else 3
             yield self._says(rule, "is pending although the service may hold it")
 
     def _refused(self) -> Iterator[str]:
-        if self._said("restored") and any(post.meaning is Meaning.REFUSED for post in self.posts):
-            return
-        if not self.posts or self.posts[-1].meaning is not Meaning.REFUSED:
-            rule = 5 if self.posts and self.posts[-1].meaning is Meaning.NOTHING else 4
+        was_refused = any(post.meaning is Meaning.REFUSED for post in self.posts)
+        if not self._is_last(Meaning.REFUSED) and not (was_refused and self._said("restored")):
+            rule = 5 if self._is_last(Meaning.NOTHING) else 4
             yield self._says(rule, "is refused without an answer that refuses it")
 
     def _closed(self) -> Iterator[str]:
@@ -157,11 +148,8 @@ def _results_breaches(history: History) -> Iterator[str]:
                 is_any = row.outcome == "already_accepted" and row.call_id in restored
                 yield from _claim_breaches(results, row, taken_posts[row.call_id], is_any_content=is_any)
     for call_id, times in claims.items():
-        if times > len(taken_posts[call_id]) > 0:
-            yield (
-                f"rule 6: call {call_id} is reported accepted {times} times, "
-                f"the service took it {len(taken_posts[call_id])} times"
-            )
+        if times > (taken := len(taken_posts[call_id])) > 0:
+            yield f"rule 6: call {call_id} is reported accepted {times} times, the service took it {taken} times"
 
 
 def _places_breaches(results: Results) -> Iterator[str]:
@@ -182,41 +170,33 @@ def _places_breaches(results: Results) -> Iterator[str]:
 
 
 def _claim_breaches(results: Results, row: Row, taken: Sequence[Post], *, is_any_content: bool) -> Iterator[str]:
-    if not taken:
-        yield f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome}, the service never took it"
-        return
+    claim = f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome}"
     contents = [tuple(dict(post.content).get(name, "") for name in CONTENT) for post in taken]
-    if row.content and row.content not in contents and not is_any_content:
-        yield (
-            f"rule 6: run {results.run} reports call {row.call_id} as {row.outcome} with content that was not sent"
-        )
+    if not taken:
+        yield f"{claim}, the service never took it"
+    elif row.content and row.content not in contents and not is_any_content:
+        yield f"{claim} with content that was not sent"
 
 
 def _uncertain_breaches(history: History) -> Iterator[str]:
-    unclear: Counter[str] = Counter()
-    nameless = 0
-    for post in history.posts:
-        nameless += not post.complete
-        if post.meaning is Meaning.NOTHING and post.complete:
-            unclear[post.call_id] += 1
-    explained = sum(death.workers for death in history.deaths) + nameless + sum(unclear.values())
+    unclear = Counter(post.call_id for post in history.posts if post.complete and post.meaning is Meaning.NOTHING)
+    nameless = sum(not post.complete for post in history.posts)
+    explained = sum(death.workers for death in history.deaths) + nameless + unclear.total()
     held = [call for call in history.ledger.values() if call.state == "uncertain"]
     decided = sum(record.kind in ("sent", "not_sent", "close", "resend") for record in history.records)
     restored = sum(record.kind == "restored" for record in history.records)
     if len(held) + decided > explained + restored:
-        yield (
-            f"rule 7: {len(held)} calls are uncertain and {decided} were, but {len(history.deaths)} kills and "
-            f"{nameless + sum(unclear.values())} unclear answers explain {explained}"
+        evidence = (
+            f"{len(history.deaths)} kills and {nameless + unclear.total()} unclear answers explain {explained}"
         )
+        yield f"rule 7: {len(held)} calls are uncertain and {decided} were, but {evidence}"
     for code, left in history.left_uncertain:
         if left and code in NOBODY_LOOKS:
             yield f"rule 7: a run ended with exit {code} and left {left} uncertain calls"
     needless = [call for call in held if call.reason != "crash" and not restored and not unclear[call.call_id]]
     if len(needless) > nameless:
-        yield (
-            f"rule 7: call {needless[0].call_id} is uncertain ({needless[0].reason}), "
-            "though no answer to it was unclear"
-        )
+        call = f"call {needless[0].call_id} is uncertain ({needless[0].reason})"
+        yield f"rule 7: {call}, though no answer to it was unclear"
 
 
 def _ledger_breaches(history: History) -> Iterator[str]:

@@ -27,12 +27,11 @@ class Post:
 class Record:
     """One thing an operator said of a call, and when.
 
-    ``kind`` is ``sent``, ``not_sent`` or ``close`` of `resolve`, ``resend`` for an uncertain call met by `--on-
-    uncertain resend`, ``retry`` for a refused one met by `--retry-refused`, ``new_content`` for a row imported
-    with other content under the same id, ``attended`` for a call of the ledger that an import showed attended,
-    ``corrected`` for the end that `resolve --close` makes of reminding of it, ``restored`` for a backup
-    accepted in the ledger's place, ``forgotten`` for a call that was open when its number was forgotten,
-    ``purged`` for a settled one deleted.
+    ``sent``, ``not_sent``, ``close``: `resolve`; ``resend``: `--on-uncertain resend` for an uncertain call;
+    ``retry``: `--retry-refused` for a refused one; ``new_content``: a row imported with other content under the
+    same id; ``attended``: an import showed a call of the ledger attended; ``corrected``: `resolve --close` ended
+    the reminder of it; ``restored``: a backup was accepted in the ledger's place; ``forgotten``: its number was
+    forgotten while it was open; ``purged``: settled, it was deleted.
     """
 
     moment: float
@@ -111,16 +110,11 @@ class History:
 
 def posts_of(arrivals: Iterable[Arrival]) -> list[Post]:
     """Return the server's record as posts; a request whose body never came names no call."""
-    return [
-        Post(
-            each.moment,
-            each.fields.get("id", ""),
-            tuple(sorted((name, value) for name, value in each.fields.items() if name != "id")),
-            meaning_of(each.sent),
-            each.complete,
-        )
-        for each in arrivals
-    ]
+    posts = []
+    for each in arrivals:
+        content = tuple(sorted((name, value) for name, value in each.fields.items() if name != "id"))
+        posts.append(Post(each.moment, each.fields.get("id", ""), content, meaning_of(each.sent), each.complete))
+    return posts
 
 
 def looking_on(path: Path) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""A death at every step of a run, a stop, a failed sync: what it must leave, and what the next run makes of it."""
+"""A death at every step of a run, a stop, a failed sync, a power cut: what is left, and what the next run does."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 
 from importer.errors import ExitCode
 from judge.history import Death, ledger_of
-from judge.trace import has_strace
+from judge.trace import has_strace, power_cut_breaches, requests, trace_of_import
 from judge.world import ForkServer, World
 from misbehaviour import Simulator
 from steps import Step
@@ -25,9 +25,9 @@ CALLS = 12
 class Left:
     """What a death at a step must leave.
 
-    ``in_flight`` calls are `sending`, so uncertain at the next start; ``taken_in`` says that the calls of the
-    input are in the ledger, and that the next run completes the dead run's results; ``per_call`` that the step
-    comes once for each call; ``sent`` how many requests the service has seen at the step's nth time, less n.
+    ``in_flight`` calls are `sending`, so uncertain at the next start; ``taken_in``: the calls of the input are in
+    the ledger, and the next run completes the results; ``per_call``: the step comes once for each call; ``sent``:
+    how many requests the service has seen at the step's nth time, less n.
     """
 
     in_flight: int = 0
@@ -59,25 +59,20 @@ LEFT = {
 IMPORT_ONLY = frozenset({Step.ROWS_SYNCED, Step.STAGED, Step.REJECTS_WRITTEN})
 
 
-def cases() -> list[tuple[str, Step, int]]:
-    """Return command, step and the time at which the run dies there."""
-    return [
-        (command, step, number)
-        for command in ("import", "deliver")
-        for step, left in LEFT.items()
-        if command == "import" or step not in IMPORT_ONLY
-        for number in ((1, 3) if left.per_call else (1, 2) if step is Step.RESULTS_CREATED else (1,))
-    ]
-
-
-def test_every_step_has_a_row() -> None:
-    """A step without a row here is a moment at which nobody tried a death."""
-    assert set(LEFT) == set(Step)
+assert set(LEFT) == set(Step), "a step without a row is a moment at which nobody tried a death"
+CASES = [
+    (command, step, number)
+    for command in ("import", "deliver")
+    for step, left in LEFT.items()
+    if command == "import" or step not in IMPORT_ONLY
+    for number in ((1, 3) if left.per_call else (1, 2) if step is Step.RESULTS_CREATED else (1,))
+]
+"""Command, step and the time at which the run dies there."""
 
 
 @pytest.mark.fault(91, 101)
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "step", "number"), cases())
+@pytest.mark.parametrize(("command", "step", "number"), CASES)
 def test_death_at_a_step(
     server: ForkServer, simulator: Simulator, tmp_path: Path, command: str, step: Step, number: int
 ) -> None:
@@ -99,8 +94,7 @@ def test_death_at_a_step(
     assert len(world.in_state("uncertain")) == left.in_flight
     if command == "import" or left.taken_in:
         assert dead.results.exists() is left.taken_in
-    assert world.breaches() == []
-    assert not list((tmp_path / "world").glob("*.part"))
+    assert (world.breaches(), list(world.folder.glob("*.part"))) == ([], [])
     world.run("import", *(files or (world.add_file("own.csv", OWN),)))
     states = world.states()
     assert len(states) == 12 and set(states.values()) <= {"accepted", "uncertain"}
@@ -135,8 +129,7 @@ def test_kill_once(server: ForkServer, simulator: Simulator, tmp_path: Path) -> 
     world = World(tmp_path / "world", simulator, server)
     simulator.latency_seconds = 0.05
     run = world.start("import", world.add_file("one.csv", range(60)), workers=4)
-    while len(simulator.arrivals) < 10:
-        time.sleep(0.002)
+    world.wait_for_requests(10)
     world.kill_after(run, 0.02)
     assert len(world.deaths) == 1
     world.deliver_all()
@@ -150,8 +143,7 @@ def test_stopped_and_continued(server: ForkServer, simulator: Simulator, tmp_pat
     simulator.latency_seconds = 0.1
     world = World(tmp_path / "world", simulator, server)
     run = world.start("import", world.add_file("a.csv", range(4)))
-    while len(simulator.arrivals) < 2:
-        time.sleep(0.005)
+    world.wait_for_requests(2)
     world.send(run, signal.SIGSTOP)
     time.sleep(0.4)
     world.send(run, signal.SIGCONT)
@@ -160,30 +152,41 @@ def test_stopped_and_continued(server: ForkServer, simulator: Simulator, tmp_pat
     assert world.breaches() == []
 
 
-@pytest.mark.fault(107)
+@pytest.mark.fault(107, 114)
 @pytest.mark.slow
 @pytest.mark.skipif(not has_strace(), reason="strace is missing or may not trace")
-@pytest.mark.parametrize("number", [1, 4, 7, 8, 9, 14, 15])
-def test_sync_fails_once(server: ForkServer, simulator: Simulator, tmp_path: Path, number: int) -> None:
-    """The nth sync that fails ends the run with 74 at once; nothing that it sent is sent again."""
+@pytest.mark.parametrize(
+    ("call", "failure"),
+    [
+        *(("fdatasync", f"EIO:when={number}") for number in (1, 4, 7, 8, 9, 14, 15)),
+        *(("pwrite64", f"EDQUOT:when={number}+") for number in (3, 9, 14)),
+    ],
+)
+def test_write_fails(server: ForkServer, simulator: Simulator, tmp_path: Path, call: str, failure: str) -> None:
+    """A sync that fails once, or writes beyond a quota, end the run with 74 at once; nothing is sent twice."""
     world = World(tmp_path / "world", simulator, server)
-    path = world.add_file("a.csv", range(CALLS))
-    world.run("import", path, options=("--limit", "1"))
-    job = world.job(("deliver", "--results", str(tmp_path / "r.csv")), 0, None)
-    strace = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync")
-    inject = ("-e", f"inject=fdatasync:error=EIO:when={number}")
-    environment = job["environment"]
-    assert isinstance(environment, dict)
+    world.run("import", world.add_file("a.csv", range(CALLS)), options=("--limit", "1"))
+    strace = f"strace -f -qq -o /dev/null -e trace={call} -e inject={call}:error={failure}".split()
     ran = subprocess.run(
-        [*strace, *inject, sys.executable, "-m", "importer", "deliver", "--results", str(tmp_path / "r.csv")],
-        env=os.environ | environment,
+        [*strace, sys.executable, "-m", "importer", "deliver", "--results", str(tmp_path / "r.csv")],
+        env=os.environ | world.environment("deliver"),
         stderr=subprocess.PIPE,
         timeout=60,
         check=False,
     )
-    sent = len(simulator.arrivals)
-    assert (ran.returncode, sent < CALLS) == (ExitCode.LEDGER, True), ran.stderr
+    assert (ran.returncode, len(simulator.arrivals) < CALLS) == (ExitCode.LEDGER, True), ran.stderr
     world.deaths.append(Death(time.monotonic()))  # the one in flight, as after a kill
     world.deliver_all()
-    print(f"sync {number} failed: {sent} sent before, {len(world.in_state('uncertain'))} uncertain")
     assert world.breaches() == []
+
+
+@pytest.mark.fault(102)
+@pytest.mark.slow
+@pytest.mark.skipif(not has_strace(), reason="strace is missing or may not trace")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_intent_is_durable_before_its_request(simulator: Simulator, tmp_path: Path, workers: int) -> None:
+    """No byte of a request leaves before its intent is synced, and a power cut as it leaves hides none."""
+    simulator.latency_seconds = 0.01
+    trace = trace_of_import(tmp_path, simulator, 30, workers=workers)
+    assert len(requests(trace)) == 30
+    assert power_cut_breaches(trace, tmp_path, simulator) == []

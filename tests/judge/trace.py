@@ -1,12 +1,18 @@
 """What a program asked of the system, read from strace: order of syncs and requests, what a power cut leaves."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from conftest import ROOT, call_row, write_export
+from judge.checker import violations
+from judge.history import History, ledger_of, posts_of
+from misbehaviour import Simulator
 
 CALLS = "fdatasync,fsync,sendto,sendmsg,write,pwrite64,ftruncate,fallocate"
 SYNCS = frozenset({"fdatasync", "fsync"})
@@ -35,18 +41,8 @@ class Event:
 
 def has_strace() -> bool:
     """Say whether strace is there and may trace."""
-    return (
-        shutil.which("strace") is not None
-        and not subprocess.run(
-            ["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False
-        ).returncode
-    )
-
-
-def traced(command: Sequence[str], trace: Path) -> list[str]:
-    """Return a command under strace, with names of files and all data in hexadecimal."""
-    options = ("-f", "-y", "-xx", "-s", "10000000", "-qq", "--signal=none", "-e", f"trace={CALLS}")
-    return ["strace", *options, "-o", str(trace), *command]
+    command = ["strace", "-qq", "-o", "/dev/null", "true"]
+    return shutil.which("strace") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
 def events(lines: Sequence[str]) -> list[Event]:
@@ -82,9 +78,8 @@ def _event(name: str, arguments: str, returned: int, began: int, ended: int) -> 
 
 def requests(trace: Sequence[Event]) -> list[Event]:
     """Return the writes that begin a request."""
-    return [
-        event for event in trace if event.name in ("sendto", "sendmsg", "write") and event.data.startswith(REQUEST)
-    ]
+    sends = (event for event in trace if event.name in ("sendto", "sendmsg", "write"))
+    return [event for event in sends if event.data.startswith(REQUEST)]
 
 
 def call_of(trace: Sequence[Event], request: Event) -> str:
@@ -93,42 +88,17 @@ def call_of(trace: Sequence[Event], request: Event) -> str:
     return next(found[1].decode() for data in sent if (found := re.search(rb"(?:^|&|\n)id=([A-Za-z0-9]+)", data)))
 
 
-def unordered_requests(trace: Sequence[Event], wal: str) -> list[str]:
-    """Return a sentence for every request not preceded by a write to the ``-wal`` of its own and a sync of it."""
-    found = []
-    before = -1
-    for number, request in enumerate(requests(trace), start=1):
-        writes = [
-            event for event in trace if event.path == wal and event.name in WRITES and event.began < request.began
-        ]
-        last = max((event.ended for event in writes), default=-1)
-        if last <= before:
-            found.append(f"request {number} has no write to the -wal of its own")
-        elif not _is_synced(trace, wal, last, request.began):
-            found.append(f"request {number} began before what was written to the -wal was synced")
-        before = request.began
-    return found
-
-
-def _is_synced(trace: Sequence[Event], path: str, after: int, before: int) -> bool:
-    return any(
-        event.name in SYNCS and event.path == path and after < event.began and event.ended < before
-        for event in trace
-    )
-
-
 def after_power_cut(trace: Sequence[Event], paths: Sequence[str], moment: int) -> Mapping[str, bytes]:
     """Return what files hold when the power fails at that place of the trace: writes before their last whole sync.
 
     The harshest of the worlds a disk may leave: nothing unsynced got there by luck.
     """
-    return {path: _replayed(_durable(trace, path, moment)) for path in paths}
-
-
-def _durable(trace: Sequence[Event], path: str, moment: int) -> Iterator[Event]:
-    ours = [event for event in trace if event.path == path]
-    synced = max((event.began for event in ours if event.name in SYNCS and event.ended < moment), default=-1)
-    return (event for event in ours if event.name in WRITES and event.ended < synced)
+    left = {}
+    for path in paths:
+        ours = [event for event in trace if event.path == path]
+        synced = max((event.began for event in ours if event.name in SYNCS and event.ended < moment), default=-1)
+        left[path] = _replayed(event for event in ours if event.name in WRITES and event.ended < synced)
+    return left
 
 
 def _replayed(writes: Iterator[Event]) -> bytes:
@@ -147,3 +117,42 @@ def _replayed(writes: Iterator[Event]) -> bytes:
         else:
             content.extend(event.data)
     return bytes(content)
+
+
+def trace_of_import(
+    folder: Path, account: Simulator, calls: int, *, package_root: Path = ROOT, workers: int = 1
+) -> list[Event]:
+    """Import under strace and return what the system was asked."""
+    path = write_export(folder / "export.csv", (call_row(number) for number in range(calls)))
+    own = {"LEDGER": str(folder / "ledger.sqlite"), "RATE": "1000/second", "YES": "true"}
+    environment = os.environ | account.environment() | {f"CDR_IMPORTER_{name}": word for name, word in own.items()}
+    environment |= {"PYTHONPATH": str(package_root), "HOME": str(folder)}
+    command = [sys.executable, "-m", "importer", "import", "--init-ledger", "--workers", str(workers), str(path)]
+    # Names of files and all data come in hexadecimal.
+    strace = ["strace", *("-f", "-y", "-xx", "-s", "10000000", "-qq", "--signal=none", "-e", f"trace={CALLS}")]
+    strace += ["-o", str(folder / "trace")]
+    subprocess.run([*strace, *command], env=environment, cwd=package_root, check=True, timeout=120)
+    trace, ledger = events((folder / "trace").read_text().splitlines()), str(folder / "ledger.sqlite")
+    # A ledger is made under another name and linked into place: it is the same file.
+    return [replace(event, path=ledger) if event.path == f"{ledger}.new" else event for event in trace]
+
+
+def power_cut_breaches(trace: list[Event], folder: Path, account: Simulator) -> list[str]:
+    """Cut the power as each request begins, and at the end; let the judge look at what is left."""
+    ledger, posts = folder / "ledger.sqlite", {post.call_id: post for post in posts_of(account.arrivals)}
+    paths = [str(ledger), f"{ledger}-wal"]
+    begun = {call_of(trace, request): request.began for request in requests(trace)}
+    assert set(begun) == set(posts)
+    found = []
+    for moment in (*begun.values(), sys.maxsize):
+        left = after_power_cut(trace, paths, moment)
+        scene = folder / "left.sqlite"
+        for path, suffix in zip(paths, ("", "-wal"), strict=True):
+            scene.with_name(scene.name + suffix).write_bytes(left[path])
+        held, integrity = ledger_of(scene)
+        for file in folder.glob("left.sqlite*"):
+            file.unlink()
+        sent = [posts[call_id] for call_id, began in begun.items() if began <= moment]
+        told = History(posts=sent, ledger=held, integrity=integrity, is_recovered=False)
+        found += [f"power cut after {len(sent)} requests: {sentence}" for sentence in violations(told)]
+    return found

@@ -1,6 +1,5 @@
 """One account, one ledger and many runs on it: drives the program and keeps what the judge wants to see."""
 
-import csv
 import json
 import os
 import signal
@@ -8,16 +7,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from conftest import ROOT, call_row, write_export
+from conftest import ROOT, call_row, read_results, write_export
 from judge.checker import violations
-from judge.history import Death, History, Post, Record, Results, Row, ledger_of, looking_on, posts_of
+from judge.history import CONTENT, Death, History, Post, Record, Results, Row, ledger_of, looking_on, posts_of
 from misbehaviour import Simulator
 from steps import Step
 
@@ -34,7 +32,7 @@ OUTCOME_OF_ATTENDED = {
 ENDED_WITH_RESULTS = frozenset({0, 3, 4, 69, 76, 77})
 
 
-class ForkServer:
+class ForkServer(AbstractContextManager["ForkServer"]):
     """The fork server as a child process; ``package_root`` is where `importer` and `schemas` are taken from."""
 
     def __init__(self, package_root: Path = ROOT) -> None:
@@ -54,53 +52,31 @@ class ForkServer:
         told = self._told()
         self.threads = told["threads"]
         assert told["package"] == str(package_root / "importer"), told["package"]
-        self._jobs = 0
-        self._codes: dict[int, int] = {}
-        self._pids: dict[int, int] = {}
 
-    def _told(self) -> dict[str, Any]:
+    def _told(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the fork server died"
-        told = json.loads(line)
-        assert isinstance(told, dict)
-        return told
+        return json.loads(line)
 
-    def _listen(self) -> None:
-        told = self._told()
-        kept = self._pids if "pid" in told else self._codes
-        kept[told["number"]] = told["pid" if "pid" in told else "code"]
-
-    def start(self, job: Mapping[str, object]) -> tuple[int, int]:
-        """Begin a job; return its number and process id."""
+    def _asked(self, what: Mapping[str, object] | int) -> int:
         assert self._process.stdin is not None
-        self._jobs += 1
-        number = self._jobs
-        self._process.stdin.write(json.dumps({**job, "number": number}).encode() + b"\n")
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
         self._process.stdin.flush()
-        while number not in self._pids:
-            self._listen()
-        return number, self._pids[number]
+        return int(self._told())
 
-    def wait(self, number: int) -> int:
+    def start(self, job: Mapping[str, object]) -> int:
+        """Begin a job; return its process id."""
+        return self._asked(job)
+
+    def wait(self, pid: int) -> int:
         """Return a job's exit code, negative for a signal."""
-        while number not in self._codes:
-            self._listen()
-        return self._codes.pop(number)
+        return self._asked(pid)
 
-    def close(self) -> None:
-        """End the server."""
+    def __exit__(self, *_: object) -> None:
         self._process.stdin.close()  # type: ignore[union-attr]
         self._process.wait(PATIENCE_SECONDS)
         self._process.stdout.close()  # type: ignore[union-attr]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)
@@ -108,7 +84,6 @@ class Started:
     """One run under way; ``attended`` has call id and state of what its files show attended, by file and line."""
 
     number: int
-    job: int
     pid: int
     arguments: Sequence[str]
     files: Sequence[Path]
@@ -146,16 +121,15 @@ class World:
 
     def add_file(self, name: str, calls: Iterable[int], **changes: str) -> Path:
         """Write an export with these calls; ``changes`` are cells other than usual."""
-        numbers = list(calls)
-        rows = [call_row(number, **changes) for number in numbers]
+        rows = [call_row(number, **changes) for number in calls]
         path = write_export(self.folder / name, rows)
-        cells = [row.split(",") for row in rows]
-        self._inputs[path] = {
-            line: (cell[2], (cell[1], cell[3], cell[4], cell[5]))
-            for line, cell in enumerate(cells, 2)
-            if cell[1] != "answered"
-        }
-        self._attended[path] = {line: cell[2] for line, cell in enumerate(cells, 2) if cell[1] == "answered"}
+        inputs = self._inputs[path] = {}
+        attended = self._attended[path] = {}
+        for line, (_, state, call_id, *rest) in enumerate((row.split(",") for row in rows), start=2):
+            if state == "answered":
+                attended[line] = call_id
+            else:
+                inputs[line] = (call_id, (state, *rest[:3]))
         return path
 
     # --- runs ----------------------------------------------------------------------------------------------
@@ -172,22 +146,24 @@ class World:
         moment = time.monotonic()
         self._note_content(files, options, moment)
         before, attended = self._resends(), self._shown_attended(files)
-        job, pid = self._server.start(self.job(arguments, self._started, at))
-        return Started(self._started, job, pid, arguments, files, workers, moment, results, before, attended)
+        pid = self._begin(arguments, at)
+        return Started(self._started, pid, arguments, files, workers, moment, results, before, attended)
 
-    def job(self, arguments: Sequence[str], number: int, at: At | None) -> dict[str, object]:
-        """Return a run as a job for the fork server."""
+    def _begin(self, arguments: Sequence[str], at: At | None = None) -> int:
+        output = str(self.folder / f"output-{self._started:04}.txt")
+        job = {"arguments": list(arguments), "environment": self.environment(arguments[0])}
+        return self._server.start(job | {"folder": str(self.folder), "output": output, "at": at})
+
+    def environment(self, command: str) -> dict[str, str]:
+        """Return the variables that point a command at this account and ledger."""
         own = {"CDR_IMPORTER_LEDGER": str(self.ledger), "HOME": str(self.folder), "CDR_IMPORTER_YES": "true"}
-        environment = self.simulator.environment() | own
-        if arguments[0] in ("import", "deliver"):
-            environment["CDR_IMPORTER_RATE"] = "100000/second"
-        output = str(self.folder / f"output-{number:04}.txt")
-        job = {"arguments": list(arguments), "environment": environment, "folder": str(self.folder)}
-        return {**job, "output": output, "at": at}
+        if command in ("import", "deliver"):
+            own["CDR_IMPORTER_RATE"] = "100000/second"
+        return self.simulator.environment() | own
 
     def finish(self, run: Started) -> int:
         """Wait for the end of a run and keep what it was; return its exit code, negative for a signal."""
-        code = self._server.wait(run.job)
+        code = self._server.wait(run.pid)
         self._is_recovered = code >= 0
         if code < 0:  # killed, or ended by a second signal as it would be without us
             self.deaths.append(Death(time.monotonic(), run.workers))
@@ -201,11 +177,14 @@ class World:
         self._note_doubts()
         return code
 
-    def run(
-        self, command: str, *files: Path, workers: int = 1, options: Sequence[str] = (), at: At | None = None
-    ) -> int:
-        """Do one run to its end."""
-        return self.finish(self.start(command, *files, workers=workers, options=options, at=at))
+    def run(self, command: str, *files: Path, **more: Any) -> int:
+        """Do one run to its end; see `start`."""
+        return self.finish(self.start(command, *files, **more))
+
+    def wait_for_requests(self, count: int) -> None:
+        """Wait until the service has seen so many requests."""
+        while len(self.simulator.arrivals) < count:
+            time.sleep(0.002)
 
     def kill_after(self, run: Started, seconds: float) -> int:
         """Kill a run after so many seconds unless it ended before."""
@@ -215,43 +194,25 @@ class World:
 
     def send(self, run: Started, kind: int) -> None:
         """Send a run a signal; one that has ended is gone."""
-        try:
+        with suppress(ProcessLookupError):
             os.kill(run.pid, kind)
-        except ProcessLookupError:
-            return
 
     def other(self, *arguments: str, killed_after: float | None = None) -> int:
         """Do any other command of the program; kill it after so many seconds unless it ended before."""
         self._started += 1
-        job, pid = self._server.start(self.job(arguments, self._started, None))
+        pid = self._begin(arguments)
         if killed_after is not None:
             time.sleep(killed_after)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        code = self._server.wait(job)
+        code = self._server.wait(pid)
         if code < 0:  # none of these sends, so nothing was in flight
             self.deaths.append(Death(time.monotonic(), 0))
         self.exit_codes.append(code)
         return code
 
-    # --- upkeep ------------------------------------------------------------------------------------------
-
-    def _note_forgotten(self, before: Mapping[str, str]) -> None:
-        """Note the calls closed since ``before``, which has the state of each."""
-        after = self.states()
-        closed = {call_id for call_id, state in after.items() if state == "closed" != before[call_id]}
-        undecided = {call_id for call_id in closed if before[call_id] != "pending"}
-        self._say("forgotten", closed - undecided)
-        self._say("close", undecided)
-
     def _say(self, kind: str, call_ids: Iterable[str]) -> None:
         self.records += [Record(time.monotonic(), call_id, kind) for call_id in sorted(call_ids)]
-
-    def _note_restored(self, known: set[str]) -> None:
-        """Note of the calls known before that a backup is in the ledger's place now."""
-        self._say("restored", known)
-        self._doubted = known
-        self._marked = self._marks()
 
     # --- what the judge sees -------------------------------------------------------------------------------
 
@@ -274,9 +235,19 @@ class World:
             for place, call_id in shown.items()
         }
 
+    def _asked(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the ledger; one that is not there, or whose run was killed before it made tables, says nothing."""
+        if not self.ledger.exists():
+            return []
+        with closing(looking_on(self.ledger)) as connection, suppress(sqlite3.OperationalError):
+            return connection.execute(query).fetchall()
+        return []
+
     def _marks(self) -> set[str]:
-        with closing(looking_on(self.ledger)) as connection:
-            return {row[0] for row in connection.execute("SELECT call_id FROM calls WHERE attended_at != ''")}
+        return {call_id for (call_id,) in self._asked("SELECT call_id FROM calls WHERE attended_at != ''")}
+
+    def _resends(self) -> dict[str, int]:
+        return dict(self._asked("SELECT call_id, resends FROM calls WHERE resends > 0"))
 
     def _note_attended(self, run: Started) -> None:
         """Note what a run took in as attended; its results say it, or where it was killed, the ledger."""
@@ -287,15 +258,6 @@ class World:
         for call_id in sorted((told | marks) - self._marked):
             self.records.append(Record(run.moment, call_id, "attended"))
         self._marked |= told | marks
-
-    def _resends(self) -> dict[str, int]:
-        if not self.ledger.exists():
-            return {}
-        with closing(looking_on(self.ledger)) as connection:
-            try:
-                return dict(connection.execute("SELECT call_id, resends FROM calls WHERE resends > 0"))
-            except sqlite3.OperationalError:  # killed before the tables were made
-                return {}
 
     def states(self) -> dict[str, str]:
         """Return the state of every call of the ledger."""
@@ -308,26 +270,16 @@ class World:
     def _note_doubts(self) -> None:
         """Note calls that a run took in as doubtful, since they may have been sent after the backup."""
         if self._doubted is not None:
-            held = ledger_of(self.ledger)[0]
-            new = {call.call_id for call in held.values() if call.reason == "restored"} - self._doubted
+            held = ledger_of(self.ledger)[0].values()
+            new = {call.call_id for call in held if call.reason == "restored"} - self._doubted
             self._doubted |= new
             self._say("restored", new)
 
-    def results_of(self, run: Started) -> list[Row]:
-        """Return the rows of a run's results; none if there are none."""
-        if not run.results.exists():
-            return []
-        with run.results.open(encoding="utf-8", newline="") as stream:
-            return [
-                Row(
-                    row["file"],
-                    int(row["line"] or 0),
-                    row["call_id"],
-                    row["outcome"],
-                    tuple(row[name] for name in ("state", "from", "to", "start_time")),
-                )
-                for row in csv.DictReader(stream)
-            ]
+    def _rows_of(self, run: Started) -> Iterator[Row]:
+        """Yield the rows of a run's results."""
+        for row in read_results(run.results):
+            content = tuple(row[name] for name in CONTENT)
+            yield Row(row["file"], int(row["line"] or 0), row["call_id"], row["outcome"], content)
 
     def history(self) -> History:
         """Return all that is known up to now."""
@@ -344,7 +296,7 @@ class World:
                 for place, (_, state) in run.attended.items()
                 if code >= 0 or state != "pending"  # killed before it was taken in, it is still pending
             }
-            told.append(Results(str(run.number), self.results_of(run), places, attended))
+            told.append(Results(str(run.number), list(self._rows_of(run)), places, attended))
             staged |= {row.call_id for row in told[-1].rows if row.outcome not in ("rejected", "skipped")}
         account = self.simulator.credentials
         return History(
