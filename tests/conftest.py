@@ -259,7 +259,7 @@ def died(server: Any, tmp_path: Path) -> Died:
             "arguments": [*map(str, arguments)],
             "at": (step, time, signal.SIGKILL.value),
         }
-        number, _ = server.start(job)
+        number = server.start(job)
         assert server.wait(number) == -signal.SIGKILL
 
     return run_and_die

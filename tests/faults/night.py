@@ -1,20 +1,21 @@
 """A ledger of calls that wait to be sent, and whole runs of `deliver` on it, whose waits take no time."""
 
 import re
-import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from conftest import read_results
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
 from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, deliver_pending
+from importer.pipeline import Listener, Run, deliver_pending, new_run_id
 from importer.records import RunSummary, Timeouts
-from importer.settings import Credentials, Rate, Settings
+from importer.settings import Rate, Settings
 from ledgers import make_waiting
 from misbehaviour import Simulator
 from runs import OwnTime, ledger_counts
@@ -22,6 +23,7 @@ from steps import Step, at_steps
 
 LEDGER = "ledger.sqlite"
 NOW_EPOCH_SECONDS = 1_772_463_600.0  # 2026-03-02 15:00:00 GMT
+CATALOGUE = cache(load_catalogue)
 PATIENT = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
 
 
@@ -48,20 +50,12 @@ class Ended:
         return {row["reason"] for row in self.rows} - {""}
 
 
-class Waiting:
-    """Ledgers with so many calls pending, each made once in a folder and copied from there."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.catalogue = load_catalogue()
-
-    def copy_to(self, folder: Path, count: int) -> None:
-        """Put a ledger with so many pending calls into a folder."""
-        made = self._folder / str(count)
-        if not made.exists():
-            made.mkdir()
-            make_waiting(made / LEDGER, count, digits=3)
-        shutil.copytree(made, folder, dirs_exist_ok=True)
+@cache
+def waiting(count: int) -> Mapping[str, bytes]:
+    """Return the files of a ledger with so many calls pending."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_waiting(Path(folder) / LEDGER, count, digits=3)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 class Night:
@@ -70,19 +64,20 @@ class Night:
     The API lives in the same time as the runs, whose wall clock may be ``ahead_seconds`` of it.
     """
 
-    def __init__(self, folder: Path, waiting: Waiting) -> None:
+    def __init__(self, folder: Path) -> None:
         self.time = OwnTime(wall_start=NOW_EPOCH_SECONDS)
         self.ahead_seconds = 0.0
         self.api = Simulator(clock=self.time, wall_clock=self.time.wall_clock)
         self.ledger = folder / LEDGER
         self._folder = folder
-        self._waiting = waiting
         self._count = 0
         self._runs = 0
 
     def take_in(self, count: int) -> None:
         """Make so many calls pending: call000 and so on."""
-        self._waiting.copy_to(self._folder, count)
+        for name, content in waiting(count).items():
+            (self._folder / name).write_bytes(content)
+            (self._folder / name).chmod(0o600)
         self._count = count
 
     def run(
@@ -99,63 +94,44 @@ class Night:
         that is a secret or a number.
         """
         notes: list[str] = []
-        settings = self._settings(options)
-        run = self._run(settings, Listener(note=notes.append), limits, is_cut)
-        with at_steps(step) if step else nullcontext():
-            summary = deliver_pending(run, self._credentials())
-        assert settings.results is not None
-        ended = Ended(summary, read_results(settings.results), notes)
-        states = self.states()
-        assert sum(states.values()) == self._count
-        assert not states.get("sending")
-        assert summary.adds_up()
-        assert all(self.state_of(row["call_id"]) == row["outcome"] for row in ended.rows)
-        assert not re.search(r"\+?[0-9]{10}|1000\.", " ".join(notes))
-        return ended
-
-    def _settings(self, options: dict[str, object]) -> Settings:
         self._runs += 1
-        given: dict[str, object] = {
-            "ledger": self.ledger,
-            "results": self._folder / f"results-{self._runs}.csv",
-            "rate": Rate(1000, 1.0),
-            "accounts_url": self.api.base_url,
-            "api_url": self.api.base_url,
-        }
-        return Settings(**(given | options))  # type: ignore[arg-type]
-
-    def _run(self, settings: Settings, listener: Listener, limits: Timeouts, is_cut: Callable[[], bool]) -> Run:
+        results = self._folder / f"results-{self._runs}.csv"
+        given: dict[str, object] = {"ledger": self.ledger, "results": results, "rate": Rate(1000, 1.0)}
+        given |= {"accounts_url": self.api.base_url, "api_url": self.api.base_url}
         time = self.time
-        return Run(
-            settings,
-            self._waiting.catalogue,
-            listener,
-            now=self._wall_clock(),
+
+        def wall_clock() -> float:
+            return time.wall_clock() + self.ahead_seconds
+
+        run = Run(
+            Settings(**(given | options)),  # type: ignore[arg-type]
+            CATALOGUE(),
+            Listener(note=notes.append),
+            run_id=new_run_id(wall_clock()),
+            now=wall_clock(),
             began=time(),
             interrupted=lambda: ExitCode.TERMINATED if is_cut() else None,
             is_cut=is_cut,
             limits=limits,
             clock=time,
-            wall_clock=self._wall_clock,
+            wall_clock=wall_clock,
             sleep=time.sleep,
             wait_for=time.wait_for,
         )
-
-    def _wall_clock(self) -> float:
-        return self.time.wall_clock() + self.ahead_seconds
-
-    def _credentials(self) -> Credentials:
-        account = self.api.credentials
-        return Credentials(account.client_id, account.client_secret, account.refresh_token)
+        with at_steps(step) if step else nullcontext():
+            ended = Ended(deliver_pending(run, self.api.credentials), read_results(results), notes)
+        states = self.states()
+        assert (sum(states.values()), states.get("sending")) == (self._count, None)
+        assert ended.summary.adds_up()
+        with open_reader(self.ledger) as ledger:
+            fates = ledger.fates([row["call_id"] for row in ended.rows])
+        assert all(fates[row["call_id"]].state == row["outcome"] for row in ended.rows)
+        assert not re.search(r"\+?[0-9]{10}|1000\.", " ".join(notes))
+        return ended
 
     def states(self) -> dict[str, int]:
         """Return the ledger's calls by state, without empty ones."""
         return ledger_counts(self._folder)
-
-    def state_of(self, call_id: str) -> str:
-        """Return what the ledger says of one call."""
-        with open_reader(self.ledger) as ledger:
-            return str(ledger.fates([call_id])[call_id].state)
 
     def posts(self) -> list[str]:
         """Return the ids of all whole requests at the API, in order."""

@@ -4,20 +4,20 @@ import json
 import re
 from collections.abc import Mapping
 from itertools import product
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Program, call_row, read_results, table, write_export
+from conftest import table
+from faults.night import Night
 from importer.client import Proof, classify
 from importer.client.classify import BODY_DECIDES, CODES, NEEDS_NO_BODY, STATUSES, Judgement
 from importer.client.connection import BODY_LIMIT_BYTES, Answer
 from judge.answers import EXCEPTIONS, ROWS, TABLE, statuses_in
-from misbehaviour import CALLS, TOKENS, Fault, Simulator
+from misbehaviour import CALLS, TOKENS, Fault
+from misbehaviour.connections import SUCCESS_BODY as SUCCESS
 
-SUCCESS = b'{"status":"success","code":"SUCCESS"}'
 FEWEST_CASES = 8_000
 
 Verdict = tuple[str, str, int, int]
@@ -79,56 +79,36 @@ def found(judgement: Judgement) -> Verdict:
     return (judgement.proof, judgement.reaction, int(judgement.exit_code or 0), judgement.stop_after)
 
 
-def test_table_names_every_status_once() -> None:
-    """Each status of HTTP, and those beyond, stands in exactly one row."""
+def test_table_is_whole() -> None:
+    """Each status of HTTP, and those beyond, stands in exactly one row, and each code that the program knows."""
     named = [status for row in TABLE["answers"] for status in statuses_in(row["statuses"])]
     assert sorted(named) == list(range(100, 1000))
-
-
-def test_table_names_every_code() -> None:
-    """Each code that the program knows stands in the table, and no other."""
     assert set(TABLE["codes"]) == set(CODES)
+    assert not BODY_DECIDES & (set(STATUSES) | NEEDS_NO_BODY)
 
 
 @pytest.mark.fault(73, 84, 85, 87)
 def test_every_status_with_every_body() -> None:
     """Status and kind of body decide where no code is known; only the documented answer is success."""
-    wrong = []
     cases = list(product(PLAYED, BODIES))
     for status, name in cases:
         column, body = BODIES[name]
-        headers = {"content_encoding": "gzip"} if column == "encoded" else {}
-        judgement = judged(status, body, **headers)
-        if found(judgement) != expected(status, column):
-            wrong.append((status, name, found(judgement)))
+        judgement = judged(status, body, **({"content_encoding": "gzip"} if column == "encoded" else {}))
+        assert found(judgement) == expected(status, column), (status, name)
         is_taken = (status, name) == (200, "documented success")
         assert (judgement.proof is Proof.TAKEN) == is_taken
         # A reason is a slug, a hint is a sentence.
         assert is_taken or (judgement.reason.replace("_", "").islower() and judgement.hint.endswith((".", "?")))
-    print(f"{len(cases)} answers judged by status and body")
-    assert wrong == []
     assert len(cases) > FEWEST_CASES
 
 
 @pytest.mark.fault(73)
 def test_every_status_with_every_code() -> None:
     """A known service code outranks the status, also as the title of an error object."""
-    wrong = []
-    cases = list(product(ENDS, TABLE["codes"]))
-    for status, code in cases:
+    for status, code in product(ENDS, TABLE["codes"]):
         meant = verdict(EXCEPTIONS.get((status, code), TABLE["codes"][code]))
         for body in (envelope(code), json.dumps({"error": {"title": code}}).encode()):
-            if found(judged(status, body)) != meant:
-                wrong.append((status, code, body))
-    print(f"{len(cases) * 2} answers judged by code")
-    assert wrong == []
-
-
-@pytest.mark.fault(78)
-@table(("value", "name"), [("30", "wait"), ("-5", "outage"), ("soon", "outage"), ("", "outage")])
-def test_overload_that_names_a_wait(value: str, name: str) -> None:
-    """503 with a Retry-After that can be read is a wait, any other 503 an outage."""
-    assert found(judged(503, b"<html>", retry_after=value)) == verdict(name)
+            assert found(judged(status, body)) == meant, (status, body)
 
 
 def text_after_success(text: bytes) -> bytes:
@@ -136,57 +116,46 @@ def text_after_success(text: bytes) -> bytes:
     return SUCCESS[:-1] + b"," + text + b"}"
 
 
-@pytest.mark.fault(87)
-@table(
-    "body",
-    [
-        b'{"code":"SUCCESS","message":"done","details":{"a":[1,2.5,null,true]},"status":"success"}',
-        b' \r\n{"status" : "success",\n"code" : "SUCCESS"}\n',
-        b'{"status":"success","status":"success","code":"SUCCESS"}',
-        text_after_success(b'"error":null'),
-        b'{"status":"success","code":"\\u0053UCCESS"}',
-    ],
-)
-def test_success(body: bytes) -> None:
-    """Under 200, the two words of success in one strict JSON object are success; further keys are allowed."""
-    assert found(judged(200, body)) == verdict("taken")
-
-
 @pytest.mark.fault(84, 85, 87)
 @table(
-    "body",
+    ("name", "body"),
     [
-        b'{"status":"success","code":"success"}',
-        b'{"status":"success"}',
-        b'{"code":"SUCCESS"}',
-        b'{"status":"error","code":"SUCCESS"}',
-        b'{"status":"success","code":"INVALID_TOKEN"}',
-        b'{"status":"success","code":"INVALID_USER"}',
-        b'{"status":"error","status":"success","code":"SUCCESS"}',
-        text_after_success(b'"error":{"title":"URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"}'),
-        text_after_success(b'"a":1,"a":true'),
-        text_after_success(b'"a":NaN'),
-        text_after_success(b'"a":-Infinity'),
-        text_after_success(b'"a":' + b"9" * 5000),
-        text_after_success(b'"a":' + b"[" * 20000 + b"]" * 20000),
-        b'{"a":' * 10000 + b"1" + b"}" * 10000,
-        SUCCESS + SUCCESS,
-        SUCCESS + b"\x00",
-        b"\xef\xbb\xbf" + SUCCESS,
-        SUCCESS.decode().encode("utf-16-le"),
-        text_after_success(b'"a":"\xff"'),
-        b"[" + SUCCESS + b"]",
-        b'{"data":' + SUCCESS + b"}",
-        b'"SUCCESS"',
-        b" ",
-        b'{"status":["success"],"code":["SUCCESS"]}',
-        b'{"status":{"a":1},"code":{"b":2},"error":"x"}',
-        *(SUCCESS[:length] for length in range(len(SUCCESS))),
+        ("taken", b'{"code":"SUCCESS","message":"done","details":{"a":[1,2.5,null,true]},"status":"success"}'),
+        ("taken", b' \r\n{"status" : "success",\n"code" : "SUCCESS"}\n'),
+        ("taken", b'{"status":"success","status":"success","code":"SUCCESS"}'),
+        ("taken", text_after_success(b'"error":null')),
+        ("taken", b'{"status":"success","code":"\\u0053UCCESS"}'),
+        ("hold", b'{"status":"success","code":"success"}'),
+        ("hold", b'{"status":"success"}'),
+        ("hold", b'{"code":"SUCCESS"}'),
+        ("hold", b'{"status":"error","code":"SUCCESS"}'),
+        ("hold", b'{"status":"success","code":"INVALID_TOKEN"}'),
+        ("hold", b'{"status":"success","code":"INVALID_USER"}'),
+        ("hold", b'{"status":"error","status":"success","code":"SUCCESS"}'),
+        ("hold", text_after_success(b'"error":{"title":"URL_ROLLING_THROTTLES_LIMIT_EXCEEDED"}')),
+        ("hold", text_after_success(b'"a":1,"a":true')),
+        ("hold", text_after_success(b'"a":NaN')),
+        ("hold", text_after_success(b'"a":-Infinity')),
+        ("hold", text_after_success(b'"a":' + b"9" * 5000)),
+        ("hold", text_after_success(b'"a":' + b"[" * 20000 + b"]" * 20000)),
+        ("hold", b'{"a":' * 10000 + b"1" + b"}" * 10000),
+        ("hold", SUCCESS + SUCCESS),
+        ("hold", SUCCESS + b"\x00"),
+        ("hold", b"\xef\xbb\xbf" + SUCCESS),
+        ("hold", SUCCESS.decode().encode("utf-16-le")),
+        ("hold", text_after_success(b'"a":"\xff"')),
+        ("hold", b"[" + SUCCESS + b"]"),
+        ("hold", b'{"data":' + SUCCESS + b"}"),
+        ("hold", b'"SUCCESS"'),
+        ("hold", b" "),
+        ("hold", b'{"status":["success"],"code":["SUCCESS"]}'),
+        ("hold", b'{"status":{"a":1},"code":{"b":2},"error":"x"}'),
+        *(("hold", SUCCESS[:length]) for length in range(len(SUCCESS))),
     ],
 )
-def test_almost_success(body: bytes) -> None:
-    """What only looks like success, or is a part of it, is held; the run stops at the third in a row."""
-    assert found(judged(200, body)) == verdict("hold")
+def test_success(name: str, body: bytes) -> None:
+    """Under 200, one strict JSON object with the two words of success is success; what looks like it is held."""
+    assert found(judged(200, body)) == verdict(name)
 
 
 def throttle(text: str) -> bytes:
@@ -201,37 +170,34 @@ IN_22_MINUTES = throttle("Try again after 22 minutes.")
 
 @pytest.mark.fault(74, 78)
 @table(
-    ("status", "body", "headers", "wait_seconds"),
+    ("status", "body", "headers", "name", "wait_seconds"),
     [
-        (429, b"", {"retry_after": "120"}, 120.0),
-        (429, b"", {"retry_after": "0"}, 1.0),
-        (429, b"", {"retry_after": "1" + "0" * 20}, 21600.0),
-        (429, b"", {"retry_after": "-5"}, None),
-        (429, b"", {"retry_after": "soon"}, None),
-        (429, b"", {}, None),
-        (429, b"<html>", {"retry_after": "5"}, 5.0),
-        (429, b"", MONDAY, 120.0),
-        (400, IN_22_MINUTES, {}, 1320.0),
-        (200, IN_22_MINUTES, {}, 1320.0),
-        (429, throttle("try again after 30 seconds"), {}, 30.0),
-        (400, throttle("Try again after 900 hours"), {}, 21600.0),
-        (400, throttle("Try again later"), {}, None),
-        (400, IN_22_MINUTES, {"retry_after": "9"}, 9.0),
-        (400, b'{"code":"request_limit_exceeded","message":"Try again after 2 minutes"}', {}, 120.0),
-        (400, b'{"code":"request_limit_exceeded","message":"You have exceeded the limits."}', {}, None),
-        (503, b"", {"retry_after": "10"}, 10.0),
-        (503, b"<html>", {"retry_after": "10"}, 10.0),
+        (429, b"", {"retry_after": "120"}, "wait", 120.0),
+        (429, b"", {"retry_after": "0"}, "wait", 1.0),
+        (429, b"", {"retry_after": "1" + "0" * 20}, "wait", 21600.0),
+        (429, b"", {"retry_after": "-5"}, "wait", None),
+        (429, b"", {"retry_after": "soon"}, "wait", None),
+        (429, b"", {}, "wait", None),
+        (429, b"<html>", {"retry_after": "5"}, "wait", 5.0),
+        (429, b"", MONDAY, "wait", 120.0),
+        (400, IN_22_MINUTES, {}, "wait", 1320.0),
+        (200, IN_22_MINUTES, {}, "wait", 1320.0),
+        (429, throttle("try again after 30 seconds"), {}, "wait", 30.0),
+        (400, throttle("Try again after 900 hours"), {}, "wait", 21600.0),
+        (400, throttle("Try again later"), {}, "wait", None),
+        (400, IN_22_MINUTES, {"retry_after": "9"}, "wait", 9.0),
+        (400, b'{"code":"request_limit_exceeded","message":"Try again after 2 minutes"}', {}, "wait", 120.0),
+        (400, b'{"code":"request_limit_exceeded","message":"You have exceeded the limits."}', {}, "wait", None),
+        (503, b"", {"retry_after": "10"}, "wait", 10.0),
+        (503, b"<html>", {"retry_after": "10"}, "wait", 10.0),
+        *((503, b"<html>", {"retry_after": value}, "outage", None) for value in ("-5", "soon", "")),
+        (404, b"", {"retry_after": "10"}, "stop_78", None),
     ],
 )
-def test_wait(status: int, body: bytes, headers: dict[str, str], wait_seconds: float | None) -> None:
-    """A throttle, in whatever dialect, waits as long as header or text ask."""
+def test_wait(status: int, body: bytes, headers: dict[str, str], name: str, wait_seconds: float | None) -> None:
+    """A throttle, in whatever dialect, waits as long as header or text ask; nothing else waits."""
     judgement = judged(status, body, **headers)
-    assert (found(judgement), judgement.wait_seconds) == (verdict("wait"), wait_seconds)
-
-
-def test_wait_only_where_waiting() -> None:
-    """A Retry-After on an answer that is no throttle is not a wait."""
-    assert judged(404, b"", retry_after="10").wait_seconds is None
+    assert (found(judgement), judgement.wait_seconds) == (verdict(name), wait_seconds)
 
 
 @table(
@@ -247,11 +213,6 @@ def test_wait_only_where_waiting() -> None:
 def test_code_is_clean(body: bytes, shown: str) -> None:
     """The service's code, also one in error.title, is reduced to plain characters, at most 64."""
     assert judged(400, body).code == shown
-
-
-def test_tables_agree() -> None:
-    """A status whose body decides has no line of its own."""
-    assert not BODY_DECIDES & (set(STATUSES) | NEEDS_NO_BODY)
 
 
 ANY_JSON = st.recursive(
@@ -290,37 +251,22 @@ SENT_AS_THEY_ARE = [
     (200, "oversized"),
     (200, "encoded"),
 ]
-"""Answers played over the wire; those that are waited or tried again for are played with a clock elsewhere."""
-
-
-ALWAYS_PLAYED = {200, 201, 302, 307, 400, 403, 404, 500, 503}
-"""Statuses whose answers are played over the wire in every run; those of the others with -m slow."""
+"""Answers played over the wire; those that are waited or tried again for are played in test_service.py."""
 
 
 @pytest.mark.fault(73, 81, 82, 83)
-@pytest.mark.parametrize(
-    ("status", "name"),
-    [
-        pytest.param(*answer, marks=() if answer[0] in ALWAYS_PLAYED else pytest.mark.slow)
-        for answer in SENT_AS_THEY_ARE
-    ],
-)
-def test_over_the_wire(program: Program, account: Simulator, tmp_path: Path, status: int, name: str) -> None:
+@pytest.mark.parametrize(("status", "name"), SENT_AS_THEY_ARE)
+def test_over_the_wire(night: Night, status: int, name: str) -> None:
     """An answer from a socket puts the call where the table says, with one post, one row, and the exit code."""
     column, body = BODIES[name]
     proof, reaction, exit_code, _ = expected(status, column)
-    headers = [("Content-Type", "application/json"), ("Location", f"{account.base_url}/elsewhere")]
+    headers = [("Content-Type", "application/json"), ("Location", f"{night.api.base_url}/elsewhere")]
     if column == "encoded":
         headers.append(("Content-Encoding", "gzip"))
-    account.script(Fault(status=status, headers=tuple(headers), body=b"" if status == 304 else body))
-    path = write_export(tmp_path / "export.csv", [call_row(1)])
-
-    ran = program("import", "--init-ledger", "--results", tmp_path / "out.csv", path)
-
+    night.api.script(Fault(status=status, headers=tuple(headers), body=b"" if status == 304 else body))
+    night.take_in(1)
+    ended = night.run()
     state = STATE_OF[proof]
-    assert ran.code == (exit_code if reaction == "stop" else CODE_OF_STATE[state])
-    assert [(row["outcome"], row["http_status"]) for row in read_results(tmp_path / "out.csv")] == [
-        (state, str(status))
-    ]
-    assert {path: len(requests) for path, requests in account.arrived.items()} == {CALLS: 1, TOKENS: 1}
-    assert not re.search(r"5550\d{3}|Zoho-oauthtoken|sandbox-secret", ran.stdout + ran.stderr)
+    assert ended.code == (exit_code if reaction == "stop" else CODE_OF_STATE[state])
+    assert [(row["outcome"], row["http_status"]) for row in ended.rows] == [(state, str(status))]
+    assert {path: len(requests) for path, requests in night.api.arrived.items()} == {CALLS: 1, TOKENS: 1}

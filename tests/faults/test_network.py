@@ -1,6 +1,7 @@
 """Section D of the list: what the network and those in the middle may do, played to whole runs."""
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from certificates import SHORT_KEY, Certificate, make_certificate, make_expired_certificate
-from faults.night import Ended, Night, ids_in
+from faults.night import PATIENT, Ended, Night, ids_in
 from importer.records import Timeouts
 from misbehaviour import ORDINARY, Fault
 from misbehaviour.connections import (
@@ -24,24 +25,18 @@ from misbehaviour.connections import (
     Server,
     answering,
     black_hole,
-    close_handshake,
-    drip_handshake,
-    garbage_after_request,
-    hang_handshake,
     http_answer,
     https_url,
+    in_turn,
     last_words,
-    plain_handshake,
-    reset_after_reading,
-    reset_before_reading,
-    reset_handshake,
-    silent,
+    saying,
+    send_garbage,
     under_tls,
 )
 from steps import Step, at
 
 Serve = Callable[..., Server]
-QUICK = Timeouts(connect_seconds=0.05, gap_seconds=5, deadline_seconds=10)
+OK = http_answer()
 REFUSAL = http_answer("400 Bad Request", b'{"code":"INVALID_USER","status":"error"}')
 TOKEN = http_answer(body=json.dumps({"access_token": "1000.aa.bb", "expires_in": 3600}).encode())
 
@@ -55,24 +50,41 @@ def nothing_sent(night: Night, ended: Ended, why: tuple[int, str]) -> None:
     assert {row["attempts"] for row in ended.rows} == {""}
 
 
-@pytest.mark.fault(55)
-@pytest.mark.parametrize("kind", ["untrusted", "expired", "wrong-name", "weak"])
-def test_bad_certificate(night: Night, serve: Serve, tmp_path: Path, kind: str) -> None:
-    """A certificate that nobody vouches for, expired, of another name or too weak: 78 at once, no request."""
-    made = {
-        "untrusted": lambda: make_certificate(tmp_path, "localhost"),
-        "expired": lambda: make_expired_certificate(tmp_path, "localhost"),
-        "wrong-name": lambda: make_certificate(tmp_path, "other.example"),
-        "weak": lambda: make_certificate(tmp_path, "localhost", key=SHORT_KEY),
-    }[kind]()
-    night.take_in(2)
+CERTIFICATES: dict[str, Callable[[Path], Certificate]] = {
+    "untrusted": lambda folder: make_certificate(folder, "localhost"),
+    "expired": lambda folder: make_expired_certificate(folder, "localhost"),
+    "wrong name": lambda folder: make_certificate(folder, "other.example"),
+    "weak": lambda folder: make_certificate(folder, "localhost", key=SHORT_KEY),
+}
+
+
+@pytest.mark.fault(55, 56, 130)
+@pytest.mark.parametrize("kind", [*CERTIFICATES, "TLSv1", "TLSv1_1", "cipher", "client certificate"])
+def test_tls_refused(night: Night, serve: Serve, certificate: Certificate, tmp_path: Path, kind: str) -> None:
+    """A bad certificate, an old TLS, an odd cipher, or one of ours demanded under TLS 1.2: 78, no request."""
+    made = CERTIFICATES.get(kind, lambda _: certificate)(tmp_path)
+    context = made.server_context()
+    if kind not in CERTIFICATES:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    if kind == "cipher":
+        context.set_ciphers("ECDHE-RSA-AES128-SHA")
+    elif kind == "client certificate":
+        context.verify_mode = ssl.CERT_REQUIRED
+    elif kind not in CERTIFICATES:
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        with pytest.warns(DeprecationWarning):
+            context.maximum_version = ssl.TLSVersion[kind]
     requests: list[bytes] = []
-    server = serve(under_tls(made.server_context(), lambda peer: requests.append(peer.read_request())))
+    server = serve(under_tls(context, lambda peer: requests.append(peer.read_request())))
     trusted = {} if kind == "untrusted" else {"ca_bundle": made.path}
+    night.take_in(2)
+    ended = night.run(accounts_url=https_url(server), **trusted)
+    nothing_sent(night, ended, (78, "configuration"))
+    assert "clock" in " ".join(ended.notes)
     ended = night.run(api_url=https_url(server), **trusted)
-    nothing_sent(night, ended, (78, "tls_certificate"))
+    nothing_sent(night, ended, (78, "tls_certificate" if kind in CERTIFICATES else "tls_refused"))
     server.stop()
-    assert (server.connections, requests) == (1, [])
+    assert (server.connections, requests) == (2, [])
 
 
 # one failure -------------------------------------------------------------------------------------------------
@@ -80,24 +92,17 @@ def test_bad_certificate(night: Night, serve: Serve, tmp_path: Path, kind: str) 
 
 def drip(whole: bytes, *, kept: int) -> Behaviour:
     """Send a part of an answer, then the rest a byte at a time."""
-
-    def play(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(whole[:kept])
-        peer.drip(whole[kept:])
-
-    return play
+    return in_turn(Peer.read_request, saying(whole[:kept]), lambda peer: peer.drip(whole[kept:]))
 
 
-def leave_without_notice(data: bytes) -> Behaviour:
-    """Answer under TLS and end the bare connection, without TLS's own word of farewell."""
+def begin_handshake(peer: Peer) -> None:
+    """Take the client's first handshake message."""
+    peer.sock.recv(65536)
 
-    def play(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(data)
-        socket.socket(fileno=peer.sock.detach()).close()
 
-    return play
+def leave_without_notice(peer: Peer) -> None:
+    """End the bare connection, without TLS's own word of farewell."""
+    socket.socket(fileno=peer.sock.detach()).close()
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -106,6 +111,7 @@ REFUSED_HEAD = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n"
 CUT = HEAD + b"\r\n" + SUCCESS_BODY[:-1]
 ENDLESS = HEAD + b"\r\n" + SUCCESS_BODY + b" " * 4000
 LONG = http_answer(body=SUCCESS_BODY + b" " * 4000)
+LONG_HANDSHAKE = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"
 PARTS = (
     HEAD[:11],
     HEAD,
@@ -113,7 +119,7 @@ PARTS = (
     REFUSED_HEAD,
     HEAD + b"Content-Length: 37\r\nX-Fo",
     HEAD + b"Content-Length: 37\r\n",
-    http_answer()[:-1],
+    OK[:-1],
     http_answer("400 Bad Request", b"{}")[:-1],
     CHUNKED + b"25\r\n" + SUCCESS_BODY[:9],
     CHUNKED + b"25\r\n" + SUCCESS_BODY,
@@ -131,17 +137,25 @@ NOT_HTTP = (
     HEAD + b"Content-Length: many\r\n\r\n" + SUCCESS_BODY,
     http_answer(Transfer_Encoding="chunked").replace(SUCCESS_BODY, b"0\r\n\r\n"),
 )
-PATIENT = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
+QUICK = Timeouts(connect_seconds=0.05, gap_seconds=5, deadline_seconds=10)
 HASTY = Timeouts(connect_seconds=5, gap_seconds=0.05, deadline_seconds=10)
 SHORT = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=0.3)
 PENDING, UNKNOWN = (69, "pending"), (4, "uncertain")
 SIGN_IN, MALFORMED = (78, "proxy_sign_in"), (76, "malformed")
 
+silent = in_turn(Peer.read_request, Peer.wait)
+reset_before_reading = in_turn(lambda peer: peer.sock.recv(1, socket.MSG_PEEK), Peer.reset)
+reset_after_reading = in_turn(Peer.read_request, Peer.reset)
+drip_handshake = in_turn(begin_handshake, saying(LONG_HANDSHAKE), lambda peer: peer.drip(b"\x03" * 4000))
+plain_handshake = in_turn(begin_handshake, saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+cut_without_notice = in_turn(Peer.read_request, saying(CUT), leave_without_notice)
+
 FAILURES: dict[str, tuple[str, Behaviour, tuple[int, str], str, Timeouts]] = {
     # nothing was sent
-    "handshake is reset": ("https", reset_handshake, PENDING, "reset", PATIENT),
-    "handshake is closed": ("https", close_handshake, PENDING, "tls reset", PATIENT),
-    "handshake hangs": ("https", hang_handshake, PENDING, "timeout", QUICK),
+    "host takes no connection": ("nowhere", silent, PENDING, "connect_timeout", QUICK),
+    "handshake is reset": ("https", in_turn(begin_handshake, Peer.reset), PENDING, "reset", PATIENT),
+    "handshake is closed": ("https", begin_handshake, PENDING, "tls reset", PATIENT),
+    "handshake hangs": ("https", Peer.wait, PENDING, "timeout", QUICK),
     "handshake drips": ("https", drip_handshake, PENDING, "deadline timeout", SHORT),
     "handshake in plain HTTP": ("https", plain_handshake, PENDING, "tls", PATIENT),
     "proxy wants a sign-in": ("proxy", last_words(b"HTTP/1.1 407 No\r\n\r\n"), SIGN_IN, "proxy_sign_in", PATIENT),
@@ -156,12 +170,12 @@ FAILURES: dict[str, tuple[str, Behaviour, tuple[int, str], str, Timeouts]] = {
     "closed": ("http", last_words(b""), UNKNOWN, "reset", PATIENT),
     "silent": ("http", silent, UNKNOWN, "timeout", HASTY),
     "silent under TLS": ("tls", silent, UNKNOWN, "deadline timeout", SHORT),
-    "garbage under TLS": ("tls", garbage_after_request, UNKNOWN, "tls", PATIENT),
+    "garbage under TLS": ("tls", in_turn(Peer.read_request, send_garbage), UNKNOWN, "tls", PATIENT),
     # the answer is not whole, whatever its status line says
     "head drips": ("http", drip(LONG, kept=0), UNKNOWN, "deadline", SHORT),
     "body drips": ("http", drip(LONG, kept=60), UNKNOWN, "deadline", SHORT),
     "body without a length drips": ("http", drip(ENDLESS, kept=60), UNKNOWN, "deadline", SHORT),
-    "cut under TLS without notice": ("tls", leave_without_notice(CUT), UNKNOWN, "broken_answer", PATIENT),
+    "cut under TLS without notice": ("tls", cut_without_notice, UNKNOWN, "broken_answer", PATIENT),
     "cut without a length": ("http", last_words(CUT), UNKNOWN, "broken_answer", PATIENT),
     **{f"cut {n}": ("http", last_words(each), UNKNOWN, "cut", PATIENT) for n, each in enumerate(PARTS)},
     **{
@@ -172,7 +186,7 @@ FAILURES: dict[str, tuple[str, Behaviour, tuple[int, str], str, Timeouts]] = {
 """What one call meets: the way, the other end, the end of the run, the reasons it may have, and the timeouts."""
 
 
-@pytest.mark.fault(54, 57, 58, 59, 60, 61, 62, 63, 64, 68)
+@pytest.mark.fault(53, 54, 57, 58, 59, 60, 61, 62, 63, 64, 68)
 @pytest.mark.parametrize("name", FAILURES)
 def test_failure(night: Night, serve: Serve, certificate: Certificate, name: str) -> None:
     """Before the first byte a call stays pending, after it it is uncertain; it is sent once at most."""
@@ -180,32 +194,26 @@ def test_failure(night: Night, serve: Serve, certificate: Certificate, name: str
     night.take_in(1)
     first = [last_words(TOKEN)] if way == "proxy" else []
     server = serve(*first, under_tls(certificate.server_context(), behaviour) if way == "tls" else behaviour)
-    options = {
-        "http": {"api_url": server.base_url},
-        "https": {"api_url": https_url(server)},
-        "tls": {"api_url": https_url(server), "ca_bundle": certificate.path},
-        "proxy": {"api_url": "https://localhost:1", "proxy": server.base_url},
-    }[way]
-    ended = night.run(limits=limits, **options)
+    with black_hole() as nowhere:
+        options = {
+            "http": {"api_url": server.base_url},
+            "https": {"api_url": https_url(server)},
+            "tls": {"api_url": https_url(server), "ca_bundle": certificate.path},
+            "proxy": {"api_url": "https://localhost:1", "proxy": server.base_url},
+            "nowhere": {"api_url": nowhere},
+        }[way]
+        ended = night.run(limits=limits, **options)
     (reason,) = ended.reasons()
     is_sent = way in ("http", "tls")
     assert (ended.why, night.states()) == (why, {"uncertain" if is_sent else "pending": 1})
     assert [row["attempts"] for row in ended.rows] == ["1" if is_sent else ""]
     assert reason in reasons.split()
-    assert server.connections == len(first) + (4 if why == PENDING else 1)
+    assert server.connections == (way != "nowhere") * (len(first) + (4 if why == PENDING else 1))
+    if why == PENDING:
+        told = r"1 call was not taken by (127.0.0.1|localhost) \((\w+)\), pending still: .*"
+        assert re.fullmatch(told, ended.notes[0])[2] == reason
     if behaviour is not reset_before_reading:
         assert ids_in(server.received()) == ["call000"] * is_sent
-
-
-@pytest.mark.fault(53)
-def test_connect_timeout(night: Night) -> None:
-    """A host that takes no connection: 69, everything pending, and the host is named."""
-    night.take_in(1)
-    with black_hole() as url:
-        ended = night.run(limits=QUICK, api_url=url)
-    nothing_sent(night, ended, PENDING)
-    assert ended.reasons() == {"connect_timeout"}
-    assert ended.notes[0].startswith("1 call was not taken by 127.0.0.1 (connect_timeout), pending still:")
 
 
 @pytest.mark.fault(68)
@@ -219,14 +227,6 @@ def test_proxy_that_is_gone(night: Night, serve: Serve) -> None:
     assert ended.reasons() == {"proxy"}
 
 
-# sent, and no answer ----------------------------------------------------------------------------------------
-
-
-def each_sent_once(server: Server, count: int) -> bool:
-    """Say whether the first ``count`` calls arrived once each, and no other."""
-    return ids_in(server.received()) == [f"call{number:03}" for number in range(count)]
-
-
 @pytest.mark.fault(56)
 def test_client_certificate_demanded(night: Night, serve: Serve, certificate: Certificate) -> None:
     """A server that wants to see a certificate of ours, and says so after the request: one uncertain, 78."""
@@ -234,61 +234,41 @@ def test_client_certificate_demanded(night: Night, serve: Serve, certificate: Ce
     context = certificate.server_context()
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(certificate.path)
-    ended = night.run(
-        api_url=https_url(serve(under_tls(context, answering(http_answer())))), ca_bundle=certificate.path
-    )
+    server = serve(under_tls(context, answering(OK)))
+    ended = night.run(api_url=https_url(server), ca_bundle=certificate.path)
     assert (ended.why, night.states()) == ((78, "tls_client_certificate"), {"uncertain": 1, "pending": 3})
-
-
-@pytest.mark.fault(56)
-@pytest.mark.parametrize("what", ["TLSv1", "TLSv1_1", "cipher", "client certificate"])
-def test_tls_that_we_do_not_speak(night: Night, serve: Serve, certificate: Certificate, what: str) -> None:
-    """A server that wants an old TLS, an odd cipher or, under TLS 1.2, a certificate of ours: 78, nothing sent."""
-    night.take_in(2)
-    context = certificate.server_context()
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    if what == "cipher":
-        context.set_ciphers("ECDHE-RSA-AES128-SHA")
-    elif what == "client certificate":
-        context.verify_mode = ssl.CERT_REQUIRED
-    else:
-        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        with pytest.warns(DeprecationWarning):
-            context.maximum_version = ssl.TLSVersion[what]
-    server = serve(under_tls(context, silent))
-    for endpoint, reason in (("accounts_url", "configuration"), ("api_url", "tls_refused")):
-        ended = night.run(ca_bundle=certificate.path, **{endpoint: https_url(server)})
-        nothing_sent(night, ended, (78, reason))
-    assert server.connections == 2
 
 
 # whose answer is it ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.fault(65)
-def test_early_hints(night: Night, serve: Serve) -> None:
-    """After a 103 the call is uncertain, and its late answer is not taken for that of the next call."""
+def each_sent_once(server: Server, count: int) -> bool:
+    """Say whether the first ``count`` calls arrived once each, and no other."""
+    return ids_in(server.received()) == [f"call{number:03}" for number in range(count)]
+
+
+@pytest.mark.fault(65, 88)
+@pytest.mark.parametrize(
+    ("first", "limits", "reason"),
+    [
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", PATIENT, "informational_answer"),
+        (b"", Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=0.4), "deadline"),
+    ],
+)
+def test_late_answer(night: Night, serve: Serve, first: bytes, limits: Timeouts, reason: str) -> None:
+    """After a 103, or the deadline, a call is uncertain; its late answer is not taken for that of the next."""
     night.take_in(2)
     next_call = threading.Event()
-
-    def hint(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
-        next_call.wait(PATIENCE_SECONDS)
-        peer.send(http_answer())
-
-    def refuse(peer: Peer) -> None:
-        peer.read_request()
-        next_call.set()
-        peer.over.wait(0.05)
-        peer.send(REFUSAL)
-
-    server = serve(hint, refuse)
-    ended = night.run(api_url=server.base_url)
-    assert [(row["outcome"], row["reason"]) for row in ended.rows] == [
-        ("uncertain", "informational_answer"),
-        ("refused", "invalid_user"),
-    ]
+    late = in_turn(
+        Peer.read_request, saying(first), lambda _: next_call.wait(PATIENCE_SECONDS), saying(OK), Peer.wait
+    )
+    refuse = in_turn(
+        Peer.read_request, lambda _: next_call.set(), lambda peer: peer.over.wait(0.05), saying(REFUSAL)
+    )
+    server = serve(late, refuse)
+    ended = night.run(limits=limits, api_url=server.base_url)
+    told = [(row["outcome"], row["reason"]) for row in ended.rows]
+    assert told == [("uncertain", reason), ("refused", "invalid_user")]
     assert each_sent_once(server, 2)
 
 
@@ -297,18 +277,11 @@ def test_two_answers_to_one_request(night: Night, serve: Serve) -> None:
     """A second answer, with the first or a moment after it, is nobody's: each call gets its own."""
     night.take_in(4)
     said = threading.Event()
-
-    def talk_on(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(http_answer() + REFUSAL)
-        peer.read_request()
-        peer.send(http_answer())
-        peer.over.wait(0.01)
-        peer.send(REFUSAL)
-        said.set()
-        answering(http_answer())(peer)
-
-    server = serve(talk_on, answering(http_answer()))
+    talk_on = in_turn(
+        *(Peer.read_request, saying(OK + REFUSAL), Peer.read_request, saying(OK)),
+        *(lambda peer: peer.over.wait(0.01), saying(REFUSAL), lambda _: said.set(), answering(OK)),
+    )
+    server = serve(talk_on, answering(OK))
     step = at(Step.BEFORE_INTENT, 3, lambda: said.wait(PATIENCE_SECONDS))
     ended = night.run(api_url=server.base_url, step=step)
     assert (ended.why, night.states(), server.connections) == ((0, "done"), {"accepted": 4}, 2)
@@ -320,23 +293,19 @@ def test_two_answers_to_one_request(night: Night, serve: Serve) -> None:
 def test_idle_connection_is_closed(night: Night, serve: Serve, moment: Step) -> None:
     """A server that closes each connection after its answer, at once or as the next call begins, costs no call."""
     night.take_in(5)
-    closed = threading.Semaphore(0)
+    closed, begun = threading.Semaphore(0), list[Step]()
 
-    def close_after_answer(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(http_answer())
+    def end(peer: Peer) -> None:
         peer.sock.shutdown(socket.SHUT_WR)
         closed.release()
-        peer.over.wait(PATIENCE_SECONDS)
-
-    begun: list[Step] = []
+        peer.wait()
 
     def wait_for_close(step: Step) -> None:
         if step is moment:
             begun.append(step)
             assert len(begun) == 1 or closed.acquire(timeout=PATIENCE_SECONDS)
 
-    server = serve(close_after_answer)
+    server = serve(in_turn(last_words(OK), end))
     ended = night.run(api_url=server.base_url, step=wait_for_close)
     assert (ended.why, night.states(), server.connections) == ((0, "done"), {"accepted": 5}, 5)
     assert each_sent_once(server, 5)
@@ -350,15 +319,8 @@ def test_idle_connection_is_closed_too_late(
 ) -> None:
     """A server that closes connections just as the next call comes costs one call: none is used again."""
     night.take_in(6)
-
-    def close_under_the_second(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(http_answer())
-        peer.sock.recv(1)
-        end(peer)
-
-    context, behaviour = certificate.server_context(), close_under_the_second
-    server = serve(under_tls(context, behaviour) if is_tls else behaviour)
+    behaviour = in_turn(last_words(OK), lambda peer: peer.sock.recv(1), end)
+    server = serve(under_tls(certificate.server_context(), behaviour) if is_tls else behaviour)
     ended = night.run(api_url=https_url(server) if is_tls else server.base_url, ca_bundle=certificate.path)
     assert (ended.why, night.states()) == ((4, "uncertain"), {"accepted": 5, "uncertain": 1})
     assert server.connections == 5
@@ -368,9 +330,9 @@ def test_idle_connection_is_closed_too_late(
 def test_idle_connection_is_closed_for_good(night: Night, serve: Serve) -> None:
     """A server that goes away as the next call begins leaves that call pending: not a byte of it was sent."""
     night.take_in(3)
-    server = serve(answering(http_answer()))
+    server = serve(answering(OK))
     ended = night.run(api_url=server.base_url, step=at(Step.BEFORE_INTENT, 2, server.stop))
-    assert (ended.why, night.states()) == ((69, "pending"), {"accepted": 1, "pending": 2})
+    assert (ended.why, night.states()) == (PENDING, {"accepted": 1, "pending": 2})
     assert each_sent_once(server, 1)
     assert (night.run().why, night.states()) == ((0, "done"), {"accepted": 3})
 
@@ -383,16 +345,11 @@ def test_proxy_cuts_the_tunnel(night: Night, serve: Serve, certificate: Certific
     """A tunnel that breaks after the request leaves the call uncertain; it is sent once."""
     night.take_in(1)
     sent: list[bytes] = []
-
-    def tunnel(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        under_tls(certificate.server_context(), lambda inside: sent.append(inside.read_request()))(peer)
-        peer.reset()
-
-    proxy = serve(last_words(TOKEN), tunnel)
+    inside = under_tls(certificate.server_context(), lambda peer: sent.append(peer.read_request()))
+    connected = b"HTTP/1.1 200 Connection established\r\n\r\n"
+    proxy = serve(last_words(TOKEN), in_turn(last_words(connected), inside, Peer.reset))
     ended = night.run(proxy=proxy.base_url, api_url="https://localhost:1", ca_bundle=certificate.path)
-    assert (ended.why, night.states()) == ((4, "uncertain"), {"uncertain": 1})
+    assert (ended.why, night.states()) == (UNKNOWN, {"uncertain": 1})
     assert [ids_in(request) for request in sent] == [["call000"]]
 
 
@@ -416,16 +373,15 @@ def test_bad_address_before_a_good_one(
 ) -> None:
     """Where IPv6 leads nowhere, or nobody listens there, and IPv4 works, each call goes once, by IPv4."""
     night.take_in(2)
-    server = serve(answering(http_answer()))
+    server = serve(answering(OK))
     look_up = socket.getaddrinfo
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", server.port, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)),
+    ]
 
     def resolve(host: str, *rest: Any, **more: Any) -> Any:
-        if host != "localhost":
-            return look_up(host, *rest, **more)
-        return [
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", server.port, 0, 0)),
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)),
-        ]
+        return found if host == "localhost" else look_up(host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     try:
@@ -457,6 +413,6 @@ def test_network_lost_in_mid_run(night: Night, returns: bool) -> None:
         assert (ended.code, night.states()) == (4, {"accepted": 3, "uncertain": 1, "pending": 6})
         night.time.sleep = sleep
         night.api.start()
-        assert night.run().why == (4, "uncertain")
+        assert night.run().why == UNKNOWN
     assert night.states() == {"accepted": 9, "uncertain": 1}
     assert Counter(night.posts()).most_common(1)[0][1] == 1

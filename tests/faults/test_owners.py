@@ -6,12 +6,13 @@ import shlex
 import stat
 import subprocess
 import tempfile
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from conftest import Program
+from conftest import Program, table
 from disks import filling_disk
 from importer.errors import ConfigurationError, LedgerError
 from importer.formats import user_folder
@@ -21,11 +22,12 @@ from importer.private_files import proved_folder
 from importer.records import Event, EventName, Level
 from importer.settings import load_settings
 from importer.watching import LogFile
-from ledgers import CREATED, call, opened, take
+from ledgers import CREATED, opened
 from misbehaviour import Simulator
 
 STRANGER = 65534
 OUTPUTS = ("results", "rejects", "log", "metrics")
+SMALL_FILES = ("agents", "config", "format", "ca-bundle", "metrics")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 
 
@@ -33,9 +35,6 @@ def do_as_told(message: str) -> None:
     """Run the one command that a message names."""
     (command,) = re.findall(r"`((?:chmod|chown) .*?)`", message)
     subprocess.run(shlex.split(command), check=True)
-
-
-# whose files -------------------------------------------------------------------------------------------------
 
 
 def others_own(path: Path) -> None:
@@ -49,6 +48,14 @@ def others_may_write(path: Path) -> None:
     path.chmod(0o722 if path.is_dir() else 0o622)
 
 
+def refused(path: Path, place: Path) -> str:
+    """See that neither who writes nor who reads may open a ledger because of a place; return the remedy."""
+    for open_it in (opened, open_reader):
+        with pytest.raises(ConfigurationError, match=re.escape(str(place))) as caught:
+            open_it(path)
+    return caught.value.hint
+
+
 @AS_ROOT
 @pytest.mark.fault(145, 146)
 def test_ledger_that_others_hold(tmp_path: Path) -> None:
@@ -56,25 +63,20 @@ def test_ledger_that_others_hold(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     create_ledger(path, now=CREATED)
     opened(path).close()
-    for ending, spoil, open_it in product(
-        ("", ".lock", ".witness", "-wal"), (others_own, others_may_write), (opened, open_reader)
-    ):
+    tmp_path.chmod(0o1777)  # where anybody may put a whole ledger of his own
+    for ending, spoil in product(("", ".lock", ".witness", "-wal"), (others_own, others_may_write)):
         place = path.with_name(path.name + ending)
         place.touch(0o600)
         spoil(place)
-        with pytest.raises(ConfigurationError, match=re.escape(str(place))) as caught:
-            open_it(path)
-        do_as_told(caught.value.hint)
+        do_as_told(refused(path, place))
         opened(path).close()
 
 
 @AS_ROOT
 @pytest.mark.fault(145, 146)
-def test_watch_and_cache_that_others_hold(
-    program: Program, account: Simulator, export: Path, tmp_path: Path
-) -> None:
+def test_watch_and_cache_that_others_hold(program: Program, account: Simulator, export: Path) -> None:
     """Log, metrics and the token's folder and lock end the run with 78 too, before anything is sent."""
-    log, metrics = tmp_path / "run.log", tmp_path / "run.prom"
+    log, metrics = export.with_name("run.log"), export.with_name("run.prom")
     watched = ("--log", log, "--metrics", metrics)
     assert program("import", "--init-ledger", "--limit", "1", *watched, export).code == 0
     cache = Path(os.environ["HOME"]) / ".cache" / "cdr-importer"
@@ -91,30 +93,10 @@ def test_watch_and_cache_that_others_hold(
 
 @AS_ROOT
 @pytest.mark.fault(146)
-def test_planted_ledger(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
-    """A whole ledger that another user put into a sticky folder is not used: his calls are not sent as ours."""
-    folder = tmp_path / "sticky"
-    folder.mkdir()
-    folder.chmod(0o1777)
-    ledger = folder / "ledger.sqlite"
-    create_ledger(ledger, now=CREATED)
-    with opened(ledger) as planted:
-        take(planted, call("evil1"))
-    for path in folder.iterdir():
-        os.chown(path, STRANGER, STRANGER)
-        path.chmod(0o666)
-    for command in (("import", "--ledger", ledger, export), ("deliver", "--ledger", ledger), ("status",)):
-        ran = program(*command, "--ledger", ledger)
-        assert (ran.code, "belongs to nobody, and root runs this" in ran.stderr) == (78, True), ran.stderr
-    assert account.arrivals == ()
-
-
-@AS_ROOT
-@pytest.mark.fault(146)
-def test_folder_that_others_can_change(tmp_path: Path) -> None:
+def test_folder_that_others_can_change(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
     """Each folder up to the root counts: its owner, its group and everybody, unless it is sticky."""
     above = tmp_path / "above"
-    path = above / "own" / "ledger.sqlite"
+    path, new = above / "own" / "ledger.sqlite", above / "own" / "new.sqlite"
     create_ledger(path, now=CREATED)
     for folder, group, mode in (
         *product((above, path.parent), (0,), (0o707, 0o777)),
@@ -122,18 +104,16 @@ def test_folder_that_others_can_change(tmp_path: Path) -> None:
     ):
         os.chown(folder, 0, group)
         folder.chmod(mode)
-        for open_it in (opened, open_reader):
-            with pytest.raises(ConfigurationError, match=re.escape(str(folder))) as caught:
-                open_it(path)
+        hint = refused(path, folder)
+        ran = program("import", "--init-ledger", "--ledger", new, export)
+        assert (ran.code, str(folder) in ran.stderr, new.exists()) == (78, True, False)
         folder.chmod(mode | stat.S_ISVTX)
         opened(path).close()
         folder.chmod(mode)
-        do_as_told(caught.value.hint)
+        do_as_told(hint)
         opened(path).close()
     os.chown(above, STRANGER, 0)
-    with pytest.raises(ConfigurationError, match="belongs to nobody") as caught:
-        opened(path)
-    do_as_told(caught.value.hint)
+    do_as_told(refused(path, above))
     opened(path).close()
 
 
@@ -149,12 +129,9 @@ def test_groups_that_are_trusted() -> None:
             folder.chmod(0o775)
             os.seteuid(owner)
             try:
-                if is_safe:
-                    with proved_folder(folder):
-                        pass
-                else:
-                    with pytest.raises(ConfigurationError, match="others may write"), proved_folder(folder):
-                        pass
+                error = pytest.raises(ConfigurationError, match="others may write")
+                with nullcontext() if is_safe else error, proved_folder(folder):
+                    pass
             finally:
                 os.seteuid(0)
 
@@ -183,31 +160,28 @@ def test_lock_file_on_a_full_disk(tmp_path: Path) -> None:
     opened(path).close()
 
 
-# what is read ------------------------------------------------------------------------------------------------
-
-
-def test_small_file_that_is_none(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+@table(
+    ("option", "kind"),
+    [("agents", "device"), ("metrics", "device"), *product(SMALL_FILES, ("pipe", "huge"))],
+)
+def test_small_file_that_is_none(
+    program: Program, account: Simulator, export: Path, tmp_path: Path, option: str, kind: str
+) -> None:
     """A pipe, a device or a huge file in the place of a small one is refused at once: 78, nothing is sent."""
-    for option, kind in (
-        *(("agents", "device"), ("metrics", "device")),
-        *product(("agents", "config", "format", "ca-bundle", "metrics"), ("pipe", "huge")),
-    ):
-        place = tmp_path / f"{option}-{kind}.toml"
-        if kind == "pipe":
-            os.mkfifo(place)
-        elif kind == "device":
-            place.symlink_to("/dev/zero")
-        else:
-            place.touch()
-            os.truncate(place, 1 << 32)
-        ran = program("import", "--init-ledger", f"--{option}", place, export)
-        is_replaced = (option, kind) == ("metrics", "huge")
-        assert (ran.code, bool(account.arrivals)) == (0 if is_replaced else 78, is_replaced), (place, ran.stderr)
-        assert is_replaced or str(place) in ran.stderr or option == "ca-bundle"
-    assert (tmp_path / "metrics-huge.toml").stat().st_size < 1 << 16
-
-
-# what is written ---------------------------------------------------------------------------------------------
+    place = tmp_path / "place.toml"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to("/dev/zero")
+    else:
+        place.touch()
+        os.truncate(place, 1 << 32)
+    ran = program("import", "--init-ledger", f"--{option}", place, export)
+    if (option, kind) == ("metrics", "huge"):  # it is replaced
+        assert (ran.code, place.stat().st_size < 1 << 16) == (0, True)
+    else:
+        assert (ran.code, account.arrivals) == (78, ()), ran.stderr
+        assert str(place) in ran.stderr or option == "ca-bundle"
 
 
 def test_output_that_is_needed(tmp_path: Path, export: Path) -> None:
@@ -223,18 +197,18 @@ def test_output_that_is_needed(tmp_path: Path, export: Path) -> None:
     user_folder().mkdir(parents=True)
     (user_folder() / "cdr-importer.toml").touch()
     victims = (*map(Path, read.values()), *beside, export, user_folder() / "cdr-importer.toml")
+    link, hard = tmp_path / "link", tmp_path / "hard"
     for option, victim in product(OUTPUTS, victims):
-        (tmp_path / "link").symlink_to(victim)
-        spelt = [victim, victim.parent / ".." / victim.parent.name / victim.name, tmp_path / "link"]
-        for place in (*spelt, tmp_path / "hard", *spelt):
-            settings = load_settings({**read, option: str(place)}, {})
+        link.symlink_to(victim)
+        spelt = [victim, victim.parent / ".." / victim.parent.name / victim.name, link]
+        for place in (*spelt, hard, *spelt):  # not there yet, then there
             with pytest.raises(ConfigurationError, match=f"^--{option} "):
-                check_apart(settings, [export])
+                check_apart(load_settings({**read, option: str(place)}, {}), [export])
             victim.touch()
-            if not (tmp_path / "hard").exists():
-                (tmp_path / "hard").hardlink_to(victim)
-        (tmp_path / "link").unlink()
-        (tmp_path / "hard").unlink()
+            if not hard.exists():
+                hard.hardlink_to(victim)
+        link.unlink()
+        hard.unlink()
     out = tmp_path / "out.csv"
     also = [("results", "metrics", "out.csv.carried.part"), ("rejects", "results", "out-2.csv")]
     for one, other, name in (*((a, b, out.name) for a, b in product(OUTPUTS, OUTPUTS) if a != b), *also):
@@ -244,34 +218,18 @@ def test_output_that_is_needed(tmp_path: Path, export: Path) -> None:
     check_apart(load_settings({name: str(out.with_suffix(f".{name}")) for name in OUTPUTS}, {}), [export])
 
 
-def test_output_of_a_run_that_is_needed(
-    program: Program, account: Simulator, export: Path, tmp_path: Path
-) -> None:
-    """It is found out before any of the files is opened (78), also for the config file and for standard input."""
-    assert program("import", "--init-ledger", "--limit", "1", export).code == 0
-    config = tmp_path / "c.toml"
+@pytest.mark.fault(33, 111)
+def test_output_of_commands(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+    """It is found out before any file is opened (78), for pages, backups, drafts and lists too."""
+    results, ledger, config = tmp_path / "r.csv", tmp_path / "ledger.sqlite", tmp_path / "c.toml"
     config.write_text('rate = "9/second"\n')
+    assert program("import", "--init-ledger", "--results", results, "--limit", "1", export).code == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for command in (
         ("import", "--config", config, "--log", config, export),
-        ("import", "--log", tmp_path / "ledger.sqlite", export),
-        ("import", "--sandbox", "--metrics", tmp_path / "ledger.sqlite", export),
-        ("import", "--metrics", export, tmp_path),
+        ("import", "--sandbox", "--metrics", ledger, export),
         ("deliver", "--log", tmp_path / "ledger.sqlite.witness"),
-        ("check", "--rejects", tmp_path / "r.csv", "--results", tmp_path / "r.csv", export),
-    ):
-        assert program(*command).code == 78, command
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert len(account.arrivals) == 1
-
-
-def test_output_of_other_commands_that_is_needed(
-    program: Program, account: Simulator, export: Path, tmp_path: Path
-) -> None:
-    """Pages, backups, drafts and lists are no file that is needed either."""
-    results, ledger = tmp_path / "r.csv", tmp_path / "ledger.sqlite"
-    assert program("import", "--init-ledger", "--results", results, export).code == 0
-    for command in (
+        ("check", "--rejects", tmp_path / "new.csv", "--results", tmp_path / "new.csv", export),
         ("report", results, "--force", "--output", results),
         ("report", "--run", "last", "--force", "--output", ledger),
         ("report", "--run", "last", "--force", "--output", results),
@@ -281,7 +239,11 @@ def test_output_of_other_commands_that_is_needed(
         ("formats", "new", export, "--output", tmp_path / "ledger.sqlite-journal"),
         ("init", "--config", ledger.with_name("new.sqlite"), "--ledger", ledger.with_name("new.sqlite")),
     ):
-        before = results.read_bytes(), ledger.read_bytes()
         ran = program(*command)
         assert (ran.code, "would destroy" in ran.stderr) == (78, True), (command, ran.stderr)
-        assert (results.read_bytes(), ledger.read_bytes()) == before
+        assert {path: path.read_bytes() for path in before} == before, command
+    for flag, place in product(
+        ("--results", "--rejects"), (tmp_path, tmp_path / "no/r.csv", Path("/proc/no/r.csv"))
+    ):
+        assert program("import", flag, place, export).code == 73
+    assert (len(account.arrivals), (tmp_path / "new.csv").exists()) == (1, False)

@@ -54,7 +54,7 @@ class Simulator(Server):
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
         self.arrived: dict[str, list[Arrival]] = {CALLS: [], TOKENS: []}
-        self._faults: dict[str, deque[Fault]] = {CALLS: deque(), TOKENS: deque(), USERS: deque()}
+        self._faults: dict[str, deque[Fault]] = {}
 
     def start(self) -> None:
         """Listen; after stop() again on the same port, with all records kept."""
@@ -72,10 +72,8 @@ class Simulator(Server):
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that point the program at this account."""
-        known = self.credentials
-        own = {"CLIENT_ID": known.client_id, "CLIENT_SECRET": known.client_secret}
-        own |= {"REFRESH_TOKEN": known.refresh_token, "ACCOUNTS_URL": self.base_url, "API_URL": self.base_url}
-        return {f"CDR_IMPORTER_{name}": value for name, value in own.items()}
+        own = asdict(self.credentials) | {"accounts_url": self.base_url, "api_url": self.base_url}
+        return {f"CDR_IMPORTER_{name.upper()}": value for name, value in own.items()}
 
     @property
     def accepted(self) -> tuple[Mapping[str, str], ...]:
@@ -100,7 +98,7 @@ class Simulator(Server):
 
     def script(self, *faults: Fault, path: str = CALLS) -> None:
         """Queue faults for the next requests to a path."""
-        self._faults[path].extend(faults)
+        self._faults.setdefault(path, deque()).extend(faults)
 
     def script_tokens(self, *faults: Fault) -> None:
         """Queue faults for the next requests to the token endpoint."""
@@ -133,11 +131,11 @@ class Simulator(Server):
         answer = self._judge(Request(method, path, query, authorization, content_type, body), fault, arrival)
         if fault.early_hints:
             _send(peer, arrival, EARLY_HINTS)
+        if fault.hang:
+            peer.over.wait()
+        if fault.reset_after_reading:
+            peer.reset()
         if fault.is_silent:
-            if fault.hang:
-                peer.over.wait()
-            elif fault.reset_after_reading:
-                peer.reset()
             return False
         delay_seconds = fault.delay_seconds + (self.latency_seconds if path == CALLS else 0.0)
         if delay_seconds and peer.over.wait(delay_seconds):
@@ -154,10 +152,8 @@ class Simulator(Server):
         with self._lock:
             arrival = Arrival(self._clock())
             self.arrived.setdefault(path, []).append(arrival)
-            faults = self._faults.get(path)
-            if not faults:
-                return arrival, ORDINARY
-            fault = faults.popleft()
+            faults = self._faults.setdefault(path, deque())
+            fault = faults.popleft() if faults else ORDINARY
             if fault.times > 1:
                 faults.appendleft(fault.repeated(fault.times - 1))
             return arrival, fault

@@ -56,10 +56,14 @@ class Peer:
 
     def drip(self, data: bytes) -> None:
         """Send a byte every 20 ms."""
-        for start in range(len(data)):
+        for byte in data:
             if self.over.wait(0.02):
                 return
-            self.send(data[start : start + 1])
+            self.send(bytes([byte]))
+
+    def wait(self) -> None:
+        """Say nothing more."""
+        self.over.wait(PATIENCE_SECONDS)
 
     def _recv(self) -> bytes:
         try:
@@ -174,6 +178,21 @@ def http_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
+def in_turn(*acts: Callable[[Peer], object]) -> Behaviour:
+    """Do one thing after the other."""
+
+    def play(peer: Peer) -> None:
+        for act in acts:
+            act(peer)
+
+    return play
+
+
+def saying(data: bytes) -> Behaviour:
+    """Send these bytes."""
+    return lambda peer: peer.send(data)
+
+
 def answering(*answers: bytes) -> Behaviour:
     """Answer the requests of one connection in turn, the last answer for ever."""
 
@@ -188,30 +207,7 @@ def answering(*answers: bytes) -> Behaviour:
 
 def last_words(data: bytes) -> Behaviour:
     """Answer one request with these bytes and end the connection."""
-
-    def play(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(data)
-
-    return play
-
-
-def silent(peer: Peer) -> None:
-    """Take the request and never answer."""
-    peer.read_request()
-    peer.over.wait(PATIENCE_SECONDS)
-
-
-def reset_before_reading(peer: Peer) -> None:
-    """Reset as soon as a byte is there, without taking it."""
-    peer.sock.recv(1, socket.MSG_PEEK)
-    peer.reset()
-
-
-def reset_after_reading(peer: Peer) -> None:
-    """Take the request, then reset."""
-    peer.read_request()
-    peer.reset()
+    return in_turn(Peer.read_request, saying(data))
 
 
 def under_tls(context: ssl.SSLContext, behaviour: Behaviour) -> Behaviour:
@@ -227,41 +223,6 @@ def under_tls(context: ssl.SSLContext, behaviour: Behaviour) -> Behaviour:
 def https_url(server: Server) -> str:
     """Return the address by name, as the certificate has it."""
     return f"https://localhost:{server.port}"
-
-
-def reset_handshake(peer: Peer) -> None:
-    """Reset in the middle of the handshake."""
-    peer.sock.recv(5)
-    peer.reset()
-
-
-def close_handshake(peer: Peer) -> None:
-    """Leave after the client's first handshake message."""
-    peer.sock.recv(65536)
-
-
-def plain_handshake(peer: Peer) -> None:
-    """Answer the handshake in plain HTTP."""
-    peer.sock.recv(65536)
-    peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-
-def hang_handshake(peer: Peer) -> None:
-    """Never answer the handshake."""
-    peer.over.wait(PATIENCE_SECONDS)
-
-
-def drip_handshake(peer: Peer) -> None:
-    """Announce a long handshake message and drip it."""
-    peer.sock.recv(65536)
-    peer.send(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
-    peer.drip(b"\x03" * 4000)
-
-
-def garbage_after_request(peer: Peer) -> None:
-    """Read the request, then send a record that cannot be decrypted."""
-    peer.read_request()
-    send_garbage(peer)
 
 
 def send_garbage(peer: Peer) -> None:

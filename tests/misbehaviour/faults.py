@@ -21,20 +21,16 @@ WITHOUT_BODY = (204, 304)
 class Fault:
     """One scripted deviation for the next ``times`` requests; without any field set, the ordinary answer.
 
-    What is answered: ``status``, ``headers`` (replacing default ones of the same name) and ``body``; or with
-    ``raw_answer`` these very bytes, then the end of the connection. Without either the ordinary answer, with
-    the keys of ``changes`` set in its JSON and those of ``drops`` taken out.
+    Answered are ``status``, ``headers`` (in place of default ones of the same name) and ``body``; or these very
+    bytes, ``raw_answer``, then the end of the connection; or else the ordinary answer, with ``changes`` of keys in
+    its JSON and without those of ``drops``. ``early_hints`` sends a 103 first; ``delay_seconds`` waits;
+    ``cut_body_after`` declares the whole length, sends so many bytes of the body and closes.
 
-    How it is answered: ``early_hints`` sends a 103 first; ``delay_seconds`` waits; ``cut_body_after`` declares the
-    whole length, sends so many bytes of the body and closes.
+    Without an answer ``reset_before_reading`` ends the connection when the head was read and the body was not,
+    ``close_after_reading`` and ``reset_after_reading`` when the whole request was; ``hang`` keeps it silently.
 
-    Not answered: ``reset_before_reading`` ends the connection when the head was read and the body was not;
-    ``close_after_reading`` and ``reset_after_reading`` when the whole request was; ``hang`` keeps the connection
-    without a word until the simulator stops.
-
-    ``store`` accepts the call although the answer does not say so, if nothing is wrong with it. A fault that
-    leaves the ordinary answer in place always does. ``expire_tokens`` ends every access token before the request
-    is judged.
+    ``store`` accepts the call although the answer does not say so, if nothing is wrong with it; what leaves the
+    ordinary answer in place always does. ``expire_tokens`` ends every access token before the request is judged.
     """
 
     status: int | None = None
@@ -101,17 +97,6 @@ class Fault:
         return cls.refusal("TOO_MANY_REQUESTS", 429, ("Retry-After", str(wait_seconds)))
 
     @classmethod
-    def internal_error(cls, *, store: bool = False) -> Self:
-        """Return 500 INTERNAL_ERROR; with ``store`` the call was nevertheless accepted."""
-        return cls.refusal("INTERNAL_ERROR", 500, store=store)
-
-    @classmethod
-    def gateway(cls, status: int = 502) -> Self:
-        """Return the HTML page of a gateway that lost its upstream."""
-        body = f"<html><body><h1>{status} Bad Gateway</h1></body></html>".encode()
-        return cls(status=status, headers=HTML, body=body)
-
-    @classmethod
     def expired_token(cls, status: int = 401) -> Self:
         """End every access token as this request comes: it and all others fail until a refresh."""
         return replace(cls.refusal("INVALID_TOKEN", status), expire_tokens=True)
@@ -120,11 +105,6 @@ class Fault:
     def lost_answer(cls) -> Self:
         """Accept the call and close the connection without a word."""
         return cls(close_after_reading=True, store=True)
-
-    @classmethod
-    def redirect(cls, location: str, status: int = 302) -> Self:
-        """Send the client elsewhere."""
-        return cls(status=status, headers=(("Location", location), *HTML))
 
     @classmethod
     def login_page(cls) -> Self:
@@ -146,8 +126,8 @@ USUAL = (
     Fault(reset_before_reading=True),
     Fault.lost_answer(),
     Fault.cut_answer(),
-    Fault.internal_error(store=True),
-    Fault.gateway(),
+    Fault.refusal("INTERNAL_ERROR", 500, store=True),
+    Fault(status=502, headers=HTML, body=b"<html>502 Bad Gateway</html>"),
     Fault.refusal("INVALID_DATA"),
     Fault.throttle(wait_seconds=0),
     Fault(status=408),
