@@ -9,7 +9,7 @@ import pytest
 
 from conftest import SAMPLES, Program, table
 from importer.errors import ConfigurationError
-from importer.prepare import no_agents
+from importer.prepare import AgentBook
 from importer.prepare.zones import offset_text
 from samples import OWN, Result, prepared_in, prepared_text
 from schemas.zones import fixed_advice, is_fixed, proposed_zones
@@ -202,7 +202,7 @@ WRITTEN = [f"+1212555014{number}" for number in range(3)]
 def read_numbers(folder: Path, texts: list[str], **changes: Any) -> Result:
     """Prepare calls to these numbers."""
     rows = [f"a{place},101,{text},busy,3,2026-03-02 14:00:07" for place, text in enumerate(texts)]
-    plan = {"timezone": "UTC", "agents": no_agents("+12125550101"), **changes}
+    plan = {"timezone": "UTC", "agents": AgentBook(default_number="+12125550101"), **changes}
     return prepared_in(OWN, "\n".join(["Id,Agent,Dialled,Result,Rung,Started", *rows, ""]), folder, **plan)
 
 
@@ -226,7 +226,10 @@ def test_numbers_of_another_country(tmp_path: Path, texts: list[str], country: s
     [
         (AMERICAN, {"country": "CA"}),  # one plan
         (AMERICAN, {"country": "GB", "trust_country": True}),
-        (AMERICAN, {"country": "GB", "agents": no_agents("+447700900101")}),  # nothing else is American
+        (
+            AMERICAN,
+            {"country": "GB", "agents": AgentBook(default_number="+447700900101")},
+        ),  # nothing else is American
         (AMERICAN[:2], {"country": "GB"}),  # too few to prove anything
         (BRITISH, {"country": "GB"}),  # agents abroad
         ([*BRITISH, *(f"0{number}" for number in range(1_000_000, 1_000_020))], {"country": "GB"}),
