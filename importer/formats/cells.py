@@ -55,6 +55,14 @@ APOSTROPHE: Final = r"(?s)'([-+=@(0-9].*)"
 NULL: Final = "\\N"
 """What MySQL (INTO OUTFILE) and PostgreSQL (COPY) write for NULL."""
 
+NULLS: Final = frozenset(
+    {NULL, "NULL", "null", "(NULL)", "(null)", "[NULL]", "<null>", "NaN", "nan", "NaT", "<NA>", "None"}
+)
+"""What programs write for an empty cell: database clients (mysql, HeidiSQL, DBeaver, DataGrip), pandas and Python.
+
+Letter case counts, and `NA` and `N/A` are no such words: some systems write them and mean something.
+"""
+
 _INVISIBLE: Final = re.compile(INVISIBLE)
 _NO_BREAK_SPACES: Final = re.compile(NO_BREAK_SPACES)
 _FORCED: Final = re.compile(FORCED)
@@ -87,7 +95,7 @@ def plain_cell(text: str) -> str:
     for pattern in (_FORCED, _APOSTROPHE):
         if match := pattern.fullmatch(text):
             text = match[1].strip()
-    return "" if text == NULL else text
+    return "" if text in NULLS else text
 
 
 def caseless(text: str) -> str:
