@@ -32,6 +32,7 @@ from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS
 UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
 KEPT_DIGITS, SURE_ZEROS = 15, 4
+LONGEST_EPOCH = len("1772460847.0")
 LEAST_SHARE = 0.6
 """Share of the first rows that must fit an export without header; the others are its bad rows."""
 
@@ -142,18 +143,28 @@ def _detect(
 def with_cut_ids(detection: Detection) -> CdrFormat:
     """Return the format of a file, and how cut ids look where those of the first rows were taken for numbers.
 
-    Of a number spreadsheet programs keep 15 digits. Whole ids end in as many zeros once in 10,000 files.
+    Of a number spreadsheet programs keep 15 digits. Whole ids end in as many zeros once in 10,000 files. pandas
+    writes 4000101.0 in a column that has an empty cell; an Asterisk that starts anew has one id with .0, not two.
     """
     found = detection.format
     names = {origin for names in found.call.id for name in names for origin in found.origins(name)}
     places = [detection.positions[name] for name in names if name in detection.positions]
-    ids = {plain_cell(cells[place]) for cells in detection.sample for place in places if place < len(cells)}
-    long = [text for text in ids if re.fullmatch(f"[1-9][0-9]{{{KEPT_DIGITS},}}", text)]
+    columns = [
+        {plain_cell(cells[place]) for cells in detection.sample if place < len(cells)} - {""} for place in places
+    ]
+    long = [text for text in set().union(*columns) if re.fullmatch(f"[1-9][0-9]{{{KEPT_DIGITS},}}", text)]
     zeros = sum(len(text) - KEPT_DIGITS for text in long)
-    if found.call.cut_id or zeros < SURE_ZEROS or any(text[KEPT_DIGITS:].strip("0") for text in long):
+    cut = []
+    if zeros >= SURE_ZEROS and not any(text[KEPT_DIGITS:].strip("0") for text in long):
+        cut.append(f"[1-9][0-9]{{{KEPT_DIGITS - 1}}}0+")
+    if any(
+        all(re.fullmatch(r"[0-9]+\.0", text) for text in ids) and (len(ids) > 1 or len(min(ids)) > LONGEST_EPOCH)
+        for ids in filter(None, columns)
+    ):
+        cut.append(r"[0-9]+\.0")
+    if found.call.cut_id or not cut:
         return found
-    cut_id = f"[1-9][0-9]{{{KEPT_DIGITS - 1}}}0+"
-    return found.model_copy(update={"call": found.call.model_copy(update={"cut_id": cut_id})})
+    return found.model_copy(update={"call": found.call.model_copy(update={"cut_id": "|".join(cut)})})
 
 
 def title_key(cells: Sequence[str]) -> str:

@@ -22,8 +22,8 @@ _WITH_SECONDS = "[:.][0-9]{2}[:.][0-9]{2}"
 _REASONS = {
     "scientific_notation": numbers.REASONS["scientific_notation"],
     "cut_id": (
-        "Column {column} holds {value}: a spreadsheet has cut the end of this id off, and several calls may "
-        "share what is left; export again and import the file without opening it in a spreadsheet."
+        "Column {column} holds {value}: a program took this id for a number, and several calls may share what is "
+        "left of it; export again and import the file as the telephone system wrote it (pandas: dtype=str)."
     ),
     "decimal_comma": (
         "Column {column} holds {value}: a spreadsheet took this id for a number and wrote its point as a comma, "
