@@ -63,6 +63,9 @@ NULLS: Final = frozenset(
 Letter case counts, and `NA` and `N/A` are no such words: some systems write them and mean something.
 """
 
+NO_TIME: Final = r"[^0-9]*|0+(?:\.0+)?|0000-00-00.*"
+"""What stands in place of a time that never was: `-`, `NA`, `0`, MySQL's zero date; midnight is a time."""
+
 _INVISIBLE: Final = re.compile(INVISIBLE)
 _NO_BREAK_SPACES: Final = re.compile(NO_BREAK_SPACES)
 _FORCED: Final = re.compile(FORCED)

@@ -20,6 +20,7 @@ from importer.formats.cells import (
     FORCED,
     INVISIBLE,
     NO_BREAK_SPACES,
+    NO_TIME,
     NULLS,
     cell_reader,
     plain_cell,
@@ -27,7 +28,7 @@ from importer.formats.cells import (
 from importer.formats.dates import written_back
 from importer.formats.sample import spilled
 from importer.reading.blocks import BLOCK_BYTES, record_blocks
-from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, text_series
+from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, matches, text_series
 from importer.reading.no_rows import NoRows
 from importer.reading.scanning import Records, scan, unclosed
 from schemas.vocabulary import UNFINISHED_ROW
@@ -357,6 +358,10 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
                 frame[positions[name]] = pd.Series(texts, index=values.index, dtype=TEXT)
     index, words = pd.Index(kept), detection.format.empty_words
     cleaned = {place: text_series(column, index) for place, column in clean_columns(frame, text, words)}
+    answer = detection.format.call.answer_time
+    for name in detection.format.origins(answer) if answer else ():  # what fills this cell makes a call attended
+        if name in positions and (no_time := matches(cleaned[positions[name]], NO_TIME)).any():
+            cleaned[positions[name]] = cleaned[positions[name]].mask(no_time, "")
     lacking = pd.Series("", index=index, dtype="str")
     columns: dict[str | int, pd.Series] = {
         name: cleaned[positions[name]] if name in positions else lacking
