@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 
 from importer.formats import CdrFormat
 from importer.formats.dates import is_own
+from importer.prepare.groups import Rank
 from importer.prepare.hints import value_hints
 from importer.prepare.plan import Rules
-from importer.reading.conditions import Flags, arrow_of, matches
+from importer.reading.conditions import Flags, arrow_of, matches, seconds_of
 from schemas import numbers
 
 _CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
@@ -25,11 +26,39 @@ _REASONS = {
         "Column {column} holds {value}: a program took this id for a number, and several calls may share what is "
         "left of it; export again and import the file as the telephone system wrote it (pandas: dtype=str)."
     ),
+    "unreadable_duration": (
+        "Column {column} holds {value}: a program wrote this duration anew, and without it nobody knows whether "
+        "the call was answered, or how long it rang; export again and import the file as the system wrote it."
+    ),
     "decimal_comma": (
         "Column {column} holds {value}: a spreadsheet took this id for a number and wrote its point as a comma, "
         "without a 0 at the end; export again and import the file without opening it in a spreadsheet."
     ),
 }
+
+
+def unmeasured(durations: pd.Series) -> Flags:
+    """Say which cells hold a duration that cannot be read, or one that a spreadsheet shows as a part of a day."""
+    written = matches(durations, "(?:PT)?[0-9].*") & matches(durations, ".*[1-9].*")
+    lost = seconds_of(durations).isna().to_numpy() | matches(durations, "0[.]0[0-9]{4,}")
+    return np.asarray(written & lost, dtype=np.bool_)
+
+
+def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> None:
+    """Add ``call.problem`` and its hint where talk, or the ringing of a call that was given up, cannot be read."""
+    call, derived = rules.format.call, rules.format.derived
+    tests = (test for rule in rules.format.outcome for test in rule.when.items())
+    talk = {call.talk_seconds or "", *(name for name, test in tests if test.over is not None)}
+    is_open = (rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")).to_numpy()
+    for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
+        asked = rows.loc[is_open if name in talk else is_open & was_cancelled]
+        columns = [source.column for source in derived.get(name, ()) if source.extract is None] or [name]
+        for column in columns if len(asked) else ():
+            if column in rows and (lost := unmeasured(asked[column])).any():
+                some = asked.loc[lost].assign(**{"call.text": asked.loc[lost, column]})
+                some["call.reason"] = "unreadable_duration"
+                rows.loc[some.index, "call.problem"] = "unreadable_duration"
+                rows.loc[some.index, "call.problem_hint"] = value_hints(_REASONS, some, rules, column)
 
 
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:

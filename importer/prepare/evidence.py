@@ -21,7 +21,7 @@ from importer.formats.language import (
     TimeSpec,
     word_key,
 )
-from importer.prepare.damage import add_damage, cuts
+from importer.prepare.damage import add_damage, add_unmeasured, cuts, unmeasured
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Policies, Rules
@@ -121,7 +121,9 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
     starts = start_texts(rows, rules.format)
     _add_start(rows, starts, rules)
+    was_cancelled = (rows["call.rank"] == Rank.CANCELLED).to_numpy()
     _count_cancelled(rows, rules)
+    add_unmeasured(rows, was_cancelled, rules)
     rows[["call.source_id", "call.key"]] = call_keys(rows, rules.format)
     add_damage(rows, rules, starts)
     rows["call.said"] = rows["call.rank"]
@@ -226,7 +228,9 @@ def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
         return
     policies, call = rules.policies, rules.format.call
     rang, lasted = (
-        seconds_of(cancelled[name]) if name else pd.Series(np.nan, cancelled.index)
+        seconds_of(cancelled[name]).mask(unmeasured(cancelled[name]))
+        if name
+        else pd.Series(np.nan, cancelled.index)
         for name in (call.ring_seconds, call.duration_seconds)
     )
     counts = rang >= policies.cancelled_ring_seconds

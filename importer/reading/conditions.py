@@ -365,11 +365,14 @@ def whole_numbers(values: pd.Series) -> pd.Series:
 
 
 def seconds_of(values: pd.Series) -> pd.Series:
-    """Return durations in seconds (float64, NaN where there is none) of `12`, `0:00:12`, `00:01'05`, `1m 15s`."""
+    """Return durations in seconds (float64, NaN where there is none) of `12`, `0:00:12`, `00:01'05`, `1m 15s`.
+
+    pandas writes `0 days 00:00:12`.
+    """
     codes, distinct = pd.factorize(values)
     seconds = np.full(len(distinct) + 1, np.nan)  # the last stands for a missing value, whose code is -1
     for place, written in enumerate(distinct):
-        text = written.strip().replace("'", ":")
+        text = written.strip().removeprefix("0 days ").replace("'", ":")
         if re.fullmatch(r"\d{1,9}(:\d\d){0,2}(\.\d+)?", text):
             seconds[place] = reduce(lambda total, part: total * 60 + float(part), text.split(":"), 0.0)
             continue
