@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from importer.formats import CdrFormat
-from importer.formats.dates import is_own
+from importer.formats.dates import OFFSET, is_own
 from importer.prepare.groups import Rank
 from importer.prepare.hints import value_hints
 from importer.prepare.plan import Rules
@@ -18,6 +18,8 @@ _CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
 """How Excel and LibreOffice show a long number in a narrow column, and pandas one beside an empty cell."""
 
 _WITH_SECONDS = "[:.][0-9]{2}[:.][0-9]{2}"
+_ISO_MINUTE = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}(?: ?{OFFSET})?"
+"""What spreadsheet programs show where dates are ISO's, as in Sweden and Canada."""
 
 
 _REASONS = {
@@ -74,14 +76,16 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
             rows.loc[some.index, "call.problem"] = reason
             rows.loc[some.index, "call.problem_hint"] = value_hints(_REASONS, some, rules, name)
     time_columns = {each for name in time.columns for each in (name, *rules.format.origins(name))}
-    if not rules.is_resaved or time_columns.isdisjoint(rules.format.call.unique_by):
-        return
     without = [layout for layout in time.formats if "%M" in layout and "%S" not in layout]
+    is_exact = not without and any("%S" in layout for layout in time.formats)
+    if not (rules.is_resaved or is_exact) or time_columns.isdisjoint(rules.format.call.unique_by):
+        return
+    is_short = matches(starts, _ISO_MINUTE) | rules.is_resaved
     has_id = np.zeros(len(rows), dtype=np.bool_)
     for candidate in rules.format.call.id:
         has_id |= np.logical_and.reduce([(rows[name] != "").to_numpy() for name in candidate])
     has_seconds = pc.match_substring_regex(arrow_of(starts), pattern=_WITH_SECONDS).to_numpy()
-    lost = ~has_id & ~np.asarray(has_seconds, dtype=np.bool_) & (rows["call.problem"] == "").to_numpy()
+    lost = is_short & ~has_id & ~np.asarray(has_seconds, dtype=np.bool_) & (rows["call.problem"] == "").to_numpy()
     lost[lost] = [not is_own(text, without) for text in starts[lost].tolist()]
     rows.loc[lost, "call.problem"] = "lost_seconds"
     rows.loc[lost, "call.problem_hint"] = (
