@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from importer.formats import CdrFormat
-from importer.formats.dates import OFFSET, is_own
+from importer.formats.dates import OFFSET, column_layouts, is_own
 from importer.prepare.groups import Rank
 from importer.prepare.hints import value_hints
 from importer.prepare.plan import Rules
@@ -75,15 +75,19 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
             some["call.reason"] = reason
             rows.loc[some.index, "call.problem"] = reason
             rows.loc[some.index, "call.problem_hint"] = value_hints(_REASONS, some, rules, name)
-    time_columns = {each for name in time.columns for each in (name, *rules.format.origins(name))}
+    exact = zip(time.columns, column_layouts(time.formats, len(time.columns)), strict=True)
+    names = [name for name, layouts in exact if any("%S" in layout for layout in layouts)]
+    seconds = {each for name in names for each in (name, *rules.format.origins(name))}
     without = [layout for layout in time.formats if "%M" in layout and "%S" not in layout]
-    is_exact = not without and any("%S" in layout for layout in time.formats)
-    if not (rules.is_resaved or is_exact) or time_columns.isdisjoint(rules.format.call.unique_by):
+    if not (rules.is_resaved or (names and not without)) or seconds.isdisjoint(rules.format.id_columns()):
         return
+    if "%S" in time.formats[0]:
+        without = []  # which layout the system itself had cannot be told any more
     is_short = matches(starts, _ISO_MINUTE) | rules.is_resaved
     has_id = np.zeros(len(rows), dtype=np.bool_)
     for candidate in rules.format.call.id:
-        has_id |= np.logical_and.reduce([(rows[name] != "").to_numpy() for name in candidate])
+        if seconds.isdisjoint(candidate):
+            has_id |= np.logical_and.reduce([(rows[name] != "").to_numpy() for name in candidate])
     has_seconds = pc.match_substring_regex(arrow_of(starts), pattern=_WITH_SECONDS).to_numpy()
     lost = is_short & ~has_id & ~np.asarray(has_seconds, dtype=np.bool_) & (rows["call.problem"] == "").to_numpy()
     lost[lost] = [not is_own(text, without) for text in starts[lost].tolist()]
