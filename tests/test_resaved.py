@@ -9,10 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from conftest import SAMPLES
 from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_own, own_order, year_last
 from importer.settings import Settings
-from samples import INPUTS, as_it_is, cells_of, content_of, detected, plan_for, prepared, sample_name
+from samples import (
+    INPUTS,
+    as_it_is,
+    cells_of,
+    content_of,
+    detected,
+    plan_for,
+    prepared,
+    prepared_text,
+    sample_name,
+)
 
 Rows = list[list[str]]
 Way = Callable[[Detection, Rows], bytes]
@@ -188,3 +199,25 @@ def test_ids_taken_for_numbers(tmp_path: Path, known: str, given: str) -> None:
         )
         (call,) = prepared([detected(export)], plan).calls()
         assert call.call_id == ids[expected], held
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "given"),
+    [
+        ("3cx-trunk/day.csv", r",\+(\d{11}),", r",\1,"),
+        ("didww/outbound.csv", r",\+?(1\d{10}),", r",+\1,"),
+        ("ringcentral-call-log/detailed.csv", r'"?\b(\d:\d\d:\d\d)\b', r"0\1"),
+    ],
+)
+def test_calls_without_ids(tmp_path: Path, name: str, known: str, given: str) -> None:
+    """A call without an id is known where its numbers lost their plus or its duration got a 0, and back."""
+    original = (SAMPLES / name).read_text(encoding="utf-8")
+    resaved = re.sub(known, given, original)
+    for first, second in ((original, resaved), (resaved, original)):
+        ids = {call.call_id for call in prepared_text(tmp_path, first).calls()}
+        anew = {call.call_id for call in prepared_text(tmp_path, second).calls()}
+        assert len(ids) == len(anew) and anew - ids
+        calls = prepared_text(
+            tmp_path, second, held=lambda asked, ids=ids: {each: True for each in asked if each in ids}
+        )
+        assert {call.call_id for call in calls.calls()} == ids

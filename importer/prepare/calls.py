@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ FUTURE_SECONDS = 300
 """So far may the telephone system's clock be ahead of ours."""
 
 MOST_LOST_ZEROS = 4
+MOST_SPELLINGS = 32
 
 Prepared = Call | ResultRow
 
@@ -172,18 +173,21 @@ class CallMaker:
         """Return the ids of calls: those under which the ledger holds them, where a program cut the export's own.
 
         Spreadsheet programs and pandas take 1772460847.50 for a number and write 1772460847.5. No system makes
-        calls enough in one second to have both.
+        calls enough in one second to have both. Of +447700900123 they leave the digits, and LibreOffice writes
+        0:00:25 as 00:00:25: a call without an id is known by its start and numbers in either way.
         """
         site, held = self._plan.site, self._plan.held
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
         others: dict[str, list[str]] = {}
-        for call_id, (file, text) in zip(call_ids, _cells(calls, "file", "source_id"), strict=True):
+        for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
             cut, keeps_zeros = self._files[file].rules.format.call.cut_id, self._files[file].keeps_zeros
             found = re.fullmatch(rf"((?:{cut})\.[0-9]*[1-9])(0*)", text) if cut and held else None
             if found and (found[2] or not keeps_zeros):
                 zeros = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
                 texts = [found[1] + "0" * count for count in zeros]
                 others[call_id] = [call_id_of(site, text, f"i{text}") for text in texts]
+            elif held and key[:1] == "u" and (keys := _other_spellings(key)):
+                others[call_id] = [call_id_of(site, "", each) for each in keys]
         known = held([*others, *chain(*others.values())]) if held and others else {}
         return [
             call_id
@@ -296,6 +300,17 @@ _BESIDE = {
         "apart. Export again and import the file without opening it there.",
     ),
 }
+
+
+def _other_spellings(key: str) -> list[str]:
+    """Return the keys of a call without an id whose numbers lost or kept a plus, and its durations a leading 0."""
+    spellings = []
+    for part in key[1:].split("\x1f"):
+        found = re.fullmatch(r"\+?([0-9]{7,15})|0?([0-9](?::[0-9]{2}){2})", part)
+        bare = next(filter(None, found.groups())) if found else part
+        marked = ("0" if ":" in bare else "+") + bare
+        spellings.append([part, *({bare, marked} - {part} if found else ())])
+    return [key[0] + "\x1f".join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
 
 def _cells(rows: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
