@@ -32,6 +32,7 @@ from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS
 UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
 KEPT_DIGITS, SURE_ZEROS = 15, 4
+DECIMAL_ID = "[0-9]+[.,]0+"
 LONGEST_EPOCH = len("1772460847.0")
 LEAST_SHARE = 0.6
 """Share of the first rows that must fit an export without header; the others are its bad rows."""
@@ -144,7 +145,8 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     """Return the format of a file, and how cut ids look where those of the first rows were taken for numbers.
 
     Of a number spreadsheet programs keep 15 digits. Whole ids end in as many zeros once in 10,000 files. pandas
-    writes 4000101.0 in a column that has an empty cell; an Asterisk that starts anew has one id with .0, not two.
+    writes 4000101.0 in a column that has an empty cell, Excel 4000101.00; an Asterisk that starts anew has one id
+    with .0, not two.
     """
     found = detection.format
     names = {origin for names in found.call.id for name in names for origin in found.origins(name)}
@@ -158,10 +160,10 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     if zeros >= SURE_ZEROS and not any(text[KEPT_DIGITS:].strip("0") for text in long):
         cut.append(f"[1-9][0-9]{{{KEPT_DIGITS - 1}}}0+")
     if any(
-        all(re.fullmatch(r"[0-9]+\.0", text) for text in ids) and (len(ids) > 1 or len(min(ids)) > LONGEST_EPOCH)
+        all(re.fullmatch(DECIMAL_ID, text) for text in ids) and (len(ids) > 1 or len(min(ids)) > LONGEST_EPOCH)
         for ids in filter(None, columns)
     ):
-        cut.append(r"[0-9]+\.0")
+        cut.append(DECIMAL_ID)
     if found.call.cut_id or not cut:
         return found
     return found.model_copy(update={"call": found.call.model_copy(update={"cut_id": "|".join(cut)})})
