@@ -63,6 +63,9 @@ NULLS: Final = frozenset(
 Letter case counts, and `NA` and `N/A` are no such words: some systems write them and mean something.
 """
 
+NO_ID: Final = "-+|N/?A|n/?a|#N/A"
+"""What stands in place of an id; R, Excel and pandas write the words. Calls would share it."""
+
 NO_TIME: Final = r"[^0-9]*|0+(?:\.0+)?|0000-00-00.*"
 """What stands in place of a time that never was: `-`, `NA`, `0`, MySQL's zero date; midnight is a time."""
 

@@ -20,6 +20,7 @@ from importer.formats.cells import (
     FORCED,
     INVISIBLE,
     NO_BREAK_SPACES,
+    NO_ID,
     NO_TIME,
     NULLS,
     cell_reader,
@@ -358,10 +359,13 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
                 frame[positions[name]] = pd.Series(texts, index=values.index, dtype=TEXT)
     index, words = pd.Index(kept), detection.format.empty_words
     cleaned = {place: text_series(column, index) for place, column in clean_columns(frame, text, words)}
-    answer = detection.format.call.answer_time
-    for name in detection.format.origins(answer) if answer else ():  # what fills this cell makes a call attended
-        if name in positions and (no_time := matches(cleaned[positions[name]], NO_TIME)).any():
-            cleaned[positions[name]] = cleaned[positions[name]].mask(no_time, "")
+    call, origins = detection.format.call, detection.format.origins
+    ids = {origin for names in call.id for name in names for origin in origins(name)}
+    nothing = dict.fromkeys(sorted(ids), NO_ID)
+    nothing |= dict.fromkeys(origins(call.answer_time), NO_TIME) if call.answer_time else {}  # else it is attended
+    for name, pattern in nothing.items():
+        if name in positions and (empty := matches(cleaned[positions[name]], pattern)).any():
+            cleaned[positions[name]] = cleaned[positions[name]].mask(empty, "")
     lacking = pd.Series("", index=index, dtype="str")
     columns: dict[str | int, pd.Series] = {
         name: cleaned[positions[name]] if name in positions else lacking
