@@ -62,6 +62,13 @@ class Detection:
         """Where the cell stands that takes a row's surplus cells, None when no cell does."""
         return self.positions.get(self.format.file.spill or "")
 
+    def shows_seconds(self) -> bool:
+        """Return whether a start of the first rows has seconds: a spreadsheet hides those of none or of all."""
+        names = [origin for name in self.format.time.columns for origin in self.format.origins(name)]
+        places = [self.positions[name] for name in names if name in self.positions]
+        cells = (row[place] for row in self.sample for place in places if place < len(row))
+        return any(re.search(r":\d\d:\d\d", cell) for cell in cells)
+
     def times_carry_offsets(self) -> bool:
         """Return whether all starts of the first rows carry an offset from GMT, or ``Z``, behind a time of day."""
         names = [origin for name in self.format.time.columns for origin in self.format.origins(name)]

@@ -81,7 +81,7 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     without = [layout for layout in time.formats if "%M" in layout and "%S" not in layout]
     if not (rules.is_resaved or (names and not without)) or seconds.isdisjoint(rules.format.id_columns()):
         return
-    if "%S" in time.formats[0]:
+    if "%S" in time.formats[0] and not rules.shows_seconds:
         without = []  # which layout the system itself had cannot be told any more
     is_short = matches(starts, _ISO_MINUTE) | rules.is_resaved
     has_id = np.zeros(len(rows), dtype=np.bool_)

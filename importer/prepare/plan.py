@@ -161,8 +161,9 @@ class Rules:
 
     ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers,
     ``plain_numbers`` those that nobody dials a prefix for: agents', and what the system sent to the line;
-    ``is_resaved`` says that a spreadsheet program wrote its dates anew; one of ``zone_lines`` is held against the
-    zone; ``roles`` are what its rows prove of the names at the ends of calls.
+    ``is_resaved`` says that a spreadsheet program wrote its dates anew, ``shows_seconds`` that some have seconds;
+    one of ``zone_lines`` is held against the zone; ``roles`` are what its rows prove of the names at the ends of
+    calls.
     """
 
     format: CdrFormat
@@ -173,6 +174,7 @@ class Rules:
     policies: Policies
     headers: Mapping[str, str]
     is_resaved: bool = False
+    shows_seconds: bool = False
     zone_lines: int = 1
     roles: Mapping[str, Role] = field(default_factory=dict)
 

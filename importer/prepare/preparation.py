@@ -242,6 +242,7 @@ class Preparation:
             policies=policies,
             headers=headers_of(detection),
             is_resaved=detection.rewriting is not None,
+            shows_seconds=detection.shows_seconds(),
         )
 
     def _book(self, cdr_format: CdrFormat, outside_prefix: tuple[str, ...]) -> NumberBook:
