@@ -53,11 +53,13 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
     talk = {call.talk_seconds or "", *(name for name, test in tests if test.over is not None)}
     is_open = (rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")).to_numpy()
     for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
-        asked = rows.loc[is_open if name in talk else is_open & was_cancelled]
+        asked = is_open if name in talk else is_open & was_cancelled
         columns = [source.column for source in derived.get(name, ()) if source.extract is None] or [name]
-        for column in columns if len(asked) else ():
-            if column in rows and (lost := unmeasured(asked[column])).any():
-                some = asked.loc[lost].assign(**{"call.text": asked.loc[lost, column]})
+        for column in (each for each in columns if each in rows and asked.any()):
+            lost = asked.copy()
+            lost[asked] = unmeasured(rows[column][asked])
+            if lost.any():
+                some = rows.loc[lost].assign(**{"call.text": rows[column][lost]})
                 some["call.reason"] = "unreadable_duration"
                 rows.loc[some.index, "call.problem"] = "unreadable_duration"
                 rows.loc[some.index, "call.problem_hint"] = value_hints(_REASONS, some, rules, column)

@@ -74,7 +74,7 @@ def record_blocks(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Itera
 
 
 def parts_of(detection: Detection, part_bytes: int) -> Iterator[Detection]:
-    """Yield the file in parts of so many bytes, or a little more; the last has up to twice as many.
+    """Yield the file in equal parts of about so many bytes: a large one at the end would be waited for.
 
     Each begins behind a line end and knows the number of its first line. Whether that is the start of a record
     shows when the part before it is read: its last record is whole then, else that raises InputUnusableError. A
@@ -82,11 +82,12 @@ def parts_of(detection: Detection, part_bytes: int) -> Iterator[Detection]:
     """
     file, start, line = detection.file, 0, detection.file.first_line
     size = file.size() if _has_plain_line_ends(detection.encoding) else 0
+    part_bytes = size // max(1, size // part_bytes)
     with file.open() as source:
-        while size - start >= 2 * part_bytes:
+        while size - start > part_bytes * 3 // 2:
             text = source.read(part_bytes) + source.readline(LONGEST_LINE_BYTES)
             end = start + len(text)
-            if not text.endswith(b"\n") or size - end < part_bytes:
+            if not text.endswith(b"\n") or size - end < part_bytes // 2:
                 break
             yield replace(detection, file=replace(file, span=(start, end), first_line=line))
             line += text.count(b"\n") + (text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0)
