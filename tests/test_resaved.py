@@ -199,6 +199,11 @@ def test_ids_taken_for_numbers(tmp_path: Path, known: str, given: str) -> None:
         )
         (call,) = prepared([detected(export)], plan).calls()
         assert call.call_id == ids[expected], held
+    others = [re.sub(r"17\d{8}\.\d+", text, row) for text in ("1772460861.7", "1772460863.8", "1772460870")]
+    export.write_text("\n".join([rows[1], *others, ""]), encoding="utf-8")
+    plan = plan_for("asterisk-csv", held=lambda asked: {ids[known]: True} if ids[known] in asked else {})
+    calls = prepared([detected(export)], plan).calls()
+    assert (len(calls), calls[0].call_id) == (3, ids[known])  # 1772460870 is cut, and its 0 keeps nothing
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.agents import Agent
+from importer.prepare.damage import zeros_behind
 from importer.prepare.evidence import call_id_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Ints, Rows
 from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
@@ -172,16 +173,15 @@ class CallMaker:
     def _call_ids(self, calls: pd.DataFrame) -> list[str]:
         """Return the ids of calls: those under which the ledger holds them, where a program cut the export's own.
 
-        Spreadsheet programs and pandas take 1772460847.50 for a number and write 1772460847.5. No system makes
-        calls enough in one second to have both. Of +447700900123 they leave the digits, and LibreOffice writes
-        0:00:25 as 00:00:25: a call without an id is known by its start and numbers in either way.
+        Of 1772460847.50 they leave 1772460847.5 (`zeros_behind`), of +447700900123 the digits, and LibreOffice
+        writes 0:00:25 as 00:00:25: a call without an id is known by its start and numbers in either way.
         """
         site, held = self._plan.site, self._plan.held
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
         others: dict[str, list[str]] = {}
         for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
             cut, keeps_zeros = self._files[file].rules.format.call.cut_id, self._files[file].keeps_zeros
-            found = re.fullmatch(rf"((?:{cut})\.[0-9]*[1-9])(0*)", text) if cut and held else None
+            found = re.fullmatch(zeros_behind(cut), text) if cut and held else None
             if found and (found[2] or not keeps_zeros):
                 zeros = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
                 texts = [found[1] + "0" * count for count in zeros]

@@ -39,6 +39,15 @@ _REASONS = {
 }
 
 
+def zeros_behind(cut_id: str, mark: str = "") -> str:
+    """Return the pattern of an id behind a mark, whose groups are what a program leaves of it, and zeros.
+
+    Spreadsheet programs and pandas take 1772460847.50 for a number and write 1772460847.5. No system makes calls
+    enough in one second to have both.
+    """
+    return rf"({mark}(?:{cut_id})\.[0-9]*[1-9])(0*)"
+
+
 def unmeasured(durations: pd.Series) -> Flags:
     """Say which cells hold a duration that cannot be read, or one that a spreadsheet shows as a part of a day."""
     written = matches(durations, "(?:PT)?[0-9].*") & matches(durations, ".*[1-9].*")

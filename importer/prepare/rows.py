@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.formats.language import Test
+from importer.prepare.damage import zeros_behind
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
     add_evidence,
@@ -142,7 +143,6 @@ class RowPreparer:
         if self.zone_evidence is not None:
             add_zone_evidence(self.zone_evidence, rows, self.rules)
         rows = add_evidence(rows, conditions, self.rules)
-        self._keeps_zeros |= bool(rows["call.source_id"].str.endswith("0").any())
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
         rows = self._with_customer(rows, conditions)
         in_group = (rows["call.key"] != "").to_numpy()
@@ -261,10 +261,12 @@ class RowPreparer:
         index = np.empty(len(rows), INDEX_ROW)
         keys = rows["call.key"].to_numpy(dtype=object)
         cut = self.rules.format.call.cut_id
-        if cut is not None:  # 1772460847.50 and 1772460847.5 are one call: see `CallMaker`
+        if cut is not None:
             ends_in_zero = rows["call.key"].str.endswith("0").to_numpy()
-            some = rows["call.key"][ends_in_zero]
-            keys[ends_in_zero] = some.str.replace(rf"^(i(?:{cut})\.[0-9]*[1-9])0+$", r"\1", regex=True)
+            whole = rows["call.key"][ends_in_zero]
+            bare = whole.str.replace(f"^{zeros_behind(cut, 'i')}$", r"\1", regex=True)
+            self._keeps_zeros |= bool((bare != whole).any())
+            keys[ends_in_zero] = bare
         index["key"] = keys_of(*(_hashes(keys, key) for key in HASH_KEYS))
         index["same"] = 0
         for place, name in enumerate(self.rules.format.call.same):
