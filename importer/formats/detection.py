@@ -149,6 +149,8 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     with .0, not two.
     """
     found = detection.format
+    if found.call.cut_id:
+        return found
     names = {origin for names in found.call.id for name in names for origin in found.origins(name)}
     places = [detection.positions[name] for name in names if name in detection.positions]
     columns = [
@@ -164,7 +166,7 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
         for ids in filter(None, columns)
     ):
         cut.append(DECIMAL_ID)
-    if found.call.cut_id or not cut:
+    if not cut:
         return found
     return found.model_copy(update={"call": found.call.model_copy(update={"cut_id": "|".join(cut)})})
 
