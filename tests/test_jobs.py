@@ -396,6 +396,17 @@ def test_cluster_that_is_lost(is_scheduler: bool, tmp_path: Path) -> None:
     assert (died.value.exit_code, list(tmp_path.glob("results*"))) == (ExitCode.INTERNAL, [])
 
 
+def test_file_that_goes_while_others_are_read(tmp_path: Path) -> None:
+    """A file that was removed since its detection, as by a rotation of logs, stops only itself (65)."""
+    for jobs in (1, 2):
+        paths = [write_export(tmp_path / f"{name}.csv", [call_row(1, id=name)]) for name in ("stays", "goes")]
+        told = Told()
+        listener = replace(told.listener(), rows=lambda _count, path=paths[1]: path.unlink(missing_ok=True))
+        summary = check(run_of(tmp_path, jobs, listener, worker_bytes=50, max_gap=None), paths)
+        assert (summary.rows, summary.exit_code) == (1, ExitCode.INPUT_UNUSABLE)
+        assert "goes.csv changed while it was read" in str(told.lines)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(bool(REASON), reason=REASON)
 def test_cluster_that_cannot_be_used(tmp_path: Path, two_workers: Cluster) -> None:

@@ -5,7 +5,7 @@
 Nothing here loads pandas; only zstd loads pyarrow, and only a workbook loads calamine.
 """
 
-from importer.files.export import STANDARD_INPUT, ExportFile, open_export, open_tables
+from importer.files.export import STANDARD_INPUT, ExportFile, open_export, open_tables, readable
 from importer.files.naming import NamedFiles, named_files
 from importer.files.packing import sql_dump
 from importer.files.spooling import SpoolLimits, temporary_folder, temporary_writes
@@ -20,6 +20,7 @@ __all__ = [
     "named_files",
     "open_export",
     "open_tables",
+    "readable",
     "sql_dump",
     "temporary_folder",
     "temporary_writes",

@@ -51,12 +51,15 @@ class ExportFile:
     def open(self) -> io.BufferedReader:
         """Return a reader of the bytes, unpacked, from the beginning on.
 
-        Raises InputUnusableError for another file than the one that was pinned.
+        Raises InputUnusableError for another file than the one that was pinned, or where it is gone.
         """
         if self.spool is not None:
             return reader_of(self.spool)
-        source = self.path.open("rb")
-        found = _identity(os.fstat(source.fileno()))
+        try:
+            source = self.path.open("rb")
+        except FileNotFoundError:
+            raise self.changed() from None
+        found = self.identity(source) or ()
         if any(was not in (0, now) for was, now in zip(self.pinned or (), found, strict=False)):
             source.close()
             raise self.changed()
@@ -80,13 +83,15 @@ class ExportFile:
     def identity(self, source: BinaryIO | None = None) -> Identity | None:
         """Return the identity of the file that ``source`` reads: it changes when the file does.
 
-        Without ``source`` it is that of the file at the path now, None when there is none.
+        Without ``source`` it is that of the file at the path now, None when there is none to be seen.
         """
         if self.spool is not None:
             return (0, 0, 0, 0)
         try:
-            return _identity(os.fstat(source.fileno()) if source else self.path.stat())
-        except FileNotFoundError:
+            if source is None:
+                return _identity(self.path.stat())
+            return _identity(os.fstat(source.fileno()))
+        except OSError:
             return None
 
     def changed(self) -> InputUnusableError:
@@ -104,7 +109,7 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
     understood or larger than the limits allow, CannotCreateError when the temporary file cannot be written.
     """
     limits = limits or SpoolLimits()
-    with _readable(path):
+    with readable(path):
         plain = _as_it_came(path, limits)
         packing = packing_of(_usable_start(plain, plain.shown))
         if packing is None or is_workbook(plain.open):
@@ -133,7 +138,7 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
     """
     limits = limits or SpoolLimits()
     file = open_export(path, limits)
-    with _readable(path):
+    with readable(path):
         if is_workbook(file.open):
             with file.open() as source:
                 sheets = sheets_of(source, file.shown, limits, sheet)
@@ -146,7 +151,8 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Raise NoInputError for an OSError inside, where the file at this path is read."""
     try:
         yield
     except OSError as error:
@@ -167,7 +173,7 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
     if path == STANDARD_INPUT:
         if sys.stdin is None or sys.stdin.isatty():
             raise NoInputError(
-                "standard input is no export: nothing is piped into it",
+                "standard input is no export: nothing is opened into it",
                 hint="Pipe the export into it, or name a file instead of `-`.",
             )
         opened = nullcontext(sys.stdin.buffer)

@@ -9,7 +9,7 @@ from itertools import chain, product
 from pathlib import Path
 
 from importer.errors import InputUnusableError
-from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, sql_dump
+from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, readable, sql_dump
 from importer.formats.cells import Dialect, plain_cell
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection, rewriting_of
@@ -72,28 +72,29 @@ def detect(
     cannot be read at all, InputUnusableError when it is damaged, empty, in no encoding that could be decided, one
     of the ``lookalikes``, of no format known here, or of more than one.
     """
-    tables = open_tables(path, settings.sheet)
-    if len(tables) == 1:
-        return _detect(tables[0], formats, settings, lookalikes)
-    # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,
-    # taking the first would leave out the calls of the other, night by night and in silence.
-    found: list[tuple[ExportFile, Detection | None]] = []
-    unknown: list[UnknownFormatError] = []
-    for table in tables:
-        try:
-            found.append((table, _detect(table, formats, settings, lookalikes)))
-        except UnknownFormatError as error:
-            unknown.append(error)
-    with_rows = [each for each in found if each[1] is None or each[1].sample]
-    if len(with_rows) > 1:
-        names = ", ".join(repr(table.sheet) for table, _ in with_rows)
-        raise InputUnusableError(
-            f"{replace(tables[0], sheet=None).shown} has calls on more than one sheet: {names}",
-            hint="Say with --sheet NAME which one is meant; for each further one, import the file again.",
-        )
-    if not found:
-        raise unknown[0]
-    return (with_rows or found)[0][1]
+    with readable(path):
+        tables = open_tables(path, settings.sheet)
+        if len(tables) == 1:
+            return _detect(tables[0], formats, settings, lookalikes)
+        # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,
+        # taking the first would leave out the calls of the other, night by night and in silence.
+        found: list[tuple[ExportFile, Detection | None]] = []
+        unknown: list[UnknownFormatError] = []
+        for table in tables:
+            try:
+                found.append((table, _detect(table, formats, settings, lookalikes)))
+            except UnknownFormatError as error:
+                unknown.append(error)
+        with_rows = [each for each in found if each[1] is None or each[1].sample]
+        if len(with_rows) > 1:
+            names = ", ".join(repr(table.sheet) for table, _ in with_rows)
+            raise InputUnusableError(
+                f"{replace(tables[0], sheet=None).shown} has calls on more than one sheet: {names}",
+                hint="Say with --sheet NAME which one is meant; for each further one, import the file again.",
+            )
+        if not found:
+            raise unknown[0]
+        return (with_rows or found)[0][1]
 
 
 def _detect(

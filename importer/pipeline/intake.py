@@ -22,7 +22,7 @@ from importer.errors import (
     UsageError,
     most_severe,
 )
-from importer.files import STANDARD_INPUT
+from importer.files import STANDARD_INPUT, readable
 from importer.formats import Detection
 from importer.ledger import Ledger, LedgerReader, Staged, held_in
 from importer.ledger.staging import Staging
@@ -176,8 +176,9 @@ class Intake:
             prepare = partial(self._prepared, workers, partial(progress, 0)) if workers else None
             for detection, parts in self._begun(prepare):
                 try:
-                    rows = self._read(detection, parts, prepare, progress)
-                except InputUnusableError as problem:
+                    with readable(detection.path):
+                        rows = self._read(detection, parts, prepare, progress)
+                except (InputUnusableError, NoInputError) as problem:
                     self._report(problem)
                     continue
                 whole[detection.path] = rows

@@ -3,8 +3,10 @@
 import codecs
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
+from importer.errors import InputUnusableError
 from importer.files import ExportFile
 from importer.formats import Detection
 from importer.formats.cells import cut_line
@@ -83,7 +85,7 @@ def parts_of(detection: Detection, part_bytes: int) -> Iterator[Detection]:
     file, start, line = detection.file, 0, detection.file.first_line
     size = file.size() if _has_plain_line_ends(detection.encoding) else 0
     part_bytes = size // max(1, size // part_bytes)
-    with file.open() as source:
+    with suppress(OSError, InputUnusableError), file.open() as source:  # reading the part gives the error
         while size - start > part_bytes * 3 // 2:
             text = source.read(part_bytes) + source.readline(LONGEST_LINE_BYTES)
             end = start + len(text)
