@@ -24,8 +24,22 @@ class _Named(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Export(_Named):
+    """A path, or the address of a file elsewhere."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if "://" not in str(value):
+            return super().convert(value, param, ctx)
+        from importer.files import path_of  # loaded where it is needed
+
+        return path_of(str(value))
+
+
 PATH = _Named(readable=False, path_type=Path)  # what cannot be read ends as README says
-FILES = click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
+EXPORT = _Export(readable=False, path_type=Path)
+FILES = click.argument("files", nargs=-1, required=True, type=EXPORT, metavar="FILE...")
 
 MOST_NEEDED = ("timezone", "country", "agents", "limit", "sandbox")
 INPUT = ("format", "encoding", "delimiter", "date-order", "sheet")

@@ -8,6 +8,7 @@ Nothing here loads pandas; only zstd loads pyarrow, and only a workbook loads ca
 from importer.files.export import STANDARD_INPUT, ExportFile, open_export, open_tables, readable
 from importer.files.naming import NamedFiles, named_files
 from importer.files.packing import sql_dump
+from importer.files.remote import is_remote, path_of
 from importer.files.spooling import SpoolLimits, temporary_folder, temporary_writes
 from importer.files.workbooks import EMPTY_COLUMNS
 
@@ -17,9 +18,11 @@ __all__ = [
     "ExportFile",
     "NamedFiles",
     "SpoolLimits",
+    "is_remote",
     "named_files",
     "open_export",
     "open_tables",
+    "path_of",
     "readable",
     "sql_dump",
     "temporary_folder",

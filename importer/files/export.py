@@ -13,6 +13,7 @@ from typing import BinaryIO, TextIO
 from importer.errors import InputUnusableError, NoInputError
 from importer.files.json_objects import is_json, rows_of_objects
 from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of, require_usable
+from importer.files.remote import is_remote, unread_hint
 from importer.files.spooling import BLOCK_BYTES, SpoolLimits, csv_blocks, reader_of, spooled
 from importer.files.workbooks import is_workbook, sheets_of
 from importer.private_files import why
@@ -88,7 +89,7 @@ class ExportFile:
         if self.spool is not None:
             return (0, 0, 0, 0)
         try:
-            if source is None:
+            if source is None or is_remote(self.path):
                 return _identity(self.path.stat())
             return _identity(os.fstat(source.fileno()))
         except OSError:
@@ -156,7 +157,7 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NoInputError(f"{path} cannot be read: {why(error, path)}", hint="Check its rights.") from error
+        raise NoInputError(f"{path} cannot be read: {why(error, path)}", hint=unread_hint(path)) from error
 
 
 def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: str | None = None) -> ExportFile:
@@ -201,4 +202,4 @@ def _usable_start(file: ExportFile, shown: str) -> bytes:
 
 
 def _identity(status: os.stat_result) -> Identity:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns or int(status.st_mtime)

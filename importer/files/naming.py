@@ -5,10 +5,12 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from importer.errors import NoInputError
 from importer.files.export import STANDARD_INPUT
+from importer.files.remote import is_remote, unread_hint
 from importer.private_files import why
 from schemas.vocabulary import counted
 
@@ -47,9 +49,9 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
         except NoInputError as problem:
             problems.append(problem)
         except OSError as error:
-            problems.append(NoInputError(f"{name} cannot be read: {why(error, name)}", hint="Check its rights."))
+            problems.append(NoInputError(f"{name} cannot be read: {why(error, name)}", hint=unread_hint(name)))
     found = tuple(paths.values())
-    beside = next((name for name in found or names if name != STANDARD_INPUT), None)
+    beside = next((name for name in found or names if name != STANDARD_INPUT and not is_remote(name)), None)
     if beside is not None and glob.has_magic(str(beside)) and not beside.exists():
         beside = None if glob.has_magic(str(beside.parent)) else beside.with_name("cdr-importer")
     return NamedFiles(found, beside, tuple(notes), tuple(problems))
@@ -64,6 +66,8 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
         entries = sorted(entry for entry in name.iterdir() if not entry.name.startswith("."))
         if folders := [entry.name for entry in entries if entry.is_dir()]:
             notes.append(f"{counted(len(folders), 'folder')} in {name} passed over: {', '.join(folders)}.")
+    elif is_remote(name) and glob.has_magic(str(name)) and not name.exists():
+        entries = sorted(each for each in name.parent.iterdir() if fnmatch(each.name, name.name))
     elif glob.has_magic(str(name)) and not name.exists():
         with suppress(FileNotFoundError, NotADirectoryError):  # a folder that cannot be read matches nothing
             os.scandir(name.parent).close()

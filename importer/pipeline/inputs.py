@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError
-from importer.files import STANDARD_INPUT, NamedFiles
+from importer.files import STANDARD_INPUT, NamedFiles, is_remote
 from importer.formats import Detection, detect, own_files, own_folders, user_folder
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
@@ -128,7 +128,7 @@ def move_done(found: Detection, folder: Path, run: Run) -> None:
 
 def _keys(path: Path) -> Iterator[object]:
     """Yield the keys by which two paths of one file are found: the true path, and the file itself if it exists."""
-    real = os.path.realpath("/dev/stdin" if path == STANDARD_INPUT else path)
+    real = str(path) if is_remote(path) else os.path.realpath("/dev/stdin" if path == STANDARD_INPUT else path)
     yield real
     with suppress(OSError):
         found = Path(real).stat()

@@ -1,0 +1,164 @@
+"""Exports that stand elsewhere, by the addresses of fsspec: `s3://BUCKET/KEY`, `ssh://HOST/PATH` and others.
+
+A package for each scheme reads them (https://filesystem-spec.readthedocs.io) and signs in as its own configuration
+says. Its errors become OSError, whatever they are. universal_pathlib, which has paths for fsspec, leaves the host
+out of the text of a path, by which results and ledger name files.
+"""
+
+import errno
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from importer.errors import ConfigurationError, ImporterError
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Address:
+    """The address of a file or folder elsewhere, with the methods of a `Path` that reading calls."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def name(self) -> str:
+        """The last part, without what follows a `?`."""
+        return self.text.split("?")[0].rstrip("/").rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name."""
+        return Path(self.name).suffix
+
+    @property
+    def parent(self) -> "Address":
+        """The folder."""
+        return Address(self.text.rstrip("/").rpartition("/")[0])
+
+    def absolute(self) -> "Address":
+        """Return the address."""
+        return self
+
+    def is_dir(self) -> bool:
+        """Say whether it is a folder."""
+        with self._found() as (system, path):
+            return bool(system.isdir(path))
+
+    def is_file(self) -> bool:
+        """Say whether it is a file."""
+        with self._found() as (system, path):
+            return bool(system.isfile(path))
+
+    def exists(self) -> bool:
+        """Say whether there is anything."""
+        with self._found() as (system, path):
+            return bool(system.exists(path))
+
+    def iterdir(self) -> list["Address"]:
+        """Return what is right in the folder."""
+        with self._found() as (system, path):
+            return [
+                Address(f"{self.text.rstrip('/')}/{Path(each).name}") for each in system.ls(path, detail=False)
+            ]
+
+    def stat(self) -> os.stat_result:
+        """Return size and time of the last change of a file, its mode and no more; raises OSError."""
+        with self._found() as (system, path):
+            system.invalidate_cache()
+            size, changed = system.size(path), int(system.modified(path).timestamp())
+            return os.stat_result((stat.S_IFREG, 0, 0, 1, 0, 0, size, changed, changed, changed))
+
+    def open(self, _mode: str = "rb") -> io.BufferedReader:
+        """Return a reader of the bytes; raises OSError, here and whenever it reads."""
+        with self._found() as (system, path):
+            return io.BufferedReader(_Reader(system.open(path, "rb")), READ_BYTES)
+
+    @contextmanager
+    def _found(self) -> Iterator[tuple[Any, str]]:
+        """Give the file system of the address, of which fsspec has no types, and the path in it."""
+        with _own_errors():
+            from fsspec.core import url_to_fs
+
+            yield url_to_fs(self.text)
+
+
+def path_of(name: str) -> Path:
+    """Return an address as the path that it stands for.
+
+    Raises ConfigurationError where the package is missing that reads it, or it holds a password.
+    """
+    if re.match(r"[^/]*//[^/@]*:[^/@]*@", name):
+        raise ConfigurationError(
+            f"{name.split(':')[0]}://...: a password in an address can be read by every user (`ps`)",
+            hint="Take it out, and put it where the package that reads the address looks for it.",
+        )
+    try:
+        from fsspec import get_filesystem_class
+
+        get_filesystem_class(name.split("://")[0])
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"{name} cannot be read by this installation: {error}",
+            hint="Install 'cdr-importer[remote]' and the package for such addresses (s3fs, sshfs), or fetch "
+            "the file first.",
+        ) from error
+    return cast(Path, Address(name))
+
+
+def is_remote(path: object) -> bool:
+    """Say whether a path is an address."""
+    return isinstance(path, Address)
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise OSError for whatever a package of fsspec raises inside; FileNotFoundError stays what it is."""
+    try:
+        yield
+    except (FileNotFoundError, ImporterError):
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+
+
+def unread_hint(path: Path) -> str:
+    """Return what to do where a file cannot be read."""
+    return (
+        "Check address, network, and the sign-in of fsspec's package." if is_remote(path) else "Check its rights."
+    )
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, source: io.BufferedReader) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with _own_errors():
+            return self._source.seek(offset, whence)
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        with _own_errors():
+            found = self._source.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        with _own_errors():
+            self._source.close()
+        super().close()
