@@ -1,8 +1,7 @@
 """Call to form to POST to judgement: the only package with the words of the API.
 
-`wire` has the request in flight and can end it, `connection` sends one request and reads its answer within bounds,
-`classify` says what an answer proves, `api` has the requests: notifying a call, asking for a token, and those of
-setting up.
+`connection` sends one request, reads its answer within bounds and can cut it, `classify` says what an answer
+proves, `api` has the requests: notifying a call, asking for a token, and those of setting up.
 """
 
 from importer.client.api import AccountClient, Client, TokenTransport, User, form_of

@@ -13,7 +13,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,17 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.wait import wait_for_read
 
 from importer import __version__
-from importer.client.wire import Halt, Wire
 from importer.errors import ConfigurationError
 from importer.private_files import open_small
 from importer.records import Timeouts, ignore
 
 BODY_LIMIT_BYTES = 64 * 1024
+
+Found = tuple[int, int, int, str, Any]
+"""One line of getaddrinfo: family, type, protocol, canonical name, address."""
 
 _LAST_WORD_SECONDS = 1.0
 
@@ -68,6 +72,33 @@ class SendFailure(Exception):  # noqa: N818 not an error of the program: one of 
         self.classes = classes
 
 
+class _Halt(BaseException):
+    """Ends a request through urllib3, which would swallow or wrap an OSError.
+
+    Its argument is what a hook raised; None when the server closed a connection that rested, or talked on, before
+    the first byte of the request.
+    """
+
+
+class _TimedReads(io.RawIOBase):
+    """The bytes of a socket: a read waits no longer than a gap between bytes may last, nor past the deadline."""
+
+    def __init__(self, sock: socket.socket, line: "Line") -> None:
+        self._sock, self._line = sock, line
+        self._bytes = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        self._sock.settimeout(self._line.seconds_left())
+        return self._bytes.readinto(buffer)
+
+    def close(self) -> None:
+        self._bytes.close()
+        super().close()
+
+
 class _LineWatch(io.BufferedReader):
     """Keeps the last line read: a finished header block ends with one, a cut one does not."""
 
@@ -81,10 +112,10 @@ class _LineWatch(io.BufferedReader):
 class _WatchedResponse(http.client.HTTPResponse):
     """Raises IncompleteRead for a header block cut short; CPython 3.11 to 3.14 hand it over as a whole answer."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, sock: socket.socket, *args: Any, line: "Line", **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self._watch = _LineWatch(sock.makefile("rb", buffering=0))
+        self._watch = _LineWatch(_TimedReads(sock, line))
         self.fp = self._watch
 
     def begin(self) -> None:
@@ -99,51 +130,49 @@ class _WatchedResponse(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """Marks the first byte of a request on its wire; bytes for a proxy's CONNECT are not the request's."""
+    """Marks the first byte of a request on its line; bytes for a proxy's CONNECT are not the request's."""
 
-    response_class = _WatchedResponse
+    response_class: Any
     debuglevel = 0  # http.client would print token and call; whatever the class above was set to
 
-    def __init__(self, *args: Any, wire: Wire, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, line: "Line", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.wire = wire
+        self.line = line
+        self.response_class = functools.partial(_WatchedResponse, line=line)
+        self._is_dialling = False
 
     def connect(self) -> None:
-        self.wire.dialling = True
+        self._is_dialling = True
         try:
             super().connect()
         finally:
-            self.wire.dialling = False
+            self._is_dialling = False
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             # http.client connects inside send, which would run the hooks for a refused connection.
             self.connect()
-        if self.wire.dialling:
+        if self._is_dialling:
             super().send(data)
             return
-        self.wire.begin_sending()
+        self.line.begin_sending(self.sock)
         try:
             super().send(data)
         finally:
-            self.wire.wrote()
+            self.line.wrote()
 
     def _new_conn(self) -> socket.socket:
         """Try the host's addresses in turn; urllib3 2.8 would give each the full time, without a common end."""
         last: OSError | None = None
-        most_seconds = float(self.timeout or 0)
         try:
-            places = self.wire.look_up(self.host, int(self.port or 0), self.wire.seconds_left(most_seconds))
+            places = self.line.look_up(self.host, int(self.port or 0))
         except UnicodeError as error:
             raise NameResolutionError(self.host, self, socket.gaierror()) from error
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         for found in places:
-            seconds = self.wire.seconds_left(most_seconds)
-            if seconds <= 0 or self.wire.expired:
-                break
             try:
-                return self.wire.dial(found, seconds=seconds, options=self.socket_options or ())
+                return self.line.dial(found, self.socket_options or ())
             except OSError as error:
                 last = error
         if last is None or isinstance(last, TimeoutError):
@@ -158,7 +187,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
         try:
             super().send(data)
         except (ssl.SSLError, ConnectionError) as broken:
-            if not self.wire.first_byte or not isinstance(self.sock, ssl.SSLSocket):
+            if not self.line.first_byte or not isinstance(self.sock, ssl.SSLSocket):
                 raise
             # TLS 1.3 says after the handshake that a client certificate is wanted (RFC 8446 6.2).
             try:
@@ -243,7 +272,6 @@ class Line:
         self._idle_seconds = self._limits.idle_seconds
         self._clock = clock
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
-        self._wire = Wire(clock)
         self._adapter = _Adapter(trust or Trust(None))
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
@@ -252,6 +280,11 @@ class Line:
         self._rests_since = clock()
         self._prepared: requests.Request | None = None
         self._send: Callable[..., urllib3.BaseHTTPResponse]
+        # The request in flight: its connection is shared with whoever cuts it.
+        self._changed = threading.Condition()
+        self._handle: socket.socket | None = None
+        self._is_cut = self._has_rested = self._is_asked = self.first_byte = False
+        self._deadline = 0.0
 
     def exchange(
         self,
@@ -270,47 +303,140 @@ class Line:
         """
         if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
             self.hang_up()
-        self._wire.begin(before_first_byte, after_write, self._limits.deadline_seconds)
+        self._before_first_byte, self._after_write = before_first_byte, after_write
+        self._deadline = self._clock() + self._limits.deadline_seconds
+        self._is_cut = self._is_asked = self.first_byte = False
+        self._has_rested = self._handle is not None
         try:
             try:
                 return self._exchange(request, body)
-            except Halt as halt:
+            except _Halt as halt:
                 if halt.args != (None,):
                     raise
                 # Not a byte was sent, so that this repeats nothing.
                 self.hang_up()
                 return self._exchange(request, body)
-        except Halt as halt:
+        except _Halt as halt:
             self.hang_up()
             (refusal,) = halt.args
             raise refusal from refusal.__cause__
         except Exception as error:
             kind, classes = _kind_of(error)
-            kind = self._wire.why_cut if self._wire.expired else kind
+            kind = "deadline" if self._clock() >= self._deadline else kind
+            kind = "interrupted" if self._is_cut else kind
             self.hang_up()
-            raise SendFailure(first_byte=self._wire.first_byte, kind=kind, classes=classes) from None
+            raise SendFailure(first_byte=self.first_byte, kind=kind, classes=classes) from None
         except BaseException:
             self.hang_up()
             raise
         finally:
-            self._wire.end()
             self._rests_since = self._clock()
 
     def cut(self) -> None:
         """End the request in flight at once, from any thread; without one, the resting connection."""
-        self._wire.cut("interrupted")
+        with self._changed:
+            self._is_cut = True
+            self._changed.notify_all()
+            if self._handle is not None:
+                with suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
 
     def hang_up(self) -> None:
         """Close the connection; the next request opens another."""
         self._adapter.close()
-        self._wire.drop()
+        self._drop()
         self._prepared = None
 
     def close(self) -> None:
-        """Close the connection and end the thread of the deadline; a request after that begins both anew."""
+        """Close the connection; a request after that opens another."""
         self.hang_up()
         self._session.close()
-        self._wire.close()
+
+    def seconds_left(self, *, connecting: bool = False) -> float:
+        """Return how long to wait for the network now; raises TimeoutError when the request is late or cut."""
+        left = self._deadline - self._clock()
+        if left <= 0 or self._is_cut:
+            raise TimeoutError
+        return min(left, self._limits.connect_seconds if connecting else self._limits.gap_seconds)
+
+    def look_up(self, host: str, port: int) -> Sequence[Found]:
+        """Return where a host may be reached, in the order to be tried.
+
+        getaddrinfo has no time limit and cannot be ended (a resolver that is silent takes 5 s a try and a server,
+        resolv.conf(5)), so that it is left behind in a thread of its own when the time for connecting is over.
+
+        Raises OSError when the host has no address, or none in time (socket.gaierror), or the request was cut;
+        UnicodeError when the text cannot be a host's name.
+        """
+        find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        with suppress(socket.gaierror):  # an address in figures needs no look-up
+            return find(flags=socket.AI_NUMERICHOST)
+        answers: list[Sequence[Found] | Exception] = []
+
+        def ask() -> None:
+            try:
+                answers.append(find(flags=0))
+            except Exception as error:  # raised below, in the thread that asked
+                answers.append(error)
+            with self._changed:
+                self._changed.notify_all()
+
+        threading.Thread(target=ask, name="look-up", daemon=True).start()
+        with self._changed:
+            self._changed.wait_for(lambda: answers or self._is_cut, self.seconds_left(connecting=True))
+        outcome = answers[0] if answers else socket.gaierror(socket.EAI_AGAIN, "no answer in time")
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def dial(self, found: Found, options: Sequence[tuple[int, int, int | bytes]]) -> socket.socket:
+        """Connect to one address, in such a way that a cut ends that too; raises OSError."""
+        family, kind, protocol, _, address = found
+        sock = socket.socket(family, kind, protocol)
+        try:
+            for option in options:
+                sock.setsockopt(*option)
+            with self._changed:
+                self._drop()
+                sock.settimeout(self.seconds_left(connecting=True))
+                self._has_rested = False
+                # A second handle: TLS takes the first one away from its socket object.
+                self._handle = sock.dup()
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def begin_sending(self, sock: socket.socket) -> None:
+        """Run the hook before the first byte, once per request, and mark that byte; raises _Halt."""
+        if self.first_byte:
+            return
+        if not self._is_asked:
+            try:
+                self._before_first_byte()
+            except BaseException as refusal:
+                raise _Halt(refusal) from None
+        self._is_asked = True
+        with self._changed:
+            sock.settimeout(self.seconds_left())
+            # The hook takes longer than anything else since the connection was last looked at.
+            if self._has_rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
+                raise _Halt(None)
+            self.first_byte = True
+
+    def wrote(self) -> None:
+        """Run the hook after a write: bytes were handed to the network."""
+        try:
+            self._after_write()
+        except BaseException as refusal:
+            raise _Halt(refusal) from None
+
+    def _drop(self) -> None:
+        with self._changed:
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
 
     def _exchange(self, request: requests.Request, body: bytes | None) -> Answer:
         if request is not self._prepared:
@@ -318,7 +444,7 @@ class Line:
         try:
             response = self._send() if body is None else self._send(body=body)
         except Exception:
-            if self._wire.rested and self._wire.first_byte:
+            if self._has_rested and self.first_byte:
                 self._fresh_only.set()
             raise
         try:
@@ -332,7 +458,7 @@ class Line:
         prepared = self._session.prepare_request(request)
         pool: Any = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
         kind = _TlsConnection if pool.scheme == "https" else _Connection
-        pool.ConnectionCls = functools.partial(kind, wire=self._wire)
+        pool.ConnectionCls = functools.partial(kind, line=self)
         # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound, and what
         # it does for each request takes as long as all the rest.
         self._send = functools.partial(
@@ -344,7 +470,6 @@ class Line:
             retries=self._adapter.max_retries,
             redirect=False,
             assert_same_host=False,
-            timeout=urllib3.Timeout(connect=self._limits.connect_seconds, read=self._limits.gap_seconds),
             preload_content=False,
             decode_content=False,
         )
@@ -361,11 +486,11 @@ class Line:
                 parts.append(part)
                 room -= len(part)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
-            if self._wire.expired or raw.status not in _CUT_BODY_IS_NO_LOSS:
+            if self._is_cut or self._clock() >= self._deadline or raw.status not in _CUT_BODY_IS_NO_LOSS:
                 raise
             raw.close()
             return Answer(raw.status, b"", headers)
-        if self._wire.expired:
+        if self._is_cut:
             raise TimeoutError
         body, declared = b"".join(parts), headers.get("content-length")
         if len(body) > BODY_LIMIT_BYTES:
