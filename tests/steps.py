@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from enum import StrEnum
 from types import CodeType, FrameType, FunctionType, MethodType
 
-from importer.deliver import Attempts, Breaker
 from importer.ledger import Ledger
 from importer.pacing import RollingLimiter, Slot
 from importer.pipeline.intake import Intake
 from importer.pipeline.outlook import ask_before_sending
-from importer.pipeline.sending import deliver
+from importer.pipeline.sending import Attempts, Breaker, Delivery
 from importer.results.cells import begin_rows
 from importer.results.file import Parts, put_in_place
 
@@ -75,7 +74,7 @@ _STEPS = {
         (Step.RECOVERED, "return", Ledger.recover),
         (Step.RESULTS_CREATED, "return", begin_rows),
         (Step.ROWS_SYNCED, "call", ask_before_sending),
-        (Step.STAGED, "call", deliver),
+        (Step.STAGED, "call", Delivery.send),
         (Step.TOKEN, "call", RollingLimiter.acquire),
         (Step.BEFORE_INTENT, "call", Ledger.mark_sending),
         (Step.INTENT_DURABLE, "return", Attempts._before_first_byte),

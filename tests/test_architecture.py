@@ -10,7 +10,7 @@ from conftest import ROOT
 
 ORDER = (
     *("errors", "private_files", "requirements", "records", "settings", "files", "formats", "reading"),
-    *("prepare", "ledger", "pacing", "auth", "client", "deliver", "results", "report", "pipeline", "watching"),
+    *("prepare", "ledger", "pacing", "auth", "client", "results", "report", "pipeline", "watching"),
     *("setup", "cli"),
 )
 LONGEST_FUNCTION_LINES = 60

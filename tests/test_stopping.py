@@ -269,7 +269,7 @@ def test_what_is_installed_is_new_enough() -> None:
 
 
 READING = ("pandas", "pandera", "pyarrow", "numpy")
-SENDING = ("requests", "urllib3", "importer.client", "importer.deliver")
+SENDING = ("requests", "urllib3", "importer.client", "importer.pipeline.sending")
 SHOWING = ("jinja2", "tqdm")
 UNUSED_BY_HELP = (*READING, *SENDING, *SHOWING, "phonenumbers", "pydantic", "importer.ledger")
 LOADED_BY = """

@@ -1,149 +1,488 @@
-"""Pending calls sent: the service as the settings name it, and the pace that earlier runs left."""
+"""Calls of the ledger to the API, in batches under one limiter; what each answer proves goes back at once.
 
+Only what is proved not applied is tried again. Everything a person must decide stays `uncertain`. The run
+stops by itself when going on would only cost more: a refusing account, an outage, too many errors.
+"""
+
+import math
+import re
 import threading
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import platformdirs
 
-from importer.auth import SignIn, TokenSource
-from importer.client import Client, TokenTransport, Trust
-from importer.deliver import LONGEST_WAIT_SECONDS, LOOK_EVERY_SECONDS, Delivery, DeliveryListener, Service
-from importer.errors import ExitCode
+from importer.auth import SignIn, Token, TokenSource
+from importer.client import (
+    Answer,
+    Client,
+    Judgement,
+    Proof,
+    Reaction,
+    SendFailure,
+    TokenTransport,
+    Trust,
+    judge_failure,
+)
+from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
 from importer.ledger import Claimed, Ledger
-from importer.pacing import LONGEST_RETRY_AFTER_SECONDS, RollingLimiter
+from importer.pacing import (
+    LONGEST_RETRY_AFTER_SECONDS,
+    MOST_TRIES,
+    RetryBudget,
+    RollingLimiter,
+    Slot,
+    backoff_seconds,
+    draw,
+)
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
-from importer.records import Event, EventName, Level, Receipt, Stop
+from importer.records import Call, Event, EventName, Level, Receipt, Stop
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
-from schemas.vocabulary import CallState, counted
+from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, counted
 
 _ROWS_AT_ONCE = 10_000
 
+UNANSWERED_IN_A_ROW = 5
+"""So many calls in a row of which nothing came end the run; each uncertain one costs a person's time."""
 
-def deliver(run: Run, ledger: Ledger, service: Service, results: ResultsFile, outlook: Outlook) -> Stop | None:
-    """Send the calls lined up; return the stop when the run ended before all were sent."""
-    run.listener.calls(outlook.calls)
-    run.listener.detail(
-        f"ledger {run.settings.ledger}: {counted(outlook.calls + outlook.left_pending, 'call')} pending; at most "
-        f"{run.settings.rate}, {run.settings.workers} at once"
-    )
-    if not outlook.calls:
+LONGEST_WAIT_SECONDS = 600.0
+"""A throttle that asks for more ends the run: the calls stay pending (exit 75)."""
+
+THROTTLE_WAITS_SECONDS = (30.0, 60.0, 120.0)
+"""Waits where a throttle names none."""
+
+JITTER = 0.1
+"""Up to so much of a wait is added to it, so that several hosts do not come back in one moment."""
+
+MOST_WAITS = 10
+
+SETTLE_TRIES = 6
+"""So often the record of an answer is tried beside another program's hold on the ledger, waited for each time."""
+
+LOOK_EVERY_SECONDS = 0.2
+
+STATE_PROVED = {
+    Proof.TAKEN: CallState.ACCEPTED,
+    Proof.REFUSED: CallState.REFUSED,
+    Proof.UNKNOWN: CallState.UNCERTAIN,
+    Proof.NOT_SENT: CallState.PENDING,
+    Proof.NOT_APPLIED: CallState.PENDING,
+}
+
+_ENDS_WITHOUT_RESULTS = frozenset({ExitCode.LEDGER, ExitCode.INTERNAL, ExitCode.CANNOT_CREATE})
+
+# Whatever answers may put anything there, a number too; Zoho's own codes look like this.
+_CODE = re.compile(r"[A-Z][A-Z_]{1,60}")
+
+_LOOK = "Look for the call in Zoho, then settle it with `cdr-importer resolve`."
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One call with the receipt that this run ends with for it, and the judgement behind it."""
+
+    receipt: Receipt
+    judgement: Judgement
+    stop: Stop | None = None
+    given_up: bool = False
+
+
+def stop_of(judgement: Judgement) -> Stop:
+    """Return the stop that a judgement makes; each that ends a run has an exit code."""
+    return Stop(judgement.exit_code or ExitCode.PROTOCOL, judgement.reason, judgement.hint)
+
+
+@dataclass(slots=True)
+class Attempts:
+    """Sends one call until something is proved or nothing more is to be tried."""
+
+    delivery: "Delivery"
+    client: Client
+    claimed: Claimed
+    _tries: int = 0
+    _waits: int = 0
+    _is_marked: bool = False
+
+    def run(self) -> Delivered | None:
+        """Return what the run ends with for the call; None when no request was begun."""
+        delivery, is_renewed = self.delivery, False
+        last: Delivered | None = None
+        while True:
+            token = delivery.tokens.token()
+            # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
+            delivery.ledger.bind_account(delivery.account)
+            slot = delivery.limiter.acquire(delivery.is_stopping, deadline=delivery.deadline)
+            if slot is None:
+                return last
+            judgement, receipt = self._send(token, slot)
+            last = Delivered(receipt, judgement)
+            if judgement.proof is Proof.TAKEN:
+                delivery.retries.success()
+            if judgement.reaction is Reaction.STOP:
+                return Delivered(receipt, judgement, stop_of(judgement))
+            if receipt.state is not CallState.PENDING:
+                return last
+            if judgement.reaction is Reaction.RENEW_TOKEN:
+                if is_renewed:
+                    return Delivered(receipt, judgement, stop_of(judgement))
+                is_renewed = True
+                delivery.tokens.token(token)
+            elif judgement.reaction is Reaction.WAIT:
+                stop = self._wait(judgement)
+                if stop is not None:
+                    return Delivered(receipt, judgement, stop)
+            else:
+                most_tries = judgement.most_tries or MOST_TRIES
+                if self._tries >= most_tries or not delivery.retries.spend():
+                    return Delivered(receipt, judgement, given_up=True)
+                left = backoff_seconds(self._tries)
+                while left > 0 and not delivery.is_stopping():
+                    delivery.run.sleep(min(left, LOOK_EVERY_SECONDS))
+                    left -= LOOK_EVERY_SECONDS
+
+    def _wait(self, judgement: Judgement) -> Stop | None:
+        """Slow everybody down for as long as the service asks, and keep that for a run after this one."""
+        delivery, run = self.delivery, self.delivery.run
+        asked = judgement.wait_seconds
+        ran_out = self._waits >= (len(THROTTLE_WAITS_SECONDS) if asked is None else MOST_WAITS)
+        if asked is None:
+            asked = THROTTLE_WAITS_SECONDS[min(self._waits, len(THROTTLE_WAITS_SECONDS) - 1)]
+        self._waits += 1
+        now = run.clock()
+        # Whole seconds are kept: rounded down, the next run would come back too early.
+        moment = time.strftime(WIRE_TIME_FORMAT, time.gmtime(math.ceil(run.wall_clock() + asked)))
+        delivery.ledger.hold_until(moment)
+        deadline = delivery.deadline
+        if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
+            stop = stop_of(judgement)
+            return replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")
+        fields = {"seconds": round(asked, 1), "reason": judgement.reason}
+        run.listener.event(Event(EventName.WAIT_BEGAN, Level.INFO, fields))
+        delivery.limiter.pause_until(now + asked + draw(0.0, asked * JITTER))
         return None
-    latest = 0
 
-    def take_up(batch: Sequence[Claimed]) -> None:
-        # Their payload leaves the ledger with the answer, so the rows have to be safe before.
-        nonlocal latest
-        results.take_up([claimed.call for claimed in batch if not claimed.own_run])
-        latest = batch[-1].turn
+    def _send(self, token: Token, slot: Slot) -> tuple[Judgement, Receipt]:
+        """Send one request: the intent durable before its first byte, what it proves before anything else.
 
-    untaken: Counter[str] = Counter()
+        Raises LedgerError, before the first byte or, with the receipt passed to the listener, after the answer.
+        """
+        self._tries += 1
+        self._is_marked = False
+        call, run = self.claimed.call, self.delivery.run
+        attempts = self.claimed.attempts + self._tries
+        lost: SendFailure | None = None
+        began = run.clock()
+        try:
+            judgement = self.client.notify(
+                call, token, self._before_first_byte, slot.written, wall_clock=run.wall_clock
+            )
+        except SendFailure as failure:
+            lost = failure
+            judgement = judge_failure(failure)
+            if not failure.first_byte:
+                slot.release()
+        except BaseException:
+            slot.release()
+            if self._is_marked:
+                state, reason = CallState.UNCERTAIN, "internal_error"
+                self._settle(Receipt(call.call_id, state, reason, _LOOK, attempts=attempts))
+            raise
+        milliseconds = (run.clock() - began) * 1000
+        state, reason, hint = STATE_PROVED[judgement.proof], judgement.reason, judgement.hint
+        receipt = Receipt(call.call_id, state, reason, hint, judgement.http_status, judgement.code, attempts)
+        if self._is_marked:
+            self._settle(receipt)
+        else:
+            self.delivery.ledger.note_unsent(call.call_id, reason=reason, hint=hint)
+        run.listener.event(_request_event(call, receipt, milliseconds, lost))
+        return judgement, receipt
 
-    def receipt(found: Receipt) -> None:
-        untaken[found.reason] += found.state is CallState.PENDING
-        run.listener.receipt(found)
+    def _before_first_byte(self) -> None:
+        self.delivery.ledger.mark_sending(self.claimed.call.call_id)
+        self._is_marked = True
 
-    stop = _take_over_pace(run, ledger, service)
-    if stop is None:
-        ledger.end_reopening()
-        listener = DeliveryListener(
-            claimed=take_up, receipt=receipt, unrecorded=run.listener.unrecorded, event=run.listener.event
+    def _settle(self, receipt: Receipt) -> None:
+        """Record the answer, also beside another program that writes to the ledger for a while."""
+        try:
+            for left in reversed(range(SETTLE_TRIES)):
+                try:
+                    self.delivery.ledger.settle(receipt)
+                    return
+                except TryLaterError as busy:
+                    if not left:
+                        raise LedgerError(
+                            f"an answer could not be recorded: {busy.message}",
+                            hint="Close what has the ledger open, then settle the call with "
+                            "`cdr-importer resolve`.",
+                        ) from busy
+        except LedgerError:
+            # The only trace of what the answer was: a person needs it to resolve the call.
+            self.delivery.run.listener.unrecorded(receipt)
+            raise
+
+
+def _request_event(call: Call, receipt: Receipt, milliseconds: float, failure: SendFailure | None) -> Event:
+    """Return what one request for a call came to; ``failure`` is why no answer came."""
+    fields: dict[str, object] = {
+        "ref": receipt.call_id,
+        "file": call.place.file.rpartition("/")[2],
+        "line": call.place.line,
+        "attempt": receipt.attempts,
+        "reason": receipt.reason or "-",
+        "http": "-" if receipt.http_status is None else receipt.http_status,
+        "code": receipt.code if _CODE.fullmatch(receipt.code) else "-",
+        "ms": round(milliseconds),
+    }
+    if failure is not None:
+        fields |= {"phase": "after_first_byte" if failure.first_byte else "before_first_byte"}
+        fields |= {"class": failure.classes or "-"}
+    level = Level.DEBUG if receipt.state is CallState.ACCEPTED else Level.WARN
+    return Event(EventName(f"call.{receipt.state}"), level, fields)
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Counts the calls of a run as they end; not for several threads at once."""
+
+    _settings: Settings
+    _states: Counter[CallState] = field(default_factory=Counter)
+    _fruitless: int = 0
+    _latest: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=16))
+
+    def add(self, delivered: Delivered) -> Stop | None:
+        """Count one call; return why the run stops, if it does."""
+        receipt, judgement = delivered.receipt, delivered.judgement
+        self._states[receipt.state] += 1
+        refused, uncertain = self._states[CallState.REFUSED], self._states[CallState.UNCERTAIN]
+        is_fruitless = delivered.given_up or receipt.http_status is None
+        self._fruitless = self._fruitless + 1 if is_fruitless else 0
+        # A failing service is the same whether it or its gateway says so: the code in the body does not count.
+        failing = judgement.proof is Proof.UNKNOWN and (receipt.http_status or 0) >= 500
+        self._latest.append((receipt.reason, "" if failing else receipt.code))
+        if delivered.stop is not None:
+            return delivered.stop
+        if judgement.stop_after:
+            in_a_row = len([*takewhile(self._latest[-1].__eq__, reversed(self._latest))])
+            if in_a_row >= judgement.stop_after:
+                return stop_of(judgement)
+        if self._fruitless >= UNANSWERED_IN_A_ROW:
+            message = f"{self._fruitless} calls in a row could not be sent or got no answer; run again."
+            return Stop(ExitCode.UNAVAILABLE, "unreachable", message)
+        if uncertain >= self._settings.max_uncertain:
+            message = f"{counted(uncertain, 'answer was', 'answers were')} lost; stopped."
+            return Stop(ExitCode.UNCERTAIN, "max_uncertain", message)
+        if self._settings.max_errors.exceeded(refused, self._states.total()):
+            message = f"The API refused {counted(refused, 'call')}; stopped."
+            return Stop(ExitCode.PARTIAL, "max_errors", message)
+        return None
+
+
+class Delivery:
+    """The delivery of one run: what it needs is made before anything is taken in, then `send` is called once."""
+
+    ledger: Ledger
+    _results: ResultsFile
+
+    def __init__(self, run: Run, credentials: Credentials) -> None:
+        """Make ready to send to the API that the settings name; ConfigurationError for an unreadable CA bundle."""
+        settings, sign_in = run.settings, sign_in_of(run.settings, credentials)
+        self.run = run
+        self.account = f"{sign_in.accounts_url} {sign_in.client_id}"
+        self.deadline = None if settings.max_runtime is None else run.began + settings.max_runtime
+        trust = Trust(sign_in.ca_bundle)
+
+        def on_answer(answer: Answer) -> None:
+            run.listener.event(Event(EventName.TOKEN_ASKED, Level.INFO, {"http": answer.status}))
+
+        self._transport = TokenTransport(sign_in, trust=trust, limits=run.limits, on_answer=on_answer)
+        self.tokens = TokenSource(
+            sign_in, transport=self._transport, clock=run.wall_clock, sleep=partial(_sleep, run)
         )
-        stop = Delivery(ledger, service, run.settings, listener).run()
-    # Each call lined up has its row, so that a run that ends early counts as pending what the ledger does.
-    while stop and (batch := ledger.claim(_ROWS_AT_ONCE, after=latest)):
-        take_up(batch)
-    _note_what_is_left(run, stop, outlook, untaken)
-    return stop
-
-
-def _note_what_is_left(run: Run, stop: Stop | None, outlook: Outlook, untaken: Counter[str]) -> None:
-    """Note why calls are pending still: the stop, those ``untaken`` by reason, or `--limit`."""
-    if stop and stop.message:
-        run.listener.note(stop.message)
-    elif count := untaken.total():
-        api_url, (_, hosts) = run.settings.api_url, DATA_CENTERS[run.settings.data_center]
-        host = urlsplit(api_url).hostname if api_url else " or ".join(sorted(hosts))
-        calls = counted(count, "call was", "calls were")
-        run.listener.note(
-            f"{calls} not taken by {host} ({', '.join(+untaken)}), pending still: the next run, or "
-            "`cdr-importer deliver`, sends what is left."
+        self._new_client = partial(
+            Client, sign_in.proxy, trust=trust, limits=run.limits, fresh_only=threading.Event()
         )
-    if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
-        what = "it" if outlook.calls == 1 else "them"
-        others = counted(outlook.left_pending, "call").removeprefix("1 ")
-        run.listener.note(f"Look at {what} in Zoho, then `cdr-importer deliver` sends the other {others}.")
+        self.limiter = RollingLimiter(
+            settings.rate, clock=run.clock, wait_for=run.wait_for, is_burst=settings.burst
+        )
+        self.retries = RetryBudget()
+        self._breaker = Breaker(settings)
+        self._guard = threading.Lock()
+        self._turn = threading.Lock()
+        self._latest_turn, self._are_left = 0, True
+        self._stopping = threading.Event()
+        self._stop: Stop | None = None
+        self._failure: BaseException | None = None
+        self._ended: deque[Delivered] = deque()
+        self._untaken: Counter[str] = Counter()
 
+    def send(self, ledger: Ledger, results: ResultsFile, outlook: Outlook) -> Stop | None:
+        """Send the calls lined up; return why the run stopped before all were sent, or None.
 
-def _take_over_pace(run: Run, ledger: Ledger, service: Service) -> Stop | None:
-    """Count the requests of earlier runs against the rate, and keep to a wait that the service asked for.
+        Raises LedgerError, CannotCreateError and whatever is a bug, after the calls in flight are recorded.
+        """
+        run, self.ledger, self._results = self.run, ledger, results
+        run.listener.calls(outlook.calls)
+        run.listener.detail(
+            f"ledger {run.settings.ledger}: {counted(outlook.calls + outlook.left_pending, 'call')} pending; at "
+            f"most {run.settings.rate}, {run.settings.workers} at once"
+        )
+        if not outlook.calls:
+            return None
+        stop = self._take_over_pace()
+        if stop is None:
+            ledger.end_reopening()
+            self._send_all()
+            stop = self._why_stopped()
+        # Each call lined up has its row, so that a run that ends early counts as pending what the ledger does.
+        while stop and self._claim(_ROWS_AT_ONCE):
+            pass
+        self._note_what_is_left(stop, outlook)
+        return stop
 
-    The clock may have been set since: a moment that is still to come counts as now, and a clock that was set
-    forward makes nothing older.
-    """
-    boot = ""  # the id of this start of the machine, where the system has one
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    now, clock = service.wall_clock(), service.clock()
-    set_forward = ledger.seconds_set_forward(boot, now - clock)
-    rate = run.settings.rate
-    since = gmt_text(now - rate.period_seconds - set_forward - 1)
-    earlier = [epoch_of(text) for text in ledger.sent_since(since, gmt_text(now), rate.limit)]
-    service.limiter.count_earlier(clock - now + min(now, moment + set_forward + 1) for moment in earlier)
-    if max(earlier, default=now) > now:
-        run.listener.note("The clock was ahead in an earlier run: its requests count as sent just now.")
-    held = ledger.held_until()
-    until = min(epoch_of(held) + set_forward, now + LONGEST_RETRY_AFTER_SECONDS) if held else now
-    if held and gmt_text(until) != held:
-        held = gmt_text(until)
-        ledger.hold_until(held)
-        run.listener.note(f"The clock was set since the service asked to wait: that ends at {held} GMT.")
-    left = until - now
-    if left > LONGEST_WAIT_SECONDS or (
-        left > 0 and service.deadline is not None and clock + left >= service.deadline
-    ):
-        return Stop(ExitCode.TRY_LATER, "held", f"The service asked to wait until {held} GMT; nothing was sent.")
-    if left > 0:
-        service.limiter.pause_until(clock + left)
-    elif held:
-        ledger.hold_until(None)
-    return None
+    def _take_over_pace(self) -> Stop | None:
+        """Count the requests of earlier runs against the rate, and keep to a wait that the service asked for.
 
+        The clock may have been set since: a moment that is still to come counts as now, and a clock that was set
+        forward makes nothing older.
+        """
+        boot = ""  # the id of this start of the machine, where the system has one
+        with suppress(OSError):
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        run, ledger = self.run, self.ledger
+        now, clock = run.wall_clock(), run.clock()
+        set_forward = ledger.seconds_set_forward(boot, now - clock)
+        rate = run.settings.rate
+        since = gmt_text(now - rate.period_seconds - set_forward - 1)
+        earlier = [epoch_of(text) for text in ledger.sent_since(since, gmt_text(now), rate.limit)]
+        self.limiter.count_earlier(clock - now + min(now, moment + set_forward + 1) for moment in earlier)
+        if max(earlier, default=now) > now:
+            run.listener.note("The clock was ahead in an earlier run: its requests count as sent just now.")
+        held = ledger.held_until()
+        until = min(epoch_of(held) + set_forward, now + LONGEST_RETRY_AFTER_SECONDS) if held else now
+        if held and gmt_text(until) != held:
+            held = gmt_text(until)
+            ledger.hold_until(held)
+            run.listener.note(f"The clock was set since the service asked to wait: that ends at {held} GMT.")
+        left = until - now
+        if left > LONGEST_WAIT_SECONDS or (
+            left > 0 and self.deadline is not None and clock + left >= self.deadline
+        ):
+            return Stop(
+                ExitCode.TRY_LATER, "held", f"The service asked to wait until {held} GMT; nothing was sent."
+            )
+        if left > 0:
+            self.limiter.pause_until(clock + left)
+        elif held:
+            ledger.hold_until(None)
+        return None
 
-def service_of(run: Run, credentials: Credentials) -> Service:
-    """Return the API as the settings name it; raises ConfigurationError when the CA bundle cannot be read."""
-    most_seconds = run.settings.max_runtime
-    sign_in = sign_in_of(run.settings, credentials)
-    trust = Trust(sign_in.ca_bundle)
-    fresh_only = threading.Event()
-    transport = TokenTransport(
-        sign_in,
-        trust=trust,
-        limits=run.limits,
-        on_answer=lambda answer: run.listener.event(
-            Event(EventName.TOKEN_ASKED, Level.INFO, {"http": answer.status})
-        ),
-    )
-    return Service(
-        clients=lambda: Client(sign_in.proxy, trust=trust, limits=run.limits, fresh_only=fresh_only),
-        tokens=TokenSource(sign_in, transport=transport, clock=run.wall_clock, sleep=partial(_sleep, run)),
-        limiter=RollingLimiter(
-            run.settings.rate, clock=run.clock, wait_for=run.wait_for, is_burst=run.settings.burst
-        ),
-        clock=run.clock,
-        wall_clock=run.wall_clock,
-        sleep=run.sleep,
-        deadline=None if most_seconds is None else run.began + most_seconds,
-        interrupted=run.interrupted,
-        is_cut=run.is_cut,
-        cut_sign_in=transport.cut,
-        account=f"{sign_in.accounts_url} {sign_in.client_id}",
-    )
+    def _send_all(self) -> None:
+        """Let each worker send call after call until none is left or the run stops."""
+        clients = [self._new_client() for _ in range(self.run.settings.workers)]
+        calls = self._pending()
+        try:
+            with ThreadPoolExecutor(len(clients), thread_name_prefix="deliver") as pool:
+                working = {pool.submit(self._work, client, calls) for client in clients}
+                try:
+                    while working:
+                        _, working = wait(working, LOOK_EVERY_SECONDS)
+                        if working and self.run.is_cut():
+                            self._transport.cut()
+                            for client in clients:
+                                client.cut()
+                        while self._ended:
+                            receipt = self._ended.popleft().receipt
+                            self._untaken[receipt.reason] += receipt.state is CallState.PENDING
+                            self.run.listener.receipt(receipt)
+                finally:
+                    self._stopping.set()
+        finally:
+            for client in clients:
+                client.close()
+
+    def _why_stopped(self) -> Stop | None:
+        """Return the stop of this run, None where all was sent; raises a failure that leaves no results."""
+        failure = self._failure
+        if failure is not None and (
+            not isinstance(failure, ImporterError) or failure.exit_code in _ENDS_WITHOUT_RESULTS
+        ):
+            raise failure
+        code = self.run.interrupted()
+        if code is not None:
+            return Stop(code, "signal", "Stopped by a signal; the rest stays pending.")
+        if isinstance(failure, ImporterError):
+            text = ". ".join(filter(None, (failure.message, failure.hint)))
+            return Stop(failure.exit_code, type(failure).__name__.removesuffix("Error").lower(), text)
+        is_timed = self.deadline is not None
+        if self._stop is None and is_timed and self._are_left and self.ledger.pending_count() > 0:
+            return Stop(ExitCode.TRY_LATER, "max_runtime", "The time of --max-runtime is over; run again.")
+        return self._stop
+
+    def is_stopping(self) -> bool:
+        """Return whether no further request is to be begun."""
+        is_late = self.deadline is not None and self.run.clock() >= self.deadline
+        return is_late or self._stopping.is_set() or self.run.interrupted() is not None
+
+    def _work(self, client: Client, calls: Iterator[Claimed]) -> None:
+        """Send one call after the other; a failure ends the work of everybody."""
+        try:
+            while not self.is_stopping():
+                with self._turn:
+                    claimed = next(calls, None)
+                    self._are_left = claimed is not None
+                delivered = Attempts(self, client, claimed).run() if claimed else None
+                if delivered is None:
+                    return
+                with self._guard:
+                    self._stop = self._stop or self._breaker.add(delivered)
+                if self._stop is not None:
+                    self._stopping.set()
+                self._ended.append(delivered)
+        except BaseException as failure:
+            with self._guard:
+                self._failure = self._failure or failure
+            self._stopping.set()
+
+    def _pending(self) -> Iterator[Claimed]:
+        """Yield the calls that the ledger has lined up, a batch claimed at a time."""
+        while batch := self._claim(self.run.settings.batch_size):
+            yield from batch
+
+    def _claim(self, size: int) -> list[Claimed]:
+        """Claim the next batch; the rows of calls that earlier runs left are durable before any of it is sent."""
+        batch = self.ledger.claim(size, after=self._latest_turn)
+        if batch:
+            # Their payload leaves the ledger with the answer.
+            self._results.take_up([claimed.call for claimed in batch if not claimed.own_run])
+            self._latest_turn = batch[-1].turn
+        return batch
+
+    def _note_what_is_left(self, stop: Stop | None, outlook: Outlook) -> None:
+        """Note why calls are pending still: the stop, those that were not taken, or `--limit`."""
+        run, untaken = self.run, self._untaken
+        if stop and stop.message:
+            run.listener.note(stop.message)
+        elif count := untaken.total():
+            api_url, (_, hosts) = run.settings.api_url, DATA_CENTERS[run.settings.data_center]
+            host = urlsplit(api_url).hostname if api_url else " or ".join(sorted(hosts))
+            calls = counted(count, "call was", "calls were")
+            run.listener.note(
+                f"{calls} not taken by {host} ({', '.join(+untaken)}), pending still: the next run, or "
+                "`cdr-importer deliver`, sends what is left."
+            )
+        if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
+            what = "it" if outlook.calls == 1 else "them"
+            others = counted(outlook.left_pending, "call").removeprefix("1 ")
+            run.listener.note(f"Look at {what} in Zoho, then `cdr-importer deliver` sends the other {others}.")
 
 
 def _sleep(run: Run, seconds: float) -> None:

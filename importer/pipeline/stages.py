@@ -48,18 +48,18 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
     named = named_files(paths)
     target = _target(run, named.beside)
     # 2 Detect. Needs the files; gives how each is to be read.
-    intake, service, read = None, None, ReadSoFar(is_dry=sign_in is None)
+    intake, delivery, read = None, None, ReadSoFar(is_dry=sign_in is None)
     if paths:
         from importer.pipeline.intake import Intake
 
         intake = Intake(run, detect_inputs(run, named, read.problems), read)
     if sign_in:
-        from importer.pipeline.sending import deliver, service_of
+        from importer.pipeline.sending import Delivery
 
-        service = service_of(run, sign_in)
+        delivery = Delivery(run, sign_in)
     with (
         # 3 Ledger. Needs its path; gives the lock, and the calls that a dead run was sending as uncertain.
-        _opened(run, bool(paths), target, service.account) if service else nullcontext() as ledger,
+        _opened(run, bool(paths), target, delivery.account) if delivery else nullcontext() as ledger,
         intake.opened(ledger or known) if intake else nullcontext(),
         _results(run, ledger, target, read) as results,
     ):
@@ -73,7 +73,7 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
             outlook = ask_to_deliver(run, ledger) if ledger else None
         results.is_kept = ledger is not None  # the calls are in the ledger now
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
-        stop = deliver(run, ledger, service, results, outlook) if ledger and service and outlook else None
+        stop = delivery.send(ledger, results, outlook) if ledger and delivery and outlook else None
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
         # Where no record was read though there were files, something is wrong and no results are left.
         finished = results.finish(ledger.fates if ledger else None, may_drop=bool(read.problems) and not read.rows)

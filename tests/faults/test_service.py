@@ -15,9 +15,9 @@ from conftest import closed_port
 from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
 from importer.auth import SignIn
 from importer.client import TokenTransport
-from importer.deliver import UNANSWERED_IN_A_ROW
 from importer.errors import CannotCreateError
 from importer.ledger import open_reader
+from importer.pipeline.sending import UNANSWERED_IN_A_ROW
 from importer.records import Timeouts
 from importer.settings import Limit, Rate
 from misbehaviour import FOREVER, ORDINARY, Fault
