@@ -152,14 +152,11 @@ class Ledger(LedgerReader):
     def staging(self) -> Iterator[Staging]:
         """Take calls in as one transaction: all of them are durable at the end, or none after an exception."""
         with self._transaction() as connection:
-            stage = Staging(connection, self._path, self._run_number, self._now(), self._fingerprint_key)
-            try:
-                yield stage
-                stage.end()
-            finally:
-                stage.is_open = False
-                # Many pages were written: the reserve is whole again only after a new beginning.
-                self._commits = beside.COMMITS_PER_TURN
+            stage = Staging(connection, self._run_number, self._now(), self._fingerprint_key)
+            yield stage
+            stage.end()
+        # Many pages were written: the reserve is whole again only after a new beginning.
+        self._commits = beside.COMMITS_PER_TURN
 
     def keep_listed(self, most: int = MOST_LISTED) -> None:
         """Remember the rejected rows of this staging, of all only the ``most`` that were listed last."""
@@ -376,16 +373,16 @@ class Ledger(LedgerReader):
             run = (self._run_number, self._now(), self._fingerprint_key)
             counts, gone = upkeep.restore(connection, run, reported, forgotten, complete=complete)
             self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
-            generation = max(schema.generation_of(connection), kept.number or 0)
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (generation,))
+            generation = max(schema.kept(connection, "generation"), kept.number or 0)
+            schema.keep(connection, "generation", generation)
         self._restored = None
         self._begin_wal_anew()
         return counts
 
     def check_account(self, label: str) -> None:
         """Raise `ConfigurationError` when calls of this ledger were sent to another account than this one."""
-        bound = self._rows("SELECT value FROM meta WHERE key = 'account'")
-        if bound and not hmac.compare_digest(bound[0][0], self._account(label)):
+        bound = self._kept("account")
+        if bound is not None and not hmac.compare_digest(bound, self._account(label)):
             raise ConfigurationError(
                 f"the ledger {self._path} belongs to another account than the one signed in to",
                 hint="Name this account's own ledger with --ledger, or correct --data-center and credentials. If "
@@ -397,8 +394,9 @@ class Ledger(LedgerReader):
         if self._is_bound:
             return
         with self._guard:
-            if not self._rows("SELECT 1 FROM meta WHERE key = 'account'"):
-                self._write("INSERT INTO meta (key, value) VALUES ('account', ?)", (self._account(label),))
+            if self._kept("account") is None:
+                with self._transaction() as connection:
+                    schema.keep(connection, "account", self._account(label))
             self._is_bound = True
 
     def forget_account(self) -> bool:
@@ -413,7 +411,8 @@ class Ledger(LedgerReader):
         if not_before is None:
             self._write("DELETE FROM meta WHERE key = 'not_before'")
         else:
-            self._write("INSERT OR REPLACE INTO meta (key, value) VALUES ('not_before', ?)", (not_before,))
+            with self._transaction() as connection:
+                schema.keep(connection, "not_before", not_before)
 
     def seconds_set_forward(self, boot: str, ahead: float) -> float:
         """Return by how many seconds the wall clock was set forward since the run before; 0 also when set back.
@@ -422,9 +421,8 @@ class Ledger(LedgerReader):
         each start of the machine, which ``boot`` names.
         """
         with self._transaction() as connection:
-            (kept,) = connection.execute("SELECT max(value) FROM meta WHERE key = 'clock'").fetchone()
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('clock', ?)", (f"{boot} {ahead:.3f}",))
-        before, _, seconds = (kept or "").partition(" ")
+            before, _, seconds = (schema.kept(connection, "clock") or "").partition(" ")
+            schema.keep(connection, "clock", f"{boot} {ahead:.3f}")
         return max(0.0, ahead - float(seconds)) if boot and before == boot else 0.0
 
     def finish_run(self, exit_code: ExitCode, summary_json: str) -> None:
@@ -458,13 +456,12 @@ class Ledger(LedgerReader):
             self._restored = error
         schema.configure(self._connection, self._path)
         schema.migrate(self._connection)
-        found = self._rows("SELECT value FROM meta WHERE key = 'fingerprint_key'")
-        if not found or len(found[0][0]) != schema.FINGERPRINT_KEY_BYTES:
+        self._fingerprint_key = self._kept("fingerprint_key") or b""
+        if len(self._fingerprint_key) != schema.FINGERPRINT_KEY_BYTES:
             raise LedgerError(
                 f"the ledger {self._path} has lost the key of its fingerprints",
                 hint="Restore the latest backup: without the key no call is known again.",
             )
-        self._fingerprint_key = found[0][0]
         with self._transaction() as connection:
             # A run id met again is the same run, opening its ledger once more.
             connection.execute(
@@ -497,8 +494,9 @@ class Ledger(LedgerReader):
 
     def _count_generation(self) -> int:
         with schema.translated_errors(self._path), schema.transaction(self._connection):
-            self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
-            return schema.generation_of(self._connection)
+            generation: int = schema.kept(self._connection, "generation") + 1
+            schema.keep(self._connection, "generation", generation)
+            return generation
 
     @contextmanager
     def _transaction(self, writes: int = 1) -> Iterator[sqlite3.Connection]:

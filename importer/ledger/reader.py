@@ -4,8 +4,8 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -168,15 +168,16 @@ class LedgerReader:
             ORDER BY sent_at DESC LIMIT ?3"""
         return [row[0] for row in self._rows(query, (moment, now, most))]
 
-    def held_until(self) -> str | None:
+    def held_until(self) -> Any:
         """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""
-        return next((row[0] for row in self._rows("SELECT value FROM meta WHERE key = 'not_before'")), None)
+        return self._kept("not_before")
 
     def check_latest(self) -> int:
         """Return its schema version; raises `ConfigurationError` unless it is the one that the last run left."""
         kept, path = beside.read_generation(self._path), companion(self._path, GENERATION)
         with self._guard, schema.translated_errors(self._path):
-            version, generation = schema.schema_version(self._connection), schema.generation_of(self._connection)
+            version = schema.schema_version(self._connection)
+        generation = self._kept("generation") or 0  # the first release did not count
         if not kept.readable:
             fault = f"{path} is damaged, so nobody knows if the ledger {self._path} is whole"
         elif kept.number is None and version > 1:
@@ -191,8 +192,9 @@ class LedgerReader:
             return version
         raise ConfigurationError(fault, hint=beside.RESTORED_HINT)
 
-    def dry_staging(self, now: str) -> Staging:
-        """Return a staging for an import at this moment (GMT text) that writes nothing; `ConfigurationError`."""
+    @contextmanager
+    def dry_staging(self, now: str) -> Iterator[Staging]:
+        """Give a staging for an import at this moment (GMT text) that writes nothing; `ConfigurationError`."""
         version = self.check_latest()
         with self._guard, schema.translated_errors(self._path):
             if version < len(schema.MIGRATIONS):
@@ -200,8 +202,7 @@ class LedgerReader:
                     f"the ledger {self._path} is of an earlier version of this program",
                     hint="The next `import` or `deliver` brings it up to date.",
                 )
-            ((key,),) = self._rows("SELECT value FROM meta WHERE key = 'fingerprint_key'")
-            return Staging(self._connection, self._path, 0, now, key, is_dry=True)
+            yield Staging(self._connection, 0, now, self._kept("fingerprint_key"), is_dry=True)
 
     def backed_up_at(self) -> float | None:
         """Return when `backup` last made a copy (epoch seconds), None where nothing says so."""
@@ -245,6 +246,10 @@ class LedgerReader:
                 f"cannot write a backup to {target}: {error.strerror}",
                 hint="Give a path where nothing is yet, in a folder with space where you may write.",
             ) from error
+
+    def _kept(self, key: str) -> Any:
+        with self._guard, schema.translated_errors(self._path):
+            return schema.kept(self._connection, key)
 
     def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._guard, schema.translated_errors(self._path):

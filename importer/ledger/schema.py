@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import beside
@@ -284,10 +285,15 @@ def configure(connection: sqlite3.Connection, path: Path) -> None:
             )
 
 
-def generation_of(connection: sqlite3.Connection) -> int:
-    """Return how often the -wal file was begun anew; 0 for a ledger of the first release, which did not count."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
-    return int(row[0]) if row else 0
+def kept(connection: sqlite3.Connection, key: str) -> Any:
+    """Return what `meta` keeps under a key, None where there is nothing."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def keep(connection: sqlite3.Connection, key: str, value: object) -> None:
+    """Keep a value under a key of `meta`, in place of another."""
+    connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
 
 def check_health(connection: sqlite3.Connection, path: Path, *, closed: str | None = None) -> None:
@@ -363,13 +369,13 @@ def create_ledger(path: Path, *, now: str) -> None:
 
 def _fill(path: Path, now: str) -> None:
     key = secrets.token_bytes(FINGERPRINT_KEY_BYTES)
-    meta = (("created_at", now), ("fingerprint_key", key), ("next_seq", 1))
     try:
         with translated_errors(path), closing(connect(path, is_new=True)) as connection:
             configure(connection, path)
             migrate(connection)
             with transaction(connection):
-                connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", meta)
+                for each, value in (("created_at", now), ("fingerprint_key", key), ("next_seq", 1)):
+                    keep(connection, each, value)
         sync_folder(path.parent)
     except BaseException:
         path.unlink(missing_ok=True)

@@ -3,17 +3,15 @@
 import hmac
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from json.encoder import encode_basestring
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from importer.ledger.beside import hashed
-from importer.ledger.schema import translated_errors
+from importer.ledger.schema import keep, kept
 from importer.ledger.values import Fate, LedgerInvariantError, Staged
 from importer.records import Call, Place
 from schemas.vocabulary import ATTENDED, ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, CallState, Outcome, State
@@ -98,15 +96,15 @@ Writes = dict[str, list[tuple[object, ...]]]
 class Staging:
     """One staging: everything added is in the ledger when it ends well, nothing of it otherwise.
 
-    It takes calls while it ``is_open``, inside a transaction. A dry one only says what it would come to: it writes
-    nothing, knows pending calls as `pending`, and takes those that a run is sending, or was, for `uncertain`.
+    A dry one only says what it would come to: it writes nothing, knows pending calls as `pending`, and takes those
+    that a run is sending, or was, for `uncertain`.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, run: int, now: str, key: bytes, is_dry: bool = False
+        self, connection: sqlite3.Connection, run: int, now: str, key: bytes, is_dry: bool = False
     ) -> None:
         """Make ready, at a moment (GMT text); `LedgerInvariantError` if a call is `sending`: recover it first."""
-        self._connection, self._path, self._is_dry = connection, path, is_dry
+        self._connection, self._is_dry = connection, is_dry
         self._run, self._now, self._key = run, now, key
         sending = "SELECT count(*) FROM calls WHERE state = 'sending' AND seq IS NOT NULL"
         if not is_dry and self._connection.execute(sending).fetchone() != (0,):
@@ -120,21 +118,17 @@ class Staging:
                 fingerprint BLOB PRIMARY KEY NOT NULL, file TEXT NOT NULL, times INTEGER NOT NULL
             ) WITHOUT ROWID"""
         )
-        (self._next_seq,) = self._connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
-        self._horizon = moment_in(self._connection, "horizon")
+        self._next_seq: int = kept(self._connection, "next_seq")
+        self._horizon = kept(self._connection, "horizon") or ""
         self._stale_before = later(self._horizon, AHEAD_SECONDS) if self._horizon else ""
-        self._doubt_before = moment_in(self._connection, "doubt_before")
+        self._doubt_before = kept(self._connection, "doubt_before") or ""
         query = "SELECT substr(key, length(?1) + 1), value FROM meta WHERE substr(key, 1, length(?1)) = ?1"
         self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,)))
-        self.is_open = True
 
     def end(self) -> None:
-        """Keep what the next staging needs; `LedgerInvariantError` after a swallowed failure: half is not kept."""
-        with self._taking():
-            self._connection.execute("DROP TABLE temp.met")
-            next_seq = "UPDATE meta SET value = ? WHERE key = 'next_seq'"
-            expect_rows(self._connection.execute(next_seq, (self._next_seq,)).rowcount, 1)
-        self.is_open = False
+        """Keep what the next staging needs."""
+        self._connection.execute("DROP TABLE temp.met")
+        keep(self._connection, "next_seq", self._next_seq)
 
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
         """Take calls in; return for each, in order, that it is pending now or what is known of it.
@@ -146,22 +140,21 @@ class Staging:
         call_ids = [call.call_id for call in calls]
         writes: Writes = {statement: [] for statement in _IN_ORDER}
         staged = []
-        with self._taking():
-            known = self._known(call_ids)
-            query = "SELECT call_id, fingerprint FROM temp.met WHERE call_id"
-            met: dict[str, bytes] = dict(select_in(self._connection, query, call_ids))
-            for call, fingerprint in zip(calls, self._fingerprints(calls), strict=True):
-                if call.call_id in met:
-                    same = met[call.call_id] == fingerprint
-                    outcome = Outcome.DUPLICATE if same else Outcome.CONFLICT
-                    staged.append(Staged(call.call_id, outcome, _NEVER_SENT if same else _OTHER_CONTENT))
-                    continue
-                met[call.call_id] = fingerprint
-                writes[_MEET].append((call.call_id, fingerprint))
-                staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
-            for statement, rows in writes.items():
-                if statement is _MEET or not self._is_dry:
-                    self._write(statement, rows)
+        known = self._known(call_ids)
+        query = "SELECT call_id, fingerprint FROM temp.met WHERE call_id"
+        met: dict[str, bytes] = dict(select_in(self._connection, query, call_ids))
+        for call, fingerprint in zip(calls, self._fingerprints(calls), strict=True):
+            if call.call_id in met:
+                same = met[call.call_id] == fingerprint
+                outcome = Outcome.DUPLICATE if same else Outcome.CONFLICT
+                staged.append(Staged(call.call_id, outcome, _NEVER_SENT if same else _OTHER_CONTENT))
+                continue
+            met[call.call_id] = fingerprint
+            writes[_MEET].append((call.call_id, fingerprint))
+            staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
+        for statement, rows in writes.items():
+            if statement is _MEET or not self._is_dry:
+                self._write(statement, rows)
         return staged
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -195,19 +188,18 @@ class Staging:
         """
         texts = ("\x1f".join(row[1:]).encode("utf-8", "backslashreplace") for row in rows)
         hashes = [self._row_hash(text) for text in texts]
-        with self._taking():
-            query = "SELECT fingerprint, file, times FROM temp.listed WHERE fingerprint"
-            met = {each: (file, times) for each, file, times in select_in(self._connection, query, hashes)}
-            told = []
-            for each, (file, *_) in zip(hashes, rows, strict=True):
-                before, times = met.get(each, ("", 0))
-                met[each] = file, times + 1 if before == file else 1
-                told.append(self._row_hash(each + b"%d" % times) if before == file else each)
-            query = "SELECT fingerprint FROM listed_rows WHERE fingerprint"
-            known = {row[0] for row in select_in(self._connection, query, told)}
-            further = [(each, "", 0) for each in told if each not in met]
-            found = [(each, *where) for each, where in met.items()]
-            self._connection.executemany(_NOTE_LISTED, further + found)
+        query = "SELECT fingerprint, file, times FROM temp.listed WHERE fingerprint"
+        met = {each: (file, times) for each, file, times in select_in(self._connection, query, hashes)}
+        told = []
+        for each, (file, *_) in zip(hashes, rows, strict=True):
+            before, times = met.get(each, ("", 0))
+            met[each] = file, times + 1 if before == file else 1
+            told.append(self._row_hash(each + b"%d" % times) if before == file else each)
+        query = "SELECT fingerprint FROM listed_rows WHERE fingerprint"
+        known = {row[0] for row in select_in(self._connection, query, told)}
+        further = [(each, "", 0) for each in told if each not in met]
+        found = [(each, *where) for each, where in met.items()]
+        self._connection.executemany(_NOTE_LISTED, further + found)
         return [each in known for each in told]
 
     def _row_hash(self, text: bytes) -> bytes:
@@ -220,9 +212,8 @@ class Staging:
         What it does not have is closed, so that it is never sent. For calls that were open, ``call`` is what was
         to be posted; without ``outcome`` their fate is the ledger's, since they were pending until now.
         """
-        with self._taking():
-            known = self._known(call_ids)
-            return [self._show_attended(call_id, known[call_id]) for call_id in call_ids]
+        known = self._known(call_ids)
+        return [self._show_attended(call_id, known[call_id]) for call_id in call_ids]
 
     def _show_attended(self, call_id: str, before: _Known) -> Staged:
         state, seq, fate, now = before[0], before[1], Fate(*before[4:]), self._now
@@ -247,20 +238,7 @@ class Staging:
 
     def reopen_uncertain(self) -> int:
         """Make uncertain calls pending again and return how many; one that was shown attended stays uncertain."""
-        with self._taking():
-            return self._connection.execute(_REOPEN_UNCERTAIN).rowcount
-
-    @contextmanager
-    def _taking(self) -> Iterator[None]:
-        """Take nothing more after an error inside."""
-        if not self.is_open:
-            raise LedgerInvariantError("a staging that failed or ended was used further")
-        try:
-            with translated_errors(self._path):
-                yield
-        except BaseException:
-            self.is_open = False
-            raise
+        return self._connection.execute(_REOPEN_UNCERTAIN).rowcount
 
     def _take(
         self, call: Call, fingerprint: bytes, before: _Known | None, again: frozenset[CallState], writes: Writes
@@ -345,12 +323,6 @@ def call_of(row: Sequence[Any]) -> Call:
     call_id, state, agent, customer, start_time, zohouser, voiceuri, source_id, file, line = row
     place = Place(file, line)
     return Call(call_id, State(state), agent, customer, start_time, zohouser, voiceuri, source_id, place)
-
-
-def moment_in(connection: sqlite3.Connection, key: str) -> str:
-    """Return a moment that `meta` holds as GMT text; empty where there is none."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return str(row[0]) if row else ""
 
 
 def judge(state: CallState, same: bool, again: frozenset[CallState]) -> Outcome | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from importer.ledger import staging
 from importer.ledger.beside import hashed
+from importer.ledger.schema import keep, kept
 from importer.ledger.staging import expect_rows
 from importer.ledger.values import ReportedCall, Restored
 from schemas.vocabulary import CallState
@@ -75,11 +76,7 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> tupl
 
 def raise_moment(connection: sqlite3.Connection, key: str, moment: str) -> None:
     """Keep a moment in `meta`, but never an earlier one than is there."""
-    connection.execute(
-        """INSERT INTO meta (key, value) VALUES (?, ?)
-            ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)""",
-        (key, moment),
-    )
+    keep(connection, key, max(moment, kept(connection, key) or ""))
 
 
 def restore(
@@ -113,7 +110,7 @@ def restore(
     if not complete:
         uncertain += connection.execute(_DOUBT_PENDING, (staging.RESTORED_HINT,)).rowcount
         raise_moment(connection, "doubt_before", staging.later(now, staging.AHEAD_SECONDS))
-    doubt_before = staging.moment_in(connection, "doubt_before") or None
+    doubt_before = kept(connection, "doubt_before")
     return Restored(accepted, added, uncertain, doubt_before, len(gone)), gone
 
 
@@ -121,7 +118,7 @@ def _take_reported(
     connection: sqlite3.Connection, run: int, now: str, reported: Iterable[ReportedCall]
 ) -> tuple[int, int, set[str]]:
     """Return how many known calls became accepted, as reported, how many unknown ones, and which uncertain."""
-    (next_seq,) = connection.execute("SELECT value FROM meta WHERE key = 'next_seq'").fetchone()
+    next_seq: int = kept(connection, "next_seq")
     accepted = added = 0
     doubted: set[str] = set()
     for one in reported:
@@ -144,7 +141,7 @@ def _take_reported(
                 connection.execute(staging.INSERT_PAYLOAD, (*staging.PAYLOAD_OF(one.call), run, staged_at, seq))
         hint = "" if one.accepted else staging.RESTORED_HINT
         expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or now, hint)).rowcount, 1)
-    connection.execute("UPDATE meta SET value = ? WHERE key = 'next_seq'", (next_seq,))
+    keep(connection, "next_seq", next_seq)
     return accepted, added, doubted
 
 

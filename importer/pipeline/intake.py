@@ -318,7 +318,8 @@ class Intake:
             for batch in self._batches():
                 results.add(batch, Outcome.WOULD_SEND)
         else:
-            new, known, first = self._stage(results, ledger.dry_staging(gmt_text(run.now)), Outcome.WOULD_SEND)
+            with ledger.dry_staging(gmt_text(run.now)) as staging:
+                new, known, first = self._stage(results, staging, Outcome.WOULD_SEND)
             earlier, limit, rate = ledger.pending_count() - known, run.settings.limit, run.settings.rate
             calls = new + earlier if limit is None else min(new, limit)
             begin = max(run.now, epoch_of(ledger.held_until() or gmt_text(run.now)))
