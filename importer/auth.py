@@ -21,7 +21,7 @@ from importer.errors import ConfigurationError, NotPermittedError, ProtocolError
 from importer.pacing import backoff_seconds
 from importer.private_files import make_folders, open_ours, read_small, replace_private_file
 from importer.settings import is_secret
-from importer.settings.values import base_url, is_loopback
+from importer.settings.values import is_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -87,14 +87,14 @@ _NO_TOKEN = Token("", "", 0.0)
 """In place of one that the API refused, where no other is to be had."""
 
 
+class GarbledError(ProtocolError):
+    """An answer that may be better the next time: a page, cut, not JSON."""
+
+
 Transport = Callable[[str, Mapping[str, str]], tuple[int, bytes]]
 """Posts a form to a URL and returns status and body of the answer. Raises UnavailableError for the network,
-ProtocolError for an answer that is cut or not HTTP (both are tried again), ConfigurationError for a certificate
+GarbledError for an answer that is cut or not HTTP (both are tried again), ConfigurationError for a certificate
 that is not trusted or a proxy."""
-
-
-class _GarbledError(ProtocolError):
-    """An answer that may be better the next time: a page, cut, not JSON."""
 
 
 class TokenSource:
@@ -104,9 +104,9 @@ class TokenSource:
         self, sign_in: SignIn, *, transport: Transport, clock: Callable[[], float], sleep: Callable[[float], None]
     ) -> None:
         self._sign_in = sign_in
-        self._token_url = check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH
+        self._token_url = sign_in.accounts_url + TOKEN_PATH
         # The refresh token is part of the key: after a new authorisation an older token would have the old scopes.
-        parts = (sign_in.accounts_url.rstrip("/").lower(), sign_in.client_id, sign_in.refresh_token)
+        parts = (sign_in.accounts_url.lower(), sign_in.client_id, sign_in.refresh_token)
         self._cache_key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         self._transport = transport
         self._clock = clock
@@ -166,12 +166,9 @@ class TokenSource:
             attempt += 1
             asked_at = self._clock()
             try:
-                try:
-                    status, body = self._transport(self._token_url, form)
-                except ProtocolError as error:
-                    raise _GarbledError(error.message, hint=error.hint) from None
+                status, body = self._transport(self._token_url, form)
                 return read_token_answer(status, body, self._sign_in, asked_at=asked_at)
-            except (UnavailableError, _GarbledError):
+            except (UnavailableError, GarbledError):
                 if attempt == _MOST_TRIES:
                     raise
                 self._sleep(backoff_seconds(attempt))
@@ -270,7 +267,7 @@ def read_token_answer(status: int, body: bytes, sign_in: SignIn, *, asked_at: fl
         hint = _ERROR_HINTS.get(name, _AUTHORISE_HINT)
         raise NotPermittedError(f"the sign-in is refused: {name}", hint=hint)
     if status != 200 or "access_token" not in answer:
-        raise _GarbledError(
+        raise GarbledError(
             f"what answers is not the token endpoint (status {status}, no token)",
             hint="Check --accounts-url, --data-center and --proxy.",
         )
@@ -292,7 +289,7 @@ def check_api_url(answered: object, sign_in: SignIn) -> str:
     anything else; nothing may be sent there.
     """
     if sign_in.api_url is not None:
-        return check_base_url(sign_in.api_url, "--api-url")
+        return sign_in.api_url
     if isinstance(answered, str):
         for host in sign_in.api_hosts:
             if answered.lower() in (f"https://{host}", f"https://{host}/"):
@@ -301,14 +298,6 @@ def check_api_url(answered: object, sign_in: SignIn) -> str:
         "the token endpoint names an API host that is not one of Zoho's; nothing was sent to it",
         hint="Check --data-center and --accounts-url; a host of your own must be named with --api-url.",
     )
-
-
-def check_base_url(url: str, option: str) -> str:
-    """Return an operator's base URL without a slash at the end; ConfigurationError for what is none of ours."""
-    try:
-        return base_url(url)
-    except ValueError as error:
-        raise ConfigurationError(f"{option} {error}", hint="Write https://host or https://host:port.") from None
 
 
 def _json_object(status: int, body: bytes) -> Mapping[str, object]:
@@ -320,7 +309,7 @@ def _json_object(status: int, body: bytes) -> Mapping[str, object]:
         return answer
     if status == 429 or status >= 500:
         return {}
-    raise _GarbledError(
+    raise GarbledError(
         f"the token endpoint did not answer with JSON (status {status})",
         hint="A proxy or login page may be answering: check --accounts-url and --proxy.",
     )

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import table
-from importer.auth import check_base_url
 from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
 from importer.settings import (
     DATA_CENTERS,
@@ -26,6 +25,7 @@ from importer.settings import (
     load_settings,
     parse_moment,
 )
+from importer.settings.values import base_url
 from schemas.vocabulary import State
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=UTC)
@@ -308,7 +308,7 @@ def test_error_limit(limit: Limit, errors: int, sent: int, expected: bool) -> No
 def test_data_centers(accounts_url: str, api_hosts: frozenset[str]) -> None:
     """Every data centre of the contract has a base URL that the sign-in takes and bare API host names."""
     assert " ".join(DATA_CENTERS) == "us eu in au jp ca cn sa uk ae"
-    assert check_base_url(accounts_url, "--accounts-url") == accounts_url
+    assert base_url(accounts_url) == accounts_url
     assert all(host and "/" not in host for host in api_hosts)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 
 import requests
 
-from importer.auth import SignIn, Token
+from importer.auth import GarbledError, SignIn, Token
 from importer.client.classify import FAILURES_BEFORE, Judgement, Proof, Reaction, classify, judge_failure
 from importer.client.connection import Answer, Line, SendFailure, Trust
 from importer.errors import (
@@ -134,7 +134,7 @@ class TokenTransport(Line):
             if failure.kind in FAILURES_BEFORE and failure.kind != "other":
                 kind, hint = ConfigurationError, "Check --accounts-url, --ca-bundle, --proxy and the clock."
             elif failure.kind in ("cut", "malformed"):
-                kind, hint = ProtocolError, "Check --accounts-url and --proxy: something else may be answering."
+                kind, hint = GarbledError, "Check --accounts-url and --proxy: something else may be answering."
             message = f"{urlsplit(url).hostname} gave no answer to the sign-in ({failure.kind})"
             raise kind(message, hint=hint) from None
         finally:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from importer.auth import TOKEN_PATH, SignIn, TokenSource, check_base_url, read_token_answer
+from importer.auth import TOKEN_PATH, SignIn, TokenSource, read_token_answer
 from importer.client import AccountClient, Answer, TokenTransport, Trust, User
 from importer.errors import NotPermittedError, ProtocolError
 from importer.formats.cells import caseless
@@ -45,7 +45,7 @@ def exchange_code(code: str, sign_in: SignIn) -> str:
         "code": code,
     }
     asked_at = time.time()
-    address = check_base_url(sign_in.accounts_url, "--accounts-url") + TOKEN_PATH
+    address = sign_in.accounts_url + TOKEN_PATH
     status, body = TokenTransport(sign_in)(address, form)
     try:
         read_token_answer(status, body, sign_in, asked_at=asked_at)
