@@ -344,8 +344,10 @@ class Line:
     def hang_up(self) -> None:
         """Close the connection; the next request opens another."""
         self._adapter.close()
-        self._drop()
-        self._prepared = None
+        with self._changed:
+            if self._handle is not None:
+                self._handle.close()
+            self._handle = self._prepared = None
 
     def close(self) -> None:
         """Close the connection; a request after that opens another."""
@@ -397,11 +399,12 @@ class Line:
             for option in options:
                 sock.setsockopt(*option)
             with self._changed:
-                self._drop()
-                sock.settimeout(self.seconds_left(connecting=True))
-                self._has_rested = False
+                if self._handle is not None:  # of an address that took no connection
+                    self._handle.close()
                 # A second handle: TLS takes the first one away from its socket object.
                 self._handle = sock.dup()
+                self._has_rested = False
+                sock.settimeout(self.seconds_left(connecting=True))
             sock.connect(address)
         except BaseException:
             sock.close()
@@ -431,12 +434,6 @@ class Line:
             self._after_write()
         except BaseException as refusal:
             raise _Halt(refusal) from None
-
-    def _drop(self) -> None:
-        with self._changed:
-            if self._handle is not None:
-                self._handle.close()
-                self._handle = None
 
     def _exchange(self, request: requests.Request, body: bytes | None) -> Answer:
         if request is not self._prepared:

@@ -56,7 +56,7 @@ _GENERATION_TEXT = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n
 _LONGEST_TEXT = 1000
 _HOLDER = re.compile(r"pid=(\d{1,10}) since=([0-9T: Z-]{1,30})(?:$| run=)")
 _FORGOTTEN_LINE = re.compile(r"([0-9a-f]{32}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
-_DISK_HINT = "Look at the disk and the rights."
+_DISK_HINT = "Look at the disk (space, mount, errors, rights)."
 RESTORED_HINT = (
     "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
     "cdr-importer ledger accept-restore RESULTS.csv ..."
@@ -248,8 +248,7 @@ def take_lock(ledger: Path, text: str | None = None) -> LedgerLock:
     """
     path = companion(ledger, LOCK)
     lock = LedgerLock([_locked(path, os.O_RDWR | os.O_CREAT, ledger)])
-    hint = "Look at the disk (space, mount, errors, rights); nothing was sent."
-    with ExitStack() as undo, os_errors_as(LedgerError, f"cannot write {path}", ledger, hint):
+    with ExitStack() as undo, os_errors_as(LedgerError, f"cannot write {path}", ledger, _DISK_HINT):
         undo.callback(lock.release)
         if not lock.holds(path):
             raise TryLaterError(f"the lock file {path} was replaced while it was locked", hint="Run again.")
@@ -305,6 +304,5 @@ def _read(path: Path, most_bytes: int = -1) -> str | None:
 
 
 def _replace(path: Path, text: str) -> None:
-    hint = "Look at the disk (space, mount, errors, rights)."
-    with os_errors_as(LedgerError, f"cannot write {path}", path, hint):
+    with os_errors_as(LedgerError, f"cannot write {path}", path, _DISK_HINT):
         replace_private_file(path, text.encode())

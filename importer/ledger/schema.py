@@ -350,14 +350,21 @@ def create_ledger(path: Path, *, now: str) -> None:
         undo.callback(beside.take_lock(path).release)
         if made.exists():
             # A death in here left it, and no run has used it.
-            kept = beside.read_generation(path)
-            if kept.number or not kept.readable:
+            left = beside.read_generation(path)
+            if left.number or not left.readable:
                 raise _exists(generation_path)
             generation_path.unlink(missing_ok=True)
             for suffix in ("-wal", "-shm", "-journal", ""):
                 made.with_name(made.name + suffix).unlink(missing_ok=True)
         make_private_file(made)
-        _fill(made, now)
+        key = secrets.token_bytes(FINGERPRINT_KEY_BYTES)
+        with translated_errors(path), closing(connect(made, is_new=True)) as connection:
+            configure(connection, made)
+            migrate(connection)
+            with transaction(connection):
+                for each, value in (("created_at", now), ("fingerprint_key", key), ("next_seq", 1)):
+                    keep(connection, each, value)
+        sync_folder(path.parent)
         beside.write_generation(path, 0)
         try:
             path.hardlink_to(made)  # unlike a rename, this never replaces a file
@@ -365,21 +372,6 @@ def create_ledger(path: Path, *, now: str) -> None:
             raise _exists(path) from None
         made.unlink()
         sync_folder(path.parent)
-
-
-def _fill(path: Path, now: str) -> None:
-    key = secrets.token_bytes(FINGERPRINT_KEY_BYTES)
-    try:
-        with translated_errors(path), closing(connect(path, is_new=True)) as connection:
-            configure(connection, path)
-            migrate(connection)
-            with transaction(connection):
-                for each, value in (("created_at", now), ("fingerprint_key", key), ("next_seq", 1)):
-                    keep(connection, each, value)
-        sync_folder(path.parent)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _exists(path: Path) -> ConfigurationError:

@@ -343,7 +343,7 @@ class Delivery:
             self._send_all()
             stop = self._why_stopped()
         # Each call lined up has its row, so that a run that ends early counts as pending what the ledger does.
-        while stop and self._claim(_ROWS_AT_ONCE):
+        for _ in self._claimed(_ROWS_AT_ONCE) if stop else ():
             pass
         self._note_what_is_left(stop, outlook)
         return stop
@@ -388,7 +388,7 @@ class Delivery:
     def _send_all(self) -> None:
         """Let each worker send call after call until none is left or the run stops."""
         clients = [self._new_client() for _ in range(self.run.settings.workers)]
-        calls = self._pending()
+        calls = self._claimed(self.run.settings.batch_size)
         try:
             with ThreadPoolExecutor(len(clients), thread_name_prefix="deliver") as pool:
                 working = {pool.submit(self._work, client, calls) for client in clients}
@@ -452,19 +452,13 @@ class Delivery:
                 self._failure = self._failure or failure
             self._stopping.set()
 
-    def _pending(self) -> Iterator[Claimed]:
-        """Yield the calls that the ledger has lined up, a batch claimed at a time."""
-        while batch := self._claim(self.run.settings.batch_size):
-            yield from batch
-
-    def _claim(self, size: int) -> list[Claimed]:
-        """Claim the next batch; the rows of calls that earlier runs left are durable before any of it is sent."""
-        batch = self.ledger.claim(size, after=self._latest_turn)
-        if batch:
-            # Their payload leaves the ledger with the answer.
+    def _claimed(self, size: int) -> Iterator[Claimed]:
+        """Yield the calls that the ledger has lined up, as many claimed at a time, after those claimed before."""
+        while batch := self.ledger.claim(size, after=self._latest_turn):
+            # Their payload leaves the ledger with the answer, so the rows have to be safe before.
             self._results.take_up([claimed.call for claimed in batch if not claimed.own_run])
             self._latest_turn = batch[-1].turn
-        return batch
+            yield from batch
 
     def _note_what_is_left(self, stop: Stop | None, outlook: Outlook) -> None:
         """Note why calls are pending still: the stop, those that were not taken, or `--limit`."""

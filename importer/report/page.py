@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from importer import __version__
 from importer.errors import CannotCreateError
-from importer.private_files import put_whole
+from importer.private_files import os_errors_as, put_whole
 from importer.report.data import Report
 from schemas.vocabulary import CallState, Outcome, counted
 
@@ -131,14 +131,12 @@ def write_page(path: Path, report: Callable[[], Report], *, replace: bool = Fals
     if not replace and os.path.lexists(path):
         raise taken
     page = page_of(report()).encode()
-    try:
-        put_whole(path, page, may_replace=replace)
-    except FileExistsError:
-        raise taken from None
-    except OSError as error:
-        raise CannotCreateError(
-            f"the report {path} cannot be written: {error.strerror}", hint="Name another file with --output."
-        ) from error
+    hint = "Name another file with --output."
+    with os_errors_as(CannotCreateError, f"the report {path} cannot be written", path, hint):
+        try:
+            put_whole(path, page, may_replace=replace)
+        except FileExistsError:
+            raise taken from None
 
 
 def _visible(value: object) -> object:

@@ -312,22 +312,21 @@ def reasons_path(rejects: Path) -> Path:
 
 def write_rejects(path: Path, records: Iterable[tuple[str, Sequence[str] | None]]) -> None:
     """Write header and records verbatim, to be imported again, and their `REASON_COLUMNS` beside: all or none."""
-    try:
-        with _whole(path) as stream, _whole(reasons_path(path)) as beside:
-            say, line = csv.writer(beside, lineterminator="\r\n").writerow, 1
-            say(REASON_COLUMNS)
-            for record, said in records:
-                if said is not None:
-                    say((line, *said))
-                stream.write(record + "\r\n")
-                line += record.count("\n") + 1
-            make_durable(stream)
-            make_durable(beside)
-    except OSError as error:
-        raise CannotCreateError(
-            f"rejects file {path} cannot be written: {error.strerror}",
-            hint="Free space, then import the same files with --rejects once more: nothing is sent twice.",
-        ) from error
+    hint = "Free space, then import the same files with --rejects once more: nothing is sent twice."
+    with (
+        os_errors_as(CannotCreateError, f"rejects file {path} cannot be written", path, hint),
+        _whole(path) as stream,
+        _whole(reasons_path(path)) as beside,
+    ):
+        say, line = csv.writer(beside, lineterminator="\r\n").writerow, 1
+        say(REASON_COLUMNS)
+        for record, said in records:
+            if said is not None:
+                say((line, *said))
+            stream.write(record + "\r\n")
+            line += record.count("\n") + 1
+        make_durable(stream)
+        make_durable(beside)
 
 
 @contextmanager

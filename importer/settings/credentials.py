@@ -11,7 +11,7 @@ import platformdirs
 import tomli
 
 from importer.errors import CannotCreateError, ConfigurationError
-from importer.private_files import make_folders, read_small, replace_private_file, why
+from importer.private_files import make_folders, os_errors_as, read_small, replace_private_file, why
 from importer.settings.options import APPLICATION, variable_of
 
 SECRETS = ("client_id", "client_secret", "refresh_token")
@@ -89,14 +89,10 @@ def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> P
         except Exception as error:
             raise _no_keyring(f"refused the secrets ({type(error).__name__})") from None
         lines = [f"{_KEYRING_KEY} = true"]
-    try:
+    text = "\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, ""))
+    with os_errors_as(CannotCreateError, f"{where} cannot be written", where, "Free the path."):
         make_folders(where.parent)
-        text = "\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, ""))
         replace_private_file(where, text.encode())
-    except OSError as error:
-        raise CannotCreateError(
-            f"{where} cannot be written: {why(error, where)}", hint="Free the path."
-        ) from error
     return where
 
 

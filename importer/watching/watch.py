@@ -17,7 +17,7 @@ from importer import __version__
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError, reason_of
 from importer.ledger import open_reader
 from importer.pipeline import Listener, epoch_of, summary_fields
-from importer.private_files import check_ours, open_ours, whose, why
+from importer.private_files import check_ours, open_ours, os_errors_as, whose
 from importer.records import Event, EventName, Level, Receipt, RunSummary
 from importer.settings import Settings
 from schemas.vocabulary import CallState
@@ -45,13 +45,9 @@ class LogFile:
         self._path, self._run_id, self._least = path.absolute(), run_id, least
         self._lock = threading.Lock()
         self.is_lost = False
-        try:
+        hint = "Give --log a file in a folder where you may write; no link, pipe or device."
+        with os_errors_as(CannotCreateError, f"log {path} cannot be written", path, hint):
             self._open()
-        except OSError as error:
-            raise CannotCreateError(
-                f"log {path} cannot be written: {why(error, path)}",
-                hint="Give --log a file in a folder where you may write; no link, pipe or device.",
-            ) from error
 
     def _open(self) -> None:
         descriptor = open_ours(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
