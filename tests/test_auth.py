@@ -354,7 +354,7 @@ def test_cache_that_is_in_the_way(shared: SignIn, clock: OwnTime, is_file: bool)
         cache_of(shared).parent.write_text("a file where the folder should be")
     else:
         cache_of(shared).parent.mkdir()
-        cache_of(shared).with_name("token.json.part").write_text("half")
+        cache_of(shared).with_name("token.json.new").write_text("half")
     assert source(Endpoint(good()), clock, shared).token().access_token == "1000.aa.bb"
     assert is_file or json.loads(cache_of(shared).read_text())["access_token"] == "1000.aa.bb"
 

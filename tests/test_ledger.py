@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from conftest import table
-from importer.errors import ConfigurationError, ExitCode, LedgerError, TryLaterError, UsageError
+from importer.errors import ConfigurationError, LedgerError, TryLaterError, UsageError
 from importer.ledger import (
     Decision,
     Fate,
@@ -183,15 +183,6 @@ def test_migrations_run_once_each(tmp_path: Path) -> None:
     assert (tables, version) == (["a", "b"], 2)
 
 
-PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "cache_size": -32768}
-
-
-def test_pragmas(ledger: Ledger) -> None:
-    """The writing connection has the durability that is promised."""
-    found = {name: ledger._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in PRAGMAS}
-    assert found == PRAGMAS
-
-
 # --- one run per ledger ---------------------------------------------------------------------------------
 
 
@@ -332,15 +323,6 @@ def test_fingerprint_covers_what_is_posted(ledger: Ledger, changed: dict[str, ob
     assert outcomes(take(ledger, replace(call(), **changed))) == [outcome]  # type: ignore[arg-type]
 
 
-def test_known_fate_is_handed_back(ledger: Ledger) -> None:
-    """A refused call met again comes with the earlier answer's words."""
-    bring_to(ledger, REFUSED, call())
-    (staged,) = take(ledger, call())
-    sent_at = ledger.fates(["a1"])["a1"].sent_at
-    assert staged.receipt == Fate("slug", "Do this.", 418, "CODE", 1, sent_at)
-    assert sent_at
-
-
 def test_staged_in_order(ledger: Ledger) -> None:
     """Answers stand in the order of the calls, and calls are claimed in that order."""
     ids = [f"c{number % 7}{number:05}" for number in range(35_000)]
@@ -367,25 +349,7 @@ def test_lists_of_any_length(ledger: Ledger) -> None:
         assert list(found) == [("n0",)] * bool(count), count
 
 
-def test_database_refuses_broken_rows(ledger: Ledger) -> None:
-    """The tables themselves refuse a settled call that still has a place in the queue, and unknown states."""
-    take(ledger, call())
-    for change in ("state = 'accepted'", "seq = NULL", "state = 'lost'"):
-        with pytest.raises(sqlite3.IntegrityError):
-            ledger._connection.execute(f"UPDATE calls SET {change}")
-
-
 # --- delivery -------------------------------------------------------------------------------------------
-
-
-def test_claim_pages_through(ledger: Ledger) -> None:
-    """Claims go on after the last one, in staging order, and change nothing."""
-    take(ledger, *(call(f"c{9 - number}") for number in range(5)))
-    first = claimed(ledger, 3)
-    second = ledger.claim(3, after=first[-1].turn)
-    assert [one.call.call_id for one in (*first, *second)] == ["c9", "c8", "c7", "c6", "c5"]
-    assert ledger.claim(3, after=second[-1].turn) == []
-    assert ledger.counts()[PENDING] == ledger.pending_count() == 5
 
 
 ORDERS = [
@@ -425,14 +389,6 @@ def test_claim_reads_only_its_batch(ledger: Ledger) -> None:
     open_calls = "SEARCH calls USING COVERING INDEX calls_open (state=? AND seq>?)"
     assert open_calls in plans[0]
     assert [step for step in plans[1] if "SCAN" in step or "TEMP B-TREE" in step] == []
-
-
-def test_seq_is_never_used_again(ledger: Ledger) -> None:
-    """A call staged after others were settled comes after them all."""
-    bring_to(ledger, ACCEPTED, call("a1"))
-    take(ledger, call("b1"))
-    assert [one.call.call_id for one in claimed(ledger)] == ["b1"]
-    assert ledger._rows("SELECT seq FROM calls WHERE call_id = 'b1'") == [(2,)]
 
 
 ANSWERS = [ACCEPTED, REFUSED, UNCERTAIN, PENDING]
@@ -499,30 +455,6 @@ def test_pages_of_payloads_are_used_again(path: Path) -> None:
     assert (sizes[2] - sizes[1]) / 400 < 120
 
 
-def test_forbidden_steps(path: Path, ledger: Ledger) -> None:
-    """A step that a call's state forbids is a bug of ours (exit 70) and changes nothing."""
-    steps: dict[Callable[[str], object], CallState] = {
-        ledger.mark_sending: PENDING,
-        lambda one: ledger.settle(Receipt(one, ACCEPTED)): SENDING,
-        lambda one: ledger.note_unsent(one, reason="r"): PENDING,
-    }
-    for state in (PENDING, ACCEPTED, REFUSED, UNCERTAIN, CLOSED, SENDING):
-        bring_to(ledger, state, call(state))
-        before = row(path, state, "*")
-        for step, allowed in steps.items():
-            if state is not allowed:
-                with pytest.raises(LedgerInvariantError) as caught:
-                    step(state)
-                assert (caught.value.exit_code, row(path, state, "*")) == (ExitCode.INTERNAL, before)
-
-
-def test_note_unsent(ledger: Ledger) -> None:
-    """A call that never left keeps its state and attempts, and says why it waits."""
-    take(ledger, call())
-    ledger.note_unsent("a1", reason="no_connection", hint="Try later.")
-    assert ledger.fates(["a1", "unknown"]) == {"a1": Fate("no_connection", "Try later.")}
-
-
 def test_threads_racing_for_one_call(ledger: Ledger) -> None:
     """Of many threads that mark the same call exactly one may send it."""
     take(ledger, call())
@@ -538,19 +470,6 @@ def test_threads_racing_for_one_call(ledger: Ledger) -> None:
 
 
 # --- recovery, people, upkeep ---------------------------------------------------------------------------
-
-
-def test_recover(path: Path) -> None:
-    """What a dead run was sending is uncertain because of the crash; recovery may be repeated."""
-    with opened(path) as ledger:
-        take(ledger, call("a1"), call("b1"), call("c1"))
-        ledger.mark_sending("a1")
-        ledger.mark_sending("b1")
-    with opened(path, LATER_RUN) as ledger:
-        assert (ledger.recover(), ledger.recover()) == (2, 0)
-        ((first, fate, run_id), (second, _, _)) = ledger.uncertain_calls(9)
-    assert (first, fate.reason, fate.attempts, run_id) == (call("a1"), "crash", 1, "run1")
-    assert second.call_id == "b1"
 
 
 @table(("decision", "state"), [(Decision.SENT, ACCEPTED), (Decision.NOT_SENT, PENDING), (Decision.CLOSE, CLOSED)])

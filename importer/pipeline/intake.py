@@ -152,13 +152,14 @@ class Intake:
     @contextmanager
     def opened(self, ledger: LedgerReader | None) -> Iterator[None]:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
+        self._ledger = ledger
         plan = replace(self._plan, held=ledger.held if ledger else None)
         self._held = plan.held
         with Preparation(self._run.catalogue.causes, plan) as self._preparation:
             self._found.skipped = self._preparation.skipped
             yield
 
-    def read(self, ledger: LedgerReader | None) -> None:
+    def read(self) -> None:
         """Read every file whole; a damaged one is a problem, and nothing of it is kept."""
         run = self._run
         whole: dict[Path, int] = {}
@@ -188,10 +189,10 @@ class Intake:
                 read = f"format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
                 run.listener.detail(f"{detection.path}: {read}")
         self._found.rows = self._preparation.rows
-        for alarm in self._alarms(ledger):
+        for alarm in self._alarms():
             self._report(alarm)
-        if isinstance(ledger, Ledger):
-            ledger.note_inputs(inputs_json(self._detections, whole))
+        if isinstance(self._ledger, Ledger):
+            self._ledger.note_inputs(inputs_json(self._detections, whole))
         self._detections = tuple(pinned)
 
     def _prepared(
@@ -252,9 +253,9 @@ class Intake:
         self._found.problems.append(problem)
         self._run.listener.problem(problem)
 
-    def _alarms(self, ledger: LedgerReader | None) -> Iterator[ImporterError]:
+    def _alarms(self) -> Iterator[ImporterError]:
         """Yield why this is not the input expected; the run goes on, so nothing is lost, and ends with 66."""
-        settings, changed = self._run.settings, []
+        settings, ledger, changed = self._run.settings, self._ledger, []
         for detection in self._detections:
             with suppress(OSError):
                 changed.append(detection.path.stat().st_mtime)
@@ -295,7 +296,7 @@ class Intake:
                 reason="too_few_rows",
             )
 
-    def take_in(self, results: ResultsFile, ledger: LedgerReader | None) -> Outlook | None:
+    def take_in(self, results: ResultsFile) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.
 
         Raises InputUnusableError for too many rejects; ConfigurationError for old calls on a ledger that has sent
@@ -303,7 +304,7 @@ class Intake:
         Nothing is taken in then. Returns the calls to be sent. Where there is no ledger, or one that is only read,
         calls are `would_send`, and these errors are problems.
         """
-        run = self._run
+        run, ledger = self._run, self._ledger
         if isinstance(ledger, Ledger):
             with ledger.staging() as staging:
                 new, _, first = self._stage(results, staging, Outcome.PENDING)

@@ -65,9 +65,9 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
     ):
         if intake is not None:
             # 4 Read and prepare. Needs files and agents; gives the rows, waiting in a temporary file.
-            intake.read(ledger or known)
+            intake.read()
             # 5 Stage. Needs calls; gives every one of them durable as pending, in one transaction.
-            outlook = intake.take_in(results, ledger or known)
+            outlook = intake.take_in(results)
         else:
             results.sync()
             outlook = ask_to_deliver(run, ledger) if ledger else None
