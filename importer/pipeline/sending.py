@@ -86,16 +86,6 @@ _CODE = re.compile(r"[A-Z][A-Z_]{1,60}")
 _LOOK = "Look for the call in Zoho, then settle it with `cdr-importer resolve`."
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """One call with the receipt that this run ends with for it, and the judgement behind it."""
-
-    receipt: Receipt
-    judgement: Judgement
-    stop: Stop | None = None
-    given_up: bool = False
-
-
 def stop_of(judgement: Judgement) -> Stop:
     """Return the stop that a judgement makes; each that ends a run has an exit code."""
     return Stop(judgement.exit_code or ExitCode.PROTOCOL, judgement.reason, judgement.hint)
@@ -103,55 +93,58 @@ def stop_of(judgement: Judgement) -> Stop:
 
 @dataclass(slots=True)
 class Attempts:
-    """Sends one call until something is proved or nothing more is to be tried."""
+    """Sends one call until something is proved or nothing more is to be tried.
+
+    After that it has the ``receipt`` that the run ends with for it, the ``judgement`` behind that, the ``stop``
+    if it ends the run, and whether the call is ``given_up``.
+    """
 
     delivery: "Delivery"
     client: Client
     claimed: Claimed
+    receipt: Receipt = field(init=False)
+    judgement: Judgement = field(init=False)
+    stop: Stop | None = None
+    given_up: bool = False
     _tries: int = 0
     _waits: int = 0
     _is_marked: bool = False
 
-    def run(self) -> Delivered | None:
-        """Return what the run ends with for the call; None when no request was begun."""
+    def run(self) -> bool:
+        """Return whether a request was begun."""
         delivery, is_renewed = self.delivery, False
-        last: Delivered | None = None
-        while True:
+        while self.stop is None and not self.given_up:
             token = delivery.tokens.token()
             # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
             delivery.ledger.bind_account(delivery.account)
             slot = delivery.limiter.acquire(delivery.is_stopping, deadline=delivery.deadline)
             if slot is None:
-                return last
-            judgement, receipt = self._send(token, slot)
-            last = Delivered(receipt, judgement)
+                break
+            self._send(token, slot)
+            judgement = self.judgement
             if judgement.proof is Proof.TAKEN:
                 delivery.retries.success()
-            if judgement.reaction is Reaction.STOP:
-                return Delivered(receipt, judgement, stop_of(judgement))
-            if receipt.state is not CallState.PENDING:
-                return last
-            if judgement.reaction is Reaction.RENEW_TOKEN:
-                if is_renewed:
-                    return Delivered(receipt, judgement, stop_of(judgement))
+            if judgement.reaction is Reaction.STOP or (judgement.reaction is Reaction.RENEW_TOKEN and is_renewed):
+                self.stop = stop_of(judgement)
+            elif self.receipt.state is not CallState.PENDING:
+                break
+            elif judgement.reaction is Reaction.RENEW_TOKEN:
                 is_renewed = True
                 delivery.tokens.token(token)
             elif judgement.reaction is Reaction.WAIT:
-                stop = self._wait(judgement)
-                if stop is not None:
-                    return Delivered(receipt, judgement, stop)
+                self._wait()
+            elif self._tries >= (judgement.most_tries or MOST_TRIES) or not delivery.retries.spend():
+                self.given_up = True
             else:
-                most_tries = judgement.most_tries or MOST_TRIES
-                if self._tries >= most_tries or not delivery.retries.spend():
-                    return Delivered(receipt, judgement, given_up=True)
                 left = backoff_seconds(self._tries)
                 while left > 0 and not delivery.is_stopping():
                     delivery.run.sleep(min(left, LOOK_EVERY_SECONDS))
                     left -= LOOK_EVERY_SECONDS
+        return self._tries > 0
 
-    def _wait(self, judgement: Judgement) -> Stop | None:
-        """Slow everybody down for as long as the service asks, and keep that for a run after this one."""
-        delivery, run = self.delivery, self.delivery.run
+    def _wait(self) -> None:
+        """Slow everybody down for as long as the service asks, or stop; keep that for a run after this one."""
+        delivery, run, judgement = self.delivery, self.delivery.run, self.judgement
         asked = judgement.wait_seconds
         ran_out = self._waits >= (len(THROTTLE_WAITS_SECONDS) if asked is None else MOST_WAITS)
         if asked is None:
@@ -164,13 +157,13 @@ class Attempts:
         deadline = delivery.deadline
         if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
             stop = stop_of(judgement)
-            return replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")
+            self.stop = replace(stop, message=f"{stop.message} Nothing is sent before {moment} GMT.")
+            return
         fields = {"seconds": round(asked, 1), "reason": judgement.reason}
         run.listener.event(Event(EventName.WAIT_BEGAN, Level.INFO, fields))
         delivery.limiter.pause_until(now + asked + draw(0.0, asked * JITTER))
-        return None
 
-    def _send(self, token: Token, slot: Slot) -> tuple[Judgement, Receipt]:
+    def _send(self, token: Token, slot: Slot) -> None:
         """Send one request: the intent durable before its first byte, what it proves before anything else.
 
         Raises LedgerError, before the first byte or, with the receipt passed to the listener, after the answer.
@@ -204,7 +197,7 @@ class Attempts:
         else:
             self.delivery.ledger.note_unsent(call.call_id, reason=reason, hint=hint)
         run.listener.event(_request_event(call, receipt, milliseconds, lost))
-        return judgement, receipt
+        self.judgement, self.receipt = judgement, receipt
 
     def _before_first_byte(self) -> None:
         self.delivery.ledger.mark_sending(self.claimed.call.call_id)
@@ -258,7 +251,7 @@ class Breaker:
     _fruitless: int = 0
     _latest: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=16))
 
-    def add(self, delivered: Delivered) -> Stop | None:
+    def add(self, delivered: Attempts) -> Stop | None:
         """Count one call; return why the run stops, if it does."""
         receipt, judgement = delivered.receipt, delivered.judgement
         self._states[receipt.state] += 1
@@ -321,7 +314,7 @@ class Delivery:
         self._stopping = threading.Event()
         self._stop: Stop | None = None
         self._failure: BaseException | None = None
-        self._ended: deque[Delivered] = deque()
+        self._ended: deque[Receipt] = deque()
         self._untaken: Counter[str] = Counter()
 
     def send(self, ledger: Ledger, results: ResultsFile, outlook: Outlook) -> Stop | None:
@@ -400,7 +393,7 @@ class Delivery:
                             for client in clients:
                                 client.cut()
                         while self._ended:
-                            receipt = self._ended.popleft().receipt
+                            receipt = self._ended.popleft()
                             self._untaken[receipt.reason] += receipt.state is CallState.PENDING
                             self.run.listener.receipt(receipt)
                 finally:
@@ -439,14 +432,16 @@ class Delivery:
                 with self._turn:
                     claimed = next(calls, None)
                     self._are_left = claimed is not None
-                delivered = Attempts(self, client, claimed).run() if claimed else None
-                if delivered is None:
+                if claimed is None:
+                    return
+                attempts = Attempts(self, client, claimed)
+                if not attempts.run():
                     return
                 with self._guard:
-                    self._stop = self._stop or self._breaker.add(delivered)
+                    self._stop = self._stop or self._breaker.add(attempts)
                 if self._stop is not None:
                     self._stopping.set()
-                self._ended.append(delivered)
+                self._ended.append(attempts.receipt)
         except BaseException as failure:
             with self._guard:
                 self._failure = self._failure or failure
