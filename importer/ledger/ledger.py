@@ -85,25 +85,17 @@ class Ledger(LedgerReader):
         now: Callable[[], str],
         busy_seconds: float = schema.BUSY_SECONDS,
         restored: bool = False,
-        wait: Callable[[TryLaterError], bool] = lambda _: False,
     ) -> Self:
         """Lock, check and open the ledger of this run, and note the run in it.
 
-        ``now`` gives GMT text. ``wait`` gets the error while another run has it, and returns whether to try again.
-        ``restored`` is for `accept_restore` only: it lets a ledger in that is older than its generation file, from
-        which nothing can be sent before it is accepted. Raises `ConfigurationError` when there is no ledger, a
-        newer program wrote it, it was restored or its place is not safe, `TryLaterError` when another run has it,
-        `LedgerError` when it is damaged, not a ledger, or the disk is full.
+        ``now`` gives GMT text. ``restored`` is for `accept_restore` only: it lets a ledger in that is older than
+        its generation file, from which nothing can be sent before it is accepted. Raises `ConfigurationError`
+        when there is no ledger, a newer program wrote it, it was restored or its place is not safe,
+        `TryLaterError` when another run has it, `LedgerError` when it is damaged, no ledger, or its disk full.
         """
         path = existing(path)
         beside.check_place(path)
-        lock = None
-        while lock is None:
-            try:
-                lock = beside.take_lock(path, f"since={now()} run={run.run_id}")
-            except TryLaterError as held:
-                if not wait(held):
-                    raise
+        lock = beside.take_lock(path, f"since={now()} run={run.run_id}")
         with ExitStack() as undo, schema.translated_errors(path):
             undo.callback(lock.release)
             if restored:
@@ -138,7 +130,7 @@ class Ledger(LedgerReader):
                 if generation is not None:
                     closed = beside.file_mark(self._path) if is_whole else ""
                     beside.write_generation(self._path, generation, closed)
-            super().close()
+            self._lock.release()
 
     def recover(self) -> int:
         """Make every call that a dead run was sending `uncertain`, and return how many; may be repeated."""

@@ -251,7 +251,7 @@ class Staging:
                     "one was among them: it is not sent. Cut such old calls off with --since."
                 )
                 return Staged(call.call_id, Outcome.REJECTED, Fate("stale", hint))
-            if self._is_forgotten(call):
+            if self._forgotten and self._is_forgotten(call):
                 return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
             if call.start_time < self._doubt_before:
                 self._open_call(call, fingerprint, None, _AS_DOUBTFUL, writes)
@@ -262,7 +262,7 @@ class Staging:
         same = kept in (fingerprint, UNKNOWN_CONTENT)
         outcome = judge(_STATES[state], same, frozenset() if attended_at else again)
         reopened = outcome is None and state == CallState.REFUSED
-        if reopened and self._is_forgotten(call):
+        if reopened and self._forgotten and self._is_forgotten(call):
             return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
         if reopened and call.start_time < self._doubt_before:
             # After the backup it may have been sent with this very content.
@@ -277,8 +277,6 @@ class Staging:
         return Staged(call.call_id, outcome, Fate(*fate) if any(fate) else _NEVER_SENT)
 
     def _is_forgotten(self, call: Call) -> bool:
-        if not self._forgotten:
-            return False
         hashes = (hashed(number, self._key) for number in (call.agent_number, call.customer_number))
         return any(call.start_time <= self._forgotten.get(each, "") for each in hashes)
 

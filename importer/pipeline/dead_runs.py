@@ -40,14 +40,12 @@ def finish_dead_runs(run: Run, ledger: Ledger) -> None:
             run.listener.note(note)
 
 
-def drop_old_results(run: Run, ledger: Ledger, own: Path) -> None:
-    """Delete results that runs of this ledger wrote longer ago than `--keep-results`, if no call of them is open.
+def drop_old_results(run: Run, ledger: Ledger, own: Path, keep_seconds: float) -> None:
+    """Delete results that runs of this ledger wrote longer ago than that, if no call of them is open.
 
     What is no results file, was changed since, is another user's or this run's ``own`` stays; nothing is raised.
     """
-    if run.settings.keep_results is None:
-        return
-    before = gmt_text(max(0, run.now - run.settings.keep_results))
+    before = gmt_text(max(0, run.now - keep_seconds))
     for old in ledger.runs(-1):
         path = Path(old.results)
         with suppress(OSError, ImporterError):

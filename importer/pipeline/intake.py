@@ -400,15 +400,12 @@ class Intake:
             reason="too_many_rejects",
         )
 
-    def write_rejects(self, finished: Finished, results: Path) -> None:
+    def write_rejects(self, finished: Finished, results: Path, chosen: Path) -> None:
         """Write the rows to be mended verbatim, one file for each kind of export among the inputs.
 
         Beside it stands what the ``results`` say of each; they are read once a kind, so memory stays flat. The
         calls are sent by then, so a file that cannot be written is a problem and does not stop the run.
         """
-        chosen = self._run.settings.rejects
-        if chosen is None:
-            return
         by_kind: dict[_Kind, list[tuple[Detection, Sequence[int]]]] = {}
         for detection in self._detections:
             if lines := finished.to_mend.get(defused(as_text(str(detection.path)))):
@@ -426,11 +423,11 @@ class Intake:
             except CannotCreateError as problem:
                 self._report(problem)
 
-    def move_done(self, finished: Finished, open_files: Collection[str], ended: RunSummary) -> RunSummary:
+    def move_done(
+        self, folder: Path, finished: Finished, open_files: Collection[str], ended: RunSummary
+    ) -> RunSummary:
         """Move the files of which nothing is open once results and ledger are closed; return how the run ended."""
-        folder, names = self._run.settings.done, {Path(name).name for name in open_files}
-        if folder is None or self._run.settings.sandbox:
-            return ended
+        names = {Path(name).name for name in open_files}
         for each in self._detections:
             if defused(as_text(str(each.path))) in finished.open_files or as_text(each.path.name) in names:
                 continue

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
 
 from importer.errors import ConfigurationError, StoppedError
 from importer.ledger import Ledger, LedgerReader
-from importer.pipeline.run import Outlook, Run
-from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, counted
+from importer.pipeline.run import Outlook, Run, gmt_text
+from schemas.vocabulary import CallState, counted
 
 OLD_DAYS = 30
 """Older calls of a first import need `--since` or `--yes`: each can open a window on an agent's screen."""
@@ -50,9 +49,9 @@ def ask_to_deliver(run: Run, ledger: Ledger) -> Outlook:
 
 def old_calls(run: Run, ledger: LedgerReader, new: int, first: str) -> ConfigurationError | None:
     """Return the error for old calls on a ledger that has sent nothing, unless meant; ``first`` is GMT text."""
-    settings, oldest_usual = run.settings, datetime.fromtimestamp(run.now, UTC) - timedelta(days=OLD_DAYS)
+    settings = run.settings
     is_meant = settings.yes or settings.sandbox or settings.since is not None
-    if is_meant or not new or first >= oldest_usual.strftime(WIRE_TIME_FORMAT):
+    if is_meant or not new or first >= gmt_text(run.now - OLD_DAYS * 86_400):
         return None
     # The ledger is counted whole, so only for calls that are old.
     if any(count for state, count in ledger.counts().items() if state is not CallState.PENDING):

@@ -7,7 +7,6 @@ stops by itself when going on would only cost more: a refusing account, an outag
 import math
 import re
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -47,7 +46,7 @@ from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.records import Call, Event, EventName, Level, Receipt, Stop
 from importer.results import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
-from schemas.vocabulary import WIRE_TIME_FORMAT, CallState, counted
+from schemas.vocabulary import CallState, counted
 
 _ROWS_AT_ONCE = 10_000
 
@@ -152,7 +151,7 @@ class Attempts:
         self._waits += 1
         now = run.clock()
         # Whole seconds are kept: rounded down, the next run would come back too early.
-        moment = time.strftime(WIRE_TIME_FORMAT, time.gmtime(math.ceil(run.wall_clock() + asked)))
+        moment = gmt_text(math.ceil(run.wall_clock() + asked))
         delivery.ledger.hold_until(moment)
         deadline = delivery.deadline
         if ran_out or asked > LONGEST_WAIT_SECONDS or (deadline is not None and now + asked >= deadline):
@@ -451,7 +450,8 @@ class Delivery:
         """Yield the calls that the ledger has lined up, as many claimed at a time, after those claimed before."""
         while batch := self.ledger.claim(size, after=self._latest_turn):
             # Their payload leaves the ledger with the answer, so the rows have to be safe before.
-            self._results.take_up([claimed.call for claimed in batch if not claimed.own_run])
+            if carried := [claimed.call for claimed in batch if not claimed.own_run]:
+                self._results.take_up(carried)
             self._latest_turn = batch[-1].turn
             yield from batch
 

@@ -77,16 +77,17 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
         # Where no record was read though there were files, something is wrong and no results are left.
         finished = results.finish(ledger.fates if ledger else None, may_drop=bool(read.problems) and not read.rows)
-        if intake is not None:
-            intake.write_rejects(finished, target)
+        if intake is not None and run.settings.rejects is not None:
+            intake.write_rejects(finished, target, run.settings.rejects)
         ended = summary_of(run, target, read, finished, stop, ledger or known)
-        open_files = ledger.open_files() if ledger and run.settings.done else ()
+        done = None if run.settings.sandbox or ledger is None else run.settings.done
+        open_files = ledger.open_files() if ledger and done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
             if intake is not None and finished.is_written:
                 ledger.keep_listed()
     # 8 Files done. Needs results and ledger closed; gives files moved where `--done` says.
-    return intake.move_done(finished, open_files, ended) if intake and ledger else ended
+    return intake.move_done(done, finished, open_files, ended) if intake and done else ended
 
 
 def _target(run: Run, beside: Path | None) -> Path:
@@ -106,24 +107,26 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
     While another run holds the ledger it waits for as long as `--lock-wait` says. The account is checked before
     anything is taken in.
     """
-    settings, is_said = run.settings, False
-    seconds, began = settings.lock_wait or 0.0, run.clock()
-
-    def wait(held: TryLaterError) -> bool:
-        nonlocal is_said
-        run.stop_if_interrupted()
-        left = began + seconds - run.clock()
-        if left > 0 and not is_said:
-            run.listener.waiting(f"{held.message}; waiting for its end, {seconds:g} s at most")
-            is_said = True
-        run.sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
-        return left > 0
-
+    settings = run.settings
     if has_files and settings.init_ledger and not settings.ledger.exists():
         create_ledger(settings.ledger, now=gmt_text(run.now))
     command, kept = "import" if has_files else "deliver", json.dumps(settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
-    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.wall_clock()), wait=wait) as ledger:
+    ledger, is_said = None, False
+    seconds, began = settings.lock_wait or 0.0, run.clock()
+    while ledger is None:
+        try:
+            ledger = Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.wall_clock()))
+        except TryLaterError as held:
+            run.stop_if_interrupted()
+            left = began + seconds - run.clock()
+            if left <= 0:
+                raise
+            if not is_said:
+                run.listener.waiting(f"{held.message}; waiting for its end, {seconds:g} s at most")
+            is_said = True
+            run.sleep(min(left, _LOCK_POLL_SECONDS))
+    with ledger:
         try:
             ledger.check_account(account)
         except ImporterError as error:
@@ -133,7 +136,8 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
         ledger.recover()
         finish_dead_runs(run, ledger)
         yield ledger
-        drop_old_results(run, ledger, target)
+        if settings.keep_results is not None:
+            drop_old_results(run, ledger, target, settings.keep_results)
 
 
 @contextmanager

@@ -216,8 +216,6 @@ class ResultsFile:
 
     def take_up(self, calls: Sequence[Call]) -> None:
         """Write calls of earlier runs, durable: once they are sent, only this file has their rows."""
-        if not calls:
-            return
         with writing(self.path):
             self._write_carried(cells_of(call, Outcome.PENDING) for call in calls)
             make_durable(self._carried_stream)

@@ -218,21 +218,17 @@ class Watch:
 
     def _rows(self, count: int) -> None:
         self._done += count
-        self._log_progress()
+        if self._clock() - self._logged >= LOGGED_EVERY_SECONDS:
+            self._logged = self._clock()
+            self._write(EventName.RUN_PROGRESS, Level.INFO, **self.progress())
 
     def _calls(self, total: int) -> None:
         self._phase, self._done, self._total, self._phase_began = "sending", 0, total, self._clock()
         self._write(EventName.CALLS_WAITING, Level.INFO, calls=total)
 
     def _receipt(self, receipt: Receipt) -> None:
-        self._done += 1
         self._uncertain += receipt.state is CallState.UNCERTAIN
-        self._log_progress()
-
-    def _log_progress(self) -> None:
-        if self._clock() - self._logged >= LOGGED_EVERY_SECONDS:
-            self._logged = self._clock()
-            self._write(EventName.RUN_PROGRESS, Level.INFO, **self.progress())
+        self._rows(1)
 
     def _write(self, name: EventName, level: Level, /, **fields: object) -> None:
         if self._log is not None:
