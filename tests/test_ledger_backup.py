@@ -18,7 +18,7 @@ import pytest
 
 from disks import filling_disk, own_disk
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
-from importer.ledger import Ledger, LedgerInvariantError, create_ledger, open_reader
+from importer.ledger import Ledger, create_ledger, open_reader
 from ledgers import ACCEPTED, CREATED, LATER_RUN, bring_to, call, opened, outcomes, take, ticking
 from schemas.vocabulary import Outcome
 
@@ -70,13 +70,6 @@ def test_backup_never_overwrites(path: Path, tmp_path: Path, kind: str) -> None:
         reader.backup(target)
     assert os.path.samestat(before, target.lstat())
     assert before.st_size == target.lstat().st_size
-
-
-def test_backup_inside_a_staging(path: Path, tmp_path: Path) -> None:
-    """A backup of what is not committed is refused and leaves no file."""
-    with opened(path) as ledger, pytest.raises(LedgerInvariantError), ledger.staging():
-        ledger.backup(tmp_path / "early")
-    assert not list(tmp_path.glob("early*"))
 
 
 def test_backup_beside_another(path: Path, tmp_path: Path) -> None:

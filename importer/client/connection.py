@@ -406,6 +406,7 @@ class Line:
                 self._has_rested = False
                 sock.settimeout(self.seconds_left(connecting=True))
             sock.connect(address)
+            sock.settimeout(self.seconds_left(connecting=True))  # for the handshake of TLS
         except BaseException:
             sock.close()
             raise

@@ -16,7 +16,7 @@ from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerE
 from importer.ledger import beside, schema, upkeep
 from importer.ledger.beside import LedgerLock
 from importer.ledger.reader import RUNS, LedgerReader, existing
-from importer.ledger.staging import OPEN_CALL, Staging, call_of, expect_rows, later, select_in
+from importer.ledger.staging import OPEN_CALL, Staging, call_of, expect_rows, select_in
 from importer.ledger.values import (
     Claimed,
     Decision,
@@ -50,7 +50,6 @@ MOST_LISTED = 200_000
 _SHOWN_ATTENDED = "SELECT call_id FROM calls WHERE attended_at != '' AND call_id"
 _REMINDERS = "SELECT call_id FROM attended_since WHERE call_id"
 _SETTLED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.CLOSED})
-_ANSWERED = frozenset({CallState.ACCEPTED, CallState.REFUSED, CallState.UNCERTAIN, CallState.PENDING})
 _LONGEST_SHOWN_ID = 64
 
 
@@ -235,8 +234,6 @@ class Ledger(LedgerReader):
         Attempts and time are the ledger's own. ``reason``, ``hint`` and ``code`` outlast the payload, which
         goes in the same transaction once the call is accepted or refused: they must hold no number.
         """
-        if receipt.state not in _ANSWERED:
-            raise LedgerInvariantError(f"no answer makes a call {receipt.state}")
         self._group.write(lambda _: self._leave(CallState.SENDING, receipt))
 
     def note_unsent(self, call_id: str, *, reason: str, hint: str = "") -> None:
@@ -332,7 +329,6 @@ class Ledger(LedgerReader):
         Returns how many calls, decisions and runs were deleted. From then on unknown calls from before it are
         `stale` and never sent. Takes as much room on the disk again as the ledger that is left.
         """
-        later(older_than, 0)  # raises ValueError for what is no moment
         with self._guard, schema.translated_errors(self._path):
             # Deleting a run would look for its calls in the whole table, for each run.
             self._connection.execute("PRAGMA foreign_keys = OFF")

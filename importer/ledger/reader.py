@@ -13,7 +13,7 @@ from importer.errors import CannotCreateError, ConfigurationError, LedgerError, 
 from importer.ledger import beside, schema
 from importer.ledger.beside import GENERATION, WAL, LedgerLock, check_files, companion, has_wal, share_lock
 from importer.ledger.staging import OPEN_CALL, Staging, call_of, select_in
-from importer.ledger.values import Fate, LedgerInvariantError, RunRecord
+from importer.ledger.values import Fate, RunRecord
 from importer.private_files import making, replace_private_file
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, Call
 from schemas.vocabulary import CallState
@@ -219,8 +219,6 @@ class LedgerReader:
         """
         try:
             with making(target) as file, self._guard, schema.translated_errors(self._path):
-                if self._connection.in_transaction:
-                    raise LedgerInvariantError("a backup was asked for inside a transaction")
                 try:
                     with closing(schema.connect(file, busy_seconds=0, is_new=True)) as copy:
                         # Nothing is put beside it that a disk of another kind may not take (shared memory).
