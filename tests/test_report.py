@@ -127,7 +127,7 @@ class _Page(HTMLParser):
 
 def test_pace_is_of_this_run(tmp_path: Path) -> None:
     """Only accepted calls tell when this run sent: a call accepted before has the time of that run."""
-    pace = results_report(mixed(tmp_path)).pace
+    pace = pace_of(results_report(mixed(tmp_path)).sent)
     assert pace is not None
     start, _, counts, waits = pace
     assert (start, sum(counts)) == (datetime(2026, 3, 3, 3, 30, tzinfo=UTC), 3)
@@ -190,16 +190,16 @@ def test_pace_widens(tmp_path: Path) -> None:
     times = [f"{year}-01-01 00:00:00" for year in ("0001", "1970", "2199", "9999")]
     rows = [result(2, start_time=each, sent_at=each) for each in times]
     report = results_report(write_results(tmp_path / "r.csv", rows), "Asia/Tokyo")
-    assert report.pace is not None
-    assert (len(report.pace[2]) <= 120, sum(report.pace[2])) == (True, 2)
+    pace = pace_of(report.sent)
+    assert pace is not None
+    assert (len(pace[2]) <= 120, sum(pace[2])) == (True, 2)
     assert sorted(report.hours) == [datetime(1970, 1, 1, 9), datetime(2199, 1, 1, 9)]
 
 
 def test_endless_cells(tmp_path: Path) -> None:
     """A cell of a length that no program writes is cut, so that it fills neither the memory nor the page."""
     path = write_results(tmp_path / "r.csv", [result(2, outcome="rejected", reason="x" * 9000, hint="y" * 9000)])
-    (cause,) = results_report(path).rejected
-    reason, _, examples, *_ = cause
+    (((_, reason, *_), examples),) = results_report(path).examples.items()
     assert (len(reason), len(examples[0][1])) == (500, 500)
 
 
@@ -377,7 +377,7 @@ def test_page_is_private_and_replaces_nothing(program: Program, tmp_path: Path) 
 )
 def test_page_begins_with_a_sentence(outcomes: dict[str, int], stopped: str, sentence: str) -> None:
     """Before any picture one sentence says what happened and what to do first; it counts what is pending too."""
-    report = Report("Run x", "x", {Outcome(name): count for name, count in outcomes.items()}, stopped=stopped)
+    report = Report("Run x", "x", Counter(outcomes), stopped=stopped)
     text = _Page(page_of(report)).text
     assert sentence in text[: text.index("Source")]
     assert ("A person is needed" in text) == bool(set(outcomes) - {"accepted"})

@@ -7,9 +7,9 @@ import heapq
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,8 +22,8 @@ from importer.results import read_rows
 from importer.settings import OPTIONS
 from schemas.vocabulary import CallState, Outcome, counted
 
-_MOST_UNCERTAIN = 200
 _MOST_CAUSES = 200
+_MOST_UNCERTAIN = 200
 _MOST_EXAMPLES = 3
 _MOST_KEYS = 10_000
 _MOST_RUNS = 60
@@ -44,15 +44,13 @@ _MOST_WAITS = 5
 _SHORTEST_WAIT_SECONDS = 10
 # Every zone of today is whole quarters of an hour from GMT.
 _QUARTER_SECONDS = 900
-_HOUR_SECONDS = 3600
 
 _Key = TypeVar("_Key", bound=Hashable)
 
-
-Group = tuple[str, int, Mapping[Outcome, int], str]
+Group = tuple[str, int, Mapping[str, int], str]
 """Calls that share a state, an agent or a run: its name, their number, by outcome, and more about a run."""
-Cause = tuple[str, int, tuple[tuple[str, str], ...], str, str]
-"""The reason of rejected rows or refused calls, their number, examples (place and hint), HTTP status and code."""
+Cause = tuple[str, str, str, str]
+"""Why rows were rejected or calls refused: that outcome, reason, HTTP status and code."""
 OpenCall = tuple[str, str, str, str, str, str]
 """An uncertain call to be looked for in Zoho: id, start as GMT text, agent, customer, reason, place of its row."""
 Pace = tuple[datetime, int, tuple[int, ...], tuple[tuple[datetime, int], ...]]
@@ -66,31 +64,33 @@ Then the longest times without a call: the last second before (GMT), and how man
 class Report:
     """All values of a page; the page leaves out the ones that are empty.
 
-    ``skipped_known``: the outcomes count the skipped rows. ``hours`` has the calls of each hour on the
-    clock of ``zone``; in a history it has the requests sent in it. ``ledger`` is where the `resolve` lines lead,
-    empty for the default. ``facts`` are names and values, ``settings`` options, values and what they mean.
-    ``unlisted`` are agents that no line of the agents file names, with their rows. ``latest`` are the days of the
-    latest runs on that clock: calls that were to be sent, those accepted, rows rejected. ``stopped`` is the exit
-    code with its reason, of a run that did not come to its end.
+    The counters of a results file are filled row by row. ``states`` and ``agents`` count calls by name and
+    outcome; ``examples`` has place and hint of a few rows of each of the ``causes``; ``unlisted`` are agents that
+    no line of the agents file names, with their rows. ``sent`` counts calls by epoch second, in a history
+    requests. ``hours`` has the calls of each hour on the clock of ``zone``; in a history the requests.
+    ``skipped_known``: the outcomes count the skipped rows though no row shows them. ``ledger`` is where the
+    `resolve` lines lead, empty for the default. ``facts`` are names and values, ``settings`` options, values and
+    what they mean. ``latest`` are the days of the latest runs on that clock: calls that were to be sent, those
+    accepted, rows rejected. ``stopped`` is the exit code with its reason, of a run that did not come to its end.
     """
 
-    title: str
-    source: str
-    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    title: str = ""
+    source: str = ""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     skipped_known: bool = False
-    states: tuple[Group, ...] = ()
-    agents: tuple[Group, ...] = ()
-    hours: Mapping[datetime, int] = field(default_factory=dict)
+    states: Counter[tuple[str, str]] = field(default_factory=Counter)
+    agents: Counter[tuple[str, str]] = field(default_factory=Counter)
+    hours: Counter[datetime] = field(default_factory=Counter)
     zone: str = "GMT"
-    rejected: tuple[Cause, ...] = ()
-    refused: tuple[Cause, ...] = ()
-    uncertain: tuple[OpenCall, ...] = ()
+    causes: Counter[Cause] = field(default_factory=Counter)
+    examples: defaultdict[Cause, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    unlisted: Counter[str] = field(default_factory=Counter)
+    uncertain: list[OpenCall] = field(default_factory=list)
     uncertain_count: int = 0
-    pace: Pace | None = None
+    sent: Counter[int] = field(default_factory=Counter)
     facts: tuple[tuple[str, str], ...] = ()
     settings: tuple[tuple[str, str, str], ...] = ()
-    unlisted: tuple[tuple[str, int], ...] = ()
     latest: tuple[tuple[str, int, int, int], ...] = ()
     stopped: str = ""
     ledger: str = ""
@@ -101,92 +101,49 @@ class Report:
 
 def results_report(path: Path, timezone: str | None = None) -> Report:
     """Return the report of a results file, hours on the clock of ``timezone``, else GMT; raises as `read_rows`."""
-    counts = _Counts(ZoneInfo(timezone) if timezone else UTC)
+    report = Report(f"Results {path.name}", str(path), zone=timezone or "GMT")
     for row in read_rows(path):
-        counts.add(row)
-    return counts.report(path, timezone or "GMT")
+        _count_row(report, row)
+    return replace(report, uncertain_count=report.outcomes[Outcome.UNCERTAIN])
 
 
-class _Counts:
-    """The counts of the rows of a results file; of too many keys the rarest are dropped."""
-
-    def __init__(self, zone: tzinfo) -> None:
-        self._zone = zone
-        self._outcomes: Counter[str] = Counter()
-        self._skipped: Counter[str] = Counter()
-        self._states: Counter[tuple[str, str]] = Counter()
-        self._agents: Counter[tuple[str, str]] = Counter()
-        self._hours: Counter[datetime] = Counter()
-        self._unlisted: Counter[str] = Counter()
-        self._causes: Counter[tuple[str, ...]] = Counter()
-        self._examples: defaultdict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
-        self._uncertain: list[OpenCall] = []
-        self._sent: Counter[int] = Counter()
-
-    def add(self, row: dict[str, str]) -> None:
-        """Count one row."""
-        if len("".join(row.values())) > _LONGEST_TEXT:
-            # No program writes texts that long: one cell must not fill the page or the memory.
-            end = _LONGEST_TEXT - 1
-            row = {
-                name: text if len(text) <= _LONGEST_TEXT else text[:end] + "\N{HORIZONTAL ELLIPSIS}"
-                for name, text in row.items()
-            }
-        outcome = row["outcome"]
-        self._outcomes[outcome] += 1
-        if outcome in _OF_CALLS:
-            count(self._states, (row["state"], outcome))
-            count(self._agents, (row["from"], outcome))
-            if start := _moment(row["start_time"]):
-                count(self._hours, _hour(start.astimezone(self._zone)))
-        if outcome == Outcome.SKIPPED:
-            count(self._skipped, row["reason"])
-        elif outcome == Outcome.UNCERTAIN and len(self._uncertain) < _MOST_UNCERTAIN:
-            place = _place(row["file"], row["line"])
-            self._uncertain.append(
-                (row["call_id"], row["start_time"], row["from"], row["to"], row["reason"], place)
-            )
-        elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
-            if row["reason"] == "no_agent_number" and (named := _UNLISTED_AGENT.search(row["hint"])):
-                count(self._unlisted, named[1])
-            cause = (outcome, row["http_status"], row["code"], row["reason"])
-            count(self._causes, cause, 2 * _MOST_CAUSES)
-            examples = self._examples[cause]
-            if len(examples) < _MOST_EXAMPLES:
-                examples.append((_place(row["file"], row["line"]), row["hint"]))
-            if len(self._examples) > len(self._causes):
-                for dropped in self._examples.keys() - self._causes.keys():
-                    del self._examples[dropped]
-        # Only these were surely sent in this run: the others may have kept the time of an earlier one.
-        elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
-            self._sent[int(sent.timestamp())] += 1
-            if len(self._sent) > 2 * _MOST_MOMENTS:
-                self._sent = _in_spans(self._sent, _span_seconds(self._sent, _MOST_MOMENTS))
-
-    def report(self, path: Path, zone: str) -> Report:
-        """Return the counts as the report of a file; ``zone`` is the name of the zone."""
-        outcomes = {outcome: self._outcomes[outcome] for outcome in Outcome}
-        causes: dict[str, list[Cause]] = {Outcome.REJECTED: [], Outcome.REFUSED: []}
-        for key, rows in self._causes.most_common():
-            outcome, status, code, reason = key
-            causes[outcome].append((reason, rows, tuple(self._examples[key]), status, code))
-        return Report(
-            title=f"Results {path.name}",
-            source=str(path),
-            outcomes=outcomes,
-            skipped=self._skipped,
-            skipped_known=outcomes[Outcome.SKIPPED] > 0,
-            states=_groups(self._states),
-            agents=_groups(self._agents),
-            hours=self._hours,
-            zone=zone,
-            rejected=tuple(causes[Outcome.REJECTED][:_MOST_CAUSES]),
-            refused=tuple(causes[Outcome.REFUSED][:_MOST_CAUSES]),
-            unlisted=tuple(self._unlisted.most_common(_MOST_CAUSES)),
-            uncertain=tuple(self._uncertain),
-            uncertain_count=outcomes[Outcome.UNCERTAIN],
-            pace=pace_of(self._sent),
-        )
+def _count_row(report: Report, row: dict[str, str]) -> None:
+    """Count one row of a results file; of too many keys the rarest are dropped."""
+    if len("".join(row.values())) > _LONGEST_TEXT:
+        # No program writes texts that long: one cell must not fill the page or the memory.
+        end = _LONGEST_TEXT - 1
+        row = {
+            name: text if len(text) <= _LONGEST_TEXT else text[:end] + "\N{HORIZONTAL ELLIPSIS}"
+            for name, text in row.items()
+        }
+    outcome, place = row["outcome"], _place(row["file"], row["line"])
+    report.outcomes[outcome] += 1
+    if outcome in _OF_CALLS:
+        count(report.states, (row["state"], outcome))
+        count(report.agents, (row["from"], outcome))
+        if start := _moment(row["start_time"]):
+            count(report.hours, _hour(start, report.zone))
+    if outcome == Outcome.SKIPPED:
+        count(report.skipped, row["reason"])
+    elif outcome == Outcome.UNCERTAIN and len(report.uncertain) < _MOST_UNCERTAIN:
+        report.uncertain.append((row["call_id"], row["start_time"], row["from"], row["to"], row["reason"], place))
+    elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
+        if row["reason"] == "no_agent_number" and (named := _UNLISTED_AGENT.search(row["hint"])):
+            count(report.unlisted, named[1])
+        cause = (outcome, row["reason"], row["http_status"], row["code"])
+        count(report.causes, cause, 2 * _MOST_CAUSES)
+        if len(report.examples[cause]) < _MOST_EXAMPLES:
+            report.examples[cause].append((place, row["hint"]))
+        if len(report.examples) > len(report.causes):
+            for dropped in report.examples.keys() - report.causes.keys():
+                del report.examples[dropped]
+    # Only these were surely sent in this run: the others may have kept the time of an earlier one.
+    elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
+        report.sent[int(sent.timestamp())] += 1
+        if len(report.sent) > 2 * _MOST_MOMENTS:
+            wider = _in_spans(report.sent, _span_seconds(report.sent, _MOST_MOMENTS))
+            report.sent.clear()
+            report.sent.update(wider)
 
 
 def count(tally: Counter[_Key], key: _Key, most_keys: int = _MOST_KEYS) -> None:
@@ -207,17 +164,9 @@ def _moment(text: str) -> datetime | None:
     return moment if _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
 
 
-def _hour(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, tzinfo=None, fold=0)
-
-
-def _groups(tally: Counter[tuple[str, str]]) -> tuple[Group, ...]:
-    """Return the groups by label, the largest first."""
-    by_label: defaultdict[str, dict[Outcome, int]] = defaultdict(dict)
-    for (label, outcome), count in tally.items():
-        by_label[label][Outcome(outcome)] = count
-    groups = [(label, sum(outcomes.values()), outcomes, "") for label, outcomes in by_label.items()]
-    return tuple(sorted(groups, key=lambda group: (-group[1], group[0])))
+def _hour(moment: datetime, zone: str) -> datetime:
+    """Return the beginning of the hour that the clock of a zone shows at a moment."""
+    return moment.astimezone(ZoneInfo(zone)).replace(minute=0, second=0, tzinfo=None, fold=0)
 
 
 def _place(file: str, line: str | int) -> str:
@@ -240,17 +189,17 @@ def pace_of(moments: Mapping[int, int], least_span_seconds: int = 1) -> Pace | N
     )
 
 
-def _span_seconds(moments: Iterable[int], most_spans: int, least_seconds: int = 1) -> int:
+def _span_seconds(moments: Mapping[int, int], most_spans: int, least_seconds: int = 1) -> int:
     """Return the narrowest span of which ``most_spans`` reach from the first moment to the last."""
-    first, last = min(moments, default=0), max(moments, default=0)
+    first, last = min(moments), max(moments)
     spans = (span for span in _SPANS_SECONDS if span >= least_seconds)
     return next(span for span in spans if last // span - first // span < most_spans)
 
 
 def _in_spans(moments: Mapping[int, int], span_seconds: int) -> Counter[int]:
     counts: Counter[int] = Counter()
-    for moment, count in moments.items():
-        counts[moment // span_seconds * span_seconds] += count
+    for moment, each in moments.items():
+        counts[moment // span_seconds * span_seconds] += each
     return counts
 
 
@@ -263,11 +212,10 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     else:
         source = f"the ledger; there is no results file {run.results}".rstrip()
         report = replace(_by_ledger(ledger, [summary], run.run_id), source=source)
-    if "skipped" in summary and not report.skipped_known:
+    if "skipped" in summary and not report.skipped:
         # Results have these rows with --all-rows only; the run counted them all the same.
-        outcomes = {**report.outcomes, Outcome.SKIPPED: int(summary["skipped"])}
-        skipped = _by_reason("skipped_by_reason", [summary])
-        report = replace(report, outcomes=outcomes, skipped=skipped, skipped_known=True)
+        report.outcomes[Outcome.SKIPPED] = int(summary["skipped"])
+        report.skipped.update(summary.get("skipped_by_reason", {}))
     code = "unknown" if run.exit_code is None else str(run.exit_code)
     facts = [
         ("Command", f"{run.command} (version {run.version})"),
@@ -286,6 +234,7 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     return replace(
         report,
         title=f"Run {run.run_id}",
+        skipped_known="skipped" in summary,
         facts=tuple(facts),
         settings=tuple(sorted(settings)),
         latest=_latest_days([each for each in ledger.runs(-1) if each.started_at <= run.started_at], timezone),
@@ -299,28 +248,24 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
     states = ledger.counts()
     runs = ledger.runs(-1)
     summaries: list[dict[str, Any]] = [json.loads(run.summary or "{}") for run in runs]
-    quarters = ledger.requests_over_time(_QUARTER_SECONDS)
-    zone = ZoneInfo(timezone) if timezone else UTC
-    hours: Counter[datetime] = Counter()
-    for quarter, requests in quarters.items():
-        hours[_hour(datetime.fromtimestamp(quarter, zone))] += requests
+    report = replace(_by_ledger(ledger, summaries), zone=timezone or "GMT")
+    report.sent.update(ledger.requests_over_time(_QUARTER_SECONDS))
+    for quarter, requests in report.sent.items():
+        report.hours[_hour(datetime.fromtimestamp(quarter, UTC), report.zone)] += requests
     groups: list[Group] = []
     for run, summary in zip(runs[:_MOST_RUNS], summaries, strict=False):
         code = "no exit code" if run.exit_code is None else f"exit {run.exit_code}"
         note = f"{run.command or '-'}, {code} ({summary.get('reason', 'no reason kept')})"
         if "rows" in summary:
             note += f", {counted(int(summary['rows']), 'row')}"
-        outcomes = {each: int(summary.get(each, 0)) for each in _OF_RUNS}
+        outcomes = {str(each): int(summary.get(each, 0)) for each in _OF_RUNS}
         groups.append((run.run_id, sum(outcomes.values()), outcomes, note))
     return replace(
-        _by_ledger(ledger, summaries),
+        report,
         title="History of the ledger",
         source=str(path),
         skipped_known=True,
-        hours=hours,
-        zone=timezone or "GMT",
         uncertain_count=states[CallState.UNCERTAIN],
-        pace=pace_of(quarters, _HOUR_SECONDS),
         ledger=shown_ledger,
         latest=_latest_days(runs, timezone),
         is_history=True,
@@ -338,12 +283,11 @@ def _in_words(value: Any) -> str:
 
 def _latest_days(runs: Sequence[RunRecord], timezone: str | None) -> tuple[tuple[str, int, int, int], ...]:
     """Return the latest days on which an import or delivery began, the newest last, with what became of calls."""
-    zone = ZoneInfo(timezone) if timezone else UTC
     days: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
         if run.command in ("import", "deliver") and (began := _moment(run.started_at)):
             summary = json.loads(run.summary or "{}")
-            days[f"{began.astimezone(zone):%Y-%m-%d}"].update(
+            days[f"{_hour(began, timezone or 'GMT'):%Y-%m-%d}"].update(
                 {each: int(summary.get(each, 0)) for each in _OF_RUNS}
             )
     return tuple(
@@ -362,40 +306,28 @@ def found_run(ledger: LedgerReader, run_id: str) -> RunRecord:
     )
 
 
-def _by_reason(name: str, summaries: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    return sum((Counter(each.get(name)) for each in summaries), Counter[str]())
-
-
 def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run_id: str | None = None) -> Report:
     """Return the counts that runs wrote down at their end, and the open and refused calls of one or of all runs.
 
     Only results files have the numbers of settled calls, and examples of rejected rows.
     """
-    uncertain = []
+    report = Report(sent=Counter(ledger.requests_over_time(1, run_id) if run_id else {}))
     # Of all runs the oldest, of one run all: a late run's stand behind those of earlier ones.
     for call, fate, sent_by in ledger.uncertain_calls(-1 if run_id else _MOST_UNCERTAIN):
         if run_id in (None, sent_by):
             place = _place(call.place.file, call.place.line)
             numbers = (call.agent_number, call.customer_number)
-            uncertain.append((call.call_id, call.start_time, *numbers, fate.reason, place))
-    counts = Counter({outcome: sum(int(each.get(outcome, 0)) for each in summaries) for outcome in Outcome})
-    if run_id and not counts.total():
+            report.uncertain.append((call.call_id, call.start_time, *numbers, fate.reason, place))
+    for summary in summaries:
+        report.outcomes.update({outcome: int(summary.get(outcome, 0)) for outcome in Outcome})
+        report.skipped.update(summary.get("skipped_by_reason", {}))
+        for reason, rows in summary.get("rejected_by_reason", {}).items():
+            report.causes[Outcome.REJECTED, reason, "", ""] += rows
+    if run_id and not report.outcomes.total():
         # A run that died has no counts: the states of its calls now.
-        counts.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run_id).values())
-    return Report(
-        title="",
-        source="",
-        outcomes=counts,
-        skipped=_by_reason("skipped_by_reason", summaries),
-        rejected=tuple(
-            (reason, rows, (), "", "")
-            for reason, rows in _by_reason("rejected_by_reason", summaries).most_common()
-        ),
-        refused=tuple(
-            (reason, count, (("", hint),), str(http_status or ""), code)
-            for http_status, code, reason, hint, count in ledger.refusals(run_id)
-        ),
-        uncertain=tuple(uncertain[:_MOST_UNCERTAIN]),
-        uncertain_count=len(uncertain),
-        pace=pace_of(ledger.requests_over_time(1, run_id)) if run_id else None,
-    )
+        report.outcomes.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run_id).values())
+    for http_status, code, reason, hint, calls in ledger.refusals(run_id):
+        cause = (Outcome.REFUSED, reason, str(http_status or ""), code)
+        report.causes[cause] += calls
+        report.examples[cause].append(("", hint))
+    return replace(report, uncertain=report.uncertain[:_MOST_UNCERTAIN], uncertain_count=len(report.uncertain))

@@ -13,10 +13,11 @@ from markupsafe import Markup
 from importer import __version__
 from importer.errors import CannotCreateError
 from importer.private_files import os_errors_as, put_whole
-from importer.report.data import Report
+from importer.report.data import Group, Report, pace_of
 from schemas.vocabulary import CallState, Outcome, counted
 
 _MOST_DAYS = 35
+_HOUR_SECONDS = 3600
 _HAPPENED = {
     Outcome.ACCEPTED: ("call was accepted", "calls were accepted"),
     Outcome.WOULD_SEND: ("call would be sent", "calls would be sent"),
@@ -39,14 +40,15 @@ _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 def page_of(report: Report) -> str:
     """Return the page as HTML; every text of the report is escaped."""
-    of = {outcome: report.outcomes.get(outcome, 0) for outcome in Outcome}
+    of = {outcome: report.outcomes[outcome] for outcome in Outcome}
     rows = sum(of.values())
     unattended = rows - of[Outcome.SKIPPED]
     usable = unattended - of[Outcome.REJECTED] - of[Outcome.DUPLICATE] - of[Outcome.CONFLICT]
+    is_skipped_known = report.skipped_known or of[Outcome.SKIPPED] > 0
     # The steps from rows read to calls accepted, each with the rows left there.
-    funnel = [("rows in the file", rows)]
-    if report.skipped_known:
-        funnel = [("rows read", rows), ("unattended", unattended)]
+    funnel = (
+        [("rows read", rows), ("unattended", unattended)] if is_skipped_known else [("rows in the file", rows)]
+    )
     funnel += [("usable calls", usable), ("not yet accepted", usable - of[Outcome.ALREADY_ACCEPTED])]
     if of[Outcome.WOULD_SEND] and not of[Outcome.ACCEPTED]:
         funnel.append(("would be sent", of[Outcome.WOULD_SEND]))
@@ -58,29 +60,41 @@ def page_of(report: Report) -> str:
         autoescape=True, undefined=StrictUndefined, finalize=_visible, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        # `outcomes` are those that any of the groups has.
+        groups=_groups,
+        # Those that any of the groups has.
         outcomes=lambda groups: [each for each in Outcome if any(group[2].get(each) for group in groups)],
         span=_span,
         clock=_clock,
         number="{:,}".format,
         quoted=shlex.quote,
     )
-    template = environment.from_string(source)
     counts, needed = _needs(report)
     days = _days_of(report.hours)
-    by_hour = [sum(counts) for counts in zip(*(counts for _, counts in days), strict=True)]
-    html: str = template.render(
+    html: str = environment.from_string(source).render(
         report=report,
+        of=of,
         counts=counts,
         needed=needed,
         sentence=_sentence(report, counts, needed),
         funnel=funnel,
+        causes=[(*cause, calls, report.examples[cause]) for cause, calls in report.causes.most_common()],
         days=days,
-        by_hour=by_hour,
+        by_hour=[sum(each) for each in zip(*(hours for _, hours in days), strict=True)],
+        pace=pace_of(report.sent, _HOUR_SECONDS if report.is_history else 1),
+        is_skipped_known=is_skipped_known,
         version=__version__,
         zip=zip,
     )
     return html
+
+
+def _groups(tally: Mapping[tuple[str, str], int]) -> list[Group]:
+    """Return counts by label and outcome as groups by label, the largest first."""
+    labels: dict[str, dict[str, int]] = {}
+    for (label, outcome), calls in tally.items():
+        labels.setdefault(label, {})[outcome] = calls
+    groups = [(label, sum(outcomes.values()), outcomes, "") for label, outcomes in labels.items()]
+    return sorted(groups, key=lambda group: (-group[1], group[0]))
 
 
 def _days_of(hours: Mapping[datetime, int]) -> list[tuple[str, list[int]]]:
@@ -99,7 +113,7 @@ def _days_of(hours: Mapping[datetime, int]) -> list[tuple[str, list[int]]]:
 
 def _needs(report: Report) -> tuple[dict[Outcome, int], list[Outcome]]:
     """Return the counts that matter to a person, and of which something is to be done, the most pressing first."""
-    counts = {each: report.outcomes.get(each, 0) for each in _HAPPENED}
+    counts = {each: report.outcomes[each] for each in _HAPPENED}
     needed = list(_TO_DO)
     if report.is_history:
         # What was refused or rejected in the past may long be mended.
