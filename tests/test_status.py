@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from conftest import Program, call_row, write_export
-from importer.cli.ledger import duration_text
 from importer.errors import UsageError
 from importer.ledger import Decision, Ledger, open_reader
 from ledgers import ACCEPTED, AGENT, CUSTOMER, UNCERTAIN, bring_to, call, opened
@@ -106,17 +105,6 @@ def test_failed_command_has_its_end(program: Program, account: Simulator, tmp_pa
     program("resolve", "call00099", "--sent", "--note", "seen")
     run = history(program)[0]
     assert (run["command"], run["exit"], run["summary"]["reason"]) == ("resolve", 2, "usage")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0s"), (59, "59s"), (725, "12m05s"), (12_000, "3h20m"), (187_200, "2d04h")]
-)
-def test_duration_is_short(seconds: int, text: str) -> None:
-    """A duration takes at most six characters up to ten days."""
-    day, rest = divmod(seconds, 86_400)
-    end = f"2026-03-{1 + day:02} {rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
-    assert duration_text("2026-03-01 00:00:00", end) == text
-    assert duration_text("2026-03-01 00:00:00", None) == "-"
 
 
 # uncertain calls ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -100,54 +101,25 @@ def _show_runs(settings: Settings, last: int) -> None:
     """Print the latest runs; as JSON with their whole records."""
     from importer.ledger import open_reader
 
+    objects = []
     with open_reader(settings.ledger) as ledger:
-        runs = [(run, json.loads(run.summary or "null") or {}) for run in ledger.runs(last)]
+        for run in ledger.runs(last):
+            record = asdict(run)
+            record |= {name: json.loads(record[name] or "null") for name in ("summary", "settings", "inputs")}
+            objects.append({"run": record.pop("run_id"), "exit": record.pop("exit_code"), **record})
     if settings.json:
-        objects = [
-            {
-                "run": run.run_id,
-                "command": run.command,
-                "version": run.version,
-                "started_at": run.started_at,
-                "finished_at": run.finished_at,
-                "exit": run.exit_code,
-                "summary": summary or None,
-                "results": run.results,
-                "settings": json.loads(run.settings),
-                "inputs": json.loads(run.inputs),
-            }
-            for run, summary in runs
-        ]
         show_json({"runs": objects})
         return
-    rows = [
-        (
-            run.run_id,
-            run.command.removeprefix("ledger ") or "-",
-            duration_text(run.started_at, run.finished_at),
-            "-" if run.exit_code is None else str(run.exit_code),
-            str(summary.get("rows", "-")),
-            str(summary.get("accepted", "-")),
-            str(summary.get("reason", "-" if run.finished_at else "not finished")),
-        )
-        for run, summary in runs
-    ]
+    rows = []
+    for each in objects:
+        began, ended, summary = each["started_at"], each["finished_at"], each["summary"] or {}
+        took = datetime.fromisoformat(ended) - datetime.fromisoformat(began) if ended else "-"
+        code = "-" if each["exit"] is None else each["exit"]
+        counts = (summary.get("rows", "-"), summary.get("accepted", "-"))
+        reason = summary.get("reason", "-" if ended else "not finished")
+        row = (each["run"], each["command"].removeprefix("ledger ") or "-", took, code, *counts, reason)
+        rows.append([*map(str, row)])
     show_lines(aligned(("run", "command", "took", "exit", "rows", "accepted", "reason"), rows))
-
-
-def duration_text(started_at: str, finished_at: str | None) -> str:
-    """Return how long a run took, short: `48s`, `12m05s`, `3h20m`, `2d04h`; `-` without an end."""
-    if finished_at is None:
-        return "-"
-    took = datetime.fromisoformat(finished_at) - datetime.fromisoformat(started_at)
-    seconds = max(0, int(took.total_seconds()))
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02}s"
-    if seconds < 86_400:
-        return f"{seconds // 3600}h{seconds // 60 % 60:02}m"
-    return f"{seconds // 86_400}d{seconds // 3600 % 24:02}h"
 
 
 @click.command("report", cls=Command)
