@@ -21,7 +21,6 @@ from schemas.plans import (
     SHORTEST_NUMBER,
     NumberReading,
     NumberRules,
-    PlainDigits,
     digits_in,
     is_region,
     planned,
@@ -29,7 +28,7 @@ from schemas.plans import (
     unusable,
 )
 
-__all__ = ["REASONS", "NumberBook", "NumberReading", "NumberRules", "PlainDigits", "is_region"]
+__all__ = ["REASONS", "NumberBook", "NumberReading", "NumberRules", "is_region"]
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {

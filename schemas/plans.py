@@ -7,20 +7,12 @@ than its tables: a number in no range that it knows counts too where its form pr
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from typing import Final
 
 import phonenumbers
 from phonenumbers import CountryCodeSource, NumberParseException, PhoneNumber, ValidationResult
 from phonenumbers.shortnumberinfo import is_valid_short_number
-
-
-class PlainDigits(StrEnum):
-    """What digits without ``+`` or international prefix are in an export; stated by its format, never guessed."""
-
-    NATIONAL = "national"
-    INTERNATIONAL = "international"
 
 
 def is_region(country: str) -> bool:
@@ -43,13 +35,15 @@ def region_of(e164: str) -> str:
 class NumberRules:
     """How a column of numbers is to be read.
 
-    ``country`` is the region of national numbers, None to take international ones only. ``outside_prefix`` are
-    the digits for an outside line that the system leaves in front: the longest that a number without ``+`` starts
-    with is taken off it, once. Raises ValueError for an unknown region and a prefix not of digits.
+    ``plain_digits``, stated by the format and never guessed, is what digits without ``+`` or international prefix
+    are: ``national`` or ``international``. ``country`` is the region of national numbers, None to take
+    international ones only. ``outside_prefix`` are the digits for an outside line that the system leaves in front:
+    the longest that a number without ``+`` starts with is taken off it, once. Raises ValueError for an unknown
+    region and a prefix not of digits.
     """
 
     country: str | None
-    plain_digits: PlainDigits = PlainDigits.NATIONAL
+    plain_digits: str = "national"
     outside_prefix: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -122,7 +116,7 @@ def planned(content: str, rules: NumberRules) -> NumberReading:
         return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
     if len(digits) < shortest_number(rules):
         return unusable("short_number")
-    if rules.plain_digits is PlainDigits.NATIONAL:
+    if rules.plain_digits == "national":
         return _national(digits, rules.country)
     return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
 
@@ -130,7 +124,7 @@ def planned(content: str, rules: NumberRules) -> NumberReading:
 @cache
 def shortest_number(rules: NumberRules) -> int:
     """Return how many digits a number without plus must have, fewer than 7 only where landlines have fewer."""
-    if rules.country is None or rules.plain_digits is PlainDigits.INTERNATIONAL:
+    if rules.country is None or rules.plain_digits == "international":
         return SHORTEST_NUMBER
     plan = phonenumbers.PhoneMetadata.metadata_for_region(rules.country)
     landline = plan.fixed_line if plan else None
@@ -155,7 +149,7 @@ def _after_prefix(digits: str, rules: NumberRules) -> NumberReading:
         return _judged(number, is_international=True)
     if not digits.startswith("00"):
         return unusable("impossible_number")
-    if rules.plain_digits is PlainDigits.INTERNATIONAL:
+    if rules.plain_digits == "international":
         return _international(digits[2:])
     return unusable("impossible_number" if rules.country else "no_country")
 

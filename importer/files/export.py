@@ -5,7 +5,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -16,7 +16,7 @@ from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of,
 from importer.files.remote import is_remote, unread_hint
 from importer.files.spooling import BLOCK_BYTES, SpoolLimits, csv_blocks, reader_of, spooled
 from importer.files.workbooks import is_workbook, sheets_of
-from importer.private_files import why
+from importer.private_files import os_errors_as
 
 STANDARD_INPUT = Path("-")
 
@@ -151,13 +151,9 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
     return (file,)
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> AbstractContextManager[None]:
     """Raise NoInputError for an OSError inside, where the file at this path is read."""
-    try:
-        yield
-    except OSError as error:
-        raise NoInputError(f"{path} cannot be read: {why(error, path)}", hint=unread_hint(path)) from error
+    return os_errors_as(NoInputError, f"{path} cannot be read", path, unread_hint(path))
 
 
 def _table(file: ExportFile, text: Iterator[bytes], limits: SpoolLimits, sheet: str | None = None) -> ExportFile:

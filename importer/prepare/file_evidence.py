@@ -15,7 +15,7 @@ from importer.errors import ConfigurationError
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.plan import Gaps, Rules
 from importer.prepare.zones import ZoneEvidence
-from schemas.numbers import NumberBook, NumberRules, PlainDigits
+from schemas.numbers import NumberBook, NumberRules
 from schemas.plans import SHORTEST_NUMBER, digits_in, main_region, region_of, trunk_prefix
 from schemas.vocabulary import Role
 from schemas.zones import country_of
@@ -56,7 +56,7 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
     none of the numbers has the prefix that the country given dials.
     """
     plan, texts = rules.plan, [*evidence.national]
-    is_national = rules.format.numbers.plain_digits == PlainDigits.NATIONAL
+    is_national = rules.format.numbers.plain_digits == "national"
     if plan.country is None or plan.trust_country or not is_national or len(texts) < LEAST_PAIRS:
         return
     anywhere = NumberBook(NumberRules(None))

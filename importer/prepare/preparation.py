@@ -24,7 +24,7 @@ from importer.prepare.spool import Spool, frames_in
 from importer.prepare.zones import ZoneEvidence, require_agreement, require_proof
 from importer.reading import read_chunks
 from importer.records import ResultRow
-from schemas.numbers import NumberBook, NumberRules, PlainDigits
+from schemas.numbers import NumberBook, NumberRules
 from schemas.vocabulary import Outcome, Role
 
 ZONE_BYTES, MOST_ZONE_LINES = 512 * 1024, 25
@@ -236,7 +236,7 @@ class Preparation:
 
     def _rules(self, detection: Detection) -> Rules:
         policies = self._plan.policies.of(detection.format)
-        country, plain_digits = self._plan.country, PlainDigits(detection.format.numbers.plain_digits)
+        country, plain_digits = self._plan.country, detection.format.numbers.plain_digits
         return Rules(
             format=detection.format,
             causes=self._causes,

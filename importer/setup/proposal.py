@@ -25,7 +25,7 @@ from importer.prepare.groups import NO_START
 from importer.prepare.rows import STATE_OF
 from importer.prepare.zones import ZoneEvidence, shown_evidence, zones_that_fit
 from importer.settings import Settings
-from schemas.numbers import NumberBook, NumberReading, NumberRules, PlainDigits
+from schemas.numbers import NumberBook, NumberReading, NumberRules
 from schemas.plans import main_region, region_of
 from schemas.vocabulary import Outcome, Role, counted, lasting
 from schemas.zones import country_of
@@ -116,8 +116,8 @@ def _country(
     found: Detection, evidence: CountryEvidence, zones: Sequence[str]
 ) -> tuple[tuple[str, str], tuple[str, str]]:
     """Propose the one region of which nearly all national numbers are, and what is dialled in front of them."""
-    plain = PlainDigits(found.format.numbers.plain_digits)
-    texts = [*evidence.national][:MOST_TEXTS] if plain is PlainDigits.NATIONAL else []
+    plain = found.format.numbers.plain_digits
+    texts = [*evidence.national][:MOST_TEXTS] if plain == "national" else []
     anywhere = NumberBook(NumberRules(None))
     written = Counter(region_of(anywhere.read(text).e164) for text in evidence.international)
     regions = [country_of(zone) for zone in zones[:MOST_ZONES]]
