@@ -6,7 +6,7 @@ import re
 import secrets
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -120,7 +120,6 @@ class Service:
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
-        self._requests = Counter[str]()
         self._passed: deque[float] = deque()
         self._expiries: dict[str, float] = {}
         self._issued: deque[float] = deque()
@@ -129,7 +128,6 @@ class Service:
             CALLNOTIFY_PATH: ("POST", self._notify),
             USERS_PATH: ("GET", self._users_page),
             TOKEN_PATH: ("POST", self._token),
-            "/sandbox": ("GET", self._status_page),
             "/sandbox/calls": ("GET", self._calls_page),
             "/sandbox/code": ("GET", lambda _: Response(200, self.issue_grant_code() + "\n")),
         }
@@ -144,7 +142,6 @@ class Service:
             message = "The http request method type is not a valid one"
             return _envelope(405, "INVALID_REQUEST_METHOD", message, headers={"Allow": allowed})
         with self._lock:
-            self._requests[request.path] += 1
             return answer(request)
 
     def _notify(self, request: Request) -> Response:
@@ -254,19 +251,6 @@ class Service:
             listed.append({**fields, "arrived_at": arrived_at, "duplicate": fields["id"] in seen})
             seen.add(fields["id"])
         return Response(200, listed)
-
-    def _status_page(self, _: Request) -> Response:
-        """Return what has happened so far, in a few lines of text."""
-        lines = (
-            "cdr-importer sandbox: a simulator, nothing here reaches Zoho",
-            f"callnotify requests  {self._requests[CALLNOTIFY_PATH]}",
-            f"calls taken in       {len(self.accepted)}",
-            f"of them duplicates   {len(self.accepted) - len({fields['id'] for fields, _ in self.accepted})}",
-            f"token requests       {self._requests[TOKEN_PATH]}",
-            "the calls themselves: GET /sandbox/calls",
-            "a code for a sign-in: GET /sandbox/code",
-        )
-        return Response(200, "\n".join(lines) + "\n")
 
 
 def _envelope(

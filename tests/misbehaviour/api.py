@@ -106,7 +106,7 @@ class Simulator(Server):
 
     def wait_until_left(self) -> None:
         """Wait until all was judged that clients, gone by now, had sent."""
-        urlopen(f"{self.base_url}/sandbox").close()  # connections are taken in their order
+        urlopen(f"{self.base_url}/sandbox/calls").close()  # connections are taken in their order
         for thread in self._threads[1:]:
             thread.join(PATIENCE_SECONDS)
 
