@@ -7,7 +7,7 @@ nothing. Here the text is judged first, and only digits reach it.
 import re
 import unicodedata
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache, partial
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
@@ -105,29 +105,15 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 class NumberBook:
-    """Reads number cells under one set of rules and remembers what it read.
+    """Reads number cells under one set of rules: ``read`` returns what one text says.
 
-    The memory is bounded: two generations of at most ``capacity`` texts each; when the younger is full the older
-    is forgotten. What is forgotten is read again, so that the memory never changes a result.
+    The latest ``capacity`` texts are remembered. What is forgotten is read again, so that the memory never changes
+    a result.
     """
 
-    def __init__(self, rules: NumberRules, *, capacity: int = 200_000) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity {capacity} is not positive")
+    def __init__(self, rules: NumberRules, *, capacity: int = 300_000) -> None:
         self.rules = rules
-        self._capacity = capacity
-        self._young: dict[str, NumberReading] = {}
-        self._old: dict[str, NumberReading] = {}
-
-    def read(self, text: str) -> NumberReading:
-        """Return what one text says."""
-        reading = self._young.get(text)
-        if reading is None:
-            reading = self._old.get(text) or _reading(text, self.rules)
-            if len(self._young) >= self._capacity:
-                self._old, self._young = self._young, {}
-            self._young[text] = reading
-        return reading
+        self.read = lru_cache(capacity)(partial(_reading, rules=rules))
 
     def read_column(self, texts: pd.Series) -> pd.DataFrame:
         """Return columns ``e164``, ``reason`` (str) and ``valid`` (bool) on the index of ``texts``.
