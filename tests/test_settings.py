@@ -124,6 +124,10 @@ VALUES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "accounts-url": ({"http://127.0.0.1:1/": "http://127.0.0.1:1"}, ("http://zoho.com", "https://zoho.com/oauth")),
     "api-url": ({"http://[::1]:1": "http://[::1]:1"}, ("https://user@host", "https://host:99999")),
     "proxy": ({"http://user@h.example:1": "http://user@h.example:1"}, ("socks5://h.example:1", "h.example:3128")),
+    "ping-url": (
+        {"http://127.0.0.1/x?y=1": "http://127.0.0.1/x?y=1"},
+        ("http://h.example/x", "ftp://127.0.0.1/x", "https://ann:pw@h.example/x", "https://h.example/x#y", "uuid"),
+    ),
     "data-center": ({"EU": "eu"}, ("de",)),
     "all-rows": ({"1": True, "true": True, "no": False}, ("perhaps",)),
     "results": ({"out.csv": Path("out.csv")}, ()),
@@ -168,6 +172,7 @@ def test_private_values() -> None:
         "default_agent_number": "+447700900123\n",
         "proxy": "socks5://user:hunter2@proxy.example",
         "api_url": "https://user:hunter2@host.example",
+        "ping_url": "https://host.example/hunter2#x",
     }.items():
         error = refusal({option: value})
         said = error.message + error.hint + str(error.__cause__)
