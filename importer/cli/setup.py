@@ -33,11 +33,13 @@ def login_command(settings: Settings, keyring: bool) -> None:
     both are set. Without a terminal the lines of standard input answer the questions.
     """
     from importer.pipeline.sending import sign_in_of
-    from importer.setup.sign_in import SCOPE, console_url, exchange_code
+    from importer.setup.sign_in import SCOPE, exchange_code
 
     accounts_url = sign_in_of(settings, Credentials("", "", "")).accounts_url
+    # Only https://api-console.zoho.com stands in Zoho's pages; the others are named like their sign-in hosts.
+    console_url = accounts_url.replace("//accounts.", "//api-console.", 1)
     steps = (
-        f"1. Open {console_url(accounts_url)} as a user with PhoneBridge rights,",
+        f"1. Open {console_url} as a user with PhoneBridge rights,",
         "   choose Self Client (or ADD CLIENT, Self Client, CREATE).",
         "   The tab Client Secret shows id and secret.",
         "2. Tab Generate Code; scope:",

@@ -24,14 +24,6 @@ Match = tuple[User, tuple[AgentLine, ...], str]
 """A user, the lines of the agents file that are theirs, and the column that they share, "" without any line."""
 
 
-def console_url(accounts_url: str) -> str:
-    """Return the API console of the data centre whose sign-in host this is.
-
-    Only https://api-console.zoho.com stands in Zoho's pages; the others are named like their sign-in hosts.
-    """
-    return accounts_url.replace("//accounts.", "//api-console.", 1)
-
-
 def exchange_code(code: str, sign_in: SignIn) -> str:
     """Return the refresh token that a grant code stands for; the code is used up, whatever the answer.
 
