@@ -34,9 +34,9 @@ def customer_schema(dialled: NumberBook, sent: NumberBook) -> pa.DataFrameSchema
         if dialled is sent:
             is_other &= rows["sent"] != rows["customer_number"]
         others = sent.read_column(rows.loc[is_other, "sent"])
-        others = others.loc[others["valid"]]
+        others = others.loc[others["reason"] == ""]
         found.loc[others.index] = others
-        usable = found["valid"] | (rows["is_invalid"] & (found["e164"] != ""))
+        usable = (found["reason"] == "") | (rows["is_invalid"] & (found["e164"] != ""))
         return pd.DataFrame({"customer_number": found["e164"].where(usable, found["reason"])})
 
     return pa.DataFrameSchema({"customer_number": pa.Column(str)}, parsers=pa.Parser(read))

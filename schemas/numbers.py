@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
 
-import numpy as np
 import pandas as pd
 import phonenumbers
 
@@ -116,7 +115,7 @@ class NumberBook:
         self.read = lru_cache(capacity)(partial(_reading, rules=rules))
 
     def read_column(self, texts: pd.Series) -> pd.DataFrame:
-        """Return columns ``e164``, ``reason`` (str) and ``valid`` (bool) on the index of ``texts``.
+        """Return columns ``e164`` and ``reason`` on the index of ``texts``.
 
         Each distinct text is read once; a missing value reads as "".
         """
@@ -127,7 +126,6 @@ class NumberBook:
             {
                 "e164": pd.array([reading.e164 for reading in readings], dtype="str").take(places),
                 "reason": pd.array([reading.reason for reading in readings], dtype="str").take(places),
-                "valid": np.asarray([reading.valid for reading in readings], dtype=np.bool_)[places],
             },
             index=texts.index,
         )
@@ -195,7 +193,7 @@ def _dialled(content: str, rules: NumberRules) -> NumberReading:
     is_long = bool(rest) and len(digits_in(rest)) > LONGEST_LOCAL_NUMBER
     if rest and (reading.reason == "impossible_number" or (reading.reason == "no_trunk_prefix" and is_long)):
         with_prefix = _called(content, rules)
-        return with_prefix if with_prefix.valid else reading
+        return reading if with_prefix.reason else with_prefix
     return reading
 
 
@@ -208,7 +206,7 @@ def _called(content: str, rules: NumberRules) -> NumberReading:
     if code is None:
         return _number(content, rules)
     behind, whole = _number(content[code.end() :], rules), _number(content, rules)
-    if behind.e164 and not whole.valid:
+    if behind.e164 and whole.reason:
         return behind
     is_code = content[code.end()] == "+" or whole.reason == "too_many_digits"
     return unusable("service_code") if is_code else whole

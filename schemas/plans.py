@@ -57,20 +57,18 @@ class NumberRules:
 class NumberReading:
     r"""What a text says.
 
-    ``e164`` matches ``^\+[1-9][0-9]{6,14}$`` or is "" when the text is unusable. ``valid``: the number is
-    whole, in a range that libphonenumber knows or, since plans change faster than its tables, in another. False
-    with an ``e164``: it may lack digits; usable for calls whose state is ``invalid``. ``reason`` is a key of
-    `REASONS`, "" when ``valid``.
+    ``reason`` is a key of `REASONS`, "" for a number that is whole, in a range that libphonenumber knows or, since
+    plans change faster than its tables, in another. ``e164`` matches ``^\+[1-9][0-9]{6,14}$`` or is "" when the
+    text is unusable. With both it may lack digits: usable for calls whose state is ``invalid``.
     """
 
     e164: str
-    reason: str
-    valid: bool
+    reason: str = ""
 
 
 def unusable(reason: str) -> NumberReading:
     """Return the reading of a text that holds no number that can be used."""
-    return NumberReading("", reason, False)
+    return NumberReading("", reason)
 
 
 def digits_in(content: str) -> str:
@@ -181,7 +179,7 @@ def asked_national(digits: str, country: str) -> NumberReading:
         and not _is_closed(_plan(number))
         and trunk_prefix(country) is not None
     )
-    if lacks_prefix and reading.valid:
+    if lacks_prefix and not reading.reason:
         written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
         lacks_prefix = digits_in(written) != phonenumbers.national_significant_number(number)
     if lacks_prefix:
@@ -192,10 +190,10 @@ def asked_national(digits: str, country: str) -> NumberReading:
             if is_long and phonenumbers.is_valid_number(own):
                 return _judged(own, is_international=True)
         return unusable("no_trunk_prefix")
-    if reading.valid or _is_whole(number, digits, country):
-        return NumberReading(reading.e164, "", True)
+    if not reading.reason or _is_whole(number, digits, country):
+        return NumberReading(reading.e164)
     # 00491570156 in Germany: Leer behind a 0 for the line, rather than seven digits behind Germany's own code.
-    return unusable("invalid_number") if _national(digits[1:], country).valid else reading
+    return reading if _national(digits[1:], country).reason else unusable("invalid_number")
 
 
 def _parsed(text: str, country: str | None) -> PhoneNumber | str:
@@ -228,9 +226,9 @@ def _judged(number: PhoneNumber, *, is_international: bool) -> NumberReading:
         return unusable("keypad_word")
     is_long = len(e164) > _LONGEST_SHORT_CODE
     if is_international and is_long and e164 == number.raw_input and not number.italian_leading_zero:
-        return NumberReading(e164, "", True)
+        return NumberReading(e164)
     if phonenumbers.is_valid_number(number):
-        return NumberReading(e164, "", True)
+        return NumberReading(e164)
     if is_valid_short_number(number):
         return unusable("short_number")
     again, form = _parsed(e164, None), phonenumbers.PhoneNumberFormat.E164
@@ -240,8 +238,8 @@ def _judged(number: PhoneNumber, *, is_international: bool) -> NumberReading:
         # would be taken off a number for a trunk prefix.
         return unusable("impossible_number")
     if is_international:
-        return NumberReading(e164, "", True)
-    return NumberReading(e164, "invalid_number", False)
+        return NumberReading(e164)
+    return NumberReading(e164, "invalid_number")
 
 
 # --- What the patterns of a plan settle ------------------------------------------------------------------
@@ -300,7 +298,7 @@ def settled_international(digits: str, *, is_assigned: bool = False) -> NumberRe
 def _settled(number: str, plan: _Plan) -> NumberReading | None:
     digits = plan.code + number
     is_number = _E164.fullmatch(f"+{digits}") is not None and digits not in _KEYPAD_WORDS
-    return NumberReading(f"+{digits}", "", True) if is_number else None
+    return NumberReading(f"+{digits}") if is_number else None
 
 
 @cache
@@ -372,7 +370,7 @@ def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:
         return is_full or length > LONGEST_LOCAL_NUMBER
     if not is_full or length < max(longest) or plan is None or plan.national_prefix_transform_rule:
         return False
-    return not _national(digits[1:], country).valid
+    return _national(digits[1:], country).reason != ""
 
 
 def _is_closed(plan: phonenumbers.PhoneMetadata | None) -> bool:

@@ -105,7 +105,7 @@ def read(text: str, country: str | None = "DE", digits: str = "national", prefix
 )
 def test_number(country: str | None, e164: str, texts: tuple[str, ...]) -> None:
     """A number as dialled in the country or from it is read with its plan, whatever stands around or in it."""
-    assert {text: read(text, country) for text in texts} == dict.fromkeys(texts, NumberReading(e164, "", True))
+    assert {text: read(text, country) for text in texts} == dict.fromkeys(texts, NumberReading(e164))
 
 
 @table(
@@ -159,7 +159,7 @@ def test_number(country: str | None, e164: str, texts: tuple[str, ...]) -> None:
 )
 def test_unusable_text(country: str | None, reason: str, texts: tuple[str, ...]) -> None:
     """What is not plainly one customer's number has no E.164 and a reason of its own."""
-    assert {text: read(text, country) for text in texts} == dict.fromkeys(texts, NumberReading("", reason, False))
+    assert {text: read(text, country) for text in texts} == dict.fromkeys(texts, NumberReading("", reason))
 
 
 @table(
@@ -174,12 +174,12 @@ def test_unusable_text(country: str | None, reason: str, texts: tuple[str, ...])
 )
 def test_possible_only(country: str, text: str, e164: str) -> None:
     """A number in no known range that may lack digits is kept for calls to numbers that do not exist."""
-    assert read(text, country) == NumberReading(e164, "invalid_number", False)
+    assert read(text, country) == NumberReading(e164, "invalid_number")
 
 
 def reading_of(found: str) -> NumberReading:
     """Return the reading that a table states: a valid number, or a reason."""
-    return NumberReading(found, "", True) if found.startswith("+") else NumberReading("", found, False)
+    return NumberReading(found) if found.startswith("+") else NumberReading("", found)
 
 
 @table(
@@ -281,7 +281,6 @@ def test_any_text_has_a_number_or_a_reason(text: str, rules: NumberRules) -> Non
     """Whatever a cell holds, the reading is an E.164 number or a known reason, and valid means no reason."""
     reading = NumberBook(rules).read(text)
     assert reading.reason in REASONS or (reading.reason == "" and reading.e164)
-    assert reading.valid == (reading.reason == "")
     assert reading.e164 == "" or (E164.fullmatch(reading.e164) and reading.reason in {"", "invalid_number"})
 
 
@@ -317,8 +316,8 @@ def test_reading_a_number_again_gives_itself(text: str, rules: NumberRules) -> N
     """An E.164 number read under the same or no country is that number."""
     e164 = NumberBook(rules).read(text).e164
     if e164:
-        assert NumberBook(rules).read(e164) == NumberReading(e164, "", True)
-        assert NumberBook(NumberRules(None)).read(e164) == NumberReading(e164, "", True)
+        assert NumberBook(rules).read(e164) == NumberReading(e164)
+        assert NumberBook(NumberRules(None)).read(e164) == NumberReading(e164)
 
 
 @given(
@@ -345,8 +344,8 @@ def test_column_reading_equals_single_reading(texts: list[str | None], rules: Nu
     index = [7, 7, *range(len(texts), 2, -1)][: len(texts)]
     column = NumberBook(rules).read_column(pd.Series(texts, index=index, dtype="str"))
     single = [NumberBook(rules).read(text or "") for text in texts]
-    assert list(column.itertuples(index=False, name=None)) == [(r.e164, r.reason, r.valid) for r in single]
-    assert (list(column.index), [str(dtype) for dtype in column.dtypes]) == (index, ["str", "str", "bool"])
+    assert list(column.itertuples(index=False, name=None)) == [(r.e164, r.reason) for r in single]
+    assert (list(column.index), [str(dtype) for dtype in column.dtypes]) == (index, ["str", "str"])
 
 
 @st.composite
@@ -384,7 +383,7 @@ def test_patterns_of_a_plan_settle_most() -> None:
         ("FR", "0170555010", "+33170555010"),
         ("AU", "0491570156", "+61491570156"),
     ):
-        reading = NumberReading(e164, "", True)
+        reading = NumberReading(e164)
         assert plans.settled_national(digits, region) == reading, digits
         assert plans.settled_international(e164[1:]) == reading, e164
         assert plans.settled_national("00" + e164[1:], "IT") == reading, e164

@@ -101,7 +101,7 @@ def load_agents(path: Path, country: str | None, encoding: str | None = None) ->
     extensions = set()
     for line, row in _rows(path, encoding):
         reading = numbers.read(row["number"]) if row["number"] else None
-        if reading is not None and not reading.valid:
+        if reading is not None and reading.reason:
             raise _refused(
                 f"{path.name}: line {line}, column number: {_shown(row['number'], 'number')} is not a telephone "
                 f"number ({reading.reason})",
@@ -252,4 +252,4 @@ def _shown(text: str, column: str) -> str:
 
 def _own_number(text: str, numbers: NumberBook) -> str:
     reading = numbers.read(text)
-    return reading.e164 if reading.valid else ""
+    return "" if reading.reason else reading.e164

@@ -97,7 +97,7 @@ def _read_in(country: str, texts: list[str], written: set[str], rules: Rules) ->
     """Return how many texts are numbers in a country, and how many of these stand in the file with its code."""
     own = rules.numbers.rules
     book = rules.numbers if country == own.country else NumberBook(replace(own, country=country))
-    numbers = [reading.e164 for reading in map(book.read, texts) if reading.valid]
+    numbers = [reading.e164 for reading in map(book.read, texts) if not reading.reason]
     return len(numbers), len(written.intersection(numbers))
 
 

@@ -131,7 +131,7 @@ def _country(
             tried[country, prefix] = [book.read(text) for text in texts]
     if not texts or not tried:
         return ("", "no national number, or nothing that says of which country"), ("", "")
-    counts = {key: sum(reading.valid for reading in readings) for key, readings in tried.items()}
+    counts = {key: sum(not reading.reason for reading in readings) for key, readings in tried.items()}
     # A few numbers may be some behind any digit.
     counts = {
         (region, front): many
@@ -141,7 +141,7 @@ def _country(
     enough = max(LEAST_TEXTS, NEARLY_ALL * len(texts))
     best = next((key for key, many in counts.items() if many >= enough), max(counts, key=counts.__getitem__))
     country, prefix = best
-    rest = Counter(reading.reason for reading in tried[best] if not reading.valid).most_common(3)
+    rest = Counter(reading.reason for reading in tried[best] if reading.reason).most_common(3)
     shares = ", ".join(f"{many} in {region}" for (region, front), many in counts.items() if front == prefix)
     said = f"of {counted(len(texts), 'national number')} are numbers: {shares}"
     said += f"; the rest in {country}: {', '.join(f'{many} {reason}' for reason, many in rest)}" if rest else ""
@@ -160,7 +160,8 @@ def _agent_line(texts: str, roles: Mapping[str, Role], numbers: NumberBook) -> A
     cells = dict.fromkeys(("extension", "number", "zohouser", "email", "name"), "")
     for text in texts.split("\x1f"):
         number = numbers.read(text)
-        kind = "email" if "@" in text else "number" if number.valid else "extension" if text.isdigit() else "name"
+        other = "extension" if text.isdigit() else "name"
+        kind = "email" if "@" in text else other if number.reason else "number"
         if roles.get(text) is not Role.TRUNK:
             cells[kind] = cells[kind] or (number.e164 if kind == "number" else text)
     return AgentLine(**cells) if any(cells.values()) else None
