@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, Ran, call_row, read_results, table, write_export
+from conftest import SAMPLES, Program, Ran, call_row, table, write_export
 from ledgers import make_waiting
-from misbehaviour import Fault, Simulator
+from misbehaviour import Simulator
 from terminal import Terminal
 
 WAIT_SECONDS = 20
@@ -125,34 +125,6 @@ def test_typed_ahead_answers_nothing(account: Simulator, monkeypatch: pytest.Mon
     terminal.expect("Send them? [y/N]: ")
     terminal.type("n")
     assert (terminal.finish(), account.arrivals) == (130, ())
-
-
-# looking and deciding ----------------------------------------------------------------------------------------
-
-
-def test_status_counts_and_names_the_uncertain(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """`status` counts by state, names uncertain calls, is 4 while there are any; `resolve` settles all or none."""
-    account.script(Fault.lost_answer())
-    program("import", "--init-ledger", "--limit", "2", twenty(tmp_path))
-    ran = program("status")
-    assert ran.code == 4
-    assert re.search(r"^pending +18$", ran.stdout, re.MULTILINE)
-    assert re.search(r"^uncertain: call00000  ", ran.stdout, re.MULTILINE)
-    for wrong in (("call99999", "--sent"), ("--sent", "--close"), ()):
-        assert program("resolve", "call00000", *wrong, "--note", "seen").code == 2
-    assert program("status").code == 4
-
-
-def test_sandbox_inside_needs_no_credentials(
-    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`import --sandbox` sends to a simulator of its own, with a ledger that does not stay."""
-    monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "ledger.sqlite"))
-    ran = program(
-        "import", "--sandbox", "--rate", "1000/second", "--results", tmp_path / "r.csv", twenty(tmp_path)
-    )
-    assert (ran, {row["outcome"] for row in read_results(tmp_path / "r.csv")}) == (Ran(0, "", ""), {"accepted"})
-    assert not (tmp_path / "ledger.sqlite").exists()
 
 
 def test_verbose_says_more(program: Program, tmp_path: Path) -> None:

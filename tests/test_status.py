@@ -187,10 +187,13 @@ def test_decision_that_stands(path: Path, ledger: Ledger) -> None:
 
 
 def test_resolve_reopen(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """`resolve --reopen` needs no note, ends with 4, and is refused once a run has sent a call."""
+    """`resolve` settles all or none; --reopen needs no note, ends with 4, and is refused once a call was sent."""
     account.script(Fault.lost_answer())
     export = write_export(tmp_path / "export.csv", [call_row(1), call_row(2)])
     assert program("import", "--init-ledger", "--max-uncertain", "1", export).code == 4
+    for wrong in (("call99999", "--sent"), ("--sent", "--close"), ()):
+        assert program("resolve", "call00001", *wrong, "--note", "seen").code == 2
+    assert program("status").code == 4
     assert "--reopen takes it back" in program("resolve", "call00001", "--close", "--note", "n").stdout
     ran = program("resolve", "call00001", "--reopen")
     assert (ran.code, ran.stdout) == (4, "1 call is uncertain again.\n")

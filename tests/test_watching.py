@@ -342,10 +342,13 @@ def test_silent_switch_is_given_up(tmp_path: Path) -> None:
 
 
 def test_sandbox_is_no_night_job(program: Program, tmp_path: Path, switch: Switch) -> None:
-    """A trial in the sandbox neither pings nor writes metrics, so that it does not pass for the night job."""
+    """A trial in the sandbox needs no credentials, leaves no ledger, and has neither pings nor metrics."""
+    ledger = tmp_path / "ledger.sqlite"
     options = ["--ping-url", switch.url, "--metrics", tmp_path / "cdr.prom", "--results", tmp_path / "r.csv"]
-    assert program("import", "--sandbox", "--rate", "1000/second", *options, export(tmp_path)).code == 0
-    assert (switch.told, (tmp_path / "cdr.prom").exists()) == ([], False)
+    words = ("--sandbox", "--rate", "1000/second", "--ledger", ledger)
+    assert program("import", *words, *options, export(tmp_path)) == Ran(0, "", "")
+    assert {row["outcome"] for row in read_results(tmp_path / "r.csv")} == {"accepted"}
+    assert (switch.told, (tmp_path / "cdr.prom").exists(), ledger.exists()) == ([], False, False)
 
 
 # progress ----------------------------------------------------------------------------------------------------

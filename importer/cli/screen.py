@@ -105,7 +105,7 @@ class Screen(logging.Handler):
         # A narrow terminal cuts the end of the line off: what nobody can do anything about stands last.
         self._counts = {"uncertain": 0, "refused": 0, "accepted": 0}
         self._problems: list[tuple[str, str, tuple[str, ...]]] = []
-        self._details: list[tuple[str, str, tuple[str, ...]]] = []
+        self._details: list[str] = []
         self._broken_off: list[RunSummary] = []
         self._is_stopped = self._noted = False
 
@@ -147,8 +147,8 @@ class Screen(logging.Handler):
             rows=self._rows,
             calls=self._calls,
             receipt=self._receipt,
-            note=lambda text: self._details.append((text, "", ())),
-            waiting=show_message if self._shows_progress else lambda text: self._details.append((text, "", ())),
+            note=self._details.append,
+            waiting=show_message if self._shows_progress else self._details.append,
             problem=lambda problem: self._problems.append(error_text(problem)),
             detail=self._detail,
             unrecorded=self._unrecorded,
@@ -183,7 +183,7 @@ class Screen(logging.Handler):
             return closing
         left = MOST_DETAIL_LINES
         for shown, detail in enumerate(self._details):
-            lines = message_lines(*detail)
+            lines = message_lines(detail)
             left -= len(lines)
             if left < 0 and shown:
                 closing += message_lines(f"and {len(self._details) - shown} more like these")
