@@ -38,19 +38,12 @@ class NumberRules:
     ``plain_digits``, stated by the format and never guessed, is what digits without ``+`` or international prefix
     are: ``national`` or ``international``. ``country`` is the region of national numbers, None to take
     international ones only. ``outside_prefix`` are the digits for an outside line that the system leaves in front:
-    the longest that a number without ``+`` starts with is taken off it, once. Raises ValueError for an unknown
-    region and a prefix not of digits.
+    the longest that a number without ``+`` starts with is taken off it, once.
     """
 
     country: str | None
     plain_digits: str = "national"
     outside_prefix: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.country is not None and not is_region(self.country):
-            raise ValueError(f"{self.country!r} is not an ISO 3166 region")
-        if not all(re.fullmatch("[0-9]+", prefix) for prefix in self.outside_prefix):
-            raise ValueError(f"outside prefix {self.outside_prefix!r} is not digits")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ the second (which is cut), an offset or ``Z`` behind the time (which decides), `
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import chain
@@ -22,8 +21,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from schemas.zones import is_zone
 
 REASONS: Final[Mapping[str, str]] = {
     "missing_time": "Column {column} is empty; export the call's start time.",
@@ -80,28 +77,6 @@ _Texts: TypeAlias = Any
 _Fields: TypeAlias = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class TimeRules:
-    """How a column of times is to be read.
-
-    ``formats`` are strptime formats, or the words ``iso8601``, ``rfc2822``, ``epoch``, ``epoch_ms``, tried
-    strictly in this order on what is still unread. ``zone`` is the IANA zone of values that carry no offset;
-    None: every value must carry its own offset or be an epoch. Raises ValueError for a format that does not
-    name a whole date and an hour, and for an unknown zone.
-    """
-
-    formats: tuple[str, ...]
-    zone: str | None
-
-    def __post_init__(self) -> None:
-        if not self.formats:
-            raise ValueError("no time format")
-        for time_format in self.formats:
-            _layouts(time_format)
-        if self.zone is not None and not is_zone(self.zone):
-            raise ValueError(f"{self.zone!r} is not an IANA time zone")
-
-
 SECONDS_FROM_1601_TO_1970 = 11_644_473_600
 
 
@@ -117,8 +92,14 @@ def filetime_seconds(texts: pd.Series) -> pd.Series:
     return seconds
 
 
-def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = None) -> pd.DataFrame:
+def read_times(
+    texts: pd.Series, formats: tuple[str, ...], zone: str | None, evidence: pd.Series | None = None
+) -> pd.DataFrame:
     """Return columns ``utc`` (naive GMT, ``datetime64[s]``, NaT when unusable) and ``reason`` ("" when fine).
+
+    ``formats`` are strptime formats, or the words ``iso8601``, ``rfc2822``, ``epoch``, ``epoch_ms``, tried
+    strictly in this order on what is still unread. ``zone`` is the IANA zone of values that carry no offset;
+    None: every value must carry its own offset or be an epoch.
 
     ``is_own`` (bool) says that the text is written in a layout of the format; for ``iso8601`` that is so where it
     is the first and there is no fraction, or where there are no seconds. Other text is another program's.
@@ -128,7 +109,7 @@ def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = 
     shows twice or skips, and nothing else does: neighbours, order and chunks do not matter. Sub-seconds are cut.
     """
     cleaned = _cleaned(texts)
-    seconds, is_read, is_absolute, is_own = _read_wall(cleaned, rules.formats)
+    seconds, is_read, is_absolute, is_own = _read_wall(cleaned, formats)
     codes = np.zeros(len(texts), dtype=np.int64)
     unread = np.flatnonzero(~is_read)
     is_missing = _flags(pc.match_substring_regex(cleaned.take(pa.array(unread)), pattern=_MISSING))
@@ -136,13 +117,13 @@ def read_times(texts: pd.Series, rules: TimeRules, evidence: pd.Series | None = 
     in_range = (seconds >= _EARLIEST_SECOND) & (seconds <= _LATEST_SECOND)
     codes[is_read & ~in_range] = _CODES["impossible_year"]
     naive = np.flatnonzero((codes == 0) & ~is_absolute)
-    if rules.zone is None:
+    if zone is None:
         codes[naive] = _CODES["no_zone"]
     elif len(naive):
         made_at = np.full(len(naive), _NEVER)
         if evidence is not None:
             made_at = evidence.iloc[naive].astype("Int64").to_numpy("int64", na_value=_NEVER)
-        seconds[naive], codes[naive] = _instants(seconds[naive], rules.zone, made_at)
+        seconds[naive], codes[naive] = _instants(seconds[naive], zone, made_at)
     instants = seconds.astype("datetime64[s]")
     instants[codes != 0] = np.datetime64("NaT")
     slugs = pd.array(list(_SLUGS), dtype="str").take(codes)
@@ -328,7 +309,7 @@ SPECIAL_FORMATS: Final = frozenset(_SPECIAL_LAYOUTS)
 
 
 @lru_cache
-def _layouts(time_format: str) -> tuple[_Layout, ...]:
+def layouts_of(time_format: str) -> tuple[_Layout, ...]:
     """Return the layouts of one format, the fast one first; raise ValueError if it cannot be read strictly."""
     special = _SPECIAL_LAYOUTS.get(time_format)
     if special is not None:
@@ -413,7 +394,7 @@ def _read_wall(column: _Texts, formats: tuple[str, ...]) -> tuple[_Ints, _Flags,
     declared = (
         (layout, time_format != "iso8601" or place == 0)
         for place, time_format in enumerate(formats)
-        for layout in _layouts(time_format)
+        for layout in layouts_of(time_format)
     )
     for layout, is_format_own in chain(declared, ((each, False) for each in _variants(formats))):
         unread = np.flatnonzero(~is_read)

@@ -5,7 +5,6 @@ from string import Formatter
 
 import pandas as pd
 import phonenumbers
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -239,13 +238,6 @@ def test_keypad_word() -> None:
 def test_region() -> None:
     """Regions are ISO 3166 in upper case; UK is none."""
     assert [each for each in ("GB", "US", "UK", "gb", "XX", "", "001") if is_region(each)] == ["GB", "US"]
-
-
-@table(("country", "prefix"), [("UK", ""), ("", ""), ("GB", "9,"), ("GB", "+")])
-def test_rules_refuse(country: str, prefix: str) -> None:
-    """Rules that would silently reject or change every row cannot be made."""
-    with pytest.raises(ValueError):
-        NumberRules(country, outside_prefix=(prefix,) if prefix else ())
 
 
 def test_hints() -> None:

@@ -260,7 +260,7 @@ class TimeSpec(_Table):
     """
 
     columns: Texts
-    formats: Texts
+    formats: Annotated[Texts, Field(min_length=1)]
     zone: str = "option"
     zone_default: str | None = None
     zone_column: str | None = None
@@ -272,11 +272,12 @@ class TimeSpec(_Table):
     def _can_be_read(cls, value: str | tuple[str, ...] | None, info: ValidationInfo) -> object:
         if value is None or info.context is BUILT_IN:
             return value
-        from schemas.times import TimeRules  # loads pandas
+        from schemas.times import layouts_of  # loads pandas
         from schemas.zones import fixed_advice, is_fixed, is_zone
 
         if not isinstance(value, str):
-            TimeRules(value, None)
+            for each in value:
+                layouts_of(each)
         elif is_fixed(value):
             raise ValueError(fixed_advice(value))
         elif info.field_name == "zone_default" and not is_zone(value):

@@ -13,7 +13,7 @@ from importer.prepare.agents import csv_records
 from importer.records import Call
 from importer.settings import Settings
 from schemas.numbers import NumberBook, NumberRules
-from schemas.times import TimeRules, read_times
+from schemas.times import read_times
 
 COLUMNS = {"start": "Call Start Time", "number": "Dialled Number", "type": "Call Type", "status": "Call Status"}
 LOOKED_UP = ("call", "start (GMT)", "found", "line", "apart", "type", "status")
@@ -48,7 +48,7 @@ def read_list(path: Path, columns: Mapping[str, str], zone: str, settings: Setti
     readings = []
     for order in [DateOrder(chosen)] if chosen else DateOrder:
         iso = listed["start"].map(lambda text, order=order: written_back(text, _LAYOUTS, order, fill_seconds=True))
-        readings.append(read_times(iso.astype("str"), TimeRules(_LAYOUTS, zone)))
+        readings.append(read_times(iso.astype("str"), _LAYOUTS, zone))
     whole = [read["utc"] for read in readings if (read["reason"] == "").all()]
     if not whole:
         line, text = listed.loc[readings[0]["reason"] != "", ["line", "start"]].iloc[0]
