@@ -431,7 +431,7 @@ def printed_format(folder: Path, text: str = PRINTED) -> CdrFormat:
 
 
 def printed_rows(folder: Path, text: str, block_bytes: int = 1 << 20, encoding: str = "utf-8") -> list[object]:
-    """Return id and number of each row of a printed file, and the reasons of those that cannot be read."""
+    """Return line and id of each row of a printed file, and the reasons of those that cannot be read."""
     path = folder / "export.txt"
     path.write_bytes(text.encode(encoding))
     form = printed_format(folder)
@@ -439,41 +439,35 @@ def printed_rows(folder: Path, text: str, block_bytes: int = 1 << 20, encoding: 
     assert isinstance(found, Detection)
     rows: list[object] = []
     for chunk in read_chunks(found, block_bytes=block_bytes):
-        rows += zip(chunk.frame["line"], chunk.frame["id"], chunk.frame["dialled"], strict=True)
+        rows += zip(chunk.frame["line"], chunk.frame["id"], strict=True)
+        assert {*chunk.frame["dialled"]} <= {"", "+12125550142"}
         rows += [(bad.line, bad.reason) for bad in chunk.bad]
     return rows
 
 
-@table("block_bytes", [1, 7, 50, 1 << 20])
-def test_printed_rows(tmp_path: Path, block_bytes: int) -> None:
-    """Lines are cut at the positions, wherever a block ends; blank ones are no rows, form feeds have no width."""
-    text = "{}  \r\n\r\n\f{}\r\n   b \r\n".format(PRINTED_ROW.format("a"), PRINTED_ROW.format('ü"1'))
-    assert printed_rows(tmp_path, text, block_bytes) == [
-        (1, "a", "+12125550142"),
-        (3, 'ü"1', "+12125550142"),
-        (4, "b", ""),
-    ]
+A, B = PRINTED_ROW.format("a"), PRINTED_ROW.format("b")
 
 
-@table("line", [f" {PRINTED_ROW}", PRINTED_ROW.replace(" +", "x+"), f"{PRINTED_ROW}1", f"{PRINTED_ROW}      x"])
-def test_printed_line_of_another_layout(tmp_path: Path, line: str) -> None:
-    """A line with something between or behind the columns is rejected: its cells would be cut wrong."""
-    text = f"{PRINTED_ROW.format('a')}\n{line.format('b')}\n"
-    assert printed_rows(tmp_path, text) == [(1, "a", "+12125550142"), (2, "wrong_cell_count")]
-
-
-def test_printed_last_line(tmp_path: Path) -> None:
-    """A last line without a line end counts if it reaches the last position; else its number may be cut off."""
-    whole = f"{PRINTED_ROW.format('a')}\n{PRINTED_ROW.format('b')}"
-    assert [row[:2] for row in printed_rows(tmp_path, whole)] == [(1, "a"), (2, "b")]
-    assert printed_rows(tmp_path, whole[:-1])[1:] == [(2, "unfinished_row")]
-
-
-def test_printed_file_in_another_encoding(tmp_path: Path) -> None:
-    """Positions are characters, not bytes."""
-    assert printed_rows(tmp_path, f"\ufeff{PRINTED_ROW.format('é')}\r\n", encoding="utf-16-le") == [
-        (1, "é", "+12125550142")
-    ]
+@table(
+    ("text", "rows"),
+    [
+        # Blank lines are no rows, and form feeds have no width.
+        (A + "  \r\n\r\n\f" + PRINTED_ROW.format('ü"1') + "\r\n   b \r\n", [(1, "a"), (3, 'ü"1'), (4, "b")]),
+        # With something between or behind the columns the cells would be cut wrong.
+        *(
+            (f"{A}\n{line}\n", [(1, "a"), (2, "wrong_cell_count")])
+            for line in (f" {B}", B.replace(" +", "x+"), f"{B}1", f"{B}      x")
+        ),
+        # A last line that does not reach the last position may lack digits.
+        (f"{A}\n{B}", [(1, "a"), (2, "b")]),
+        (f"{A}\n{B}"[:-1], [(1, "a"), (2, "unfinished_row")]),
+    ],
+)
+def test_printed_rows(tmp_path: Path, text: str, rows: list[tuple[int, str]]) -> None:
+    """Lines are cut at the positions, which are characters and no bytes, wherever a block ends."""
+    for block_bytes in (1, 7, 50, 1 << 20):
+        assert printed_rows(tmp_path, text, block_bytes) == rows
+    assert printed_rows(tmp_path, f"\ufeff{text}", encoding="utf-16-le") == rows
 
 
 @table(
