@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from conftest import SAMPLES, table
+from conftest import SAMPLES, Program, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.formats import CdrFormat, Detection, detect, load_catalogue
 from importer.formats.catalogue import load_format
@@ -288,6 +288,20 @@ def _own_causes(folder: Path, name: str, text: str) -> Path:
     path = folder / "causes" / f"{name}.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def test_column_named_line(tmp_path: Path, program: Program) -> None:
+    """A column of a format may be called `line`, as the places of the rows are."""
+    path = tmp_path / "own.toml"
+    own = OWN_FORMAT.replace("agent", "line").replace('line = "line"', 'agent = "line"')
+    path.write_text(own, encoding="utf-8")
+    export = _file(tmp_path, "Number dialled,Agent,Result,Started\n+12125550142,Desk 7,486,2026-03-02 09:14:07\n")
+    results = tmp_path / "results.csv"
+    options = ("--format", path, "--timezone", "UTC", "--country", "US", "--results", results)
+    program("check", *options, export)
+    [row] = read_results(results)
+    assert (row["line"], row["reason"]) == ("2", "no_agent_number")
+    assert '"Desk 7"' in row["hint"]
 
 
 @table(

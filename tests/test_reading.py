@@ -69,7 +69,7 @@ def _read(detection: Detection, chunk_rows: int = 100_000, block_bytes: int = 1 
     for chunk in read_chunks(detection, chunk_rows, block_bytes=block_bytes):
         assert 0 < len(chunk) <= chunk_rows
         cells = chunk.frame[list(NAMES)].itertuples(index=False, name=None)
-        rows += zip(chunk.frame["line"].tolist(), cells, strict=True)
+        rows += zip(chunk.frame["call.line"].tolist(), cells, strict=True)
         bad += chunk.bad
         ordinals += sorted([*chunk.frame.index.tolist(), *(each.ordinal for each in chunk.bad)])
     assert ordinals == list(range(len(ordinals)))

@@ -439,7 +439,7 @@ def printed_rows(folder: Path, text: str, block_bytes: int = 1 << 20, encoding: 
     assert isinstance(found, Detection)
     rows: list[object] = []
     for chunk in read_chunks(found, block_bytes=block_bytes):
-        rows += zip(chunk.frame["line"], chunk.frame["id"], strict=True)
+        rows += zip(chunk.frame["call.line"], chunk.frame["id"], strict=True)
         assert {*chunk.frame["dialled"]} <= {"", "+12125550142"}
         rows += [(bad.line, bad.reason) for bad in chunk.bad]
     return rows

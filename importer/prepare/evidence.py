@@ -257,11 +257,12 @@ def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) 
     spec = rules.format.time
     ids = (spec.evidence.column,) if spec.evidence else ()
     # Which rows do not depend on where chunks and parts of the file begin.
-    some = rows.loc[rows["line"] % rules.zone_lines == 0, [*dict.fromkeys(("line", *ids, *spec.columns))]]
+    columns = [*dict.fromkeys(("call.line", *ids, *spec.columns))]
+    some = rows.loc[rows["call.line"] % rules.zone_lines == 0, columns]
     made_at = _evidence(some, rules)
     if made_at is not None:
         texts = start_texts(some, rules.format)
-        lines = some["line"].to_numpy(dtype=np.int64)
+        lines = some["call.line"].to_numpy(dtype=np.int64)
         local, stated = times.proved_offsets(texts, rules.time_formats(), made_at)
         evidence.add(lines, texts, local)
         if evidence.stated is not None:

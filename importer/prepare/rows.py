@@ -273,7 +273,7 @@ class RowPreparer:
             index["same"][:, place] = _hashed(conditions.column(name), HASH_KEYS[1])
         index["start"] = np.where(known, start, NO_START)
         index["content"] = _hashes(joined(self._content(rows)).to_numpy(dtype=object), HASH_KEYS[0])
-        index["place"] = self._file_number * LINES_PER_FILE + rows["line"].to_numpy(dtype=np.int64)
+        index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"].to_numpy(dtype=np.int64)
         index["agent"] = self._agents.codes(rows["call.agents"])
         for name in ("slot", "rank", "secondary", "held"):
             index[name] = rows[f"call.{name}"].to_numpy()
@@ -305,7 +305,7 @@ class RowPreparer:
             bad = pd.DataFrame(told, columns=["line", "reason", "hint", "content"])
             parts.append(self._filled(bad, rank=Rank.PROBLEM))
         if kept_out is not None and len(kept_out):
-            shown = pd.DataFrame({"line": kept_out["line"], "skip": kept_out["call.direction"]})
+            shown = pd.DataFrame({"line": kept_out["call.line"], "skip": kept_out["call.direction"]})
             shown["source_id"] = call_keys(kept_out, self.rules.format)["source_id"]
             parts.append(self._filled(shown, rank=Rank.IGNORE))
         if len(parts) > 1:
@@ -323,7 +323,7 @@ class RowPreparer:
         content = joined([bare[name] for name in bare])
         columns = {
             "file": np.full(len(rows), self._file_number, dtype=np.int64),
-            "line": rows["line"],
+            "line": rows["call.line"],
             "skip": np.where(early, "outside_window", ""),
             **{name: rows[own] for name, own in _OWN_COLUMNS.items()},
             "reason": rows["call.problem"]

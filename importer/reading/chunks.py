@@ -85,9 +85,9 @@ class Verbatim:
 class Chunk:
     """Rows of one file.
 
-    ``frame`` has ``line`` (int64) and one text column for each column of the format that preparing needs (empty
-    text where the cell is empty), and for one that the export lacks only where its cells are read as they are; its
-    index is the row's number in the file, from 0. ``bad`` are the records that could not become a row of it.
+    ``frame`` has ``call.line`` (int64) and one text column for each column of the format that preparing needs
+    (empty text where the cell is empty), and for one that the export lacks only where its cells are read as they
+    are; its index is the row's number in the file, from 0. ``bad`` are the records that could not become a row.
     """
 
     frame: pd.DataFrame
@@ -289,7 +289,7 @@ def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str
         wrong[int(index)] = "wrong_cell_count", hint
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
     frame = frame[[name for name in detection.format.used_columns() if name in frame]]
-    frame["line"] = records.lines[frame.index.to_numpy()]
+    frame["call.line"] = records.lines[frame.index.to_numpy()]
     frame.index = frame.index + ordinal
     bad = []
     for index, (reason, hint) in sorted(wrong.items()):
