@@ -365,7 +365,7 @@ class Intake:
             names = (spec.call.customer, spec.call.sent_number, *spec.time.columns)
             columns = dict.fromkeys(origin for each in names if each for origin in spec.origins(each))
             frames = (chunk.frame for chunk in read_chunks(replace(found, rewriting=None)))  # dates as they stand
-            rows = (row for all_rows in frames for _, row in all_rows[all_rows["line"].isin(lines)].iterrows())
+            rows = (row for frame in frames for _, row in frame[frame["call.line"].isin(lines)].iterrows())
             with suppress(OSError, InputUnusableError):  # a file that is gone by now has no example
                 for call, row in zip(chosen, rows, strict=False):  # reads no further than the last of them
                     cells = [str(row[each])[:24] for each in columns if each in row.index and row[each]]
