@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from importer.errors import InputUnusableError, NoInputError
-from importer.files.json_objects import is_json, rows_of_objects
+from importer.files.json_objects import is_json, places_of_objects, rows_of_objects
 from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of, require_usable
 from importer.files.remote import is_remote, unread_hint
 from importer.files.spooling import BLOCK_BYTES, SpoolLimits, csv_blocks, reader_of, spooled
@@ -135,7 +135,8 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
     """Return the tables at this path, each as an export: the sheets of a workbook, else the one that it is.
 
     Of a workbook ``sheet`` picks one; without it these are all that are not hidden and have anything in them, else
-    the first. JSON objects become CSV text. Raises as `open_export` does.
+    the first. JSON objects become CSV text, of a single one each list of objects and the object itself. Raises as
+    `open_export` does.
     """
     limits = limits or SpoolLimits()
     file = open_export(path, limits)
@@ -147,7 +148,14 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
             # One that begins with so many commas and line ends has nothing in it.
             return tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
         if is_json(_usable_start(file, file.shown)):
-            return (_table(file, rows_of_objects(file.open, file.shown), limits),)
+            found: list[ExportFile] = []
+            for place in places_of_objects(file.open, file.shown):
+                try:
+                    found.append(_table(file, rows_of_objects(file.open, file.shown, place), limits))
+                except InputUnusableError:  # an envelope is no row
+                    if not found:
+                        raise
+            return tuple(found)
     return (file,)
 
 

@@ -1,4 +1,4 @@
-"""JSON as APIs and scripts write it, as rows: objects line by line, an array of them, or an envelope around one.
+"""JSON as APIs and scripts write it, as rows: objects line by line, an array of them, or envelopes around one.
 
 The keys of all objects, in the order of their first use, are the header. Numbers stay text, so that long ids
 survive; `true`, `false` and `null` become `true`, `false` and nothing; an object inside an object gives a column
@@ -13,20 +13,23 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import BinaryIO, Final, NoReturn
 
 from importer.errors import InputUnusableError
 from importer.files.spooling import BLOCK_BYTES, csv_blocks
 
 MOST_KEYS = 1000
+MOST_LISTS = 20
 LONGEST_VALUE = 16 << 20
 BROKEN_OFF = 16
 """So close to the end of the text read an error may be a word or an escape that is cut there."""
 
 _BEGINNING: Final = re.compile(r"\ufeff?\s*(?:\[\s*(?:[\[{\]]|$)|\{\s*(?:[\"}]|$))")
 _SPACE: Final = re.compile(r"\s*")
-_TOP: Final = ""
-"""The key of the list of objects where the file itself is the list."""
+
+Place = tuple[str, ...] | None
+"""The keys on the way to a list of objects, none if the file is the list; None for one object after the other."""
 
 _Item = tuple[int, dict[str, str], str | None]
 """An object: the line on which it starts, its values as text by key, and its text where it is not whole."""
@@ -37,15 +40,28 @@ def is_json(start: bytes) -> bool:
     return _BEGINNING.match(start.decode(json.detect_encoding(start), "ignore")) is not None
 
 
-def rows_of_objects(opened: Callable[[], BinaryIO], shown: str) -> Iterator[bytes]:
+def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[Place, ...]:
+    """Return where the calls of a file may be, ``opened`` opens it: of a single object its lists, or itself.
+
+    Nothing but the columns tells an envelope around calls from one call with a list of its legs.
+    """
+    with opened() as source:
+        text = _Text(source, shown)
+        if text.peek() == "[":
+            return ((),)
+        lists = [*islice(_lists(text, is_outer=True), MOST_LISTS + 1)]
+        if len(lists) > MOST_LISTS:
+            text.refuse(f"the object has more than {MOST_LISTS} lists of objects")
+        return (None,) if text.peek() else (*lists, None)
+
+
+def rows_of_objects(opened: Callable[[], BinaryIO], shown: str, place: Place) -> Iterator[bytes]:
     """Yield the objects of a file as CSV text under a header of their keys; ``opened`` opens the file anew.
 
     A last line that is not whole becomes a record of one cell without a line end: so reading finds a record that
     is still being written. Raises InputUnusableError naming the line of anything else that is not JSON, is no
     object among the objects, has a key twice, or is larger than the limits of this module.
     """
-    with opened() as source:
-        place = _place_of_objects(_Text(source, shown))
     keys: dict[str, None] = {}
     is_whole = True
     for line, cells, unfinished in _objects(opened, shown, place):
@@ -77,38 +93,39 @@ def _rows(items: Iterator[_Item], keys: list[str]) -> Iterator[list[str]]:
         next_line = max(line, next_line) + 1
 
 
-def _objects(opened: Callable[[], BinaryIO], shown: str, place: str | None) -> Iterator[_Item]:
+def _objects(opened: Callable[[], BinaryIO], shown: str, place: Place) -> Iterator[_Item]:
     """Yield the objects: of the list at ``place``, or one after the other where it is None."""
     with opened() as source:
         text = _Text(source, shown)
         while place is None and text.peek():
             yield text.item(may_be_unfinished=True)
-        for key in [place] if place == _TOP else text.members() if place else ():
-            if key == place:
-                yield from (text.item() for _ in text.elements("[]"))
-            else:
-                text.value()
+        if place is not None:
+            yield from _listed(text, place)
         if text.peek():
             text.refuse("something stands behind the end of the JSON text")
 
 
-def _place_of_objects(text: "_Text") -> str | None:
-    """Return the place of the objects: `_TOP` in an array, the key of their list in an envelope, None for none."""
-    if text.peek() == "[":
-        return _TOP
-    lists: list[str] = []
-    for key in text.members():
-        if text.peek() == "[" and text.peek(behind=1) == "{":
-            lists.append(key)
-            for _ in text.elements("[]"):
-                text.item()
+def _listed(text: "_Text", place: tuple[str, ...]) -> Iterator[_Item]:
+    if not place:
+        yield from (text.item() for _ in text.elements("[]"))
+    for key in text.members() if place else ():
+        if key == place[0]:
+            yield from _listed(text, place[1:])
         else:
             text.value()
-    if text.peek():
-        return None
-    if len(lists) > 1:
-        text.refuse(f"there is more than one list of objects: {', '.join(lists)[:80]}")
-    return lists[0] if lists else None
+
+
+def _lists(text: "_Text", *, is_outer: bool) -> Iterator[tuple[str, ...]]:
+    """Step over an object and yield the way to each list of objects in it and, of the outer one, one deeper."""
+    for key in text.members():
+        if text.peek() == "[" and text.peek(behind=1) == "{":
+            yield (key,)
+            for _ in text.elements("[]"):
+                text.item()
+        elif is_outer and text.peek() == "{":
+            yield from ((key, *inner) for inner in _lists(text, is_outer=False))
+        else:
+            text.value()
 
 
 class _Text:

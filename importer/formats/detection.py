@@ -87,6 +87,11 @@ def detect(
                 unknown.append(error)
         with_rows = [each for each in found if each[1] is None or each[1].sample]
         if len(with_rows) > 1:
+            if tables[0].sheet is None:
+                raise InputUnusableError(
+                    f"{tables[0].shown} has calls in more than one list of objects",
+                    hint="Save each list in a file of its own.",
+                )
             names = ", ".join(repr(table.sheet) for table, _ in with_rows)
             raise InputUnusableError(
                 f"{replace(tables[0], sheet=None).shown} has calls on more than one sheet: {names}",
