@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -35,7 +37,7 @@ class Waiting(OwnTime):
             self.holder.close()
 
 
-def deliver(time: Waiting, told: list[str], signal: ExitCode | None = None) -> ExitCode:
+def deliver(time: Waiting, told: list[str], code: ExitCode | None = None) -> ExitCode:
     """Deliver what is pending with 30 seconds of patience; a signal comes in with the third look at the ledger."""
     settings = load_settings({"lock_wait": "30", "results": "deliver.csv"}, os.environ)
     run = Run(
@@ -43,7 +45,7 @@ def deliver(time: Waiting, told: list[str], signal: ExitCode | None = None) -> E
         load_catalogue(),
         Listener(waiting=told.append),
         began=time(),
-        interrupted=lambda: signal if len(time.waits) >= 3 else None,
+        interrupted=lambda: code if len(time.waits) >= 3 else None,
         clock=time,
         sleep=time.sleep,
         wait_for=time.wait_for,
@@ -82,12 +84,53 @@ def test_other_run_goes_on(ledger: Path, program: Program) -> None:
     assert ledger_counts(ledger.parent) == {"pending": 2}
 
 
+HOLDING = (
+    ("resolve", "call00000", "--sent", "--note", "seen"),
+    ("resolve", "call00000", "--reopen"),
+    ("ledger", "purge"),
+    ("ledger", "forget", "--number", "+12125550199"),
+    ("ledger", "accept-restore"),
+    ("ledger", "accept-account"),
+)
+"""The commands that hold the ledger and send nothing."""
+
+
+def test_commands_that_hold_it(ledger: Path, program: Program) -> None:
+    """The commands of a person wait as a run does: one line says for whom, and the end is 75 or their own."""
+    holder = opened(ledger)
+    ran = program(*HOLDING[0], "--lock-wait", "1")
+    assert (ran.code, ran.stderr.count("waiting for its end, 1 s at most")) == (75, 1), ran.stderr
+    for command in HOLDING:
+        threading.Timer(0.3, holder.close).start()
+        ran = program(*command, "--lock-wait", "60")
+        assert ("waiting for its end" in ran.stderr, ran.code in (0, 2)) == (True, True), ran.stderr
+        holder = opened(ledger)
+    holder.close()
+
+
+@pytest.mark.slow
+def test_signal_ends_the_wait_of_a_command(ledger: Path) -> None:
+    """A signal ends the wait of such a command too, which changes nothing."""
+    holder = opened(ledger)
+    for kind, code in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
+        command = (sys.executable, "-m", "importer", "ledger", "purge", "--lock-wait", "60")
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
+            assert waiting.stderr is not None
+            assert "waiting for its end" in waiting.stderr.readline()
+            waiting.send_signal(kind)
+            assert (waiting.wait(timeout=30), waiting.stderr.read().count("holds")) == (code, 0)
+    holder.close()
+    assert ledger_counts(ledger.parent) == {"pending": 2}
+
+
 def piped(site: str, rate: str = "1000/second", pack: str = "gzip -c") -> subprocess.Popen[str]:
-    """Begin README's recipe for the export of a site, with the program here in place of `ssh hub`."""
+    """Begin README's recipe for the export of a site, with the program here in place of `ssh`."""
     found = re.search("`(gzip -c .*)`", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert found is not None
     line = found[1].replace("Master", f"{site}-day").replace("paris", site).replace("$(date +%F).", "")
-    line = line.replace("ssh hub cdr-importer", f"CDR_IMPORTER_RATE={rate} {sys.executable} -m importer")
+    line = line.replace(
+        "ssh cdr-importer@hub cdr-importer", f"CDR_IMPORTER_RATE={rate} {sys.executable} -m importer"
+    )
     return subprocess.Popen(["sh", "-c", line.replace("gzip -c", pack) + " -v"], stderr=subprocess.PIPE, text=True)
 
 
@@ -123,6 +166,6 @@ def test_signal_ends_the_wait(ledger: Path) -> None:
     """A signal ends the wait at once, with its own code."""
     time = Waiting(ledger, looks=-1)
     with pytest.raises(StoppedError) as stopped:
-        deliver(time, [], signal=ExitCode.TERMINATED)
+        deliver(time, [], code=ExitCode.TERMINATED)
     assert (stopped.value.exit_code, len(time.waits)) == (ExitCode.TERMINATED, 3)
     time.holder.close()

@@ -187,7 +187,7 @@ def _show_where(path: Path) -> None:
 
 
 @click.command("resolve", cls=Command)
-@options("ledger", "timezone", "country", "date-order", "encoding")
+@options("ledger", "lock-wait", "timezone", "country", "date-order", "encoding")
 @click.argument("call_ids", nargs=-1, metavar="ID...")
 @click.option("--sent", is_flag=True, help="Zoho has the call: never send it again.")
 @click.option("--not-sent", is_flag=True, help="Zoho does not have it: send it with the next run.")
@@ -229,11 +229,11 @@ def resolve_command(
         raise UsageError(f"resolve: {said}", hint="Look for the call in Zoho first.")
     (decision,) = chosen
     if decision == "reopen":
-        with held_ledger(settings.ledger, "resolve") as ledger:
+        with held_ledger(settings, "resolve", show_message) as ledger:
             ledger.reopen(call_ids)
         show(f"{counted(len(set(call_ids)), 'call is', 'calls are')} uncertain again.")
         return ExitCode.UNCERTAIN
-    with held_ledger(settings.ledger, "resolve") as ledger:
+    with held_ledger(settings, "resolve", show_message) as ledger:
         kept_back = ledger.resolve(call_ids, Decision(decision), note=note or "", who=getpass.getuser())
     show(f"{len(set(call_ids))} settled as {decision}; until the next send --reopen takes it back.")
     if kept_back:
@@ -271,7 +271,7 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
         return ExitCode.UNCERTAIN if left else ExitCode.OK
     show_lines(table(LOOKED_UP, rows))
     if found and click.confirm(f"Settle those found ({len(found)}) as sent?", default=False, err=True):
-        with held_ledger(settings.ledger, "resolve") as ledger:
+        with held_ledger(settings, "resolve", show_message) as ledger:
             ledger.resolve(found, Decision.SENT, note=note or f"in {path.name}", who=getpass.getuser())
         left -= len(found)
     show(f"{left} are uncertain now; a call that is not in the list may come late: look again.")
@@ -298,7 +298,7 @@ def backup_command(settings: Settings, target: Path) -> None:
 
 
 @ledger_group.command("purge", cls=Command, short_help="Delete calls settled long ago.")
-@options("ledger")
+@options("ledger", "lock-wait")
 @click.option("--older-than", default="400d", show_default=True, metavar="DAYS", help="Age in days, such as 400d.")
 def purge_command(settings: Settings, older_than: str) -> None:
     """Delete what is settled and was last sent longer ago; calls from before that are `stale` from then on.
@@ -311,7 +311,7 @@ def purge_command(settings: Settings, older_than: str) -> None:
     if days is None:
         raise UsageError(f"--older-than: {older_than[:20]!r} is not a number of days", hint="Write it like 400d.")
     horizon = gmt_text(time.time() - int(days[1]) * _DAY_SECONDS)
-    with held_ledger(settings.ledger, "ledger purge") as ledger:
+    with held_ledger(settings, "ledger purge", show_message) as ledger:
         calls, decisions, runs = ledger.purge(horizon)
     show(
         f"{counted(calls, 'call')} last sent before {horizon} GMT deleted, with "
@@ -322,7 +322,7 @@ def purge_command(settings: Settings, older_than: str) -> None:
 @ledger_group.command(
     "forget", cls=Command, short_help="Close the open calls of a number and delete what they hold."
 )
-@options("ledger")
+@options("ledger", "lock-wait")
 @click.option("--number", metavar="+E164", help="The number; asked for without it, so that `ps` does not show it.")
 def forget_command(settings: Settings, number: str | None) -> None:
     """Close every pending or uncertain call from or to a number and delete its content; none is ever sent."""
@@ -334,7 +334,7 @@ def forget_command(settings: Settings, number: str | None) -> None:
         raise UsageError(
             "--number is not an international number", hint="Write it with + and country code, without spaces."
         )
-    with held_ledger(settings.ledger, "ledger forget") as ledger:
+    with held_ledger(settings, "ledger forget", show_message) as ledger:
         stood = ledger.forget(wanted, who=getpass.getuser())
     by_state = ", ".join(f"{count} {state}" for state, count in stood.items())
     show(f"{counted(sum(stood.values()), 'call was', 'calls were')} closed and scrubbed ({by_state}).")
@@ -343,7 +343,7 @@ def forget_command(settings: Settings, number: str | None) -> None:
 
 
 @ledger_group.command("accept-restore", cls=Command, short_help="Take up a ledger restored from a backup.")
-@options("ledger")
+@options("ledger", "lock-wait")
 @click.argument("results", nargs=-1, type=PATH, metavar="[RESULTS.csv]...")
 @click.option("--complete", is_flag=True, help="These are all results files since the backup was made.")
 def accept_restore_command(settings: Settings, results: tuple[Path, ...], complete: bool) -> int:
@@ -360,7 +360,7 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     if complete and not results:
         raise UsageError("--complete needs the results files", hint="Name every results file since the backup.")
     evidence = evidence_of(results, complete=complete)
-    with held_ledger(settings.ledger, "ledger accept-restore", restored=True) as ledger:
+    with held_ledger(settings, "ledger accept-restore", show_message, restored=True) as ledger:
         counts = ledger.accept_restore(evidence, complete=complete)
     made = counted(counts.accepted, "call was", "calls were")
     show(f"{made} made accepted, {counted(counts.added, 'accepted one')} added.")
@@ -375,11 +375,11 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
 
 
 @ledger_group.command("accept-account", cls=Command, short_help="Let the ledger go on with another client id.")
-@options("ledger")
+@options("ledger", "lock-wait")
 def accept_account_command(settings: Settings) -> None:
     """Let the next run bind the ledger to the account it signs in to: for a new client of the same account."""
     from importer.pipeline import held_ledger
 
-    with held_ledger(settings.ledger, "ledger accept-account") as ledger:
+    with held_ledger(settings, "ledger accept-account", show_message) as ledger:
         was_bound = ledger.forget_account()
     show("The next run binds the ledger to its account." if was_bound else "The ledger was bound to no account.")

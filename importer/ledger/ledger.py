@@ -84,6 +84,7 @@ class Ledger(LedgerReader):
         now: Callable[[], str],
         busy_seconds: float = schema.BUSY_SECONDS,
         restored: bool = False,
+        wait: Callable[[TryLaterError], bool] = lambda _: False,
     ) -> Self:
         """Lock, check and open the ledger of this run, and note the run in it.
 
@@ -94,7 +95,13 @@ class Ledger(LedgerReader):
         """
         path = existing(path)
         beside.check_place(path)
-        lock = beside.take_lock(path, f"since={now()} run={run.run_id}")
+        lock = None
+        while lock is None:
+            try:
+                lock = beside.take_lock(path, f"since={now()} run={run.run_id}")
+            except TryLaterError as held:
+                if not wait(held):
+                    raise
         with ExitStack() as undo, schema.translated_errors(path):
             undo.callback(lock.release)
             if restored:

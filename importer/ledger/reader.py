@@ -168,9 +168,10 @@ class LedgerReader:
             ORDER BY sent_at DESC LIMIT ?3"""
         return [row[0] for row in self._rows(query, (moment, now, most))]
 
-    def held_until(self) -> Any:
+    def held_until(self) -> str | None:
         """Return the time, as `Ledger.hold_until` was given it, before which nothing is to be sent."""
-        return self._kept("not_before")
+        moment: str | None = self._kept("not_before")
+        return moment
 
     def check_latest(self) -> int:
         """Return its schema version; raises `ConfigurationError` unless it is the one that the last run left."""

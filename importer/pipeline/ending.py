@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 from importer import __version__
 from importer.errors import ExitCode, ImporterError, most_severe, reason_of
 from importer.ledger import Fate, Ledger, LedgerReader, RunInfo
-from importer.pipeline.run import Run, gmt_text, new_run_id
+from importer.pipeline.run import Run, gmt_text, lock_wait, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
 from importer.requirements import check_versions
 from importer.results import FATE_COLUMNS, Finished
+from importer.settings import Settings
 from schemas.vocabulary import SEEN_BEFORE, Outcome
 
 NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})
@@ -127,16 +128,20 @@ def fate_fields(known: Fate) -> dict[str, Any]:
 
 
 @contextmanager
-def held_ledger(path: Path, command: str, *, restored: bool = False) -> Iterator[Ledger]:
+def held_ledger(
+    settings: Settings, command: str, told: Callable[[str], object], *, restored: bool = False
+) -> Iterator[Ledger]:
     """Give a person's command the ledger, locked and recovered, and note the command in its runs.
 
-    ``restored`` lets a ledger in that is older than its last run, for `ledger accept-restore` alone.
-    Raises as `Ledger.open` does.
+    ``told`` gets for which run it waits. ``restored`` lets a ledger in that is older than its last run, for
+    `ledger accept-restore` alone. Raises as `Ledger.open` does.
     """
     check_versions()
     now = time.time()
     info = RunInfo(new_run_id(now), gmt_text(now), __version__, command)
-    with Ledger.open(path, run=info, now=lambda: gmt_text(time.time()), restored=restored) as ledger:
+    wait = lock_wait(settings, told)
+    path, clock = settings.ledger, lambda: gmt_text(time.time())
+    with Ledger.open(path, run=info, now=clock, restored=restored, wait=wait) as ledger:
         if not restored:
             ledger.recover()
         try:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from importer.errors import ExitCode, ImporterError, StoppedError
+from importer.errors import ExitCode, ImporterError, StoppedError, TryLaterError
 from importer.formats import Catalogue
 from importer.records import Event, Receipt, RunSummary, Timeouts, ignore
 from importer.settings import Settings
@@ -67,6 +67,7 @@ class Listener:
         return Listener(**{**joined, "confirm": self.confirm})
 
 
+_LOCK_POLL_SECONDS = 0.2
 WORKER_BYTES = 32 << 20
 """To start a process that prepares files costs as much as to prepare a third of so many bytes."""
 
@@ -109,6 +110,31 @@ class Run:
             stopped = StoppedError(message, hint="Run again.", reason="signal")
             stopped.exit_code = code
             raise stopped
+
+
+def lock_wait(
+    settings: Settings,
+    told: Callable[[str], object],
+    check: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = since_boot,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Callable[[TryLaterError], bool]:
+    """Return what waits for the run that holds the ledger, and says whether to look again: `--lock-wait`.
+
+    ``told`` gets who holds it, once; ``check`` may end the wait.
+    """
+    seconds, began, said = settings.lock_wait or 0.0, clock(), set[str]()
+
+    def wait(held: TryLaterError) -> bool:
+        check()
+        left = began + seconds - clock()
+        if left > 0 and not said:
+            said.add(held.message)
+            told(f"{held.message}; waiting for its end, {seconds:g} s at most")
+        sleep(max(0.0, min(left, _LOCK_POLL_SECONDS)))
+        return left > 0
+
+    return wait
 
 
 def new_run_id(now: float) -> str:

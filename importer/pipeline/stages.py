@@ -10,20 +10,18 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from importer import __version__
-from importer.errors import ImporterError, TryLaterError, exit_code_of, reason_of
+from importer.errors import ImporterError, exit_code_of, reason_of
 from importer.files import named_files
 from importer.ledger import Ledger, LedgerReader, RunInfo, create_ledger, open_reader
 from importer.pipeline.dead_runs import drop_old_results, finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.outlook import ask_to_deliver
-from importer.pipeline.run import Run, gmt_text
+from importer.pipeline.run import Run, gmt_text, lock_wait
 from importer.private_files import whose
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
-
-_LOCK_POLL_SECONDS = 0.2
 
 
 def check(run: Run, paths: Sequence[Path], *, with_ledger: bool = False) -> RunSummary:
@@ -104,29 +102,15 @@ def _target(run: Run, beside: Path | None) -> Path:
 def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[Ledger]:
     """Open the ledger for this run, settle the calls and results of dead runs, and drop old results at the end.
 
-    While another run holds the ledger it waits for as long as `--lock-wait` says. The account is checked before
-    anything is taken in.
+    The account is checked before anything is taken in.
     """
     settings = run.settings
+    wait = lock_wait(settings, run.listener.waiting, run.stop_if_interrupted, run.clock, run.sleep)
     if has_files and settings.init_ledger and not settings.ledger.exists():
         create_ledger(settings.ledger, now=gmt_text(run.now))
     command, kept = "import" if has_files else "deliver", json.dumps(settings.in_force())
     info = RunInfo(run.run_id, gmt_text(run.now), __version__, command, str(target.absolute()), kept)
-    ledger, is_said = None, False
-    seconds, began = settings.lock_wait or 0.0, run.clock()
-    while ledger is None:
-        try:
-            ledger = Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.wall_clock()))
-        except TryLaterError as held:
-            run.stop_if_interrupted()
-            left = began + seconds - run.clock()
-            if left <= 0:
-                raise
-            if not is_said:
-                run.listener.waiting(f"{held.message}; waiting for its end, {seconds:g} s at most")
-            is_said = True
-            run.sleep(min(left, _LOCK_POLL_SECONDS))
-    with ledger:
+    with Ledger.open(settings.ledger, run=info, now=lambda: gmt_text(run.wall_clock()), wait=wait) as ledger:
         try:
             ledger.check_account(account)
         except ImporterError as error:
