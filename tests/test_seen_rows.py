@@ -9,6 +9,7 @@ from disks import filling_disk
 from importer.errors import CannotCreateError
 from importer.ledger import Ledger
 from importer.ledger.schema import MIGRATIONS
+from importer.pipeline import Listener
 from ledgers import execute, make_waiting
 from misbehaviour import Simulator
 from runs import imported
@@ -82,6 +83,15 @@ def test_row_is_told_by_a_run_that_ends(account: Simulator, tmp_path: Path, step
         part.unlink()
     assert imported(export, results=str(tmp_path / "next.csv")).exit_code == 3
     assert bad_rows(tmp_path / "next.csv") == [("short_number", "")]
+
+
+def test_row_is_told_before_it_is_remembered(account: Simulator, tmp_path: Path) -> None:
+    """A run that is killed while it prints its end has told nobody: the next one does."""
+    export = write_export(tmp_path / "export.csv", [call_row(0), BAD])
+    with pytest.raises(KeyboardInterrupt):
+        imported(export, Listener(ended=lambda _: stop()))
+    codes = [imported(export, results=str(tmp_path / f"{night}.csv")).exit_code for night in range(2)]
+    assert codes == [3, 0]
 
 
 def test_equal_rows(program: Program, account: Simulator, tmp_path: Path) -> None:

@@ -107,7 +107,9 @@ class Screen(logging.Handler):
         self._problems: list[tuple[str, str, tuple[str, ...]]] = []
         self._details: list[str] = []
         self._broken_off: list[RunSummary] = []
-        self._is_stopped = self._noted = False
+        self._is_stopped = False
+        self._notes = 0
+        self._told: tuple[RunSummary, int] | None = None
 
     def __enter__(self) -> Self:
         handlers = dict.fromkeys(STOPPING, self._on_signal) | dict.fromkeys(ASKING, self._show_progress)
@@ -154,23 +156,31 @@ class Screen(logging.Handler):
             unrecorded=self._unrecorded,
             confirm=self._confirm,
             broke_off=self._broken_off.append,
+            ended=self.finish,
         )
 
     def note(self, text: str) -> None:
         """Print a line for a person at once, whatever the exit code."""
-        self._noted = True
+        self._notes += 1
         self._close_bar()
         show_message(text)
 
     def finish(self, summary: RunSummary) -> None:
-        """Print the end of a run; nothing with exit 0, unless at a terminal, with `--verbose` or after a note."""
+        """Print the end of a run; nothing with exit 0, unless at a terminal, with `--verbose` or after a note.
+
+        What was printed is not printed again, but for the last line where a note came below it.
+        """
         self._close_bar()
-        if self._settings.json:
+        told, self._told = self._told, (summary, self._notes)
+        if told == self._told:
+            return
+        is_new = told is None or told[0] != summary
+        if self._settings.json and is_new:
             show_json(summary_record(summary))
-        asked = self._noted or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
+        asked = self._notes or self._settings.verbose or (sys.stderr.isatty() and not self._settings.quiet)
         if summary.exit_code is ExitCode.OK and not asked:
             return
-        show_lines(self.closing_lines(summary), err=True)
+        show_lines(self.closing_lines(summary) if is_new else (), err=True)
         if not (self._is_stopped and sys.stderr.isatty()):
             show(_fields_line(summary_fields(summary)), err=True)
 

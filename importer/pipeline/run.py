@@ -39,9 +39,9 @@ class Listener:
 
     ``waiting`` gets what the run waits for before it begins; ``detail`` lines that are shown with `--verbose`;
     ``broke_off`` the counts of a run that an error ends after its calls were taken in, before that error is
-    raised. ``unrecorded`` gets a receipt that the ledger could not record, ``event`` the events of the log that
-    have no callback of their own; these two are also called from the threads that send. ``confirm`` is called
-    before anything is taken in, and nothing is if it returns False.
+    raised; ``ended`` those of one that came to its end. ``unrecorded`` gets a receipt that the ledger could not
+    record, ``event`` the events of the log that have no callback of their own; these two are also called from the
+    threads that send. ``confirm`` is called before anything is taken in, and nothing is if it returns False.
     """
 
     rows: Callable[[int], None] = ignore
@@ -54,6 +54,7 @@ class Listener:
     unrecorded: Callable[[Receipt], None] = ignore
     confirm: Callable[[Outlook], bool] = lambda _: True
     broke_off: Callable[[RunSummary], None] = ignore
+    ended: Callable[[RunSummary], None] = ignore
     event: Callable[[Event], None] = ignore
 
     def joined_by(self, other: "Listener") -> "Listener":

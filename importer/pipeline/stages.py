@@ -82,10 +82,17 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         open_files = ledger.open_files() if ledger and done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
-            if intake is not None and finished.is_written:
+            if run.settings.keep_results is not None:
+                drop_old_results(run, ledger, target, run.settings.keep_results)
+        # 8 Files done. Needs results and ledger finished; gives files moved where `--done` says.
+        if intake and done:
+            ended = intake.move_done(done, finished, open_files, ended)
+        run.listener.ended(ended)
+        # Only now: of rejected rows that nobody was told of, the next run is to tell.
+        if intake and ledger and finished.is_written:
+            with suppress(ImporterError):
                 ledger.keep_listed()
-    # 8 Files done. Needs results and ledger closed; gives files moved where `--done` says.
-    return intake.move_done(done, finished, open_files, ended) if intake and done else ended
+    return ended
 
 
 def _target(run: Run, beside: Path | None) -> Path:
@@ -100,7 +107,7 @@ def _target(run: Run, beside: Path | None) -> Path:
 
 @contextmanager
 def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[Ledger]:
-    """Open the ledger for this run, settle the calls and results of dead runs, and drop old results at the end.
+    """Open the ledger for this run, and settle the calls and results of dead runs.
 
     The account is checked before anything is taken in.
     """
@@ -120,8 +127,6 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
         ledger.recover()
         finish_dead_runs(run, ledger)
         yield ledger
-        if settings.keep_results is not None:
-            drop_old_results(run, ledger, target, settings.keep_results)
 
 
 @contextmanager
