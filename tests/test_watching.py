@@ -237,7 +237,21 @@ def test_complete_run_is_carried_over(tmp_path: Path, code: ExitCode, reason: st
     second = metrics_in(path, "a", 1_800_000_000.25, summary(code, reason))
     moment = "1.80000000025e+09" if complete else "1.70000000025e+09"
     assert f'{name}{{command="import",site="a"}} {moment}\n' in second
-    assert f"{name}{{" not in metrics_in(path, "b", 4.0, summary(ExitCode.LEDGER, "ledger"))
+    other = metrics_in(path, "b", 4.0, summary(ExitCode.LEDGER, "ledger"))
+    assert f'{name}{{command="import",site="b"' not in other
+
+
+def test_file_of_several_runs(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A `deliver` by hand leaves what the nightly import wrote into the file that a config names for both."""
+    metrics, export = tmp_path / "cdr.prom", write_export(tmp_path / "export.csv", map(call_row, range(3)))
+    program("import", "--init-ledger", "--limit", "1", "--metrics", metrics, export)
+    import_only = metrics.read_text()
+    assert program("deliver", "--metrics", metrics).code == 0
+    lines = [line for line in metrics.read_text().splitlines() if not line.startswith("#")]
+    of_import = [line for line in lines if 'command="import"' in line]
+    assert of_import == [line for line in import_only.splitlines() if not line.startswith("#")]
+    assert 'cdr_importer_last_run_outcomes{command="deliver",outcome="accepted",site=""} 2.0' in lines
+    assert len(lines) > len(of_import)
 
 
 @table("before", ["{", '{"', "\0\n", 'x{a="', "x 1 2 3\n", f"{{}}\n{'x' * 99}"])

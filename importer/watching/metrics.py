@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from importer import __version__
 from importer.client import Line, SendFailure
@@ -46,13 +47,14 @@ def write_metrics(
     """Replace the metrics in one step, readable by everybody: the collector is another user; raises OSError.
 
     ``labels`` are on every metric; ``times`` are begin and end of the run, and all moments epoch seconds. The last
-    complete run is carried over from the file.
+    complete run is carried over from the file, and all that is there of other labels.
     """
-    last_complete = None
+    found: list[Sample] = []
     with suppress(OSError, ValueError, LookupError):  # no file yet, or text of another format
         families = text_string_to_metric_families(read_small(path).decode("utf-8"))
-        kept = [each for family in families for each in family.samples if each.name == _COMPLETE]
-        last_complete = next((each.value for each in kept if each.labels == labels), None)
+        found = [each for family in families for each in family.samples if each.labels.keys() >= labels.keys()]
+    last_complete = next((each.value for each in found if (each.name, each.labels) == (_COMPLETE, labels)), None)
+    others = [each for each in found if not labels.items() <= each.labels.items()]
     is_complete = summary.exit_code in COMPLETE_EXIT_CODES and summary.reason not in STOPPED_REASONS
     values: dict[str, list[tuple[dict[str, str], float | None]]] = {
         "cdr_importer_build_info": [({"version": __version__}, 1)],
@@ -67,10 +69,13 @@ def write_metrics(
     }
     registry = CollectorRegistry()
     for name, samples in values.items():
-        if known := [(more, value) for more, value in samples if value is not None]:
-            gauge = Gauge(name, METRICS[name], [*labels, *known[0][0]], registry=registry)
-            for more, value in known:
-                gauge.labels(**labels, **more).set(value)
+        known = [({**labels, **more}, value) for more, value in samples if value is not None]
+        known += [(each.labels, each.value) for each in others if each.name == name]
+        if known:
+            gauge = Gauge(name, METRICS[name], list(known[0][0]), registry=registry)
+            for named, value in known:
+                if named.keys() == known[0][0].keys():
+                    gauge.labels(**named).set(value)
     # `write_to_textfile` writes first to a name that another user of the folder could foretell and make a link.
     put_whole(path, generate_latest(registry), mode=0o644)
 
