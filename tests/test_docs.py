@@ -99,7 +99,7 @@ def test_every_option_has_its_place() -> None:
     assert [each.opts for each in options if not each.help] == []
     known = {option for _, command in commands(cli) for each in command.params for option in each.opts}
     own = {option for option in known if option.startswith("--")} | {"--help", "--version"}
-    of_other_programs = {"--editable", "--now"}
+    of_other_programs = {"--collect", "--editable", "--now", "--uid", "--wait"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub("<!--|-->", "", ALL_PAGES)))
     assert own - {"--help", "--version"} - named == set()
     assert named - own - of_other_programs == set()

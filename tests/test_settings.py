@@ -1,6 +1,7 @@
 """Options from three sources and who is blamed for a bad one; secrets; data centres; moments."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import table
+from conftest import ROOT, table
 from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
 from importer.settings import (
     DATA_CENTERS,
@@ -272,6 +273,19 @@ def test_credentials(credentials_file: Path) -> None:
     assert "CDR_IMPORTER_REFRESH_TOKEN" in said and str(credentials_path()) in said
     os.mkfifo(credentials_path(), 0o600)  # nobody waits for a writer
     assert "not a regular file" in credentials_error({})
+
+
+def test_credentials_of_a_unit(tmp_path: Path) -> None:
+    """Where a unit has the secrets for itself, the line that passes them on is named, which is README's."""
+    shutil.copy(ROOT / "sample_data/night/cdr-importer.service", tmp_path)
+    (tmp_path / "other.service").write_text("[Service]\nLoadCredential=credentials.toml:/etc/other\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_credentials({}, tmp_path)
+    unit, line = caught.value.hint.split(" has them for its own runs only. Begin this command, as root, with: ")
+    assert unit == f"{tmp_path}/cdr-importer.service"
+    assert f"{line} cdr-importer doctor\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+    said = credentials_error({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert f"| systemd passed no {tmp_path}/credentials.toml: look at the unit's" in said
 
 
 @table(

@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ SECRETS = ("client_id", "client_secret", "refresh_token")
 CREDENTIALS_NAME = "credentials.toml"
 SYSTEMD_VARIABLE = "CREDENTIALS_DIRECTORY"
 """The folder of a unit's ``LoadCredential=`` files: systemd.exec(5)."""
+
+UNITS = Path("/etc/systemd/system")
 
 _FILE_BYTES = 16 * 1024
 _TOML_POSITION = r"\(at (line [0-9]+, column [0-9]+|end of document)\)"
@@ -43,12 +46,12 @@ def is_secret(text: str) -> bool:
     return re.fullmatch(r"[!#-&(-~][!-~]{0,4095}", text) is not None
 
 
-def load_credentials(environment: Mapping[str, str]) -> Credentials:
+def load_credentials(environment: Mapping[str, str], units: Path = UNITS) -> Credentials:
     """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
     The place is the environment when any of the three variables is set, else the file that systemd passes, else
-    `credentials_path`. Raises ConfigurationError (78) where some are missing, the file is not a regular file of
-    ours of mode 0600, or a secret holds blanks or control characters.
+    `credentials_path`; ``units`` are those of this machine. Raises ConfigurationError (78) where some are missing,
+    the file is not a regular file of ours of mode 0600, or a secret holds blanks or control characters.
     """
     own = credentials_path()
     passed = Path(environment.get(SYSTEMD_VARIABLE, "")) / CREDENTIALS_NAME
@@ -61,11 +64,15 @@ def load_credentials(environment: Mapping[str, str]) -> Credentials:
         where, secrets = own, _read(own)
     if missing := [name for name in SECRETS if name not in secrets]:
         also = " (some of the three are in the environment, so the file is not read)" if by_variable else ""
-        raise ConfigurationError(
-            f"missing for the sign-in: {', '.join(missing)}{also}",
-            hint=f"Set {', '.join(map(variable_of, missing))}, or run `cdr-importer auth login`, which writes all "
-            f"three to {where}.",
+        hint = (
+            f"Set {', '.join(map(variable_of, missing))}, or run `cdr-importer auth login`, which writes all "
+            f"three to {where}."
         )
+        if environment.get(SYSTEMD_VARIABLE) and not secrets:
+            hint = f"systemd passed no {passed}: look at the unit's LoadCredential=. {hint}"
+        elif not secrets:
+            hint = _hint_of_unit(units) or hint
+        raise ConfigurationError(f"missing for the sign-in: {', '.join(missing)}{also}", hint=hint)
     for name, secret in secrets.items():
         if not is_secret(secret):
             raise ConfigurationError(
@@ -74,6 +81,21 @@ def load_credentials(environment: Mapping[str, str]) -> Credentials:
                 hint="Copy it again, without quotes, blanks or line ends around it.",
             )
     return Credentials(**secrets)
+
+
+def _hint_of_unit(units: Path) -> str:
+    """Return what passes the secrets to other commands where a unit has them for its own; else nothing."""
+    for unit in sorted(units.glob("*.service")):
+        with suppress(OSError):
+            text = unit.read_text(encoding="utf-8", errors="replace")
+            passed = re.search(rf"^LoadCredential=({CREDENTIALS_NAME}:\S+)$", text, re.MULTILINE)
+            if passed and APPLICATION in text:
+                user = re.search(r"^User=(\S+)$", text, re.MULTILINE)
+                return (
+                    f"{unit} has them for its own runs only. Begin this command, as root, with: systemd-run -qtP "
+                    f"--wait --collect{f' --uid {user[1]}' if user else ''} -p LoadCredential={passed[1]}"
+                )
+    return ""
 
 
 def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> Path:
@@ -90,7 +112,8 @@ def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> P
             raise _no_keyring(f"refused the secrets ({type(error).__name__})") from None
         lines = [f"{_KEYRING_KEY} = true"]
     text = "\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, ""))
-    with os_errors_as(CannotCreateError, f"{where} cannot be written", where, "Free the path."):
+    hint = "See to its folder's rights and space."
+    with os_errors_as(CannotCreateError, f"{where} cannot be written", where, hint):
         make_folders(where.parent)
         replace_private_file(where, text.encode())
     return where
