@@ -178,6 +178,9 @@ def test_results_elsewhere(machine: Machine) -> None:
     assert (ran.code, said in " ".join(ran.stderr.split()), len([*machine.at.iterdir()])) == (3, True, 1), (
         ran.stderr
     )
+    export.write_text("a,b\n1,2\n")  # no format's: nothing is read, and no results are left
+    ran = machine.run("check", export)
+    assert (ran.code, "beside the input" in ran.stderr, len([*machine.at.iterdir()])) == (65, False, 1), ran.stderr
 
 
 @pytest.mark.slow

@@ -448,6 +448,9 @@ def test_gap_in_rows(program: Program, account: Simulator, tmp_path: Path) -> No
     assert program("import", "--max-gap", "31h", first, second).code == 0
     ran = program("import", "--max-gap", "10h", first, second)
     assert "GMT, the longest of 2 gaps; --max-gap allows 10.0 h" in ran.stderr
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    ran = program("import", "--max-gap", "20h", "--min-rows", "1", tmp_path / "other.csv")
+    assert (ran.code, "--max-gap" in ran.stderr) == (65, False)  # why nothing was read is known
     ran = program("import", "--max-gap", "20h", write_export(tmp_path / "empty.csv", []))
     assert "no row with a start that can be read; --max-gap allows 20.0 h" in ran.stderr
 

@@ -189,7 +189,7 @@ class Intake:
                 read = f"format {detection.format.name}, {detection.encoding}, {counted(rows, 'row')}"
                 run.listener.detail(f"{detection.path}: {read}")
         self._found.rows = self._preparation.rows
-        for alarm in self._alarms():
+        for alarm in list(self._alarms()):
             self._report(alarm)
         if isinstance(self._ledger, Ledger):
             self._ledger.note_inputs(inputs_json(self._detections, whole))
@@ -267,6 +267,8 @@ class Intake:
                 hint="Look whether the telephone system still exports. This alarm held no row of them back.",
                 reason="input_too_old",
             )
+        if self._found.problems and not self._found.rows:
+            return  # why nothing was read is told, and outranked by no alarm
         gaps = self._plan.gaps.until(self._plan.now) if self._plan.gaps else []
         if settings.max_gap is not None and gaps:
             first, last = gaps[0]

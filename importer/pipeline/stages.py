@@ -44,7 +44,7 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
     """Carry a command out: `check` has no sign-in and at most a ``known`` ledger, `deliver` has no files."""
     # 1 Results path. Needs names and options; gives a path that can be written, before anything is sent.
     named = named_files(paths)
-    target = _target(run, named.beside)
+    target, note = _target(run, named.beside)
     # 2 Detect. Needs the files; gives how each is to be read.
     intake, delivery, read = None, None, ReadSoFar(is_dry=sign_in is None)
     if paths:
@@ -75,6 +75,8 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
         # Where no record was read though there were files, something is wrong and no results are left.
         finished = results.finish(ledger.fates if ledger else None, may_drop=bool(read.problems) and not read.rows)
+        if note and finished.is_written:
+            run.listener.note(note)
         if intake is not None and run.settings.rejects is not None:
             intake.write_rejects(finished, target, run.settings.rejects)
         ended = summary_of(run, target, read, finished, stop, ledger or known)
@@ -95,14 +97,14 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
     return ended
 
 
-def _target(run: Run, beside: Path | None) -> Path:
-    """Return where the results go, and note why not beside the input where they cannot."""
+def _target(run: Run, beside: Path | None) -> tuple[Path, str]:
+    """Return where the results go, and why not beside the input where they cannot."""
     lasting = None if run.settings.sandbox else run.settings.ledger  # that of a sandbox goes with it
     target = results_path(beside, run.run_id, run.settings.results, lasting)
     if run.settings.results is None and beside and target.parent != beside.parent:
         closed = whose(beside.parent / target.name)
-        run.listener.note(f"The results go to {target}: nothing is written beside the input: {closed}.")
-    return target
+        return target, f"The results are {target}: nothing is written beside the input: {closed}."
+    return target, ""
 
 
 @contextmanager
