@@ -51,7 +51,7 @@ def make_private_file(path: Path, content: bytes = b"") -> None:
 
 def write_new(path: Path, text: str) -> None:
     """Write a file that is not there yet, mode 0600, its folder 0700; raises CannotCreateError."""
-    with os_errors_as(CannotCreateError, f"{path} cannot be written", path, "Free the path."):
+    with os_errors_as(CannotCreateError, f"{path} cannot be written", path, "Name one in a folder of this user."):
         try:
             make_folders(path.parent)
             make_private_file(path, text.encode())

@@ -142,7 +142,7 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
         *("act calls", "scope_missing", "auth login"),
     ),
     (lambda its: its.account.script(Fault.throttle()), "look calls", "TOO_MANY", "Wait a while"),
-    (edited("agents.csv", "20068510101", "999"), "act users", "PhoneBridge has no 999", "cdr-importer users"),
+    (edited("agents.csv", "20068510101", "999"), "act users", "PhoneBridge has no 999", "users --config"),
     (
         lambda its: its.account.script(Fault.refusal("NO_PERMISSION", 403), path=USERS),
         *("look users", "sent all the same", "PhoneBridge rights"),
@@ -151,7 +151,7 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
         lambda its: its.account.script_tokens(Fault(headers=(("Date", formatdate(0, usegmt=True)),))),
         *("act clock", "ahead of Zoho's clock", "set-ntp"),
     ),
-    (lambda its: (its.folder / "bin/crontab").unlink(), "look timer", "nothing starts", "crontab -e"),
+    (lambda its: (its.folder / "bin/crontab").unlink(), "look timer", "nothing starts", "crontab -e, as "),
 ]
 
 

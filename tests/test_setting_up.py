@@ -406,6 +406,9 @@ def test_users_that_fail(program: Program, account: Simulator, tmp_path: Path) -
     (tmp_path / "agents.csv").write_text("mine")
     assert program("users", "--write", tmp_path / "agents.csv").code == ExitCode.CANNOT_CREATE
     assert (tmp_path / "agents.csv").read_text() == "mine"
+    gone = ("users", "--agents", tmp_path / "gone.csv")  # as a config may name it before it is drafted
+    assert program(*gone).code == ExitCode.CONFIGURATION
+    assert program(*gone, "--write", tmp_path / "draft.csv").code == ExitCode.OK
     account.script(NO_PERMISSION, path=USERS)
     ran = program("users")
     assert ran.code == ExitCode.NOT_PERMITTED

@@ -12,6 +12,7 @@ import pytest
 from conftest import Program, call_row, write_export
 from importer.errors import UsageError
 from importer.ledger import Decision, Ledger, open_reader
+from importer.private_files import user_name
 from ledgers import ACCEPTED, AGENT, CUSTOMER, UNCERTAIN, bring_to, call, opened
 from misbehaviour import Fault, Simulator
 from terminal import Terminal
@@ -121,7 +122,8 @@ def test_mail_of_uncertain_calls(program: Program, account: Simulator, tmp_path:
     _, where, *commands, _ = ran.stderr.splitlines()
     assert (ran.code, where) == (
         4,
-        f"  1 of them in {results}, all by the first of these commands, to be done in this order:",
+        f"  1 of them in {results}, all by the first of these commands, to be done as "
+        f"{user_name(os.geteuid())} in this order:",
     )
     assert [line.split("    # ")[0].strip() for line in commands] == [
         f"cdr-importer status --config {config}",

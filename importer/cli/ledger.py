@@ -294,7 +294,8 @@ def backup_command(settings: Settings, target: Path) -> None:
     check_apart(settings, outputs={"TARGET": target})
     with open_reader(settings.ledger) as ledger:
         ledger.backup(target)
-    show(f"The ledger as it stands now was copied to {target}.")
+    if sys.stdout.isatty():
+        show(f"The ledger as it stands now was copied to {target}.")
 
 
 @ledger_group.command("purge", cls=Command, short_help="Delete calls settled long ago.")
@@ -368,7 +369,7 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
         closed = counted(counts.forgotten, "open call was", "open calls were")
         show(f"{closed} closed: their number was forgotten since the backup.")
     uncertain = counted(counts.uncertain, "call is", "calls are")
-    show(f"{uncertain} uncertain now: `cdr-importer status` lists them.")
+    show(f"{uncertain} uncertain now{': `cdr-importer status` lists them' if counts.uncertain else ''}.")
     if counts.doubt_before:
         show(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
     return ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK

@@ -35,6 +35,7 @@ from importer.cli.output import (
 from importer.errors import ExitCode, exit_code_of, reason_of
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Outlook, Run, check_apart, new_run_id, summary_fields, summary_record
+from importer.private_files import user_name
 from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
 from importer.settings import Settings, config_words
@@ -234,7 +235,8 @@ class Screen(logging.Handler):
             words = f" --ledger {shlex.quote(str(settings.ledger))}"
         own = summary.outcomes.get(Outcome.UNCERTAIN, 0)
         listed = f"{own} of them in {summary.results}, all" if own and summary.results else "Listed"
-        return f"{listed} by the first of these commands, to be done in this order:", (
+        user = user_name(os.geteuid())
+        return f"{listed} by the first of these commands, to be done as {user} in this order:", (
             f"{name} status{words}    # at a terminal, with numbers: look for each in Zoho",
             f"{name} resolve{words} ID --sent --note TEXT    # Zoho has it; else --not-sent",
             f"{name} deliver{words}    # sends what Zoho has not",

@@ -123,7 +123,9 @@ def users_command(settings: Settings, target: Path | None) -> int:
     from importer.setup.sign_in import account_of, match_users, with_users
 
     check_apart(settings, outputs={"--write": target})
-    lines = agent_lines(settings.agents, settings.encoding) if settings.agents else []
+    # The config may name the file that is to be written here first.
+    is_there = settings.agents is not None and (settings.agents.exists() or target is None)
+    lines = agent_lines(settings.agents, settings.encoding) if settings.agents and is_there else []
     account, tokens, _ = account_of(settings, load_credentials(os.environ), is_fresh=False)
     users = account.users(tokens.token())
     matches = match_users(users, lines)

@@ -14,7 +14,7 @@ from importer.ledger import beside, schema
 from importer.ledger.beside import GENERATION, WAL, LedgerLock, check_files, companion, has_wal, share_lock
 from importer.ledger.staging import OPEN_CALL, Staging, call_of, select_in
 from importer.ledger.values import Fate, RunRecord
-from importer.private_files import making, replace_private_file
+from importer.private_files import making, replace_private_file, why
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, Call
 from schemas.vocabulary import CallState
 
@@ -242,7 +242,7 @@ class LedgerReader:
             ) from error
         except OSError as error:
             raise CannotCreateError(
-                f"cannot write a backup to {target}: {error.strerror}",
+                f"cannot write a backup to {target}: {why(error, target)}",
                 hint="Give a path where nothing is yet, in a folder with space where you may write.",
             ) from error
 

@@ -21,6 +21,7 @@ from importer.pipeline import check_apart, epoch_of, gmt_text
 from importer.pipeline.intake import policy_book
 from importer.prepare import load_agents
 from importer.prepare.agents import agent_lines
+from importer.private_files import user_name
 from importer.records import ACT, LOOK, OK, Check
 from importer.requirements import check_versions, found_versions
 from importer.results import check_free
@@ -185,7 +186,7 @@ def _account(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[
     )
     failure: ImporterError | None = None
     try:
-        yield from account_checks(*account, lines)
+        yield from account_checks(*account, lines, config_words(settings.config))
     except ImporterError as error:
         failure = error
     with suppress(ValueError):
@@ -222,7 +223,7 @@ def _timer(root: Path) -> Iterator[Check]:
             unseen.append(str(place))
     where = f"; this user may not look into {', '.join(unseen)}" if unseen else ""
     missing = f"nothing starts {_PROGRAM} by cron or systemd{where}"
-    hint = "crontab -e   (README, Every night, has the line)"
+    hint = f"crontab -e, as {user_name(os.geteuid())}   (README, Every night, has the line)"
     yield _rated("timer", "; ".join(found) or missing, hint, look=not found)
 
 

@@ -73,9 +73,16 @@ def account_of(
 
 
 def account_checks(
-    account: AccountClient, tokens: TokenSource, accounts_url: str, agents: Sequence[AgentLine] = ()
+    account: AccountClient,
+    tokens: TokenSource,
+    accounts_url: str,
+    agents: Sequence[AgentLine] = (),
+    words: str = "",
 ) -> Iterator[Check]:
-    """Yield `ACCOUNT_CHECKS` in order, without a call, for one token; raises the error of the first that fails."""
+    """Yield `ACCOUNT_CHECKS` in order, without a call, for one token; raises the error of the first that fails.
+
+    ``words`` name the config in the commands to run.
+    """
     token = tokens.token()
     yield Check(OK, "sign-in", f"{accounts_url} gives a token for this client")
     yield Check(OK, "data centre", f"the API is at {token.api_url}")
@@ -89,7 +96,8 @@ def account_checks(
     found = f"{counted(len(known), 'PhoneBridge user')}; `cdr-importer users` lists them"
     if unknown := sorted({line.zohouser for line in agents if line.zohouser} - known):
         found = f"PhoneBridge has no {', '.join(unknown[:5])} of the agents file: calls would be refused"
-        yield Check(ACT, "users", found, "cdr-importer users   (shows who there is), then correct the agents file")
+        hint = f"cdr-importer users{words}   (shows who there is), then correct the agents file"
+        yield Check(ACT, "users", found, hint)
     else:
         yield Check(OK, "users", found)
 
