@@ -73,11 +73,11 @@ class Machine:
         """Follow README's recipe line by line, but for what installs, makes the user and signs in."""
         found = re.search(r"<!-- recipe: users -->\n```sh\n(.*?)```", README, re.DOTALL)
         assert found is not None
-        for line in found[1].splitlines()[2:]:
+        for line in found[1].splitlines()[3:]:
             line = line.replace("-o cdr-importer -g cdr-importer", f"-o {SERVICE.pw_name} -g {GROUP}")
             line = line.replace("-g cdr-importer", f"-g {GROUP}")
             line = re.sub(r" (/var|/etc)/", rf" {self.folder}\1/", line)
-            program = "sudo -H -u cdr-importer /opt/cdr-importer/.venv/bin/cdr-importer "
+            program = "sudo -H -u cdr-importer cdr-importer "
             if not line.startswith(program):
                 self.shell(line)
             elif "auth login" not in line:
