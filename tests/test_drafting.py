@@ -29,11 +29,16 @@ Datum;Time;Who;Called number;Line;How it ended;Ringing
 """
 
 
+def draft_text(path: Path) -> TomlText:
+    """Return the draft for an export of which nobody said anything."""
+    return draft_of(path, Settings()).text("mine", catalogue().causes, {})
+
+
 def drafted(folder: Path, text: str, encoding: str = "utf-8") -> TomlText:
     """Return the draft for an export of this text."""
     path = folder / "export.csv"
     path.write_bytes(text.encode(encoding))
-    return draft_of(path, "mine", catalogue(), Settings())[0]
+    return draft_text(path)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +59,9 @@ def test_draft_is_toml_and_refused_as_it_is(sample: Path, tmp_path: Path) -> Non
     """Whatever the export, its draft is sound TOML, holds no number and is refused with its open points."""
     if catalogue().formats[sample.parent.name].file.columns:
         with pytest.raises(InputUnusableError, match="one column only"):
-            draft_of(sample, "mine", catalogue(), Settings())
+            draft_of(sample, Settings())
         return
-    draft, _ = draft_of(sample, "mine", catalogue(), Settings())
+    draft = draft_text(sample)
     assert tables(draft)["name"] == "mine"
     assert not re.search(r"\+\d{7}|\d{10}", draft.text)
     path = tmp_path / "mine.toml"
@@ -205,7 +210,7 @@ def test_draft_is_made_of_what_detect_reads(
     """Line ends, encoding, the line `sep=` and packing make no difference, and `detect` names the same columns."""
     path = tmp_path / "export.csv"
     path.write_bytes(written)
-    made = tables(draft_of(path, "mine", catalogue(), Settings())[0])
+    made = tables(draft_text(path))
     assert made == tables(german)
     said = program("detect", path).stderr
     assert f"column names found: {', '.join(made['columns'].values())}\n" in said

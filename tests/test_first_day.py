@@ -53,6 +53,41 @@ def told(lines: list[str], name: str) -> str:
     return found[1]
 
 
+def test_unknown_export(environment: Mapping[str, str], tmp_path: Path) -> None:
+    """An export of a system that nobody knows is described by numbers, and then imported into the sandbox."""
+    when = datetime.now(UTC) - timedelta(days=1)
+    (tmp_path / "anrufe.csv").write_bytes(
+        (
+            "Nr.;Datum;Richtung;Nebenstelle;Rufnummer;Klingelzeit;Ergebnis\n"
+            f"48100;{when:%d.%m.%Y} 09:14:07;abgehend;21;030 23125012;00:32;besetzt\n"
+            f"48101;{when:%d.%m.%Y} 09:15:07;ankommend;21;030 23125013;00:12;keine Antwort für 22\n"
+        ).encode("cp1252")
+    )
+    described = {
+        "When it began": "",
+        "id of the call": "1",
+        "Who of us called": "4",
+        "number that was called": "",
+        "went out or came in": "3",
+        "What became of it": "7",
+        "How long it rang": "6",
+        "How long they talked": "",
+        "Numbers without + have": "",
+        "abgehend, 1 row": "1",
+        "ankommend, 1 row": "2",
+        "besetzt, 1 row": "2",
+        "keine Antwort für 22, 1 row": "7",
+    }
+    init = Terminal(("init", "--from", "anrufe.csv"), environment, tmp_path)
+    init.answer(described | {"data centre": "", "Time zone": "Europe/Berlin", "Region": "DE", "Agents file": ""})
+    init.answer({"agents without one": "+493023125001", "Name of this": "", "Take rate": "", "Ledger": ""})
+    assert init.finish() == 0, init.shown
+    assert max(len(line) for line in init.lines() if str(tmp_path) not in line) <= 80, init.shown
+    sent = Terminal(("import", "--sandbox", "--results", "out.csv", "anrufe.csv"), environment, tmp_path)
+    assert sent.finish() == 0, sent.shown
+    assert [(row["outcome"], row["state"]) for row in read_results(tmp_path / "out.csv")] == [("accepted", "busy")]
+
+
 @pytest.mark.slow
 def test_first_day(sandbox: list[str], environment: Mapping[str, str], tmp_path: Path) -> None:
     """From nothing to a report: `init`, `auth login`, `users`, `import`, `report`, and a silent night."""

@@ -233,7 +233,7 @@ def test_drafted_agents_are_told_apart(program: Program) -> None:
 def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autumn: Path) -> None:
     """Only what got a yes is in the file; the agents are matched with PhoneBridge's users and drafted."""
     account.service.users = ({"zohouser": "20068510101", "email": "ann.lee@example.com", "username": "101"},)
-    keys("", "y", "y", "y", "", "agents.csv", "y", "", "", "ledger.sqlite")
+    keys("", "y", "y", "y", "", "agents.csv", "y", "", "", "", "ledger.sqlite")
     ran = program("init", "--from", autumn)
     assert ran.code == 0, ran.stderr
     config = tomllib.loads(config_path().read_text())
@@ -246,6 +246,77 @@ def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autum
     ]
     assert "needs --since 2025-10-30" in ran.stdout
     assert f"import --limit 1 {autumn}" in ran.stdout
+
+
+# --- init with an export that no format fits --------------------------------------------------------------------
+
+CODES = """Ref,Date,Time,Way,Ext,Dialled,Secs,Cause
+7001,03/04/2026,09:14:07,O,201,07700 900142,0,17
+7002,04/04/2026,09:15:07,O,202,07700 900143,31,16
+7003,04/05/2026,09:16:07,I,201,07700 900144,0,16
+7004,05/05/2026,09:17:07,O,202,07700 900145,0,16
+7005,05/05/2026,09:18:07,O,202,07700 900146,0,127
+"""
+COLUMNS = ("", "1", "1", "5", "", "4", "8")
+"""Date and clock, the first of two layouts, id, agent, customer, direction, outcome of `CODES`."""
+REST = ("", "Europe/London", "GB", "", "+442079460101", "", "", "ledger.sqlite")
+
+
+def test_unknown_export_is_described(program: Program, keys: Typed, tmp_path: Path) -> None:
+    """Numbers as answers make a format among one's own, and config and ledger, with which the export is read."""
+    Path("calls.csv").write_text(CODES)
+    keys(*COLUMNS, "", "7", "", "1", "2", "3", *REST)
+    ran = program("init", "--from", "calls.csv")
+    assert ran.code == 0, ran.stderr
+    assert "  1  03/04/2026 14:05:00\n  2  04/03/2026 14:05:00\n" in ran.stderr
+    assert re.search(r"^  3 +Q.850 causes +16 noanswer, 17 busy, 127 our_side$", ran.stderr, re.MULTILINE)
+    assert "  1. cdr-importer import --sandbox --rate 20/second calls.csv" in ran.stdout
+    assert not load_settings({}, {}).format
+    assert program("check", "--all-rows", "--results", tmp_path / "r.csv", "calls.csv").code == 0
+    assert [(row["outcome"], row["state"] or row["reason"]) for row in read_results(tmp_path / "r.csv")] == [
+        ("would_send", "busy"),
+        ("skipped", "attended"),
+        ("skipped", "incoming"),
+        ("would_send", "noanswer"),
+        ("skipped", "our_side"),
+    ]
+
+
+def test_description_can_go_back(program: Program, keys: Typed) -> None:
+    """`<` takes an answer back, a number that fits no column and an empty answer are asked again."""
+    Path("calls.csv").write_text(CODES)
+    keys("<", "2", "", "2", "<", "1", "1", "", "5", "", "4", "8", "", "", "", "1", "2", "2", "1", "10", *REST)
+    ran = program("init", "--from", "calls.csv")
+    assert ran.code == 0, ran.stderr
+    assert "'2' does not fit here. What fits: 2 3." in ran.stderr
+    made = tomllib.loads((config_path().parent / "formats" / "calls.toml").read_text())
+    assert made["time"] == {"columns": ["date", "time"], "formats": ["%d/%m/%Y %H:%M:%S"]}
+    # Without the time of talk no table that needs it is offered.
+    assert made["outcome"] == [{"column": "cause", "words": {"16": "busy", "17": "attended", "127": "our_side"}}]
+
+
+def test_description_left_open(program: Program, keys: Typed) -> None:
+    """What a person leaves open makes a draft in the working folder (78); a word left open is rejected by name."""
+    Path("calls.csv").write_text(CODES)
+    keys("?", "1", "5", "", "0", "8", "", "", "", "?", "1", "10")
+    ran = program("init", "--from", "calls.csv")
+    assert (ran.code, config_path().exists()) == (78, False), ran.stderr
+    assert "calls.toml is a draft: 2 open points" in ran.stderr
+    made = tomllib.loads(Path("calls.toml").read_text())
+    assert made["direction"] == [{"when": {"dialled": {"empty": False}}, "is": "outgoing"}]
+    assert made["outcome"] == [{"column": "cause", "words": {"17": "attended", "127": "our_side"}}]
+    assert made["call"] == {"id": ["ref"], "customer": "dialled", "agent": ["ext"]}
+
+
+def test_second_system_is_described(program: Program, keys: Typed) -> None:
+    """Beside a config file only the format is made, and the next command is named."""
+    assert program("init").code == 0
+    Path("calls.csv").write_text(CODES.replace("Ref,", "Note,"))
+    keys(*COLUMNS[:2], "0", *COLUMNS[3:], "", "7", "", "1", "2", "3")
+    ran = program("init", "--from", "calls.csv")
+    assert (ran.code, ran.stdout) == (0, "Next: cdr-importer check calls.csv\n"), ran.stderr
+    made = tomllib.loads((config_path().parent / "formats" / "calls.toml").read_text())
+    assert made["call"]["unique_by"] == ["date", "time", "ext", "dialled"]
 
 
 # --- auth login -----------------------------------------------------------------------------------------------

@@ -67,7 +67,8 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     """Draft a format for exports like EXPORT as a TOML file with comments; never overwrites a file.
 
     What the export shows is filled in with its evidence; what a person must decide is marked TODO, and the format
-    is refused until no TODO is left. Then look at it with `detect --format`, and hold it with `formats test`.
+    is refused until no TODO is left. Then look at it with `detect --format`, and hold it with `formats test`. To
+    answer questions instead: `init --from EXPORT`.
     """
     from importer.formats import detect, load_catalogue
     from importer.formats.catalogue import RESERVED_NAMES
@@ -79,9 +80,10 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     name = format_name(stem, {*catalogue.formats, *RESERVED_NAMES})
     target = output or Path(f"{name}.toml")
     check_apart(settings, [export], {"--output": target})
-    draft, seen = draft_of(export, name, catalogue, settings)
+    shown = draft_of(export, settings)
+    draft = shown.text(name, catalogue.causes, {})
     write_new(target, draft.text)
-    lines = [f"{target}: a draft from {seen}."]
+    lines = [f"{target}: a draft from {shown.seen}."]
     # Of none, of two, or standard input, which is read by now.
     with suppress(ImporterError):
         if found := detect(export, [*catalogue.formats.values()], Settings()):

@@ -6,14 +6,16 @@ import shlex
 import textwrap
 import time
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import click
 
 from importer.cli.options import ACCOUNT, PATH, options
-from importer.cli.output import ask, is_interactive, show, show_lines, show_message, table, wrapped
+from importer.cli.output import BACK, ask, is_interactive, show, show_lines, show_message, table, wrapped
+from importer.cli.questions import describe
 from importer.errors import ImporterError, UsageError
+from importer.formats.detection import UnknownFormatError
 from importer.ledger import create_ledger
 from importer.pipeline import check_apart, gmt_text
 from importer.prepare.agents import AGENT_COLUMNS, agents_text
@@ -24,7 +26,7 @@ from importer.setup.proposal import Seen, seen_in
 from importer.setup.sign_in import account_of, match_users, with_users
 from schemas.zones import fixed_advice, is_fixed
 
-BACK, YES = "<", ("y", "yes")
+YES = ("y", "yes")
 
 _EXAMPLES = """
     data-center=us timezone=Europe/London country=GB extensions=2[0-9]{3} trunks=40001|40002 outside-prefix=9
@@ -45,12 +47,13 @@ _QUESTIONS = {
     "country": "Region of numbers without country code, such as GB (empty: none)",
     "outside-prefix": "Dialled for a line",
     "agents": "Agents file, such as agents.csv (empty: none)",
+    "default-agent-number": "Number to stand in for agents without one (empty: none)",
     "site": "Name of this telephone system, if several feed one account (empty: none)",
     "rate": "At most so many calls",
     "ledger": "Ledger",
 }
-_ONLY_SEEN = ("format", "outside-prefix")
-"""Asked only where an export shows one."""
+_ONLY_SEEN = ("format", "outside-prefix", "default-agent-number")
+"""Asked only where an export shows one, or an agent without a number."""
 _ZONE_LINK = Path("/etc/localtime")
 
 
@@ -61,7 +64,8 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     """Ask what does not change from run to run, write the config file and make the ledger.
 
     Without a terminal nothing is asked: what no option gives stays a comment in the file. With --from the file is
-    only printed then, with what the export proves and by what.
+    only printed then, with what the export proves and by what. At a terminal an EXPORT that no format fits is
+    described first: you say which column is which and what its words mean; its format goes among your own.
     """
     path = Path(config or os.environ.get("CDR_IMPORTER_CONFIG") or config_path()).expanduser()
     given = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
@@ -70,7 +74,17 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     ]
     given |= {name: os.environ[variable_of(name)] for name in taken}
     settings = _alone(given)
-    seen = seen_in(export, settings) if export else None
+    try:
+        seen = seen_in(export, settings) if export else None
+    except UnknownFormatError:
+        if not is_interactive() or not export:
+            raise
+        show(f"wrote  {describe(export, settings)}", err=True)
+        seen = seen_in(export, settings)
+        if os.path.lexists(path):
+            show(f"Next: cdr-importer check{config_words(path)} {shlex.quote(str(export))}")
+            return
+        seen = replace(seen, proved={name: value for name, value in seen.proved.items() if name != "format"})
     if not is_interactive() and seen:
         show_lines(config_text({**seen.proved, **given}, seen).splitlines())
         agents = _agents_text(seen, given).splitlines()
@@ -102,6 +116,7 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
 
 def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:
     steps = (
+        *([f"import{named} --sandbox --rate 20/second {export}"] if seen else ()),
         f"auth login{named}",
         f"users{named} --write agents-to-complete.csv",
         f"check{named} {export}",
@@ -110,7 +125,11 @@ def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:
     )
     lines = (f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1))
     first = seen.first[:10] if seen and seen.first else "DATE"
-    return ["Next:", *lines, f"Of calls older than 30 days the first import needs --since {first}, or --yes."]
+    return [
+        "Next, first a trial that sends nothing:" if seen else "Next:",
+        *lines,
+        f"Of calls older than 30 days the first import needs --since {first}, or --yes.",
+    ]
 
 
 def config_text(given: Mapping[str, str], seen: Seen | None) -> str:
@@ -156,12 +175,13 @@ def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tup
     names = [name for name in _QUESTIONS if name not in given]
     asked: list[str] = []
     show("Type < to go back to the question before.", err=True)
-    if seen:
+    if seen and ";" in seen.evidence["extensions"]:  # the file names some
         show_lines(wrapped(f"  telephones and trunks: {seen.evidence['extensions']}", "  "), err=True)
     while len(asked) < len(names):
         option = names[len(asked)]
         proved = seen.proved.get(option, "") if seen else ""
-        if option in _ONLY_SEEN and not proved:
+        lacks = option == "default-agent-number" and seen and not all(line.number for line in seen.agents)
+        if option in _ONLY_SEEN and not (proved or lacks):
             names.remove(option)
             continue
         if seen and option in seen.evidence:

@@ -25,6 +25,8 @@ from importer.settings import Settings, is_secret
 LONGEST_LINE = 2000
 NARROWEST = 6
 GAP = "  "
+BACK = "<"
+"""The answer that goes back to the question before."""
 
 
 def escaped(text: str) -> str:

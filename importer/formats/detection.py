@@ -29,7 +29,9 @@ from importer.formats.sample import (
 from importer.settings import Settings
 from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS
 
-UNKNOWN_TODO = "See `cdr-importer formats`, or draft a format of your own with `cdr-importer formats new`."
+UNKNOWN_TODO = (
+    "Answer questions about it at a terminal: `cdr-importer init --from FILE`, or see `cdr-importer formats`."
+)
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
 KEPT_DIGITS, SURE_ZEROS = 15, 4
 DECIMAL_ID = "[0-9]+[.,]0+"

@@ -1,7 +1,7 @@
 """A first draft of a format from an export that no format fits: what the file shows, and TODO for the rest.
 
 No column is taken for anything. The draft lists the columns, the distinct words of those that have few, and what
-the cause tables say of such words; which column is which, and what a word means, a person writes.
+the cause tables say of such words; which column is which, and what a word means, a person answers or writes.
 """
 
 import json
@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, product
 from pathlib import Path
@@ -17,11 +18,10 @@ from string import Template
 
 from importer.errors import InputUnusableError
 from importer.files import open_tables
-from importer.formats.catalogue import Catalogue
 from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
 from importer.formats.dates import bare_time
 from importer.formats.encoding import certain_encoding, fallback_encoding
-from importer.formats.faults import TomlText
+from importer.formats.faults import OPEN_POINT, TomlText
 from importer.formats.language import CauseTable, word_key
 from importer.formats.sample import RESAVED_DELIMITERS, Sample, outline_of, sample_text
 from importer.settings import Settings
@@ -65,9 +65,7 @@ $columns
 # Which way a call went: {", ".join(Direction)}.
 # The first rule that holds decides; a row for which none holds is rejected. An export of outgoing calls only needs
 # one rule: when = {{ column = {{ empty = false }} }}, with a column that is filled in every row.
-[[direction]]
-when = {{ TODO = "TODO" }} # TODO which column says it, and by which word? Write a rule for each word
-is = "outgoing"
+$directions
 
 # What became of a call, by the first rule that holds:
 # {", ".join(Verdict)}.
@@ -91,6 +89,12 @@ customer = "TODO" # TODO which column has the number that was called?
 agent = ["TODO"] # TODO which column names who called?
 """)
 
+_OPEN_DIRECTION = """\
+[[direction]]
+when = { TODO = "TODO" } # TODO which column says it, and by which word? Write a rule for each word
+is = "outgoing"\
+"""
+
 _WITH_HEADER = """
 # By these columns such a file is recognised, as name = header, compared without case and punctuation;
 # a list holds several spellings. Behind each stand its words, or how its cells are written (# a digit,
@@ -105,32 +109,82 @@ header = false
 # TODO are these the columns, in every file of this system?
 [[layouts]]"""
 
-_Column = tuple[str, str, Counter[str]]
-"""A column: its name in the format, its header ("" without one), and its filled cells with their counts."""
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name in the format, its header ("" without one), and its filled cells with their counts.
+
+    ``layouts`` are those by which most cells are times: two where no row proves day or month.
+    """
+
+    name: str
+    header: str
+    counts: Counter[str]
+    layouts: tuple[str, ...]
+
+    def words(self) -> list[tuple[str, int]]:
+        """Return the distinct cells with their counts, the commonest first, where they are few and no numbers."""
+        counts = self.counts
+        are_few = len(counts) <= min(MOST_WORDS, max(12, counts.total() // 20))
+        if are_few and all(len(cell) <= 40 and sum(map(str.isdigit, cell)) <= MOST_DIGITS for cell in counts):
+            return counts.most_common()
+        return []
+
+    def is_mostly(self, look: re.Pattern[str]) -> bool:
+        """Return whether most of the cells look like this."""
+        return 2 * sum(map(bool, map(look.fullmatch, self.counts))) > len(self.counts)
+
+    def shown(self) -> str:
+        """Return the words or the looks of the cells (# a digit, x a letter), and their layout of times."""
+        counts, layouts = self.counts, ""
+        filled = f"{counts.total()} filled, {len(counts)} different" if counts else "empty in every row"
+        if self.layouts:
+            unproved = "; no row proves whether day or month comes first" if len(self.layouts) > 1 else ""
+            layouts = f"; times {' or '.join(map(_text, self.layouts))}{unproved}"
+        some = islice(counts, LOOKED_AT)
+        looks = Counter(re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in some)
+        written = [f"{_text(word)} {count}" for word, count in self.words()]
+        written = written or [_text(look) for look, _ in looks.most_common(3) if len(look) <= 40]
+        return f"{filled}{': ' if written else ''}{', '.join(written)}{layouts}"
 
 
-def _words(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Return the distinct cells with their counts, the commonest first, where they are few and hold no number."""
-    are_few = len(counts) <= min(MOST_WORDS, max(12, counts.total() // 20))
-    if are_few and all(len(cell) <= 40 and sum(map(str.isdigit, cell)) <= MOST_DIGITS for cell in counts):
-        return counts.most_common()
-    return []
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What an export shows of its format; ``seen`` says how it was read."""
+
+    file: str
+    seen: str
+    delimiters: list[str]
+    rows: int
+    columns: Mapping[str, Column]
+
+    def starts(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """Return what can be the start, a column or two of date and clock, with the layouts of its times."""
+        of = {name: column.layouts for name, column in self.columns.items() if column.layouts}
+        dates, clocks = ([name for name in of if {*of[name]} & {*some}] for some in (_DATES, _CLOCKS))
+        whole = [(name,) for name in of if name not in (*dates, *clocks)]
+        found = ((names, product(*(of[name] for name in names))) for names in (*whole, *product(dates, clocks)))
+        return {names: tuple(map(" ".join, layouts)) for names, layouts in found}
+
+    def text(self, name: str, causes: Mapping[str, CauseTable], settled: Mapping[str, str]) -> TomlText:
+        """Return the draft, with what a person settled in place of open lines that begin so and of such tables."""
+        text = _DRAFT.substitute(
+            file=_text(self.file),
+            seen=self.seen,
+            name=_text(name),
+            delimiters=_text(self.delimiters),
+            columns="\n".join(_column_lines(self.columns.values(), self.rows)),
+            directions=settled.get("[[direction]]", _OPEN_DIRECTION),
+            outcomes=settled.get("[[outcome]]") or "\n\n".join(_outcomes(self.columns.values(), causes)),
+        )
+        lines = text.split("\n")
+        for place, line in enumerate(lines):
+            begins = next((each for each in settled if line.startswith(each) and OPEN_POINT.search(line)), None)
+            lines[place] = settled[begins] if begins else line
+        return TomlText(name, "\n".join(lines))
 
 
-def _shown(counts: Counter[str]) -> str:
-    """Return the words of a column or the looks of its cells (# a digit, x a letter), and its layout of times."""
-    filled = f"{counts.total()} filled, {len(counts)} different" if counts else "empty in every row"
-    some, layouts = list(islice(counts, LOOKED_AT)), ""
-    if found := _layouts(some):
-        unproved = "; no row proves whether day or month comes first" if len(found) > 1 else ""
-        layouts = f"; times {' or '.join(map(_text, found))}{unproved}"
-    looks = Counter(re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in some)
-    written = [f"{_text(word)} {count}" for word, count in _words(counts)]
-    written = written or [_text(look) for look, _ in looks.most_common(3) if len(look) <= 40]
-    return f"{filled}{': ' if written else ''}{', '.join(written)}{layouts}"
-
-
-def _layouts(whole: list[str]) -> list[str]:
+def _layouts(whole: list[str]) -> tuple[str, ...]:
     """Return the layouts by which most of some cells are times: two where no row proves day or month."""
     cells = list(map(bare_time, whole))
 
@@ -147,11 +201,11 @@ def _layouts(whole: list[str]) -> list[str]:
     best = [layout for layout, count in found.items() if count == most]
     # Only that word stands for fractions and offsets.
     is_iso = best[:1] in ([each] for each in _ISO[cells == whole :])
-    return ["iso8601"] if is_iso else best
+    return ("iso8601",) if is_iso else (*best,)
 
 
-def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) -> tuple[TomlText, str]:
-    """Return a draft of the format ``name`` from an export, and how the export was read.
+def draft_of(path: Path, settings: Settings) -> Draft:
+    """Return what an export shows of its format.
 
     Without ``--sheet`` the first is read. Raises InputUnusableError without columns or rows.
     """
@@ -181,16 +235,8 @@ def draft_of(path: Path, name: str, catalogue: Catalogue, settings: Settings) ->
     where = f"header in line {header_line}" if header_line else "no header"
     first = "the first " if len(rows) == MOST_ROWS else ""
     seen = f"{first}{counted(len(rows), 'row')}, {encoding}, delimiter {mark}, {where}"
-    columns = _columns(rows, header)
-    text = _DRAFT.substitute(
-        file=_text(file.shown),
-        seen=seen,
-        name=_text(name),
-        delimiters=_text([delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]),
-        columns="\n".join(_column_lines(columns, len(rows))),
-        outcomes="\n\n".join(_outcomes(columns, catalogue.causes)),
-    )
-    return TomlText(name, text), seen
+    delimiters = [delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]
+    return Draft(file.shown, seen, delimiters, len(rows), _columns(rows, header))
 
 
 def format_name(text: str, taken: Collection[str]) -> str:
@@ -201,9 +247,9 @@ def format_name(text: str, taken: Collection[str]) -> str:
     return name
 
 
-def _columns(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[_Column]:
+def _columns(rows: Sequence[Sequence[str]], header: Sequence[str]) -> dict[str, Column]:
     """Return the columns, under names of lower case letters, digits and underscores."""
-    columns: dict[str, _Column] = {}
+    columns: dict[str, Column] = {}
     for place, column in enumerate(zip(*rows, strict=True)):
         text = plain_cell(header[place]) if header else ""
         plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text))
@@ -211,61 +257,71 @@ def _columns(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[_Colu
         name = name if name[:1].isalpha() else f"cell_{place + 1}"
         while name in columns:
             name = f"{name}_{place + 1}"
-        columns[name] = (name, text, Counter(filter(None, column)))
-    return list(columns.values())
+        counts = Counter(filter(None, column))
+        columns[name] = Column(name, text, counts, _layouts([*islice(counts, LOOKED_AT)]))
+    return columns
 
 
-def _column_lines(columns: Sequence[_Column], rows: int) -> Iterator[str]:
+def _column_lines(columns: Collection[Column], rows: int) -> Iterator[str]:
     """Yield the columns by their headers, or by their order and what their cells look like."""
-    if any(header for _, header, _ in columns):
+    if any(each.header for each in columns):
         yield _WITH_HEADER
-        yield from (f"{name} = {_text(header)} # {_shown(counts)}" for name, header, counts in columns if header)
+        yield from (f"{each.name} = {_text(each.header)} # {each.shown()}" for each in columns if each.header)
         yield "\n[optional_columns]"
         return
-    yield f"{_WITHOUT_HEADER}\ncolumns = {_text([name for name, *_ in columns])}"
-    yield from (f"# {name}: {_shown(counts)}" for name, _, counts in columns)
+    yield f"{_WITHOUT_HEADER}\ncolumns = {_text([each.name for each in columns])}"
+    yield from (f"# {each.name}: {each.shown()}" for each in columns)
     yield "\n# By these a file is recognised: in most rows each cell must match as a whole.\n[detect.patterns]"
-    for name, _, counts in columns:
+    for each in columns:
+        counts = each.counts
         # Cells that are written alike but for their digits.
         alike = Counter(re.sub(r"[0-9]+", "0", cell) for cell in islice(counts, LOOKED_AT))
         look, count = next(iter(alike.most_common(1)), ("", 0))
         if "0" in look and count >= MOST_OF * alike.total() and counts.total() >= MOST_OF * rows:
             pattern = re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
-            yield f"{name} = {_text(pattern)}"
+            yield f"{each.name} = {_text(pattern)}"
 
 
-def _outcomes(columns: Sequence[_Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
-    """Yield a rule for each column of which the cause tables know most cells, or one that is open."""
-    meanings: dict[str, dict[str, list[str]]] = {}  # by key of a word what it means, and which tables say so
+def meanings_in(causes: Mapping[str, CauseTable]) -> dict[str, dict[str, list[str]]]:
+    """Return, by key of a word, what it means and which tables say so."""
+    meanings: dict[str, dict[str, list[str]]] = {}
     for name, table in causes.items():
         for key, cause in {word_key(word): cause for word, cause in reversed([*table.words.items()])}.items():
             parts = (("rang:", cause.rang), ("talked:", cause.talked))
             more = ", ".join(f"{part} {verdict}" for part, verdict in parts if verdict)
             meaning = f"{cause.otherwise} ({more})" if more else cause.otherwise.value
             meanings.setdefault(key, {}).setdefault(meaning, []).append(name)
-    is_open = True
-    for name, header, counts in columns:
+    return meanings
+
+
+def agreed(found: Mapping[str, Sequence[str]]) -> str:
+    """Return what a word means where two tables or more know it and all say the same, else TODO."""
+    meant = [each for each, tables in found.items() if each in {*Verdict} and len(tables) > 1]
+    return meant[0] if len(found) == len(meant) == 1 else "TODO"
+
+
+def _outcomes(columns: Collection[Column], causes: Mapping[str, CauseTable]) -> Iterator[str]:
+    """Yield a rule for each column of which the cause tables know most cells, or one that is open."""
+    meanings, is_open = meanings_in(causes), True
+    for column in columns:
         # One or two letters are codes of some system or another, and one word for all rows says nothing.
-        words = _words(counts)
+        words = column.words()
         known = sum(count for word, count in words if len(word) > 2 and word_key(word) in meanings)
-        if len(words) < 2 or known * 2 < counts.total():
+        if len(words) < 2 or known * 2 < column.counts.total():
             continue
         is_open = False
-        shown = _text(" ".join(header.split()) or name)
+        shown = _text(" ".join(column.header.split()) or column.name)
         lines = [
             f"# TODO does column {shown} say it? Else delete this rule. A cause table may stand in for words: "
-            f'table = "name"\n[[outcome]]\ncolumn = {_text(name)}\n[outcome.words]'
+            f'table = "name"\n[[outcome]]\ncolumn = {_text(column.name)}\n[outcome.words]'
         ]
         for word, count in words:
-            # Open unless two tables or more know the word and all say the same.
             found = meanings.get(word_key(word), {})
-            agreed = [each for each, tables in found.items() if each in {*Verdict} and len(tables) > 1]
-            verdict = agreed[0] if len(found) == len(agreed) == 1 else "TODO"
             said = [
                 f"{each} in {', '.join(tables[:3])}{', ...' * (len(tables) > 3)}" for each, tables in found.items()
             ]
             why = "; ".join(said) or "no cause table knows it"
-            lines.append(f"{_text(word)} = {_text(verdict)} # {counted(count, 'row')}; {why}")
+            lines.append(f"{_text(word)} = {_text(agreed(found))} # {counted(count, 'row')}; {why}")
         yield "\n".join(lines)
     if is_open:
         yield (

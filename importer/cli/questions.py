@@ -1,0 +1,208 @@
+"""The questions by which a person at a terminal describes an export that no format fits."""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from importer.cli.output import BACK, aligned, ask, show, show_lines, wrapped
+from importer.errors import UsageError
+from importer.formats import CauseTable, load_catalogue, user_folder
+from importer.formats.catalogue import RESERVED_NAMES, load_format
+from importer.formats.drafting import Draft, agreed, draft_of, format_name, meanings_in
+from importer.formats.language import word_key
+from importer.private_files import write_new
+from importer.settings import Settings
+from schemas.vocabulary import Direction, Verdict, counted
+
+Said = Mapping[str, tuple[str, ...]]
+"""The answers so far, by key of the format or `outcome.WORD`: empty where there is no such column, else `OPEN`."""
+
+OPEN = ("TODO",)
+LISTS = ("columns", "formats", "id", "agent")
+MEANINGS = {"direction": tuple(map(str, Direction)), "outcome": tuple(map(str, Verdict))}
+REMARKS: Mapping[str, str] = {
+    Direction.AGENT_LEG: "only our own telephone's part",
+    Direction.OTHER_LEG: "a detail, another row has the call",
+    Direction.OTHER_KIND: "a fax, a message",
+    Verdict.ATTENDED: "the customer answered",
+    Verdict.REJECTED: "declined",
+    Verdict.BLOCKED: "barred",
+    Verdict.INVALID: "no such number",
+    Verdict.NOTAVAILABLE: "out of reach, switched off",
+    Verdict.NOANSWER: "it rang, nobody answered",
+    Verdict.CANCELLED: "our caller gave up while it rang",
+    Verdict.VOICEMAIL: "or a machine answered",
+    Verdict.OUR_SIDE: "our own line failed",
+    Verdict.IGNORE: "another row tells",
+}
+_NUMBER = re.compile(r"\+?[0-9 ()/-]{7,}")
+_WITH_PREFIX = re.compile(r"[+0][0-9 ()./-]{6,}")
+_DURATION = re.compile(r"[0-9:.' hmins]{1,12}")
+_SOME_DAY = datetime(2026, 4, 3, 14, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with the values that it takes, by what is typed; ``lines`` are shown above it."""
+
+    key: str
+    text: str
+    values: Mapping[str, tuple[str, ...]]
+    default: str | None = None
+    lines: tuple[str, ...] = ()
+
+    def check(self, typed: str) -> None:
+        """Raise UsageError for what is no answer to this question."""
+        if typed not in (*self.values, BACK, "?"):
+            raise UsageError(f"'{typed}' does not fit here", hint=f"What fits: {', '.join(self.values)}.")
+
+
+def describe(export: Path, settings: Settings) -> Path:
+    """Ask what an export does not prove of its format, and write that to the user's own formats.
+
+    What is left open is a draft in the working folder, since every run would refuse it there: ConfigurationError.
+    """
+    draft, catalogue = draft_of(export, settings), load_catalogue()
+    show_lines(wrapped(f"{draft.file}: {draft.seen}. Its columns:"), err=True)
+    columns = enumerate(draft.columns.values(), start=1)
+    cells = [(str(number), each.header or each.name, ", ".join([*each.counts][:3])) for number, each in columns]
+    show_lines(aligned((), cells), err=True)
+    show("Answer with numbers. Enter takes the default, < goes back, ? leaves it open.", err=True)
+    said: dict[str, tuple[str, ...]] = {}
+    while question := next(
+        (each for each in _questions(draft, catalogue.causes, said) if each.key not in said), None
+    ):
+        show_lines(question.lines, err=True)
+        typed = ask(question.text, question.default, question.check)
+        if typed == BACK and said:
+            said.popitem()
+        elif typed and typed != BACK:
+            said[question.key] = question.values.get(typed, OPEN)
+    own = user_folder() / "formats"
+    files = {path.stem for folder in (Path(), own) for path in folder.glob("*.toml")}
+    name = format_name(export.name.split(".")[0], {*catalogue.formats, *RESERVED_NAMES, *files})
+    text = draft.text(name, catalogue.causes, _settled(draft, said))
+    path = (Path() if text.open_points() else own) / f"{name}.toml"
+    write_new(path, text.text)
+    load_format(path, catalogue.causes)
+    return path
+
+
+def _settled(draft: Draft, said: Said) -> dict[str, str]:
+    """Return what the answers settle: by the beginnings of its lines in a draft, and by its tables."""
+    layouts = draft.starts().get(said["columns"], ())
+    lines = {
+        key: f"{key} = {_toml([*values] if key in LISTS else values[0])}"
+        for key, values in {"formats": layouts, **said}.items()
+        if values not in ((), OPEN)
+    }
+    settled = {f"{key} = ": line for key, line in lines.items()}
+    settled["# TODO read"] = (
+        "# Described by a person's answers; a row with a word that they did not see is rejected."
+    )
+    settled["# TODO are these"] = "# As they stand in the file that was described."
+    durations = (lines[key] for key in ("ring_seconds", "talk_seconds") if key in lines)
+    settled["agent = "] = "\n".join((lines.get("agent", 'agent = ["TODO"]'), *durations))
+    if said["id"] != OPEN:
+        unique = [*said["columns"], *said["agent"], *said["customer"]]
+        settled["unique_by = "] = "" if said["id"] else f"unique_by = {_toml(unique)}"
+        settled.setdefault("id = ", "")
+    rules = [(f"{said['direction'][0]} = {_toml(word)}", meant) for word, meant in _meanings(said, "direction")]
+    if not said["direction"]:
+        rules = [(f"{said['customer'][0]} = {{ empty = false }}", "outgoing")]
+    if rules:
+        tables = (f"[[direction]]\nwhen = {{ {test} }}\nis = {_toml(meant)}" for test, meant in rules)
+        settled["[[direction]]"] = "\n\n".join(tables)
+    words = [f"{_toml(word)} = {_toml(meant)}" for word, meant in _meanings(said, "outcome")]
+    if below := [lines["table"]] if "table" in lines else words and ["[outcome.words]", *words]:
+        settled["[[outcome]]"] = "\n".join(("[[outcome]]", f"column = {_toml(said['outcome'][0])}", *below))
+    return settled
+
+
+def _meanings(said: Said, kind: str) -> list[tuple[str, str]]:
+    """Return the words of a kind with what they mean, without those left open: their rows are rejected."""
+    named = ((key.removeprefix(f"{kind}."), values) for key, values in said.items() if key.startswith(f"{kind}."))
+    return [(word, values[0]) for word, values in named if values != OPEN]
+
+
+def _toml(value: str | list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _questions(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> Iterator[Question]:
+    """Yield the questions as far as the answers before them tell which, first those that a column answers."""
+    number_of = {name: str(number) for number, name in enumerate(draft.columns, start=1)}
+    starts = {" ".join(number_of[name] for name in names): names for names in draft.starts()}
+    yield Question("columns", "When it began (date and clock apart: two numbers, as 2 3)", starts, _only(starts))
+    if len(layouts := draft.starts().get(said["columns"], ())) > 1:
+        lines = tuple(f"  {number}  {_SOME_DAY:{layout}}" for number, layout in enumerate(layouts, start=1))
+        yield Question("formats", "How the 3rd of April 2026 is written there", _numbered(layouts), lines=lines)
+    columns = _numbered(draft.columns)
+    others = {number_of[name]: column for name, column in draft.columns.items() if name not in said["columns"]}
+    untimed = {n: column for n, column in others.items() if not column.layouts}
+    own = [n for n, column in untimed.items() if len(column.counts) == draft.rows]
+    yield Question("id", "The system's id of the call (0: none)", {"0": (), **columns}, _only(own))
+    yield Question("agent", "Who of us called (extension, number, e-mail or name)", columns)
+    used = (*said["id"], *said["agent"])
+    dialled = [n for n, column in untimed.items() if column.is_mostly(_NUMBER) and column.name not in used]
+    yield Question("customer", "The number that was called", columns, _only(dialled))
+    few = {n: columns[n] for n, column in others.items() if column.words()}
+    yield Question("direction", "Whether it went out or came in (0: all went out)", {"0": (), **few})
+    yield Question("outcome", "What became of it (busy, answered and so on)", few)
+    times = {n: columns[n] for n, column in others.items() if column.is_mostly(_DURATION)}
+    yield Question("ring_seconds", "How long it rang (0: no column)", {"0": (), **times}, "0")
+    yield Question("talk_seconds", "How long they talked (0: no column)", {"0": (), **times}, "0")
+    called = draft.columns.get("".join(said["customer"]))
+    text = "Numbers without + have 1 no country code, 2 their country code"
+    default = "1" if called and called.is_mostly(_WITH_PREFIX) else None
+    yield Question("plain_digits", text, _numbered(("national", "international")), default)
+    yield from _about_words("direction", draft, said, {})
+    outcome = draft.columns.get("".join(said["outcome"]))
+    words = [word for word, _ in outcome.words()] if outcome else []
+    if tables := _tables_of(words, causes, has_talk=said["talk_seconds"] not in ((), OPEN)):
+        rows = []
+        for number, table in enumerate(tables, start=1):
+            some = ", ".join(f"{code} {table.words[code].otherwise}" for code in words[:4])
+            rows.append((f"  {number}", table.title, some))
+        names = _numbered(each.name for each in tables)
+        yield Question("table", "Table of these codes (0: none)", {"0": (), **names}, lines=(*aligned((), rows),))
+    if said.get("table", OPEN) in ((), OPEN):
+        meanings = meanings_in(causes)
+        likely = {word: agreed(meanings.get(word_key(word), {})) for word in words}
+        yield from _about_words("outcome", draft, said, likely)
+
+
+def _numbered(values: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    return {str(number): (value,) for number, value in enumerate(values, start=1)}
+
+
+def _only(numbers: Collection[str]) -> str | None:
+    """Return the one number, None where there are none or several: that decides nothing."""
+    return next(iter(numbers)) if len(numbers) == 1 else None
+
+
+def _tables_of(codes: list[str], causes: Mapping[str, CauseTable], *, has_talk: bool) -> list[CauseTable]:
+    """Return the cause tables that know all of some codes.
+
+    Without the time of talk an answered call would count as unanswered.
+    """
+    if not codes or not all(map(str.isdecimal, codes)):
+        return []
+    known = (each for each in causes.values() if {*codes} <= each.words.keys())
+    return [each for each in known if has_talk or not any(each.words[code].talked for code in codes)]
+
+
+def _about_words(kind: str, draft: Draft, said: Said, likely: Mapping[str, str]) -> Iterator[Question]:
+    """Yield a question for each word of the column that tells ``kind``, the first with what words can mean."""
+    values = _numbered(MEANINGS[kind])
+    numbers = {meant: number for number, (meant,) in values.items()}
+    remarks = aligned((), [(f"  {number}", meant, REMARKS.get(meant, "")) for meant, number in numbers.items()])
+    lines = ("What each word means:", *remarks)
+    column = draft.columns.get("".join(said[kind]))
+    for word, count in column.words() if column else ():
+        default = numbers.get(likely.get(word, ""))
+        yield Question(f"{kind}.{word}", f"{word}, {counted(count, 'row')}", values, default, lines)
+        lines = ()
