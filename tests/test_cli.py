@@ -53,13 +53,42 @@ def test_errors_as_json_by_the_environment(program: Program, monkeypatch: pytest
         (("formats", "nwe"), "Did you mean 'formats new'?"),
         (("--rate", "50/minute", "import", "x.csv"), "behind the command: cdr-importer import --rate ..."),
         (("check", ""), "the name is empty: is a variable not set?"),
-        (("check", "--rate", "1/second", "x.csv"), "No such option '--rate'"),  # `check` sends nothing
+        (
+            ("check", "--rate", "1/second", "x.csv"),
+            "'check' has no option --rate. These have it: doctor, import, deliver.",
+        ),
+        (("import", "--limt", "1", "x.csv"), "'import' has no option --limt. Did you mean --limit?"),
+        (("import", "-limit", "1", "x.csv"), "'import' has no option --limit. Did you mean --limit?"),
+        (("detect", "--colour", "x.csv"), "'detect' has no option --colour. Leave it out."),
+        (("auth", "login", "--limit", "1"), "'auth login' has no option --limit. These have it: import, deliver."),
+        (("init", "x.csv"), "'init' does not take x.csv. A file stands behind its option: --agents, --from."),
+        (("sandbox", "x.csv"), "'sandbox' does not take x.csv. Leave it out."),
+        (("import", "--sandbox"), "FILE... is missing: name it at the end of the command."),
+        (
+            ("users", "agents.csv"),
+            "'users' does not take agents.csv. A file stands behind its option: --agents, --write.",
+        ),
+        (("resolve", "123", "--sent"), "resolve: --note is missing"),
+        (("resolve", "--sent"), "the ids of the calls are missing"),
+        (("import", "--timezone"), "--timezone: write a value behind it."),
+        (("import", "--sandbox=yes", "x.csv"), "--sandbox: write it without a value."),
+        (
+            ("import", "--agents", "--country", "US", "x.csv"),
+            "its value is missing, another option stands in its place",
+        ),
     ],
 )
 def test_slips_of_the_pen(program: Program, words: tuple[str, ...], said: str) -> None:
     """A slip is named with what is meant; an empty name is never the working folder."""
     ran = program(*words)
     assert (ran.code, said in ran.stderr) == (2, True)
+
+
+def test_input_that_is_not_there(program: Program, tmp_path: Path) -> None:
+    """The nearest name in its folder is proposed."""
+    (tmp_path / "march.csv").touch()
+    ran = program("check", tmp_path / "mrach.csv")
+    assert (ran.code, f"Did you mean {tmp_path / 'march.csv'}? Check the path" in ran.stderr) == (66, True)
 
 
 def test_no_results_of_nothing(program: Program, tmp_path: Path) -> None:

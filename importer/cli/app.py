@@ -27,6 +27,7 @@ from importer.cli.output import (
     wrapped,
 )
 from importer.errors import ExitCode, exit_code_of, reason_of
+from importer.settings import OPTIONS
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -95,6 +96,41 @@ def cli() -> None:
     """
 
 
+def _usage_text(error: click.UsageError, context: click.Context, arguments: list[str]) -> str:
+    """Return what is wrong with a command line, and what to write instead."""
+    options = [each for each in context.command.params if isinstance(each, click.Option)]
+    command, message = context.command_path.partition(" ")[2], error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        # Of `-limit` click names the first letter only.
+        typed = next((each for each in arguments if each.startswith(error.option_name)), error.option_name)
+        name = f"--{typed.lstrip('-').partition('=')[0]}"
+        if not command:
+            return f"Options stand behind the command: cdr-importer import {name} ..."
+        near = get_close_matches(name, [each for option in options for each in option.opts], n=1, cutoff=0.8)
+        if near and (near[0] == name or name[2:] not in OPTIONS):
+            return f"'{command}' has no option {name}. Did you mean {near[0]}?"
+        others = ", ".join(_commands_with(name))
+        return f"'{command}' has no option {name}. {f'These have it: {others}.' if others else 'Leave it out.'}"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        return f"{error.param.make_metavar(context)} is missing: name it at the end of the command."
+    if message.startswith("Got unexpected extra argument"):
+        files = [each.opts[0] for each in options if isinstance(each.type, click.Path) or each.name == "agents"]
+        known = f"A file stands behind its option: {', '.join(files)}." if files else "Leave it out."
+        return f"'{command}' does not take {message.partition('(')[2].rstrip(')')}. {known}"
+    return message
+
+
+def _commands_with(option: str) -> list[str]:
+    """Return the commands that have an option, without `init`, whose module takes a second to import."""
+    found = []
+    with click.Context(cli) as context:
+        for name in (name for name, (module, _) in _COMMANDS.items() if module != "init"):
+            command = cli.get_command(context, name)
+            if command is not None and any(option in each.opts for each in command.params):
+                found.append(name)
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit with its code; an error that is not an ImporterError is a bug of ours (exit 70)."""
     os.umask(0o077)
@@ -130,8 +166,11 @@ def run(arguments: list[str] | None = None) -> int:
         return int(ExitCode.USAGE)
     except click.ClickException as error:
         message, hint = error.format_message(), ""
-        if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.parent is None:
-            message += f" Options stand behind the command: cdr-importer import {error.option_name} ..."
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            message = _usage_text(error, error.ctx, sys.argv[1:] if arguments is None else arguments)
+        elif isinstance(error, click.BadOptionUsage):
+            must = "write a value behind it" if "requires" in message else "write it without a value"
+            message = f"{error.option_name}: {must}."
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f"Try '{error.ctx.command_path} --help' for help."
             show_lines([*error.ctx.get_usage().splitlines(), hint], err=True)

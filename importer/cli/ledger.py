@@ -222,8 +222,10 @@ def resolve_command(
         if call_ids or chosen:
             raise UsageError("resolve: --from looks all uncertain calls up", hint="Leave ids and decisions out.")
         return _settle_found(settings, calls_list, columns or "", note)
-    if not call_ids or (note is None and chosen != ["reopen"]):
-        raise click.UsageError("Missing option '--note'." if call_ids else "Missing argument 'ID...'.")
+    if not call_ids:
+        raise UsageError("resolve: the ids of the calls are missing", hint="`cdr-importer status` lists them.")
+    if note is None and chosen != ["reopen"]:
+        raise UsageError("resolve: --note is missing", hint="Write how you know, as in --note 'seen in Zoho'.")
     if len(chosen) != 1:
         said = "say one of --sent, --not-sent, --close and --reopen" + (", not several" if chosen else "")
         raise UsageError(f"resolve: {said}", hint="Look for the call in Zoho first.")

@@ -5,8 +5,9 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -186,7 +187,11 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
         try:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            raise NoInputError(f"input not found: {path}", hint="Check the path of the export.") from None
+            near: list[str] = []
+            with suppress(OSError):
+                near = get_close_matches(path.name, [each.name for each in path.parent.iterdir()], n=1)
+            meant = f"Did you mean {path.with_name(near[0])}? " if near else ""
+            raise NoInputError(f"input not found: {path}", hint=f"{meant}Check the path of the export.") from None
         if stat.S_ISREG(mode):
             return file
         if not stat.S_ISFIFO(mode):

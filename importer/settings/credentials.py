@@ -66,7 +66,7 @@ def load_credentials(environment: Mapping[str, str], units: Path = UNITS) -> Cre
         also = " (some of the three are in the environment, so the file is not read)" if by_variable else ""
         hint = (
             f"Set {', '.join(map(variable_of, missing))}, or run `cdr-importer auth login`, which writes all "
-            f"three to {where}."
+            f"three to {where}. A trial needs none of them: `cdr-importer import --sandbox`."
         )
         if environment.get(SYSTEMD_VARIABLE) and not secrets:
             hint = f"systemd passed no {passed}: look at the unit's LoadCredential=. {hint}"
