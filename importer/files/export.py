@@ -179,7 +179,7 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
     if path == STANDARD_INPUT:
         if sys.stdin is None or sys.stdin.isatty():
             raise NoInputError(
-                "standard input is no export: nothing is opened into it",
+                "standard input is no export: nothing is piped into it",
                 hint="Pipe the export into it, or name a file instead of `-`.",
             )
         opened = nullcontext(sys.stdin.buffer)
@@ -187,10 +187,11 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
         try:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            near: list[str] = []
+            there: dict[str, Path] = {}
             with suppress(OSError):
-                near = get_close_matches(path.name, [each.name for each in path.parent.iterdir()], n=1)
-            meant = f"Did you mean {path.with_name(near[0])}? " if near else ""
+                there = {each.name: each for each in path.parent.iterdir()}
+            near = get_close_matches(path.name, there, n=1)
+            meant = f"Did you mean {there[near[0]]}? " if near else ""
             raise NoInputError(f"input not found: {path}", hint=f"{meant}Check the path of the export.") from None
         if stat.S_ISREG(mode):
             return file
