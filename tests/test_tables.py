@@ -350,7 +350,7 @@ def test_json_as_rows(tmp_path: Path, text: str, lines: list[str]) -> None:
         ('[{"a":1}]\n{"a":1}', "line 2: something stands behind the end"),
         ('[{"a":' + "[" * 100_000 + "]" * 100_000 + "}]", "nested too deep"),
         (b'[{"a":"\xe9"}]', "is not utf-8 text"),
-        ("\ufeff[]", "no objects"),
+        ("{}", "no objects"),
         (json.dumps({f"k{number}": [{"a": 1}] for number in range(21)}), "more than 20 lists of objects"),
         (json.dumps([{f"k{number}": 1 for number in range(1001)}]), "more than 1000 different keys"),
     ],
@@ -360,6 +360,18 @@ def test_json_that_is_refused(tmp_path: Path, text: str | bytes, words: str) -> 
     with pytest.raises(InputUnusableError) as caught:
         json_lines(text, tmp_path)
     assert words in caught.value.message
+
+
+def test_json_of_a_day_without_calls(tmp_path: Path) -> None:
+    """An empty list has no rows where its format is named; else nobody knows which system wrote it."""
+    path = tmp_path / "export.json"
+    for text in ("[]", "\ufeff[\n]\n"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputUnusableError, match="is an empty list"):
+            detected(path)
+        for name in ("aircall-api", "callnotify"):
+            found = detect(path, [catalogue().formats[name]], Settings(format=name))
+            assert found is not None and sum(map(len, read_chunks(found))) == 0
 
 
 def test_json_of_one_object(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
 Nothing here loads pandas; only zstd loads pyarrow, and only a workbook loads calamine.
 """
 
-from importer.files.export import STANDARD_INPUT, ExportFile, open_export, open_tables, readable
+from importer.files.export import STANDARD_INPUT, ExportFile, open_export, open_tables, readable, without_rows
 from importer.files.naming import NamedFiles, named_files
 from importer.files.packing import sql_dump
 from importer.files.remote import is_remote, path_of
@@ -27,4 +27,5 @@ __all__ = [
     "sql_dump",
     "temporary_folder",
     "temporary_writes",
+    "without_rows",
 ]

@@ -4,7 +4,7 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -158,6 +158,11 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
                         raise
             return tuple(found)
     return (file,)
+
+
+def without_rows(file: ExportFile, header: Sequence[str]) -> ExportFile:
+    """Return a table of this header alone in place of a file in which nothing stands."""
+    return _table(file, csv_blocks([header]), SpoolLimits())
 
 
 def readable(path: Path) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ from itertools import chain, product
 from pathlib import Path
 
 from importer.errors import InputUnusableError
-from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, readable, sql_dump
+from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, readable, sql_dump, without_rows
 from importer.formats.cells import Dialect, plain_cell
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection, rewriting_of
@@ -116,6 +116,14 @@ def _detect(
         ]
     encoding = certain_encoding(file, settings.encoding)
     text, is_cut = sample_text(file, encoding or "latin-1")
+    if not text and file.is_table and file.sheet is None:
+        if settings.format is None:
+            raise InputUnusableError(
+                f"{file.shown} is an empty list, so nothing says which system wrote it",
+                hint="Name its format, with --format or in the config file: then it is of a day without calls.",
+            )
+        file = without_rows(file, [names[0] for names in formats[0].columns.values()])
+        text, is_cut = sample_text(file, "utf-8")
     if not text.strip("\ufeff \t\r\n"):
         raise InputUnusableError(
             f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
