@@ -53,6 +53,7 @@ def told(lines: list[str], name: str) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 def test_unknown_export(environment: Mapping[str, str], tmp_path: Path) -> None:
     """An export of a system that nobody knows is described by numbers, and then imported into the sandbox."""
     when = datetime.now(UTC) - timedelta(days=1)

@@ -1,6 +1,5 @@
 """The questions by which a person at a terminal describes an export that no format fits."""
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from importer.cli.output import BACK, aligned, ask, show, show_lines, wrapped
 from importer.errors import UsageError
 from importer.formats import CauseTable, load_catalogue, user_folder
 from importer.formats.catalogue import RESERVED_NAMES, load_format
-from importer.formats.drafting import Draft, agreed, draft_of, format_name, meanings_in
+from importer.formats.drafting import Draft, agreed, draft_of, format_name, meanings_in, toml_text
 from importer.formats.language import word_key
 from importer.private_files import write_new
 from importer.settings import Settings
@@ -95,30 +94,29 @@ def _settled(draft: Draft, said: Said) -> dict[str, str]:
     """Return what the answers settle: by the beginnings of its lines in a draft, and by its tables."""
     layouts = draft.starts().get(said["columns"], ())
     lines = {
-        key: f"{key} = {_toml([*values] if key in LISTS else values[0])}"
+        key: f"{key} = {toml_text(values if key in LISTS else values[0])}"
         for key, values in {"formats": layouts, **said}.items()
         if values not in ((), OPEN)
     }
     settled = {f"{key} = ": line for key, line in lines.items()}
-    settled["# TODO read"] = (
-        "# Described by a person's answers; a row with a word that they did not see is rejected."
-    )
+    settled["# TODO read"] = "# Described by the answers of a person; rows with other words are rejected."
     settled["# TODO are these"] = "# As they stand in the file that was described."
     durations = (lines[key] for key in ("ring_seconds", "talk_seconds") if key in lines)
     settled["agent = "] = "\n".join((lines.get("agent", 'agent = ["TODO"]'), *durations))
     if said["id"] != OPEN:
         unique = [*said["columns"], *said["agent"], *said["customer"]]
-        settled["unique_by = "] = "" if said["id"] else f"unique_by = {_toml(unique)}"
+        settled["unique_by = "] = "" if said["id"] else f"unique_by = {toml_text(unique)}"
         settled.setdefault("id = ", "")
-    rules = [(f"{said['direction'][0]} = {_toml(word)}", meant) for word, meant in _meanings(said, "direction")]
-    if not said["direction"]:
+    way = said["direction"]
+    rules = [(f"{way[0]} = {toml_text(word)}", meant) for word, meant in _meanings(said, "direction")]
+    if not way:
         rules = [(f"{said['customer'][0]} = {{ empty = false }}", "outgoing")]
     if rules:
-        tables = (f"[[direction]]\nwhen = {{ {test} }}\nis = {_toml(meant)}" for test, meant in rules)
+        tables = (f"[[direction]]\nwhen = {{ {test} }}\nis = {toml_text(meant)}" for test, meant in rules)
         settled["[[direction]]"] = "\n\n".join(tables)
-    words = [f"{_toml(word)} = {_toml(meant)}" for word, meant in _meanings(said, "outcome")]
+    words = [f"{toml_text(word)} = {toml_text(meant)}" for word, meant in _meanings(said, "outcome")]
     if below := [lines["table"]] if "table" in lines else words and ["[outcome.words]", *words]:
-        settled["[[outcome]]"] = "\n".join(("[[outcome]]", f"column = {_toml(said['outcome'][0])}", *below))
+        settled["[[outcome]]"] = "\n".join(("[[outcome]]", f"column = {toml_text(said['outcome'][0])}", *below))
     return settled
 
 
@@ -126,10 +124,6 @@ def _meanings(said: Said, kind: str) -> list[tuple[str, str]]:
     """Return the words of a kind with what they mean, without those left open: their rows are rejected."""
     named = ((key.removeprefix(f"{kind}."), values) for key, values in said.items() if key.startswith(f"{kind}."))
     return [(word, values[0]) for word, values in named if values != OPEN]
-
-
-def _toml(value: str | list[str]) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _questions(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> Iterator[Question]:
@@ -165,8 +159,11 @@ def _questions(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> It
     if tables := _tables_of(words, causes, has_talk=said["talk_seconds"] not in ((), OPEN)):
         rows = []
         for number, table in enumerate(tables, start=1):
-            some = ", ".join(f"{code} {table.words[code].otherwise}" for code in words[:4])
-            rows.append((f"  {number}", table.title, some))
+            some = []
+            for code in words[:3]:
+                meant = filter(None, (table.words[code].otherwise, table.words[code].talked))
+                some.append(f"{code} {' or '.join(meant)}")
+            rows.append((f"  {number}", table.title, ", ".join(some)))
         names = _numbered(each.name for each in tables)
         yield Question("table", "Table of these codes (0: none)", {"0": (), **names}, lines=(*aligned((), rows),))
     if said.get("table", OPEN) in ((), OPEN):

@@ -140,11 +140,11 @@ class Column:
         filled = f"{counts.total()} filled, {len(counts)} different" if counts else "empty in every row"
         if self.layouts:
             unproved = "; no row proves whether day or month comes first" if len(self.layouts) > 1 else ""
-            layouts = f"; times {' or '.join(map(_text, self.layouts))}{unproved}"
+            layouts = f"; times {' or '.join(map(toml_text, self.layouts))}{unproved}"
         some = islice(counts, LOOKED_AT)
         looks = Counter(re.sub(r"\d", "#", re.sub(r"[^\W\d_]", "x", cell)) for cell in some)
-        written = [f"{_text(word)} {count}" for word, count in self.words()]
-        written = written or [_text(look) for look, _ in looks.most_common(3) if len(look) <= 40]
+        written = [f"{toml_text(word)} {count}" for word, count in self.words()]
+        written = written or [toml_text(look) for look, _ in looks.most_common(3) if len(look) <= 40]
         return f"{filled}{': ' if written else ''}{', '.join(written)}{layouts}"
 
 
@@ -169,10 +169,10 @@ class Draft:
     def text(self, name: str, causes: Mapping[str, CauseTable], settled: Mapping[str, str]) -> TomlText:
         """Return the draft, with what a person settled in place of open lines that begin so and of such tables."""
         text = _DRAFT.substitute(
-            file=_text(self.file),
+            file=toml_text(self.file),
             seen=self.seen,
-            name=_text(name),
-            delimiters=_text(self.delimiters),
+            name=toml_text(name),
+            delimiters=toml_text(self.delimiters),
             columns="\n".join(_column_lines(self.columns.values(), self.rows)),
             directions=settled.get("[[direction]]", _OPEN_DIRECTION),
             outcomes=settled.get("[[outcome]]") or "\n\n".join(_outcomes(self.columns.values(), causes)),
@@ -266,10 +266,10 @@ def _column_lines(columns: Collection[Column], rows: int) -> Iterator[str]:
     """Yield the columns by their headers, or by their order and what their cells look like."""
     if any(each.header for each in columns):
         yield _WITH_HEADER
-        yield from (f"{each.name} = {_text(each.header)} # {each.shown()}" for each in columns if each.header)
+        yield from (f"{each.name} = {toml_text(each.header)} # {each.shown()}" for each in columns if each.header)
         yield "\n[optional_columns]"
         return
-    yield f"{_WITHOUT_HEADER}\ncolumns = {_text([each.name for each in columns])}"
+    yield f"{_WITHOUT_HEADER}\ncolumns = {toml_text([each.name for each in columns])}"
     yield from (f"# {each.name}: {each.shown()}" for each in columns)
     yield "\n# By these a file is recognised: in most rows each cell must match as a whole.\n[detect.patterns]"
     for each in columns:
@@ -279,7 +279,7 @@ def _column_lines(columns: Collection[Column], rows: int) -> Iterator[str]:
         look, count = next(iter(alike.most_common(1)), ("", 0))
         if "0" in look and count >= MOST_OF * alike.total() and counts.total() >= MOST_OF * rows:
             pattern = re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
-            yield f"{each.name} = {_text(pattern)}"
+            yield f"{each.name} = {toml_text(pattern)}"
 
 
 def meanings_in(causes: Mapping[str, CauseTable]) -> dict[str, dict[str, list[str]]]:
@@ -310,10 +310,10 @@ def _outcomes(columns: Collection[Column], causes: Mapping[str, CauseTable]) -> 
         if len(words) < 2 or known * 2 < column.counts.total():
             continue
         is_open = False
-        shown = _text(" ".join(column.header.split()) or column.name)
+        shown = toml_text(" ".join(column.header.split()) or column.name)
         lines = [
             f"# TODO does column {shown} say it? Else delete this rule. A cause table may stand in for words: "
-            f'table = "name"\n[[outcome]]\ncolumn = {_text(column.name)}\n[outcome.words]'
+            f'table = "name"\n[[outcome]]\ncolumn = {toml_text(column.name)}\n[outcome.words]'
         ]
         for word, count in words:
             found = meanings.get(word_key(word), {})
@@ -321,7 +321,7 @@ def _outcomes(columns: Collection[Column], causes: Mapping[str, CauseTable]) -> 
                 f"{each} in {', '.join(tables[:3])}{', ...' * (len(tables) > 3)}" for each, tables in found.items()
             ]
             why = "; ".join(said) or "no cause table knows it"
-            lines.append(f"{_text(word)} = {_text(agreed(found))} # {counted(count, 'row')}; {why}")
+            lines.append(f"{toml_text(word)} = {toml_text(agreed(found))} # {counted(count, 'row')}; {why}")
         yield "\n".join(lines)
     if is_open:
         yield (
@@ -330,5 +330,6 @@ def _outcomes(columns: Collection[Column], causes: Mapping[str, CauseTable]) -> 
         )
 
 
-def _text(value: str | list[str]) -> str:
+def toml_text(value: str | Sequence[str]) -> str:
+    """Return a text or a list of texts as TOML has it."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML takes no DEL
