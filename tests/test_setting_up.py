@@ -288,7 +288,7 @@ def test_description_can_go_back(program: Program, keys: Typed) -> None:
     keys("<", "2", "", "2", "<", "1", "1", "", "5", "", "4", "8", "", "", "", "1", "2", "2", "1", "10", *REST)
     ran = program("init", "--from", "calls.csv")
     assert ran.code == 0, ran.stderr
-    assert "'2' does not fit here. What fits: 2 3." in ran.stderr
+    assert "'2' does not fit here. What fits: 2 3; ? leaves it open." in ran.stderr
     made = tomllib.loads((config_path().parent / "formats" / "calls.toml").read_text())
     assert made["time"] == {"columns": ["date", "time"], "formats": ["%d/%m/%Y %H:%M:%S"]}
     # Without the time of talk no table that needs it is offered.
@@ -297,14 +297,15 @@ def test_description_can_go_back(program: Program, keys: Typed) -> None:
 
 def test_description_left_open(program: Program, keys: Typed) -> None:
     """What a person leaves open makes a draft in the working folder (78); a word left open is rejected by name."""
-    Path("calls.csv").write_text(CODES)
+    Path("calls.csv").write_text(CODES.replace(",127", ",\x1b[2J"))
     keys("?", "1", "5", "", "0", "8", "", "", "", "?", "1", "10")
     ran = program("init", "--from", "calls.csv")
     assert (ran.code, config_path().exists()) == (78, False), ran.stderr
+    assert "\\x1b[2J, 1 row: " in ran.stderr
     assert "calls.toml is a draft: 2 open points" in ran.stderr
     made = tomllib.loads(Path("calls.toml").read_text())
     assert made["direction"] == [{"when": {"dialled": {"empty": False}}, "is": "outgoing"}]
-    assert made["outcome"] == [{"column": "cause", "words": {"17": "attended", "127": "our_side"}}]
+    assert made["outcome"] == [{"column": "cause", "words": {"17": "attended", "\x1b[2J": "our_side"}}]
     assert made["call"] == {"id": ["ref"], "customer": "dialled", "agent": ["ext"]}
 
 

@@ -161,7 +161,7 @@ def ask(question: str, default: str | None, check: Callable[[str], object]) -> s
         return text
 
     drop_typed_ahead()
-    shown = f"{question} [default: {default}]" if default else question
+    shown = escaped(f"{question} [default: {default}]" if default else question)
     given = click.prompt(shown, default=default or "", show_default=False, value_proc=checked, err=True)
     return str(given) or None
 

@@ -56,7 +56,8 @@ class Question:
     def check(self, typed: str) -> None:
         """Raise UsageError for what is no answer to this question."""
         if typed not in (*self.values, BACK, "?"):
-            raise UsageError(f"'{typed}' does not fit here", hint=f"What fits: {', '.join(self.values)}.")
+            fit = ", ".join(self.values) or "nothing"
+            raise UsageError(f"'{typed}' does not fit here", hint=f"What fits: {fit}; ? leaves it open.")
 
 
 def describe(export: Path, settings: Settings) -> Path:
@@ -154,22 +155,7 @@ def _questions(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> It
     default = "1" if called and called.is_mostly(_WITH_PREFIX) else None
     yield Question("plain_digits", text, _numbered(("national", "international")), default)
     yield from _about_words("direction", draft, said, {})
-    outcome = draft.columns.get("".join(said["outcome"]))
-    words = [word for word, _ in outcome.words()] if outcome else []
-    if tables := _tables_of(words, causes, has_talk=said["talk_seconds"] not in ((), OPEN)):
-        rows = []
-        for number, table in enumerate(tables, start=1):
-            some = []
-            for code in words[:3]:
-                meant = filter(None, (table.words[code].otherwise, table.words[code].talked))
-                some.append(f"{code} {' or '.join(meant)}")
-            rows.append((f"  {number}", table.title, ", ".join(some)))
-        names = _numbered(each.name for each in tables)
-        yield Question("table", "Table of these codes (0: none)", {"0": (), **names}, lines=(*aligned((), rows),))
-    if said.get("table", OPEN) in ((), OPEN):
-        meanings = meanings_in(causes)
-        likely = {word: agreed(meanings.get(word_key(word), {})) for word in words}
-        yield from _about_words("outcome", draft, said, likely)
+    yield from _about_outcomes(draft, causes, said)
 
 
 def _numbered(values: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -181,15 +167,28 @@ def _only(numbers: Collection[str]) -> str | None:
     return next(iter(numbers)) if len(numbers) == 1 else None
 
 
-def _tables_of(codes: list[str], causes: Mapping[str, CauseTable], *, has_talk: bool) -> list[CauseTable]:
-    """Return the cause tables that know all of some codes.
+def _about_outcomes(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> Iterator[Question]:
+    """Yield the questions about the words that say what became of a call, of codes first whose they are.
 
-    Without the time of talk an answered call would count as unanswered.
+    Without the time of talk no table is offered that needs it: an answered call would count as unanswered.
     """
-    if not codes or not all(map(str.isdecimal, codes)):
-        return []
-    known = (each for each in causes.values() if {*codes} <= each.words.keys())
-    return [each for each in known if has_talk or not any(each.words[code].talked for code in codes)]
+    column = draft.columns.get("".join(said["outcome"]))
+    words = [word for word, _ in column.words()] if column else []
+    tables = [each for each in causes.values() if all(map(str.isdecimal, words)) and {*words} <= each.words.keys()]
+    if said["talk_seconds"] in ((), OPEN):
+        tables = [each for each in tables if not any(each.words[code].talked for code in words)]
+    if words and tables:
+        rows = []
+        for number, table in enumerate(tables, start=1):
+            meant = (filter(None, (table.words[code].otherwise, table.words[code].talked)) for code in words[:3])
+            some = (f"{code} {' or '.join(each)}" for code, each in zip(words, meant, strict=False))
+            rows.append((f"  {number}", table.title, ", ".join(some)))
+        names = _numbered(each.name for each in tables)
+        yield Question("table", "Table of these codes (0: none)", {"0": (), **names}, lines=(*aligned((), rows),))
+    if said.get("table", OPEN) in ((), OPEN):
+        meanings = meanings_in(causes)
+        likely = {word: agreed(meanings.get(word_key(word), {})) for word in words}
+        yield from _about_words("outcome", draft, said, likely)
 
 
 def _about_words(kind: str, draft: Draft, said: Said, likely: Mapping[str, str]) -> Iterator[Question]:
