@@ -270,6 +270,7 @@ def test_unknown_export_is_described(program: Program, keys: Typed, tmp_path: Pa
     assert ran.code == 0, ran.stderr
     assert "  1  03/04/2026 14:05:00\n  2  04/03/2026 14:05:00\n" in ran.stderr
     assert re.search("^  3 +Q.850 causes +16 noanswer or attended, 17 busy", ran.stderr, re.MULTILINE)
+    assert re.search(r"^2 +busy +\+442079460101 +\+447700900142 +2026-04-03 08:14:07$", ran.stdout, re.MULTILINE)
     assert "  1. cdr-importer import --sandbox --rate 20/second calls.csv" in ran.stdout
     assert not load_settings({}, {}).format
     assert program("check", "--all-rows", "--results", tmp_path / "r.csv", "calls.csv").code == 0

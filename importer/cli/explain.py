@@ -46,27 +46,31 @@ def file_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> It
     if others > 0:
         yield f"{others} other cell{'s are' if others > 1 else ' is'} passed over"
     if not found.needs_timezone() or settings.timezone is not None:
-        # The outcomes of the first rows as `check --all-rows` has them.
-        plan = prepare_plan(Run(settings, catalogue, now=time.time()), [found])
-        with Preparation(catalogue.causes, replace(plan, all_rows=True)) as preparation:
-            preparation.read(found, str(found.path), lambda _: None)
-            first = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))
-        lines, hints = [], []
-        for each in first:
-            outcome = str(each.state)
-            if isinstance(each, ResultRow):
-                # "rejected" is a customer's answer here.
-                what = "unusable" if each.outcome is Outcome.REJECTED else each.outcome
-                outcome = f"{what}: {each.reason or each.state}"
-                hints += [f"line {each.place.line}: {each.hint}"] if each.hint else []
-            line = str(each.place.line)
-            lines.append([line, outcome, each.agent_number, each.customer_number, each.start_time])
-        if lines:
-            yield ""
-            yield from table(("line", "what it is", "from", "to", "start (GMT)"), lines)
-        for hint in hints:
-            yield from wrapped(hint, "  ")
+        yield from row_lines(found, settings, catalogue)
     yield ""
+
+
+def row_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[str]:
+    """Yield the outcomes of the first rows of a file, as `check --all-rows` has them."""
+    plan = prepare_plan(Run(settings, catalogue, now=time.time()), [found])
+    with Preparation(catalogue.causes, replace(plan, all_rows=True)) as preparation:
+        preparation.read(found, str(found.path), lambda _: None)
+        first = list(islice(chain.from_iterable(preparation.results()), SHOWN_ROWS))
+    lines, hints = [], []
+    for each in first:
+        outcome = str(each.state)
+        if isinstance(each, ResultRow):
+            # "rejected" is a customer's answer here.
+            what = "unusable" if each.outcome is Outcome.REJECTED else each.outcome
+            outcome = f"{what}: {each.reason or each.state}"
+            hints += [f"line {each.place.line}: {each.hint}"] if each.hint else []
+        line = str(each.place.line)
+        lines.append([line, outcome, each.agent_number, each.customer_number, each.start_time])
+    if lines:
+        yield ""
+        yield from table(("line", "what it is", "from", "to", "start (GMT)"), lines)
+    for hint in hints:
+        yield from wrapped(hint, "  ")
 
 
 def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[tuple[str, str]]:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import click
 
+from importer.cli.explain import row_lines
 from importer.cli.options import ACCOUNT, PATH, options
 from importer.cli.output import BACK, ask, is_interactive, show, show_lines, show_message, table, wrapped
 from importer.cli.questions import describe
-from importer.errors import ImporterError, UsageError
+from importer.errors import ConfigurationError, ImporterError, UsageError
+from importer.formats import detect, load_catalogue
 from importer.formats.detection import UnknownFormatError
 from importer.ledger import create_ledger
 from importer.pipeline import check_apart, gmt_text
@@ -73,13 +75,14 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
         name for name in ("accounts-url", "api-url") if name not in given and os.environ.get(variable_of(name))
     ]
     given |= {name: os.environ[variable_of(name)] for name in taken}
-    settings = _alone(given)
+    settings, is_described = _alone(given), False
     try:
         seen = seen_in(export, settings) if export else None
     except UnknownFormatError:
         if not is_interactive() or not export:
             raise
         show(f"wrote  {describe(export, settings)}", err=True)
+        is_described = True
         seen = seen_in(export, settings)
         if os.path.lexists(path):
             show(f"Next: cdr-importer check{config_words(path)} {shlex.quote(str(export))}")
@@ -93,6 +96,8 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already", hint="Edit it, or move it away and run this again.")
     if is_interactive():
+        if not is_described:  # which says so
+            show("Type < to go back to the question before.", err=True)
         given, seen = _asked(given, export, seen)
     for name in {"agents", "ledger"} & given.keys():
         # cron starts in another folder.
@@ -111,6 +116,9 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     else:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
+    catalogue = load_catalogue()
+    if is_described and export and (found := detect(export, [*catalogue.formats.values()], settings)):
+        made += row_lines(found, settings, catalogue)
     show_lines((*made, "", *_next_steps(config_words(path), shlex.quote(str(export or "EXPORT.csv")), seen)))
 
 
@@ -156,7 +164,11 @@ def _agents_text(seen: Seen | None, given: Mapping[str, str]) -> str:
     if not lines:
         return agents_text(())
     try:
-        account, tokens, _ = account_of(load_settings(given, {}), load_credentials(os.environ), is_fresh=False)
+        credentials = load_credentials(os.environ)
+    except ConfigurationError:  # not signed in yet: `users` is among the next steps
+        return agents_text(lines, is_draft=True)
+    try:
+        account, tokens, _ = account_of(load_settings(given, {}), credentials, is_fresh=False)
         matches = match_users(account.users(tokens.token()), lines)
     except ImporterError as error:
         matches = []
@@ -174,7 +186,6 @@ def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tup
         defaults["timezone"] = target.partition("/zoneinfo/")[2]
     names = [name for name in _QUESTIONS if name not in given]
     asked: list[str] = []
-    show("Type < to go back to the question before.", err=True)
     if seen and ";" in seen.evidence["extensions"]:  # the file names some
         show_lines(wrapped(f"  telephones and trunks: {seen.evidence['extensions']}", "  "), err=True)
     while len(asked) < len(names):
