@@ -263,7 +263,7 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
         )
     listed = read_list(path, COLUMNS | names, zone, settings)
     whose = "" if settings.timezone else ", as in the latest run"
-    show_message(f"{path.name}: {len(listed)} calls, read on the clock of {zone}{whose}")
+    show_message(f"{path.name}: {counted(len(listed), 'call')}, read on the clock of {zone}{whose}")
     rows = look_up(calls, listed)
     found, left = [row[0] for row in rows if row[2] == "yes"], len(calls)
     if not is_interactive():
