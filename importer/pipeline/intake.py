@@ -425,11 +425,9 @@ class Intake:
             except CannotCreateError as problem:
                 self._report(problem)
 
-    def move_done(
-        self, folder: Path, finished: Finished, open_files: Collection[str], ended: RunSummary
-    ) -> RunSummary:
-        """Move the files of which nothing is open once results and ledger are closed; return how the run ended."""
-        names = {Path(name).name for name in open_files}
+    def move_done(self, folder: Path, finished: Finished, ledger: Ledger, ended: RunSummary) -> RunSummary:
+        """Move the files of which nothing is open once all is recorded; return how the run ended."""
+        names = {Path(name).name for name in ledger.open_files()}
         for each in self._detections:
             if defused(as_text(str(each.path))) in finished.open_files or as_text(each.path.name) in names:
                 continue

@@ -80,19 +80,16 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         if intake is not None and run.settings.rejects is not None:
             intake.write_rejects(finished, target, run.settings.rejects)
         ended = summary_of(run, target, read, finished, stop, ledger or known)
-        done = None if run.settings.sandbox or ledger is None else run.settings.done
-        open_files = ledger.open_files() if ledger and done else ()
         if ledger is not None:
             ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
             if run.settings.keep_results is not None:
                 drop_old_results(run, ledger, target, run.settings.keep_results)
-        # 8 Files done. Needs results and ledger finished; gives files moved where `--done` says.
-        if intake and done:
-            ended = intake.move_done(done, finished, open_files, ended)
+            # 8 Files done. Needs results and ledger finished; gives files moved where `--done` says.
+            if intake and run.settings.done and not run.settings.sandbox:
+                ended = intake.move_done(run.settings.done, finished, ledger, ended)
         run.listener.ended(ended)
-        # Only now: of rejected rows that nobody was told of, the next run is to tell.
         if intake and ledger and finished.is_written:
-            with suppress(ImporterError):
+            with suppress(ImporterError):  # now that they were told; else the next run tells them again
                 ledger.keep_listed()
     return ended
 
