@@ -125,7 +125,7 @@ def read_times(
             made_at = evidence.iloc[naive].astype("Int64").to_numpy("int64", na_value=_NEVER)
         seconds[naive], codes[naive] = _instants(seconds[naive], zone, made_at)
     instants = seconds.astype("datetime64[s]")
-    instants[codes != 0] = np.datetime64("NaT")
+    instants[codes != 0] = np.datetime64("NaT", "s")
     slugs = pd.array(list(_SLUGS), dtype="str").take(codes)
     return pd.DataFrame({"utc": instants, "reason": slugs, "is_own": is_own}, index=texts.index)
 
