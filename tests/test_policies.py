@@ -258,5 +258,7 @@ def test_tables_beside_the_config(program: Program, tmp_path: Path) -> None:
     assert all(f"{word}" in told for word in ("failed = notavailable", "BUSY = blocked"))
     folders = [f"Your own: formats/*.toml and causes/*.toml in {each}" for each in (user_folder(), beside.parent)]
     assert program("formats", "--config", config).stdout.splitlines()[-2:] == folders
+    (user_folder() / "cdr-importer.toml").symlink_to(config)  # as README's night has it
+    assert program("formats").stdout.splitlines()[-2:] == folders
     ran = program("check", "--config", config, "--results", beside / "asterisk-disposition.toml", SAMPLE)
     assert (ran.code, "a file of your configuration" in ran.stderr) == (78, True)

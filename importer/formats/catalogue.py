@@ -72,7 +72,7 @@ def user_folder() -> Path:
 
 def own_folders(config: Path | None) -> tuple[Path, ...]:
     """Return `user_folder` and, where it is another, that of the config file in force, which outranks it."""
-    beside = () if config is None else (config.absolute().parent,)
+    beside = () if config is None else (config.resolve().parent,)  # README's night has a link to it
     return tuple({folder.resolve(): folder for folder in (user_folder(), *beside)}.values())
 
 
