@@ -79,7 +79,7 @@ def put_whole(path: Path, content: bytes, *, mode: int = 0o600, may_replace: boo
         if may_replace:
             made.replace(path)
         else:
-            path.hardlink_to(made)  # unlike a rename, this never replaces a file
+            put(made, path)
     finally:
         made.unlink(missing_ok=True)
 

@@ -58,8 +58,7 @@ def status_command(
     from importer.ledger import open_reader
 
     check_versions()
-    is_checked = asked_for["check"]
-    if is_checked:
+    if asked_for["check"]:
         with open_reader(settings.ledger) as ledger:
             ledger.check()
     if html is not None:
@@ -75,12 +74,12 @@ def status_command(
         attended = ledger.attended_since(-1)
         held = ledger.held_until() or ""
     if settings.json:
-        facts = {"states": counts, "oldest_pending": oldest, "held_until": held, "checked": is_checked}
+        facts = {"states": counts, "oldest_pending": oldest, "held_until": held, "checked": asked_for["check"]}
         uncertain_ids = [call.call_id for call, _, _ in uncertain]
         show_json({**facts, "uncertain": uncertain_ids, "attended_since": attended})
     else:
         show_lines(f"{state:<10} {count}" for state, count in counts.items())
-        if is_checked:
+        if asked_for["check"]:
             show("the ledger was read through and is whole")
         if oldest:
             show(f"oldest pending call: taken in {oldest} GMT")
