@@ -16,7 +16,7 @@ import platformdirs
 import tomli
 
 from importer.errors import ConfigurationError, UsageError
-from importer.private_files import open_small, why
+from importer.private_files import open_small, os_errors_as
 from importer.settings.credentials import SECRETS
 from importer.settings.options import (
     APPLICATION,
@@ -119,17 +119,14 @@ def load_settings(
 
 
 def _from_file(path: Path) -> dict[str, _Given]:
+    hint = "Mend the path or the permissions, or leave it out."
     try:
-        with open_small(path) as file:
+        with os_errors_as(ConfigurationError, f"{path} cannot be read", path, hint), open_small(path) as file:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 # It names the hosts that get secrets and numbers.
                 raise ConfigurationError(f"{path} can be changed by everybody", hint=f"Run `chmod o-w {path}`.")
             text = file.read().decode("utf-8-sig")
         found = tomli.loads(text)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {why(error, path)}", hint="Mend the path or the permissions, or leave it out."
-        ) from error
     except (ValueError, RecursionError) as error:
         where, said, hint = "", "it is not saved as UTF-8", "Save it as UTF-8 in an editor for plain text."
         if not isinstance(error, UnicodeDecodeError):
