@@ -91,7 +91,7 @@ class _TimedReads(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        self._sock.settimeout(self._line.seconds_left())
+        self._line.limit(self._sock)
         return self._bytes.readinto(buffer)
 
     def close(self) -> None:
@@ -159,7 +159,10 @@ class _Connection(HTTPConnection):
         try:
             super().send(data)
         finally:
-            self.line.wrote()
+            try:
+                self.line.after_write()
+            except BaseException as refusal:
+                raise _Halt(refusal) from None
 
     def _new_conn(self) -> socket.socket:
         """Try the host's addresses in turn; urllib3 2.8 would give each the full time, without a common end."""
@@ -303,7 +306,7 @@ class Line:
         """
         if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
             self.hang_up()
-        self._before_first_byte, self._after_write = before_first_byte, after_write
+        self._before_first_byte, self.after_write = before_first_byte, after_write
         self._deadline = self._clock() + self._limits.deadline_seconds
         self._is_cut = self._is_asked = self.first_byte = False
         self._has_rested = self._handle is not None
@@ -360,6 +363,12 @@ class Line:
         if left <= 0 or self._is_cut:
             raise TimeoutError
         return min(left, self._limits.connect_seconds if connecting else self._limits.gap_seconds)
+
+    def limit(self, sock: socket.socket) -> None:
+        """Let what is done next with a socket take no longer than `seconds_left`; raises TimeoutError as that."""
+        seconds = self.seconds_left()
+        if sock.gettimeout() != seconds:  # to set it is a system call
+            sock.settimeout(seconds)
 
     def look_up(self, host: str, port: int) -> Sequence[Found]:
         """Return where a host may be reached, in the order to be tried.
@@ -423,18 +432,11 @@ class Line:
                 raise _Halt(refusal) from None
         self._is_asked = True
         with self._changed:
-            sock.settimeout(self.seconds_left())
+            self.limit(sock)
             # The hook takes longer than anything else since the connection was last looked at.
             if self._has_rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
                 raise _Halt(None)
             self.first_byte = True
-
-    def wrote(self) -> None:
-        """Run the hook after a write: bytes were handed to the network."""
-        try:
-            self._after_write()
-        except BaseException as refusal:
-            raise _Halt(refusal) from None
 
     def _exchange(self, request: requests.Request, body: bytes | None) -> Answer:
         if request is not self._prepared:
@@ -468,6 +470,7 @@ class Line:
             retries=self._adapter.max_retries,
             redirect=False,
             assert_same_host=False,
+            timeout=urllib3.Timeout(connect=self._limits.connect_seconds, read=self._limits.gap_seconds),
             preload_content=False,
             decode_content=False,
         )
