@@ -185,10 +185,10 @@ def _without_spill(records: Records, detection: Detection) -> Records:
             if detection.quotes is Quotes.NONE:
                 target.write(mark.join(kept))
             else:
-                csv.writer(
-                    target, delimiter=mark, lineterminator="", doublequote=escape is None, escapechar=escape
+                csv.writer(  # before Python 3.13 a line end in a cell is quoted only where rows end with one
+                    target, delimiter=mark, lineterminator="\n", doublequote=escape is None, escapechar=escape
                 ).writerow(kept)
-            part = target.getvalue().encode("utf-8")
+            part = target.getvalue().removesuffix("\n").encode("utf-8")
         parts.append(part)
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
     ends = np.cumsum(lengths + 1) - 1
