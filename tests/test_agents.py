@@ -125,6 +125,7 @@ def test_header_in_another_order_and_case_with_further_columns(tmp_path: Path) -
         ("Ann M\u00fcller", "Ann Mu\u0308ller"),
         ("Ann Lee", "Ann\u00a0Lee"),
         ("Ann Lee", "Ann\u202fLee"),
+        ("Ann Lee", "Ann  Lee"),
         ("\uff21\uff4e\uff4e\u3000\uff2c\uff45\uff45", "ann lee"),
         ("Jürgen Groß", "JÜRGEN GROSS"),
         ("İrem Şahin", "i̇rem şahin"),
@@ -138,6 +139,7 @@ def test_names_are_equal_whatever_their_unicode_form(listed: str, named: str, tm
         book = _load(tmp_path, f"{HEADER}101,+12125550101,501,,{ours}\n")
         assert book.find((theirs,), NUMBERS, EXTENSIONS) == Agent("+12125550101", "501")
         assert book.lists(theirs, NUMBERS)
+    assert caseless("Ann\r\nLee") == caseless("Ann Lee")
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))

@@ -17,7 +17,7 @@ from conftest import table
 from importer.errors import InputUnusableError
 from importer.formats import CdrFormat, Detection, Quotes, detect
 from importer.formats.cells import Dialect, plain_cell
-from importer.formats.language import Layout
+from importer.formats.language import Detect, Layout
 from importer.reading import BadRow, read_chunks, verbatim_records
 from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS, TEXT, clean_columns
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
@@ -342,6 +342,12 @@ def test_surplus_cells_spill_into_the_cell_named(
     assert _reasons(bad) == [(5, "wrong_cell_count")]
 
 
+def test_line_end_in_a_row_with_surplus_cells(tmp_path: Path) -> None:
+    """A quoted line end stays in its cell where another is put together again."""
+    rows, bad = _read_text(tmp_path, f'{HEADER}"Ann\nLee",b,c,d\n4,5,6\n', spill="called")
+    assert (rows, bad) == ([(2, ("Ann\nLee", "b c", "d")), (4, ("4", "5", "6"))], [])
+
+
 def test_cells_behind_an_open_end_are_passed_over(tmp_path: Path) -> None:
     """Where a layout has an open end, rows may have any number of cells behind those it names."""
     cdr_format = _format(header=False).model_copy(update={"layouts": (Layout(columns=NAMES, open_end=True),)})
@@ -640,6 +646,24 @@ def test_header_of_another_layout(tmp_path: Path, again: str, before: str) -> No
     """Rows of two layouts in one file are refused by the line of the second header, or their columns would mix."""
     with pytest.raises(InputUnusableError, match="line 3: a header stands here again"):
         _read_text(tmp_path, f"{HEADER}{ROW}{before}{again}\n{ROW}")
+
+
+@table("above", [f"{HEADER}105;{ROW}", HEADER.upper(), f"Calls of March\n{HEADER}{ROW}"])
+def test_rows_above_a_header_with_another_delimiter(tmp_path: Path, above: str) -> None:
+    """They are refused and not passed over like lines of a title."""
+    path = tmp_path / "export.csv"
+    path.write_text(above + (HEADER + ROW * 3).replace(",", ";"), encoding="utf-8")
+    proved = _format().model_copy(update={"detect": Detect(patterns={"begun": r"\d{4}-.*"})})
+    with pytest.raises(InputUnusableError, match="with another delimiter"):
+        detect(path, [proved], Settings())
+
+
+def test_rows_above_the_header(tmp_path: Path) -> None:
+    """A row with most cells empty is no line of a title either, where it has a start and a number."""
+    sparse, header = ",,,+442079460000,,2026-03-02 09:14:07,,\n", ",,,Called,Caller,Begun,,\n"
+    with pytest.raises(InputUnusableError):
+        _read_text(tmp_path, f"{sparse}{header}")
+    assert _read_text(tmp_path, f"Calls,,,,,2026-03-02,,\n{header}{sparse}")[0][0][0] == 3
 
 
 @table("block_bytes", [1, 2, 3, 5, 1 << 20])

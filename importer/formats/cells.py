@@ -108,13 +108,14 @@ def caseless(text: str) -> str:
     """Return a text in the form in which texts are compared, whatever their letter case and Unicode form.
 
     Unicode's compatibility caseless match (The Unicode Standard 15, section 3.13, D146): composed and decomposed
-    letters are equal, full-width and ordinary ones, no-break spaces and spaces, `ß` and `ss`. The canonical match
-    would tell apart what an input method or a spreadsheet changes and nobody sees.
+    letters are equal, full-width and ordinary ones, no-break spaces and spaces, `ß` and `ss`, and so are one space
+    and several or a line break. The canonical match would tell apart what an input method or a spreadsheet changes
+    and nobody sees.
     """
-    if text.isascii():
-        return text.lower()
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", text).casefold())
-    return unicodedata.normalize("NFKC", folded.casefold())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", text).casefold())
+        text = unicodedata.normalize("NFKC", text.casefold())
+    return " ".join(text.lower().split())
 
 
 def null_cells(delimiter: str) -> str:

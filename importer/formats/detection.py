@@ -33,6 +33,10 @@ UNKNOWN_TODO = (
     "Answer questions about it at a terminal: `cdr-importer init --from FILE`, or see `cdr-importer formats`."
 )
 HEADER_TODO = "If the system can write the names of the columns above the rows, export the file with them. "
+TWO_LAYOUTS = (
+    "Exports of two layouts were put together into this file: import each by itself. Nothing of this file was "
+    "used."
+)
 KEPT_DIGITS, SURE_ZEROS = 15, 4
 DECIMAL_ID = "[0-9]+[.,]0+"
 LONGEST_EPOCH = len("1772460847.0")
@@ -264,10 +268,18 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
                 hint="Remove one of the two columns from the export.",
             )
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
-        for _, above in records[:index]:
+        needed = call_places(cdr_format, positions) if isinstance(cdr_format, CdrFormat) else ()
+        for line_above, above in records[:index]:
             is_full = len(above) == field_count and 2 * sum(map(bool, above)) > field_count
-            if is_full and _fits(above, positions, patterns, cdr_format):
+            is_call = needed and all(re.search(r"\d", "".join(above[place : place + 1])) for place in needed)
+            if (is_full or is_call) and _fits(above, positions, patterns, cdr_format):
                 return None  # a header behind rows is that of another export, put behind this one
+            words = re.split(r"[,;|\t]", dialect.delimiter.join(above))
+            if next(_missing_columns([*map(column_key, words)], cdr_format), None) is None:
+                raise InputUnusableError(
+                    f"a header stands in line {line_above}, and again in line {line} with another delimiter",
+                    hint=TWO_LAYOUTS,
+                )
         rows = sample.rows(dialect, index + 1, field_count, positions.get(cdr_format.file.spill or ""))
         rows = [row for row in rows if not header_positions(row, cdr_format, positions)]
         fitting = sum(_fits(row, positions, patterns, cdr_format) for row in rows)
@@ -287,6 +299,13 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             titles=frozenset(filter(None, (title_key(above) for _, above in records[:index]))),
         )
     return None
+
+
+def call_places(cdr_format: CdrFormat, positions: Mapping[str, int]) -> tuple[int, ...]:
+    """Return where start time and customer stand, but for the first cell: without them no row is a call."""
+    names = (*cdr_format.time.columns, cdr_format.call.customer)
+    places = {origin for name in names for origin in cdr_format.origins(name)}
+    return tuple(place for name, place in positions.items() if name in places and place > 0)
 
 
 def without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,13 @@ import numpy as np
 from importer.errors import InputUnusableError
 from importer.formats import Detection
 from importer.formats.cells import cell_reader, plain_cell
-from importer.formats.detection import header_positions, title_key, without_empty_tail
+from importer.formats.detection import (
+    TWO_LAYOUTS,
+    call_places,
+    header_positions,
+    title_key,
+    without_empty_tail,
+)
 from importer.formats.sample import TOTALS_BEGIN, column_key, is_printed, is_total
 from importer.reading.conditions import Flags
 from importer.reading.scanning import QUOTE, SPACE, Records
@@ -47,8 +53,7 @@ class NoRows:
             for text in (word.strip(), word.strip().upper(), word.strip().lower(), word.strip().title()):
                 first, second = (text.encode() + b"  ")[:2]
                 suspect[[first | second << 8] if len(text) > 1 else first | np.arange(256) << 8] = True
-        places = {origin for name in (*spec.time.columns, spec.call.customer) for origin in spec.origins(name)}
-        needed = tuple(place for name, place in detection.positions.items() if name in places and place > 0)
+        needed = call_places(spec, detection.positions)
         return cls(detection, suspect, frozenset(filter(None, map(column_key, names))), needed)
 
     def among(self, records: Records) -> Flags:
@@ -127,7 +132,6 @@ class NoRows:
             raise InputUnusableError(
                 f"{detection.file.shown}: line {line}: a header stands here again, with other columns than the "
                 "first or with them in another order",
-                hint="Exports of two layouts were put together into this file: import each by itself. Nothing of "
-                "this file was used.",
+                hint=TWO_LAYOUTS,
             )
         return is_none
