@@ -441,3 +441,21 @@ def test_table_gives_the_same_with_and_without_header(name: str, tmp_path: Path)
         other = f"{header}\n{text}"
     assert prepared_text(tmp_path, other).content() == as_it_is(path).content()
     assert bool(as_sampled.header) is not bool(detected(tmp_path / "export.csv").header)
+
+
+def test_row_of_another_shape_makes_its_call_unclear(tmp_path: Path) -> None:
+    """It may be the row that was attended: a call is found by its id in what is left of a row, from either end."""
+    lines = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()
+    first, second = (line for line in lines if '"1772462460.66"' in line)
+    others = [line for line in lines if line not in (first, second)]
+    busy, answered = first.replace("FAILED", "BUSY"), second.replace("NO ANSWER", "ANSWERED")
+    for broken, reason in (
+        (answered.removeprefix('"",'), "wrong_cell_count"),
+        (answered.replace('"102"', '"10","2"', 1), "wrong_cell_count"),  # the last cell is empty
+        ("\0\0\0" + answered, "control_character"),
+    ):
+        for row_id, expected in (("1772462460.66", "unclear_call"), ("1772462461.67", "call")):
+            text = "\n".join([*others, busy, broken.replace("1772462460.66", row_id), ""])
+            assert prepared_text(tmp_path, text).outcomes()[-2:] == [expected, reason]
+    unfinished = answered.removesuffix(',""')
+    assert prepared_text(tmp_path, "\n".join([busy, *others, unfinished])).outcomes()[-1] == "unfinished_row"

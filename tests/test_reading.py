@@ -361,9 +361,15 @@ def test_cells_behind_an_open_end_are_passed_over(tmp_path: Path) -> None:
 def test_surplus_empty_cells(tmp_path: Path, tail: str, where: str) -> None:
     """Empty cells behind the last column shift nothing, be they on some rows or on all."""
     header = HEADER.rstrip("\n") + (tail if where == "on-header-too" else "")
-    plain = "a,b,c" if where == "on-some-rows" else f"a,b,c{tail}"
-    rows, bad = _read_text(tmp_path, f"{header}\na,b,c{tail}\n{plain}\n")
-    assert (rows, bad) == ([(2, ("a", "b", "c")), (3, ("a", "b", "c"))], [])
+    plain = "a,b,2026" if where == "on-some-rows" else f"a,b,2026{tail}"
+    rows, bad = _read_text(tmp_path, f"{header}\na,b,2026{tail}\n{plain}\n")
+    assert (rows, bad) == ([(2, ("a", "b", "2026")), (3, ("a", "b", "2026"))], [])
+
+
+def test_row_torn_apart(tmp_path: Path) -> None:
+    """A row with an empty cell too many is none where the one for the start holds something else."""
+    assert _fates(tmp_path, f"{HEADER}Lee,+442079460000,2/3/26 9:14,\n{ROW}") == {2: "row", 3: "row"}
+    assert _fates(tmp_path, f"{HEADER}Lee,Ann,+442079460000,\n{ROW}") == {2: "wrong_cell_count", 3: "row"}
 
 
 @table(
@@ -555,7 +561,13 @@ def test_mixed_line_ends(tmp_path: Path, block_bytes: int) -> None:
 )
 def test_cell_as_it_was_meant(tmp_path: Path, written: str, meant: str) -> None:
     """Forced text is unwrapped, direction marks go, no-break spaces are spaces; what belongs to a name stays."""
-    assert _read_text(tmp_path, f"{HEADER}{written},x,y\n{ROW}")[0][0] == (2, (meant, "x", "y"))
+    assert _read_text(tmp_path, f"{HEADER}x,y,{written}\n{ROW}")[0][0] == (2, ("x", "y", meant))
+
+
+@table("word", ["NA", "N/A", "n/a", "#N/A", "-", "--"])
+def test_word_for_nothing(tmp_path: Path, word: str) -> None:
+    """It is empty where a format asks whether a cell is, and else a text."""
+    assert _read_text(tmp_path, f"{HEADER}{word},x,{word}\n{ROW}")[0][0] == (2, ("", "x", word))
 
 
 MARKS = "\u00a0\u202f\u2007\u200b\u200c\u200e\u202a\u2066\ufeff\u00ad\u061c"

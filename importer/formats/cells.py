@@ -66,6 +66,9 @@ Letter case counts, and `NA` and `N/A` are no such words: some systems write the
 NO_ID: Final = "-+|N/?A|n/?a|#N/A"
 """What stands in place of an id; R, Excel and pandas write the words. Calls would share it."""
 
+NO_LONE_ID: Final = rf"{NO_ID}|[-0]+(?:\.0+)?"
+"""The same of an id in one column; zeros may be a part of one that is made of several."""
+
 NO_TIME: Final = r"[^0-9]*|0+(?:\.0+)?|0000-00-00.*"
 """What stands in place of a time that never was: `-`, `NA`, `0`, MySQL's zero date; midnight is a time."""
 

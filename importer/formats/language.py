@@ -475,13 +475,23 @@ class CdrFormat(Shape):
         names = {*call.agent, call.customer, *call.row, *call.end_time, *time.columns, *self.id_columns()}
         return names.union(filter(None, singles))
 
-    def _references(self) -> set[str]:
+    def columns_that_may_be_empty(self) -> tuple[str, ...]:
+        """Return the columns that hold ids, or of which it matters whether they are empty, but for words."""
+        names = {name for tests in self._tests() for name, test in tests.items() if test.empty is not None}
+        names -= {rule.column for rule in self.outcome}
+        names |= {name for candidate in self.call.id for name in candidate}
+        return tuple(sorted({origin for name in names for origin in self.origins(name)}))
+
+    def _tests(self) -> list[Mapping[str, Test]]:
         sources = [source for sources in self.derived.values() for source in sources]
         tests = [rule.when for rules in (self.endpoint, self.direction, self.outcome, sources) for rule in rules]
-        tests += [*(rule.where_any for rule in self.endpoint), *self.file.drop_rows, self.call.secondary]
+        return [*tests, *(rule.where_any for rule in self.endpoint), *self.file.drop_rows, self.call.secondary]
+
+    def _references(self) -> set[str]:
+        sources = [source for sources in self.derived.values() for source in sources]
         names = {*self.text_columns(), *self.call.same, *self.call.joins, *(rule.of for rule in self.endpoint)}
         names.update(name for source in sources for name in source.columns())
-        for each in tests:
+        for each in self._tests():
             names.update(each)
             names.update(name for test in each.values() for name in (test.equals, test.differs) if name)
         return names if self.file.spill is None else {*names, self.file.spill}

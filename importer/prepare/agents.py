@@ -30,7 +30,7 @@ FALLBACK_ENCODINGS = ("cp1252",)
 
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+([.,][0-9]*)?E[+-][0-9]+|[0-9]+[.,][0-9]*E[0-9]+", re.IGNORECASE)
 DAMAGED = re.compile(rf"{SCIENTIFIC.pattern}|[+-]?[0-9]+[.,]0+", re.IGNORECASE)
-DECIMAL_EXTENSION = re.compile(r"([0-9]{1,7})\.0")
+DECIMAL_EXTENSION = re.compile(r"([0-9]{1,7})\.0{1,2}")
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -67,7 +67,7 @@ class AgentBook:
 
         The agents file decides; else, where no candidate is an extension, one that is a telephone number itself:
         beside an extension it is a caller id, which may be the company's. Else the default. The number is empty
-        when nothing answers. pandas writes extension 101 as 101.0.
+        when nothing answers. pandas writes extension 101 as 101.0, Excel as 101.00.
         """
         named = [
             decimal[1] if (decimal := DECIMAL_EXTENSION.fullmatch(each)) else each for each in candidates if each

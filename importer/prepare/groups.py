@@ -32,7 +32,8 @@ class Rank(IntEnum):
 
     INCOMING rows are here only where a format says that one of them decides for its call. CAME_IN and
     STAYED_INSIDE rows are here where the file has rows for which they decide: UNDIRECTED ones, of which nothing
-    but another row of their call tells which way they went, and secondary ones.
+    but another row of their call tells which way they went, and secondary ones. MISSHAPEN ones stand for a record
+    of another shape that may be of the call: like a PROBLEM, but the results list the record by itself.
     """
 
     INCOMING = 0
@@ -50,8 +51,9 @@ class Rank(IntEnum):
     CAME_IN = 12
     STAYED_INSIDE = 13
     PROBLEM = 14
-    UNDIRECTED = 15
-    UNDIRECTED_ATTENDED = 16
+    MISSHAPEN = 15
+    UNDIRECTED = 16
+    UNDIRECTED_ATTENDED = 17
 
 
 class Decision(IntEnum):
@@ -71,6 +73,7 @@ class Decision(IntEnum):
     INCOMING = 11
     SHARED_ID = 12
     INTERNAL = 13
+    LISTED = 14
 
 
 SKIPPED_FOR = {
@@ -287,6 +290,7 @@ def _decisions(
     decision[rank == Rank.CAME_IN] = Decision.INCOMING
     decision[rank == Rank.STAYED_INSIDE] = Decision.INTERNAL
     decision[rank == Rank.PROBLEM] = Decision.PROBLEM
+    decision[rank == Rank.MISSHAPEN] = Decision.LISTED
     decision[rank == Rank.UNDIRECTED_ATTENDED] = Decision.ATTENDED
     return decision
 

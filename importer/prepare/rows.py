@@ -23,7 +23,7 @@ from importer.prepare.evidence import (
     zone_evidence_of,
 )
 from importer.prepare.file_evidence import CountryEvidence, FileEvidence
-from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Rank, Rows, keys_of
+from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Keys, Rank, Rows, keys_of
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
 from importer.prepare.plan import Rules
@@ -67,6 +67,9 @@ STATE_OF = {
 
 FEW_ROWS = 5_000
 """To index all rows of a file that begins with a chunk of no more costs less than to read it a second time."""
+
+SHORTEST_ID = 6
+"""In a record of another shape a cell with fewer characters may be anything, and no id."""
 
 HASH_KEYS = ("cdr-importer key", "a call's key: 16")
 """Two keys of 16 bytes make 128 bits of two 64-bit hashes."""
@@ -151,6 +154,7 @@ class RowPreparer:
         grouped = rows if in_group.all() else rows.loc[in_group]
         conditions = conditions if in_group.all() else conditions.select(in_group, grouped)
         self._index.add(*self._index_rows(grouped, conditions))
+        self._index.add(self._misshapen(chunk.guessed), np.empty(0, JOIN))
         if self.rules.plan.all_rows:
             return self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
         self.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
@@ -259,15 +263,7 @@ class RowPreparer:
         known = rows["call.start_time"].notna().to_numpy()
         start = rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
         index = np.empty(len(rows), INDEX_ROW)
-        keys = rows["call.key"].to_numpy(dtype=object)
-        cut = self.rules.format.call.cut_id
-        if cut is not None:
-            ends_in_zero = rows["call.key"].str.endswith("0").to_numpy()
-            whole = rows["call.key"][ends_in_zero]
-            bare = whole.str.replace(f"^{zeros_behind(cut, 'i')}$", r"\1", regex=True)
-            self._keeps_zeros |= bool((bare != whole).any())
-            keys[ends_in_zero] = bare
-        index["key"] = keys_of(*(_hashes(keys, key) for key in HASH_KEYS))
+        index["key"] = self._keys(rows["call.key"])
         index["same"] = 0
         for place, name in enumerate(self.rules.format.call.same):
             index["same"][:, place] = _hashed(conditions.column(name), HASH_KEYS[1])
@@ -285,6 +281,42 @@ class RowPreparer:
             joins.append(np.empty(np.count_nonzero(tied), JOIN))
             joins[-1]["value"], joins[-1]["key"], joins[-1]["start"] = value[tied], index["key"][tied], start[tied]
         return index, np.concatenate(joins)
+
+    def _keys(self, texts: pd.Series) -> Keys:
+        """Return the keys of the index for those of calls, of which an id may have lost the zeros at its end."""
+        keys, cut = texts.to_numpy(dtype=object), self.rules.format.call.cut_id
+        if cut is not None:
+            ends_in_zero = texts.str.endswith("0").to_numpy()
+            whole = texts[ends_in_zero]
+            bare = whole.str.replace(f"^{zeros_behind(cut, 'i')}$", r"\1", regex=True)
+            self._keeps_zeros |= bool((bare != whole).any())
+            keys[ends_in_zero] = bare
+        return keys_of(*(_hashes(keys, key) for key in HASH_KEYS))
+
+    def _misshapen(self, guessed: pd.DataFrame) -> Rows:
+        """Return rows for the index of the calls that records of another shape may be of, by their ids.
+
+        Such a record may be the row that was attended, or the earliest. In a format without legs it is no call's.
+        """
+        if not len(guessed) or not self.rules.format.call.legs:
+            return np.empty(0, INDEX_ROW)
+        rows = guessed.reset_index(drop=True)
+        derived = self.rules.format.id_columns() & self.rules.format.derived.keys()
+        rows = with_texts(rows, derived_of(rows, self.rules), derived)
+        keys = call_keys(rows, self.rules.format)["key"].drop_duplicates()
+        keys = keys[keys.str.match(f"i.{{{SHORTEST_ID},}}")]
+        index = np.zeros(len(keys), INDEX_ROW)
+        index["key"], index["rank"], index["start"], index["legs"] = (
+            self._keys(keys),
+            Rank.MISSHAPEN,
+            NO_START,
+            True,
+        )
+        index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"][keys.index].to_numpy(
+            dtype=np.int64
+        )
+        index["slot"] = len(self._index) + np.arange(len(keys))
+        return index
 
     def _content(self, rows: pd.DataFrame) -> list[pd.Series]:
         """Return the columns that tell the rows of a call apart."""

@@ -21,17 +21,18 @@ from importer.formats.cells import (
     INVISIBLE,
     NO_BREAK_SPACES,
     NO_ID,
+    NO_LONE_ID,
     NO_TIME,
     NULLS,
     cell_reader,
     plain_cell,
 )
-from importer.formats.dates import written_back
+from importer.formats.dates import column_layouts, is_own, written_back
 from importer.formats.sample import spilled
 from importer.reading.blocks import BLOCK_BYTES, record_blocks
-from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, matches, text_series
+from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, matches, seconds_of, text_series
 from importer.reading.no_rows import NoRows
-from importer.reading.scanning import Records, scan, unclosed
+from importer.reading.scanning import Ints, Records, scan, unclosed
 from schemas.vocabulary import UNFINISHED_ROW
 
 CHUNK_ROWS = 100_000
@@ -52,6 +53,8 @@ NEIGHBOURS = 200
 
 LONG_CELL, MANY_ROWS = 19, 20
 """Cells of a time or a random id are so long at least; of shorter ones so many rows must have the same length."""
+
+DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d*\Z")
 
 CONTROLS = (b"\0", b"\x1f")
 """Bytes that no cell may hold: NUL, and the unit separator by which cells are joined further on."""
@@ -88,10 +91,13 @@ class Chunk:
     ``frame`` has ``call.line`` (int64) and one text column for each column of the format that preparing needs
     (empty text where the cell is empty), and for one that the export lacks only where its cells are read as they
     are; its index is the row's number in the file, from 0. ``bad`` are the records that could not become a row.
+    ``guessed`` has the columns of ``frame`` for these: counted from the first cell, and from the last one, since
+    what is wrong with such a record stands between.
     """
 
     frame: pd.DataFrame
     bad: tuple[BadRow, ...]
+    guessed: pd.DataFrame
 
     def __len__(self) -> int:
         return len(self.frame) + len(self.bad)
@@ -133,10 +139,11 @@ def read_chunks(
 
 def _taken(waiting: list[Chunk]) -> Chunk:
     """Return the rows of the chunks that wait as one, and leave none."""
-    frames = [chunk.frame for chunk in waiting]
     bad = tuple(row for chunk in waiting for row in chunk.bad)
+    columns = ([chunk.frame for chunk in waiting], [chunk.guessed for chunk in waiting])
     waiting.clear()
-    return Chunk(pd.concat(frames) if len(frames) > 1 else frames[0], bad)
+    frame, guessed = (pd.concat(frames) if len(frames) > 1 else frames[0] for frames in columns)
+    return Chunk(frame, bad, guessed)
 
 
 def verbatim_records(
@@ -287,15 +294,55 @@ def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str
             "look for a delimiter inside a cell that is not quoted."
         )
         wrong[int(index)] = "wrong_cell_count", hint
+    for index in _torn_apart(frame, records.cells[frame.index.to_numpy()], detection):
+        hint = (
+            "The row has empty cells behind the last column, and in others what belongs elsewhere: look for a "
+            "delimiter inside a cell that is not quoted."
+        )
+        wrong.setdefault(index, ("wrong_cell_count", hint))
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
     frame = frame[[name for name in detection.format.used_columns() if name in frame]]
     frame["call.line"] = records.lines[frame.index.to_numpy()]
     frame.index = frame.index + ordinal
-    bad = []
+    bad: list[BadRow] = []
+    guessed: list[dict[str, str]] = []
     for index, (reason, hint) in sorted(wrong.items()):
-        content = hashlib.sha256(records.text[records.starts[index] : records.ends[index]]).hexdigest()
-        bad.append(BadRow(ordinal + index, int(records.lines[index]), reason, hint, content))
-    return Chunk(frame, tuple(bad))
+        record, line = records.text[records.starts[index] : records.ends[index]], int(records.lines[index])
+        bad.append(BadRow(ordinal + index, line, reason, hint, hashlib.sha256(record).hexdigest()))
+        if reason != UNFINISHED_ROW:  # the next import takes it, or another file of this run has it whole
+            guessed += _guessed(record, line, detection)
+    text = pd.DataFrame(guessed, columns=[*frame.columns], dtype="str").fillna("").astype({"call.line": "int64"})
+    return Chunk(frame, tuple(bad), text)
+
+
+def _torn_apart(frame: pd.DataFrame, cells: Ints, detection: Detection) -> list[int]:
+    """Return the rows with empty cells behind the last column whose start or durations are none.
+
+    An inner cell that holds a delimiter and is not quoted moves those behind it, and the last one may be empty.
+    """
+    many = cells > detection.field_count
+    if not many.any() or detection.open_end:
+        return []
+    rows, call, time = frame[many], detection.format.call, detection.format.time
+    torn = np.zeros(len(rows), dtype=np.bool_)
+    for name in {call.ring_seconds, call.talk_seconds, call.duration_seconds} & {*rows.columns}:
+        torn |= (rows[name] != "").to_numpy() & seconds_of(rows[name]).isna().to_numpy()
+    for name, layouts in zip(time.columns, column_layouts(time.formats, len(time.columns)), strict=True):
+        if name in rows:
+            texts = rows[name].tolist()
+            torn |= np.array([not (DATE.match(text) or is_own(text, layouts)) for text in texts], dtype=np.bool_)
+    return rows.index[torn].tolist()
+
+
+def _guessed(record: bytes, line: int, detection: Detection) -> Iterator[dict[str, str]]:
+    """Yield what may be the columns of a record of another shape: from its first cell on, and up to its last."""
+    if len(record) > LONGEST_RECORD_BYTES:
+        return
+    text = record.replace(b"\0", b"").decode("utf-8")
+    cells = [*map(plain_cell, next(cell_reader(io.StringIO(text, newline=""), detection.dialect), []))]
+    for shift in {0, len(cells) - detection.field_count}:
+        places = {name: place + shift for name, place in detection.positions.items()}
+        yield {name: cells[at] for name, at in places.items() if 0 <= at < len(cells)} | {"call.line": str(line)}
 
 
 def _misshapen(records: Records, detection: Detection, fewest_cells: int) -> Flags:
@@ -360,8 +407,8 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
     index, words = pd.Index(kept), detection.format.empty_words
     cleaned = {place: text_series(column, index) for place, column in clean_columns(frame, text, words)}
     call, origins = detection.format.call, detection.format.origins
-    ids = {origin for names in call.id for name in names for origin in origins(name)}
-    nothing = dict.fromkeys(sorted(ids), NO_ID)
+    nothing = dict.fromkeys(detection.format.columns_that_may_be_empty(), NO_ID)
+    nothing |= {each: NO_LONE_ID for names in call.id if len(names) == 1 for each in origins(names[0])}
     nothing |= dict.fromkeys(origins(call.answer_time), NO_TIME) if call.answer_time else {}  # else it is attended
     for name, pattern in nothing.items():
         if name in positions and (empty := matches(cleaned[positions[name]], pattern)).any():

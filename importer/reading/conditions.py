@@ -44,7 +44,9 @@ class Extensions:
     is_chosen: bool = False
 
     def are_extensions(self, values: pd.Series) -> Flags:
-        """Return which of these texts are internal numbers."""
+        """Return which of these texts are internal numbers, also as pandas and Excel write them: 101.0, 101.00."""
+        if pc.any(pc.match_substring(arrow_of(values), ".0"), min_count=0).as_py():
+            values = values.str.replace(r"^([0-9]{1,7})\.0{1,2}$", r"\1", regex=True)
         alike = matches(values, self.pattern)
         if self.trunks:
             alike &= ~matches(values, self.trunks)
