@@ -212,10 +212,11 @@ def test_ids_taken_for_numbers(tmp_path: Path, known: str, given: str) -> None:
         ("3cx-trunk/day.csv", r",\+(\d{11}),", r",\1,"),
         ("didww/outbound.csv", r",\+?(1\d{10}),", r",+\1,"),
         ("ringcentral-call-log/detailed.csv", r'"?\b(\d:\d\d:\d\d)\b', r"0\1"),
+        ("teams-direct-routing/calls.csv", r",\+(1\d{10})\b", r",\1"),
     ],
 )
 def test_calls_without_ids(tmp_path: Path, name: str, known: str, given: str) -> None:
-    """A call without an id is known where its numbers lost their plus or its duration got a 0, and back."""
+    """A call is known where its numbers lost their plus or durations got a 0, from run to run and in one run."""
     original = (SAMPLES / name).read_text(encoding="utf-8")
     resaved = re.sub(known, given, original)
     for first, second in ((original, resaved), (resaved, original)):
@@ -226,3 +227,8 @@ def test_calls_without_ids(tmp_path: Path, name: str, known: str, given: str) ->
             tmp_path, second, held=lambda asked, ids=ids: {each: True for each in asked if each in ids}
         )
         assert {call.call_id for call in calls.calls()} == ids
+        paths = [tmp_path / "first", tmp_path / "second"]
+        for path, text in zip(paths, (first, second), strict=True):
+            path.write_text(text, encoding="utf-8", newline="")
+        together = prepared([*map(detected, paths)], plan_for(name.partition("/")[0]))
+        assert len(together.calls()) == len(ids)

@@ -174,19 +174,20 @@ class CallMaker:
         """Return the ids of calls: those under which the ledger holds them, where a program cut the export's own.
 
         Of 1772460847.50 they leave 1772460847.5 (`zeros_behind`), of +447700900123 the digits, and LibreOffice
-        writes 0:00:25 as 00:00:25: a call without an id is known by its start and numbers in either way.
+        writes 0:00:25 as 00:00:25: where these make the id, a call is known by them in either way.
         """
         site, held = self._plan.site, self._plan.held
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
         others: dict[str, list[str]] = {}
         for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
-            cut, keeps_zeros = self._files[file].rules.format.call.cut_id, self._files[file].keeps_zeros
+            call, keeps_zeros = self._files[file].rules.format.call, self._files[file].keeps_zeros
+            cut, is_joined = call.cut_id, any(len(names) > 1 for names in call.id)
             found = re.fullmatch(zeros_behind(cut), text) if cut and held else None
             if found and (found[2] or not keeps_zeros):
                 zeros = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
                 texts = [found[1] + "0" * count for count in zeros]
                 others[call_id] = [call_id_of(site, text, f"i{text}") for text in texts]
-            elif held and key[:1] == "u" and (keys := _other_spellings(key)):
+            elif held and (key[:1] == "u" or is_joined) and (keys := _other_spellings(key)):
                 others[call_id] = [call_id_of(site, "", each) for each in keys]
         known = held([*others, *chain(*others.values())]) if held and others else {}
         return [
@@ -303,14 +304,17 @@ _BESIDE = {
 
 
 def _other_spellings(key: str) -> list[str]:
-    """Return the keys of a call without an id whose numbers lost or kept a plus, and its durations a leading 0."""
-    spellings = []
-    for part in key[1:].split("\x1f"):
+    """Return the keys of a call without an id, or with one made of several columns, as other programs write them.
+
+    Numbers have a plus or none, durations a leading 0 or none.
+    """
+    spellings, mark = [], "\x1f" if key[0] == "u" else "."
+    for part in key[1:].split(mark):
         found = re.fullmatch(r"\+?([0-9]{7,15})|0?([0-9](?::[0-9]{2}){2})", part)
         bare = next(filter(None, found.groups())) if found else part
         marked = ("0" if ":" in bare else "+") + bare
         spellings.append([part, *({bare, marked} - {part} if found else ())])
-    return [key[0] + "\x1f".join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
+    return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
 
 def _cells(rows: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.compute as pc
 
 from importer.formats.language import Test
 from importer.prepare.damage import zeros_behind
@@ -28,7 +29,7 @@ from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
 from importer.prepare.plan import Rules
 from importer.reading import Chunk
-from importer.reading.conditions import Coded, Conditions, Flags, joined
+from importer.reading.conditions import Coded, Conditions, Flags, arrow_of, joined
 from schemas import numbers
 from schemas.call import customer_schema, numbers_only
 from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, Role, State
@@ -67,6 +68,9 @@ STATE_OF = {
 
 FEW_ROWS = 5_000
 """To index all rows of a file that begins with a chunk of no more costs less than to read it a second time."""
+
+PLUS = r"\+([0-9]{7})"
+"""A plus before a number: some programs drop it."""
 
 SHORTEST_ID = 6
 """In a record of another shape a cell with fewer characters may be anything, and no id."""
@@ -283,7 +287,14 @@ class RowPreparer:
         return index, np.concatenate(joins)
 
     def _keys(self, texts: pd.Series) -> Keys:
-        """Return the keys of the index for those of calls, of which an id may have lost the zeros at its end."""
+        """Return the keys of the index for those of calls, in one of the ways in which programs write them.
+
+        An id may have lost the zeros at its end, a number its plus; a duration may have got a 0.
+        """
+        if pc.any(pc.match_substring(arrow_of(texts), "+"), min_count=0).as_py():
+            texts = texts.str.replace(PLUS, r"\1", regex=True)
+        if texts.str.startswith("u").any():
+            texts = texts.str.replace("\x1f0([0-9]:[0-9]{2}:[0-9]{2}(?:\x1f|$))", "\x1f\\1", regex=True)
         keys, cut = texts.to_numpy(dtype=object), self.rules.format.call.cut_id
         if cut is not None:
             ends_in_zero = texts.str.endswith("0").to_numpy()
@@ -325,7 +336,8 @@ class RowPreparer:
             return [rows[name] for name in cdr_format.call.row]
         if cdr_format.call.legs:
             return [rows[name] for name in cdr_format.used_columns() if name in rows]
-        columns = [numbers_only(rows["call.customer"]), rows["call.agents"]]
+        agents = rows["call.agents"].str.replace(PLUS, r"\1", regex=True)
+        columns = [numbers_only(rows["call.customer"]), agents]
         columns += [rows[name] for name in (cdr_format.call.zohouser, cdr_format.call.voiceuri) if name]
         return [*columns, rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
 
