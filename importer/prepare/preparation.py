@@ -8,8 +8,10 @@ from functools import cache
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from importer.formats import CauseTable, Detection
 from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
@@ -20,7 +22,7 @@ from importer.prepare.groups import LINES_PER_FILE, Rows
 from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowPreparer
-from importer.prepare.spool import Spool, frames_in
+from importer.prepare.spool import Spool, tables_in
 from importer.prepare.zones import ZoneEvidence, require_agreement, require_proof
 from importer.reading import read_chunks
 from importer.records import ResultRow
@@ -63,6 +65,16 @@ def prepare_part(
     """
     with Preparation(causes, plan) as own:
         return own.prepared_part(detection, roles)
+
+
+def _placed(rows: pa.Table, file: int, slots: int) -> pa.Table:
+    """Return spooled rows of a part as those of this file, behind so many rows of the index."""
+    slot = rows["slot"]
+    behind = pc.if_else(pc.less(slot, 0), slot, pc.add(slot, slots))
+    files = pa.array(np.full(len(rows), file, dtype=np.int64))
+    return rows.set_column(rows.column_names.index("file"), "file", files).set_column(
+        rows.column_names.index("slot"), "slot", behind
+    )
 
 
 class Preparation:
@@ -144,10 +156,7 @@ class Preparation:
         index["place"] += number * LINES_PER_FILE
         index["agent"] = codes[index["agent"]]
         self._index.add(index, part.joins)
-        self._spool.add(
-            frame.assign(file=number, slot=frame["slot"].where(frame["slot"] < 0, frame["slot"] + slots))
-            for frame in frames_in(part.spooled)
-        )
+        self._spool.add(_placed(table, number, slots) for table in tables_in(part.spooled))
         return part.evidence
 
     def _kept(self, name: str, detection: Detection, rules: Rules, evidence: FileEvidence) -> int:
@@ -177,7 +186,7 @@ class Preparation:
         rules = replace(rules, zone_lines=min(1 + detection.file.size() // ZONE_BYTES, MOST_ZONE_LINES))
         preparer = RowPreparer(rules, self._agent_names, len(self._files), self._index, is_second=is_second)
 
-        def frames() -> Iterator[pd.DataFrame]:
+        def tables() -> Iterator[pa.Table]:
             # `map` forgets a chunk once it is prepared: a variable would hold it while the next one is read.
             before = 0
             for spooled in map(preparer.prepare, read_chunks(detection, self._plan.chunk_rows)):
@@ -186,9 +195,9 @@ class Preparation:
                 pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
                 progress(preparer.read - before)
                 before = preparer.read
-                yield spooled
+                yield pa.Table.from_pandas(spooled, preserve_index=False)
 
-        self._spool.add(frames())
+        self._spool.add(tables())
         return preparer
 
     def results(self) -> Iterator[list[Prepared]]:

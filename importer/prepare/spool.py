@@ -38,17 +38,16 @@ class Spool:
         with suppress(OSError):  # what a full disk left in the buffer; `add` has raised for it
             self._file.close()
 
-    def add(self, frames: Iterable[pd.DataFrame]) -> None:
-        """Write frames of one input file; when making them fails half-way, none of them stays.
+    def add(self, tables: Iterable[pa.Table]) -> None:
+        """Write the rows of one input file; when making them fails half-way, none of them stays.
 
-        Raises CannotCreateError when the disk does not take them, and what ``frames`` raises.
+        Raises CannotCreateError when the disk does not take them, and what ``tables`` raises.
         """
         with temporary_writes():
             self._file.seek(self._end)
             self._file.truncate()
         writer = None
-        for frame in frames:
-            table = pa.Table.from_pandas(frame, preserve_index=False)
+        for table in tables:
             with temporary_writes():
                 if writer is None:
                     writer = pyarrow.ipc.new_stream(self._file, table.schema)
@@ -61,7 +60,7 @@ class Spool:
             self._end = self._file.tell()
 
     def content(self) -> bytes:
-        """Return the frames as bytes, for `frames_in`; they must have been added at once."""
+        """Return the rows as bytes, for `tables_in`; they must have been added at once."""
         self._file.seek(0)
         return self._file.read(self._end)
 
@@ -89,12 +88,12 @@ class Spool:
             yield pa.Table.from_batches(waiting).to_pandas()
 
 
-def frames_in(content: bytes) -> Iterator[pd.DataFrame]:
-    """Yield the frames of a spool's content as they were written."""
+def tables_in(content: bytes) -> Iterator[pa.Table]:
+    """Yield the rows of a spool's content as they were written."""
     if content:
         with pyarrow.ipc.open_stream(content) as reader:
             for batch in reader:
-                yield batch.to_pandas()
+                yield pa.Table.from_batches([batch])
 
 
 class Parts:
