@@ -5,8 +5,8 @@ it), `reading` (chunks of text with line numbers), `prepare` (chunks to calls an
 durable before the first is sent), `client` (under `pacing`) and `results` (the CSV written back), of which
 `report` makes a page. `pipeline` wires the stages and sends, `cli` is the only module that prints or exits. Each
 module imports only those above it in this order:
-errors, private_files, requirements, records, settings, files, formats, reading, prepare, ledger, pacing,
-auth, client, results, report, pipeline, watching, setup, cli; `simulator` imports nothing of ours.
+errors, private_files, requirements, records, settings, processes, files, formats, reading, prepare, ledger,
+pacing, auth, client, results, report, pipeline, watching, setup, cli; `simulator` imports nothing of ours.
 """
 
 __version__: str

@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from conftest import ROOT
 
 ORDER = (
-    *("errors", "private_files", "requirements", "records", "settings", "files", "formats", "reading"),
+    *(
+        "errors",
+        "private_files",
+        "requirements",
+        "records",
+        "settings",
+        "processes",
+        "files",
+        "formats",
+        "reading",
+    ),
     *("prepare", "ledger", "pacing", "auth", "client", "results", "report", "pipeline", "watching"),
     *("setup", "cli"),
 )

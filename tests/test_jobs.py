@@ -28,7 +28,8 @@ from importer.errors import ExitCode, ImporterError
 from importer.formats import load_catalogue
 from importer.pipeline import Listener, Run, check, import_calls
 from importer.prepare import prepare_part
-from importer.prepare.workers import Workers, installed, prepare_elsewhere, prepared_on, working
+from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
+from importer.processes import Workers, working
 from importer.reading import parts_of
 from importer.reading.blocks import text_blocks
 from importer.records import Event
@@ -271,7 +272,7 @@ def test_signal_while_workers_read(tmp_path: Path, number: int, whom: str, code:
     """A signal to the program, to all of its processes or to one worker: one message, and no process is left.
 
     None but the program itself has its secrets in its environment.
-    The processes are the program, two workers, and the tracker of what they share.
+    The processes are the program, two workers, the server that forks them, and the tracker of what they share.
     """
     lines = "".join(f"{call_row(number, zohouser='7')}\n" for number in range(10_000))
     for name in "ab":
@@ -280,7 +281,7 @@ def test_signal_while_workers_read(tmp_path: Path, number: int, whom: str, code:
     streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     environment = {**os.environ, "CDR_IMPORTER_CLIENT_SECRET": "planted"}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **streams) as process:
-        wait_until(lambda: len(processes_of(process.pid)) == 4)
+        wait_until(lambda: len(processes_of(process.pid)) == 5)
         others = processes_of(process.pid)
         knowing = [each for each in others if b"planted" in Path(f"/proc/{each}/environ").read_bytes()]
         assert knowing == [process.pid]

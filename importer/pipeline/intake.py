@@ -39,18 +39,10 @@ from importer.prepare import (
     load_agents,
     prepare_part,
 )
+from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
 from importer.prepare.plan import Gaps
-from importer.prepare.workers import (
-    Workers,
-    in_order,
-    installed,
-    on_cluster,
-    prepare_elsewhere,
-    prepared_on,
-    usable_cores,
-    working,
-)
 from importer.prepare.zones import require_place
+from importer.processes import Workers, in_order, working
 from importer.reading import parts_of, read_chunks, verbatim_records
 from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary
 from importer.results import Finished, ResultsFile, as_text, check_free, defused, read_rows, write_rejects
@@ -170,9 +162,7 @@ class Intake:
             run.listener.rows(rows)
 
         settings, plain = run.settings, [each.file.size() for each in self._detections if each.file.spool is None]
-        # A cluster, or as many processes as are worth their start: by default one for a single file.
-        jobs = settings.jobs or (usable_cores() if len(self._detections) > 1 else 1)
-        here = working(min(jobs, sum(plain) // run.worker_bytes))
+        here = working(run.processes(len(self._detections), sum(plain)))
         with here if settings.scheduler is None else on_cluster(settings.scheduler) as workers:
             prepare = partial(self._prepared, workers, partial(progress, 0)) if workers else None
             for detection, parts in self._begun(prepare):

@@ -11,6 +11,7 @@ from typing import Any
 
 from importer.errors import ExitCode, ImporterError, StoppedError, TryLaterError
 from importer.formats import Catalogue
+from importer.processes import usable_cores
 from importer.records import Event, Receipt, RunSummary, Timeouts, ignore
 from importer.settings import Settings
 from schemas.vocabulary import WIRE_TIME_FORMAT
@@ -102,6 +103,11 @@ class Run:
     sleep: Callable[[float], None] = time.sleep
     wait_for: Callable[[threading.Condition, float], object] = threading.Condition.wait
     worker_bytes: int = WORKER_BYTES
+
+    def processes(self, files: int, plain_bytes: int) -> int:
+        """Return how many processes are worth their start for so much input; by default one for a single file."""
+        jobs = self.settings.jobs or (usable_cores() if files > 1 else 1)
+        return 1 if self.settings.scheduler else min(jobs, plain_bytes // self.worker_bytes)
 
     def stop_if_interrupted(self) -> None:
         """Raise StoppedError when a signal came in; only called before anything is sent."""

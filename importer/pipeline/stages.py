@@ -19,6 +19,7 @@ from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text, lock_wait
 from importer.private_files import whose
+from importer.processes import begin_server
 from importer.records import RunSummary
 from importer.results import ResultsFile, results_path
 from importer.settings import Credentials
@@ -48,6 +49,10 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
     # 2 Detect. Needs the files; gives how each is to be read.
     intake, delivery, read = None, None, ReadSoFar(is_dry=sign_in is None)
     if paths:
+        with suppress(OSError):  # which the detection will tell
+            sizes = [path.stat().st_size for path in named.paths if path.is_file()]
+            if run.processes(len(sizes), sum(sizes)) > 1:
+                begin_server()  # it loads the libraries while this process does
         from importer.pipeline.intake import Intake
 
         intake = Intake(run, detect_inputs(run, named, read.problems), read)
