@@ -1,12 +1,15 @@
 """The results file: order, fates, what is private, what a spreadsheet must not run, what is kept and replaced."""
 
 import csv
+import io
 import os
 import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import Program, call_row, read_results, table, write_export
 from importer.errors import CannotCreateError
@@ -14,6 +17,7 @@ from importer.ledger import Fate
 from importer.pipeline import epoch_of
 from importer.records import Call, Place, ResultRow
 from importer.results import CHUNK_ROWS, ResultsFile, defused
+from importer.results.cells import begin_rows
 from ledgers import execute
 from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State
@@ -62,6 +66,15 @@ def fate(state: CallState) -> Fate:
 def test_formulas_are_defused(text: str, cell: str) -> None:
     """What a spreadsheet would run gets a quote in front; strict E.164 and plain text stay."""
     assert defused(text) == cell
+
+
+@given(st.lists(st.lists(st.text("a,\"\r\n '\u00e9"), min_size=2, max_size=4)))
+def test_rows_as_csv(rows: list[list[str]]) -> None:
+    """Rows are written byte by byte as `csv` writes them."""
+    ours, others = (io.StringIO(newline="") for _ in range(2))
+    begin_rows(ours)(rows)
+    csv.writer(others, lineterminator="\r\n").writerows([RESULT_COLUMNS, *rows])
+    assert ours.getvalue() == others.getvalue()
 
 
 def test_columns_are_the_contract(tmp_path: Path) -> None:

@@ -35,7 +35,17 @@ def begin_rows(stream: IO[str]) -> Callable[[Iterable[Iterable[str]]], object]:
     """Write the header of a results file and return the function that writes rows below it."""
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow(RESULT_COLUMNS)
-    return writer.writerows
+
+    def write(rows: Iterable[Iterable[str]]) -> None:
+        for cells in rows:
+            row = [*cells]
+            line = ",".join(row)
+            if line.count(",") >= len(row) or '"' in line or "\r" in line or "\n" in line:
+                writer.writerow(row)
+            else:  # nothing to quote: `csv` looks at each letter, in thrice the time
+                stream.write(line + "\r\n")
+
+    return write
 
 
 def cells_of(row: ResultRow | Call, calls_are: Outcome) -> list[str]:
