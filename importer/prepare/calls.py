@@ -178,18 +178,20 @@ class CallMaker:
         """
         site, held = self._plan.site, self._plan.held
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
+        if held is None:
+            return call_ids
         others: dict[str, list[str]] = {}
         for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
             call, keeps_zeros = self._files[file].rules.format.call, self._files[file].keeps_zeros
             cut, is_joined = call.cut_id, any(len(names) > 1 for names in call.id)
-            found = re.fullmatch(zeros_behind(cut), text) if cut and held else None
+            found = re.fullmatch(zeros_behind(cut), text) if cut else None
             if found and (found[2] or not keeps_zeros):
                 zeros = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
                 texts = [found[1] + "0" * count for count in zeros]
                 others[call_id] = [call_id_of(site, text, f"i{text}") for text in texts]
-            elif held and (key[:1] == "u" or is_joined) and (keys := _other_spellings(key)):
+            elif (key[:1] == "u" or is_joined) and (keys := _other_spellings(key)):
                 others[call_id] = [call_id_of(site, "", each) for each in keys]
-        known = held([*others, *chain(*others.values())]) if held and others else {}
+        known = held([*others, *chain(*others.values())]) if others else {}
         return [
             call_id
             if call_id in known

@@ -4,6 +4,7 @@ Every row of an outgoing call leaves 72 bytes in the index, whatever its length;
 puts the rows of each call together. So order, distance and chunk size cannot matter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -186,7 +187,7 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     """
     call, is_joined = joined.calls_of(rows["key"])
     rank, start = _directed(rows, call)
-    order = np.lexsort((rows["place"], rows["content"], start, rows["secondary"], rank, call))
+    order = _by_call(call, (rows["place"], rows["content"], start, rows["secondary"], rank))
     opens = _opens(call[order])
     first, group = np.flatnonzero(opens), np.cumsum(opens) - 1
     ranks, places = rank[order], rows["place"][order]
@@ -205,6 +206,20 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     shared = _sharing(rows, order[(np.diff(first, append=len(rows)) > 1)[group]])
     resolved["decision"][shared[_is_state(rank[shared])]] = Decision.SHARED_ID
     return resolved
+
+
+def _by_call(call: Keys, columns: Sequence[npt.NDArray[np.generic]]) -> Ints:
+    """Return the order of rows by their call, the rows of each by columns, of which the last counts first.
+
+    Nearly all calls are one row: for these half of the key, a number, is sorted in a tenth of the time.
+    """
+    half = call.view(">u8")[::2].astype(np.uint64)
+    order = np.argsort(half)
+    opens = _opens(half[order])
+    places = np.flatnonzero(~(opens & np.append(opens[1:], True)))
+    several = order[places]
+    order[places] = several[np.lexsort([column[several] for column in (*columns, call)])]
+    return order
 
 
 def _opens(values: npt.NDArray[np.generic]) -> Flags:
