@@ -443,6 +443,7 @@ def _parsed(text: bytes, width: int, wanted: list[int], detection: Detection) ->
         index_col=False,
         skip_blank_lines=False,
         engine="c",
+        low_memory=False,  # which is faster, and a block is small enough
     )
     return frame.iloc[1:]
 
@@ -461,6 +462,7 @@ def clean_columns(
         (start, pattern) for start, pattern in (("=", FORCED), ("'", APOSTROPHE)) if start.encode() in text
     ]
     nothing = pa.array([*empty_words, *NULLS], type=pa.large_string())
+    longest = pc.max(pc.binary_length(nothing))
     for place, column in frame.items():
         values = arrow_of(column)
         if has_marks:
@@ -471,7 +473,9 @@ def clean_columns(
             if pc.any(pc.starts_with(values, start), min_count=0).as_py():
                 values = pc.replace_substring_regex(values, pattern=f"^(?:{pattern})$", replacement=r"\1")
                 values = pc.utf8_trim_whitespace(values)
-        empty = pc.is_in(values, value_set=nothing)
-        if pc.any(empty, min_count=0).as_py():  # rarely: sparing the copy takes a third off
-            values = pc.if_else(empty, "", values)
+        lengths = pc.binary_length(values)  # told in a tenth of the time
+        if pc.any(pc.and_(pc.greater(lengths, 0), pc.less_equal(lengths, longest)), min_count=0).as_py():
+            empty = pc.is_in(values, value_set=nothing)
+            if pc.any(empty, min_count=0).as_py():  # rarely: sparing the copy takes a third off
+                values = pc.if_else(empty, "", values)
         yield int(str(place)), values
