@@ -1,8 +1,10 @@
 """From detected files to calls and outcomes: read every file once, then decide, then hand out in input order."""
 
+import ctypes
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from types import TracebackType
@@ -32,6 +34,9 @@ from schemas.vocabulary import Outcome, Role
 ZONE_BYTES, MOST_ZONE_LINES = 512 * 1024, 25
 """Of a file of so many bytes each line is held against the zone by its id, of twice as many one of two, of larger
 ones at least one of 25."""
+
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+"""Options of glibc's `mallopt`: from how many bytes on memory is the system's own piece, and is given back."""
 
 _book = cache(NumberBook)
 """A worker remembers the numbers of one part of a file when it reads the next: a tenth of its time."""
@@ -77,6 +82,13 @@ def _placed(rows: pa.Table, file: int, slots: int) -> pa.Table:
     )
 
 
+def _keep_memory() -> None:
+    """Have glibc keep what is freed, for the next chunk: to have pages cleared took 5 % of `check`."""
+    with suppress(AttributeError):  # macOS and musl have no such call
+        for option, most_bytes in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 256 << 20)):
+            ctypes.CDLL(None).mallopt(option, most_bytes)
+
+
 class Preparation:
     """Prepares the files of one run; use as a context manager, since rows wait in a temporary file.
 
@@ -85,6 +97,7 @@ class Preparation:
     """
 
     def __init__(self, causes: Mapping[str, CauseTable], plan: PreparePlan) -> None:
+        _keep_memory()
         self._causes = causes
         self._plan = plan
         self._spool = Spool()
