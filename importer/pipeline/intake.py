@@ -1,5 +1,6 @@
 """The input of a run: files to rows, rows to calls in the ledger, rows to mend. It alone loads pandas."""
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -144,6 +145,7 @@ class Intake:
     @contextmanager
     def opened(self, ledger: LedgerReader | None) -> Iterator[None]:
         """Keep the rows in a temporary file; ``ledger`` has the calls of earlier runs."""
+        gc.freeze()  # pandas and pandera are loaded by now, and live as long as the run
         self._ledger = ledger
         plan = replace(self._plan, held=ledger.held if ledger else None)
         self._held = plan.held
