@@ -105,7 +105,7 @@ def planned(content: str, rules: NumberRules) -> NumberReading:
     if "+" in content:
         # No country code starts with 0: some gateways put a plus before the international prefix.
         return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
-    if len(digits) < shortest_number(rules):
+    if len(digits) < SHORTEST_NUMBER and len(digits) < shortest_number(rules):
         return unusable("short_number")
     if rules.plain_digits == "national":
         return _national(digits, rules.country)
@@ -284,6 +284,8 @@ def settled_international(digits: str, *, is_assigned: bool = False) -> NumberRe
     number = digits[len(code) :]
     if plan is None or number.startswith("0") or (plan.trunk_prefix and plan.trunk_prefix.match(number)):
         return None
+    if len(number) > max(plan.lengths):
+        return unusable("too_many_digits")
     is_long = not is_assigned and len(digits) >= _LONGEST_SHORT_CODE and len(number) in plan.lengths
     return _settled(number, plan) if is_long or plan.assigned.fullmatch(number) else None
 
