@@ -62,7 +62,7 @@ COMMANDS = cli.list_commands(click.Context(cli))
         (" ".join(first_cells("Commands")), r"(?:^| )`([a-z]+)", COMMANDS),
         (" ".join(first_cells("Options")), r"--([a-z][a-z-]*)", [each.replace("_", "-") for each in OPTIONS]),
         (" ".join(first_cells("Reading the results")), r"`(\w+)`", list(Outcome)),
-        (section("Formats").split(";")[0], r"`([a-z0-9-]+)`", BUILT_IN),
+        (LANGUAGE.partition("**Built in**")[2].partition("\n\n")[0], r"`([a-z0-9-]+)`", BUILT_IN),
         (WATCHED, r"`([a-z_]+\.[a-z_]+)`", list(EventName)),
         (WATCHED, r"`(cdr_importer_[a-z_]+)`", METRICS),
         (README, r"\bcdr_importer_[a-z_]+", METRICS),

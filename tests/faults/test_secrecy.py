@@ -177,7 +177,7 @@ def test_no_option_takes_a_secret() -> None:
     lines = {(path.name, line.strip()) for path in paths for line in path.read_text(encoding="utf-8").split("\n")}
     starting = re.compile("(?:import|from) (subprocess|multiprocessing|pty|webbrowser)\\b")
     starts = {(name, match[1]) for name, line in lines if (match := starting.match(line))}
-    assert starts == {("workers.py", "multiprocessing"), ("doctor.py", "subprocess")}
+    assert starts == {("processes.py", "multiprocessing"), ("doctor.py", "subprocess")}
 
 
 @pytest.mark.fault(137)
