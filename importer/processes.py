@@ -8,6 +8,7 @@ one would have its secrets, the lock on the ledger, and threads that stand still
 import gc
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -68,7 +69,7 @@ def _left_alone() -> Iterator[None]:
 
 
 def begin_server() -> None:
-    """Start the server of `working`: it loads the libraries while this process does, and ends with it."""
+    """Start the server of `working`: it loads the libraries while this process does."""
     from multiprocessing import forkserver
 
     forkserver.set_forkserver_preload(_LOADED_ONCE)
@@ -76,14 +77,22 @@ def begin_server() -> None:
         forkserver.ensure_running()
 
 
+def _end_server() -> None:
+    """End the server, if one was started: it has 100 MB, and calls may be sent for hours."""
+    if server := sys.modules.get("multiprocessing.forkserver"):
+        # Waits until its workers have ended too.
+        threading.Thread(target=server._forkserver._stop, daemon=True).start()
+
+
 @contextmanager
 def working(count: int) -> Iterator[Workers | None]:
-    """Give so many processes, none for fewer than two; they end with the context.
+    """Give so many processes, none for fewer than two; they end with the context, and so does the server.
 
     Raises ImporterError for a BrokenExecutor, wherever one shows.
     """
     if count < 2:
         yield None
+        _end_server()  # where fewer are worth their start than it seemed
         return
     # Loaded where they are needed: a small file does without.
     import multiprocessing
@@ -113,6 +122,7 @@ def working(count: int) -> Iterator[Workers | None]:
             ) from None
         raise
     executor.shutdown(wait=False)
+    _end_server()
 
 
 def _begin() -> None:

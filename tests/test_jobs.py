@@ -240,6 +240,16 @@ def test_signals_while_workers_start() -> None:
         assert {each.result() for each in started} <= {child.pid for child in multiprocessing.active_children()}
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_server_of_workers() -> None:
+    """The process that forks workers ends with them: calls may be sent for hours."""
+    with working(2) as executor:
+        assert executor is not None
+        server = executor.submit(os.getppid).result()
+        assert server != os.getpid()
+    wait_until(lambda: not Path(f"/proc/{server}").exists())
+
+
 def processes_of(session: int) -> list[int]:
     """Return the processes of a session that still run."""
     found = []
