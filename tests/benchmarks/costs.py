@@ -3,21 +3,16 @@
 Where other work shares the machine, the processor's seconds (user and system) tell more than the clock's.
 """
 
-import ctypes
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-
-PR_SET_CHILD_SUBREAPER = 36
-"""Of Linux: what outlives the process that began it becomes ours."""
 
 
 class Cost(NamedTuple):
@@ -33,7 +28,6 @@ def measure(*arguments: str, python: str = sys.executable) -> Cost:
 
     As where it is installed, the interpreter finds our modules compiled; only the first run compiles them.
     """
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{os.environ['HOME']}/compiled"}
     begun = time.perf_counter()
     process = subprocess.Popen(
@@ -42,17 +36,12 @@ def measure(*arguments: str, python: str = sys.executable) -> Cost:
         env=os.environ | compiled,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        process_group=0,
     )
     _, status, usage = os.wait4(process.pid, 0)
-    seconds, cpu_seconds = time.perf_counter() - begun, usage.ru_utime + usage.ru_stime
-    with suppress(ChildProcessError):  # what it left behind has become ours: the server of `--jobs`
-        while True:
-            left = os.wait4(-process.pid, 0)[2]
-            cpu_seconds += left.ru_utime + left.ru_stime
+    seconds = time.perf_counter() - begun
     if status not in (0, 3 << 8):  # rejected rows are a part of the work
         raise SystemExit(f"{' '.join(arguments)[:200]} failed with status {status >> 8}")
-    return Cost(seconds, cpu_seconds, usage.ru_maxrss / 1024)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def medians(cases: Mapping[str, Callable[[int], Cost]], rounds: int) -> dict[str, Cost]:
