@@ -372,12 +372,12 @@ def test_results_beside_earlier_ones(program: Program, account: Simulator, tmp_p
 
 
 def test_missing_credentials(program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without secrets the run is 78 and names the variables."""
+    """Without secrets the run is 78 and names what is missing."""
     for name in ("CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN"):
         monkeypatch.delenv(f"CDR_IMPORTER_{name}")
     ran = run_import(program, ten())
     assert ran.code == 78
-    assert "CDR_IMPORTER_REFRESH_TOKEN" in ran.stderr
+    assert "client_id, client_secret, refresh_token" in ran.stderr
     assert len(account.arrivals) == 0
 
 
