@@ -77,8 +77,8 @@ def test_row_is_told_by_a_run_that_ends(account: Simulator, tmp_path: Path, step
     """A run whose results could not be put in their place, or that died when they were there, has told nobody."""
     export = write_export(tmp_path / "export.csv", [call_row(0), BAD])
     with filling_disk() as fill, pytest.raises((KeyboardInterrupt, CannotCreateError)):
-        own = {"rejects": str(tmp_path / "rejects.csv")}
-        imported(export, step=at(step, 1, fill if step is Step.NOTED else stop), **own)
+        rejects = str(tmp_path / "rejects.csv")
+        imported(export, step=at(step, 1, fill if step is Step.NOTED else stop), rejects=rejects)
     assert (tmp_path / "results.csv").exists() == (step is not Step.NOTED)
     for part in tmp_path.glob("results.csv.part"):
         part.unlink()
