@@ -13,6 +13,7 @@ from importer.prepare.groups import (
     JOIN,
     JOIN_SECONDS,
     LINES_PER_FILE,
+    LONGEST_CALL_SECONDS,
     NO_START,
     Decision,
     Rank,
@@ -181,6 +182,14 @@ RULES = """
 # Rows with one id, but of other channels and customers, are rejected; an attended one hides none of them.
 1 ATTENDED 1 same=1,1 | 1 NOANSWER 2 same=2,2 -> decision ATTENDED SHARED_ID
 2 NOANSWER 3 same=3,3 | 2 ATTENDED 4 same=4,3 -> decision OTHER_LEG ATTENDED
+# So are rows of calls that began days apart.
+1 BUSY 1 start=0 | 1 NOANSWER 2 start=DAYS | 1 OUR_SIDE 3 start=9 -> decision SHARED_ID SHARED_ID OTHER_LEG
+1 ATTENDED 1 start=0 | 1 NOANSWER 2 start=DAYS | 2 BUSY start=DAYS -> decision ATTENDED SHARED_ID CALL
+1 BUSY 7 start=0 alone | 1 BUSY 8 start=DAYS alone -> decision CONFLICT CONFLICT
+1 BUSY 7 start=0 alone | 1 ATTENDED 8 start=DAYS alone -> decision SHARED_ID ATTENDED
+# A record of another shape makes the call unclear that it may be of, and is listed by itself.
+1 BUSY 1 | 1 MISSHAPEN | 2 BUSY | 3 MISSHAPEN -> decision UNCLEAR_CALL LISTED CALL LISTED
+1 BUSY 1 | 1 ATTENDED 2 | 1 MISSHAPEN -> decision OTHER_LEG ATTENDED LISTED
 # A call none of whose rows has a time has none.
 1 BUSY -> start NONE
 # A row of no state is never its call's conflict, duplicate or unclear row, and makes no row of a state one.
@@ -212,8 +221,10 @@ def _row(line: int, text: str) -> Row:
 
 def test_rule() -> None:
     """Each rule of the table holds."""
-    text = RULES.replace("\n->", " ->").replace("LATE", str(JOIN_SECONDS + 1)).replace("NONE", str(NO_START))
-    text = text.replace("NEXT", str(LINES_PER_FILE + 2))
+    text = (
+        RULES.replace("\n->", " ->").replace("DAYS", str(LONGEST_CALL_SECONDS + 1)).replace("NONE", str(NO_START))
+    )
+    text = text.replace("LATE", str(JOIN_SECONDS + 1)).replace("NEXT", str(LINES_PER_FILE + 2))
     for rule in (line for line in text.split("\n") if line and not line.startswith("#")):
         rows, *columns = rule.split(" -> ")
         found = _found([_row(line, row) for line, row in enumerate(rows.split(" | "), 2)])

@@ -299,8 +299,8 @@ _BESIDE = {
     Decision.SHARED_ID: (
         Outcome.REJECTED,
         "shared_id",
-        "Rows of other channels have the same id, so a spreadsheet program has cut it and calls cannot be told "
-        "apart. Export again and import the file without opening it there.",
+        "Rows of other calls have the same id, so a program has cut it, or the telephone system used it again: "
+        "they cannot be told apart. Export again and import the file as the telephone system wrote it.",
     ),
 }
 

@@ -28,6 +28,10 @@ JOIN_SECONDS = 2 * 3600
 channels anew when it starts, and names come again."""
 
 
+LONGEST_CALL_SECONDS = 24 * 3600
+"""Rows of one call start nearer to each other: systems that number calls anew use ids again, and so do cut ids."""
+
+
 class Rank(IntEnum):
     """What a row says of its call, best evidence first; a row of rank PROBLEM could not be understood.
 
@@ -105,10 +109,11 @@ INDEX_ROW = np.dtype(
         ("legs", "?"),
     ]
 )
-"""What the index keeps of a row. ``key`` is 128 bits of the call's key; ``same`` are two columns of which rows of
-one key share one at least (0: nothing to hold); ``start`` is in epoch seconds (NO_START: unknown); ``content``
-tells rows of a call apart; ``place`` numbers file and line, ``slot`` the rows of the index, ``agent`` the agent's
-names; ``held``: the ledger has a call of this key; ``legs`` is false where a call is one row only."""
+"""What the index keeps of a row. ``key`` is 128 bits of the call's key; ``same`` are two columns, by default agent
+and customer, of which rows of one key share one at least (0: nothing to hold); ``start`` is in epoch seconds
+(NO_START: unknown); ``content`` tells rows of a call apart; ``place`` numbers file and line, ``slot`` the rows of
+the index, ``agent`` the agent's names; ``held``: the ledger has a call of this key; ``legs`` is false where a call
+is one row only."""
 
 JOIN = np.dtype([("key", "S16"), ("value", "u8"), ("start", "i8")])
 """Key and start of a row that is of one call with others whatever their keys: those that share the ``value``, the
@@ -182,8 +187,8 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     A call with an incoming row is incoming. Else attended beats all. A row that was not understood makes the
     unattended rows of its call unclear, since it might have been the one that was attended or the earliest. Else
     the best evidence is the call, the first of equal rows in the input; further rows with the same content are
-    duplicates, others legs, or in a format whose calls are one row, contradictions. Rows of different channels
-    that share an id are of calls that cannot be told apart.
+    duplicates, others legs, or in a format whose calls are one row, contradictions. Rows of different channels,
+    agents and customers, or days that share an id are of calls that cannot be told apart.
     """
     call, is_joined = joined.calls_of(rows["key"])
     rank, start = _directed(rows, call)
@@ -203,7 +208,10 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     resolved["leg_agent"][order] = leg_agents[group]
     resolved["decision"][order] = _decisions(ranks, rows, order, first, group, unclear)
     resolved["is_attended"][order] = (ranks[first] == Rank.ATTENDED)[group]
-    shared = _sharing(rows, order[(np.diff(first, append=len(rows)) > 1)[group]])
+    # Where calls are one row, contradictions are found by their contents, but for an attended one, which wins.
+    is_open = rows["legs"][order] | (ranks[first] == Rank.ATTENDED)[group]
+    many = order[(np.diff(first, append=len(rows)) > 1)[group] & is_open]
+    shared = np.union1d(_sharing(rows, many), _far_apart(rows, many))
     resolved["decision"][shared[_is_state(rank[shared])]] = Decision.SHARED_ID
     return resolved
 
@@ -241,6 +249,18 @@ def _sharing(rows: Rows, some: Ints) -> Ints:
     differs = np.zeros((len(first), 2), dtype=np.bool_)
     np.logical_or.at(differs, number, same != same[first][number])
     return some[(differs[:, 0] & differs[:, 1])[number]]
+
+
+def _far_apart(rows: Rows, some: Ints) -> Ints:
+    """Return those of some rows that have an id with which calls began on different days."""
+    some = some[rows["start"][some] != NO_START]
+    _, number = np.unique(rows["key"][some], return_inverse=True)
+    start = rows["start"][some]
+    earliest = np.full(number.max(initial=-1) + 1, NO_START)
+    np.minimum.at(earliest, number, start)
+    late = np.zeros(len(earliest), dtype=np.bool_)
+    late[number[start - earliest[number] > LONGEST_CALL_SECONDS]] = True
+    return some[late[number]]
 
 
 def _directed(rows: Rows, call: Keys) -> tuple[npt.NDArray[np.uint8], Ints]:

@@ -271,6 +271,11 @@ class RowPreparer:
         index["same"] = 0
         for place, name in enumerate(self.rules.format.call.same):
             index["same"][:, place] = _hashed(conditions.column(name), HASH_KEYS[1])
+        if not self.rules.format.call.same:
+            ends = rows["call.agents"], numbers_only(rows["call.customer"])
+            some = np.flatnonzero((ends[0] != "") & (ends[1] != ""))
+            hashes = [_hashes(texts.iloc[some].to_numpy(dtype=object), HASH_KEYS[1]) for texts in ends]
+            index["same"][some] = np.stack(hashes, axis=1)
         index["start"] = np.where(known, start, NO_START)
         index["content"] = _hashes(joined(self._content(rows)).to_numpy(dtype=object), HASH_KEYS[0])
         index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"].to_numpy(dtype=np.int64)
