@@ -207,6 +207,47 @@ def test_ids_taken_for_numbers(tmp_path: Path, known: str, given: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "folder", ["freepbx", "issabel", "yeastar-s", "cisco-gateway", "freeswitch-csv", "twilio"]
+)
+def test_words_for_nothing(tmp_path: Path, folder: str) -> None:
+    """`NA`, dashes, and 0 where an id, a number dialled in or a time of the answer would be: the same calls."""
+    path = max((each for each in INPUTS if each.parent.name == folder), key=lambda each: each.stat().st_size)
+    found, names = detected(path), ("did", "didnumber", "srctrunk", "connect_time")
+    ids = {each for names in found.format.call.id if len(names) == 1 for each in found.format.origins(names[0])}
+    for word, columns in (
+        ("NA", found.format.columns_that_may_be_empty()),
+        ("--", found.format.columns_that_may_be_empty()),
+        ("0", {*ids, *names}),
+    ):
+        places = {found.positions[name] for name in columns if name in found.positions}
+        rows = [list(row) for row in cells_of(path)]
+        for row in (row for row in rows[_body(found, rows) :] if len(row) == found.field_count):
+            row[:] = [word if place in places and not cell else cell for place, cell in enumerate(row)]
+        (tmp_path / "export").write_text(saved(rows), encoding="utf-8")
+        again = detect(tmp_path / "export", [found.format], Settings(format=found.format.name))
+        assert isinstance(again, Detection)
+        calls = prepared([again], plan_for(folder)).calls()
+        assert Counter(map(content_of, calls)) == Counter(map(content_of, as_it_is(path).calls())), word
+
+
+def test_extensions_written_as_decimals(tmp_path: Path) -> None:
+    """A call of extension 105 is that of 105.00, which is an extension too and no number from outside."""
+    for name, extension in (
+        ("kx-hts/day.csv", "105"),
+        ("3cx-trunk/day.csv", "104"),
+        ("3cx-web-18/day.csv", "104"),
+    ):
+        original = (SAMPLES / name).read_text(encoding="utf-8")
+        ids = {call.call_id for call in prepared_text(tmp_path, original).calls()}
+        for given in (f",{extension}.0,", f",{extension}.00,"):
+            resaved = original.replace(f",{extension},", given)
+            calls = prepared_text(
+                tmp_path, resaved, held=lambda asked, ids=ids: {each: True for each in asked if each in ids}
+            )
+            assert resaved != original and {call.call_id for call in calls.calls()} == ids, (name, given)
+
+
+@pytest.mark.parametrize(
     ("name", "known", "given"),
     [
         ("3cx-trunk/day.csv", r",\+(\d{11}),", r",\1,"),

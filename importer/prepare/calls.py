@@ -308,11 +308,11 @@ _BESIDE = {
 def _other_spellings(key: str) -> list[str]:
     """Return the keys of a call without an id, or with one made of several columns, as other programs write them.
 
-    Numbers have a plus or none, durations a leading 0 or none.
+    Numbers have a plus or none, durations a leading 0 or none; an extension is 101.0 or 101.00.
     """
     spellings, mark = [], "\x1f" if key[0] == "u" else "."
     for part in key[1:].split(mark):
-        found = re.fullmatch(r"\+?([0-9]{7,15})|0?([0-9](?::[0-9]{2}){2})", part)
+        found = re.fullmatch(r"\+?([0-9]{7,15})|0?([0-9](?::[0-9]{2}){2})|([0-9]{2,7})\.0{1,2}", part)
         bare = next(filter(None, found.groups())) if found else part
         marked = ("0" if ":" in bare else "+") + bare
         spellings.append([part, *({bare, marked} - {part} if found else ())])
