@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -51,46 +51,49 @@ class Workers:
 
 @contextmanager
 def _left_alone() -> Iterator[None]:
-    """Start processes inside: they get none of our secrets, and live on whatever signal comes to all.
-
-    What follows a signal, the program decides.
-    """
+    """Start processes inside: they get none of our secrets, and a signal to all of them ends this one only."""
     from multiprocessing import resource_tracker
 
     ours = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(ENVIRONMENT_PREFIX)}
-    resource_tracker.ensure_running()  # unblocks signals here when it starts
-    # What is blocked here stays so there.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        resource_tracker.ensure_running()  # unblocks signals here when it starts
+        # What is blocked here stays so there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.environ.update(ours)
 
 
-def begin_server() -> None:
-    """Start the server of `working`: it loads the libraries while this process does."""
+def begin_server() -> bool:
+    """Start the server of `working`, which loads the libraries while this process does; say whether it runs.
+
+    It does not where the system gives no further process, or `TMPDIR` is too long for the path of a socket.
+    """
     from multiprocessing import forkserver
 
     forkserver.set_forkserver_preload(_LOADED_ONCE)
-    with _left_alone():
+    with suppress(OSError), _left_alone():
         forkserver.ensure_running()
+        return True
+    return False
 
 
 def _end_server() -> None:
     """End the server, if one was started: it has 100 MB, and calls may be sent for hours."""
     if server := sys.modules.get("multiprocessing.forkserver"):
-        # Waits until its workers have ended too.
+        # CPython 3.11 to 3.14 have no public way. It waits until the workers have ended too.
         threading.Thread(target=server._forkserver._stop, daemon=True).start()
 
 
 @contextmanager
 def working(count: int) -> Iterator[Workers | None]:
-    """Give so many processes, none for fewer than two; they end with the context, and so does the server.
+    """Give so many processes, none for fewer than two or without a server; they and it end with the context.
 
     Raises ImporterError for a BrokenExecutor, wherever one shows.
     """
-    if count < 2:
+    if count < 2 or not begin_server():
         yield None
         _end_server()  # where fewer are worth their start than it seemed
         return
@@ -98,7 +101,6 @@ def working(count: int) -> Iterator[Workers | None]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    begin_server()
     executor = ProcessPoolExecutor(count, multiprocessing.get_context("forkserver"), _begin)
     try:
         try:
@@ -106,7 +108,7 @@ def working(count: int) -> Iterator[Workers | None]:
                 # Starts all: CPython 3.11 notices the end of the last only when it has more to do.
                 for _ in range(count + 1):
                     executor.submit(int)
-        except (EOFError, ConnectionError) as error:  # the server was killed meanwhile
+        except (EOFError, OSError) as error:  # the server was killed meanwhile
             raise BrokenExecutor from error
         yield Workers(executor.submit, count)
     except BaseException as error:

@@ -250,6 +250,16 @@ def test_server_of_workers() -> None:
     wait_until(lambda: not Path(f"/proc/{server}").exists())
 
 
+def test_server_that_cannot_begin(tmp_path: Path) -> None:
+    """Where the path of its socket would be too long, there are no further processes, and no error."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    text = "from importer.processes import working\nwith working(2) as workers: print(workers)"
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    ran = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout == "None\n"
+
+
 def processes_of(session: int) -> list[int]:
     """Return the processes of a session that still run."""
     found = []
@@ -348,7 +358,7 @@ def test_ledger_that_workers_do_not_see(monkeypatch: pytest.MonkeyPatch) -> None
 def test_worker_of_other_versions(tmp_path: Path) -> None:
     """A worker that came later, with other versions of what decides about outcomes, prepares nothing."""
     found, plan = detected(SAMPLES / "asterisk-csv/day.csv"), plan_for("asterisk-csv")
-    with pytest.raises(RuntimeError, match="other versions"):
+    with pytest.raises(ImporterError, match="other versions"):
         prepare_elsewhere({**installed(), "pandas": "0"}, catalogue().causes, plan, None, None, found)
 
 

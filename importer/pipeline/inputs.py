@@ -14,12 +14,20 @@ from importer.formats import Detection, detect, own_files, own_folders, user_fol
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
 from importer.private_files import put, sync_folder
+from importer.processes import begin_server
 from importer.results.file import Parts, reasons_path
 from importer.settings import Settings
 
 
 def detect_inputs(run: Run, named: NamedFiles, problems: list[ImporterError]) -> list[Detection]:
-    """Return the usable files; the errors of the others join ``problems``, our own results are passed over."""
+    """Return the usable files; the errors of the others join ``problems``, our own results are passed over.
+
+    Where there is enough for processes, the server that will fork them is begun before it is needed.
+    """
+    with suppress(OSError):  # which the detection will tell
+        sizes = [path.stat().st_size for path in named.paths if path.is_file()]
+        if run.processes(len(sizes), sum(sizes)) > 1:
+            begin_server()
     formats = run.catalogue.candidates(run.settings.format)
     detections: list[Detection] = []
     problems += named.problems

@@ -19,9 +19,8 @@ from importer.pipeline.inputs import detect_inputs
 from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text, lock_wait
 from importer.private_files import whose
-from importer.processes import begin_server
-from importer.records import RunSummary
-from importer.results import ResultsFile, results_path
+from importer.records import RunSummary, Stop
+from importer.results import Finished, ResultsFile, results_path
 from importer.settings import Credentials
 
 
@@ -49,13 +48,10 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
     # 2 Detect. Needs the files; gives how each is to be read.
     intake, delivery, read = None, None, ReadSoFar(is_dry=sign_in is None)
     if paths:
-        with suppress(OSError):  # which the detection will tell
-            sizes = [path.stat().st_size for path in named.paths if path.is_file()]
-            if run.processes(len(sizes), sum(sizes)) > 1:
-                begin_server()  # it loads the libraries while this process does
+        detections = detect_inputs(run, named, read.problems)
         from importer.pipeline.intake import Intake
 
-        intake = Intake(run, detect_inputs(run, named, read.problems), read)
+        intake = Intake(run, detections, read)
     if sign_in:
         from importer.pipeline.sending import Delivery
 
@@ -77,25 +73,29 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         results.is_kept = ledger is not None  # the calls are in the ledger now
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
         stop = delivery.send(ledger, results, outlook) if ledger and delivery and outlook else None
-        # 7 Results. Needs the ledger's fates; gives the results file, rejects, counts.
-        # Where no record was read though there were files, something is wrong and no results are left.
+        # 7 Results. Needs the ledger's fates; gives rejects, counts, and a results file unless nothing was read.
         finished = results.finish(ledger.fates if ledger else None, may_drop=bool(read.problems) and not read.rows)
         if note and finished.is_written:
             run.listener.note(note)
         if intake is not None and run.settings.rejects is not None:
             intake.write_rejects(finished, target, run.settings.rejects)
-        ended = summary_of(run, target, read, finished, stop, ledger or known)
-        if ledger is not None:
-            ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
-            if run.settings.keep_results is not None:
-                drop_old_results(run, ledger, target, run.settings.keep_results)
-            # 8 Files done. Needs results and ledger finished; gives files moved where `--done` says.
-            if intake and run.settings.done and not run.settings.sandbox:
-                ended = intake.move_done(run.settings.done, finished, ledger, ended)
+        ended = _ended(run, target, read, finished, stop, ledger or known)
+        # 8 Files done. Needs results and ledger finished; gives files moved where `--done` says.
+        if intake and ledger and run.settings.done and not run.settings.sandbox:
+            ended = intake.move_done(run.settings.done, finished, ledger, ended)
         run.listener.ended(ended)
-        if intake and ledger and finished.is_written:
-            with suppress(ImporterError):  # now that they were told; else the next run tells them again
-                ledger.keep_listed()
+    return ended
+
+
+def _ended(
+    run: Run, target: Path, read: ReadSoFar, finished: Finished, stop: Stop | None, ledger: LedgerReader | None
+) -> RunSummary:
+    """Return how a run ended, and record it in the ledger of the run; results that are old by now are deleted."""
+    ended = summary_of(run, target, read, finished, stop, ledger)
+    if isinstance(ledger, Ledger):
+        ledger.finish_run(ended.exit_code, json.dumps(summary_record(ended)))
+        if run.settings.keep_results is not None:
+            drop_old_results(run, ledger, target, run.settings.keep_results)
     return ended
 
 
@@ -111,9 +111,9 @@ def _target(run: Run, beside: Path | None) -> tuple[Path, str]:
 
 @contextmanager
 def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[Ledger]:
-    """Open the ledger for this run, and settle the calls and results of dead runs.
+    """Give the ledger of this run, with the calls and results of dead runs settled.
 
-    The account is checked before anything is taken in.
+    The account is checked before anything is taken in. A run that came to its end has told its rejected rows.
     """
     settings = run.settings
     wait = lock_wait(settings, run.listener.waiting, run.stop_if_interrupted, run.clock, run.sleep)
@@ -131,6 +131,9 @@ def _opened(run: Run, has_files: bool, target: Path, account: str) -> Iterator[L
         ledger.recover()
         finish_dead_runs(run, ledger)
         yield ledger
+        if has_files:
+            with suppress(ImporterError):  # they were told by now; else the next run tells them again
+                ledger.keep_listed()
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def prepare_elsewhere(
 ) -> PreparedPart:
     """Prepare a part as `prepare_part` does, with what the ledger holds of the calls ``asked`` about before."""
     if installed() != versions:
-        raise RuntimeError("a worker that came later has other versions of what decides about outcomes")
+        raise ImporterError("a worker that came later has other versions of what decides about outcomes")
     asked: dict[str, None] = {}
 
     def held_of(call_ids: Sequence[str]) -> Mapping[str, bool]:
