@@ -57,7 +57,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFi
 
 def test_address(bucket: MemoryFileSystem, tmp_path: Path, program: Program) -> None:
     """Files, a folder and a pattern behind an address come to what they come to here."""
-    for names in (("1.csv", "2.csv"), ("",), ("*.csv",)):
+    for names in (("1.csv", "2.csv"), ("",), ("*.csv",), ("?.csv",)):
         texts = []
         for root in (f"{tmp_path}/", "bucket://cdr/"):
             results = tmp_path / f"results-{len(texts)}"
@@ -74,6 +74,7 @@ def test_address_without_file(bucket: MemoryFileSystem, tmp_path: Path, program:
     for name, openings, said in (
         ("bucket://cdr/3.csv", 99, "input not found: bucket://cdr/3.csv"),
         ("bucket://cdr/4*.csv", 99, "no file matches bucket://cdr/4*.csv"),
+        ("bucket://none/*.csv", 99, "bucket://none/*.csv cannot be read: No such file or directory"),
         *(("bucket://cdr/1.csv", count, "bucket://cdr/1.csv cannot be read: RuntimeError") for count in range(6)),
     ):
         Bucket.openings = openings
@@ -83,13 +84,22 @@ def test_address_without_file(bucket: MemoryFileSystem, tmp_path: Path, program:
 
 
 def test_address_that_is_refused(program: Program) -> None:
-    """A password in an address, and one that no package reads, end the command with 78 and what to do."""
+    """A password in an address, one of the web, and one that no package reads end the command with 78."""
     for address, said in (
-        ("bucket://me:secret@cdr/1.csv", "a password in an address"),
+        ("bucket://me:pa55@cdr/1.csv", "a password in an address"),
+        ("zip://1.csv::bucket://me:pa55@cdr/1.zip", "a password in an address"),
+        ("https://cdr.example/1.csv?signature=pa55", "https://...: an address of the web"),
+        ("simplecache::HTTPS://cdr.example/1.csv?signature=pa55", "an address of the web"),
         ("nowhere://cdr/1.csv", "nowhere://cdr/1.csv cannot be read by this installation"),
     ):
         ran = program("check", address)
-        assert (ran.code, said in ran.stderr, "secret" in ran.stderr) == (78, True, False)
+        assert (ran.code, said in ran.stderr, "pa55" in ran.stderr) == (78, True, False)
+
+
+def test_address_cannot_be_moved(bucket: MemoryFileSystem, tmp_path: Path, program: Program) -> None:
+    """A file elsewhere cannot go to the folder of `--done`: exit 78, before anything is read."""
+    ran = program("import", "--sandbox", "--done", tmp_path, "bucket://cdr/1.csv")
+    assert (ran.code, "on the disk of the inputs" in ran.stderr) == (78, True), ran.stderr
 
 
 SERVER = """

@@ -2,7 +2,8 @@
 
 A package for each scheme reads them (https://filesystem-spec.readthedocs.io) and signs in as its own configuration
 says. Its errors become OSError, whatever they are. universal_pathlib, which has paths for fsspec, leaves the host
-out of the text of a path, by which results and ledger name files.
+out of the text of a path, by which results and ledger name files. Addresses of the web are refused: fsspec does
+not tell when such a file was last changed, and what stands behind a `?` may be a secret.
 """
 
 import errno
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from importer.errors import ConfigurationError, ImporterError
+from importer.errors import ConfigurationError
 
 READ_BYTES = 1 << 20
 
@@ -32,8 +33,8 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The last part, without what follows a `?`."""
-        return self.text.split("?")[0].rstrip("/").rpartition("/")[2]
+        """The last part."""
+        return self.text.rstrip("/").rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
@@ -95,17 +96,23 @@ class Address:
 def path_of(name: str) -> Path:
     """Return an address as the path that it stands for.
 
-    Raises ConfigurationError where the package is missing that reads it, or it holds a password.
+    Raises ConfigurationError where it holds a password or is one of the web, or no package here reads it.
     """
-    if re.match(r"[^/]*//[^/@]*:[^/@]*@", name):
+    scheme = name.partition("://")[0]
+    if re.search(r"://[^/@]*:[^/@]*@", name):
         raise ConfigurationError(
-            f"{name.split(':')[0]}://...: a password in an address can be read by every user (`ps`)",
+            f"{scheme}://...: a password in an address can be read by every user (`ps`)",
             hint="Take it out, and put it where the package that reads the address looks for it.",
+        )
+    if re.search(r"(?:^|::)https?://", name, re.IGNORECASE):
+        raise ConfigurationError(
+            f"{scheme}://...: an address of the web cannot be read, and what stands in it may be a secret",
+            hint="Fetch the file first, or pipe it: `curl -fsS ... | cdr-importer ... -`.",
         )
     try:
         from fsspec import get_filesystem_class
 
-        get_filesystem_class(name.split("://")[0])
+        get_filesystem_class(scheme)
     except (ImportError, ValueError) as error:
         raise ConfigurationError(
             f"{name} cannot be read by this installation: {error}",
@@ -122,13 +129,14 @@ def is_remote(path: object) -> bool:
 
 @contextmanager
 def _own_errors() -> Iterator[None]:
-    """Raise OSError for whatever a package of fsspec raises inside; FileNotFoundError stays what it is."""
+    """Raise OSError for whatever a package of fsspec raises inside; its FileNotFoundError often has no text."""
     try:
         yield
-    except (FileNotFoundError, ImporterError):
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
     except Exception as error:
-        raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+        said = re.sub(r"\?\S*", "?...", str(error))  # an address that a package signed
+        raise OSError(errno.EIO, f"{type(error).__name__}: {said}") from error
 
 
 def unread_hint(path: Path) -> str:
@@ -159,6 +167,8 @@ class _Reader(io.RawIOBase):
         return len(found)
 
     def close(self) -> None:
-        with _own_errors():
-            self._source.close()
-        super().close()
+        try:
+            with _own_errors():
+                self._source.close()
+        finally:
+            super().close()

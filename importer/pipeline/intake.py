@@ -23,7 +23,7 @@ from importer.errors import (
     UsageError,
     most_severe,
 )
-from importer.files import STANDARD_INPUT, readable
+from importer.files import STANDARD_INPUT, is_remote, readable
 from importer.formats import Detection
 from importer.ledger import Ledger, LedgerReader, Staged, held_in
 from importer.ledger.staging import Staging
@@ -130,6 +130,7 @@ class Intake:
         if folder is not None and not (
             folder.is_dir()
             and os.access(folder, os.W_OK)
+            and not any(map(is_remote, homes))
             and all(home.stat().st_dev == folder.stat().st_dev and not home.samefile(folder) for home in homes)
         ):
             raise ConfigurationError(
@@ -237,7 +238,9 @@ class Intake:
         except Exception as error:
             rows = self._preparation.read(detection, name, progress)
             if self._run.settings.scheduler is not None:
-                self._run.listener.note(f"{name} was read here, since no worker could: {error}")
+                # The text of a foreign exception may hold a cell.
+                fault = error.message if isinstance(error, ImporterError) else type(error).__name__
+                self._run.listener.note(f"{name} was read here, since no worker could: {fault}")
             return rows
         return self._preparation.rows - before
 
