@@ -666,8 +666,14 @@ def test_rows_above_a_header_with_another_delimiter(tmp_path: Path, above: str) 
     path = tmp_path / "export.csv"
     path.write_text(above + (HEADER + ROW * 3).replace(",", ";"), encoding="utf-8")
     proved = _format().model_copy(update={"detect": Detect(patterns={"begun": r"\d{4}-.*"})})
-    with pytest.raises(InputUnusableError, match="with another delimiter"):
+    with pytest.raises(InputUnusableError, match=r"export\.csv: a header stands .* another delimiter"):
         detect(path, [proved], Settings())
+
+
+def test_header_with_a_column_twice(tmp_path: Path) -> None:
+    """Nothing tells which of the two has the number: the file is refused, by its name."""
+    with pytest.raises(InputUnusableError, match=r"\.csv: the header has column 'CALLED' twice \(cells 1 and 4\)"):
+        _read_text(tmp_path, "CALLED,Caller,Begun,Called\n105,106,2026-03-02 09:14:07,107\n")
 
 
 def test_rows_above_the_header(tmp_path: Path) -> None:

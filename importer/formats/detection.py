@@ -128,22 +128,14 @@ def _detect(
             )
         file = without_rows(file, [names[0] for names in formats[0].columns.values()])
         text, is_cut = sample_text(file, "utf-8")
-    if not text.strip("\ufeff \t\r\n"):
-        raise InputUnusableError(
-            f"{file.shown} is empty", hint="An export of a day without calls has at least its header line."
-        )
-    if encoding == "utf-8" and text.count("\0") > len(text) // MOST_NULS:
-        raise InputUnusableError(
-            f"{file.shown} seems to be UTF-16 text without a byte order mark: every other byte is zero",
-            hint="Say so with --encoding utf-16-le (or utf-16-be), or save it as UTF-8.",
-        )
+    _require_text(text, encoding, file.shown)
     first_line = text.lstrip("\ufeff").splitlines()[0]
     header = tuple(next(csv.reader([first_line]), ()))
     if settings.format is None and header in (RESULT_COLUMNS, REASON_COLUMNS):
         return None
     # The last columns of a sheet may be empty on all rows, so they are looked at only where it fits nothing else.
     for left_out in (EMPTY_COLUMNS, 0) if file.sheet is not None else (0,):
-        sample = Sample(text, file.first_line, left_out, is_cut=is_cut)
+        sample = Sample(text, file.first_line, left_out, is_cut=is_cut, shown=file.shown)
         matches = [(each, found) for each in formats if (found := _match(sample, each, settings))]
         if matches:
             break
@@ -159,6 +151,19 @@ def _detect(
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
     detection = replace(detection, format=with_cut_ids(detection))
     return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
+
+
+def _require_text(text: str, encoding: str | None, shown: str) -> None:
+    """Raise InputUnusableError where nothing stands in a file, or another encoding than it was read in."""
+    if not text.strip("\ufeff \t\r\n"):
+        raise InputUnusableError(
+            f"{shown} is empty", hint="An export of a day without calls has at least its header line."
+        )
+    if encoding == "utf-8" and text.count("\0") > len(text) // MOST_NULS:
+        raise InputUnusableError(
+            f"{shown} seems to be UTF-16 text without a byte order mark: every other byte is zero",
+            hint="Say so with --encoding utf-16-le (or utf-16-be), or save it as UTF-8.",
+        )
 
 
 def with_cut_ids(detection: Detection) -> CdrFormat:
@@ -258,28 +263,18 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         if _has_forbidden(cells, cdr_format):
             return None
         positions = _positions(keys, {**cdr_format.columns, **cdr_format.optional_columns})
-        used = cdr_format.used_columns() if isinstance(cdr_format, CdrFormat) else ()
-        if twice := [
-            positions[each] for each in used if each in positions and keys.count(keys[positions[each]]) > 1
-        ]:
-            one, two = twice[0], keys.index(keys[twice[0]], twice[0] + 1)
-            raise InputUnusableError(
-                f"the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",
-                hint="Remove one of the two columns from the export.",
-            )
+        _require_once(cells, positions, cdr_format, sample.shown)
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
-        needed = call_places(cdr_format, positions) if isinstance(cdr_format, CdrFormat) else ()
         for line_above, above in records[:index]:
-            is_full = len(above) == field_count and 2 * sum(map(bool, above)) > field_count
-            is_call = needed and all(re.search(r"\d", "".join(above[place : place + 1])) for place in needed)
-            if (is_full or is_call) and _fits(above, positions, patterns, cdr_format):
-                return None  # a header behind rows is that of another export, put behind this one
             words = re.split(r"[,;|\t]", dialect.delimiter.join(above))
             if next(_missing_columns([*map(column_key, words)], cdr_format), None) is None:
                 raise InputUnusableError(
-                    f"a header stands in line {line_above}, and again in line {line} with another delimiter",
+                    f"{sample.shown}: a header stands in line {line_above}, and again in line {line} with another "
+                    "delimiter",
                     hint=TWO_LAYOUTS,
                 )
+        if _has_rows(records[:index], field_count, positions, cdr_format):
+            return None  # it is the header of another export, put behind this one
         rows = sample.rows(dialect, index + 1, field_count, positions.get(cdr_format.file.spill or ""))
         rows = [row for row in rows if not header_positions(row, cdr_format, positions)]
         fitting = sum(_fits(row, positions, patterns, cdr_format) for row in rows)
@@ -299,6 +294,30 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             titles=frozenset(filter(None, (title_key(above) for _, above in records[:index]))),
         )
     return None
+
+
+def _require_once(cells: Sequence[str], positions: Mapping[str, int], cdr_format: Shape, shown: str) -> None:
+    """Raise InputUnusableError where a header has a column twice that the format uses."""
+    keys = [column_key(cell) for cell in cells]
+    for name in cdr_format.used_columns() if isinstance(cdr_format, CdrFormat) else ():
+        one = positions.get(name)
+        if one is not None and keys.count(keys[one]) > 1:
+            two = keys.index(keys[one], one + 1)
+            raise InputUnusableError(
+                f"{shown}: the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",
+                hint="Remove one of the two columns from the export.",
+            )
+
+
+def _has_rows(above: Records, field_count: int, positions: Mapping[str, int], cdr_format: Shape) -> bool:
+    """Return whether there are rows of the format among the records above a header."""
+    needed = call_places(cdr_format, positions) if isinstance(cdr_format, CdrFormat) else ()
+    for _, cells in above:
+        is_full = len(cells) == field_count and 2 * sum(map(bool, cells)) > field_count
+        is_call = needed and all(re.search(r"\d", "".join(cells[place : place + 1])) for place in needed)
+        if (is_full or is_call) and _fits(cells, positions, cdr_format.detect.patterns, cdr_format):
+            return True
+    return False
 
 
 def call_places(cdr_format: CdrFormat, positions: Mapping[str, int]) -> tuple[int, ...]:

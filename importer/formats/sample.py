@@ -66,13 +66,16 @@ class Sample:
     """The first records of a file, split once for each way of writing them down.
 
     ``separator`` is the delimiter that a first line `sep=;` names, or "". ``is_cut``: the file ends with this
-    text, and without a line end. Of the cells of a record the last ``left_out`` are not looked at.
+    text, and without a line end; ``shown`` is its name in messages. Of the cells of a record the last ``left_out``
+    are not looked at.
     """
 
-    def __init__(self, text: str, first_line: int = 1, left_out: int = 0, *, is_cut: bool = False) -> None:
+    def __init__(
+        self, text: str, first_line: int = 1, left_out: int = 0, *, is_cut: bool = False, shown: str = ""
+    ) -> None:
         text = re.sub("(?<=[\r\n])\ufeff", "", text)  # of a file that was put behind another
         first = SEPARATOR_LINE.match(text)
-        self.is_cut = is_cut
+        self.is_cut, self.shown = is_cut, shown
         self.separator = first[1] if first else ""
         self.text = text[first.end() :] if first else text
         self._first_line = first_line
