@@ -75,19 +75,11 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
         name for name in ("accounts-url", "api-url") if name not in given and os.environ.get(variable_of(name))
     ]
     given |= {name: os.environ[variable_of(name)] for name in taken}
-    settings, is_described = _alone(given), False
-    try:
-        seen = seen_in(export, settings) if export else None
-    except UnknownFormatError:
-        if not is_interactive() or not export:
-            raise
-        show(f"wrote  {describe(export, settings)}", err=True)
-        is_described = True
-        seen = seen_in(export, settings)
-        if os.path.lexists(path):
-            show(f"Next: cdr-importer check{config_words(path)} {shlex.quote(str(export))}")
-            return
-        seen = replace(seen, proved={name: value for name, value in seen.proved.items() if name != "format"})
+    settings = _alone(given)
+    seen, is_described = _seen(export, settings) if export else (None, False)
+    if is_described and os.path.lexists(path):
+        show(f"Next: cdr-importer check{config_words(path)} {shlex.quote(str(export))}")
+        return
     if not is_interactive() and seen:
         show_lines(config_text({**seen.proved, **given}, seen).splitlines())
         agents = _agents_text(seen, given).splitlines()
@@ -99,12 +91,35 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
         if not is_described:  # which says so
             show("Type < to go back to the question before.", err=True)
         given, seen = _asked(given, export, seen)
+    made = [f"took   {name} from {variable_of(name)}" for name in taken] + _made(path, given, seen)
+    if export and is_described:
+        catalogue, settings = load_catalogue(), _alone(given)
+        if found := detect(export, [*catalogue.formats.values()], settings):
+            made += row_lines(found, settings, catalogue)
+    show_lines((*made, "", *_next_steps(config_words(path), shlex.quote(str(export or "EXPORT.csv")), seen)))
+
+
+def _seen(export: Path, settings: Settings) -> tuple[Seen, bool]:
+    """Return what an export shows, and whether a person described it: at a terminal, where no format fits it."""
+    try:
+        return seen_in(export, settings), False
+    except UnknownFormatError:
+        if not is_interactive():
+            raise
+    show(f"wrote  {describe(export, settings)}", err=True)
+    seen = seen_in(export, settings)
+    # Another export of the system is found by its columns, as this one is.
+    return replace(seen, proved={name: value for name, value in seen.proved.items() if name != "format"}), True
+
+
+def _made(path: Path, given: dict[str, str], seen: Seen | None) -> list[str]:
+    """Write the config file and, where they are not there, agents file and ledger; return what was made."""
     for name in {"agents", "ledger"} & given.keys():
         # cron starts in another folder.
         given[name] = str(Path(given[name]).expanduser().absolute())
     settings = _alone(given)
     check_apart(settings, outputs={"--config": path})
-    made = [f"took   {name} from {variable_of(name)}" for name in taken] + [f"wrote  {path}"]
+    made = [f"wrote  {path}"]
     if settings.agents and not settings.agents.exists():
         if not is_interactive():
             raise UsageError(f"--agents {settings.agents} is not there", hint="Correct the path, or leave it out.")
@@ -116,10 +131,7 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
     else:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
-    catalogue = load_catalogue()
-    if is_described and export and (found := detect(export, [*catalogue.formats.values()], settings)):
-        made += row_lines(found, settings, catalogue)
-    show_lines((*made, "", *_next_steps(config_words(path), shlex.quote(str(export or "EXPORT.csv")), seen)))
+    return made
 
 
 def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:
@@ -201,7 +213,8 @@ def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tup
             show_lines(table(AGENT_COLUMNS, map(astuple, seen.agents)), err=True)
         value = _answer(option, defaults.get(option), proved)
         if value == BACK:
-            given.pop(asked.pop(), None) if asked else None
+            if asked:
+                given.pop(asked.pop(), None)
             continue
         if option == "agents" and value and not _is_meant(Path(value).expanduser()):
             continue

@@ -41,19 +41,7 @@ _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 def page_of(report: Report) -> str:
     """Return the page as HTML; every text of the report is escaped."""
     of = {outcome: report.outcomes[outcome] for outcome in Outcome}
-    rows = sum(of.values())
-    unattended = rows - of[Outcome.SKIPPED]
-    usable = unattended - of[Outcome.REJECTED] - of[Outcome.DUPLICATE] - of[Outcome.CONFLICT]
     is_skipped_known = report.skipped_known or of[Outcome.SKIPPED] > 0
-    # The steps from rows read to calls accepted, each with the rows left there.
-    funnel = (
-        [("rows read", rows), ("unattended", unattended)] if is_skipped_known else [("rows in the file", rows)]
-    )
-    funnel += [("usable calls", usable), ("not yet accepted", usable - of[Outcome.ALREADY_ACCEPTED])]
-    if of[Outcome.WOULD_SEND] and not of[Outcome.ACCEPTED]:
-        funnel.append(("would be sent", of[Outcome.WOULD_SEND]))
-    else:
-        funnel.append(("accepted", of[Outcome.ACCEPTED]))
     # Not the environment's own loader: it would read the template from a folder, which a zipped package has not.
     source = files("importer.report").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(
@@ -76,7 +64,7 @@ def page_of(report: Report) -> str:
         counts=counts,
         needed=needed,
         sentence=_sentence(report, counts, needed),
-        funnel=funnel,
+        funnel=_funnel(of, is_skipped_known=is_skipped_known),
         causes=[(*cause, calls, report.examples[cause]) for cause, calls in report.causes.most_common()],
         days=days,
         by_hour=[sum(each) for each in zip(*(hours for _, hours in days), strict=True)],
@@ -86,6 +74,21 @@ def page_of(report: Report) -> str:
         zip=zip,
     )
     return html
+
+
+def _funnel(of: Mapping[Outcome, int], *, is_skipped_known: bool) -> list[tuple[str, int]]:
+    """Return the steps from rows read to calls accepted, each with the rows left there."""
+    rows = sum(of.values())
+    unattended = rows - of[Outcome.SKIPPED]
+    usable = unattended - of[Outcome.REJECTED] - of[Outcome.DUPLICATE] - of[Outcome.CONFLICT]
+    is_dry = of[Outcome.WOULD_SEND] and not of[Outcome.ACCEPTED]
+    return [
+        ("rows read" if is_skipped_known else "rows in the file", rows),
+        *([("unattended", unattended)] if is_skipped_known else []),
+        ("usable calls", usable),
+        ("not yet accepted", usable - of[Outcome.ALREADY_ACCEPTED]),
+        ("would be sent", of[Outcome.WOULD_SEND]) if is_dry else ("accepted", of[Outcome.ACCEPTED]),
+    ]
 
 
 def _groups(tally: Mapping[tuple[str, str], int]) -> list[Group]:
