@@ -1,6 +1,5 @@
 """One run at a terminal or under cron: progress, the question before sending, signals, the summary."""
 
-import gc
 import json
 import logging
 import os
@@ -68,10 +67,6 @@ def run_on_screen(
             interrupted=screen.interrupted,
             is_cut=screen.is_cut,
         )
-        # Rows make no cycles, but with each of them the collector would go over all modules again: a tenth of the
-        # time of `check` on a million rows with CPython 3.11.
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
         try:
             check_apart(settings, inputs)
             watch.begin()
