@@ -11,7 +11,7 @@ from conftest import Died, Program, call_row, read_results, write_export
 from importer.errors import ExitCode
 from importer.pipeline.dead_runs import evidence_of
 from importer.records import Call, Place
-from importer.results import cells_of
+from importer.results.cells import cells_of
 from ledgers import RUN, opened
 from misbehaviour import Simulator
 from runs import imported

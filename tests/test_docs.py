@@ -22,7 +22,8 @@ from importer.errors import SEVERITY, ExitCode
 from importer.formats import CdrFormat
 from importer.formats.faults import known_keys
 from importer.records import EventName
-from importer.settings import OPTIONS, Limit, load_settings
+from importer.settings import OPTIONS, load_settings
+from importer.settings.values import Limit
 from importer.watching.metrics import METRICS
 from misbehaviour import Simulator
 from schemas.vocabulary import RESULT_COLUMNS, Outcome, State

@@ -24,7 +24,6 @@ from importer.ledger import (
     Decision,
     Fate,
     Ledger,
-    LedgerInvariantError,
     Staged,
     create_ledger,
     open_reader,
@@ -32,6 +31,7 @@ from importer.ledger import (
 from importer.ledger.beside import LOCK, companion
 from importer.ledger.schema import MIGRATIONS, connect, migrate, schema_version
 from importer.ledger.staging import select_in
+from importer.ledger.values import LedgerInvariantError
 from importer.records import Call, Place, Receipt
 from ledgers import (
     ACCEPTED,

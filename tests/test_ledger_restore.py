@@ -13,14 +13,13 @@ from importer.errors import ConfigurationError, LedgerError, UsageError
 from importer.ledger import (
     Decision,
     Ledger,
-    LedgerInvariantError,
     ReportedCall,
-    Restored,
     create_ledger,
     open_reader,
 )
 from importer.ledger.beside import COMMITS_PER_TURN, FORGOTTEN, GENERATION, companion
 from importer.ledger.staging import AHEAD_SECONDS
+from importer.ledger.values import LedgerInvariantError, Restored
 from importer.prepare.calls import FUTURE_SECONDS
 from importer.records import Call, Receipt
 from ledgers import (

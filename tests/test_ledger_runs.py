@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from importer.errors import ExitCode
-from importer.ledger import Ledger, LedgerInvariantError, RunRecord, open_reader
+from importer.ledger import Ledger, RunRecord, open_reader
 from importer.ledger.schema import MIGRATIONS
+from importer.ledger.values import LedgerInvariantError
 from importer.records import Receipt
 from ledgers import (
     ACCEPTED,

@@ -21,11 +21,11 @@ from importer.settings import (
     OPTIONS,
     Credentials,
     config_path,
-    credentials_path,
     load_credentials,
     load_settings,
     save_credentials,
 )
+from importer.settings.credentials import credentials_path
 from misbehaviour import FOREVER, USERS, Fault, Simulator
 
 Typed = Callable[..., None]

@@ -18,15 +18,14 @@ from importer.settings import (
     DATA_CENTERS,
     OPTIONS,
     Credentials,
-    Limit,
     Rate,
     Settings,
-    credentials_path,
     load_credentials,
     load_settings,
     parse_moment,
 )
-from importer.settings.values import base_url
+from importer.settings.credentials import credentials_path
+from importer.settings.values import Limit, base_url
 from schemas.vocabulary import State
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=UTC)

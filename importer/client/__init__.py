@@ -4,8 +4,8 @@
 proves, `api` has the requests: notifying a call, asking for a token, and those of setting up.
 """
 
-from importer.client.api import AccountClient, Client, TokenTransport, User, form_of
-from importer.client.classify import Judgement, Proof, Reaction, classify, judge_failure
+from importer.client.api import AccountClient, Client, TokenTransport, User
+from importer.client.classify import Judgement, Proof, Reaction, judge_failure
 from importer.client.connection import Answer, Line, SendFailure, Trust
 
 __all__ = [
@@ -20,7 +20,5 @@ __all__ = [
     "TokenTransport",
     "Trust",
     "User",
-    "classify",
-    "form_of",
     "judge_failure",
 ]

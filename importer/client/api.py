@@ -104,7 +104,7 @@ class Client(Line):
         answer = self.exchange(self._notification, before_first_byte, after_write, body=body)
         judgement = classify(answer, now_epoch=wall_clock())
         if judgement.proof is not Proof.TAKEN:
-            self.hang_up()
+            self.close()
         return judgement
 
 

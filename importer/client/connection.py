@@ -169,10 +169,9 @@ class _Connection(HTTPConnection):
         last: OSError | None = None
         try:
             places = self.line.look_up(self.host, int(self.port or 0))
-        except UnicodeError as error:
-            raise NameResolutionError(self.host, self, socket.gaierror()) from error
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
+        except (UnicodeError, socket.gaierror) as error:
+            fault = error if isinstance(error, socket.gaierror) else socket.gaierror()
+            raise NameResolutionError(self.host, self, fault) from error
         for found in places:
             try:
                 return self.line.dial(found, self.socket_options or ())
@@ -305,7 +304,7 @@ class Line:
         Raises SendFailure when no complete answer came; the connection is closed then.
         """
         if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
-            self.hang_up()
+            self.close()
         self._before_first_byte, self.after_write = before_first_byte, after_write
         self._deadline = self._clock() + self._limits.deadline_seconds
         self._is_cut = self._is_asked = self.first_byte = False
@@ -317,20 +316,20 @@ class Line:
                 if halt.args != (None,):
                     raise
                 # Not a byte was sent, so that this repeats nothing.
-                self.hang_up()
+                self.close()
                 return self._exchange(request, body)
         except _Halt as halt:
-            self.hang_up()
+            self.close()
             (refusal,) = halt.args
             raise refusal from refusal.__cause__
         except Exception as error:
             kind, classes = _kind_of(error)
             kind = "deadline" if self._clock() >= self._deadline else kind
             kind = "interrupted" if self._is_cut else kind
-            self.hang_up()
+            self.close()
             raise SendFailure(first_byte=self.first_byte, kind=kind, classes=classes) from None
         except BaseException:
-            self.hang_up()
+            self.close()
             raise
         finally:
             self._rests_since = self._clock()
@@ -344,18 +343,13 @@ class Line:
                 with suppress(OSError):
                     self._handle.shutdown(socket.SHUT_RDWR)
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._adapter.close()
         with self._changed:
             if self._handle is not None:
                 self._handle.close()
             self._handle = self._prepared = None
-
-    def close(self) -> None:
-        """Close the connection; a request after that opens another."""
-        self.hang_up()
-        self._session.close()
 
     def seconds_left(self, *, connecting: bool = False) -> float:
         """Return how long to wait for the network now; raises TimeoutError when the request is late or cut."""

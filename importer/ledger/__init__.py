@@ -9,27 +9,15 @@ from importer.ledger.beside import ledger_files
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, held_in, open_reader
 from importer.ledger.schema import create_ledger
-from importer.ledger.values import (
-    Claimed,
-    Decision,
-    Fate,
-    LedgerInvariantError,
-    ReportedCall,
-    Restored,
-    RunInfo,
-    RunRecord,
-    Staged,
-)
+from importer.ledger.values import Claimed, Decision, Fate, ReportedCall, RunInfo, RunRecord, Staged
 
 __all__ = [
     "Claimed",
     "Decision",
     "Fate",
     "Ledger",
-    "LedgerInvariantError",
     "LedgerReader",
     "ReportedCall",
-    "Restored",
     "RunInfo",
     "RunRecord",
     "Staged",

@@ -1,7 +1,7 @@
 """From a file and its detection to chunks of text: every record with its physical line, nothing guessed."""
 
 from importer.reading.blocks import parts_of
-from importer.reading.chunks import CHUNK_ROWS, BadRow, Chunk, Verbatim, read_chunks, verbatim_records
+from importer.reading.chunks import CHUNK_ROWS, BadRow, Chunk, read_chunks, verbatim_records
 from importer.reading.conditions import Conditions, Extensions
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "Chunk",
     "Conditions",
     "Extensions",
-    "Verbatim",
     "parts_of",
     "read_chunks",
     "verbatim_records",

@@ -4,16 +4,10 @@
 their order, `credentials` the secrets.
 """
 
-from importer.settings.credentials import (
-    Credentials,
-    credentials_path,
-    is_secret,
-    load_credentials,
-    save_credentials,
-)
+from importer.settings.credentials import Credentials, is_secret, load_credentials, save_credentials
 from importer.settings.loading import config_path, config_words, load_settings
 from importer.settings.options import EVERY_FORMAT, OPTIONS, POLICIES, PolicyChoices, Settings
-from importer.settings.values import DATA_CENTERS, Limit, Rate, parse_moment
+from importer.settings.values import DATA_CENTERS, Rate, parse_moment
 
 __all__ = [
     "DATA_CENTERS",
@@ -21,13 +15,11 @@ __all__ = [
     "OPTIONS",
     "POLICIES",
     "Credentials",
-    "Limit",
     "PolicyChoices",
     "Rate",
     "Settings",
     "config_path",
     "config_words",
-    "credentials_path",
     "is_secret",
     "load_credentials",
     "load_settings",

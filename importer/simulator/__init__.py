@@ -1,7 +1,7 @@
 """An honest stand-in for the Zoho PhoneBridge API and its token endpoint, on a loopback address only.
 
-It answers what `reference/zoho-api.md` section 8 says of a good account. Standard library only and nothing of the
-importer's own: client and simulator cannot share a mistake. Faults are played by `tests/misbehaviour`.
+It answers as the pages of Zoho say of a good account. Standard library only and nothing of the importer's own:
+client and simulator cannot share a mistake. Faults are played by `tests/misbehaviour`.
 """
 
 from importer.simulator.handler import Sandbox

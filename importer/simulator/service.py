@@ -145,7 +145,7 @@ class Service:
             return answer(request)
 
     def _notify(self, request: Request) -> Response:
-        """Accept a call, or refuse it in the order of zoho-api.md 8.1."""
+        """Accept a call, or refuse it: the first thing that is wrong decides."""
         if refusal := self._token_refusal(request):
             return refusal
         if self._rate_limit is not None:
@@ -194,13 +194,13 @@ class Service:
         return _envelope(401, "INVALID_TOKEN", "invalid oauth token")
 
     def issue_grant_code(self) -> str:
-        """Return a grant code for one use within three minutes (zoho-api.md 2.1)."""
+        """Return a grant code for one use within three minutes."""
         code = _random_token()
         self._grant_codes[code] = self._clock() + GRANT_CODE_SECONDS
         return code
 
     def _token(self, request: Request) -> Response:
-        """Answer the token endpoint as Zoho: values of the query count, refusals have 200 (zoho-api.md 2.4)."""
+        """Answer the token endpoint as Zoho: values of the query count, refusals have 200."""
         fields, known = _first_values(request.query) | request.form(), self.credentials
         more: dict[str, object] = {}
         if any(fields.get(name) != known[name] for name in ("client_id", "client_secret")):
@@ -230,7 +230,7 @@ class Service:
         return Response(200, {"access_token": token, **more})
 
     def _users_page(self, request: Request) -> Response:
-        """List the users page by page (zoho-api.md 1.4)."""
+        """List the users page by page."""
         if refusal := self._token_refusal(request):
             return refusal
         query, numbers = _first_values(request.query), dict[str, int]()
@@ -256,7 +256,7 @@ class Service:
 def _envelope(
     status: int, code: str, message: str, *, param: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an error in the envelope seen on PhoneBridge (zoho-api.md 1.6)."""
+    """Return an error in the envelope seen on PhoneBridge."""
     details = {"param": param} if param else {}
     content = {"code": code, "details": details, "message": message, "status": "error"}
     return Response(status, content, headers or {})

@@ -3,6 +3,6 @@
 None changes a run or its exit code once it has begun; what cannot be written at all ends the run before (73).
 """
 
-from importer.watching.watch import LogFile, Watch
+from importer.watching.watch import Watch
 
-__all__ = ["LogFile", "Watch"]
+__all__ = ["Watch"]

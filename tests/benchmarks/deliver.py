@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 
-from importer.client import form_of
+from importer.client.api import form_of
 from importer.errors import ExitCode
 from importer.formats import load_catalogue
 from importer.ledger import Ledger, RunInfo, create_ledger, open_reader

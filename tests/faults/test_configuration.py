@@ -12,7 +12,7 @@ from conftest import ROOT, Program, call_row, table, write_export
 from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
 from importer.ledger.beside import check_place, file_system_of
-from importer.settings import credentials_path
+from importer.settings.credentials import credentials_path
 from ledgers import execute
 from misbehaviour import Simulator
 

@@ -21,7 +21,7 @@ from importer.pipeline import check_apart
 from importer.private_files import proved_folder
 from importer.records import Event, EventName, Level
 from importer.settings import load_settings
-from importer.watching import LogFile
+from importer.watching.watch import LogFile
 from ledgers import CREATED, opened
 from misbehaviour import Simulator
 

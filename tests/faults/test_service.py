@@ -19,7 +19,8 @@ from importer.errors import CannotCreateError
 from importer.ledger import open_reader
 from importer.pipeline.sending import UNANSWERED_IN_A_ROW
 from importer.records import Timeouts
-from importer.settings import Limit, Rate
+from importer.settings import Rate
+from importer.settings.values import Limit
 from misbehaviour import FOREVER, ORDINARY, Fault
 from misbehaviour.connections import Behaviour, Peer, Server, answering, http_answer
 from steps import Step, at
