@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pwd
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,18 @@ def test_decision_that_stands(path: Path, ledger: Ledger) -> None:
     with pytest.raises(UsageError):
         ledger.reopen(["a1"])
     assert ledger._rows("SELECT * FROM reopenable") == []
+
+
+def test_resolve_without_a_name(
+    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user whom the system does not name, as in a container, settles calls too."""
+    account.script(Fault.lost_answer())
+    program("import", "--init-ledger", write_export(tmp_path / "export.csv", [call_row(1)]))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert program("resolve", "call00001", "--sent", "--note", "seen").code == 0
 
 
 def test_resolve_reopen(program: Program, account: Simulator, tmp_path: Path) -> None:

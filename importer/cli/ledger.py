@@ -1,9 +1,9 @@
 """The commands `status`, `report`, `resolve` and `ledger`; none of them sends a call."""
 
 import csv
-import getpass
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -26,6 +26,7 @@ from importer.cli.output import (
     table,
 )
 from importer.errors import ExitCode, UsageError
+from importer.private_files import user_name
 from importer.requirements import check_versions
 from importer.settings import Settings
 from schemas.vocabulary import E164, counted
@@ -235,7 +236,7 @@ def resolve_command(
         show(f"{counted(len(set(call_ids)), 'call is', 'calls are')} uncertain again.")
         return ExitCode.UNCERTAIN
     with held_ledger(settings, "resolve", show_message) as ledger:
-        kept_back = ledger.resolve(call_ids, Decision(decision), note=note or "", who=getpass.getuser())
+        kept_back = ledger.resolve(call_ids, Decision(decision), note=note or "", who=user_name(os.geteuid()))
     show(f"{len(set(call_ids))} settled as {decision}; until the next send --reopen takes it back.")
     if kept_back:
         show(f"Not sent, since an export shows them attended: {', '.join(kept_back)}")
@@ -273,7 +274,7 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
     show_lines(table(LOOKED_UP, rows))
     if found and click.confirm(f"Settle those found ({len(found)}) as sent?", default=False, err=True):
         with held_ledger(settings, "resolve", show_message) as ledger:
-            ledger.resolve(found, Decision.SENT, note=note or f"in {path.name}", who=getpass.getuser())
+            ledger.resolve(found, Decision.SENT, note=note or f"in {path.name}", who=user_name(os.geteuid()))
         left -= len(found)
     show(f"{left} are uncertain now; a call that is not in the list may come late: look again.")
     return ExitCode.UNCERTAIN if left else ExitCode.OK
@@ -337,7 +338,7 @@ def forget_command(settings: Settings, number: str | None) -> None:
             "--number is not an international number", hint="Write it with + and country code, without spaces."
         )
     with held_ledger(settings, "ledger forget", show_message) as ledger:
-        stood = ledger.forget(wanted, who=getpass.getuser())
+        stood = ledger.forget(wanted, who=user_name(os.geteuid()))
     by_state = ", ".join(f"{count} {state}" for state, count in stood.items())
     show(f"{counted(sum(stood.values()), 'call was', 'calls were')} closed and scrubbed ({by_state}).")
     show("Results files, exports and backups still hold the number: delete it in what is yours; a backup put back")
