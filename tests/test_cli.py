@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 from pathlib import Path
 
@@ -209,3 +210,11 @@ def test_unused_proxy(
     assert program("auth", "check").stderr.splitlines() == [said]
     assert "HTTPS_PROXY" not in program("import", "--proxy", "http://127.0.0.1:9", bad).stderr
     assert "HTTPS_PROXY" not in program("check", "--results", tmp_path / "r.csv", bad).stderr
+
+
+def test_home_that_nothing_says(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home, in the environment or by the system, is told to set one: no bug of ours."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    ran = program("status")
+    assert (ran.code, "Set HOME" in ran.stderr) == (78, True)

@@ -14,6 +14,7 @@ import sys
 import threading
 from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 
 import click
 
@@ -26,7 +27,7 @@ from importer.cli.output import (
     show_message,
     wrapped,
 )
-from importer.errors import ExitCode, exit_code_of, reason_of
+from importer.errors import ConfigurationError, ExitCode, exit_code_of, reason_of
 from importer.settings import OPTIONS
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -151,6 +152,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _require_home() -> None:
+    """Raise ConfigurationError where nothing says the home of this user, below which settings and ledger stand."""
+    try:
+        Path.home()
+    except RuntimeError:
+        said = "nothing says where the home folder of this user is"
+        raise ConfigurationError(said, hint="Set HOME to a folder of this user.") from None
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     # urllib3 2.8 logs addresses at DEBUG, and unreadable header lines as a warning that Python prints by itself:
@@ -160,6 +170,7 @@ def run(arguments: list[str] | None = None) -> int:
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
     try:
+        _require_home()
         result: object = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
