@@ -61,7 +61,7 @@ class Operator(World):
         self.problems: list[str] = []
         self.calls: set[str] = set()
         self._exports: list[Path] = []
-        self._backups: dict[Path, set[str]] = {}  # and by name the evidence that was there before
+        self._backups: dict[Path, tuple[set[str], set[str]]] = {}  # evidence by name, calls corrected, before it
         self._forgotten: set[str] = set()
         self._scripted = 0
         self._seconds: dict[str, float] = {}
@@ -230,6 +230,7 @@ class Operator(World):
             self.upkeep("resolve", call_id, "--close", "--note", "corrected in Zoho")
             if call_id not in reminders():
                 self._say("corrected", [call_id])
+                self._corrected.add(call_id)
 
     def settle(self) -> None:
         """Look in Zoho for some uncertain calls, and settle those of one kind; a call given up stays so."""
@@ -296,7 +297,7 @@ class Operator(World):
         else:
             self.upkeep("ledger", "backup", str(target))
         if target.exists():
-            self._backups[target] = before
+            self._backups[target] = before, set(self._corrected)
 
     # --- a backup in the ledger's place ----------------------------------------------------------------------
 
@@ -307,7 +308,7 @@ class Operator(World):
     def put_back(self) -> None:
         """Put a backup in the ledger's place as README says, and go on."""
         there = len(self._evidence())
-        backups = [path for path, before in self._backups.items() if there - len(before) > 1]
+        backups = [path for path, (before, _) in self._backups.items() if there - len(before) > 1]
         if not backups:
             return
         backup = self.chance.choice(backups[-3:])
@@ -317,7 +318,9 @@ class Operator(World):
         held = dict.fromkeys(known, "") | {each.call_id: each.state for each in ledger_of(backup)[0].values()}
         shutil.copy(backup, self.ledger)
         self._expect(self.quiet_command("deliver"), ExitCode.CONFIGURATION)
-        self._accept(self._backups[backup])
+        evidence_before, corrected = self._backups[backup]
+        self._accept(evidence_before)
+        self._corrected = set(corrected)
         self._say("retry", refused)
         self._note_forgotten(held)
         self._say("restored", known)
@@ -433,3 +436,24 @@ def test_kill_any_command(server: ForkServer, simulator: Simulator, tmp_path: Pa
     found = kill_until(world, KILLS // WORLDS)
     print(f"seed {seed}: kills {dict(world.killed)}, calls {dict(Counter(world.states().values()))}")
     assert found == []
+
+
+@pytest.mark.fault(90)
+@pytest.mark.parametrize("is_corrected_first", [False, True])
+def test_call_corrected_since_a_backup(
+    server: ForkServer, simulator: Simulator, tmp_path: Path, is_corrected_first: bool
+) -> None:
+    """What was corrected is in conflict again once a backup from before that is put back, not after another."""
+    world = Operator(tmp_path / "world", simulator, server)
+    world.chance.random = lambda: 0.99  # type: ignore[method-assign]  # kills nothing
+    late = world.add_file("late.csv", range(2), state="answered", sender=AGENT)
+    world.run("import", late)
+    for step in (world.correct, world.back_up) if is_corrected_first else (world.back_up, world.correct):
+        step()
+    world.import_file()
+    world.import_file()
+    world.put_back()
+    again = world.start("import", late)
+    world.finish(again)
+    conflicts = [row["call_id"] for row in read_results(again.results)]
+    assert (conflicts, world.found()) == (["call00000", "call00001"][is_corrected_first:], [])

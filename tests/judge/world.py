@@ -115,6 +115,7 @@ class World:
         self._content: dict[str, tuple[str, ...]] = {}
         self._attended: dict[Path, dict[int, str]] = {}
         self._marked: set[str] = set()
+        self._corrected: set[str] = set()  # as far as the ledger in place can know
         self._left_uncertain: list[tuple[int, int]] = []
 
     # --- input ---------------------------------------------------------------------------------------------
@@ -228,10 +229,9 @@ class World:
     def _shown_attended(self, files: Sequence[Path]) -> dict[tuple[str, int], tuple[str, str]]:
         """Return what the files show attended, with where the calls stand now; empty for those unknown."""
         shown = {(str(file), line): each for file in files for line, each in self._attended[file].items()}
-        corrected = {record.call_id for record in self.records if record.kind == "corrected"}
         states = self.states() if shown and self.ledger.exists() else {}
         return {
-            place: (call_id, "" if call_id in corrected else states.get(call_id, ""))
+            place: (call_id, "" if call_id in self._corrected else states.get(call_id, ""))
             for place, call_id in shown.items()
         }
 
