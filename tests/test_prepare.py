@@ -208,6 +208,16 @@ def test_twilio_legs(tmp_path: Path) -> None:
     assert (few.listed, few.skipped) == (result.calls(), {"incoming": 1, "other_leg": 2, "agent_leg": 1})
 
 
+def test_calls_dialled_under_one_parent_with_caller_ids_of_their_own_are_its_legs(tmp_path: Path) -> None:
+    """Another agent and customer under one unique id are legs of its call."""
+    rows = _twilio("1", "", ("client:ann", COMPANY), "inbound", "completed")
+    rows += _twilio("2", "1", (COMPANY, CUSTOMER), "outbound-dial")
+    rows += _twilio("3", "1", (MOBILE, "+12125550143"), "outbound-dial", "busy")
+    assert prepared_text(tmp_path, TWILIO + rows).outcomes() == ["other_leg", "other_leg", "call"]
+    rows += _twilio("4", "1", (MOBILE, "+12125550144"), "outbound-dial", "completed")
+    assert prepared_text(tmp_path, TWILIO + rows).outcomes() == [*["other_leg"] * 3, "attended"]
+
+
 def test_3cx_fields_in_another_order_are_a_format_of_ones_own(tmp_path: Path) -> None:
     """A copy of the built-in format with another name and another order of the fields reads what it read."""
     names = catalogue().formats["3cx-cdr"].layouts[0].columns

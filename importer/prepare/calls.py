@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.agents import Agent
-from importer.prepare.damage import zeros_behind
+from importer.prepare.damage import UUID, zeros_behind
 from importer.prepare.evidence import call_id_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Ints, Rows
 from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
@@ -173,8 +173,9 @@ class CallMaker:
     def _call_ids(self, calls: pd.DataFrame) -> list[str]:
         """Return the ids of calls: those under which the ledger holds them, where a program cut the export's own.
 
-        Of 1772460847.50 they leave 1772460847.5 (`zeros_behind`), of +447700900123 the digits, and LibreOffice
-        writes 0:00:25 as 00:00:25: where these make the id, a call is known by them in either way.
+        Of 1772460847.50 they leave 1772460847.5 (`zeros_behind`), of +447700900123 the digits, LibreOffice writes
+        0:00:25 as 00:00:25, and UUIDs come in large and small letters: where these make the id, a call is known by
+        them in either way.
         """
         site, held = self._plan.site, self._plan.held
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
@@ -189,7 +190,7 @@ class CallMaker:
                 zeros = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
                 texts = [found[1] + "0" * count for count in zeros]
                 others[call_id] = [call_id_of(site, text, f"i{text}") for text in texts]
-            elif (key[:1] == "u" or is_joined) and (keys := _other_spellings(key)):
+            elif (key[:1] == "u" or is_joined or re.search(UUID, key)) and (keys := _other_spellings(key)):
                 others[call_id] = [call_id_of(site, "", each) for each in keys]
         known = held([*others, *chain(*others.values())]) if others else {}
         return [
@@ -306,16 +307,18 @@ _BESIDE = {
 
 
 def _other_spellings(key: str) -> list[str]:
-    """Return the keys of a call without an id, or with one made of several columns, as other programs write them.
+    """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
 
-    Numbers have a plus or none, durations a leading 0 or none; an extension is 101.0 or 101.00.
+    Numbers have a plus or none, durations a leading 0 or none; an extension is 101.0 or 101.00. The letters of a
+    UUID are large or small ones.
     """
     spellings, mark = [], "\x1f" if key[0] == "u" else "."
     for part in key[1:].split(mark):
         found = re.fullmatch(r"\+?([0-9]{7,15})|0?([0-9](?::[0-9]{2}){2})|([0-9]{2,7})\.0{1,2}", part)
         bare = next(filter(None, found.groups())) if found else part
         marked = ("0" if ":" in bare else "+") + bare
-        spellings.append([part, *({bare, marked} - {part} if found else ())])
+        cases = {part.lower(), part.upper()} if re.fullmatch(UUID, part) else set()
+        spellings.append([part, *((cases | ({bare, marked} if found else set())) - {part})])
     return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
 

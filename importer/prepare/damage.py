@@ -39,6 +39,10 @@ _REASONS = {
 }
 
 
+UUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+"""An id that some programs (SQL Server) write with large letters and others (PostgreSQL) with small ones."""
+
+
 def zeros_behind(cut_id: str, mark: str = "") -> str:
     """Return the pattern of an id behind a mark, whose groups are what a program leaves of it, and zeros.
 

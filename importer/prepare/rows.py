@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from importer.formats.language import Test
-from importer.prepare.damage import zeros_behind
+from importer.prepare.damage import UUID, zeros_behind
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
     add_evidence,
@@ -71,6 +71,10 @@ FEW_ROWS = 5_000
 
 PLUS = r"\+([0-9]{7})"
 """A plus before a number: some programs drop it."""
+
+UNIQUE_ID = f"[0-9A-Fa-f]{{32}}|{UUID}"
+"""An id that no program cuts and no system gives twice: rows of other agents and customers, such as consultations,
+are legs of its call."""
 
 SHORTEST_ID = 6
 """In a record of another shape a cell with fewer characters may be anything, and no id."""
@@ -273,7 +277,8 @@ class RowPreparer:
             index["same"][:, place] = _hashed(conditions.column(name), HASH_KEYS[1])
         if not self.rules.format.call.same:
             ends = rows["call.agents"], numbers_only(rows["call.customer"])
-            some = np.flatnonzero((ends[0] != "") & (ends[1] != ""))
+            may_be_shared = ~rows["call.key"].str.contains(UNIQUE_ID, regex=True)
+            some = np.flatnonzero((ends[0] != "") & (ends[1] != "") & may_be_shared)
             hashes = [_hashes(texts.iloc[some].to_numpy(dtype=object), HASH_KEYS[1]) for texts in ends]
             index["same"][some] = np.stack(hashes, axis=1)
         index["start"] = np.where(known, start, NO_START)
@@ -294,8 +299,12 @@ class RowPreparer:
     def _keys(self, texts: pd.Series) -> Keys:
         """Return the keys of the index for those of calls, in one of the ways in which programs write them.
 
-        An id may have lost the zeros at its end, a number its plus; a duration may have got a 0.
+        An id may have lost the zeros at its end, a number its plus; a duration may have got a 0. The letters of a
+        UUID are large or small ones.
         """
+        with_uuid = texts.str.contains(UUID, regex=True)
+        if with_uuid.any():
+            texts = texts.mask(with_uuid, texts.str.lower())
         if pc.any(pc.match_substring(arrow_of(texts), "+"), min_count=0).as_py():
             texts = texts.str.replace(PLUS, r"\1", regex=True)
         if texts.str.startswith("u").any():
