@@ -12,10 +12,12 @@ import pytest
 from conftest import SAMPLES
 from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_own, own_order, year_last
+from importer.prepare.damage import UUID
 from importer.settings import Settings
 from samples import (
     INPUTS,
     as_it_is,
+    catalogue,
     cells_of,
     content_of,
     detected,
@@ -230,6 +232,56 @@ def test_words_for_nothing(tmp_path: Path, folder: str) -> None:
         assert Counter(map(content_of, calls)) == Counter(map(content_of, as_it_is(path).calls())), word
 
 
+NO_CALLS = {"attended", "incoming", "internal", "other_leg", "agent_leg"}
+IN_NO_OTHER_COLUMN = {
+    ("callnotify", "type"): "incoming",
+    ("dialpad", "entry_point_call_id"): "other_leg",
+    ("fusionpbx", "cc_side"): "internal",
+    ("goto-connect", "answer_time"): "attended",
+    ("vicidial", "carrier_dialstatus"): "other_leg",
+    ("vicidial", "carrier_dial_time"): "other_leg",
+    ("yeastar-p", "talk_duration"): "attended",
+}
+"""What only one optional column tells, as the notes of the format say: without it such a row may be a call. Of two
+attempts of VICIdial's carriers the other one is."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", INPUTS, ids=map(sample_name, INPUTS))
+def test_optional_columns_left_out(tmp_path: Path, path: Path) -> None:
+    """Without one of its optional columns a sample makes no call of a row that was incoming, internal or a leg."""
+    without_a_column(tmp_path, path)
+
+
+@pytest.mark.parametrize("name", ["twilio/title-case.csv", "dialpad/calls.csv", "3cx-database/day.csv"])
+def test_columns_left_out_that_tell_which_way_a_call_went(tmp_path: Path, name: str) -> None:
+    """Of these formats too, whose rows of one call, agents and causes stand in columns of their own."""
+    without_a_column(tmp_path, SAMPLES / name)
+
+
+def without_a_column(folder: Path, path: Path) -> None:
+    """Leave out each optional column of a sample, and look at the rows of its calls."""
+    found, rows = detected(path), cells_of(path)
+    if not found.header_line or found.format.file.columns:
+        return
+    as_they_were = dict(_by_line(folder, path, rows))
+    for name in found.format.optional_columns.keys() & found.positions.keys():
+        at = found.positions[name]
+        for line, outcome in _by_line(folder, path, [[*row[:at], *row[at + 1 :]] for row in rows]):
+            known, untold = as_they_were.get(line), IN_NO_OTHER_COLUMN.get((found.format.name, name))
+            assert outcome != "call" or known not in NO_CALLS - {untold}, (name, line)
+
+
+def _by_line(folder: Path, path: Path, rows: Rows) -> list[tuple[int, str]]:
+    """Return line and outcome of rows that are saved as a file, none where no format fits it."""
+    (folder / "export").write_text(saved(rows), encoding="utf-8")
+    found = detect(folder / "export", list(catalogue().formats.values()), Settings())
+    if not isinstance(found, Detection):
+        return []
+    result = prepared([found], plan_for(path.parent.name))
+    return [(each.place.line, told) for each, told in zip(result.listed, result.outcomes(), strict=True)]
+
+
 def test_extensions_written_as_decimals(tmp_path: Path) -> None:
     """A call of extension 105 is that of 105.00, which is an extension too and no number from outside."""
     for name, extension in (
@@ -254,10 +306,14 @@ def test_extensions_written_as_decimals(tmp_path: Path) -> None:
         ("didww/outbound.csv", r",\+?(1\d{10}),", r",+\1,"),
         ("ringcentral-call-log/detailed.csv", r'"?\b(\d:\d\d:\d\d)\b', r"0\1"),
         ("teams-direct-routing/calls.csv", r",\+(1\d{10})\b", r",\1"),
+        ("telnyx/report.csv", UUID, lambda found: found[0].upper()),
+        ("3cx-database/psql.csv", UUID, lambda found: found[0].upper()),
     ],
 )
-def test_calls_without_ids(tmp_path: Path, name: str, known: str, given: str) -> None:
-    """A call is known where its numbers lost their plus or durations got a 0, from run to run and in one run."""
+def test_calls_known_by_what_another_program_makes_of_them(
+    tmp_path: Path, name: str, known: str, given: str | Callable[[re.Match[str]], str]
+) -> None:
+    """Where numbers lost their plus, durations got a 0 or UUIDs large letters, from run to run and in one run."""
     original = (SAMPLES / name).read_text(encoding="utf-8")
     resaved = re.sub(known, given, original)
     for first, second in ((original, resaved), (resaved, original)):
