@@ -15,7 +15,7 @@ CALL_ID = r"^[A-Za-z0-9]{1,64}$"
 VOICEURI = r"(https?://[^\s/$.?#][^\s]*)?"
 ZOHOUSER = r"^[A-Za-z0-9_.-]{0,64}$"
 
-EARLIEST = np.datetime64("1989-12-30T00:00:00", "s")  # 1990 on any clock of the world
+EARLIEST = np.datetime64("2000-12-30T00:00:00", "s")  # 2001 on any clock of the world
 
 _ITSELF = "the value is the reason"
 

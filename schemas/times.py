@@ -45,7 +45,7 @@ REASONS: Final[Mapping[str, str]] = {
         "export the time in UTC or with its offset."
     ),
     "impossible_year": (
-        "Column {column} holds {value}, which lies before 1990 or after 2100; "
+        "Column {column} holds {value}, which lies before 2001 or after 2100; "
         "check the telephone system's clock and the format's time layouts."
     ),
 }
@@ -61,7 +61,7 @@ _SLUGS: Final = ("", *REASONS)
 _CODES: Final[Mapping[str, int]] = {reason: code for code, reason in enumerate(_SLUGS)}
 # MySQL writes a time that never was as zeros.
 _MISSING: Final = r"^(?i:|null|nil|none|nan|nat|n/?a|-+|\\n|0000-00-00([ T]00:00:00)?)$"
-_EARLIEST_SECOND: Final = 631_152_000  # 1990-01-01
+_EARLIEST_SECOND: Final = 978_307_200  # 2001-01-01: a clock that was lost begins in 1970, 1980 or 2000
 _LATEST_SECOND: Final = 4_133_980_799  # 2100-12-31 23:59:59
 _QUARTER_SECONDS: Final = 900
 _QUARTER_TOLERANCE_SECONDS: Final = 90
