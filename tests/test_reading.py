@@ -484,6 +484,18 @@ def test_changing_file(tmp_path: Path, change: Callable[[Path], None]) -> None:
         list(chunks)
 
 
+def test_file_begun_anew(tmp_path: Path) -> None:
+    """A file that got shorter after its detection is not used; one that grew is read to its end."""
+    detection = _detected(tmp_path / "export.csv", HEADER + ROW * 3, _format())
+    with detection.path.open("a", encoding="utf-8") as export:
+        export.write(ROW)
+    assert len(_read(detection)[0]) == 4
+    for text in ("", HEADER + ROW):
+        detection.path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputUnusableError, match="changed while it was read"):
+            _read(detection)
+
+
 def test_file_of_another_encoding(tmp_path: Path) -> None:
     """A file that was exchanged for one of another encoding after its detection is not used."""
     detection = _detected(tmp_path / "export.csv", (HEADER + ROW).encode("utf-16"), _format())

@@ -6,7 +6,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -32,6 +32,8 @@ class ExportFile:
     ``first_line`` is the number of its first line: 0 where the keys of objects were written above them.
     ``pinned`` is the identity of the file that was read: another file, or a changed one, is not opened then. What
     is 0 in it is not compared.
+    ``fewest_bytes`` is its size when it was first met: one that got shorter since was begun anew, as logrotate's
+    copytruncate does, while one that grew is still written.
     ``span`` is the part that is read: its first byte and the one behind its last, None for all that follow.
     """
 
@@ -42,6 +44,7 @@ class ExportFile:
     sheet: str | None = None
     first_line: int = 1
     pinned: Identity | None = None
+    fewest_bytes: int = 0
     span: tuple[int, int | None] = (0, None)
 
     @property
@@ -62,7 +65,8 @@ class ExportFile:
         except FileNotFoundError:
             raise self.changed() from None
         found = self.identity(source) or ()
-        if any(was not in (0, now) for was, now in zip(self.pinned or (), found, strict=False)):
+        is_other = any(was not in (0, now) for was, now in zip(self.pinned or (), found, strict=False))
+        if is_other or (found and found[2] < self.fewest_bytes):
             source.close()
             raise self.changed()
         return source
@@ -190,7 +194,7 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
         opened = nullcontext(sys.stdin.buffer)
     else:
         try:
-            mode = path.stat().st_mode
+            status = path.stat()
         except (FileNotFoundError, NotADirectoryError):
             there: dict[str, Path] = {}
             with suppress(OSError):
@@ -198,9 +202,9 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
             near = get_close_matches(path.name, there, n=1)
             meant = f"Did you mean {there[near[0]]}? " if near else ""
             raise NoInputError(f"input not found: {path}", hint=f"{meant}Check the path of the export.") from None
-        if stat.S_ISREG(mode):
-            return file
-        if not stat.S_ISFIFO(mode):
+        if stat.S_ISREG(status.st_mode):
+            return replace(file, fewest_bytes=status.st_size)
+        if not stat.S_ISFIFO(status.st_mode):
             raise NoInputError(f"{path} is not a file", hint="Name the export itself, or a pattern like *.csv.")
         opened = path.open("rb")
     with opened as source:
