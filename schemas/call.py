@@ -14,6 +14,7 @@ from schemas.vocabulary import E164, State
 CALL_ID = r"^[A-Za-z0-9]{1,64}$"
 VOICEURI = r"(https?://[^\s/$.?#][^\s]*)?"
 ZOHOUSER = r"^[A-Za-z0-9_.-]{0,64}$"
+DECIMAL = r"[0-9]+\.0+"  # what pandas and Excel make of a number
 
 EARLIEST = np.datetime64("2000-12-30T00:00:00", "s")  # 2001 on any clock of the world
 
@@ -71,7 +72,13 @@ def call_schema(*, latest: np.datetime64) -> pa.DataFrameSchema:
             "customer_number": pa.Column(str, pa.Check.str_matches(E164, error=_ITSELF)),
             "start_time": pa.Column("datetime64[s]", between, parsers=moment, nullable=False),
             "agent_number": pa.Column(str, pa.Check.str_matches(E164, error="no_agent_number")),
-            "zohouser": pa.Column(str, pa.Check.str_matches(ZOHOUSER, error="invalid_zohouser")),
+            "zohouser": pa.Column(
+                str,
+                [
+                    pa.Check.str_matches(ZOHOUSER, error="invalid_zohouser"),
+                    pa.Check(lambda users: ~users.str.fullmatch(DECIMAL), error="invalid_zohouser"),
+                ],
+            ),
             "voiceuri": pa.Column(str, pa.Check(uris, error="invalid_voiceuri")),
             "state": pa.Column(str, pa.Check.isin([state.value for state in State])),
             "call_id": pa.Column(str, pa.Check.str_matches(CALL_ID)),

@@ -329,3 +329,11 @@ def test_calls_known_by_what_another_program_makes_of_them(
             path.write_text(text, encoding="utf-8", newline="")
         together = prepared([*map(detected, paths)], plan_for(name.partition("/")[0]))
         assert len(together.calls()) == len(ids)
+
+
+def test_users_written_as_decimals(tmp_path: Path) -> None:
+    """A call of user 20068510101.0 is rejected: PhoneBridge knows none of that id."""
+    row = "dialed,busy,a1,+12125550101,+12125550142,2026-03-02 10:00:00,"
+    for given, expected in (("20068510101", "call"), ("20068510101.0", "invalid_zohouser"), ("ann.0", "call")):
+        text = f"type,state,id,from,to,start_time,zohouser\n{row}{given}\n"
+        assert prepared_text(tmp_path, text).outcomes() == [expected], given

@@ -1,6 +1,7 @@
 """Hints of rows that cannot be used: the file's own columns, the values, what to do."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from importer.formats.language import OutcomeRule
 from importer.prepare.plan import Rules
+from schemas.call import DECIMAL
 from schemas.vocabulary import Role, Verdict
 
 LONGEST_VALUE = 80
@@ -156,4 +158,7 @@ def user_hint(zohouser: str, rules: Rules) -> str:
     column = rules.format.call.zohouser
     columns = [f"column {rules.shown((column,))[0]}"] if column in rules.headers and column else []
     where = " or ".join([*columns, "column zohouser of the agents file", "--default-zohouser"])
-    return f"User {quoted(zohouser)} ({where}): an id has only letters, digits, `.`, `_` and `-`, at most 64."
+    rule = "an id has only letters, digits, `.`, `_` and `-`, at most 64"
+    if re.fullmatch(DECIMAL, zohouser):
+        rule = "a program took it for a number and wrote a decimal: write it anew, as text"
+    return f"User {quoted(zohouser)} ({where}): {rule}."
