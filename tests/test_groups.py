@@ -182,11 +182,14 @@ RULES = """
 # Rows with one id, but of other channels and customers, are rejected; an attended one hides none of them.
 1 ATTENDED 1 same=1,1 | 1 NOANSWER 2 same=2,2 -> decision ATTENDED SHARED_ID
 2 NOANSWER 3 same=3,3 | 2 ATTENDED 4 same=4,3 -> decision OTHER_LEG ATTENDED
-# So are rows of calls that began days apart.
-1 BUSY 1 start=0 | 1 NOANSWER 2 start=DAYS | 1 OUR_SIDE 3 start=9 -> decision SHARED_ID SHARED_ID OTHER_LEG
-1 ATTENDED 1 start=0 | 1 NOANSWER 2 start=DAYS | 2 BUSY start=DAYS -> decision ATTENDED SHARED_ID CALL
-1 BUSY 7 start=0 alone | 1 BUSY 8 start=DAYS alone -> decision CONFLICT CONFLICT
-1 BUSY 7 start=0 alone | 1 ATTENDED 8 start=DAYS alone -> decision SHARED_ID ATTENDED
+# So are rows of calls that began days apart, but where nothing is to be held, as under a UUID: a call back.
+1 BUSY 1 start=0 same=1,1 | 1 NOANSWER 2 start=DAYS same=1,1 | 1 OUR_SIDE 3 start=9 same=1,1
+-> decision SHARED_ID SHARED_ID OTHER_LEG
+1 ATTENDED 1 start=0 same=1,1 | 1 NOANSWER 2 start=DAYS same=1,1 | 2 BUSY start=DAYS
+-> decision ATTENDED SHARED_ID CALL
+1 BUSY 7 start=0 same=1,1 alone | 1 BUSY 8 start=DAYS same=1,1 alone -> decision CONFLICT CONFLICT
+1 BUSY 7 start=0 same=1,1 alone | 1 ATTENDED 8 start=DAYS same=1,1 alone -> decision SHARED_ID ATTENDED
+1 BUSY 7 start=0 | 1 NOANSWER 8 start=DAYS -> decision CALL OTHER_LEG
 # A record of another shape makes the call unclear that it may be of, and is listed by itself.
 1 BUSY 1 | 1 MISSHAPEN | 2 BUSY | 3 MISSHAPEN -> decision UNCLEAR_CALL LISTED CALL LISTED
 1 BUSY 1 | 1 ATTENDED 2 | 1 MISSHAPEN -> decision OTHER_LEG ATTENDED LISTED

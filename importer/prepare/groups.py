@@ -253,7 +253,7 @@ def _sharing(rows: Rows, some: Ints) -> Ints:
 
 def _far_apart(rows: Rows, some: Ints) -> Ints:
     """Return those of some rows that have an id with which calls began on different days."""
-    some = some[rows["start"][some] != NO_START]
+    some = some[(rows["start"][some] != NO_START) & (rows["same"][some, 0] != 0)]
     _, number = np.unique(rows["key"][some], return_inverse=True)
     start = rows["start"][some]
     earliest = np.full(number.max(initial=-1) + 1, NO_START)

@@ -74,7 +74,7 @@ PLUS = r"\+([0-9]{7})"
 
 UNIQUE_ID = f"[0-9A-Fa-f]{{32}}|{UUID}"
 """An id that no program cuts and no system gives twice: rows of other agents and customers, such as consultations,
-are legs of its call."""
+and of later days, such as calls back, are legs of its call."""
 
 SHORTEST_ID = 6
 """In a record of another shape a cell with fewer characters may be anything, and no id."""
