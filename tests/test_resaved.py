@@ -143,6 +143,8 @@ def applies(found: Detection, way: str) -> bool:
         layouts = found.format.time.formats
         is_year_first = all(max(each.find("%Y"), each.find("%y")) <= max(each.find("%d"), 0) for each in layouts)
         return is_year_first and found.rewriting is None
+    if way == "cp1252":  # not of a header that has no letter in it
+        return all(cell.encode("cp1252", "ignore") for cell in found.header if cell)
     return way != "empty-tail" or found.format.name != "freeswitch-sql"
 
 

@@ -319,9 +319,11 @@ def _torn_apart(frame: pd.DataFrame, cells: Ints, detection: Detection) -> list[
     """Return the rows with empty cells behind the last column whose start or durations are none.
 
     An inner cell that holds a delimiter and is not quoted moves those behind it, and the last one may be empty.
+    Spreadsheet programs give all rows as many cells as the longest one has, the header too.
     """
     many = cells > detection.field_count
-    if not many.any() or detection.open_end:
+    is_padded = detection.file.is_table or len(detection.header) > detection.field_count
+    if not many.any() or detection.open_end or is_padded:
         return []
     rows, call, time = frame[many], detection.format.call, detection.format.time
     torn = np.zeros(len(rows), dtype=np.bool_)
