@@ -17,6 +17,7 @@ from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.private_files import open_small, why
 from importer.reading import Extensions
+from importer.reading.conditions import DECIMAL_EXTENSION
 from schemas.call import ZOHOUSER
 from schemas.numbers import NumberBook, NumberRules
 
@@ -30,7 +31,6 @@ FALLBACK_ENCODINGS = ("cp1252",)
 
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+([.,][0-9]*)?E[+-][0-9]+|[0-9]+[.,][0-9]*E[0-9]+", re.IGNORECASE)
 DAMAGED = re.compile(rf"{SCIENTIFIC.pattern}|[+-]?[0-9]+[.,]0+", re.IGNORECASE)
-DECIMAL_EXTENSION = re.compile(r"([0-9]{1,7})\.0{1,2}")
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -70,7 +70,9 @@ class AgentBook:
         when nothing answers. pandas writes extension 101 as 101.0, Excel as 101.00.
         """
         named = [
-            decimal[1] if (decimal := DECIMAL_EXTENSION.fullmatch(each)) else each for each in candidates if each
+            decimal[1] if (decimal := re.fullmatch(DECIMAL_EXTENSION, each)) else each
+            for each in candidates
+            if each
         ]
         listed = next((agent for text in named if (agent := self._listed(text, numbers))), Agent("", ""))
         number = listed.number

@@ -29,6 +29,10 @@ Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
 
+DECIMAL_EXTENSION = r"([0-9]{1,7})\.0{1,2}"
+"""How pandas and Excel write extension 101 in a column of numbers: 101.0, 101.00."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extensions:
     """Our own internal numbers: those of the agents file (see `caseless`), and what looks like one here.
@@ -46,7 +50,7 @@ class Extensions:
     def are_extensions(self, values: pd.Series) -> Flags:
         """Return which of these texts are internal numbers, also as pandas and Excel write them: 101.0, 101.00."""
         if pc.any(pc.match_substring(arrow_of(values), ".0"), min_count=0).as_py():
-            values = values.str.replace(r"^([0-9]{1,7})\.0{1,2}$", r"\1", regex=True)
+            values = values.str.replace(f"^{DECIMAL_EXTENSION}$", r"\1", regex=True)
         alike = matches(values, self.pattern)
         if self.trunks:
             alike &= ~matches(values, self.trunks)
