@@ -682,6 +682,14 @@ def test_rows_above_a_header_with_another_delimiter(tmp_path: Path, above: str) 
         detect(path, [proved], Settings())
 
 
+def test_cells_between_apostrophes(tmp_path: Path) -> None:
+    """They are refused: each cell would begin and end with one, and no word be known."""
+    path = tmp_path / "cdr.csv"
+    path.write_text("'type','state','id','from','to','start_time'\n'dialed','busy','a1','101','102','x'\n")
+    with pytest.raises(InputUnusableError, match="between apostrophes"):
+        detected(path)
+
+
 def test_header_with_a_column_twice(tmp_path: Path) -> None:
     """Nothing tells which of the two has the number: the file is refused, by its name."""
     with pytest.raises(InputUnusableError, match=r"\.csv: the header has column 'CALLED' twice \(cells 1 and 4\)"):

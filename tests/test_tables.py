@@ -365,13 +365,21 @@ def test_json_that_is_refused(tmp_path: Path, text: str | bytes, words: str) -> 
 def test_json_of_a_day_without_calls(tmp_path: Path) -> None:
     """An empty list has no rows where its format is named; else nobody knows which system wrote it."""
     path = tmp_path / "export.json"
-    for text in ("[]", "\ufeff[\n]\n"):
+    paging = '"from": "2026-03-02", "uri": "https://example.com/1234567"'
+    envelopes = ('{"calls": []}', f'{{{paging}, "errors": [], "_embedded": {{"calls": []}}}}')
+    for text in ("[]", "\ufeff[\n]\n", *envelopes):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(InputUnusableError, match="is an empty list"):
+        with pytest.raises(InputUnusableError, match=r"empty list|no format known"):
             detected(path)
         for name in ("aircall-api", "callnotify"):
             found = detect(path, [catalogue().formats[name]], Settings(format=name))
             assert found is not None and sum(map(len, read_chunks(found))) == 0
+    call = '{"to": "+12125550142", "tags": []}'  # of another layout, and deeper than lists are looked for
+    faults = ('{"message": "No access", "calls": []}', '{"calls": [], "older": [{"a": 1}]}')
+    for text in ("{}", *faults, call, f'{{"a": {{"b": {{"c": [{call}]}}}}, "calls": []}}'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputUnusableError, match=r"no objects|is not of format callnotify"):
+            detect(path, [catalogue().formats["callnotify"]], Settings(format="callnotify"))
 
 
 def test_json_of_one_object(tmp_path: Path) -> None:
@@ -382,6 +390,7 @@ def test_json_of_one_object(tmp_path: Path) -> None:
         (["a1"], {"legs": [{"leg": 1}], **one, "tags": [{"tag": 1}]}),
         (["a1", "a2"], {"page": {"all": 1}, "_embedded": {"calls": [one, {**one, "id": "a2"}]}}),
         (["a1"], {"errors": [{"code": 1}], "calls": [one]}),
+        (["a1"], {**one, "tags": []}),
     ):
         path.write_text(json.dumps(value), encoding="utf-8")
         found = detected(path)

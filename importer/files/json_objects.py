@@ -31,6 +31,12 @@ _SPACE: Final = re.compile(r"\s*")
 Place = tuple[str, ...] | None
 """The keys on the way to a list of objects, none if the file is the list; None for one object after the other."""
 
+EMPTY: Final = ("",)
+"""The place of the calls of an answer that holds none."""
+
+_FAULT: Final = re.compile("(?i)err|fault|message")
+_NUMBER: Final = re.compile(r"\+\d|\d{7}|\d{3}[-.) ]+\d{3}")
+
 _Item = tuple[int, dict[str, str], str | None]
 """An object: the line on which it starts, its values as text by key, and its text where it is not whole."""
 
@@ -43,7 +49,8 @@ def is_json(start: bytes) -> bool:
 def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[Place, ...]:
     """Return where the calls of a file may be, ``opened`` opens it: of a single object its lists, or itself.
 
-    Nothing but the columns tells an envelope around calls from one call with a list of its legs.
+    Nothing but the columns tells an envelope around calls from one call with a list of its legs. An answer without
+    calls has an empty list, and neither tells of a fault nor holds what may be a telephone number.
     """
     with opened() as source:
         text = _Text(source, shown)
@@ -52,7 +59,14 @@ def places_of_objects(opened: Callable[[], BinaryIO], shown: str) -> tuple[Place
         lists = [*islice(_lists(text, is_outer=True), MOST_LISTS + 1)]
         if len(lists) > MOST_LISTS:
             text.refuse(f"the object has more than {MOST_LISTS} lists of objects")
-        return (None,) if text.peek() else (*lists, None)
+        if text.peek():
+            return (None,)
+    if not lists:
+        ((_, cells, _),) = _objects(opened, shown, None)
+        told = {key: cell for key, cell in cells.items() if cell not in ("", "[]") and "://" not in cell[:8]}
+        if "[]" in cells.values() and not any(_FAULT.search(key) or _NUMBER.search(told[key]) for key in told):
+            return (None, EMPTY)
+    return (*lists, None)
 
 
 def rows_of_objects(opened: Callable[[], BinaryIO], shown: str, place: Place) -> Iterator[bytes]:
@@ -72,7 +86,7 @@ def rows_of_objects(opened: Callable[[], BinaryIO], shown: str, place: Place) ->
                 f"{shown}: line {line}: the objects have more than {MOST_KEYS} different keys",
                 hint="These are no call records: export the calls alone.",
             )
-    if not keys and place != ():  # an empty list may be the answer for a day without calls
+    if not keys and place not in ((), EMPTY):  # an empty list may be the answer for a day without calls
         raise InputUnusableError(
             f"{shown} has no objects, so nothing says which system wrote it",
             hint="If there were no calls, leave the file out; else look at what was asked of the API.",

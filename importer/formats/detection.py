@@ -10,7 +10,7 @@ from pathlib import Path
 
 from importer.errors import InputUnusableError
 from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, readable, sql_dump, without_rows
-from importer.formats.cells import Dialect, plain_cell
+from importer.formats.cells import DECIMAL, Dialect, plain_cell
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection, rewriting_of
 from importer.formats.encoding import certain_encoding, fallback_encoding
@@ -39,7 +39,7 @@ TWO_LAYOUTS = (
 )
 KEPT_DIGITS, SURE_ZEROS = 15, 4
 DECIMAL_ID = "[0-9]+[.,]0+"
-LONGEST_EPOCH = len("1772460847.0")
+EPOCH_ID = len("1772460847.0")
 LEAST_SHARE = 0.6
 """Share of the first rows that must fit an export without header; the others are its bad rows."""
 
@@ -80,6 +80,8 @@ def detect(
     """
     with readable(path):
         tables = open_tables(path, settings.sheet)
+        if settings.format is None:  # nothing in an empty list says which system wrote it
+            tables = tuple(table for table in tables if table.size()) or tables
         if len(tables) == 1:
             return _detect(tables[0], formats, settings, lookalikes)
         # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,
@@ -149,6 +151,11 @@ def _detect(
     cdr_format, (_, read_by) = matches[0]
     encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
+    if detection.header and all(re.fullmatch("'.+'", cell) for cell in detection.header if cell):
+        raise InputUnusableError(
+            f"{file.shown} has its cells between apostrophes, which would count as parts of them",
+            hint="Export it with double quotes, or none.",
+        )
     detection = replace(detection, format=with_cut_ids(detection))
     return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
 
@@ -186,9 +193,10 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     cut = []
     if zeros >= SURE_ZEROS and not any(text[KEPT_DIGITS:].strip("0") for text in long):
         cut.append(f"[1-9][0-9]{{{KEPT_DIGITS - 1}}}0+")
+    pointed = [{text for text in ids if re.search("[.,]", text)} for ids in columns]
     if any(
-        all(re.fullmatch(DECIMAL_ID, text) for text in ids) and (len(ids) > 1 or len(min(ids)) > LONGEST_EPOCH)
-        for ids in filter(None, columns)
+        all(re.fullmatch(DECIMAL_ID, text) for text in ids) and (len(ids) > 1 or len(min(ids)) != EPOCH_ID)
+        for ids in filter(None, pointed)
     ):
         cut.append(DECIMAL_ID)
     if not cut:
@@ -393,7 +401,7 @@ def _fits(
         if name not in positions or positions[name] >= len(cells):
             return False
         text = plain_cell(cells[positions[name]])
-        if _fits_whole(pattern, text):
+        if any(_fits_whole(pattern, each) for each in (text, re.sub(DECIMAL, r"\1", text))):
             continue
         bare = bare_time(text)
         if _fits_whole(pattern, _T_IN_ISO.sub(" ", bare)):
