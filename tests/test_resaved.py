@@ -100,6 +100,17 @@ def of_rows(change: Callable[[Rows], bytes]) -> Way:
     return lambda _, rows: change(rows)
 
 
+def with_decimals(found: Detection, rows: Rows) -> bytes:
+    """Return the file with its codes and counts as pandas writes them in a column with an empty cell."""
+    body = _body(found, rows)
+    places = {found.positions[name] for name in found.format.columns_of_words() & found.positions.keys()}
+    changed = [[*row] for row in rows]
+    for row in changed[body:]:
+        for place in places & set(range(len(row))):
+            row[place] = re.sub("^(0|[1-9][0-9]{,14})$", r"\1.0", row[place])
+    return saved(changed).encode()
+
+
 def with_empty_tail(found: Detection, rows: Rows) -> bytes:
     """Return the file with empty cells behind those of its rows."""
     body, width = _body(found, rows), found.field_count
@@ -129,6 +140,7 @@ WAYS: dict[str, Way] = {
     "apostrophe": each_row(apostrophe),
     "marks": each_row(marked),
     "dates": with_rewritten_dates,
+    "decimals": with_decimals,
 }
 
 
@@ -170,6 +182,12 @@ def test_same_calls(tmp_path: Path, number: int) -> None:
     path = next(path for path in INPUTS if sample_name(path) == FEW[number])
     for way in [*WAYS][number :: len(FEW)]:
         same_calls(tmp_path, path, way)
+
+
+@pytest.mark.parametrize("name", ["bandwidth/calls.csv", "cdr-stats/import.csv", "vicidial/carrier.csv"])
+def test_codes_written_as_decimals(tmp_path: Path, name: str) -> None:
+    """SIP, Q.850 and country codes as 486.0 are those that the tables know."""
+    same_calls(tmp_path, SAMPLES / name, "decimals")
 
 
 @pytest.mark.slow
@@ -306,6 +324,8 @@ def test_extensions_written_as_decimals(tmp_path: Path) -> None:
     [
         ("3cx-trunk/day.csv", r",\+(\d{11}),", r",\1,"),
         ("didww/outbound.csv", r",\+?(1\d{10}),", r",+\1,"),
+        ("kx-hts/day.csv", r",00(44\d{10}),", r",\1,"),
+        ("unify-osbiz/uncompressed.csv", r"\b00(44\d{10})\b", r"\1"),
         ("ringcentral-call-log/detailed.csv", r'"?\b(\d:\d\d:\d\d)\b', r"0\1"),
         ("teams-direct-routing/calls.csv", r",\+(1\d{10})\b", r",\1"),
         ("telnyx/report.csv", UUID, lambda found: found[0].upper()),
@@ -315,7 +335,7 @@ def test_extensions_written_as_decimals(tmp_path: Path) -> None:
 def test_calls_known_by_what_another_program_makes_of_them(
     tmp_path: Path, name: str, known: str, given: str | Callable[[re.Match[str]], str]
 ) -> None:
-    """Where numbers lost their plus, durations got a 0 or UUIDs large letters, from run to run and in one run."""
+    """Where numbers lost plus or zeros, durations got a 0 or UUIDs large letters, in one run and between two."""
     original = (SAMPLES / name).read_text(encoding="utf-8")
     resaved = re.sub(known, given, original)
     for first, second in ((original, resaved), (resaved, original)):

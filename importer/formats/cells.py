@@ -72,6 +72,9 @@ NO_LONE_ID: Final = rf"{NO_ID}|[-0]+(?:\.0+)?"
 NO_TIME: Final = r"[^0-9]*|0+(?:\.0+)?|0000-00-00.*"
 """What stands in place of a time that never was: `-`, `NA`, `0`, MySQL's zero date; midnight is a time."""
 
+DECIMAL: Final = r"^([0-9]{1,15})\.0{1,2}$"
+"""How pandas and Excel write code 486 in a column of numbers: 486.0, 486.00."""
+
 _INVISIBLE: Final = re.compile(INVISIBLE)
 _NO_BREAK_SPACES: Final = re.compile(NO_BREAK_SPACES)
 _FORCED: Final = re.compile(FORCED)

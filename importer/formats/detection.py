@@ -80,8 +80,6 @@ def detect(
     """
     with readable(path):
         tables = open_tables(path, settings.sheet)
-        if settings.format is None:  # nothing in an empty list says which system wrote it
-            tables = tuple(table for table in tables if table.size()) or tables
         if len(tables) == 1:
             return _detect(tables[0], formats, settings, lookalikes)
         # The one sheet that a format knows, the first of those without rows if none has any. Where two have rows,

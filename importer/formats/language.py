@@ -482,6 +482,16 @@ class CdrFormat(Shape):
         names |= {name for candidate in self.call.id for name in candidate}
         return tuple(sorted({origin for name in names for origin in self.origins(name)}))
 
+    def columns_of_words(self) -> set[str]:
+        """Return the columns of words, codes and durations in which 486.0 is 486: no test asks for the point."""
+        call, time = self.call, self.time
+        tests = [each for tests in self._tests() for each in tests.items()]
+        pointed = {name for name, test in tests if re.search(r"\\\.|\.0", f"{test.matches} {test.any_of}")}
+        others = [call.customer, call.sent_number, call.zohouser, call.voiceuri, call.answer_time, *call.agent]
+        others += [*call.end_time, *time.columns, *(time.evidence.columns() if time.evidence else ())]
+        origins = {origin for name in filter(None, others) for origin in self.origins(name)}
+        return {*self.used_columns()} - origins - self.id_columns() - pointed
+
     def _tests(self) -> list[Mapping[str, Test]]:
         sources = [source for sources in self.derived.values() for source in sources]
         tests = [rule.when for rules in (self.endpoint, self.direction, self.outcome, sources) for rule in rules]

@@ -29,7 +29,7 @@ FUTURE_SECONDS = 300
 """So far may the telephone system's clock be ahead of ours."""
 
 MOST_LOST_ZEROS = 4
-MOST_SPELLINGS = 32
+MOST_SPELLINGS = 64
 
 Prepared = Call | ResultRow
 
@@ -309,16 +309,17 @@ _BESIDE = {
 def _other_spellings(key: str) -> list[str]:
     """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
 
-    Numbers have a plus or none, durations a leading 0 or none; an extension is 101.0 or 101.00. The letters of a
-    UUID are large or small ones.
+    Numbers begin with a plus, zeros or neither, durations with a 0 or not; an extension is 101.0 or 101.00. The
+    letters of a UUID are large or small ones.
     """
     spellings, mark = [], "\x1f" if key[0] == "u" else "."
     for part in key[1:].split(mark):
-        found = re.fullmatch(r"\+?([0-9]{7,15})|0?([0-9](?::[0-9]{2}){2})|([0-9]{2,7})\.0{1,2}", part)
+        number, duration = r"(?:\+|0{0,2})([1-9][0-9]{6,14})", r"0?([0-9](?::[0-9]{2}){2})"
+        found = re.fullmatch(rf"{number}|{duration}|([0-9]{{2,7}})\.0{{1,2}}", part)
         bare = next(filter(None, found.groups())) if found else part
-        marked = ("0" if ":" in bare else "+") + bare
+        marked = {begin + bare for begin in (("0",) if ":" in bare else ("+", "0", "00"))}
         cases = {part.lower(), part.upper()} if re.fullmatch(UUID, part) else set()
-        spellings.append([part, *((cases | ({bare, marked} if found else set())) - {part})])
+        spellings.append([part, *((cases | ({bare, *marked} if found else set())) - {part})])
     return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
 

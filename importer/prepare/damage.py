@@ -54,7 +54,7 @@ def zeros_behind(cut_id: str, mark: str = "") -> str:
 
 def unmeasured(durations: pd.Series) -> Flags:
     """Say which cells hold a duration that cannot be read, or one that a spreadsheet shows as a part of a day."""
-    written = matches(durations, "(?:PT)?[0-9].*") & matches(durations, ".*[1-9].*")
+    written = ~matches(durations, "[^1-9#]*")
     lost = seconds_of(durations).isna().to_numpy() | matches(durations, "0[.]0[0-9]{4,}")
     return np.asarray(written & lost, dtype=np.bool_)
 
@@ -126,3 +126,12 @@ def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, 
         if cdr_format.call.cut_id is not None:
             yield column, "cut_id", matches(rows[column], cdr_format.call.cut_id)
             yield column, "decimal_comma", matches(rows[column], f"(?:{cdr_format.call.cut_id}),[0-9]+")
+
+
+def without_decimals(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
+    """Return the rows with cut ids, which pandas writes as 3.0 beside an empty cell, with the 3 that they were."""
+    rows, is_cut = rows.copy(), np.zeros(len(rows), dtype=np.bool_)
+    for column, _, cut in cuts(rows, cdr_format):
+        rows[column] = rows[column].mask(cut, rows[column].str.replace("[.,]0+$", "", regex=True))
+        is_cut |= cut
+    return rows.loc[is_cut]

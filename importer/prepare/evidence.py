@@ -209,13 +209,18 @@ def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
 
 
 def _cause(word: str, rule: OutcomeRule, causes: Mapping[str, CauseTable]) -> Cause | str | None:
-    """Return what a word means: a cause, the word ``next``, or None when nothing knows it."""
-    key = word_key(word)
-    for known, meaning in rule.words.items():
-        if word_key(known) == key:
-            return meaning if meaning == "next" else Cause(otherwise=Verdict(meaning))
+    """Return what a word means: a cause, the word ``next``, or None when nothing knows it.
+
+    Reading has taken 486.0 for 486, and an operator may have told either.
+    """
     table = causes[rule.table].words if rule.table else {}
-    return next((cause for known, cause in table.items() if word_key(known) == key), None)
+    for key in (word_key(word) + zeros for zeros in ("", ".0", ".00")):
+        for known, meaning in rule.words.items():
+            if word_key(known) == key:
+                return meaning if meaning == "next" else Cause(otherwise=Verdict(meaning))
+        if found := next((cause for known, cause in table.items() if word_key(known) == key), None):
+            return found
+    return None
 
 
 def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:

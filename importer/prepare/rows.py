@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 
+from importer.formats.detection import DECIMAL_ID
 from importer.formats.language import Test
-from importer.prepare.damage import UUID, zeros_behind
+from importer.prepare.damage import UUID, without_decimals, zeros_behind
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
     add_evidence,
@@ -162,7 +163,10 @@ class RowPreparer:
         grouped = rows if in_group.all() else rows.loc[in_group]
         conditions = conditions if in_group.all() else conditions.select(in_group, grouped)
         self._index.add(*self._index_rows(grouped, conditions))
-        self._index.add(self._misshapen(chunk.guessed), np.empty(0, JOIN))
+        self._index.add(self._misshapen(chunk.guessed, SHORTEST_ID), np.empty(0, JOIN))
+        if DECIMAL_ID in (self.rules.format.call.cut_id or ""):
+            whole = without_decimals(frame[[*chunk.guessed.columns]], self.rules.format)
+            self._index.add(self._misshapen(whole, shortest_id=1), np.empty(0, JOIN))
         if self.rules.plan.all_rows:
             return self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
         self.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
@@ -299,8 +303,8 @@ class RowPreparer:
     def _keys(self, texts: pd.Series) -> Keys:
         """Return the keys of the index for those of calls, in one of the ways in which programs write them.
 
-        An id may have lost the zeros at its end, a number its plus; a duration may have got a 0. The letters of a
-        UUID are large or small ones.
+        An id may have lost the zeros at its end, a number its plus or zeros; a duration may have got a 0. The
+        letters of a UUID are large or small ones.
         """
         with_uuid = texts.str.contains(UUID, regex=True)
         if with_uuid.any():
@@ -308,7 +312,8 @@ class RowPreparer:
         if pc.any(pc.match_substring(arrow_of(texts), "+"), min_count=0).as_py():
             texts = texts.str.replace(PLUS, r"\1", regex=True)
         if texts.str.startswith("u").any():
-            texts = texts.str.replace("\x1f0([0-9]:[0-9]{2}:[0-9]{2}(?:\x1f|$))", "\x1f\\1", regex=True)
+            zeros = r"([u\x1f])0{1,2}([0-9]:[0-9]{2}:[0-9]{2}\b|[1-9][0-9]{6})"
+            texts = texts.str.replace(zeros, r"\1\2", regex=True)
         keys, cut = texts.to_numpy(dtype=object), self.rules.format.call.cut_id
         if cut is not None:
             ends_in_zero = texts.str.endswith("0").to_numpy()
@@ -318,18 +323,18 @@ class RowPreparer:
             keys[ends_in_zero] = bare
         return keys_of(*(_hashes(keys, key) for key in HASH_KEYS))
 
-    def _misshapen(self, guessed: pd.DataFrame) -> Rows:
-        """Return rows for the index of the calls that records of another shape may be of, by their ids.
+    def _misshapen(self, damaged: pd.DataFrame, shortest_id: int) -> Rows:
+        """Return rows for the index of the calls that records of another shape or with cut ids may be of.
 
         Such a record may be the row that was attended, or the earliest. In a format without legs it is no call's.
         """
-        if not len(guessed) or not self.rules.format.call.legs:
+        if not len(damaged) or not self.rules.format.call.legs:
             return np.empty(0, INDEX_ROW)
-        rows = guessed.reset_index(drop=True)
+        rows = damaged.reset_index(drop=True)
         derived = self.rules.format.id_columns() & self.rules.format.derived.keys()
         rows = with_texts(rows, derived_of(rows, self.rules), derived)
         keys = call_keys(rows, self.rules.format)["key"].drop_duplicates()
-        keys = keys[keys.str.match(f"i.{{{SHORTEST_ID},}}")]
+        keys = keys[keys.str.match(f"i.{{{shortest_id},}}")]
         index = np.zeros(len(keys), INDEX_ROW)
         index["key"], index["rank"], index["start"], index["legs"] = (
             self._keys(keys),

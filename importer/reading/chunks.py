@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from importer.formats import Detection, Quotes
 from importer.formats.cells import (
     APOSTROPHE,
+    DECIMAL,
     FORCED,
     INVISIBLE,
     NO_BREAK_SPACES,
@@ -408,6 +409,10 @@ def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.D
                 frame[positions[name]] = pd.Series(texts, index=values.index, dtype=TEXT)
     index, words = pd.Index(kept), detection.format.empty_words
     cleaned = {place: text_series(column, index) for place, column in clean_columns(frame, text, words)}
+    for name in detection.format.columns_of_words() & positions.keys():
+        place = positions[name]  # such programs write all cells of a column so: the first rows tell
+        if any(re.match(DECIMAL, plain_cell(cells[place])) for cells in detection.sample if place < len(cells)):
+            cleaned[place] = cleaned[place].str.replace(DECIMAL, r"\1", regex=True)
     call, origins = detection.format.call, detection.format.origins
     nothing = dict.fromkeys(detection.format.columns_that_may_be_empty(), NO_ID)
     nothing |= {each: NO_LONE_ID for names in call.id if len(names) == 1 for each in origins(names[0])}
