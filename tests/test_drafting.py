@@ -14,7 +14,7 @@ from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import draft_of, format_name
 from importer.formats.faults import TomlText
-from importer.results import Difference, differences
+from importer.results.cells import Difference, differences
 from importer.settings import Settings
 from samples import catalogue, for_each
 

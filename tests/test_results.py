@@ -16,8 +16,8 @@ from importer.errors import CannotCreateError
 from importer.ledger import Fate
 from importer.pipeline import epoch_of
 from importer.records import Call, Place, ResultRow
-from importer.results import CHUNK_ROWS, ResultsFile, defused
-from importer.results.cells import begin_rows
+from importer.results.cells import begin_rows, defused
+from importer.results.file import CHUNK_ROWS, ResultsFile
 from ledgers import execute
 from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State

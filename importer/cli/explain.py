@@ -16,7 +16,7 @@ from importer.prepare import AgentBook, Preparation, PreparePlan
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.zones import shown_evidence
 from importer.records import ResultRow
-from importer.results import Difference
+from importer.results.cells import Difference
 from importer.settings import Settings
 from schemas.vocabulary import Outcome, counted
 

@@ -116,7 +116,7 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
     from importer.files import temporary_folder
     from importer.formats import load_catalogue
     from importer.pipeline import Listener, Run, check
-    from importer.results import differences
+    from importer.results.cells import differences
 
     catalogue = load_catalogue(settings.config)
     catalogue.pick(name)

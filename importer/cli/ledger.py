@@ -248,7 +248,7 @@ def _settle_found(settings: Settings, path: Path, columns: str, note: str | None
     from importer.ledger import Decision, open_reader
     from importer.pipeline import held_ledger
     from importer.pipeline.calls_list import COLUMNS, LOOKED_UP, look_up, read_list
-    from importer.results import defused
+    from importer.results.cells import defused
 
     names = dict(each.split("=", 1) for each in columns.split(",") if "=" in each)
     if columns and (columns.count(",") + 1 != len(names) or not names.keys() <= COLUMNS.keys()):

@@ -12,7 +12,8 @@ from importer.pipeline.ending import fate_fields, row_of
 from importer.pipeline.run import Run, epoch_of, gmt_text
 from importer.private_files import check_ours
 from importer.records import OUTCOME_OF_STATE, Call, Place, ResultRow
-from importer.results import CHUNK_ROWS, PART, ResultsFile, complete_parts, fused, no_results_file, read_rows
+from importer.results.cells import PART, fused, no_results_file, read_rows
+from importer.results.file import CHUNK_ROWS, ResultsFile, complete_parts
 from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, CallState, Outcome, State
 
 _OPEN = (CallState.PENDING, CallState.SENDING, CallState.UNCERTAIN)

@@ -15,7 +15,8 @@ from importer.ledger import Fate, Ledger, LedgerReader, RunInfo
 from importer.pipeline.run import Run, gmt_text, lock_wait, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
 from importer.requirements import check_versions
-from importer.results import FATE_COLUMNS, Finished
+from importer.results.cells import FATE_COLUMNS
+from importer.results.file import Finished
 from importer.settings import Settings
 from schemas.vocabulary import SEEN_BEFORE, Outcome
 

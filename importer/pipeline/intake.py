@@ -46,7 +46,8 @@ from importer.prepare.zones import require_place
 from importer.processes import Workers, in_order, working
 from importer.reading import parts_of, read_chunks, verbatim_records
 from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary
-from importer.results import Finished, ResultsFile, as_text, check_free, defused, read_rows, write_rejects
+from importer.results.cells import defused, read_rows
+from importer.results.file import Finished, ResultsFile, as_text, check_free, write_rejects
 from importer.settings import Settings, parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outcome, Role, counted
 

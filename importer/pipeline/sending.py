@@ -44,7 +44,7 @@ from importer.pacing import (
 )
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.records import Call, Event, EventName, Level, Receipt, Stop
-from importer.results import ResultsFile
+from importer.results.file import ResultsFile
 from importer.settings import DATA_CENTERS, Credentials, Settings
 from schemas.vocabulary import CallState, counted
 

@@ -20,7 +20,7 @@ from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text, lock_wait
 from importer.private_files import whose
 from importer.records import RunSummary, Stop
-from importer.results import Finished, ResultsFile, results_path
+from importer.results.file import Finished, ResultsFile, results_path
 from importer.settings import Credentials
 
 

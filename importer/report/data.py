@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from importer.errors import ExitCode, UsageError
 from importer.ledger import LedgerReader, RunRecord
 from importer.records import OUTCOME_OF_STATE
-from importer.results import read_rows
+from importer.results.cells import read_rows
 from importer.settings import OPTIONS
 from schemas.vocabulary import CallState, Outcome, counted
 
@@ -103,47 +103,40 @@ def results_report(path: Path, timezone: str | None = None) -> Report:
     """Return the report of a results file, hours on the clock of ``timezone``, else GMT; raises as `read_rows`."""
     report = Report(f"Results {path.name}", str(path), zone=timezone or "GMT")
     for row in read_rows(path):
-        _count_row(report, row)
+        if len("".join(row.values())) > _LONGEST_TEXT:
+            # No program writes texts that long: one cell must not fill the page or the memory.
+            for name, text in row.items():
+                if len(text) > _LONGEST_TEXT:
+                    row[name] = text[: _LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        outcome, reason, place = row["outcome"], row["reason"], _place(row["file"], row["line"])
+        report.outcomes[outcome] += 1
+        if outcome in _OF_CALLS:
+            count(report.states, (row["state"], outcome))
+            count(report.agents, (row["from"], outcome))
+            if start := _moment(row["start_time"]):
+                count(report.hours, _hour(start, report.zone))
+        if outcome == Outcome.SKIPPED:
+            count(report.skipped, reason)
+        elif outcome == Outcome.UNCERTAIN and len(report.uncertain) < _MOST_UNCERTAIN:
+            report.uncertain.append((row["call_id"], row["start_time"], row["from"], row["to"], reason, place))
+        elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
+            if reason == "no_agent_number" and (named := _UNLISTED_AGENT.search(row["hint"])):
+                count(report.unlisted, named[1])
+            cause = (outcome, reason, row["http_status"], row["code"])
+            count(report.causes, cause, 2 * _MOST_CAUSES)
+            if len(report.examples[cause]) < _MOST_EXAMPLES:
+                report.examples[cause].append((place, row["hint"]))
+            if len(report.examples) > len(report.causes):
+                for dropped in report.examples.keys() - report.causes.keys():
+                    del report.examples[dropped]
+        # Only these were surely sent in this run: the others may have kept the time of an earlier one.
+        elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
+            report.sent[int(sent.timestamp())] += 1
+            if len(report.sent) > 2 * _MOST_MOMENTS:
+                wider = _in_spans(report.sent, _span_seconds(report.sent, _MOST_MOMENTS))
+                report.sent.clear()
+                report.sent.update(wider)
     return replace(report, uncertain_count=report.outcomes[Outcome.UNCERTAIN])
-
-
-def _count_row(report: Report, row: dict[str, str]) -> None:
-    """Count one row of a results file; of too many keys the rarest are dropped."""
-    if len("".join(row.values())) > _LONGEST_TEXT:
-        # No program writes texts that long: one cell must not fill the page or the memory.
-        end = _LONGEST_TEXT - 1
-        row = {
-            name: text if len(text) <= _LONGEST_TEXT else text[:end] + "\N{HORIZONTAL ELLIPSIS}"
-            for name, text in row.items()
-        }
-    outcome, place = row["outcome"], _place(row["file"], row["line"])
-    report.outcomes[outcome] += 1
-    if outcome in _OF_CALLS:
-        count(report.states, (row["state"], outcome))
-        count(report.agents, (row["from"], outcome))
-        if start := _moment(row["start_time"]):
-            count(report.hours, _hour(start, report.zone))
-    if outcome == Outcome.SKIPPED:
-        count(report.skipped, row["reason"])
-    elif outcome == Outcome.UNCERTAIN and len(report.uncertain) < _MOST_UNCERTAIN:
-        report.uncertain.append((row["call_id"], row["start_time"], row["from"], row["to"], row["reason"], place))
-    elif outcome in (Outcome.REJECTED, Outcome.REFUSED):
-        if row["reason"] == "no_agent_number" and (named := _UNLISTED_AGENT.search(row["hint"])):
-            count(report.unlisted, named[1])
-        cause = (outcome, row["reason"], row["http_status"], row["code"])
-        count(report.causes, cause, 2 * _MOST_CAUSES)
-        if len(report.examples[cause]) < _MOST_EXAMPLES:
-            report.examples[cause].append((place, row["hint"]))
-        if len(report.examples) > len(report.causes):
-            for dropped in report.examples.keys() - report.causes.keys():
-                del report.examples[dropped]
-    # Only these were surely sent in this run: the others may have kept the time of an earlier one.
-    elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
-        report.sent[int(sent.timestamp())] += 1
-        if len(report.sent) > 2 * _MOST_MOMENTS:
-            wider = _in_spans(report.sent, _span_seconds(report.sent, _MOST_MOMENTS))
-            report.sent.clear()
-            report.sent.update(wider)
 
 
 def count(tally: Counter[_Key], key: _Key, most_keys: int = _MOST_KEYS) -> None:

@@ -40,8 +40,6 @@ _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 def page_of(report: Report) -> str:
     """Return the page as HTML; every text of the report is escaped."""
-    of = {outcome: report.outcomes[outcome] for outcome in Outcome}
-    is_skipped_known = report.skipped_known or of[Outcome.SKIPPED] > 0
     # Not the environment's own loader: it would read the template from a folder, which a zipped package has not.
     source = files("importer.report").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(
@@ -56,39 +54,22 @@ def page_of(report: Report) -> str:
         number="{:,}".format,
         quoted=shlex.quote,
     )
-    counts, needed = _needs(report)
+    counts, needed, sentence = _advice(report)
     days = _days_of(report.hours)
     html: str = environment.from_string(source).render(
         report=report,
-        of=of,
+        of={outcome: report.outcomes[outcome] for outcome in Outcome},
         counts=counts,
         needed=needed,
-        sentence=_sentence(report, counts, needed),
-        funnel=_funnel(of, is_skipped_known=is_skipped_known),
+        sentence=sentence,
         causes=[(*cause, calls, report.examples[cause]) for cause, calls in report.causes.most_common()],
         days=days,
         by_hour=[sum(each) for each in zip(*(hours for _, hours in days), strict=True)],
         pace=pace_of(report.sent, _HOUR_SECONDS if report.is_history else 1),
-        is_skipped_known=is_skipped_known,
         version=__version__,
         zip=zip,
     )
     return html
-
-
-def _funnel(of: Mapping[Outcome, int], *, is_skipped_known: bool) -> list[tuple[str, int]]:
-    """Return the steps from rows read to calls accepted, each with the rows left there."""
-    rows = sum(of.values())
-    unattended = rows - of[Outcome.SKIPPED]
-    usable = unattended - of[Outcome.REJECTED] - of[Outcome.DUPLICATE] - of[Outcome.CONFLICT]
-    is_dry = of[Outcome.WOULD_SEND] and not of[Outcome.ACCEPTED]
-    return [
-        ("rows read" if is_skipped_known else "rows in the file", rows),
-        *([("unattended", unattended)] if is_skipped_known else []),
-        ("usable calls", usable),
-        ("not yet accepted", usable - of[Outcome.ALREADY_ACCEPTED]),
-        ("would be sent", of[Outcome.WOULD_SEND]) if is_dry else ("accepted", of[Outcome.ACCEPTED]),
-    ]
 
 
 def _groups(tally: Mapping[tuple[str, str], int]) -> list[Group]:
@@ -114,19 +95,15 @@ def _days_of(hours: Mapping[datetime, int]) -> list[tuple[str, list[int]]]:
     return days
 
 
-def _needs(report: Report) -> tuple[dict[Outcome, int], list[Outcome]]:
-    """Return the counts that matter to a person, and of which something is to be done, the most pressing first."""
+def _advice(report: Report) -> tuple[dict[Outcome, int], list[Outcome], str]:
+    """Return the counts that matter to a person, of which something is to be done, and a sentence of both."""
     counts = {each: report.outcomes[each] for each in _HAPPENED}
     needed = list(_TO_DO)
     if report.is_history:
         # What was refused or rejected in the past may long be mended.
         counts = {each: report.ledger_states[CallState(each)] for each in _HAPPENED if each in {*CallState}}
         needed = [Outcome.UNCERTAIN, Outcome.PENDING]
-    return counts, [each for each in needed if counts[each]]
-
-
-def _sentence(report: Report, counts: dict[Outcome, int], needed: list[Outcome]) -> str:
-    """Return in one sentence what happened and what is to be done first."""
+    needed = [each for each in needed if counts[each]]
     happened = [counted(counts[each], *words) for each, words in _HAPPENED.items() if counts.get(each)]
     text = " and ".join(filter(None, (", ".join(happened[:-1]), *happened[-1:]))) or "no call was to be sent"
     to_do = _TO_DO[needed[0]] if needed else "nothing in here needs a person"
@@ -135,7 +112,7 @@ def _sentence(report: Report, counts: dict[Outcome, int], needed: list[Outcome])
     elif report.stopped:
         text = f"the run stopped early with exit code {report.stopped}; {text}"
         to_do = to_do if needed else "see the table of exit codes in README.md"
-    return f"{text[:1].upper()}{text[1:]}: {to_do}."
+    return counts, needed, f"{text[:1].upper()}{text[1:]}: {to_do}."
 
 
 def write_page(path: Path, report: Callable[[], Report], *, replace: bool = False) -> None:

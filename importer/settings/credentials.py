@@ -25,6 +25,7 @@ UNITS = Path("/etc/systemd/system")
 _FILE_BYTES = 16 * 1024
 _TOML_POSITION = r"\(at (line [0-9]+, column [0-9]+|end of document)\)"
 _KEYRING_KEY = "keyring"
+_NO_KEYRING = "Install it with `pip install 'cdr-importer[keyring]'`, or run `auth login` without --keyring."
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -109,7 +110,8 @@ def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> P
             for name, secret in secrets.items():
                 keyring.set_password(APPLICATION, name, secret)
         except Exception as error:
-            raise _no_keyring(f"refused the secrets ({type(error).__name__})") from None
+            fault = f"the system keyring refused the secrets ({type(error).__name__})"
+            raise ConfigurationError(fault, hint=_NO_KEYRING) from None
         lines = [f"{_KEYRING_KEY} = true"]
     text = "\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, ""))
     hint = "See to its folder's rights and space."
@@ -154,17 +156,11 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
 
 
 def _keyring(path: Path) -> Any:
+    fault = "has no backend on this machine"
     try:
         keyring = importlib.import_module("keyring")
+        if getattr(keyring.get_keyring(), "priority", 0) > 0:
+            return keyring
     except ImportError:
-        raise _no_keyring(f"is wanted by {path}, but the package keyring is not installed") from None
-    if getattr(keyring.get_keyring(), "priority", 0) <= 0:
-        raise _no_keyring("has no backend on this machine")
-    return keyring
-
-
-def _no_keyring(fault: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"the system keyring {fault}",
-        hint="Install it with `pip install 'cdr-importer[keyring]'`, or run `auth login` without --keyring.",
-    )
+        fault = f"is wanted by {path}, but the package keyring is not installed"
+    raise ConfigurationError(f"the system keyring {fault}", hint=_NO_KEYRING)

@@ -82,24 +82,27 @@ def load_settings(
     Raises UsageError where a flag's value cannot be used (2); ConfigurationError where an environment variable or
     a key of the file is unknown or cannot be used, or the file named is not there or not TOML (78).
     """
-    variables = {variable_of(option): option for option in OPTIONS}
-    known = {*variables, *map(variable_of, SECRETS), variable_of("config")}
+    variables = {variable_of(option): option for option in ("config", *OPTIONS)}
+    known = {*variables, *map(variable_of, SECRETS)}
     for name in environment:
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             raise ConfigurationError(
                 f"the environment variable {name} is not known", hint=_nearest(name, known) or "Unset it."
             )
-    config = _config_in_use(flags, environment) if with_file else None
-    given = _from_file(config) if config else {}
-    policies = _policies(config, given)
-    by_file = given.get("proxy")
-    for variable, option in variables.items():
-        if environment.get(variable):
-            given[option] = _Given(environment[variable], f"environment variable {variable}")
+    given = {
+        option: _Given(environment[variable], f"environment variable {variable}")
+        for variable, option in variables.items()
+        if environment.get(variable)
+    }
     for name, value in flags.items():
-        option = name.replace("_", "-")
-        if value is not None and option != "config":
+        if value is not None:
+            option = name.replace("_", "-")
             given[option] = _Given(value, f"--{option}", is_flag=True)
+    named = given.pop("config", None)
+    config = _config_in_use(named) if with_file else None
+    by_file = _from_file(config) if config else {}
+    policies = _policies(config, by_file)
+    given = by_file | given
     read: dict[str, Any] = {option.replace("-", "_"): one.read(option) for option, one in given.items()}
     settings = Settings(**read, policies=policies, config=config)
     if settings.proxy is not None and urlsplit(settings.proxy).password:
@@ -109,7 +112,7 @@ def load_settings(
                 "command line",
                 hint=f"Set {variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600.",
             )
-        mode = stat.S_IMODE(config.stat().st_mode) if config and proxy is by_file else 0
+        mode = stat.S_IMODE(config.stat().st_mode) if config and proxy is by_file.get("proxy") else 0
         if mode & 0o077:
             raise ConfigurationError(
                 f"{config} holds the password of a proxy and can be read by others: its mode is {mode:04o}",
@@ -181,14 +184,9 @@ def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, Policy
     return {name: PolicyChoices(**chosen) for name, chosen in choices.items()}
 
 
-def _config_in_use(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path | None:
+def _config_in_use(named: _Given | None) -> Path | None:
     """Return the TOML file that `load_settings` reads, None when there is none; raises as that does."""
-    variable = variable_of("config")
-    if flags.get("config") is not None:
-        named = _Given(str(flags["config"]), "--config", is_flag=True)
-    elif environment.get(variable):
-        named = _Given(environment[variable], f"environment variable {variable}")
-    else:
+    if named is None:
         path = config_path()
         with suppress(FileNotFoundError, NotADirectoryError):  # one that cannot be looked at is not passed over
             path.lstat()

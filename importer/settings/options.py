@@ -34,17 +34,15 @@ class Option:
     is_repeatable: bool = False
 
 
+_OUTSIDE_PREFIX = Option(
+    values.outside_prefixes, "DIGITS", "Dialled for a line: 9, or 9,0 for several.", is_repeatable=True
+)
+
+
 def _option(
-    default: _Value,
-    read: Callable[[object], _Value],
-    metavar: str,
-    help: str,
-    *,
-    repr: bool = True,
-    is_repeatable: bool = False,
+    default: _Value, read: Callable[[object], _Value], metavar: str, help: str, *, repr: bool = True
 ) -> _Value:
-    option = Option(read, metavar, help, is_repeatable=is_repeatable)
-    return field(default=default, repr=repr, metadata={"option": option})
+    return field(default=default, repr=repr, metadata={"option": Option(read, metavar, help)})
 
 
 def _switch(help: str, letter: str = "") -> bool:
@@ -78,9 +76,7 @@ class PolicyChoices:
     our_side: str | None = _option(
         None, values.one_of("skip", *State), "WORD", "Our own failures: skip (default) or a state."
     )
-    outside_prefix: tuple[str, ...] | None = _option(
-        None, values.outside_prefixes, "DIGITS", "Dialled for a line: 9, or 9,0 for several.", is_repeatable=True
-    )
+    outside_prefix: tuple[str, ...] | None = field(default=None, metadata={"option": _OUTSIDE_PREFIX})
     extensions: str | None = _option(
         None, values.pattern, "PATTERN", "Our telephones. Default: learned from the file."
     )

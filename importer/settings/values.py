@@ -27,9 +27,6 @@ _SWITCHES = {
     **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
 }
 _REGIONS_MEANT = {"UK": "GB", "USA": "US"}
-_OUTSIDE_PREFIX_RULE = (
-    "write the digits that are dialled for a line, several with commas between, such as 9 or 9,0"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +113,6 @@ def text(value: object) -> str:
     return value
 
 
-def line(value: object) -> str:
-    """Take one line that is not blank."""
-    if not text(value).strip() or any(character in text(value) for character in "\0\r\n"):
-        raise ValueError("must be one line that is not blank")
-    return text(value)
-
-
 def switch(value: object) -> bool:
     """Read true or false, also as ``yes``, ``on`` or ``1`` and their opposites."""
     word = str(value).lower() if isinstance(value, int | str) else ""
@@ -204,14 +194,13 @@ def states(value: object) -> frozenset[State]:
 def outside_prefixes(value: object) -> tuple[str, ...]:
     """Read ``9``, ``9,0``, a list of these or the number 9 as prefixes; an empty text or list as none."""
     given = value if isinstance(value, list | tuple) else [value]
-    if not all(isinstance(each, str | int) and not isinstance(each, bool) for each in given):
-        raise ValueError(_OUTSIDE_PREFIX_RULE)
-    prefixes = tuple(word.strip() for each in given for word in str(each).split(","))
-    if prefixes == ("",):
-        return ()
-    if not all(re.fullmatch(r"[0-9]{1,12}", prefix) for prefix in prefixes):
-        raise ValueError(_OUTSIDE_PREFIX_RULE)
-    return prefixes
+    if all(isinstance(each, str | int) and not isinstance(each, bool) for each in given):
+        prefixes = tuple(word.strip() for each in given for word in str(each).split(","))
+        if prefixes == ("",):
+            return ()
+        if all(re.fullmatch(r"[0-9]{1,12}", prefix) for prefix in prefixes):
+            return prefixes
+    raise ValueError("write the digits that are dialled for a line, several with commas between, such as 9 or 9,0")
 
 
 def pattern(value: object) -> str:
@@ -227,21 +216,18 @@ def pattern(value: object) -> str:
     return text(value)
 
 
-def duration(value: object) -> float:
-    """Read ``90``, ``90s``, ``15m``, ``2h``, ``3d`` or the number 90 as seconds."""
+def duration(value: object, *, is_long: bool = False) -> float:
+    """Read ``90``, ``90s``, ``15m``, ``2h``, ``3d`` or the number 90 as seconds.
+
+    One that ``is_long`` needs its unit: 26 alone would be seconds where hours or days are meant.
+    """
     is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
     match = re.fullmatch(r"([0-9]{1,7})(?:\.0)?([smhd]?)", str(value).strip() if is_number else "")
     if match is None or int(match[1]) == 0:
         raise ValueError("write seconds, or a duration such as 90m or 2h, from 1s")
-    return float(int(match[1]) * _DURATION_SECONDS[match[2]])
-
-
-def long_duration(value: object) -> float:
-    """Read a `duration` that has its unit: 26 alone would be seconds where hours or days are meant."""
-    seconds = duration(value)
-    if not str(value).strip()[-1].isalpha():
+    if is_long and not match[2]:
         raise ValueError(f"write {value}d for days, {value}h for hours, {value}s if seconds are meant")
-    return seconds
+    return float(int(match[1]) * _DURATION_SECONDS[match[2]])
 
 
 def encoding(value: object) -> str:
@@ -286,35 +272,16 @@ def base_url(value: object) -> str:
     return url.rstrip("/")
 
 
-def ping_url(value: object) -> str:
-    """Take the address of a check at a dead man's switch; http on loopback only."""
-    rule = "must be https://host/path without user, password and fragment; plain http for loopback addresses only"
-    parts = _url_parts(value, rule)
-    is_safe = parts.scheme == "https" or is_loopback(parts.hostname or "")
-    if not is_safe or parts.fragment or "@" in parts.netloc:
-        raise ValueError(rule)
-    return text(value)
-
-
-def proxy_url(value: object) -> str:
-    """Take the URL of an HTTP proxy."""
-    rule = "must be http://[user:password@]host:port or the same with https"
-    parts = _url_parts(value, rule)
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(rule)
-    return text(value)
-
-
-def _url_parts(value: object, rule: str) -> SplitResult:
-    """Return the parts of a URL of http or https with a host; raises ValueError with the rule."""
+def url(rule: str, is_fit: Callable[[SplitResult], bool], value: object) -> str:
+    """Take a URL of http or https with a host and without a fragment, if its parts fit."""
     try:
         parts = urlsplit(text(value))
-        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and is_fit(parts)
     except ValueError:
         is_valid = False
-    if not is_valid or re.search(r"\s", text(value)):
+    if not is_valid or parts.fragment or re.search(r"\s", text(value)):
         raise ValueError(rule)
-    return parts
+    return text(value)
 
 
 def location(value: object) -> Path:
@@ -346,6 +313,18 @@ _AGO = r"([0-9]{1,4})([hdw])"
 _AGO_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _DAYS_BACK = {"today": 0, "yesterday": 1}
 _MOMENT_HINT = "Write 2026-03-01, 2026-03-01 14:30, 2026-03-01T14:30Z, 12h, 2d, 3w, today or yesterday."
+long_duration = partial(duration, is_long=True)
+ping_url = partial(
+    url,
+    "must be https://host/path without user, password and fragment; plain http for loopback addresses only",
+    lambda parts: "@" not in parts.netloc and (parts.scheme == "https" or is_loopback(parts.hostname or "")),
+)
+proxy_url = partial(
+    url,
+    "must be http://[user:password@]host:port or the same with https",
+    lambda parts: not (parts.path.strip("/") or parts.query),
+)
+line = partial(matching, r"(?=.*\S)[^\0\r\n]*", "must be one line that is not blank")
 site = partial(matching, r"[A-Za-z0-9._-]{0,64}", "letters, digits, '-', '_' and '.' only, 64 at most")
 moment = partial(matching, f"{_DAY}([ T]{_CLOCK})?|{_AGO}|{'|'.join(_DAYS_BACK)}", f"not a moment. {_MOMENT_HINT}")
 agent_number = partial(matching, E164, "write it internationally, with + and country code and without blanks")

@@ -24,7 +24,7 @@ from importer.prepare.agents import agent_lines
 from importer.private_files import user_name
 from importer.records import ACT, LOOK, OK, Check
 from importer.requirements import check_versions, found_versions
-from importer.results import check_free
+from importer.results.file import check_free
 from importer.settings import OPTIONS, Settings, config_words, load_credentials
 from importer.settings.options import variable_of
 from importer.setup.sign_in import ACCOUNT_CHECKS, account_checks, account_of
