@@ -14,7 +14,7 @@ from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import draft_of, format_name
 from importer.formats.faults import TomlText
-from importer.results.cells import Difference, differences
+from importer.results.cells import differences
 from importer.settings import Settings
 from samples import catalogue, for_each
 
@@ -334,6 +334,6 @@ def test_row_that_only_one_has_is_told(trial: Path, tmp_path: Path) -> None:
     lines = expected_file(trial).read_text(encoding="utf-8").splitlines(keepends=True)
     shorter.write_text("".join(lines[:-1]), encoding="utf-8")
     line = lines[-1].split(",")[1]
-    [found] = differences(expected_file(trial), shorter)
-    assert (found.line, found.column, found.found) == (line, "row", "(no such row)")
-    assert differences(shorter, expected_file(trial)) == [Difference(line, "row", found.found, found.expected)]
+    [(where, column, expected, found)] = differences(expected_file(trial), shorter)
+    assert (where, column, found) == (line, "row", "(no such row)")
+    assert differences(shorter, expected_file(trial)) == [(line, "row", found, expected)]

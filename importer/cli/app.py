@@ -110,8 +110,11 @@ def _usage_text(error: click.UsageError, context: click.Context, arguments: list
         near = get_close_matches(name, [each for option in options for each in option.opts], n=1, cutoff=0.8)
         if near and (near[0] == name or name[2:] not in OPTIONS):
             return f"'{command}' has no option {name}. Did you mean {near[0]}?"
-        others = ", ".join(_commands_with(name))
-        return f"'{command}' has no option {name}. {f'These have it: {others}.' if others else 'Leave it out.'}"
+        # Without `init`, whose module takes a second to import.
+        others = [cli.get_command(context, each) for each, (module, _) in _COMMANDS.items() if module != "init"]
+        names = [str(each.name) for each in others if each and any(name in one.opts for one in each.params)]
+        advice = f"These have it: {', '.join(names)}." if names else "Leave it out."
+        return f"'{command}' has no option {name}. {advice}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         return f"{error.param.make_metavar(context)} is missing: name it at the end of the command."
     if message.startswith("Got unexpected extra argument"):
@@ -119,17 +122,6 @@ def _usage_text(error: click.UsageError, context: click.Context, arguments: list
         known = f"A file stands behind its option: {', '.join(files)}." if files else "Leave it out."
         return f"'{command}' does not take {message.partition('(')[2].rstrip(')')}. {known}"
     return message
-
-
-def _commands_with(option: str) -> list[str]:
-    """Return the commands that have an option, without `init`, whose module takes a second to import."""
-    found = []
-    with click.Context(cli) as context:
-        for name in (name for name, (module, _) in _COMMANDS.items() if module != "init"):
-            command = cli.get_command(context, name)
-            if command is not None and any(option in each.opts for each in command.params):
-                found.append(name)
-    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -163,6 +155,7 @@ def _require_home() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
     # urllib3 2.8 logs addresses at DEBUG, and unreadable header lines as a warning that Python prints by itself:
     # the libraries of the network stay out of any log, however logging is set up.
     for name in ("urllib3", "requests"):
@@ -171,7 +164,7 @@ def run(arguments: list[str] | None = None) -> int:
         logger.propagate = False
     try:
         _require_home()
-        result: object = cli.main(arguments, prog_name="cdr-importer", standalone_mode=False)
+        result: object = cli.main(given, prog_name="cdr-importer", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)  # our own help
@@ -179,13 +172,12 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         message, hint = error.format_message(), ""
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            message = _usage_text(error, error.ctx, sys.argv[1:] if arguments is None else arguments)
+            message = _usage_text(error, error.ctx, given)
+            hint = f"Try '{error.ctx.command_path} --help' for help."
+            show_lines([*error.ctx.get_usage().splitlines(), hint], err=True)
         elif isinstance(error, click.BadOptionUsage):
             must = "write a value behind it" if "requires" in message else "write it without a value"
             message = f"{error.option_name}: {must}."
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            hint = f"Try '{error.ctx.command_path} --help' for help."
-            show_lines([*error.ctx.get_usage().splitlines(), hint], err=True)
         said = f"Error: {message}"
         show_lines(wrapped(said) if sys.stderr.isatty() else [said], err=True)
         code, reason = ExitCode.USAGE, "usage"
@@ -196,7 +188,7 @@ def run(arguments: list[str] | None = None) -> int:
         code, reason = exit_code_of(error), reason_of(error)
         message, hint, lines = error_text(error)
         show_message(message, hint, lines)
-    is_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    is_json = "--json" in given
     if variable := os.environ.get("CDR_IMPORTER_JSON"):
         from importer.settings.values import switch
 

@@ -152,12 +152,11 @@ def difference_lines(sample: Path, rows: int, expected: Path, different: Sequenc
     if not different:
         yield from wrapped(f"{sample}: {counted(rows, 'row')}, all as {expected} expects them.", "  ")
         return
-    lines = len({each.line for each in different})
+    lines = len({line for line, *_ in different})
     yield from wrapped(
         f"{sample}: {counted(rows, 'row')}, {counted(lines, 'line')} not as {expected} expects:", "  "
     )
-    shown = different[:SHOWN_DIFFERENCES]
-    cells = [(each.line, each.column, each.expected or '""', each.found or '""') for each in shown]
+    cells = [[text or '""' for text in each] for each in different[:SHOWN_DIFFERENCES]]
     yield from table(("line", "column", "expected", "found"), cells)
-    if len(different) > len(shown):
-        yield f"and {len(different) - len(shown)} more"
+    if len(different) > len(cells):
+        yield f"and {len(different) - len(cells)} more"

@@ -160,23 +160,21 @@ def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     for problem in named.problems:
         show_message(*error_text(problem))
     codes = [ExitCode.OK, *(problem.exit_code for problem in named.problems)]
-    for note in named.notes:
-        show(note)
+    show_lines(named.notes)
     for path in named.paths:
         try:
             found = detect(path, formats, settings, catalogue.lookalikes)
-        except UnknownFormatError as error:
-            show_message(error.message, UNKNOWN_TODO)
-            codes.append(error.exit_code)
-            none = [("(none)", "no format has a column in common")]
-            show_lines(table(("nearest format", "what keeps the file from it"), error.nearest or none))
-            continue
         except ImporterError as error:
-            show_message(*error_text(error))
             codes.append(error.exit_code)
+            if isinstance(error, UnknownFormatError):
+                show_message(error.message, UNKNOWN_TODO)
+                none = [("(none)", "no format has a column in common")]
+                show_lines(table(("nearest format", "what keeps the file from it"), error.nearest or none))
+            else:
+                show_message(*error_text(error))
             continue
         if found is None:
             show(f"{path}: a results file of this program; import passes it over.")
-            continue
-        show_lines(file_lines(found, settings, catalogue))
+        else:
+            show_lines(file_lines(found, settings, catalogue))
     return int(most_severe(codes))

@@ -75,15 +75,24 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
         name for name in ("accounts-url", "api-url") if name not in given and os.environ.get(variable_of(name))
     ]
     given |= {name: os.environ[variable_of(name)] for name in taken}
-    settings = _alone(given)
-    seen, is_described = _seen(export, settings) if export else (None, False)
-    if is_described and os.path.lexists(path):
-        show(f"Next: cdr-importer check{config_words(path)} {shlex.quote(str(export))}")
-        return
+    settings, seen, is_described = _alone(given), None, False
+    if export:
+        try:
+            seen = seen_in(export, settings)
+        except UnknownFormatError:
+            if not is_interactive():
+                raise
+            show(f"wrote  {describe(export, settings)}", err=True)
+            is_described, seen = True, seen_in(export, settings)
+            # Another export of the system is found by its columns, as this one is.
+            seen = replace(seen, proved={name: value for name, value in seen.proved.items() if name != "format"})
+            if os.path.lexists(path):
+                show(f"Next: cdr-importer check{config_words(path)} {shlex.quote(str(export))}")
+                return
     if not is_interactive() and seen:
         show_lines(config_text({**seen.proved, **given}, seen).splitlines())
-        agents = _agents_text(seen, given).splitlines()
-        show_lines(f"# {line}" for line in ("Agents file, to be completed:", *agents))
+        drafted = f"Agents file, to be completed:\n{_agents_text(seen, given)}"
+        show_lines(f"# {line}" for line in drafted.splitlines())
         return
     if os.path.lexists(path):
         raise UsageError(f"{path} is there already", hint="Edit it, or move it away and run this again.")
@@ -97,19 +106,6 @@ def init_command(config: str | None, export: Path | None, **flags: str | None) -
         if found := detect(export, [*catalogue.formats.values()], settings):
             made += row_lines(found, settings, catalogue)
     show_lines((*made, "", *_next_steps(config_words(path), shlex.quote(str(export or "EXPORT.csv")), seen)))
-
-
-def _seen(export: Path, settings: Settings) -> tuple[Seen, bool]:
-    """Return what an export shows, and whether a person described it: at a terminal, where no format fits it."""
-    try:
-        return seen_in(export, settings), False
-    except UnknownFormatError:
-        if not is_interactive():
-            raise
-    show(f"wrote  {describe(export, settings)}", err=True)
-    seen = seen_in(export, settings)
-    # Another export of the system is found by its columns, as this one is.
-    return replace(seen, proved={name: value for name, value in seen.proved.items() if name != "format"}), True
 
 
 def _made(path: Path, given: dict[str, str], seen: Seen | None) -> list[str]:

@@ -16,25 +16,24 @@ _Callback = TypeVar("_Callback", bound=Callable[..., int | None])
 class _Named(click.Path):
     """A path that is named: the empty text of an unset variable of the shell would be the working folder."""
 
+    takes_addresses = False
+
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
         if not value:
             self.fail("the name is empty: is a variable not set?")
+        if self.takes_addresses and "://" in str(value):
+            from importer.files import path_of  # loaded where it is needed
+
+            return path_of(str(value))
         return super().convert(value, param, ctx)
 
 
 class _Export(_Named):
     """A path, or the address of a file elsewhere."""
 
-    def convert(
-        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | bytes | os.PathLike[str]:
-        if "://" not in str(value):
-            return super().convert(value, param, ctx)
-        from importer.files import path_of  # loaded where it is needed
-
-        return path_of(str(value))
+    takes_addresses = True
 
 
 PATH = _Named(readable=False, path_type=Path)  # what cannot be read ends as README says
@@ -60,6 +59,13 @@ ROWS = ("rejects", "all-rows")
 ACCOUNT = ("data-center", "accounts-url", "api-url", "proxy", "ca-bundle")
 WATCHING = ("log", "metrics", "ping-url")
 ALARMS = ("min-rows", "max-age", "max-gap")
+
+IMPORT = (
+    *(*INPUT, "jobs", "scheduler", *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit"),
+    *(*RESULTS, "keep-results", *ROWS, *ACCOUNT, *WATCHING, "done", "sandbox"),
+)
+CHECK = (*INPUT, "jobs", "scheduler", *PREPARING, *ALARMS, *RESULTS, *ROWS, "ledger", "log")
+DELIVER = (*PACE, "limit", *LEDGER, *RESULTS, "keep-results", *ACCOUNT, *WATCHING)
 
 HEADINGS = {
     "Needed by everybody": MOST_NEEDED,

@@ -150,20 +150,16 @@ def drop_typed_ahead() -> None:
 
 def ask(question: str, default: str | None, check: Callable[[str], object]) -> str | None:
     """Ask for a value until ``check`` accepts it; an empty answer is the default, None without one."""
-
-    def checked(text: str) -> str:
-        try:
-            if text:
-                check(text)
-        except ImporterError as error:
-            said = "\n".join(wrapped(f"Error: {error.message}. {error.hint}"))
-            raise click.UsageError(said.removeprefix("Error: ")) from None
-        return text
-
     drop_typed_ahead()
     shown = escaped(f"{question} [default: {default}]" if default else question)
-    given = click.prompt(shown, default=default or "", show_default=False, value_proc=checked, err=True)
-    return str(given) or None
+    while given := str(click.prompt(shown, default=default or "", show_default=False, err=True)):
+        try:
+            check(given)
+        except ImporterError as error:
+            show_lines(wrapped(f"Error: {error.message}. {error.hint}"), err=True)
+        else:
+            return given
+    return None
 
 
 def ask_secret(question: str) -> str:
@@ -187,28 +183,25 @@ class StandardStream:
 
     def write(self, text: str) -> int:
         """Write; a failure silences the stream."""
-        try:
-            return int(self._stream.write(text))
-        except (OSError, ValueError):
-            self._silence()
-            return len(text)
+        self._attempt(self._stream.write, text)
+        return len(text)
 
     def flush(self) -> None:
         """Flush; a failure silences the stream."""
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            self._silence()
+        self._attempt(self._stream.flush)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
-    def _silence(self) -> None:
-        # Buffered text is dropped too; the interpreter would exit with 120 for it.
-        with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+    def _attempt(self, work: Callable[..., object], *texts: str) -> None:
+        try:
+            work(*texts)
+        except (OSError, ValueError):
+            # Buffered text is dropped too; the interpreter would exit with 120 for it.
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
 
 
 def open_standard_streams() -> None:

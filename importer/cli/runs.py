@@ -7,29 +7,12 @@ from pathlib import Path
 
 import click
 
-from importer.cli.options import (
-    ACCOUNT,
-    ALARMS,
-    FILES,
-    INPUT,
-    LEDGER,
-    PACE,
-    PREPARING,
-    RESULTS,
-    ROWS,
-    STAGING,
-    WATCHING,
-    Command,
-    options,
-)
+from importer.cli.options import CHECK, DELIVER, FILES, IMPORT, Command, options
 from importer.settings import Credentials, Settings, load_credentials
 
 
 @click.command("import", cls=Command)
-@options(
-    *(*INPUT, "jobs", "scheduler", *PREPARING, *ALARMS, *LEDGER, *STAGING, *PACE, "limit"),
-    *(*RESULTS, "keep-results", *ROWS, *ACCOUNT, *WATCHING, "done", "sandbox"),
-)
+@options(*IMPORT)
 @FILES
 def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Read the exports FILE..., notify every outgoing call the customer did not attend, write a results CSV."""
@@ -60,7 +43,7 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
 
 
 @click.command("check", cls=Command)
-@options(*INPUT, "jobs", "scheduler", *PREPARING, *ALARMS, *RESULTS, *ROWS, "ledger", "log")
+@options(*CHECK)
 @FILES
 @click.pass_obj
 def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
@@ -76,7 +59,7 @@ def check_command(given: Mapping[str, object], settings: Settings, files: tuple[
 
 
 @click.command("deliver", cls=Command)
-@options(*PACE, "limit", *LEDGER, *RESULTS, "keep-results", *ACCOUNT, *WATCHING)
+@options(*DELIVER)
 def deliver_command(settings: Settings) -> int:
     """Send the calls that earlier runs left pending: after an outage, a limit or a kill.
 

@@ -64,8 +64,8 @@ def run_on_screen(
             load_catalogue(settings.config),
             screen.listener().joined_by(watch.listener()),
             run_id=run_id,
-            interrupted=screen.interrupted,
-            is_cut=screen.is_cut,
+            interrupted=lambda: ExitCode(128 + screen.signals[0]) if screen.signals else None,
+            is_cut=lambda: len(screen.signals) > 1,
         )
         try:
             check_apart(settings, inputs)
@@ -74,7 +74,7 @@ def run_on_screen(
                 note_unused_proxy(settings, run.listener.note)
             summary = work(run)
         except Exception as error:  # a bug too ends with the counts
-            summary = screen.broken_off(run.run_id, error)
+            summary = screen.broken_off(run_id, error)
         watch.finish(summary, screen.closing_lines(summary))
         screen.finish(summary)
         return int(summary.exit_code)
@@ -90,7 +90,7 @@ class Screen(logging.Handler):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(logging.WARNING)
-        self._signals: list[int] = []
+        self.signals: list[int] = []
         self._is_asking = False
         self.progress: Callable[[], Mapping[str, object]] = dict
         self._settings = settings
@@ -120,20 +120,12 @@ class Screen(logging.Handler):
         self._close_bar()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
-        self._signals.append(number)
-        if self.is_cut():
+        self.signals.append(number)
+        if len(self.signals) > 1:
             for kind in STOPPING:
                 signal.signal(kind, signal.SIG_DFL)
         if self._is_asking:
             raise click.Abort
-
-    def interrupted(self) -> ExitCode | None:
-        """Return 128 + the number of the first signal, None without one."""
-        return ExitCode(128 + self._signals[0]) if self._signals else None
-
-    def is_cut(self) -> bool:
-        """Return whether a second signal came: the run does not wait for the requests in flight."""
-        return len(self._signals) > 1
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line of the log."""
@@ -142,14 +134,19 @@ class Screen(logging.Handler):
     def listener(self) -> Listener:
         """Return the callbacks of a run."""
         return Listener(
-            rows=self._rows,
+            rows=lambda count: self._advance("Reading", "rows", count),
             calls=self._calls,
             receipt=self._receipt,
             note=self._details.append,
             waiting=show_message if self._shows_progress else self._details.append,
             problem=lambda problem: self._problems.append(error_text(problem)),
             detail=self._detail,
-            unrecorded=self._unrecorded,
+            # An answer that the ledger could not record: the evidence for `resolve`.
+            unrecorded=lambda receipt: show(
+                f"LEDGER-WRITE-FAILED call_id={receipt.call_id} outcome={receipt.state.value} http_status="
+                f"{receipt.http_status or '-'} {_fields_line({'code': receipt.code or '-'})}",
+                err=True,
+            ),
             confirm=self._confirm,
             broke_off=self._broken_off.append,
             ended=self.finish,
@@ -268,29 +265,15 @@ class Screen(logging.Handler):
         finally:
             self._is_asking = False
 
-    def _unrecorded(self, receipt: Receipt) -> None:
-        """Print an answer that the ledger could not record: the evidence for `resolve`."""
-        status = "-" if receipt.http_status is None else receipt.http_status
-        show(
-            f"LEDGER-WRITE-FAILED call_id={receipt.call_id} outcome={receipt.state.value} "
-            f"http_status={status} code={_word(receipt.code) or '-'}",
-            err=True,
-        )
-
     def _show_progress(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
         """Write how far the run has come past the stream: the signal may have come in the middle of its write."""
         with suppress(OSError):
             os.write(2, f"cdr-importer: {_fields_line(self.progress())}\n".encode())
 
-    def _rows(self, count: int) -> None:
-        self._show("Reading", "rows", None)
-        if self._bar is not None:
-            self._bar.update(count)
-
     def _calls(self, total: int) -> None:
         self._close_bar()
         if total:
-            self._show("Sending", "calls", total)
+            self._advance("Sending", "calls", 0, total)
 
     def _receipt(self, receipt: Receipt) -> None:
         if receipt.state in self._counts:
@@ -299,7 +282,7 @@ class Screen(logging.Handler):
             self._bar.set_postfix(self._counts, refresh=False)
             self._bar.update()
 
-    def _show(self, task: str, unit: str, total: int | None) -> None:
+    def _advance(self, task: str, unit: str, count: int, total: int | None = None) -> None:
         if self._shows_progress and self._bar is None:
             # No bar where calls are counted: at 80 columns it would push the counts off the line.
             layout = (
@@ -310,6 +293,8 @@ class Screen(logging.Handler):
             self._bar = tqdm(
                 desc=task, unit=f" {unit}", total=total, file=sys.stderr, dynamic_ncols=True, bar_format=layout
             )
+        if self._bar is not None:
+            self._bar.update(count)
 
     def _close_bar(self) -> None:
         if self._bar is not None:
@@ -318,12 +303,11 @@ class Screen(logging.Handler):
 
 
 def _fields_line(fields: Mapping[str, object]) -> str:
-    return " ".join(f"{name}={_word(value)}" for name, value in fields.items())
-
-
-def _word(value: object) -> str:
-    text = str(value)
-    return text if text.isprintable() and not set(text) & set(' "') else json.dumps(text)
+    words = []
+    for name, text in ((name, str(value)) for name, value in fields.items()):
+        is_word = text.isprintable() and not set(text) & set(' "')
+        words.append(f"{name}={text if is_word else json.dumps(text)}")
+    return " ".join(words)
 
 
 def outlook_lines(outlook: Outlook, rate: str) -> list[str]:

@@ -103,11 +103,9 @@ def results_report(path: Path, timezone: str | None = None) -> Report:
     """Return the report of a results file, hours on the clock of ``timezone``, else GMT; raises as `read_rows`."""
     report = Report(f"Results {path.name}", str(path), zone=timezone or "GMT")
     for row in read_rows(path):
-        if len("".join(row.values())) > _LONGEST_TEXT:
-            # No program writes texts that long: one cell must not fill the page or the memory.
-            for name, text in row.items():
-                if len(text) > _LONGEST_TEXT:
-                    row[name] = text[: _LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        # No program writes texts that long: one cell must not fill the page or the memory.
+        for name in [each for each, text in row.items() if len(text) > _LONGEST_TEXT]:
+            row[name] = row[name][: _LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
         outcome, reason, place = row["outcome"], row["reason"], _place(row["file"], row["line"])
         report.outcomes[outcome] += 1
         if outcome in _OF_CALLS:

@@ -6,7 +6,6 @@ import string
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +22,9 @@ COMPARED = RESULT_COLUMNS[2:11]
 ABSENT = "(no such row)"
 FATE_COLUMNS = RESULT_COLUMNS[-6:]
 """From ``reason`` on: what became of the call."""
+
+Difference = tuple[str, str, str, str]
+"""One cell that differs: its line and column, expected and found; column `row` where only one has the row."""
 
 _NUMBER = re.compile(E164)
 _HARMLESS_START = frozenset(("", *string.digits, *string.ascii_letters))
@@ -136,16 +138,6 @@ def no_results_file(path: Path, why: str) -> InputUnusableError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One cell of the row at ``line`` that differs; column `row` where only one of the two has the row."""
-
-    line: str
-    column: str
-    expected: str
-    found: str
-
-
 def differences(expected: Path, found: Path) -> list[Difference]:
     """Return every difference between two results files of one input, in the order of lines."""
     by_line: defaultdict[str, tuple[list[Mapping[str, str]], list[Mapping[str, str]]]]
@@ -153,16 +145,16 @@ def differences(expected: Path, found: Path) -> list[Difference]:
     for side, path in enumerate((expected, found)):
         for row in read_rows(path):
             by_line[row["line"]][side].append(row)
-    different = []
+    different: list[Difference] = []
     for line, (one, other) in sorted(by_line.items(), key=lambda each: (len(each[0]), each[0])):
         different += [
-            Difference(line, name, wanted[name], got[name])
+            (line, name, wanted[name], got[name])
             for wanted, got in zip(one, other, strict=False)
             for name in COMPARED
             if wanted[name] != got[name]
         ]
-        different += [Difference(line, "row", _shown(row), ABSENT) for row in one[len(other) :]]
-        different += [Difference(line, "row", ABSENT, _shown(row)) for row in other[len(one) :]]
+        different += [(line, "row", _shown(row), ABSENT) for row in one[len(other) :]]
+        different += [(line, "row", ABSENT, _shown(row)) for row in other[len(one) :]]
     return different
 
 

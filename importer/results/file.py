@@ -287,20 +287,17 @@ def as_text(name: str) -> str:
 def check_free(path: Path, kind: str) -> None:
     """Raise CannotCreateError unless a file can be made at ``path``; ``kind`` is `results` or `rejects`."""
     if path.exists() or path.is_symlink():
-        raise CannotCreateError(
-            f"{kind} file {path} exists already", hint=f"It is never overwritten: name another with --{kind}."
-        )
-    if as_text(str(path.absolute())) != str(path.absolute()):
-        raise CannotCreateError(
-            f"{kind} file {path} cannot be created: its path is no UTF-8 text, so no later run could find it",
-            hint=f"Name another with --{kind}.",
-        )
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        fault, hint = "exists already", f"It is never overwritten: name another with --{kind}."
+    elif as_text(str(path.absolute())) != str(path.absolute()):
+        fault = "cannot be created: its path is no UTF-8 text, so no later run could find it"
+        hint = f"Name another with --{kind}."
+    elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         closed = f"; {whose(path)}" if path.parent.is_dir() else ""
-        raise CannotCreateError(
-            f"{kind} file {path} cannot be created: its folder is missing or read-only{closed}",
-            hint=f"Create the folder, or name another file with --{kind}.",
-        )
+        fault = f"cannot be created: its folder is missing or read-only{closed}"
+        hint = f"Create the folder, or name another file with --{kind}."
+    else:
+        return
+    raise CannotCreateError(f"{kind} file {path} {fault}", hint=hint)
 
 
 def reasons_path(rejects: Path) -> Path:

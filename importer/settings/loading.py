@@ -89,11 +89,10 @@ def load_settings(
             raise ConfigurationError(
                 f"the environment variable {name} is not known", hint=_nearest(name, known) or "Unset it."
             )
-    given = {
-        option: _Given(environment[variable], f"environment variable {variable}")
-        for variable, option in variables.items()
-        if environment.get(variable)
-    }
+    given: dict[str, _Given] = {}
+    for variable, option in variables.items():
+        if environment.get(variable):
+            given[option] = _Given(environment[variable], f"environment variable {variable}")
     for name, value in flags.items():
         if value is not None:
             option = name.replace("_", "-")
@@ -107,11 +106,9 @@ def load_settings(
     settings = Settings(**read, policies=policies, config=config)
     if settings.proxy is not None and urlsplit(settings.proxy).password:
         if (proxy := given["proxy"]).is_flag:
-            raise UsageError(
-                f"{proxy.origin} holds a password, which every user of this machine can read from the "
-                "command line",
-                hint=f"Set {variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600.",
-            )
+            said = "holds a password, which every user of this machine can read from the command line"
+            hint = f"Set {variable_of('proxy')}, or write `proxy = ...` into a config file of mode 0600."
+            raise UsageError(f"{proxy.origin} {said}", hint=hint)
         mode = stat.S_IMODE(config.stat().st_mode) if config and proxy is by_file.get("proxy") else 0
         if mode & 0o077:
             raise ConfigurationError(

@@ -85,18 +85,12 @@ def seen_in(export: Path, settings: Settings) -> Seen:
     }
     book = NumberBook(NumberRules(settings.country or country[0] or None))
     agents = [*filter(None, dict.fromkeys(_agent_line(text, roles, book) for text in part.agents))]
-    # A row may say less of an agent than another.
-    whole = (each for each in agents if not any(_is_less(each, other) for other in agents))
+    # A row may say less of an agent than another, which has all that it has and more.
+    cells = [{each for each in enumerate(astuple(agent)) if each[1]} for agent in agents]
+    whole = [agent for agent, own in zip(agents, cells, strict=True) if not any(own < other for other in cells)]
     proved = {option: value for option, (value, _) in proposals.items() if value}
     evidence = {option: said for option, (_, said) in proposals.items()}
     return Seen(proved, evidence, (*whole,), gmt_text(starts.min()) if len(starts) else "")
-
-
-def _is_less(line: AgentLine, other: AgentLine) -> bool:
-    """Return whether the other line has all that this one has, and more."""
-    return line != other and all(
-        mine in ("", its) for mine, its in zip(astuple(line), astuple(other), strict=True)
-    )
 
 
 def _zone(found: Detection, evidence: ZoneEvidence | None) -> tuple[tuple[str, str], list[str]]:

@@ -7,7 +7,7 @@ import socketserver
 import sys
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
 from importer.simulator.service import Request, Response, Service
@@ -19,6 +19,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection: reads whole requests and sends the service's answers."""
 
     protocol_version = "HTTP/1.1"
+    server_version, sys_version = "cdr-importer-sandbox", ""
     # With Nagle's algorithm a kept connection costs 45 ms per POST.
     disable_nagle_algorithm = True
     # Head and body leave in one write.
@@ -52,22 +53,19 @@ class Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET  # noqa: N815 - names of http.server
 
-    def version_string(self) -> str:
-        """Return the Server header."""
-        return "cdr-importer-sandbox"
-
     def log_message(self, *arguments: Any) -> None:
         """Write nothing: the sandbox's terminal belongs to the importer."""
 
 
-class Sandbox(ThreadingHTTPServer):
+class Sandbox(socketserver.ThreadingTCPServer):
     """The PhoneBridge API and its token endpoint on a loopback address; as a context it serves in a thread.
 
     ``port`` 0 takes a free one. ``on_answer`` gets each request with its answer, in the thread of its connection.
     Raises ValueError for a host that is not loopback, and OSError where the port is taken.
     """
 
-    daemon_threads = True
+    # Not http.server's own, which looks the host's name up.
+    daemon_threads = allow_reuse_address = True
     request_queue_size = 128
 
     def __init__(
@@ -87,15 +85,11 @@ class Sandbox(ThreadingHTTPServer):
             raise ValueError(f"host {host!r} is not a loopback address; the simulator listens on no other")
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), Handler)
+        self.server_port = int(self.server_address[1])
         name = f"[{address}]" if ":" in address else address
         self.service = service or Service()
         self.service.base_url = self.base_url = f"http://{name}:{self.server_port}"
         self.on_answer = on_answer
-
-    def server_bind(self) -> None:
-        """Bind without the name look-up that HTTPServer makes here."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_port = int(self.server_address[1])
 
     def __enter__(self) -> Self:
         target, arguments = self.serve_forever, (STOP_POLL_SECONDS,)

@@ -195,7 +195,7 @@ class Service:
 
     def issue_grant_code(self) -> str:
         """Return a grant code for one use within three minutes."""
-        code = _random_token()
+        code = f"1000.{secrets.token_hex(16)}.{secrets.token_hex(16)}"
         self._grant_codes[code] = self._clock() + GRANT_CODE_SECONDS
         return code
 
@@ -220,7 +220,7 @@ class Service:
             description = "You have made too many requests continuously. Please try again after some time."
             refusal = {"error_description": description, "error": "Access Denied", "status": "failure"}
             return Response(400, refusal)
-        now, token = self._clock(), _random_token()
+        now, token = self._clock(), f"1000.{secrets.token_hex(16)}.{secrets.token_hex(16)}"
         self._issued.append(now)
         self._expiries = {each: expiry for each, expiry in self._expiries.items() if expiry > now}
         while len(self._expiries) >= self.most_active:
@@ -260,7 +260,3 @@ def _envelope(
     details = {"param": param} if param else {}
     content = {"code": code, "details": details, "message": message, "status": "error"}
     return Response(status, content, headers or {})
-
-
-def _random_token() -> str:
-    return f"1000.{secrets.token_hex(16)}.{secrets.token_hex(16)}"
