@@ -25,9 +25,8 @@ from importer.ledger import open_reader
 from importer.prepare.plan import Gaps
 from importer.records import Event, EventName, Level, Receipt, RunSummary, Timeouts, ignore
 from importer.settings import Settings
-from importer.watching import Watch
 from importer.watching.metrics import METRICS, ping, write_metrics
-from importer.watching.watch import LONGEST_LINE, LogFile, line_of
+from importer.watching.watch import LONGEST_LINE, LogFile, Watch, line_of
 from misbehaviour import Fault, Simulator
 from misbehaviour.connections import Peer, Server, http_answer
 from runs import OwnTime

@@ -38,7 +38,7 @@ from importer.private_files import user_name
 from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
 from importer.settings import Settings, config_words
-from importer.watching import Watch
+from importer.watching.watch import Watch
 from schemas.vocabulary import SEEN_BEFORE, Outcome, counted, lasting
 
 MOST_DETAIL_LINES = 8

@@ -131,7 +131,7 @@ def results_report(path: Path, timezone: str | None = None) -> Report:
         elif outcome == Outcome.ACCEPTED and (sent := _moment(row["sent_at"])):
             report.sent[int(sent.timestamp())] += 1
             if len(report.sent) > 2 * _MOST_MOMENTS:
-                wider = _in_spans(report.sent, _span_seconds(report.sent, _MOST_MOMENTS))
+                _, wider = _in_spans(report.sent, _MOST_MOMENTS)
                 report.sent.clear()
                 report.sent.update(wider)
     return replace(report, uncertain_count=report.outcomes[Outcome.UNCERTAIN])
@@ -170,8 +170,7 @@ def pace_of(moments: Mapping[int, int], least_span_seconds: int = 1) -> Pace | N
         return None
     gaps = ((after - before, before) for before, after in pairwise(sorted(moments)))
     waits = heapq.nlargest(_MOST_WAITS, (gap for gap in gaps if gap[0] >= _SHORTEST_WAIT_SECONDS))
-    span = _span_seconds(moments, _MOST_BARS, least_span_seconds)
-    counts = _in_spans(moments, span)
+    span, counts = _in_spans(moments, _MOST_BARS, least_span_seconds)
     return (
         datetime.fromtimestamp(min(counts), UTC),
         span,
@@ -180,18 +179,15 @@ def pace_of(moments: Mapping[int, int], least_span_seconds: int = 1) -> Pace | N
     )
 
 
-def _span_seconds(moments: Mapping[int, int], most_spans: int, least_seconds: int = 1) -> int:
-    """Return the narrowest span of which ``most_spans`` reach from the first moment to the last."""
+def _in_spans(moments: Mapping[int, int], most_spans: int, least_seconds: int = 1) -> tuple[int, Counter[int]]:
+    """Return the narrowest span, in seconds, of which so many reach from first to last, and the counts in each."""
     first, last = min(moments), max(moments)
     spans = (span for span in _SPANS_SECONDS if span >= least_seconds)
-    return next(span for span in spans if last // span - first // span < most_spans)
-
-
-def _in_spans(moments: Mapping[int, int], span_seconds: int) -> Counter[int]:
+    span = next(span for span in spans if last // span - first // span < most_spans)
     counts: Counter[int] = Counter()
     for moment, each in moments.items():
-        counts[moment // span_seconds * span_seconds] += each
-    return counts
+        counts[moment // span * span] += each
+    return span, counts
 
 
 def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown_ledger: str = "") -> Report:

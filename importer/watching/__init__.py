@@ -2,7 +2,3 @@
 
 None changes a run or its exit code once it has begun; what cannot be written at all ends the run before (73).
 """
-
-from importer.watching.watch import Watch
-
-__all__ = ["Watch"]

@@ -104,11 +104,8 @@ class Watch:
         note: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings = settings
-        self._command = command
-        self._run_id = run_id
-        self._note = note
-        self._clock = clock
+        self._settings, self._command, self._run_id = settings, command, run_id
+        self._note, self._clock = note, clock
         self._began = time.time()
         self._phase, self._done, self._total, self._uncertain = "reading", 0, 0, 0
         self._phase_began = self._logged = clock()
@@ -119,9 +116,8 @@ class Watch:
     def begin(self) -> None:
         """Open log, metrics and ping as the settings name them, log the start of the run and ping.
 
-        Raises ConfigurationError for a CA bundle that cannot be read or a metrics file of another user,
-        CannotCreateError when log or metrics could not be written; `finish` reports that through the ones that are
-        open by then.
+        Raises ConfigurationError, and CannotCreateError when log or metrics could not be written; `finish` reports
+        that through the ones that are open by then.
         """
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
@@ -176,23 +172,18 @@ class Watch:
         """Log the end of the run, write metrics, ping with ``closing`` lines for a person; a failure is a note."""
         fields = summary_fields(summary)
         shown = {name: value for name, value in fields.items() if name not in ("run", "results")}
-        level = Level.WARN if summary.exit_code in _NEXT_RUN_GOES_ON else Level.ERROR
-        level = Level.INFO if summary.exit_code is ExitCode.OK else level
-        self._write(EventName.RUN_FINISHED, level, **shown)
+        failed = Level.WARN if summary.exit_code in _NEXT_RUN_GOES_ON else Level.ERROR
+        self._write(EventName.RUN_FINISHED, failed if summary.exit_code else Level.INFO, **shown)
         if self._metrics is not None:
             from importer.watching.metrics import write_metrics
 
             calls: Mapping[CallState, int] = {}
-            oldest = None
-            with (
-                suppress(ImporterError),
-                open_reader(self._settings.ledger) as ledger,
-            ):  # the exit code says why not
-                calls, oldest = ledger.counts(), ledger.oldest_pending()
+            since = None
+            with suppress(ImporterError), open_reader(self._settings.ledger) as ledger:  # the exit code says why
+                calls, since = ledger.counts(), ledger.oldest_pending()
             labels, times = {"command": self._command, "site": self._settings.site}, (self._began, time.time())
-            pending_since = epoch_of(oldest) if oldest else None
             try:
-                write_metrics(self._metrics, labels, summary, times, calls, pending_since)
+                write_metrics(self._metrics, labels, summary, times, calls, epoch_of(since) if since else None)
             except OSError as error:
                 self._note(f"The metrics {self._metrics} could not be written: {error.strerror}.")
         if self._ping is not None:
