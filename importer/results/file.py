@@ -125,10 +125,9 @@ def complete_parts(path: Path, run_id: str, fates: Fates) -> str | None:
 class Finished:
     """The counts of a results file: rows by outcome, skipped and rejected rows by reason, lines to mend by file.
 
-    Rejected rows that an earlier run has listed count as `SEEN_BEFORE`, whatever their reason.
-    ``carried`` is how many rows are of calls that earlier runs had left. ``to_mend`` has the rejected and refused
-    rows of this input, under the file's name as the results have it; ``open_files`` are the names of those with a
-    row that is not decided yet. The file is not there unless it ``is_written``.
+    Rejected rows that an earlier run has listed count as `SEEN_BEFORE`, whatever their reason. ``carried`` is how
+    many rows are of calls that earlier runs had left; ``to_mend`` has names of files as the results have them,
+    ``open_files`` those with a row that is not decided yet. The file is not there unless it ``is_written``.
     """
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)

@@ -51,8 +51,7 @@ def load_credentials(environment: Mapping[str, str], units: Path = UNITS) -> Cre
     """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
     The place is the environment when any of the three variables is set, else the file that systemd passes, else
-    `credentials_path`; ``units`` are those of this machine. Raises ConfigurationError (78) where some are missing,
-    the file is not a regular file of ours of mode 0600, or a secret holds blanks or control characters.
+    `credentials_path`. Raises ConfigurationError (78); ``units`` may have what it advises.
     """
     own = credentials_path()
     passed = Path(environment.get(SYSTEMD_VARIABLE, "")) / CREDENTIALS_NAME
@@ -125,7 +124,7 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
     """Return the secrets that a file holds or, with ``keyring = true``, points to; none where there is no file.
 
     ``is_ours`` false: owner and mode of the file are not checked (systemd's credentials folder). Raises
-    ConfigurationError for no private regular file of ours, no TOML, or other keys; or without a keyring.
+    ConfigurationError.
     """
     try:
         content = read_small(path, _FILE_BYTES, is_secret=is_ours)

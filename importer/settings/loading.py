@@ -78,9 +78,8 @@ def load_settings(
     """Return the options of a run: flags, then environment variables, then the TOML file, then defaults.
 
     ``flags`` are by click's parameter name, None where an option was not given; ``config`` among them names the
-    TOML file, which is not read unless ``with_file``. An environment variable that is empty counts as not given.
-    Raises UsageError where a flag's value cannot be used (2); ConfigurationError where an environment variable or
-    a key of the file is unknown or cannot be used, or the file named is not there or not TOML (78).
+    TOML file. An environment variable that is empty counts as not given. Raises UsageError where a flag's value
+    cannot be used (2); ConfigurationError for all else that is unknown or cannot be used (78).
     """
     variables = {variable_of(option): option for option in ("config", *OPTIONS)}
     known = {*variables, *map(variable_of, SECRETS)}
@@ -182,7 +181,7 @@ def _policies(path: Path | None, by_file: dict[str, _Given]) -> dict[str, Policy
 
 
 def _config_in_use(named: _Given | None) -> Path | None:
-    """Return the TOML file that `load_settings` reads, None when there is none; raises as that does."""
+    """Return the TOML file to read, None when there is none."""
     if named is None:
         path = config_path()
         with suppress(FileNotFoundError, NotADirectoryError):  # one that cannot be looked at is not passed over

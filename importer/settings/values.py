@@ -340,9 +340,7 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
 
     Understood are dates, date-times (in ``timezone`` unless they carry ``Z`` or an offset), ``12h``, ``2d``,
     ``3w`` before ``now`` (days of 24 h), ``today`` and ``yesterday``. A day stands for its first instant, also
-    where the zone's clock shows its midnight twice or skips it. ``now`` is aware.
-    Raises UsageError for another form, no such date, no time zone for a local time, or a local date-time that the
-    zone's clock skips or shows twice.
+    where the zone's clock shows its midnight twice or skips it. ``now`` is aware. Raises UsageError.
     """
     from zoneinfo import ZoneInfo
 
