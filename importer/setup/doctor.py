@@ -49,8 +49,7 @@ def examine(
     """
     parts: Sequence[tuple[tuple[str, ...], Callable[[Settings], Iterator[Check]]]] = (
         (("config",), partial(_config, environment=environment)),
-        (("time zone",), _zone),
-        (("agents",), _agents),
+        (("time zone", "agents"), _site),
         (("ledger", "backup", "last run", "uncertain", "backlog"), _ledger),
         (("outputs", "disk"), _places),
         ((*ACCOUNT_CHECKS, "clock"), partial(_account, environment=environment)),
@@ -99,16 +98,13 @@ def _config(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[C
     yield _rated("config", found, f"{_PROGRAM} init   (or name it with --config)", look=settings.config is None)
 
 
-def _zone(settings: Settings) -> Iterator[Check]:
+def _site(settings: Settings) -> Iterator[Check]:
     zone, found = settings.timezone, "none: only exports with UTC or offsets can be read"
     if zone is not None:
         now = datetime.now(ZoneInfo(zone))
         found = fixed_advice(zone) if is_fixed(zone) else f"{zone}, where it is {now:%H:%M} now"
     hint = 'Write into the config: timezone = "Europe/London" (`detect EXPORT` shows which)'
     yield _rated("time zone", found, hint, look=zone is None, act=zone is not None and is_fixed(zone))
-
-
-def _agents(settings: Settings) -> Iterator[Check]:
     path, found, lines = settings.agents, "no agents file: who called is only in the exports, or unknown", []
     if path is not None:
         load_agents(path, settings.country, settings.encoding)

@@ -142,12 +142,17 @@ class Service:
             message = "The http request method type is not a valid one"
             return _envelope(405, "INVALID_REQUEST_METHOD", message, headers={"Allow": allowed})
         with self._lock:
+            if request.path in (CALLNOTIFY_PATH, USERS_PATH):
+                scheme, _, token = request.authorization.strip().partition(" ")
+                if not scheme:
+                    return _envelope(401, "AUTHENTICATION_FAILURE", "Authentication failed")
+                is_valid = self._expiries.get(token.strip(), 0.0) > self._clock()
+                if scheme.lower() != "zoho-oauthtoken" or not is_valid:
+                    return _envelope(401, "INVALID_TOKEN", "invalid oauth token")
             return answer(request)
 
     def _notify(self, request: Request) -> Response:
         """Accept a call, or refuse it: the first thing that is wrong decides."""
-        if refusal := self._token_refusal(request):
-            return refusal
         if self._rate_limit is not None:
             # The answer beyond the limit is CRM's; a throttled request does not count.
             (most, period_seconds), now = self._rate_limit, self._clock()
@@ -184,14 +189,6 @@ class Service:
         arrived_at = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
         self.accepted.append((fields, arrived_at.replace("+00:00", "Z")))
         return Response(200, {"status": "success", "code": "SUCCESS"})
-
-    def _token_refusal(self, request: Request) -> Response | None:
-        scheme, _, token = request.authorization.strip().partition(" ")
-        if not scheme:
-            return _envelope(401, "AUTHENTICATION_FAILURE", "Authentication failed")
-        if scheme.lower() == "zoho-oauthtoken" and self._expiries.get(token.strip(), 0.0) > self._clock():
-            return None
-        return _envelope(401, "INVALID_TOKEN", "invalid oauth token")
 
     def issue_grant_code(self) -> str:
         """Return a grant code for one use within three minutes."""
@@ -231,8 +228,6 @@ class Service:
 
     def _users_page(self, request: Request) -> Response:
         """List the users page by page."""
-        if refusal := self._token_refusal(request):
-            return refusal
         query, numbers = _first_values(request.query), dict[str, int]()
         for name, default, most in (("page", 1, 10**6), ("perPage", USERS_PER_PAGE, MOST_USERS_PER_PAGE)):
             text = query.get(name, str(default))
