@@ -13,9 +13,9 @@ from typing import BinaryIO, TextIO
 
 from importer.errors import InputUnusableError, NoInputError
 from importer.files.json_objects import is_json, places_of_objects, rows_of_objects
-from importer.files.packing import FIRST_BYTES, Packing, content_of, packing_of, require_usable
+from importer.files.packing import Packing, content_of, packing_of, usable_start
 from importer.files.remote import is_remote, unread_hint
-from importer.files.spooling import BLOCK_BYTES, SpoolLimits, csv_blocks, reader_of, spooled
+from importer.files.spooling import BLOCK_BYTES, SpoolLimits, csv_blocks, spooled
 from importer.files.workbooks import is_workbook, sheets_of
 from importer.private_files import os_errors_as
 
@@ -59,7 +59,7 @@ class ExportFile:
         Raises InputUnusableError for another file than the one that was pinned, or where it is gone.
         """
         if self.spool is not None:
-            return reader_of(self.spool)
+            return io.BufferedReader(_SpoolReader(self.spool), BLOCK_BYTES)
         try:
             source = self.path.open("rb")
         except FileNotFoundError:
@@ -77,11 +77,6 @@ class ExportFile:
             return os.fstat(self.spool.fileno()).st_size
         return (self.identity() or (0, 0, 0, 0))[2]
 
-    def open_as_it_came(self) -> io.BufferedReader:
-        """Return a reader of the bytes as they came, packed or not."""
-        is_spool_of_it = self.packing is None and not self.is_table
-        return self.open() if self.path == STANDARD_INPUT or is_spool_of_it else self.path.open("rb")
-
     def open_text(self, encoding: str) -> TextIO:
         """Return a reader of the text with its line ends as they are."""
         return io.TextIOWrapper(self.open(), encoding=encoding, newline="")
@@ -94,11 +89,10 @@ class ExportFile:
         if self.spool is not None:
             return (0, 0, 0, 0)
         try:
-            if source is None or is_remote(self.path):
-                return _identity(self.path.stat())
-            return _identity(os.fstat(source.fileno()))
+            status = self.path.stat() if source is None or is_remote(self.path) else os.fstat(source.fileno())
         except OSError:
             return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns or int(status.st_mtime)
 
     def changed(self) -> InputUnusableError:
         """Return the error for a file that changed."""
@@ -117,7 +111,7 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
     limits = limits or SpoolLimits()
     with readable(path):
         plain = _as_it_came(path, limits)
-        packing = packing_of(_usable_start(plain, plain.shown))
+        packing = packing_of(usable_start(plain.open, plain.shown))
         if packing is None or is_workbook(plain.open):
             return plain
         with plain.open() as source:
@@ -127,7 +121,7 @@ def open_export(path: Path, limits: SpoolLimits | None = None) -> ExportFile:
             too_large = f"{plain.shown}: the {packing} file unpacks to more than {most_bytes >> 20} MB"
             spool = spooled(content_of(source, packing, plain.shown), most_bytes, too_large)
         unpacked = ExportFile(path, packing, spool)
-        inner = packing_of(_usable_start(unpacked, f"{plain.shown}, unpacked,"))
+        inner = packing_of(usable_start(unpacked.open, f"{plain.shown}, unpacked,"))
         if inner is not None and not is_workbook(unpacked.open):
             raise InputUnusableError(
                 f"{plain.shown}: the {packing} file holds another packed file",
@@ -152,7 +146,7 @@ def open_tables(path: Path, sheet: str | None = None, limits: SpoolLimits | None
                 tables = tuple(_table(file, csv_blocks(rows), limits, name) for name, rows in sheets)
             # One that begins with so many commas and line ends has nothing in it.
             return tuple(each for each in tables if each.open().read(BLOCK_BYTES).strip(b",\n")) or tables[:1]
-        if is_json(_usable_start(file, file.shown)):
+        if is_json(usable_start(file.open, file.shown)):
             found: list[ExportFile] = []
             for place in places_of_objects(file.open, file.shown):
                 try:
@@ -213,12 +207,26 @@ def _as_it_came(path: Path, limits: SpoolLimits) -> ExportFile:
         return ExportFile(path, spool=spooled(blocks, limits.largest_bytes, too_large))
 
 
-def _usable_start(file: ExportFile, shown: str) -> bytes:
-    with file.open() as source:
-        start = source.read(FIRST_BYTES)
-    require_usable(start, shown)
-    return start
+class _SpoolReader(io.RawIOBase):
+    """Reads a spool at a place of its own, so that several readers do not move each other."""
 
+    def __init__(self, spool: io.FileIO) -> None:
+        self._spool = spool
+        self._place = 0
 
-def _identity(status: os.stat_result) -> Identity:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns or int(status.st_mtime)
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}.get(whence, os.fstat(self._spool.fileno()).st_size)
+        self._place = start + offset
+        return self._place
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        found = os.pread(self._spool.fileno(), len(buffer), self._place)
+        buffer[: len(found)] = found
+        self._place += len(found)
+        return len(found)

@@ -66,16 +66,16 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
         entries = sorted(entry for entry in name.iterdir() if not entry.name.startswith("."))
         if folders := [entry.name for entry in entries if entry.is_dir()]:
             notes.append(f"{counted(len(folders), 'folder')} in {name} passed over: {', '.join(folders)}.")
-    elif is_remote(name) and glob.has_magic(str(name)) and not name.exists():
+    elif is_remote(name) and glob.has_magic(str(name)) and not name.is_file():
         entries = sorted(each for each in name.parent.iterdir() if fnmatch(each.name, name.name))
-    elif glob.has_magic(str(name)) and not name.exists():
+    elif not is_remote(name) and glob.has_magic(str(name)) and not name.exists():
         with suppress(FileNotFoundError, NotADirectoryError):  # a folder that cannot be read matches nothing
             os.scandir(name.parent).close()
         entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
     else:
         return [name]
     files = [entry for entry in entries if entry.is_file()]
-    unfinished = [file for file in files if file.suffix == UNFINISHED_SUFFIX]
+    unfinished = [file for file in files if file.name.endswith(UNFINISHED_SUFFIX)]
     notes += [f"{file} is still being written (its name ends in .part): passed over." for file in unfinished]
     if len(files) == len(unfinished):
         # A night job that finds no export must not be silent.
@@ -83,4 +83,4 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
             f"no file in folder {name}" if name.is_dir() else f"no file matches {name}",
             hint="Check the path, and whether the telephone system has written its export.",
         )
-    return [file for file in files if file.suffix != UNFINISHED_SUFFIX]
+    return [file for file in files if file not in unfinished]

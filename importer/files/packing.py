@@ -10,7 +10,7 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import IO, BinaryIO, Final, Literal
 
@@ -19,7 +19,6 @@ from importer.files.spooling import BLOCK_BYTES
 
 FIRST_BYTES = 4096
 """So many bytes at the beginning are read to recognise a file."""
-
 
 Packing = Literal["gzip", "bzip2", "zstd", "zip"]
 """The packings of one export that are unpacked."""
@@ -80,8 +79,10 @@ def packing_of(start: bytes) -> Packing | None:
     return next((packing for mark, packing in _MARKS if mark.match(start)), None)
 
 
-def require_usable(start: bytes, shown: str) -> None:
-    """Raise InputUnusableError for a known kind of file that is not read here."""
+def usable_start(opened: Callable[[], BinaryIO], shown: str) -> bytes:
+    """Return the first bytes of a file; raises InputUnusableError for a known kind that is not read here."""
+    with opened() as source:
+        start = source.read(FIRST_BYTES)
     for place, mark, kind in _UNUSABLE_MARKS:
         if start[place : place + len(mark)] == mark:
             raise InputUnusableError(
@@ -93,6 +94,7 @@ def require_usable(start: bytes, shown: str) -> None:
     for beginning, kind, hint in _UNUSABLE_TEXTS:
         if beginning.match(text.replace("\r", "\n").lower()):
             raise InputUnusableError(f"{shown} is {kind}, not a CSV export", hint=hint)
+    return start
 
 
 def sql_dump(shown: str) -> InputUnusableError:

@@ -37,11 +37,6 @@ class Address:
         return self.text.rstrip("/").rpartition("/")[2]
 
     @property
-    def suffix(self) -> str:
-        """The end of the name."""
-        return Path(self.name).suffix
-
-    @property
     def parent(self) -> "Address":
         """The folder."""
         return Address(self.text.rstrip("/").rpartition("/")[0])
@@ -59,11 +54,6 @@ class Address:
         """Say whether it is a file."""
         with self._found() as (system, path):
             return bool(system.isfile(path))
-
-    def exists(self) -> bool:
-        """Say whether there is anything."""
-        with self._found() as (system, path):
-            return bool(system.exists(path))
 
     def iterdir(self) -> list["Address"]:
         """Return what is right in the folder."""

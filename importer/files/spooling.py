@@ -41,7 +41,7 @@ class SpoolLimits:
 
 
 def spooled(blocks: Iterator[bytes], most_bytes: int, too_large: str) -> io.FileIO:
-    """Return a nameless temporary file of all blocks, for `reader_of`; the last reader gives the space back.
+    """Return a nameless temporary file of all blocks; the last that reads it gives the space back.
 
     Raises InputUnusableError with the message ``too_large`` beyond ``most_bytes``, CannotCreateError when they
     cannot be written, and the errors of ``blocks``.
@@ -60,36 +60,6 @@ def spooled(blocks: Iterator[bytes], most_bytes: int, too_large: str) -> io.File
             while left:
                 left = left[spool.write(left) :]
     return spool
-
-
-def reader_of(spool: io.FileIO) -> io.BufferedReader:
-    """Return a reader of its own from the beginning on."""
-    return io.BufferedReader(_SpoolReader(spool), BLOCK_BYTES)
-
-
-class _SpoolReader(io.RawIOBase):
-    """Reads at a place of its own, so that several readers do not move each other."""
-
-    def __init__(self, spool: io.FileIO) -> None:
-        self._spool = spool
-        self._place = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}.get(whence, os.fstat(self._spool.fileno()).st_size)
-        self._place = start + offset
-        return self._place
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        found = os.pread(self._spool.fileno(), len(buffer), self._place)
-        buffer[: len(found)] = found
-        self._place += len(found)
-        return len(found)
 
 
 def csv_blocks(rows: Iterable[Sequence[str]]) -> Iterator[bytes]:

@@ -61,7 +61,8 @@ def inputs_json(detections: Sequence[Detection], rows: Mapping[Path, int]) -> st
     records = []
     for each in detections:
         record: dict[str, object] = {"file": str(each.path), "sha256": None, "bytes": None}
-        with suppress(OSError), each.file.open_as_it_came() as stream:
+        is_as_it_came = each.path == STANDARD_INPUT or (each.file.packing is None and not each.file.is_table)
+        with suppress(OSError), each.file.open() if is_as_it_came else each.path.open("rb") as stream:
             record |= {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "bytes": stream.tell()}
         records.append({**record, "rows": rows.get(each.path)})
     return json.dumps(records)
