@@ -168,14 +168,31 @@ class Draft:
 
     def text(self, name: str, causes: Mapping[str, CauseTable], settled: Mapping[str, str]) -> TomlText:
         """Return the draft, with what a person settled in place of open lines that begin so and of such tables."""
+        columns = self.columns.values()
+        if any(each.header for each in columns):
+            named = [f"{each.name} = {toml_text(each.header)} # {each.shown()}" for each in columns if each.header]
+            shown = [_WITH_HEADER, *named, "\n[optional_columns]"]
+        else:
+            shown = [f"{_WITHOUT_HEADER}\ncolumns = {toml_text([each.name for each in columns])}"]
+            shown += [f"# {each.name}: {each.shown()}" for each in columns]
+            shown.append("\n# By these a file is recognised: in most rows each cell must match as a whole.")
+            shown.append("[detect.patterns]")
+            for each in columns:
+                # Cells that are written alike but for their digits.
+                alike = Counter(re.sub(r"[0-9]+", "0", cell) for cell in islice(each.counts, LOOKED_AT))
+                look, count = next(iter(alike.most_common(1)), ("", 0))
+                is_filled = each.counts.total() >= MOST_OF * self.rows
+                if "0" in look and count >= MOST_OF * alike.total() and is_filled:
+                    pattern = re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
+                    shown.append(f"{each.name} = {toml_text(pattern)}")
         text = _DRAFT.substitute(
             file=toml_text(self.file),
             seen=self.seen,
             name=toml_text(name),
             delimiters=toml_text(self.delimiters),
-            columns="\n".join(_column_lines(self.columns.values(), self.rows)),
+            columns="\n".join(shown),
             directions=settled.get("[[direction]]", _OPEN_DIRECTION),
-            outcomes=settled.get("[[outcome]]") or "\n\n".join(_outcomes(self.columns.values(), causes)),
+            outcomes=settled.get("[[outcome]]") or "\n\n".join(_outcomes(columns, causes)),
         )
         lines = text.split("\n")
         for place, line in enumerate(lines):
@@ -187,16 +204,13 @@ class Draft:
 def _layouts(whole: list[str]) -> tuple[str, ...]:
     """Return the layouts by which most of some cells are times: two where no row proves day or month."""
     cells = list(map(bare_time, whole))
-
-    def fitting(layout: str, some: Sequence[str]) -> int:
-        count = 0
-        for cell in some:
+    found: Counter[str] = Counter()
+    for layout in LAYOUTS:  # by one after the other: strptime keeps five of them compiled
+        for place, cell in enumerate(cells):
+            if place == 20 and not found[layout]:
+                break
             with suppress(ValueError):
-                count += bool(datetime.strptime(cell, layout))
-        return count
-
-    # By one layout after the other: strptime keeps five of them compiled.
-    found = {layout: fitting(layout, cells) for layout in LAYOUTS if fitting(layout, cells[:20])}
+                found[layout] += bool(datetime.strptime(cell, layout))
     most = max([*found.values(), MOST_OF * len(cells)])
     best = [layout for layout, count in found.items() if count == most]
     # Only that word stands for fractions and offsets.
@@ -205,7 +219,7 @@ def _layouts(whole: list[str]) -> tuple[str, ...]:
 
 
 def draft_of(path: Path, settings: Settings) -> Draft:
-    """Return what an export shows of its format.
+    """Return what an export shows of its format; names of columns are lower case letters, digits and underscores.
 
     Without ``--sheet`` the first is read. Raises InputUnusableError without columns or rows.
     """
@@ -231,12 +245,22 @@ def draft_of(path: Path, settings: Settings) -> Draft:
         raise InputUnusableError(
             f"{file.shown} has no rows to learn from", hint="Take an export of a day with calls of every kind."
         )
+    columns: dict[str, Column] = {}
+    for place, column in enumerate(zip(*rows, strict=True)):
+        title = plain_cell(header[place]) if header else ""
+        plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title))
+        name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
+        name = name if name[:1].isalpha() else f"cell_{place + 1}"
+        while name in columns:
+            name = f"{name}_{place + 1}"
+        counts = Counter(filter(None, column))
+        columns[name] = Column(name, title, counts, _layouts([*islice(counts, LOOKED_AT)]))
     mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, repr(delimiter))
     where = f"header in line {header_line}" if header_line else "no header"
     first = "the first " if len(rows) == MOST_ROWS else ""
     seen = f"{first}{counted(len(rows), 'row')}, {encoding}, delimiter {mark}, {where}"
     delimiters = [delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]
-    return Draft(file.shown, seen, delimiters, len(rows), _columns(rows, header))
+    return Draft(file.shown, seen, delimiters, len(rows), columns)
 
 
 def format_name(text: str, taken: Collection[str]) -> str:
@@ -245,41 +269,6 @@ def format_name(text: str, taken: Collection[str]) -> str:
     while name in taken:
         name = f"my-{name}"
     return name
-
-
-def _columns(rows: Sequence[Sequence[str]], header: Sequence[str]) -> dict[str, Column]:
-    """Return the columns, under names of lower case letters, digits and underscores."""
-    columns: dict[str, Column] = {}
-    for place, column in enumerate(zip(*rows, strict=True)):
-        text = plain_cell(header[place]) if header else ""
-        plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text))
-        name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
-        name = name if name[:1].isalpha() else f"cell_{place + 1}"
-        while name in columns:
-            name = f"{name}_{place + 1}"
-        counts = Counter(filter(None, column))
-        columns[name] = Column(name, text, counts, _layouts([*islice(counts, LOOKED_AT)]))
-    return columns
-
-
-def _column_lines(columns: Collection[Column], rows: int) -> Iterator[str]:
-    """Yield the columns by their headers, or by their order and what their cells look like."""
-    if any(each.header for each in columns):
-        yield _WITH_HEADER
-        yield from (f"{each.name} = {toml_text(each.header)} # {each.shown()}" for each in columns if each.header)
-        yield "\n[optional_columns]"
-        return
-    yield f"{_WITHOUT_HEADER}\ncolumns = {toml_text([each.name for each in columns])}"
-    yield from (f"# {each.name}: {each.shown()}" for each in columns)
-    yield "\n# By these a file is recognised: in most rows each cell must match as a whole.\n[detect.patterns]"
-    for each in columns:
-        counts = each.counts
-        # Cells that are written alike but for their digits.
-        alike = Counter(re.sub(r"[0-9]+", "0", cell) for cell in islice(counts, LOOKED_AT))
-        look, count = next(iter(alike.most_common(1)), ("", 0))
-        if "0" in look and count >= MOST_OF * alike.total() and counts.total() >= MOST_OF * rows:
-            pattern = re.escape(look).replace("0", r"\d+").replace(r"\ ", " ")
-            yield f"{each.name} = {toml_text(pattern)}"
 
 
 def meanings_in(causes: Mapping[str, CauseTable]) -> dict[str, dict[str, list[str]]]:
