@@ -211,7 +211,7 @@ def split_records(detection: Detection) -> tuple[str, list[str]]:
             records[-1] += line
         else:
             records.append(line)
-        if detection.quotes is Quotes.DOUBLED:
+        if detection.dialect.quotes is Quotes.DOUBLED:
             is_open ^= line.count('"') % 2 == 1
     return "".join(head), records
 
@@ -231,10 +231,12 @@ def reordered(detection: Detection, path: Path, order: list[int]) -> Detection:
     target.seek(0, io.SEEK_END)
     plain = detection.format.file.quotes is Quotes.NONE
     quoting = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
-    writer = csv.writer(target, delimiter=detection.delimiter, quoting=quoting, quotechar=None if plain else '"')
+    writer = csv.writer(
+        target, delimiter=detection.dialect.delimiter, quoting=quoting, quotechar=None if plain else '"'
+    )
     for record in [header, *records]:
         source = io.StringIO(record, newline="")
-        cells = next(csv.reader(source, delimiter=detection.delimiter, quoting=quoting))
+        cells = next(csv.reader(source, delimiter=detection.dialect.delimiter, quoting=quoting))
         if is_no_row(record):
             continue
         cells = [*spilled(cells, len(order), detection.spill)]
@@ -252,10 +254,10 @@ def cells_of(path: Path) -> list[list[str]]:
     for records in scan(text_blocks(ExportFile(path), found.encoding), found.dialect, path.name):
         for start, end in zip(records.starts.tolist(), records.ends.tolist(), strict=True):
             text = records.text[start:end].decode("utf-8")
-            if found.quotes is Quotes.NONE:
-                rows.append(text.split(found.delimiter))
+            if found.dialect.quotes is Quotes.NONE:
+                rows.append(text.split(found.dialect.delimiter))
             else:
                 skip = found.format.file.skip_initial_space
                 source = io.StringIO(text, newline="")
-                rows.append(next(csv.reader(source, delimiter=found.delimiter, skipinitialspace=skip)))
+                rows.append(next(csv.reader(source, delimiter=found.dialect.delimiter, skipinitialspace=skip)))
     return rows

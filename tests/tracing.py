@@ -26,30 +26,30 @@ DIALLED_FIRST = ("", "00", "011", "0011")
 
 def cells_of(detection: Detection, record: str) -> list[str]:
     """Return the cells of a record."""
-    if spans := detection.format.file.spans:
+    if spans := detection.dialect.spans:
         return [record[first - 1 : last].strip() for first, last in spans]
-    if detection.quotes is Quotes.BARE:
-        mark = re.escape(detection.delimiter)
+    if detection.dialect.quotes is Quotes.BARE:
+        mark = re.escape(detection.dialect.delimiter)
         found = re.findall(rf'(?:^|{mark})(?:"(.*?)"(?={mark}|$)|([^{mark}]*))', record.strip("\r\n"), re.DOTALL)
         return [quoted or plain for quoted, plain in found]
-    quoting = csv.QUOTE_NONE if detection.quotes is Quotes.NONE else csv.QUOTE_MINIMAL
+    quoting = csv.QUOTE_NONE if detection.dialect.quotes is Quotes.NONE else csv.QUOTE_MINIMAL
     skip = detection.format.file.skip_initial_space
     source = io.StringIO(record, newline="")
-    reader = csv.reader(source, delimiter=detection.delimiter, quoting=quoting, skipinitialspace=skip)
+    reader = csv.reader(source, delimiter=detection.dialect.delimiter, quoting=quoting, skipinitialspace=skip)
     return [cell.strip() for cell in spilled(next(reader), detection.field_count, detection.spill)]
 
 
 def record_of(detection: Detection, cells: list[str]) -> str:
     """Return the record of these cells, written as the file is."""
-    if spans := detection.format.file.spans:
+    if spans := detection.dialect.spans:
         line = ""
         for (first, last), cell in zip(spans, cells, strict=True):
             line = line.ljust(first - 1) + cell[: last - first + 1]
         return line + "\n"
-    if detection.quotes is Quotes.NONE:
-        return detection.delimiter.join(cells) + "\n"
+    if detection.dialect.quotes is Quotes.NONE:
+        return detection.dialect.delimiter.join(cells) + "\n"
     target = io.StringIO(newline="")
-    csv.writer(target, delimiter=detection.delimiter, lineterminator="\n").writerow(cells)
+    csv.writer(target, delimiter=detection.dialect.delimiter, lineterminator="\n").writerow(cells)
     return target.getvalue()
 
 

@@ -74,7 +74,7 @@ def row_lines(found: Detection, settings: Settings, catalogue: Catalogue) -> Ite
 
 
 def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
-    delimiter = {"\t": "tab", ",": "comma", ";": "semicolon"}.get(found.delimiter, found.delimiter)
+    delimiter = {"\t": "tab", ",": "comma", ";": "semicolon"}.get(found.dialect.delimiter, found.dialect.delimiter)
     yield "format", f"{found.format.name}: {found.format.title} (sources: {found.format.certainty})"
     yield "encoding", found.encoding
     delimiter = "none, columns by position" if found.format.file.columns else delimiter

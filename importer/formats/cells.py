@@ -38,18 +38,18 @@ class Dialect:
     spans: tuple[tuple[int, int], ...] = ()
 
 
-INVISIBLE: Final = "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+INVISIBLE: Final = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 """Direction marks (Unicode Bidi_Control), zero width space, word joiner, byte order mark.
 
 The joiners U+200C and U+200D stay: names in Persian or Hindi are spelt with them.
 """
 
-NO_BREAK_SPACES: Final = "[\u00a0\u2007\u202f]"
+NO_BREAK_SPACES: Final = re.compile("[\u00a0\u2007\u202f]")
 
-FORCED: Final = r'(?s)="([^"]*)"'
+FORCED: Final = re.compile(r'(?s)="([^"]*)"')
 """What makes a spreadsheet take digits for text; RFC 4180 doubles the quotes around it."""
 
-APOSTROPHE: Final = r"(?s)'([-+=@(0-9].*)"
+APOSTROPHE: Final = re.compile(r"(?s)'([-+=@(0-9].*)")
 """The other way, which our own results use too; a name may begin with an apostrophe, but a letter follows then."""
 
 NULL: Final = "\\N"
@@ -75,12 +75,6 @@ NO_TIME: Final = r"[^0-9]*|0+(?:\.0+)?|0000-00-00.*"
 DECIMAL: Final = r"^([0-9]{1,15})\.0{1,2}$"
 """How pandas and Excel write code 486 in a column of numbers: 486.0, 486.00."""
 
-_INVISIBLE: Final = re.compile(INVISIBLE)
-_NO_BREAK_SPACES: Final = re.compile(NO_BREAK_SPACES)
-_FORCED: Final = re.compile(FORCED)
-_APOSTROPHE: Final = re.compile(APOSTROPHE)
-
-
 def cut_line(line: str, spans: Sequence[tuple[int, int]]) -> str:
     """Return a line of printed text as cells between tabs; ``spans`` are first and last positions, from 1.
 
@@ -102,9 +96,9 @@ def cut_line(line: str, spans: Sequence[tuple[int, int]]) -> str:
 def plain_cell(text: str) -> str:
     """Return the value of a cell: trimmed, without invisible marks, forced text unwrapped, empty for NULL."""
     if not text.isascii():
-        text = _NO_BREAK_SPACES.sub(" ", _INVISIBLE.sub("", text))
+        text = NO_BREAK_SPACES.sub(" ", INVISIBLE.sub("", text))
     text = text.strip()
-    for pattern in (_FORCED, _APOSTROPHE):
+    for pattern in (FORCED, APOSTROPHE):
         if match := pattern.fullmatch(text):
             text = match[1].strip()
     return "" if text in NULLS else text

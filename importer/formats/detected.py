@@ -1,7 +1,7 @@
 """What detection finds of one file, and whether a spreadsheet wrote its dates anew: days or months first."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.files import ExportFile
-from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
+from importer.formats.cells import Dialect, numbered_records, plain_cell
 from importer.formats.dates import (
     DateOrder,
     OrderEvidence,
@@ -31,7 +31,7 @@ class Detection:
     ``positions`` maps the format's column names to positions from 0; ``field_count`` is the number of cells a
     row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, 0 where it is
     the keys of JSON objects, None without one; rows stand below ``last_line_above``; ``sample`` holds the cells of
-    the first rows. Where a spreadsheet program wrote the file anew, ``quotes`` are its own, and ``rewriting`` is
+    the first rows. Where a spreadsheet program wrote the file anew, ``dialect`` is its own, and ``rewriting`` is
     the order of its dates and the layouts of each column that holds one. ``titles`` says how the lines above the
     header begin.
     """
@@ -39,12 +39,11 @@ class Detection:
     file: ExportFile
     format: CdrFormat
     encoding: str
-    delimiter: str
+    dialect: Dialect
     positions: Mapping[str, int]
     field_count: int
     sample: tuple[tuple[str, ...], ...]
     last_line_above: int
-    quotes: Quotes
     header_line: int | None = None
     header: tuple[str, ...] = ()
     rewriting: tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None = None
@@ -52,27 +51,24 @@ class Detection:
     titles: frozenset[str] = frozenset()
 
     @property
-    def dialect(self) -> Dialect:
-        """How the cells are told apart."""
-        file = self.format.file
-        return Dialect(self.delimiter, self.quotes, file.skip_initial_space, file.spans)
-
-    @property
     def spill(self) -> int | None:
         """Where the cell stands that takes a row's surplus cells, None when no cell does."""
         return self.positions.get(self.format.file.spill or "")
 
+    def places(self, names: Collection[str]) -> list[int]:
+        """Return where the columns stand that these are taken from, as far as the file has them."""
+        origins = (origin for name in names for origin in self.format.origins(name))
+        return [self.positions[name] for name in origins if name in self.positions]
+
     def shows_seconds(self) -> bool:
         """Return whether a start of the first rows has seconds: a spreadsheet hides those of none or of all."""
-        names = [origin for name in self.format.time.columns for origin in self.format.origins(name)]
-        places = [self.positions[name] for name in names if name in self.positions]
+        places = self.places(self.format.time.columns)
         cells = (row[place] for row in self.sample for place in places if place < len(row))
         return any(re.search(r":\d\d:\d\d", cell) for cell in cells)
 
     def times_carry_offsets(self) -> bool:
         """Return whether all starts of the first rows carry an offset from GMT, or ``Z``, behind a time of day."""
-        names = [origin for name in self.format.time.columns for origin in self.format.origins(name)]
-        places = [self.positions[name] for name in names if name in self.positions]
+        places = self.places(self.format.time.columns)
         starts = [[plain_cell(row[place]) for place in places if place < len(row)] for row in self.sample]
         filled = [cells for cells in starts if any(cells)]
         return bool(filled) and all(any(map(offset_in, cells)) for cells in filled)
@@ -133,8 +129,7 @@ def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
     spec = detection.format.time.evidence
     if spec is None:
         return [None] * len(rows)
-    names = detection.format.origins(spec.column)
-    places = [detection.positions[name] for name in names if name in detection.positions]
+    places = detection.places([spec.column])
     cells = ((plain_cell(row[place]) for place in places if place < len(row)) for row in rows)
     texts = [next(filter(None, each), "") for each in cells]
     found = texts
@@ -154,41 +149,33 @@ def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
     return [int(each) if each.isdecimal() and len(each) < 19 else None for each in cut]
 
 
-def _require_agreement(seen: OrderEvidence, chosen: DateOrder | None, shown: str) -> None:
-    """Raise an error where the clocks in the ids disagree with each other, or with what the operator says."""
-    if len(seen.made) > 1:
+def _decided(
+    seen: OrderEvidence, own: DateOrder | None, chosen: DateOrder | None, detection: Detection
+) -> DateOrder:
+    """Return what stands first in the dates of a file; raises as `rewriting_of` does."""
+    shown = detection.file.shown
+    own = None if seen.made else own  # a format's own order is overruled by the ids
+    if chosen is None and own is not None and own in seen.proofs:
+        return own  # what cannot have this order is rejected row by row
+    evidence = {order: found[:2] for order, found in seen.made.items()}
+    who, hint = "ids of the rows", "Export again without opening the file in a spreadsheet program"
+    if len(evidence) < 2:
+        dots = {} if seen.dotted is None else {DateOrder.DAY_MONTH: seen.dotted}
+        evidence, who = {**evidence, **dots, **seen.proofs}, "dates"
+        hint += ", or say with --date-order which it is; rows that cannot be read so are rejected"
+    if len(seen.made) > 1 or (len(evidence) > 1 and chosen is None):
+        places = " and ".join(f'line {line} "{text}"' for line, text in sorted({*evidence.values()}))
         raise InputUnusableError(
-            f"{shown}: the ids of the rows disagree whether the day or the month comes first: "
-            f"{_places(found[:2] for found in seen.made.values())}",
-            hint="Export again without opening the file in a spreadsheet program.",
+            f"{shown}: the {who} disagree whether the day or the month comes first: {places}", hint=f"{hint}."
         )
     for proved, (line, text, epoch) in seen.made.items():
-        if chosen is not None and chosen is not proved:
+        if chosen not in (None, proved):
             raise ConfigurationError(
                 f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, --date-order says the '
                 f"{chosen.split('-')[0]}: the id of the row was made at {epoch} "
                 f"({datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S} GMT)",
                 hint=f"Say --date-order {proved}, or leave it out: the ids decide. Nothing was sent.",
             )
-
-
-def _decided(
-    seen: OrderEvidence, own: DateOrder | None, chosen: DateOrder | None, detection: Detection
-) -> DateOrder:
-    shown = detection.file.shown
-    _require_agreement(seen, chosen, shown)
-    if seen.made:
-        own = None  # a format's own order is overruled by the ids
-    if chosen is None and own is not None and own in seen.proofs:
-        return own  # what cannot have this order is rejected row by row
-    dots = {} if seen.dotted is None else {DateOrder.DAY_MONTH: seen.dotted}
-    evidence = {**{order: found[:2] for order, found in seen.made.items()}, **dots, **seen.proofs}
-    if len(evidence) > 1 and chosen is None:
-        raise InputUnusableError(
-            f"{shown}: the dates disagree whether the day or the month comes first: {_places(evidence.values())}",
-            hint="Export again without opening the file in a spreadsheet program, or say with --date-order which "
-            "it is; rows that cannot be read so are rejected.",
-        )
     if len(evidence) == 1 and (chosen or own) not in (None, *evidence):
         proved, (line, text) = next(iter(evidence.items()))
         said = "--date-order says" if chosen else f"format {detection.format.name} has"
@@ -207,7 +194,3 @@ def _decided(
         hint="Say it with --date-order day-month or --date-order month-day, or export again and import the file "
         "without opening it in a spreadsheet program.",
     )
-
-
-def _places(found: Iterable[tuple[int, str]]) -> str:
-    return " and ".join(f'line {line} "{text}"' for line, text in sorted({*found}))

@@ -17,7 +17,6 @@ from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.language import CdrFormat, LookAlike, Shape
 from importer.formats.sample import (
     HEADER_RECORDS,
-    PRINTED,
     RESAVED_DELIMITERS,
     SAMPLE_ROWS,
     Records,
@@ -181,10 +180,9 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     found = detection.format
     if found.call.cut_id:
         return found
-    names = {origin for names in found.call.id for name in names for origin in found.origins(name)}
-    places = [detection.positions[name] for name in names if name in detection.positions]
     columns = [
-        {plain_cell(cells[place]) for cells in detection.sample if place < len(cells)} - {""} for place in places
+        {plain_cell(cells[place]) for cells in detection.sample if place < len(cells)} - {""}
+        for place in detection.places([name for names in found.call.id for name in names])
     ]
     long = [text for text in set().union(*columns) if re.fullmatch(f"[1-9][0-9]{{{KEPT_DIGITS},}}", text)]
     zeros = sum(len(text) - KEPT_DIGITS for text in long)
@@ -210,24 +208,19 @@ def title_key(cells: Sequence[str]) -> str:
 def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping[str, int]) -> dict[str, int]:
     """Return where the columns stand that a record names if it is a header of the format, nothing if it is none.
 
-    ``positions`` are those of the file. A file without header has one where another program's export was put
-    behind it: it names most of the columns.
+    ``positions`` are those of the file, once they are known. A file without header has one where another program's
+    export was put behind it: it names most of the columns.
     """
     keys = [column_key(cell) for cell in cells]
+    spellings: Mapping[str, Sequence[str]] = {}
     if cdr_format.columns and next(_missing_columns(keys, cdr_format), None) is None:
         spellings = {**cdr_format.columns, **cdr_format.optional_columns}
     elif cdr_format.layouts:
         spellings = {name: (name,) for name in positions}
-    else:
-        return {}
-    found = _positions(keys, spellings)
+    # Each by the first spelling that is there.
+    there = {name: [key for key in map(column_key, texts) if key in keys] for name, texts in spellings.items()}
+    found = {name: keys.index(some[0]) for name, some in there.items() if some}
     return found if not cdr_format.layouts or len(found) >= LEAST_SHARE * len(positions) else {}
-
-
-def _positions(keys: Sequence[str], spellings: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return where the columns stand among the keys of a header, each by the first spelling that is there."""
-    wanted = {name: [key for key in map(column_key, texts) if key in keys] for name, texts in spellings.items()}
-    return {name: keys.index(there[0]) for name, there in wanted.items() if there}
 
 
 def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> Match | None:
@@ -238,8 +231,6 @@ def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> Match | Non
     least_share = 0.0 if settings.format else LEAST_SHARE
     # The rows below a header fit a layout too, so the header is looked for first.
     matches = (_match_header,) * bool(cdr_format.columns) + (_match_layout,) * bool(cdr_format.layouts)
-    if spans := cdr_format.file.spans:
-        return _match_layout(sample, cdr_format, replace(PRINTED, spans=spans), least_share)
     for match, delimiter in product(matches, _delimiters(sample, cdr_format, settings)):
         found = [
             fit
@@ -253,6 +244,8 @@ def _match(sample: Sample, cdr_format: Shape, settings: Settings) -> Match | Non
 
 
 def _delimiters(sample: Sample, cdr_format: Shape, settings: Settings) -> tuple[str, ...]:
+    if cdr_format.file.columns:
+        return ("\t",)  # of printed text, which is cut into cells
     if settings.delimiter:
         return (settings.delimiter,)
     named = (sample.separator,) if sample.separator else ()
@@ -263,24 +256,27 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
     records = sample.records(dialect)
     patterns = cdr_format.detect.patterns
     for index, (line, cells) in enumerate(records[:HEADER_RECORDS]):
-        keys = [column_key(cell) for cell in cells]
-        if next(_missing_columns(keys, cdr_format), None) is not None:
+        positions = header_positions(cells, cdr_format, {})
+        if not positions:
             continue
         if _has_forbidden(cells, cdr_format):
             return None
-        positions = _positions(keys, {**cdr_format.columns, **cdr_format.optional_columns})
         _require_once(cells, positions, cdr_format, sample.shown)
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
         for line_above, above in records[:index]:
             words = re.split(r"[,;|\t]", dialect.delimiter.join(above))
-            if next(_missing_columns([*map(column_key, words)], cdr_format), None) is None:
+            if header_positions(words, cdr_format, {}):
                 raise InputUnusableError(
                     f"{sample.shown}: a header stands in line {line_above}, and again in line {line} with another "
                     "delimiter",
                     hint=TWO_LAYOUTS,
                 )
-        if _has_rows(records[:index], field_count, positions, cdr_format):
-            return None  # it is the header of another export, put behind this one
+        needed = call_places(cdr_format, positions)
+        for _, above in records[:index]:
+            is_full = len(above) == field_count and 2 * sum(map(bool, above)) > field_count
+            is_call = needed and all(re.search(r"\d", "".join(above[place : place + 1])) for place in needed)
+            if (is_full or is_call) and _fits(above, positions, patterns, cdr_format):
+                return None  # it is the header of another export, put behind this one
         rows = sample.rows(dialect, index + 1, field_count, positions.get(cdr_format.file.spill or ""))
         rows = [row for row in rows if not header_positions(row, cdr_format, positions)]
         fitting = sum(_fits(row, positions, patterns, cdr_format) for row in rows)
@@ -289,8 +285,7 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         fitting += sum(_has_shape(row, field_count) for row in rows)
         return fitting, partial(
             Detection,
-            delimiter=dialect.delimiter,
-            quotes=dialect.quotes,
+            dialect=dialect,
             header_line=line,
             header=cells,
             positions=positions,
@@ -315,19 +310,10 @@ def _require_once(cells: Sequence[str], positions: Mapping[str, int], cdr_format
             )
 
 
-def _has_rows(above: Records, field_count: int, positions: Mapping[str, int], cdr_format: Shape) -> bool:
-    """Return whether there are rows of the format among the records above a header."""
-    needed = call_places(cdr_format, positions) if isinstance(cdr_format, CdrFormat) else ()
-    for _, cells in above:
-        is_full = len(cells) == field_count and 2 * sum(map(bool, cells)) > field_count
-        is_call = needed and all(re.search(r"\d", "".join(cells[place : place + 1])) for place in needed)
-        if (is_full or is_call) and _fits(cells, positions, cdr_format.detect.patterns, cdr_format):
-            return True
-    return False
-
-
-def call_places(cdr_format: CdrFormat, positions: Mapping[str, int]) -> tuple[int, ...]:
+def call_places(cdr_format: Shape, positions: Mapping[str, int]) -> tuple[int, ...]:
     """Return where start time and customer stand, but for the first cell: without them no row is a call."""
+    if not isinstance(cdr_format, CdrFormat):
+        return ()
     names = (*cdr_format.time.columns, cdr_format.call.customer)
     places = {origin for name in names for origin in cdr_format.origins(name)}
     return tuple(place for name, place in positions.items() if name in places and place > 0)
@@ -368,8 +354,7 @@ def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         )
         read_by = partial(
             Detection,
-            delimiter=dialect.delimiter,
-            quotes=dialect.quotes,
+            dialect=dialect,
             positions=positions,
             field_count=count,
             sample=tuple(rows),
@@ -429,12 +414,8 @@ def _unfit(
         return InputUnusableError(f"{file.shown} is a {alike.title}: {alike.why}", hint=alike.todo)
     scored: list[tuple[float, Nearest]] = []
     for cdr_format in formats:
-        if spans := cdr_format.file.spans:
-            scored += _near_layout(sample.records(replace(PRINTED, spans=spans)), cdr_format)
-            continue
         for delimiter in _delimiters(sample, cdr_format, settings):
-            records = sample.records(next(sample.dialects(cdr_format.file, delimiter)))
-            scored += (*_near_header(records, cdr_format), *_near_layout(records, cdr_format))
+            scored += _near(sample.records(next(sample.dialects(cdr_format.file, delimiter))), cdr_format)
     best: dict[str, Nearest] = {}
     for share, found in sorted(scored, key=lambda pair: -pair[0]):
         if share >= NEAR_SHARE or settings.format:
@@ -450,8 +431,11 @@ def _unfit(
     return UnknownFormatError(f"{file.shown} {what}; {columns}", tuple(best.values())[:3], has_header=bool(shown))
 
 
-def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
-    """Yield for each line that could be the header which share of the columns it has, and what it misses."""
+def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
+    """Yield which share of a format a file has, and what is missing or different.
+
+    Of the columns, for each line that could be the header; of the patterns of the cells, for each layout.
+    """
     for index, (_, cells) in enumerate(records[:HEADER_RECORDS] if cdr_format.columns else ()):
         keys = [column_key(cell) for cell in cells]
         missing = tuple(_missing_columns(keys, cdr_format))
@@ -464,12 +448,9 @@ def _near_header(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
             yield share, (cdr_format.name, f"it has the column {forbidden[0]} of another system")
             continue
         rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
-        unlike = _unlike(rows, _positions(keys, cdr_format.columns), cdr_format.detect.patterns, cdr_format)
+        positions = header_positions(cells, cdr_format, {})
+        unlike = _unlike(rows, positions, cdr_format.detect.patterns, cdr_format)
         yield share, (cdr_format.name, f"the cells look different in {', '.join(unlike) or 'some rows'}")
-
-
-def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Nearest]]:
-    """Yield for each layout which share of its patterns the rows have, and what is different."""
     rows = [cells for _, cells in records[:SAMPLE_ROWS]]
     for layout in cdr_format.layouts:
         positions = {name: index for index, name in enumerate(layout.columns)}
@@ -478,9 +459,9 @@ def _near_layout(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[floa
         count = len(layout.columns)
         has_shape = sum(_has_shape(cells, count) or layout.open_end for cells in rows) >= LEAST_SHARE * len(rows)
         share = 1 - (len(unlike) + (not has_shape)) / (len(patterns) + 1)
-        cells = "" if has_shape else f"rows have not {count} cells"
+        width = "" if has_shape else f"rows have not {count} cells"
         looks = f"the cells look different in {', '.join(unlike)}" if unlike else ""
-        yield share, (cdr_format.name, ", and ".join(filter(None, (cells, looks))))
+        yield share, (cdr_format.name, ", and ".join(filter(None, (width, looks))))
 
 
 def _unlike(

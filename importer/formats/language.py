@@ -161,11 +161,6 @@ class FileSpec(_Table):
             before, end = name, last
         return self
 
-    @property
-    def spans(self) -> tuple[tuple[int, int], ...]:
-        """First and last position of each column of printed text, none of another file."""
-        return tuple(self.columns.values())
-
 
 class Layout(_Table):
     """One order of the columns of an export without header."""

@@ -56,9 +56,6 @@ _PRINTED: Final = re.compile(
 
 _LIKE_A_VALUE = r"\d{3}|://|\d:\d|\A[\d.,+-]+\Z"
 
-PRINTED = Dialect("\t", Quotes.NONE)
-"""How printed text is handed on when its lines are cut into cells."""
-
 Records = list[tuple[int, tuple[str, ...]]]
 
 
@@ -111,6 +108,9 @@ class Sample:
 
     def dialects(self, file: FileSpec, delimiter: str) -> Iterator[Dialect]:
         """Yield the ways in which cells may be quoted: the format's own, and what a spreadsheet makes of it."""
+        if file.columns:
+            yield Dialect(delimiter, Quotes.NONE, spans=tuple(file.columns.values()))
+            return
         own = Dialect(delimiter, file.quotes, file.skip_initial_space)
         anew = replace(own, quotes=Quotes.DOUBLED)
         # Whether all quotes are those of RFC 4180, and whether a backslash takes the meaning from some: they pair

@@ -484,8 +484,8 @@ def _results(parts: Iterable[_Part], progress: Callable[[int], None]) -> Iterato
 
 def _kind(detection: Detection) -> _Kind:
     """Return the properties that rows of one file must share, so that it can be imported again."""
-    quotes = detection.quotes.value
-    return detection.format.name, detection.delimiter, quotes, detection.field_count, detection.header
+    quotes = detection.dialect.quotes.value
+    return detection.format.name, detection.dialect.delimiter, quotes, detection.field_count, detection.header
 
 
 def _verbatim(
@@ -495,11 +495,11 @@ def _verbatim(
     with_header = True
     for detection, lines in parts:
         try:
-            for record in verbatim_records(detection, lines):
-                if record.line != detection.header_line:
-                    yield record.text, next(said)
+            for line, text in verbatim_records(detection, lines):
+                if line != detection.header_line:
+                    yield text, next(said)
                 elif with_header:
-                    yield record.text, None
+                    yield text, None
         except (OSError, InputUnusableError, NoInputError) as error:
             raise CannotCreateError(
                 f"no rejects are written: {detection.path} or the results were removed or changed meanwhile",

@@ -52,11 +52,10 @@ _PLAIN_ID = re.compile(CALL_ID)
 
 
 def derived_of(frame: pd.DataFrame, rules: Rules) -> Conditions:
-    """Return the conditions on a chunk, with the format's derived columns added."""
-    conditions = Conditions(frame, rules.extensions())
-    for name, sources in rules.format.derived.items():
-        conditions.add(name, partial(_derived, sources=sources, rules=rules))
-    return conditions
+    """Return the conditions on a chunk, with the format's derived columns, each made when it is asked for."""
+    derived = rules.format.derived.items()
+    added = {name: partial(_derived, sources=sources, rules=rules) for name, sources in derived}
+    return Conditions(frame, rules.extensions(), added)
 
 
 def _derived(conditions: Conditions, sources: tuple[Source, ...], rules: Rules) -> Coded:

@@ -60,7 +60,7 @@ def record_blocks(detection: Detection, block_bytes: int = BLOCK_BYTES) -> Itera
     A last line that has no line end and breaks off before the end of the last column is one cell: it is not whole.
     """
     blocks = text_blocks(detection.file, detection.encoding, block_bytes)
-    spans = detection.format.file.spans
+    spans = detection.dialect.spans
     if not spans:
         yield from blocks
         return
@@ -83,7 +83,11 @@ def parts_of(detection: Detection, part_bytes: int) -> Iterator[Detection]:
     file whose encoding does not tell line ends by their bytes is one part.
     """
     file, start, line = detection.file, 0, detection.file.first_line
-    size = file.size() if _has_plain_line_ends(detection.encoding) else 0
+    has_plain_line_ends = detection.encoding in UTF8_NAMES
+    if not has_plain_line_ends:
+        characters = bytes(range(256)).decode(detection.encoding, "replace")  # as many as bytes, where each is one
+        has_plain_line_ends = len(characters) == 256 and characters[:32] == bytes(range(32)).decode()
+    size = file.size() if has_plain_line_ends else 0
     part_bytes = size // max(1, size // part_bytes)
     with suppress(OSError, InputUnusableError), file.open() as source:  # reading the part gives the error
         while size - start > part_bytes * 3 // 2:
@@ -95,10 +99,3 @@ def parts_of(detection: Detection, part_bytes: int) -> Iterator[Detection]:
             line += text.count(b"\n") + (text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0)
             start = end
     yield replace(detection, file=replace(file, span=(start, None), first_line=line))
-
-
-def _has_plain_line_ends(encoding: str) -> bool:
-    if encoding in UTF8_NAMES:
-        return True
-    characters = bytes(range(256)).decode(encoding, "replace")  # as many as bytes, where each is one
-    return len(characters) == 256 and characters[:32] == bytes(range(32)).decode()

@@ -5,7 +5,7 @@ import hashlib
 import io
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -31,7 +31,7 @@ from importer.formats.cells import (
 from importer.formats.dates import column_layouts, is_own, written_back
 from importer.formats.sample import spilled
 from importer.reading.blocks import BLOCK_BYTES, record_blocks
-from importer.reading.conditions import Conditions, Extensions, Flags, arrow_of, matches, seconds_of, text_series
+from importer.reading.conditions import Conditions, Extensions, arrow_of, matches, seconds_of, text_series
 from importer.reading.no_rows import NoRows
 from importer.reading.scanning import Ints, Records, scan, unclosed
 from schemas.vocabulary import UNFINISHED_ROW
@@ -78,14 +78,6 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Verbatim:
-    """One record as text, without its line end, and the line it starts on."""
-
-    line: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Chunk:
     """Rows of one file.
 
@@ -115,16 +107,17 @@ def read_chunks(
     damaged (a quote that is not closed and has further rows behind it), put together from two layouts, or changes
     while it is read.
     """
-    ordinal, no_rows = 0, NoRows.of(detection)
+    ordinal, no_rows = 0, NoRows(detection)
     latest: deque[bytes] = deque(maxlen=NEIGHBOURS + 1)
     waiting: list[Chunk] = []
     blocks = record_blocks(detection, block_bytes)
     file, is_part = detection.file, detection.file.span[1] is not None
     for found in scan(blocks, detection.dialect, file.shown, file.first_line, is_part=is_part):
         rows = _without_spill(found.select(found.lines > detection.last_line_above), detection)
+        rows = rows.select(~no_rows.among(rows))
         # By small blocks, memory stays small while a text becomes columns.
         for start in range(0, len(rows), chunk_rows):
-            records = _without_dropped(rows.select(slice(start, start + chunk_rows)), no_rows)
+            records = _without_dropped(rows.select(slice(start, start + chunk_rows)), detection)
             if not len(records):
                 continue
             starts, ends = (spans[-NEIGHBOURS - 1 :].tolist() for spans in (records.starts, records.ends))
@@ -149,10 +142,10 @@ def _taken(waiting: list[Chunk]) -> Chunk:
 
 def verbatim_records(
     detection: Detection, lines: Sequence[int], *, block_bytes: int = BLOCK_BYTES
-) -> Iterator[Verbatim]:
+) -> Iterator[tuple[int, str]]:
     """Yield the header (if the file has one) and the records that start on these lines, in file order.
 
-    The text is that of the file: line ends inside a record and quotes of whatever kind stay as they are.
+    With its line goes the text as it stands in the file, but for its last line end.
     Raises InputUnusableError when the file changes while it is read, or is not the one that was pinned.
     """
     header = [] if detection.header_line is None else [detection.header_line]
@@ -169,7 +162,7 @@ def verbatim_records(
                 text = "".join(islice(source, line - next_line, line - next_line + length))
                 text = text.removesuffix("\n").removesuffix("\r")
                 next_line = line + length
-                yield Verbatim(line, text.removeprefix("\ufeff") if line == first_line else text)
+                yield line, text.removeprefix("\ufeff") if line == first_line else text
     detection.file.open().close()
 
 
@@ -182,15 +175,15 @@ def _without_spill(records: Records, detection: Detection) -> Records:
     too_many &= records.ends - records.starts <= LONGEST_RECORD_BYTES
     if detection.spill is None or not too_many.any():
         return records
-    escape = "\\" if detection.quotes is Quotes.BACKSLASH else None
+    escape = "\\" if detection.dialect.quotes is Quotes.BACKSLASH else None
     parts = []
     for start, end, spills in zip(records.starts.tolist(), records.ends.tolist(), too_many.tolist(), strict=True):
         part = records.text[start:end]
         if spills:
             cells = next(cell_reader(io.StringIO(part.decode("utf-8"), newline=""), detection.dialect))
             kept = spilled(cells, detection.field_count, detection.spill)
-            target, mark = io.StringIO(newline=""), detection.delimiter
-            if detection.quotes is Quotes.NONE:
+            target, mark = io.StringIO(newline=""), detection.dialect.delimiter
+            if detection.dialect.quotes is Quotes.NONE:
                 target.write(mark.join(kept))
             else:
                 csv.writer(  # before Python 3.13 a line end in a cell is quoted only where rows end with one
@@ -208,64 +201,46 @@ def _without_spill(records: Records, detection: Detection) -> Records:
 def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection) -> str:
     """Return what is said of the last record where the end of the file cuts it off, or may do so unseen, else "".
 
-    ``latest`` are the last records that were read, this one included. Raises InputUnusableError where a quote in
-    it is not closed and takes in a whole row: then the damage is not at the end.
+    ``latest`` are the last records that were read, this one included. A last cell that the end of the file cuts
+    matters where it is of an id, a number or a time: what is left would be another call, which is notified too.
+    Raises InputUnusableError where a quote in it is not closed and takes in a whole row: then the damage is not at
+    the end.
     """
     if not records.last_is_open:
         return ""
-    if detection.file.span[0] and len(latest) <= NEIGHBOURS:
-        raise unclosed(detection.file.shown, int(records.lines[-1]))  # the rows before stand in another part
+    spec, call, dialect, width = detection.format, detection.format.call, detection.dialect, detection.field_count
+    is_alone = detection.file.span[0] and len(latest) <= NEIGHBOURS  # the rows before stand in another part
     behind = latest[-1].split(b"\n")[1:] if records.broken[-1] else []
-    if any(line.count(detection.delimiter.encode()) + 1 >= detection.field_count for line in behind):
+    if is_alone or any(line.count(dialect.delimiter.encode()) + 1 >= width for line in behind):
         raise unclosed(detection.file.shown, int(records.lines[-1]))
-    if records.broken[-1] or records.cells[-1] < detection.field_count:
+    if records.broken[-1] or records.cells[-1] < width:
         return (
             "The file ends in the middle of this row: it was read while it was written, or was cut off. The next "
             "import of the whole file takes it."
         )
-    last = detection.field_count - 1
-    split = [next(cell_reader([text.decode("utf-8")], detection.dialect), []) for text in latest]
-    cells = [plain_cell(each[last]) for each in split if len(each) > last]
-    if records.cells[-1] > detection.field_count or _is_last_whole(cells, latest[-1], detection):
+    names = {*spec.time.columns, *call.agent, *call.unique_by, *(name for each in call.id for name in each)}
+    evidence = [spec.time.evidence.column] if spec.time.evidence else []
+    names.update(filter(None, (call.customer, call.zohouser, *evidence)))
+    is_quoted = dialect.quotes is not Quotes.NONE and latest[-1].endswith(b'"')
+    if width - 1 not in detection.places(names) or records.cells[-1] > width or is_quoted:
+        return ""
+    split = (next(cell_reader([text.decode("utf-8")], dialect), []) for text in latest)
+    *others, cell = (plain_cell(each[width - 1]) for each in split if len(each) >= width)
+    # It is whole with the punctuation that ends all cells before it, or when it is as long as all of these; an id
+    # that may end in a count needs many of them.
+    ends = {re.sub(r"(?s).*[\w\s]", "", each) for each in (*others, cell)}
+    is_long = len(cell) >= LONG_CELL or len(others) >= MANY_ROWS
+    if (others and len(ends) == 1 and "" not in ends) or (is_long and {*map(len, others)} <= {len(cell)}):
         return ""
     return (
         "The file ends in the last cell of this row, without a line end, and nothing tells whether "
-        f'"{cells[-1][:80]}" is all of it. If the file is whole, add a line end and import it again; else the '
+        f'"{cell[:80]}" is all of it. If the file is whole, add a line end and import it again; else the '
         "next import of the whole file takes the row."
     )
 
 
-def _is_last_whole(cells: Sequence[str], record: bytes, detection: Detection) -> bool:
-    """Return whether the last of these cells, in which the file ends, is whole or could make no other call if not.
-
-    It is whole behind a closing quote, with the punctuation that ends the cells of the rows before it, or when it
-    is as long as all of these; an id that may end in a count needs many of them. A cut id, number or time would
-    be another call, which is notified too.
-    """
-    spec, call = detection.format, detection.format.call
-    names = {*spec.time.columns, *call.agent, *call.unique_by, *(name for each in call.id for name in each)}
-    evidence = [spec.time.evidence.column] if spec.time.evidence else []
-    names.update(filter(None, (call.customer, call.zohouser, *evidence)))
-    last = detection.field_count - 1
-    if not any(detection.positions.get(origin) == last for name in names for origin in spec.origins(name)):
-        return True
-    if detection.quotes is not Quotes.NONE and record.endswith(b'"'):
-        return True
-    *others, cell = cells
-    ends = {re.sub(r"(?s).*[\w\s]", "", each) for each in cells}
-    if others and len(ends) == 1 and "" not in ends:
-        return True
-    return all(len(other) == len(cell) for other in others) and (
-        len(cell) >= LONG_CELL or len(others) >= MANY_ROWS
-    )
-
-
-def _without_dropped(records: Records, no_rows: NoRows) -> Records:
-    """Leave out the records that are no rows of any format, and those that the format names."""
-    detection = no_rows.detection
-    found = no_rows.among(records)
-    if found.any():
-        records = records.select(~found)
+def _without_dropped(records: Records, detection: Detection) -> Records:
+    """Leave out the records that the format drops."""
     rules = detection.format.file.drop_rows
     if not rules:
         return records
@@ -280,12 +255,10 @@ def _without_dropped(records: Records, no_rows: NoRows) -> Records:
 
 
 def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str) -> Chunk:
-    unusable = _misshapen(records, detection, fewest_cells=detection.field_count)
-    wrong = {int(index): _what_is_wrong(records, int(index), detection) for index in np.flatnonzero(unusable)}
+    wrong = _misshapen(records, detection, fewest_cells=detection.field_count)
     if unfinished:
-        unusable[-1] = True
         wrong[len(records) - 1] = UNFINISHED_ROW, unfinished
-    frame = _text_frame(records, detection, unusable)
+    frame = _text_frame(records, detection, wrong)
     surplus = [column for column in frame.columns if isinstance(column, int)]
     for index in frame.index[(frame[surplus] != "").any(axis=1)] if surplus else ():
         hint = (
@@ -310,8 +283,14 @@ def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str
     for index, (reason, hint) in sorted(wrong.items()):
         record, line = records.text[records.starts[index] : records.ends[index]], int(records.lines[index])
         bad.append(BadRow(ordinal + index, line, reason, hint, hashlib.sha256(record).hexdigest()))
-        if reason != UNFINISHED_ROW:  # the next import takes it, or another file of this run has it whole
-            guessed += _guessed(record, line, detection)
+        # An unfinished row the next import takes, or another file of this run has it whole.
+        if reason != UNFINISHED_ROW and len(record) <= LONGEST_RECORD_BYTES:
+            source = io.StringIO(record.replace(b"\0", b"").decode("utf-8"), newline="")
+            cells = [*map(plain_cell, next(cell_reader(source, detection.dialect), []))]
+            for shift in {0, len(cells) - detection.field_count}:  # from its first cell on, and up to its last
+                places = {name: place + shift for name, place in detection.positions.items()}
+                columns = {name: cells[at] for name, at in places.items() if 0 <= at < len(cells)}
+                guessed.append({**columns, "call.line": str(line)})
     text = pd.DataFrame(guessed, columns=[*frame.columns], dtype="str").fillna("").astype({"call.line": "int64"})
     return Chunk(frame, tuple(bad), text)
 
@@ -337,57 +316,43 @@ def _torn_apart(frame: pd.DataFrame, cells: Ints, detection: Detection) -> list[
     return rows.index[torn].tolist()
 
 
-def _guessed(record: bytes, line: int, detection: Detection) -> Iterator[dict[str, str]]:
-    """Yield what may be the columns of a record of another shape: from its first cell on, and up to its last."""
-    if len(record) > LONGEST_RECORD_BYTES:
-        return
-    text = record.replace(b"\0", b"").decode("utf-8")
-    cells = [*map(plain_cell, next(cell_reader(io.StringIO(text, newline=""), detection.dialect), []))]
-    for shift in {0, len(cells) - detection.field_count}:
-        places = {name: place + shift for name, place in detection.positions.items()}
-        yield {name: cells[at] for name, at in places.items() if 0 <= at < len(cells)} | {"call.line": str(line)}
-
-
-def _misshapen(records: Records, detection: Detection, fewest_cells: int) -> Flags:
-    """Return for each record whether its shape, its length or its bytes keep it from being parsed."""
+def _misshapen(records: Records, detection: Detection, fewest_cells: int) -> dict[int, tuple[str, str]]:
+    """Return the records whose bytes, length or shape keep them from being parsed, each with reason and hint."""
     most_cells = detection.field_count + (SURPLUS_CELLS_OPEN_END if detection.open_end else SURPLUS_CELLS)
-    found: Flags = (
-        (records.cells < fewest_cells)
-        | (records.cells > most_cells)
-        | (records.ends - records.starts > LONGEST_RECORD_BYTES)
-        | records.broken
-    )
+    is_long = records.ends - records.starts > LONGEST_RECORD_BYTES
+    unusable = (records.cells < fewest_cells) | (records.cells > most_cells) | is_long | records.broken
+    has_control = np.zeros(len(records), dtype=np.bool_)
     if any(each in records.text for each in CONTROLS):
         data = np.frombuffer(records.text, dtype=np.uint8)
         at = np.flatnonzero(np.isin(data, [each[0] for each in CONTROLS]))
         owner = np.searchsorted(records.ends, at)
         inside = owner < len(records)
         owner, at = owner[inside], at[inside]
-        found[owner[at >= records.starts[owner]]] = True
+        has_control[owner[at >= records.starts[owner]]] = True
+    found: dict[int, tuple[str, str]] = {}
+    for index in np.flatnonzero(unusable | has_control).tolist():
+        if has_control[index]:
+            hint = "The row holds a control character (NUL or unit separator): export it again."
+            found[index] = "control_character", hint
+        elif is_long[index]:
+            found[index] = "over_long_row", "The row is longer than 128 KiB: it cannot be a call record."
+        elif records.broken[index]:
+            found[index] = "broken_quotes", "The quotes of this line cannot be paired: mend the line."
+        else:
+            found[index] = (
+                "wrong_cell_count",
+                f"The row has {records.cells[index]} cells, the format has {detection.field_count}: "
+                "look for a missing or surplus delimiter or quote in this line.",
+            )
     return found
 
 
-def _what_is_wrong(records: Records, index: int, detection: Detection) -> tuple[str, str]:
-    record = records.text[records.starts[index] : records.ends[index]]
-    if any(each in record for each in CONTROLS):
-        return "control_character", "The row holds a control character (NUL or unit separator): export it again."
-    if len(record) > LONGEST_RECORD_BYTES:
-        return "over_long_row", "The row is longer than 128 KiB: it cannot be a call record."
-    if records.broken[index]:
-        return "broken_quotes", "The quotes of this line cannot be paired: mend the line."
-    return (
-        "wrong_cell_count",
-        f"The row has {records.cells[index]} cells, the format has {detection.field_count}: "
-        "look for a missing or surplus delimiter or quote in this line.",
-    )
-
-
-def _text_frame(records: Records, detection: Detection, left_out: Flags) -> pd.DataFrame:
-    """Return the records as text columns, as their cells are meant, indexed by their number among ``records``.
+def _text_frame(records: Records, detection: Detection, left_out: Collection[int]) -> pd.DataFrame:
+    """Return the other records as text columns, as their cells are meant, indexed by their number in ``records``.
 
     Columns: those the format uses, and integers from the field count on for surplus cells.
     """
-    kept = np.flatnonzero(~left_out)
+    kept = np.delete(np.arange(len(records)), [*left_out])
     used, as_they_are = detection.format.used_columns(), detection.format.text_columns()
     positions = {name: detection.positions[name] for name in used if name in detection.positions}
     width = int(max(detection.field_count, records.cells[kept].max(initial=0)))
@@ -434,16 +399,16 @@ def _parsed(text: bytes, width: int, wanted: list[int], detection: Detection) ->
         return pd.DataFrame({name: pd.Series([], dtype=TEXT) for name in wanted})
     # A first line of full width, taken off again: pandas 3.1 refuses columns that no row has, and takes a byte
     # order mark away from the beginning of any text.
-    full_width = detection.delimiter.encode() * (width - 1) + b"\n"
+    full_width = detection.dialect.delimiter.encode() * (width - 1) + b"\n"
     frame = pd.read_csv(
         io.BytesIO(full_width + text),
-        sep=detection.delimiter,
+        sep=detection.dialect.delimiter,
         header=None,
         names=list(range(width)),
         usecols=wanted,
         dtype=TEXT,
-        quoting=3 if detection.quotes is Quotes.NONE else 0,
-        escapechar="\\" if detection.quotes is Quotes.BACKSLASH else None,
+        quoting=3 if detection.dialect.quotes is Quotes.NONE else 0,
+        escapechar="\\" if detection.dialect.quotes is Quotes.BACKSLASH else None,
         skipinitialspace=detection.format.file.skip_initial_space,
         keep_default_na=False,
         na_filter=False,
@@ -466,15 +431,15 @@ def clean_columns(
     has_marks = not text.isascii() and any(lead in text for lead in _LEADS)
     # One byte is searched for twenty times as fast as two; each column is looked at by its first letter again.
     wrappings = [
-        (start, pattern) for start, pattern in (("=", FORCED), ("'", APOSTROPHE)) if start.encode() in text
+        (start, each.pattern) for start, each in (("=", FORCED), ("'", APOSTROPHE)) if start.encode() in text
     ]
     nothing = pa.array([*empty_words, *NULLS], type=pa.large_string())
     longest = pc.max(pc.binary_length(nothing))
     for place, column in frame.items():
         values = arrow_of(column)
         if has_marks:
-            values = pc.replace_substring_regex(values, pattern=INVISIBLE, replacement="")
-            values = pc.replace_substring_regex(values, pattern=NO_BREAK_SPACES, replacement=" ")
+            values = pc.replace_substring_regex(values, pattern=INVISIBLE.pattern, replacement="")
+            values = pc.replace_substring_regex(values, pattern=NO_BREAK_SPACES.pattern, replacement=" ")
         values = pc.utf8_trim_whitespace(values)
         for start, pattern in wrappings:
             if pc.any(pc.starts_with(values, start), min_count=0).as_py():

@@ -143,28 +143,33 @@ class Conditions:
     """Answers a format's conditions on one frame of text columns, each once, and takes values out of its cells.
 
     A regular expression on two contexts or 200 extensions costs nothing, on 30,000 cells some milliseconds;
-    telling the cells apart costs one. So all is done on the different values of a column.
+    telling the cells apart costs one. So all is done on the different values of a column. The columns
+    ``added`` are made when they are asked for: maybe for some of the rows only.
     """
 
-    def __init__(self, frame: pd.DataFrame, extensions: Extensions) -> None:
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        extensions: Extensions,
+        added: "Mapping[str, Callable[[Conditions], Coded]] | None" = None,
+    ) -> None:
         self._frame = frame
         self._extensions = extensions
+        self._added = added or {}
         self._known: dict[tuple[str, Test], Flags] = {}
         self._equal: dict[tuple[str, str], Flags] = {}
         self._coded: dict[str, Coded] = {}
         self._headed: dict[str, Coded] = {}
-        self._added: dict[str, Callable[[Conditions], Coded]] = {}
         self._whole: tuple[Conditions, Flags] | None = None
 
     def select(self, kept: Flags, frame: pd.DataFrame) -> Self:
         """Return the same for some of the rows, whose frame may have further columns."""
-        chosen = type(self)(frame, self._extensions)
+        chosen = type(self)(frame, self._extensions, self._added)
         chosen._whole = self, kept
-        chosen._added = self._added
         return chosen
 
     def column(self, name: str) -> Coded:
-        """Return a column of the frame, or one that was added."""
+        """Return a column of the frame, or one of those that are added."""
         if name not in self._coded:
             whole, kept = self._whole or (self, np.zeros(0, dtype=np.bool_))
             known = whole._coded.get(name)
@@ -181,10 +186,6 @@ class Conditions:
     def text(self, name: str) -> pd.Series:
         """Return a column as text, row by row."""
         return self.column(name).text(self._frame.index)
-
-    def add(self, name: str, column: "Callable[[Conditions], Coded]") -> None:
-        """Add a column that is made when it is asked for: maybe for some of the rows only."""
-        self._added[name] = column
 
     def first_of(self, sources: tuple[Source, ...]) -> Coded:
         """Return the first non-empty of the values that ``sources`` give, else empty text."""
@@ -268,24 +269,18 @@ class Conditions:
         if test.over is not None:
             holds &= (seconds_of(values) > test.over).to_numpy(dtype=np.bool_)
         result = holds[coded.codes]
-        for other, is_equal in ((test.equals, True), (test.differs, False)):
-            if other is not None:
-                both = coded.filled & self.column(other).filled
-                result = result & both & (self._are_equal(column, other) == is_equal)
-        return result
-
-    def _are_equal(self, column: str, other_column: str) -> Flags:
-        """Return for each row whether both cells are filled and equal without letter case."""
-        key = (column, other_column)
-        if key not in self._equal:
-            one, other = map(self.column, key)
-            self._equal[key] = both = one.filled & other.filled
-            if both.any():
-                mine, theirs = (pc.utf8_lower(arrow_of(coded.values)).combine_chunks() for coded in (one, other))
+        for name, wanted in ((test.equals, True), (test.differs, False)):
+            if name is None:
+                continue
+            other = self.column(name)
+            both = coded.filled & other.filled
+            if (column, name) not in self._equal and both.any():  # without letter case
+                mine, theirs = (pc.utf8_lower(arrow_of(each.values)).combine_chunks() for each in (coded, other))
                 place = pc.fill_null(pc.index_in(theirs, value_set=mine), -1).to_numpy(zero_copy_only=False)
                 first = pc.index_in(mine, value_set=mine).to_numpy(zero_copy_only=False)
-                self._equal[key] = both & np.asarray(place[other.codes] == first[one.codes], dtype=np.bool_)
-        return self._equal[key]
+                self._equal[column, name] = np.asarray(place[other.codes] == first[coded.codes], dtype=np.bool_)
+            result = result & both & (self._equal.get((column, name), both) == wanted)
+        return result
 
     def _extracted(self, column: str, pattern: str | None, rows: Flags | None) -> Coded:
         """Return the one group of a pattern in a column, empty where it does not match; all without a pattern.

@@ -1,8 +1,6 @@
 """Which records of a file are no rows: the header again, totals, titles, and what database clients print."""
 
 import io
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
@@ -28,33 +26,22 @@ LONGEST_BYTES = 16 * 1024
 """A record that is longer is none of these."""
 
 
-@dataclass(frozen=True, slots=True)
 class NoRows:
-    """The records of a file that are no rows, found by their first two letters, or by having too few cells.
+    """The records of a detected file that are no rows, found by their first two letters, or by too few cells."""
 
-    ``suspect`` says for the first two bytes of a record (the second times 256) whether its first word is looked
-    at, and ``words`` are the columns that a header may begin with, as `column_key` writes them; ``needed`` are the
-    cells of start time and customer, but for the first cell.
-    """
-
-    detection: Detection
-    suspect: Flags
-    words: frozenset[str]
-    needed: tuple[int, ...]
-
-    @classmethod
-    def of(cls, detection: Detection) -> Self:
-        """Return what is looked for in a detected file."""
-        spec = detection.format
+    def __init__(self, detection: Detection) -> None:
+        self._detection, spec = detection, detection.format
         spellings = [text for texts in {**spec.columns, **spec.optional_columns}.values() for text in texts]
         names = {*detection.header, *spellings, *detection.positions} - {""}
-        suspect = np.zeros(1 << 16, dtype=np.bool_)
-        for word in (*TOTALS_BEGIN, *detection.titles, *names, "--", "==", "-+", "+-", "-" + detection.delimiter):
+        # For the first two bytes of a record (the second times 256) whether its first word is looked at.
+        self._suspect = np.zeros(1 << 16, dtype=np.bool_)
+        rules = ("--", "==", "-+", "+-", "-" + detection.dialect.delimiter)
+        for word in (*TOTALS_BEGIN, *detection.titles, *names, *rules):
             for text in (word.strip(), word.strip().upper(), word.strip().lower(), word.strip().title()):
                 first, second = (text.encode() + b"  ")[:2]
-                suspect[[first | second << 8] if len(text) > 1 else first | np.arange(256) << 8] = True
-        needed = call_places(spec, detection.positions)
-        return cls(detection, suspect, frozenset(filter(None, map(column_key, names))), needed)
+                self._suspect[[first | second << 8] if len(text) > 1 else first | np.arange(256) << 8] = True
+        self._words = set(filter(None, map(column_key, names)))  # that a header may begin with
+        self._needed = call_places(spec, detection.positions)
 
     def among(self, records: Records) -> Flags:
         """Return for each record whether it is no row.
@@ -64,8 +51,8 @@ class NoRows:
         found = np.zeros(len(records), dtype=np.bool_)
         if not len(records) or len(records.text) < 2:
             return found
-        detection, data = self.detection, np.frombuffer(records.text, dtype=np.uint8)
-        delimiter = ord(detection.delimiter)
+        detection, data = self._detection, np.frombuffer(records.text, dtype=np.uint8)
+        delimiter = ord(detection.dialect.delimiter)
         # The first word stands behind quotes, blanks and the frame of a table.
         filler = np.zeros(256, dtype=np.bool_)
         filler[[QUOTE, SPACE]] = True
@@ -86,33 +73,26 @@ class NoRows:
         are_filled_up &= records.ends - records.starts <= records.cells + LONGEST_WORD
         are_odd = are_few | are_many | are_filled_up
         may_begin: dict[bytes, bool] = {}
-        for index in np.flatnonzero(self.suspect[letters] | are_odd).tolist():
+        for index in np.flatnonzero(self._suspect[letters] | are_odd).tolist():
             start, end, place = int(records.starts[index]), int(records.ends[index]), int(places[index])
             word = records.text[place : place + LONGEST_WORD].split(b"\n", 1)[0].split(b'"', 1)[0]
-            word = word.split(detection.delimiter.encode(), 1)[0]
-            if word not in may_begin:
-                may_begin[word] = self._may_begin(word.decode("utf-8", "replace"))
+            word = word.split(detection.dialect.delimiter.encode(), 1)[0]
+            if word not in may_begin:  # whether a record of enough cells is looked at whole
+                text = word.decode("utf-8", "replace")
+                is_known = column_key(text) in self._words or title_key([text]) in detection.titles
+                may_begin[word] = text[:1] in ("-", "+", "=") or is_known or is_total([text])
             if end - start <= LONGEST_BYTES and (may_begin[word] or are_odd[index]):
                 found[index] = self._is_none(records.text[start:end].decode("utf-8"), int(records.lines[index]))
         return found
 
-    def _may_begin(self, word: str) -> bool:
-        """Return whether a record of enough cells that begins with this word is looked at whole."""
-        return (
-            word[:1] in ("-", "+", "=")
-            or column_key(word) in self.words
-            or is_total([word])
-            or title_key([word]) in self.detection.titles
-        )
-
     def _is_none(self, record: str, line: int) -> bool:
-        detection = self.detection
+        detection = self._detection
         cells = next(cell_reader(io.StringIO(record, newline=""), detection.dialect), [])
-        if is_printed(cells, detection.delimiter):
+        if is_printed(cells, detection.dialect.delimiter):
             return True
         glued = [column_key(cell) for cell in cells[detection.field_count :]]
         again = header_positions(cells, detection.format, detection.positions)
-        if sum(key in self.words for key in glued) > max(len(detection.format.columns) - 2, 1):
+        if sum(key in self._words for key in glued) > max(len(detection.format.columns) - 2, 1):
             # The first file had no line end: this is its last row, and behind it the header again.
             is_same, is_none = glued == [column_key(cell) for cell in detection.header[1:]], False
         elif again:
@@ -126,8 +106,8 @@ class NoRows:
         else:
             # Without time and number it could never be a call: nothing is lost with it.
             is_word = is_total(cells) or (title_key(cells) in detection.titles)
-            needed = [cells[place] for place in self.needed if place < len(cells)]
-            is_same, is_none = True, is_word and bool(self.needed) and not any(map(plain_cell, needed))
+            needed = [cells[place] for place in self._needed if place < len(cells)]
+            is_same, is_none = True, is_word and bool(self._needed) and not any(map(plain_cell, needed))
         if not is_same:
             raise InputUnusableError(
                 f"{detection.file.shown}: line {line}: a header stands here again, with other columns than the "

@@ -149,24 +149,19 @@ def _scan_text(text: bytes, line: int, dialect: Dialect) -> tuple[Records, int]:
         return _records(text, _Marks(ends, newlines, delimiters, NOWHERE), line, dialect)
     quotes = _bits(data == QUOTE)
     inside, astray = _parity(quotes), NOWHERE
-    if not _open_and_close_cells(data, quotes, inside, dialect):
-        borders, astray = _search_cells(shape, dialect)
-        turns = np.zeros(len(data), dtype=np.bool_)
-        turns[borders[borders < len(data)]] = True
-        inside = _parity(_bits(turns))
-    outside = ends[~_picked(inside, ends)]
-    return _records(text, _Marks(outside, newlines, delimiters & ~inside, astray), line, dialect)
-
-
-def _open_and_close_cells(data: Bytes, quotes: Words, inside: Words, dialect: Dialect) -> bool:
-    """Return whether every quote opens a cell, closes one, or is half of a doubled one."""
     beside = _bits((data == NEWLINE) | (data == ord(dialect.delimiter))) | quotes
     before, after = beside << np.uint64(1), beside >> np.uint64(1)
     before[1:] |= beside[:-1] >> np.uint64(63)
     after[:-1] |= beside[1:] << np.uint64(63)
-    opens = _places(quotes & inside & ~before)
-    closes = _places(quotes & ~inside & ~after)
-    return bool(_begins_cell(data, opens, dialect).all() and _ends_cell(data, closes, dialect).all())
+    opens, closes = _places(quotes & inside & ~before), _places(quotes & ~inside & ~after)
+    # Else every quote opens a cell, closes one, or is half of a doubled one.
+    if not (_begins_cell(data, opens, dialect).all() and _ends_cell(data, closes, dialect).all()):
+        borders, astray = _search_cells(shape, dialect)
+        turns = np.zeros(len(data), dtype=np.bool_)
+        turns[borders[borders < len(data)]] = True
+        inside = _parity(_bits(turns))
+    outside = ends[inside[ends >> 6] >> (ends & 63).astype(np.uint64) & np.uint64(1) == 0]
+    return _records(text, _Marks(outside, newlines, delimiters & ~inside, astray), line, dialect)
 
 
 def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[Records, int]:
@@ -174,7 +169,12 @@ def _records(text: bytes, marks: _Marks, line: int, dialect: Dialect) -> tuple[R
         return Records(b"", NOWHERE, NOWHERE, NOWHERE, NOWHERE, np.zeros(0, dtype=np.bool_)), 0
     ends = marks.ends
     starts = np.concatenate(([0], ends[:-1] + 1))
-    cells = np.diff(_counts_before(marks.delimiters, ends), prepend=0) + 1
+    # The delimiters before each end: those of the words before its own, then those of its own word below it.
+    counts = np.bitwise_count(marks.delimiters)
+    before = np.cumsum(counts, dtype=np.int64) - counts
+    below = (np.uint64(1) << (ends & 63).astype(np.uint64)) - np.uint64(1)
+    delimiters = before[ends >> 6] + np.bitwise_count(marks.delimiters[ends >> 6] & below)
+    cells = np.diff(delimiters, prepend=0) + 1
     lines = line + np.searchsorted(marks.newlines, starts)
     broken = np.zeros(len(ends), dtype=np.bool_)
     owner = np.searchsorted(ends, marks.astray)
@@ -208,12 +208,6 @@ def _places(bits: Words) -> Ints:
     return filled[at // 64] * 64 + at % 64
 
 
-def _picked(bits: Words, at: Ints) -> Flags:
-    """Return for each of these places whether its bit is set."""
-    picked: Flags = (bits[at >> 6] >> (at & 63).astype(np.uint64) & np.uint64(1)).astype(np.bool_)
-    return picked
-
-
 def _parity(bits: Words) -> Words:
     """Return the bits that have an odd count of set ones up to them."""
     odd = bits.copy()
@@ -223,15 +217,6 @@ def _parity(bits: Words) -> Words:
     before = np.bitwise_xor.accumulate(whole) ^ whole
     odd ^= before * np.uint64(2**64 - 1)
     return odd
-
-
-def _counts_before(bits: Words, at: Ints) -> Ints:
-    """Return how many bits are set before each of these places."""
-    counts = np.bitwise_count(bits)
-    before = np.cumsum(counts, dtype=np.int64) - counts
-    below = (np.uint64(1) << (at & 63).astype(np.uint64)) - np.uint64(1)
-    counted: Ints = before[at >> 6] + np.bitwise_count(bits[at >> 6] & below)
-    return counted
 
 
 def _begins_cell(data: Bytes, at: Ints, dialect: Dialect) -> Flags:
