@@ -213,7 +213,8 @@ def header_positions(cells: Sequence[str], cdr_format: Shape, positions: Mapping
     """
     keys = [column_key(cell) for cell in cells]
     spellings: Mapping[str, Sequence[str]] = {}
-    if cdr_format.columns and next(_missing_columns(keys, cdr_format), None) is None:
+    required = cdr_format.columns.values()
+    if required and all(any(column_key(text) in keys for text in texts) for texts in required):
         spellings = {**cdr_format.columns, **cdr_format.optional_columns}
     elif cdr_format.layouts:
         spellings = {name: (name,) for name in positions}
@@ -259,7 +260,7 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         positions = header_positions(cells, cdr_format, {})
         if not positions:
             continue
-        if _has_forbidden(cells, cdr_format):
+        if not {*map(column_key, cdr_format.detect.forbidden)}.isdisjoint(map(column_key, cells)):
             return None
         _require_once(cells, positions, cdr_format, sample.shown)
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
@@ -325,23 +326,12 @@ def without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
     return tuple(cells[: filled[-1]]) if filled else ()
 
 
-def _missing_columns(keys: Sequence[str], cdr_format: Shape) -> Iterator[str]:
-    """Yield the columns of a format that a header lacks, by the first of their spellings."""
-    for spellings in cdr_format.columns.values():
-        if not any(column_key(spelling) in keys for spelling in spellings):
-            yield spellings[0]
-
-
-def _has_forbidden(cells: Sequence[str], cdr_format: Shape) -> bool:
-    """Return whether a header, or what may be one, names a column that the format never has."""
-    names = {column_key(name) for name in cdr_format.detect.forbidden}
-    return bool(names) and any(column_key(cell) in names for cell in cells)
-
-
 def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
     best: Match | None = None
-    if any(_has_forbidden(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
-        return None
+    forbidden = {column_key(name) for name in cdr_format.detect.forbidden}
+    for _, cells in sample.records(dialect)[:HEADER_RECORDS] if forbidden else ():
+        if not forbidden.isdisjoint(map(column_key, cells)):
+            return None
     for layout in cdr_format.layouts:
         count = len(layout.columns)
         positions = {name: index for index, name in enumerate(layout.columns)}
@@ -438,7 +428,8 @@ def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Near
     """
     for index, (_, cells) in enumerate(records[:HEADER_RECORDS] if cdr_format.columns else ()):
         keys = [column_key(cell) for cell in cells]
-        missing = tuple(_missing_columns(keys, cdr_format))
+        wanted = cdr_format.columns.values()
+        missing = [texts[0] for texts in wanted if not any(column_key(text) in keys for text in texts)]
         share = 1 - len(missing) / len(cdr_format.columns)
         if missing:
             yield share, (cdr_format.name, f"missing: {', '.join(missing)}")

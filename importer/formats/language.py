@@ -113,8 +113,7 @@ ZONE_SOURCES: Final = ("option", "value")
 class Test(_Table):
     """One condition on one column; every part that is given must hold.
 
-    Words and other columns are compared without letter case. ``role`` asks what the whole file proves of a name,
-    or else its look; ``proved`` whether it is a telephone whatever its look.
+    Words and other columns are compared without letter case.
     """
 
     any_of: Texts | None = None
@@ -178,10 +177,9 @@ class Detect(_Table):
 
 
 class Source(_Table):
-    """A value taken from a column: all of it, or the one group of ``extract`` (empty without a match).
+    """A value taken from a column: all of it, or the one group of ``extract``, empty without a match.
 
-    ``agent`` keeps it only where the agents file lists it under any key; numbers are compared as E.164. With
-    ``country_code`` digits become ``+44 7700...``.
+    The agents file may list it under any key; with ``country_code`` digits become ``+44 7700...``.
     """
 
     column: str
@@ -198,11 +196,7 @@ class Source(_Table):
 
 
 class EndpointRule(_Table):
-    """Rows for which ``when`` holds prove a role of the name in the column ``of``.
-
-    ``unproved`` takes from a name what only its look says (`NumberSpec.extension`); proofs outrank it, and
-    ``contradicted`` outranks a proof that the name is a telephone.
-    """
+    """What proves a role; proofs outrank ``unproved``, and ``contradicted`` outranks those of a telephone."""
 
     of: str
     value: Role = Field(alias="is")
@@ -218,10 +212,9 @@ class DirectionRule(_Table):
 
 
 class OutcomeRule(_Table):
-    """Either a decision (``when`` and ``is``) or a look-up of a column's word in ``words`` and ``table``.
+    """Either a decision or a look-up of a column's word in ``words`` and ``table``.
 
-    An empty cell hands the row to the rule below, and so do the word ``next`` and, with ``unknown = "next"``, a
-    word that nothing knows; where no rule below decides either, the row is rejected for that word.
+    An empty cell hands the row to the rule below; where none decides, the row is rejected for the word above.
     """
 
     when: Tests = Field(default_factory=dict)
@@ -247,11 +240,10 @@ CUT_EPOCH = r"^(?:.+-)?(\d{9,10})$"
 
 
 class TimeSpec(_Table):
-    """The start of the call: columns (joined by a space), how it is written, and whose clock it is.
+    """The start of the call: columns, how it is written, and whose clock it is.
 
     A time of zone ``value`` without an offset is rejected unless the operator gives ``--timezone``. What
-    ``zone_column`` names outranks ``zone`` where it is filled. ``evidence`` finds the moment at which the channel
-    was made, where the id carries one.
+    ``zone_column`` names outranks ``zone`` where it is filled.
     """
 
     columns: Texts
@@ -339,11 +331,7 @@ class CallSpec(_Table):
 
 
 class Shape(_Table):
-    """By what a file is recognised: its columns, how it is written down, and what its cells look like.
-
-    ``columns`` are found by the header, ``layouts`` by position in a file that has none; an export that comes with
-    and without its header has both, with the same names.
-    """
+    """By what a file is recognised: its columns, how it is written down, and what its cells look like."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
@@ -386,10 +374,7 @@ class LookAlike(Shape):
 
 
 class CdrFormat(Shape):
-    """One export layout, complete and checked; see the comment on top of its TOML file for its sources.
-
-    ``family`` names the file of `schemas/families` whose rules stand below its own.
-    """
+    """One export layout, complete and checked; see the comment on top of its TOML file for its sources."""
 
     family: str | None = None
     notes: tuple[str, ...] = ()

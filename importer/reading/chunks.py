@@ -249,9 +249,7 @@ def _without_dropped(records: Records, detection: Detection) -> Records:
     dropped = np.zeros(len(frame), dtype=np.bool_)
     for tests in rules:
         dropped |= conditions.hold(tests)
-    keep = np.ones(len(records), dtype=np.bool_)
-    keep[frame.index[dropped].to_numpy()] = False
-    return records.select(keep)
+    return records.select(~np.isin(np.arange(len(records)), frame.index[dropped]))
 
 
 def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str) -> Chunk:
