@@ -117,7 +117,12 @@ def read_chunks(
         rows = rows.select(~no_rows.among(rows))
         # By small blocks, memory stays small while a text becomes columns.
         for start in range(0, len(rows), chunk_rows):
-            records = _without_dropped(rows.select(slice(start, start + chunk_rows)), detection)
+            records = rows.select(slice(start, start + chunk_rows))
+            if rules := detection.format.file.drop_rows:
+                frame = _text_frame(records, detection, _misshapen(records, detection, fewest_cells=1))
+                conditions = Conditions(frame, Extensions(detection.format.numbers.extension))
+                dropped = frame.index[np.logical_or.reduce([conditions.hold(tests) for tests in rules])]
+                records = records.select(~np.isin(np.arange(len(records)), dropped))
             if not len(records):
                 continue
             starts, ends = (spans[-NEIGHBOURS - 1 :].tolist() for spans in (records.starts, records.ends))
@@ -237,19 +242,6 @@ def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection)
         f'"{cell[:80]}" is all of it. If the file is whole, add a line end and import it again; else the '
         "next import of the whole file takes the row."
     )
-
-
-def _without_dropped(records: Records, detection: Detection) -> Records:
-    """Leave out the records that the format drops."""
-    rules = detection.format.file.drop_rows
-    if not rules:
-        return records
-    frame = _text_frame(records, detection, _misshapen(records, detection, fewest_cells=1))
-    conditions = Conditions(frame, Extensions(detection.format.numbers.extension))
-    dropped = np.zeros(len(frame), dtype=np.bool_)
-    for tests in rules:
-        dropped |= conditions.hold(tests)
-    return records.select(~np.isin(np.arange(len(records)), frame.index[dropped]))
 
 
 def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str) -> Chunk:
