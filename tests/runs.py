@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
-from importer.formats import load_catalogue
+from importer.formats.catalogue import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, import_calls
 from importer.records import RunSummary

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from conftest import SAMPLES, sample_files, sample_options
-from importer.files import ExportFile
-from importer.formats import Catalogue, Detection, detect, load_catalogue
-from importer.formats.language import Quotes
+from importer.files.export import ExportFile
+from importer.formats.catalogue import Catalogue, load_catalogue
+from importer.formats.cells import Quotes
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
 from importer.formats.sample import spilled
 from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
 from importer.reading.blocks import text_blocks

@@ -13,7 +13,7 @@ from importer.errors import ConfigurationError
 from importer.formats.cells import caseless
 from importer.prepare import AgentBook, load_agents
 from importer.prepare.agents import Agent, AgentLine, agent_lines
-from importer.reading import Extensions
+from importer.reading.conditions import Extensions
 from schemas.numbers import NumberBook, NumberRules
 
 HEADER = "extension,number,zohouser,email,name\n"

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from conftest import table
 from importer.formats.language import Source
 from importer.formats.language import Test as Condition
-from importer.reading import Conditions, Extensions
-from importer.reading.conditions import extracted, joined, seconds_of
+from importer.reading.conditions import Conditions, Extensions, extracted, joined, seconds_of
 
 EXTENSIONS = Extensions(r"\d{2,5}", frozenset({"emma", "7001234"}))
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1f"), max_size=6)

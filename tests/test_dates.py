@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from conftest import CALLNOTIFY_HEADER, SAMPLES, call_row, table
 from importer.errors import InputUnusableError
-from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_rewritten, written_back
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
 from importer.settings import Settings
 from samples import catalogue, plan_for, prepared, prepared_text
 

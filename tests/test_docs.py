@@ -19,8 +19,8 @@ import pytest
 from conftest import ROOT, SAMPLES, Ran, table
 from importer.cli import cli
 from importer.errors import SEVERITY, ExitCode
-from importer.formats import CdrFormat
 from importer.formats.faults import known_keys
+from importer.formats.language import CdrFormat
 from importer.records import EventName
 from importer.settings import OPTIONS, load_settings
 from importer.settings.values import Limit

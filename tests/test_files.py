@@ -16,7 +16,9 @@ import pytest
 
 from conftest import Program, call_row, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
-from importer.files import ExportFile, SpoolLimits, named_files, open_export
+from importer.files.export import ExportFile, open_export
+from importer.files.naming import named_files
+from importer.files.spooling import SpoolLimits
 from misbehaviour import Simulator
 
 TEXT = b"id,from,to,start_time,state\n" + b"".join(

@@ -10,9 +10,10 @@ import tomli
 
 from conftest import SAMPLES, Program, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
-from importer.formats import CdrFormat, Detection, detect, load_catalogue
-from importer.formats.catalogue import load_format
-from importer.formats.language import Detect, LookAlike
+from importer.formats.catalogue import load_catalogue, load_format
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
+from importer.formats.language import CdrFormat, Detect, LookAlike
 from importer.settings import Settings
 from samples import INPUTS, catalogue, detected
 from schemas.vocabulary import State

@@ -25,13 +25,12 @@ from clusters import REASON, Cluster, cluster
 from conftest import SAMPLES, call_row, read_results, sample_files, sample_options, write_export
 from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError
-from importer.formats import load_catalogue
+from importer.formats.catalogue import load_catalogue
 from importer.pipeline import Listener, Run, check, import_calls
 from importer.prepare import prepare_part
 from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
 from importer.processes import Workers, working
-from importer.reading import parts_of
-from importer.reading.blocks import text_blocks
+from importer.reading.blocks import parts_of, text_blocks
 from importer.records import Event
 from importer.settings import load_credentials, load_settings
 from misbehaviour import Simulator

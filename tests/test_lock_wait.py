@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ROOT, Program, call_row, write_export
 from importer.errors import ExitCode, StoppedError, TryLaterError
-from importer.formats import load_catalogue
+from importer.formats.catalogue import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, deliver_pending
 from importer.settings import load_credentials, load_settings

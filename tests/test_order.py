@@ -12,7 +12,7 @@ import pytest
 from conftest import SAMPLES, Program, call_row, write_export
 from importer.cli.screen import outlook_lines
 from importer.errors import ExitCode, StoppedError
-from importer.formats import load_catalogue
+from importer.formats.catalogue import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Outlook, Run, deliver_pending
 from importer.settings import load_credentials, load_settings

@@ -7,7 +7,8 @@ import pytest
 
 from conftest import SAMPLES, Program, read_results, table
 from importer.errors import ConfigurationError
-from importer.formats import CdrFormat, user_folder
+from importer.formats.catalogue import user_folder
+from importer.formats.language import CdrFormat
 from importer.prepare import Policies, PolicyBook
 from importer.settings import PolicyChoices, load_settings
 from importer.settings.values import outside_prefixes

@@ -12,9 +12,10 @@ import pytest
 
 from conftest import ROOT, SAMPLES, table
 from importer.errors import InputUnusableError
-from importer.formats import Detection, detect
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
 from importer.prepare import PolicyBook, Preparation, Prepared, call_id_of
-from importer.reading import CHUNK_ROWS
+from importer.reading.chunks import CHUNK_ROWS
 from importer.records import Call, ResultRow
 from importer.settings import PolicyChoices, Settings
 from importer.settings.values import outside_prefixes

@@ -15,11 +15,19 @@ from hypothesis import strategies as st
 
 from conftest import table
 from importer.errors import InputUnusableError
-from importer.formats import CdrFormat, Detection, Quotes, detect
-from importer.formats.cells import Dialect, plain_cell
-from importer.formats.language import Detect, Layout
-from importer.reading import BadRow, read_chunks, verbatim_records
-from importer.reading.chunks import LONGEST_RECORD_BYTES, SURPLUS_CELLS, TEXT, clean_columns
+from importer.formats.cells import Dialect, Quotes, plain_cell
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
+from importer.formats.language import CdrFormat, Detect, Layout
+from importer.reading.chunks import (
+    LONGEST_RECORD_BYTES,
+    SURPLUS_CELLS,
+    TEXT,
+    BadRow,
+    clean_columns,
+    read_chunks,
+    verbatim_records,
+)
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
 from importer.settings import Settings
 

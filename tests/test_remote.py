@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from clusters import REASON, cluster
 from conftest import Program, call_row, write_export
-from importer.files import path_of
+from importer.files.remote import path_of
 from test_jobs import checked
 
 

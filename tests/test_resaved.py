@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from conftest import SAMPLES
-from importer.formats import Detection, detect
 from importer.formats.dates import DateOrder, is_own, own_order, year_last
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
 from importer.prepare.damage import UUID
 from importer.settings import Settings
 from samples import (

@@ -21,10 +21,13 @@ from hypothesis import strategies as st
 
 from conftest import Program, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
-from importer.files import SpoolLimits, open_tables
+from importer.files.export import open_tables
 from importer.files.json_objects import rows_of_objects
+from importer.files.spooling import SpoolLimits
 from importer.files.workbooks import OLE2
-from importer.formats import CdrFormat, Detection, detect
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
+from importer.formats.language import CdrFormat
 from importer.formats.sample import spilled
 from importer.reading.chunks import read_chunks
 from importer.settings import Settings

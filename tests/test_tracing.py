@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from importer.formats import Detection
+from importer.formats.detected import Detection
 from importer.prepare import PreparePlan
 from importer.records import Call
 from samples import INPUTS, PER_SAMPLE, as_it_is, detected, for_each, plan_for, prepared, split_records, written

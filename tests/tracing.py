@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 
 import phonenumbers
 
-from importer.formats import Detection
+from importer.formats.cells import Quotes
 from importer.formats.dates import DateOrder
-from importer.formats.language import Quotes
+from importer.formats.detected import Detection
 from importer.formats.sample import spilled
 from importer.prepare import PreparePlan
 from importer.records import Call

@@ -7,8 +7,9 @@ from itertools import chain, islice
 from pathlib import Path
 
 from importer.cli.output import table, wrapped
-from importer.formats import Catalogue, CdrFormat, Detection
-from importer.formats.language import word_key
+from importer.formats.catalogue import Catalogue
+from importer.formats.detected import Detection
+from importer.formats.language import CdrFormat, word_key
 from importer.formats.sample import column_key
 from importer.pipeline import Run
 from importer.pipeline.intake import policy_book, prepare_plan

@@ -38,7 +38,7 @@ def formats_group() -> None:
 @click.argument("name", required=False)
 def list_command(settings: Settings, name: str | None) -> None:
     """List the built-in formats and your own; with NAME, explain one and the policies in force for it."""
-    from importer.formats import load_catalogue, own_folders
+    from importer.formats.catalogue import load_catalogue, own_folders
 
     catalogue = load_catalogue(settings.config)
     if name is not None:
@@ -70,8 +70,8 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     is refused until no TODO is left. Then look at it with `detect --format`, and hold it with `formats test`. To
     answer questions instead: `init --from EXPORT`.
     """
-    from importer.formats import detect, load_catalogue
-    from importer.formats.catalogue import RESERVED_NAMES
+    from importer.formats.catalogue import RESERVED_NAMES, load_catalogue
+    from importer.formats.detection import detect
     from importer.formats.drafting import draft_of, format_name
     from importer.pipeline import check_apart
 
@@ -113,8 +113,8 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
     are not compared. Exit code 0: the same; 3: something differs; 66: there is no expected file yet.
     """
     from importer.cli.explain import difference_lines
-    from importer.files import temporary_folder
-    from importer.formats import load_catalogue
+    from importer.files.spooling import temporary_folder
+    from importer.formats.catalogue import load_catalogue
     from importer.pipeline import Listener, Run, check
     from importer.results.cells import differences
 
@@ -150,9 +150,9 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
 def detect_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Say which format, encoding and columns the exports FILE... have, with sample rows before and after."""
     from importer.cli.explain import file_lines
-    from importer.files import named_files
-    from importer.formats import detect, load_catalogue
-    from importer.formats.detection import UNKNOWN_TODO, UnknownFormatError
+    from importer.files.naming import named_files
+    from importer.formats.catalogue import load_catalogue
+    from importer.formats.detection import UNKNOWN_TODO, UnknownFormatError, detect
 
     catalogue = load_catalogue(settings.config)
     formats = catalogue.candidates(settings.format)

@@ -16,8 +16,8 @@ from importer.cli.options import ACCOUNT, PATH, options
 from importer.cli.output import BACK, ask, is_interactive, show, show_lines, show_message, table, wrapped
 from importer.cli.questions import describe
 from importer.errors import ConfigurationError, ImporterError, UsageError
-from importer.formats import detect, load_catalogue
-from importer.formats.detection import UnknownFormatError
+from importer.formats.catalogue import load_catalogue
+from importer.formats.detection import UnknownFormatError, detect
 from importer.ledger import create_ledger
 from importer.pipeline import check_apart, gmt_text
 from importer.prepare.agents import AGENT_COLUMNS, agents_text

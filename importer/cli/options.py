@@ -24,7 +24,7 @@ class _Named(click.Path):
         if not value:
             self.fail("the name is empty: is a variable not set?")
         if self.takes_addresses and "://" in str(value):
-            from importer.files import path_of  # loaded where it is needed
+            from importer.files.remote import path_of  # loaded where it is needed
 
             return path_of(str(value))
         return super().convert(value, param, ctx)

@@ -17,7 +17,8 @@ from importer.settings import Credentials, Settings, load_credentials
 def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
     """Read the exports FILE..., notify every outgoing call the customer did not attend, write a results CSV."""
     from importer.cli.screen import run_on_screen
-    from importer.files import named_files, temporary_folder
+    from importer.files.naming import named_files
+    from importer.files.spooling import temporary_folder
     from importer.pipeline import import_calls
 
     paths = named_files(files).paths
@@ -49,7 +50,7 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
 def check_command(given: Mapping[str, object], settings: Settings, files: tuple[Path, ...]) -> int:
     """Read and check the exports FILE... as `import` would, with --ledger by what that ledger, only read, has."""
     from importer.cli.screen import run_on_screen
-    from importer.files import named_files
+    from importer.files.naming import named_files
     from importer.pipeline import check
 
     unwatched = replace(settings, log=settings.log if "log" in given else None, metrics=None, ping_url=None)

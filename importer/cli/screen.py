@@ -32,7 +32,7 @@ from importer.cli.output import (
     wrapped,
 )
 from importer.errors import ExitCode, exit_code_of, reason_of
-from importer.formats import load_catalogue
+from importer.formats.catalogue import load_catalogue
 from importer.pipeline import Listener, Outlook, Run, check_apart, new_run_id, summary_fields, summary_record
 from importer.private_files import user_name
 from importer.records import Receipt, RunSummary

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from importer.errors import ConfigurationError, InputUnusableError
-from importer.files import ExportFile
+from importer.files.export import ExportFile
 from importer.formats.cells import Dialect, numbered_records, plain_cell
 from importer.formats.dates import (
     DateOrder,

@@ -9,7 +9,9 @@ from itertools import chain, product
 from pathlib import Path
 
 from importer.errors import InputUnusableError
-from importer.files import EMPTY_COLUMNS, ExportFile, open_tables, readable, sql_dump, without_rows
+from importer.files.export import ExportFile, open_tables, readable, without_rows
+from importer.files.packing import sql_dump
+from importer.files.workbooks import EMPTY_COLUMNS
 from importer.formats.cells import DECIMAL, Dialect, plain_cell
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection, rewriting_of

@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 
 from importer.errors import InputUnusableError
-from importer.files import open_tables
+from importer.files.export import open_tables
 from importer.formats.cells import Dialect, Quotes, numbered_records, plain_cell
 from importer.formats.dates import bare_time
 from importer.formats.encoding import certain_encoding, fallback_encoding

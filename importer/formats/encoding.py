@@ -3,7 +3,7 @@
 import codecs
 
 from importer.errors import InputUnusableError, UsageError
-from importer.files import ExportFile
+from importer.files.export import ExportFile
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

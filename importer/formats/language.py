@@ -21,8 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from importer.formats.cells import Quotes as Quotes
-from importer.formats.cells import caseless
+from importer.formats.cells import Quotes, caseless
 from importer.settings import OPTIONS
 from importer.settings.values import outside_prefixes
 from schemas.vocabulary import Direction, Role, Verdict

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from importer.files import ExportFile
+from importer.files.export import ExportFile
 from importer.formats.cells import Dialect, Quotes, caseless, numbered_records, plain_cell
 from importer.formats.language import FileSpec
 

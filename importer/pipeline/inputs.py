@@ -9,8 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from importer.errors import ConfigurationError, ExitCode, ImporterError
-from importer.files import STANDARD_INPUT, NamedFiles, is_remote
-from importer.formats import Detection, detect, own_files, own_folders, user_folder
+from importer.files.export import STANDARD_INPUT
+from importer.files.naming import NamedFiles
+from importer.files.remote import is_remote
+from importer.formats.catalogue import own_files, own_folders, user_folder
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
 from importer.ledger import ledger_files
 from importer.pipeline.run import Run
 from importer.private_files import put, sync_folder

@@ -23,8 +23,9 @@ from importer.errors import (
     UsageError,
     most_severe,
 )
-from importer.files import STANDARD_INPUT, is_remote, readable
-from importer.formats import Detection
+from importer.files.export import STANDARD_INPUT, readable
+from importer.files.remote import is_remote
+from importer.formats.detected import Detection
 from importer.ledger import Ledger, LedgerReader, Staged, held_in
 from importer.ledger.staging import Staging
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
@@ -44,7 +45,8 @@ from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, p
 from importer.prepare.plan import Gaps
 from importer.prepare.zones import require_place
 from importer.processes import Workers, in_order, working
-from importer.reading import parts_of, read_chunks, verbatim_records
+from importer.reading.blocks import parts_of
+from importer.reading.chunks import read_chunks, verbatim_records
 from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary
 from importer.results.cells import defused, read_rows
 from importer.results.file import Finished, ResultsFile, as_text, check_free, write_rejects

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from importer.errors import ExitCode, ImporterError, StoppedError, TryLaterError
-from importer.formats import Catalogue
+from importer.formats.catalogue import Catalogue
 from importer.processes import usable_cores
 from importer.records import Event, Receipt, RunSummary, Timeouts, ignore
 from importer.settings import Settings

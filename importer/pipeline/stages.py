@@ -11,7 +11,7 @@ from pathlib import Path
 
 from importer import __version__
 from importer.errors import ImporterError, exit_code_of, reason_of
-from importer.files import named_files
+from importer.files.naming import named_files
 from importer.ledger import Ledger, LedgerReader, RunInfo, create_ledger, open_reader
 from importer.pipeline.dead_runs import drop_old_results, finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, summary_of, summary_record

@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError
-from importer.files import SpoolLimits, open_export
+from importer.files.export import open_export
+from importer.files.spooling import SpoolLimits
 from importer.formats.cells import caseless, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.private_files import open_small, why
-from importer.reading import Extensions
-from importer.reading.conditions import DECIMAL_EXTENSION
+from importer.reading.conditions import DECIMAL_EXTENSION, Extensions
 from schemas.call import ZOHOUSER
 from schemas.numbers import NumberBook, NumberRules
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from importer.formats import CdrFormat
 from importer.formats.dates import OFFSET, column_layouts, is_own
+from importer.formats.language import CdrFormat
 from importer.prepare.groups import Rank
 from importer.prepare.hints import value_hints
 from importer.prepare.plan import Rules

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from importer.formats.language import EndpointRule
-from importer.reading import Conditions
+from importer.reading.conditions import Conditions
 from schemas.vocabulary import Role
 
 SHOWN_NAMES = 12

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.formats import CauseTable, CdrFormat
 from importer.formats.dates import column_layouts
 from importer.formats.language import (
     CUT_EPOCH,
     ZONE_SOURCES,
     Cause,
+    CauseTable,
+    CdrFormat,
     OutcomeRule,
     Source,
     TimeSpec,

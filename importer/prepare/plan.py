@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from importer.errors import ConfigurationError
-from importer.formats import CauseTable, CdrFormat, Detection
 from importer.formats.dates import without_seconds
+from importer.formats.detected import Detection
+from importer.formats.language import CauseTable, CdrFormat
 from importer.prepare.agents import AgentBook
 from importer.prepare.index import INDEX_ROWS
-from importer.reading import CHUNK_ROWS, Extensions
+from importer.reading.chunks import CHUNK_ROWS
+from importer.reading.conditions import Extensions
 from importer.settings import EVERY_FORMAT, POLICIES, PolicyChoices
 from schemas.numbers import NumberBook
 from schemas.vocabulary import Role, State, Verdict

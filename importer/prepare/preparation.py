@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from importer.formats import CauseTable, Detection
+from importer.formats.detected import Detection
+from importer.formats.language import CauseTable
 from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import add_zone_evidence, derived_of, with_derived, zone_evidence_of
@@ -26,7 +27,7 @@ from importer.prepare.plan import PreparePlan, Rules, headers_of
 from importer.prepare.rows import AgentNames, RowPreparer
 from importer.prepare.spool import Spool, tables_in
 from importer.prepare.zones import ZoneEvidence, require_agreement, require_proof
-from importer.reading import read_chunks
+from importer.reading.chunks import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules
 from schemas.vocabulary import Outcome, Role

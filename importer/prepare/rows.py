@@ -29,7 +29,7 @@ from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, K
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
 from importer.prepare.plan import Rules
-from importer.reading import Chunk
+from importer.reading.chunks import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, arrow_of, joined
 from schemas import numbers
 from schemas.call import customer_schema, numbers_only

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.ipc
 
-from importer.files import temporary_writes
+from importer.files.spooling import temporary_writes
 
 FRAME_ROWS = 20_000
 """Rows that are made into calls at once. A chunk leaves some 5,000: by so few, the fixed cost of a validation and

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.errors import ConfigurationError
-from importer.formats import Detection
+from importer.formats.detected import Detection
 from importer.formats.language import ZONE_SOURCES
 from schemas.times import ProvedOffsets, offsets_of
 from schemas.vocabulary import counted

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from importer.errors import InputUnusableError
-from importer.files import ExportFile
-from importer.formats import Detection
+from importer.files.export import ExportFile
 from importer.formats.cells import cut_line
+from importer.formats.detected import Detection
 
 BLOCK_BYTES = 6 << 20
 LONGEST_LINE_BYTES = 1 << 20

@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from importer.formats import Detection, Quotes
 from importer.formats.cells import (
     APOSTROPHE,
     DECIMAL,
@@ -25,10 +24,12 @@ from importer.formats.cells import (
     NO_LONE_ID,
     NO_TIME,
     NULLS,
+    Quotes,
     cell_reader,
     plain_cell,
 )
 from importer.formats.dates import column_layouts, is_own, written_back
+from importer.formats.detected import Detection
 from importer.formats.sample import spilled
 from importer.reading.blocks import BLOCK_BYTES, record_blocks
 from importer.reading.conditions import Conditions, Extensions, arrow_of, matches, seconds_of, text_series

@@ -5,8 +5,8 @@ import io
 import numpy as np
 
 from importer.errors import InputUnusableError
-from importer.formats import Detection
 from importer.formats.cells import cell_reader, plain_cell
+from importer.formats.detected import Detection
 from importer.formats.detection import (
     TWO_LAYOUTS,
     call_places,

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from importer.errors import InputUnusableError
-from importer.formats import Quotes
-from importer.formats.cells import Dialect, null_cells
+from importer.formats.cells import Dialect, Quotes, null_cells
 
 QUOTE, SPACE, NEWLINE, TAB, BACKSLASH, LETTER = b'" \n\t\\x'
 OPEN_RECORD_BYTES = 16 << 20

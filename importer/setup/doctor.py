@@ -14,7 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from importer.errors import ImporterError, TryLaterError
-from importer.formats import load_catalogue
+from importer.formats.catalogue import load_catalogue
 from importer.ledger import open_reader
 from importer.ledger.beside import check_place
 from importer.pipeline import check_apart, epoch_of, gmt_text

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from importer.errors import InputUnusableError
-from importer.formats import Detection, detect, load_catalogue
+from importer.formats.catalogue import load_catalogue
+from importer.formats.detected import Detection
+from importer.formats.detection import detect
 from importer.pipeline import gmt_text
 from importer.prepare import AgentBook, Preparation, PreparePlan, prepare_part
 from importer.prepare.agents import AgentLine

@@ -17,7 +17,7 @@ import requests
 
 from importer.client.api import form_of
 from importer.errors import ExitCode
-from importer.formats import load_catalogue
+from importer.formats.catalogue import load_catalogue
 from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
 from importer.pipeline import Run, deliver_pending
 from importer.records import Call, Place

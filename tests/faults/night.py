@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conftest import read_results
 from importer.errors import ExitCode
-from importer.formats import load_catalogue
+from importer.formats.catalogue import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Run, deliver_pending, new_run_id
 from importer.records import RunSummary, Timeouts

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import CALLNOTIFY_HEADER, Program, call_row, read_results, write_export
 from importer.errors import InputUnusableError, UsageError
-from importer.files import ExportFile
+from importer.files.export import ExportFile
 from importer.formats.encoding import certain_encoding
 from importer.pipeline import Listener
 from importer.reading.blocks import text_blocks

@@ -15,7 +15,7 @@ import pytest
 from conftest import Program, table
 from disks import filling_disk
 from importer.errors import ConfigurationError, LedgerError
-from importer.formats import user_folder
+from importer.formats.catalogue import user_folder
 from importer.ledger import create_ledger, open_reader
 from importer.pipeline import check_apart
 from importer.private_files import proved_folder

@@ -17,7 +17,7 @@ import importer.cli.explain
 import importer.cli.ledger
 import importer.cli.runs
 import importer.cli.screen
-import importer.formats
+import importer.formats.detection
 import importer.pipeline
 import importer.pipeline.intake
 import importer.settings
