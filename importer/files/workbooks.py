@@ -11,7 +11,7 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from functools import reduce
@@ -59,8 +59,8 @@ _ROW_TAGS: Final = (b"<row ", b"<x:row ", b"<table:table-row")
 LONGEST_ROW_BYTES = 16 << 20
 
 Cell = str | float | bool | date | time | timedelta
-Errors = Mapping[tuple[int, int], str]
-"""Text of the cells that hold an error, by row and column from 0."""
+Errors = dict[int, dict[int, str]]
+"""Text of the cells that hold an error, by row and then column, both from 0."""
 
 
 def is_workbook(opened: Callable[[], BinaryIO]) -> bool:
@@ -152,14 +152,11 @@ def _rows(cells: Callable[[], Iterator[list[Cell]]], errors: Errors, first_colum
     # The widest row but one: a stray cell may stand beside one of the first rows, too.
     head = sorted([0, *islice(filter(None, widths), HEAD_ROWS)])
     usual = min(max(widths, default=0), head[-2:][0] + SPARE_COLUMNS)
-    by_row: dict[int, dict[int, str]] = {}
-    for (number, column), text in errors.items():
-        by_row.setdefault(number, {})[column] = text
     for number, (row, width) in enumerate(zip(cells(), widths, strict=True)):
         texts = [_text(cell, place in with_clock) for place, cell in enumerate(row[:width])]
-        if width or number in by_row:
+        if width or number in errors:
             texts = [*[""] * first_column, *texts, *[""] * (usual - width + EMPTY_COLUMNS)]
-        for place, text in by_row.get(number, {}).items():
+        for place, text in errors.get(number, {}).items():
             texts[place : place + 1] = [text]
         yield texts
 
@@ -230,7 +227,7 @@ def _errors_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) ->
     """Read a member to its end, which proves its check sum, and return the cells with errors if it is a sheet."""
     is_sheet = "/worksheets/" in member.filename and member.filename.endswith(".xml")
     is_book = member.filename == "content.xml"
-    found: dict[tuple[int, int], str] = {}
+    found: Errors = {}
     held = b""
     reach = (0, 26, 0)
     with archive.open(member) as stream:
@@ -242,7 +239,7 @@ def _errors_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) ->
             cut = max(0, *(held.rfind(tag) for tag in _ROW_TAGS))
             part, held = held[:cut], held[cut:]
             reach = _reach(part, is_book, reach)
-            found.update(_errors_of(part) if is_sheet else ())
+            _add_errors(part if is_sheet else b"", found)
             if len(held) > LONGEST_ROW_BYTES or reach[0] * reach[1] > MOST_CELLS:
                 break
     rows, columns, _ = _reach(held, is_book, reach)
@@ -251,7 +248,7 @@ def _errors_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) ->
             f"{shown}: a sheet has cells down to row {rows} and out to column {columns}: too many",
             hint="Delete what stands far below or beside the calls, or save the sheet as `CSV UTF-8`.",
         )
-    found.update(_errors_of(held) if is_sheet else ())
+    _add_errors(held if is_sheet else b"", found)
     return found
 
 
@@ -276,8 +273,8 @@ def _reach(part: bytes, is_open_document: bool, reach: tuple[int, int, int]) -> 
     return rows, columns, empty_rows
 
 
-def _errors_of(part: bytes) -> Iterator[tuple[tuple[int, int], str]]:
-    """Yield the cells of a part of a sheet that hold an error, or a formula whose value was never saved."""
+def _add_errors(part: bytes, found: Errors) -> None:
+    """Add the cells of a part of a sheet that hold an error, or a formula whose value was never saved."""
     if b't="e"' not in part and not _FORMULA.search(part):
         return
     for attributes, content in _CELL.findall(part):
@@ -289,7 +286,7 @@ def _errors_of(part: bytes) -> Iterator[tuple[tuple[int, int], str]]:
         if is_error or is_open:
             error = _ERROR_TEXT.search(content) if is_error else None
             text = error[1].decode("utf-8", "replace") if error else "#VALUE!"
-            yield (int(place[2]) - 1, _column(place[1])), text
+            found.setdefault(int(place[2]) - 1, {})[_column(place[1])] = text
 
 
 def _column(letters: bytes) -> int:

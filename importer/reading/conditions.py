@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Self
 
@@ -139,53 +139,48 @@ class Coded:
         return type(self)(values, np.where(self.filled, self.codes, other.codes + len(self.values)))
 
 
+@dataclass(eq=False)
 class Conditions:
     """Answers a format's conditions on one frame of text columns, each once, and takes values out of its cells.
 
     A regular expression on two contexts or 200 extensions costs nothing, on 30,000 cells some milliseconds;
-    telling the cells apart costs one. So all is done on the different values of a column. The columns
-    ``added`` are made when they are asked for: maybe for some of the rows only.
+    telling the cells apart costs one. So all is done on the different values of a column.
+
+    The columns ``added`` are made when they are asked for: maybe for some of the rows only. ``whole`` are the
+    conditions on more rows, and which of these are here.
     """
 
-    def __init__(
-        self,
-        frame: pd.DataFrame,
-        extensions: Extensions,
-        added: "Mapping[str, Callable[[Conditions], Coded]] | None" = None,
-    ) -> None:
-        self._frame = frame
-        self._extensions = extensions
-        self._added = added or {}
-        self._known: dict[tuple[str, Test], Flags] = {}
-        self._equal: dict[tuple[str, str], Flags] = {}
-        self._coded: dict[str, Coded] = {}
-        self._headed: dict[str, Coded] = {}
-        self._whole: tuple[Conditions, Flags] | None = None
+    frame: pd.DataFrame
+    extensions: Extensions
+    added: Mapping[str, Callable[["Conditions"], Coded]] = field(default_factory=dict)
+    whole: tuple["Conditions", Flags] | None = None
+    _known: dict[tuple[str, Test], Flags] = field(default_factory=dict, init=False)
+    _equal: dict[tuple[str, str], Flags] = field(default_factory=dict, init=False)
+    _coded: dict[str, Coded] = field(default_factory=dict, init=False)
+    _headed: dict[str, Coded] = field(default_factory=dict, init=False)
 
     def select(self, kept: Flags, frame: pd.DataFrame) -> Self:
         """Return the same for some of the rows, whose frame may have further columns."""
-        chosen = type(self)(frame, self._extensions, self._added)
-        chosen._whole = self, kept
-        return chosen
+        return replace(self, frame=frame, whole=(self, kept))
 
     def column(self, name: str) -> Coded:
         """Return a column of the frame, or one of those that are added."""
         if name not in self._coded:
-            whole, kept = self._whole or (self, np.zeros(0, dtype=np.bool_))
+            whole, kept = self.whole or (self, np.zeros(0, dtype=np.bool_))
             known = whole._coded.get(name)
             if known is not None:
                 self._coded[name] = Coded(known.values, known.codes[kept])
-            elif name in self._added:
-                self._coded[name] = self._added[name](self)
-            elif name in self._frame:
-                self._coded[name] = Coded.of(self._frame[name])
+            elif name in self.added:
+                self._coded[name] = self.added[name](self)
+            elif name in self.frame:
+                self._coded[name] = Coded.of(self.frame[name])
             else:  # the export lacks it
-                self._coded[name] = Coded.empty(len(self._frame))
+                self._coded[name] = Coded.empty(len(self.frame))
         return self._coded[name]
 
     def text(self, name: str) -> pd.Series:
         """Return a column as text, row by row."""
-        return self.column(name).text(self._frame.index)
+        return self.column(name).text(self.frame.index)
 
     def first_of(self, sources: tuple[Source, ...]) -> Coded:
         """Return the first non-empty of the values that ``sources`` give, else empty text."""
@@ -206,10 +201,10 @@ class Conditions:
             wanted = self.hold(source.when)
             rows = wanted if rows is None else wanted & rows
             if not rows.any():
-                return Coded.empty(len(self._frame))
+                return Coded.empty(len(self.frame))
         found = self._extracted(source.column, source.extract, rows)
         if source.country_code is not None:
-            cells, code_cells = found.text(self._frame.index), self.text(source.country_code)
+            cells, code_cells = found.text(self.frame.index), self.text(source.country_code)
             texts, codes = (arrow_of(column).combine_chunks() for column in (cells, code_cells))
             plus, space, nothing = (pa.scalar(text, pa.large_string()) for text in ("+", " ", ""))
             international = pc.binary_join_element_wise(plus, codes, space, texts, nothing)
@@ -217,9 +212,9 @@ class Conditions:
                 pc.match_substring_regex(texts, pattern=r"^[0-9(][0-9 ()./-]*$"), pc.not_equal(codes, "")
             )
             joined_texts = pa.chunked_array([pc.if_else(is_national, international, texts)])
-            found = Coded.of(text_series(joined_texts, self._frame.index))
+            found = Coded.of(text_series(joined_texts, self.frame.index))
         if source.end_of is not None:
-            cells, longer = found.text(self._frame.index), self.text(source.end_of)
+            cells, longer = found.text(self.frame.index), self.text(source.end_of)
             texts, others = (arrow_of(column).combine_chunks() for column in (cells, longer))
             cut = pc.subtract(pc.utf8_length(others), pc.utf8_length(texts))
             could_be = pc.fill_null(pc.and_(pc.greater(cut, 0), pc.not_equal(texts, "")), False)
@@ -235,7 +230,7 @@ class Conditions:
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
         """Return for each row whether every condition holds."""
-        result = np.ones(len(self._frame), dtype=np.bool_)
+        result = np.ones(len(self.frame), dtype=np.bool_)
         for column, test in tests.items():
             if (column, test) not in self._known:
                 if not result.any():
@@ -246,10 +241,10 @@ class Conditions:
 
     def _answer(self, column: str, test: Test) -> Flags:
         if test.matches is not None and self._begins_otherwise(column, test.matches):
-            return np.zeros(len(self._frame), dtype=np.bool_)
-        if test in _EMPTY_OR_NOT and column not in self._coded and column in self._frame:
-            return np.asarray((self._frame[column] == "") == test.empty, dtype=np.bool_)
-        coded, extensions = self.column(column), self._extensions
+            return np.zeros(len(self.frame), dtype=np.bool_)
+        if test in _EMPTY_OR_NOT and column not in self._coded and column in self.frame:
+            return np.asarray((self.frame[column] == "") == test.empty, dtype=np.bool_)
+        coded, extensions = self.column(column), self.extensions
         values = coded.values
         holds = np.ones(len(values), dtype=np.bool_)
         if test.any_of is not None:
@@ -291,15 +286,15 @@ class Conditions:
         if pattern is None:
             return self.column(column)
         if pattern.startswith("^") and self._begins_otherwise(column, pattern):
-            return Coded.empty(len(self._frame))
+            return Coded.empty(len(self.frame))
         within_groups = re.sub(r"\(\?:[\w|]*\)", "", pattern)
         ends_in_serial = pattern.endswith(SERIAL) and re.search(r"\||\(\?[^:]", within_groups) is None
-        if column in self._frame and ends_in_serial:
+        if column in self.frame and ends_in_serial:
             if column not in self._headed:
-                texts = arrow_of(self._frame[column])
+                texts = arrow_of(self.frame[column])
                 heads = pc.utf8_rtrim(texts, characters=SERIAL_DIGITS)
                 heads = pc.if_else(pc.equal(heads, texts), "", heads)  # one without a serial number is emptied
-                self._headed[column] = Coded.of(text_series(heads, self._frame.index))
+                self._headed[column] = Coded.of(text_series(heads, self.frame.index))
             coded, pattern = self._headed[column], pattern.removesuffix(SERIAL) + "-$"
         else:
             coded = self.column(column)
@@ -315,13 +310,11 @@ class Conditions:
 
         Few files have channels called `Local/`: to look is cheaper than to tell 50,000 channels apart.
         """
-        if column in self._coded or column not in self._frame or "|" in pattern or "(?i" in pattern:
+        if column in self._coded or column not in self.frame or "|" in pattern or "(?i" in pattern:
             return False
         found = re.match(r"\^?\(?([A-Za-z0-9/]+)([?*{]?)", pattern)
         begin = "" if found is None else found[1][:-1] if found[2] else found[1]
-        return (
-            bool(begin) and not pc.any(pc.starts_with(arrow_of(self._frame[column]), begin), min_count=0).as_py()
-        )
+        return bool(begin) and not pc.any(pc.starts_with(arrow_of(self.frame[column]), begin), min_count=0).as_py()
 
 
 _EMPTY_OR_NOT = (Test(empty=True), Test(empty=False))
