@@ -75,6 +75,7 @@ NO_TIME: Final = r"[^0-9]*|0+(?:\.0+)?|0000-00-00.*"
 DECIMAL: Final = r"^([0-9]{1,15})\.0{1,2}$"
 """How pandas and Excel write code 486 in a column of numbers: 486.0, 486.00."""
 
+
 def cut_line(line: str, spans: Sequence[tuple[int, int]]) -> str:
     """Return a line of printed text as cells between tabs; ``spans`` are first and last positions, from 1.
 
