@@ -29,7 +29,7 @@ from importer.ledger import (
     open_reader,
 )
 from importer.ledger.beside import LOCK, companion
-from importer.ledger.schema import MIGRATIONS, connect, migrate, schema_version
+from importer.ledger.schema import MIGRATIONS, configure, connect, schema_version
 from importer.ledger.staging import select_in
 from importer.ledger.values import LedgerInvariantError
 from importer.records import Call, Place, Receipt
@@ -173,10 +173,10 @@ def test_migrations_run_once_each(tmp_path: Path) -> None:
     (tmp_path / "m.db").touch()
     connection = connect(tmp_path / "m.db", busy_seconds=0, is_new=True)
     steps = [("CREATE TABLE a (x)",), ("CREATE TABLE b (x)",)]
-    migrate(connection, steps[:1])
-    migrate(connection, steps)
+    configure(connection, tmp_path, steps[:1])
+    configure(connection, tmp_path, steps)
     with pytest.raises(sqlite3.Error):
-        migrate(connection, [*steps, ("CREATE TABLE c (x)", "CREATE TABLE a (x)")])
+        configure(connection, tmp_path, [*steps, ("CREATE TABLE c (x)", "CREATE TABLE a (x)")])
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema ORDER BY name")]
     version = schema_version(connection)
     connection.close()

@@ -99,8 +99,8 @@ def ends(act: Callable[[], object], line: int) -> bool:
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal left
-        # The lines of `file_system_of` are as many as the machine mounts.
-        if frame.f_code.co_name == "file_system_of" or not any(at in frame.f_code.co_filename for at in OWN_FILES):
+        # The lines of `check_place` are as many as the machine mounts.
+        if frame.f_code.co_name == "check_place" or not any(at in frame.f_code.co_filename for at in OWN_FILES):
             return None
         left -= event == "line"
         if left == 0:

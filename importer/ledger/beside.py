@@ -24,9 +24,6 @@ from importer.private_files import (
     sync_folder,
 )
 
-MOUNTS = Path("/proc/self/mountinfo")
-"""The mounts as this process sees them: proc(5)."""
-
 COMMITS_PER_TURN = 128
 """Commits after which the ``-wal`` file is begun anew."""
 
@@ -93,8 +90,17 @@ def check_place(ledger: Path, mounts: str | None = None) -> None:
     """Raise `ConfigurationError` for a ledger on a network share, or that others can change or have put there."""
     if mounts is None:
         with suppress(OSError):
-            mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    kind = file_system_of(ledger, mounts or "")
+            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")  # proc(5)
+    best, kind = -1, ""
+    for line in (mounts or "").splitlines():
+        mount, separator, source = line.partition(" - ")
+        fields = mount.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        point = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        # Of two mounts on one point the later one is seen.
+        if ledger.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), source.split(" ")[0]
     if kind in _REMOTE or (kind.startswith("fuse") and kind not in _LOCAL_FUSE):
         raise ConfigurationError(
             f"the ledger {ledger} is on a file system of type {kind}: its locks do not hold between machines",
@@ -115,22 +121,6 @@ def check_files(ledger: Path) -> None:
             check_ours(file, file.lstat(), most_links=1 if ending else 2)
     with suppress(OSError), proved_folder(ledger.parent):  # whatever is opened in it fails likewise
         pass
-
-
-def file_system_of(path: Path, mounts: str) -> str:
-    """Return the type of the file system that holds a path; empty when the mounts do not say."""
-    best, kind = -1, ""
-    for line in mounts.splitlines():
-        mount, separator, source = line.partition(" - ")
-        fields, rest = mount.split(" "), source.split(" ")
-        if not separator or len(fields) < 5:
-            continue
-        point = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4]))
-        depth = len(point.parts)
-        # Of two mounts on one point the later one is seen.
-        if path.is_relative_to(point) and depth >= best:
-            best, kind = depth, rest[0]
-    return kind
 
 
 def file_mark(ledger: Path) -> str:

@@ -73,7 +73,7 @@ class Ledger(LedgerReader):
         self._wal = beside.companion(path, beside.WAL)
         self._wal_inode = (0, 0)
         self._restored: ConfigurationError | None = None
-        self._is_bound = False
+        self._new_account: bytes | None = None
 
     @classmethod
     def open(
@@ -152,7 +152,8 @@ class Ledger(LedgerReader):
         with self._transaction() as connection:
             stage = Staging(connection, self._run_number, self._now(), self._fingerprint_key)
             yield stage
-            stage.end()
+            connection.execute("DROP TABLE temp.met")
+            schema.keep(connection, "next_seq", stage.next_seq)
         # Many pages were written: the reserve is whole again only after a new beginning.
         self._commits = beside.COMMITS_PER_TURN
 
@@ -243,9 +244,8 @@ class Ledger(LedgerReader):
         """
         self._group.write(lambda _: self._leave(CallState.SENDING, receipt))
 
-    def note_unsent(self, call_id: str, *, reason: str, hint: str = "") -> None:
+    def note_unsent(self, receipt: Receipt) -> None:
         """Note why a pending call was not sent; it stays pending."""
-        receipt = Receipt(call_id, CallState.PENDING, reason=reason, hint=hint)
         self._group.write(lambda _: self._leave(CallState.PENDING, receipt))
 
     def resolve(self, call_ids: Sequence[str], decision: Decision, *, note: str, who: str) -> list[str]:
@@ -376,30 +376,30 @@ class Ledger(LedgerReader):
 
     def check_account(self, label: str) -> None:
         """Raise `ConfigurationError` when calls of this ledger were sent to another account than this one."""
+        account = hmac.digest(self._fingerprint_key, b"account " + label.encode(), "sha256")
         bound = self._kept("account")
-        if bound is not None and not hmac.compare_digest(bound, self._account(label)):
+        if bound is None:
+            self._new_account = account
+        elif not hmac.compare_digest(bound, account):
             raise ConfigurationError(
                 f"the ledger {self._path} belongs to another account than the one signed in to",
                 hint="Name this account's own ledger with --ledger, or correct --data-center and credentials. If "
                 "the same account just got a new client: cdr-importer ledger accept-account",
             )
 
-    def bind_account(self, label: str) -> None:
-        """Keep which account this ledger's calls are sent to; the first one stays."""
-        if self._is_bound:
+    def bind_account(self) -> None:
+        """Keep which account this ledger's calls are sent to: the one checked, if there was none."""
+        if self._new_account is None:
             return
         with self._guard:
-            if self._kept("account") is None:
+            if self._new_account is not None:
                 with self._transaction() as connection:
-                    schema.keep(connection, "account", self._account(label))
-            self._is_bound = True
+                    schema.keep(connection, "account", self._new_account)
+                self._new_account = None
 
     def forget_account(self) -> bool:
         """Let the next run bind this ledger to its account; return whether it was bound."""
         return self._write("DELETE FROM meta WHERE key = 'account'") == 1
-
-    def _account(self, label: str) -> bytes:
-        return hmac.digest(self._fingerprint_key, b"account " + label.encode(), "sha256")
 
     def hold_until(self, not_before: str | None) -> None:
         """Keep for later runs that nothing is to be sent before that time; None lifts it."""
@@ -450,7 +450,6 @@ class Ledger(LedgerReader):
                 raise
             self._restored = error
         schema.configure(self._connection, self._path)
-        schema.migrate(self._connection)
         self._fingerprint_key = self._kept("fingerprint_key") or b""
         if len(self._fingerprint_key) != schema.FINGERPRINT_KEY_BYTES:
             raise LedgerError(

@@ -273,8 +273,13 @@ def connect(
     return connection
 
 
-def configure(connection: sqlite3.Connection, path: Path) -> None:
-    """Set the durability the ledger promises and read each setting back; `LedgerError` if one did not take."""
+def configure(
+    connection: sqlite3.Connection, path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
+    """Set the durability the ledger promises, then apply the migrations that the file has not seen, one by one.
+
+    Each setting is read back; raises `LedgerError` if one did not take.
+    """
     for name, value, expected in _PRAGMAS:
         connection.execute(f"PRAGMA {name} = {value}").fetchall()
         (actual,) = connection.execute(f"PRAGMA {name}").fetchone()
@@ -283,6 +288,11 @@ def configure(connection: sqlite3.Connection, path: Path) -> None:
                 f"SQLite does not take {name}={value} for the ledger {path}, it answers {actual}",
                 hint="Keep the ledger on a local disk with an ordinary file system.",
             )
+    for number in range(schema_version(connection) + 1, len(migrations) + 1):
+        with transaction(connection):
+            for statement in migrations[number - 1]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
 
 
 def kept(connection: sqlite3.Connection, key: str) -> Any:
@@ -321,15 +331,6 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
-    """Apply the migrations the file has not seen, each with its number in one transaction."""
-    for number in range(schema_version(connection) + 1, len(migrations) + 1):
-        with transaction(connection):
-            for statement in migrations[number - 1]:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
-
-
 def create_ledger(path: Path, *, now: str) -> None:
     """Make an empty ledger, mode 0600, with the folders missing above it, mode 0700; ``now`` is GMT text.
 
@@ -360,7 +361,6 @@ def create_ledger(path: Path, *, now: str) -> None:
         key = secrets.token_bytes(FINGERPRINT_KEY_BYTES)
         with translated_errors(path), closing(connect(made, is_new=True)) as connection:
             configure(connection, made)
-            migrate(connection)
             with transaction(connection):
                 for each, value in (("created_at", now), ("fingerprint_key", key), ("next_seq", 1)):
                     keep(connection, each, value)

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from importer.ledger.beside import hashed
-from importer.ledger.schema import keep, kept
+from importer.ledger.schema import kept
 from importer.ledger.values import Fate, LedgerInvariantError, Staged
 from importer.records import Call, Place
 from schemas.vocabulary import ATTENDED, ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, CallState, Outcome, State
@@ -118,22 +118,18 @@ class Staging:
                 fingerprint BLOB PRIMARY KEY NOT NULL, file TEXT NOT NULL, times INTEGER NOT NULL
             ) WITHOUT ROWID"""
         )
-        self._next_seq: int = kept(self._connection, "next_seq")
+        self.next_seq: int = kept(self._connection, "next_seq")
         self._horizon = kept(self._connection, "horizon") or ""
         self._stale_before = later(self._horizon, AHEAD_SECONDS) if self._horizon else ""
         self._doubt_before = kept(self._connection, "doubt_before") or ""
         query = "SELECT substr(key, length(?1) + 1), value FROM meta WHERE substr(key, 1, length(?1)) = ?1"
         self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,)))
 
-    def end(self) -> None:
-        """Keep what the next staging needs."""
-        self._connection.execute("DROP TABLE temp.met")
-        keep(self._connection, "next_seq", self._next_seq)
-
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
         """Take calls in; return for each, in order, that it is pending now or what is known of it.
 
-        ``retry_refused`` makes unchanged refused calls pending again, ``resend_uncertain`` uncertain ones.
+        ``retry_refused`` makes unchanged refused calls pending again, ``resend_uncertain`` uncertain ones. What is
+        posted of a call is known again by the start of a keyed hash of it, as a JSON list without spaces.
         """
         wanted = {CallState.REFUSED: retry_refused, CallState.UNCERTAIN: resend_uncertain}
         again = frozenset(state for state, is_wanted in wanted.items() if is_wanted)
@@ -143,7 +139,12 @@ class Staging:
         known = self._known(call_ids)
         query = "SELECT call_id, fingerprint FROM temp.met WHERE call_id"
         met: dict[str, bytes] = dict(select_in(self._connection, query, call_ids))
-        for call, fingerprint in zip(calls, self._fingerprints(calls), strict=True):
+        # Keyed, because a plain hash of a telephone number is undone by trying all numbers.
+        keyed = hmac.new(self._key, digestmod="sha256")
+        for call in calls:
+            content = keyed.copy()  # the key is taken in once
+            content.update(f"[{','.join(map(encode_basestring, _POSTED(call)))}]".encode())
+            fingerprint = content.digest()[:_FINGERPRINT_BYTES]
             if call.call_id in met:
                 same = met[call.call_id] == fingerprint
                 outcome = Outcome.DUPLICATE if same else Outcome.CONFLICT
@@ -170,15 +171,6 @@ class Staging:
         if rows[whole:]:
             written += self._connection.executemany(statement, rows[whole:]).rowcount
         expect_rows(written, len(rows))
-
-    def _fingerprints(self, calls: Sequence[Call]) -> Iterator[bytes]:
-        """Yield the start of a keyed hash of what is posted of each call, as a JSON list without spaces."""
-        # Keyed, because a plain hash of a telephone number is undone by trying all numbers.
-        keyed = hmac.new(self._key, digestmod="sha256")
-        for call in calls:
-            one = keyed.copy()  # the key is taken in once
-            one.update(f"[{','.join(map(encode_basestring, _POSTED(call)))}]".encode())
-            yield one.digest()[:_FINGERPRINT_BYTES]
 
     def listed(self, rows: Sequence[tuple[str, ...]]) -> list[bool]:
         """Note rejected rows, each by its file, site, reason and content, for `Ledger.keep_listed`.
@@ -212,29 +204,30 @@ class Staging:
         What it does not have is closed, so that it is never sent. For calls that were open, ``call`` is what was
         to be posted; without ``outcome`` their fate is the ledger's, since they were pending until now.
         """
-        known = self._known(call_ids)
-        return [self._show_attended(call_id, known[call_id]) for call_id in call_ids]
-
-    def _show_attended(self, call_id: str, before: _Known) -> Staged:
-        state, seq, fate, now = before[0], before[1], Fate(*before[4:]), self._now
-        if state in (CallState.ACCEPTED, CallState.UNCERTAIN) and not self._is_dry:
-            self._connection.execute(_SHOW_ATTENDED, (now, call_id))
-        if state == CallState.ACCEPTED:
-            when = f" on {fate.sent_at} GMT" if fate.sent_at else ""
-            hint = _NOTIFIED_HINT.format(call_id=call_id, when=when)
-            return Staged(call_id, Outcome.CONFLICT, replace(fate, reason=ATTENDED_SINCE, hint=hint))
         query = f"SELECT {OPEN_CALL} FROM open_calls WHERE seq = ?"  # noqa: S608 no value in it
-        row = self._connection.execute(query, (seq,)).fetchone()
-        call = call_of(row) if row else None
-        if state == CallState.UNCERTAIN:
-            hint = _PERHAPS_NOTIFIED_HINT.format(call_id=call_id)
-            return Staged(call_id, Outcome.UNCERTAIN, replace(fate, hint=hint), call)
-        if not self._is_dry:
-            closed = (now, ATTENDED, _ATTENDED_HINT, call_id)
-            expect_rows(self._connection.execute(_CLOSE_ATTENDED, closed).rowcount, 1)
-            self._connection.execute("DELETE FROM payloads WHERE seq = ?", (seq,))
-        outcome = Outcome.SKIPPED if call is None or self._is_dry else None
-        return Staged(call_id, outcome, replace(fate, reason=ATTENDED, hint=_ATTENDED_HINT), call)
+        known, staged = self._known(call_ids), []
+        for call_id in call_ids:
+            state, seq, _, _, *others = known[call_id]
+            fate, call = Fate(*others), None
+            if row := self._connection.execute(query, (seq,)).fetchone():
+                call = call_of(row)
+            if state in (CallState.ACCEPTED, CallState.UNCERTAIN):
+                if not self._is_dry:
+                    self._connection.execute(_SHOW_ATTENDED, (self._now, call_id))
+                outcome, reason, hint = Outcome.UNCERTAIN, fate.reason, _PERHAPS_NOTIFIED_HINT
+                if state == CallState.ACCEPTED:
+                    outcome, reason, hint = Outcome.CONFLICT, ATTENDED_SINCE, _NOTIFIED_HINT
+                hint = hint.format(call_id=call_id, when=f" on {fate.sent_at} GMT" if fate.sent_at else "")
+                staged.append(Staged(call_id, outcome, replace(fate, reason=reason, hint=hint), call))
+                continue
+            if not self._is_dry:
+                closed = (self._now, ATTENDED, _ATTENDED_HINT, call_id)
+                expect_rows(self._connection.execute(_CLOSE_ATTENDED, closed).rowcount, 1)
+                self._connection.execute("DELETE FROM payloads WHERE seq = ?", (seq,))
+            is_settled = call is None or self._is_dry
+            fate = replace(fate, reason=ATTENDED, hint=_ATTENDED_HINT)
+            staged.append(Staged(call_id, Outcome.SKIPPED if is_settled else None, fate, call))
+        return staged
 
     def reopen_uncertain(self) -> int:
         """Make uncertain calls pending again and return how many; one that was shown attended stays uncertain."""
@@ -244,58 +237,50 @@ class Staging:
         self, call: Call, fingerprint: bytes, before: _Known | None, again: frozenset[CallState], writes: Writes
     ) -> Staged:
         """Return what one call, met for the first time in this staging, comes to; note what that writes."""
-        if before is None:
-            if call.start_time < self._stale_before:
-                hint = (
-                    f"Calls sent before {self._horizon} GMT were purged from the ledger, so nobody knows if this "
-                    "one was among them: it is not sent. Cut such old calls off with --since."
-                )
-                return Staged(call.call_id, Outcome.REJECTED, Fate("stale", hint))
-            if self._forgotten and self._is_forgotten(call):
-                return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
+        state, seq, kept, attended_at, *fate = before or (None, None, None, "")
+        outcome, standing = None, _AS_PENDING
+        if before is not None:
+            same = kept in (fingerprint, UNKNOWN_CONTENT)
+            outcome = judge(_STATES[state], same, frozenset() if attended_at else again)
+        elif call.start_time < self._stale_before:
+            hint = (
+                f"Calls sent before {self._horizon} GMT were purged from the ledger, so nobody knows if this "
+                "one was among them: it is not sent. Cut such old calls off with --since."
+            )
+            return Staged(call.call_id, Outcome.REJECTED, Fate("stale", hint))
+        if outcome is None and (before is None or state == CallState.REFUSED):
+            for number in (call.agent_number, call.customer_number) if self._forgotten else ():
+                if call.start_time <= self._forgotten.get(hashed(number, self._key), ""):
+                    return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
             if call.start_time < self._doubt_before:
-                self._open_call(call, fingerprint, None, _AS_DOUBTFUL, writes)
-                return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
-            self._open_call(call, fingerprint, None, _AS_PENDING, writes)
-            return Staged(call.call_id, None, _NEVER_SENT)
-        state, _, kept, attended_at, *fate = before
-        same = kept in (fingerprint, UNKNOWN_CONTENT)
-        outcome = judge(_STATES[state], same, frozenset() if attended_at else again)
-        reopened = outcome is None and state == CallState.REFUSED
-        if reopened and self._forgotten and self._is_forgotten(call):
-            return Staged(call.call_id, Outcome.SKIPPED, _FORGOTTEN)
-        if reopened and call.start_time < self._doubt_before:
-            # After the backup it may have been sent with this very content.
-            self._open_call(call, fingerprint, before, _AS_DOUBTFUL, writes)
-            return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
+                # After the backup it may have been sent, a refused one with this very content.
+                standing = _AS_DOUBTFUL
         if outcome is None:
-            self._open_call(call, fingerprint, before, _AS_PENDING, writes)
+            self._open_call(call, fingerprint, (state, seq, kept), standing, writes)
+            if standing is _AS_DOUBTFUL:
+                return Staged(call.call_id, Outcome.UNCERTAIN, _RESTORED)
             if self._is_dry and state == CallState.PENDING:
                 outcome = Outcome.PENDING
         if outcome is Outcome.CONFLICT:
             fate[:2] = _OTHER_CONTENT.reason, _OTHER_CONTENT.hint
         return Staged(call.call_id, outcome, Fate(*fate) if any(fate) else _NEVER_SENT)
 
-    def _is_forgotten(self, call: Call) -> bool:
-        hashes = (hashed(number, self._key) for number in (call.agent_number, call.customer_number))
-        return any(call.start_time <= self._forgotten.get(each, "") for each in hashes)
-
     def _open_call(
         self,
         call: Call,
         fingerprint: bytes,
-        before: _Known | None,
+        before: tuple[str | None, int | None, bytes | None],
         standing: tuple[CallState, str, str],
         writes: Writes,
     ) -> None:
-        state, seq, kept = before[:3] if before is not None else (None, None, None)
+        state, seq, kept = before
         if seq is not None:
             writes[_UPDATE_PAYLOAD].append((*PAYLOAD_OF(call), self._run, seq))
         else:
-            seq = self._next_seq
-            self._next_seq += 1
+            seq = self.next_seq
+            self.next_seq += 1
             writes[INSERT_PAYLOAD].append((*PAYLOAD_OF(call), self._run, self._now, seq))
-        if before is None:
+        if state is None:
             writes[_INSERT_CALL].append((call.call_id, fingerprint, seq, *standing))
         elif state != CallState.PENDING:
             resends = int(state == CallState.UNCERTAIN)

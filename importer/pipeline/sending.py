@@ -115,7 +115,7 @@ class Attempts:
         while self.stop is None and not self.given_up:
             token = delivery.tokens.token()
             # Only now is it known that the credentials are right: a mistyped client id must not bind the ledger.
-            delivery.ledger.bind_account(delivery.account)
+            delivery.ledger.bind_account()
             slot = delivery.limiter.acquire(delivery.is_stopping, deadline=delivery.deadline)
             if slot is None:
                 break
@@ -194,7 +194,7 @@ class Attempts:
         if self._is_marked:
             self._settle(receipt)
         else:
-            self.delivery.ledger.note_unsent(call.call_id, reason=reason, hint=hint)
+            self.delivery.ledger.note_unsent(receipt)
         run.listener.event(_request_event(call, receipt, milliseconds, lost))
         self.judgement, self.receipt = judgement, receipt
 
