@@ -16,17 +16,9 @@ from certificates import Certificate
 from conftest import table
 from importer import __version__
 from importer.auth import SignIn, Token
-from importer.client import (
-    Answer,
-    Client,
-    Judgement,
-    Proof,
-    Reaction,
-    SendFailure,
-    TokenTransport,
-    Trust,
-    judge_failure,
-)
+from importer.client.api import Client, TokenTransport
+from importer.client.classify import Judgement, Proof, Reaction, judge_failure
+from importer.client.connection import Answer, SendFailure, Trust
 from importer.errors import ConfigurationError, ExitCode
 from importer.records import Call, Place, Timeouts
 from misbehaviour.connections import (

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import Program, Ran, call_row, closed_port, read_results, table, write_export
-from importer.client import Line, Trust
+from importer.client.connection import Line, Trust
 from importer.errors import ExitCode
 from importer.ledger import open_reader
 from importer.prepare.plan import Gaps

@@ -344,13 +344,27 @@ def classify(answer: Answer, *, now_epoch: float) -> Judgement:
     codes = (fields.get("code"), inner.get("title"))
     code = next((each for each in codes if isinstance(each, str) and each), "")
     wait_seconds = _asked_wait_seconds(answer, fields, inner, now_epoch)
-    asks_to_wait = "retry-after" in answer.headers and wait_seconds is not None
-    judgement = _judge(answer.status, shape, str(fields.get("status")), code, asks_to_wait=asks_to_wait)
+    status, word = answer.status, str(fields.get("status"))
+    judgement = by_status = STATUSES.get(status) or STATUS_CLASSES.get(status // 100, UNEXPECTED)
+    if shape in ("encoded_answer", "oversized_answer") and status not in NEEDS_NO_BODY:
+        if by_status.proof is not Proof.UNKNOWN or status in BODY_DECIDES:
+            judgement = SHAPES[shape]
+    elif "success" in (word.lower(), code.lower()):
+        # These words are not the documented answer. The run stops no later than by the status.
+        judgement = replace(by_status, reason=CONTRADICTION.reason, hint=CONTRADICTION.hint)
+        if status in BODY_DECIDES or by_status.proof is not Proof.UNKNOWN:
+            judgement = CONTRADICTION
+    elif by_code := CODES_UNDER.get((status, code)) or CODES.get(code):
+        judgement = by_code
+    elif status in BODY_DECIDES:
+        judgement = SHAPES[shape]
+    elif status == 503 and "retry-after" in answer.headers and wait_seconds is not None:
+        judgement = OVERLOADED
     return replace(
         judgement,
         code=re.sub(r"[^A-Za-z0-9_ .-]", "", code)[:64],
         wait_seconds=wait_seconds if judgement.reaction is Reaction.WAIT else None,
-        http_status=answer.status,
+        http_status=status,
     )
 
 
@@ -361,23 +375,6 @@ def judge_failure(failure: SendFailure) -> Judgement:
     else:
         judgement = FAILURES_BEFORE.get(failure.kind, NOT_REACHED)
     return judgement if judgement.reason else replace(judgement, reason=failure.kind)
-
-
-def _judge(status: int, shape: str, word: str, code: str, *, asks_to_wait: bool) -> Judgement:
-    by_status = STATUSES.get(status) or STATUS_CLASSES.get(status // 100, UNEXPECTED)
-    if shape in ("encoded_answer", "oversized_answer") and status not in NEEDS_NO_BODY:
-        return by_status if by_status.proof is Proof.UNKNOWN and status not in BODY_DECIDES else SHAPES[shape]
-    if "success" in (word.lower(), code.lower()):
-        # These words are not the documented answer. The run stops no later than by the status.
-        if status in BODY_DECIDES or by_status.proof is not Proof.UNKNOWN:
-            return CONTRADICTION
-        return replace(by_status, reason=CONTRADICTION.reason, hint=CONTRADICTION.hint)
-    by_code = CODES_UNDER.get((status, code)) or CODES.get(code)
-    if by_code is not None:
-        return by_code
-    if status in BODY_DECIDES:
-        return SHAPES[shape]
-    return OVERLOADED if status == 503 and asks_to_wait else by_status
 
 
 def _read_body(answer: Answer) -> tuple[str, Mapping[str, object]]:

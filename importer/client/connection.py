@@ -83,6 +83,8 @@ class _Halt(BaseException):
 class _TimedReads(io.RawIOBase):
     """The bytes of a socket: a read waits no longer than a gap between bytes may last, nor past the deadline."""
 
+    is_over = False
+
     def __init__(self, sock: socket.socket, line: "Line") -> None:
         self._sock, self._line = sock, line
         self._bytes = sock.makefile("rb", buffering=0)
@@ -92,21 +94,13 @@ class _TimedReads(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int | None:
         self._line.limit(self._sock)
-        return self._bytes.readinto(buffer)
+        count = self._bytes.readinto(buffer)
+        self.is_over = count == 0
+        return count
 
     def close(self) -> None:
         self._bytes.close()
         super().close()
-
-
-class _LineWatch(io.BufferedReader):
-    """Keeps the last line read: a finished header block ends with one, a cut one does not."""
-
-    last_line = b""
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        self.last_line = super().readline(size)
-        return self.last_line
 
 
 class _WatchedResponse(http.client.HTTPResponse):
@@ -115,17 +109,16 @@ class _WatchedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, line: "Line", **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self._watch = _LineWatch(_TimedReads(sock, line))
-        self.fp = self._watch
+        self._reads = _TimedReads(sock, line)
+        self.fp = io.BufferedReader(self._reads)
 
     def begin(self) -> None:
         try:
             super().begin()
-        except http.client.BadStatusLine:
-            if self._watch.last_line and not self._watch.last_line.endswith(b"\n"):
-                raise http.client.IncompleteRead(b"") from None
-            raise
-        if not self._watch.last_line.endswith(b"\n"):
+        except http.client.BadStatusLine as error:
+            if not self._reads.is_over or isinstance(error, http.client.RemoteDisconnected):
+                raise
+        if self._reads.is_over:  # what comes after the last line of a whole block is not read
             raise http.client.IncompleteRead(b"")
 
 
@@ -155,12 +148,25 @@ class _Connection(HTTPConnection):
         if self._is_dialling:
             super().send(data)
             return
-        self.line.begin_sending(self.sock)
+        line = self.line
+        if not line.first_byte:
+            if not line._is_asked:
+                try:
+                    line._before_first_byte()
+                except BaseException as refusal:
+                    raise _Halt(refusal) from None
+            line._is_asked = True
+            with line._changed:
+                line.limit(self.sock)
+                # The hook takes longer than anything else since the connection was last looked at.
+                if line._has_rested and line._handle is not None and wait_for_read(line._handle, timeout=0):
+                    raise _Halt(None)
+                line.first_byte = True
         try:
             super().send(data)
         finally:
             try:
-                self.line.after_write()
+                line._after_write()
             except BaseException as refusal:
                 raise _Halt(refusal) from None
 
@@ -196,7 +202,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
                 self.sock.settimeout(_LAST_WORD_SECONDS)
                 self.sock.recv(1)
             except OSError as word:
-                if _is(word, (ssl.SSLError,), "CERTIFICATE_REQUIRED"):
+                if "CERTIFICATE_REQUIRED" in str(getattr(word, "reason", "")):
                     raise word from broken
             raise
 
@@ -233,14 +239,12 @@ class Trust:
 
 
 class _Adapter(HTTPAdapter):
-    """Makes pools of one connection, with our own trust and without retries."""
+    """Gives its pools our own trust."""
 
-    def __init__(self, trust: Trust) -> None:
-        self._trust = trust
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+    trust: Trust
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        context = self._trust.context() if proxy.lower().startswith("https:") else None
+        context = self.trust.context() if proxy.lower().startswith("https:") else None
         return super().proxy_manager_for(proxy, proxy_ssl_context=context, **kwargs)
 
     def build_connection_pool_key_attributes(
@@ -249,7 +253,7 @@ class _Adapter(HTTPAdapter):
         host_parameters, _ = super().build_connection_pool_key_attributes(request, verify, cert)
         if host_parameters["scheme"] != "https":
             return host_parameters, {}
-        return host_parameters, {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
+        return host_parameters, {"ssl_context": self.trust.context(), "cert_reqs": "CERT_REQUIRED"}
 
 
 class Line:
@@ -274,7 +278,8 @@ class Line:
         self._idle_seconds = self._limits.idle_seconds
         self._clock = clock
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
-        self._adapter = _Adapter(trust or Trust(None))
+        self._adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+        self._adapter.trust = trust or Trust(None)
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
         self._session.trust_env = False
@@ -305,7 +310,7 @@ class Line:
         """
         if self._fresh_only.is_set() or self._clock() - self._rests_since > self._idle_seconds:
             self.close()
-        self._before_first_byte, self.after_write = before_first_byte, after_write
+        self._before_first_byte, self._after_write = before_first_byte, after_write
         self._deadline = self._clock() + self._limits.deadline_seconds
         self._is_cut = self._is_asked = self.first_byte = False
         self._has_rested = self._handle is not None
@@ -415,26 +420,28 @@ class Line:
             raise
         return sock
 
-    def begin_sending(self, sock: socket.socket) -> None:
-        """Run the hook before the first byte, once per request, and mark that byte; raises _Halt."""
-        if self.first_byte:
-            return
-        if not self._is_asked:
-            try:
-                self._before_first_byte()
-            except BaseException as refusal:
-                raise _Halt(refusal) from None
-        self._is_asked = True
-        with self._changed:
-            self.limit(sock)
-            # The hook takes longer than anything else since the connection was last looked at.
-            if self._has_rested and self._handle is not None and wait_for_read(self._handle, timeout=0):
-                raise _Halt(None)
-            self.first_byte = True
-
     def _exchange(self, request: requests.Request, body: bytes | None) -> Answer:
         if request is not self._prepared:
-            self._prepare(request)
+            prepared = self._session.prepare_request(request)
+            pool: Any = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
+            kind = _TlsConnection if pool.scheme == "https" else _Connection
+            pool.ConnectionCls = functools.partial(kind, line=self)
+            # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound, and
+            # what it does for each request takes as long as all the rest.
+            self._send = functools.partial(
+                pool.urlopen,
+                prepared.method,
+                self._adapter.request_url(prepared, self._proxies),
+                body=prepared.body,
+                headers={name: value for name, value in prepared.headers.items() if name != "Content-Length"},
+                retries=self._adapter.max_retries,
+                redirect=False,
+                assert_same_host=False,
+                timeout=urllib3.Timeout(connect=self._limits.connect_seconds, read=self._limits.gap_seconds),
+                preload_content=False,
+                decode_content=False,
+            )
+            self._prepared = request
         try:
             response = self._send() if body is None else self._send(body=body)
         except Exception:
@@ -446,29 +453,6 @@ class Line:
         except BaseException:
             response.close()
             raise
-
-    def _prepare(self, request: requests.Request) -> None:
-        """Let requests check and encode a request, and keep what urllib3 sends for it."""
-        prepared = self._session.prepare_request(request)
-        pool: Any = self._adapter.get_connection_with_tls_context(prepared, verify=True, proxies=self._proxies)
-        kind = _TlsConnection if pool.scheme == "https" else _Connection
-        pool.ConnectionCls = functools.partial(kind, line=self)
-        # Not session.send: even with redirects off, requests 2.34 reads a redirect's body without bound, and what
-        # it does for each request takes as long as all the rest.
-        self._send = functools.partial(
-            pool.urlopen,
-            prepared.method,
-            self._adapter.request_url(prepared, self._proxies),
-            body=prepared.body,
-            headers={name: value for name, value in prepared.headers.items() if name != "Content-Length"},
-            retries=self._adapter.max_retries,
-            redirect=False,
-            assert_same_host=False,
-            timeout=urllib3.Timeout(connect=self._limits.connect_seconds, read=self._limits.gap_seconds),
-            preload_content=False,
-            decode_content=False,
-        )
-        self._prepared = request
 
     def _read(self, raw: urllib3.BaseHTTPResponse) -> Answer:
         headers = {name.lower(): value for name, value in raw.headers.items()}
@@ -498,11 +482,6 @@ class Line:
             if int(min(values)) != len(body):
                 raise http.client.IncompleteRead(b"")
         return Answer(raw.status, body, headers)
-
-
-def _is(link: object, classes: tuple[type[BaseException], ...], words: str = "") -> bool:
-    """Return whether an exception is of these classes and says one of the words (a pattern)."""
-    return isinstance(link, classes) and re.search(words, str(getattr(link, "reason", link))) is not None
 
 
 _TLS = ssl.SSLError
@@ -543,7 +522,10 @@ def _kind_of(error: Exception) -> tuple[str, str]:
     chain = list(seen.values())
     # requests' own exceptions are OSErrors too: only one with a number comes from the system (no route, ...).
     otherwise = "reset" if any(isinstance(link, OSError) and link.errno for link in chain) else "other"
-    kind = next(
-        (kind for kind, classes, words in _KINDS if any(_is(link, classes, words) for link in chain)), otherwise
+    kinds = (
+        kind
+        for kind, classes, words in _KINDS
+        for link in chain
+        if isinstance(link, classes) and re.search(words, str(getattr(link, "reason", link)))
     )
-    return kind, "/".join(type(link).__name__ for link in chain)
+    return next(kinds, otherwise), "/".join(type(link).__name__ for link in chain)

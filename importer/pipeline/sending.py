@@ -20,17 +20,9 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from importer.auth import SignIn, Token, TokenSource
-from importer.client import (
-    Answer,
-    Client,
-    Judgement,
-    Proof,
-    Reaction,
-    SendFailure,
-    TokenTransport,
-    Trust,
-    judge_failure,
-)
+from importer.client.api import Client, TokenTransport
+from importer.client.classify import Judgement, Proof, Reaction, judge_failure
+from importer.client.connection import Answer, SendFailure, Trust
 from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import (

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from importer import __version__
-from importer.client import Line, SendFailure
+from importer.client.connection import Line, SendFailure
 from importer.private_files import put_whole, read_small
 from importer.records import COMPLETE_EXIT_CODES, STOPPED_REASONS, RunSummary, Timeouts
 from schemas.vocabulary import CallState, Outcome

@@ -122,7 +122,7 @@ class Watch:
         settings = self._settings
         if settings.ping_url is not None and not settings.sandbox:
             # requests comes in here and not on top: `check` and most runs ping nobody.
-            from importer.client import Line, Trust
+            from importer.client.connection import Line, Trust
             from importer.watching.metrics import PING_LIMITS, ping
 
             bundle, parts = str(settings.ca_bundle) if settings.ca_bundle else None, urlsplit(settings.ping_url)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import table
 from faults.night import Night
-from importer.client import Proof
-from importer.client.classify import BODY_DECIDES, CODES, NEEDS_NO_BODY, STATUSES, Judgement, classify
+from importer.client.classify import BODY_DECIDES, CODES, NEEDS_NO_BODY, STATUSES, Judgement, Proof, classify
 from importer.client.connection import BODY_LIMIT_BYTES, Answer
 from judge.answers import EXCEPTIONS, ROWS, TABLE, statuses_in
 from misbehaviour import CALLS, TOKENS, Fault

@@ -14,7 +14,7 @@ import pytest
 from conftest import closed_port
 from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
 from importer.auth import SignIn
-from importer.client import TokenTransport
+from importer.client.api import TokenTransport
 from importer.errors import CannotCreateError
 from importer.ledger import open_reader
 from importer.pipeline.sending import UNANSWERED_IN_A_ROW
