@@ -22,7 +22,7 @@ import platformdirs
 from importer.auth import SignIn, Token, TokenSource
 from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
-from importer.client.connection import Answer, SendFailure, Trust
+from importer.client.connection import SendFailure, Trust
 from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
 from importer.ledger import Claimed, Ledger
 from importer.pacing import (
@@ -283,11 +283,12 @@ class Delivery:
         self.account = f"{sign_in.accounts_url} {sign_in.client_id}"
         self.deadline = None if settings.max_runtime is None else run.began + settings.max_runtime
         trust = Trust(sign_in.ca_bundle)
-
-        def on_answer(answer: Answer) -> None:
-            run.listener.event(Event(EventName.TOKEN_ASKED, Level.INFO, {"http": answer.status}))
-
-        self._transport = TokenTransport(sign_in, trust=trust, limits=run.limits, on_answer=on_answer)
+        self._transport = TokenTransport(
+            sign_in,
+            trust=trust,
+            limits=run.limits,
+            on_answer=lambda got: run.listener.event(Event(EventName.TOKEN_ASKED, fields={"http": got.status})),
+        )
         self.tokens = TokenSource(
             sign_in, transport=self._transport, clock=run.wall_clock, sleep=partial(_sleep, run)
         )
@@ -329,7 +330,21 @@ class Delivery:
         # Each call lined up has its row, so that a run that ends early counts as pending what the ledger does.
         for _ in self._claimed(_ROWS_AT_ONCE) if stop else ():
             pass
-        self._note_what_is_left(stop, outlook)
+        untaken = self._untaken
+        if stop and stop.message:
+            run.listener.note(stop.message)
+        elif count := untaken.total():
+            api_url, (_, hosts) = run.settings.api_url, DATA_CENTERS[run.settings.data_center]
+            host = urlsplit(api_url).hostname if api_url else " or ".join(sorted(hosts))
+            calls = counted(count, "call was", "calls were")
+            run.listener.note(
+                f"{calls} not taken by {host} ({', '.join(+untaken)}), pending still: the next run, or "
+                "`cdr-importer deliver`, sends what is left."
+            )
+        if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
+            what = "it" if outlook.calls == 1 else "them"
+            others = counted(outlook.left_pending, "call").removeprefix("1 ")
+            run.listener.note(f"Look at {what} in Zoho, then `cdr-importer deliver` sends the other {others}.")
         return stop
 
     def _take_over_pace(self) -> Stop | None:
@@ -446,24 +461,6 @@ class Delivery:
                 self._results.take_up(carried)
             self._latest_turn = batch[-1].turn
             yield from batch
-
-    def _note_what_is_left(self, stop: Stop | None, outlook: Outlook) -> None:
-        """Note why calls are pending still: the stop, those that were not taken, or `--limit`."""
-        run, untaken = self.run, self._untaken
-        if stop and stop.message:
-            run.listener.note(stop.message)
-        elif count := untaken.total():
-            api_url, (_, hosts) = run.settings.api_url, DATA_CENTERS[run.settings.data_center]
-            host = urlsplit(api_url).hostname if api_url else " or ".join(sorted(hosts))
-            calls = counted(count, "call was", "calls were")
-            run.listener.note(
-                f"{calls} not taken by {host} ({', '.join(+untaken)}), pending still: the next run, or "
-                "`cdr-importer deliver`, sends what is left."
-            )
-        if not stop and run.settings.limit is not None and not run.settings.sandbox and outlook.left_pending:
-            what = "it" if outlook.calls == 1 else "them"
-            others = counted(outlook.left_pending, "call").removeprefix("1 ")
-            run.listener.note(f"Look at {what} in Zoho, then `cdr-importer deliver` sends the other {others}.")
 
 
 def _sleep(run: Run, seconds: float) -> None:
