@@ -205,24 +205,18 @@ class TokenSource:
 
     def _cached(self) -> tuple[Token | None, list[float]]:
         """Return what the cache file has of this sign-in: a token, and when the runs that share it signed in."""
-        path = self._sign_in.cache_path
-        try:
+        path, token, refreshes = self._sign_in.cache_path, None, list[float]()
+        with contextlib.suppress(OSError, ConfigurationError, ValueError, KeyError, TypeError, RecursionError):
             kept = read_small(path, _CACHE_BYTES, is_secret=True) if path else b"{}"
             entry = json.loads(kept.decode("utf-8", errors="replace"))
-            if entry["key"] != self._cache_key:
-                return None, []
-        except (OSError, ConfigurationError, ValueError, KeyError, TypeError, RecursionError):
-            return None, []
-        refreshes: list[float] = []
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            refreshes = [float(moment) for moment in entry["refreshes"]]
-        try:
-            access_token, expires_at = str(entry["access_token"]), float(entry["expires_at"])
-            api_url = check_api_url(entry["api_domain"], self._sign_in)
-        except (ValueError, KeyError, TypeError, ConfigurationError):
-            return None, refreshes
-        is_good = is_secret(access_token) and 0 < expires_at - self._clock() <= _LIFETIME_SECONDS
-        return Token(access_token, api_url, expires_at) if is_good else None, refreshes
+            if entry["key"] == self._cache_key:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    refreshes = [float(moment) for moment in entry["refreshes"]]
+                access_token, expires_at = str(entry["access_token"]), float(entry["expires_at"])
+                api_url = check_api_url(entry["api_domain"], self._sign_in)
+                if is_secret(access_token) and 0 < expires_at - self._clock() <= _LIFETIME_SECONDS:
+                    token = Token(access_token, api_url, expires_at)
+        return token, refreshes
 
     def _write_cache(self, token: Token) -> None:
         path = self._sign_in.cache_path
@@ -248,7 +242,16 @@ def read_token_answer(status: int, body: bytes, sign_in: SignIn, *, asked_at: fl
             f"the token endpoint redirects (status {status}); redirects are not followed",
             hint="Check --accounts-url and --proxy: a portal may be answering.",
         )
-    answer = _json_object(status, body)
+    answer: object = None
+    with contextlib.suppress(ValueError, RecursionError):
+        answer = json.loads(body.decode("utf-8"))
+    if not isinstance(answer, dict):
+        if status < 500 and status != 429:
+            raise GarbledError(
+                f"the token endpoint did not answer with JSON (status {status})",
+                hint="A proxy or login page may be answering: check --accounts-url and --proxy.",
+            )
+        answer = {}
     words = [str(answer.get(key, "")).strip().lower() for key in ("error", "message", "error_description")]
     if "access denied" in words[:2] or any("too many requests" in text for text in words):
         raise TryLaterError(
@@ -264,16 +267,14 @@ def read_token_answer(status: int, body: bytes, sign_in: SignIn, *, asked_at: fl
     if "error" in answer:
         # Any other text may be what was sent, secrets and all.
         name = next((word for word in _ERRORS if word == answer["error"]), "with an error that is not known here")
-        hint = _ERROR_HINTS.get(name, _AUTHORISE_HINT)
-        raise NotPermittedError(f"the sign-in is refused: {name}", hint=hint)
+        raise NotPermittedError(f"the sign-in is refused: {name}", hint=_ERROR_HINTS.get(name, _AUTHORISE_HINT))
     if status != 200 or "access_token" not in answer:
         raise GarbledError(
             f"what answers is not the token endpoint (status {status}, no token)",
             hint="Check --accounts-url, --data-center and --proxy.",
         )
     api_url = check_api_url(answer.get("api_domain"), sign_in)
-    token = answer["access_token"]
-    if not isinstance(token, str) or not is_secret(token):
+    if not isinstance(token := answer["access_token"], str) or not is_secret(token):
         raise ProtocolError(
             "the token endpoint answered a token that cannot be one",
             hint="Nothing was sent. Check --accounts-url and --proxy.",
@@ -297,21 +298,6 @@ def check_api_url(answered: object, sign_in: SignIn) -> str:
     raise ConfigurationError(
         "the token endpoint names an API host that is not one of Zoho's; nothing was sent to it",
         hint="Check --data-center and --accounts-url; a host of your own must be named with --api-url.",
-    )
-
-
-def _json_object(status: int, body: bytes) -> Mapping[str, object]:
-    try:
-        answer = json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError):
-        answer = None
-    if isinstance(answer, dict):
-        return answer
-    if status == 429 or status >= 500:
-        return {}
-    raise GarbledError(
-        f"the token endpoint did not answer with JSON (status {status})",
-        hint="A proxy or login page may be answering: check --accounts-url and --proxy.",
     )
 
 

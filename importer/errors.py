@@ -73,7 +73,7 @@ def reason_of(error: BaseException) -> str:
     if error.reason:
         return error.reason
     words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
-    return "_".join(words).lower() or "internal"
+    return "_".join(words).lower()
 
 
 class ConfigurationError(ImporterError):

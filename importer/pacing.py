@@ -116,12 +116,11 @@ class RollingLimiter:
             self._changed.notify_all()
 
     def count_earlier(self, moments: Iterable[float]) -> None:
-        """Count requests of an earlier run, sent at these moments of the limiter's clock, against the rate."""
+        """Count requests of earlier runs, sent at these moments of the clock, against the rate; once, at first."""
         with self._changed:
-            known = [*self._written.items(), *((Slot(self), moment) for moment in moments)]
-            self._written = OrderedDict(sorted(known, key=lambda item: item[1]))
-            for latest in (*self._written.values(),)[-1:]:
-                self._next_turn = max(self._next_turn, latest + self._spacing_seconds)
+            self._written = OrderedDict((Slot(self), moment) for moment in sorted(moments))
+            if self._written:
+                self._next_turn = next(reversed(self._written.values())) + self._spacing_seconds
 
 
 def backoff_seconds(attempt: int, draw: Callable[[float, float], float] = draw) -> float:

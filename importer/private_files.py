@@ -257,33 +257,28 @@ def proved_folder(folder: Path) -> Iterator[int]:
                 below = os.open(place.name, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = below
-            _check_folder(place, os.fstat(descriptor))
+            facts, shown = os.fstat(descriptor), shlex.quote(str(place))
+            if facts.st_uid not in (0, os.geteuid()):
+                owner = user_name(facts.st_uid)
+                raise ConfigurationError(
+                    f"the folder {place} belongs to {owner}, who could replace what is in it",
+                    hint=f"Run it as that user (sudo -H -u {shlex.quote(owner)} ...), or name a place in a folder "
+                    f"of your own. If it is yours, run `chown {os.geteuid()} {shown}`.",
+                )
+            # A group counts as the owner where it is the owner's alone, or one of the system's that root lets in:
+            # with umask 002 every user has a group of the same name; /var/log is root's and syslog's on Ubuntu.
+            is_trusted = facts.st_uid == 0 and facts.st_gid < _FIRST_USER_GROUP
+            if facts.st_uid != 0:
+                with suppress(KeyError):
+                    group = grp.getgrgid(facts.st_gid)
+                    is_trusted = group.gr_name == pwd.getpwuid(facts.st_uid).pw_name and not group.gr_mem
+            by_others = facts.st_mode & (stat.S_IWOTH if is_trusted else stat.S_IWGRP | stat.S_IWOTH)
+            # In a sticky folder such as /tmp nobody can replace what is ours; what is planted there has an owner.
+            if by_others and not facts.st_mode & stat.S_ISVTX:
+                raise ConfigurationError(
+                    f"others may write to the folder {place}, so they could replace what is in it",
+                    hint=f"Run `chmod {_BY_OTHERS[by_others]} {shown}`.",
+                )
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _check_folder(folder: Path, facts: os.stat_result) -> None:
-    """Raise ConfigurationError when another user than root could replace what is in it."""
-    shown = shlex.quote(str(folder))
-    if facts.st_uid not in (0, os.geteuid()):
-        owner = user_name(facts.st_uid)
-        raise ConfigurationError(
-            f"the folder {folder} belongs to {owner}, who could replace what is in it",
-            hint=f"Run it as that user (sudo -H -u {shlex.quote(owner)} ...), or name a place in a folder of your "
-            f"own. If it is yours, run `chown {os.geteuid()} {shown}`.",
-        )
-    # A group counts as the owner where it is the owner's alone, or one of the system's that root lets in: with
-    # umask 002 every user has a group of the same name; /var/log belongs to root and syslog on Ubuntu.
-    is_trusted = facts.st_uid == 0 and facts.st_gid < _FIRST_USER_GROUP
-    if facts.st_uid != 0:
-        with suppress(KeyError):
-            group = grp.getgrgid(facts.st_gid)
-            is_trusted = group.gr_name == pwd.getpwuid(facts.st_uid).pw_name and not group.gr_mem
-    by_others = facts.st_mode & (stat.S_IWOTH if is_trusted else stat.S_IWGRP | stat.S_IWOTH)
-    # In a sticky folder such as /tmp nobody can replace what is ours; what is planted there is found by its owner.
-    if by_others and not facts.st_mode & stat.S_ISVTX:
-        raise ConfigurationError(
-            f"others may write to the folder {folder}, so they could replace what is in it",
-            hint=f"Run `chmod {_BY_OTHERS[by_others]} {shown}`.",
-        )
