@@ -52,22 +52,6 @@ class User:
     name: str
 
 
-def form_of(call: Call) -> dict[str, str]:
-    """Return the fields of a call as the API names them; optional ones only where there is something."""
-    # https://www.zoho.com/phonebridge/developer/v3/outgoing-unattended.html
-    form = {
-        "type": "dialed",
-        "state": str(call.state),
-        "id": call.call_id,
-        "from": call.agent_number,
-        "to": call.customer_number,
-        "start_time": call.start_time,
-        "zohouser": call.zohouser,
-        "voiceuri": call.voiceuri,
-    }
-    return {name: value for name, value in form.items() if value}
-
-
 def request_to(
     method: str, path: str, token: Token, *, query: Mapping[str, int] | None = None
 ) -> requests.Request:
@@ -100,7 +84,18 @@ class Client(Line):
             self._notification = request_to("POST", CALLNOTIFY_PATH, token)
             self._notification.headers["Content-Type"] = "application/x-www-form-urlencoded"
             self._token = token
-        body = urlencode(form_of(call)).encode()
+        # Optional fields only where there is something: zoho.com/phonebridge/developer/v3/outgoing-unattended.html
+        fields = {
+            "type": "dialed",
+            "state": call.state,
+            "id": call.call_id,
+            "from": call.agent_number,
+            "to": call.customer_number,
+            "start_time": call.start_time,
+            "zohouser": call.zohouser,
+            "voiceuri": call.voiceuri,
+        }
+        body = urlencode({name: value for name, value in fields.items() if value}).encode()
         answer = self.exchange(self._notification, before_first_byte, after_write, body=body)
         judgement = classify(answer, now_epoch=wall_clock())
         if judgement.proof is not Proof.TAKEN:
