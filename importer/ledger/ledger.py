@@ -125,8 +125,7 @@ class Ledger(LedgerReader):
             # run's close comes round to it. A copy of the file made while this run went on is now behind.
             generation, is_whole = None, False
             with suppress(sqlite3.Error, ImporterError):
-                is_sound = self._run_number and not (self._failed or self._restored)
-                if is_sound and not self._connection.in_transaction:
+                if not (self._failed or self._restored or self._connection.in_transaction):
                     generation = self._count_generation()
             with suppress(sqlite3.Error):
                 is_busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
