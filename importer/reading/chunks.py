@@ -282,7 +282,9 @@ def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str
                 places = {name: place + shift for name, place in detection.positions.items()}
                 columns = {name: cells[at] for name, at in places.items() if 0 <= at < len(cells)}
                 guessed.append({**columns, "call.line": str(line)})
-    text = pd.DataFrame(guessed, columns=[*frame.columns], dtype="str").fillna("").astype({"call.line": "int64"})
+    text = frame.iloc[:0]
+    if guessed:
+        text = pd.DataFrame(guessed, columns=frame.columns, dtype="str").fillna("").astype({"call.line": "int64"})
     return Chunk(frame, tuple(bad), text)
 
 
@@ -349,7 +351,7 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
     width = int(max(detection.field_count, records.cells[kept].max(initial=0)))
     surplus = [] if detection.open_end else list(range(detection.field_count, width))
     if len(kept) == len(records) > 0 and (records.starts[1:] - records.ends[:-1] == 1).all():
-        text = records.text[records.starts[0] : records.ends[-1]] + b"\n"  # one slice: nothing stands between
+        text = records.text[records.starts[0] : records.ends[-1] + 1]  # one slice: nothing stands between
     else:
         spans = zip(records.starts[kept].tolist(), records.ends[kept].tolist(), strict=True)
         text = b"".join(records.text[start:end] + b"\n" for start, end in spans)
@@ -370,13 +372,19 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
         if any(re.match(DECIMAL, plain_cell(cells[place])) for cells in detection.sample if place < len(cells)):
             cleaned[place] = cleaned[place].str.replace(DECIMAL, r"\1", regex=True)
     call, origins = detection.format.call, detection.format.origins
+    lacking = pd.Series("", index=index, dtype="str")
     nothing = dict.fromkeys(detection.format.columns_that_may_be_empty(), NO_ID)
     nothing |= {each: NO_LONE_ID for names in call.id if len(names) == 1 for each in origins(names[0])}
     nothing |= dict.fromkeys(origins(call.answer_time), NO_TIME) if call.answer_time else {}  # else it is attended
     for name, pattern in nothing.items():
-        if name in positions and (empty := matches(cleaned[positions[name]], pattern)).any():
-            cleaned[positions[name]] = cleaned[positions[name]].mask(empty, "")
-    lacking = pd.Series("", index=index, dtype="str")
+        cells = cleaned[positions[name]] if name in positions else lacking
+        # Most are empty or begin as none of the patterns does, which is told in a sixth of the time.
+        texts = arrow_of(cells)
+        is_other = pc.or_(pc.equal(texts, ""), pc.and_(pc.greater_equal(texts, "1"), pc.less(texts, ":")))
+        places = np.flatnonzero(~np.asarray(is_other.to_numpy(), dtype=np.bool_))
+        empty = places[matches(cells.iloc[places], pattern)] if len(places) else places
+        if len(empty):
+            cleaned[positions[name]] = cells.mask(index.isin(index[empty]), "")
     columns: dict[str | int, pd.Series] = {
         name: cleaned[positions[name]] if name in positions else lacking
         for name in used
