@@ -98,11 +98,13 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
         return
     if "%S" in time.formats[0] and not rules.shows_seconds:
         without = []  # which layout the system itself had cannot be told any more
-    is_short = matches(starts, _ISO_MINUTE) | rules.is_resaved
     has_id = np.zeros(len(rows), dtype=np.bool_)
     for candidate in rules.format.call.id:
         if seconds.isdisjoint(candidate):
             has_id |= np.logical_and.reduce([(rows[name] != "").to_numpy() for name in candidate])
+    if has_id.all():
+        return
+    is_short = matches(starts, _ISO_MINUTE) | rules.is_resaved
     has_seconds = pc.match_substring_regex(arrow_of(starts), pattern=_WITH_SECONDS).to_numpy()
     lost = is_short & ~has_id & ~np.asarray(has_seconds, dtype=np.bool_) & (rows["call.problem"] == "").to_numpy()
     lost[lost] = [not is_own(text, without) for text in starts[lost].tolist()]
@@ -121,7 +123,7 @@ def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, 
     """
     names = (name for candidate in cdr_format.call.id for name in candidate)
     for column in dict.fromkeys(origin for name in names for origin in cdr_format.origins(name)):
-        if pc.any(pc.match_substring(arrow_of(rows[column]), "e+", ignore_case=True), min_count=0).as_py():
+        if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
             yield column, "scientific_notation", matches(rows[column], _CUT)
         if cdr_format.call.cut_id is not None:
             yield column, "cut_id", matches(rows[column], cdr_format.call.cut_id)

@@ -14,6 +14,7 @@ from importer.formats.language import Test
 from importer.prepare.damage import UUID, without_decimals, zeros_behind
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
+    DECIDED,
     add_evidence,
     add_zone_evidence,
     call_id_of,
@@ -248,9 +249,10 @@ class RowPreparer:
         """Add ``call.customer`` (E.164 or why there is none) and ``call.customer_hint`` for rows that matter."""
         rules, call = self.rules, self.rules.format.call
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
-        some = rows.loc[with_state]
         for name in self._late:  # of the rows that stay, which have been told apart
             conditions.column(name)
+        asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
+        some = rows.loc[with_state, [*asked, "call.said"]]
         some = with_texts(some, conditions.select(with_state.to_numpy(), some), self._late)
         dialled = pd.DataFrame(
             {
@@ -286,7 +288,11 @@ class RowPreparer:
             hashes = [_hashes(texts.iloc[some].to_numpy(dtype=object), HASH_KEYS[1]) for texts in ends]
             index["same"][some] = np.stack(hashes, axis=1)
         index["start"] = np.where(known, start, NO_START)
-        index["content"] = _hashes(joined(self._content(rows)).to_numpy(dtype=object), HASH_KEYS[0])
+        # Nothing asks it of rows that count whatever else they say, but for those shown attended: these go first.
+        told_apart = (~rows["call.rank"].isin(DECIDED) | rows["call.attended_since"]).to_numpy()
+        contents = joined([column[told_apart] for column in self._content(rows)]).to_numpy(dtype=object)
+        index["content"] = np.iinfo(np.uint64).max
+        index["content"][told_apart] = _hashes(contents, HASH_KEYS[0])
         index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"].to_numpy(dtype=np.int64)
         index["agent"] = self._agents.codes(rows["call.agents"])
         for name in ("slot", "rank", "secondary", "held"):
