@@ -22,6 +22,10 @@ LONG_EXTENSION_DIGITS = 6
 SERIAL, SERIAL_DIGITS = "-[0-9a-f]+$", "0123456789abcdef"
 """The end of a pattern that asks for a serial number, and what such a number is made of."""
 
+SAMPLED_CELLS = 200
+"""Where few of so many first cells match, those that do are found before their groups are: for a group RE2 goes
+back and forth, a match alone takes it a fifth of the time."""
+
 _TEXT = pd.StringDtype(na_value=np.nan)
 """What pandas calls "str"."""
 
@@ -324,7 +328,11 @@ def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
     """Return the one group of ``pattern`` in each value, empty where it does not match; all without a pattern."""
     if pattern is None:
         return values
-    groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
+    texts, pattern = arrow_of(values), named_group(pattern)
+    found = pc.match_substring_regex(texts[:SAMPLED_CELLS], pattern=pattern)
+    if 2 * (pc.sum(found).as_py() or 0) < SAMPLED_CELLS:
+        texts = pc.if_else(pc.match_substring_regex(texts, pattern=pattern), texts, None)
+    groups = pc.extract_regex(texts, pattern=pattern)
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 
 
