@@ -161,8 +161,11 @@ class CallMaker:
             },
             index=calls.index,
         ).astype({"agent_number": "str", "zohouser": "str", "call_id": "str"})
-        made, faults = judged(made, self._schema)
-        made["start_text"] = wire_text(made["start_time"])
+        # What stands in place of a number is the fault: through pandera it took more time than all the others.
+        has_number = made["customer_number"].str.startswith("+")
+        sound, faults = judged(made[has_number], self._schema)
+        faults = pd.concat([faults, made.loc[~has_number, "customer_number"]])
+        made["start_text"] = wire_text(sound["start_time"]).reindex(made.index, fill_value="")
         for name in ("agent_number", "zohouser", "call_id", "start_text"):
             rows[name] = made[name].reindex(rows.index, fill_value="")
         cells = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")

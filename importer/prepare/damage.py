@@ -125,9 +125,10 @@ def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, 
     for column in dict.fromkeys(origin for name in names for origin in cdr_format.origins(name)):
         if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
             yield column, "scientific_notation", matches(rows[column], _CUT)
-        if cdr_format.call.cut_id is not None:
-            yield column, "cut_id", matches(rows[column], cdr_format.call.cut_id)
-            yield column, "decimal_comma", matches(rows[column], f"(?:{cdr_format.call.cut_id}),[0-9]+")
+        cut_id = cdr_format.call.cut_id
+        if cut_id is not None and matches(rows[column], f"(?:{cut_id})(?:,[0-9]+)?").any():
+            yield column, "cut_id", matches(rows[column], cut_id)
+            yield column, "decimal_comma", matches(rows[column], f"(?:{cut_id}),[0-9]+")
 
 
 def without_decimals(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
