@@ -11,8 +11,10 @@ import re
 import shutil
 import signal
 import socket
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,11 @@ def sample_options(path: Path) -> list[str]:
     return row[1].replace("sample_data/agents.csv", str(SAMPLES / "agents.csv")).split()
 
 
+def cases(name: str) -> dict[str, list[Any]]:
+    """Return tables of tests that are words and figures only; an empty word stands for none."""
+    return tomllib.loads((ROOT / "tests" / "cases" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
 def expected_file(path: Path) -> Path:
     """Return where the expected results of a sample stand."""
     return path.with_name(f"{path.stem}.expected.csv")
@@ -74,6 +81,18 @@ def call_row(number: int, **changes: str) -> str:
     return ",".join((cells | changes).values())
 
 
+def asterisk_row(
+    made: datetime, shown: datetime, number: int = 0, *, agent: str = "101", customer: str = "2125550142"
+) -> str:
+    """Return one unattended call of an Asterisk export: when its id was made, and what its clock showed."""
+    start = f"{shown:%Y-%m-%d %H:%M:%S}"
+    return (
+        f'"","{agent}","{customer}","from-internal","""Ann"" <{agent}>","PJSIP/{agent}-0000002b",'
+        f'"PJSIP/trunk-a-0000002c","Dial","PJSIP/{customer}@trunk-a,30","{start}",,"{start}",28,0,'
+        f'"NO ANSWER","DOCUMENTATION","{int(made.timestamp())}.{number}",""\n'
+    )
+
+
 def write_export(path: Path, rows: Iterable[str]) -> Path:
     """Write rows of the format `callnotify` under their header; the first row is line 2."""
     path.write_text("\n".join((CALLNOTIFY_HEADER, *rows)) + "\n", encoding="utf-8")
@@ -84,6 +103,11 @@ def read_results(path: Path | str) -> list[dict[str, str]]:
     """Return the rows of a results file by column."""
     with Path(path).open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def outcomes_in(path: Path | str) -> list[str]:
+    """Return the outcomes of a results file in order."""
+    return [row["outcome"] for row in read_results(path)]
 
 
 @dataclass(frozen=True)
@@ -243,24 +267,29 @@ def server() -> Iterator[Any]:
         yield running
 
 
+Begin = Callable[..., int]
 Died = Callable[..., None]
 
 
 @pytest.fixture
-def died(server: Any, tmp_path: Path) -> Died:
+def begin(server: Any, tmp_path: Path) -> Begin:
+    """Return a function that begins a command in a process of its own, writing to `output`, and returns its id."""
+
+    def begin_command(*arguments: str | Path, at: tuple[str, int, int] | None = None, **more: str) -> int:
+        own = {name: each for name, each in os.environ.items() if name.startswith(("CDR_IMPORTER_", "HOME"))}
+        job = {"folder": str(tmp_path), "environment": own | more, "output": str(tmp_path / "output"), "at": at}
+        return int(server.start(job | {"arguments": [*map(str, arguments)]}))
+
+    return begin_command
+
+
+@pytest.fixture
+def died(server: Any, begin: Begin) -> Died:
     """Return a function that runs a command in a process of its own, which kills itself at a step."""
 
     def run_and_die(step: str, results: Path, *arguments: str | Path, time: int = 1) -> None:
-        own = {name: each for name, each in os.environ.items() if name.startswith(("CDR_IMPORTER_", "HOME"))}
-        job = {
-            "folder": str(tmp_path),
-            "environment": own | {"CDR_IMPORTER_RESULTS": str(results)},
-            "output": os.devnull,
-            "arguments": [*map(str, arguments)],
-            "at": (step, time, signal.SIGKILL.value),
-        }
-        number = server.start(job)
-        assert server.wait(number) == -signal.SIGKILL
+        at = (step, time, signal.SIGKILL.value)
+        assert server.wait(begin(*arguments, at=at, CDR_IMPORTER_RESULTS=str(results))) == -signal.SIGKILL
 
     return run_and_die
 

@@ -12,19 +12,13 @@ from importer.ledger import Claimed, Decision, Ledger, RunInfo, Staged, create_l
 from importer.ledger.staging import Staging
 from importer.records import Call, Place, Receipt
 from schemas.vocabulary import CallState, Outcome, State
+from states import CLOSED, PENDING, SENDING, UNCERTAIN
 
 CREATED = "2026-03-01 00:00:00"
 RUN = RunInfo("run1", "2026-03-01 01:00:00", "0.1.0")
 LATER_RUN = RunInfo("run2", "2026-03-02 01:00:00", "0.1.0")
 AGENT = "+12125550123"
 CUSTOMER = "+447700900456"
-
-ACCEPTED = CallState.ACCEPTED
-CLOSED = CallState.CLOSED
-PENDING = CallState.PENDING
-REFUSED = CallState.REFUSED
-SENDING = CallState.SENDING
-UNCERTAIN = CallState.UNCERTAIN
 
 
 def ticking() -> Callable[[], str]:

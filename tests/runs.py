@@ -46,10 +46,7 @@ class OwnTime:
 def imported(
     export: Path, listener: Listener | None = None, *, step: Callable[[Step], object] | None = None, **more: object
 ) -> RunSummary:
-    """Import into `results.csv` beside the export; what no field of a run has the name of is an option.
-
-    ``step`` is called at each step.
-    """
+    """Import into `results.csv` beside the export; what no field of a run has the name of is an option."""
     own = {name: more.pop(name) for name in OF_RUN & more.keys()}
     flags = {"results": str(export.parent / "results.csv"), "init_ledger": True, **more}
     settings = load_settings(flags, os.environ)

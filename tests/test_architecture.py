@@ -9,18 +9,8 @@ from collections.abc import Iterator
 from conftest import ROOT
 
 ORDER = (
-    *(
-        "errors",
-        "private_files",
-        "requirements",
-        "records",
-        "settings",
-        "processes",
-        "files",
-        "formats",
-        "reading",
-    ),
-    *("prepare", "ledger", "pacing", "auth", "client", "results", "report", "pipeline", "watching"),
+    *("errors", "private_files", "requirements", "records", "settings", "processes", "files", "formats"),
+    *("reading", "prepare", "ledger", "pacing", "auth", "client", "results", "report", "pipeline", "watching"),
     *("setup", "cli"),
 )
 LONGEST_FUNCTION_LINES = 60

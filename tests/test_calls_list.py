@@ -10,13 +10,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import Program, call_row, table, write_export
+from conftest import Program, call_row, cases, table, write_export
 from importer.pipeline.calls_list import COLUMNS, look_up
 from importer.records import Call, Place
 from misbehaviour import Fault, Simulator
 from runs import ledger_counts
 from schemas.vocabulary import State
 from terminal import Terminal
+
+CASES = cases("calls_list")
 
 HEADER = "Call Owner,Call Type,Call Start Time,Call Status,Dialled Number,Caller ID"
 LIST = (
@@ -97,20 +99,7 @@ def test_clock_of_the_list(program: Program, uncertain: Path, tmp_path: Path) ->
     assert [row[1] for row in found(ran.stdout)] == ["yes", "yes", "no"]
 
 
-@table(
-    ("start", "options", "is_found"),
-    [
-        ("2026-03-02T14:00:00+00:00", (), True),
-        ("2026-03-02 09:00", (), True),
-        ("03/02/2026 09:00 AM", ("--date-order", "month-day"), True),
-        ("03/02/2026 09:00 AM", ("--date-order", "day-month"), False),
-        ("02.03.2026 09:00:00", (), True),
-        ("Mar 02, 2026 09:00 AM", (), True),
-        ("2 Mar 2026 09:00", (), True),
-        ("2026-03-02 09:00:59", (), True),
-        ("2026-03-02 09:01:01", (), False),
-    ],
-)
+@table(("start", "options", "is_found"), CASES["starts"])
 def test_starts(program: Program, uncertain: Path, start: str, options: Sequence[str], is_found: bool) -> None:
     """The layouts of Zoho's users are read; a start may be a minute off."""
     path = write_list(uncertain.parent, HEADER, f'Ann,Outbound,"{start}",,+12125550100,')
@@ -137,27 +126,7 @@ def test_columns_of_another_language(program: Program, uncertain: Path) -> None:
     assert program("resolve", "--from", path, *ZONE, "--columns", "begin=Beginn").code == 2
 
 
-@table(
-    ("lines", "options", "code", "said"),
-    [
-        ((), (), 65, "has no column 'Call Start Time'"),
-        (
-            (HEADER, "A,O,03/02/2026 09:00,,+12125550100,"),
-            (),
-            2,
-            "calls.csv: nothing tells whether the day or the month",
-        ),
-        (
-            (HEADER, "A,O,soon,,+12125550100,"),
-            (),
-            65,
-            "line 2: 'soon' is no start on the clock of America/New_York",
-        ),
-        ((HEADER, 'A,O,"soon'), (), 78, "a quote that opens there is not closed"),
-        (LIST, ("call00001",), 2, "--from looks all uncertain calls up"),
-        (LIST, ("--sent",), 2, "--from looks all uncertain calls up"),
-    ],
-)
+@table(("lines", "options", "code", "said"), CASES["unusable"])
 def test_lists_that_will_not_do(
     program: Program, uncertain: Path, lines: Sequence[str], options: Sequence[str], code: int, said: str
 ) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from conftest import Program, call_row, read_results, write_export
 from importer.ledger import create_ledger
-from ledgers import CREATED, SENDING, bring_to, call, execute, opened
+from ledgers import CREATED, bring_to, call, execute, opened
 from misbehaviour import Fault, Simulator
 from runs import ledger_counts
+from states import SENDING
 
 PENDING_NOW = {"would_send", "pending"}
 
@@ -65,7 +66,7 @@ def test_says_what_import_says(known: Path, program: Program, account: Simulator
         ("2", "An import would send 2 calls now: at 2/minute until "),
     ],
 )
-def test_how_many_would_go(
+def test_outlook_line(
     known: Path, program: Program, monkeypatch: pytest.MonkeyPatch, limit: str, line: str
 ) -> None:
     """One line says how many calls an import would send now, at which rate and until when."""

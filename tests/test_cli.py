@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, Ran, call_row, table, write_export
+from conftest import Program, Ran, call_row, cases, table, write_export
 from ledgers import make_waiting
 from misbehaviour import Simulator
 from terminal import Terminal
 
-WAIT_SECONDS = 20
+CASES = cases("cli")
 
 
 def twenty(tmp_path: Path) -> Path:
@@ -21,17 +21,7 @@ def twenty(tmp_path: Path) -> Path:
     return write_export(tmp_path / "export.csv", (call_row(number) for number in range(20)))
 
 
-# help --------------------------------------------------------------------------------------------------------
-
-
-@table(
-    ("arguments", "code", "reason"),
-    [
-        (("import", "--json", "--rate", "x", "file.csv"), 2, "usage"),
-        (("import", "--json", "--no-such-option"), 2, "usage"),
-        (("status", "--json", "--ledger", "/nowhere/ledger.sqlite"), 78, "no_ledger"),
-    ],
-)
+@table(("arguments", "code", "reason"), CASES["errors"])
 def test_errors_as_json(program: Program, arguments: tuple[str, ...], code: int, reason: str) -> None:
     """With --json an error before any run is one object on stdout, with exit, reason, message and hint."""
     ran = program(*arguments)
@@ -47,49 +37,11 @@ def test_errors_as_json_by_the_environment(program: Program, monkeypatch: pytest
         assert bool(program("imprt").stdout) == is_json, value
 
 
-@table(
-    ("words", "said"),
-    [
-        (("imprt", "file.csv"), "Did you mean 'import'?"),
-        (("formats", "nwe"), "Did you mean 'formats new'?"),
-        (("--rate", "50/minute", "import", "x.csv"), "behind the command: cdr-importer import --rate ..."),
-        (("check", ""), "the name is empty: is a variable not set?"),
-        (
-            ("check", "--rate", "1/second", "x.csv"),
-            "'check' has no option --rate. These have it: doctor, import, deliver.",
-        ),
-        (("import", "--limt", "1", "x.csv"), "'import' has no option --limt. Did you mean --limit?"),
-        (("import", "-limit", "1", "x.csv"), "'import' has no option --limit. Did you mean --limit?"),
-        (("detect", "--colour", "x.csv"), "'detect' has no option --colour. Leave it out."),
-        (("auth", "login", "--limit", "1"), "'auth login' has no option --limit. These have it: import, deliver."),
-        (("init", "x.csv"), "'init' does not take x.csv. A file stands behind its option: --agents, --from."),
-        (("sandbox", "x.csv"), "'sandbox' does not take x.csv. Leave it out."),
-        (("import", "--sandbox"), "FILE... is missing: name it at the end of the command."),
-        (
-            ("users", "agents.csv"),
-            "'users' does not take agents.csv. A file stands behind its option: --agents, --write.",
-        ),
-        (("resolve", "123", "--sent"), "resolve: --note is missing"),
-        (("resolve", "--sent"), "the ids of the calls are missing"),
-        (("import", "--timezone"), "--timezone: write a value behind it."),
-        (("import", "--sandbox=yes", "x.csv"), "--sandbox: write it without a value."),
-        (
-            ("import", "--agents", "--country", "US", "x.csv"),
-            "its value is missing, another option stands in its place",
-        ),
-    ],
-)
+@table(("words", "said"), CASES["slips"])
 def test_slips_of_the_pen(program: Program, words: tuple[str, ...], said: str) -> None:
     """A slip is named with what is meant; an empty name is never the working folder."""
     ran = program(*words)
     assert (ran.code, said in ran.stderr) == (2, True)
-
-
-def test_input_that_is_not_there(program: Program, tmp_path: Path) -> None:
-    """The nearest name in its folder is proposed."""
-    (tmp_path / "march.csv").touch()
-    ran = program("check", tmp_path / "mrach.csv")
-    assert (ran.code, f"Did you mean {tmp_path / 'march.csv'}? Check the path" in ran.stderr) == (66, True)
 
 
 def test_no_results_of_nothing(program: Program, tmp_path: Path) -> None:
@@ -114,16 +66,11 @@ def test_help_groups_the_options_of_import(program: Program, monkeypatch: pytest
 
 
 def test_formats_explains_one(program: Program) -> None:
-    """`formats NAME` explains a format, and the list names it; `detect` says where times are UTC."""
+    """`formats NAME` explains a format, and the list names it."""
     listed = program("formats").stdout
     for name in ("callnotify", "asterisk-csv", "3cx-cdr"):
         assert program("formats", name).stdout.startswith(f"{name}: ")
         assert re.search(rf"^{name} ", listed, re.MULTILINE)
-    ran = program("detect", "--timezone", "America/New_York", SAMPLES / "didww" / "outbound.csv")
-    assert re.search(r"^times +zone: UTC$", ran.stdout, re.MULTILINE)
-
-
-# silence and noise -------------------------------------------------------------------------------------------
 
 
 def test_trouble_ends_with_the_summary_line(program: Program, account: Simulator, tmp_path: Path) -> None:
@@ -195,7 +142,7 @@ def test_error_that_stops_everything_at_a_terminal(tmp_path: Path) -> None:
     ]
 
 
-def test_unused_proxy(
+def test_proxy_unused(
     program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy of the environment is said not to be used, without its password; a quiet night stays silent."""

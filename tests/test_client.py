@@ -13,13 +13,13 @@ import pytest
 import requests
 
 from certificates import Certificate
-from conftest import table
+from conftest import cases, table
 from importer import __version__
 from importer.auth import SignIn, Token
 from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
 from importer.client.connection import Answer, SendFailure, Trust
-from importer.errors import ConfigurationError, ExitCode
+from importer.errors import ExitCode
 from importer.records import Call, Place, Timeouts
 from misbehaviour.connections import (
     PATIENCE_SECONDS,
@@ -36,6 +36,8 @@ from misbehaviour.connections import (
 )
 from schemas.vocabulary import State
 
+CASES = cases("client")
+
 QUICK = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=10)
 CALL = Call(
     call_id="call1",
@@ -44,7 +46,7 @@ CALL = Call(
     customer_number="+447700900123",
     start_time="2026-11-22 09:30:00",
     zohouser="",
-    voiceuri="",
+    voiceuri="https://r.example/a.mp3?x=1&y=2%20z",
     source_id="1.1",
     place=Place("a.csv", 2),
 )
@@ -111,11 +113,8 @@ def failure_of(client: Client, url: str, hooks: Hooks | None = None) -> SendFail
     return caught.value
 
 
-# --- the form and the request ------------------------------------------------------------------------------------
-
-
-def test_request(serve: Serve, clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The six mandatory fields go to callnotify as a form with the token, uncompressed, with no cookie."""
+def test_request(serve: Serve, clients: Clients) -> None:
+    """The fields that a call has go to callnotify as a form with the token, uncompressed, with no cookie."""
     server, client = serve(answering(http_answer(Set_Cookie="phonebridgecsr=x; Path=/"))), clients()
     for _ in range(2):
         notify(client, server.base_url)
@@ -137,11 +136,12 @@ def test_request(serve: Serve, clients: Clients, tmp_path: Path, monkeypatch: py
         "from": "+12125550123",
         "to": "+447700900123",
         "start_time": "2026-11-22 09:30:00",
+        "voiceuri": CALL.voiceuri,
     }
 
 
 @pytest.mark.fault(135, 136)
-def test_environment_is_ignored(
+def test_ignored_environment(
     serve: Serve, clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy of the environment gets no byte, and a sign-in of .netrc goes to neither endpoint."""
@@ -159,18 +159,6 @@ def test_environment_is_ignored(
     assert (proxy.connections, api.connections, accounts.connections) == (0, 1, 1)
     assert b"Authorization: Zoho-oauthtoken 1000.aa.bb\r\n" in api.received()
     assert b"Authorization" not in accounts.received()
-
-
-# --- the hooks ---------------------------------------------------------------------------------------------------
-
-
-def test_door_opens_for_each_request(serve: Serve, clients: Clients) -> None:
-    """The first hook runs once per request, before the first write, the second after each, on one connection."""
-    server, client, all_hooks = serve(answering(http_answer())), clients(), [Hooks(), Hooks()]
-    for hooks in all_hooks:
-        notify(client, server.base_url, hooks)
-    assert [hooks.events for hooks in all_hooks] == [["open", "write", "write"]] * 2
-    assert server.connections == 1
 
 
 @table(
@@ -294,8 +282,6 @@ def test_addresses_that_lead_nowhere(clients: Clients, monkeypatch: pytest.Monke
     assert 2 <= len(tried) <= 3
 
 
-# --- answers that do not come whole ------------------------------------------------------------------------------
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -318,7 +304,7 @@ def drip_the_end(peer: Peer) -> None:
         (drip_the_end, 200, SUCCESS_BODY),
     ],
 )
-def test_whole_answer_in_other_forms(
+def test_whole_in_other_forms(
     behaviour: Behaviour, status: int, body: bytes, serve: Serve, clients: Clients
 ) -> None:
     """Chunks, a body up to the end, 100 Continue and drops are read; a cut body costs 401 and 429 no meaning."""
@@ -339,21 +325,12 @@ def test_deadline_in_the_door(serve: Serve, clients: Clients) -> None:
     assert (caught.value.kind, caught.value.first_byte, server.received()) == ("deadline", False, b"")
 
 
-# --- one connection, used again only after success ---------------------------------------------------------------
-
-
 @table(
     "data",
     [
-        http_answer(body=b'{"status":"success"}'),
-        http_answer("201 Created"),
-        http_answer("400 Bad Request", b'{"code":"INVALID_USER"}'),
-        http_answer("401 Unauthorized", b""),
-        http_answer("429 Too Many Requests", b""),
-        http_answer("204 No Content", b""),
-        http_answer("503 Service Unavailable", b""),
-        http_answer("302 Found", b"", Location="/login"),
-        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
+        *(http_answer(body=b'{"status":"success"}'), http_answer("201 Created")),
+        *(http_answer(status, b"", Location="/") for status in ("204 No", "302 No", "401 No", "429 No", "503 No")),
+        *(http_answer("400 No", b'{"code":"INVALID_USER"}'), b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
     ],
 )
 def test_connection_is_closed_after_anything_else(data: bytes, serve: Serve, clients: Clients) -> None:
@@ -363,40 +340,15 @@ def test_connection_is_closed_after_anything_else(data: bytes, serve: Serve, cli
     assert (notify(client, server.base_url).http_status, server.connections) == (200, 2)
 
 
-@table(
-    ("said", "moments"),
-    [
-        (None, (0.0, 3.9, 7.0, 11.5)),
-        ("timeout=2", (0.0, 1.4, 3.0)),
-        ("Timeout = 3, max=100", (0.0, 2.4, 5.0)),
-        ('max=5,timeout="1"', (0.0, 0.4, 1.0)),
-        ("timeout=60", (0.0, 3.9, 8.0)),
-        ("max=9", (0.0, 3.9, 8.0)),
-        ("timeout=0", (0.0, 0.0)),
-    ],
-)
+@table(("said", "moments"), CASES["rests"])
 def test_connection_that_rested(serve: Serve, said: str | None, moments: tuple[float, ...]) -> None:
     """A connection rests no longer than allowed, nor than half a second less than the server says it keeps it."""
     now = [0.0]
-    server = serve(answering(http_answer(**({} if said is None else {"Keep_Alive": said}))))
+    server = serve(answering(http_answer(**({"Keep_Alive": said} if said else {}))))
     with contextlib.closing(Client(limits=Timeouts(idle_seconds=4), clock=lambda: now[0])) as client:
         for now[0] in moments:
             notify(client, server.base_url)
     assert server.connections == 2
-
-
-# --- proxies -----------------------------------------------------------------------------------------------------
-
-
-def test_proxy_forwards_plain_http(serve: Serve, clients: Clients) -> None:
-    """For plain http the configured proxy gets the request with the whole address; the first hook runs once."""
-    proxy, hooks = serve(answering(http_answer())), Hooks()
-    answer = notify(clients(proxy.base_url), "http://127.0.0.1:1", hooks)
-    assert (answer.http_status, hooks.opened) == (200, 1)
-    assert proxy.received().startswith(b"POST http://127.0.0.1:1/phonebridge/v3/callnotify HTTP/1.1\r\n")
-
-
-# --- TLS ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.fault(136)
@@ -411,20 +363,6 @@ def test_tls_environment_is_ignored(
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     notify(clients(trust=Trust(str(certificate.path))), https_url(server))
     assert not (tmp_path / "keys").exists()
-
-
-def test_tls_door_raises(certificate: Certificate, serve: Serve, clients: Clients) -> None:
-    """Under TLS too, nothing of the request leaves when the hook raises."""
-    seen: list[bytes] = []
-
-    def record(peer: Peer) -> None:
-        seen.append(peer.read_request())
-
-    server = serve(under_tls(certificate.server_context(), record))
-    with pytest.raises(BrokenPipeError):
-        notify(clients(trust=Trust(str(certificate.path))), https_url(server), Hooks(refusal=BrokenPipeError()))
-    server.stop()
-    assert seen == [b""]
 
 
 def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: Clients) -> None:
@@ -444,19 +382,6 @@ def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: C
     assert connects[0].startswith(b"CONNECT localhost:1 ") and b"1000.aa.bb" not in connects[0]
 
 
-@table("content", [None, "", "no certificate"])
-def test_ca_bundle_unusable(content: str | None, tmp_path: Path) -> None:
-    """A CA bundle that is not there or holds no certificate is a matter of configuration."""
-    path = tmp_path / "ca.pem"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ConfigurationError, match="--ca-bundle"):
-        Trust(str(path))
-
-
-# --- what failures say -------------------------------------------------------------------------------------------
-
-
 @table(
     ("first_byte", "kind", "expected"),
     [
@@ -472,9 +397,6 @@ def test_judge_failure(first_byte: bool, kind: str, expected: tuple[Proof, React
     judgement = judge_failure(SendFailure(first_byte=first_byte, kind=kind))
     assert (judgement.proof, judgement.reaction, judgement.exit_code, judgement.stop_after) == expected
     assert judgement.reason and judgement.hint
-
-
-# --- the token endpoint ------------------------------------------------------------------------------------------
 
 
 def sign_in_at(url: str) -> SignIn:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Died, Program, call_row, read_results, write_export
+from conftest import Died, Program, call_row, outcomes_in, read_results, write_export
 from importer.errors import ExitCode
 from importer.pipeline.dead_runs import evidence_of
 from importer.records import Call, Place
@@ -35,11 +35,6 @@ def without_times(path: Path) -> list[dict[str, str]]:
     return [row | {"sent_at": "" if row["sent_at"] else "never"} for row in read_results(path)]
 
 
-def outcomes(path: Path) -> list[str]:
-    """Return the outcomes of results in order."""
-    return [row["outcome"] for row in read_results(path)]
-
-
 @pytest.mark.fault(101)
 def test_results_are_what_the_run_would_have_written(
     export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -49,7 +44,7 @@ def test_results_are_what_the_run_would_have_written(
     died(Step.SETTLED, dead, "import", export, time=3)
     ran = program("deliver", "--limit", "1", "--results", tmp_path / "next.csv", "-v")
     assert f"which died, were completed: {dead}" in ran.stderr
-    assert outcomes(dead) == ["accepted", "accepted", "rejected", "accepted", "pending", "pending"]
+    assert outcomes_in(dead) == ["accepted", "accepted", "rejected", "accepted", "pending", "pending"]
     assert not list(tmp_path.glob("*.part"))
 
     monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "another.sqlite"))
@@ -59,16 +54,14 @@ def test_results_are_what_the_run_would_have_written(
     assert without_times(dead) == without_times(stopped)
 
 
-def test_carried_rows_survive(
-    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
-) -> None:
+def test_carried_rows(export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path) -> None:
     """A `deliver` killed after two answers loses no row of the calls that an earlier run had left."""
     program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
     died(Step.SETTLED, tmp_path / "dead.csv", "deliver", time=2)
     program("deliver", "--results", tmp_path / "next.csv")
-    assert outcomes(tmp_path / "dead.csv") == ["accepted", "accepted", "pending", "pending"]
+    assert outcomes_in(tmp_path / "dead.csv") == ["accepted", "accepted", "pending", "pending"]
     assert [row["line"] for row in read_results(tmp_path / "dead.csv")] == ["3", "5", "6", "7"]
-    assert outcomes(tmp_path / "next.csv") == ["accepted", "accepted"]
+    assert outcomes_in(tmp_path / "next.csv") == ["accepted", "accepted"]
     assert len(account.accepted) == CALLS
 
 
@@ -85,15 +78,13 @@ def test_attended_since_in_a_run_that_died(
     late = write_export(tmp_path / "late.csv", [call_row(number, state="answered") for number in (0, 1)])
     died(step, tmp_path / "dead.csv", "import", late)
     assert program("deliver", "--results", tmp_path / "next.csv").code == 0
-    assert (outcomes(tmp_path / "dead.csv"), len(account.accepted)) == (results, sent)
+    assert (outcomes_in(tmp_path / "dead.csv"), len(account.accepted)) == (results, sent)
     ran = program("import", "--results", tmp_path / "again.csv", late)
-    assert (ran.code, outcomes(tmp_path / "again.csv")) == (3, ["conflict"] * sent)
+    assert (ran.code, outcomes_in(tmp_path / "again.csv")) == (3, ["conflict"] * sent)
 
 
 @pytest.mark.slow
-def test_file_in_the_way_is_not_replaced(
-    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
-) -> None:
+def test_file_in_the_way(export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path) -> None:
     """A file made meanwhile under the dead run's name stays; its results stand beside it."""
     died(Step.STAGED, tmp_path / "dead.csv", "import", export)
     (tmp_path / "dead.csv").write_text("mine")
@@ -105,9 +96,7 @@ def test_file_in_the_way_is_not_replaced(
 
 
 @pytest.mark.slow
-def test_parts_that_are_gone(
-    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
-) -> None:
+def test_parts_gone(export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path) -> None:
     """Without its parts, what the ledger knows of calls sent is still written, and is evidence after a restore."""
     dead, following, backup = (tmp_path / name for name in ("dead.csv", "next.csv", "backup"))
     assert program("ledger", "backup", backup).code == 0
@@ -128,21 +117,19 @@ def test_parts_that_are_gone(
     assert len(account.accepted) == CALLS
 
 
-def test_row_cut_short_is_left_out(
-    export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
-) -> None:
+def test_row_cut_short(export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path) -> None:
     """The last carried row of a full disk is no row: its call was not sent by the run that died."""
     program("import", "--limit", "1", "--results", tmp_path / "first.csv", export)
     died(Step.TOKEN, tmp_path / "dead.csv", "deliver")
     part = tmp_path / "dead.csv.carried.part"
     part.write_bytes(part.read_bytes()[:-20])
     program("deliver", "--results", tmp_path / "next.csv")
-    assert outcomes(tmp_path / "dead.csv") == ["pending"] * (CALLS - 2)
+    assert outcomes_in(tmp_path / "dead.csv") == ["pending"] * (CALLS - 2)
     assert len(account.accepted) == CALLS
 
 
 @pytest.mark.fault(110)
-def test_restored_after_a_death(
+def test_restored_after_death(
     export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path
 ) -> None:
     """What a dead run left of its results is no proof that a call was not sent: nothing is sent twice."""
@@ -179,7 +166,7 @@ def test_purged_before_its_results_were_complete(
             ledger.recover()
             assert ledger.purge("2100-01-01 00:00:00")[0] == expected
         program("deliver", "--limit", "1")
-    assert outcomes(dead) == ["accepted", "accepted", "rejected", "uncertain", "pending", "pending"]
+    assert outcomes_in(dead) == ["accepted", "accepted", "rejected", "uncertain", "pending", "pending"]
 
 
 def test_part_cut_short(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, sample_files, sample_options, table
+from conftest import SAMPLES, Program, cases, sample_files, sample_options, table
 from importer.cli.output import table as table_of
+
+CASES = cases("detect")
 
 WIDE = ("asterisk-csv", "cucm", "webex-calling")
 TWILIO = "Sid,To,From,Status,StartTime,Direction"
@@ -71,19 +73,8 @@ def test_nothing_is_wider_than_80_columns(sample: Path, program: Program) -> Non
     assert [line for line in ran.stdout.splitlines()[1:] if len(line) > 80] == []
 
 
-@table(
-    ("text", "nearest", "why"),
-    [
-        ("state,id,caller,to,start_time\n", "callnotify", "missing: from"),
-        ("Sid,To,From,Status,Began,Direction\n", "twilio", "missing: Start Time"),
-        ("id,from,to,start_time,direction\n1,2,3,4,5\n", "callnotify", "it has the column direction of another"),
-        (f"{TWILIO}\n6f2c,,,busy,,outbound-api\n", "twilio", "the cells look different in Sid"),
-        (f"{ASTERISK}\n" * 3, "asterisk-csv", "the cells look different in disposition"),
-    ],
-)
-def test_unknown_file_is_answered_with_the_nearest(
-    text: str, nearest: str, why: str, program: Program, tmp_path: Path
-) -> None:
+@table(("text", "nearest", "why"), CASES["unknown"])
+def test_unknown_file_and_the_nearest(text: str, nearest: str, why: str, program: Program, tmp_path: Path) -> None:
     """Exit 65, and at most three formats with what keeps the file from each, the nearest first."""
     path = tmp_path / "export.csv"
     path.write_text(text, encoding="utf-8")

@@ -81,6 +81,7 @@ def test_words() -> None:
     assert len(README.splitlines()) <= 450
     in_rules = set(re.findall(r"\bcdr_importer_[a-z_]+", RULES))
     assert (len(in_rules), in_rules - set(METRICS)) == (3, set())
+    assert len(SHOWN) == PRINTED.count("<!-- shown by: ") >= 4
 
 
 def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -158,8 +159,6 @@ def test_marked_commands() -> None:
     assert blocks["tests"].endswith("python -m pytest")
 
 
-# recipes -----------------------------------------------------------------------------------------------------
-
 PROGRAM = "/opt/cdr-importer/.venv/bin/cdr-importer"
 
 
@@ -172,7 +171,7 @@ def parsed(line: str) -> dict[str, object]:
     return command.make_context("import", words[2:], parent=click.Context(cli, **cli.context_settings)).params
 
 
-def test_crontab_line(tmp_path: Path) -> None:
+def test_crontab_line() -> None:
     """What cron makes of the line is a command that the program takes, with the day in the results' name."""
     found = re.search(r"<!-- recipe: crontab -->\n```crontab\n.*\n(.*)\n```", README)
     assert found is not None
@@ -235,8 +234,6 @@ def test_logrotate_rules(tmp_path: Path) -> None:
     assert (log.exists(), (tmp_path / "cdr-importer.log.1").read_text()) == (False, "one line\n")
 
 
-# what the program is shown printing ---------------------------------------------------------------------------
-
 PRINTED = README + PAGES["sample_data/README.md"]
 SHOWN = re.findall(r"<!-- shown by: (.*?) -->\n```text\n(.*?)```", PRINTED, re.DOTALL)
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
@@ -248,11 +245,6 @@ def settled(text: str, account: Simulator) -> str:
     return RUN_ID.sub(
         "20260302T153000Z-0a1b", re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d GMT", "2026-03-02 15:30:00 GMT", text)
     )
-
-
-def test_some_are_shown() -> None:
-    """The pages show what some commands print, each in the form that this file checks."""
-    assert len(SHOWN) == PRINTED.count("<!-- shown by: ") >= 4
 
 
 @pytest.mark.parametrize(("commands", "shown"), SHOWN, ids=[commands for commands, _ in SHOWN])
@@ -275,9 +267,6 @@ def test_shown(
         ran = program(*arguments)
 
     assert settled(ran.stdout + ran.stderr, account) == shown
-
-
-# what the wheel brings along ----------------------------------------------------------------------------------
 
 
 def test_shipped_files_are_those_of_the_program() -> None:

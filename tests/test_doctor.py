@@ -16,7 +16,7 @@ from conftest import ROOT, Program, call_row, table, write_export
 from importer.errors import ConfigurationError
 from importer.settings import load_settings
 from importer.setup.doctor import examine
-from misbehaviour import USERS, Fault, Simulator
+from misbehaviour import CALLS, TOKENS, USERS, Fault, Simulator
 
 
 @dataclass
@@ -88,15 +88,41 @@ def edited(name: str, old: str, new: str) -> Defect:
     return edit
 
 
+def option(line: str) -> Defect:
+    """Return the defect of a config file with another option."""
+    return edited("own.toml", "ledger =", f"{line}\nledger =")
+
+
+def on(name: str, act: Callable[..., object], *arguments: object) -> Defect:
+    """Return the defect that something was done to a file."""
+    return lambda its: act(its.folder / name, *arguments)
+
+
+def answered(fault: Fault, path: str = CALLS) -> Defect:
+    """Return the defect of a service that answers so."""
+    return lambda its: its.account.script(fault, path=path)
+
+
 def waiting(its: Night) -> None:
     """Leave 600 calls pending, at a rate that takes them 10 hours."""
     execute = "INSERT INTO calls (call_id, fingerprint, state, seq) VALUES (?, x'', 'pending', ?)"
     with closing(sqlite3.connect(its.folder / "ledger.sqlite")) as other:
         other.executemany(execute, [(f"w{number}", 1000 + number) for number in range(600)])
         other.commit()
-    edited("own.toml", "ledger =", 'rate = "1/minute"\nledger =')(its)
+    option('rate = "1/minute"')(its)
 
 
+def revoked(its: Night) -> None:
+    """Give a refresh token that is not known any more."""
+    its.environment.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked")
+
+
+def many_tokens(its: Night) -> None:
+    """Let the service give no token any more."""
+    its.account.service.most_per_period = 0
+
+
+OLD_DATE = Fault(headers=(("Date", formatdate(0, usegmt=True)),))
 DEFECTS: list[tuple[Defect, str, str, str]] = [
     (edited("own.toml", "country", "contry"), "act config", "contry", "country"),
     (lambda its: its.environment.delenv("CDR_IMPORTER_CONFIG"), "look config", "no config file", "init"),
@@ -104,54 +130,30 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
     (edited("own.toml", "timezone", "#"), "look time zone", "none", 'timezone = "Europe/London"'),
     (edited("own.toml", "agents.csv", "gone.csv"), "act agents", "gone.csv", "--agents"),
     (edited("agents.csv", "+12125550101", ""), "look agents", "1 without a number", "Complete"),
-    (lambda its: (its.folder / "ledger.sqlite").unlink(), "act ledger", "no ledger at", "cdr-importer init"),
+    (on("ledger.sqlite", Path.unlink), "act ledger", "no ledger at", "cdr-importer init"),
     (edited("own.toml", "ledger.sqlite", "loop"), "act ledger", "loop is a link", "Remove it"),
-    (lambda its: (its.folder / "ledger.sqlite").chmod(0o666), "act ledger", "changed by others", "chmod go-w"),
-    (
-        lambda its: (its.folder / "ledger.sqlite.witness").write_text("generation=999\n"),
-        *("act ledger", "restored from a backup", "accept-restore"),
-    ),
-    (
-        lambda its: os.utime(its.folder / "ledger.sqlite.backed-up", (1_700_000_000,) * 2),
-        *("look backup", "2023-11-14", "cdr-importer ledger backup --config own.toml"),
-    ),
+    (on("ledger.sqlite", Path.chmod, 0o666), "act ledger", "changed by others", "chmod go-w"),
+    (on("ledger.sqlite.witness", Path.write_text, "generation=999\n"), "act ledger", "restored", "accept-restore"),
+    (on("ledger.sqlite.backed-up", os.utime, (1_700_000_000,) * 2), "look backup", "2023-11-14", "ledger backup"),
     (waiting, "look backlog", "600 calls pending: about 9 h 59 min", "--max-runtime"),
-    (
-        edited("own.toml", "ledger =", 'log = "logs/cdr.log"\nledger ='),
-        "act outputs",
-        "cannot write to",
-        "Make the folder",
-    ),
-    (edited("own.toml", "ledger =", 'log = "bin"\nledger ='), "act outputs", "cannot write to bin", "Make"),
-    (edited("own.toml", "ledger =", 'results = "bin"\nledger ='), "act outputs", "exists already", "--results"),
-    (edited("own.toml", "ledger =", 'format = "astrisk"\nledger ='), "act config", "no format", "Did you mean"),
-    (
-        lambda its: its.environment.setenv("CDR_IMPORTER_REFRESH_TOKEN", "1000.revoked"),
-        *("act sign-in", "invalid_code", "auth login"),
-    ),
-    (
-        lambda its: its.account.script(Fault(reset_before_reading=True)),
-        *("act calls", "gave no answer (reset)", "Check the network"),
-    ),
-    (
-        lambda its: setattr(its.account.service, "most_per_period", 0),
-        *("look sign-in", "10 in 10 minutes", "Wait 10 minutes"),
-    ),
-    (
-        lambda its: its.account.script(Fault.refusal("OAUTH_SCOPE_MISMATCH", 401)),
-        *("act calls", "scope_missing", "auth login"),
-    ),
-    (lambda its: its.account.script(Fault.throttle()), "look calls", "TOO_MANY", "Wait a while"),
+    (option('log = "logs/cdr.log"'), "act outputs", "cannot write to", "Make the folder"),
+    (option('log = "bin"'), "act outputs", "cannot write to bin", "Make"),
+    (option('results = "bin"'), "act outputs", "exists already", "--results"),
+    (option('format = "astrisk"'), "act config", "no format", "Did you mean"),
+    (answered(Fault(reset_before_reading=True)), "act calls", "gave no answer (reset)", "Check the network"),
+    (revoked, "act sign-in", "invalid_code", "auth login"),
+    (many_tokens, "look sign-in", "10 in 10 minutes", "Wait 10 minutes"),
+    (answered(Fault.refusal("OAUTH_SCOPE_MISMATCH", 401)), "act calls", "scope_missing", "auth login"),
+    (answered(Fault.throttle()), "look calls", "TOO_MANY", "Wait a while"),
     (edited("agents.csv", "20068510101", "999"), "act users", "PhoneBridge has no 999", "users --config"),
     (
-        lambda its: its.account.script(Fault.refusal("NO_PERMISSION", 403), path=USERS),
-        *("look users", "sent all the same", "PhoneBridge rights"),
+        answered(Fault.refusal("NO_PERMISSION", 403), USERS),
+        "look users",
+        "sent all the same",
+        "PhoneBridge rights",
     ),
-    (
-        lambda its: its.account.script_tokens(Fault(headers=(("Date", formatdate(0, usegmt=True)),))),
-        *("act clock", "ahead of Zoho's clock", "set-ntp"),
-    ),
-    (lambda its: (its.folder / "bin/crontab").unlink(), "look timer", "nothing starts", "crontab -e, as "),
+    (answered(OLD_DATE, TOKENS), "act clock", "ahead of Zoho's clock", "set-ntp"),
+    (on("bin/crontab", Path.unlink), "look timer", "nothing starts", "crontab -e, as "),
 ]
 
 
@@ -189,13 +191,13 @@ def test_format_beside_the_config(program: Program, night: Path) -> None:
     (night / "formats").mkdir()
     source = ROOT / "schemas/formats/callnotify.toml"
     (night / "formats/own.toml").write_text(source.read_text().replace('name = "callnotify"', 'name = "own"'))
-    edited("own.toml", "ledger =", 'format = "own"\nledger =')(Night(night, None, None))
+    option('format = "own"')(Night(night, None, None))
     with (night / "own.toml").open("a") as config:
         config.write('[policies.own]\nvoicemail = "attended"\n')
     assert program("doctor").stdout.startswith("ok    config")
 
 
-def test_timers_of_the_system(night: Path, tmp_path: Path) -> None:
+def test_timers_of_the_system(night: Path) -> None:
     """Cron's folder and enabled timers of systemd count; a place that cannot be read is named."""
     (night / "bin/crontab").unlink()
 

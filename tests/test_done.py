@@ -87,21 +87,7 @@ def test_file_that_changes(account: Simulator, spool: Path) -> None:
     assert (names(done), read_results(spool / "results.csv")[-1]["reason"]) == ([], "unfinished_row")
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "the input's", "other file system"])
-def test_folder_that_will_not_do(program: Program, account: Simulator, spool: Path, kind: str) -> None:
-    """A folder into which nothing can be moved is found before anything is sent (78)."""
-    write_export(spool / "1.csv", [call_row(1)])
-    folder = {"missing": spool.parent / "no", "file": spool / "1.csv", "the input's": spool}.get(
-        kind, Path("/proc")
-    )
-    ran = program("import", "--init-ledger", "--done", folder, spool)
-    assert (ran.code, account.arrivals, names(spool)) == (78, (), ["1.csv"])
-    assert f"--done {folder} must be a folder where you may write" in ran.stderr
-
-
-def test_what_is_never_moved(
-    program: Program, account: Simulator, spool: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_never_moved(program: Program, account: Simulator, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link is not moved, since it would lead elsewhere; nor is anything in the sandbox, or by `check`."""
     path = write_export(spool.parent / "export.csv", [call_row(1)])
     (spool / "link.csv").symlink_to("../export.csv")
@@ -115,7 +101,7 @@ def test_what_is_never_moved(
     assert (ran.code, path.exists(), names(spool.parent / "done")) == (0, True, [])
 
 
-def test_folder_that_becomes_unusable(account: Simulator, spool: Path, program: Program) -> None:
+def test_folder_that_becomes_unusable(account: Simulator, spool: Path) -> None:
     """A file that cannot be moved in the end stays, which the exit code says (73); all of it was sent."""
     path, done = write_export(spool / "1.csv", [call_row(1)]), spool.parent / "done"
     ended = imported(path, done=str(done), step=lambda step: done.rmdir() if step is Step.RESULTS_LINKED else None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import SAMPLES, Program, expected_file, read_results, sample_files, sample_options, table
+from conftest import SAMPLES, Program, cases, expected_file, read_results, sample_files, sample_options, table
 from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_format
 from importer.formats.drafting import draft_of, format_name
@@ -17,6 +17,8 @@ from importer.formats.faults import TomlText
 from importer.results.cells import differences
 from importer.settings import Settings
 from samples import catalogue, for_each
+
+CASES = cases("drafting")
 
 FIRST_OF_EACH = list({path.parent.name: path for path in reversed(sample_files())}.values())
 
@@ -70,20 +72,6 @@ def test_draft_is_toml_and_refused_as_it_is(sample: Path, tmp_path: Path) -> Non
         load_format(path, catalogue().causes)
 
 
-SETTLED = {
-    r'"fizzled" = "TODO".*': '"fizzled" = "busy"',
-    r'when = \{ TODO = "TODO" \}.*': "when = { called_number = { empty = false } }",
-    r'columns = \["TODO"\].*': 'columns = ["datum", "time"]',
-    r'formats = \["TODO"\].*': 'formats = ["%d.%m.%Y %H:%M:%S"]',
-    r'plain_digits = "TODO".*': 'plain_digits = "national"',
-    r'unique_by = \["TODO"\].*': 'unique_by = ["who", "called_number", "datum", "time"]',
-    r'customer = "TODO".*': 'customer = "called_number"',
-    r'agent = \["TODO"\].*': 'agent = ["who"]\nring_seconds = "ringing"',
-    r'(?m)^(# TODO|id = \["TODO"\]).*\n': "",
-}
-"""What a person writes for the open points of the draft of `GERMAN`."""
-
-
 @pytest.fixture
 def mine(program: Program, tmp_path: Path) -> tuple[Path, Path]:
     """Return an export and the draft that `formats new` writes for it."""
@@ -93,13 +81,11 @@ def mine(program: Program, tmp_path: Path) -> tuple[Path, Path]:
     return export, own
 
 
-def test_draft_with_its_points_settled_reads_the_export(
-    program: Program, mine: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_settled_draft_reads_the_export(program: Program, mine: tuple[Path, Path], tmp_path: Path) -> None:
     """A person who settles what is open, and nothing else, gets the calls of the export."""
     export, own = mine
     text = own.read_text(encoding="utf-8")
-    for point, settled in SETTLED.items():
+    for point, settled in CASES["settled"]:
         text = re.sub(point, settled, text)
     own.write_text(text, encoding="utf-8")
     ran = program(
@@ -133,34 +119,14 @@ def test_columns_stand_with_their_words_or_their_look(german: TomlText) -> None:
     assert re.search(r'^"NO ANSWER" = "noanswer" # 2 rows; noanswer in .*asterisk', german.text, re.MULTILINE)
 
 
-@table(
-    ("times", "seen"),
-    [
-        (("02.03.2026 09:14:07", "3.4.2026 9:14:08"), '"%d.%m.%Y %H:%M:%S"'),
-        (
-            ("03/04/2026 09:14", "12/05/2026 10:14"),
-            '"%d/%m/%Y %H:%M" or "%m/%d/%Y %H:%M"; no row proves whether day or month comes first',
-        ),
-        (("03/04/2026 09:14 PM", "12/25/2026 10:14 AM"), '"%m/%d/%Y %I:%M %p"'),
-        (("2026-03-02 09:14:07", "2026-03-02 09:14:08"), '"%Y-%m-%d %H:%M:%S"'),
-        (("2026-03-02 09:14:07.123+00", "2026-03-02 09:14:08+00"), '"iso8601"'),
-        (("2026-03-02T09:14:07", "2026-03-02T09:14:08"), '"iso8601"'),
-        (("101", "102"), None),
-    ],
-)
+@table(("times", "seen"), CASES["times"])
 def test_layout_of_times_is_seen(times: tuple[str, ...], seen: str | None, tmp_path: Path) -> None:
     """Of a column of times the draft says how they are written, and both ways where no row proves day or month."""
     text = drafted(tmp_path, "When;Who;How\n" + "".join(f"{each};Ann;BUSY\n" for each in times)).text
     assert re.findall(r'^when = "When" # .*?(?:; times (.*))?$', text, re.MULTILINE) == [seen or ""]
 
 
-@table(
-    ("header", "names"),
-    [
-        ("A,A 3,A,Status", ["a", "a_3", "a_3_3", "status"]),
-        ("開始,發話,To,Status", ["cell_1", "cell_2", "to", "status"]),
-    ],
-)
+@table(("header", "names"), CASES["headers"])
 def test_columns_have_names_of_their_own(header: str, names: list[str], tmp_path: Path) -> None:
     """No column is lost, whatever the headers; one without Latin letters has a number, and its own spelling."""
     made = tables(drafted(tmp_path, f"{header}\n1,2,3,BUSY\n"))
@@ -204,9 +170,7 @@ def test_export_without_header_gets_positions_and_patterns(tmp_path: Path) -> No
         gzip.compress(GERMAN.encode()),
     ],
 )
-def test_draft_is_made_of_what_detect_reads(
-    written: bytes, german: TomlText, program: Program, tmp_path: Path
-) -> None:
+def test_draft_of_what_detect_reads(written: bytes, german: TomlText, program: Program, tmp_path: Path) -> None:
     """Line ends, encoding, the line `sep=` and packing make no difference, and `detect` names the same columns."""
     path = tmp_path / "export.csv"
     path.write_bytes(written)
@@ -255,8 +219,6 @@ def test_name_of_a_draft_is_free() -> None:
     stems = ("March calls", "twilio", "new", "äö")
     assert [format_name(stem, taken) for stem in stems] == ["march-calls", "my-twilio", "my-new", "my-export"]
 
-
-# `formats test` -----------------------------------------------------------------------------------------------
 
 SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"
 FORMAT = Path(__file__).parent.parent / "schemas" / "formats" / "asterisk-csv.toml"

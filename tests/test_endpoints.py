@@ -9,7 +9,6 @@ import pytest
 
 from importer.prepare import AgentBook, PolicyBook
 from importer.prepare.endpoints import shown_roles
-from importer.records import Call
 from importer.settings import PolicyChoices
 from samples import INPUTS, Result, detected, plan_for, prepared, prepared_text, sample_name
 from schemas.vocabulary import Role
@@ -110,34 +109,6 @@ def test_order_of_proofs_does_not_matter(tmp_path: Path) -> None:
             plan = plan_for(found.format.name, agents=agents, chunk_rows=chunk_rows, timezone="UTC")
             results.append(prepared([found], plan).content())
         assert results[0] == results[1], case
-
-
-def test_contradiction_is_rejected_by_name(tmp_path: Path) -> None:
-    """A name that is dialled as a telephone and as a trunk in one file: rows of it are rejected, naming it."""
-    dial = {"telephone": "PJSIP/301,30", "trunk": "PJSIP/+12025550112@301,30"}
-    rows = [asterisk_row(number, lastdata) for number, lastdata in enumerate(dial.values())]
-    plan = {"agents": AgentBook(default_number="+12125550199"), "timezone": "UTC"}
-    for order in (rows, rows[::-1]):
-        result = prepared_text(tmp_path, "".join(order), **plan)
-        assert result.outcomes() == ["unknown_direction"] * 2
-        assert all(
-            '"301" calls and rings as a telephone' in row.hint
-            for row in result.listed
-            if not isinstance(row, Call)
-        )
-    chosen = PolicyBook(PolicyChoices(trunks="30[0-9]"))
-    result = prepared_text(tmp_path, "".join(rows), policies=chosen, **plan)
-    assert result.outcomes() == ["call", "call"]
-
-
-def asterisk_row(number: int, lastdata: str) -> str:
-    """Return a row of Asterisk's own layout: 101 dials out and PJSIP/301 is at the far end."""
-    clock = f"2026-03-02 10:0{number}:00"
-    return (
-        f'"","101","+1202555011{number}","office","""Ann"" <101>","PJSIP/101-0000000{number}",'
-        f'"PJSIP/301-0000001{number}","Dial","{lastdata}","{clock}",,"{clock}",9,0,"BUSY","DOCUMENTATION",'
-        f'"17724456{number}0.1",""\n'
-    )
 
 
 def test_operator_says_what_a_file_cannot_prove(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def outcome_of(
     return run_case
 
 
-@pytest.mark.fault(1, 3, 4, 5, 7, 10, 13, 28, 31, 38, 128, 148)
+@pytest.mark.fault(1, 2, 3, 4, 5, 6, 7, 10, 15, 25, 13, 28, 31, 38, 128, 148)
 @pytest.mark.parametrize("case", CASES)
 def test_error_says_what_and_what_to_do(outcome_of: Callable[[str], str], case: str) -> None:
     """Exit code, stderr and the number of requests, sign-ins included, are those of the gallery."""

@@ -14,12 +14,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from conftest import Program, call_row, read_results, table, write_export
+from conftest import Program, call_row, cases, read_results, table, write_export
 from importer.errors import CannotCreateError, ImporterError, InputUnusableError, NoInputError
 from importer.files.export import ExportFile, open_export
 from importer.files.naming import named_files
 from importer.files.spooling import SpoolLimits
 from misbehaviour import Simulator
+
+CASES = cases("files")
 
 TEXT = b"id,from,to,start_time,state\n" + b"".join(
     f"call{number},+12125550101,+1212555{number:04},2026-03-02 10:00:00,busy\n".encode() for number in range(300)
@@ -72,26 +74,7 @@ def refusal(path: Path, limits: SpoolLimits | None = None) -> ImporterError:
     return caught.value
 
 
-@table(
-    ("text", "what"),
-    [
-        ("<!DOCTYPE html>\n<title>Sign in</title>", "an HTML page"),
-        ("\ufeff\r\n  <HTML><body>", "an HTML page"),
-        ('<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "">', "an HTML page"),
-        ("<!-- a -->\n<!-- b -->\n<table border=1><tr><td>calldate", "an HTML page"),
-        ('<?xml version="1.0"?>\n<?mso-application progid="Excel.Sheet"?>', "an XML file"),
-        ("<cdr core-uuid='1'>", "an XML file"),
-        ("-- MariaDB dump 10.19", "an SQL dump"),
-        ("/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19", "an SQL dump"),
-        ("--\n-- PostgreSQL database dump\n--\n", "an SQL dump"),
-        ("-- phpMyAdmin SQL Dump\n-- version 5.2", "an SQL dump"),
-        ("-- ----\n-- Host: 127.0.0.1\n\n/*!40101 SET NAMES utf8 */;", "an SQL dump"),
-        ("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;", "an SQL dump"),
-        ("/* calls */\n\nCREATE TABLE cdr (id int);", "an SQL dump"),
-        ("COPY public.cdr (calldate, src) FROM stdin;\n2026", "an SQL dump"),
-        ("PGDMP\x01\x0e", "a PostgreSQL dump"),
-    ],
-)
+@table(("text", "what"), CASES["no_exports"])
 @table("encoding", ["utf-8", "utf-16"])
 def test_text_that_is_no_export(tmp_path: Path, text: str, what: str, encoding: str) -> None:
     """What other programs write is named as what it is, in the encoding of PowerShell too, and what to do."""
@@ -101,25 +84,10 @@ def test_text_that_is_no_export(tmp_path: Path, text: str, what: str, encoding: 
     assert (f"is {what}, not" in problem.message, "CSV" in problem.hint) == (True, True)
 
 
-@table(
-    "text",
-    [
-        'INSERT INTO cdr VALUES ("Emma Clarke","105");\n',
-        "------,---\ncalldate,src\n",
-        "SET\ncalldate|src\n",
-        "-- calls of March\ncalldate,src\n",
-        "<101>,102\n",
-        "Set name;Table\n1;2\n",
-        "--" + "\n--" * 2000,
-        "/* " * 1300,
-    ],
-)
+@table("text", [*CASES["perhaps_exports"], "--" + "\n--" * 2000, "/* " * 1300])
 def test_text_that_may_be_an_export(tmp_path: Path, text: str) -> None:
     """What an export may begin with is left to detection, however odd it looks."""
     assert content(open_export(written(tmp_path, text.encode()))) == text.encode()
-
-
-# packed files -------------------------------------------------------------------------------------------------
 
 
 @table("packing", PACKERS)
@@ -149,10 +117,7 @@ def test_cut_off_anywhere(tmp_path: Path, packing: str) -> None:
 
 @table("packing", ["gzip", "bzip2", "zip"])
 def test_damaged_byte(tmp_path: Path, packing: str) -> None:
-    """A byte that was changed is found out by a check sum or the structure, or changes nothing of the content.
-
-    Arrow writes zstd without a check sum; the gallery has a file of the `zstd` program, which writes one.
-    """
+    """A byte that was changed is found out by a check sum or the structure, or changes nothing of the content."""
     packed = bytearray(PACKERS[packing](TEXT))
     for place in range(len(packed) // 3, len(packed) - 60, 41):
         packed[place] ^= 0x55
@@ -173,43 +138,10 @@ def test_too_large(tmp_path: Path, packing: str) -> None:
     assert "unpacks to more than 1 MB" in refusal(path, SMALL).message
 
 
-@table(
-    ("members", "method", "words"),
-    [
-        ((), zipfile.ZIP_DEFLATED, "holds none"),
-        ((("a.csv", TEXT), ("b.csv", TEXT)), zipfile.ZIP_DEFLATED, "holds 2"),
-        ((("a/", b""),), zipfile.ZIP_DEFLATED, "holds none"),
-        ((("a.csv", TEXT),), zipfile.ZIP_BZIP2, "method 12"),
-        ((("a.csv", TEXT),), zipfile.ZIP_LZMA, "method 14"),
-    ],
-)
-def test_zip_of_another_shape(
-    tmp_path: Path, members: tuple[tuple[str, bytes], ...], method: int, words: str
-) -> None:
-    """A zip file must have exactly one member, packed by a method that is unpacked in bounded memory."""
-    assert words in refusal(written(tmp_path, zipped(*members, method=method))).message
-
-
 def test_zip_of_the_finder(tmp_path: Path) -> None:
     """What macOS puts beside the one file that was packed does not count."""
     extra = (("day/", b""), ("__MACOSX/day/._export.csv", b"\0"), ("day/.DS_Store", b"\0"))
     assert content(open_export(written(tmp_path, zipped(("day/export.csv", TEXT), *extra)))) == TEXT
-
-
-@table(
-    ("start", "what"),
-    [
-        (b"\xfd7zXZ\x00", "an xz file"),
-        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-        (b"Rar!\x1a\x07\x01\x00", "a RAR archive"),
-        (b"%PDF-1.7", "a PDF document"),
-        (b"a.csv".ljust(257, b"\0") + b"ustar\0", "a tar archive"),
-    ],
-)
-def test_what_is_no_text(tmp_path: Path, start: bytes, what: str) -> None:
-    """Files that people take for exports are called what they are, packed or not."""
-    for data in (start.ljust(600, b"\0"), gzip.compress(start.ljust(600, b"\0"))):
-        assert what in refusal(written(tmp_path, data)).message
 
 
 def test_spool_is_private_and_nameless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,9 +164,6 @@ def test_no_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.Monke
         with pytest.raises(CannotCreateError, match="temporary file") as caught:
             open_export(path)
         assert folder is None or folder in caught.value.hint
-
-
-# standard input -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -281,9 +210,6 @@ def test_import_of_a_file_that_is_no_plain_one(
     assert told == [(name, "2", "accepted"), (name, "3", "rejected")]
     assert (tmp_path / "rejects.csv").read_text().splitlines()[1] == call_row(2, to="nobody")
     assert len(account.accepted) == 1
-
-
-# names --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from conftest import SAMPLES, Program, read_results, table
+from conftest import SAMPLES, cases, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.formats.catalogue import load_catalogue, load_format
 from importer.formats.detected import Detection
@@ -17,6 +17,8 @@ from importer.formats.language import CdrFormat, Detect, LookAlike
 from importer.settings import Settings
 from samples import INPUTS, catalogue, detected
 from schemas.vocabulary import State
+
+CASES = cases("formats")
 
 SCHEMAS = Path(str(files("schemas")))
 
@@ -57,11 +59,6 @@ agent = "agent"
 """
 
 FICTIONAL = re.compile(r"1?212555\d{4}|447700900\d{3}|61491570\d{3}")
-TWILIO_HEADER = "Sid,To,From,Status,StartTime,Direction"
-
-
-def _detect(path: Path, settings: Settings | None = None) -> Detection | None:
-    return detect(path, list(catalogue().formats.values()), settings or Settings())
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -80,9 +77,6 @@ def _own(folder: Path, sound: str = "", broken: str = "") -> Path:
     path = folder / "own.toml"
     path.write_text(OWN_FORMAT.replace(sound, broken, 1), encoding="utf-8")
     return path
-
-
-# --- The built-in ones --------------------------------------------------------------------------------------
 
 
 def test_files_load_under_their_own_names() -> None:
@@ -137,88 +131,7 @@ def test_cisco_causes_of_sip_trunks_mean_what_their_sip_codes_mean() -> None:
     assert [value for value in values if causes[str(value)] != sip[str(code_of[value >> 24])]] == []
 
 
-def test_cause_verdict() -> None:
-    """Words that other importers read differently mean what the contract says."""
-    verdicts = {
-        ("sip", "487"): "cancelled",
-        ("sip", "603"): "rejected",
-        ("sip", "503"): "our_side",
-        ("q850", "17"): "busy",
-        ("freeswitch", "CALL_REJECTED"): "rejected",
-        ("freeswitch", "ORIGINATOR_CANCEL"): "cancelled",
-        ("asterisk-dialstatus", "CANCEL"): "cancelled",
-        ("asterisk-disposition", "FAILED"): "our_side",
-        ("twilio-status", "canceled"): "cancelled",
-        ("3cx-details", "declined"): "rejected",
-    }
-    causes = catalogue().causes
-    assert {(name, word): causes[name].words[word].otherwise for name, word in verdicts} == verdicts
-    timeout = causes["sip"].words["408"]  # which depends on whether it rang
-    assert (timeout.rang, timeout.otherwise) == ("noanswer", "notavailable")
-
-
-# --- What is said about broken ones -------------------------------------------------------------------------
-
-AGENT = 'agent = "agent"'
-DIGITS = "[{ column = \"number\", extract = '(\\d+)' }]"
-
-
-@table(
-    ("sound", "broken", "said"),
-    [
-        ('title = "Own"', 'title = "Own"\ncolour = "red"', ["line 4, key ", "colour", "not known"]),
-        ('title = "Own"', "", ["title", "required"]),
-        ('name = "own"', 'name = "My own"', ["line 2, key name"]),
-        ('title = "Own"', "title", ["not valid TOML", "line 3"]),
-        ("number = '.+'", "number = '(.+'", ["line 13, key ", "detect.patterns.number", "'(.+'", "unterminated"]),
-        ("number = '.+'", "number = '.(?=x)'", ["detect.patterns.number", "'.(?=x)'", "perl operator"]),
-        ("'(\\d+)'", "'(\\d+)(x)'", ["derived.digits.1.extract", "exactly one group"]),
-        ("'(\\d+)'", "'\\d+'", ["derived.digits.1.extract", "exactly one group"]),
-        ("'(\\d+)'", "'(?P<n>\\d+)'", ["derived.digits.1.extract", "without a name"]),
-        ("'(\\d+)'", "'[(](\\d+)'", ["derived.digits.1.extract", "opens no group"]),
-        ("'(\\d+)'", "'(\\d+'", ["derived.digits.1.extract", "unterminated"]),
-        ("'(\\d+)'", "'(?<=x)(\\d+)'", ["line 16, key ", "derived.digits.1.extract", "perl operator"]),
-        ("{ empty = false }", "{ matches = '[' }", ["direction.1.when.agent.matches", "'['", "unterminated"]),
-        ("{ empty = false }", "{ matches = '(?!x).' }", ["line 19, key direction.1.when.agent.mat", "perl op"]),
-        (AGENT, AGENT + '\nsecondary = { word = { matches = "(" } }', ["call.secondary.word"]),
-        (AGENT, AGENT + '\nsecondary = { word = { matches = "(?=a)" } }', ["call.secondary.word"]),
-        (AGENT, AGENT + '\nsecondary = { wrod = "a" }', ["'wrod'"]),
-        (AGENT, AGENT + '\nid = [["word", "number"]]\nid_rule = "least"', ["key call", "one column"]),
-        ('%S"]', '%S"]\nevidence = { column = "word", extract = \'(\' }', ["time.evidence.extract", "missing )"]),
-        ('%S"]', '%S"]\nevidence = { column = "word", extract = \'(?=a)(b)\' }', ["time.evidence.extract"]),
-        ('%S"]', '%Q"]', ["time.formats", "%Q"]),
-        ('%S"]', '%S"]\nzone = "Mars/Olympus"', ["line 30, key ", "time.zone", "'Mars/Olympus'"]),
-        ('%S"]', '%S"]\nzone_default = "Mars/Olympus"', ["time.zone_default", "'Mars/Olympus'"]),
-        ('%S"]', '%S"]\nzone = "UTC"\nzone_default = "UTC"', ["key time", "`zone_default`"]),
-        ("[[direction]]", "[derived.more]\n[[direction]]", ["derived.more"]),
-        ('table = "sip"', 'table = "sips"', ["line 24, key ", "outcome.1.table", "'sips'"]),
-        ('column = "word"', 'column = "wrod"', ["line 23, key ", "'wrod'"]),
-        ('customer = "digits"', 'customer = "digit"', ["line 33, key ", "'digit'"]),
-        ("agent = { empty", "clerk = { empty", ["'clerk'"]),
-        ('gone = "invalid"', 'gone = "engaged"', ["line 25, key ", "outcome.1.words", "'engaged'"]),
-        ('is = "outgoing"', 'is = "sideways"', ["line 20, key direction", "is"]),
-        ('column = "word"\ntable = "sip"', 'is = "busy"\ntable = "sip"\ncolumn = "word"', ["outcome"]),
-        ("[columns]", "[file]\nheader = false\n[columns]", ["`columns`", "`header = false`"]),
-        ("[columns]", "[optional_columns]", ["`columns`", "`header = false`"]),
-        ('{ empty = false } }\nis = "outgoing"', "{ empty = false } }\n\n# above it\nis = 7", ["line 22, key "]),
-        ('["%Y-%m-%d %H:%M:%S"]', '[\n  "iso8601",\n  "%Q",\n]', ["line 29, key "]),
-        (
-            f"digits = {DIGITS}",
-            f"digits = [\n  {{ column = 'agent' }},\n{DIGITS[1:]}".replace("d+)", "d+"),
-            ["line 18, "],
-        ),
-        (
-            "digits =",
-            'early = [{ column = "digits" }]\ndigits =',
-            ["'early' is taken from 'digits', which stands "],
-        ),
-        *(
-            ('name = "own"', f'name = "{name}"', [f"line 2, key name: '{name}' is a command"])
-            for name in ("new", "test", "list")
-        ),
-        ('["agent", "number", "started"]\n', "4\n", ["line 32, key "]),
-    ],
-)
+@table(("sound", "broken", "said"), CASES["broken"])
 def test_broken_format_is_refused(sound: str, broken: str, said: list[str], tmp_path: Path) -> None:
     """A format that breaks a rule is refused with its file, the line, also inside lists, the key and the rule."""
     path = _own(tmp_path, sound, broken)
@@ -236,14 +149,7 @@ def test_draft_is_refused_with_every_open_point(tmp_path: Path) -> None:
     assert caught.value.lines == ('line 25: words = { gone = "TODO" }', "line 31: # TODO what of transfers?")
 
 
-@table(
-    ("sound", "broken", "hint"),
-    [
-        ('table = "sip"', 'table = "sips"', "asterisk-disposition"),
-        ('gone = "invalid"', 'gone = "engaged"', "notavailable"),
-        ('"word"', '"wrod"', "Did you mean `word`? Columns here: number, agent, word, started, digits. "),
-    ],
-)
+@table(("sound", "broken", "hint"), CASES["hints"])
 def test_broken_format_hint_lists_what_there_is(sound: str, broken: str, hint: str, tmp_path: Path) -> None:
     """Where a name is wrong, the hint lists the names there are, the nearest first."""
     with pytest.raises(ConfigurationError) as caught:
@@ -262,9 +168,7 @@ def test_broken_format_hint_lists_what_there_is(sound: str, broken: str, hint: s
         ('zone_column = "word"', ("number", "word"), False),
     ],
 )
-def test_format_says_whether_it_needs_a_zone(
-    lines: str, columns: tuple[str, ...], needed: bool, tmp_path: Path
-) -> None:
+def test_format_that_needs_a_zone(lines: str, columns: tuple[str, ...], needed: bool, tmp_path: Path) -> None:
     """Only local times without any zone in the format or in the file need --timezone."""
     path = _own(tmp_path, '%S"]', f'%S"]\n{lines}')
     assert _load(path).needs_timezone(columns) is needed
@@ -291,38 +195,12 @@ def _own_causes(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_column_named_line(tmp_path: Path, program: Program) -> None:
-    """A column of a format may be called `line`, as the places of the rows are."""
-    path = tmp_path / "own.toml"
-    own = OWN_FORMAT.replace("agent", "line").replace('line = "line"', 'agent = "line"')
-    path.write_text(own, encoding="utf-8")
-    export = _file(tmp_path, "Number dialled,Agent,Result,Started\n+12125550142,Desk 7,486,2026-03-02 09:14:07\n")
-    results = tmp_path / "results.csv"
-    options = ("--format", path, "--timezone", "UTC", "--country", "US", "--results", results)
-    program("check", *options, export)
-    [row] = read_results(results)
-    assert (row["line"], row["reason"]) == ("2", "no_agent_number")
-    assert '"Desk 7"' in row["hint"]
-
-
-@table(
-    ("text", "said"),
-    [
-        ('name = "theirs"\n[words]\n"gone" = "busy"\n', "'theirs' is not the name of the file"),
-        ('[words]\n"gone" = "engaged"\n', "words.gone"),
-        ('[words]\n"No answer" = "busy"\n"no_answer" = "noanswer"\n', "the same word as 'No answer'"),
-        ("[words]\ngone\n", "not valid TOML"),
-        ('[word]\n"gone" = "busy"\n', "word"),
-    ],
-)
+@table(("text", "said"), CASES["broken_causes"])
 def test_broken_own_cause_table_is_refused(text: str, said: str, tmp_path: Path) -> None:
     """A cause table of one's own that breaks a rule is refused with its file."""
     _own_causes(tmp_path, "ours", text)
     with pytest.raises(ConfigurationError, match=rf"ours\.toml.*{re.escape(said)}"):
         load_catalogue(None, tmp_path)
-
-
-# --- Detection ----------------------------------------------------------------------------------------------
 
 
 def test_samples_keep_their_promises(tmp_path: Path) -> None:
@@ -343,13 +221,6 @@ def test_samples_keep_their_promises(tmp_path: Path) -> None:
         assert [number for number in numbers if not FICTIONAL.match(number)] == [], path
 
 
-@table("spelling", ["Start Time", "start_time", "STARTTIME", "startTime"])
-def test_header_is_compared_without_case_and_punctuation(spelling: str, tmp_path: Path) -> None:
-    """All spellings of a column are the same column."""
-    path = _file(tmp_path, TWILIO_HEADER.replace("StartTime", spelling) + "\n")
-    assert detected(path).positions["start_time"] == 4
-
-
 def test_ambiguous_file_is_refused_with_both_names() -> None:
     """A file that two formats fit is refused, and --format settles it."""
     twin = catalogue().formats["twilio"].model_copy(update={"name": "twin"})
@@ -368,9 +239,3 @@ def test_lookalike_is_refused_only_where_no_format_fits(tmp_path: Path) -> None:
     with pytest.raises(InputUnusableError, match=r"is a Cisco Unified CM call management record \(CMR\) file"):
         detect(path, [], Settings(), catalogue().lookalikes)
     assert isinstance(detect(path, [own], Settings(), catalogue().lookalikes), Detection)
-
-
-def test_encoding_that_does_not_fit_is_refused() -> None:
-    """--encoding overrules detection, and is refused where the bytes contradict it."""
-    with pytest.raises(InputUnusableError, match="UTF-8"):
-        _detect(SAMPLES / "asterisk-csv" / "master-16-columns.csv", Settings(encoding="utf-8"))

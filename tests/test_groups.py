@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -139,75 +140,6 @@ def test_drop_file(kept: list[Row], dropped: list[Row], most_rows: int) -> None:
         np.testing.assert_array_equal(index.of(rows["slot"]), _found(kept))
 
 
-# The rules one by one: rows as key, rank, content and what else matters, then a column of theirs and its values
-
-RULES = """
-# Of equal evidence a secondary row loses, even if it began earlier; better evidence wins even from one.
-1 BUSY 1 start=5 secondary | 1 BUSY 2 start=9 -> decision OTHER_LEG CALL
-1 BUSY 1 secondary | 1 NOANSWER 2 -> decision CALL OTHER_LEG
-# Of equal rows the first in the input is the call; one of the second file is later, even on a lower line.
-1 BUSY 7 | 1 BUSY 7 | 1 BUSY 7 -> decision CALL DUPLICATE DUPLICATE
-1 BUSY 7 place=NEXT | 1 BUSY 7 place=900 -> decision DUPLICATE CALL
-# Where a call is one row, rows that differ are all in conflict, their duplicates too; an attended one still wins.
-1 BUSY 7 alone | 1 BUSY 8 alone | 1 BUSY 7 alone -> decision CONFLICT CONFLICT CONFLICT
-1 BUSY 7 alone | 1 NOANSWER 8 alone -> decision CONFLICT CONFLICT
-1 BUSY 7 alone | 1 ATTENDED 8 alone -> decision OTHER_LEG ATTENDED
-# A row not understood keeps every state row of its call from being sent, not an attended one, no other call.
-1 BUSY 1 | 1 PROBLEM 2 | 1 NOANSWER 3 -> decision UNCLEAR_CALL PROBLEM UNCLEAR_CALL
-1 BUSY 1 | 1 PROBLEM 2 | 1 ATTENDED 3 -> decision OTHER_LEG PROBLEM ATTENDED
-1 BUSY | 2 PROBLEM -> decision CALL PROBLEM
-# The row taken for the call decides it, the row not understood an unclear one.
-1 NOANSWER 1 | 1 BUSY 2 | 1 BUSY 2 -> decided_by 3 3 3
-1 BUSY 1 | 1 PROBLEM 2 -> decided_by 3 3
-# The earliest of its agents' own legs names the agent for all rows of a call and of no other.
-1 BUSY agent=4 | 1 AGENT_LEG 1 agent=9 | 2 BUSY agent=5 -> leg_agent 9 9 -1
-1 AGENT_LEG 1 start=50 agent=9 | 1 AGENT_LEG 2 start=40 agent=3 -> leg_agent 3 3
-# Calls are told apart by both halves of their key.
-1 BUSY | 18446744073709551616 BUSY | 18446744073709551617 BUSY -> decision CALL CALL CALL
-# Rows that share the name of a channel are one call, which has the key of its earliest row of a state.
-1 OUR_SIDE 1 start=10 joins=7 | 2 NOANSWER 2 start=20 joins=7,8 | 3 BUSY 3 start=30 secondary joins=8
--> decision OTHER_LEG OTHER_LEG CALL -> named_by -1 -1 3 -> start 10 10 10
-# A joined call keeps the key under which the ledger holds it, although a better row has come since.
-1 BUSY 1 start=30 secondary held joins=7 | 2 BUSY 2 start=20 joins=7 -> named_by -1 2
-# A channel of the same name hours later is another call: Asterisk numbers them anew when it starts.
-1 BUSY 1 start=0 joins=7 | 2 ATTENDED 2 start=LATE joins=7 -> decision CALL ATTENDED
-# A row of unknown direction came in where another of its call did; else it is a problem, if not attended.
-1 UNDIRECTED | 1 CAME_IN | 2 UNDIRECTED | 3 UNDIRECTED_ATTENDED -> decision INCOMING INCOMING PROBLEM ATTENDED
-# An outgoing row beside one that came in, as after a transfer, is a call of its own start.
-1 BUSY 1 start=20 | 1 CAME_IN 2 start=10 -> decision CALL INCOMING -> start 20 20
-# A secondary row came in, or stayed inside, with a row of its call that did and is not secondary itself.
-1 BUSY secondary | 1 STAYED_INSIDE | 1 CAME_IN -> decision INCOMING INTERNAL INCOMING
-2 BUSY secondary | 2 STAYED_INSIDE -> decision INTERNAL INTERNAL
-3 BUSY secondary | 3 CAME_IN secondary -> decision CALL INCOMING
-# Rows with one id, but of other channels and customers, are rejected; an attended one hides none of them.
-1 ATTENDED 1 same=1,1 | 1 NOANSWER 2 same=2,2 -> decision ATTENDED SHARED_ID
-2 NOANSWER 3 same=3,3 | 2 ATTENDED 4 same=4,3 -> decision OTHER_LEG ATTENDED
-# So are rows of calls that began days apart, but where nothing is to be held, as under a UUID: a call back.
-1 BUSY 1 start=0 same=1,1 | 1 NOANSWER 2 start=DAYS same=1,1 | 1 OUR_SIDE 3 start=9 same=1,1
--> decision SHARED_ID SHARED_ID OTHER_LEG
-1 ATTENDED 1 start=0 same=1,1 | 1 NOANSWER 2 start=DAYS same=1,1 | 2 BUSY start=DAYS
--> decision ATTENDED SHARED_ID CALL
-1 BUSY 7 start=0 same=1,1 alone | 1 BUSY 8 start=DAYS same=1,1 alone -> decision CONFLICT CONFLICT
-1 BUSY 7 start=0 same=1,1 alone | 1 ATTENDED 8 start=DAYS same=1,1 alone -> decision SHARED_ID ATTENDED
-1 BUSY 7 start=0 | 1 NOANSWER 8 start=DAYS -> decision CALL OTHER_LEG
-# A record of another shape makes the call unclear that it may be of, and is listed by itself.
-1 BUSY 1 | 1 MISSHAPEN | 2 BUSY | 3 MISSHAPEN -> decision UNCLEAR_CALL LISTED CALL LISTED
-1 BUSY 1 | 1 ATTENDED 2 | 1 MISSHAPEN -> decision OTHER_LEG ATTENDED LISTED
-# A call none of whose rows has a time has none.
-1 BUSY -> start NONE
-# A row of no state is never its call's conflict, duplicate or unclear row, and makes no row of a state one.
-1 BUSY 7 alone | 1 CANCELLED 8 alone -> decision CALL OTHER_LEG
-1 BUSY 7 alone | 1 NOANSWER 8 alone | 1 CANCELLED 9 -> decision CONFLICT CONFLICT OTHER_LEG
-1 BUSY 7 | 1 CANCELLED 7 | 2 BUSY 7 | 2 OUR_SIDE 8 | 2 PROBLEM 9
--> decision CALL OTHER_LEG UNCLEAR_CALL OTHER_LEG PROBLEM
-# Where no row has a state the best says what the call is, the others are legs of it.
-1 CANCELLED | 2 OUR_SIDE | 3 IGNORE | 4 AGENT_LEG -> decision CANCELLED OUR_SIDE NOT_FINAL AGENT_LEG
-1 CANCELLED | 1 OUR_SIDE | 2 OUR_SIDE | 2 AGENT_LEG -> decision CANCELLED OTHER_LEG OUR_SIDE OTHER_LEG
-1 INCOMING 1 | 1 BUSY 2 | 1 INCOMING 3 | 2 ATTENDED 1 | 2 BUSY 2 | 2 ATTENDED 3
--> decision INCOMING OTHER_LEG INCOMING ATTENDED OTHER_LEG ATTENDED
-"""
-
-
 def _row(line: int, text: str) -> Row:
     """Return the row that a text of the rules stands for, on a line of the input."""
     key, rank, *rest = text.split()
@@ -223,10 +155,9 @@ def _row(line: int, text: str) -> Row:
 
 
 def test_rule() -> None:
-    """Each rule of the table holds."""
-    text = (
-        RULES.replace("\n->", " ->").replace("DAYS", str(LONGEST_CALL_SECONDS + 1)).replace("NONE", str(NO_START))
-    )
+    """Each rule holds: rows as key, rank, content and what else matters, then a column and its values."""
+    text = (Path(__file__).parent / "cases/groups.txt").read_text(encoding="utf-8").replace("\n->", " ->")
+    text = text.replace("DAYS", str(LONGEST_CALL_SECONDS + 1)).replace("NONE", str(NO_START))
     text = text.replace("LATE", str(JOIN_SECONDS + 1)).replace("NEXT", str(LINES_PER_FILE + 2))
     for rule in (line for line in text.split("\n") if line and not line.startswith("#")):
         rows, *columns = rule.split(" -> ")

@@ -99,13 +99,13 @@ def checked(
 
 
 def groups() -> list[Any]:
-    """Return samples by the options they are read with: every fourth of the most, and all with -m slow."""
+    """Return samples by the options they are read with: every eighth of the most, and all with -m slow."""
     found: defaultdict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in sample_files():
         found[tuple(sample_options(path))].append(path)
     most = max(found, key=lambda options: len(found[options]))
     return [
-        pytest.param(most, found[most][::4], id="few"),
+        pytest.param(most, found[most][::8], id="few"),
         *(
             pytest.param(*group, marks=pytest.mark.slow, id=f"{number}")
             for number, group in enumerate(found.items())
@@ -148,7 +148,7 @@ def test_zone_that_ids_contradict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_cluster", [False, pytest.param(True, marks=SLOW_CLUSTER)])
-def test_ledger_is_asked_by_workers(
+def test_workers_ask_the_ledger(
     account: Simulator, tmp_path: Path, is_cluster: bool, request: pytest.FixtureRequest
 ) -> None:
     """Where other processes than the one with the ledger read, a call that is now shown attended is found."""
@@ -288,11 +288,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     ],
 )
 def test_signal_while_workers_read(tmp_path: Path, number: int, whom: str, code: int) -> None:
-    """A signal to the program, to all of its processes or to one worker: one message, and no process is left.
-
-    None but the program itself has its secrets in its environment.
-    The processes are the program, two workers, the server that forks them, and the tracker of what they share.
-    """
+    """A signal to the program, all its processes or a worker: one message, none left; no other knows secrets."""
     lines = "".join(f"{call_row(number, zohouser='7')}\n" for number in range(10_000))
     for name in "ab":
         write_export(tmp_path / f"{name}.csv", [lines * (40_000_000 // len(lines))])
@@ -325,10 +321,7 @@ def test_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_ledger_that_workers_do_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of which the ledger holds calls are prepared again with what it says, the others once.
-
-    No secret goes with them.
-    """
+    """Parts of which the ledger holds calls are prepared again with what it says, the others once."""
     monkeypatch.setenv("CDR_IMPORTER_CLIENT_SECRET", "planted")
     found, plan = detected(SAMPLES / "asterisk-csv/day.csv"), plan_for("asterisk-csv")
     prepare = partial(prepare_elsewhere, installed(), catalogue().causes, plan, None)
@@ -354,7 +347,7 @@ def test_ledger_that_workers_do_not_see(monkeypatch: pytest.MonkeyPatch) -> None
     assert list(map(bool, tasks)) == [False, True, False]
 
 
-def test_worker_of_other_versions(tmp_path: Path) -> None:
+def test_worker_of_other_versions() -> None:
     """A worker that came later, with other versions of what decides about outcomes, prepares nothing."""
     found, plan = detected(SAMPLES / "asterisk-csv/day.csv"), plan_for("asterisk-csv")
     with pytest.raises(ImporterError, match="other versions"):
@@ -378,10 +371,7 @@ def exports_that_meet(folder: Path) -> list[Path]:
 def test_cluster(
     number: int | None, tmp_path: Path, two_workers: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cluster comes to the bytes of one process, also when a worker is killed with SIGKILL in the middle.
-
-    Paths may be relative, though workers run in other folders.
-    """
+    """A cluster comes to the bytes of one process, also when a worker is killed with SIGKILL in the middle."""
     monkeypatch.chdir(tmp_path)
     paths = [Path(path.name) for path in exports_that_meet(tmp_path)]
     alone, told = checked(tmp_path, 1, paths), Told()

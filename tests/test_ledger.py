@@ -7,9 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,29 +18,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from conftest import table
 from importer.errors import ConfigurationError, LedgerError, TryLaterError, UsageError
-from importer.ledger import (
-    Decision,
-    Fate,
-    Ledger,
-    Staged,
-    create_ledger,
-    open_reader,
-)
+from importer.ledger import Decision, Fate, Ledger, Staged, create_ledger, open_reader
 from importer.ledger.beside import LOCK, companion
 from importer.ledger.schema import MIGRATIONS, configure, connect, schema_version
 from importer.ledger.staging import select_in
 from importer.ledger.values import LedgerInvariantError
 from importer.records import Call, Place, Receipt
 from ledgers import (
-    ACCEPTED,
-    CLOSED,
     CREATED,
     LATER_RUN,
-    PENDING,
-    REFUSED,
     RUN,
-    SENDING,
-    UNCERTAIN,
     add,
     bring_to,
     call,
@@ -55,10 +40,10 @@ from ledgers import (
     ticking,
 )
 from schemas.vocabulary import CallState, Outcome, State
+from states import ACCEPTED, CLOSED, PENDING, REFUSED, SENDING, UNCERTAIN
+
 
 # --- making and opening ---------------------------------------------------------------------------------
-
-
 def test_create_refuses_what_exists(path: Path) -> None:
     """A ledger is never made over another one, nor where only the -wal file of one is left."""
     before = path.read_bytes()
@@ -110,9 +95,7 @@ UNUSABLE: tuple[Callable[[Path], object], ...] = (
 
 @pytest.mark.fault(108)
 @table(("make", "opener"), itertools.product(UNUSABLE, (opened, open_reader)))
-def test_what_is_no_ledger(
-    tmp_path: Path, make: Callable[[Path], object], opener: Callable[[Path], object]
-) -> None:
+def test_no_ledger(tmp_path: Path, make: Callable[[Path], object], opener: Callable[[Path], object]) -> None:
     """What is not a ledger is exit 74 and never taken for a new one."""
     path = tmp_path / "l.db"
     make(path)
@@ -184,8 +167,6 @@ def test_migrations_run_once_each(tmp_path: Path) -> None:
 
 
 # --- one run per ledger ---------------------------------------------------------------------------------
-
-
 @pytest.mark.fault(119)
 def test_no_way_around_the_lock(path: Path, ledger: Ledger) -> None:
     """Neither a link to the ledger nor deleting the lock file of a live run lets a second run in."""
@@ -236,8 +217,6 @@ def test_failed_open_gives_the_lock_back(path: Path) -> None:
 
 
 # --- durability and disk --------------------------------------------------------------------------------
-
-
 def test_a_write_takes_the_lock_first(path: Path, ledger: Ledger) -> None:
     """From the start of a transaction on no other program can write, so no step fails half-way for that."""
     other = sqlite3.connect(path, isolation_level=None, timeout=0)
@@ -274,7 +253,6 @@ def test_misuse_of_a_staging(path: Path) -> None:
 
 
 # --- staging rules --------------------------------------------------------------------------------------
-
 SAME, OTHER = "", "https://r.example/1.wav"
 RULES = [
     # state before, content, retry_refused, resend_uncertain, outcome, state after, resends
@@ -323,14 +301,6 @@ def test_fingerprint_covers_what_is_posted(ledger: Ledger, changed: dict[str, ob
     assert outcomes(take(ledger, replace(call(), **changed))) == [outcome]  # type: ignore[arg-type]
 
 
-def test_staged_in_order(ledger: Ledger) -> None:
-    """Answers stand in the order of the calls, and calls are claimed in that order."""
-    ids = [f"c{number % 7}{number:05}" for number in range(35_000)]
-    staged = take(ledger, *(call(one) for one in ids))
-    assert [one.call_id for one in staged] == ids
-    assert [one.call.call_id for one in claimed(ledger, 40_000)] == ids
-
-
 @pytest.mark.fault(150)
 @table("call_id", ["'); DROP TABLE calls; --", "%", "a\nb", "", "\0", "\U0001f4de", "A" * 5000])
 def test_odd_ids_are_data(ledger: Ledger, call_id: str) -> None:
@@ -350,29 +320,6 @@ def test_lists_of_any_length(ledger: Ledger) -> None:
 
 
 # --- delivery -------------------------------------------------------------------------------------------
-
-
-ORDERS = [
-    ("oldest", [("a1", False), ("b1", True), ("c1", True), ("d1", False)]),
-    ("newest", [("c1", True), ("a1", False), ("d1", False), ("b1", True)]),
-    ("own", [("b1", True), ("c1", True), ("a1", False), ("d1", False)]),
-]
-
-
-@table(("order", "claims"), ORDERS)
-def test_order_of_claims(path: Path, order: str, claims: list[tuple[str, bool]]) -> None:
-    """Calls come as taken in, newest day first, or those of this run's input first, known before or not."""
-    days = {"a1": 2, "b1": 1, "c1": 3, "d1": 2}
-    a1, b1, c1, d1 = (replace(call(one), start_time=f"2026-02-0{day} 10:00:00") for one, day in days.items())
-    with opened(path) as ledger:
-        take(ledger, a1, b1, c1, d1)
-    with opened(path, LATER_RUN) as ledger:
-        take(ledger, c1, replace(b1, place=Place("two.csv", 9)))
-        claims_made = claimed(ledger, order=order)
-        assert ledger.line_up("own", own_only=True) == (2, 0, b1.start_time, c1.start_time)
-        assert ledger.line_up("newest", limit=2) == (2, 1, a1.start_time, c1.start_time)
-    assert [(one.call.call_id, one.own_run) for one in claims_made] == claims
-    assert {one.call.call_id: one.call.place.line for one in claims_made} == {"a1": 2, "b1": 9, "c1": 2, "d1": 2}
 
 
 def test_claim_reads_only_its_batch(ledger: Ledger) -> None:
@@ -408,8 +355,7 @@ CANARIES = ("+4477009{}", "+1212555{}", "ZUc{}", "example/c{}.wav")
 
 
 @pytest.mark.fault(153)
-@pytest.mark.parametrize("is_shuffled", [False, True])
-def test_scrubbed_bytes_are_gone(path: Path, is_shuffled: bool) -> None:
+def test_scrubbed_bytes_are_gone(path: Path) -> None:
     """After the close no byte of a settled call's payload is in any file of the ledger, at any page split."""
     dice = random.Random(11)
     numbers = [f"{number:04}" for number in range(600)]
@@ -421,8 +367,7 @@ def test_scrubbed_bytes_are_gone(path: Path, is_shuffled: bool) -> None:
 
     with opened(path) as ledger:
         take(ledger, *map(staged, numbers))
-        if is_shuffled:
-            dice.shuffle(numbers)
+        dice.shuffle(numbers)
         for number in numbers[60:]:
             ledger.mark_sending(f"c{number}")
             ledger.settle(Receipt(f"c{number}", dice.choice([ACCEPTED, REFUSED])))
@@ -455,23 +400,7 @@ def test_pages_of_payloads_are_used_again(path: Path) -> None:
     assert (sizes[2] - sizes[1]) / 400 < 120
 
 
-def test_threads_racing_for_one_call(ledger: Ledger) -> None:
-    """Of many threads that mark the same call exactly one may send it."""
-    take(ledger, call())
-    start = threading.Barrier(8)
-
-    def mark() -> None:
-        start.wait()
-        ledger.mark_sending("a1")
-
-    with ThreadPoolExecutor(8) as pool:
-        raised = [future.exception() for future in [pool.submit(mark) for _ in range(8)]]
-    assert sorted(map(type, raised), key=str) == [type(None), *[LedgerInvariantError] * 7]
-
-
 # --- recovery, people, upkeep ---------------------------------------------------------------------------
-
-
 @table(("decision", "state"), [(Decision.SENT, ACCEPTED), (Decision.NOT_SENT, PENDING), (Decision.CLOSE, CLOSED)])
 def test_resolve(ledger: Ledger, decision: Decision, state: CallState) -> None:
     """A person's decision moves the calls and is kept with note, name and time."""
@@ -486,8 +415,6 @@ def test_resolve(ledger: Ledger, decision: Decision, state: CallState) -> None:
 
 
 # --- attended after all ---------------------------------------------------------------------------------
-
-
 def show_attended(ledger: Ledger, *call_ids: str) -> list[Staged]:
     """Have the input of a run show calls attended."""
     with ledger.staging() as stage:
@@ -541,22 +468,6 @@ def test_shown_attended(
         assert (ledger.fates([before])[before].state, claimed(ledger)) == (CLOSED, [])
 
 
-def test_reminder_ends_with_close(path: Path, ledger: Ledger) -> None:
-    """`CLOSE` ends the reminder of what was notified, once; the call stays accepted and is known as such."""
-    for one in ("a1", "b1"):
-        bring_to(ledger, ACCEPTED, call(one))
-    show_attended(ledger, "a1")
-    for call_id, decision in (("a1", Decision.SENT), ("a1", Decision.NOT_SENT), ("b1", Decision.CLOSE)):
-        with pytest.raises(UsageError, match=call_id):
-            ledger.resolve([call_id], decision, note="", who="ann")
-    assert ledger.resolve(["a1"], Decision.CLOSE, note="corrected", who="ann") == []
-    assert (ledger.attended_since(9), ledger.held(["a1", "b1", "c1"])) == ([], {"a1": False, "b1": True})
-    assert row(path, "a1") == (ACCEPTED,)
-    assert outcomes(take(ledger, call(), call("b1"))) == [Outcome.ALREADY_ACCEPTED] * 2
-    with pytest.raises(UsageError, match="'a1'"):
-        ledger.resolve(["a1"], Decision.CLOSE, note="", who="ann")
-
-
 def test_shown_attended_in_a_staging_that_failed(path: Path, ledger: Ledger) -> None:
     """A staging that is given up, by Ctrl-C too, leaves no call of its own, no mark and no call closed."""
     bring_to(ledger, ACCEPTED, call())
@@ -606,16 +517,7 @@ def test_reader_during_a_run(path: Path, ledger: Ledger) -> None:
             reader._rows("DELETE FROM calls")
 
 
-def test_closed_ledger(ledger: Ledger) -> None:
-    """Closing twice is harmless; using a closed ledger is an error of the ledger."""
-    ledger.close()
-    ledger.close()
-    with pytest.raises(LedgerError):
-        ledger.pending_count()
-
-
 # --- the whole against a model --------------------------------------------------------------------------
-
 IDS = st.sampled_from(["a", "b", "c", "d"])
 CONTENTS = st.sampled_from([SAME, OTHER])
 

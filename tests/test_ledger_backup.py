@@ -19,8 +19,9 @@ import pytest
 from disks import filling_disk, own_disk
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import Ledger, create_ledger, open_reader
-from ledgers import ACCEPTED, CREATED, LATER_RUN, bring_to, call, opened, outcomes, take, ticking
+from ledgers import CREATED, LATER_RUN, bring_to, call, opened, outcomes, take, ticking
 from schemas.vocabulary import Outcome
+from states import ACCEPTED
 
 
 @pytest.fixture
@@ -43,16 +44,6 @@ def test_backup(path: Path, tmp_path: Path) -> None:
     with Ledger.open(target, run=LATER_RUN, now=ticking(), restored=True) as copy:
         copy.accept_restore([], complete=True)
         assert outcomes(take(copy, call(), call("b1"))) == [Outcome.ALREADY_ACCEPTED, None]
-
-
-def test_backup_by_a_reader(path: Path, tmp_path: Path) -> None:
-    """A backup can be made beside a run, and read where it is without a file beside it."""
-    with opened(path) as ledger, open_reader(path) as reader:
-        take(ledger, call())
-        reader.backup(tmp_path / "backup.sqlite")
-    with open_reader(tmp_path / "backup.sqlite") as copy:
-        assert copy.pending_count() == 2
-        assert [each.name for each in tmp_path.glob("backup*")] == ["backup.sqlite"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "empty"])
@@ -214,15 +205,6 @@ def test_disk_full_without_shared_memory(path: Path, tmp_path: Path) -> None:
         shutil.copy(each, tmp_path / f"moved{each.name.removeprefix(dead.name)}")
     with open_reader(tmp_path / "moved") as reader:
         assert reader.pending_count() == 2
-
-
-@pytest.mark.fault(103)
-def test_disk_full(path: Path) -> None:
-    """The ledger on a full disk is read without a file beside it."""
-    with filling_disk() as fill_up:
-        fill_up()
-        with open_reader(path) as reader:
-            assert reader.pending_count() == 1
 
 
 def test_target_disk_full(path: Path, tmp_path: Path) -> None:

@@ -9,31 +9,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import cases
 from importer.errors import ConfigurationError, LedgerError, UsageError
-from importer.ledger import (
-    Decision,
-    Ledger,
-    ReportedCall,
-    create_ledger,
-    open_reader,
-)
+from importer.ledger import Decision, Ledger, ReportedCall, create_ledger, open_reader
 from importer.ledger.beside import COMMITS_PER_TURN, FORGOTTEN, GENERATION, companion
 from importer.ledger.staging import AHEAD_SECONDS
 from importer.ledger.values import LedgerInvariantError, Restored
 from importer.prepare.calls import FUTURE_SECONDS
 from importer.records import Call, Receipt
 from ledgers import (
-    ACCEPTED,
     AGENT,
-    CLOSED,
     CREATED,
     CUSTOMER,
     LATER_RUN,
-    PENDING,
-    REFUSED,
     RUN,
-    SENDING,
-    UNCERTAIN,
     bring_to,
     call,
     claimed,
@@ -43,6 +32,9 @@ from ledgers import (
     ticking,
 )
 from schemas.vocabulary import CallState, Outcome
+from states import ACCEPTED, PENDING, REFUSED, UNCERTAIN
+
+CASES = cases("ledger_restore")
 
 RESTORE_RUN = replace(RUN, run_id="restore")
 AFTERWARDS = "2026-04-01 00:00:00"
@@ -169,54 +161,22 @@ def test_nothing_to_accept(path: Path) -> None:
         assert ledger.counts()[PENDING] == 1
 
 
-ACCEPTING = {
-    # (state in the backup, what the results tell, --complete) -> (state afterwards, reason)
-    (None, True, True): (ACCEPTED, "restored"),
-    (None, True, False): (ACCEPTED, "restored"),
-    (None, False, True): (UNCERTAIN, "restored"),
-    (None, False, False): (UNCERTAIN, "restored"),
-    (None, None, True): (None, ""),
-    (None, None, False): (None, ""),
-    (PENDING, True, True): (ACCEPTED, "restored"),
-    (PENDING, True, False): (ACCEPTED, "restored"),
-    (PENDING, False, True): (UNCERTAIN, "restored"),
-    (PENDING, False, False): (UNCERTAIN, "restored"),
-    (PENDING, None, True): (PENDING, ""),
-    (PENDING, None, False): (UNCERTAIN, "restored"),
-    (SENDING, True, True): (ACCEPTED, "restored"),
-    (SENDING, False, True): (UNCERTAIN, "crash"),
-    (SENDING, None, True): (UNCERTAIN, "crash"),
-    (SENDING, None, False): (UNCERTAIN, "crash"),
-    (UNCERTAIN, True, True): (ACCEPTED, "restored"),
-    (UNCERTAIN, False, True): (UNCERTAIN, "slug"),
-    (UNCERTAIN, None, False): (UNCERTAIN, "slug"),
-    (REFUSED, True, True): (ACCEPTED, "restored"),
-    (REFUSED, False, True): (UNCERTAIN, "restored"),
-    (REFUSED, None, False): (REFUSED, "slug"),
-    (ACCEPTED, False, False): (ACCEPTED, "slug"),
-    (CLOSED, True, False): (CLOSED, "closed"),
-}
-
-
-@pytest.mark.parametrize(("case", "after"), ACCEPTING.items(), ids=str)
-def test_accepting(
-    path: Path, case: tuple[CallState | None, bool | None, bool], after: tuple[CallState | None, str]
-) -> None:
+@pytest.mark.parametrize(("before", "accepted", "complete", "state", "reason"), CASES["accepting"])
+def test_accepting(path: Path, before: str, accepted: bool | str, complete: bool, state: str, reason: str) -> None:
     """What the results tell, and what they leave in doubt, decides where each call of a backup stands."""
-    before, accepted, complete = case
     with opened(path) as ledger:
-        if before is not None:
-            bring_to(ledger, before, call())
+        if before:
+            bring_to(ledger, CallState(before), call())
         backup = copied(path)
     put_back(backup, path)
     with restored(path) as ledger:
-        ledger.accept_restore([] if accepted is None else [told("a1", accepted)], complete=complete)
+        ledger.accept_restore([told("a1", accepted)] if isinstance(accepted, bool) else [], complete=complete)
         fate = ledger.fates(["a1"]).get("a1")
-        assert (fate.state if fate else None, fate.reason if fate else "") == after
-        if after[0] is UNCERTAIN:
+        assert (fate.state if fate else "", fate.reason if fate else "") == (state, reason)
+        if state == UNCERTAIN:
             assert [one.customer_number for one, _, _ in ledger.uncertain_calls(9)] == [call().customer_number]
     with opened(path, LATER_RUN) as ledger:
-        assert [one.call.call_id for one in claimed(ledger)] == (["a1"] if after[0] is PENDING else [])
+        assert [one.call.call_id for one in claimed(ledger)] == (["a1"] if state == PENDING else [])
 
 
 def test_accepted_is_known_whatever_its_content(path: Path) -> None:

@@ -11,21 +11,9 @@ from importer.ledger import Ledger, RunRecord, open_reader
 from importer.ledger.schema import MIGRATIONS
 from importer.ledger.values import LedgerInvariantError
 from importer.records import Receipt
-from ledgers import (
-    ACCEPTED,
-    AGENT,
-    CREATED,
-    LATER_RUN,
-    RUN,
-    SENDING,
-    UNCERTAIN,
-    bring_to,
-    call,
-    claimed,
-    opened,
-    take,
-)
+from ledgers import AGENT, CREATED, LATER_RUN, RUN, bring_to, call, claimed, opened, take
 from schemas.vocabulary import CallState, Outcome
+from states import ACCEPTED, SENDING, UNCERTAIN
 
 
 def made_by_the_first_release(path: Path) -> None:
@@ -85,21 +73,6 @@ def test_upgrade_is_not_for_readers(tmp_path: Path) -> None:
         assert reader.held(["accepted", "closed", "none"]) == {"accepted": True, "closed": False}
         assert reader.runs(9) == [RunRecord("old", CREATED, "0.1.0")]
     assert path.read_bytes() == before
-
-
-def test_unfinished_runs(path: Path) -> None:
-    """Runs that did not note their end are told to later ones until one of them has settled their results."""
-    for name in ("dead", "done", "dead too"):
-        with opened(path, replace(RUN, run_id=name)) as ledger:
-            if name == "done":
-                ledger.finish_run(ExitCode.OK, "{}")
-    with opened(path, LATER_RUN) as ledger:
-        assert [run.run_id for run in ledger.unfinished_runs()] == ["dead", "dead too"]
-        ledger.finish_dead_run("dead", '{"rebuilt":true}')
-        assert [run.run_id for run in ledger.unfinished_runs()] == ["dead too"]
-        record = ledger.runs(9)[-1]
-    assert (record.run_id, record.exit_code, record.summary) == ("dead", None, '{"rebuilt":true}')
-    assert record.finished_at is not None
 
 
 @pytest.mark.parametrize("run_id", ["nobody", "done", LATER_RUN.run_id])

@@ -136,10 +136,7 @@ def piped(site: str, rate: str = "1000/second", pack: str = "gzip -c") -> subpro
 
 @pytest.mark.slow
 def test_two_sites_at_once(account: Simulator, tmp_path: Path) -> None:
-    """Two sites pipe their exports to one ledger: the later waits, and each call is sent once.
-
-    A connection that breaks leaves nothing of the export, and the whole one sends only what is new.
-    """
+    """Two sites pipe their exports to one ledger: the later waits, and each call is sent once."""
     make_waiting(tmp_path / "ledger.sqlite", 0)
     for site, count in (("paris", 12), ("lyon", 7)):
         write_export(tmp_path / f"{site}-day.csv", map(call_row, range(count)))

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, call_row, write_export
+from conftest import SAMPLES, Program, call_row, cases, write_export
 from importer.cli.screen import outlook_lines
 from importer.errors import ExitCode, StoppedError
 from importer.formats.catalogue import load_catalogue
 from importer.ledger import open_reader
 from importer.pipeline import Listener, Outlook, Run, deliver_pending
 from importer.settings import load_credentials, load_settings
-from ledgers import UNCERTAIN, bring_to, call, make_waiting, opened
+from ledgers import bring_to, call, make_waiting, opened
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
+from states import UNCERTAIN
+
+CASES = cases("order")
 
 OLD, MIDDLE, NEW = "2026-03-01", "2026-03-02", "2026-03-05"
 
@@ -30,10 +33,7 @@ def at_nine(number: int, day: str) -> str:
 
 @pytest.fixture(name="backlog")
 def make_backlog(program: Program, account: Simulator, tmp_path: Path) -> Path:
-    """Leave one sent call and four pending ones, and return an export of one of them and a new one.
-
-    Taken in were calls of the old, the new and the middle day, in this order.
-    """
+    """Leave one sent call and four pending ones, and return an export of one of them and a new one."""
     rows = [at_nine(number, day) for number, day in enumerate((OLD, OLD, NEW, MIDDLE, MIDDLE))]
     ran = program("import", "--init-ledger", "--limit", "1", write_export(tmp_path / "old.csv", rows))
     assert (ran.code, ran.stderr, ledger_counts(tmp_path)) == (0, "", {"accepted": 1, "pending": 4})
@@ -45,18 +45,7 @@ def sent(account: Simulator) -> list[int]:
     return [int(arrival.fields["id"][-2:]) for arrival in account.arrivals[1:]]
 
 
-@pytest.mark.parametrize(
-    ("command", "numbers", "left"),
-    [
-        (["deliver"], [2, 3, 4, 1], 0),
-        (["deliver", "--order", "oldest"], [1, 2, 3, 4], 0),
-        (["deliver", "--limit", "2"], [2, 3], 2),
-        (["import"], [3, 9, 1, 2, 4], 0),
-        (["import", "--order", "oldest"], [1, 2, 3, 4, 9], 0),
-        (["import", "--limit", "1"], [3], 4),
-        (["import", "--limit", "5", "--order", "oldest"], [3, 9], 3),
-    ],
-)
+@pytest.mark.parametrize(("command", "numbers", "left"), CASES["orders"])
 def test_order(
     backlog: Path, program: Program, account: Simulator, command: list[str], numbers: list[int], left: int
 ) -> None:
@@ -113,8 +102,6 @@ def test_what_is_next(backlog: Path, options: dict[str, str], line: str | None) 
     imported(backlog, Listener(note=notes.append), init_ledger=False, **options)
     assert notes == ([line] if line else [])
 
-
-# what a person is asked ---------------------------------------------------------------------------------------
 
 DAY = timedelta(days=1)
 

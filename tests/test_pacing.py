@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import table
+from conftest import cases, table
 from importer.pacing import Rate, RetryBudget, RollingLimiter, Slot, backoff_seconds, parse_retry_after
 from runs import OwnTime
+
+CASES = cases("pacing")
 
 GUARD_SECONDS = 0.010
 LONGEST_SECONDS = 6 * 3600.0
@@ -32,36 +34,10 @@ def taken(limiter: RollingLimiter) -> Slot:
     return slot
 
 
-@table(("text", "rate"), [("1/second", Rate(1, 1)), ("60/minute", Rate(60, 60)), ("1000/hour", Rate(1000, 3600))])
-def test_rate_parse(text: str, rate: Rate) -> None:
-    """A rate is N per second, minute or hour, and gives its text back."""
-    assert (Rate.parse(text), str(rate)) == (rate, text)
-
-
-@table("text", ["", "0/second", "-1/second", "1.5/second", "10", "10/day", "1e3/hour", "٣/hour"])
-def test_rate_parse_refuses(text: str) -> None:
-    """Anything else is refused with a sentence that says what to write."""
-    with pytest.raises(ValueError, match="write it like 50/minute"):
-        Rate.parse(text)
-
-
 WHOLE = 1.0 + GUARD_SECONDS
 
 
-@table(
-    ("acts", "waited"),
-    [
-        ("write", WHOLE),
-        ("pass write", WHOLE),
-        ("write pass write", WHOLE),
-        ("write release", WHOLE),
-        ("write pass", WHOLE - 0.3),
-        ("release", 0.0),
-        ("release write", 0.0),
-        ("release pause", 30.0),
-        ("release pause pause-less", 30.0),
-    ],
-)
+@table(("acts", "waited"), CASES["slots"])
 def test_limiter_slot_comes_back(acts: str, waited: float) -> None:
     """A slot comes back a period and the guard after its last write, or once released; the longest pause wins."""
     clock = OwnTime()
@@ -77,15 +53,6 @@ def test_limiter_slot_comes_back(acts: str, waited: float) -> None:
     began = clock.now
     taken(limiter)
     assert clock.now - began == pytest.approx(waited)
-
-
-def test_limiter_burst() -> None:
-    """The first N slots are there at once."""
-    clock = OwnTime()
-    limiter = limiter_on(clock, "3/second")
-    for _ in range(3):
-        taken(limiter).written()
-    assert clock.waits == []
 
 
 @table("rate", ["1/second", "20/second", "1000/second", "60/minute", "1000/hour"])
@@ -130,15 +97,6 @@ def test_limiter_gives_up() -> None:
     limiter.pause_until(clock.now + 30)
     waits = len(clock.waits)
     assert (limiter.acquire(never, deadline=clock.now + 10), len(clock.waits)) == (None, waits)
-
-
-def test_limiter_counts_earlier() -> None:
-    """Requests of a run that ended just now count against the rate of this one."""
-    clock = OwnTime()
-    limiter = limiter_on(clock, "2/minute")
-    limiter.count_earlier([clock.now - 10, clock.now - 59, clock.now - 300])
-    taken(limiter)
-    assert clock.now == pytest.approx(1000.0 + WHOLE)
 
 
 @given(
@@ -208,43 +166,6 @@ def test_retry_budget() -> None:
     for _ in range(11):
         budget.success()
     assert [budget.spend(), budget.spend()] == [True, False]
-
-
-DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
-EPOCH = 1795428000.0  # the same moment
-
-
-@pytest.mark.fault(74, 131)
-@table(
-    ("value", "seconds"),
-    [
-        ("120", 120.0),
-        (" 7 ", 7.0),
-        ("0", 1.0),
-        ("21601", LONGEST_SECONDS),
-        ("1" + "0" * 20, LONGEST_SECONDS),
-        ("9" * 5000, LONGEST_SECONDS),
-        ("Mon, 23 Nov 2026 10:02:00 GMT", 120.0),
-        ("Monday, 23-Nov-26 10:02:00 GMT", 120.0),
-        ("Mon Nov 23 10:02:00 2026", 120.0),
-        ("Mon, 23 Nov 2026 09:00:00 GMT", 1.0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_SECONDS),
-    ],
-)
-def test_retry_after(value: str, seconds: float) -> None:
-    """Digits and the three forms of an HTTP date are understood, from 1 s to 6 h."""
-    assert parse_retry_after(value, response_date=DATE, now_epoch=0.0) == seconds
-
-
-@pytest.mark.fault(74)
-def test_retry_after_junk() -> None:
-    """Anything else says nothing, without an exception; without a usable Date our own clock stands in."""
-    junk = (None, "", "-5", "1.5", "abc", "1e9", "٣", "+3")
-    for value in (*junk, "Fri, 31 Dec 99999 23:59:59 GMT", "Mon, 99 Nov 2026 10:00:00 GMT"):
-        assert parse_retry_after(value, response_date=DATE, now_epoch=0.0) is None
-    for date in (None, "junk"):
-        value = "Mon, 23 Nov 2026 10:02:00 GMT"
-        assert parse_retry_after(value, response_date=date, now_epoch=EPOCH) == 120.0
 
 
 @pytest.mark.fault(74)

@@ -5,67 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, read_results, table
+from conftest import SAMPLES, Program, cases, read_results, table
 from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
 from importer.formats.language import CdrFormat
 from importer.prepare import Policies, PolicyBook
 from importer.settings import PolicyChoices, load_settings
 from importer.settings.values import outside_prefixes
-from samples import OWN, catalogue, prepared_in
+from samples import OWN, catalogue
 from schemas.vocabulary import Verdict
 
-ROWS = """Id,Agent,Dialled,Result,Rung,Started
-a1,+12125550101,+12125550141,gone,5,2026-03-02 14:00:00
-a2,+12125550101,+12125550142,gone,15,2026-03-02 14:00:00
-a3,+12125550101,+12125550143,gone,,2026-03-02 14:00:00
-a4,+12125550101,+12125550144,machine,9,2026-03-02 14:00:00
-a5,+12125550101,+12125550145,trunk,0,2026-03-02 14:00:00
-a6,+12125550101,+12125550146,busy,1,2026-03-02 14:00:00
-"""
-
-
-def fates(folder: Path, own: str = OWN, book: PolicyBook | None = None, chunk_rows: int = 50_000) -> list[str]:
-    """Return what becomes of each row: its state, or why it is skipped."""
-    changes = {"policies": book or PolicyBook(), "chunk_rows": chunk_rows}
-    listed = prepared_in(own, ROWS, folder, **changes).listed
-    return [getattr(each, "reason", "") or str(each.state) for each in listed]
-
-
-DEFAULT = ["cancelled", "noanswer", "noanswer", "noanswer", "our_side", "busy"]
-
-
-@table("chunk_rows", [1, 50_000])
-def test_defaults_are_the_contracts(chunk_rows: int, tmp_path: Path) -> None:
-    """Ten seconds of ringing, or nobody knows: noanswer; voicemail: noanswer; our side: skipped."""
-    assert fates(tmp_path, chunk_rows=chunk_rows) == DEFAULT
-
-
-@table(
-    ("choices", "place", "word"),
-    [
-        (PolicyChoices(cancelled_ring_seconds=0), 0, "noanswer"),
-        (PolicyChoices(cancelled_ring_seconds=16), 1, "cancelled"),
-        (PolicyChoices(cancelled_unknown="skip"), 2, "cancelled"),
-        (PolicyChoices(voicemail="attended"), 3, "attended"),
-        (PolicyChoices(voicemail="notavailable"), 3, "notavailable"),
-        (PolicyChoices(our_side="notavailable"), 4, "notavailable"),
-    ],
-)
-def test_choice_changes_its_rows_and_no_other(
-    choices: PolicyChoices, place: int, word: str, tmp_path: Path
-) -> None:
-    """Each policy decides about its own rows; what it does not speak of stays."""
-    expected = [*DEFAULT[:place], word, *DEFAULT[place + 1 :]]
-    assert fates(tmp_path, book=PolicyBook(choices)) == expected
-
-
-def test_cancelled_without_a_ring_column_is_unknown(tmp_path: Path) -> None:
-    """In a format that cannot tell how long it rang, every cancelled call is of unknown ringing."""
-    own = OWN.replace('ring_seconds = "rung"\n', "")
-    skipped = PolicyBook(PolicyChoices(cancelled_unknown="skip"))
-    assert fates(tmp_path, own)[:3] == ["noanswer"] * 3
-    assert fates(tmp_path, own, skipped)[:3] == ["cancelled"] * 3
+CASES = cases("policies")
 
 
 def own_format(folder: Path, lines: str) -> CdrFormat:
@@ -152,17 +102,7 @@ def test_policies_come_from_option_environment_and_file(tmp_path: Path) -> None:
     }
 
 
-@table(
-    ("text", "place", "rule"),
-    [
-        ('voicemail = "gone"', "voicemail: the value 'gone'", "'noanswer', 'notavailable' or 'attended'"),
-        ("cancelled-ring-seconds = -1", "cancelled-ring-seconds: the value '-1'", "at least 0"),
-        ("[policies.twilio]\nour_side = 7", "policies.twilio.our-side: the value '7'", "'skip'"),
-        ("[policies.twilio]\nmachine = 7", "policies.twilio.machine", "the policies are cancelled-"),
-        ("policies = 7", "policies: the value '7'", "[policies.asterisk-csv]"),
-        ("[policies]\ntwilio = 7", "policies.twilio: the value '7'", ""),
-    ],
-)
+@table(("text", "place", "rule"), CASES["wrong"])
 def test_wrong_policy_is_refused_with_its_key(text: str, place: str, rule: str, tmp_path: Path) -> None:
     """A policy that cannot be used is named with file, key, value and rule."""
     with pytest.raises(ConfigurationError) as caught:
@@ -194,8 +134,6 @@ def test_formats_shows_the_policies_in_force(program: Program, tmp_path: Path) -
         ["--trunks", "learned", "default"],
     ]
 
-
-# words that no table knows ------------------------------------------------------------------------------------
 
 SAMPLE = SAMPLES / "asterisk-csv" / "day.csv"
 READ_AS = ("--timezone", "America/New_York", "--country", "US", "--agents", SAMPLES / "agents.csv")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import table
+from conftest import cases, table
 from importer.errors import InputUnusableError
 from importer.formats.cells import Dialect, Quotes, plain_cell
 from importer.formats.detected import Detection
@@ -30,6 +30,8 @@ from importer.reading.chunks import (
 )
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
 from importer.settings import Settings
+
+CASES = cases("reading")
 
 NAMES = ("caller", "called", "begun")
 HEADER = "Caller,Called,Begun\n"
@@ -106,7 +108,6 @@ def _is_solid(text: str, delimiter: str) -> bool:
 
 
 # Tables that csv.writer wrote
-
 LETTERS = st.one_of(
     st.sampled_from(list("ab1+ \t\"',;|\n\u00e9\u6f22\U0001f4de\ufeff\u2028\x0b\x85")),
     st.characters(exclude_characters="\0\x1f\r", exclude_categories=("Cs",)),
@@ -132,6 +133,7 @@ def _expected(rows: list[tuple[str, ...]], delimiter: str) -> list[Row]:
     return expected
 
 
+@pytest.mark.fault(12, 13)
 @given(
     TABLES,
     st.sampled_from([",", ";", "\t", "|"]),
@@ -158,21 +160,7 @@ def test_any_table(
     assert _read(detection, chunk_rows, block_bytes) == (_expected(rows, delimiter), [])
 
 
-@given(TABLES, st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["utf-8-sig", "utf-16"]), BLOCK_BYTES)
-def test_any_table_verbatim(
-    folder: Path, rows: list[tuple[str, ...]], line_end: str, encoding: str, block_bytes: int
-) -> None:
-    """The verbatim records of a table, joined by its line ends, are the file without its blank lines."""
-    records = [_written([cells], ",", csv.QUOTE_MINIMAL, line_end) for cells in [NAMES, *rows]]
-    detection = _detected(folder / "verbatim.csv", "".join(records).encode(encoding), _format())
-    lines = range(1, 1000)
-    found = [text + line_end for _, text in verbatim_records(detection, lines, block_bytes=block_bytes)]
-    assert found == [record for record in records if _is_solid(record.replace("\r", ""), ",")]
-
-
 # Any text at all, against a reader that goes letter by letter
-
-
 class UnclosedError(Exception):
     """A quote is not closed where its cell ends."""
 
@@ -271,8 +259,6 @@ def test_any_rows(folder: Path, body: str, quotes: str, skip: bool, chunk_rows: 
 
 
 # Damage
-
-
 @pytest.mark.fault(7)
 @table(
     ("body", "line"),
@@ -331,30 +317,13 @@ def test_bad_row(tmp_path: Path, records: tuple[str, ...], reason: str, drop_row
         assert found == {2: "row", 3: reason, 4: "row"}, record[:80]
 
 
-@table(
-    ("quotes", "row", "cells"),
-    [
-        ("doubled", "a,b,c,d", ("a", "b c", "d")),
-        ("doubled", '"a,x",b,,d,e', ("a,x", "b  d", "e")),
-        ("doubled", '"a" <1>,"b ""x""",c,d', ("a <1>", 'b "x" c', "d")),
-        ("bare", '"a "x" y","b",c,"d"', ('a "x" y', "b c", "d")),
-        ("none", '"a",b",c,d', ('"a"', 'b" c', "d")),
-        ("none", "a,b,c", ("a", "b", "c")),
-    ],
-)
-def test_surplus_cells_spill_into_the_cell_named(
-    quotes: str, row: str, cells: tuple[str, ...], tmp_path: Path
-) -> None:
+@table(("quotes", "row", "cells"), CASES["spilled"])
+def test_surplus_cells_spill(quotes: str, row: str, cells: tuple[str, ...], tmp_path: Path) -> None:
     """What a row has too many cells is joined into the one that the format lets spill, on that row alone."""
     rows, bad = _read_text(tmp_path, f"{HEADER}1,2,3\n{row}\n4,5,6\n7,8\n", quotes=quotes, spill="called")
-    assert rows == [(2, ("1", "2", "3")), (3, cells), (4, ("4", "5", "6"))]
-    assert _reasons(bad) == [(5, "wrong_cell_count")]
-
-
-def test_line_end_in_a_row_with_surplus_cells(tmp_path: Path) -> None:
-    """A quoted line end stays in its cell where another is put together again."""
-    rows, bad = _read_text(tmp_path, f'{HEADER}"Ann\nLee",b,c,d\n4,5,6\n', spill="called")
-    assert (rows, bad) == ([(2, ("Ann\nLee", "b c", "d")), (4, ("4", "5", "6"))], [])
+    end = 4 + row.count("\n")
+    assert rows == [(2, ("1", "2", "3")), (3, tuple(cells)), (end, ("4", "5", "6"))]
+    assert _reasons(bad) == [(end + 1, "wrong_cell_count")]
 
 
 def test_cells_behind_an_open_end_are_passed_over(tmp_path: Path) -> None:
@@ -381,32 +350,13 @@ def test_row_torn_apart(tmp_path: Path) -> None:
     assert _fates(tmp_path, f"{HEADER}Lee,Ann,+442079460000,\n{ROW}") == {2: "wrong_cell_count", 3: "row"}
 
 
-@table(
-    ("text", "fates"),
-    [
-        (f"Calls of March,,\n\n,,\n{HEADER}{ROW}", {5: "row"}),
-        (f'Caller,Called,"Be\ngun"\n{ROW}', {3: "row"}),
-        # The export of a day without calls has no rows and no fault.
-        (HEADER, {}),
-        (HEADER.strip(), {}),
-        (f"{HEADER}\n\n", {}),
-        # A quoted line break in a last row that is not finished swallows no row; with its line end a row is bad.
-        (f'{HEADER}{ROW}105,"+44,\n20\n79', {2: "row", 3: "unfinished_row"}),
-        (f"{HEADER}{ROW}a,b\n", {2: "row", 3: "wrong_cell_count"}),
-        # A last cell that tells nothing of who called whom and when is taken as it stands.
-        (f"Caller,Called,Begun,Note\n{ROW.strip()},fine\n{ROW.strip()},fi", {2: "row", 3: "row"}),
-        # Where the first of two joined files has no line end, the row before the header is bad, and no other.
-        (f"{HEADER}{ROW}{ROW.strip()}{HEADER}{ROW}", {2: "row", 3: "wrong_cell_count", 4: "row"}),
-    ],
-)
-def test_lines(tmp_path: Path, text: str, fates: dict[int, str]) -> None:
+@table(("text", "fates"), CASES["lines"])
+def test_lines(tmp_path: Path, text: str, fates: dict[str, str]) -> None:
     """Title, blank lines and a header over two lines count as lines, and each line below is a row or a bad one."""
-    assert _fates(tmp_path, text) == fates
+    assert {str(line): fate for line, fate in _fates(tmp_path, text).items()} == fates
 
 
 # A last row that is not written to its end
-
-
 @pytest.mark.fault(15)
 @table("quote", ["", '"'])
 @table("quotes", ["doubled", "bare", "backslash"])
@@ -415,7 +365,7 @@ def test_cut_off(tmp_path: Path, quotes: str, quote: str) -> None:
     whole = tuple(ROW.strip().split(","))
     last = ",".join(f"{quote}{cell}{quote}" for cell in whole) + "\n"
     ends = [at for at, character in enumerate(last) if character in ",\n"]
-    for cut in sorted({1, 2, *(at + by for at in ends for by in (-2, -1, 0, 1, 2) if at + by < len(last))}):
+    for cut in sorted({1, 2, *(at + by for at in ends for by in (-1, 0, 1) if at + by < len(last))}):
         rows, bad = _read_text(tmp_path, HEADER + last * 2 + last[:cut], quotes=quotes)
         assert rows[:2] == [(2, whole), (3, whole)]
         if last[:cut] == '"':
@@ -426,25 +376,7 @@ def test_cut_off(tmp_path: Path, quotes: str, quote: str) -> None:
             assert (rows[2:], _reasons(bad)) == ([], [(4, "unfinished_row")]), last[:cut]
 
 
-@table(
-    ("begun", "reasons"),
-    [
-        (["2026-03-02 09:14:07", "2026-03-02 09:15:07"], []),
-        (["2026-03-02 09:14:07", "2026-03-02 09:15:0"], ["unfinished_row"]),
-        (["9", "12"], ["unfinished_row"]),
-        (["9", "10", "12"], ["unfinished_row"]),
-        (["12 s.", "9 s."], []),
-        (["12 s.", "9 s"], ["unfinished_row"]),
-        (['"9"', '"12"'], []),
-        (["2026-03-02 09:14:07"], []),
-        (["9"], ["unfinished_row"]),
-        (["12"] * 19 + ["10"], ["unfinished_row"]),
-        (["12"] * 20 + ["10"], []),  # as short as many others
-        ([""] * 21, []),
-        (["9", ""], ["unfinished_row"]),
-        (["9", "12,"], []),
-    ],
-)
+@table(("begun", "reasons"), CASES["last_cells"])
 @table("chunk_rows", [1, 100])
 def test_end_inside_the_last_cell(tmp_path: Path, begun: list[str], reasons: list[str], chunk_rows: int) -> None:
     """Without a line end, a cell that tells the calls apart must be proved whole by itself or by those above."""
@@ -455,8 +387,6 @@ def test_end_inside_the_last_cell(tmp_path: Path, begun: list[str], reasons: lis
 
 
 # Long rows
-
-
 def test_chunk_is_bounded_by_text_too(tmp_path: Path) -> None:
     """A chunk holds a few blocks of text at most, however many rows it may have."""
     row = "a" * 1000 + ",b,c\n"
@@ -466,8 +396,6 @@ def test_chunk_is_bounded_by_text_too(tmp_path: Path) -> None:
 
 
 # Files that change
-
-
 def _grow(path: Path) -> None:
     with path.open("a") as stream:
         stream.write(ROW)
@@ -485,7 +413,7 @@ def _replace(path: Path) -> None:
 @table("change", [_grow, _replace, Path.unlink])
 def test_changing_file(tmp_path: Path, change: Callable[[Path], None]) -> None:
     """A file that grows, is removed or replaced by one of the same size while it is read is not used."""
-    detection = _detected(tmp_path / "export.csv", HEADER + ROW * 100, _format())
+    detection = _detected(tmp_path / "export.csv", HEADER + ROW * 20, _format())
     chunks = read_chunks(detection, 1, block_bytes=100)
     next(chunks)
     change(detection.path)
@@ -515,30 +443,6 @@ def test_file_of_another_encoding(tmp_path: Path) -> None:
 
 # Encodings and line ends
 
-ZOE = 'Zoë,"+44\n7700","2026"\n'
-
-
-@pytest.mark.fault(12, 13)
-@table(
-    ("encoding", "overrides"),
-    [
-        ("utf-8", {}),
-        ("utf-8-sig", {}),
-        ("utf-8-sig", {"encoding": "utf-8"}),
-        ("utf-16", {}),
-        ("utf-16-le", {"encoding": "utf-16-le"}),
-        ("utf-32", {}),
-        ("cp1252", {}),
-        ("cp850", {"encoding": "cp850"}),
-    ],
-)
-@table("block_bytes", [1, 3, 1 << 20])
-def test_encoding(tmp_path: Path, encoding: str, overrides: dict[str, str], block_bytes: int) -> None:
-    """The same text in any encoding gives the same cells."""
-    cdr_format = _format(encodings=["utf-8", "cp1252"])
-    detection = _detected(tmp_path / "export.csv", (HEADER + ZOE).encode(encoding), cdr_format, **overrides)
-    assert _read(detection, block_bytes=block_bytes)[0] == [(2, ("Zoë", "+44\n7700", "2026"))]
-
 
 @pytest.mark.fault(14)
 @table("block_bytes", [1, 2, 7, 1 << 20])
@@ -551,35 +455,7 @@ def test_mixed_line_ends(tmp_path: Path, block_bytes: int) -> None:
 
 
 # Cells
-
-
-@table(
-    ("written", "meant"),
-    [
-        ('"=""0123"""', "0123"),
-        ('="0123"', "0123"),
-        ('" =""+44 7700"" "', "+44 7700"),
-        ("'0123", "0123"),
-        ("'+447700900142", "+447700900142"),
-        ("'=1+1", "=1+1"),
-        ("'(020) 7946", "(020) 7946"),
-        ("\t0123", "0123"),
-        ("\u200e+44\u202d7700\u202c", "+447700"),
-        ("\ufeff0123\u200b", "0123"),
-        ("Jo\u00a0Clarke\u202f", "Jo Clarke"),
-        ("'t Hart", "'t Hart"),
-        ("O'Neill", "O'Neill"),
-        *((text, "") for text in ("NULL", "null", "(NULL)", "[NULL]", "<null>", "NaN", "nan", "NaT", "None")),
-        # What it looks like changes nothing.
-        *((text, text) for text in ("NA", "N/A", "Null", "NONE", "-", "#N/A", "007", "50%", "True")),
-        *(
-            (text, text)
-            for text in ("00441632960001", "+447700900142", "1740906847.00012300", "1" * 30, "2026-03-02")
-        ),
-        *((text, text) for text in ("1e5", "1.41556E+10", "0x1F", "inf", "=0123")),
-        ("\u0646\u0645\u06cc\u200c\u062f", "\u0646\u0645\u06cc\u200c\u062f"),
-    ],
-)
+@table(("written", "meant"), CASES["cells"])
 def test_cell_as_it_was_meant(tmp_path: Path, written: str, meant: str) -> None:
     """Forced text is unwrapped, direction marks go, no-break spaces are spaces; what belongs to a name stays."""
     assert _read_text(tmp_path, f"{HEADER}x,y,{written}\n{ROW}")[0][0] == (2, ("x", "y", meant))
@@ -613,7 +489,6 @@ def test_empty_words(tmp_path: Path) -> None:
 
 
 # Rows that are none
-
 TOTALS = [{"caller": {"matches": "Totals?:?"}}]
 
 
@@ -632,19 +507,7 @@ def test_dropped_row_in_the_middle(tmp_path: Path, chunk_rows: int) -> None:
     assert ([line for line, _ in rows], _reasons(bad)) == ([2, 4, 7], [(5, "wrong_cell_count")])
 
 
-NO_ROWS = (
-    *("Total,,", "Total", '"Totals:",,', "Grand total", "SUMME,,", "Gesamt,,,", "Suma", "sub-total,,"),
-    *("(2 rows)", "(1 row)", "(2 rows affected)", "(2 row(s) affected)", "2 row(s) returned", "2 rows selected."),
-    *("(2 Zeilen)", "(2 filas)", "(2 lignes)", "(2 строки)", "(2 行)", "2 Zeilen ausgewählt."),
-    *("2 rows in set (0.00 sec)", "2 rows in set, 1 warning (0.00 sec)", "Empty set (0.00 sec)"),
-    *("Query OK, 2 rows affected (0.01 sec)", "Time: 0.512 ms", "Durée : 0,512 ms", "Bye"),
-    *("mysql> exit", "MariaDB [asteriskcdrdb]> exit", "asterisk=# \\q"),
-    *("------,------,-----", "-,--,---", "+----+----+", "---- + ---- + ----", "======", '"-----","-----","---"'),
-    *("Caller,Called,Begun", "\ufeffCaller,Called,Begun", '"CALLER","Called","begun",', "sep=;", "\ufeffsep=,"),
-)
-
-
-@table("line", NO_ROWS)
+@table("line", CASES["no_rows"])
 def test_line_that_is_no_row(tmp_path: Path, line: str) -> None:
     """Totals, what database clients print around rows, and the header again, is no row, wherever it stands."""
     assert _fates(tmp_path, f"{HEADER}{line}\n{ROW}{line}\n{ROW}{line}") == {3: "row", 5: "row"}
@@ -697,12 +560,6 @@ def test_cells_between_apostrophes(tmp_path: Path) -> None:
         _read_text(tmp_path, "'Caller','Called','Begun'\n'105','106','2026-03-02 09:14:07'\n")
 
 
-def test_header_with_a_column_twice(tmp_path: Path) -> None:
-    """Nothing tells which of the two has the number: the file is refused, by its name."""
-    with pytest.raises(InputUnusableError, match=r"\.csv: the header has column 'CALLED' twice \(cells 1 and 4\)"):
-        _read_text(tmp_path, "CALLED,Caller,Begun,Called\n105,106,2026-03-02 09:14:07,107\n")
-
-
 def test_rows_above_the_header(tmp_path: Path) -> None:
     """A row with most cells empty is no line of a title either, where it has a start and a number."""
     sparse, header = ",,,+442079460000,,2026-03-02 09:14:07,,\n", ",,,Called,Caller,Begun,,\n"
@@ -721,8 +578,6 @@ def test_mark_inside_a_joined_file(tmp_path: Path, block_bytes: int, line_end: s
 
 
 # Files that a spreadsheet wrote anew
-
-
 @table("line", ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;", "sep=;;;"])
 @table("line_end", ["\n", "\r\n", "\r"])
 @table("header", [True, False])
@@ -733,20 +588,7 @@ def test_separator_line(tmp_path: Path, line: str, line_end: str, header: bool) 
     assert (rows, bad) == ([(3 if header else 2, tuple(ROW.strip().split(",")))], [])
 
 
-@table("delimiter", [",", ";", "\t", "|"])
-@table("quotes", ["doubled", "bare", "none"])
-@table("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-@table("header", [True, False])
-def test_written_anew(tmp_path: Path, delimiter: str, quotes: str, quoting: int, header: bool) -> None:
-    """Whatever the system's own delimiter and quoting, those that a spreadsheet writes are read as well."""
-    rows = [("105", 'Zoe "Z" Clarke', "a,b;c|d"), ("106", "+442079460000", '"'), ("107", "x", "")]
-    text = _written([NAMES, *rows] if header else rows, delimiter, quoting, "\r\n")
-    found, bad = _read_text(tmp_path, text, header=header, delimiters=[","], quotes=quotes)
-    assert (found, bad) == (list(enumerate(rows, 2 if header else 1)), [])
-
-
 # Exports that quote in their own way
-
 UNAMBIGUOUS = CELLS.map(lambda text: text.replace("\n", " ")).filter(
     lambda text: re.search(r'",|, *("|$)|""', text) is None
 )
@@ -771,57 +613,36 @@ def test_broken_quotes(tmp_path: Path, record: str) -> None:
     assert found == {3: "row", 4: "broken_quotes", 6: "row"}
 
 
-@table(
-    ("body", "quotes", "cells"),
-    [
-        ('"\\"Lee, A\\" <1>","b","c"', "backslash", ('"Lee, A" <1>', "b", "c")),
-        ('\\"Lee\\, A\\" <1>,b,c', "backslash", ('"Lee, A" <1>', "b", "c")),
-        ('"\\"","C:\\\\",\\N', "backslash", ('"', "C:\\", "")),
-        ('"\\N\\"","\\\\N","a\\,\\N"', "backslash", ('N"', "", "a,N")),
-        ('"C:\\","b","c"', "doubled", ("C:\\", "b", "c")),
-        ('"C:\\","b""b","\\"', "doubled", ("C:\\", 'b"b', "\\")),
-        ('"C:\\",a"b,c', "doubled", ("C:\\", 'a"b', "c")),
-        ("a,\\N,C:\\\\", "doubled", ("a", "", "C:\\\\")),
-    ],
-)
+@table(("body", "quotes", "cells"), CASES["backslashes"])
 @table("own", ["doubled", "bare", "backslash"])
 def test_backslash_quotes(tmp_path: Path, body: str, quotes: str, cells: tuple[str, ...], own: str) -> None:
     """A backslash takes the meaning from a quote only where the quotes of the file pair so, and only so."""
     detection = _detected(tmp_path / "export.csv", f"{HEADER}{body}\n", _format(quotes=own))
     if own == "doubled" or quotes == "backslash":
         assert detection.dialect.quotes == quotes
-        assert _read(detection) == ([(2, cells)], [])
+        assert _read(detection) == ([(2, tuple(cells))], [])
 
 
-@table(
-    ("quotes", "record", "cells"),
-    [
-        ("bare", 'a"a,"b"b",c', ('a"a', 'b"b', "c")),
-        ("none", '"a,b",c', ('"a', 'b"', "c")),
-        ("none", 'a",b,c', ('a"', "b", "c")),
-        ("none", '"a","b"b",c', ('"a"', '"b"b"', "c")),
-        ("none", "a,\"'b,c", ("a", "\"'b", "c")),
-    ],
-)
+@table(("quotes", "record", "cells"), CASES["letters"])
 def test_quote_that_is_a_letter(tmp_path: Path, quotes: str, record: str, cells: tuple[str, ...]) -> None:
     """Without quoting, and inside a cell where quotes are bare, a quote is a letter; without it, commas part."""
-    assert _read_text(tmp_path, f"{HEADER}{record}\n", quotes=quotes) == ([(2, cells)], [])
+    assert _read_text(tmp_path, f"{HEADER}{record}\n", quotes=quotes) == ([(2, tuple(cells))], [])
 
 
 # Verbatim
-
 ODD_RECORDS = ('a"a,b,c', '"a","b ""b""",  c ', 'a,"b\r\nb",c', "é,b", 'a,"b"c",d,e', "a,b,c,,,")
 
 
 @table("line_end", ["\n", "\r\n", "\r"])
 @table("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_verbatim(tmp_path: Path, line_end: str, encoding: str) -> None:
-    """Records stand in the file of rejects as they stand in the export: quotes, blanks and line ends inside."""
-    text = line_end.join((HEADER.strip(), "", *ODD_RECORDS)) + line_end
+@table("block_bytes", [1, 7, 1 << 20])
+def test_verbatim(tmp_path: Path, line_end: str, encoding: str, block_bytes: int) -> None:
+    """Records stand in the file of rejects as in the export, with its header but not what stands above that."""
+    text = line_end.join(("March,,", HEADER.strip(), "", *ODD_RECORDS)) + line_end
     cdr_format = _format(encodings=["utf-8", "cp1252"])
     detection = _detected(tmp_path / "export.csv", text.encode(encoding), cdr_format)
-    found = list(verbatim_records(detection, [3, 4, 5, 7, 8, 9]))
-    assert found == [*zip((1, 3, 4, 5, 7, 8, 9), (HEADER.strip(), *ODD_RECORDS), strict=True)]
+    found = list(verbatim_records(detection, [4, 5, 6, 8, 9, 10], block_bytes=block_bytes))
+    assert found == [*zip((2, 4, 5, 6, 8, 9, 10), (HEADER.strip(), *ODD_RECORDS), strict=True)]
 
 
 @table("block_bytes", [1, 20, 1 << 20])
@@ -841,9 +662,3 @@ def test_verbatim_of_an_unfinished_row(tmp_path: Path) -> None:
     assert _reasons(_read(detection)[1]) == [(3, "wrong_cell_count"), (4, "unfinished_row")]
     found = verbatim_records(detection, [3, 4], block_bytes=7)
     assert [text for _, text in found] == [HEADER.strip(), "a,b", '105,"+44,\r\n20']
-
-
-def test_verbatim_header_below_title(tmp_path: Path) -> None:
-    """The header is given from where it stands, without the title above it."""
-    detection = _detected(tmp_path / "export.csv", f"March,,\n\n{HEADER}{ROW}", _format())
-    assert [line for line, _ in verbatim_records(detection, [4])] == [3, 4]

@@ -83,19 +83,6 @@ def test_address_without_file(bucket: MemoryFileSystem, tmp_path: Path, program:
         (tmp_path / "results").unlink()
 
 
-def test_address_that_is_refused(program: Program) -> None:
-    """A password in an address, one of the web, and one that no package reads end the command with 78."""
-    for address, said in (
-        ("bucket://me:pa55@cdr/1.csv", "a password in an address"),
-        ("zip://1.csv::bucket://me:pa55@cdr/1.zip", "a password in an address"),
-        ("https://cdr.example/1.csv?signature=pa55", "https://...: an address of the web"),
-        ("simplecache::HTTPS://cdr.example/1.csv?signature=pa55", "an address of the web"),
-        ("nowhere://cdr/1.csv", "nowhere://cdr/1.csv cannot be read by this installation"),
-    ):
-        ran = program("check", address)
-        assert (ran.code, said in ran.stderr, "pa55" in ran.stderr) == (78, True, False)
-
-
 def test_address_cannot_be_moved(bucket: MemoryFileSystem, tmp_path: Path, program: Program) -> None:
     """A file elsewhere cannot go to the folder of `--done`: exit 78, before anything is read."""
     ran = program("import", "--sandbox", "--done", tmp_path, "bucket://cdr/1.csv")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SAMPLES, Program, call_row, read_results, sample_options, table, write_export
+from conftest import SAMPLES, Program, call_row, cases, read_results, sample_options, table, write_export
 from importer.errors import ExitCode
 from importer.ledger import open_reader
 from importer.records import Receipt
@@ -31,6 +31,8 @@ from importer.report.page import page_of, write_page
 from ledgers import LATER_RUN, RUN, call, opened, take
 from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome
+
+CASES = cases("report")
 
 HOSTILE = '<script>alert(1)</script>"\'><img src=//x.example/y onerror=z>$\\frac{$ {{7*7}} --> id="x" ]]>'
 VOID = {"meta", "br", "img", "link", "input", "hr", "wbr"}
@@ -124,8 +126,6 @@ class _Page(HTMLParser):
 
 
 # counting ----------------------------------------------------------------------------------------------------
-
-
 def test_hours_are_local(tmp_path: Path) -> None:
     """With --timezone a call counts in the hour that the clock of that zone showed, half hours included."""
     path = write_results(tmp_path / "r.csv", [result(2, start_time="2026-03-02 14:10:00")])
@@ -167,10 +167,7 @@ def test_tally_keeps_the_frequent() -> None:
 
 
 def test_pace(tmp_path: Path) -> None:
-    """However long a run, its pace is at most some hundred spans that add up; years of no clock are left out.
-
-    Only accepted calls tell when this run sent: a call accepted before has the time of that run.
-    """
+    """However long a run, its pace is at most some hundred spans that add up; years of no clock are left out."""
     pace = pace_of(dict.fromkeys(range(40_000), 2))
     assert pace is not None
     _, span_seconds, counts, _ = pace
@@ -216,8 +213,6 @@ def test_what_is_no_results_file(program: Program, tmp_path: Path, content: str 
 
 
 # the page ----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def hostile_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make the page of results with hostile texts, once for all tests that look at it."""
@@ -350,20 +345,7 @@ def test_page_where_a_file_has_one_name(program: Program, tmp_path: Path, monkey
     assert [each.name for each in sorted(tmp_path.iterdir())] == ["r.csv", "r.csv.html"]
 
 
-@table(
-    ("outcomes", "stopped", "sentence"),
-    [
-        ({}, "", "No call was to be sent: nothing in here needs a person."),
-        ({"accepted": 1}, "", "1 call was accepted: nothing in here needs a person."),
-        ({"pending": 2}, "", "2 calls wait to be sent: send what waits with `cdr-importer deliver` or"),
-        ({"accepted": 9, "rejected": 1}, "", "accepted and 1 row was rejected: mend the rejected rows"),
-        ({"accepted": 3, "uncertain": 1, "rejected": 4}, "", "accepted, 1 call is uncertain and 4 rows were"),
-        ({"uncertain": 1, "rejected": 4}, "", "were rejected: look for the uncertain calls in Zoho"),
-        ({"pending": 5}, "77 (x)", "The run stopped early with exit code 77 (x); 5 calls wait"),
-        ({}, "78 (no_secrets)", "no call was to be sent: see the table of exit codes in README.md."),
-        ({}, "130 (declined)", "A person said no to what was about to be sent: nothing in here needs a person."),
-    ],
-)
+@table(("outcomes", "stopped", "sentence"), CASES["sentences"])
 def test_page_begins_with_a_sentence(outcomes: dict[str, int], stopped: str, sentence: str) -> None:
     """Before any picture one sentence says what happened and what to do first; it counts what is pending too."""
     report = Report("Run x", "x", Counter(outcomes), stopped=stopped)
@@ -400,8 +382,6 @@ def test_latest_days_are_compared(path: Path) -> None:
 
 
 # runs and history --------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def three_runs(program: Program, account: Simulator, tmp_path: Path) -> Path:
     """Leave a ledger with a run that lost an answer and met a refusal, one that knew all, and a delivery."""
@@ -424,9 +404,7 @@ def page_text(path: Path) -> str:
     return re.sub(r"\s+", " ", _Page(path.read_text()).text)
 
 
-def test_report_of_a_run_is_the_same_with_and_without_its_results(
-    program: Program, three_runs: Path, tmp_path: Path
-) -> None:
+def test_run_with_and_without_results(program: Program, three_runs: Path, tmp_path: Path) -> None:
     """Of a run whose results file is gone the ledger still knows counts, answers and uncertain calls."""
     first = run_ids(program)[0]
     assert program("report", "--run", first).code == 0
@@ -459,7 +437,6 @@ def test_history_page(program: Program, three_runs: Path, tmp_path: Path) -> Non
 
 
 # how it looks ------------------------------------------------------------------------------------------------
-
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

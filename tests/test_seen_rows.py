@@ -72,27 +72,19 @@ def stop() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", [Step.NOTED, Step.REJECTS_WRITTEN, Step.RUN_FINISHED])
-def test_row_is_told_by_a_run_that_ends(account: Simulator, tmp_path: Path, step: Step) -> None:
-    """A run whose results could not be put in their place, or that died when they were there, has told nobody."""
+@pytest.mark.parametrize("step", [Step.NOTED, Step.REJECTS_WRITTEN, Step.RUN_FINISHED, None])
+def test_row_is_told_by_a_run_that_ends(account: Simulator, tmp_path: Path, step: Step | None) -> None:
+    """A run whose results are not in place, or that died when they were or as it printed its end, told nobody."""
     export = write_export(tmp_path / "export.csv", [call_row(0), BAD])
     with filling_disk() as fill, pytest.raises((KeyboardInterrupt, CannotCreateError)):
         rejects = str(tmp_path / "rejects.csv")
-        imported(export, step=at(step, 1, fill if step is Step.NOTED else stop), rejects=rejects)
+        act = at(step, 1, fill if step is Step.NOTED else stop) if step else None
+        imported(export, None if step else Listener(ended=lambda _: stop()), step=act, rejects=rejects)
     assert (tmp_path / "results.csv").exists() == (step is not Step.NOTED)
     for part in tmp_path.glob("results.csv.part"):
         part.unlink()
     assert imported(export, results=str(tmp_path / "next.csv")).exit_code == 3
     assert bad_rows(tmp_path / "next.csv") == [("short_number", "")]
-
-
-def test_row_is_told_before_it_is_remembered(account: Simulator, tmp_path: Path) -> None:
-    """A run that is killed while it prints its end has told nobody: the next one does."""
-    export = write_export(tmp_path / "export.csv", [call_row(0), BAD])
-    with pytest.raises(KeyboardInterrupt):
-        imported(export, Listener(ended=lambda _: stop()))
-    codes = [imported(export, results=str(tmp_path / f"{night}.csv")).exit_code for night in range(2)]
-    assert codes == [3, 0]
 
 
 def test_equal_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
@@ -128,7 +120,7 @@ def test_ledger_of_before(program: Program, account: Simulator, tmp_path: Path) 
     assert codes == [3, 0]
 
 
-def test_rows_are_forgotten(tmp_path: Path, ledger: Ledger) -> None:
+def test_rows_are_forgotten(ledger: Ledger) -> None:
     """A purge forgets the rows last listed before its day; of the others the latest are kept, up to a bound."""
     for _ in range(2):  # the clock ticks between
         listed(ledger, *(f"row {number}" for number in range(3)))

@@ -14,19 +14,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from conftest import SAMPLES, Program, read_results, table
+from conftest import SAMPLES, Program, asterisk_row, cases, read_results, table
 from importer.cli.init import config_text
 from importer.errors import ConfigurationError, ExitCode
-from importer.settings import (
-    OPTIONS,
-    Credentials,
-    config_path,
-    load_credentials,
-    load_settings,
-    save_credentials,
-)
+from importer.settings import OPTIONS, Credentials, config_path, load_credentials, load_settings, save_credentials
 from importer.settings.credentials import credentials_path
 from misbehaviour import FOREVER, USERS, Fault, Simulator
+from terminal import Terminal
+
+CASES = cases("setting_up")
 
 Typed = Callable[..., None]
 
@@ -49,8 +45,6 @@ def unsigned(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator
 
 
 # --- init -----------------------------------------------------------------------------------------------------
-
-
 def test_init(program: Program, tmp_path: Path) -> None:
     """One command writes config and ledger, private, where --config says too, and later commands find them."""
     (tmp_path / "agents.csv").write_text("mine")
@@ -96,8 +90,6 @@ def test_config_text_has_every_option(tmp_path: Path) -> None:
 
 
 # --- init at a terminal ---------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
     """Return a function that types lines at what passes for a terminal, in an empty folder."""
@@ -130,7 +122,7 @@ def test_init_asks(program: Program, keys: Typed, unsigned: Simulator) -> None:
     assert "At most so many calls [default: 60/minute]: " in ran.stderr
 
 
-def test_init_where_nothing_can_be_written(
+def test_init_unwritable(
     program: Program, keys: Typed, unsigned: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agents file that this user cannot make is asked for again, not refused after all answers."""
@@ -144,13 +136,8 @@ def test_init_where_nothing_can_be_written(
 def asterisk(number: int, zone: str, front: str) -> str:
     """Return one unattended call of an Asterisk export, twelve hours after the one before."""
     made = datetime(2025, 10, 30, 15, 0, tzinfo=UTC) + timedelta(hours=12 * number)
-    start = f"{made.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}"
     agent, customer = f"10{number % 2 + 1}", f"{front}21255501{number:02}"
-    return (
-        f'"","{agent}","{customer}","from-internal","""Ann"" <{agent}>","PJSIP/{agent}-1",'
-        f'"PJSIP/trunk-a-1","Dial","PJSIP/{customer}@trunk-a,30","{start}",,"{start}",28,0,'
-        f'"NO ANSWER","DOCUMENTATION","{int(made.timestamp())}.{number}",""\n'
-    )
+    return asterisk_row(made, made.astimezone(ZoneInfo(zone)), number, agent=agent, customer=customer)
 
 
 @pytest.fixture
@@ -184,17 +171,8 @@ def test_proposal_printed(program: Program, autumn: Path) -> None:
     assert not config_path().exists()
 
 
-@table(
-    ("rows", "old", "new", "option", "words"),
-    [
-        (3, "", "", "timezone", "No change of the clock is among them, so say yourself which"),
-        (12, ':00:00"', ':30:00"', "timezone", "zones that fit: none: its clock was set by hand"),
-        (4, "", "", "country", "of 4 national numbers are numbers: 0 in US"),
-    ],
-)
-def test_proposal_without_proof(
-    program: Program, autumn: Path, rows: int, old: str, new: str, option: str, words: str
-) -> None:
+@table(("rows", "old", "new", "option", "words"), CASES["unproved"])
+def test_unproved(program: Program, autumn: Path, rows: int, old: str, new: str, option: str, words: str) -> None:
     """What is not proved stays a comment that says why: an odd clock or one without a change, too few numbers."""
     lines = autumn.read_text().replace(old, new).splitlines(keepends=True)
     autumn.with_name("other.csv").write_text("".join(lines[:rows]))
@@ -249,7 +227,6 @@ def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autum
 
 
 # --- init with an export that no format fits --------------------------------------------------------------------
-
 CODES = """Ref,Date,Time,Way,Ext,Dialled,Secs,Cause
 7001,03/04/2026,09:14:07,O,201,07700 900142,0,17
 7002,04/04/2026,09:15:07,O,202,07700 900143,31,16
@@ -322,8 +299,6 @@ def test_second_system_is_described(program: Program, keys: Typed) -> None:
 
 
 # --- auth login -----------------------------------------------------------------------------------------------
-
-
 def test_login(program: Program, unsigned: Simulator, typed: Typed) -> None:
     """Id, secret and code become a credentials file that signs in, and none of them is printed."""
     account = unsigned.credentials
@@ -337,6 +312,19 @@ def test_login(program: Program, unsigned: Simulator, typed: Typed) -> None:
     assert not any(secret in shown for secret in (account.client_secret, account.refresh_token, code))
     assert "PhoneBridge.call.log" in ran.stderr
     assert program("auth", "check").code == 0
+
+
+def test_login_at_a_terminal(unsigned: Simulator, tmp_path: Path) -> None:
+    """What is typed for the secret is not shown."""
+    account = unsigned.credentials
+    terminal = Terminal(["auth", "login"], os.environ, tmp_path)
+    for question, typed in (("id", account.client_id), ("secret", account.client_secret)):
+        terminal.expect(f"Client {question}: ")
+        terminal.type(typed)
+    terminal.expect("Code: ")
+    terminal.type(unsigned.service.issue_grant_code())
+    assert (terminal.finish(), account.client_secret in terminal.shown) == (0, False), terminal.shown
+    assert max(len(line) for line in terminal.lines() if os.environ["HOME"] not in line) <= 80
 
 
 def test_login_again(program: Program, unsigned: Simulator, typed: Typed) -> None:
@@ -356,16 +344,14 @@ def test_login_again(program: Program, unsigned: Simulator, typed: Typed) -> Non
 
 
 @table("lines", [(), ("1000.ID",), ("1000.ID", "secret", "two words"), ('"1000.ID"', "secret", "1000.code")])
-def test_login_without_answers(
-    program: Program, unsigned: Simulator, typed: Typed, lines: tuple[str, ...]
-) -> None:
+def test_login_unanswered(program: Program, unsigned: Simulator, typed: Typed, lines: tuple[str, ...]) -> None:
     """Answers that are missing or cannot be one stop before anything is asked of the service."""
     typed(*lines)
     assert program("auth", "login").code == ExitCode.CONFIGURATION
     assert unsigned.token_requests == 0
 
 
-def test_login_with_client_in_environment(
+def test_login_by_environment(
     program: Program, unsigned: Simulator, typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With id and secret in the environment only the code is asked, and it is said that they outrank the file."""
@@ -382,16 +368,6 @@ def test_login_with_client_in_environment(
 
 
 # --- auth check -----------------------------------------------------------------------------------------------
-
-
-def test_check(program: Program, account: Simulator) -> None:
-    """All in order: four lines, exit 0, and no call was taken in."""
-    ran = program("auth", "check")
-    assert (ran.code, ran.stderr) == (0, "")
-    assert [line.split()[0] for line in ran.stdout.splitlines()] == ["ok"] * 4
-    shown = ran.stdout.replace(account.base_url, "https://accounts.zoho.com.au")
-    assert max(map(len, shown.splitlines())) <= 80
-    assert account.accepted == ()
 
 
 @table(
@@ -413,9 +389,7 @@ def test_check_finds(program: Program, account: Simulator, fault: Fault, code: E
     assert words in ran.stderr
 
 
-def test_check_finds_what_the_cache_hides(
-    program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_behind_the_cache(program: Program, account: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A revoked refresh token is found beside a cached token that works; a host of elsewhere is not spoken to."""
     assert program("users").code == 0
     with monkeypatch.context() as changed:
@@ -429,8 +403,6 @@ def test_check_finds_what_the_cache_hides(
 
 
 # --- users ----------------------------------------------------------------------------------------------------
-
-
 def test_users(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Each user is listed with the agent they are, by id, e-mail or name; the file to complete has all of both."""
     agents = tmp_path / "agents.csv"
@@ -489,8 +461,6 @@ def test_users_that_fail(program: Program, account: Simulator, tmp_path: Path) -
 
 
 # --- where secrets rest ---------------------------------------------------------------------------------------
-
-
 def test_credentials_passed_by_systemd(tmp_path: Path) -> None:
     """A file in systemd's credentials folder is taken before the user's own, whatever its mode."""
     passed = tmp_path / "credentials.toml"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, table
+from conftest import ROOT, cases, table
 from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
 from importer.settings import (
     DATA_CENTERS,
@@ -27,6 +27,8 @@ from importer.settings import (
 from importer.settings.credentials import credentials_path
 from importer.settings.values import Limit, base_url
 from schemas.vocabulary import State
+
+CASES = cases("settings")
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=UTC)
 SECRETS = Credentials("1000.ID", "s3cret", "1000.refresh")
@@ -97,7 +99,20 @@ def test_config_file(config: Path, home: Path, tmp_path: Path) -> None:
 
 VALUES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "format": ({}, (" ",)),
-    "timezone": ({"Europe/Berlin": "Europe/Berlin"}, ("Berlin", "../etc/passwd")),
+    "timezone": (
+        {name: name for name in ("Europe/Berlin", "UTC", "Etc/GMT+1")},
+        *(
+            (
+                "Berlin",
+                "../etc/passwd",
+                "Europe",
+                "/etc/localtime",
+                "localtime",
+                "right/Europe/Berlin",
+                "x" * 5000,
+            ),
+        ),
+    ),
     "country": ({"GB": "GB"}, ("UK",)),
     "agents": ({}, ("\0",)),
     "site": ({"a.b-c_9": "a.b-c_9"}, ("a b", "x" * 65)),
@@ -105,7 +120,10 @@ VALUES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "until": ({}, ("2026-3-1",)),
     "outside-prefix": ({"9, 0": ("9", "0"), "00": ("00",)}, ("9,,0", "+", "1234567890123")),
     "states": ({"busy, noanswer": frozenset({State.BUSY, State.NOANSWER})}, ("busy,engaged", "busy,,noanswer")),
-    "rate": ({"10/second": Rate(10, 1.0)}, ("0/minute", "60", "1/day")),
+    "rate": (
+        {"10/second": Rate(10, 1.0), "60/minute": Rate(60, 60.0), "1000/hour": Rate(1000, 3600.0)},
+        ("0/minute", "60", "1/day", "-1/second", "1.5/second", "1e3/hour", "٣/hour"),
+    ),
     "batch-size": ({}, ("0",)),
     "workers": ({"64": 64}, ("65", "two")),
     "jobs": ({"2": 2}, ("0",)),
@@ -185,17 +203,7 @@ def test_private_values() -> None:
 @pytest.mark.fault(28)
 @table(
     ("content", "words"),
-    [
-        *((f'{key} = "hunter2"\n', f"{key} is a secret") for key in ("client_id", "client-secret")),
-        ("workers: 3\n", "own.toml, line 1 cannot be read"),
-        (b"site = '\xff'\n", "own.toml cannot be read: it is not saved as UTF-8"),
-        ("[import]\nworkers = 3\n", "own.toml: the key 'import' is not known"),
-        ('country = "US"\ncountry = "GB"\n', "line 2 cannot be read: the key stands twice"),
-        ("all-rows = true\nall_rows = false\n", "twice"),
-        ("workers = 0\n", "own.toml: workers: the value '0' cannot be used"),
-        *((f"{key} = true\n", f"own.toml: {key}:") for key in ("workers", "max-errors")),
-        *((f"{key} = 447700900123\n", f"own.toml: {key}:") for key in ("default-agent-number", "rate")),
-    ],
+    [*CASES["no_configs"], (b"site = '\xff'\n", "own.toml cannot be read: it is not saved as UTF-8")],
 )
 def test_config_refused(tmp_path: Path, content: str | bytes, words: str) -> None:
     """What is no flat TOML of options in UTF-8 is refused (78) with file and key; a secret is not shown."""
@@ -236,9 +244,6 @@ def test_data_centers() -> None:
     for accounts_url, api_hosts in DATA_CENTERS.values():
         assert base_url(accounts_url) == accounts_url
         assert all(host and "/" not in host for host in api_hosts)
-
-
-# secrets ------------------------------------------------------------------------------------------------------
 
 
 def credentials_error(environment: Mapping[str, str]) -> str:
@@ -312,47 +317,13 @@ def test_secret_characters(secret: str) -> None:
     assert "CDR_IMPORTER_CLIENT_SECRET" in said
 
 
-# moments ------------------------------------------------------------------------------------------------------
-
-
-@table(
-    ("text", "timezone", "expected"),
-    [
-        ("2026-03-01", "Europe/Berlin", "2026-03-01T00:00+01:00"),
-        ("2026-03-01 14:30", "America/New_York", "2026-03-01T14:30-05:00"),
-        ("2026-03-01T14:30:15", "Europe/Berlin", "2026-03-01T14:30:15+01:00"),
-        ("2026-03-01T14:30Z", None, "2026-03-01T14:30+00:00"),
-        ("2026-03-01 14:30:00+05:30", None, "2026-03-01T14:30+05:30"),
-        ("2026-03-01T14:30-0330", "Europe/Berlin", "2026-03-01T14:30-03:30"),
-        ("12h", None, "2026-03-10T03:30+00:00"),
-        ("2d", None, "2026-03-08T15:30+00:00"),
-        ("3w", "Europe/Berlin", "2026-02-17T15:30+00:00"),
-        ("today", "Pacific/Auckland", "2026-03-11T00:00+13:00"),
-        ("yesterday", "America/Los_Angeles", "2026-03-09T00:00-07:00"),
-        ("2026-03-29", "Europe/Berlin", "2026-03-29T00:00+01:00"),
-        # Cuba's clock goes from 24:00 to 01:00, and back from 01:00 to 00:00.
-        ("2026-03-08", "America/Havana", "2026-03-08T01:00-04:00"),
-        ("2026-11-01", "America/Havana", "2026-11-01T00:00-04:00"),
-    ],
-)
+@table(("text", "timezone", "expected"), CASES["moments"])
 def test_moment(text: str, timezone: str | None, expected: str) -> None:
     """A moment is the second it names; a day is its first instant."""
-    assert parse_moment(text, now=NOW, timezone=timezone) == datetime.fromisoformat(expected).timestamp()
+    assert parse_moment(text, now=NOW, timezone=timezone or None) == datetime.fromisoformat(expected).timestamp()
 
 
-@table(
-    ("text", "timezone", "fault"),
-    [
-        ("2026-03-29 02:30", "Europe/Berlin", "does not exist"),
-        ("2026-10-25 02:30", "Europe/Berlin", "occurs twice"),
-        ("2025-11-02 00:30", "America/Havana", "occurs twice"),
-        ("2011-12-30", "Pacific/Apia", "skipped it"),
-        *(
-            (text, "Asia/Tokyo", "is no date and time of the calendar")
-            for text in ("", "soon", "2026-02-30", "2026-03-01 24:30", "0000-01-01", "0001-01-01", "-2d", "2m")
-        ),
-    ],
-)
+@table(("text", "timezone", "fault"), CASES["no_moments"])
 def test_moment_refused(text: str, timezone: str, fault: str) -> None:
     """A local time that the clock skipped or showed twice, another form or no date is refused with the reason."""
     with pytest.raises(UsageError, match=fault):

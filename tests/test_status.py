@@ -14,8 +14,9 @@ from conftest import Program, call_row, write_export
 from importer.errors import UsageError
 from importer.ledger import Decision, Ledger, open_reader
 from importer.private_files import user_name
-from ledgers import ACCEPTED, AGENT, CUSTOMER, UNCERTAIN, bring_to, call, opened
+from ledgers import AGENT, CUSTOMER, bring_to, call, opened
 from misbehaviour import Fault, Simulator
+from states import ACCEPTED, UNCERTAIN
 from terminal import Terminal
 
 
@@ -52,7 +53,7 @@ def test_damaged_input_has_no_rows(program: Program, account: Simulator, tmp_pat
     ]
 
 
-def test_settings_hold_no_secret(
+def test_no_secret_kept(
     program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the default agent's number nor a proxy's password is kept, nor any credential."""
@@ -86,9 +87,7 @@ def test_runs_fit_a_terminal(program: Program, account: Simulator, tmp_path: Pat
     assert len(program("status", "--runs", "--last", "1").stdout.splitlines()) == 2
 
 
-def test_status_hides_no_call_that_waits_for_a_person(
-    program: Program, account: Simulator, tmp_path: Path
-) -> None:
+def test_status_hides_no_call(program: Program, account: Simulator, tmp_path: Path) -> None:
     """Of many uncertain calls twenty are named and the rest counted; of calls attended since each is named."""
     account.script(*[Fault.lost_answer(), Fault()] * 22)
     for state in ("busy", "answered"):
@@ -107,9 +106,6 @@ def test_failed_command_has_its_end(program: Program, account: Simulator, tmp_pa
     program("resolve", "call00099", "--sent", "--note", "seen")
     run = history(program)[0]
     assert (run["command"], run["exit"], run["summary"]["reason"]) == ("resolve", 2, "usage")
-
-
-# uncertain calls ----------------------------------------------------------------------------------------------
 
 
 def test_mail_of_uncertain_calls(program: Program, account: Simulator, tmp_path: Path) -> None:
@@ -189,7 +185,7 @@ def test_decision_that_stands(path: Path, ledger: Ledger) -> None:
     assert ledger._rows("SELECT * FROM reopenable") == []
 
 
-def test_resolve_without_a_name(
+def test_nameless_user(
     program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user whom the system does not name, as in a container, settles calls too."""

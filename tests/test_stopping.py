@@ -1,17 +1,18 @@
 """What ends a run early, or must not: signals, budgets, full disks, closed streams, old libraries."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conftest import Program, call_row, read_results, write_export
+from conftest import Begin, Program, call_row, read_results, write_export
 from disks import filling_disk
 from importer.cli.screen import Screen
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
@@ -34,25 +35,35 @@ def export(tmp_path: Path) -> Path:
     return write_export(tmp_path / "export.csv", (call_row(number) for number in range(6)))
 
 
-# signals -----------------------------------------------------------------------------------------------------
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for it, but not for ever."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
-@contextmanager
-def sending(account: Simulator, calls: int, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Give the program in a process of its own, when so many requests of it have arrived."""
-    command = [sys.executable, "-m", "importer", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while len(account.arrivals) < calls and process.poll() is None:
-            time.sleep(0.005)
-        yield process
+Sending = Callable[..., tuple[int, Callable[[], int]]]
+
+
+@pytest.fixture
+def sending(account: Simulator, begin: Begin, server: Any) -> Sending:
+    """Return a function that begins a command, and gives its process once so many requests came, and its code."""
+
+    def start(calls: int, *arguments: str | Path) -> tuple[int, Callable[[], int]]:
+        process = begin(*arguments)
+        wait_until(lambda: len(account.arrivals) >= calls)
+        return process, lambda: int(server.wait(process))
+
+    return start
 
 
 @pytest.mark.fault(92)
 @pytest.mark.parametrize(
     ("command", "number", "code"), [("import", signal.SIGTERM, 143), ("deliver", signal.SIGINT, 130)]
 )
-def test_signal_ends_the_run_in_order(
-    program: Program, account: Simulator, tmp_path: Path, command: str, number: signal.Signals, code: int
+def test_signal_ends_the_run(
+    program: Program, account: Simulator, sending: Sending, tmp_path: Path, command: str, number: int, code: int
 ) -> None:
     """The call in flight is recorded, the rest pending and counted as `status` does; `deliver` sends that once."""
     results = tmp_path / "results.csv"
@@ -60,13 +71,13 @@ def test_signal_ends_the_run_in_order(
     account.latency_seconds = 0.05
     rows = [call_row(own, id=f"own{own}") for own in range(2)]
     inputs = [write_export(tmp_path / "export.csv", rows)] if command == "import" else []
-    with sending(account, 4, command, "--batch-size", "3", "--results", results, *inputs) as process:
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=WAIT_SECONDS)
-    counts = {key: int(value) for key, value in re.findall(r"\b(\w+)=(\d+)(?= )", errors.splitlines()[-1])}
+    process, ended = sending(4, command, "--batch-size", "3", "--results", results, *inputs)
+    os.kill(process, number)
+    assert ended() == code
+    last = (tmp_path / "output").read_text().splitlines()[-1]
+    counts = {key: int(value) for key, value in re.findall(r"\b(\w+)=(\d+)(?= )", last)}
     said = {name: counts[name] for name in ("accepted", "pending")}
-    assert (process.returncode, said) == (code, ledger_counts(tmp_path))
-    assert f"exit={code} reason=signal" in errors.splitlines()[-1]
+    assert (said, f"exit={code} reason=signal" in last) == (ledger_counts(tmp_path), True)
     listed = [(row["call_id"], row["outcome"]) for row in read_results(results)]
     assert {one for one, outcome in listed if outcome == "accepted"} == {call["id"] for call in account.accepted}
     assert counts["rows"] + counts["carried"] == sum(said.values()) == len(listed)
@@ -77,34 +88,33 @@ def test_signal_ends_the_run_in_order(
 
 
 @pytest.mark.fault(93)
-def test_two_signals_to_the_program(account: Simulator, tmp_path: Path) -> None:
+def test_two_signals(account: Simulator, sending: Sending, tmp_path: Path) -> None:
     """A second signal ends the wait for an answer: its call is uncertain, all is written, the first one's code."""
     account.script(Fault(delay_seconds=WAIT_SECONDS))
     make_waiting(tmp_path / "ledger.sqlite", 2)
-    with sending(account, 1, "deliver", "--results", "results.csv") as process:
-        # Python takes signals that wait together in the order of their numbers.
-        process.send_signal(signal.SIGHUP)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=WAIT_SECONDS)
-    assert process.returncode == 129
-    assert "uncertain=1" in errors.splitlines()[-1]
-    assert "exit=129 reason=signal" in errors.splitlines()[-1]
+    process, ended = sending(1, "deliver", "--results", "results.csv")
+    # Python takes signals that wait together in the order of their numbers.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        os.kill(process, number)
+    assert ended() == 129
+    last = (tmp_path / "output").read_text().splitlines()[-1]
+    assert "uncertain=1" in last and "exit=129 reason=signal" in last
     rows = read_results(tmp_path / "results.csv")
     assert [(row["outcome"], row["reason"]) for row in rows] == [("uncertain", "interrupted"), ("pending", "")]
 
 
-def test_signal_that_asks(account: Simulator, tmp_path: Path) -> None:
+def test_signal_that_asks(account: Simulator, sending: Sending, tmp_path: Path) -> None:
     """SIGUSR1 writes how far the run has come, as often as it comes, and ends nothing."""
     account.script(Fault(delay_seconds=2))
     make_waiting(tmp_path / "ledger.sqlite", 2)
-    with sending(account, 1, "deliver") as process:
-        assert process.stderr is not None
-        for _ in range(3):
-            process.send_signal(signal.SIGUSR1)
-            line = process.stderr.readline()
-            assert line == "cdr-importer: phase=sending done=0 per_minute=0 total=2 left=unknown uncertain=0\n"
-        _, errors = process.communicate(timeout=WAIT_SECONDS)
-    assert (process.returncode, errors) == (0, "")
+    (process, ended), line = (
+        sending(1, "deliver"),
+        "cdr-importer: phase=sending done=0 per_minute=0 total=2 left=unknown",
+    )
+    for times in range(1, 4):
+        os.kill(process, signal.SIGUSR1)
+        wait_until(lambda times=times: (tmp_path / "output").read_text().count("\n") == times)
+    assert (ended(), (tmp_path / "output").read_text()) == (0, f"{line} uncertain=0\n" * 3)
     assert ledger_counts(tmp_path) == {"accepted": 2}
 
 
@@ -142,9 +152,6 @@ def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path,
     assert [path.name for path in tmp_path.glob("results.csv*")] == []
 
 
-# streams -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.fault(95, 96)
 @pytest.mark.parametrize(
     ("command", "streams"),
@@ -154,9 +161,7 @@ def test_signal_before_staging(account: Simulator, tmp_path: Path, export: Path,
         pytest.param("deliver", ">/dev/full 2>/dev/full", marks=pytest.mark.slow),
     ],
 )
-def test_streams_that_fail_change_nothing(
-    account: Simulator, tmp_path: Path, export: Path, command: str, streams: str
-) -> None:
+def test_failing_streams(account: Simulator, tmp_path: Path, export: Path, command: str, streams: str) -> None:
     """Closed, full or broken standard streams: everything is sent and recorded, the exit code is the run's."""
     write_export(export, [*(call_row(number) for number in range(2)), call_row(9, to="104")])
     results = tmp_path / "results.csv"
@@ -172,9 +177,6 @@ def test_streams_that_fail_change_nothing(
     listed = [(row["outcome"], row["attempts"]) for row in read_results(results)]
     assert listed == [("refused", "1"), ("accepted", "1"), *bad_row]
     assert ledger_counts(tmp_path) == {"refused": 1, "accepted": 1}
-
-
-# budgets -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("most", "reason", "lost"), [("1", "max_uncertain", 1), ("99", "uncertain", 3)])
@@ -194,9 +196,7 @@ def test_lost_answers(
     assert ledger_counts(tmp_path) == {"accepted": 6}
 
 
-def test_max_runtime_finishes_what_is_in_flight(
-    program: Program, account: Simulator, tmp_path: Path, export: Path
-) -> None:
+def test_max_runtime_ends_in_order(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
     """When the time is over the call in flight is recorded, the rest is pending and the exit code 75."""
     account.latency_seconds = 0.6
     ran = program("import", "--init-ledger", "--max-runtime", "1s", export)
@@ -206,18 +206,13 @@ def test_max_runtime_finishes_what_is_in_flight(
     assert len(account.accepted) == left.get("accepted", 0)
 
 
-def test_wait_longer_than_the_time_left(
-    program: Program, account: Simulator, tmp_path: Path, export: Path
-) -> None:
+def test_wait_beyond_the_time_left(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
     """A Retry-After that ends after --max-runtime ends the run at once; the next one still keeps to it."""
     account.script(Fault.throttle(wait_seconds=300))
     ran = program("import", "--init-ledger", "--max-runtime", "1m", export)
     assert (ran.code, ran.summary()["reason"], ledger_counts(tmp_path)) == (75, "throttled", {"pending": 6})
     again = program("deliver", "--max-runtime", "1m")
     assert (again.code, again.summary()["reason"], len(account.arrivals)) == (75, "held", 1)
-
-
-# disks -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.fault(105)
@@ -249,9 +244,6 @@ def test_disk_full_for_results(program: Program, account: Simulator, tmp_path: P
     assert ledger_counts(tmp_path) == {"accepted": 6}
     assert program("deliver", "--results", tmp_path / "next.csv").code == 0
     assert [row["outcome"] for row in read_results(tmp_path / "results.csv")] == ["accepted"] * 6
-
-
-# libraries ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.fault(35)
@@ -301,9 +293,6 @@ def test_commands_load_only_what_they_use(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = [line for line in done.stdout.splitlines() if line.startswith("loaded: ")]
     assert found == ["loaded: []"] * len(steps)
-
-
-# the moments of a run ----------------------------------------------------------------------------------------
 
 
 def test_steps_in_order(account: Simulator, tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""Rows that are no lines of delimited cells: sheets of workbooks, JSON objects, printed columns.
-
-Every sample written as a sheet or as objects has the outcomes of the CSV file of the same rows.
-"""
+"""Rows that are no lines of delimited cells: sheets of workbooks, JSON objects, printed columns."""
 
 import csv
 import gzip
@@ -19,7 +16,7 @@ import xlsxwriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Program, read_results, table
+from conftest import Program, cases, read_results, table
 from importer.errors import ConfigurationError, InputUnusableError
 from importer.files.export import open_tables
 from importer.files.json_objects import rows_of_objects
@@ -33,11 +30,13 @@ from importer.reading.chunks import read_chunks
 from importer.settings import Settings
 from samples import INPUTS, OWN, catalogue, cells_of, content_of, detected, for_each, plan_for, prepared
 
+CASES = cases("tables")
+
 Rows = list[list[str]]
 Listed = list[tuple[int, tuple[str, ...]]]
 MOMENT = re.compile(r"\d{4}-(?!02-3)\d\d-\d\d \d\d:[0-5]\d:\d\d")
 WHOLE = re.compile(r"0|[1-9]\d{0,14}")
-FEW = {f"{name}.csv" for name in ("asterisk-csv/day", "dialpad/calls", "ringcentral-call-log/detailed")}
+FEW = {"asterisk-csv/day.csv", "dialpad/calls.csv", "callnotify/day.csv"}
 LONGEST_CELL = 32_767
 """Excel's limit."""
 
@@ -108,10 +107,7 @@ def as_objects(folder: Path, found: Detection, rows: Rows, writing: str) -> None
 
 @pytest.mark.parametrize("path", for_each(INPUTS, FEW))
 def test_sample_as_a_table(tmp_path: Path, path: Path) -> None:
-    """A sample on a sheet, or as JSON objects a line higher, has the outcomes of its CSV, row by row.
-
-    Each is a sheet with moments and numbers, each fourth one of text, and objects written in one of the ways.
-    """
+    """A sample on a sheet, or as JSON objects a line higher, has the outcomes of its CSV, row by row."""
     number, found, rows = INPUTS.index(path), detected(path), rows_of(path)
     if found.format.file.columns:
         return  # printed text is no sheet
@@ -121,7 +117,6 @@ def test_sample_as_a_table(tmp_path: Path, path: Path) -> None:
 
 
 # workbooks ----------------------------------------------------------------------------------------------------
-
 HEADER = ["id", "from", "to", "start_time", "state"]
 
 
@@ -315,8 +310,6 @@ def test_workbook_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 # JSON ---------------------------------------------------------------------------------------------------------
-
-
 def json_lines(text: str | bytes, folder: Path) -> list[str]:
     """Return the CSV text of JSON, its first line the header."""
     path = folder / "export.json"
@@ -327,15 +320,7 @@ def json_lines(text: str | bytes, folder: Path) -> list[str]:
 
 @table(
     ("text", "lines"),
-    [
-        ('{"a":1234567890123.10,"b":1e3}\n{"c":true,"a":null}', ["a,b,c", "1234567890123.10,1e3,", ",,true", ""]),
-        ('[\n {"a":"x\\ny"},\n\n {\n"a":2}\n]', ["a", "", "x y", "", "2", ""]),
-        ('[{"a":1},{"a":2}]', ["a", "1", "2", ""]),
-        ('{"n":0,"calls":[\n{"a":1}],"m":[]}', ["a", "", "1", ""]),
-        ('{"a":{"b":1,"c":{"d":2}},"e":[1]}', ["a.b,a.c,e", '1,"{""d"": ""2""}","[""1""]"', ""]),
-        ('{"a":1}\r\n{"a":2}\r\n', ["a", "1", "2", ""]),
-        ('{"a":1,"b":2}\n{"a":1,"b":', ["a,b", "1,2", '"{""a"":1,""b"":"']),
-    ],
+    CASES["json"],
 )  # fmt: skip
 def test_json_as_rows(tmp_path: Path, text: str, lines: list[str]) -> None:
     """Each way of writing objects gives their rows, each on the line on which its object starts."""
@@ -346,15 +331,9 @@ def test_json_as_rows(tmp_path: Path, text: str, lines: list[str]) -> None:
 @table(
     ("text", "words"),
     [
-        ('[{"a":1},\n{"a":', "line 2: the text breaks off"),
-        ('[{"a":1},\n3]', "line 2: an object { } is missing"),
-        ('{"a":1}\n{"a":1,"a":2}\n', "line 2: an object has the key 'a' twice"),
-        ('{"a":1}\n{"a" 1, "bbbbbbbbbbbbbbbbbbbbbbbbb": 2}\n{"a":2}\n', "line 2: this is not JSON"),
-        ('[{"a":1}]\n{"a":1}', "line 2: something stands behind the end"),
+        *CASES["no_json"],
         ('[{"a":' + "[" * 100_000 + "]" * 100_000 + "}]", "nested too deep"),
         (b'[{"a":"\xe9"}]', "is not utf-8 text"),
-        ("{}", "no objects"),
-        (json.dumps({f"k{number}": [{"a": 1}] for number in range(21)}), "more than 20 lists of objects"),
         (json.dumps([{f"k{number}": 1 for number in range(1001)}]), "more than 1000 different keys"),
     ],
 )
@@ -453,7 +432,6 @@ def test_json_export(tmp_path: Path, program: Program) -> None:
 
 
 # printed text -------------------------------------------------------------------------------------------------
-
 PRINTED = re.sub(
     r"(?s)\[columns\].*(?=\[\[direction)",
     "[file.columns]\nid = [1, 4]\ndialled = [6, 17]\nstarted = [19, 37]\nresult = [39, 42]\n",
@@ -509,17 +487,7 @@ def test_printed_rows(tmp_path: Path, text: str, rows: list[tuple[int, str]]) ->
     assert printed_rows(tmp_path, f"\ufeff{text}", encoding="utf-16-le") == rows
 
 
-@table(
-    ("line", "wrong", "words"),
-    [
-        ("dialled = [6, 17]", "dialled = [4, 17]", "'dialled' begins at 4, but 'id' before it ends at 4"),
-        ("dialled = [6, 17]", "dialled = [17, 6]", r"'dialled' \[17, 6\]: the first position"),
-        ("id = [1, 4]", "id = [0, 4]", r"'id' \[0, 4\]: the first position"),
-        ("[file.columns]", "[columns]\nx = 'X'\n[file.columns]", "has no header and no other columns"),
-        ("[file.columns]", "[file]\nheader = true\n[file.columns]", "has no header and no other columns"),
-        ('customer = "dialled"', 'customer = "too"', "column 'too' is used but neither read nor derived"),
-    ],
-)
+@table(("line", "wrong", "words"), CASES["positions"])
 def test_positions_are_checked(tmp_path: Path, line: str, wrong: str, words: str) -> None:
     """Positions that overlap, are reversed or stand beside other columns are refused when the format is loaded."""
     with pytest.raises(ConfigurationError, match=words):

@@ -55,9 +55,6 @@ def test_calls_of_a_sample_stand_in_its_text(path: Path) -> None:
         assert (call.place.line, call.start_time) in {(call.place.line, moment) for moment in moments}
 
 
-# --- Rows that hypothesis writes ----------------------------------------------------------------------------
-
-
 def _template(path: Path, detection: Detection, plan: PreparePlan) -> tuple[Call, list[str]] | None:
     """Return a call of the sample that is one row, with its cells; None where there is no such call."""
     listed = as_it_is(path).listed
@@ -126,7 +123,7 @@ FEW = {
 # Few examples of many rows: what an example costs is validation as such, whatever the rows.
 @settings(max_examples=2, phases=[Phase.generate])
 @given(changes=st.lists(CHANGES, min_size=12, max_size=24))
-def test_calls_of_changed_rows_stand_in_their_text(
+def test_changed_rows_stand_in_their_text(
     path: Path, folder: Path, changes: list[tuple[str, datetime | str]]
 ) -> None:
     """Whatever number and time a row holds, its call has these or there is no call: no cell is changed."""

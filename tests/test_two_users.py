@@ -6,11 +6,10 @@ import pwd
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,48 +21,31 @@ from misbehaviour import Simulator
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVICE = pwd.getpwnam("nobody")
 GROUP = grp.getgrgid(SERVICE.pw_gid).gr_name
-ENVIRONMENT = {
-    "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PATH": "/usr/bin:/bin",
-}
-
-
-def other_interpreter() -> str | None:
-    """Return a Python of this version that the service's user may execute, with the packages installed here."""
-    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        try:
-            subprocess.run([python, "-c", "import click"], user=SERVICE.pw_uid, env=ENVIRONMENT, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return python
-    return None
 
 
 class Machine:
     """A root folder of its own, a service user, and root."""
 
-    def __init__(self, folder: Path, python: str) -> None:
+    def __init__(self, folder: Path, server: Any, environment: dict[str, str]) -> None:
         self.folder, self.home = folder, folder / "var/lib/cdr-importer"
         self.at = folder
-        self._python = python
-        self.environment: dict[str, str] = {}
+        self._server, self._environment = server, environment
 
     def run(self, *arguments: str | Path, as_root: bool = False) -> Ran:
         """Run the program as one of the two users, as `sudo -H -u` does."""
-        user = {} if as_root else {"user": SERVICE.pw_uid, "group": SERVICE.pw_gid, "extra_groups": ()}
-        own = {"HOME": str(self.folder / "root" if as_root else self.home)}
-        done = subprocess.run(
-            [self._python, "-m", "importer", *map(str, arguments)],
-            **user,  # type: ignore[arg-type]
-            cwd=self.at,
-            env=ENVIRONMENT | self.environment | own,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        home = self.folder / "root" if as_root else self.home
+        with tempfile.NamedTemporaryFile("r") as output:
+            job = {
+                "arguments": [*map(str, arguments)],
+                "environment": {**self._environment, "HOME": str(home)},
+                "folder": str(self.at),
+                "output": output.name,
+                "at": None,
+                "user": None if as_root else (SERVICE.pw_uid, SERVICE.pw_gid),
+            }
+            code = self._server.wait(self._server.start(job))
+            said = output.read()
+        return Ran(code, said, said)
 
     def shell(self, line: str) -> None:
         """Run a line of the recipe as root."""
@@ -86,19 +68,16 @@ class Machine:
 
 
 @pytest.fixture
-def machine(simulator: Simulator) -> Iterator[Machine]:
+def machine(simulator: Simulator, server: Any) -> Iterator[Machine]:
     """Return a machine on which both users can come to the program and the simulator."""
-    python = other_interpreter() if os.geteuid() == 0 else None
-    if python is None:
-        pytest.skip("only root can be two users, and needs a Python that the other may execute")
+    if os.geteuid() != 0:
+        pytest.skip("only root can be two users")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for each in ("", "root", "var", "var/lib", "var/log", "etc"):
             (folder / each).mkdir(exist_ok=True)
             (folder / each).chmod(0o755)
-        made = Machine(folder, python)
-        made.environment = simulator.environment()
-        yield made
+        yield Machine(folder, server, simulator.environment())
 
 
 @pytest.mark.slow
@@ -112,7 +91,8 @@ def test_recipe(machine: Machine, simulator: Simulator) -> None:
     export = write_export(machine.folder / "export.csv", [call_row(1)])
     export.chmod(0o644)
     night = ("import", "--yes", "--config", config, "--results", machine.home / "results.csv", export)
-    assert (machine.run(*night).code, len(simulator.accepted)) == (0, 1)
+    ran = machine.run(*night)
+    assert (ran.code, len(simulator.accepted)) == (0, 1), ran.stderr
     before = {path: path.lstat().st_uid for path in (*machine.home.rglob("*"), log)}
     for command in (("status",), ("deliver",)):
         ran = machine.run(*command, "--config", config, as_root=True)

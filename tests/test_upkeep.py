@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Program, call_row, read_results, write_export
+from conftest import Program, call_row, outcomes_in, write_export
 from misbehaviour import Simulator
+from runs import ledger_counts
 
 
 def rows(count: int) -> list[str]:
@@ -22,22 +23,11 @@ def export(account: Simulator, program: Program, tmp_path: Path) -> Path:
     return path
 
 
-def states(program: Program) -> dict[str, int]:
-    """Return the ledger's calls by state, as `status` tells them."""
-    lines = (line.split() for line in program("status").stdout.splitlines())
-    return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1] != "0"}
-
-
-def outcomes(path: Path | str) -> list[str]:
-    """Return the outcomes of a results file, in order."""
-    return [row["outcome"] for row in read_results(path)]
-
-
-def test_purge(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
+def test_purge(program: Program, export: Path, tmp_path: Path) -> None:
     """A purge of nothing old deletes nothing; an age or number that is none is a wrong option, not repeated."""
     ran = program("ledger", "purge")
     assert (ran.code, ran.stdout.split(" ")[0]) == (0, "0")
-    assert states(program) == {"accepted": 1, "pending": 2}
+    assert ledger_counts(tmp_path) == {"accepted": 1, "pending": 2}
     for age in ("0d", "400", "-1d", "1w"):
         assert program("ledger", "purge", "--older-than", age).code == 2
     ran = program("ledger", "forget", "--number", "02125550101")
@@ -52,7 +42,7 @@ def test_forget(program: Program, account: Simulator, export: Path, tmp_path: Pa
     assert (ran.code, ran.stdout.startswith("1 call was closed")) == (0, True)
     assert number not in ran.stdout + ran.stderr
     assert program("import", "--results", tmp_path / "again.csv", "--all-rows", export).code == 0
-    assert outcomes(tmp_path / "again.csv") == ["already_accepted", "skipped", "accepted"]
+    assert outcomes_in(tmp_path / "again.csv") == ["already_accepted", "skipped", "accepted"]
     assert [call["id"] for call in account.accepted] == ["call00000", "call00002"]
 
 
@@ -68,66 +58,34 @@ def restored(program: Program, export: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.fault(110)
-def test_accept_restore_with_all_results(
-    program: Program, account: Simulator, restored: Path, tmp_path: Path
-) -> None:
+def test_restore_with_all_results(program: Program, account: Simulator, restored: Path, tmp_path: Path) -> None:
     """An import is refused until all results since the backup are accepted; then what they tell is known."""
     ran = program("import", restored)
     assert (ran.code, "ledger accept-restore" in ran.stderr) == (78, True)
     ran = program("ledger", "accept-restore", "--complete", tmp_path / "lost.csv")
     assert (ran.code, ran.stdout.splitlines()[0]) == (0, "2 calls were made accepted, 2 accepted ones added.")
     assert program("import", "--results", tmp_path / "after.csv", restored).code == 0
-    assert outcomes(tmp_path / "after.csv") == ["already_accepted"] * 5
+    assert outcomes_in(tmp_path / "after.csv") == ["already_accepted"] * 5
     assert len(account.accepted) == 5
 
 
-@pytest.mark.fault(110)
-def test_accept_restore_without_results(
-    program: Program, account: Simulator, restored: Path, tmp_path: Path
-) -> None:
-    """Without results every call that may have been sent waits for a person, and none is sent twice."""
-    ran = program("ledger", "accept-restore")
-    assert (ran.code, states(program)) == (4, {"accepted": 1, "uncertain": 2})
-    assert program("import", "--results", tmp_path / "after.csv", restored).code == 4
-    assert outcomes(tmp_path / "after.csv") == ["already_accepted", *["uncertain"] * 4]
-    assert len(account.accepted) == 5
-
-
-def test_accept_restore_of_calls_attended_since(
+def test_restore_of_calls_attended_since(
     program: Program, account: Simulator, export: Path, tmp_path: Path
 ) -> None:
     """A call that the results tell attended since the backup waits for a person instead of being sent."""
     assert program("ledger", "backup", tmp_path / "backup.sqlite").code == 0
     late = write_export(tmp_path / "late.csv", [row.replace("busy", "answered") for row in rows(2)])
     assert program("import", "--results", tmp_path / "lost.csv", late).code == 3
-    assert outcomes(tmp_path / "lost.csv") == ["accepted", "conflict", "skipped"]
+    assert outcomes_in(tmp_path / "lost.csv") == ["accepted", "conflict", "skipped"]
     shutil.copy(tmp_path / "backup.sqlite", tmp_path / "ledger.sqlite")
     assert program("ledger", "accept-restore", "--complete", tmp_path / "lost.csv").code == 4
     assert program("deliver").code == 4
-    assert (states(program), len(account.accepted)) == ({"accepted": 2, "uncertain": 1}, 2)
+    assert (ledger_counts(tmp_path), len(account.accepted)) == ({"accepted": 2, "uncertain": 1}, 2)
     assert program("import", "--results", tmp_path / "again.csv", late).code == 4
-    assert outcomes(tmp_path / "again.csv") == ["conflict", "uncertain"]
+    assert outcomes_in(tmp_path / "again.csv") == ["conflict", "uncertain"]
 
 
-@pytest.mark.fault(155)
-def test_forgotten_stays_forgotten(program: Program, account: Simulator, export: Path, tmp_path: Path) -> None:
-    """A number forgotten after a backup is not posted after its restore, be it from the backup or an export."""
-    assert program("ledger", "backup", tmp_path / "backup.sqlite").code == 0
-    more = write_export(tmp_path / "more.csv", rows(5))
-    for number in (1, 4):
-        ran = program("ledger", "forget", "--number", rows(5)[number].split(",")[4])
-        assert (ran.code, "backups still hold the number" in ran.stdout) == (0, True)
-        program("import", "--limit", "1", "--results", tmp_path / f"{number}.csv", more)
-    shutil.copy(tmp_path / "backup.sqlite", tmp_path / "ledger.sqlite")
-    ran = program("ledger", "accept-restore", "--complete", tmp_path / "1.csv", tmp_path / "4.csv")
-    assert "2 open calls were closed: their number was forgotten" in ran.stdout
-    assert (ran.code, program("deliver").code) == (0, 0)
-    assert program("import", "--results", tmp_path / "after.csv", more).code == 0
-    assert outcomes(tmp_path / "after.csv")[1::3] == ["skipped", "skipped"]
-    assert sorted(call["id"] for call in account.accepted) == ["call00000", "call00002", "call00003"]
-
-
-def test_accept_restore_needs_a_reason(program: Program, export: Path, tmp_path: Path) -> None:
+def test_restore_needs_a_reason(program: Program, export: Path, tmp_path: Path) -> None:
     """A ledger that is as its last run left it cannot be accepted, nor can a file that is no results file."""
     assert program("ledger", "accept-restore").code == 2
     assert program("ledger", "accept-restore", "--complete").code == 2
@@ -137,7 +95,7 @@ def test_accept_restore_needs_a_reason(program: Program, export: Path, tmp_path:
 
 @pytest.mark.fault(122)
 def test_another_account(
-    program: Program, account: Simulator, export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    program: Program, account: Simulator, export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ledger bound to one account sends nothing to another, until a person says that it is the same."""
     with Simulator() as other:

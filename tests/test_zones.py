@@ -2,30 +2,20 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from conftest import SAMPLES, Program, table
+from conftest import SAMPLES, Program, asterisk_row, cases, table
 from importer.errors import ConfigurationError
-from importer.prepare import AgentBook
 from importer.prepare.zones import offset_text
-from samples import OWN, Result, prepared_in, prepared_text
+from samples import Result, prepared_text
 from schemas.zones import fixed_advice, is_fixed, proposed_zones
+
+CASES = cases("zones")
 
 NEW_YORK = "America/New_York"
 MARCH_2 = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
-
-
-def row(made: datetime, shown: datetime, number: int = 0) -> str:
-    """Return one unattended call of an Asterisk export: when its id was made, and what its clock showed."""
-    start = f"{shown:%Y-%m-%d %H:%M:%S}"
-    return (
-        f'"","101","2125550142","from-internal","""Ann"" <101>","PJSIP/101-0000002b","PJSIP/trunk-a-0000002c",'
-        f'"Dial","PJSIP/2125550142@trunk-a,30","{start}",,"{start}",28,0,"NO ANSWER","DOCUMENTATION",'
-        f'"{int(made.timestamp())}.{number}",""\n'
-    )
 
 
 def agreeing(
@@ -33,7 +23,9 @@ def agreeing(
 ) -> str:
     """Return calls whose clock shows this zone."""
     moments = [first + step * number for number in range(count)]
-    return "".join(row(made, made.astimezone(ZoneInfo(zone)), number) for number, made in enumerate(moments))
+    return "".join(
+        asterisk_row(made, made.astimezone(ZoneInfo(zone)), number) for number, made in enumerate(moments)
+    )
 
 
 def read(folder: Path, text: str, timezone: str) -> Result:
@@ -47,18 +39,6 @@ def test_zone_that_agrees(tmp_path: Path, timezone: str) -> None:
     assert len(read(tmp_path, agreeing(5), timezone).calls()) == 5
 
 
-@table(("timezone", "count"), [("Europe/London", 2), ("America/Chicago", 40), ("Australia/Lord_Howe", 2)])
-def test_zone_that_is_contradicted(tmp_path: Path, timezone: str, count: int) -> None:
-    """Another zone is refused with line, value, epoch, the offset proved, and zones that fit."""
-    said = (
-        f'line 1: "2026-03-02 09:00:00" is no time of {timezone}: the id of the row was made at '
-        rf"{int(MARCH_2.timestamp())} \(2026-03-02 14:00:00 GMT\), so the clock stood at UTC-05:00"
-    )
-    with pytest.raises(ConfigurationError, match=said) as caught:
-        read(tmp_path, agreeing(count), timezone)
-    assert "Zones that fit this file: America/New_York" in caught.value.hint
-
-
 def test_zone_of_other_summer_rules(tmp_path: Path) -> None:
     """A zone with the same winter but another summer is contradicted by the days between, a few among many."""
     text = agreeing(60, step=timedelta(days=1, minutes=7))
@@ -69,7 +49,7 @@ def test_zone_of_other_summer_rules(tmp_path: Path) -> None:
 
 def test_later_leg_of_a_long_call(tmp_path: Path) -> None:
     """A row that starts a full hour behind its id seems to tell another offset, and is overruled or not enough."""
-    late = row(MARCH_2, (MARCH_2 + timedelta(hours=1)).astimezone(ZoneInfo(NEW_YORK)))
+    late = asterisk_row(MARCH_2, (MARCH_2 + timedelta(hours=1)).astimezone(ZoneInfo(NEW_YORK)))
     assert len(read(tmp_path, late, NEW_YORK).calls()) == 1
     assert len(read(tmp_path, late + late.replace("2125550142", "2125550143"), NEW_YORK).listed) == 2
     assert len(read(tmp_path, late * 2 + agreeing(3), NEW_YORK).listed) == 5
@@ -77,7 +57,7 @@ def test_later_leg_of_a_long_call(tmp_path: Path) -> None:
 
 def test_row_before_its_id(tmp_path: Path) -> None:
     """A call cannot start before its id was made: one such row is proof where nothing agrees."""
-    early = row(MARCH_2, (MARCH_2 - timedelta(hours=1)).astimezone(ZoneInfo(NEW_YORK)))
+    early = asterisk_row(MARCH_2, (MARCH_2 - timedelta(hours=1)).astimezone(ZoneInfo(NEW_YORK)))
     with pytest.raises(ConfigurationError, match="stood at UTC-06:00, not at UTC-05:00"):
         read(tmp_path, early, NEW_YORK)
     assert len(read(tmp_path, early + agreeing(1), NEW_YORK).listed) == 2
@@ -85,7 +65,7 @@ def test_row_before_its_id(tmp_path: Path) -> None:
 
 def test_rows_that_tell_nothing(tmp_path: Path) -> None:
     """Starts off the quarter hour, as of later legs, and ids without an epoch tell nothing."""
-    off = "".join(row(MARCH_2, MARCH_2 + timedelta(minutes=7 + n), n) for n in range(3))
+    off = "".join(asterisk_row(MARCH_2, MARCH_2 + timedelta(minutes=7 + n), n) for n in range(3))
     assert len(read(tmp_path, off, NEW_YORK).listed) == 3
 
 
@@ -108,30 +88,11 @@ def test_detect_shows_the_evidence(program: Program, tmp_path: Path) -> None:
 
 def test_zone_that_is_proposed() -> None:
     """What a person may write for a zone is not taken, and the zone that is likely meant is named first."""
-    meant = {
-        "W. Europe Standard Time": "Europe/Berlin",
-        "eastern standard time": "America/New_York",
-        "europe/london": "Europe/London",
-        "London": "Europe/London",
-        "New_York": "America/New_York",
-        "PST": "America/Los_Angeles",
-        "UTC+5:30": "Asia/Kolkata",
-        "GMT-5": "America/New_York",
-        "Europe/Lodnon": "Europe/London",
-    }
+    meant = dict(CASES["proposed"])
     assert {text: proposed_zones(text)[0] for text in meant} == meant
 
 
-@table(
-    ("zone", "place"),
-    [
-        ("EST", "America/New_York"),
-        ("MST", "America/Denver or America/Phoenix (no summer time)"),
-        ("HST", "Pacific/Honolulu (no summer time)"),
-        ("Etc/GMT+6", "America/Chicago or America/Mexico_City (no summer time)"),
-        ("Etc/GMT-2", "Europe/Athens, Africa/Johannesburg (no summer time) or Africa/Cairo"),
-    ],
-)
+@table(("zone", "place"), CASES["fixed"])
 def test_zone_without_summer_time(zone: str, place: str) -> None:
     """A bare offset is told from a place and from GMT, and the places that may be meant are named."""
     assert is_fixed(zone)
@@ -145,16 +106,6 @@ def test_zone_without_summer_time_needs_proof(tmp_path: Path) -> None:
     assert len(read(tmp_path, agreeing(60, "Etc/GMT+5", step=timedelta(days=2)), "EST").calls()) == 60
     with pytest.raises(ConfigurationError, match="is no time of EST"):
         read(tmp_path, agreeing(60, step=timedelta(hours=9)), "EST")
-
-
-def test_zone_without_summer_time_at_its_change(program: Program, tmp_path: Path) -> None:
-    """It is refused where any row of a day proves summer time, though most do not; `init` writes none."""
-    ran = program("init", "--config", tmp_path / "own.toml", "--timezone", "HST")
-    assert (ran.code, (tmp_path / "own.toml").exists(), "Pacific/Honolulu" in ran.stderr) == (2, False, True)
-    sample = SAMPLES / "asterisk-csv" / "clock-change.csv"
-    ran = program("check", "--timezone", "EST", "--country", "US", "--results", tmp_path / "r.csv", sample)
-    assert (ran.code, "EST is a clock without summer time" in ran.stderr) == (78, True)
-    assert "America/New_York" in ran.stderr
 
 
 def test_offsets_need_no_zone(program: Program, tmp_path: Path) -> None:
@@ -190,52 +141,3 @@ def test_offset_that_is_contradicted(tmp_path: Path, timezone: str | None) -> No
     ) as caught:
         prepared_text(tmp_path, wrong, timezone=timezone)
     assert "(2026-03-02 14:00:00 GMT), not at the moment it names" in caught.value.message
-
-
-# the country of national numbers ------------------------------------------------------------------------------
-
-AMERICAN = [f"212555014{number}" for number in range(8)]
-BRITISH = [f"07700 90017{number}" for number in range(8)]
-WRITTEN = [f"+1212555014{number}" for number in range(3)]
-
-
-def read_numbers(folder: Path, texts: list[str], **changes: Any) -> Result:
-    """Prepare calls to these numbers."""
-    rows = [f"a{place},101,{text},busy,3,2026-03-02 14:00:07" for place, text in enumerate(texts)]
-    plan = {"timezone": "UTC", "agents": AgentBook(default_number="+12125550101"), **changes}
-    return prepared_in(OWN, "\n".join(["Id,Agent,Dialled,Result,Rung,Started", *rows, ""]), folder, **plan)
-
-
-@table(
-    ("texts", "country", "said"),
-    [
-        (AMERICAN, "GB", "8 of 8 are numbers there, 8 in US; none has the 0 that is dialled there"),
-        (AMERICAN, "DE", "0 of 8 are numbers there, 8 in US"),
-        ([*AMERICAN[:3], *WRITTEN], "IN", "3 of them stand in the file with the code of US too"),
-    ],
-)
-def test_numbers_of_another_country(tmp_path: Path, texts: list[str], country: str, said: str) -> None:
-    """National numbers that are another country's stop the run, with what speaks for which country."""
-    with pytest.raises(ConfigurationError, match=f"speak against --country {country}: .*{said}") as caught:
-        read_numbers(tmp_path, texts, country=country)
-    assert "US is likely" in str(caught.value.hint)
-
-
-@table(
-    ("texts", "changes"),
-    [
-        (AMERICAN, {"country": "CA"}),  # one plan
-        (AMERICAN, {"country": "GB", "trust_country": True}),
-        (
-            AMERICAN,
-            {"country": "GB", "agents": AgentBook(default_number="+447700900101")},
-        ),  # nothing else is American
-        (AMERICAN[:2], {"country": "GB"}),  # too few to prove anything
-        (BRITISH, {"country": "GB"}),  # agents abroad
-        ([*BRITISH, *(f"0{number}" for number in range(1_000_000, 1_000_020))], {"country": "GB"}),
-        ([*BRITISH, *WRITTEN], {"country": "GB", "timezone": "America/New_York"}),
-    ],
-)
-def test_numbers_that_prove_nothing(tmp_path: Path, texts: list[str], changes: dict[str, Any]) -> None:
-    """Faulty numbers, agents and customers abroad, and few numbers do not stop a run."""
-    assert read_numbers(tmp_path, texts, **changes).rows == len(texts)

@@ -54,7 +54,7 @@ SPEAKS: dict[str, Callable[[Path], list[str | Path]]] = {
 
 @pytest.mark.fault(143, 144)
 @table("case", SPEAKS)
-def test_hostile_text_is_shown_escaped(
+def test_hostile_text_escaped(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     """Whatever holds them, terminal codes are shown as text, and a line end in a value begins no line of ours."""
@@ -76,9 +76,7 @@ def test_hostile_text_is_shown_escaped(
     ],
     ids=["code", "headers", "redirect"],
 )
-def test_hostile_answer_is_shown_escaped(
-    program: Program, account: Simulator, export: Path, tmp_path: Path, answer: Fault
-) -> None:
+def test_hostile_answer(program: Program, account: Simulator, export: Path, tmp_path: Path, answer: Fault) -> None:
     """Nothing of what answers moves the cursor or stands in a line of its own, nor is it a code of the results."""
     account.script(answer.repeated(FOREVER))
     ran = program("import", "-v", "--init-ledger", "--results", tmp_path / "results.csv", export)
@@ -96,7 +94,7 @@ def test_long_text_is_cut(program: Program) -> None:
 
 
 @pytest.mark.fault(144)
-def test_odd_names_of_inputs(
+def test_odd_input_names(
     program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files of any name are read, are named in the results as they can be, and no name decides what is written."""

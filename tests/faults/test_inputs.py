@@ -2,7 +2,6 @@
 
 import encodings
 import encodings.aliases
-import gzip
 import os
 import subprocess
 import sys
@@ -47,26 +46,6 @@ def test_every_encoding_that_python_knows(tmp_path: Path) -> None:
                 wanted = content.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
                 assert b"".join(text_blocks(ExportFile(export), encoding)).decode() == wanted
     assert refused < 20 < len(CODECS)
-
-
-@pytest.mark.fault(2, 6, 15, 25)
-def test_file_that_cannot_be_used(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """Besides the error gallery: each is told with exit code and why; nothing of it is taken in or sent."""
-    twice, nul, dangling, torn = (tmp_path / name for name in ("twice.csv", "nul.csv", "dangling", "torn.gz"))
-    twice.write_text(f"{CALLNOTIFY_HEADER},id\n{call_row(1)},x\n")
-    nul.write_bytes(b"\0" * 4096)
-    torn.write_bytes(gzip.compress(CALLNOTIFY_HEADER.encode())[:-9])
-    dangling.symlink_to("nowhere")
-    for path, code, words in (
-        (Path("/dev/null"), 66, "is not a file"),
-        (dangling, 66, "input not found"),
-        (twice, 65, "'id' twice"),
-        (torn, 65, "torn.gz"),
-        (nul, 65, "nul.csv"),
-    ):
-        ran = program("import", "--init-ledger", "--results", tmp_path / "r.csv", path)
-        assert (ran.code, ran.summary()["rows"], words in ran.stderr) == (code, "0", True), (path, ran.stderr)
-    assert (ledger_counts(tmp_path), account.arrivals, account.token_requests) == ({}, (), 0)
 
 
 BAD_ROWS = {

@@ -160,10 +160,7 @@ def test_lock_file_on_a_full_disk(tmp_path: Path) -> None:
     opened(path).close()
 
 
-@table(
-    ("option", "kind"),
-    [("agents", "device"), ("metrics", "device"), *product(SMALL_FILES, ("pipe", "huge"))],
-)
+@table(("option", "kind"), [("agents", "device"), ("metrics", "device"), *product(SMALL_FILES, ("pipe", "huge"))])
 def test_small_file_that_is_none(
     program: Program, account: Simulator, export: Path, tmp_path: Path, option: str, kind: str
 ) -> None:

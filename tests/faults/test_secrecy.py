@@ -71,9 +71,7 @@ ENDINGS = (
 
 
 @pytest.mark.fault(136, 138, 139, 154)
-def test_planted_words_are_printed_nowhere(
-    program: Program, account: Simulator, canaries: None, serve: Serve, tmp_path: Path
-) -> None:
+def test_planted_words(program: Program, account: Simulator, canaries: None, serve: Serve, tmp_path: Path) -> None:
     """Through failures of every kind and all commands, no secret, token or number is printed or kept in a file."""
     account.script(*ANSWERS)
     pings = serve(answering(http_answer(body=b"")))
@@ -163,11 +161,7 @@ def test_summary_holds_counts_only(program: Program, account: Simulator, tmp_pat
 
 @pytest.mark.fault(137, 151)
 def test_no_option_takes_a_secret() -> None:
-    """No option takes a secret or gives up trust; the program starts no other that would inherit secrets.
-
-    Processes of its own that prepare files get none: `test_signal_while_workers_read` looks at their environment.
-    Nor does `crontab -l`: see `tests/test_doctor.py`.
-    """
+    """No option takes a secret or gives up trust; the program starts no other that would inherit secrets."""
     found = [cli, *(command for _, command in commands(cli, click.Context(cli)))]
     names = [f"{command.name} {word}" for command in found for each in command.params for word in each.opts]
     assert len(names) > 50
@@ -181,9 +175,7 @@ def test_no_option_takes_a_secret() -> None:
 
 
 @pytest.mark.fault(137)
-def test_password_of_a_proxy_on_the_command_line(
-    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxy_password_as_an_option(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`ps` shows --proxy to everybody: with a password it is a wrong option, in the environment it is not."""
     monkeypatch.setenv("CDR_IMPORTER_LEDGER", str(tmp_path / "none.sqlite"))
     url = f"http://user:{PROXY_PASSWORD}@127.0.0.1:9"

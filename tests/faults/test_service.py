@@ -31,8 +31,6 @@ ONE_GIGABYTE = 1_000_000_000
 
 
 # what is answered, and how the run ends -----------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Case:
     """What API and token endpoint answer, and what comes of it.
@@ -105,7 +103,8 @@ CASES: dict[str, Case] = {
     "token expires under workers": expired(401, calls=12, workers=4),
     "new token refused": Case((ORDINARY, BAD_TOKEN), (77, "token_refused"), ONE_SENT, [0, 1, 1], (), 2),
     "sign-in revoked": Case(
-        (ORDINARY, Fault.expired_token()), (77, ""), ONE_SENT, [0, 1], (ORDINARY, REVOKED), token_requests=2
+        *((ORDINARY, Fault.expired_token()), (77, ""), ONE_SENT, [0, 1], (ORDINARY, REVOKED), 2),
+        words="cdr-importer auth",
     ),
     "token endpoint goes down": Case(
         *((ORDINARY.repeated(2), Fault.expired_token()), (69, ""), {"accepted": 2, "pending": 3}, [0, 1, 2]),
@@ -185,8 +184,6 @@ def test_run(night: Night, name: str) -> None:
 
 
 # the sign-in -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.fault(49)
 def test_another_host_with_the_same_refresh_token(night: Night) -> None:
     """A token that a sign-in elsewhere has killed costs one refresh; every call is accepted once."""
@@ -238,8 +235,6 @@ def test_nobody_there(night: Night, workers: int) -> None:
 
 
 # order, limits, workers --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("count", "workers"), [(0, 1), (7, 1), (40, 4)])
 def test_all_are_sent_once(night: Night, count: int, workers: int) -> None:
     """Over small batches each call goes once; one worker sends oldest first; an empty ledger costs no sign-in."""
@@ -282,8 +277,6 @@ def test_results_that_cannot_take_a_batch(night: Night, monkeypatch: pytest.Monk
 
 
 # throttles and outages ---------------------------------------------------------------------------------------
-
-
 def throttled(retry_after: str) -> Fault:
     """Return 429 with a Retry-After of any text."""
     return Fault(status=429, headers=(("Retry-After", retry_after),))
@@ -347,7 +340,6 @@ def test_throttle_for_ever(night: Night, retry_after: str, waits: list[int]) -> 
 
 
 # clocks ------------------------------------------------------------------------------------------------------
-
 DAY = 86_400.0
 
 
@@ -416,8 +408,6 @@ def test_run_over_new_year(night: Night, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # something else answers --------------------------------------------------------------------------------------
-
-
 def pour(peer: Peer) -> None:
     """Promise a gigabyte and send of it what is taken."""
     peer.read_request()

@@ -4,13 +4,12 @@ A line of JSON on standard input is a job, answered by its process id, or a proc
 its exit code. A child may kill itself, or send itself a signal, at the nth time its run comes to a step.
 """
 
+import importlib
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
-
-import pandera.strategies.pandas_strategies  # noqa: F401 pandera would import it in every child
 
 import importer.cli
 import importer.cli.explain
@@ -23,6 +22,13 @@ import importer.pipeline.intake
 import importer.settings
 from steps import Step, at, at_steps
 
+LATE = (
+    *("encodings.ascii", "encodings.cp1252", "encodings.idna", "encodings.utf_8_sig", "pyarrow.pandas_compat"),
+    *("pandera.backends.pandas.register", "pandera.strategies.pandas_strategies", "prometheus_client"),
+)
+for name in LATE:  # every child would import them; one of another user may not read where Python stands
+    importlib.import_module(name)
+
 
 def become(job: dict[str, Any]) -> int:
     """Do one job in a child: its own folder, environment and output; nothing of the server's."""
@@ -34,6 +40,10 @@ def become(job: dict[str, Any]) -> int:
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
     os.umask(0o077)
+    if user := job.get("user"):
+        os.setgroups(())
+        os.setgid(user[1])
+        os.setuid(user[0])
     if job["at"] is None:
         return importer.cli.run(job["arguments"])
     step, number, kind = job["at"]
