@@ -147,8 +147,14 @@ def _reading(text: str, rules: NumberRules) -> NumberReading:
     if len(text.strip()) > _LONGEST_TEXT:
         return unusable("unusable_characters")
     content = _content(_ascii_spelling(text))
-    reason = _word_reason(content)
-    return unusable(reason) if reason else _dialled(content, rules)
+    says_nothing = not (any(map(str.isalnum, content)) or _MASK.search(content) or _UNREADABLE in content)
+    if says_nothing or content.casefold() in _MISSING:
+        return unusable("missing_number")
+    words = [word for word in re.split(r"[\s_.,:/<>()\[\]\"']+", content.casefold()) if word]
+    telling = {word for word in words if word not in _NOUNS}
+    if telling and telling <= _WITHHELD:
+        return unusable("withheld_number")
+    return unusable("masked_number") if telling and telling <= _REDACTED else _dialled(content, rules)
 
 
 # --- What is dialled beside the number ---------------------------------------------------------------------
@@ -223,17 +229,28 @@ def _number(content: str, rules: NumberRules) -> NumberReading:
     """
     if _BARE_NUMBER.fullmatch(content):
         return planned(content, rules)
-    reason = "scientific_notation" if _SCIENTIFIC.fullmatch(content) else ""
-    reason = reason or ("lost_decimal" if _DECIMAL.fullmatch(content) else "")
-    further = _FURTHER_DIALLING.fullmatch(content)
-    if further and not reason:
+    if _SCIENTIFIC.fullmatch(content):
+        return unusable("scientific_notation")
+    if _DECIMAL.fullmatch(content):
+        return unusable("lost_decimal")
+    if further := _FURTHER_DIALLING.fullmatch(content):
         shortest = shortest_number(rules)
         if any(len(digits) >= shortest for digits in re.findall("[0-9]+", further["further"])):
-            reason = "several_numbers"
-        elif len(digits_in(further["number"])) >= shortest:
-            content = further["number"]
-    reason = reason or _shape_reason(content)
-    return unusable(reason) if reason else planned(content, rules)
+            return unusable("several_numbers")
+        content = further["number"] if len(digits_in(further["number"])) >= shortest else content
+    if _SERVICE_CODE.fullmatch(content):
+        return unusable("service_code")
+    if _MASK.search(content):
+        return unusable("masked_number")
+    if not _NUMBER_CHARACTERS.fullmatch(content):
+        return unusable("letters_in_number" if any(map(str.isalpha, content)) else "unusable_characters")
+    # A plus or a slash starts a second number; a slash after an area code does not.
+    *parts, last = [digits_in(part) for part in content.split("/")]
+    is_ending = any(parts) and len(last) <= _LONGEST_ENDING_AFTER_SLASH
+    is_several = is_ending or sum(len(part) >= SHORTEST_NUMBER for part in (*parts, last)) > 1
+    if is_several or "+" in content.lstrip("+( "):
+        return unusable("several_numbers")
+    return planned(content, rules)
 
 
 # --- Spelling --------------------------------------------------------------------------------------------
@@ -333,19 +350,6 @@ _NOUNS: Final = frozenset(_NOUN_WORDS.split())
 _WITHHELD: Final = frozenset(_WITHHELD_WORDS.split())
 _REDACTED: Final = frozenset({"redacted", "masked", "obfuscated"})
 
-
-def _word_reason(content: str) -> str:
-    """Return the reason of a text that is a word for no number, "" for any other."""
-    folded = content.casefold()
-    if folded in _MISSING or not (any(map(str.isalnum, content)) or _MASK.search(content)):
-        return "" if _UNREADABLE in content else "missing_number"
-    words = [word for word in re.split(r"[\s_.,:/<>()\[\]\"']+", folded) if word]
-    telling = [word for word in words if word not in _NOUNS]
-    if telling and all(word in _WITHHELD for word in telling):
-        return "withheld_number"
-    return "masked_number" if telling and all(word in _REDACTED for word in telling) else ""
-
-
 # --- Shape -----------------------------------------------------------------------------------------------
 
 _SCIENTIFIC: Final = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]*)?e[+-]?[0-9]+", re.IGNORECASE)
@@ -364,20 +368,3 @@ _MASK: Final = re.compile(
 _NUMBER_CHARACTERS: Final = re.compile(r"[+0-9()/.\- ]*")
 # 030 1234567/8 names two lines of one subscriber.
 _LONGEST_ENDING_AFTER_SLASH: Final = 2
-
-
-def _shape_reason(content: str) -> str:
-    """Return the reason of a text that is not plainly one number, "" for one that is."""
-    if _SERVICE_CODE.fullmatch(content):
-        return "service_code"
-    if _MASK.search(content):
-        return "masked_number"
-    if not _NUMBER_CHARACTERS.fullmatch(content):
-        return "letters_in_number" if any(map(str.isalpha, content)) else "unusable_characters"
-    # A plus or a slash starts a second number; a slash after an area code does not.
-    if "+" in content.lstrip("+( "):
-        return "several_numbers"
-    *parts, last = [digits_in(part) for part in content.split("/")]
-    is_ending = any(parts) and len(last) <= _LONGEST_ENDING_AFTER_SLASH
-    is_several = is_ending or sum(len(part) >= SHORTEST_NUMBER for part in (*parts, last)) > 1
-    return "several_numbers" if is_several else ""

@@ -102,14 +102,25 @@ def planned(content: str, rules: NumberRules) -> NumberReading:
         return unusable("keypad_word")
     if len(digits) > _MOST_DIGITS:
         return unusable("too_many_digits")
-    if "+" in content:
-        # No country code starts with 0: some gateways put a plus before the international prefix.
-        return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
-    if len(digits) < SHORTEST_NUMBER and len(digits) < shortest_number(rules):
+    is_plain = "+" not in content
+    if is_plain and len(digits) < SHORTEST_NUMBER and len(digits) < shortest_number(rules):
         return unusable("short_number")
-    if rules.plain_digits == "national":
+    if is_plain and rules.plain_digits == "national":
         return _national(digits, rules.country)
-    return _after_prefix(digits, rules) if digits.startswith("0") else _international(digits)
+    if digits.startswith("0"):
+        # No country code does: some gateways put a plus before the international prefix, which alone explains it.
+        number = _parsed(digits, rules.country) if rules.country else ""
+        if (
+            isinstance(number, PhoneNumber)
+            and number.country_code_source == CountryCodeSource.FROM_NUMBER_WITH_IDD
+        ):
+            return _judged(number, is_international=True)
+        if not digits.startswith("00"):
+            return unusable("impossible_number")
+        if rules.plain_digits == "national":
+            return unusable("impossible_number" if rules.country else "no_country")
+        digits = digits[2:]
+    return settled_international(digits) or asked_international(digits)
 
 
 @cache
@@ -122,27 +133,10 @@ def shortest_number(rules: NumberRules) -> int:
     return min(SHORTEST_NUMBER, max(landline.possible_length)) if landline else SHORTEST_NUMBER
 
 
-def _international(digits: str) -> NumberReading:
-    """Judge digits that start with a country code."""
-    return settled_international(digits) or asked_international(digits)
-
-
 def asked_international(digits: str) -> NumberReading:
     """Judge digits that start with a country code by libphonenumber's functions."""
     number = _parsed("+" + digits, None)
     return unusable(number) if isinstance(number, str) else _judged(number, is_international=True)
-
-
-def _after_prefix(digits: str, rules: NumberRules) -> NumberReading:
-    """Judge digits that start with 0 where a country code is due: only an international prefix explains that."""
-    number = _parsed(digits, rules.country) if rules.country else "impossible_number"
-    if isinstance(number, PhoneNumber) and number.country_code_source == CountryCodeSource.FROM_NUMBER_WITH_IDD:
-        return _judged(number, is_international=True)
-    if not digits.startswith("00"):
-        return unusable("impossible_number")
-    if rules.plain_digits == "international":
-        return _international(digits[2:])
-    return unusable("impossible_number" if rules.country else "no_country")
 
 
 def _national(digits: str, country: str | None) -> NumberReading:
@@ -163,18 +157,19 @@ def asked_national(digits: str, country: str) -> NumberReading:
     reading = _judged(number, is_international=False)
     if not reading.e164:
         return reading
+    national, prefix = phonenumbers.national_significant_number(number), trunk_prefix(country)
+    is_bare = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY and (
+        prefix is None or not digits.startswith(prefix) or digits == national
+    )
+    region = phonenumbers.region_code_for_country_code(number.country_code or 0)
+    plan = phonenumbers.PhoneMetadata.metadata_for_region(region)  # none for codes of no country (800, 870)
     # Local numbers may be as long. Germany: 912025550111 is no number of area 09120, since that is reached with 0
     # only; the 9 may be what is dialled for a line. Where the lengths are fixed (France, North America) the prefix
     # may be missing, and where an assigned number is written without one (China's mobiles).
-    lacks_prefix = (
-        number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
-        and not _has_trunk_prefix(number, digits, country)
-        and not _is_closed(_plan(number))
-        and trunk_prefix(country) is not None
-    )
+    lacks_prefix = is_bare and prefix is not None and not _is_closed(plan)
     if lacks_prefix and not reading.reason:
         written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
-        lacks_prefix = digits_in(written) != phonenumbers.national_significant_number(number)
+        lacks_prefix = digits_in(written) != national
     if lacks_prefix:
         # A plus is left out before the country code (4917655501234).
         own = _parsed("+" + digits, None) if digits.startswith(str(number.country_code)) else ""
@@ -183,10 +178,13 @@ def asked_national(digits: str, country: str) -> NumberReading:
             if is_long and phonenumbers.is_valid_number(own):
                 return _judged(own, is_international=True)
         return unusable("no_trunk_prefix")
-    if not reading.reason or _is_whole(number, digits, country):
+    is_whole = _is_whole(len(national), plan, is_bare=is_bare)
+    if not reading.reason or (is_whole and not is_bare):
         return NumberReading(reading.e164)
     # 00491570156 in Germany: Leer behind a 0 for the line, rather than seven digits behind Germany's own code.
-    return reading if _national(digits[1:], country).reason else unusable("invalid_number")
+    if not _national(digits[1:], country).reason:
+        return unusable("invalid_number")
+    return NumberReading(reading.e164) if is_whole else reading
 
 
 def _parsed(text: str, country: str | None) -> PhoneNumber | str:
@@ -343,38 +341,20 @@ def trunk_prefix(country: str) -> str | None:
     return phonenumbers.ndd_prefix_for_region(country, True)
 
 
-def _has_trunk_prefix(number: PhoneNumber, digits: str, country: str) -> bool:
-    prefix = trunk_prefix(country)
-    if prefix is None or not digits.startswith(prefix):
-        return False
-    return digits != phonenumbers.national_significant_number(number)
-
-
-def _is_whole(number: PhoneNumber, digits: str, country: str) -> bool:
+def _is_whole(length: int, plan: phonenumbers.PhoneMetadata | None, *, is_bare: bool) -> bool:
     """Return whether the form of a possible number proves that it lacks no digits and has none too many.
 
     With an international or trunk prefix it must be longer than a local number, or of a length that its plan
-    fixes. Without one the plan must have that length alone, and nothing that is dialled behind its first digit.
+    fixes. Without one (bare) the plan must have that length alone.
     """
-    length = len(phonenumbers.national_significant_number(number))
-    plan = _plan(number)
     longest = [max(kind.possible_length) for kind in (plan.fixed_line, plan.mobile) if kind] if plan else []
     is_full = _is_closed(plan) and length in longest
-    is_default = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
-    if not is_default or _has_trunk_prefix(number, digits, country):
+    if not is_bare:
         return is_full or length > LONGEST_LOCAL_NUMBER
-    if not is_full or length < max(longest) or plan is None or plan.national_prefix_transform_rule:
-        return False
-    return _national(digits[1:], country).reason != ""
+    return is_full and length == max(longest) and plan is not None and not plan.national_prefix_transform_rule
 
 
 def _is_closed(plan: phonenumbers.PhoneMetadata | None) -> bool:
     """Return whether the landlines of a plan have one length, or two."""
     landline = plan.fixed_line if plan else None
     return landline is not None and len(landline.possible_length) <= _LENGTHS_OF_A_CLOSED_PLAN
-
-
-def _plan(number: PhoneNumber) -> phonenumbers.PhoneMetadata | None:
-    """Return the plan that a number's country code stands for, None for codes of no country (800, 870)."""
-    region = phonenumbers.region_code_for_country_code(number.country_code or 0)
-    return phonenumbers.PhoneMetadata.metadata_for_region(region)
