@@ -141,16 +141,6 @@ def written_times(utc: pd.Series, zone: str, layout: str) -> pd.Series:
     return pd.Series(written.to_pylist(), index=utc.index, dtype="str")
 
 
-def without_fractions(texts: pd.Series) -> pd.Series:
-    """Return times without the fraction of their second."""
-    return texts.str.replace(r"(:[0-9]{2})[.,][0-9]{1,9}", r"\1", regex=True)
-
-
-def without_offsets(texts: pd.Series) -> pd.Series:
-    """Return times without the offset from GMT that stands behind them."""
-    return texts.str.replace(f"(:[0-9]{{2}}(?: ?[APap]\\.? ?[Mm]\\.?)?) ?(?:{_OFFSET})$", r"\1", regex=True)
-
-
 def wire_text(utc: pd.Series) -> pd.Series:
     """Return naive GMT times as ``yyyy-MM-dd HH:mm:ss``, "" for NaT."""
     seconds = pa.array(utc.to_numpy().astype("datetime64[s]"), from_pandas=True)
@@ -257,6 +247,9 @@ _MONTHS: Final = [name[:3] for name in _MONTH_NAMES.split("|")]
 _WEEKDAYS: Final = [name[:3] for name in _WEEKDAY_NAMES.split("|")]
 _OFFSET: Final = "[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?"
 _FRACTION: Final = "(?P<cut>[.,][0-9]{1,9})?"
+WITH_FRACTION: Final = "(:[0-9]{2})[.,][0-9]{1,9}"
+WITH_OFFSET: Final = f"(:[0-9]{{2}}(?: ?[APap]\\.? ?[Mm]\\.?)?) ?(?:{_OFFSET})$"
+"""A time with what stands behind its group: the fraction of its second, the offset from GMT."""
 # RFC 2822 section 4.3: the only zone names with one meaning.
 _ZONE_NAME_HOURS: Final[Mapping[str, int]] = {
     name: hours

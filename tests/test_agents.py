@@ -63,7 +63,7 @@ def test_listed_agent_without_number_is_known_by_the_number_exported(tmp_path: P
 def test_book_says_whom_it_lists(book: AgentBook) -> None:
     """A text is an agent when the file lists it under any key, numbers compared as E.164."""
     listed = ["101", "12125550102", "Ben Ortiz"]
-    assert [each for each in (*listed, "119", "", "+12125550155") if book.lists(each, NUMBERS)] == listed
+    assert [each for each in (*listed, "119", "", "+12125550155") if book.listed(each, NUMBERS)] == listed
 
 
 MULLER = (
@@ -100,7 +100,7 @@ def test_names_are_equal_whatever_their_unicode_form(listed: str, named: str, tm
     for ours, theirs in ((listed, named), (named, listed)):
         book = _load(tmp_path, f"{HEADER}101,+12125550101,501,,{ours}\n")
         assert book.find((theirs,), NUMBERS, EXTENSIONS) == Agent("+12125550101", "501")
-        assert book.lists(theirs, NUMBERS)
+        assert book.listed(theirs, NUMBERS)
     assert caseless("Ann\r\nLee") == caseless("Ann Lee")
 
 

@@ -89,13 +89,12 @@ def _facts(found: Detection, settings: Settings, catalogue: Catalogue) -> Iterat
         yield "numbers", f"without country code they are read as of {settings.country}"
     plan = PreparePlan(AgentBook(), int(time.time()), settings.timezone)
     with Preparation(catalogue.causes, plan) as preparation:
-        evidence = preparation.zone_evidence(found)
-        roles = preparation.roles(found)
-    if evidence is not None:
-        yield from (("evidence", line) for line in shown_evidence(evidence))
-        if evidence.contradiction() is not None:
-            yield "evidence", f"--timezone {evidence.zone} is contradicted: import and check refuse it"
-    yield from (("endpoints", line) for line in shown_roles(roles))
+        evidence = preparation.evidence(found)
+    if evidence.zone is not None:
+        yield from (("evidence", line) for line in shown_evidence(evidence.zone))
+        if evidence.zone.contradiction() is not None:
+            yield "evidence", f"--timezone {evidence.zone.zone} is contradicted: import and check refuse it"
+    yield from (("endpoints", line) for line in shown_roles(evidence.endpoints.roles()))
     yield from (("note", note) for note in found.format.notes)
 
 

@@ -74,7 +74,7 @@ class AgentBook:
             for each in candidates
             if each
         ]
-        listed = next((agent for text in named if (agent := self._listed(text, numbers))), Agent("", ""))
+        listed = next((agent for text in named if (agent := self.listed(text, numbers))), Agent("", ""))
         number = listed.number
         if not number:
             number = next((found for text in named if (found := _own_number(text, numbers))), "")
@@ -82,13 +82,10 @@ class AgentBook:
                 number = ""
         return Agent(number or self.default_number, listed.zohouser or self.default_zohouser)
 
-    def lists(self, text: str, numbers: NumberBook) -> bool:
-        """Return whether the agents file knows an agent by this text."""
-        return bool(self.by_key and text) and self._listed(text, numbers) is not None
-
-    def _listed(self, text: str, numbers: NumberBook) -> Agent | None:
+    def listed(self, text: str, numbers: NumberBook) -> Agent | None:
+        """Return the agent that the agents file knows by this text, None without one."""
         key = caseless(text.strip())
-        return self.by_key.get(key) or self.by_key.get(_own_number(text, numbers) or key)
+        return self.by_key.get(key) or self.by_key.get(_own_number(text, numbers) or key) if self.by_key else None
 
 
 def load_agents(path: Path, country: str | None, encoding: str | None = None) -> AgentBook:

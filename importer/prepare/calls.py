@@ -16,7 +16,7 @@ from importer.prepare.agents import Agent
 from importer.prepare.damage import UUID, zeros_behind
 from importer.prepare.evidence import call_id_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Ints, Rows
-from importer.prepare.hints import agent_hint, columns_text, quoted, user_hint
+from importer.prepare.hints import agent_hint, quoted, subject, user_hint
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.reading.conditions import joined
@@ -147,8 +147,13 @@ class CallMaker:
         if not len(calls):
             return rows.assign(agent_number="", call_id="", start_text="")
         named = [*_cells(calls, "file", "leg_agent", "agents")]
-        agent_of = {key: self._agent(*key) for key in set(named)}
-        agents = [agent_of[key] for key in named]
+        for file, leg_agent, own in {*named} - self._found.keys():
+            rules = self._files[file].rules
+            texts = f"{self._agent_names[leg_agent]}\x1f{own}" if leg_agent >= 0 else own
+            candidates = tuple(name for name in texts.split("\x1f") if name)
+            agent = self._plan.agents.find(candidates, rules.plain_numbers, rules.extensions())
+            self._found[file, leg_agent, own] = agent
+        agents = [self._found[key] for key in named]
         made = pd.DataFrame(
             {
                 "state": calls["state"],
@@ -203,21 +208,12 @@ class CallMaker:
             for call_id in call_ids
         ]
 
-    def _agent(self, file: int, leg_agent: int, own: str) -> Agent:
-        key = (file, leg_agent, own)
-        if key not in self._found:
-            rules = self._files[file].rules
-            texts = [self._agent_names[leg_agent]] if leg_agent >= 0 else []
-            candidates = tuple(name for text in (*texts, own) for name in text.split("\x1f") if name)
-            self._found[key] = self._plan.agents.find(candidates, rules.plain_numbers, rules.extensions())
-        return self._found[key]
-
     def _hint(self, reason: str, row: tuple[int, str, str, str, str, str]) -> str:
         """Return what is said of a call that breaks the schema for this reason."""
         file, agents, start_text, voiceuri, zohouser, hint = row
         rules = self._files[file].rules
         if reason == "future_time":
-            columns = columns_text(rules.shown(rules.format.time.columns))
+            columns = subject(rules.shown(rules.format.time.columns))
             return (
                 f"{columns}: the call would start at {start_text} GMT, which is not possible: check "
                 "--timezone, and the clock of the telephone system."

@@ -1,6 +1,6 @@
 """What a spreadsheet program destroyed for good: ids like 1.74E+09, and seconds that only the start had."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pandas as pd
@@ -98,10 +98,7 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
         return
     if "%S" in time.formats[0] and not rules.shows_seconds:
         without = []  # which layout the system itself had cannot be told any more
-    has_id = np.zeros(len(rows), dtype=np.bool_)
-    for candidate in rules.format.call.id:
-        if seconds.isdisjoint(candidate):
-            has_id |= np.logical_and.reduce([(rows[name] != "").to_numpy() for name in candidate])
+    has_id = has_id_without(seconds, rows, rules.format)
     if has_id.all():
         return
     is_short = matches(starts, _ISO_MINUTE) | rules.is_resaved
@@ -114,6 +111,20 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
         "they tell this call from others: it could be notified twice. Export again and import the file without "
         "opening it there."
     )
+
+
+def has_id_without(columns: Collection[str], rows: pd.DataFrame, cdr_format: CdrFormat) -> Flags:
+    """Say which rows have an id that is made of none of these columns."""
+    found = np.zeros(len(rows), dtype=np.bool_)
+    for candidate in cdr_format.call.id:
+        if not {*columns}.intersection(candidate):
+            found |= all_filled([rows[name] for name in candidate])
+    return found
+
+
+def all_filled(cells: list[pd.Series]) -> Flags:
+    """Say in which rows none of these columns is empty."""
+    return np.asarray(np.logical_and.reduce([(column != "").to_numpy() for column in cells]), dtype=np.bool_)
 
 
 def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, Flags]]:

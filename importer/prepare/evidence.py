@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial, reduce
 from typing import Literal
 
@@ -15,14 +15,20 @@ from importer.formats.language import (
     CUT_EPOCH,
     ZONE_SOURCES,
     Cause,
-    CauseTable,
     CdrFormat,
     OutcomeRule,
     Source,
     TimeSpec,
     word_key,
 )
-from importer.prepare.damage import add_damage, add_unmeasured, cuts, unmeasured
+from importer.prepare.damage import (
+    add_damage,
+    add_unmeasured,
+    all_filled,
+    cuts,
+    has_id_without,
+    unmeasured,
+)
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Policies, Rules
@@ -31,19 +37,6 @@ from importer.reading.conditions import Coded, Conditions, extracted, joined, se
 from schemas import times, zones
 from schemas.call import CALL_ID, judged, start_schema
 from schemas.vocabulary import Direction, Verdict
-
-RANK_OF = {
-    Verdict.ATTENDED: Rank.ATTENDED,
-    Verdict.BUSY: Rank.BUSY,
-    Verdict.REJECTED: Rank.REJECTED,
-    Verdict.BLOCKED: Rank.BLOCKED,
-    Verdict.INVALID: Rank.INVALID,
-    Verdict.NOTAVAILABLE: Rank.NOTAVAILABLE,
-    Verdict.NOANSWER: Rank.NOANSWER,
-    Verdict.CANCELLED: Rank.CANCELLED,
-    Verdict.OUR_SIDE: Rank.OUR_SIDE,
-    Verdict.IGNORE: Rank.IGNORE,
-}
 
 UNDECIDED = 255
 DECIDED = (Rank.INCOMING, Rank.ATTENDED, Rank.CAME_IN, Rank.STAYED_INSIDE)
@@ -67,16 +60,11 @@ def _derived(conditions: Conditions, sources: tuple[Source, ...], rules: Rules) 
     for source in sources:
         value = conditions.value(source)
         if source.agent:  # it counts where the agents file lists it
-            lists = rules.plan.agents.lists
-            listed = [text if any(lists(text, book) for book in books) else "" for text in value.values]
+            listed_by = rules.plan.agents.listed
+            listed = [text if any(listed_by(text, book) for book in books) else "" for text in value.values]
             value = value.with_values(pd.Series(listed, dtype="str"))
         values.append(value)
     return reduce(Coded.or_else, values)
-
-
-def with_derived(frame: pd.DataFrame, rules: Rules) -> pd.DataFrame:
-    """Return the chunk with the format's derived columns (text) added."""
-    return with_texts(frame, derived_of(frame, rules), rules.format.derived)
 
 
 def with_texts(frame: pd.DataFrame, conditions: Conditions, names: Iterable[str]) -> pd.DataFrame:
@@ -84,17 +72,6 @@ def with_texts(frame: pd.DataFrame, conditions: Conditions, names: Iterable[str]
     for name in names:
         frame[name] = conditions.text(name)
     return frame
-
-
-def directions(frame: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd.Series:
-    """Return for each row its Direction as text, "" where no rule of the format holds."""
-    words = ["", *Direction, "unknown"]
-    found = np.zeros(len(frame), dtype=np.int64)
-    for rule in rules.format.direction:
-        if (found != 0).all():
-            break
-        found[(found == 0) & conditions.hold(rule.when)] = words.index(rule.value)
-    return pd.Series(pd.array([*words[:-1], ""], dtype="str").take(found), index=frame.index)
 
 
 def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd.DataFrame:
@@ -119,7 +96,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
         undirected = with_texts(undirected, conditions.select(open_rows.to_numpy(), undirected), names)
         rows.loc[open_rows, "call.problem_hint"] = direction_hints(undirected, rules)
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
-    starts = start_texts(rows, rules.format)
+    starts = _texts_of(rows, rules.format.time.columns)
     _add_start(rows, starts, rules)
     was_cancelled = (rows["call.rank"] == Rank.CANCELLED).to_numpy()
     _count_cancelled(rows, rules)
@@ -174,7 +151,15 @@ def _look_up(
 ) -> npt.NDArray[np.object_] | None:
     """Rank rows by the words of one column; return the hint of each row whose word nothing knows, else ""."""
     codes, words = pd.factorize(rows[rule.column or ""])
-    causes = [_cause(word, rule, rules.causes) if word else "next" for word in words]
+    known: dict[str, Cause | str] = {}
+    for word, meaning in rule.words.items():
+        known.setdefault(word_key(word), "next" if meaning == "next" else Cause(otherwise=Verdict(meaning)))
+    for word, cause in (rules.causes[rule.table].words if rule.table else {}).items():
+        known.setdefault(word_key(word), cause)
+    # Reading has taken 486.0 for 486, and an operator may have told either.
+    keys = ([word_key(word) + zeros for zeros in ("", ".0", ".00")] for word in words)
+    found = (next((known[key] for key in each if key in known), None) for each in keys)
+    causes = [cause if word else "next" for word, cause in zip(words, found, strict=True)]
     call = rules.format.call
     rang, talked = np.zeros((2, len(rows)), dtype=np.bool_)
     for flags, seconds in ((rang, call.ring_seconds), (talked, call.talk_seconds)):
@@ -203,24 +188,8 @@ def _rank_of(verdict: Verdict | Literal["unknown"], policies: Policies) -> Rank:
     """Return the rank of a verdict, where a policy decides that of what it counts as."""
     if verdict == "unknown":
         return Rank.PROBLEM
-    if verdict is Verdict.VOICEMAIL:
-        return RANK_OF[policies.voicemail]
-    return RANK_OF[policies.our_side if verdict is Verdict.OUR_SIDE else verdict]
-
-
-def _cause(word: str, rule: OutcomeRule, causes: Mapping[str, CauseTable]) -> Cause | str | None:
-    """Return what a word means: a cause, the word ``next``, or None when nothing knows it.
-
-    Reading has taken 486.0 for 486, and an operator may have told either.
-    """
-    table = causes[rule.table].words if rule.table else {}
-    for key in (word_key(word) + zeros for zeros in ("", ".0", ".00")):
-        for known, meaning in rule.words.items():
-            if word_key(known) == key:
-                return meaning if meaning == "next" else Cause(otherwise=Verdict(meaning))
-        if found := next((cause for known, cause in table.items() if word_key(known) == key), None):
-            return found
-    return None
+    counts_as = {Verdict.VOICEMAIL: policies.voicemail, Verdict.OUR_SIDE: policies.our_side}
+    return Rank[counts_as.get(verdict, verdict).name]
 
 
 def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
@@ -266,7 +235,7 @@ def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) 
     some = rows.loc[rows["call.line"] % rules.zone_lines == 0, columns]
     made_at = _evidence(some, rules)
     if made_at is not None:
-        texts = start_texts(some, rules.format)
+        texts = _texts_of(some, spec.columns)
         lines = some["call.line"].to_numpy(dtype=np.int64)
         local, stated = times.proved_offsets(texts, rules.time_formats(), made_at)
         evidence.add(lines, texts, local)
@@ -274,17 +243,12 @@ def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) 
             evidence.stated.add(lines, texts, stated)
 
 
-def start_texts(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
-    """Return the start of each row as text."""
-    return _texts_of(rows, cdr_format.time.columns)
-
-
 def known_starts(frame: pd.DataFrame, conditions: Conditions, rules: Rules) -> npt.NDArray[np.int64]:
     """Return the start of each row of a chunk that has one, as epoch seconds; none from after the run began."""
     spec = rules.format.time
     columns = {*spec.columns, spec.zone_column, spec.evidence.column if spec.evidence else None}
     frame = with_texts(frame, conditions, rules.format.derived.keys() & columns)
-    read = _read_times(start_texts(frame, rules.format), frame, rules)["utc"].dropna()
+    read = _read_times(_texts_of(frame, spec.columns), frame, rules)["utc"].dropna()
     starts = read.to_numpy().astype("datetime64[s]").astype(np.int64)
     return starts[starts <= rules.plan.now]
 
@@ -341,17 +305,17 @@ def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
     spec = rules.format.time
     names = rows.loc[other, spec.zone_column] if spec.zone_column else pd.Series("", index=rows.index[other])
     for column in spec.columns:
-        rows.loc[other, column] = times.without_fractions(rows.loc[other, column])
+        rows.loc[other, column] = rows.loc[other, column].str.replace(times.WITH_FRACTION, r"\1", regex=True)
     if spec.formats[0] in times.SPECIAL_FORMATS:
         return
     for name in names.unique().tolist():
         some = rows.loc[names.index[names == name]]
-        zone = _zone_named(name, rules)
+        zone = _zone(rules, name)
         if zone is None:
             _require_zone(rows, some, rules)
             continue
-        bare = some[[*spec.columns]].apply(times.without_offsets)
-        read = times.read_times(start_texts(bare, rules.format), rules.time_formats(), zone)
+        bare = some[[*spec.columns]].apply(lambda each: each.str.replace(times.WITH_OFFSET, r"\1", regex=True))
+        read = times.read_times(_texts_of(bare, spec.columns), rules.time_formats(), zone)
         is_same = read["is_own"] & (read["utc"] == some["call.start_time"])
         written = bare[is_same] if is_same.any() else bare.iloc[:0]
         if not is_same.all():
@@ -373,9 +337,16 @@ def _local_texts(starts: pd.Series, zone: str, spec: TimeSpec) -> pd.DataFrame:
 
 
 def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:
-    """Reject those of ``some`` rows that are known by their local time, which without a zone cannot be told."""
-    open_rows = some[(some["call.problem"] == "") & ~some["call.rank"].isin(DECIDED)]
-    keyed = open_rows.index[_is_keyed_by_start(open_rows, rules.format)]
+    """Reject those of ``some`` rows that are known by their local time, which without a zone cannot be told.
+
+    An id or key is made of it, and no id without it is there.
+    """
+    call, columns = rules.format.call, {*rules.format.time.columns}
+    if all(columns.isdisjoint(names) for names in (*call.id, call.unique_by)):
+        return
+    is_keyed = (some["call.problem"] == "") & ~some["call.rank"].isin(DECIDED)
+    is_keyed &= ~has_id_without(columns, some, rules.format)
+    keyed = some.index[is_keyed]
     rows.loc[keyed, "call.problem"] = "no_zone"
     column = rules.shown(rules.format.time.columns)[0]
     rows.loc[keyed, "call.problem_hint"] = (
@@ -384,52 +355,31 @@ def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:
     )
 
 
-def _is_keyed_by_start(rows: pd.DataFrame, cdr_format: CdrFormat) -> npt.NDArray[np.bool_]:
-    """Say which rows are known by their start: an id or key is made of it, and no id without it is there."""
-    columns = {*cdr_format.time.columns}
-    candidates = [candidate for candidate in cdr_format.call.id if not columns & {*candidate}]
-    if len(candidates) == len(cdr_format.call.id) and not columns & {*cdr_format.call.unique_by}:
-        return np.zeros(len(rows), dtype=np.bool_)
-    found = np.ones(len(rows), dtype=np.bool_)
-    for candidate in candidates:
-        found &= ~_all_filled([rows[name] for name in candidate]).to_numpy()
-    return found
-
-
 def _read_times(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.DataFrame:
-    """Read the starts, each in the zone that its row names, else in the format's or the operator's."""
-    column = rules.format.time.zone_column
-    if column is None or not len(rows):
-        return _read_in_zone(texts, rows, rules, _zone(rules))
-    parts = []
-    for name in rows[column].unique().tolist():
-        part = rows.loc[(rows[column] == name).to_numpy()]
-        read = _read_in_zone(texts.loc[part.index], part, rules, _zone_named(name, rules))
-        parts.append(read.replace({"reason": {"no_zone": "unknown_zone"}}) if name else read)
-    return pd.concat(parts).loc[rows.index]
+    """Read the starts, each in the zone that its row names, else in the format's or the operator's.
 
-
-def _read_in_zone(texts: pd.Series, rows: pd.DataFrame, rules: Rules, zone: str | None) -> pd.DataFrame:
-    """Read the starts; the ids are searched for evidence only where the clock leaves two instants.
-
-    That is never or for two hours a year: searching all of them took 3 % of the time of `check`.
+    The ids are searched for evidence only where the clock leaves two instants, that is never or for two hours a
+    year: searching all of them took 3 % of the time of `check`.
     """
-    read = times.read_times(texts, rules.time_formats(), zone)
-    doubtful = read["reason"].isin(times.DOUBTFUL)
-    if not doubtful.any() or rules.format.time.evidence is None:
-        return read
-    settled = times.read_times(texts[doubtful], rules.time_formats(), zone, _evidence(rows.loc[doubtful], rules))
-    return pd.concat([read.loc[~doubtful], settled]).loc[read.index]
+    column, formats = rules.format.time.zone_column, rules.time_formats()
+    parts = []
+    for name in rows[column].unique().tolist() if column and len(rows) else [""]:
+        some = texts[(rows[column] == name).to_numpy()] if column else texts
+        zone = _zone(rules, name)
+        read = times.read_times(some, formats, zone)
+        doubtful = read["reason"].isin(times.DOUBTFUL)
+        if doubtful.any() and rules.format.time.evidence is not None:
+            evidence = _evidence(rows.loc[read.index[doubtful]], rules)
+            settled = times.read_times(some[doubtful], formats, zone, evidence)
+            read = pd.concat([read.loc[~doubtful], settled]).loc[read.index]
+        parts.append(read.replace({"reason": {"no_zone": "unknown_zone"}}) if name else read)
+    return pd.concat(parts).loc[rows.index] if len(parts) > 1 else parts[0]
 
 
-def _zone_named(name: str, rules: Rules) -> str | None:
+def _zone(rules: Rules, named: str = "") -> str | None:
     """Return the zone of rows that name one, the format's or the operator's where they name none."""
-    if not name:
-        return _zone(rules)
-    return name if zones.is_zone(name) and not zones.is_fixed(name) else None
-
-
-def _zone(rules: Rules) -> str | None:
+    if named:
+        return named if zones.is_zone(named) and not zones.is_fixed(named) else None
     zone = rules.format.time.zone
     if zone == "option":
         return rules.plan.timezone or rules.format.time.zone_default
@@ -439,16 +389,28 @@ def _zone(rules: Rules) -> str | None:
 def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
     """Return ``source_id`` (the export's own id of the call, "" without one) and ``key`` (what makes the call).
 
-    ``key`` is "" where the row has neither an id nor all the columns that make a call unique.
+    The id is the first of the format's of which no part is empty; by the rule `least` the least of the filled
+    cells, as text. ``key`` is "" where the row has neither an id nor all the columns that make a call unique.
     """
-    source_id = _source_ids(rows, cdr_format)
+    call = cdr_format.call
+    source_id = pd.Series("", index=rows.index, dtype="str")
+    for candidate in call.id:
+        parts = [rows[name] for name in candidate]
+        taken = source_id == ""
+        if call.id_rule == "least":
+            taken = (parts[0] != "") & (taken | (parts[0] < source_id))
+        if taken.any():
+            value = parts[0]
+            if len(parts) > 1:
+                value = joined(parts).str.replace("\x1f", ".").where(all_filled(parts), "")
+            source_id = source_id.where(~taken, value)
     keyless = source_id == ""
     key = "i" + source_id
     if keyless.any():
         key = key.where(~keyless, "")
-        if cdr_format.call.unique_by:
-            parts = [rows[name] for name in cdr_format.call.unique_by]
-            key = key.where(~(keyless & _all_filled(parts)), "u" + joined(parts))
+        if call.unique_by:
+            parts = [rows[name] for name in call.unique_by]
+            key = key.where(~(keyless & all_filled(parts)), "u" + joined(parts))
     for _, _, cut in cuts(rows, cdr_format):
         key = key.where(~cut, "") if cut.any() else key
     return pd.DataFrame({"source_id": source_id, "key": key})
@@ -463,29 +425,3 @@ def call_id_of(site: str, source_id: str, key: str) -> str:
     if not site and _PLAIN_ID.fullmatch(source_id):
         return source_id
     return hashlib.sha256(f"{site}\x1f{key}".encode()).hexdigest()[:32]
-
-
-def _source_ids(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.Series:
-    """Return for each row the first of the format's ids of which no part is empty, "" without one.
-
-    By the rule `least` it is the least of the filled cells, as text.
-    """
-    found = pd.Series("", index=rows.index, dtype="str")
-    for candidate in cdr_format.call.id:
-        parts = [rows[name] for name in candidate]
-        taken = found == ""
-        if cdr_format.call.id_rule == "least":
-            taken = (parts[0] != "") & (taken | (parts[0] < found))
-        if taken.any():
-            value = parts[0]
-            if len(parts) > 1:
-                value = joined(parts).str.replace("\x1f", ".").where(_all_filled(parts), "")
-            found = found.where(~taken, value)
-    return found
-
-
-def _all_filled(parts: list[pd.Series]) -> pd.Series:
-    filled = parts[0] != ""
-    for part in parts[1:]:
-        filled &= part != ""
-    return filled

@@ -112,16 +112,16 @@ class FileEvidence:
     """
 
     zone: ZoneEvidence | None
-    country: CountryEvidence
     gaps: Gaps | None
     endpoints: Endpoints
-    first_roles: list[Mapping[str, Role]]
-    is_led: bool
-    leads: bool
-    indexes_leads: bool
-    keeps_zeros: bool
-    read: int
-    skipped: Counter[str]
+    country: CountryEvidence = field(default_factory=CountryEvidence)
+    first_roles: list[Mapping[str, Role]] = field(default_factory=list)
+    is_led: bool = False
+    leads: bool = False
+    indexes_leads: bool = False
+    keeps_zeros: bool = False
+    read: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
 
     def join(self, later: "FileEvidence") -> None:
         """Add the evidence of the part that follows."""

@@ -4,7 +4,6 @@ Every row of an outgoing call leaves 72 bytes in the index, whatever its length;
 puts the rows of each call together. So order, distance and chunk size cannot matter.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -192,7 +191,13 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     """
     call, is_joined = joined.calls_of(rows["key"])
     rank, start = _directed(rows, call)
-    order = _by_call(call, (rows["place"], rows["content"], start, rows["secondary"], rank))
+    # Nearly all calls are one row: for these half of the key, a number, is sorted in a tenth of the time.
+    half = call.view(">u8")[::2].astype(np.uint64)
+    order = np.argsort(half)
+    opens = _opens(half[order])
+    unsorted = np.flatnonzero(~(opens & np.append(opens[1:], True)))
+    several, columns = order[unsorted], (rows["place"], rows["content"], start, rows["secondary"], rank, call)
+    order[unsorted] = several[np.lexsort([column[several] for column in columns])]
     opens = _opens(call[order])
     first, group = np.flatnonzero(opens), np.cumsum(opens) - 1
     ranks, places = rank[order], rows["place"][order]
@@ -211,23 +216,9 @@ def resolve(rows: Rows, joined: Joined) -> Rows:
     # Where calls are one row, contradictions are found by their contents, but for an attended one, which wins.
     is_open = rows["legs"][order] | (ranks[first] == Rank.ATTENDED)[group]
     many = order[(np.diff(first, append=len(rows)) > 1)[group] & is_open]
-    shared = np.union1d(_sharing(rows, many), _far_apart(rows, many))
+    shared = _shared(rows, many)
     resolved["decision"][shared[_is_state(rank[shared])]] = Decision.SHARED_ID
     return resolved
-
-
-def _by_call(call: Keys, columns: Sequence[npt.NDArray[np.generic]]) -> Ints:
-    """Return the order of rows by their call, the rows of each by columns, of which the last counts first.
-
-    Nearly all calls are one row: for these half of the key, a number, is sorted in a tenth of the time.
-    """
-    half = call.view(">u8")[::2].astype(np.uint64)
-    order = np.argsort(half)
-    opens = _opens(half[order])
-    places = np.flatnonzero(~(opens & np.append(opens[1:], True)))
-    several = order[places]
-    order[places] = several[np.lexsort([column[several] for column in (*columns, call)])]
-    return order
 
 
 def _opens(values: npt.NDArray[np.generic]) -> Flags:
@@ -241,26 +232,17 @@ def _is_state(rank: npt.NDArray[np.uint8]) -> Flags:
     return (rank >= Rank.BUSY) & (rank <= Rank.NOANSWER)
 
 
-def _sharing(rows: Rows, some: Ints) -> Ints:
-    """Return those of some rows that have an id of several channels and customers: what is left of ids cut off."""
+def _shared(rows: Rows, some: Ints) -> Ints:
+    """Return those of some rows whose id is of several calls: of several channels and customers, or days apart."""
     some = some[rows["same"][some, 0] != 0]
+    same, start = rows["same"][some], rows["start"][some]
     _, first, number = np.unique(rows["key"][some], return_index=True, return_inverse=True)
-    same = rows["same"][some]
     differs = np.zeros((len(first), 2), dtype=np.bool_)
     np.logical_or.at(differs, number, same != same[first][number])
-    return some[(differs[:, 0] & differs[:, 1])[number]]
-
-
-def _far_apart(rows: Rows, some: Ints) -> Ints:
-    """Return those of some rows that have an id with which calls began on different days."""
-    some = some[(rows["start"][some] != NO_START) & (rows["same"][some, 0] != 0)]
-    _, number = np.unique(rows["key"][some], return_inverse=True)
-    start = rows["start"][some]
-    earliest = np.full(number.max(initial=-1) + 1, NO_START)
+    is_shared, earliest = differs[:, 0] & differs[:, 1], np.full(len(first), NO_START)
     np.minimum.at(earliest, number, start)
-    late = np.zeros(len(earliest), dtype=np.bool_)
-    late[number[start - earliest[number] > LONGEST_CALL_SECONDS]] = True
-    return some[late[number]]
+    is_shared[number[(start != NO_START) & (start - earliest[number] > LONGEST_CALL_SECONDS)]] = True
+    return some[is_shared[number]]
 
 
 def _directed(rows: Rows, call: Keys) -> tuple[npt.NDArray[np.uint8], Ints]:

@@ -20,14 +20,10 @@ def quoted(text: str) -> str:
     return f'"{text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."}"'
 
 
-def columns_text(columns: Sequence[str]) -> str:
-    """Return `Column a` or `Columns a, b`."""
-    return f"Column{'s' if len(columns) > 1 else ''} {', '.join(columns)}"
-
-
-def _subject(columns: Sequence[str], one: str, several: str) -> str:
-    """Return columns with a verb of their number."""
-    return f"{columns_text(columns)} {several if len(columns) > 1 else one}"
+def subject(columns: Sequence[str], one: str = "", several: str = "") -> str:
+    """Return `Column a` or `Columns a, b`, with a verb of their number."""
+    is_many = len(columns) > 1
+    return f"Column{'s' * is_many} {', '.join(columns)}{' ' * bool(one)}{several if is_many else one}"
 
 
 def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
@@ -60,8 +56,8 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
             hints.append(doubt)
             continue
         filled = [f"{column} {quoted(value)}" for column, value in zip(shown, values, strict=True) if value]
-        what = f"{_subject(filled, 'does', 'do')} not tell"
-        what = what if filled else f"{_subject(shown, 'is', 'are')} empty: nothing tells"
+        what = f"{subject(filled, 'does', 'do')} not tell"
+        what = what if filled else f"{subject(shown, 'is', 'are')} empty: nothing tells"
         hints.append(f"{what} whether the call went out or came in. {todo}")
     return hints
 
@@ -106,8 +102,8 @@ def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     for values in rows[there].itertuples(index=False, name=None):
         cells = zip(rules.shown(there), values, strict=True)
         filled = [f"{column} {quoted(value)}" for column, value in cells if value]
-        what = f"{_subject(filled, 'does', 'do')} not decide: nothing else"
-        what = what if filled else f"{_subject(columns, 'is', 'are')} empty: nothing"
+        what = f"{subject(filled, 'does', 'do')} not decide: nothing else"
+        what = what if filled else f"{subject(columns, 'is', 'are')} empty: nothing"
         hints.append(f"{what} says what became of the call. Export the row again, or remove it.")
     return hints
 
@@ -133,9 +129,9 @@ def keyless_hint(rules: Rules) -> str:
     """Return what is said where nothing ties a row to its call."""
     cdr_format = rules.format
     ids = rules.shown(name for candidate in cdr_format.call.id for name in candidate)
-    columns = columns_text(ids) + (" is empty" if len(ids) == 1 else " are empty") if ids else ""
+    columns = subject(ids) + (" is empty" if len(ids) == 1 else " are empty") if ids else ""
     if cdr_format.call.unique_by:
-        others = columns_text(rules.shown(cdr_format.call.unique_by))
+        others = subject(rules.shown(cdr_format.call.unique_by))
         columns += f"{', and of c' if ids else 'Of c'}{others[1:]} one is empty too"
     return f"{columns}: without an id the call could be notified twice. Export the row again with it."
 
@@ -145,10 +141,10 @@ def agent_hint(names: str, rules: Rules) -> str:
     columns = rules.shown(rules.format.call.agent)
     named = [quoted(name) for name in dict.fromkeys(names.split("\x1f")) if name]
     if not named:
-        what = f"{_subject(columns, 'is', 'are')} empty: nothing says which agent called."
+        what = f"{subject(columns, 'is', 'are')} empty: nothing says which agent called."
         return f"{what} Fill it in, or give --default-agent-number."
     return (
-        f"{_subject(columns, 'names', 'name')} the agent as {', '.join(named)}, which is no telephone number and "
+        f"{subject(columns, 'names', 'name')} the agent as {', '.join(named)}, which is no telephone number and "
         "not in the agents file: add a line for it there (--agents), or give --default-agent-number."
     )
 

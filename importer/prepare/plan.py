@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from importer.errors import ConfigurationError
 from importer.formats.dates import without_seconds
-from importer.formats.detected import Detection
 from importer.formats.language import CauseTable, CdrFormat
 from importer.prepare.agents import AgentBook
 from importer.prepare.index import INDEX_ROWS
@@ -200,10 +199,3 @@ class Rules:
         there = [next((self.headers[each] for each in found if each in self.headers), "") for found in origins]
         shown = [column for column in there if column] or [self.format.shown(found[0]) for found in origins]
         return tuple(dict.fromkeys(shown))
-
-
-def headers_of(detection: Detection) -> dict[str, str]:
-    """Return the columns of a detected file by the format's names, as the file spells them."""
-    if not detection.header:
-        return {name: name for name in detection.positions}
-    return {name: " ".join(detection.header[place].split())[:60] for name, place in detection.positions.items()}

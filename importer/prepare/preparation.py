@@ -19,14 +19,14 @@ from importer.formats.detected import Detection
 from importer.formats.language import CauseTable
 from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
 from importer.prepare.endpoints import Endpoints
-from importer.prepare.evidence import add_zone_evidence, derived_of, with_derived, zone_evidence_of
+from importer.prepare.evidence import add_zone_evidence, derived_of, with_texts, zone_evidence_of
 from importer.prepare.file_evidence import FileEvidence, require_country
 from importer.prepare.groups import LINES_PER_FILE, Rows
 from importer.prepare.index import Index
-from importer.prepare.plan import PreparePlan, Rules, headers_of
-from importer.prepare.rows import AgentNames, RowPreparer
+from importer.prepare.plan import PreparePlan, Rules
+from importer.prepare.rows import RowPreparer, numbered
 from importer.prepare.spool import Spool, tables_in
-from importer.prepare.zones import ZoneEvidence, require_agreement, require_proof
+from importer.prepare.zones import require_agreement, require_proof
 from importer.reading.chunks import read_chunks
 from importer.records import ResultRow
 from schemas.numbers import NumberBook, NumberRules
@@ -70,29 +70,9 @@ def prepare_part(
     Raises InputUnusableError, also for a part that cannot be read by itself.
     """
     with Preparation(causes, plan) as own:
-        return own.prepared_part(detection, roles)
-
-
-def _placed(rows: pa.Table, file: int, slots: int) -> pa.Table:
-    """Return spooled rows of a part as those of this file, behind so many rows of the index."""
-    slot = rows["slot"]
-    behind = pc.if_else(pc.less(slot, 0), slot, pc.add(slot, slots))
-    files = pa.array(np.full(len(rows), file, dtype=np.int64))
-    return rows.set_column(rows.column_names.index("file"), "file", files).set_column(
-        rows.column_names.index("slot"), "slot", behind
-    )
-
-
-def _keep_memory() -> None:
-    """Have glibc keep what is freed, for the next chunk: to have pages cleared took 5 % of `check`.
-
-    Of Arrow's own ways to get memory, jemalloc takes 3 % less time and 5 % less memory than mimalloc.
-    """
-    with suppress(AttributeError):  # macOS and musl have no such call
-        for option, most_bytes in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 256 << 20)):
-            ctypes.CDLL(None).mallopt(option, most_bytes)
-    with suppress(NotImplementedError):  # pyarrow has it on Linux
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
+        rules = replace(own._rules(detection), roles=roles or {})
+        preparer = own._prepared(detection, rules, lambda _: None, is_second=roles is not None)
+        return PreparedPart(own._spool.content(), *own._index.content(), [*own._agents], preparer.evidence)
 
 
 class Preparation:
@@ -103,13 +83,20 @@ class Preparation:
     """
 
     def __init__(self, causes: Mapping[str, CauseTable], plan: PreparePlan) -> None:
-        _keep_memory()
+        with suppress(AttributeError):  # macOS and musl have no such call
+            # Have glibc keep what is freed, for the next chunk: to have pages cleared took 5 % of `check`.
+            for option, most_bytes in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 256 << 20)):
+                ctypes.CDLL(None).mallopt(option, most_bytes)
+        with suppress(
+            NotImplementedError
+        ):  # pyarrow has it on Linux: 3 % less time, 5 % less memory than mimalloc
+            pa.set_memory_pool(pa.jemalloc_memory_pool())
         self._causes = causes
         self._plan = plan
         self._spool = Spool()
         self._index = Index(plan.index_rows)
         self._files: list[InputFile] = []
-        self._agent_names = AgentNames()
+        self._agents: dict[str, int] = {}  # as rows name them, numbered in the order met
         self.rows = 0
         self.skipped: Counter[str] = Counter()
 
@@ -131,17 +118,10 @@ class Preparation:
         """
         rules = self._rules(detection)
         preparer = self._prepared(detection, rules, progress)
-        if preparer.evidence().must_repeat():
+        if preparer.evidence.must_repeat():
             # What stands behind a name was proved only after rows of it had been decided: read again, knowing it.
             preparer = self._prepared(detection, preparer.rules, lambda _: progress(0), is_second=True)
-        return self._kept(name, detection, preparer.rules, preparer.evidence())
-
-    def prepared_part(self, detection: Detection, roles: Mapping[str, Role] | None) -> PreparedPart:
-        """Read what is to be the only file, and return what it has come to."""
-        rules = replace(self._rules(detection), roles=roles or {})
-        preparer = self._prepared(detection, rules, lambda _: None, is_second=roles is not None)
-        agents, evidence = self._agent_names.texts, preparer.evidence()
-        return PreparedPart(self._spool.content(), *self._index.content(), agents, evidence)
+        return self._kept(name, detection, preparer.rules, preparer.evidence)
 
     def take(
         self,
@@ -169,13 +149,20 @@ class Preparation:
     def _added(self, part: PreparedPart) -> FileEvidence:
         """Add the rows of a part behind those that are here, and return its evidence."""
         number, slots = len(self._files), len(self._index)
-        codes = self._agent_names.codes(pd.Series(part.agents, dtype="str"))
+        codes = numbered(self._agents, pd.Series(part.agents, dtype="str"))
         index = part.index.copy()
         index["slot"] += slots
         index["place"] += number * LINES_PER_FILE
         index["agent"] = codes[index["agent"]]
         self._index.add(index, part.joins)
-        self._spool.add(_placed(table, number, slots) for table in tables_in(part.spooled))
+        tables = []
+        for rows in tables_in(part.spooled):
+            slot, files = rows["slot"], pa.array(np.full(len(rows), number, dtype=np.int64))
+            behind = pc.if_else(pc.less(slot, 0), slot, pc.add(slot, slots))
+            for name, column in (("file", files), ("slot", behind)):
+                rows = rows.set_column(rows.column_names.index(name), name, column)
+            tables.append(rows)
+        self._spool.add(tables)
         return part.evidence
 
     def _kept(self, name: str, detection: Detection, rules: Rules, evidence: FileEvidence) -> int:
@@ -203,17 +190,17 @@ class Preparation:
         self._drop_file()
         # Every row of a long file would cost 5 % of `check`; some of them prove of each day as much.
         rules = replace(rules, zone_lines=min(1 + detection.file.size() // ZONE_BYTES, MOST_ZONE_LINES))
-        preparer = RowPreparer(rules, self._agent_names, len(self._files), self._index, is_second=is_second)
+        preparer = RowPreparer(rules, self._agents, len(self._files), self._index, is_second=is_second)
 
         def tables() -> Iterator[pa.Table]:
             # `map` forgets a chunk once it is prepared: a variable would hold it while the next one is read.
-            before = 0
+            before, evidence = 0, preparer.evidence
             for spooled in map(preparer.prepare, read_chunks(detection, self._plan.chunk_rows)):
                 # pandera's errors hold frames in cycles, and the collector comes seldom: up to 200 MB of chunks.
                 gc.collect(1)
                 pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
-                progress(preparer.read - before)
-                before = preparer.read
+                progress(evidence.read - before)
+                before = evidence.read
                 yield pa.Table.from_pandas(spooled, preserve_index=False)
 
         self._spool.add(tables())
@@ -227,44 +214,40 @@ class Preparation:
         for frame in self._spool.frames() if len(places) else ():  # rows from which joined calls take theirs
             frame.index = pd.Index(frame["file"] * LINES_PER_FILE + frame["line"])
             keys.append(frame.loc[frame.index.isin(places), ["source_id", "key"]])
-        maker = CallMaker(self._files, self._agent_names.texts, self._plan, pd.concat(keys))
+        maker = CallMaker(self._files, [*self._agents], self._plan, pd.concat(keys))
         for frame in self._spool.frames():
             slots = frame["slot"].to_numpy()
-            yield self._listed(maker.make(frame, self._index.of(slots[slots >= 0])))
+            listed: list[Prepared] = []
+            for row in maker.make(frame, self._index.of(slots[slots >= 0])):
+                if not self._plan.all_rows and isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED:
+                    self.skipped[row.reason] += 1
+                else:
+                    listed.append(row)
+            yield listed
         self.skipped += skipped_for(self._index.unasked)
 
-    def _listed(self, rows: list[Prepared]) -> list[Prepared]:
-        """Count the skipped rows instead of listing them, unless all rows are wanted."""
-        if self._plan.all_rows:
-            return rows
-        listed: list[Prepared] = []
-        for row in rows:
-            if isinstance(row, ResultRow) and row.outcome is Outcome.SKIPPED:
-                self.skipped[row.reason] += 1
-            else:
-                listed.append(row)
-        return listed
-
-    def roles(self, detection: Detection) -> dict[str, Role]:
-        """Return what all rows of a file prove of the names at both ends of calls."""
+    def evidence(self, detection: Detection) -> FileEvidence:
+        """Return what all rows of a file prove of its clock, None for nothing, and of the names at both ends."""
         rules = self._rules(detection)
-        endpoints = Endpoints(rules.format.endpoint)
-        for chunk in read_chunks(detection, self._plan.chunk_rows) if endpoints.rules else ():
-            endpoints.add(derived_of(chunk.frame, rules))
-        return endpoints.roles()
-
-    def zone_evidence(self, detection: Detection) -> ZoneEvidence | None:
-        """Return what the ids of all rows of a file prove about its clock, None where they tell nothing."""
-        rules = self._rules(detection)
-        evidence = zone_evidence_of(rules)
-        if evidence is not None:
-            for chunk in read_chunks(detection, self._plan.chunk_rows):
-                add_zone_evidence(evidence, with_derived(chunk.frame, rules), rules)
-        return evidence if evidence is not None and evidence.counts else None
+        evidence = FileEvidence(zone_evidence_of(rules), None, Endpoints(rules.format.endpoint))
+        is_asked = evidence.zone is not None or rules.format.endpoint
+        for chunk in read_chunks(detection, self._plan.chunk_rows) if is_asked else ():
+            conditions = derived_of(chunk.frame, rules)
+            evidence.endpoints.add(conditions)
+            if evidence.zone is not None:
+                frame = with_texts(chunk.frame, conditions, rules.format.derived)
+                add_zone_evidence(evidence.zone, frame, rules)
+        if evidence.zone is not None and not evidence.zone.counts:
+            evidence.zone = None
+        return evidence
 
     def _rules(self, detection: Detection) -> Rules:
         policies = self._plan.policies.of(detection.format)
         country, plain_digits = self._plan.country, detection.format.numbers.plain_digits
+        headers = {name: name for name in detection.positions}  # of a file without header
+        if detection.header:
+            cells = {name: detection.header[place] for name, place in detection.positions.items()}
+            headers = {name: " ".join(cell.split())[:60] for name, cell in cells.items()}
         return Rules(
             format=detection.format,
             causes=self._causes,
@@ -272,7 +255,7 @@ class Preparation:
             numbers=_book(NumberRules(country, plain_digits, policies.outside_prefix)),
             plain_numbers=_book(NumberRules(country, plain_digits)),
             policies=policies,
-            headers=headers_of(detection),
+            headers=headers,
             is_resaved=detection.rewriting is not None,
             shows_seconds=detection.shows_seconds(),
         )

@@ -1,8 +1,6 @@
 """One chunk of text rows to spooled rows and index rows: everything that a row says by itself."""
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +18,11 @@ from importer.prepare.evidence import (
     call_id_of,
     call_keys,
     derived_of,
-    directions,
     known_starts,
     with_texts,
     zone_evidence_of,
 )
-from importer.prepare.file_evidence import CountryEvidence, FileEvidence
+from importer.prepare.file_evidence import FileEvidence
 from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Keys, Rank, Rows, keys_of
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
@@ -34,39 +31,18 @@ from importer.reading.chunks import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, arrow_of, joined
 from schemas import numbers
 from schemas.call import customer_schema, numbers_only
-from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, Role, State
+from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, State
 
-SPOOLED_COLUMNS = (
-    "file",
-    "line",
-    "slot",
-    "rank",
-    "skip",
-    "reason",
-    "hint",
-    "source_id",
-    "key",
-    "customer",
-    "agents",
-    "zohouser",
-    "voiceuri",
-    "content",
-)
-"""``file`` and ``line`` place the row; ``rank`` is what it says of the outcome; ``slot`` is its place in the index
-(-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer`` is E.164, or in its place
-the reason why there is none, of which ``hint`` speaks where ``reason`` is empty; ``agents`` the joined names under
-which the export knows the agent. A row that shows attended a call that the ledger holds as not attended has the
-reason `ATTENDED_SINCE`. ``content`` tells rows without a key apart. Integers: file, line, slot (int64), rank
-(uint8); else text."""
+SPOOLED_COLUMNS = dict.fromkeys(("file", "line", "slot"), "int64") | {"rank": "uint8"}
+SPOOLED_COLUMNS |= dict.fromkeys(("skip", "reason", "hint", "source_id", "key", "customer", "agents"), "str")
+SPOOLED_COLUMNS |= dict.fromkeys(("zohouser", "voiceuri", "content"), "str")
+"""Columns with their types. ``file`` and ``line`` place the row; ``rank`` is what it says of the outcome; ``slot``
+is its place in the index (-1: decided by itself, then ``skip`` or ``reason`` and ``hint`` say how); ``customer``
+is E.164, or in its place the reason why there is none, of which ``hint`` speaks where ``reason`` is empty;
+``agents`` the joined names under which the export knows the agent. A row that shows attended a call that the
+ledger holds as not attended has the reason `ATTENDED_SINCE`. ``content`` tells rows without a key apart."""
 
-STATE_OF = {
-    Rank.BUSY: State.BUSY,
-    Rank.REJECTED: State.REJECTED,
-    Rank.BLOCKED: State.BLOCKED,
-    Rank.INVALID: State.INVALID,
-    Rank.NOTAVAILABLE: State.NOTAVAILABLE,
-    Rank.NOANSWER: State.NOANSWER,
-}
+STATE_OF = {Rank[state.name]: state for state in State}
 
 FEW_ROWS = 5_000
 """To index all rows of a file that begins with a chunk of no more costs less than to read it a second time."""
@@ -85,46 +61,31 @@ HASH_KEYS = ("cdr-importer key", "a call's key: 16")
 """Two keys of 16 bytes make 128 bits of two 64-bit hashes."""
 
 
-@dataclass(slots=True)
-class AgentNames:
-    """The agents that rows name, numbered in the order met."""
-
-    texts: list[str] = field(default_factory=list)
-    _codes: dict[str, int] = field(default_factory=dict)
-
-    def codes(self, values: pd.Series) -> npt.NDArray[np.int32]:
-        """Return the number of each value."""
-        local, distinct = pd.factorize(values)
-        known = []
-        for text in distinct:
-            if text not in self._codes:
-                self._codes[text] = len(self.texts)
-                self.texts.append(text)
-            known.append(self._codes[text])
-        return np.array(known, dtype=np.int32)[local] if known else np.zeros(0, dtype=np.int32)
+def numbered(names: dict[str, int], values: pd.Series) -> npt.NDArray[np.int32]:
+    """Return the number of each value among ``names``, which are numbered in the order met."""
+    codes, distinct = pd.factorize(values)
+    return np.array([names.setdefault(text, len(names)) for text in distinct], dtype=np.int32)[codes]
 
 
 class RowPreparer:
-    """Turns the chunks of one file into spooled rows and rows of the index.
+    """Turns the chunks of one file into spooled rows and rows of the index, and collects its ``evidence``.
 
-    ``skipped`` (by reason) and ``read`` (the count of rows) grow with each chunk. ``rules`` hold what the rows
-    read so far prove of the names at both ends of calls. With ``is_second`` they hold what the whole file
-    proves. Then, in a small file and where there are several, rows that came in or stayed inside go into the
-    index too, since they decide for undirected and secondary ones.
+    ``agents`` numbers the agents that rows name. ``rules`` hold what the rows read so far prove of the names at
+    both ends of calls. With ``is_second`` they hold what the whole file proves. Then, in a small file and where
+    there are several, rows that came in or stayed inside go into the index too, since they decide for undirected
+    and secondary ones.
     """
 
     def __init__(
-        self, rules: Rules, agents: AgentNames, file_number: int, index: Index, *, is_second: bool = False
+        self, rules: Rules, agents: dict[str, int], file_number: int, index: Index, *, is_second: bool = False
     ) -> None:
         self.rules = rules
         self._agents = agents
         self._file_number = file_number
         self._index = index
-        self.zone_evidence = zone_evidence_of(rules)
-        self.country_evidence = CountryEvidence()
         self._is_second = is_second
-        self._indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
-        self._endpoints = Endpoints(rules.format.endpoint)
+        self.evidence = FileEvidence(zone_evidence_of(rules), rules.plan.gaps, Endpoints(rules.format.endpoint))
+        self.evidence.indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
         call = rules.format.call
         # Derived columns that only the few rows with a state need as text.
         self._late = rules.format.derived.keys() & {call.customer, call.sent_number}
@@ -134,27 +95,23 @@ class RowPreparer:
             *call.agent,
             *(rule.column for rule in rules.format.outcome),
         }
-        self._first_roles: Mapping[str, Role] | None = None
-        self._is_led, self._leads, self._keeps_zeros = False, False, False
-        self.read = 0
-        self.skipped: Counter[str] = Counter()
 
     def prepare(self, chunk: Chunk) -> pd.DataFrame:
         """Prepare the next chunk of the file and return its rows to be spooled."""
-        if not self.read and len(chunk) <= FEW_ROWS:
-            self._indexes_leads |= bool(self._endpoints.rules)
-        self.read += len(chunk)
-        conditions = self._conditions(chunk.frame)
-        frame, texts = chunk.frame, self.rules.format.text_columns() & self.rules.format.derived.keys()
-        if self.rules.plan.gaps is not None:
-            self.rules.plan.gaps.add(known_starts(frame, conditions, self.rules))
-        frame["call.direction"] = directions(frame, conditions, self.rules)
+        evidence, frame = self.evidence, chunk.frame
+        if not evidence.read and len(chunk) <= FEW_ROWS:
+            evidence.indexes_leads |= bool(evidence.endpoints.rules)
+        evidence.read += len(chunk)
+        conditions = self._conditions(frame)
+        if evidence.gaps is not None:
+            evidence.gaps.add(known_starts(frame, conditions, self.rules))
         kept_out = self._kept_out(frame, conditions)
         rows = frame.loc[~kept_out]
         conditions = conditions.select(~kept_out.to_numpy(), rows)
+        texts = self.rules.format.text_columns() & self.rules.format.derived.keys()
         rows = with_texts(rows, conditions, texts - self._late)
-        if self.zone_evidence is not None:
-            add_zone_evidence(self.zone_evidence, rows, self.rules)
+        if evidence.zone is not None:
+            add_zone_evidence(evidence.zone, rows, self.rules)
         rows = add_evidence(rows, conditions, self.rules)
         rows["call.held"], rows["call.attended_since"] = self._held(rows, conditions)
         rows = self._with_customer(rows, conditions)
@@ -169,54 +126,47 @@ class RowPreparer:
             whole = without_decimals(frame[[*chunk.guessed.columns]], self.rules.format)
             self._index.add(self._misshapen(whole, shortest_id=1), np.empty(0, JOIN))
         if self.rules.plan.all_rows:
-            return self._spooled(self._listed(rows), chunk, frame.loc[kept_out])
-        self.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
+            return self._spooled(rows, chunk, frame.loc[kept_out])
+        evidence.skipped.update(frame.loc[kept_out, "call.direction"].value_counts().to_dict())
         # The results list calls, contradictions and rows of no use even without those that are skipped.
         rank = rows["call.rank"]
         matters = rank.between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"] | (rows["call.slot"] < 0)
         matters |= rank.isin([Rank.PROBLEM, Rank.UNDIRECTED])
-        return self._spooled(self._listed(rows.loc[matters]), chunk)
-
-    def evidence(self) -> FileEvidence:
-        """Return what the rows read so far show beyond themselves."""
-        return FileEvidence(
-            self.zone_evidence,
-            self.country_evidence,
-            self.rules.plan.gaps,
-            self._endpoints,
-            [] if self._first_roles is None else [self._first_roles],
-            is_led=self._is_led,
-            leads=self._leads,
-            indexes_leads=self._indexes_leads,
-            keeps_zeros=self._keeps_zeros,
-            read=self.read,
-            skipped=self.skipped,
-        )
+        return self._spooled(rows.loc[matters], chunk, frame.iloc[:0])
 
     def _conditions(self, frame: pd.DataFrame) -> Conditions:
         """Return the conditions on a chunk with its derived columns, made by what its rows prove too."""
-        conditions = derived_of(frame, self.rules)
-        if self._is_second or not self._endpoints.rules:
+        conditions, endpoints = derived_of(frame, self.rules), self.evidence.endpoints
+        if self._is_second or not endpoints.rules:
             return conditions
-        self._endpoints.add(conditions)
-        roles = self._endpoints.roles()
+        endpoints.add(conditions)
+        roles = endpoints.roles()
         if roles != self.rules.roles:
             self.rules = replace(self.rules, roles=roles)
             conditions = derived_of(frame, self.rules)
-        if self._first_roles is None:
-            self._first_roles = self.rules.roles
+        self.evidence.first_roles = self.evidence.first_roles or [self.rules.roles]
         return conditions
 
     def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> pd.Series:
-        """Say which rows are of no outgoing call, as far as the row itself can tell."""
-        direction, call = frame["call.direction"], self.rules.format.call
+        """Say which rows are of no outgoing call, as far as the row itself can tell.
+
+        Adds ``call.direction``, a Direction as text, "" where no rule of the format holds, and ``call.secondary``.
+        """
+        evidence, call = self.evidence, self.rules.format.call
+        words, found = ["", *Direction, "unknown"], np.zeros(len(frame), dtype=np.int64)
+        for rule in self.rules.format.direction:
+            if (found != 0).all():
+                break
+            found[(found == 0) & conditions.hold(rule.when)] = words.index(rule.value)
+        direction = pd.Series(pd.array([*words[:-1], ""], dtype="str").take(found), index=frame.index)
+        frame["call.direction"] = direction
         kept_out = direction.isin([each.value for each in PASSED_OVER])
         secondary = frame["call.secondary"] = conditions.hold(call.secondary) & bool(call.secondary)
         leads = direction.isin([Direction.INCOMING.value, Direction.INTERNAL.value]) & ~secondary
-        self._leads |= bool(leads.any())
-        self._is_led |= bool(((direction == "") | (secondary & ~kept_out)).any())
-        deciding = leads if self._indexes_leads else direction == Direction.INCOMING.value
-        decides = call.incoming_decides or self._indexes_leads
+        evidence.leads |= bool(leads.any())
+        evidence.is_led |= bool(((direction == "") | (secondary & ~kept_out)).any())
+        deciding = leads if evidence.indexes_leads else direction == Direction.INCOMING.value
+        decides = call.incoming_decides or evidence.indexes_leads
         columns = self.rules.format.id_columns()
         if decides or self.rules.plan.all_rows:  # the ids of rows that stay out are read too
             with_texts(frame, conditions, columns & self.rules.format.derived.keys())
@@ -261,7 +211,7 @@ class RowPreparer:
                 "is_invalid": some["call.said"] == Rank.INVALID,
             }
         )
-        self.country_evidence.add(some[call.customer])
+        self.evidence.country.add(some[call.customer])
         read = customer_schema(rules.numbers, rules.plain_numbers).validate(dialled)["customer_number"]
         faults = read[numbers_only(read) == ""]
         rows["call.customer"] = read.reindex(rows.index, fill_value="")
@@ -294,7 +244,7 @@ class RowPreparer:
         index["content"] = np.iinfo(np.uint64).max
         index["content"][told_apart] = _hashes(contents, HASH_KEYS[0])
         index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"].to_numpy(dtype=np.int64)
-        index["agent"] = self._agents.codes(rows["call.agents"])
+        index["agent"] = numbered(self._agents, rows["call.agents"])
         for name in ("slot", "rank", "secondary", "held"):
             index[name] = rows[f"call.{name}"].to_numpy()
         index["legs"] = self.rules.format.call.legs
@@ -325,7 +275,7 @@ class RowPreparer:
             ends_in_zero = texts.str.endswith("0").to_numpy()
             whole = texts[ends_in_zero]
             bare = whole.str.replace(f"^{zeros_behind(cut, 'i')}$", r"\1", regex=True)
-            self._keeps_zeros |= bool((bare != whole).any())
+            self.evidence.keeps_zeros |= bool((bare != whole).any())
             keys[ends_in_zero] = bare
         return keys_of(*(_hashes(keys, key) for key in HASH_KEYS))
 
@@ -366,73 +316,42 @@ class RowPreparer:
         columns += [rows[name] for name in (cdr_format.call.zohouser, cdr_format.call.voiceuri) if name]
         return [*columns, rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
 
-    def _spooled(self, listed: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame | None = None) -> pd.DataFrame:
+    def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
         """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
-        parts = [listed]
-        if chunk.bad:
-            told = [(row.line, row.reason, row.hint, row.content) for row in chunk.bad]
-            bad = pd.DataFrame(told, columns=["line", "reason", "hint", "content"])
-            parts.append(self._filled(bad, rank=Rank.PROBLEM))
-        if kept_out is not None and len(kept_out):
-            shown = pd.DataFrame({"line": kept_out["call.line"], "skip": kept_out["call.direction"]})
-            shown["source_id"] = call_keys(kept_out, self.rules.format)["source_id"]
-            parts.append(self._filled(shown, rank=Rank.IGNORE))
-        if len(parts) > 1:
-            parts = [pd.concat([part for part in parts if len(part)]).sort_values("line", kind="stable")]
-        return parts[0]
-
-    def _listed(self, rows: pd.DataFrame) -> pd.DataFrame:
-        call = self.rules.format.call
-        is_sound = rows["call.problem"] == ""
+        call, is_sound = self.rules.format.call, rows["call.problem"] == ""
         in_no_group, since = rows["call.slot"] < 0, self.rules.plan.since
         keyless = in_no_group & is_sound
         # What stands in no group is rejected; the others get their window when their calls are decided.
         early = in_no_group & (since is not None and rows["call.start_time"] < pd.Timestamp(since, unit="s"))
         bare = rows.loc[in_no_group, [name for name in self.rules.format.used_columns() if name in rows]]
         content = joined([bare[name] for name in bare])
+        reason = rows["call.problem"].where(~keyless, "no_call_id")
+        hint = rows["call.problem_hint"].where(~is_sound, rows["call.customer_hint"])
+        blank = {**dict.fromkeys(SPOOLED_COLUMNS, ""), "file": self._file_number, "slot": -1}
         columns = {
-            "file": np.full(len(rows), self._file_number, dtype=np.int64),
             "line": rows["call.line"],
+            "slot": rows["call.slot"],
+            "rank": rows["call.said"],
             "skip": np.where(early, "outside_window", ""),
-            **{name: rows[own] for name, own in _OWN_COLUMNS.items()},
-            "reason": rows["call.problem"]
-            .where(~keyless, "no_call_id")
-            .mask(rows["call.attended_since"], ATTENDED_SINCE),
-            "hint": rows["call.problem_hint"]
-            .where(~is_sound, rows["call.customer_hint"])
-            .mask(keyless, keyless_hint(self.rules)),
-            "zohouser": rows[call.zohouser] if call.zohouser else "",
-            "voiceuri": rows[call.voiceuri] if call.voiceuri else "",
+            "reason": reason.mask(rows["call.attended_since"], ATTENDED_SINCE),
+            "hint": hint.mask(keyless, keyless_hint(self.rules)),
+            **{name: rows[f"call.{name}"] for name in ("source_id", "key", "customer", "agents")},
+            **{name: rows[column] for name in ("zohouser", "voiceuri") if (column := getattr(call, name))},
             "content": content.reindex(rows.index, fill_value=""),
         }
-        return pd.DataFrame(columns, index=rows.index)[[*SPOOLED_COLUMNS]]
-
-    def _filled(self, frame: pd.DataFrame, rank: Rank) -> pd.DataFrame:
-        defaults = {"file": self._file_number, "slot": -1, "rank": int(rank)}
-        for name in SPOOLED_COLUMNS:
-            if name not in frame:
-                frame[name] = defaults.get(name, "")
-        return frame[[*SPOOLED_COLUMNS]].astype(_SPOOLED_TYPES)
-
-
-_SPOOLED_TYPES = dict.fromkeys(SPOOLED_COLUMNS, "str") | {
-    "file": "int64",
-    "line": "int64",
-    "slot": "int64",
-    "rank": "uint8",
-}
-
-
-_OWN_COLUMNS = {
-    "slot": "call.slot",
-    "rank": "call.said",
-    "source_id": "call.source_id",
-    "key": "call.key",
-    "agents": "call.agents",
-    "customer": "call.customer",
-}
-"""Spooled columns, and those of preparing that they are. A format's column names hold no dot: what preparing adds
-never meets the export's own."""
+        parts = [pd.DataFrame({**blank, **columns}, index=rows.index)]
+        if chunk.bad:
+            bad = {
+                name: [getattr(row, name) for row in chunk.bad] for name in ("line", "reason", "hint", "content")
+            }
+            parts.append(pd.DataFrame({**blank, "rank": int(Rank.PROBLEM), **bad}))
+        if len(kept_out):
+            columns = {"line": kept_out["call.line"], "skip": kept_out["call.direction"]}
+            columns["source_id"] = call_keys(kept_out, self.rules.format)["source_id"]
+            parts.append(pd.DataFrame({**blank, "rank": int(Rank.IGNORE), **columns}))
+        if len(parts) > 1:
+            parts = [pd.concat([part for part in parts if len(part)]).sort_values("line", kind="stable")]
+        return parts[0].astype(SPOOLED_COLUMNS)
 
 
 def _hashed(column: Coded, key: str) -> npt.NDArray[np.uint64]:
@@ -442,6 +361,4 @@ def _hashed(column: Coded, key: str) -> npt.NDArray[np.uint64]:
 
 
 def _hashes(values: npt.NDArray[np.object_], key: str) -> npt.NDArray[np.uint64]:
-    if not len(values):
-        return np.zeros(0, dtype=np.uint64)
     return pd.util.hash_array(values, hash_key=key, categorize=False)

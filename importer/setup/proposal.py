@@ -58,7 +58,7 @@ def seen_in(export: Path, settings: Settings) -> Seen:
         raise InputUnusableError(f"{export} is a results file of this program", hint="Name an export.")
     plan = PreparePlan(AgentBook(), int(time.time()))
     with Preparation(catalogue.causes, plan) as preparation:
-        zone, fitting = _zone(found, preparation.zone_evidence(found))
+        zone, fitting = _zone(found, preparation.evidence(found).zone)
     likely = [settings.timezone] if settings.timezone else fitting
     plan = replace(plan, timezone=likely[0] if likely else "UTC")  # any that fits will do to count days
     part = prepare_part(catalogue.causes, plan, found)
