@@ -50,7 +50,7 @@ from importer.reading.chunks import read_chunks, verbatim_records
 from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary
 from importer.results.cells import defused, read_rows
 from importer.results.file import Finished, ResultsFile, as_text, check_free, write_rejects
-from importer.settings import Settings, parse_moment
+from importer.settings import EVERY_FORMAT, Settings, parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outcome, Role, counted
 
 EXAMPLES = 2
@@ -110,9 +110,14 @@ def prepare_plan(run: Run, detections: Sequence[Detection]) -> PreparePlan:
 
 def policy_book(settings: Settings, formats: Collection[str]) -> PolicyBook:
     """Return every choice of policies; raises ConfigurationError where one is for none of these formats."""
-    book = PolicyBook(settings, settings.policies)
-    book.require_known(formats)
-    return book
+    unknown = sorted(settings.policies.keys() - {*formats, EVERY_FORMAT})
+    if unknown:
+        raise ConfigurationError(
+            f"configuration: [policies.{unknown[0]}]: there is no format of this name",
+            hint="`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
+            "table out.",
+        )
+    return PolicyBook(settings, settings.policies)
 
 
 class Intake:

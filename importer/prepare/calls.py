@@ -16,7 +16,7 @@ from importer.prepare.agents import Agent
 from importer.prepare.damage import UUID, zeros_behind
 from importer.prepare.evidence import call_id_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Ints, Rows
-from importer.prepare.hints import agent_hint, quoted, subject, user_hint
+from importer.prepare.hints import call_hint
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
 from importer.reading.conditions import joined
@@ -151,7 +151,7 @@ class CallMaker:
             rules = self._files[file].rules
             texts = f"{self._agent_names[leg_agent]}\x1f{own}" if leg_agent >= 0 else own
             candidates = tuple(name for name in texts.split("\x1f") if name)
-            agent = self._plan.agents.find(candidates, rules.plain_numbers, rules.extensions())
+            agent = self._plan.agents.find(candidates, rules.plain_numbers, rules.extensions)
             self._found[file, leg_agent, own] = agent
         agents = [self._found[key] for key in named]
         made = pd.DataFrame(
@@ -174,7 +174,10 @@ class CallMaker:
         for name in ("agent_number", "zohouser", "call_id", "start_text"):
             rows[name] = made[name].reindex(rows.index, fill_value="")
         cells = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")
-        rows.loc[faults.index, "hint"] = [self._hint(*each) for each in zip(faults.tolist(), cells, strict=True)]
+        rows.loc[faults.index, "hint"] = [
+            call_hint(reason, texts, self._files[file].rules)
+            for reason, (file, *texts) in zip(faults.tolist(), cells, strict=True)
+        ]
         rows.loc[faults.index, "reason"] = faults
         return rows
 
@@ -207,26 +210,6 @@ class CallMaker:
             else next((each for each in others.get(call_id, ()) if each in known), call_id)
             for call_id in call_ids
         ]
-
-    def _hint(self, reason: str, row: tuple[int, str, str, str, str, str]) -> str:
-        """Return what is said of a call that breaks the schema for this reason."""
-        file, agents, start_text, voiceuri, zohouser, hint = row
-        rules = self._files[file].rules
-        if reason == "future_time":
-            columns = subject(rules.shown(rules.format.time.columns))
-            return (
-                f"{columns}: the call would start at {start_text} GMT, which is not possible: check "
-                "--timezone, and the clock of the telephone system."
-            )
-        if reason == "no_agent_number":
-            return agent_hint(agents, rules)
-        if reason == "invalid_voiceuri":
-            shown = rules.shown((rules.format.call.voiceuri or "",))[0]
-            return (
-                f"Column {shown} holds {quoted(voiceuri)}, which is not an absolute http(s) URL: "
-                "correct it or leave it empty."
-            )
-        return user_hint(zohouser, rules) if reason == "invalid_zohouser" else hint
 
     def _place(self, code: int) -> Place:
         return Place(self._files[code // LINES_PER_FILE].name, code % LINES_PER_FILE)

@@ -12,7 +12,6 @@ from importer.prepare.groups import Rank
 from importer.prepare.hints import value_hints
 from importer.prepare.plan import Rules
 from importer.reading.conditions import Flags, arrow_of, matches, seconds_of
-from schemas import numbers
 
 _CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
 """How Excel and LibreOffice show a long number in a narrow column, and pandas one beside an empty cell."""
@@ -20,23 +19,6 @@ _CUT = r"[-+]?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"
 _WITH_SECONDS = "[:.][0-9]{2}[:.][0-9]{2}"
 _ISO_MINUTE = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}(?: ?{OFFSET})?"
 """What spreadsheet programs show where dates are ISO's, as in Sweden and Canada."""
-
-
-_REASONS = {
-    "scientific_notation": numbers.REASONS["scientific_notation"],
-    "cut_id": (
-        "Column {column} holds {value}: a program took this id for a number, and several calls may share what is "
-        "left of it; export again and import the file as the telephone system wrote it (pandas: dtype=str)."
-    ),
-    "unreadable_duration": (
-        "Column {column} holds {value}: a program wrote this duration anew, and without it nobody knows whether "
-        "the call was answered, or how long it rang; export again and import the file as the system wrote it."
-    ),
-    "decimal_comma": (
-        "Column {column} holds {value}: a spreadsheet took this id for a number and wrote its point as a comma, "
-        "without a 0 at the end; export again and import the file without opening it in a spreadsheet."
-    ),
-}
 
 
 UUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
@@ -72,24 +54,22 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
             lost = asked.copy()
             lost[asked] = unmeasured(rows[column][asked])
             if lost.any():
-                some = rows.loc[lost].assign(**{"call.text": rows[column][lost]})
-                some["call.reason"] = "unreadable_duration"
-                rows.loc[some.index, "call.problem"] = "unreadable_duration"
-                rows.loc[some.index, "call.problem_hint"] = value_hints(_REASONS, some, rules, column)
+                faults = pd.Series("unreadable_duration", index=rows.index[lost])
+                rows.loc[lost, "call.problem"] = "unreadable_duration"
+                rows.loc[lost, "call.hint"] = value_hints(faults, rows[column], rows, rules, column)
 
 
 def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
-    """Add ``call.problem`` and ``call.problem_hint`` where no id is left that tells one call from another.
+    """Add ``call.problem`` and ``call.hint`` where no id is left that tells one call from another.
 
     A start that stands in for an id must have its seconds.
     """
     keyless, time = rows.loc[rows["call.key"] == ""], rules.format.time
     for name, reason, cut in cuts(keyless, rules.format) if len(keyless) else ():
         if cut.any():
-            some = keyless.loc[cut].assign(**{"call.text": keyless.loc[cut, name]})
-            some["call.reason"] = reason
-            rows.loc[some.index, "call.problem"] = reason
-            rows.loc[some.index, "call.problem_hint"] = value_hints(_REASONS, some, rules, name)
+            faults = pd.Series(reason, index=keyless.index[cut])
+            rows.loc[faults.index, "call.problem"] = reason
+            rows.loc[faults.index, "call.hint"] = value_hints(faults, rows[name], rows, rules, name)
     exact = zip(time.columns, column_layouts(time.formats, len(time.columns)), strict=True)
     names = [name for name, layouts in exact if any("%S" in layout for layout in layouts)]
     seconds = {each for name in names for each in (name, *rules.format.origins(name))}
@@ -106,7 +86,7 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     lost = is_short & ~has_id & ~np.asarray(has_seconds, dtype=np.bool_) & (rows["call.problem"] == "").to_numpy()
     lost[lost] = [not is_own(text, without) for text in starts[lost].tolist()]
     rows.loc[lost, "call.problem"] = "lost_seconds"
-    rows.loc[lost, "call.problem_hint"] = (
+    rows.loc[lost, "call.hint"] = (
         f"Column {rules.shown(time.columns)[0]} has lost its seconds in a spreadsheet program, and without an id "
         "they tell this call from others: it could be notified twice. Export again and import the file without "
         "opening it there."

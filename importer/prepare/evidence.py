@@ -49,7 +49,7 @@ def derived_of(frame: pd.DataFrame, rules: Rules) -> Conditions:
     """Return the conditions on a chunk, with the format's derived columns, each made when it is asked for."""
     derived = rules.format.derived.items()
     added = {name: partial(_derived, sources=sources, rules=rules) for name, sources in derived}
-    return Conditions(frame, rules.extensions(), added)
+    return Conditions(frame, rules.extensions, added)
 
 
 def _derived(conditions: Conditions, sources: tuple[Source, ...], rules: Rules) -> Coded:
@@ -79,11 +79,11 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
 
     Takes the derived columns and ``call.direction``; adds ``call.rank`` (uint8, Rank; PROBLEM where anything is
     not understood), ``call.said`` (the rank of the outcome alone), ``call.start_time`` (datetime64[s], GMT),
-    ``call.source_id`` and ``call.key`` as `call_keys` gives them, ``call.problem`` and ``call.problem_hint``
+    ``call.source_id`` and ``call.key`` as `call_keys` gives them, ``call.problem`` and ``call.hint``
     (text, "" when the row is understood).
     """
     rows["call.problem"] = ""
-    rows["call.problem_hint"] = ""
+    rows["call.hint"] = ""
     _add_ranks(rows, conditions, rules)
     unknown = rows["call.direction"] == ""
     open_rows = unknown & (
@@ -94,7 +94,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
         undirected = rows.loc[open_rows].copy()
         names = dict.fromkeys(rule.of for rule in rules.format.endpoint)
         undirected = with_texts(undirected, conditions.select(open_rows.to_numpy(), undirected), names)
-        rows.loc[open_rows, "call.problem_hint"] = direction_hints(undirected, rules)
+        rows.loc[open_rows, "call.hint"] = direction_hints(undirected, rules)
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
     starts = _texts_of(rows, rules.format.time.columns)
     _add_start(rows, starts, rules)
@@ -134,11 +134,11 @@ def _add_ranks(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> None
     if word_hints is not None:
         unknown = (word_hints != "") & missing
         rows.loc[unknown, "call.problem"] = "unknown_status"
-        rows.loc[unknown, "call.problem_hint"] = word_hints[unknown]
+        rows.loc[unknown, "call.hint"] = word_hints[unknown]
         missing &= ~unknown
     if missing.any():
         rows.loc[missing, "call.problem"] = "missing_status"
-        rows.loc[missing, "call.problem_hint"] = missing_status_hints(rows.loc[missing], rules)
+        rows.loc[missing, "call.hint"] = missing_status_hints(rows.loc[missing], rules)
     rows["call.rank"] = ranks
 
 
@@ -237,7 +237,7 @@ def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) 
     if made_at is not None:
         texts = _texts_of(some, spec.columns)
         lines = some["call.line"].to_numpy(dtype=np.int64)
-        local, stated = times.proved_offsets(texts, rules.time_formats(), made_at)
+        local, stated = times.proved_offsets(texts, rules.time_formats, made_at)
         evidence.add(lines, texts, local)
         if evidence.stated is not None:
             evidence.stated.add(lines, texts, stated)
@@ -280,9 +280,8 @@ def _add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
     faulty = ~rows["call.rank"].isin(DECIDED) & (rows["call.problem"] == "")
     faults = faults[faulty[faults.index]]
     if len(faults):
-        unread = rows.loc[faults.index].assign(**{"call.text": texts, "call.reason": faults})
         rows.loc[faults.index, "call.problem"] = faults
-        rows.loc[faults.index, "call.problem_hint"] = value_hints(times.REASONS, unread, rules, spec.columns[0])
+        rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, spec.columns[0])
         unknown = rows["call.problem"] == "unknown_zone"
         if spec.zone_column and unknown.any():  # add what the zone of these rows may be
             names = rows.loc[unknown, spec.zone_column]
@@ -290,7 +289,7 @@ def _add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
             advice = {name: advise[zones.is_fixed(name)](name) for name in names.unique().tolist()}
             shown = rules.shown((spec.zone_column,))[0]
             further = names.map(lambda name: f" Column {shown} holds {quoted(name)}: {advice[name]}.")
-            rows.loc[unknown, "call.problem_hint"] = rows.loc[unknown, "call.problem_hint"] + further
+            rows.loc[unknown, "call.hint"] = rows.loc[unknown, "call.hint"] + further
     other = ~read["is_own"] & (read["reason"] == "")
     if other.any():
         _write_back(rows, other, rules)
@@ -315,7 +314,7 @@ def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
             _require_zone(rows, some, rules)
             continue
         bare = some[[*spec.columns]].apply(lambda each: each.str.replace(times.WITH_OFFSET, r"\1", regex=True))
-        read = times.read_times(_texts_of(bare, spec.columns), rules.time_formats(), zone)
+        read = times.read_times(_texts_of(bare, spec.columns), rules.time_formats, zone)
         is_same = read["is_own"] & (read["utc"] == some["call.start_time"])
         written = bare[is_same] if is_same.any() else bare.iloc[:0]
         if not is_same.all():
@@ -349,7 +348,7 @@ def _require_zone(rows: pd.DataFrame, some: pd.DataFrame, rules: Rules) -> None:
     keyed = some.index[is_keyed]
     rows.loc[keyed, "call.problem"] = "no_zone"
     column = rules.shown(rules.format.time.columns)[0]
-    rows.loc[keyed, "call.problem_hint"] = (
+    rows.loc[keyed, "call.hint"] = (
         f"Column {column} has an offset, but without an id the call is known by the local time that its telephone "
         "system showed, and could be notified twice: name the zone of that system with --timezone."
     )
@@ -361,7 +360,7 @@ def _read_times(texts: pd.Series, rows: pd.DataFrame, rules: Rules) -> pd.DataFr
     The ids are searched for evidence only where the clock leaves two instants, that is never or for two hours a
     year: searching all of them took 3 % of the time of `check`.
     """
-    column, formats = rules.format.time.zone_column, rules.time_formats()
+    column, formats = rules.format.time.zone_column, rules.time_formats
     parts = []
     for name in rows[column].unique().tolist() if column and len(rows) else [""]:
         some = texts[(rows[column] == name).to_numpy()] if column else texts

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import pandas as pd
 
 from importer.formats.language import OutcomeRule
 from importer.prepare.plan import Rules
+from schemas import numbers, times
 from schemas.call import DECIMAL
 from schemas.vocabulary import Role, Verdict
 
@@ -45,7 +46,7 @@ def direction_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     names_trunks = any(rule.value is Role.TRUNK for rule in cdr_format.endpoint)
     names = [*dict.fromkeys(rule.of for rule in cdr_format.endpoint if not rule.of.startswith("dialled"))]
     for (role, doubt), name in product(_DOUBTS.items(), names if names_trunks else ()):
-        roles = rules.extensions().roles_of(rows[name])
+        roles = rules.extensions.roles_of(rows[name])
         for place, (text, each) in enumerate(zip(rows[name], roles, strict=True)):
             if text and each is role and not doubts[place]:
                 doubts[place] = f"{quoted(text)} {doubt}"
@@ -74,21 +75,39 @@ _DOUBTS = {
 }
 
 
-def value_hints(template_of: Mapping[str, str], faulty: pd.DataFrame, rules: Rules, name: str) -> list[str]:
-    """Return for each row what its ``reason`` says of the text of column ``name``.
+def value_hints(faults: pd.Series, texts: pd.Series, rows: pd.DataFrame, rules: Rules, name: str) -> list[str]:
+    """Return for each of ``faults``, the reasons of some rows, what it says of the text of column ``name``.
 
-    ``faulty`` has the columns of the row that ``name`` is taken from, ``call.text`` and ``call.reason``.
+    ``rows`` have the columns of the file that ``name`` is taken from.
     """
     origins = [origin for origin in rules.format.origins(name) if origin in rules.headers]
     shown = rules.shown(origins)
     first = rules.shown((name,))[0]
-    cells = (faulty[column].tolist() for column in ("call.text", "call.reason", *origins))
+    cells = (column.loc[faults.index].tolist() for column in (texts, *(rows[origin] for origin in origins)))
     hints = []
-    for text, reason, *values in zip(*cells, strict=True):
+    for reason, text, *values in zip(faults.tolist(), *cells, strict=True):
         places = (place for place, value in enumerate(values) if text and text in value)
         column = next((shown[place] for place in places), first)
-        hints.append(template_of[reason].format(column=column, value=quoted(text)))
+        hints.append(_SENTENCES[reason].format(column=column, value=quoted(text)))
     return hints
+
+
+_SENTENCES = {
+    **numbers.REASONS,
+    **times.REASONS,
+    "cut_id": (
+        "Column {column} holds {value}: a program took this id for a number, and several calls may share what is "
+        "left of it; export again and import the file as the telephone system wrote it (pandas: dtype=str)."
+    ),
+    "unreadable_duration": (
+        "Column {column} holds {value}: a program wrote this duration anew, and without it nobody knows whether "
+        "the call was answered, or how long it rang; export again and import the file as the system wrote it."
+    ),
+    "decimal_comma": (
+        "Column {column} holds {value}: a spreadsheet took this id for a number and wrote its point as a comma, "
+        "without a 0 at the end; export again and import the file without opening it in a spreadsheet."
+    ),
+}
 
 
 def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
@@ -136,24 +155,40 @@ def keyless_hint(rules: Rules) -> str:
     return f"{columns}: without an id the call could be notified twice. Export the row again with it."
 
 
-def agent_hint(names: str, rules: Rules) -> str:
-    """Return what is said where nobody knows the agent's number; ``names`` are joined by the unit separator."""
-    columns = rules.shown(rules.format.call.agent)
-    named = [quoted(name) for name in dict.fromkeys(names.split("\x1f")) if name]
-    if not named:
-        what = f"{subject(columns, 'is', 'are')} empty: nothing says which agent called."
-        return f"{what} Fill it in, or give --default-agent-number."
-    return (
-        f"{subject(columns, 'names', 'name')} the agent as {', '.join(named)}, which is no telephone number and "
-        "not in the agents file: add a line for it there (--agents), or give --default-agent-number."
-    )
+def call_hint(reason: str, row: Sequence[str], rules: Rules) -> str:
+    """Return what is said of a call that breaks the schema for this reason.
 
-
-def user_hint(zohouser: str, rules: Rules) -> str:
-    """Return what is said of a PhoneBridge user id that cannot be one."""
-    column = rules.format.call.zohouser
-    columns = [f"column {rules.shown((column,))[0]}"] if column in rules.headers and column else []
-    where = " or ".join([*columns, "column zohouser of the agents file", "--default-zohouser"])
+    ``row`` has the names of its agent, joined by the unit separator, its start as GMT text, recording and user,
+    and what is said where it has no customer's number.
+    """
+    agents, start_text, voiceuri, zohouser, hint = row
+    call = rules.format.call
+    if reason == "future_time":
+        return (
+            f"{subject(rules.shown(rules.format.time.columns))}: the call would start at {start_text} GMT, which "
+            "is not possible: check --timezone, and the clock of the telephone system."
+        )
+    if reason == "no_agent_number":
+        columns = rules.shown(call.agent)
+        named = [quoted(name) for name in dict.fromkeys(agents.split("\x1f")) if name]
+        if not named:
+            what = f"{subject(columns, 'is', 'are')} empty: nothing says which agent called."
+            return f"{what} Fill it in, or give --default-agent-number."
+        return (
+            f"{subject(columns, 'names', 'name')} the agent as {', '.join(named)}, which is no telephone number "
+            "and not in the agents file: add a line for it there (--agents), or give --default-agent-number."
+        )
+    if reason == "invalid_voiceuri":
+        shown = rules.shown((call.voiceuri or "",))[0]
+        return (
+            f"Column {shown} holds {quoted(voiceuri)}, which is not an absolute http(s) URL: correct it or "
+            "leave it empty."
+        )
+    if reason != "invalid_zohouser":
+        return hint
+    where = "column zohouser of the agents file or --default-zohouser"
+    if call.zohouser and call.zohouser in rules.headers:
+        where = f"column {rules.shown((call.zohouser,))[0]} or {where}"
     rule = "an id has only letters, digits, `.`, `_` and `-`, at most 64"
     if re.fullmatch(DECIMAL, zohouser):
         rule = "a program took it for a number and wrote a decimal: write it anew, as text"

@@ -1,6 +1,6 @@
 """What the operator wants of preparing: zone, country, agents, window, states, policies; the rules of a file."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
@@ -8,8 +8,6 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from importer.errors import ConfigurationError
-from importer.formats.dates import without_seconds
 from importer.formats.language import CauseTable, CdrFormat
 from importer.prepare.agents import AgentBook
 from importer.prepare.index import INDEX_ROWS
@@ -17,7 +15,7 @@ from importer.reading.chunks import CHUNK_ROWS
 from importer.reading.conditions import Extensions
 from importer.settings import EVERY_FORMAT, POLICIES, PolicyChoices
 from schemas.numbers import NumberBook
-from schemas.vocabulary import Role, State, Verdict
+from schemas.vocabulary import State, Verdict
 
 Choice = int | str | tuple[str, ...]
 
@@ -79,16 +77,6 @@ class PolicyBook:
             name: next((value, who) for who, choices in said if (value := getattr(choices, name)) is not None)
             for name in POLICIES
         }
-
-    def require_known(self, names: Collection[str]) -> None:
-        """Raise ConfigurationError where the configuration speaks of a format that is not there."""
-        unknown = sorted(self.configured.keys() - {*names, EVERY_FORMAT})
-        if unknown:
-            raise ConfigurationError(
-                f"configuration: [policies.{unknown[0]}]: there is no format of this name",
-                hint="`cdr-importer formats` lists them; put a format of your own into its folder, or take the "
-                "table out.",
-            )
 
 
 @dataclass(slots=True)
@@ -162,9 +150,10 @@ class Rules:
 
     ``headers`` are the columns that the file has, as it spells them; ``numbers`` reads its telephone numbers,
     ``plain_numbers`` those that nobody dials a prefix for: agents', and what the system sent to the line;
-    ``is_resaved`` says that a spreadsheet program wrote its dates anew, ``shows_seconds`` that some have seconds;
-    one of ``zone_lines`` is held against the zone; ``roles`` are what its rows prove of the names at the ends of
-    calls.
+    ``extensions`` says how our own internal numbers are recognised, also by what the rows prove of the names at
+    the ends of calls; ``time_formats`` are the layouts of the start. ``is_resaved`` says that a spreadsheet
+    program wrote its dates anew, and may hide their seconds, ``shows_seconds`` that some have them; one of
+    ``zone_lines`` is held against the zone.
     """
 
     format: CdrFormat
@@ -174,21 +163,11 @@ class Rules:
     plain_numbers: NumberBook
     policies: Policies
     headers: Mapping[str, str]
-    is_resaved: bool = False
-    shows_seconds: bool = False
+    extensions: Extensions
+    time_formats: tuple[str, ...]
+    is_resaved: bool
+    shows_seconds: bool
     zone_lines: int = 1
-    roles: Mapping[str, Role] = field(default_factory=dict)
-
-    def time_formats(self) -> tuple[str, ...]:
-        """Return the layouts of the start time, also those without the seconds that a spreadsheet hides."""
-        formats = self.format.time.formats
-        return (*formats, *without_seconds(formats)) if self.is_resaved else formats
-
-    def extensions(self) -> Extensions:
-        """Return how our own internal numbers are recognised."""
-        own, listed = self.policies.extensions, self.plan.agents.extensions
-        pattern = own or self.format.numbers.extension
-        return Extensions(pattern, listed, self.roles, self.policies.trunks, bool(own))
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return columns as the operator finds them in the file, without those that the file lacks.

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from importer.formats.dates import without_seconds
 from importer.formats.detected import Detection
 from importer.formats.language import CauseTable
 from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
@@ -28,7 +29,8 @@ from importer.prepare.rows import RowPreparer, numbered
 from importer.prepare.spool import Spool, tables_in
 from importer.prepare.zones import require_agreement, require_proof
 from importer.reading.chunks import read_chunks
-from importer.records import ResultRow
+from importer.reading.conditions import Extensions
+from importer.records import ResultRow, ignore
 from schemas.numbers import NumberBook, NumberRules
 from schemas.vocabulary import Outcome, Role
 
@@ -70,8 +72,7 @@ def prepare_part(
     Raises InputUnusableError, also for a part that cannot be read by itself.
     """
     with Preparation(causes, plan) as own:
-        rules = replace(own._rules(detection), roles=roles or {})
-        preparer = own._prepared(detection, rules, lambda _: None, is_second=roles is not None)
+        preparer = own._prepared(detection, own._rules(detection, roles), ignore, is_second=roles is not None)
         return PreparedPart(own._spool.content(), *own._index.content(), [*own._agents], preparer.evidence)
 
 
@@ -87,9 +88,7 @@ class Preparation:
             # Have glibc keep what is freed, for the next chunk: to have pages cleared took 5 % of `check`.
             for option, most_bytes in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 256 << 20)):
                 ctypes.CDLL(None).mallopt(option, most_bytes)
-        with suppress(
-            NotImplementedError
-        ):  # pyarrow has it on Linux: 3 % less time, 5 % less memory than mimalloc
+        with suppress(NotImplementedError):  # pyarrow has it on Linux: 3 % less time, 5 % less memory
             pa.set_memory_pool(pa.jemalloc_memory_pool())
         self._causes = causes
         self._plan = plan
@@ -134,14 +133,15 @@ class Preparation:
 
         Return the roles with which all of them have to be prepared again; else None. Raises as `read` does.
         """
-        self._drop_file()
+        self._index.drop_file()
+        self._spool.drop_file()
         first, *others = (self._added(part) for part in parts)
         for later in others:
             first.join(later)
         if roles is None and first.must_repeat():
             return first.endpoints.roles()
-        rules = replace(self._rules(detection), roles=first.endpoints.roles() if roles is None else roles)
-        self._kept(name, detection, rules, first)
+        roles = first.endpoints.roles() if roles is None else roles
+        self._kept(name, detection, self._rules(detection, roles), first)
         if self._plan.gaps is not None:
             self._plan.gaps.join(first.gaps)
         return None
@@ -179,15 +179,12 @@ class Preparation:
         self.rows += evidence.read
         return evidence.read
 
-    def _drop_file(self) -> None:
-        self._index.drop_file()
-        self._spool.drop_file()
-
     def _prepared(
         self, detection: Detection, rules: Rules, progress: Callable[[int], None], *, is_second: bool = False
     ) -> RowPreparer:
         """Spool all rows of a file and return the preparer with what else they gave."""
-        self._drop_file()
+        self._index.drop_file()
+        self._spool.drop_file()
         # Every row of a long file would cost 5 % of `check`; some of them prove of each day as much.
         rules = replace(rules, zone_lines=min(1 + detection.file.size() // ZONE_BYTES, MOST_ZONE_LINES))
         preparer = RowPreparer(rules, self._agents, len(self._files), self._index, is_second=is_second)
@@ -241,9 +238,11 @@ class Preparation:
             evidence.zone = None
         return evidence
 
-    def _rules(self, detection: Detection) -> Rules:
+    def _rules(self, detection: Detection, roles: Mapping[str, Role] | None = None) -> Rules:
         policies = self._plan.policies.of(detection.format)
-        country, plain_digits = self._plan.country, detection.format.numbers.plain_digits
+        country, numbers = self._plan.country, detection.format.numbers
+        own, listed = policies.extensions, self._plan.agents.extensions
+        is_resaved, formats = detection.rewriting is not None, detection.format.time.formats
         headers = {name: name for name in detection.positions}  # of a file without header
         if detection.header:
             cells = {name: detection.header[place] for name, place in detection.positions.items()}
@@ -252,10 +251,12 @@ class Preparation:
             format=detection.format,
             causes=self._causes,
             plan=self._plan,
-            numbers=_book(NumberRules(country, plain_digits, policies.outside_prefix)),
-            plain_numbers=_book(NumberRules(country, plain_digits)),
+            numbers=_book(NumberRules(country, numbers.plain_digits, policies.outside_prefix)),
+            plain_numbers=_book(NumberRules(country, numbers.plain_digits)),
             policies=policies,
             headers=headers,
-            is_resaved=detection.rewriting is not None,
+            extensions=Extensions(own or numbers.extension, listed, roles or {}, policies.trunks, bool(own)),
+            time_formats=(*formats, *without_seconds(formats)) if is_resaved else formats,
+            is_resaved=is_resaved,
             shows_seconds=detection.shows_seconds(),
         )

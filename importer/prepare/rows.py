@@ -1,6 +1,7 @@
 """One chunk of text rows to spooled rows and index rows: everything that a row says by itself."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,6 @@ from importer.prepare.index import Index
 from importer.prepare.plan import Rules
 from importer.reading.chunks import Chunk
 from importer.reading.conditions import Coded, Conditions, Flags, arrow_of, joined
-from schemas import numbers
 from schemas.call import customer_schema, numbers_only
 from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, State
 
@@ -43,6 +43,8 @@ is E.164, or in its place the reason why there is none, of which ``hint`` speaks
 ledger holds as not attended has the reason `ATTENDED_SINCE`. ``content`` tells rows without a key apart."""
 
 STATE_OF = {Rank[state.name]: state for state in State}
+
+_hashes = partial(pd.util.hash_array, categorize=False)
 
 FEW_ROWS = 5_000
 """To index all rows of a file that begins with a chunk of no more costs less than to read it a second time."""
@@ -141,10 +143,10 @@ class RowPreparer:
             return conditions
         endpoints.add(conditions)
         roles = endpoints.roles()
-        if roles != self.rules.roles:
-            self.rules = replace(self.rules, roles=roles)
+        if roles != self.rules.extensions.roles:
+            self.rules = replace(self.rules, extensions=replace(self.rules.extensions, roles=roles))
             conditions = derived_of(frame, self.rules)
-        self.evidence.first_roles = self.evidence.first_roles or [self.rules.roles]
+        self.evidence.first_roles = self.evidence.first_roles or [self.rules.extensions.roles]
         return conditions
 
     def _kept_out(self, frame: pd.DataFrame, conditions: Conditions) -> pd.Series:
@@ -196,13 +198,13 @@ class RowPreparer:
         return held, attended_since
 
     def _with_customer(self, rows: pd.DataFrame, conditions: Conditions) -> pd.DataFrame:
-        """Add ``call.customer`` (E.164 or why there is none) and ``call.customer_hint`` for rows that matter."""
+        """Add ``call.customer``, E.164 or why there is none (with ``call.hint``), for rows that matter."""
         rules, call = self.rules, self.rules.format.call
         with_state = rows["call.said"].between(Rank.BUSY, Rank.NOANSWER) | rows["call.attended_since"]
         for name in self._late:  # of the rows that stay, which have been told apart
             conditions.column(name)
         asked = {call.customer, call.sent_number, *rules.format.origins(call.customer)} & {*rows}
-        some = rows.loc[with_state, [*asked, "call.said"]]
+        some = rows.loc[with_state, [*asked, "call.said", "call.problem"]]
         some = with_texts(some, conditions.select(with_state.to_numpy(), some), self._late)
         dialled = pd.DataFrame(
             {
@@ -213,43 +215,49 @@ class RowPreparer:
         )
         self.evidence.country.add(some[call.customer])
         read = customer_schema(rules.numbers, rules.plain_numbers).validate(dialled)["customer_number"]
-        faults = read[numbers_only(read) == ""]
         rows["call.customer"] = read.reindex(rows.index, fill_value="")
-        rows["call.customer_hint"] = ""
+        faults = read[(numbers_only(read) == "") & (some["call.problem"] == "")]
         if len(faults):
-            faulty = some.loc[faults.index].assign(**{"call.text": some[call.customer], "call.reason": faults})
-            hints = value_hints(numbers.REASONS, faulty, rules, call.customer)
-            rows.loc[faults.index, "call.customer_hint"] = hints
+            hints = value_hints(faults, some[call.customer], some, rules, call.customer)
+            rows.loc[faults.index, "call.hint"] = hints
         return rows
 
     def _index_rows(self, rows: pd.DataFrame, conditions: Conditions) -> tuple[Rows, Rows]:
         """Return rows for the index (INDEX_ROW) and what ties them to rows with other keys (JOIN)."""
+        call, cdr_format = self.rules.format.call, self.rules.format
         known = rows["call.start_time"].notna().to_numpy()
         start = rows["call.start_time"].to_numpy().astype("datetime64[s]").astype(np.int64)
         index = np.empty(len(rows), INDEX_ROW)
         index["key"] = self._keys(rows["call.key"])
         index["same"] = 0
-        for place, name in enumerate(self.rules.format.call.same):
+        for place, name in enumerate(call.same):
             index["same"][:, place] = _hashed(conditions.column(name), HASH_KEYS[1])
-        if not self.rules.format.call.same:
+        if not call.same:
             ends = rows["call.agents"], numbers_only(rows["call.customer"])
             may_be_shared = ~rows["call.key"].str.contains(UNIQUE_ID, regex=True)
             some = np.flatnonzero((ends[0] != "") & (ends[1] != "") & may_be_shared)
-            hashes = [_hashes(texts.iloc[some].to_numpy(dtype=object), HASH_KEYS[1]) for texts in ends]
+            hashes = [_hashes(texts.iloc[some].to_numpy(dtype=object), hash_key=HASH_KEYS[1]) for texts in ends]
             index["same"][some] = np.stack(hashes, axis=1)
         index["start"] = np.where(known, start, NO_START)
+        if call.row or call.legs:
+            content = [rows[name] for name in call.row or cdr_format.used_columns() if name in rows]
+        else:
+            agents = rows["call.agents"].str.replace(PLUS, r"\1", regex=True)
+            content = [numbers_only(rows["call.customer"]), agents]
+            content += [rows[name] for name in (call.zohouser, call.voiceuri) if name]
+            content += [rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
         # Nothing asks it of rows that count whatever else they say, but for those shown attended: these go first.
         told_apart = (~rows["call.rank"].isin(DECIDED) | rows["call.attended_since"]).to_numpy()
-        contents = joined([column[told_apart] for column in self._content(rows)]).to_numpy(dtype=object)
+        contents = joined([column[told_apart] for column in content]).to_numpy(dtype=object)
         index["content"] = np.iinfo(np.uint64).max
-        index["content"][told_apart] = _hashes(contents, HASH_KEYS[0])
+        index["content"][told_apart] = _hashes(contents, hash_key=HASH_KEYS[0])
         index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"].to_numpy(dtype=np.int64)
         index["agent"] = numbered(self._agents, rows["call.agents"])
         for name in ("slot", "rank", "secondary", "held"):
             index[name] = rows[f"call.{name}"].to_numpy()
-        index["legs"] = self.rules.format.call.legs
+        index["legs"] = call.legs
         joins = [np.empty(0, JOIN)]
-        for name in self.rules.format.call.joins:
+        for name in call.joins:
             value = _hashed(conditions.column(name), HASH_KEYS[0])
             tied = (value != 0) & known
             joins.append(np.empty(np.count_nonzero(tied), JOIN))
@@ -277,7 +285,7 @@ class RowPreparer:
             bare = whole.str.replace(f"^{zeros_behind(cut, 'i')}$", r"\1", regex=True)
             self.evidence.keeps_zeros |= bool((bare != whole).any())
             keys[ends_in_zero] = bare
-        return keys_of(*(_hashes(keys, key) for key in HASH_KEYS))
+        return keys_of(*(_hashes(keys, hash_key=key) for key in HASH_KEYS))
 
     def _misshapen(self, damaged: pd.DataFrame, shortest_id: int) -> Rows:
         """Return rows for the index of the calls that records of another shape or with cut ids may be of.
@@ -292,41 +300,21 @@ class RowPreparer:
         keys = call_keys(rows, self.rules.format)["key"].drop_duplicates()
         keys = keys[keys.str.match(f"i.{{{shortest_id},}}")]
         index = np.zeros(len(keys), INDEX_ROW)
-        index["key"], index["rank"], index["start"], index["legs"] = (
-            self._keys(keys),
-            Rank.MISSHAPEN,
-            NO_START,
-            True,
-        )
-        index["place"] = self._file_number * LINES_PER_FILE + rows["call.line"][keys.index].to_numpy(
-            dtype=np.int64
-        )
+        index["key"], index["rank"], index["legs"] = self._keys(keys), Rank.MISSHAPEN, True
+        lines = rows["call.line"][keys.index].to_numpy(dtype=np.int64)
+        index["start"], index["place"] = NO_START, self._file_number * LINES_PER_FILE + lines
         index["slot"] = len(self._index) + np.arange(len(keys))
         return index
 
-    def _content(self, rows: pd.DataFrame) -> list[pd.Series]:
-        """Return the columns that tell the rows of a call apart."""
-        cdr_format = self.rules.format
-        if cdr_format.call.row:
-            return [rows[name] for name in cdr_format.call.row]
-        if cdr_format.call.legs:
-            return [rows[name] for name in cdr_format.used_columns() if name in rows]
-        agents = rows["call.agents"].str.replace(PLUS, r"\1", regex=True)
-        columns = [numbers_only(rows["call.customer"]), agents]
-        columns += [rows[name] for name in (cdr_format.call.zohouser, cdr_format.call.voiceuri) if name]
-        return [*columns, rows["call.rank"].astype("str"), rows["call.start_time"].astype("str")]
-
     def _spooled(self, rows: pd.DataFrame, chunk: Chunk, kept_out: pd.DataFrame) -> pd.DataFrame:
         """Return the rows that the results may list, and those ``kept_out``, in the order of the file."""
-        call, is_sound = self.rules.format.call, rows["call.problem"] == ""
-        in_no_group, since = rows["call.slot"] < 0, self.rules.plan.since
-        keyless = in_no_group & is_sound
+        call, since, in_no_group = self.rules.format.call, self.rules.plan.since, rows["call.slot"] < 0
+        keyless = in_no_group & (rows["call.problem"] == "")
         # What stands in no group is rejected; the others get their window when their calls are decided.
         early = in_no_group & (since is not None and rows["call.start_time"] < pd.Timestamp(since, unit="s"))
         bare = rows.loc[in_no_group, [name for name in self.rules.format.used_columns() if name in rows]]
         content = joined([bare[name] for name in bare])
         reason = rows["call.problem"].where(~keyless, "no_call_id")
-        hint = rows["call.problem_hint"].where(~is_sound, rows["call.customer_hint"])
         blank = {**dict.fromkeys(SPOOLED_COLUMNS, ""), "file": self._file_number, "slot": -1}
         columns = {
             "line": rows["call.line"],
@@ -334,16 +322,15 @@ class RowPreparer:
             "rank": rows["call.said"],
             "skip": np.where(early, "outside_window", ""),
             "reason": reason.mask(rows["call.attended_since"], ATTENDED_SINCE),
-            "hint": hint.mask(keyless, keyless_hint(self.rules)),
+            "hint": rows["call.hint"].mask(keyless, keyless_hint(self.rules)),
             **{name: rows[f"call.{name}"] for name in ("source_id", "key", "customer", "agents")},
             **{name: rows[column] for name in ("zohouser", "voiceuri") if (column := getattr(call, name))},
             "content": content.reindex(rows.index, fill_value=""),
         }
         parts = [pd.DataFrame({**blank, **columns}, index=rows.index)]
         if chunk.bad:
-            bad = {
-                name: [getattr(row, name) for row in chunk.bad] for name in ("line", "reason", "hint", "content")
-            }
+            names = ("line", "reason", "hint", "content")
+            bad = {name: [getattr(row, name) for row in chunk.bad] for name in names}
             parts.append(pd.DataFrame({**blank, "rank": int(Rank.PROBLEM), **bad}))
         if len(kept_out):
             columns = {"line": kept_out["call.line"], "skip": kept_out["call.direction"]}
@@ -356,9 +343,5 @@ class RowPreparer:
 
 def _hashed(column: Coded, key: str) -> npt.NDArray[np.uint64]:
     """Return 64 bits for each cell, 0 for an empty one."""
-    hashes = np.where(column.values == "", np.uint64(0), _hashes(column.values.to_numpy(dtype=object), key))
-    return np.asarray(hashes[column.codes], dtype=np.uint64)
-
-
-def _hashes(values: npt.NDArray[np.object_], key: str) -> npt.NDArray[np.uint64]:
-    return pd.util.hash_array(values, hash_key=key, categorize=False)
+    hashes = _hashes(column.values.to_numpy(dtype=object), hash_key=key)
+    return np.asarray(np.where(column.values == "", np.uint64(0), hashes)[column.codes], dtype=np.uint64)
