@@ -66,8 +66,8 @@ def fixed_advice(name: str) -> str:
     return f"{name} is a clock without summer time: name the place that is meant, {_shown(_places(offset))}"
 
 
-def proposed_zones(text: str) -> tuple[str, ...]:
-    """Return the zones that a person may mean by a text that names none, the likeliest first, at most three.
+def zone_advice(text: str) -> str:
+    """Return what to write instead of a text that names no zone, without a full stop: the likeliest come first.
 
     Understood are names of Windows (Unicode CLDR's windowsZones), other letter case, a city alone, what clocks
     call their time (``PST``, ``CEST``), offsets (``UTC+1``) and slips of the pen.
@@ -91,12 +91,7 @@ def proposed_zones(text: str) -> tuple[str, ...]:
         keys = {_key(each): name for name in reversed(names) for each in (name, name.rpartition("/")[2])}
         near = difflib.get_close_matches(key, keys, n=MOST_PROPOSALS, cutoff=_LEAST_LIKENESS)
         found = [keys[each] for each in near]
-    return tuple(dict.fromkeys(found))[:MOST_PROPOSALS]
-
-
-def zone_advice(text: str) -> str:
-    """Return what to write instead of a text that names no zone, without a full stop."""
-    found = proposed_zones(text)
+    found = [*dict.fromkeys(found)][:MOST_PROPOSALS]
     return f"likely meant: {_shown(found)}" if found else "write it like Europe/Berlin"
 
 

@@ -19,7 +19,6 @@ from importer.prepare.groups import (
     Decision,
     Rank,
     Rows,
-    keys_of,
 )
 from importer.prepare.index import INDEX_ROWS, Index
 
@@ -48,7 +47,7 @@ def _index(rows: list[Row]) -> Rows:
     columns = ("same", "start", "content", "place", "agent", "rank", "secondary", "held", "legs")
     index = np.zeros(len(rows), INDEX_ROW)
     halves = np.array([divmod(row.key, 1 << 64) for row in rows], dtype=np.uint64).reshape(-1, 2)
-    index["key"], index["slot"] = keys_of(halves[:, 0], halves[:, 1]), np.arange(len(rows))
+    index["key"], index["slot"] = halves.astype(">u8").view("S16").ravel(), np.arange(len(rows))
     for name in columns if rows else ():
         index[name] = [getattr(row, name) for row in rows]
     return index

@@ -1,9 +1,7 @@
 """Spooled rows, now that every call is decided, to calls ready to be staged and lines of the results."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice, product
 from typing import Any, NamedTuple
@@ -15,7 +13,7 @@ import pandas as pd
 from importer.prepare.agents import Agent
 from importer.prepare.damage import UUID, zeros_behind
 from importer.prepare.evidence import call_id_of
-from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Ints, Rows
+from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Rows
 from importer.prepare.hints import call_hint
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import STATE_OF
@@ -58,21 +56,12 @@ _STATE_BY_WORD = {state.value: state for state in State}
 _STATES = {int(rank): state.value for rank, state in STATE_OF.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
-    """One input: its name as the operator gave it, the rules of its rows, and whether any id of it ends in 0."""
-
-    name: str
-    rules: Rules
-    keeps_zeros: bool = True
-
-
 class CallMaker:
     """Makes the final word on every spooled row; each frame in turn, in input order."""
 
     def __init__(
         self,
-        files: Sequence[InputFile],
+        files: Sequence[Rules],
         agent_names: Sequence[str],
         plan: PreparePlan,
         keys: pd.DataFrame,
@@ -148,7 +137,7 @@ class CallMaker:
             return rows.assign(agent_number="", call_id="", start_text="")
         named = [*_cells(calls, "file", "leg_agent", "agents")]
         for file, leg_agent, own in {*named} - self._found.keys():
-            rules = self._files[file].rules
+            rules = self._files[file]
             texts = f"{self._agent_names[leg_agent]}\x1f{own}" if leg_agent >= 0 else own
             candidates = tuple(name for name in texts.split("\x1f") if name)
             agent = self._plan.agents.find(candidates, rules.plain_numbers, rules.extensions)
@@ -175,7 +164,7 @@ class CallMaker:
             rows[name] = made[name].reindex(rows.index, fill_value="")
         cells = _cells(rows.loc[faults.index], "file", "agents", "start_text", "voiceuri", "zohouser", "hint")
         rows.loc[faults.index, "hint"] = [
-            call_hint(reason, texts, self._files[file].rules)
+            call_hint(reason, texts, self._files[file])
             for reason, (file, *texts) in zip(faults.tolist(), cells, strict=True)
         ]
         rows.loc[faults.index, "reason"] = faults
@@ -194,7 +183,7 @@ class CallMaker:
             return call_ids
         others: dict[str, list[str]] = {}
         for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
-            call, keeps_zeros = self._files[file].rules.format.call, self._files[file].keeps_zeros
+            call, keeps_zeros = self._files[file].format.call, self._files[file].keeps_zeros
             cut, is_joined = call.cut_id, any(len(names) > 1 for names in call.id)
             found = re.fullmatch(zeros_behind(cut), text) if cut else None
             if found and (found[2] or not keeps_zeros):
@@ -307,13 +296,3 @@ def _other_spellings(key: str) -> list[str]:
 
 def _cells(rows: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(rows[name].tolist() for name in names), strict=True)  # iterating Arrow text is slow
-
-
-def skipped_for(counts: Ints) -> Counter[str]:
-    """Count by reason the rows of the index that were never spooled, given how many there are of each decision."""
-    found = {Decision(code): count for code, count in enumerate(counts.tolist()) if count}
-    found.pop(Decision.LISTED, None)
-    wrong = [decision.name for decision in found if decision not in SKIPPED_FOR]
-    if wrong:
-        raise AssertionError(f"rows of the kind {wrong[0]} were not kept")
-    return Counter({SKIPPED_FOR[decision]: count for decision, count in found.items()})

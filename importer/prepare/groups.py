@@ -136,11 +136,6 @@ of the row whose id and key are the call's, -1 where they are the row's own; ``i
 ``leg_agent`` numbers the agent that the earliest row of rank AGENT_LEG names, -1 without one."""
 
 
-def keys_of(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> Keys:
-    """Return keys of 128 bits that sort as their numbers do."""
-    return np.stack((high, low), axis=1).astype(">u8").view("S16").ravel()
-
-
 @dataclass(frozen=True, slots=True)
 class Joined:
     """The keys that are of one call with other keys, sorted, and for each the least key of its call."""
@@ -298,8 +293,10 @@ def _decisions(
     decision = np.full(len(rank), Decision.OTHER_LEG, dtype=np.uint8)
     decision[(best == Rank.INCOMING) & (rank == Rank.INCOMING)] = Decision.INCOMING
     decision[(best == Rank.ATTENDED) & (rank == Rank.ATTENDED)] = Decision.ATTENDED
-    for each, found in _ALONE:
-        decision[is_first & (best == each)] = found
+    decision[is_first & (rank == Rank.CANCELLED)] = Decision.CANCELLED
+    decision[is_first & (rank == Rank.OUR_SIDE)] = Decision.OUR_SIDE
+    decision[is_first & (rank == Rank.IGNORE)] = Decision.NOT_FINAL
+    decision[is_first & (rank == Rank.AGENT_LEG)] = Decision.AGENT_LEG
     decision[is_first & called] = Decision.CALL
     decision[~is_first & called & state & same] = Decision.DUPLICATE
     decision[called & state & contradicted[group]] = Decision.CONFLICT
@@ -310,11 +307,3 @@ def _decisions(
     decision[rank == Rank.MISSHAPEN] = Decision.LISTED
     decision[rank == Rank.UNDIRECTED_ATTENDED] = Decision.ATTENDED
     return decision
-
-
-_ALONE = (
-    (Rank.CANCELLED, Decision.CANCELLED),
-    (Rank.OUR_SIDE, Decision.OUR_SIDE),
-    (Rank.IGNORE, Decision.NOT_FINAL),
-    (Rank.AGENT_LEG, Decision.AGENT_LEG),
-)

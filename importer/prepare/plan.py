@@ -153,7 +153,8 @@ class Rules:
     ``extensions`` says how our own internal numbers are recognised, also by what the rows prove of the names at
     the ends of calls; ``time_formats`` are the layouts of the start. ``is_resaved`` says that a spreadsheet
     program wrote its dates anew, and may hide their seconds, ``shows_seconds`` that some have them; one of
-    ``zone_lines`` is held against the zone.
+    ``zone_lines`` is held against the zone. When the file is read, ``name`` is as the operator gave it, and
+    ``keeps_zeros`` says that an id ends in 0.
     """
 
     format: CdrFormat
@@ -168,6 +169,8 @@ class Rules:
     is_resaved: bool
     shows_seconds: bool
     zone_lines: int = 1
+    name: str = ""
+    keeps_zeros: bool = True
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return columns as the operator finds them in the file, without those that the file lacks.

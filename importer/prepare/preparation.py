@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from importer.formats.dates import without_seconds
 from importer.formats.detected import Detection
 from importer.formats.language import CauseTable
-from importer.prepare.calls import CallMaker, InputFile, Prepared, skipped_for
+from importer.prepare.calls import CallMaker, Prepared
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import add_zone_evidence, derived_of, with_texts, zone_evidence_of
 from importer.prepare.file_evidence import FileEvidence, require_country
-from importer.prepare.groups import LINES_PER_FILE, Rows
+from importer.prepare.groups import LINES_PER_FILE, SKIPPED_FOR, Decision, Rows
 from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import RowPreparer, numbered
@@ -94,7 +94,7 @@ class Preparation:
         self._plan = plan
         self._spool = Spool()
         self._index = Index(plan.index_rows)
-        self._files: list[InputFile] = []
+        self._files: list[Rules] = []
         self._agents: dict[str, int] = {}  # as rows name them, numbered in the order met
         self.rows = 0
         self.skipped: Counter[str] = Counter()
@@ -172,7 +172,7 @@ class Preparation:
             if evidence.read and not detection.times_carry_offsets():
                 require_proof(evidence.zone, name)
         require_country(evidence.country, rules, name)
-        self._files.append(InputFile(name, rules, evidence.keeps_zeros))
+        self._files.append(replace(rules, name=name, keeps_zeros=evidence.keeps_zeros))
         self._index.keep_file()
         self._spool.keep_file()
         self.skipped += evidence.skipped
@@ -221,7 +221,12 @@ class Preparation:
                 else:
                     listed.append(row)
             yield listed
-        self.skipped += skipped_for(self._index.unasked)
+        for code, count in enumerate(self._index.unasked.tolist()):  # rows of the index that were never spooled
+            decision = Decision(code)
+            if count and decision is not Decision.LISTED:
+                if decision not in SKIPPED_FOR:
+                    raise AssertionError(f"rows of the kind {decision.name} were not kept")
+                self.skipped[SKIPPED_FOR[decision]] += count
 
     def evidence(self, detection: Detection) -> FileEvidence:
         """Return what all rows of a file prove of its clock, None for nothing, and of the names at both ends."""

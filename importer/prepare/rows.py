@@ -24,7 +24,7 @@ from importer.prepare.evidence import (
     zone_evidence_of,
 )
 from importer.prepare.file_evidence import FileEvidence
-from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Keys, Rank, Rows, keys_of
+from importer.prepare.groups import INDEX_ROW, JOIN, LINES_PER_FILE, NO_START, Keys, Rank, Rows
 from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
 from importer.prepare.plan import Rules
@@ -285,7 +285,8 @@ class RowPreparer:
             bare = whole.str.replace(f"^{zeros_behind(cut, 'i')}$", r"\1", regex=True)
             self.evidence.keeps_zeros |= bool((bare != whole).any())
             keys[ends_in_zero] = bare
-        return keys_of(*(_hashes(keys, hash_key=key) for key in HASH_KEYS))
+        halves = np.stack([_hashes(keys, hash_key=key) for key in HASH_KEYS], axis=1)
+        return halves.astype(">u8").view("S16").ravel()  # which sort as their numbers do
 
     def _misshapen(self, damaged: pd.DataFrame, shortest_id: int) -> Rows:
         """Return rows for the index of the calls that records of another shape or with cut ids may be of.

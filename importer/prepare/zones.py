@@ -34,10 +34,6 @@ SHOWN_ZONES = 5
 MOST_MOMENTS = 60
 Ints = npt.NDArray[np.int64]
 
-Contradiction = tuple[int, str, int, int, int, str]
-"""Line, time and epoch second of a row whose id proves another offset than the zone has; the offset (seconds) that
-it proves and the zone's; and how many rows of its day say so."""
-
 
 @dataclass(slots=True)
 class ZoneEvidence:
@@ -96,8 +92,12 @@ class ZoneEvidence:
         if self.stated is not None:
             self.stated.join(later.stated)
 
-    def contradiction(self) -> Contradiction | None:
-        """Return the first row that the zone cannot explain, None when there is none."""
+    def contradiction(self) -> tuple[int, str, int, int, int, str] | None:
+        """Return the first row that the zone cannot explain, None when there is none.
+
+        Its line, time, and epoch second of its id; the offset (seconds) that this proves and the zone's; and how
+        many rows of its day say so.
+        """
         for key, (line, text, epoch, expected) in sorted(self._against.items(), key=lambda item: item[1]):
             day, proved = key
             against, agreeing = self._rows[key], self._rows[day, expected]
