@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
-from functools import partial, reduce
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,29 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.formats.dates import column_layouts
-from importer.formats.language import (
-    CUT_EPOCH,
-    ZONE_SOURCES,
-    Cause,
-    CdrFormat,
-    OutcomeRule,
-    Source,
-    TimeSpec,
-    word_key,
-)
-from importer.prepare.damage import (
-    add_damage,
-    add_unmeasured,
-    all_filled,
-    cuts,
-    has_id_without,
-    unmeasured,
-)
+from importer.formats.language import CUT_EPOCH, ZONE_SOURCES, Cause, CdrFormat, OutcomeRule, TimeSpec, word_key
+from importer.prepare.damage import add_damage, add_unmeasured, all_filled, cuts, has_id_without, unmeasured
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Policies, Rules
 from importer.prepare.zones import ZoneEvidence
-from importer.reading.conditions import Coded, Conditions, extracted, joined, seconds_of, whole_numbers
+from importer.reading.conditions import Conditions, extracted, joined, seconds_of, whole_numbers
 from schemas import times, zones
 from schemas.call import CALL_ID, judged, start_schema
 from schemas.vocabulary import Direction, Verdict
@@ -46,25 +30,13 @@ _PLAIN_ID = re.compile(CALL_ID)
 
 
 def derived_of(frame: pd.DataFrame, rules: Rules) -> Conditions:
-    """Return the conditions on a chunk, with the format's derived columns, each made when it is asked for."""
-    derived = rules.format.derived.items()
-    added = {name: partial(_derived, sources=sources, rules=rules) for name, sources in derived}
-    return Conditions(frame, rules.extensions, added)
+    """Return the conditions on a chunk, with the format's derived columns."""
+    listed, books = rules.plan.agents.listed, {rules.numbers, rules.plain_numbers}
 
+    def lists(text: str) -> bool:
+        return any(listed(text, book) for book in books)
 
-def _derived(conditions: Conditions, sources: tuple[Source, ...], rules: Rules) -> Coded:
-    if not any(source.agent for source in sources):
-        return conditions.first_of(sources)
-    books = {rules.numbers, rules.plain_numbers}
-    values = []
-    for source in sources:
-        value = conditions.value(source)
-        if source.agent:  # it counts where the agents file lists it
-            listed_by = rules.plan.agents.listed
-            listed = [text if any(listed_by(text, book) for book in books) else "" for text in value.values]
-            value = value.with_values(pd.Series(listed, dtype="str"))
-        values.append(value)
-    return reduce(Coded.or_else, values)
+    return Conditions(frame, rules.extensions, rules.format.derived, lists)
 
 
 def with_texts(frame: pd.DataFrame, conditions: Conditions, names: Iterable[str]) -> pd.DataFrame:

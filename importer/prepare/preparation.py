@@ -27,7 +27,7 @@ from importer.prepare.index import Index
 from importer.prepare.plan import PreparePlan, Rules
 from importer.prepare.rows import RowPreparer, numbered
 from importer.prepare.spool import Spool, tables_in
-from importer.prepare.zones import require_agreement, require_proof
+from importer.prepare.zones import require_zone
 from importer.reading.chunks import read_chunks
 from importer.reading.conditions import Extensions
 from importer.records import ResultRow, ignore
@@ -168,9 +168,8 @@ class Preparation:
     def _kept(self, name: str, detection: Detection, rules: Rules, evidence: FileEvidence) -> int:
         """Keep a file that is read to its end, and return its rows; raises ConfigurationError as `read` does."""
         if evidence.zone is not None:
-            require_agreement(evidence.zone, name)
-            if evidence.read and not detection.times_carry_offsets():
-                require_proof(evidence.zone, name)
+            is_local = evidence.read > 0 and not detection.times_carry_offsets()
+            require_zone(evidence.zone, name, must_be_proved=is_local)
         require_country(evidence.country, rules, name)
         self._files.append(replace(rules, name=name, keeps_zeros=evidence.keeps_zeros))
         self._index.keep_file()

@@ -155,41 +155,36 @@ def offset_text(seconds: int) -> str:
     return f"UTC{'-' if seconds < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
 
 
-def require_agreement(evidence: ZoneEvidence, name: str) -> None:
-    """Raise ConfigurationError where the ids of the file ``name`` prove another zone, or another offset."""
+def require_zone(evidence: ZoneEvidence, name: str, *, must_be_proved: bool) -> None:
+    """Raise ConfigurationError where the ids of the file ``name`` prove another zone, or another offset.
+
+    One without summer time ``must_be_proved``, on every day, where times are read in it. One row in summer time is
+    enough: such a zone has no changes of the clock near which rows may differ.
+    """
     stated = evidence.stated.contradiction() if evidence.stated else None
-    found = stated or evidence.contradiction()
-    if found is None:
-        return
-    line, text, epoch, proved, expected, told = found
-    made = f"the id of the row was made at {epoch} ({datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S} GMT)"
-    if stated:
+    if found := stated or evidence.contradiction():
+        line, text, epoch, proves, expected, told = found
+        made = (
+            f"the id of the row was made at {epoch} ({datetime.fromtimestamp(epoch, UTC):%Y-%m-%d %H:%M:%S} GMT)"
+        )
         said = f"carries a wrong offset: {made}, not at the moment it names ({told})"
         hint = "Export the times without an offset, or with the right one. Nothing was sent."
-    else:
-        said = (
-            f"is no time of {evidence.zone}: {made}, so the clock stood at {offset_text(proved)}, not at "
-            f"{offset_text(expected)} ({told} with the zone)"
-        )
-        fitting = shown_zones(evidence.proved())
-        hint = f"Correct --timezone. Zones that fit this file: {fitting}. Nothing was sent."
-    raise ConfigurationError(f'{name}: line {line}: "{text}" {said}', hint=hint, reason="timezone")
-
-
-def require_proof(evidence: ZoneEvidence, name: str) -> None:
-    """Raise ConfigurationError where a zone has no summer time and the ids do not show it on every day.
-
-    One row in summer time is enough: such a zone has no changes of the clock near which rows may differ.
-    """
-    if evidence.zone is None or not is_fixed(evidence.zone):
+        if not stated:
+            said = (
+                f"is no time of {evidence.zone}: {made}, so the clock stood at {offset_text(proves)}, not at "
+                f"{offset_text(expected)} ({told} with the zone)"
+            )
+            fitting = shown_zones(evidence.proved())
+            hint = f"Correct --timezone. Zones that fit this file: {fitting}. Nothing was sent."
+        raise ConfigurationError(f'{name}: line {line}: "{text}" {said}', hint=hint, reason="timezone")
+    if evidence.zone is None or not must_be_proved or not is_fixed(evidence.zone):
         return
     proved = evidence.proved()
     expected = int(offsets_of(np.zeros(1, dtype=np.int64), evidence.zone)[0])
     summer = {expected + moved for moved in (-3600, -1800, 1800, 3600)}
-    if {offset for _, offset in proved} == {expected} and summer.isdisjoint(evidence.counts):
-        return
-    fitting = f" Zones that fit this file: {shown_zones(proved)}." if proved else ""
-    raise _no_place(evidence.zone, name, f"{fitting} Only ids with a clock could prove it.")
+    if {offset for _, offset in proved} != {expected} or not summer.isdisjoint(evidence.counts):
+        fitting = f" Zones that fit this file: {shown_zones(proved)}." if proved else ""
+        raise _no_place(evidence.zone, name, f"{fitting} Only ids with a clock could prove it.")
 
 
 def require_place(detection: Detection, zone: str | None) -> None:

@@ -150,13 +150,14 @@ class Conditions:
     A regular expression on two contexts or 200 extensions costs nothing, on 30,000 cells some milliseconds;
     telling the cells apart costs one. So all is done on the different values of a column.
 
-    The columns ``added`` are made when they are asked for: maybe for some of the rows only. ``whole`` are the
-    conditions on more rows, and which of these are here.
+    A column of ``derived`` is made of its sources when it is asked for, maybe for some of the rows only; ``lists``
+    says which texts the agents file lists. ``whole`` are the conditions on more rows, and which of these are here.
     """
 
     frame: pd.DataFrame
     extensions: Extensions
-    added: Mapping[str, Callable[["Conditions"], Coded]] = field(default_factory=dict)
+    derived: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+    lists: Callable[[str], bool] | None = None
     whole: tuple["Conditions", Flags] | None = None
     _known: dict[tuple[str, Test], Flags] = field(default_factory=dict, init=False)
     _equal: dict[tuple[str, str], Flags] = field(default_factory=dict, init=False)
@@ -168,14 +169,20 @@ class Conditions:
         return replace(self, frame=frame, whole=(self, kept))
 
     def column(self, name: str) -> Coded:
-        """Return a column of the frame, or one of those that are added."""
+        """Return a column of the frame, or a derived one: for each row the first of its sources that is filled."""
         if name not in self._coded:
             whole, kept = self.whole or (self, np.zeros(0, dtype=np.bool_))
             known = whole._coded.get(name)
             if known is not None:
                 self._coded[name] = Coded(known.values, known.codes[kept])
-            elif name in self.added:
-                self._coded[name] = self.added[name](self)
+            elif name in self.derived:
+                found = self.value(self.derived[name][0])
+                for source in self.derived[name][1:]:
+                    empty = ~found.filled
+                    if not empty.any():
+                        break
+                    found = found.or_else(self.value(source, empty))
+                self._coded[name] = found
             elif name in self.frame:
                 self._coded[name] = Coded.of(self.frame[name])
             else:  # the export lacks it
@@ -186,21 +193,8 @@ class Conditions:
         """Return a column as text, row by row."""
         return self.column(name).text(self.frame.index)
 
-    def first_of(self, sources: tuple[Source, ...]) -> Coded:
-        """Return the first non-empty of the values that ``sources`` give, else empty text."""
-        found = self.value(sources[0])
-        for source in sources[1:]:
-            empty = ~found.filled
-            if not empty.any():
-                break
-            found = found.or_else(self.value(source, empty))
-        return found
-
     def value(self, source: Source, rows: Flags | None = None) -> Coded:
-        """Return the value that a source takes out of its column, for these rows at least.
-
-        Whether an agent is listed is not asked.
-        """
+        """Return the value that a source takes out of its column, for these rows at least."""
         if source.when:
             wanted = self.hold(source.when)
             rows = wanted if rows is None else wanted & rows
@@ -227,6 +221,9 @@ class Conditions:
             pairs = zip(others.take(places).to_pylist(), texts.take(places).to_pylist(), strict=True)
             keeps[places] = [other.endswith(text) for other, text in pairs]  # few: most rows have equal cells
             found = Coded.of(cells.where(keeps, ""))
+        if source.agent and self.lists is not None:  # it counts where the agents file lists it
+            listed = [text if self.lists(text) else "" for text in found.values]
+            found = found.with_values(pd.Series(listed, dtype=_TEXT))
         if not source.when or rows is None:
             return found
         values = pd.concat([found.values, pd.Series([""], dtype=_TEXT)], ignore_index=True)
