@@ -20,13 +20,10 @@ from schemas.plans import (
     NumberReading,
     NumberRules,
     digits_in,
-    is_region,
     planned,
     shortest_number,
     unusable,
 )
-
-__all__ = ["REASONS", "NumberBook", "NumberReading", "NumberRules", "is_region"]
 
 REASONS: Final[Mapping[str, str]] = {
     "missing_number": "Column {column} is empty; export the number of the party that was called.",

@@ -19,7 +19,10 @@ from importer.formats.cells import Quotes
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.formats.sample import spilled
-from importer.prepare import Preparation, Prepared, PreparePlan, load_agents
+from importer.prepare.agents import load_agents
+from importer.prepare.calls import Prepared
+from importer.prepare.plan import PreparePlan
+from importer.prepare.preparation import Preparation
 from importer.reading.blocks import text_blocks
 from importer.reading.scanning import scan
 from importer.records import Call

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from conftest import cases, table
 from importer.errors import ConfigurationError
 from importer.formats.cells import caseless
-from importer.prepare import AgentBook, load_agents
-from importer.prepare.agents import Agent
+from importer.prepare.agents import Agent, AgentBook, load_agents
 from importer.reading.conditions import Extensions
-from schemas.numbers import NumberBook, NumberRules
+from schemas.numbers import NumberBook
+from schemas.plans import NumberRules
 
 CASES = cases("agents")
 

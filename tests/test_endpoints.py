@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from importer.prepare import AgentBook, PolicyBook
+from importer.prepare.agents import AgentBook
 from importer.prepare.endpoints import shown_roles
+from importer.prepare.plan import PolicyBook
 from importer.settings import PolicyChoices
 from samples import INPUTS, Result, detected, plan_for, prepared, prepared_text, sample_name
 from schemas.vocabulary import Role

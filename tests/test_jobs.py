@@ -27,8 +27,8 @@ from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError
 from importer.formats.catalogue import load_catalogue
 from importer.pipeline import Listener, Run, check, import_calls
-from importer.prepare import prepare_part
 from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
+from importer.prepare.preparation import prepare_part
 from importer.processes import Workers, working
 from importer.reading.blocks import parts_of, text_blocks
 from importer.records import Event

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from conftest import cases, table
 from schemas import plans, times
-from schemas.numbers import REASONS, NumberBook, NumberReading, NumberRules
+from schemas.numbers import REASONS, NumberBook
+from schemas.plans import NumberReading, NumberRules
 
 CASES = cases("numbers")
 

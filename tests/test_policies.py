@@ -9,7 +9,7 @@ from conftest import SAMPLES, Program, cases, read_results, table
 from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
 from importer.formats.language import CdrFormat
-from importer.prepare import Policies, PolicyBook
+from importer.prepare.plan import Policies, PolicyBook
 from importer.settings import PolicyChoices, load_settings
 from importer.settings.values import outside_prefixes
 from samples import OWN, catalogue

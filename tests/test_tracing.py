@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from importer.formats.detected import Detection
-from importer.prepare import PreparePlan
+from importer.prepare.plan import PreparePlan
 from importer.records import Call
 from samples import INPUTS, PER_SAMPLE, as_it_is, detected, for_each, plan_for, prepared, split_records, written
 from tracing import cells_of, has_number, ids, joins, record_of, starts, texts, untraced

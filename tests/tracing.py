@@ -15,7 +15,7 @@ from importer.formats.cells import Quotes
 from importer.formats.dates import DateOrder
 from importer.formats.detected import Detection
 from importer.formats.sample import spilled
-from importer.prepare import PreparePlan
+from importer.prepare.plan import PreparePlan
 from importer.records import Call
 from schemas.zones import is_zone
 

@@ -13,8 +13,10 @@ from importer.formats.language import CdrFormat, word_key
 from importer.formats.sample import column_key
 from importer.pipeline import Run
 from importer.pipeline.intake import policy_book, prepare_plan
-from importer.prepare import AgentBook, Preparation, PreparePlan
+from importer.prepare.agents import AgentBook
 from importer.prepare.endpoints import shown_roles
+from importer.prepare.plan import PreparePlan
+from importer.prepare.preparation import Preparation
 from importer.prepare.zones import shown_evidence
 from importer.records import ResultRow
 from importer.results.cells import Difference

@@ -12,7 +12,8 @@ from importer.pipeline.run import epoch_of
 from importer.prepare.agents import csv_records
 from importer.records import Call
 from importer.settings import Settings
-from schemas.numbers import NumberBook, NumberRules
+from schemas.numbers import NumberBook
+from schemas.plans import NumberRules
 from schemas.times import read_times
 
 COLUMNS = {"start": "Call Start Time", "number": "Dialled Number", "type": "Call Type", "status": "Call Status"}

@@ -32,17 +32,10 @@ from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import inputs_json, move_done, rejects_files
 from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
-from importer.prepare import (
-    AgentBook,
-    PolicyBook,
-    Preparation,
-    PreparedPart,
-    PreparePlan,
-    load_agents,
-    prepare_part,
-)
+from importer.prepare.agents import AgentBook, load_agents
 from importer.prepare.cluster import installed, on_cluster, prepare_elsewhere, prepared_on
-from importer.prepare.plan import Gaps
+from importer.prepare.plan import Gaps, PolicyBook, PreparePlan
+from importer.prepare.preparation import Preparation, PreparedPart, prepare_part
 from importer.prepare.zones import require_place
 from importer.processes import Workers, in_order, working
 from importer.reading.blocks import parts_of

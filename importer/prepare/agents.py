@@ -19,7 +19,8 @@ from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_k
 from importer.private_files import open_small, why
 from importer.reading.conditions import DECIMAL_EXTENSION, Extensions
 from schemas.call import ZOHOUSER
-from schemas.numbers import NumberBook, NumberRules
+from schemas.numbers import NumberBook
+from schemas.plans import NumberRules
 
 AGENT_COLUMNS = ("extension", "number", "zohouser", "email", "name")
 KEY_COLUMNS = ("extension", "number", "email", "name")
@@ -77,15 +78,15 @@ class AgentBook:
         listed = next((agent for text in named if (agent := self.listed(text, numbers))), Agent("", ""))
         number = listed.number
         if not number:
-            number = next((found for text in named if (found := _own_number(text, numbers))), "")
+            number = next((each.e164 for each in map(numbers.read, named) if not each.reason), "")
             if number and extensions.are_extensions(pd.Series(named, dtype="str")).any():
                 number = ""
         return Agent(number or self.default_number, listed.zohouser or self.default_zohouser)
 
     def listed(self, text: str, numbers: NumberBook) -> Agent | None:
         """Return the agent that the agents file knows by this text, None without one."""
-        key = caseless(text.strip())
-        return self.by_key.get(key) or self.by_key.get(_own_number(text, numbers) or key) if self.by_key else None
+        agent, reading = self.by_key.get(caseless(text.strip())), numbers.read(text)
+        return agent if agent or reading.reason else self.by_key.get(reading.e164)
 
 
 def load_agents(path: Path, country: str | None, encoding: str | None = None) -> AgentBook:
@@ -247,8 +248,3 @@ def _shown(text: str, column: str) -> str:
         digits = count()
         text = "".join("*" if char.isdigit() and next(digits) >= 4 else char for char in text)
     return f'"{text[:80]}"'
-
-
-def _own_number(text: str, numbers: NumberBook) -> str:
-    reading = numbers.read(text)
-    return "" if reading.reason else reading.e164

@@ -58,9 +58,7 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     rows["call.hint"] = ""
     _add_ranks(rows, conditions, rules)
     unknown = rows["call.direction"] == ""
-    open_rows = unknown & (
-        rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) | (rows["call.rank"] == Rank.PROBLEM)
-    )
+    open_rows = unknown & rows["call.rank"].isin([*range(Rank.BUSY, Rank.NOANSWER + 1), Rank.PROBLEM])
     if open_rows.any():  # of the others it does not matter which way they went: none would be notified
         rows.loc[open_rows, "call.problem"] = "unknown_direction"
         undirected = rows.loc[open_rows].copy()
@@ -149,10 +147,8 @@ def _look_up(
         return None
     if rule.unknown == "reject":
         ranks[unknown] = Rank.PROBLEM
-    hints = [
-        unknown_word_hint(word, rule, rules) if known is None else ""
-        for word, known in zip(words, causes, strict=True)
-    ]
+    told = zip(words, causes, strict=True)
+    hints = [unknown_word_hint(word, rule, rules) if cause is None else "" for word, cause in told]
     return np.where(unknown, np.array(hints, dtype=object)[codes], "")
 
 

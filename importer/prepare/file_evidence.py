@@ -15,8 +15,8 @@ from importer.errors import ConfigurationError
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.plan import Gaps, Rules
 from importer.prepare.zones import ZoneEvidence
-from schemas.numbers import NumberBook, NumberRules
-from schemas.plans import SHORTEST_NUMBER, digits_in, main_region, region_of, trunk_prefix
+from schemas.numbers import NumberBook
+from schemas.plans import SHORTEST_NUMBER, NumberRules, digits_in, main_region, region_of, trunk_prefix
 from schemas.vocabulary import Role
 from schemas.zones import country_of
 
@@ -41,11 +41,6 @@ class CountryEvidence:
                 kind = self.international if "+" in text else self.national
                 if len(kind) < MOST_TEXTS and len(digits_in(text)) >= SHORTEST_NUMBER:
                     kind[text] = None
-
-    def join(self, later: "CountryEvidence") -> None:
-        """Add numbers of further rows of the file, all below these."""
-        for kind, more in ((self.national, later.national), (self.international, later.international)):
-            kind.update(dict.fromkeys([text for text in more if text not in kind][: MOST_TEXTS - len(kind)]))
 
 
 def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
@@ -127,7 +122,9 @@ class FileEvidence:
         """Add the evidence of the part that follows."""
         if self.zone is not None:
             self.zone.join(later.zone)
-        self.country.join(later.country)
+        mine, country = self.country, later.country
+        for kind, more in ((mine.national, country.national), (mine.international, country.international)):
+            kind.update(dict.fromkeys([text for text in more if text not in kind][: MOST_TEXTS - len(kind)]))
         if self.gaps is not None:
             self.gaps.join(later.gaps)
         self.endpoints.join(later.endpoints)

@@ -31,7 +31,8 @@ from importer.prepare.zones import require_zone
 from importer.reading.chunks import read_chunks
 from importer.reading.conditions import Extensions
 from importer.records import ResultRow, ignore
-from schemas.numbers import NumberBook, NumberRules
+from schemas.numbers import NumberBook
+from schemas.plans import NumberRules
 from schemas.vocabulary import Outcome, Role
 
 ZONE_BYTES, MOST_ZONE_LINES = 512 * 1024, 25

@@ -19,8 +19,7 @@ from importer.ledger import open_reader
 from importer.ledger.beside import check_place
 from importer.pipeline import check_apart, epoch_of, gmt_text
 from importer.pipeline.intake import policy_book
-from importer.prepare import load_agents
-from importer.prepare.agents import agent_lines
+from importer.prepare.agents import agent_lines, load_agents
 from importer.private_files import user_name
 from importer.records import ACT, LOOK, OK, Check
 from importer.requirements import check_versions, found_versions

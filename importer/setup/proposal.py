@@ -13,8 +13,7 @@ from importer.formats.catalogue import load_catalogue
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.pipeline import gmt_text
-from importer.prepare import AgentBook, Preparation, PreparePlan, prepare_part
-from importer.prepare.agents import AgentLine
+from importer.prepare.agents import AgentBook, AgentLine
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.file_evidence import (
     LEAST_TEXTS,
@@ -24,11 +23,13 @@ from importer.prepare.file_evidence import (
     missing_trunk_prefix,
 )
 from importer.prepare.groups import NO_START
+from importer.prepare.plan import PreparePlan
+from importer.prepare.preparation import Preparation, prepare_part
 from importer.prepare.rows import STATE_OF
 from importer.prepare.zones import ZoneEvidence, shown_evidence, zones_that_fit
 from importer.settings import Settings
-from schemas.numbers import NumberBook, NumberReading, NumberRules
-from schemas.plans import main_region, region_of
+from schemas.numbers import NumberBook
+from schemas.plans import NumberReading, NumberRules, main_region, region_of
 from schemas.vocabulary import Outcome, Role, counted, lasting
 from schemas.zones import country_of
 
