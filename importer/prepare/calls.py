@@ -60,11 +60,7 @@ class CallMaker:
     """Makes the final word on every spooled row; each frame in turn, in input order."""
 
     def __init__(
-        self,
-        files: Sequence[Rules],
-        agent_names: Sequence[str],
-        plan: PreparePlan,
-        keys: pd.DataFrame,
+        self, files: Sequence[Rules], agent_names: Sequence[str], plan: PreparePlan, keys: pd.DataFrame
     ) -> None:
         self._files = files
         self._agent_names = agent_names

@@ -115,12 +115,11 @@ def missing_status_hints(rows: pd.DataFrame, rules: Rules) -> list[str]:
     names = [rule.column for rule in rules.format.outcome if rule.column]
     names = names or [name for rule in rules.format.outcome for name in rule.when]
     columns = rules.shown(names)
-    origins = [origin for name in names for origin in rules.format.origins(name)]
-    there = [name for name in dict.fromkeys(origins) if name in rules.headers]
-    hints = []
+    origins = dict.fromkeys(origin for name in names for origin in rules.format.origins(name))
+    there = [name for name in origins if name in rules.headers]
+    shown, hints = rules.shown(there), []
     for values in rows[there].itertuples(index=False, name=None):
-        cells = zip(rules.shown(there), values, strict=True)
-        filled = [f"{column} {quoted(value)}" for column, value in cells if value]
+        filled = [f"{column} {quoted(value)}" for column, value in zip(shown, values, strict=True) if value]
         what = f"{subject(filled, 'does', 'do')} not decide: nothing else"
         what = what if filled else f"{subject(columns, 'is', 'are')} empty: nothing"
         hints.append(f"{what} says what became of the call. Export the row again, or remove it.")

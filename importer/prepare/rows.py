@@ -88,15 +88,10 @@ class RowPreparer:
         self._is_second = is_second
         self.evidence = FileEvidence(zone_evidence_of(rules), rules.plan.gaps, Endpoints(rules.format.endpoint))
         self.evidence.indexes_leads = is_second or (rules.plan.is_one_of_several and bool(rules.format.endpoint))
-        call = rules.format.call
+        call, words = rules.format.call, (rule.column for rule in rules.format.outcome)
         # Derived columns that only the few rows with a state need as text.
         self._late = rules.format.derived.keys() & {call.customer, call.sent_number}
-        self._late -= {
-            *rules.format.id_columns(),
-            *call.row,
-            *call.agent,
-            *(rule.column for rule in rules.format.outcome),
-        }
+        self._late -= {*rules.format.id_columns(), *call.row, *call.agent, *words}
 
     def prepare(self, chunk: Chunk) -> pd.DataFrame:
         """Prepare the next chunk of the file and return its rows to be spooled."""
