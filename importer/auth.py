@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from importer.errors import ConfigurationError, NotPermittedError, ProtocolError, TryLaterError, UnavailableError
 from importer.pacing import backoff_seconds
 from importer.private_files import make_folders, open_ours, read_small, replace_private_file
-from importer.settings import is_secret
+from importer.settings.credentials import is_secret
 from importer.settings.values import is_loopback
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from random import SystemRandom
 
-from importer.settings import Rate
+from importer.settings.values import Rate
 
 LONGEST_RETRY_AFTER_SECONDS = 6 * 3600.0
 """A service that asks for more is asked again after so long."""

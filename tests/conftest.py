@@ -24,7 +24,8 @@ from hypothesis import is_hypothesis_test, settings
 
 from certificates import Certificate, make_certificate
 from importer.cli import run
-from importer.ledger import Ledger, create_ledger
+from importer.ledger.ledger import Ledger
+from importer.ledger.schema import create_ledger
 from ledgers import CREATED, opened
 from misbehaviour import Simulator
 from misbehaviour.connections import Behaviour, Server

@@ -8,8 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from importer.errors import ExitCode
-from importer.ledger import Claimed, Decision, Ledger, RunInfo, Staged, create_ledger, open_reader
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import open_reader
+from importer.ledger.schema import create_ledger
 from importer.ledger.staging import Staging
+from importer.ledger.values import Claimed, Decision, RunInfo, Staged
 from importer.records import Call, Place, Receipt
 from schemas.vocabulary import CallState, Outcome, State
 from states import CLOSED, PENDING, SENDING, UNCERTAIN

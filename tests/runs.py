@@ -8,10 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from importer.formats.catalogue import load_catalogue
-from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, import_calls
+from importer.ledger.reader import open_reader
+from importer.pipeline.run import Listener, Run
+from importer.pipeline.stages import import_calls
 from importer.records import RunSummary
-from importer.settings import load_credentials, load_settings
+from importer.settings.credentials import load_credentials
+from importer.settings.loading import load_settings
 from steps import Step, at_steps
 
 OF_RUN = {each.name for each in fields(Run)}

@@ -26,7 +26,7 @@ from importer.prepare.preparation import Preparation
 from importer.reading.blocks import text_blocks
 from importer.reading.scanning import scan
 from importer.records import Call
-from importer.settings import Settings
+from importer.settings.options import Settings
 
 INPUTS = sample_files()
 REPRESENTATIVES = {

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from importer.cli import cli  # noqa: E402 - a script of a checkout, installed or not
 from importer.cli.options import HEADINGS  # noqa: E402
-from importer.settings import OPTIONS  # noqa: E402
+from importer.settings.options import OPTIONS  # noqa: E402
 
 FOLDER = ROOT / "importer" / "share"
 SHELLS: Mapping[str, type[ShellComplete]] = {

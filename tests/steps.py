@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from types import CodeType, FrameType, FunctionType, MethodType
 
-from importer.ledger import Ledger
+from importer.ledger.ledger import Ledger
 from importer.pacing import RollingLimiter, Slot
 from importer.pipeline.intake import Intake
 from importer.pipeline.outlook import ask_before_sending

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Program, call_row, read_results, write_export
-from importer.ledger import create_ledger
+from importer.ledger.schema import create_ledger
 from ledgers import CREATED, bring_to, call, execute, opened
 from misbehaviour import Fault, Simulator
 from runs import ledger_counts

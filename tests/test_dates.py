@@ -10,7 +10,7 @@ from conftest import CALLNOTIFY_HEADER, SAMPLES, call_row, cases, table
 from importer.formats.dates import DateOrder, is_rewritten, written_back
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
-from importer.settings import Settings
+from importer.settings.options import Settings
 from samples import catalogue, plan_for, prepared
 
 CASES = cases("dates")

@@ -22,7 +22,8 @@ from importer.errors import SEVERITY, ExitCode
 from importer.formats.faults import known_keys
 from importer.formats.language import CdrFormat
 from importer.records import EventName
-from importer.settings import OPTIONS, load_settings
+from importer.settings.loading import load_settings
+from importer.settings.options import OPTIONS
 from importer.settings.values import Limit
 from importer.watching.metrics import METRICS
 from misbehaviour import Simulator

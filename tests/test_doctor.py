@@ -14,7 +14,7 @@ import pytest
 
 from conftest import ROOT, Program, call_row, table, write_export
 from importer.errors import ConfigurationError
-from importer.settings import load_settings
+from importer.settings.loading import load_settings
 from importer.setup.doctor import examine
 from misbehaviour import CALLS, TOKENS, USERS, Fault, Simulator
 

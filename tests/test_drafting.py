@@ -15,7 +15,7 @@ from importer.formats.catalogue import load_format
 from importer.formats.drafting import draft_of, format_name
 from importer.formats.faults import TomlText
 from importer.results.cells import differences
-from importer.settings import Settings
+from importer.settings.options import Settings
 from samples import catalogue, for_each
 
 CASES = cases("drafting")

@@ -10,7 +10,7 @@ import pytest
 from importer.prepare.agents import AgentBook
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.plan import PolicyBook
-from importer.settings import PolicyChoices
+from importer.settings.options import PolicyChoices
 from samples import INPUTS, Result, detected, plan_for, prepared, prepared_text, sample_name
 from schemas.vocabulary import Role
 

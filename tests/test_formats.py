@@ -14,7 +14,7 @@ from importer.formats.catalogue import load_catalogue, load_format
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.formats.language import CdrFormat, Detect, LookAlike
-from importer.settings import Settings
+from importer.settings.options import Settings
 from samples import INPUTS, catalogue, detected
 from schemas.vocabulary import State
 

@@ -26,13 +26,15 @@ from conftest import SAMPLES, call_row, read_results, sample_files, sample_optio
 from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError
 from importer.formats.catalogue import load_catalogue
-from importer.pipeline import Listener, Run, check, import_calls
+from importer.pipeline.run import Listener, Run
+from importer.pipeline.stages import check, import_calls
 from importer.prepare.cluster import installed, prepare_elsewhere, prepared_on
 from importer.prepare.preparation import prepare_part
 from importer.processes import Workers, working
 from importer.reading.blocks import parts_of, text_blocks
 from importer.records import Event
-from importer.settings import load_credentials, load_settings
+from importer.settings.credentials import load_credentials
+from importer.settings.loading import load_settings
 from misbehaviour import Simulator
 from samples import catalogue, detected, plan_for
 

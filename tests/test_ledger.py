@@ -18,11 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from conftest import table
 from importer.errors import ConfigurationError, LedgerError, TryLaterError, UsageError
-from importer.ledger import Decision, Fate, Ledger, Staged, create_ledger, open_reader
 from importer.ledger.beside import LOCK, companion
-from importer.ledger.schema import MIGRATIONS, configure, connect, schema_version
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import open_reader
+from importer.ledger.schema import MIGRATIONS, configure, connect, create_ledger, schema_version
 from importer.ledger.staging import select_in
-from importer.ledger.values import LedgerInvariantError
+from importer.ledger.values import Decision, Fate, LedgerInvariantError, Staged
 from importer.records import Call, Place, Receipt
 from ledgers import (
     CREATED,

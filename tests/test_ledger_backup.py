@@ -18,7 +18,9 @@ import pytest
 
 from disks import filling_disk, own_disk
 from importer.errors import CannotCreateError, ConfigurationError, LedgerError, TryLaterError
-from importer.ledger import Ledger, create_ledger, open_reader
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import open_reader
+from importer.ledger.schema import create_ledger
 from ledgers import CREATED, LATER_RUN, bring_to, call, opened, outcomes, take, ticking
 from schemas.vocabulary import Outcome
 from states import ACCEPTED

@@ -9,9 +9,9 @@ import pytest
 
 from conftest import Program
 from importer.errors import ExitCode, LedgerError
-from importer.ledger import create_ledger, open_reader
 from importer.ledger.beside import GENERATION, WAL, companion, file_mark, read_generation, write_generation
-from importer.ledger.schema import ALWAYS_CHECKED_BYTES, connect
+from importer.ledger.reader import open_reader
+from importer.ledger.schema import ALWAYS_CHECKED_BYTES, connect, create_ledger
 from ledgers import CREATED, LATER_RUN, call, opened, take
 
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from conftest import cases
 from importer.errors import ConfigurationError, LedgerError, UsageError
-from importer.ledger import Decision, Ledger, ReportedCall, create_ledger, open_reader
 from importer.ledger.beside import COMMITS_PER_TURN, FORGOTTEN, GENERATION, companion
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import open_reader
+from importer.ledger.schema import create_ledger
 from importer.ledger.staging import AHEAD_SECONDS
-from importer.ledger.values import LedgerInvariantError, Restored
+from importer.ledger.values import Decision, LedgerInvariantError, ReportedCall, Restored
 from importer.prepare.calls import FUTURE_SECONDS
 from importer.records import Call, Receipt
 from ledgers import (

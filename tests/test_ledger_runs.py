@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from importer.errors import ExitCode
-from importer.ledger import Ledger, RunRecord, open_reader
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import open_reader
 from importer.ledger.schema import MIGRATIONS
-from importer.ledger.values import LedgerInvariantError
+from importer.ledger.values import LedgerInvariantError, RunRecord
 from importer.records import Receipt
 from ledgers import AGENT, CREATED, LATER_RUN, RUN, bring_to, call, claimed, opened, take
 from schemas.vocabulary import CallState, Outcome

@@ -14,9 +14,11 @@ import pytest
 from conftest import ROOT, Program, call_row, write_export
 from importer.errors import ExitCode, StoppedError, TryLaterError
 from importer.formats.catalogue import load_catalogue
-from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, deliver_pending
-from importer.settings import load_credentials, load_settings
+from importer.ledger.reader import open_reader
+from importer.pipeline.run import Listener, Run
+from importer.pipeline.stages import deliver_pending
+from importer.settings.credentials import load_credentials
+from importer.settings.loading import load_settings
 from ledgers import make_waiting, opened
 from misbehaviour import Simulator
 from runs import OwnTime, ledger_counts

@@ -13,9 +13,11 @@ from conftest import SAMPLES, Program, call_row, cases, write_export
 from importer.cli.screen import outlook_lines
 from importer.errors import ExitCode, StoppedError
 from importer.formats.catalogue import load_catalogue
-from importer.ledger import open_reader
-from importer.pipeline import Listener, Outlook, Run, deliver_pending
-from importer.settings import load_credentials, load_settings
+from importer.ledger.reader import open_reader
+from importer.pipeline.run import Listener, Outlook, Run
+from importer.pipeline.stages import deliver_pending
+from importer.settings.credentials import load_credentials
+from importer.settings.loading import load_settings
 from ledgers import bring_to, call, make_waiting, opened
 from misbehaviour import Simulator
 from runs import imported, ledger_counts

@@ -10,7 +10,8 @@ from importer.errors import ConfigurationError
 from importer.formats.catalogue import user_folder
 from importer.formats.language import CdrFormat
 from importer.prepare.plan import Policies, PolicyBook
-from importer.settings import PolicyChoices, load_settings
+from importer.settings.loading import load_settings
+from importer.settings.options import PolicyChoices
 from importer.settings.values import outside_prefixes
 from samples import OWN, catalogue
 from schemas.vocabulary import Verdict

@@ -14,7 +14,7 @@ from importer.prepare.plan import PolicyBook
 from importer.prepare.preparation import Preparation
 from importer.reading.chunks import CHUNK_ROWS
 from importer.records import Call, ResultRow
-from importer.settings import PolicyChoices
+from importer.settings.options import PolicyChoices
 from samples import (
     INPUTS,
     PER_SAMPLE,

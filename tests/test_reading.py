@@ -29,7 +29,7 @@ from importer.reading.chunks import (
     verbatim_records,
 )
 from importer.reading.scanning import OPEN_RECORD_BYTES, scan
-from importer.settings import Settings
+from importer.settings.options import Settings
 
 CASES = cases("reading")
 

@@ -24,7 +24,7 @@ import pytest
 
 from conftest import SAMPLES, Program, call_row, cases, read_results, sample_options, table, write_export
 from importer.errors import ExitCode
-from importer.ledger import open_reader
+from importer.ledger.reader import open_reader
 from importer.records import Receipt
 from importer.report.data import Report, count, found_run, history_report, pace_of, results_report, run_report
 from importer.report.page import page_of, write_page

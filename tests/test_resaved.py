@@ -15,7 +15,7 @@ from importer.formats.dates import DateOrder, is_own, own_order, year_last
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.prepare.damage import UUID
-from importer.settings import Settings
+from importer.settings.options import Settings
 from samples import (
     INPUTS,
     as_it_is,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from conftest import Program, call_row, cases, read_results, table, write_export
 from importer.errors import CannotCreateError
-from importer.ledger import Fate
-from importer.pipeline import epoch_of
+from importer.ledger.values import Fate
+from importer.pipeline.run import epoch_of
 from importer.records import Call, Place, ResultRow
 from importer.results.cells import begin_rows, defused
 from importer.results.file import CHUNK_ROWS, ResultsFile

@@ -7,9 +7,9 @@ import pytest
 from conftest import Program, call_row, read_results, write_export
 from disks import filling_disk
 from importer.errors import CannotCreateError
-from importer.ledger import Ledger
+from importer.ledger.ledger import Ledger
 from importer.ledger.schema import MIGRATIONS
-from importer.pipeline import Listener
+from importer.pipeline.run import Listener
 from ledgers import execute, make_waiting
 from misbehaviour import Simulator
 from runs import imported

@@ -17,8 +17,9 @@ import pytest
 from conftest import SAMPLES, Program, asterisk_row, cases, read_results, table
 from importer.cli.init import config_text
 from importer.errors import ConfigurationError, ExitCode
-from importer.settings import OPTIONS, Credentials, config_path, load_credentials, load_settings, save_credentials
-from importer.settings.credentials import credentials_path
+from importer.settings.credentials import Credentials, credentials_path, load_credentials, save_credentials
+from importer.settings.loading import config_path, load_settings
+from importer.settings.options import OPTIONS
 from misbehaviour import FOREVER, USERS, Fault, Simulator
 from terminal import Terminal
 

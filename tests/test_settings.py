@@ -14,18 +14,10 @@ from hypothesis import strategies as st
 
 from conftest import ROOT, cases, table
 from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
-from importer.settings import (
-    DATA_CENTERS,
-    OPTIONS,
-    Credentials,
-    Rate,
-    Settings,
-    load_credentials,
-    load_settings,
-    parse_moment,
-)
-from importer.settings.credentials import credentials_path
-from importer.settings.values import Limit, base_url
+from importer.settings.credentials import Credentials, credentials_path, load_credentials
+from importer.settings.loading import load_settings
+from importer.settings.options import OPTIONS, Settings
+from importer.settings.values import DATA_CENTERS, Limit, Rate, base_url, parse_moment
 from schemas.vocabulary import State
 
 CASES = cases("settings")

@@ -13,7 +13,8 @@ import pytest
 import requests
 
 from conftest import cases, table
-from importer.simulator import SANDBOX_CREDENTIALS, SANDBOX_USERS, Request, Response, Sandbox, Service
+from importer.simulator.handler import Sandbox
+from importer.simulator.service import SANDBOX_CREDENTIALS, SANDBOX_USERS, Request, Response, Service
 
 CASES = cases("simulator")
 

@@ -12,7 +12,9 @@ import pytest
 
 from conftest import Program, call_row, write_export
 from importer.errors import UsageError
-from importer.ledger import Decision, Ledger, open_reader
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import open_reader
+from importer.ledger.values import Decision
 from importer.private_files import user_name
 from ledgers import AGENT, CUSTOMER, bring_to, call, opened
 from misbehaviour import Fault, Simulator

@@ -16,10 +16,10 @@ from conftest import Begin, Program, call_row, read_results, write_export
 from disks import filling_disk
 from importer.cli.screen import Screen
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
-from importer.pipeline import Listener
+from importer.pipeline.run import Listener
 from importer.records import Receipt
 from importer.requirements import NEEDED, check_versions, found_versions
-from importer.settings import Settings
+from importer.settings.options import Settings
 from ledgers import make_waiting
 from misbehaviour import Fault, Simulator
 from runs import imported, ledger_counts

@@ -27,7 +27,7 @@ from importer.formats.detection import detect
 from importer.formats.language import CdrFormat
 from importer.formats.sample import spilled
 from importer.reading.chunks import read_chunks
-from importer.settings import Settings
+from importer.settings.options import Settings
 from samples import INPUTS, OWN, catalogue, cells_of, content_of, detected, for_each, plan_for, prepared
 
 CASES = cases("tables")

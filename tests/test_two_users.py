@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, Ran, call_row, write_export
-from importer.ledger import create_ledger
+from importer.ledger.schema import create_ledger
 from ledgers import CREATED
 from misbehaviour import Simulator
 

@@ -21,10 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from conftest import Program, Ran, call_row, cases, closed_port, read_results, table, write_export
 from importer.client.connection import Line, Trust
 from importer.errors import ExitCode
-from importer.ledger import open_reader
+from importer.ledger.reader import open_reader
 from importer.prepare.plan import Gaps
 from importer.records import Event, EventName, Level, Receipt, RunSummary, Timeouts, ignore
-from importer.settings import Settings
+from importer.settings.options import Settings
 from importer.watching.metrics import METRICS, ping, write_metrics
 from importer.watching.watch import LONGEST_LINE, LogFile, Watch, line_of
 from misbehaviour import Fault, Simulator

@@ -28,7 +28,7 @@ from importer.cli.output import (
     wrapped,
 )
 from importer.errors import ConfigurationError, ExitCode, exit_code_of, reason_of
-from importer.settings import OPTIONS
+from importer.settings.options import OPTIONS
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

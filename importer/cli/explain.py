@@ -11,8 +11,8 @@ from importer.formats.catalogue import Catalogue
 from importer.formats.detected import Detection
 from importer.formats.language import CdrFormat, word_key
 from importer.formats.sample import column_key
-from importer.pipeline import Run
 from importer.pipeline.intake import policy_book, prepare_plan
+from importer.pipeline.run import Run
 from importer.prepare.agents import AgentBook
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.plan import PreparePlan
@@ -20,7 +20,7 @@ from importer.prepare.preparation import Preparation
 from importer.prepare.zones import shown_evidence
 from importer.records import ResultRow
 from importer.results.cells import Difference
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import Outcome, counted
 
 SHOWN_ROWS = 3

@@ -12,7 +12,7 @@ from importer.cli.options import FILES, INPUT, PATH, PREPARING, Command, options
 from importer.cli.output import error_text, show, show_lines, show_message, table, terminal_width, wrapped
 from importer.errors import ExitCode, ImporterError, NoInputError, most_severe
 from importer.private_files import write_new
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import counted
 
 
@@ -73,7 +73,7 @@ def new_command(settings: Settings, export: Path, output: Path | None) -> None:
     from importer.formats.catalogue import RESERVED_NAMES, load_catalogue
     from importer.formats.detection import detect
     from importer.formats.drafting import draft_of, format_name
-    from importer.pipeline import check_apart
+    from importer.pipeline.inputs import check_apart
 
     catalogue = load_catalogue(settings.config)
     stem = (output or export).name.split(".")[0]
@@ -115,7 +115,8 @@ def test_command(flags: dict[str, str], settings: Settings, name: str, sample: P
     from importer.cli.explain import difference_lines
     from importer.files.spooling import temporary_folder
     from importer.formats.catalogue import load_catalogue
-    from importer.pipeline import Listener, Run, check
+    from importer.pipeline.run import Listener, Run
+    from importer.pipeline.stages import check
     from importer.results.cells import differences
 
     catalogue = load_catalogue(settings.config)

@@ -18,12 +18,14 @@ from importer.cli.questions import describe
 from importer.errors import ConfigurationError, ImporterError, UsageError
 from importer.formats.catalogue import load_catalogue
 from importer.formats.detection import UnknownFormatError, detect
-from importer.ledger import create_ledger
-from importer.pipeline import check_apart, gmt_text
+from importer.ledger.schema import create_ledger
+from importer.pipeline.inputs import check_apart
+from importer.pipeline.run import gmt_text
 from importer.prepare.agents import AGENT_COLUMNS, agents_text
 from importer.private_files import write_new
-from importer.settings import OPTIONS, Settings, config_path, config_words, load_credentials, load_settings
-from importer.settings.options import variable_of
+from importer.settings.credentials import load_credentials
+from importer.settings.loading import config_path, config_words, load_settings
+from importer.settings.options import OPTIONS, Settings, variable_of
 from importer.setup.proposal import Seen, seen_in
 from importer.setup.sign_in import account_of, match_users, with_users
 from schemas.zones import fixed_advice, is_fixed

@@ -28,7 +28,7 @@ from importer.cli.output import (
 from importer.errors import ExitCode, UsageError
 from importer.private_files import user_name
 from importer.requirements import check_versions
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import E164, counted
 
 SHOWN_UNCERTAIN = 20
@@ -56,7 +56,7 @@ def status_command(
     flags: dict[str, str], /, settings: Settings, last: int, html: Path | None, **asked_for: bool
 ) -> int:
     """Count the calls by state and name the uncertain ones, or list the runs; works while a run goes on."""
-    from importer.ledger import open_reader
+    from importer.ledger.reader import open_reader
 
     check_versions()
     if asked_for["check"]:
@@ -99,7 +99,7 @@ def status_command(
 
 def _show_runs(settings: Settings, last: int) -> None:
     """Print the latest runs; as JSON with their whole records."""
-    from importer.ledger import open_reader
+    from importer.ledger.reader import open_reader
 
     objects = []
     with open_reader(settings.ledger) as ledger:
@@ -143,8 +143,8 @@ def report_command(
 
     A run's page goes beside its results where they are, else into the working folder.
     """
-    from importer.ledger import open_reader
-    from importer.pipeline import check_apart
+    from importer.ledger.reader import open_reader
+    from importer.pipeline.inputs import check_apart
     from importer.report.data import found_run, results_report, run_report
     from importer.report.page import write_page
 
@@ -168,8 +168,8 @@ def report_command(
 
 def _write_history(settings: Settings, path: Path, *, force: bool, shown_ledger: str) -> None:
     """Write the page of the ledger's history."""
-    from importer.ledger import open_reader
-    from importer.pipeline import check_apart
+    from importer.ledger.reader import open_reader
+    from importer.pipeline.inputs import check_apart
     from importer.report.data import history_report
     from importer.report.page import write_page
 
@@ -214,8 +214,8 @@ def resolve_command(
 
     With --from the program looks for all uncertain ones, and asks before it settles those found as sent.
     """
-    from importer.ledger import Decision
-    from importer.pipeline import held_ledger
+    from importer.ledger.values import Decision
+    from importer.pipeline.ending import held_ledger
 
     chosen = [name for name, is_chosen in decisions.items() if is_chosen]
     if calls_list is not None:
@@ -245,9 +245,10 @@ def resolve_command(
 
 def _settle_found(settings: Settings, path: Path, columns: str, note: str | None) -> int:
     """Show which uncertain calls the list has, and settle these if the person agrees; CSV without a terminal."""
-    from importer.ledger import Decision, open_reader
-    from importer.pipeline import held_ledger
+    from importer.ledger.reader import open_reader
+    from importer.ledger.values import Decision
     from importer.pipeline.calls_list import COLUMNS, LOOKED_UP, look_up, read_list
+    from importer.pipeline.ending import held_ledger
     from importer.results.cells import defused
 
     names = dict(each.split("=", 1) for each in columns.split(",") if "=" in each)
@@ -290,8 +291,8 @@ def ledger_group() -> None:
 @click.argument("target", type=PATH, metavar="TARGET")
 def backup_command(settings: Settings, target: Path) -> None:
     """Copy the ledger to the new file TARGET; other tools would lose what is only in the -wal file beside it."""
-    from importer.ledger import open_reader
-    from importer.pipeline import check_apart
+    from importer.ledger.reader import open_reader
+    from importer.pipeline.inputs import check_apart
 
     check_apart(settings, outputs={"TARGET": target})
     with open_reader(settings.ledger) as ledger:
@@ -308,7 +309,8 @@ def purge_command(settings: Settings, older_than: str) -> None:
 
     Calls that are pending or uncertain stay, however old.
     """
-    from importer.pipeline import gmt_text, held_ledger
+    from importer.pipeline.ending import held_ledger
+    from importer.pipeline.run import gmt_text
 
     days = _DAYS.fullmatch(older_than)
     if days is None:
@@ -329,7 +331,7 @@ def purge_command(settings: Settings, older_than: str) -> None:
 @click.option("--number", metavar="+E164", help="The number; asked for without it, so that `ps` does not show it.")
 def forget_command(settings: Settings, number: str | None) -> None:
     """Close every pending or uncertain call from or to a number and delete its content; none is ever sent."""
-    from importer.pipeline import held_ledger
+    from importer.pipeline.ending import held_ledger
 
     drop_typed_ahead()
     wanted = number or click.prompt("Number (international, with +)", err=True)
@@ -357,8 +359,8 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     too, but make no complete results: each of its calls may have been sent. What was forgotten since the backup is
     forgotten again.
     """
-    from importer.pipeline import held_ledger
     from importer.pipeline.dead_runs import evidence_of
+    from importer.pipeline.ending import held_ledger
 
     if complete and not results:
         raise UsageError("--complete needs the results files", hint="Name every results file since the backup.")
@@ -381,7 +383,7 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
 @options("ledger", "lock-wait")
 def accept_account_command(settings: Settings) -> None:
     """Let the next run bind the ledger to the account it signs in to: for a new client of the same account."""
-    from importer.pipeline import held_ledger
+    from importer.pipeline.ending import held_ledger
 
     with held_ledger(settings, "ledger accept-account", show_message) as ledger:
         was_bound = ledger.forget_account()

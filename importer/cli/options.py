@@ -8,7 +8,8 @@ from typing import TypeVar
 import click
 
 from importer.cli.output import note_unused_proxy
-from importer.settings import OPTIONS, load_settings
+from importer.settings.loading import load_settings
+from importer.settings.options import OPTIONS
 
 _Callback = TypeVar("_Callback", bound=Callable[..., int | None])
 

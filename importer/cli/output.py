@@ -20,7 +20,8 @@ import click
 
 from importer.errors import ConfigurationError, ImporterError, is_refusal
 from importer.private_files import why
-from importer.settings import Settings, is_secret
+from importer.settings.credentials import is_secret
+from importer.settings.options import Settings
 
 LONGEST_LINE = 2000
 NARROWEST = 6

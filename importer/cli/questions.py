@@ -12,7 +12,7 @@ from importer.formats.catalogue import RESERVED_NAMES, load_catalogue, load_form
 from importer.formats.drafting import Draft, agreed, draft_of, format_name, meanings_in, toml_text
 from importer.formats.language import CauseTable, word_key
 from importer.private_files import write_new
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import Direction, Verdict, counted
 
 Said = Mapping[str, tuple[str, ...]]

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from importer.cli.options import CHECK, DELIVER, FILES, IMPORT, Command, options
-from importer.settings import Credentials, Settings, load_credentials
+from importer.settings.credentials import Credentials, load_credentials
+from importer.settings.options import Settings
 
 
 @click.command("import", cls=Command)
@@ -19,15 +20,16 @@ def import_command(settings: Settings, files: tuple[Path, ...]) -> int:
     from importer.cli.screen import run_on_screen
     from importer.files.naming import named_files
     from importer.files.spooling import temporary_folder
-    from importer.pipeline import import_calls
+    from importer.pipeline.stages import import_calls
 
     paths = named_files(files).paths
     if not settings.sandbox:
         return run_on_screen(
             settings, "import", paths, lambda run: import_calls(run, files, load_credentials(os.environ))
         )
-    from importer.ledger import ledger_files
-    from importer.simulator import SANDBOX_CREDENTIALS, Sandbox
+    from importer.ledger.beside import ledger_files
+    from importer.simulator.handler import Sandbox
+    from importer.simulator.service import SANDBOX_CREDENTIALS
 
     with temporary_folder() as folder, Sandbox() as sandbox:
         inside = replace(
@@ -51,7 +53,7 @@ def check_command(given: Mapping[str, object], settings: Settings, files: tuple[
     """Read and check the exports FILE... as `import` would, with --ledger by what that ledger, only read, has."""
     from importer.cli.screen import run_on_screen
     from importer.files.naming import named_files
-    from importer.pipeline import check
+    from importer.pipeline.stages import check
 
     unwatched = replace(settings, log=settings.log if "log" in given else None, metrics=None, ping_url=None)
     return run_on_screen(
@@ -68,6 +70,6 @@ def deliver_command(settings: Settings) -> int:
     written there, or where --results says.
     """
     from importer.cli.screen import run_on_screen
-    from importer.pipeline import deliver_pending
+    from importer.pipeline.stages import deliver_pending
 
     return run_on_screen(settings, "deliver", (), lambda run: deliver_pending(run, load_credentials(os.environ)))

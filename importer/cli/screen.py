@@ -33,11 +33,14 @@ from importer.cli.output import (
 )
 from importer.errors import ExitCode, exit_code_of, reason_of
 from importer.formats.catalogue import load_catalogue
-from importer.pipeline import Listener, Outlook, Run, check_apart, new_run_id, summary_fields, summary_record
+from importer.pipeline.ending import summary_fields, summary_record
+from importer.pipeline.inputs import check_apart
+from importer.pipeline.run import Listener, Outlook, Run, new_run_id
 from importer.private_files import user_name
 from importer.records import Receipt, RunSummary
 from importer.requirements import check_versions, found_versions
-from importer.settings import Settings, config_words
+from importer.settings.loading import config_words
+from importer.settings.options import Settings
 from importer.watching.watch import Watch
 from schemas.vocabulary import SEEN_BEFORE, Outcome, counted, lasting
 

@@ -12,9 +12,15 @@ from importer.cli.output import aligned, ask_secret, escaped, show, show_json, s
 from importer.errors import ExitCode, ImporterError, UsageError
 from importer.private_files import write_new
 from importer.records import ACT, OK, Check
-from importer.settings import Credentials, Settings, load_credentials, load_settings, save_credentials
-from importer.settings.credentials import CREDENTIALS_NAME, SECRETS
-from importer.settings.options import variable_of
+from importer.settings.credentials import (
+    CREDENTIALS_NAME,
+    SECRETS,
+    Credentials,
+    load_credentials,
+    save_credentials,
+)
+from importer.settings.loading import load_settings
+from importer.settings.options import Settings, variable_of
 from schemas.vocabulary import counted
 
 
@@ -118,7 +124,7 @@ def users_command(settings: Settings, target: Path | None) -> int:
 
     Ends with 3 if the agents file names a user that PhoneBridge does not list: those calls would be refused.
     """
-    from importer.pipeline import check_apart
+    from importer.pipeline.inputs import check_apart
     from importer.prepare.agents import AgentLine, agent_lines, agents_text
     from importer.setup.sign_in import account_of, match_users, with_users
 
@@ -159,7 +165,8 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     It validates what it gets, refuses users that `users` does not list, prints a line on stderr for each request
     and lists what it accepted, decoded, under /sandbox/calls.
     """
-    from importer.simulator import SANDBOX_CREDENTIALS, Request, Response, Sandbox, Service
+    from importer.simulator.handler import Sandbox
+    from importer.simulator.service import SANDBOX_CREDENTIALS, Request, Response, Service
 
     def show_answer(request: Request, answer: Response) -> None:
         content = answer.content if isinstance(answer.content, dict) else {}

@@ -27,7 +27,7 @@ from importer.formats.sample import (
     outline_of,
     sample_text,
 )
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import REASON_COLUMNS, RESULT_COLUMNS
 
 UNKNOWN_TODO = (

@@ -24,7 +24,7 @@ from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.faults import OPEN_POINT, TomlText
 from importer.formats.language import CauseTable, word_key
 from importer.formats.sample import RESAVED_DELIMITERS, Sample, outline_of, sample_text
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import Direction, Verdict, counted
 
 MOST_ROWS = 50_000

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from importer.formats.cells import Quotes, caseless
-from importer.settings import OPTIONS
+from importer.settings.options import OPTIONS
 from importer.settings.values import outside_prefixes
 from schemas.vocabulary import Direction, Role, Verdict
 

@@ -6,24 +6,3 @@ before any is sent; `sending` sends them; `ending` has fates, counts and exit co
 runs left which died. `intake` loads pandas, half a second and 100 MB, and `sending` requests: a command that reads
 no files or sends nothing goes without.
 """
-
-from importer.pipeline.ending import held_ledger, summary_fields, summary_record
-from importer.pipeline.inputs import check_apart
-from importer.pipeline.run import Listener, Outlook, Run, epoch_of, gmt_text, new_run_id
-from importer.pipeline.stages import check, deliver_pending, import_calls
-
-__all__ = [
-    "Listener",
-    "Outlook",
-    "Run",
-    "check",
-    "check_apart",
-    "deliver_pending",
-    "epoch_of",
-    "gmt_text",
-    "held_ledger",
-    "import_calls",
-    "new_run_id",
-    "summary_fields",
-    "summary_record",
-]

@@ -11,7 +11,7 @@ from importer.formats.sample import column_key
 from importer.pipeline.run import epoch_of
 from importer.prepare.agents import csv_records
 from importer.records import Call
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.numbers import NumberBook
 from schemas.plans import NumberRules
 from schemas.times import read_times

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from importer.errors import ImporterError, InputUnusableError
-from importer.ledger import Ledger, ReportedCall, RunRecord
+from importer.ledger.ledger import Ledger
+from importer.ledger.values import ReportedCall, RunRecord
 from importer.pipeline.ending import fate_fields, row_of
 from importer.pipeline.run import Run, epoch_of, gmt_text
 from importer.private_files import check_ours

@@ -11,13 +11,15 @@ from typing import Any
 
 from importer import __version__
 from importer.errors import ExitCode, ImporterError, most_severe, reason_of
-from importer.ledger import Fate, Ledger, LedgerReader, RunInfo
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import LedgerReader
+from importer.ledger.values import Fate, RunInfo
 from importer.pipeline.run import Run, gmt_text, lock_wait, new_run_id
 from importer.records import Call, ResultRow, RunSummary, Stop
 from importer.requirements import check_versions
 from importer.results.cells import FATE_COLUMNS
 from importer.results.file import Finished
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import SEEN_BEFORE, Outcome
 
 NEEDS_A_PERSON = frozenset({Outcome.REJECTED, Outcome.REFUSED, Outcome.CONFLICT})

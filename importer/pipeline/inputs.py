@@ -15,12 +15,12 @@ from importer.files.remote import is_remote
 from importer.formats.catalogue import own_files, own_folders, user_folder
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
-from importer.ledger import ledger_files
+from importer.ledger.beside import ledger_files
 from importer.pipeline.run import Run
 from importer.private_files import put, sync_folder
 from importer.processes import begin_server
 from importer.results.file import Parts, reasons_path
-from importer.settings import Settings
+from importer.settings.options import Settings
 
 
 def detect_inputs(run: Run, named: NamedFiles, problems: list[ImporterError]) -> list[Detection]:

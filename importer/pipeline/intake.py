@@ -26,8 +26,10 @@ from importer.errors import (
 from importer.files.export import STANDARD_INPUT, readable
 from importer.files.remote import is_remote
 from importer.formats.detected import Detection
-from importer.ledger import Ledger, LedgerReader, Staged, held_in
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import LedgerReader, held_in
 from importer.ledger.staging import Staging
+from importer.ledger.values import Staged
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
 from importer.pipeline.inputs import inputs_json, move_done, rejects_files
 from importer.pipeline.outlook import ask_before_sending, old_calls
@@ -43,7 +45,8 @@ from importer.reading.chunks import read_chunks, verbatim_records
 from importer.records import Call, Event, EventName, Level, ResultRow, RunSummary
 from importer.results.cells import defused, read_rows
 from importer.results.file import Finished, ResultsFile, as_text, check_free, write_rejects
-from importer.settings import EVERY_FORMAT, Settings, parse_moment
+from importer.settings.options import EVERY_FORMAT, Settings
+from importer.settings.values import parse_moment
 from schemas.vocabulary import ATTENDED_SINCE, SEEN_BEFORE, UNFINISHED_ROW, Outcome, Role, counted
 
 EXAMPLES = 2

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
 from importer.errors import ConfigurationError, StoppedError
-from importer.ledger import Ledger, LedgerReader
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import LedgerReader
 from importer.pipeline.run import Outlook, Run, gmt_text
 from schemas.vocabulary import CallState, counted
 

@@ -13,7 +13,7 @@ from importer.errors import ExitCode, ImporterError, StoppedError, TryLaterError
 from importer.formats.catalogue import Catalogue
 from importer.processes import usable_cores
 from importer.records import Event, Receipt, RunSummary, Timeouts, ignore
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import WIRE_TIME_FORMAT
 
 

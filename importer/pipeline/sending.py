@@ -24,7 +24,8 @@ from importer.client.api import Client, TokenTransport
 from importer.client.classify import Judgement, Proof, Reaction, judge_failure
 from importer.client.connection import SendFailure, Trust
 from importer.errors import ExitCode, ImporterError, LedgerError, TryLaterError
-from importer.ledger import Claimed, Ledger
+from importer.ledger.ledger import Ledger
+from importer.ledger.values import Claimed
 from importer.pacing import (
     LONGEST_RETRY_AFTER_SECONDS,
     MOST_TRIES,
@@ -37,7 +38,9 @@ from importer.pacing import (
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.records import Call, Event, EventName, Level, Receipt, Stop
 from importer.results.file import ResultsFile
-from importer.settings import DATA_CENTERS, Credentials, Settings
+from importer.settings.credentials import Credentials
+from importer.settings.options import Settings
+from importer.settings.values import DATA_CENTERS
 from schemas.vocabulary import CallState, counted
 
 _ROWS_AT_ONCE = 10_000

@@ -12,7 +12,10 @@ from pathlib import Path
 from importer import __version__
 from importer.errors import ImporterError, exit_code_of, reason_of
 from importer.files.naming import named_files
-from importer.ledger import Ledger, LedgerReader, RunInfo, create_ledger, open_reader
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import LedgerReader, open_reader
+from importer.ledger.schema import create_ledger
+from importer.ledger.values import RunInfo
 from importer.pipeline.dead_runs import drop_old_results, finish_dead_runs
 from importer.pipeline.ending import ReadSoFar, summary_of, summary_record
 from importer.pipeline.inputs import detect_inputs
@@ -21,7 +24,7 @@ from importer.pipeline.run import Run, gmt_text, lock_wait
 from importer.private_files import whose
 from importer.records import RunSummary, Stop
 from importer.results.file import Finished, ResultsFile, results_path
-from importer.settings import Credentials
+from importer.settings.credentials import Credentials
 
 
 def check(run: Run, paths: Sequence[Path], *, with_ledger: bool = False) -> RunSummary:

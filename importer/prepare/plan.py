@@ -13,7 +13,7 @@ from importer.prepare.agents import AgentBook
 from importer.prepare.index import INDEX_ROWS
 from importer.reading.chunks import CHUNK_ROWS
 from importer.reading.conditions import Extensions
-from importer.settings import EVERY_FORMAT, POLICIES, PolicyChoices
+from importer.settings.options import EVERY_FORMAT, POLICIES, PolicyChoices
 from schemas.numbers import NumberBook
 from schemas.vocabulary import State, Verdict
 

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from importer.errors import ExitCode, UsageError
-from importer.ledger import LedgerReader, RunRecord
+from importer.ledger.reader import LedgerReader
+from importer.ledger.values import RunRecord
 from importer.records import OUTCOME_OF_STATE
 from importer.results.cells import read_rows
-from importer.settings import OPTIONS
+from importer.settings.options import OPTIONS
 from schemas.vocabulary import CallState, Outcome, counted
 
 _MOST_CAUSES = 200

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from importer.errors import InputUnusableError, NoInputError
-from importer.ledger import Fate
+from importer.ledger.values import Fate
 from importer.private_files import os_errors_as
 from importer.records import Call, ResultRow
 from schemas.vocabulary import E164, RESULT_COLUMNS, Outcome

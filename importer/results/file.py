@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from importer.errors import CannotCreateError
-from importer.ledger import Fate
+from importer.ledger.values import Fate
 from importer.private_files import open_new, os_errors_as, sync_folder, whose
 from importer.records import OUTCOME_OF_STATE, Call, ResultRow
 from importer.results.cells import FATE_COLUMNS, PART, begin_rows, cells_of, defused, fate_cells, raw_rows

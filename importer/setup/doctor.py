@@ -15,17 +15,19 @@ from zoneinfo import ZoneInfo
 
 from importer.errors import ImporterError, TryLaterError
 from importer.formats.catalogue import load_catalogue
-from importer.ledger import open_reader
 from importer.ledger.beside import check_place
-from importer.pipeline import check_apart, epoch_of, gmt_text
+from importer.ledger.reader import open_reader
+from importer.pipeline.inputs import check_apart
 from importer.pipeline.intake import policy_book
+from importer.pipeline.run import epoch_of, gmt_text
 from importer.prepare.agents import agent_lines, load_agents
 from importer.private_files import user_name
 from importer.records import ACT, LOOK, OK, Check
 from importer.requirements import check_versions, found_versions
 from importer.results.file import check_free
-from importer.settings import OPTIONS, Settings, config_words, load_credentials
-from importer.settings.options import variable_of
+from importer.settings.credentials import load_credentials
+from importer.settings.loading import config_words
+from importer.settings.options import OPTIONS, Settings, variable_of
 from importer.setup.sign_in import ACCOUNT_CHECKS, account_checks, account_of
 from schemas.vocabulary import CallState, counted, lasting
 from schemas.zones import fixed_advice, is_fixed

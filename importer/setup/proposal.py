@@ -12,7 +12,7 @@ from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_catalogue
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
-from importer.pipeline import gmt_text
+from importer.pipeline.run import gmt_text
 from importer.prepare.agents import AgentBook, AgentLine
 from importer.prepare.endpoints import shown_roles
 from importer.prepare.file_evidence import (
@@ -27,7 +27,7 @@ from importer.prepare.plan import PreparePlan
 from importer.prepare.preparation import Preparation, prepare_part
 from importer.prepare.rows import STATE_OF
 from importer.prepare.zones import ZoneEvidence, shown_evidence, zones_that_fit
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.numbers import NumberBook
 from schemas.plans import NumberReading, NumberRules, main_region, region_of
 from schemas.vocabulary import Outcome, Role, counted, lasting

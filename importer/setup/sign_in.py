@@ -13,7 +13,8 @@ from importer.formats.cells import caseless
 from importer.pipeline.sending import sign_in_of
 from importer.prepare.agents import AgentLine
 from importer.records import ACT, LOOK, OK, Check, ignore
-from importer.settings import Credentials, Settings, is_secret
+from importer.settings.credentials import Credentials, is_secret
+from importer.settings.options import Settings
 from schemas.vocabulary import counted
 
 SCOPE = "PhoneBridge.call.log,PhoneBridge.zohoone.search"

@@ -3,8 +3,3 @@
 It answers as the pages of Zoho say of a good account. Standard library only and nothing of the importer's own:
 client and simulator cannot share a mistake. Faults are played by `tests/misbehaviour`.
 """
-
-from importer.simulator.handler import Sandbox
-from importer.simulator.service import SANDBOX_CREDENTIALS, SANDBOX_USERS, Request, Response, Service
-
-__all__ = ["SANDBOX_CREDENTIALS", "SANDBOX_USERS", "Request", "Response", "Sandbox", "Service"]

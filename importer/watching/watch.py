@@ -15,11 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from importer import __version__
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, ImporterError, reason_of
-from importer.ledger import open_reader
-from importer.pipeline import Listener, epoch_of, summary_fields
+from importer.ledger.reader import open_reader
+from importer.pipeline.ending import summary_fields
+from importer.pipeline.run import Listener, epoch_of
 from importer.private_files import check_ours, open_ours, os_errors_as, whose
 from importer.records import Event, EventName, Level, Receipt, RunSummary
-from importer.settings import Settings
+from importer.settings.options import Settings
 from schemas.vocabulary import CallState
 
 LONGEST_LINE = 300

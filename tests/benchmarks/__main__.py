@@ -23,7 +23,9 @@ import load
 from costs import ROOT, Cost, measure, medians
 from exports import write_master
 
-from importer.ledger import Ledger, RunInfo, create_ledger
+from importer.ledger.ledger import Ledger
+from importer.ledger.schema import create_ledger
+from importer.ledger.values import RunInfo
 from importer.records import Call
 from tests.clusters import REASON, cluster
 

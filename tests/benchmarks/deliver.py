@@ -17,10 +17,16 @@ import requests
 
 from importer.errors import ExitCode
 from importer.formats.catalogue import load_catalogue
-from importer.ledger import Ledger, RunInfo, create_ledger, open_reader
-from importer.pipeline import Run, deliver_pending
+from importer.ledger.ledger import Ledger
+from importer.ledger.reader import open_reader
+from importer.ledger.schema import create_ledger
+from importer.ledger.values import RunInfo
+from importer.pipeline.run import Run
+from importer.pipeline.stages import deliver_pending
 from importer.records import Call, Place
-from importer.settings import Rate, Settings, load_credentials
+from importer.settings.credentials import load_credentials
+from importer.settings.options import Settings
+from importer.settings.values import Rate
 from schemas.vocabulary import CallState, State
 
 CALLS = 1000

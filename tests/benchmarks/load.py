@@ -17,8 +17,8 @@ from pathlib import Path
 from costs import Cost, measure, medians
 from exports import write_calls
 
-from importer.ledger import create_ledger
 from importer.ledger.beside import file_mark, read_generation, write_generation
+from importer.ledger.schema import create_ledger
 
 NOWHERE = "http://127.0.0.1:9"
 RUN = "import sys; from importer.cli import run; code = run(sys.argv[1:]); sys.exit(3 if code == 69 else code)"

@@ -12,10 +12,12 @@ from pathlib import Path
 from conftest import read_results
 from importer.errors import ExitCode
 from importer.formats.catalogue import load_catalogue
-from importer.ledger import open_reader
-from importer.pipeline import Listener, Run, deliver_pending, new_run_id
+from importer.ledger.reader import open_reader
+from importer.pipeline.run import Listener, Run, new_run_id
+from importer.pipeline.stages import deliver_pending
 from importer.records import RunSummary, Timeouts
-from importer.settings import Rate, Settings
+from importer.settings.options import Settings
+from importer.settings.values import Rate
 from ledgers import make_waiting
 from misbehaviour import Simulator
 from runs import OwnTime, ledger_counts

@@ -16,7 +16,7 @@ import pytest
 from conftest import Program, call_row, read_results, write_export
 from disks import filling_disk
 from importer.errors import ExitCode, LedgerError, TryLaterError
-from importer.pipeline import Listener
+from importer.pipeline.run import Listener
 from importer.records import Receipt
 from judge.world import ForkServer, World
 from ledgers import CREATED, opened

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import Program, call_row, read_results, table, write_export
 from importer.cli.output import LONGEST_LINE, escaped
-from importer.ledger import create_ledger
+from importer.ledger.schema import create_ledger
 from misbehaviour import FOREVER, Fault, Simulator
 
 FORGED = "rows=1 accepted=1 exit=0"

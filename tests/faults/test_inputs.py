@@ -16,9 +16,9 @@ from conftest import CALLNOTIFY_HEADER, Program, call_row, read_results, write_e
 from importer.errors import InputUnusableError, UsageError
 from importer.files.export import ExportFile
 from importer.formats.encoding import certain_encoding
-from importer.pipeline import Listener
+from importer.pipeline.run import Listener
 from importer.reading.blocks import text_blocks
-from importer.settings import load_settings
+from importer.settings.loading import load_settings
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
 from steps import Step, at

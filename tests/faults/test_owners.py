@@ -16,11 +16,12 @@ from conftest import Program, table
 from disks import filling_disk
 from importer.errors import ConfigurationError, LedgerError
 from importer.formats.catalogue import user_folder
-from importer.ledger import create_ledger, open_reader
-from importer.pipeline import check_apart
+from importer.ledger.reader import open_reader
+from importer.ledger.schema import create_ledger
+from importer.pipeline.inputs import check_apart
 from importer.private_files import proved_folder
 from importer.records import Event, EventName, Level
-from importer.settings import load_settings
+from importer.settings.loading import load_settings
 from importer.watching.watch import LogFile
 from ledgers import CREATED, opened
 from misbehaviour import Simulator

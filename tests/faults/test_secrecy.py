@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, Program, call_row, closed_port, read_results, write_export
 from importer.cli import cli
 from importer.requirements import NEEDED
-from importer.settings import Credentials
+from importer.settings.credentials import Credentials
 from misbehaviour import ORDINARY, Fault, Simulator
 from misbehaviour.connections import Server, answering, http_answer
 from schemas.vocabulary import Outcome

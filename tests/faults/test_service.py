@@ -16,11 +16,10 @@ from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
 from importer.auth import SignIn
 from importer.client.api import TokenTransport
 from importer.errors import CannotCreateError
-from importer.ledger import open_reader
+from importer.ledger.reader import open_reader
 from importer.pipeline.sending import UNANSWERED_IN_A_ROW
 from importer.records import Timeouts
-from importer.settings import Rate
-from importer.settings.values import Limit
+from importer.settings.values import Limit, Rate
 from misbehaviour import FOREVER, ORDINARY, Fault
 from misbehaviour.connections import Behaviour, Peer, Server, answering, http_answer
 from steps import Step, at

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import call_row, read_results
 from importer.errors import ExitCode
-from importer.ledger import open_reader
+from importer.ledger.reader import open_reader
 from judge.history import ledger_of, looking_on
 from judge.world import ENDED_WITH_RESULTS, At, ForkServer, Started, World
 from misbehaviour import ORDINARY, USUAL, Fault, Simulator

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from email.parser import BytesHeaderParser
 from urllib.request import urlopen
 
-from importer.settings import Credentials
-from importer.simulator import Request, Response, Service
+from importer.settings.credentials import Credentials
+from importer.simulator.service import Request, Response, Service
 from misbehaviour.connections import PATIENCE_SECONDS, Peer, Server
 from misbehaviour.faults import ORDINARY, Fault
 

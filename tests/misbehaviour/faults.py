@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Self
 
-from importer.simulator import Response
+from importer.simulator.service import Response
 from misbehaviour.connections import http_head
 
 FOREVER = sys.maxsize
