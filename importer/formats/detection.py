@@ -150,11 +150,6 @@ def _detect(
     cdr_format, (_, read_by) = matches[0]
     encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
-    if detection.header and all(re.fullmatch("'.+'", cell) for cell in detection.header if cell):
-        raise InputUnusableError(
-            f"{file.shown} has its cells between apostrophes, which would count as parts of them",
-            hint="Export it with double quotes, or none.",
-        )
     detection = replace(detection, format=with_cut_ids(detection))
     return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
 
@@ -264,7 +259,7 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             continue
         if not {*map(column_key, cdr_format.detect.forbidden)}.isdisjoint(map(column_key, cells)):
             return None
-        _require_once(cells, positions, cdr_format, sample.shown)
+        _require_clear(cells, positions, cdr_format, sample.shown)
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
         for line_above, above in records[:index]:
             words = re.split(r"[,;|\t]", dialect.delimiter.join(above))
@@ -300,8 +295,13 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
     return None
 
 
-def _require_once(cells: Sequence[str], positions: Mapping[str, int], cdr_format: Shape, shown: str) -> None:
-    """Raise InputUnusableError where a header has a column twice that the format uses."""
+def _require_clear(cells: Sequence[str], positions: Mapping[str, int], cdr_format: Shape, shown: str) -> None:
+    """Raise InputUnusableError where a header has a column of the format twice, or apostrophes for quotes."""
+    if all(re.fullmatch("'.+'", cell) for cell in cells if cell):
+        raise InputUnusableError(
+            f"{shown} has its cells between apostrophes, which would count as parts of them",
+            hint="Export it with double quotes, or none.",
+        )
     keys = [column_key(cell) for cell in cells]
     for name in cdr_format.used_columns() if isinstance(cdr_format, CdrFormat) else ():
         one = positions.get(name)
