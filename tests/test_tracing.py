@@ -71,11 +71,11 @@ def _template(path: Path, detection: Detection, plan: PreparePlan) -> tuple[Call
 def _changed(
     number: int, change: tuple[str, datetime | str], call: Call, cells: list[str], how: Detection
 ) -> list[str]:
-    """Return the row with another customer, start and id."""
+    """Return the row with another customer, start, id and mark of the calls that it joins."""
     customer, start = change
     changed = [*cells]
-    if call.source_id:
-        changed = [cell.replace(call.source_id, f"{call.source_id[:-3]}{number:03}") for cell in changed]
+    for mark in filter(None, {call.source_id, *joins(cells, how)}):
+        changed = [cell.replace(mark, f"{mark[:-3]}{number:03}") for cell in changed]
     plan, names = plan_for(how.format.name), how.format.origins(how.format.call.customer)
     for place in (how.positions[name] for name in names if name in how.positions):
         if has_number(call.customer_number, [cells[place]], how, plan):
