@@ -271,7 +271,7 @@ class RowPreparer:
         if pc.any(pc.match_substring(arrow_of(texts), "+"), min_count=0).as_py():
             texts = texts.str.replace(PLUS, r"\1", regex=True)
         if texts.str.startswith("u").any():
-            zeros = r"([u\x1f])0{1,2}([0-9]:[0-9]{2}:[0-9]{2}\b|[1-9][0-9]{6})"
+            zeros = r"(^u|\x1f)0{1,2}([0-9]:[0-9]{2}:[0-9]{2}\b|[1-9][0-9]{6})"
             texts = texts.str.replace(zeros, r"\1\2", regex=True)
         keys, cut = texts.to_numpy(dtype=object), self.rules.format.call.cut_id
         if cut is not None:
