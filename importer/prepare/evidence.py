@@ -31,10 +31,11 @@ _PLAIN_ID = re.compile(CALL_ID)
 
 def derived_of(frame: pd.DataFrame, rules: Rules) -> Conditions:
     """Return the conditions on a chunk, with the format's derived columns."""
-    listed, books = rules.plan.agents.listed, {rules.numbers, rules.plain_numbers}
+    agents = rules.plan.agents
+    books = {rules.numbers, rules.plain_numbers} if agents.by_key else set()  # no text is read for an empty list
 
     def lists(text: str) -> bool:
-        return any(listed(text, book) for book in books)
+        return any(agents.listed(text, book) for book in books)
 
     return Conditions(frame, rules.extensions, rules.format.derived, lists)
 
