@@ -286,7 +286,7 @@ def _other_spellings(key: str) -> list[str]:
         bare = next(filter(None, found.groups())) if found else part
         marked = {begin + bare for begin in (("0",) if ":" in bare else ("+", "0", "00"))}
         cases = {part.lower(), part.upper()} if re.fullmatch(UUID, part) else set()
-        spellings.append([part, *((cases | ({bare, *marked} if found else set())) - {part})])
+        spellings.append([part, *sorted((cases | ({bare, *marked} if found else set())) - {part})])
     return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
 

@@ -147,7 +147,7 @@ def keyless_hint(rules: Rules) -> str:
     """Return what is said where nothing ties a row to its call."""
     cdr_format = rules.format
     ids = rules.shown(name for candidate in cdr_format.call.id for name in candidate)
-    columns = subject(ids) + (" is empty" if len(ids) == 1 else " are empty") if ids else ""
+    columns = f"{subject(ids, 'is', 'are')} empty" if ids else ""
     if cdr_format.call.unique_by:
         others = subject(rules.shown(cdr_format.call.unique_by))
         columns += f"{', and of c' if ids else 'Of c'}{others[1:]} one is empty too"

@@ -158,8 +158,8 @@ def offset_text(seconds: int) -> str:
 def require_zone(evidence: ZoneEvidence, name: str, *, must_be_proved: bool) -> None:
     """Raise ConfigurationError where the ids of the file ``name`` prove another zone, or another offset.
 
-    One without summer time ``must_be_proved``, on every day, where times are read in it. One row in summer time is
-    enough: such a zone has no changes of the clock near which rows may differ.
+    With ``must_be_proved`` also where its own zone has no summer time and the ids do not show it on every day. One
+    row in summer time is enough: such a zone has no changes of the clock near which rows may differ.
     """
     stated = evidence.stated.contradiction() if evidence.stated else None
     if found := stated or evidence.contradiction():
