@@ -273,7 +273,7 @@ def proved_folder(folder: Path) -> Iterator[int]:
                     group = grp.getgrgid(facts.st_gid)
                     is_trusted = group.gr_name == pwd.getpwuid(facts.st_uid).pw_name and not group.gr_mem
             by_others = facts.st_mode & (stat.S_IWOTH if is_trusted else stat.S_IWGRP | stat.S_IWOTH)
-            # In a sticky folder such as /tmp nobody can replace what is ours; what is planted there has an owner.
+            # In a sticky folder such as /tmp nobody can replace what is ours; the owner of a file shows if it is.
             if by_others and not facts.st_mode & stat.S_ISVTX:
                 raise ConfigurationError(
                     f"others may write to the folder {place}, so they could replace what is in it",

@@ -425,10 +425,10 @@ def test_cluster_that_cannot_be_used(tmp_path: Path, two_workers: Cluster) -> No
     """Where nothing answers, another kind of server does, or a worker has other versions, the run ends with 78."""
     path = write_export(tmp_path / "a.csv", [call_row(1)])
     with socket.create_server(("127.0.0.1", 0)) as dumb:
-        silent = f"tcp://127.0.0.1:{dumb.getsockname()[1]}"
-        for address, fault in (("tcp://127.0.0.1:9", "no scheduler can be reached"), (silent, "no scheduler")):
+        for address in ("tcp://127.0.0.1:9", f"tcp://127.0.0.1:{dumb.getsockname()[1]}"):
             text, code, _ = checked(tmp_path, 1, [path], scheduler=address)
-            assert (code, f"{address}: {fault}" in str(text)) == (ExitCode.CONFIGURATION, True), text
+            fault = f"--scheduler {address}: no scheduler can be reached there', "  # and no words of Dask's
+            assert (code, fault in str(text)) == (ExitCode.CONFIGURATION, True), text
     (tmp_path / "pandas-0.dist-info").mkdir()
     (tmp_path / "pandas-0.dist-info/METADATA").write_text("Name: pandas\nVersion: 0\n", encoding="utf-8")
     worker = two_workers.worker(PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -99,7 +99,10 @@ def keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
     def type_lines(*lines: str) -> None:
         keyboard = io.StringIO("".join(f"{line}\n" for line in lines))
+        read = keyboard.readline
         monkeypatch.setattr(keyboard, "isatty", lambda: True, raising=False)
+        # Enter ends the line of the question.
+        monkeypatch.setattr(keyboard, "readline", lambda size=-1: print(file=sys.stderr) or read(size))
         monkeypatch.setattr("sys.stdin", keyboard)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
@@ -247,6 +250,7 @@ def test_unknown_export_is_described(program: Program, keys: Typed, tmp_path: Pa
     ran = program("init", "--from", "calls.csv")
     assert ran.code == 0, ran.stderr
     assert "  1  03/04/2026 14:05:00\n  2  04/03/2026 14:05:00\n" in ran.stderr
+    assert max(len(line) for line in ran.stderr.splitlines() if os.environ["HOME"] not in line) <= 80
     assert re.search("^  3 +Q.850 causes +16 noanswer or attended, 17 busy", ran.stderr, re.MULTILINE)
     assert re.search(r"^2 +busy +\+442079460101 +\+447700900142 +2026-04-03 08:14:07$", ran.stdout, re.MULTILINE)
     assert "  1. cdr-importer import --sandbox --rate 20/second calls.csv" in ran.stdout
@@ -416,6 +420,7 @@ def test_users(program: Program, account: Simulator, tmp_path: Path) -> None:
     ran = program("users", "--agents", agents, "--write", tmp_path / "todo.csv")
     assert ran.code == ExitCode.PARTIAL
     lines = ran.stdout.splitlines()
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
     assert [line.split() for line in lines[1:4]] == [
         ["20068510101", "101", "by", "email", "Ann", "Lee", "ann.lee@example.com"],
         ["20068510102", "102", "Ben", "Ortiz", "ben.ortiz@example.com"],

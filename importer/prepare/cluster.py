@@ -100,8 +100,7 @@ def _connected(address: str) -> Any:
     try:
         return connected.result(2 * CONNECT_SECONDS)
     except Exception as error:
-        fault = str(error) or f"no answer within {2 * CONNECT_SECONDS} s"
-        raise _unusable(address, f"no scheduler can be reached there: {fault}") from error
+        raise _unusable(address, "no scheduler can be reached there") from error
 
 
 def _unusable(address: str, fault: str) -> ConfigurationError:

@@ -51,7 +51,7 @@ def load_credentials(environment: Mapping[str, str], units: Path = UNITS) -> Cre
     """Return the secrets, all three from one place so that the parts of two sign-ins are never mixed.
 
     The place is the environment when any of the three variables is set, else the file that systemd passes, else
-    `credentials_path`. Raises ConfigurationError (78); ``units`` may have what it advises.
+    `credentials_path`. Raises ConfigurationError (78), with a hint from ``units`` where one of them has secrets.
     """
     own = credentials_path()
     passed = Path(environment.get(SYSTEMD_VARIABLE, "")) / CREDENTIALS_NAME
