@@ -278,6 +278,16 @@ def test_columns_left_out_that_tell_which_way_a_call_went(tmp_path: Path, name: 
     without_a_column(tmp_path, SAMPLES / name)
 
 
+@pytest.mark.parametrize("way", ["above", "below"])
+def test_lines_that_are_no_rows_do_not_choose_the_layout(tmp_path: Path, way: str) -> None:
+    """A table beside an export without header that has some rows without an id leaves the others their ids."""
+    path = SAMPLES / "asterisk-csv/clock-change.csv"
+    text, other = path.read_text(encoding="utf-8"), '"Agent","Calls"\n"Ann Lee","12"\n' * 3
+    (tmp_path / "export").write_text(other + text if way == "above" else text + other, encoding="utf-8")
+    calls = prepared([detected(tmp_path / "export")], plan_for("asterisk-csv")).calls()
+    assert Counter(map(content_of, calls)) == Counter(map(content_of, as_it_is(path).calls()))
+
+
 def without_a_column(folder: Path, path: Path) -> None:
     """Leave out each optional column of a sample, and look at the rows of its calls."""
     found, rows = detected(path), cells_of(path)

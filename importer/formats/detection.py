@@ -329,7 +329,7 @@ def without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
 
 
 def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
-    best: Match | None = None
+    found: list[Match] = []
     forbidden = {column_key(name) for name in cdr_format.detect.forbidden}
     for _, cells in sample.records(dialect)[:HEADER_RECORDS] if forbidden else ():
         if not forbidden.isdisjoint(map(column_key, cells)):
@@ -353,11 +353,14 @@ def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             last_line_above=1 if sample.separator else 0,
             open_end=layout.open_end,
         )
-        if fitting and fitting >= LEAST_SHARE * len(rows):
-            return fitting, read_by
-        if fitting > (best[0] if best else 0) and fitting >= least_share * len(rows):
-            best = fitting, read_by
-    return best
+        if fitting:
+            found.append((fitting, read_by))
+        if fitting >= LEAST_SHARE * len(rows):
+            break
+    # Lines that are no rows fit no layout: without them an earlier one, which has more columns, may fit enough.
+    most = max((fitting for fitting, _ in found), default=0)
+    is_enough = most >= least_share * len(rows)
+    return next((match for match in found if is_enough and match[0] >= LEAST_SHARE * most), None)
 
 
 def _has_shape(cells: Sequence[str], count: int) -> bool:
