@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SAMPLES
+from importer.errors import InputUnusableError
 from importer.formats.dates import DateOrder, is_own, own_order, year_last
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
@@ -286,6 +287,19 @@ def test_lines_that_are_no_rows_do_not_choose_the_layout(tmp_path: Path, way: st
     (tmp_path / "export").write_text(other + text if way == "above" else text + other, encoding="utf-8")
     calls = prepared([detected(tmp_path / "export")], plan_for("asterisk-csv")).calls()
     assert Counter(map(content_of, calls)) == Counter(map(content_of, as_it_is(path).calls()))
+
+
+@pytest.mark.parametrize("name", ["dialpad/calls.csv", "yeastar-p/day.csv", "zoom-phone/logs.csv"])
+def test_note_behind_the_name_of_a_column(tmp_path: Path, name: str) -> None:
+    """A unit or zone behind the name of a column refuses the file, whether the format could do without or not."""
+    found, rows = detected(SAMPLES / name), [*cells_of(SAMPLES / name)]
+    header, at = found.header, _body(found, rows) - 1
+    for place in found.places(found.format.used_columns()):
+        for note in (" (min)", " [UTC]", ", seconds", "\n(s)"):
+            rows[at] = [cell + note if number == place else cell for number, cell in enumerate(header)]
+            (tmp_path / "export").write_text(saved(rows), encoding="utf-8")
+            with pytest.raises(InputUnusableError, match=r"may be column|no format known"):
+                detect(tmp_path / "export", [found.format], Settings())
 
 
 def without_a_column(folder: Path, path: Path) -> None:

@@ -50,6 +50,9 @@ NEAR_SHARE = 0.5
 MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
 
+NOTE = re.compile(r"[(\[{,;/]| - ")
+"""What parts the name of a column from its unit, as in `Duration (min)`."""
+
 _T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
 
 Match = tuple[int, partial[Detection]]
@@ -150,6 +153,7 @@ def _detect(
     cdr_format, (_, read_by) = matches[0]
     encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
+    _require_bare_names(detection)
     detection = replace(detection, format=with_cut_ids(detection))
     return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
 
@@ -310,6 +314,22 @@ def _require_clear(cells: Sequence[str], positions: Mapping[str, int], cdr_forma
             raise InputUnusableError(
                 f"{shown}: the header has column {cells[one]!r} twice (cells {one + 1} and {two + 1})",
                 hint="Remove one of the two columns from the export.",
+            )
+
+
+def _require_bare_names(detection: Detection) -> None:
+    """Raise InputUnusableError where a unit, zone or other note stands behind the name of a column.
+
+    A column that the format can do without would be missed in silence, and with it who answered.
+    """
+    noted = {column_key(NOTE.split(cell.strip(), maxsplit=1)[0]): cell for cell in detection.header}
+    for name, texts in detection.format.optional_columns.items():
+        cell = next((noted[key] for key in map(column_key, texts) if key in noted), None)
+        if cell and name in detection.format.used_columns() and name not in detection.positions:
+            raise InputUnusableError(
+                f"{detection.file.shown}: {cell!r} in the header may be column {texts[0]!r} of "
+                f"{detection.format.name}",
+                hint="Name it so if it holds the same in the same unit and zone, else remove it.",
             )
 
 
