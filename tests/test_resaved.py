@@ -348,6 +348,7 @@ def test_extensions_written_as_decimals(tmp_path: Path) -> None:
         ("kx-hts/day.csv", r",00(44\d{10}),", r",\1,"),
         ("unify-osbiz/uncompressed.csv", r"\b00(44\d{10})\b", r"\1"),
         ("ringcentral-call-log/detailed.csv", r'"?\b(\d:\d\d:\d\d)\b', r"0\1"),
+        ("ringcentral-call-log/simple.csv", r"\b0(\d/)0(\d/2026),0?(\d+:\d\d [AP]M)", r"\1\2,\3"),
         ("teams-direct-routing/calls.csv", r",\+(1\d{10})\b", r",\1"),
         ("telnyx/report.csv", UUID, lambda found: found[0].upper()),
         ("3cx-database/psql.csv", UUID, lambda found: found[0].upper()),
@@ -356,7 +357,7 @@ def test_extensions_written_as_decimals(tmp_path: Path) -> None:
 def test_calls_known_by_what_another_program_makes_of_them(
     tmp_path: Path, name: str, known: str, given: str | Callable[[re.Match[str]], str]
 ) -> None:
-    """Where numbers lost plus or zeros, durations got a 0 or UUIDs large letters, in one run and between two."""
+    """Numbers lose plus or zeros, dates and hours a 0, durations get one, UUIDs large letters; also in one run."""
     original = (SAMPLES / name).read_text(encoding="utf-8")
     paths, plan = [tmp_path / "first", tmp_path / "second"], plan_for(name.partition("/")[0])
     for path, text in zip(paths, (original, re.sub(known, given, original)), strict=True):

@@ -28,6 +28,8 @@ FUTURE_SECONDS = 300
 
 MOST_LOST_ZEROS = 4
 MOST_SPELLINGS = 64
+DAY_OR_HOUR = r"(?<![0-9:])0?([0-9])(?=/[0-9]|:[0-9]{2} [AP]M)"
+"""Month, day and hour of 03/02/2026, 09:14 AM, which Excel writes as 3/2/2026, 9:14 AM."""
 
 Prepared = Call | ResultRow
 
@@ -276,8 +278,8 @@ _BESIDE = {
 def _other_spellings(key: str) -> list[str]:
     """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
 
-    Numbers begin with a plus, zeros or neither, durations with a 0 or not; an extension is 101.0 or 101.00. The
-    letters of a UUID are large or small ones.
+    Numbers begin with a plus, zeros or neither, durations, months, days and hours with a 0 or not; an extension is
+    101.0 or 101.00. The letters of a UUID are large or small ones.
     """
     spellings, mark = [], "\x1f" if key[0] == "u" else "."
     for part in key[1:].split(mark):
@@ -286,6 +288,7 @@ def _other_spellings(key: str) -> list[str]:
         bare = next(filter(None, found.groups())) if found else part
         marked = {begin + bare for begin in (("0",) if ":" in bare else ("+", "0", "00"))}
         cases = {part.lower(), part.upper()} if re.fullmatch(UUID, part) else set()
+        cases |= {re.sub(DAY_OR_HOUR, zero + r"\1", part) for zero in ("", "0")}
         spellings.append([part, *sorted((cases | ({bare, *marked} if found else set())) - {part})])
     return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 

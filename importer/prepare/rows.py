@@ -262,8 +262,8 @@ class RowPreparer:
     def _keys(self, texts: pd.Series) -> Keys:
         """Return the keys of the index for those of calls, in one of the ways in which programs write them.
 
-        An id may have lost the zeros at its end, a number its plus or zeros; a duration may have got a 0. The
-        letters of a UUID are large or small ones.
+        An id may have lost the zeros at its end, a number its plus or zeros, a date or hour a 0; a
+        duration may have got one. The letters of a UUID are large or small ones.
         """
         with_uuid = texts.str.contains(UUID, regex=True)
         if with_uuid.any():
@@ -273,6 +273,7 @@ class RowPreparer:
         if texts.str.startswith("u").any():
             zeros = r"(^u|\x1f)0{1,2}([0-9]:[0-9]{2}:[0-9]{2}\b|[1-9][0-9]{6})"
             texts = texts.str.replace(zeros, r"\1\2", regex=True)
+            texts = texts.str.replace(r"(^u|\b)0([1-9](?:/|:[0-9]{2} [AP]M))", r"\1\2", regex=True)
         keys, cut = texts.to_numpy(dtype=object), self.rules.format.call.cut_id
         if cut is not None:
             ends_in_zero = texts.str.endswith("0").to_numpy()
