@@ -228,6 +228,16 @@ def test_ids_taken_for_numbers(tmp_path: Path, known: str, given: str) -> None:
     assert (len(calls), calls[0].call_id) == (3, ids[known])  # 1772460870 is cut, and its 0 keeps nothing
 
 
+@pytest.mark.parametrize("name", ["grandstream-api/day.csv", "yeastar-p/day.csv"])
+def test_ids_with_a_decimal_comma(tmp_path: Path, name: str) -> None:
+    """Ids of a clock and a count that a program wrote with a comma, or without the count, are of no call."""
+    for mark in (r"\1,\2", r"\1"):
+        rows = [[re.sub(r"^(\d{10})\.(\d+)$", mark, cell) for cell in row] for row in cells_of(SAMPLES / name)]
+        result = prepared_text(tmp_path, saved(rows, ";"))
+        assert {"decimal_comma", "cut_id"}.intersection(result.outcomes()), mark
+        assert not any(call.source_id for call in result.calls()), mark
+
+
 @pytest.mark.parametrize(
     "folder", ["freepbx", "issabel", "yeastar-s", "cisco-gateway", "freeswitch-csv", "twilio"]
 )
