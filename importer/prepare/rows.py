@@ -262,18 +262,20 @@ class RowPreparer:
     def _keys(self, texts: pd.Series) -> Keys:
         """Return the keys of the index for those of calls, in one of the ways in which programs write them.
 
-        An id may have lost the zeros at its end, a number its plus or zeros, a date or hour a 0; a
-        duration may have got one. The letters of a UUID are large or small ones.
+        An id may have lost the zeros at its end, a number its plus or zeros, a date or hour a 0; a duration may
+        have got one. The letters of a UUID are large or small ones.
         """
         with_uuid = texts.str.contains(UUID, regex=True)
         if with_uuid.any():
             texts = texts.mask(with_uuid, texts.str.lower())
         if pc.any(pc.match_substring(arrow_of(texts), "+"), min_count=0).as_py():
             texts = texts.str.replace(PLUS, r"\1", regex=True)
-        if texts.str.startswith("u").any():
+        without_id = texts.str.startswith("u")
+        if without_id.any():
             zeros = r"(^u|\x1f)0{1,2}([0-9]:[0-9]{2}:[0-9]{2}\b|[1-9][0-9]{6})"
-            texts = texts.str.replace(zeros, r"\1\2", regex=True)
-            texts = texts.str.replace(r"(^u|\b)0([1-9](?:/|:[0-9]{2} [AP]M))", r"\1\2", regex=True)
+            dates = r"(^u|\b)0([1-9](?:/|:[0-9]{2} [AP]M))"
+            bare = texts.str.replace(zeros, r"\1\2", regex=True).str.replace(dates, r"\1\2", regex=True)
+            texts = texts.mask(without_id, bare)
         keys, cut = texts.to_numpy(dtype=object), self.rules.format.call.cut_id
         if cut is not None:
             ends_in_zero = texts.str.endswith("0").to_numpy()
