@@ -322,7 +322,9 @@ def _require_bare_names(detection: Detection) -> None:
 
     A column that the format can do without would be missed in silence, and with it who answered.
     """
-    noted = {column_key(NOTE.split(cell.strip(), maxsplit=1)[0]): cell for cell in detection.header}
+    used = {*detection.positions.values()}
+    others = [cell.strip() for place, cell in enumerate(detection.header) if place not in used]
+    noted = {column_key(NOTE.split(cell, maxsplit=1)[0]): cell for cell in others}
     for name, texts in detection.format.optional_columns.items():
         cell = next((noted[key] for key in map(column_key, texts) if key in noted), None)
         if cell and name in detection.format.used_columns() and name not in detection.positions:
