@@ -261,7 +261,7 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         positions = header_positions(cells, cdr_format, {})
         if not positions:
             continue
-        if not {*map(column_key, cdr_format.detect.forbidden)}.isdisjoint(map(column_key, cells)):
+        if _forbidden_in(cells, cdr_format):
             return None
         _require_clear(cells, positions, cdr_format, sample.shown)
         field_count = len(cells) if any(cells[-1:]) else len(without_empty_tail(cells))
@@ -297,6 +297,11 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
             titles=frozenset(filter(None, (title_key(above) for _, above in records[:index]))),
         )
     return None
+
+
+def _forbidden_in(cells: Sequence[str], cdr_format: Shape) -> list[str]:
+    """Return the columns that a header, or what may be one, names and the format never has."""
+    return [name for name in cdr_format.detect.forbidden if column_key(name) in map(column_key, cells)]
 
 
 def _require_clear(cells: Sequence[str], positions: Mapping[str, int], cdr_format: Shape, shown: str) -> None:
@@ -352,10 +357,8 @@ def without_empty_tail(cells: Sequence[str]) -> tuple[str, ...]:
 
 def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_share: float) -> Match | None:
     found: list[Match] = []
-    forbidden = {column_key(name) for name in cdr_format.detect.forbidden}
-    for _, cells in sample.records(dialect)[:HEADER_RECORDS] if forbidden else ():
-        if not forbidden.isdisjoint(map(column_key, cells)):
-            return None
+    if any(_forbidden_in(cells, cdr_format) for _, cells in sample.records(dialect)[:HEADER_RECORDS]):
+        return None
     for layout in cdr_format.layouts:
         count = len(layout.columns)
         positions = {name: index for index, name in enumerate(layout.columns)}
@@ -401,7 +404,7 @@ def _fits(
         if name not in positions or positions[name] >= len(cells):
             return False
         text = plain_cell(cells[positions[name]])
-        if any(_fits_whole(pattern, each) for each in (text, re.sub(DECIMAL, r"\1", text))):
+        if _fits_whole(pattern, text) or _fits_whole(pattern, re.sub(DECIMAL, r"\1", text)):
             continue
         bare = bare_time(text)
         if _fits_whole(pattern, _T_IN_ISO.sub(" ", bare)):
@@ -461,8 +464,7 @@ def _near(records: Records, cdr_format: CdrFormat) -> Iterator[tuple[float, Near
         if missing:
             yield share, (cdr_format.name, f"missing: {', '.join(missing)}")
             continue
-        forbidden = [name for name in cdr_format.detect.forbidden if column_key(name) in keys]
-        if forbidden:
+        if forbidden := _forbidden_in(cells, cdr_format):
             yield share, (cdr_format.name, f"it has the column {forbidden[0]} of another system")
             continue
         rows = [row for _, row in records[index + 1 :]][:SAMPLE_ROWS]
