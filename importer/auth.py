@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import threading
 from collections import Counter
@@ -20,10 +19,9 @@ from urllib.parse import urlsplit
 from importer.errors import ConfigurationError, NotPermittedError, ProtocolError, TryLaterError, UnavailableError
 from importer.pacing import backoff_seconds
 from importer.private_files import make_folders, open_ours, read_small, replace_private_file
+from importer.records import ignore
 from importer.settings.credentials import is_secret
 from importer.settings.values import is_loopback
-
-_log = logging.getLogger(__name__)
 
 TOKEN_PATH = "/oauth/v2/token"  # noqa: S105 a path, not a secret
 _MOST_TRIES = 3
@@ -98,10 +96,19 @@ that is not trusted or a proxy."""
 
 
 class TokenSource:
-    """Gives the current access token and renews it; safe for threads and, by cache and wall clock, processes."""
+    """Gives the current access token and renews it; safe for threads and, by cache and wall clock, processes.
+
+    ``note`` gets what is wrong with the cache, without which a run signs in by itself.
+    """
 
     def __init__(
-        self, sign_in: SignIn, *, transport: Transport, clock: Callable[[], float], sleep: Callable[[float], None]
+        self,
+        sign_in: SignIn,
+        *,
+        transport: Transport,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        note: Callable[[str], None] = ignore,
     ) -> None:
         self._sign_in = sign_in
         self._token_url = sign_in.accounts_url + TOKEN_PATH
@@ -111,6 +118,7 @@ class TokenSource:
         self._transport = transport
         self._clock = clock
         self._sleep = sleep
+        self._note = note
         self._lock = threading.Lock()
         self._token: Token | None = None
         self._refreshes: list[float] = []
@@ -183,7 +191,7 @@ class TokenSource:
             make_folders(path.parent)
             descriptor = open_ours(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT)
         except OSError:
-            _log.warning("the token cache cannot be locked; this run signs in by itself")
+            self._note("the token cache cannot be locked; this run signs in by itself")
             yield
             return
         waited_seconds = 0.0
@@ -232,7 +240,7 @@ class TokenSource:
         try:
             replace_private_file(path, json.dumps(entry).encode())
         except OSError:
-            _log.warning("the token cache cannot be written; the next run signs in again")
+            self._note("the token cache cannot be written; the next run signs in again")
 
 
 def read_token_answer(status: int, body: bytes, sign_in: SignIn, *, asked_at: float) -> Token:

@@ -1,7 +1,6 @@
 """One run at a terminal or under cron: progress, the question before sending, signals, the summary."""
 
 import json
-import logging
 import os
 import shlex
 import shutil
@@ -83,16 +82,15 @@ def run_on_screen(
         return int(summary.exit_code)
 
 
-class Screen(logging.Handler):
+class Screen:
     """Shows one run: progress bars on a terminal, problems as they come, the summary at the end.
 
-    As a context it prints the log of our own modules with `--verbose`, and handles the signals of `STOPPING`.
-    After the first the call in flight is finished and recorded; the second cuts it, which is recorded as
-    uncertain; the third ends the process by the default action, and the next run takes up its calls.
+    As a context it handles the signals of `STOPPING`. After the first the call in flight is finished and recorded;
+    the second cuts it, which is recorded as uncertain; the third ends the process by the default action, and the
+    next run takes up its calls.
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(logging.WARNING)
         self.signals: list[int] = []
         self._is_asking = False
         self.progress: Callable[[], Mapping[str, object]] = dict
@@ -113,13 +111,11 @@ class Screen(logging.Handler):
     def __enter__(self) -> Self:
         handlers = dict.fromkeys(STOPPING, self._on_signal) | dict.fromkeys(ASKING, self._show_progress)
         self._former_handlers = {kind: signal.signal(kind, handler) for kind, handler in handlers.items()}
-        logging.getLogger("importer").addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         for kind, former in self._former_handlers.items():
             signal.signal(kind, former)
-        logging.getLogger("importer").removeHandler(self)
         self._close_bar()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 as `signal` calls it
@@ -129,10 +125,6 @@ class Screen(logging.Handler):
                 signal.signal(kind, signal.SIG_DFL)
         if self._is_asking:
             raise click.Abort
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one line of the log."""
-        self._detail(record.getMessage())
 
     def listener(self) -> Listener:
         """Return the callbacks of a run."""

@@ -293,7 +293,11 @@ class Delivery:
             on_answer=lambda got: run.listener.event(Event(EventName.TOKEN_ASKED, fields={"http": got.status})),
         )
         self.tokens = TokenSource(
-            sign_in, transport=self._transport, clock=run.wall_clock, sleep=partial(_sleep, run)
+            sign_in,
+            transport=self._transport,
+            clock=run.wall_clock,
+            sleep=partial(_sleep, run),
+            note=run.listener.detail,
         )
         self._new_client = partial(
             Client, sign_in.proxy, trust=trust, limits=run.limits, fresh_only=threading.Event()
