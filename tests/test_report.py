@@ -1,7 +1,6 @@
 """The page of a run: what it counts, that it asks for nothing and runs nothing, and that it fits every width."""
 
 import csv
-import errno
 import functools
 import json
 import os
@@ -332,17 +331,6 @@ def test_page_is_private_and_replaces_nothing(program: Program, tmp_path: Path) 
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert program("report", path, "--output", tmp_path / "no" / "page.html").code == 73
     assert {each.name for each in tmp_path.iterdir()} == {"r.csv", "r.csv.html"}
-
-
-def test_page_where_a_file_has_one_name(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page is written on file systems without hard links too, as on a stick."""
-
-    def link(*_: object, **__: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "link", link)
-    assert program("report", write_results(tmp_path / "r.csv", [result(2)])).code == 0
-    assert [each.name for each in sorted(tmp_path.iterdir())] == ["r.csv", "r.csv.html"]
 
 
 @table(("outcomes", "stopped", "sentence"), CASES["sentences"])

@@ -1,6 +1,7 @@
 """The results file: order, fates, what is private, what a spreadsheet must not run, what is kept and replaced."""
 
 import csv
+import errno
 import io
 import os
 import time
@@ -96,6 +97,20 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(CannotCreateError):
         results.finish(lambda _: {})
     assert (tmp_path / "r.csv").read_text() == "mine"
+
+
+def test_where_a_file_has_one_name(
+    export: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results and their page are written on file systems without hard links too, as on a stick."""
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    assert program("check", "--results", tmp_path / "r.csv", export).code == 0
+    assert program("report", tmp_path / "r.csv").code == 0
+    assert [each.name for each in sorted(tmp_path.iterdir())] == ["export.csv", "r.csv", "r.csv.html"]
 
 
 LONG_AGO = "2026-01-02 03:04:05"

@@ -15,7 +15,7 @@ from typing import IO
 
 from importer.errors import CannotCreateError
 from importer.ledger.values import Fate
-from importer.private_files import open_new, os_errors_as, sync_folder, whose
+from importer.private_files import open_new, os_errors_as, put, sync_folder, whose
 from importer.records import OUTCOME_OF_STATE, Call, ResultRow
 from importer.results.cells import FATE_COLUMNS, PART, begin_rows, cells_of, defused, fate_cells, raw_rows
 from schemas.vocabulary import REASON_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome
@@ -71,16 +71,14 @@ def final_rows(parts: Parts, fates: Fates, *, must_be_known: bool = False) -> It
 
 
 def write_final(parts: Parts, rows: Iterable[FinalRow]) -> None:
-    """Write the results under their last name but one, durable; raises OSError."""
+    """Write the results under their last name but one; raises OSError."""
     with create(parts.final) as stream:
         begin_rows(stream)(cells.values() for cells, *_ in rows)
-        make_durable(stream)
 
 
 def put_in_place(parts: Parts) -> None:
-    """Give the results their name, which replaces nothing, and remove the parts; raises OSError."""
-    os.link(parts.final, parts.path)  # unlike a rename, this never replaces a file
-    sync_folder(parts.path.parent)
+    """Give the results their name, durably and replacing nothing, and remove the parts; raises OSError."""
+    put(parts.final, parts.path)
     parts.discard()
     sync_folder(parts.path.parent)
 
