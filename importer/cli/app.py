@@ -95,6 +95,11 @@ def cli() -> None:
 
     Try `cdr-importer import --sandbox FILE` first: nothing leaves this machine.
     """
+    try:
+        Path.home()  # below which settings and ledger stand
+    except RuntimeError:
+        said = "nothing says where the home folder of this user is"
+        raise ConfigurationError(said, hint="Set HOME to a folder of this user.") from None
 
 
 def _usage_text(error: click.UsageError, context: click.Context, arguments: list[str]) -> str:
@@ -144,15 +149,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _require_home() -> None:
-    """Raise ConfigurationError where nothing says the home of this user, below which settings and ledger stand."""
-    try:
-        Path.home()
-    except RuntimeError:
-        said = "nothing says where the home folder of this user is"
-        raise ConfigurationError(said, hint="Set HOME to a folder of this user.") from None
-
-
 def run(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -163,7 +159,6 @@ def run(arguments: list[str] | None = None) -> int:
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
     try:
-        _require_home()
         result: object = cli.main(given, prog_name="cdr-importer", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:

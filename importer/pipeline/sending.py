@@ -8,7 +8,7 @@ import math
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -130,10 +130,7 @@ class Attempts:
             elif self._tries >= (judgement.most_tries or MOST_TRIES) or not delivery.retries.spend():
                 self.given_up = True
             else:
-                left = backoff_seconds(self._tries)
-                while left > 0 and not delivery.is_stopping():
-                    delivery.run.sleep(min(left, LOOK_EVERY_SECONDS))
-                    left -= LOOK_EVERY_SECONDS
+                _sleep(delivery.run, delivery.is_stopping, backoff_seconds(self._tries))
         return self._tries > 0
 
     def _wait(self) -> None:
@@ -296,7 +293,7 @@ class Delivery:
             sign_in,
             transport=self._transport,
             clock=run.wall_clock,
-            sleep=partial(_sleep, run),
+            sleep=partial(_sleep, run, run.stop_if_interrupted),
             note=run.listener.detail,
         )
         self._new_client = partial(
@@ -470,11 +467,10 @@ class Delivery:
             yield from batch
 
 
-def _sleep(run: Run, seconds: float) -> None:
-    """Sleep, but not through a signal: raises StoppedError then."""
+def _sleep(run: Run, is_over: Callable[[], bool | None], seconds: float) -> None:
+    """Sleep, but no longer than until ``is_over`` says so or raises, which is asked again and again."""
     end = run.clock() + seconds
-    while (left := end - run.clock()) > 0:
-        run.stop_if_interrupted()
+    while (left := end - run.clock()) > 0 and not is_over():
         run.sleep(min(left, LOOK_EVERY_SECONDS))
 
 
