@@ -12,7 +12,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from importer.errors import ConfigurationError, NotPermittedError, ProtocolError
 from importer.pacing import backoff_seconds
 from importer.private_files import make_folders, open_ours, read_small, replace_private_file
 from importer.records import ignore
-from importer.settings.credentials import is_secret
+from importer.settings.credentials import Credentials, is_secret
 from importer.settings.values import is_loopback
 
 TOKEN_PATH = "/oauth/v2/token"  # noqa: S105 a path, not a secret
@@ -62,9 +62,7 @@ class SignIn:
     """
 
     accounts_url: str
-    client_id: str
-    client_secret: str = field(repr=False)
-    refresh_token: str = field(repr=False)
+    credentials: Credentials
     api_url: str | None = None
     api_hosts: frozenset[str] = frozenset()
     cache_path: Path | None = None
@@ -113,7 +111,8 @@ class TokenSource:
         self._sign_in = sign_in
         self._token_url = sign_in.accounts_url + TOKEN_PATH
         # The refresh token is part of the key: after a new authorisation an older token would have the old scopes.
-        parts = (sign_in.accounts_url.lower(), sign_in.client_id, sign_in.refresh_token)
+        own = sign_in.credentials
+        parts = (sign_in.accounts_url.lower(), own.client_id, own.refresh_token)
         self._cache_key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         self._transport = transport
         self._clock = clock
@@ -163,12 +162,7 @@ class TokenSource:
                 hint="Does another program or host use the same refresh token? Wait 10 minutes, then run again.",
             )
         self._refreshes.append(now)
-        form = {
-            "grant_type": "refresh_token",
-            "client_id": self._sign_in.client_id,
-            "client_secret": self._sign_in.client_secret,
-            "refresh_token": self._sign_in.refresh_token,
-        }
+        form = {"grant_type": "refresh_token", **asdict(self._sign_in.credentials)}
         attempt = 0
         while True:
             attempt += 1

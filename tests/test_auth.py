@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from importer.errors import (
     TryLaterError,
     UnavailableError,
 )
+from importer.settings.credentials import Credentials
 from importer.settings.values import base_url
 from runs import OwnTime
 
@@ -29,10 +30,8 @@ CASES = cases("auth")
 NOW = 1_795_428_000.0
 SECRETS = ("the-secret", "the-refresh-token")
 SIGN_IN = SignIn(
-    accounts_url="https://accounts.zoho.com",
-    client_id="1000.CLIENT",
-    client_secret="the-secret",
-    refresh_token="the-refresh-token",
+    "https://accounts.zoho.com",
+    Credentials("1000.CLIENT", *SECRETS),
     api_hosts=frozenset({"www.zohoapis.com", "www.zohoapis.eu"}),
 )
 
@@ -157,7 +156,7 @@ def test_token_failure(error: type[ImporterError], requests: int, replies: tuple
 @pytest.mark.parametrize("wrap", [str, str.upper, lambda text: f"invalid_client {text}", lambda text: {"x": text}])
 def test_refusal_repeats_no_secret(wrap: Callable[[str], object], clock: OwnTime) -> None:
     """An error that holds what was sent to the token endpoint is not repeated."""
-    for secret in (SIGN_IN.client_id, SIGN_IN.client_secret, SIGN_IN.refresh_token):
+    for secret in astuple(SIGN_IN.credentials):
         endpoint = Endpoint(json_reply(error=wrap(secret), error_description=secret, message=secret))
         with pytest.raises(NotPermittedError, match="not known here") as caught:
             source(endpoint, clock).token()
@@ -250,9 +249,9 @@ OTHER_HOST = {"api_hosts": frozenset({"www.zohoapis.eu"})}
 @pytest.mark.parametrize(
     ("change", "seconds", "mode"),
     [
-        ({"client_id": "1000.OTHER"}, 0, 0o600),
+        ({"credentials": replace(SIGN_IN.credentials, client_id="1000.OTHER")}, 0, 0o600),
         ({"accounts_url": "https://accounts.zoho.eu"}, 0, 0o600),
-        ({"refresh_token": "another"}, 0, 0o600),
+        ({"credentials": replace(SIGN_IN.credentials, refresh_token="another")}, 0, 0o600),
         (OTHER_HOST, 0, 0o600),
         ({}, 3301, 0o600),
         ({}, -90000, 0o600),

@@ -21,6 +21,7 @@ from importer.client.classify import Judgement, Proof, Reaction, judge_failure
 from importer.client.connection import Answer, SendFailure, Trust
 from importer.errors import ExitCode
 from importer.records import Call, Place, Timeouts
+from importer.settings.credentials import Credentials
 from misbehaviour.connections import (
     PATIENCE_SECONDS,
     SUCCESS_BODY,
@@ -401,4 +402,4 @@ def test_judge_failure(first_byte: bool, kind: str, expected: tuple[Proof, React
 
 def sign_in_at(url: str) -> SignIn:
     """Build a sign-in."""
-    return SignIn(accounts_url=url, client_id="c", client_secret="s", refresh_token="r")
+    return SignIn(url, Credentials("c", "s", "r"))

@@ -280,7 +280,7 @@ class Delivery:
         """Make ready to send to the API that the settings name; ConfigurationError for an unreadable CA bundle."""
         settings, sign_in = run.settings, sign_in_of(run.settings, credentials)
         self.run = run
-        self.account = f"{sign_in.accounts_url} {sign_in.client_id}"
+        self.account = f"{sign_in.accounts_url} {credentials.client_id}"
         self.deadline = None if settings.max_runtime is None else run.began + settings.max_runtime
         trust = Trust(sign_in.ca_bundle)
         self._transport = TokenTransport(
@@ -480,9 +480,7 @@ def sign_in_of(settings: Settings, credentials: Credentials) -> SignIn:
     cache = platformdirs.user_cache_path("cdr-importer") / "token.json"
     return SignIn(
         accounts_url=settings.accounts_url or accounts_url,
-        client_id=credentials.client_id,
-        client_secret=credentials.client_secret,
-        refresh_token=credentials.refresh_token,
+        credentials=credentials,
         api_url=settings.api_url,
         api_hosts=api_hosts,
         cache_path=None if settings.sandbox else cache,

@@ -34,8 +34,8 @@ def exchange_code(code: str, sign_in: SignIn) -> str:
     """
     form = {
         "grant_type": "authorization_code",
-        "client_id": sign_in.client_id,
-        "client_secret": sign_in.client_secret,
+        "client_id": sign_in.credentials.client_id,
+        "client_secret": sign_in.credentials.client_secret,
         "code": code,
     }
     asked_at = time.time()

@@ -188,9 +188,8 @@ def test_another_host_with_the_same_refresh_token(night: Night) -> None:
     """A token that a sign-in elsewhere has killed costs one refresh; every call is accepted once."""
     night.take_in(6)
     night.api.service.most_active = 1
-    url, form = night.api.base_url, asdict(night.api.credentials)
-    elsewhere = TokenTransport(SignIn(url, **form))
-    form["grant_type"] = "refresh_token"
+    url, own = night.api.base_url, night.api.credentials
+    elsewhere, form = TokenTransport(SignIn(url, own)), {"grant_type": "refresh_token", **asdict(own)}
     ended = night.run(step=at(Step.SETTLED, 3, lambda: elsewhere(f"{url}/oauth/v2/token", form)))
     assert (ended.why, night.states()) == ((0, "done"), {"accepted": 6})
     assert (night.api.token_requests, len(night.api.arrivals)) == (3, 7)
