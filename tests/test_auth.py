@@ -137,7 +137,7 @@ def test_token_lifetime(usable_seconds: float, lifetimes: tuple[object, ...]) ->
         (ProtocolError, 1, (Reply(301, b""), good()._replace(status=302), good("1000.aa\r\nX-Evil: 1"))),
         (ProtocolError, 1, (good(""), good("x" * 4097), good("töken"), good(access_token=12))),
         (ProtocolError, 1, (good(access_token=None), good(expires_in=0), good(expires_in=-5))),
-        (UnavailableError, 3, (Reply(429, b""), Reply(500, b"<html>"), json_reply(500, error="invalid_code"))),
+        (UnavailableError, 3, (Reply(429, b""), Reply(503, b"<html>"), json_reply(500, error="invalid_code"))),
         (UnavailableError, 3, (UnavailableError("refused"),)),
         (ConfigurationError, 1, (ConfigurationError("certificate"), Reply(407, b"{}"))),
         (ConfigurationError, 1, (good(api_domain="https://evil.example"), good(api_domain=None))),

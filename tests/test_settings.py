@@ -177,7 +177,7 @@ def test_odd_toml_value() -> None:
 
 
 def test_private_values() -> None:
-    """Neither number nor password nor secret is repeated in a message or shown by a representation."""
+    """Neither number nor password nor secret is repeated in a message, shown by a representation or kept."""
     for option, value in {
         "default_agent_number": "+447700900123\n",
         "proxy": "socks5://user:hunter2@proxy.example",
@@ -189,7 +189,7 @@ def test_private_values() -> None:
         assert not any(each in said for each in ("7700900123", "hunter2")), option
     settings = Settings(default_agent_number="+447700900123", proxy="http://u:hunter2@proxy.example:1")
     private = ("7700900123", "hunter2", "1000.ID", "s3cret", "1000.refresh")
-    assert not any(each in f"{settings!r} {SECRETS!r}" for each in private)
+    assert not any(each in f"{settings!r} {SECRETS!r} {settings.in_force()}" for each in private)
 
 
 @pytest.mark.fault(28)

@@ -13,7 +13,6 @@ import pytest
 from conftest import Program, call_row, write_export
 from importer.errors import UsageError
 from importer.ledger.ledger import Ledger
-from importer.ledger.reader import open_reader
 from importer.ledger.values import Decision
 from importer.private_files import user_name
 from ledgers import AGENT, CUSTOMER, bring_to, call, opened
@@ -53,21 +52,6 @@ def test_damaged_input_has_no_rows(program: Program, account: Simulator, tmp_pat
         (str(good), 1),
         (str(damaged), None),
     ]
-
-
-def test_no_secret_kept(
-    program: Program, account: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither the default agent's number nor a proxy's password is kept, nor any credential."""
-    monkeypatch.setenv("CDR_IMPORTER_DEFAULT_AGENT_NUMBER", "+447700900999")
-    monkeypatch.setenv("CDR_IMPORTER_PROXY", "http://ann:canary-4711@127.0.0.1:9")
-    program("import", "--init-ledger", write_export(tmp_path / "export.csv", []))
-    with open_reader(tmp_path / "ledger.sqlite") as ledger:
-        kept = ledger.runs(1)[0].settings
-    credentials = account.credentials
-    told = ["447700900999", "canary-4711", credentials.client_id, credentials.client_secret]
-    assert [each for each in told if each in kept] == []
-    assert json.loads(kept)["init-ledger"] is True
 
 
 def test_runs_fit_a_terminal(program: Program, account: Simulator, tmp_path: Path) -> None:
