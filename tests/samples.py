@@ -179,16 +179,6 @@ ring_seconds = "rung"
 """A format of an operator's own."""
 
 
-def prepared_in(form: str, text: str, folder: Path, **changes: Any) -> Result:
-    """Prepare a file of this text in a format of one's own."""
-    own, path = folder / "own.toml", folder / "export.csv"
-    own.write_text(form, encoding="utf-8")
-    path.write_text(text, encoding="utf-8")
-    detection = detect(path, catalogue().candidates(str(own)), Settings(format=str(own)))
-    assert isinstance(detection, Detection)
-    return prepared([detection], plan_for("callnotify", **changes))
-
-
 @cache
 def as_it_is(path: Path) -> Result:
     """Prepare a sample with the options of its format, in one chunk and listing all rows; not to be changed."""

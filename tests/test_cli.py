@@ -16,11 +16,6 @@ from terminal import Terminal
 CASES = cases("cli")
 
 
-def twenty(tmp_path: Path) -> Path:
-    """Return an export of twenty good calls."""
-    return write_export(tmp_path / "export.csv", (call_row(number) for number in range(20)))
-
-
 @table(("arguments", "code", "reason"), CASES["errors"])
 def test_errors_as_json(program: Program, arguments: tuple[str, ...], code: int, reason: str) -> None:
     """With --json an error before any run is one object on stdout, with exit, reason, message and hint."""

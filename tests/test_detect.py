@@ -11,7 +11,6 @@ from importer.cli.output import table as table_of
 CASES = cases("detect")
 
 WIDE = ("asterisk-csv", "cucm", "webex-calling")
-TWILIO = "Sid,To,From,Status,StartTime,Direction"
 ASTERISK = (SAMPLES / "asterisk-csv" / "day.csv").read_text(encoding="utf-8").splitlines()[0]
 ASTERISK = ASTERISK.replace("NO ANSWER", "VANISHED")
 ONE_OF_EACH = list({path.parent.name: path for path in sample_files() if path.parent.name in WIDE}.values())

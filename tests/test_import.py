@@ -334,7 +334,7 @@ def test_check_needs_nothing_else(program: Program, tmp_path: Path, monkeypatch:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["1.csv", "2.csv"]
 
 
-def test_rejects_of_different_exports_are_kept_apart(program: Program, account: Simulator, tmp_path: Path) -> None:
+def test_rejects_of_different_exports_are_kept_apart(program: Program, tmp_path: Path) -> None:
     """Rows of two layouts without header, or with one header and two delimiters, never share a file of rejects."""
     exports = [tmp_path / name for name in ("comma.csv", "semicolon.csv", "asterisk.csv", "3cx.csv")]
     write_export(exports[0], [call_row(1, to="nobody")])
@@ -342,7 +342,7 @@ def test_rejects_of_different_exports_are_kept_apart(program: Program, account: 
     shutil.copy(SAMPLES / "asterisk-csv/day.csv", exports[2])
     shutil.copy(SAMPLES / "3cx-cdr/day.csv", exports[3])
     agents = ("--agents", SAMPLES / "agents.csv", "--rejects", tmp_path / "rejects.csv")
-    first = run_import(program, *NEW_YORK, *agents, *exports)
+    first = program("check", *NEW_YORK, *agents, *exports)
     rejected = 0
     for number, name in enumerate(["callnotify", "callnotify", "asterisk-csv", "3cx-cdr"], start=1):
         rejects = tmp_path / ("rejects.csv" if number == 1 else f"rejects-{number}.csv")

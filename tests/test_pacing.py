@@ -34,9 +34,6 @@ def taken(limiter: RollingLimiter) -> Slot:
     return slot
 
 
-WHOLE = 1.0 + GUARD_SECONDS
-
-
 @table(("acts", "waited"), CASES["slots"])
 def test_limiter_slot_comes_back(acts: str, waited: float) -> None:
     """A slot comes back a period and the guard after its last write, or once released; the longest pause wins."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -95,20 +95,6 @@ def test_log_is_private_and_appended_to(program: Program, account: Simulator, tm
     assert log.read_text().startswith(before)
     assert len(lines_of(log)) > len(before.splitlines())
     assert stat.S_IMODE(log.stat().st_mode) == 0o640
-
-
-@table("kind", ["folder", "link", "pipe", "no folder"])
-def test_log_that_cannot_be(program: Program, account: Simulator, tmp_path: Path, kind: str) -> None:
-    """A log that cannot be written is found before anything is sent (73)."""
-    log = tmp_path / ("no/run.log" if kind == "no folder" else "run.log")
-    if kind == "folder":
-        log.mkdir()
-    elif kind == "link":
-        log.symlink_to(tmp_path / "elsewhere")
-    elif kind == "pipe":
-        os.mkfifo(log)
-    ran = program("import", "--init-ledger", "--log", log, export(tmp_path))
-    assert (ran.code, account.arrivals) == (73, ())
 
 
 def event(**fields: object) -> Event:
@@ -265,8 +251,15 @@ def test_run_that_cannot_begin(program: Program, account: Simulator, tmp_path: P
 
 def test_watch_that_cannot_begin(program: Program, account: Simulator, tmp_path: Path, switch: Switch) -> None:
     """Where log or metrics cannot be, nothing is sent, and the dead man's switch gets the exit code (73)."""
-    for option in ("--log", "--metrics"):
-        options = [option, tmp_path / "no" / "it", "--ping-url", switch.url]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    for option, place in (
+        *product(("--log", "--metrics"), ("no/it", "folder")),
+        ("--log", "link"),
+        ("--log", "pipe"),
+    ):
+        options = [option, tmp_path / place, "--ping-url", switch.url]
         ran = program("import", "--init-ledger", *options, export(tmp_path))
         assert (ran.code, ran.summary()["exit"], ran.summary()["reason"]) == (73, "73", "cannot_create")
         assert (switch.told.pop()[0].split("?")[0], account.arrivals) == ("/ping/uuid/73", ())

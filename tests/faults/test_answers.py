@@ -143,14 +143,6 @@ def throttle(text: str) -> bytes:
     return json.dumps({"error": {"title": "URL_ROLLING_THROTTLES_LIMIT_EXCEEDED", "details": details}}).encode()
 
 
-MONDAY = {"retry_after": "Mon, 23 Nov 2026 10:02:00 GMT", "date": "Mon, 23 Nov 2026 10:00:00 GMT"}
-DATES = {
-    "Monday, 23-Nov-26 10:02:00 GMT": 120.0,
-    "Mon Nov 23 10:02:00 2026": 120.0,
-    "Mon, 23 Nov 2026 09:00:00 GMT": 1.0,
-    "Fri, 31 Dec 9999 23:59:59 GMT": 21600.0,
-    "Mon, 99 Nov 2026 10:00:00 GMT": None,
-}
 IN_22_MINUTES = throttle("Try again after 22 minutes.")
 
 
