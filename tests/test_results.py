@@ -100,17 +100,22 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_where_a_file_has_one_name(
-    export: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Path, account: Simulator, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Results and their page are written on file systems without hard links too, as on a stick."""
+    """Ledger, results and their page are made on file systems without hard links too, as on a stick."""
 
     def link(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", link)
-    assert program("check", "--results", tmp_path / "r.csv", export).code == 0
+    assert program("import", "--init-ledger", "--results", tmp_path / "r.csv", export).code == 0
     assert program("report", tmp_path / "r.csv").code == 0
-    assert [each.name for each in sorted(tmp_path.iterdir())] == ["export.csv", "r.csv", "r.csv.html"]
+    assert {path.name for path in tmp_path.iterdir() if "ledger" not in path.name} == {
+        "export.csv",
+        "r.csv",
+        "r.csv.html",
+    }
+    assert not list(tmp_path.glob("*.new"))
 
 
 LONG_AGO = "2026-01-02 03:04:05"

@@ -13,7 +13,7 @@ from typing import Any
 from importer.errors import ConfigurationError, LedgerError, TryLaterError
 from importer.ledger import beside
 from importer.ledger.values import LedgerInvariantError
-from importer.private_files import make_folders, make_private_file, os_errors_as, sync_folder, whose
+from importer.private_files import make_folders, make_private_file, os_errors_as, put, sync_folder, whose
 
 APPLICATION_ID = 0x43445231
 """``CDR1``, in the header of every ledger: https://www.sqlite.org/pragma.html#pragma_application_id."""
@@ -367,10 +367,10 @@ def create_ledger(path: Path, *, now: str) -> None:
         sync_folder(path.parent)
         beside.write_generation(path, 0)
         try:
-            path.hardlink_to(made)  # unlike a rename, this never replaces a file
+            put(made, path)
         except FileExistsError:
             raise _exists(path) from None
-        made.unlink()
+        made.unlink(missing_ok=True)
         sync_folder(path.parent)
 
 
