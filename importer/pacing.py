@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from itertools import count
 from random import SystemRandom
 
 from importer.settings.values import Rate
@@ -34,39 +35,13 @@ _HTTP_DATE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Slot:
-    """The right to send one request, given by `RollingLimiter.acquire`; counts as used until it expires."""
-
-    _limiter: "RollingLimiter"
-
-    def written(self) -> None:
-        """Stamp the slot: bytes were handed to the network now. The last stamp counts."""
-        limiter = self._limiter
-        with limiter._changed:
-            if self in limiter._unwritten or self in limiter._written:
-                limiter._unwritten.discard(self)
-                limiter._written[self] = limiter._clock()
-                limiter._written.move_to_end(self)
-                limiter._changed.notify_all()
-
-    def release(self) -> None:
-        """Give back a slot whose bytes never left; without effect on one that was written."""
-        limiter = self._limiter
-        with limiter._changed:
-            if self in limiter._unwritten:
-                limiter._unwritten.discard(self)
-                limiter._next_turn -= limiter._spacing_seconds
-            limiter._changed.notify_all()
-
-
 class RollingLimiter:
     """Keeps any number of threads under one rate, as the server sees it.
 
-    A slot comes back one period and a guard time after its bytes were *written*. Counting from the grant
-    let 13 of 10 through on a busy machine, because a thread may stand still between grant and write; without
-    the guard, network jitter lets 1 to 3 more through. Unless ``is_burst``, slots are granted evenly over the
-    period: a window may open on somebody's screen for each call.
+    A slot, known by its number, is the right to send one request. It comes back one period and a guard time after
+    its bytes were *written*. Counting from the grant let 13 of 10 through on a busy machine, because a thread may
+    stand still between grant and write; without the guard, network jitter lets 1 to 3 more through. Unless
+    ``is_burst``, slots are granted evenly over the period: a window may open on somebody's screen for each call.
     """
 
     def __init__(
@@ -84,11 +59,12 @@ class RollingLimiter:
         self._spacing_seconds = 0.0 if is_burst else self._hold_seconds / rate.limit
         self._next_turn = float("-inf")
         self._changed = threading.Condition()
-        self._unwritten: set[Slot] = set()
-        self._written: OrderedDict[Slot, float] = OrderedDict()
+        self._numbers = count()
+        self._unwritten: set[int] = set()
+        self._written: OrderedDict[int, float] = OrderedDict()
         self._paused_until = float("-inf")
 
-    def acquire(self, stop: Callable[[], bool], *, deadline: float | None = None) -> Slot | None:
+    def acquire(self, stop: Callable[[], bool], *, deadline: float | None = None) -> int | None:
         """Wait for a slot and take it; None once ``stop()`` is true, or ``deadline`` is over or within a pause."""
         with self._changed:
             while True:
@@ -102,12 +78,29 @@ class RollingLimiter:
                     oldest = next(iter(self._written.values()), now)
                     wait_seconds = max(wait_seconds, oldest + self._hold_seconds - now)
                 if wait_seconds <= 0:
-                    slot = Slot(self)
+                    slot = next(self._numbers)
                     self._unwritten.add(slot)
                     self._next_turn = max(self._next_turn, now - _LATE_SECONDS) + self._spacing_seconds
                     return slot
                 left_seconds = wait_seconds if deadline is None else min(wait_seconds, deadline - now)
                 self._wait_for(self._changed, min(left_seconds, _STOP_POLL_SECONDS))
+
+    def written(self, slot: int) -> None:
+        """Stamp a slot: bytes were handed to the network now. The last stamp counts."""
+        with self._changed:
+            if slot in self._unwritten or slot in self._written:
+                self._unwritten.discard(slot)
+                self._written[slot] = self._clock()
+                self._written.move_to_end(slot)
+                self._changed.notify_all()
+
+    def release(self, slot: int) -> None:
+        """Give back a slot whose bytes never left; without effect on one that was written."""
+        with self._changed:
+            if slot in self._unwritten:
+                self._unwritten.discard(slot)
+                self._next_turn -= self._spacing_seconds
+            self._changed.notify_all()
 
     def pause_until(self, moment: float) -> None:
         """Grant nothing before ``moment``; a throttle slows everybody and outranks our own schedule."""
@@ -118,7 +111,7 @@ class RollingLimiter:
     def count_earlier(self, moments: Iterable[float]) -> None:
         """Count requests of earlier runs, sent at these moments of the clock, against the rate; once, at first."""
         with self._changed:
-            self._written = OrderedDict((Slot(self), moment) for moment in sorted(moments))
+            self._written = OrderedDict(zip(self._numbers, sorted(moments), strict=False))
             if self._written:
                 self._next_turn = next(reversed(self._written.values())) + self._spacing_seconds
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import CodeType, FrameType, FunctionType, MethodType
 
 from importer.ledger.ledger import Ledger
-from importer.pacing import RollingLimiter, Slot
+from importer.pacing import RollingLimiter
 from importer.pipeline.intake import Intake
 from importer.pipeline.outlook import ask_before_sending
 from importer.pipeline.sending import Attempts, Breaker, Delivery
@@ -78,7 +78,7 @@ _STEPS = {
         (Step.TOKEN, "call", RollingLimiter.acquire),
         (Step.BEFORE_INTENT, "call", Ledger.mark_sending),
         (Step.INTENT_DURABLE, "return", Attempts._before_first_byte),
-        (Step.WRITTEN, "return", Slot.written),
+        (Step.WRITTEN, "return", RollingLimiter.written),
         (Step.ANSWERED, "call", Ledger.settle),
         (Step.SETTLED, "return", Ledger.settle),
         (Step.NOTED, "return", Breaker.add),

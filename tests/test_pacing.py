@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import cases, table
-from importer.pacing import Rate, RetryBudget, RollingLimiter, Slot, backoff_seconds, parse_retry_after
+from importer.pacing import Rate, RetryBudget, RollingLimiter, backoff_seconds, parse_retry_after
 from runs import OwnTime
 
 CASES = cases("pacing")
@@ -27,7 +27,7 @@ def limiter_on(clock: OwnTime, rate: str = "1/second", *, is_burst: bool = True)
     return RollingLimiter(Rate.parse(rate), clock=clock, wait_for=clock.wait_for, is_burst=is_burst)
 
 
-def taken(limiter: RollingLimiter) -> Slot:
+def taken(limiter: RollingLimiter) -> int:
     """Take a slot, waiting as long as it needs."""
     slot = limiter.acquire(never)
     assert slot is not None
@@ -42,7 +42,7 @@ def test_limiter_slot_comes_back(acts: str, waited: float) -> None:
     slot = taken(limiter)
     for act in acts.split():
         if act in ("write", "release"):
-            (slot.written if act == "write" else slot.release)()
+            (limiter.written if act == "write" else limiter.release)(slot)
         elif act == "pass":
             clock.now += 0.3
         else:
@@ -62,7 +62,7 @@ def test_limiter_is_even(rate: str) -> None:
         slot = taken(limiter)
         turns.append(clock.now)
         clock.now += 0.005 if allowed.limit < 200 * allowed.period_seconds else 0.0
-        slot.written()
+        limiter.written(slot)
     even = allowed.period_seconds / allowed.limit
     gaps = [later - earlier for earlier, later in pairwise(turns)]
     assert min(gaps, default=even) >= even - 0.050
@@ -76,7 +76,7 @@ def test_limiter_is_even_after_earlier() -> None:
     limiter.count_earlier([clock.now - 10])
     slot = taken(limiter)
     assert clock.now == pytest.approx(1000.0 - 10 + (60 + GUARD_SECONDS) / 2)
-    slot.release()
+    limiter.release(slot)
     began = clock.now
     taken(limiter)
     assert clock.now == began
@@ -114,12 +114,12 @@ def test_limiter_never_exceeds(limit: int, steps: list[tuple[float, float, str]]
         slot = taken(limiter)
         clock.now += hold_seconds
         if action == "release":
-            slot.release()
+            limiter.release(slot)
             continue
-        slot.written()
+        limiter.written(slot)
         if action == "write twice":
             clock.now += 0.05
-            slot.written()
+            limiter.written(slot)
         written.append(clock.now)
     assert all(later - earlier > 1.0 for earlier, later in zip(written, written[limit:], strict=False))
 
@@ -134,11 +134,11 @@ def test_limiter_wakes_waiting_thread() -> None:
 
     limiter = RollingLimiter(Rate.parse("1/hour"), clock=lambda: 0.0, wait_for=wait_for)
     slot = taken(limiter)
-    granted: list[Slot | None] = []
+    granted: list[int | None] = []
     thread = threading.Thread(target=lambda: granted.append(limiter.acquire(never)))
     thread.start()
     assert waiting.wait(10)
-    slot.release()
+    limiter.release(slot)
     thread.join(10)
     assert granted != [] and granted[0] is not None
 

@@ -31,7 +31,6 @@ from importer.pacing import (
     MOST_TRIES,
     RetryBudget,
     RollingLimiter,
-    Slot,
     backoff_seconds,
     draw,
 )
@@ -154,28 +153,28 @@ class Attempts:
         run.listener.event(Event(EventName.WAIT_BEGAN, Level.INFO, fields))
         delivery.limiter.pause_until(now + asked + draw(0.0, asked * JITTER))
 
-    def _send(self, token: Token, slot: Slot) -> None:
+    def _send(self, token: Token, slot: int) -> None:
         """Send one request: the intent durable before its first byte, what it proves before anything else.
 
         Raises LedgerError, before the first byte or, with the receipt passed to the listener, after the answer.
         """
         self._tries += 1
         self._is_marked = False
-        call, run = self.claimed.call, self.delivery.run
+        call, run, limiter = self.claimed.call, self.delivery.run, self.delivery.limiter
         attempts = self.claimed.attempts + self._tries
         lost: SendFailure | None = None
         began = run.clock()
         try:
             judgement = self.client.notify(
-                call, token, self._before_first_byte, slot.written, wall_clock=run.wall_clock
+                call, token, self._before_first_byte, partial(limiter.written, slot), wall_clock=run.wall_clock
             )
         except SendFailure as failure:
             lost = failure
             judgement = judge_failure(failure)
             if not failure.first_byte:
-                slot.release()
+                limiter.release(slot)
         except BaseException:
-            slot.release()
+            limiter.release(slot)
             if self._is_marked:
                 state, reason = CallState.UNCERTAIN, "internal_error"
                 self._settle(Receipt(call.call_id, state, reason, _LOOK, attempts=attempts))
