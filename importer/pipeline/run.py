@@ -41,8 +41,9 @@ class Listener:
     ``waiting`` gets what the run waits for before it begins; ``detail`` lines that are shown with `--verbose`;
     ``broke_off`` the counts of a run that an error ends after its calls were taken in, before that error is
     raised; ``ended`` those of one that came to its end. ``unrecorded`` gets a receipt that the ledger could not
-    record, ``event`` the events of the log that have no callback of their own; these two are also called from the
-    threads that send. ``confirm`` is called before anything is taken in, and nothing is if it returns False.
+    record, ``event`` the events of the log that have no callback of their own; these two and ``detail`` are also
+    called from the threads that send. ``confirm`` is called before anything is taken in, and nothing is if it
+    returns False.
     """
 
     rows: Callable[[int], None] = ignore
