@@ -12,6 +12,7 @@ import termios
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TextIO
@@ -177,22 +178,14 @@ def ask_secret(question: str) -> str:
 
 
 class StandardStream:
-    """A standard stream that is silent after its first failure, so that the run goes on."""
+    """A standard stream that is silent once a write or flush of it has failed, so that the run goes on."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, text: str) -> int:
-        """Write; a failure silences the stream."""
-        self._attempt(self._stream.write, text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush; a failure silences the stream."""
-        self._attempt(self._stream.flush)
-
     def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
+        found = getattr(self._stream, name)
+        return partial(self._attempt, found) if name in ("write", "flush") else found
 
     def _attempt(self, work: Callable[..., object], *texts: str) -> None:
         try:
