@@ -404,14 +404,8 @@ def _agreeing(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def _short_integer(digits: str) -> int:
-    if len(digits) > 20:
-        raise ValueError("a number is too long")
-    return int(digits)
-
-
 # json.loads by itself takes UTF-16, NaN, which int refuses, and the last of keys that disagree.
-_STRICT_JSON = json.JSONDecoder(object_pairs_hook=_agreeing, parse_constant=int, parse_int=_short_integer)
+_STRICT_JSON = json.JSONDecoder(object_pairs_hook=_agreeing, parse_constant=int)
 
 
 _TRY_AGAIN = re.compile(r"try again after ([0-9]{1,6}) (second|minute|hour)", re.IGNORECASE)
