@@ -174,7 +174,6 @@ class ResultsFile:
         self._streams: list[IO[str]] = []
         self._carried = self._open = 0
         self._counts = Finished()
-        self._is_synced = False
         self.is_kept = False  # once their calls are in the ledger, the parts are left whatever happens
         self._finished: Finished | None = None
         try:
@@ -202,14 +201,13 @@ class ResultsFile:
 
     def sync(self) -> None:
         """Make the rows added durable, with the name that says they are whole; nothing is added after that."""
-        if self._is_synced:
+        if self._stream.closed:
             return
         with writing(self.path):
             make_durable(self._stream)
             self._stream.close()
             self._parts.staging.rename(self._parts.rows)
             sync_folder(self.path.parent)
-        self._is_synced = True
 
     def take_up(self, calls: Sequence[Call]) -> None:
         """Write calls of earlier runs, durable: once they are sent, only this file has their rows."""
