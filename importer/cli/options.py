@@ -15,7 +15,10 @@ _Callback = TypeVar("_Callback", bound=Callable[..., int | None])
 
 
 class _Named(click.Path):
-    """A path that is named: the empty text of an unset variable of the shell would be the working folder."""
+    """A path that is named: the empty text of an unset variable of the shell would be the working folder.
+
+    Where it ``takes_addresses`` it may be that of a file elsewhere.
+    """
 
     takes_addresses = False
 
@@ -31,14 +34,9 @@ class _Named(click.Path):
         return super().convert(value, param, ctx)
 
 
-class _Export(_Named):
-    """A path, or the address of a file elsewhere."""
-
-    takes_addresses = True
-
-
 PATH = _Named(readable=False, path_type=Path)  # what cannot be read ends as README says
-EXPORT = _Export(readable=False, path_type=Path)
+EXPORT = _Named(readable=False, path_type=Path)
+EXPORT.takes_addresses = True
 FILES = click.argument("files", nargs=-1, required=True, type=EXPORT, metavar="FILE...")
 
 MOST_NEEDED = ("timezone", "country", "agents", "limit", "sandbox")
