@@ -1,6 +1,6 @@
 """The last run and the ledger as metrics for node_exporter's textfile collector; pings of a dead man's switch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -80,8 +80,8 @@ def write_metrics(
     put_whole(path, generate_latest(registry), mode=0o644)
 
 
-def ping(connect: Callable[[], Line], url: str, word: str, body: str = "", *, tries: int = 1) -> str:
-    """Ping ``start`` or an exit code at a dead man's switch, each try on a line of its own.
+def ping(line: Line, url: str, word: str, body: str = "", *, tries: int = 1) -> str:
+    """Ping ``start`` or an exit code at a dead man's switch, each try over a connection of its own.
 
     Returns why none arrived, as a slug, "" if one did: a switch that does not answer does not fail the run.
     """
@@ -89,7 +89,6 @@ def ping(connect: Callable[[], Line], url: str, word: str, body: str = "", *, tr
     address = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{word}"))
     why = ""
     for _ in range(tries):
-        line = connect()
         try:
             status = line.exchange(requests.Request("POST", address, data=body.encode())).status
             if 200 <= status < 300:
