@@ -67,7 +67,7 @@ class SignIn:
     api_hosts: frozenset[str] = frozenset()
     cache_path: Path | None = None
     proxy: str | None = field(default=None, repr=False)
-    ca_bundle: str | None = None
+    ca_bundle: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

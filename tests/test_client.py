@@ -362,7 +362,7 @@ def test_tls_environment_is_ignored(
         monkeypatch.setenv(name, str(certificate.path))
     assert failure_of(clients(), https_url(server)).kind == "tls_certificate"
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    notify(clients(trust=Trust(str(certificate.path))), https_url(server))
+    notify(clients(trust=Trust(certificate.path)), https_url(server))
     assert not (tmp_path / "keys").exists()
 
 
@@ -376,7 +376,7 @@ def test_tls_through_a_tunnel(certificate: Certificate, serve: Serve, clients: C
         under_tls(certificate.server_context(), answering(http_answer()))(peer)
 
     proxy, all_hooks = serve(tunnel), [Hooks(), Hooks()]
-    client = clients(proxy.base_url, trust=Trust(str(certificate.path)))
+    client = clients(proxy.base_url, trust=Trust(certificate.path))
     assert [notify(client, "https://localhost:1", hooks).http_status for hooks in all_hooks] == [200, 200]
     assert [hooks.events for hooks in all_hooks] == [["open", "write", "write"]] * 2
     assert len(connects) == proxy.connections == 1

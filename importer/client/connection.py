@@ -215,14 +215,14 @@ class Trust:
     Raises ConfigurationError when the file cannot be read or holds no certificate.
     """
 
-    def __init__(self, ca_bundle: str | None) -> None:
+    def __init__(self, ca_bundle: Path | None = None) -> None:
         self._guard = threading.Lock()
         self._is_whole = False
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         if ca_bundle is not None:
             try:
-                open_small(Path(ca_bundle)).close()  # a pipe would be waited for
+                open_small(ca_bundle).close()  # a pipe would be waited for
                 self._context.load_verify_locations(ca_bundle)
             except OSError:
                 raise ConfigurationError(
@@ -279,7 +279,7 @@ class Line:
         self._clock = clock
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
         self._adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=0)
-        self._adapter.trust = trust or Trust(None)
+        self._adapter.trust = trust or Trust()
         self._session = requests.Session()
         # Without this, .netrc replaces the Authorization header and HTTPS_PROXY gets the token (requests 2.34).
         self._session.trust_env = False

@@ -484,5 +484,5 @@ def sign_in_of(settings: Settings, credentials: Credentials) -> SignIn:
         api_hosts=api_hosts,
         cache_path=None if settings.sandbox else cache,
         proxy=settings.proxy,
-        ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
+        ca_bundle=settings.ca_bundle,
     )

@@ -126,10 +126,10 @@ class Watch:
             from importer.client.connection import Line, Trust
             from importer.watching.metrics import PING_LIMITS, ping
 
-            bundle, parts = str(settings.ca_bundle) if settings.ca_bundle else None, urlsplit(settings.ping_url)
+            trust, parts = Trust(settings.ca_bundle), urlsplit(settings.ping_url)
             # The id of this run pairs its two pings.
             url = urlunsplit(parts._replace(query=f"{parts.query}&rid={uuid.uuid4()}".lstrip("&")))
-            self._ping = partial(ping, Line(settings.proxy, trust=Trust(bundle), limits=PING_LIMITS), url)
+            self._ping = partial(ping, Line(settings.proxy, trust=trust, limits=PING_LIMITS), url)
         if settings.log is not None:
             least = Level.DEBUG if settings.verbose else Level.INFO
             self._log = LogFile(settings.log, self._run_id, least=least)
