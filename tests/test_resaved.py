@@ -268,6 +268,7 @@ IN_NO_OTHER_COLUMN = {
     ("dialpad", "entry_point_call_id"): "other_leg",
     ("fusionpbx", "cc_side"): "internal",
     ("goto-connect", "answer_time"): "attended",
+    ("infobip", "parent_id"): "other_leg",
     ("vicidial", "carrier_dialstatus"): "other_leg",
     ("vicidial", "carrier_dial_time"): "other_leg",
     ("yeastar-p", "talk_duration"): "attended",
