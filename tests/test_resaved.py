@@ -266,6 +266,7 @@ NO_CALLS = {"attended", "incoming", "internal", "other_leg", "agent_leg"}
 IN_NO_OTHER_COLUMN = {
     ("callnotify", "type"): "incoming",
     ("dialpad", "entry_point_call_id"): "other_leg",
+    ("dialpad-api", "entry_point_call_id"): "other_leg",
     ("fusionpbx", "cc_side"): "internal",
     ("goto-connect", "answer_time"): "attended",
     ("infobip", "parent_id"): "other_leg",
