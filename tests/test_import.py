@@ -315,6 +315,15 @@ def test_results_beside_earlier_ones(program: Program, account: Simulator, tmp_p
     assert [path.name.count(".results-") for path in sorted(folder.glob("a.csv*"))] == [1, 1]
 
 
+def test_results_of_the_sandbox(program: Program, tmp_path: Path) -> None:
+    """A trial's results are not among those that the pattern of README's `accept-restore` takes as evidence."""
+    write_export(tmp_path / "a.csv", [call_row(1)])
+    for options in ((), ("--sandbox",), ("--sandbox",)):
+        assert program("check" if not options else "import", *options, tmp_path / "a.csv").code == 0
+    made = sorted(path.name.rpartition("-2")[0] for path in tmp_path.glob("a.csv.*"))
+    assert made == ["a.csv.results", "a.csv.sandbox", "a.csv.sandbox"]
+
+
 def test_check_needs_nothing_else(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two checks of a file write the same bytes, connect to nothing and leave nothing but the results."""
 

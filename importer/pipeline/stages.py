@@ -104,8 +104,7 @@ def _ended(
 
 def _target(run: Run, beside: Path | None) -> tuple[Path, str]:
     """Return where the results go, and why not beside the input where they cannot."""
-    lasting = None if run.settings.sandbox else run.settings.ledger  # that of a sandbox goes with it
-    target = results_path(beside, run.run_id, run.settings.results, lasting)
+    target = results_path(beside, run.run_id, run.settings)
     if run.settings.results is None and beside and target.parent != beside.parent:
         closed = whose(beside.parent / target.name)
         return target, f"The results are {target}: nothing is written beside the input: {closed}."
