@@ -55,7 +55,7 @@ def test_init(program: Program, tmp_path: Path) -> None:
     assert config == {"timezone": "Europe/London", "country": "GB", "agents": str(tmp_path / "agents.csv")}
     assert stat.S_IMODE(config_path().stat().st_mode) == 0o600
     assert "1. cdr-importer auth login\n" in ran.stdout
-    assert "calls older than 30 days the first import needs --since DATE, or --yes" in ran.stdout
+    assert "takes calls older than 30 days only with --since DATE, or --yes" in ran.stdout
     assert program("status").code == 0
     path = tmp_path / "etc" / "own.toml"
     ran = program("init", "--config", path, "--ledger", tmp_path / "var" / "ledger.sqlite")
@@ -129,11 +129,14 @@ def test_init_asks(program: Program, keys: Typed, unsigned: Simulator) -> None:
 def test_init_unwritable(
     program: Program, keys: Typed, unsigned: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An agents file that this user cannot make is asked for again, not refused after all answers."""
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    keys("", "Europe/London", "GB", "agents.csv", "", "", "", "ledger.sqlite")
+    """An agents file or a ledger that this user cannot make is asked for again, not refused after all answers."""
+    own = Path.cwd().parent / "own"
+    own.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) == own)  # root may write everywhere
+    keys("", "Europe/London", "GB", "agents.csv", "", "", "", "no/ledger.sqlite", str(own / "ledger.sqlite"))
     ran = program("init")
     assert (ran.code, "cannot write into its folder" in ran.stderr) == (0, True)
+    assert f"no ledger can be made at {Path('no/ledger.sqlite')}" in " ".join(ran.stderr.split())
     assert "agents" not in tomllib.loads(config_path().read_text())
 
 
@@ -168,7 +171,7 @@ def test_proposal_printed(program: Program, autumn: Path) -> None:
         "the ids of 12 rows prove that the clock stood at UTC-05:00 to UTC-04:00 (UTC-05:00 in",
         "0 are numbers in US as they stand, 12 behind a 9",
         "trunks: trunk-a; telephones: 101, 102",
-        "12 calls of 7 days that nobody attended",
+        "12 unattended calls of 7 days, those rejected included",
         "extension,number,zohouser,email,name,missing 101,,,,,number zohouser 102,,,,,number zohouser",
     ):
         assert words in said, said
@@ -202,7 +205,7 @@ def test_proposal_of_another_country(program: Program, autumn: Path) -> None:
     autumn.write_text("".join(asterisk(number, "Europe/London", "") for number in range(12)))
     ran = program("init", "--timezone", "Europe/London", "--from", autumn)
     assert ran.code == 0
-    assert "12 in GB; none has the 0 that is dialled in GB" in ran.stdout.replace("\n# ", " ")
+    assert "12 of 12 in GB; none has the 0 that is dialled in GB" in ran.stdout.replace("\n# ", " ")
     assert not {"country", "outside-prefix"} & tomllib.loads(ran.stdout).keys()
 
 
@@ -213,9 +216,9 @@ def test_drafted_agents_are_told_apart(program: Program) -> None:
 
 
 def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autumn: Path) -> None:
-    """Only what got a yes is in the file; the agents are matched with PhoneBridge's users and drafted."""
+    """Only what got a yes is in the file, and no format of no name; the agents are matched and drafted."""
     account.service.users = ({"zohouser": "20068510101", "email": "ann.lee@example.com", "username": "101"},)
-    keys("", "y", "y", "y", "", "agents.csv", "y", "", "", "", "ledger.sqlite")
+    keys("", "no", "y", "y", "y", "", "agents.csv", "y", "", "", "", "ledger.sqlite")
     ran = program("init", "--from", autumn)
     assert ran.code == 0, ran.stderr
     config = tomllib.loads(config_path().read_text())
@@ -226,7 +229,7 @@ def test_proposal_taken(program: Program, keys: Typed, account: Simulator, autum
         "101,,20068510101,,,number",
         "102,,,,,number zohouser",
     ]
-    assert "needs --since 2025-10-30" in ran.stdout
+    assert "--since 2025-10-30" in ran.stdout
     assert f"import --limit 1 {autumn}" in ran.stdout
 
 
@@ -246,7 +249,7 @@ REST = ("", "Europe/London", "GB", "", "+442079460101", "", "", "ledger.sqlite")
 def test_unknown_export_is_described(program: Program, keys: Typed, tmp_path: Path) -> None:
     """Numbers as answers make a format among one's own, and config and ledger, with which the export is read."""
     Path("calls.csv").write_text(CODES)
-    keys(*COLUMNS, "", "7", "", "1", "2", "3", *REST)
+    keys(*COLUMNS, "", "7", "", "1", "2", "3", "", *REST)
     ran = program("init", "--from", "calls.csv")
     assert ran.code == 0, ran.stderr
     assert "  1  03/04/2026 14:05:00\n  2  04/03/2026 14:05:00\n" in ran.stderr
@@ -266,12 +269,14 @@ def test_unknown_export_is_described(program: Program, keys: Typed, tmp_path: Pa
 
 
 def test_description_can_go_back(program: Program, keys: Typed) -> None:
-    """`<` takes an answer back, a number that fits no column and an empty answer are asked again."""
+    """`<` takes an answer back, also the last; a number that fits no column and an empty one are asked again."""
     Path("calls.csv").write_text(CODES)
-    keys("<", "2", "", "2", "<", "1", "1", "", "5", "", "4", "8", "", "", "", "1", "2", "2", "1", "10", *REST)
+    words = ("1", "2", "2", "1", "9", "<", "10", "1")
+    keys("<", "2", "", "2", "<", "1", "1", "", "5", "", "4", "8", "", "", "", *words, *REST)
     ran = program("init", "--from", "calls.csv")
     assert ran.code == 0, ran.stderr
     assert "'2' does not fit here. What fits: 2 3; ? leaves it open." in ran.stderr
+    assert "  O = outgoing\n  I = incoming\n  16 = busy\n  17 = attended\n  127 = our_side\n" in ran.stderr
     made = tomllib.loads((config_path().parent / "formats" / "calls.toml").read_text())
     assert made["time"] == {"columns": ["date", "time"], "formats": ["%d/%m/%Y %H:%M:%S"]}
     # Without the time of talk no table that needs it is offered.
@@ -281,7 +286,7 @@ def test_description_can_go_back(program: Program, keys: Typed) -> None:
 def test_description_left_open(program: Program, keys: Typed) -> None:
     """What a person leaves open makes a draft in the working folder (78); a word left open is rejected by name."""
     Path("calls.csv").write_text(CODES.replace(",127", ",\x1b[2J"))
-    keys("?", "1", "5", "", "0", "8", "", "", "", "?", "1", "10")
+    keys("?", "1", "5", "", "0", "8", "", "", "", "?", "1", "10", "")
     ran = program("init", "--from", "calls.csv")
     assert (ran.code, config_path().exists()) == (78, False), ran.stderr
     assert "\\x1b[2J, 1 row: " in ran.stderr
@@ -296,7 +301,7 @@ def test_second_system_is_described(program: Program, keys: Typed) -> None:
     """Beside a config file only the format is made, and the next command is named."""
     assert program("init").code == 0
     Path("calls.csv").write_text(CODES.replace("Ref,", "Note,"))
-    keys(*COLUMNS[:2], "0", *COLUMNS[3:], "", "7", "", "1", "2", "3")
+    keys(*COLUMNS[:2], "0", *COLUMNS[3:], "", "7", "", "1", "2", "3", "")
     ran = program("init", "--from", "calls.csv")
     assert (ran.code, ran.stdout) == (0, "Next: cdr-importer check calls.csv\n"), ran.stderr
     made = tomllib.loads((config_path().parent / "formats" / "calls.toml").read_text())

@@ -6,6 +6,7 @@ import shlex
 import textwrap
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from importer.formats.catalogue import load_catalogue
 from importer.formats.detection import UnknownFormatError, detect
 from importer.ledger.schema import create_ledger
 from importer.pipeline.inputs import check_apart
+from importer.pipeline.outlook import OLD_DAYS
 from importer.pipeline.run import gmt_text
 from importer.prepare.agents import AGENT_COLUMNS, agents_text
 from importer.private_files import write_new
@@ -142,12 +144,11 @@ def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:
         f"doctor{named}",
     )
     lines = (f"  {number}. cdr-importer {step}" for number, step in enumerate(steps, start=1))
-    first = seen.first[:10] if seen and seen.first else "DATE"
-    return [
-        "Next, first a trial that sends nothing:" if seen else "Next:",
-        *lines,
-        f"Of calls older than 30 days the first import needs --since {first}, or --yes.",
-    ]
+    first = seen.first if seen else ""
+    is_old = first < gmt_text(time.time() - OLD_DAYS * 86_400)  # also where nobody knows
+    since = f"--since {first[:10] or 'DATE'}"
+    said = f"The first import takes calls older than {OLD_DAYS} days only with {since}, or --yes."
+    return ["Next, first a trial that sends nothing:" if seen else "Next:", *lines, *([said] if is_old else [])]
 
 
 def config_text(given: Mapping[str, str], seen: Seen | None) -> str:
@@ -207,7 +208,8 @@ def _asked(given: dict[str, str], export: Path | None, seen: Seen | None) -> tup
             continue
         if seen and option in seen.evidence:
             show_lines(wrapped(f"  {option}: {seen.evidence[option]}", "  "), err=True)
-        if option == "agents" and seen:
+        if option == "agents" and seen and seen.agents:
+            show("  agents that the export names; a name that is new below makes a file of them:", err=True)
             show_lines(table(AGENT_COLUMNS, map(astuple, seen.agents)), err=True)
         value = _answer(option, defaults.get(option), proved)
         if value == BACK:
@@ -239,11 +241,24 @@ def _answer(option: str, default: str | None, proved: str) -> str | None:
                 f"'{text}' answers no question with a value", hint="Type the value, or only press Enter."
             )
         if text != BACK and not is_yes:
-            _alone({option: text})
+            settings = _alone({option: text})
+            if settings.format:
+                load_catalogue().pick(settings.format)
+            if option == "ledger":
+                _check_writable(settings.ledger)
 
     question = f"Take {option} = {proved}? y, another value, or Enter for none" if proved else _QUESTIONS[option]
     value = ask(question, None if proved else default, check)
     return proved if proved and value and value.lower() in YES else value
+
+
+def _check_writable(ledger: Path) -> None:
+    """Raise UsageError where no ledger is and none can be made, so that it is asked for again."""
+    with suppress(PermissionError):  # of a folder above that cannot be looked at
+        folder = next(each for each in ledger.absolute().parents if each.exists())
+        if ledger.exists() or os.access(folder, os.W_OK):
+            return
+    raise UsageError(f"no ledger can be made at {ledger}", hint="Name a file in a folder where you may write.")
 
 
 def _is_meant(agents: Path) -> bool:

@@ -82,7 +82,7 @@ def error_text(error: BaseException) -> tuple[str, str, tuple[str, ...]]:
     if is_refusal(error):
         path = os.fsdecode(error.filename)
         hint = (
-            "Let this user look there, name another place (--results), or first `cd` into a folder of this user. "
+            "Let this user look there, name another place, or first `cd` into a folder of this user. "
             "`sudo -H` takes the user's own home, but stays in the folder."
         )
         return f"{path} cannot be looked at: {why(error, Path(path))}", hint, ()

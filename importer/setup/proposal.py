@@ -76,7 +76,7 @@ def seen_in(export: Path, settings: Settings) -> Seen:
     of_state = part.index[np.isin(part.index["rank"], list(STATE_OF))]
     starts = of_state["start"][of_state["start"] != NO_START]
     days, took = len(np.unique(starts // 86_400)), settings.rate.seconds_for(calls, is_burst=settings.burst)
-    missed = f"{counted(calls, 'call')} of {counted(days, 'day')} that nobody attended, with the rejected"
+    missed = f"{counted(calls, 'unattended call')} of {counted(days, 'day')}, those rejected included"
     country, prefix = _country(found, part.evidence.country, likely)
     proposals = {
         "format": (found.format.name, f"{counted(part.evidence.read, 'row')} of {found.format.title}"),
@@ -139,8 +139,9 @@ def _country(
     best = next((key for key, many in counts.items() if many >= enough), max(counts, key=counts.__getitem__))
     country, prefix = best
     rest = Counter(reading.reason for reading in tried[best] if reading.reason).most_common(3)
-    shares = ", ".join(f"{many} in {region}" for (region, front), many in counts.items() if front == prefix)
-    said = f"of {counted(len(texts), 'national number')} are numbers: {shares}"
+    valid = [(region, many) for (region, front), many in counts.items() if front == prefix]
+    shares = ", ".join(f"{many} of {len(texts)} in {region}" for region, many in valid)
+    said = f"valid national numbers: {shares}"
     said += f"; the rest in {country}: {', '.join(f'{many} {reason}' for reason, many in rest)}" if rest else ""
     rivals = {main_region(region) for (region, _), many in counts.items() if many >= enough}
     # An American export reads as British with hardly a fault.
