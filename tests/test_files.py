@@ -214,10 +214,10 @@ def test_import_of_a_file_that_is_no_plain_one(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with two exports, a hidden file, an unfinished one and another folder."""
+    """Return a folder with two exports, a hidden file, a mark of Excel, an unfinished file and another folder."""
     path = tmp_path / "spool"
     (path / "older").mkdir(parents=True)
-    for name in ("b.csv", "a.csv.gz", ".hidden.csv", "a.csv.results-1.csv.part", "older/c.csv"):
+    for name in ("b.csv", "a.csv.gz", ".hidden.csv", "~$b.csv", "a.csv.results-1.csv.part", "older/c.csv"):
         (path / name).write_bytes(TEXT)
     return path
 

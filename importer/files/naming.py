@@ -35,7 +35,7 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
     """Return the files of the names, in the order of the names; files of a folder or pattern are sorted by name.
 
     A folder gives the files right in it, without hidden ones. A pattern (`*`, `?`, `[...]`) gives the files that
-    match, unless a file has the pattern itself for a name.
+    match, unless a file has the pattern itself for a name. Marks of open workbooks are in neither.
     """
     paths: dict[Path, Path] = {}
     notes: list[str] = []
@@ -74,7 +74,8 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
         entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
     else:
         return [name]
-    files = [entry for entry in entries if entry.is_file()]
+    # Excel marks a workbook that someone has open with a file beside it, which is no export: `~$calls.xlsx`.
+    files = [entry for entry in entries if entry.is_file() and not entry.name.startswith("~$")]
     unfinished = [file for file in files if file.name.endswith(UNFINISHED_SUFFIX)]
     notes += [f"{file} is still being written (its name ends in .part): passed over." for file in unfinished]
     if len(files) == len(unfinished):

@@ -13,6 +13,7 @@ import pandas as pd
 from importer.errors import ConfigurationError, InputUnusableError, NoInputError
 from importer.files.export import open_export
 from importer.files.spooling import SpoolLimits
+from importer.files.workbooks import is_workbook
 from importer.formats.cells import caseless, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
@@ -146,9 +147,10 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
     names = [column_key(cell) for cell in header]
     for name in AGENT_COLUMNS:
         if names.count(name) != 1:
-            fault = "there twice" if name in names else "missing"
+            fault = f"column {name!r} is {'there twice' if name in names else 'missing'}; there are "
+            found = ", ".join(_shown(cell, "") for cell in header[:8])  # perhaps no header, but an agent's cells
             raise _refused(
-                f"agents file {path.name}: line {line}: column {name!r} is {fault}",
+                f"agents file {path.name}: line {line}: {fault + found if header else 'the file is empty'}",
                 f"The header must name the columns {', '.join(AGENT_COLUMNS)}.",
             )
     width = max(place for place, name in enumerate(names, start=1) if name)
@@ -221,6 +223,8 @@ def _text(path: Path, encoding: str | None, kind: str, option: str) -> str:
     try:
         open_small(path, MOST_BYTES).close()
         file = open_export(path, SpoolLimits(MOST_BYTES, MOST_BYTES))
+        if is_workbook(file.open):
+            raise InputUnusableError("it is a workbook", hint="")
         known = certain_encoding(file, None)
         if known is None:
             named = encoding and certain_encoding(file, encoding)
