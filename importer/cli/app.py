@@ -36,7 +36,7 @@ _COMMANDS = {
     "init": ("init", "Write the config file and make the ledger."),
     "auth": ("setup", "Sign in to Zoho (`login`), and see that calls would be taken (`check`)."),
     "doctor": ("setup", "Look at all that a night needs, without sending a call."),
-    "users": ("setup", "List PhoneBridge's users, and who of them no agent is."),
+    "users": ("setup", "List PhoneBridge's users and which lines of the agents file they are."),
     "import": ("runs", "Read exports and notify their unattended outgoing calls."),
     "check": ("runs", "Do the same up to sending, without the network."),
     "deliver": ("runs", "Send what the ledger still holds."),
@@ -109,17 +109,19 @@ def _usage_text(error: click.UsageError, context: click.Context, arguments: list
     if isinstance(error, click.NoSuchOption):
         # Of `-limit` click names the first letter only.
         typed = next((each for each in arguments if each.startswith(error.option_name)), error.option_name)
-        name = f"--{typed.lstrip('-').partition('=')[0]}"
+        shown = typed.partition("=")[0]
+        name = f"--{shown.lstrip('-')}"
         if not command:
             return f"Options stand behind the command: cdr-importer import {name} ..."
         near = get_close_matches(name, [each for option in options for each in option.opts], n=1, cutoff=0.8)
         if near and (near[0] == name or name[2:] not in OPTIONS):
-            return f"'{command}' has no option {name}. Did you mean {near[0]}?"
+            return f"'{command}' has no option {shown}. Did you mean {near[0]}?"
         # Without `init`, whose module takes a second to import.
         others = [cli.get_command(context, each) for each, (module, _) in _COMMANDS.items() if module != "init"]
         names = [str(each.name) for each in others if each and any(name in one.opts for one in each.params)]
-        advice = f"These have it: {', '.join(names)}." if names else "Leave it out."
-        return f"'{command}' has no option {name}. {advice}"
+        otherwise = "`check` tries all without sending." if "dry" in name else "Leave it out."
+        advice = f"These have it: {', '.join(names)}." if names else otherwise
+        return f"'{command}' has no option {shown}. {advice}"
     if isinstance(error, click.MissingParameter) and error.param is not None:
         return f"{error.param.make_metavar(context)} is missing: name it at the end of the command."
     if message.startswith("Got unexpected extra argument"):

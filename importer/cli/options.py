@@ -27,6 +27,9 @@ class _Named(click.Path):
     ) -> str | bytes | os.PathLike[str]:
         if not value:
             self.fail("the name is empty: is a variable not set?")
+        if str(value).startswith(("\u2013", "\u2014")) and not os.path.lexists(value):
+            # Without a word the run would go on without the option, perhaps without --limit.
+            self.fail(f"a text program made one long dash of two: write --{str(value)[1:]}")
         if self.takes_addresses and "://" in str(value):
             from importer.files.remote import path_of  # loaded where it is needed
 

@@ -17,7 +17,7 @@ from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.ledger.beside import ledger_files
 from importer.pipeline.run import Run
-from importer.private_files import put, sync_folder
+from importer.private_files import put, sync_folder, whose
 from importer.processes import begin_server
 from importer.results.file import Parts, reasons_path
 from importer.settings.options import Settings
@@ -117,6 +117,19 @@ def rejects_files(chosen: Path, count: int) -> list[Path]:
     further = (chosen.with_name(f"{chosen.stem}-{number}{chosen.suffix}") for number in range(2, count + 1))
     paths = [chosen, *further][:count]
     return [*paths, *map(reasons_path, paths)]
+
+
+def fault_of_done(folder: Path, homes: Sequence[Path]) -> str:
+    """Return why files of these folders cannot be moved into a folder, else an empty text."""
+    if not folder.is_dir():
+        return "is no folder" if folder.exists() else "is not there"
+    if any(map(is_remote, homes)):
+        return "gets no files of an address: only those of this machine are moved"
+    if any(home.samefile(folder) for home in homes):
+        return "is the folder of an export"
+    if other := next((home for home in homes if home.stat().st_dev != folder.stat().st_dev), None):
+        return f"is on another disk than {other}"
+    return "" if os.access(folder, os.W_OK) else f"cannot be written to: {whose(folder)}"
 
 
 def move_done(found: Detection, folder: Path, run: Run) -> None:

@@ -1,7 +1,6 @@
 """The input of a run: files to rows, rows to calls in the ledger, rows to mend. It alone loads pandas."""
 
 import gc
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
@@ -24,14 +23,13 @@ from importer.errors import (
     most_severe,
 )
 from importer.files.export import STANDARD_INPUT, readable
-from importer.files.remote import is_remote
 from importer.formats.detected import Detection
 from importer.ledger.ledger import Ledger
 from importer.ledger.reader import LedgerReader, held_in
 from importer.ledger.staging import Staging
 from importer.ledger.values import Staged
 from importer.pipeline.ending import ReadSoFar, fate_fields, row_of
-from importer.pipeline.inputs import inputs_json, move_done, rejects_files
+from importer.pipeline.inputs import fault_of_done, inputs_json, move_done, rejects_files
 from importer.pipeline.outlook import ask_before_sending, old_calls
 from importer.pipeline.run import Outlook, Run, epoch_of, gmt_text
 from importer.prepare.agents import AgentBook, load_agents
@@ -130,16 +128,11 @@ class Intake:
         if run.settings.rejects is not None:
             for path in rejects_files(run.settings.rejects, len({*map(_kind, detections)})):
                 check_free(path, "rejects")
-        folder, homes = run.settings.done, [each.path.parent for each in detections if each.path != STANDARD_INPUT]
-        if folder is not None and not (
-            folder.is_dir()
-            and os.access(folder, os.W_OK)
-            and not any(map(is_remote, homes))
-            and all(home.stat().st_dev == folder.stat().st_dev and not home.samefile(folder) for home in homes)
-        ):
+        homes = [each.path.parent for each in detections if each.path != STANDARD_INPUT]
+        if run.settings.done is not None and (fault := fault_of_done(run.settings.done, homes)):
             raise ConfigurationError(
-                f"--done {folder} must be a folder where you may write, on the disk of the inputs and not theirs",
-                hint="Make a folder beside that of the exports, and see to its rights.",
+                f"--done {run.settings.done} {fault}",
+                hint="Name a folder beside that of the exports, on the same disk, where this user may write.",
             )
         self._plan = prepare_plan(run, detections)
         self._reasons: Counter[str] = Counter()
@@ -263,7 +256,7 @@ class Intake:
             yield NoInputError(
                 f"the newest input was last written {age / 3600:.1f} h ago, --max-age allows "
                 f"{settings.max_age / 3600:.1f} h",
-                hint="Look whether the telephone system still exports. This alarm held no row of them back.",
+                hint="Look whether the telephone system still exports. This alarm held no rows back.",
                 reason="input_too_old",
             )
         if self._found.problems and not self._found.rows:
@@ -276,7 +269,7 @@ class Intake:
             yield NoInputError(
                 f"no row {lasted if first else 'with a start that can be read'}{others}; "
                 f"--max-gap allows {settings.max_gap / 3600:.1f} h",
-                hint="Look whether an export is missing or cut. This alarm held no row of them back.",
+                hint="Look whether an export is missing or cut. This alarm held no rows back.",
                 reason="gap_in_rows",
             )
         fewest, whence, limit = 0.0, "", settings.min_rows
@@ -293,7 +286,7 @@ class Intake:
             rows = counted(self._found.rows, "row")
             yield NoInputError(
                 f"the input has {rows}, --min-rows expects at least {fewest:g}{whence}",
-                hint="Look whether the export is empty or cut. This alarm held no row of them back.",
+                hint="Look whether the export is empty or cut. This alarm held no rows back.",
                 reason="too_few_rows",
             )
 

@@ -137,6 +137,8 @@ def _from_file(path: Path) -> dict[str, _Given]:
                 said, hint = "the key stands twice", "Keep one of its lines."
             elif any(re.search("[\u2018-\u201f\u00ab\u00bb]", line) for line in faulty):
                 hint = 'Write straight quotes around the value, as in country = "US".'
+            elif any("\\" in line for line in faulty):
+                hint = "Put a value with a backslash into single quotes, as in extensions = '2\\d{3}'."
             elif any(re.match(r"[\w\s-]+=\s*[A-Za-z/~*+]", line) for line in faulty):
                 hint = 'Put the value in quotes, as in country = "US".'
         raise ConfigurationError(f"{path}{where} cannot be read: {said}", hint=hint) from error

@@ -288,7 +288,7 @@ def location(value: object) -> Path:
     """Take a path, with ``~`` replaced."""
     path = value if isinstance(value, Path) else Path(text(value))
     if path == Path() or "\0" in str(path):
-        raise ValueError("must be a path")
+        raise ValueError("must be a path other than the working folder")
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -376,4 +376,5 @@ def parse_moment(text: str, *, now: datetime, timezone: str | None) -> int:
             )
         return int(first.timestamp())
     except (ValueError, OverflowError):
-        raise UsageError(f"{text!r} is no date and time of the calendar", hint=_MOMENT_HINT) from None
+        said = f"--since or --until: {text!r} is no date and time of the calendar"
+        raise UsageError(said, hint=_MOMENT_HINT) from None
