@@ -41,7 +41,7 @@ _ERROR_HINTS = {
     # Seen with status 200: Weble/ZohoBooksApi issue 84.
     "invalid_code": f"The refresh token is revoked or belongs to another data centre. {_AUTHORISE_HINT}",
     # Seen with status 200: asciisd/zoho issue 6; wrong data centre as the cause: asciisd/zoho-v3 issue 38.
-    "invalid_client": "The client id or secret is wrong, or unknown in this data centre: see --data-center.",
+    "invalid_client": "Client id or secret is wrong, or both are swapped, or unknown in this --data-center.",
     "invalid_grant": f"The refresh token was revoked; the 21st of a user deletes the first. {_AUTHORISE_HINT}",
 }
 _ERRORS = frozenset(_ERROR_HINTS) | {

@@ -105,8 +105,7 @@ def test_mail_of_uncertain_calls(program: Program, account: Simulator, tmp_path:
     _, where, *commands, _ = ran.stderr.splitlines()
     assert (ran.code, where) == (
         4,
-        f"  1 of them in {results}, all by the first of these commands, to be done as "
-        f"{user_name(os.geteuid())} in this order:",
+        f"  1 of this run: {results}. Run these as {user_name(os.geteuid())}, in this order:",
     )
     assert [line.split("    # ")[0].strip() for line in commands] == [
         f"cdr-importer status --config {config}",
@@ -115,7 +114,7 @@ def test_mail_of_uncertain_calls(program: Program, account: Simulator, tmp_path:
     ]
     ran = program("deliver")
     assert f"    cdr-importer deliver --ledger {tmp_path}/ledger.sqlite    #" in ran.stderr
-    assert "  Listed by the first of these commands" in ran.stderr
+    assert "  Run these as " in ran.stderr
 
 
 @pytest.mark.parametrize(("path", "name"), [("", "/opt/it/bin/cdr-importer"), ("{folder}", "cdr-importer")])

@@ -120,7 +120,7 @@ def format_lines(cdr_format: CdrFormat, catalogue: Catalogue, settings: Settings
         lines.append(f"  columns needed: {', '.join(names[0] for names in cdr_format.columns.values())}")
         optional = ", ".join(names[0] for names in cdr_format.optional_columns.values())
         lines.append(f"  columns used if there: {optional or 'none'}")
-    lines.append(f"  times: {', '.join(cdr_format.time.formats)}; {zone_text(cdr_format, None)}")
+    lines.append(f"  times: {', '.join(cdr_format.time.formats)}; {zone_text(cdr_format, settings.timezone)}")
     lines.append("  what became of the call:")
     for rule in cdr_format.outcome:
         if rule.column is None:

@@ -24,6 +24,7 @@ from importer.cli.output import (
     show_lines,
     show_message,
     table,
+    wrapped,
 )
 from importer.errors import ExitCode, UsageError
 from importer.private_files import user_name
@@ -87,7 +88,8 @@ def status_command(
         if held:
             show(f"the service asked to wait until {held} GMT")
         for call, fate, _ in uncertain:
-            show(f"uncertain: {call.call_id}  {call.start_time} GMT  {fate.reason}")
+            line = f"uncertain: {call.call_id}  {call.start_time} GMT  {fate.reason}"
+            show_lines(wrapped(line, " " * 11) if sys.stdout.isatty() else [line])
             if sys.stdout.isatty():  # else it may be mailed or kept
                 show(f"           to {call.customer_number}  by agent {call.agent_number}")
         if more := counts.get("uncertain", 0) - len(uncertain):
@@ -224,7 +226,7 @@ def resolve_command(
         return _settle_found(settings, calls_list, columns or "", note)
     if not call_ids:
         raise UsageError("resolve: the ids of the calls are missing", hint="`cdr-importer status` lists them.")
-    if note is None and chosen != ["reopen"]:
+    if not (note or "").strip() and chosen != ["reopen"]:
         raise UsageError("resolve: --note is missing", hint="Write how you know, as in --note 'seen in Zoho'.")
     if len(chosen) != 1:
         said = "say one of --sent, --not-sent, --close and --reopen" + (", not several" if chosen else "")

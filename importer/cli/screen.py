@@ -221,10 +221,9 @@ class Screen:
         if not words and settings.ledger != Settings().ledger:
             words = f" --ledger {shlex.quote(str(settings.ledger))}"
         own = summary.outcomes.get(Outcome.UNCERTAIN, 0)
-        listed = f"{own} of them in {summary.results}, all" if own and summary.results else "Listed"
-        user = user_name(os.geteuid())
-        return f"{listed} by the first of these commands, to be done as {user} in this order:", (
-            f"{name} status{words}    # at a terminal, with numbers: look for each in Zoho",
+        listed = f"{own} of this run: {summary.results}. " if own and summary.results else ""
+        return f"{listed}Run these as {user_name(os.geteuid())}, in this order:", (
+            f"{name} status{words}    # all, at a terminal with numbers: look in Zoho",
             f"{name} resolve{words} ID --sent --note TEXT    # Zoho has it; else --not-sent",
             f"{name} deliver{words}    # sends what Zoho has not",
         )

@@ -53,6 +53,7 @@ def login_command(settings: Settings, keyring: bool) -> None:
         "   Time Duration 10 minutes, any description, CREATE;",
         "   choose your portal, CREATE.",
         "3. Copy the code and paste it below before the ten minutes are over.",
+        "What you paste is not shown.",
         f"Id, secret and what the code gives are kept in {CREDENTIALS_NAME}.",
         "Runs take all three from one place: the environment, if any is there, else",
         "systemd's credentials, else that file; no option and no config file has them.",

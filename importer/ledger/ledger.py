@@ -267,10 +267,10 @@ class Ledger(LedgerReader):
                 if fate is None or fate.state is not CallState.UNCERTAIN:
                     found = f"is {fate.state}" if fate else "is not in the ledger"
                     raise UsageError(
-                        f"call {call_id[:_LONGEST_SHOWN_ID]!a} {found}, only an uncertain call can be resolved; "
+                        f"call {call_id[:_LONGEST_SHOWN_ID]!a} {found}: only an uncertain call can be resolved; "
                         "nothing was changed",
                         hint="`cdr-importer status` lists the uncertain calls, and those attended since, for "
-                        "--close alone.",
+                        "--close alone. Until the next send --reopen takes a decision back.",
                     )
                 connection.execute(upkeep.KEEP_REOPENABLE, (call_id,))
                 state, reason = (CallState.CLOSED, ATTENDED) if call_id in kept_back else _DECIDED[decision]

@@ -139,7 +139,7 @@ def _ledger(settings: Settings) -> Iterator[Check]:
     yield _rated("uncertain", found, f"{_PROGRAM} status{named}", look=uncertain > 0)
     seconds = settings.rate.seconds_for(pending, is_burst=settings.burst)
     is_held = bool(held and epoch_of(held) > now)
-    found = f"{counted(pending, 'call')} pending: {lasting(seconds)} at {settings.rate}"
+    found = f"{counted(pending, 'call')} pending" + (f": {lasting(seconds)} at {settings.rate}" if pending else "")
     found += f"; Zoho asked to wait until {held} GMT" if is_held else ""
     hint = f"{_PROGRAM} deliver{named} --max-runtime 6h   (or a higher rate)"
     yield _rated("backlog", found, hint, look=is_held or seconds > NIGHT_SECONDS)
