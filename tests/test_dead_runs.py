@@ -9,13 +9,15 @@ import pytest
 
 from conftest import Died, Program, call_row, outcomes_in, read_results, write_export
 from importer.errors import ExitCode
+from importer.ledger.reader import open_reader
 from importer.pipeline.dead_runs import evidence_of
 from importer.records import Call, Place
+from importer.report.data import history_report
 from importer.results.cells import cells_of
 from ledgers import RUN, opened
 from misbehaviour import Simulator
 from runs import imported
-from schemas.vocabulary import RESULT_COLUMNS, Outcome, State
+from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State
 from steps import Step, at
 
 CALLS = 5
@@ -52,6 +54,16 @@ def test_results_are_what_the_run_would_have_written(
     step = at(Step.SETTLED, 3, lambda: signals.append(ExitCode.TERMINATED))
     imported(export, step=step, results=str(stopped), interrupted=lambda: signals[0] if signals else None)
     assert without_times(dead) == without_times(stopped)
+
+
+def test_history_counts_what_was_sent(export: Path, program: Program, died: Died, tmp_path: Path) -> None:
+    """In the history the runs add up to the calls that the ledger holds, those of a run that died included."""
+    died(Step.SETTLED, tmp_path / "dead.csv", "import", export, time=3)
+    program("deliver", "--results", tmp_path / "next.csv")
+    with open_reader(tmp_path / "ledger.sqlite") as reader:
+        history = history_report(reader, tmp_path, None)
+    accepted = (history.outcomes[Outcome.ACCEPTED], history.ledger_states[CallState.ACCEPTED])
+    assert accepted == (CALLS, CALLS)
 
 
 def test_carried_rows(export: Path, account: Simulator, program: Program, died: Died, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ _OF_CALLS = frozenset(Outcome) - {Outcome.DUPLICATE, Outcome.REJECTED, Outcome.S
 _UNLISTED_AGENT = re.compile(r" the agent as (.+), which is no telephone number")
 """The names of an agent in the hint of `no_agent_number`."""
 _ORDINARY_ENDS = (ExitCode.OK, ExitCode.PARTIAL, ExitCode.UNCERTAIN)
+_SENDING = ("import", "deliver")
 _OF_RUNS = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNCERTAIN, Outcome.REJECTED, Outcome.PENDING)
 
 _SPANS_SECONDS = (*(1, 5, 10, 60, 300, 600, 3600, 21_600, 86_400, 604_800), *(604_800 * 52, 604_800 * 520))
@@ -69,7 +70,8 @@ class Report:
     outcome; ``examples`` has place and hint of a few rows of each of the ``causes``; ``unlisted`` are agents that
     no line of the agents file names, with their rows. ``sent`` counts calls by epoch second, in a history
     requests. ``hours`` has the calls of each hour on the clock of ``zone``; in a history the requests.
-    ``skipped_known``: the outcomes count the skipped rows though no row shows them. ``ledger`` is where the
+    ``skipped_known``: the outcomes count the skipped rows though no row shows them. ``carried`` calls were of
+    earlier runs. ``ledger`` is where the
     `resolve` lines lead, empty for the default. ``facts`` are names and values, ``settings`` options, values and
     what they mean. ``latest`` are the days of the latest runs on that clock: calls that were to be sent, those
     accepted, rows rejected. ``stopped`` is the exit code with its reason, of a run that did not come to its end.
@@ -80,6 +82,7 @@ class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     skipped_known: bool = False
+    carried: int = 0
     states: Counter[tuple[str, str]] = field(default_factory=Counter)
     agents: Counter[tuple[str, str]] = field(default_factory=Counter)
     hours: Counter[datetime] = field(default_factory=Counter)
@@ -194,7 +197,7 @@ def _in_spans(moments: Mapping[int, int], most_spans: int, least_seconds: int = 
 def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown_ledger: str = "") -> Report:
     """Return a report of one run by its results file, else by the ledger; raises as `read_rows`."""
     results = Path(run.results)
-    summary: dict[str, Any] = json.loads(run.summary or "{}")
+    summary, runs = _summary_of(ledger, run), ledger.runs(-1)
     if results.is_file():
         report = results_report(results, timezone)
     else:
@@ -221,11 +224,12 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
     ]
     return replace(
         report,
+        carried=int(summary.get("carried", 0)),
         title=f"Run {run.run_id}",
         skipped_known="skipped" in summary,
         facts=tuple(facts),
         settings=tuple(sorted(settings)),
-        latest=_latest_days([each for each in ledger.runs(-1) if each.started_at <= run.started_at], timezone),
+        latest=_latest_days(ledger, [each for each in runs if each.started_at <= run.started_at], timezone),
         stopped="" if run.exit_code in _ORDINARY_ENDS else facts[3][1],
         ledger=shown_ledger,
     )
@@ -235,7 +239,7 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
     """Return a report over all that the ledger holds; ``path`` is shown as its source."""
     states = ledger.counts()
     runs = ledger.runs(-1)
-    summaries: list[dict[str, Any]] = [json.loads(run.summary or "{}") for run in runs]
+    summaries = [_summary_of(ledger, run) for run in runs]
     report = replace(_by_ledger(ledger, summaries), zone=timezone or "GMT")
     report.sent.update(ledger.requests_over_time(_QUARTER_SECONDS))
     for quarter, requests in report.sent.items():
@@ -252,14 +256,23 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
         report,
         title="History of the ledger",
         source=str(path),
+        carried=sum(int(summary.get("carried", 0)) for summary in summaries),
         skipped_known=True,
         uncertain_count=states[CallState.UNCERTAIN],
         ledger=shown_ledger,
-        latest=_latest_days(runs, timezone),
+        latest=_latest_days(ledger, runs, timezone),
         is_history=True,
         ledger_states=states,
         runs=tuple(groups),
     )
+
+
+def _summary_of(ledger: LedgerReader, run: RunRecord) -> Mapping[str, Any]:
+    """Return what a run wrote down at its end; of one that died, which has no counts, how its calls stand."""
+    summary: dict[str, Any] = json.loads(run.summary or "{}")
+    if Outcome.ACCEPTED in summary or run.command not in _SENDING:
+        return summary
+    return summary | Counter(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run.run_id).values())
 
 
 def _in_words(value: Any) -> str:
@@ -269,12 +282,14 @@ def _in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else "yes" if value is True else str(value)
 
 
-def _latest_days(runs: Sequence[RunRecord], timezone: str | None) -> tuple[tuple[str, int, int, int], ...]:
+def _latest_days(
+    ledger: LedgerReader, runs: Sequence[RunRecord], timezone: str | None
+) -> tuple[tuple[str, int, int, int], ...]:
     """Return the latest days on which an import or delivery began, the newest last, with what became of calls."""
     days: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
-        if run.command in ("import", "deliver") and (began := _moment(run.started_at)):
-            summary = json.loads(run.summary or "{}")
+        if run.command in _SENDING and (began := _moment(run.started_at)):
+            summary = _summary_of(ledger, run)
             days[f"{_hour(began, timezone or 'GMT'):%Y-%m-%d}"].update(
                 {each: int(summary.get(each, 0)) for each in _OF_RUNS}
             )
@@ -287,7 +302,7 @@ def _latest_days(runs: Sequence[RunRecord], timezone: str | None) -> tuple[tuple
 def found_run(ledger: LedgerReader, run_id: str) -> RunRecord:
     """Return a run, the latest import or delivery where ``run_id`` is `last`; raises UsageError without one."""
     for run in ledger.runs(-1):
-        if run.run_id == run_id or (run_id == "last" and run.command in ("import", "deliver")):
+        if run.run_id == run_id or (run_id == "last" and run.command in _SENDING):
             return run
     raise UsageError(
         f"--run: the ledger has no run {run_id[:40]!r}", hint="`cdr-importer status --runs` lists them."
@@ -311,9 +326,6 @@ def _by_ledger(ledger: LedgerReader, summaries: Sequence[Mapping[str, Any]], run
         report.skipped.update(summary.get("skipped_by_reason", {}))
         for reason, rows in summary.get("rejected_by_reason", {}).items():
             report.causes[Outcome.REJECTED, reason, "", ""] += rows
-    if run_id and not report.outcomes.total():
-        # A run that died has no counts: the states of its calls now.
-        report.outcomes.update(OUTCOME_OF_STATE[fate.state] for fate in ledger.run_fates(run_id).values())
     for http_status, code, reason, hint, calls in ledger.refusals(run_id):
         cause = (Outcome.REFUSED, reason, str(http_status or ""), code)
         report.causes[cause] += calls
