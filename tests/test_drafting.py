@@ -101,9 +101,10 @@ def test_settled_draft_reads_the_export(program: Program, mine: tuple[Path, Path
     ]
 
 
-def test_columns_stand_with_their_words_or_their_look(german: TomlText) -> None:
+def test_columns_stand_with_their_words_or_their_look(german: TomlText, tmp_path: Path) -> None:
     """Below a title columns are found and taken for nothing; few words are counted, of others stands the look."""
     assert ": 4 rows, utf-8, delimiter semicolon, header in line 2.\n" in german.text
+    assert ": 1 row, JSON objects.\n" in drafted(tmp_path, '[{"Who": "Lee", "Way": "out"}]').text
     made = tables(german)
     assert list(made["columns"].values()) == GERMAN.splitlines()[1].split(";")
     assert made["time"] == {"columns": ["TODO"], "formats": ["TODO"]}

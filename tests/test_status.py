@@ -94,6 +94,14 @@ def test_failed_command_has_its_end(program: Program, account: Simulator, tmp_pa
     assert (run["command"], run["exit"], run["summary"]["reason"]) == ("resolve", 2, "usage")
 
 
+def test_export_for_a_ledger(program: Program, tmp_path: Path) -> None:
+    """Another file given as the ledger is called that (74), and no backup is to be put in its place."""
+    export = write_export(tmp_path / "export.csv", [call_row(1)])
+    export.chmod(0o600)
+    ran = program("status", "--ledger", export)
+    assert (ran.code, f"{export} is no ledger" in ran.stderr, "Correct --ledger" in ran.stderr) == (74, True, True)
+
+
 def test_mail_of_uncertain_calls(program: Program, account: Simulator, tmp_path: Path) -> None:
     """It says how many, where they are listed and which commands settle them, in order and ready to be pasted."""
     account.script(Fault.lost_answer())

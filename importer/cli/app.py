@@ -15,6 +15,7 @@ import threading
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import shorten
 
 import click
 
@@ -127,7 +128,9 @@ def _usage_text(error: click.UsageError, context: click.Context, arguments: list
     if message.startswith("Got unexpected extra argument"):
         files = [each.opts[0] for each in options if isinstance(each.type, click.Path) or each.name == "agents"]
         known = f"A file stands behind its option: {', '.join(files)}." if files else "Leave it out."
-        return f"'{command}' does not take {message.partition('(')[2].rstrip(')')}. {known}"
+        if len(options) < len(context.command.params):
+            known = "It takes one at a time."
+        return f"'{command}' does not take {shorten(message.partition('(')[2].rstrip(')'), 80)}. {known}"
     return message
 
 

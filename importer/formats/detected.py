@@ -181,7 +181,7 @@ def _decided(
         said = "--date-order says" if chosen else f"format {detection.format.name} has"
         first = "month" if proved is DateOrder.DAY_MONTH else "day"
         raise InputUnusableError(
-            f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, {said} the {first}',
+            f'{shown}: line {line} "{text}" has the {proved.split("-")[0]} first, {said} the {first} first',
             hint=f"Mend that line if it alone is wrong, or say --date-order {proved}.",
         )
     order = chosen or next(iter(evidence), None) or own

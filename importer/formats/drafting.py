@@ -258,7 +258,10 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, repr(delimiter))
     where = f"header in line {header_line}" if header_line else "no header"
     first = "the first " if len(rows) == MOST_ROWS else ""
-    seen = f"{first}{counted(len(rows), 'row')}, {encoding}, delimiter {mark}, {where}"
+    about = f"{encoding}, delimiter {mark}, {where}"
+    if file.is_table:
+        about = where if file.sheet is not None else "JSON objects"
+    seen = f"{first}{counted(len(rows), 'row')}, {about}"
     delimiters = [delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]
     return Draft(file.shown, seen, delimiters, len(rows), columns)
 

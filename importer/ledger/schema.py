@@ -152,6 +152,11 @@ def translated_errors(path: Path) -> Iterator[None]:
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where SQLite quotes damaged text
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            raise LedgerError(
+                f"{path} is no ledger, or its beginning is damaged ({name})",
+                hint="Correct --ledger. Restore the latest backup only if this is the ledger.",
+            ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise TryLaterError(
                 f"another program is writing to the ledger {path} ({name})",
