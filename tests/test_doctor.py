@@ -140,6 +140,7 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
     (option('log = "bin"'), "act outputs", "cannot write to bin", "Make"),
     (option('results = "bin"'), "act outputs", "exists already", "--results"),
     (option('format = "astrisk"'), "act config", "no format", "Did you mean"),
+    (option("sandbox = true"), "act config", "no call goes to Zoho", "Take `sandbox` out"),
     (answered(Fault(reset_before_reading=True)), "act calls", "gave no answer (reset)", "Check the network"),
     (revoked, "act sign-in", "invalid_code", "auth login"),
     (many_tokens, "look sign-in", "10 in 10 minutes", "Wait 10 minutes"),

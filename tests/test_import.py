@@ -320,8 +320,17 @@ def test_results_of_the_sandbox(program: Program, tmp_path: Path) -> None:
     write_export(tmp_path / "a.csv", [call_row(1)])
     for options in ((), ("--sandbox",), ("--sandbox",)):
         assert program("check" if not options else "import", *options, tmp_path / "a.csv").code == 0
-    made = sorted(path.name.rpartition("-2")[0] for path in tmp_path.glob("a.csv.*"))
+    made = sorted(path.name.split("-")[0] for path in tmp_path.glob("a.csv.*"))
     assert made == ["a.csv.results", "a.csv.sandbox", "a.csv.sandbox"]
+
+
+def test_sandbox_of_a_config_file(program: Program, tmp_path: Path) -> None:
+    """A run says that Zoho gets nothing where no option of the command line says so, as in a night job."""
+    (tmp_path / "own.toml").write_text("sandbox = true\n")
+    export = write_export(tmp_path / "a.csv", [call_row(1)])
+    for options, said in ((("--config", tmp_path / "own.toml"), True), (("--sandbox",), False)):
+        ran = program("import", *options, export)
+        assert (ran.code, "in place of Zoho, which gets no call" in ran.stderr) == (0, said)
 
 
 def test_check_needs_nothing_else(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,10 @@ def _config(settings: Settings, *, environment: Mapping[str, str]) -> Iterator[C
     named = [name for name in map(variable_of, OPTIONS) if environment.get(name)]
     found = f"{settings.config}, all keys are known" if settings.config else "no config file"
     found += f"; outranked by the environment's {', '.join(named)}" if named else ""
-    yield _rated("config", found, f"{_PROGRAM} init   (or name it with --config)", look=settings.config is None)
+    hint = f"{_PROGRAM} init   (or name it with --config)"
+    if settings.sandbox:
+        found, hint = "sandbox is on: no call goes to Zoho", "Take `sandbox` out of config file or environment."
+    yield _rated("config", found, hint, look=settings.config is None, act=settings.sandbox)
 
 
 def _site(settings: Settings) -> Iterator[Check]:
