@@ -316,12 +316,14 @@ def test_results_beside_earlier_ones(program: Program, account: Simulator, tmp_p
 
 
 def test_results_of_the_sandbox(program: Program, tmp_path: Path) -> None:
-    """A trial's results are not among those that the pattern of README's `accept-restore` takes as evidence."""
+    """A trial's results have a name of their own, which `accept-restore` does not take as evidence (65)."""
     write_export(tmp_path / "a.csv", [call_row(1)])
     for options in ((), ("--sandbox",), ("--sandbox",)):
         assert program("check" if not options else "import", *options, tmp_path / "a.csv").code == 0
     made = sorted(path.name.split("-")[0] for path in tmp_path.glob("a.csv.*"))
     assert made == ["a.csv.results", "a.csv.sandbox", "a.csv.sandbox"]
+    ran = program("ledger", "accept-restore", *tmp_path.glob("a.csv.sandbox*"))
+    assert (ran.code, "Zoho got none of its calls" in ran.stderr) == (65, True)
 
 
 def test_sandbox_of_a_config_file(program: Program, tmp_path: Path) -> None:

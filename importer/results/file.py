@@ -18,10 +18,11 @@ from importer.ledger.values import Fate
 from importer.private_files import open_new, os_errors_as, put, sync_folder, whose
 from importer.records import OUTCOME_OF_STATE, Call, ResultRow
 from importer.results.cells import FATE_COLUMNS, PART, begin_rows, cells_of, defused, fate_cells, raw_rows
-from importer.settings.options import Settings
 from schemas.vocabulary import REASON_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome
 
 CHUNK_ROWS = 500
+RESULTS, SANDBOX = ".results-", ".sandbox-"
+"""What stands in the name of results: those of the sandbox are no evidence of what Zoho has."""
 
 Fates = Callable[[Sequence[str]], Mapping[str, Fate]]
 """Returns the fates of calls by call id, as the ledger does."""
@@ -260,21 +261,21 @@ class ResultsFile:
         return replace(counts, carried=carried)
 
 
-def results_path(first_input: Path | None, run_id: str, settings: Settings) -> Path:
+def results_path(
+    first_input: Path | None, run_id: str, chosen: Path | None, ledger: Path | None, kind: str = RESULTS
+) -> Path:
     """Return where the results go: as chosen, beside the first input, in the working folder, beside the ledger.
 
-    Those of the sandbox have a name of their own: what they show accepted is no evidence for `accept-restore`.
+    Without a name they get one by their ``kind``.
     """
-    chosen = settings.results
     if chosen is None:
         # Among the inputs of a pattern may be the results of earlier nights.
-        earlier = r"(\.(results|sandbox)-[^.]+\.csv)+$"
+        earlier = rf"(({RESULTS}|{SANDBOX})[^.]+\.csv)+$"
         name = re.sub(earlier, "", as_text(first_input.name)) if first_input else "cdr-importer"
-        kind, ledger = ("sandbox", None) if settings.sandbox else ("results", settings.ledger)
         folders = (first_input and first_input.parent, Path.cwd(), ledger and ledger.parent)
         # `sudo -u` leaves a service's user in a folder of root's.
         free = (each for each in folders if each and os.access(each, os.W_OK | os.X_OK))
-        chosen = next(free, Path.cwd()) / f"{name}.{kind}-{run_id}.csv"
+        chosen = next(free, Path.cwd()) / f"{name}{kind}{run_id}.csv"
     check_free(chosen, "results")
     return chosen
 
