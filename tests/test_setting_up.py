@@ -133,7 +133,8 @@ def test_init_unwritable(
     own = Path.cwd().parent / "own"
     own.mkdir()
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) == own)  # root may write everywhere
-    keys("", "Europe/London", "GB", "agents.csv", "", "", "", "no/ledger.sqlite", str(own / "ledger.sqlite"))
+    ledgers = ("no/ledger.sqlite", str(own), str(own / "ledger.sqlite"))
+    keys("", "Europe/London", "GB", "agents.csv", "", "", "", *ledgers)
     ran = program("init")
     assert (ran.code, "cannot write into its folder" in ran.stderr) == (0, True)
     assert f"no ledger can be made at {Path('no/ledger.sqlite')}" in " ".join(ran.stderr.split())

@@ -256,7 +256,7 @@ def _check_writable(ledger: Path) -> None:
     """Raise UsageError where no ledger is and none can be made, so that it is asked for again."""
     with suppress(PermissionError):  # of a folder above that cannot be looked at
         folder = next(each for each in ledger.absolute().parents if each.exists())
-        if ledger.exists() or os.access(folder, os.W_OK):
+        if ledger.is_file() or (not ledger.exists() and os.access(folder, os.W_OK)):
             return
     raise UsageError(f"no ledger can be made at {ledger}", hint="Name a file in a folder where you may write.")
 

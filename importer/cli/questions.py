@@ -156,7 +156,7 @@ def _questions(draft: Draft, causes: Mapping[str, CauseTable], said: Said) -> It
     yield from _about_words("direction", draft, said, {})
     yield from _about_outcomes(draft, causes, said)
     meant = [f"  {word} = {meaning}" for kind in MEANINGS for word, meaning in _meanings(said, kind)]
-    lines = ("So a word means, and one left open has its rows rejected:", *meant)
+    lines = ("What the words mean; rows with a word left open are rejected:", *meant)
     yield Question("all", "Right? 1 writes the format, < goes back", {"1": ()}, "1", lines)
 
 
