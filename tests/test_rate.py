@@ -54,8 +54,9 @@ def test_rate_is_kept_at_the_server(tmp_path: Path) -> None:
     short; and the pace is the median of the seconds, in which one standstill does not count.
     """
     path = write_export(tmp_path / "export.csv", (call_row(number) for number in range(RATE * MEASURED_SECONDS)))
-    environment = {**os.environ, "CDR_IMPORTER_LEDGER": str(tmp_path / "ledger.sqlite")}
+    environment = dict(os.environ)
     with sandbox(environment) as base_url:
+        environment["CDR_IMPORTER_LEDGER"] = str(tmp_path / "ledger.sqlite")
         words = f"import --init-ledger --yes --rate {RATE}/second --workers {WORKERS}".split()
         subprocess.run([sys.executable, "-m", "importer", *words, path], env=environment, check=True)
         with urllib.request.urlopen(f"{base_url}/sandbox/calls") as answer:

@@ -315,11 +315,13 @@ def test_loopback_only(sandbox: Sandbox) -> None:
 
 
 def test_foreground_sandbox_prints_each_request() -> None:
-    """`sandbox` prints method, path, state and answer of each request in 80 columns, and looks at users."""
+    """`sandbox` names a ledger of its own, prints each request and answer in 80 columns, and looks at users."""
     command = [sys.executable, "-u", "-m", "importer", "sandbox", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         base = next(line for line in process.stdout if "answers at" in line).split()[4]
+        exported = [*iter(process.stdout.readline, "Stop it with Ctrl-C.\n")]
+        assert any("CDR_IMPORTER_LEDGER=" in line for line in exported)
         token = requests.post(base + TOKEN_PATH, data=REFRESH, timeout=20).json()["access_token"]
         for changes in ({}, {"zohouser": "1"}, {"to": ""}):
             headers = {"Authorization": f"Zoho-oauthtoken {token}"}

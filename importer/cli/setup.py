@@ -1,6 +1,7 @@
 """The commands `auth`, `doctor`, `users` and `sandbox`."""
 
 import os
+import shlex
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -194,6 +195,9 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     show(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url}")
     show(f"  export CDR_IMPORTER_API_URL={sandbox.base_url}")
     show_lines(f"  export CDR_IMPORTER_{name.upper()}={secret}" for name, secret in SANDBOX_CREDENTIALS.items())
+    # In the ledger of real runs what the sandbox took would count as notified.
+    show(f"  export CDR_IMPORTER_LEDGER={shlex.quote(str(Settings().ledger.with_name('sandbox.sqlite')))}")
+    show("  export CDR_IMPORTER_INIT_LEDGER=true")
     show(f"For `auth login`, a code that is good for three minutes: {sandbox.base_url}/sandbox/code")
     show("Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
