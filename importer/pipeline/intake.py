@@ -254,8 +254,8 @@ class Intake:
         age = self._run.now - max(changed, default=self._run.now)
         if settings.max_age is not None and age > settings.max_age:
             yield NoInputError(
-                f"the newest input was last written {age / 3600:.1f} h ago, --max-age allows "
-                f"{settings.max_age / 3600:.1f} h",
+                f"the newest input was last written {age / 3600:.2f} h ago, --max-age allows "
+                f"{settings.max_age / 3600:.2f} h",
                 hint="Look whether the telephone system still exports. This alarm held no rows back.",
                 reason="input_too_old",
             )
