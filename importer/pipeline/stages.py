@@ -23,7 +23,7 @@ from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text, lock_wait
 from importer.private_files import whose
 from importer.records import RunSummary, Stop
-from importer.results.file import RESULTS, SANDBOX, Finished, ResultsFile, results_path
+from importer.results.file import SANDBOX, Finished, ResultsFile, results_path
 from importer.settings.credentials import Credentials
 
 
@@ -105,7 +105,7 @@ def _ended(
 def _target(run: Run, beside: Path | None) -> tuple[Path, str]:
     """Return where the results go, and why not beside the input where they cannot."""
     # The ledger of a sandbox goes with it.
-    place = (None, SANDBOX) if run.settings.sandbox else (run.settings.ledger, RESULTS)
+    place = (None, SANDBOX) if run.settings.sandbox else (run.settings.ledger,)
     target = results_path(beside, run.run_id, run.settings.results, *place)
     if run.settings.results is None and beside and target.parent != beside.parent:
         closed = whose(beside.parent / target.name)

@@ -21,8 +21,8 @@ from importer.results.cells import FATE_COLUMNS, PART, begin_rows, cells_of, def
 from schemas.vocabulary import REASON_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outcome
 
 CHUNK_ROWS = 500
-RESULTS, SANDBOX = ".results-", ".sandbox-"
-"""What stands in the name of results: those of the sandbox are no evidence of what Zoho has."""
+SANDBOX = ".results-sandbox-"
+"""What stands in the name of results of the sandbox, which are no evidence of what Zoho has."""
 
 Fates = Callable[[Sequence[str]], Mapping[str, Fate]]
 """Returns the fates of calls by call id, as the ledger does."""
@@ -262,7 +262,7 @@ class ResultsFile:
 
 
 def results_path(
-    first_input: Path | None, run_id: str, chosen: Path | None, ledger: Path | None, kind: str = RESULTS
+    first_input: Path | None, run_id: str, chosen: Path | None, ledger: Path | None, kind: str = ".results-"
 ) -> Path:
     """Return where the results go: as chosen, beside the first input, in the working folder, beside the ledger.
 
@@ -270,8 +270,9 @@ def results_path(
     """
     if chosen is None:
         # Among the inputs of a pattern may be the results of earlier nights.
-        earlier = rf"(({RESULTS}|{SANDBOX})[^.]+\.csv)+$"
-        name = re.sub(earlier, "", as_text(first_input.name)) if first_input else "cdr-importer"
+        name = (
+            re.sub(r"(\.results-[^.]+\.csv)+$", "", as_text(first_input.name)) if first_input else "cdr-importer"
+        )
         folders = (first_input and first_input.parent, Path.cwd(), ledger and ledger.parent)
         # `sudo -u` leaves a service's user in a folder of root's.
         free = (each for each in folders if each and os.access(each, os.W_OK | os.X_OK))
