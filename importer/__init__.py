@@ -9,9 +9,12 @@ errors, private_files, requirements, records, settings, processes, files, format
 pacing, auth, client, results, report, pipeline, watching, setup, cli; `simulator` imports nothing of ours.
 """
 
+from functools import cache
+
 __version__: str
 
 
+@cache
 def __getattr__(name: str) -> str:
     """Return ``__version__`` when it is asked for: reading the metadata costs `--help` a third of its time."""
     if name != "__version__":

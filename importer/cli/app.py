@@ -146,8 +146,8 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asks how far a run has come, and must not end one that begins
     # Rows make no cycles, but with each of them the collector would go over all modules and formats again: a tenth
-    # of the time of `check` on a million rows with CPython 3.11.
-    gc.set_threshold(50_000, 20, 100)
+    # of the time of `check` on a million rows with CPython 3.11. To load them makes 150,000 objects.
+    gc.set_threshold(200_000, 20, 100)
     code = run(arguments)
     # What is left lives until the end of the process: going over it once more costs 60 ms.
     gc.freeze()

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from statistics import median
 
 from importer.errors import (
     CannotCreateError,
@@ -274,6 +273,8 @@ class Intake:
             )
         fewest, whence, limit = 0.0, "", settings.min_rows
         if limit is not None and limit.percent is not None:
+            from statistics import median
+
             earlier = ledger.rows_of_complete_runs("import", settings.site, COMPARED_RUNS) if ledger else []
             if len(earlier) < FEWEST_COMPARED_RUNS:
                 self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
