@@ -24,7 +24,7 @@ from importer.settings.options import ENVIRONMENT_PREFIX
 POLL_SECONDS = 0.1
 """So often a signal is looked for while workers read."""
 
-_LOADED_ONCE = ["importer.cli", "importer.prepare", "pandera.backends.pandas.register"]
+_LOADED_ONCE = ["importer.cli", "importer.prepare.preparation", "pandera.backends.pandas.register"]
 """Modules that every worker needs; the last is what pandera loads with the first schema."""
 
 _Item = TypeVar("_Item")

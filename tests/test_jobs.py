@@ -243,9 +243,10 @@ def test_signals_while_workers_start() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 def test_server_of_workers() -> None:
-    """The process that forks workers ends with them: calls may be sent for hours."""
+    """The process that forks workers has loaded what they do, and ends with them: calls may be sent for hours."""
     with working(2) as executor:
         assert executor is not None
+        assert prepare_part.__module__ in executor.submit(eval, "[*__import__('sys').modules]").result()
         server = executor.submit(os.getppid).result()
         assert server != os.getpid()
     wait_until(lambda: not Path(f"/proc/{server}").exists())

@@ -326,9 +326,10 @@ def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
     if pattern is None:
         return values
     texts, pattern = arrow_of(values), named_group(pattern)
-    found = pc.match_substring_regex(texts[:SAMPLED_CELLS], pattern=pattern)
-    if 2 * (pc.sum(found).as_py() or 0) < SAMPLED_CELLS < len(texts):
-        texts = pc.if_else(pc.match_substring_regex(texts, pattern=pattern), texts, None)
+    if len(texts) > SAMPLED_CELLS:
+        found = pc.match_substring_regex(texts[:SAMPLED_CELLS], pattern=pattern)
+        if 2 * (pc.sum(found).as_py() or 0) < SAMPLED_CELLS:
+            texts = pc.if_else(pc.match_substring_regex(texts, pattern=pattern), texts, None)
     groups = pc.extract_regex(texts, pattern=pattern)
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 
