@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, product
 from pathlib import Path
 
@@ -277,11 +277,11 @@ def _match_header(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         for _, above in records[:index]:
             is_full = len(above) == field_count and 2 * sum(map(bool, above)) > field_count
             is_call = needed and all(re.search(r"\d", "".join(above[place : place + 1])) for place in needed)
-            if (is_full or is_call) and _fits(above, positions, patterns, cdr_format):
+            if (is_full or is_call) and _fitting([above], positions, patterns, cdr_format):
                 return None  # it is the header of another export, put behind this one
         rows = sample.rows(dialect, index + 1, field_count, positions.get(cdr_format.file.spill or ""))
         rows = [row for row in rows if not header_positions(row, cdr_format, positions)]
-        fitting = sum(_fits(row, positions, patterns, cdr_format) for row in rows)
+        fitting = len(_fitting(rows, positions, patterns, cdr_format))
         if fitting < least_share * len(rows):
             return None
         fitting += sum(_has_shape(row, field_count) for row in rows)
@@ -364,11 +364,8 @@ def _match_layout(sample: Sample, cdr_format: Shape, dialect: Dialect, least_sha
         positions = {name: index for index, name in enumerate(layout.columns)}
         patterns = {**cdr_format.detect.patterns, **layout.where}
         rows = sample.rows(dialect, 0, count, positions.get(cdr_format.file.spill or ""))
-        fitting = sum(
-            _has_shape(row[:count] if layout.open_end else row, count)
-            and _fits(row, positions, patterns, cdr_format)
-            for row in rows
-        )
+        shaped = [row for row in rows if _has_shape(row[:count] if layout.open_end else row, count)]
+        fitting = len(_fitting(shaped, positions, patterns, cdr_format))
         read_by = partial(
             Detection,
             dialect=dialect,
@@ -392,31 +389,44 @@ def _has_shape(cells: Sequence[str], count: int) -> bool:
     return len(cells) >= count and not any(cell.strip() for cell in cells[count:])
 
 
-def _fits(
-    cells: Sequence[str], positions: Mapping[str, int], patterns: Mapping[str, str], cdr_format: Shape
-) -> bool:
-    """Return whether a row matches every pattern.
+def _fitting(
+    rows: Sequence[Sequence[str]], positions: Mapping[str, int], patterns: Mapping[str, str], cdr_format: Shape
+) -> list[Sequence[str]]:
+    """Return the rows that match every pattern."""
+    left = [*rows]
+    for name, pattern in patterns.items():
+        if not left or name not in positions:
+            return []
+        texts = [plain_cell(cells[positions[name]]) if positions[name] < len(cells) else None for cells in left]
+        sound = _matching({text for text in texts if text is not None}, pattern, cdr_format)
+        left = [cells for cells, text in zip(left, texts, strict=True) if text in sound]
+    return left
+
+
+def _matching(texts: set[str], pattern: str, cdr_format: Shape) -> set[str]:
+    """Return the texts that match a pattern from end to end.
 
     A time may be one that another program wrote anew: with a fraction, an offset, in ISO 8601, or in the way of a
     spreadsheet.
     """
-    for name, pattern in patterns.items():
-        if name not in positions or positions[name] >= len(cells):
-            return False
-        text = plain_cell(cells[positions[name]])
-        if _fits_whole(pattern, text) or _fits_whole(pattern, re.sub(DECIMAL, r"\1", text)):
-            continue
-        bare = bare_time(text)
-        if _fits_whole(pattern, _T_IN_ISO.sub(" ", bare)):
-            continue
-        if not isinstance(cdr_format, CdrFormat):
-            return False
+    sound = _whole(texts, pattern)
+    spelt = {text: {re.sub(DECIMAL, r"\1", text), _T_IN_ISO.sub(" ", bare_time(text))} for text in texts - sound}
+    if isinstance(cdr_format, CdrFormat):
         parts = column_layouts(cdr_format.time.formats, len(cdr_format.time.columns))
-        choices = product(chain.from_iterable(parts), DateOrder)
-        written = (written_back(bare, (layout,), order, fill_seconds=True) for layout, order in choices)
-        if not any(_fits_whole(pattern, each) for each in written):
-            return False
-    return True
+        choices = [*product(chain.from_iterable(parts), DateOrder)]
+        for text, others in spelt.items():
+            bare = bare_time(text)
+            others.update(written_back(bare, (layout,), order, fill_seconds=True) for layout, order in choices)
+    others_sound = _whole(set().union(*spelt.values()), pattern)
+    return sound.union(text for text, others in spelt.items() if others & others_sound)
+
+
+def _whole(texts: set[str], pattern: str) -> set[str]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    cells = pa.array([*texts], pa.large_string())
+    return {*cells.filter(pc.match_substring_regex(cells, pattern=f"^(?:{pattern})$")).to_pylist()}
 
 
 def _unfit(
@@ -492,16 +502,5 @@ def _unlike(
         cdr_format.shown(name)
         for name, pattern in patterns.items()
         if name not in positions
-        or sum(_fits(row, {name: positions[name]}, {name: pattern}, cdr_format) for row in rows)
-        < LEAST_SHARE * len(rows)
+        or len(_fitting(rows, {name: positions[name]}, {name: pattern}, cdr_format)) < LEAST_SHARE * len(rows)
     ]
-
-
-@lru_cache(maxsize=8192)
-def _fits_whole(pattern: str, text: str) -> bool:
-    """Return whether a pattern matches a text from end to end; asked anew, that takes 20 microseconds."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found = pc.match_substring_regex(pa.scalar(text, pa.large_string()), pattern=f"^(?:{pattern})$")
-    return bool(found.as_py())

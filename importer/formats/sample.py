@@ -78,7 +78,7 @@ class Sample:
         self._first_line = first_line
         self._left_out = left_out
         self._split: dict[Dialect, Records] = {}
-        self._quotings: dict[str, tuple[bool, bool]] = {}
+        self._quotings: dict[str, tuple[bool, bool, bool]] = {}
 
     def records(self, dialect: Dialect) -> Records:
         """Return (line, cells) of the first records, without blank ones and what a database client prints."""
@@ -128,8 +128,13 @@ class Sample:
                     left[sign] = self.text[found.end() if found else 0 :]
             is_plain, rest = '"' in self.text and not left['"'], left['\\"']
             is_open = len(rest.splitlines()) <= 2 and re.fullmatch(rf"(?:{open_cell})?\\?", rest) is not None
-            self._quotings[delimiter] = is_plain, '\\"' in self.text and not is_plain and is_open
-        is_plain, is_escaped = self._quotings[delimiter]
+            # Quotes inside cells are doubled, as a spreadsheet writes them, and never bare.
+            edge = mark + r"\r\n"
+            doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
+            is_doubled = re.search(doubled, self.text) is not None and not re.search(bare, self.text)
+            is_escaped = '\\"' in self.text and not is_plain and is_open
+            self._quotings[delimiter] = is_plain, is_escaped, is_doubled
+        is_plain, is_escaped, is_doubled = self._quotings[delimiter]
         if file.quotes is Quotes.NONE:
             yield from (anew, own) if is_plain else (own, anew)
         elif is_escaped:
@@ -137,10 +142,7 @@ class Sample:
         elif file.quotes is Quotes.BACKSLASH:
             yield anew if is_plain else own
         elif file.quotes is Quotes.BARE:
-            # Quotes inside cells are doubled, as a spreadsheet writes them, and never bare.
-            edge = re.escape(delimiter) + r"\r\n"
-            doubled, bare = f'[^{edge}]""[^{edge}]', f'[^{edge}"]"[^{edge}"]'
-            yield anew if re.search(doubled, self.text) and not re.search(bare, self.text) else own
+            yield anew if is_doubled else own
         else:
             yield own
 
