@@ -119,6 +119,18 @@ def caseless(text: str) -> str:
     return " ".join(text.lower().split())
 
 
+TRUTH: Final = {
+    word: frozenset(map(caseless, words.split()))
+    for word, words in {
+        "true": """true t yes y 1 ja oui si sí sim да wahr vrai verdadero verdadeiro vero waar prawda pravda sant
+            sand sann tosi igaz doğru αληθης adevărat истина істина""",
+        "false": """false f no n 0 nein non nee não нет falsch faux falso onwaar fałsz nepravda falskt falsk usann
+            epätosi hamis yanliş ψευδης fals ложь хибність""",
+    }.items()
+}
+"""What programs write for true and false: databases `t` and `1`, spreadsheets the words of their own language."""
+
+
 def null_cells(delimiter: str) -> str:
     """Return a regular expression of NULL as a whole cell of a line; it is no escaped letter N."""
     return rf"(?<![^{re.escape(delimiter)}\n\r])\\N(?=[{re.escape(delimiter)}\r\n]|\Z)"

@@ -1,7 +1,7 @@
 """The conditions of a format on whole columns at once, and the values it takes out of them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Self
@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from importer.formats.cells import caseless
+from importer.formats.cells import TRUTH, caseless
 from importer.formats.language import Source, Test, named_group
 from schemas.vocabulary import Role
 
@@ -249,7 +249,9 @@ class Conditions:
         values = coded.values
         holds = np.ones(len(values), dtype=np.bool_)
         if test.any_of is not None:
-            holds &= _is_one_of(values, [caseless(word) for word in test.any_of])
+            words = {caseless(word) for word in test.any_of}
+            words |= {each for word in words & TRUTH.keys() for each in TRUTH[word]}
+            holds &= _is_one_of(values, words)
         if test.matches is not None:
             holds &= matches(values, test.matches)
         if test.empty is not None:
@@ -383,10 +385,10 @@ def seconds_of(values: pd.Series) -> pd.Series:
     return pd.Series(seconds[codes], index=values.index)
 
 
-def _is_one_of(values: pd.Series, words: list[str]) -> Flags:
+def _is_one_of(values: pd.Series, words: Collection[str]) -> Flags:
     """Return which texts are among words in the form of `caseless`; only texts beyond ASCII need it themselves."""
     texts = arrow_of(values)
-    among = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(words, type=pa.large_string()))
+    among = pc.is_in(pc.utf8_lower(texts), value_set=pa.array([*words], type=pa.large_string()))
     found = np.array(among.to_numpy(), dtype=np.bool_)
     foreign = ~np.asarray(pc.string_is_ascii(texts).to_numpy(), dtype=np.bool_)
     if foreign.any():
