@@ -14,7 +14,7 @@ from schemas.vocabulary import E164, State
 CALL_ID = r"^[A-Za-z0-9]{1,64}$"
 VOICEURI = r"(https?://[^\s/$.?#][^\s]*)?"
 ZOHOUSER = r"^[A-Za-z0-9_.-]{0,64}$"
-DECIMAL = r"[0-9]+\.0+"  # what pandas and Excel make of a number
+DECIMAL = r"[0-9]+\.0+|[0-9]{1,3}(?:\.[0-9]{3}){2,}"  # what pandas and Excel make of a number
 
 EARLIEST = np.datetime64("2000-12-30T00:00:00", "s")  # 2001 on any clock of the world
 

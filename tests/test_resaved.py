@@ -242,15 +242,13 @@ def test_ids_with_a_decimal_comma(tmp_path: Path, name: str) -> None:
     "folder", ["freepbx", "issabel", "yeastar-s", "cisco-gateway", "freeswitch-csv", "twilio"]
 )
 def test_words_for_nothing(tmp_path: Path, folder: str) -> None:
-    """`NA`, dashes, and 0 where an id, a number dialled in or a time of the answer would be: the same calls."""
+    """`NA`, `none`, dashes, errors, and 0 where an id, a number dialled in or a time of the answer would be."""
     path = max((each for each in INPUTS if each.parent.name == folder), key=lambda each: each.stat().st_size)
     found, names = detected(path), ("did", "didnumber", "srctrunk", "connect_time")
     ids = {each for names in found.format.call.id if len(names) == 1 for each in found.format.origins(names[0])}
-    for word, columns in (
-        ("NA", found.format.columns_that_may_be_empty()),
-        ("--", found.format.columns_that_may_be_empty()),
-        ("0", {*ids, *names}),
-    ):
+    may_be_empty = found.format.columns_that_may_be_empty()
+    words = dict.fromkeys(("NA", "--", "none", "undefined", "#REF!"), may_be_empty)
+    for word, columns in (*words.items(), ("0", {*ids, *names})):
         places = {found.positions[name] for name in columns if name in found.positions}
         rows = [list(row) for row in cells_of(path)]
         for row in (row for row in rows[_body(found, rows) :] if len(row) == found.field_count):

@@ -63,14 +63,24 @@ NULLS: Final = frozenset(
 Letter case counts, and `NA` and `N/A` are no such words: some systems write them and mean something.
 """
 
-NO_ID: Final = "-+|N/?A|n/?a|#N/A"
-"""What stands in place of an id; R, Excel and pandas write the words. Calls would share it."""
+NO_ID: Final = r"-+|N/?A|n/?a|Null|none|nil|NIL|undefined|\(blank\)|\[\]|\{\}|#(?:N/A|REF!|VALUE!|NAME\?|NULL!)"
+"""What stands in place of an id; R, Ruby, JavaScript, Excel and pandas write it. Calls would share it."""
 
 NO_LONE_ID: Final = rf"{NO_ID}|[-0]+(?:\.0+)?"
 """The same of an id in one column; zeros may be a part of one that is made of several."""
 
-NO_TIME: Final = r"[^0-9]*|0+(?:\.0+)?|0000-00-00.*"
-"""What stands in place of a time that never was: `-`, `NA`, `0`, MySQL's zero date; midnight is a time."""
+NO_TIME: Final = (
+    r"[^0-9]*|0+(?:\.0+)?|(?:000[01]|1899|19[07]0|1969)-.*|"
+    r"[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:1899|19[07]0|1969)\b.*|(?:0?1/0?0/|0?0\.0?1\.).*"
+)
+"""What stands in place of a time that never was: `-`, `NA`, `0`, and how programs write a date of zero.
+
+MySQL: 0000-00-00; .NET: 0001-01-01; OLE: 1899-12-30; SQL Server, of an empty text: 1900-01-01; Excel: `1/0/1900`,
+`00.01.1900`; of epoch 0: 1970-01-01, or the evening before. Midnight is a time.
+"""
+
+NO_DATE_TIME: Final = NO_TIME + r"|0?0:00:00(?:\.0+)?|12:00:00 [Aa][Mm]"
+"""The same where a date stands before the time: of 0 in such a cell workbooks and Visual Basic make midnight."""
 
 DECIMAL: Final = r"^([0-9]{1,15})\.0{1,2}$"
 """How pandas and Excel write code 486 in a column of numbers: 486.0, 486.00."""
@@ -129,6 +139,23 @@ TRUTH: Final = {
     }.items()
 }
 """What programs write for true and false: databases `t` and `1`, spreadsheets the words of their own language."""
+
+
+GROUPED: Final = re.compile(
+    r"[1-9][0-9]{0,2}(?:(?:,[0-9]{3})+(?:\.[0-9]+)?|(?:\.[0-9]{3}){2,}(?:,[0-9]+)?|(?:[ '\u2019][0-9]{3}){2,})"
+)
+"""A number as Excel, Kibana and Power BI show it: 1,772,446,847.42."""
+
+
+def are_grouped(texts: Iterable[str]) -> bool:
+    """Return whether a program took the ids of a column for numbers and parted their thousands."""
+    filled = {*texts}
+    return any(map(GROUPED.fullmatch, filled)) and not any(re.fullmatch("[0-9]{4,}", text) for text in filled)
+
+
+def ungrouped(text: str) -> str:
+    """Return the digits of an id without what parts their thousands."""
+    return text.replace(text.lstrip("0123456789")[0], "") if GROUPED.fullmatch(text) else text
 
 
 def null_cells(delimiter: str) -> str:

@@ -12,7 +12,7 @@ from importer.errors import InputUnusableError
 from importer.files.export import ExportFile, open_tables, readable, without_rows
 from importer.files.packing import sql_dump
 from importer.files.workbooks import EMPTY_COLUMNS
-from importer.formats.cells import DECIMAL, Dialect, plain_cell
+from importer.formats.cells import DECIMAL, Dialect, plain_cell, ungrouped
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection, rewriting_of
 from importer.formats.encoding import certain_encoding, fallback_encoding
@@ -182,7 +182,7 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     if found.call.cut_id:
         return found
     columns = [
-        {plain_cell(cells[place]) for cells in detection.sample if place < len(cells)} - {""}
+        {ungrouped(plain_cell(cells[place])) for cells in detection.sample if place < len(cells)} - {""}
         for place in detection.places([name for names in found.call.id for name in names])
     ]
     long = [text for text in set().union(*columns) if re.fullmatch(f"[1-9][0-9]{{{KEPT_DIGITS},}}", text)]

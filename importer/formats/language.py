@@ -459,6 +459,7 @@ class CdrFormat(Shape):
         names = {name for tests in self._tests() for name, test in tests.items() if test.empty is not None}
         names -= {rule.column for rule in self.outcome}
         names |= {name for candidate in self.call.id for name in candidate}
+        names |= {*filter(None, [self.call.zohouser])}
         return tuple(sorted({origin for name in names for origin in self.origins(name)}))
 
     def columns_of_words(self) -> set[str]:

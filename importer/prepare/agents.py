@@ -19,7 +19,7 @@ from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.private_files import open_small, why
 from importer.reading.conditions import DECIMAL_EXTENSION, Extensions
-from schemas.call import ZOHOUSER
+from schemas.call import DECIMAL, ZOHOUSER
 from schemas.numbers import NumberBook
 from schemas.plans import NumberRules
 
@@ -174,7 +174,9 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
                 hint = (
                     "Write it on one line. If it holds the text of several cells, a quote before it is not closed."
                 )
-            elif column in ("extension", "number", "zohouser") and DAMAGED.fullmatch(text):
+            elif (column in ("extension", "number", "zohouser") and DAMAGED.fullmatch(text)) or (
+                column == "zohouser" and re.fullmatch(DECIMAL, text)
+            ):
                 fault = "is what a spreadsheet made of a number"
                 hint = "Its digits may be lost: write it anew, in a column that the spreadsheet keeps as text."
             elif column == "zohouser" and not re.fullmatch(ZOHOUSER, text):

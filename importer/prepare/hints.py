@@ -190,5 +190,5 @@ def call_hint(reason: str, row: Sequence[str], rules: Rules) -> str:
         where = f"column {rules.shown((call.zohouser,))[0]} or {where}"
     rule = "an id has only letters, digits, `.`, `_` and `-`, at most 64"
     if re.fullmatch(DECIMAL, zohouser):
-        rule = "a program took it for a number and wrote a decimal: write it anew, as text"
+        rule = "a program took it for a number and wrote a point into it: write it anew, as text"
     return f"User {quoted(zohouser)} ({where}): {rule}."

@@ -20,13 +20,16 @@ from importer.formats.cells import (
     FORCED,
     INVISIBLE,
     NO_BREAK_SPACES,
+    NO_DATE_TIME,
     NO_ID,
     NO_LONE_ID,
     NO_TIME,
     NULLS,
     Quotes,
+    are_grouped,
     cell_reader,
     plain_cell,
+    ungrouped,
 )
 from importer.formats.dates import column_layouts, is_own, written_back
 from importer.formats.detected import Detection
@@ -372,9 +375,14 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
         if any(re.match(DECIMAL, plain_cell(cells[place])) for cells in detection.sample if place < len(cells)):
             cleaned[place] = cleaned[place].str.replace(DECIMAL, r"\1", regex=True)
     call, origins = detection.format.call, detection.format.origins
+    for place in detection.places([name for names in call.id for name in names]):
+        if are_grouped(plain_cell(cells[place]) for cells in detection.sample if place < len(cells)):
+            cleaned[place] = cleaned[place].map(ungrouped).astype("str")
     nothing = dict.fromkeys(detection.format.columns_that_may_be_empty(), NO_ID)
     nothing |= {each: NO_LONE_ID for names in call.id if len(names) == 1 for each in origins(names[0])}
-    nothing |= dict.fromkeys(origins(call.answer_time), NO_TIME) if call.answer_time else {}  # else it is attended
+    if call.answer_time:  # else it is attended
+        no_time = NO_DATE_TIME if len(detection.format.time.columns) == 1 else NO_TIME
+        nothing |= dict.fromkeys(origins(call.answer_time), no_time)
     for name in nothing.keys() & positions.keys():
         cleaned[positions[name]] = _emptied(cleaned[positions[name]], nothing[name])
     lacking = pd.Series("", index=index, dtype="str")
@@ -389,13 +397,17 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
 def _emptied(cells: pd.Series, nothing: str) -> pd.Series:
     """Return cells without the words that stand for nothing.
 
-    None begins with a digit but 0; those of an id that have more than four letters begin with `-` or 0. So nearly
-    all cells are told in a tenth of the time.
+    Nearly all cells are told in a tenth of the time: a time begins with its year, no such word with a digit but 0,
+    and those of an id that have more than nine letters begin with `-` or 0.
     """
     texts = arrow_of(cells)
     lengths = pc.binary_length(texts)
-    is_other = pc.less(texts, ":") if nothing == NO_TIME else pc.or_(pc.less(texts, ":"), pc.greater(lengths, 4))
-    is_other = pc.or_(pc.equal(lengths, 0), pc.and_(pc.greater_equal(texts, "1"), is_other))
+    if nothing in (NO_ID, NO_LONE_ID):
+        is_other = pc.or_(pc.less(texts, ":"), pc.greater(lengths, 9))
+        is_other = pc.and_(pc.greater_equal(texts, "1"), is_other)
+    else:
+        is_other = pc.starts_with(texts, "20")
+    is_other = pc.or_(pc.equal(lengths, 0), is_other)
     places = np.flatnonzero(~np.asarray(is_other.to_numpy(), dtype=np.bool_))
     empty = places[matches(cells.iloc[places], nothing)] if len(places) else places
     return cells.mask(cells.index.isin(cells.index[empty]), "") if len(empty) else cells
