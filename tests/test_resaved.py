@@ -85,7 +85,7 @@ def forced(cell: str) -> str:
 
 def marked(cell: str) -> str:
     """Return a number between direction marks and no-break spaces, as it is copied from a chat."""
-    return f"\u202a\u00a0{cell}\u202c\u200e" if re.fullmatch(r"\+?\d{3,}", cell) else cell
+    return f"\u202a\u00a0{cell[:2]}\u00ad{cell[2:]}\u202c\u200e" if re.fullmatch(r"\+?\d{3,}", cell) else cell
 
 
 def apostrophe(cell: str) -> str:
@@ -239,12 +239,12 @@ def test_ids_with_a_decimal_comma(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["freepbx", "issabel", "yeastar-s", "cisco-gateway", "freeswitch-csv", "twilio"]
+    "folder", ["freepbx", "issabel", "yeastar-s", "cisco-gateway", "freeswitch-csv", "twilio", "ringcentral-api"]
 )
 def test_words_for_nothing(tmp_path: Path, folder: str) -> None:
     """`NA`, `none`, dashes, errors, and 0 where an id, a number dialled in or a time of the answer would be."""
     path = max((each for each in INPUTS if each.parent.name == folder), key=lambda each: each.stat().st_size)
-    found, names = detected(path), ("did", "didnumber", "srctrunk", "connect_time")
+    found, names = detected(path), ("did", "didnumber", "srctrunk", "connect_time", "to_extension")
     ids = {each for names in found.format.call.id if len(names) == 1 for each in found.format.origins(names[0])}
     may_be_empty = found.format.columns_that_may_be_empty()
     words = dict.fromkeys(("NA", "--", "none", "undefined", "#REF!"), may_be_empty)

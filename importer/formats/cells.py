@@ -38,8 +38,8 @@ class Dialect:
     spans: tuple[tuple[int, int], ...] = ()
 
 
-INVISIBLE: Final = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
-"""Direction marks (Unicode Bidi_Control), zero width space, word joiner, byte order mark.
+INVISIBLE: Final = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+"""Direction marks (Unicode Bidi_Control), soft hyphen, zero width space, word joiner, byte order mark.
 
 The joiners U+200C and U+200D stay: names in Persian or Hindi are spelt with them.
 """
@@ -63,10 +63,13 @@ NULLS: Final = frozenset(
 Letter case counts, and `NA` and `N/A` are no such words: some systems write them and mean something.
 """
 
-NO_ID: Final = r"-+|N/?A|n/?a|Null|none|nil|NIL|undefined|\(blank\)|\[\]|\{\}|#(?:N/A|REF!|VALUE!|NAME\?|NULL!)"
+NO_ID: Final = (
+    r"[-\x{2010}-\x{2015}\x{2212}]+|N/?A|n/?a|Null|none|nil|NIL|undefined|\(blank\)|\[\]|\{\}|"
+    r"#(?:N/A|REF!|VALUE!|NAME\?|NULL!)"
+)
 """What stands in place of an id; R, Ruby, JavaScript, Excel and pandas write it. Calls would share it."""
 
-NO_LONE_ID: Final = rf"{NO_ID}|[-0]+(?:\.0+)?"
+NO_LONE_ID: Final = rf"{NO_ID}|[Uu]nknown|[-0]+(?:\.0+)?"
 """The same of an id in one column; zeros may be a part of one that is made of several."""
 
 NO_TIME: Final = (

@@ -66,7 +66,7 @@ CONTROLS = (b"\0", b"\x1f")
 
 TEXT = pd.ArrowDtype(pa.large_string())
 
-_LEADS = tuple(mark.encode("utf-8")[:2] for mark in "\u061c\u00a0\u200b\u2060\ufeff")
+_LEADS = tuple(mark.encode("utf-8")[:2] for mark in "\u00ad\u061c\u00a0\u200b\u2060\ufeff")
 """The first two bytes of all marks in UTF-8; other characters begin so too, which costs time and nothing else."""
 
 
