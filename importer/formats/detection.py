@@ -154,6 +154,7 @@ def _detect(
     encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
     _require_bare_names(detection)
+    _require_one_header(sample, detection, formats)
     detection = replace(detection, format=with_cut_ids(detection))
     return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
 
@@ -337,6 +338,20 @@ def _require_bare_names(detection: Detection) -> None:
                 f"{detection.file.shown}: {cell!r} in the header may be column {texts[0]!r} of "
                 f"{detection.format.name}",
                 hint="Name it so if it holds the same in the same unit and zone, else remove it.",
+            )
+
+
+def _require_one_header(sample: Sample, detection: Detection, formats: Sequence[CdrFormat]) -> None:
+    """Raise InputUnusableError where another format's header stands above: its rows are no lines of a title."""
+    for line, cells in sample.records(detection.dialect):
+        if line >= (detection.header_line or 0):
+            return
+        words = re.split(r"[,;|\t]", detection.dialect.delimiter.join(cells))
+        if other := next((each.name for each in formats if header_positions(words, each, {})), None):
+            raise InputUnusableError(
+                f"{detection.file.shown}: a header of {other} stands in line {line}, and one of "
+                f"{detection.format.name} in line {detection.header_line}",
+                hint=TWO_LAYOUTS,
             )
 
 
