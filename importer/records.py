@@ -40,7 +40,8 @@ class Call:
     """One outgoing call that the customer did not attend, ready to be notified.
 
     ``agent_number`` and ``customer_number`` are E.164 with ``+``; ``start_time`` is GMT text
-    ``yyyy-MM-dd HH:mm:ss``; ``zohouser``, ``voiceuri`` and ``source_id`` are empty where there is none.
+    ``yyyy-MM-dd HH:mm:ss``; ``zohouser``, ``voiceuri`` and ``source_id`` are empty where there is none;
+    ``told_by`` are the site, the format and the columns of the export of which ids are made.
     """
 
     call_id: str
@@ -52,6 +53,7 @@ class Call:
     voiceuri: str
     source_id: str
     place: Place
+    told_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from importer.errors import InputUnusableError
 from importer.formats.dates import DateOrder, is_own, own_order, year_last
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
+from importer.ledger.schema import create_ledger
 from importer.prepare.damage import UUID
 from importer.settings.options import Settings
+from ledgers import CREATED, opened, take
 from samples import (
     INPUTS,
     as_it_is,
@@ -29,6 +33,7 @@ from samples import (
     prepared_text,
     sample_name,
 )
+from schemas.vocabulary import Outcome
 
 Rows = list[list[str]]
 Way = Callable[[Detection, Rows], bytes]
@@ -281,6 +286,39 @@ attempts of VICIdial's carriers the other one is."""
 def test_optional_columns_left_out(tmp_path: Path, path: Path) -> None:
     """Without one of its optional columns a sample makes no call of a row that was incoming, internal or a leg."""
     without_a_column(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("3cx-database/day.csv", "aircall/current.csv", "aircall-api/calls.csv", "cucm/day.csv"),
+        *("genesys-cloud/year-first.csv", "grandstream-csv/day.csv", "issabel/grid.csv", "justcall-api/calls.csv"),
+        *("ozonetel/api.csv", "ringcentral-call-log/simple.csv", "switchvox/log.csv", "telnyx/report.csv"),
+        *("vicidial-alternate/day.csv", "yeastar-p/day.csv"),
+    ],
+)
+def test_columns_of_ids_left_out(tmp_path: Path, name: str) -> None:
+    """A call that an export with other columns of ids may have given another id is rejected, and not sent."""
+    path = SAMPLES / name
+    found, rows, exports = detected(path), cells_of(path), [path]
+    call_of = attrgetter("agent_number", "customer_number", "start_time")
+    for column in found.format.id_columns() & found.format.optional_columns.keys() & found.positions.keys():
+        at = found.positions[column]
+        (tmp_path / column).write_text(saved([[*row[:at], *row[at + 1 :]] for row in rows]), encoding="utf-8")
+        exports.append(tmp_path / column)
+    plan, (whole, *others), said = plan_for(path.parent.name), map(detected, exports), 0
+    for number, pair in enumerate([*product([whole], others), *product(others, [whole])]):
+        create_ledger(tmp_path / f"{number}.sqlite", now=CREATED)
+        with opened(tmp_path / f"{number}.sqlite") as ledger:
+            first, second = (prepared([each], plan).calls() for each in pair)
+            taken, again = take(ledger, *first), take(ledger, *second)
+        known, calls = {each.call_id for each in taken}, {call_of(each) for each in first}
+        for each, call in zip(again, second, strict=True):
+            if each.call_id not in known and (each.outcome is Outcome.REJECTED or call_of(call) in calls):
+                columns, said = {*first[0].told_by} ^ {*second[0].told_by}, said + 1
+                assert (each.outcome, each.receipt.reason) == (Outcome.REJECTED, "other_id_columns"), call
+                assert all(column in each.receipt.hint for column in columns)
+    assert said
 
 
 @pytest.mark.parametrize("name", ["dialpad/calls.csv", "3cx-database/day.csv"])

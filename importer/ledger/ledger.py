@@ -151,8 +151,7 @@ class Ledger(LedgerReader):
         with self._transaction() as connection:
             stage = Staging(connection, self._run_number, self._now(), self._fingerprint_key)
             yield stage
-            connection.execute("DROP TABLE temp.met")
-            schema.keep(connection, "next_seq", stage.next_seq)
+            stage.close()
         # Many pages were written: the reserve is whole again only after a new beginning.
         self._commits = beside.COMMITS_PER_TURN
 

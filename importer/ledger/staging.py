@@ -1,6 +1,7 @@
 """Taking calls in, in one transaction of `Ledger.staging`: which are new, which it holds, what each comes to."""
 
 import hmac
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from importer.ledger.beside import hashed
-from importer.ledger.schema import kept
+from importer.ledger.schema import keep, kept
 from importer.ledger.values import Fate, LedgerInvariantError, Staged
 from importer.records import Call, Place
 from schemas.vocabulary import ATTENDED, ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, CallState, Outcome, State
@@ -118,12 +119,15 @@ class Staging:
                 fingerprint BLOB PRIMARY KEY NOT NULL, file TEXT NOT NULL, times INTEGER NOT NULL
             ) WITHOUT ROWID"""
         )
-        self.next_seq: int = kept(self._connection, "next_seq")
+        self._next_seq: int = kept(self._connection, "next_seq")
         self._horizon = kept(self._connection, "horizon") or ""
         self._stale_before = later(self._horizon, AHEAD_SECONDS) if self._horizon else ""
         self._doubt_before = kept(self._connection, "doubt_before") or ""
         query = "SELECT substr(key, length(?1) + 1), value FROM meta WHERE substr(key, 1, length(?1)) = ?1"
         self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,)))
+        spans = json.loads(kept(self._connection, "spans") or "[]")
+        self._spans: dict[tuple[str, ...], tuple[str, str]] = {(*told_by,): (*span,) for told_by, span in spans}
+        self._earlier = self._spans.copy()
 
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
         """Take calls in; return for each, in order, that it is pending now or what is known of it.
@@ -153,10 +157,19 @@ class Staging:
             met[call.call_id] = fingerprint
             writes[_MEET].append((call.call_id, fingerprint))
             staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
+            if staged[-1].outcome is not Outcome.REJECTED:
+                first, last = self._spans.get(call.told_by, (call.start_time, call.start_time))
+                self._spans[call.told_by] = min(first, call.start_time), max(last, call.start_time)
         for statement, rows in writes.items():
             if statement is _MEET or not self._is_dry:
                 self._write(statement, rows)
         return staged
+
+    def close(self) -> None:
+        """Keep what later stagings need to know of this one."""
+        self._connection.execute("DROP TABLE temp.met")
+        keep(self._connection, "next_seq", self._next_seq)
+        keep(self._connection, "spans", json.dumps([*self._spans.items()]))
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Run a statement for each row, an INSERT for many rows at a time."""
@@ -248,6 +261,8 @@ class Staging:
                 "one was among them: it is not sent. Cut such old calls off with --since."
             )
             return Staged(call.call_id, Outcome.REJECTED, Fate("stale", hint))
+        elif hint := self._other_columns(call):
+            return Staged(call.call_id, Outcome.REJECTED, Fate("other_id_columns", hint))
         if outcome is None and (before is None or state == CallState.REFUSED):
             for number in (call.agent_number, call.customer_number) if self._forgotten else ():
                 if call.start_time <= self._forgotten.get(hashed(number, self._key), ""):
@@ -265,6 +280,19 @@ class Staging:
             fate[:2] = _OTHER_CONTENT.reason, _OTHER_CONTENT.hint
         return Staged(call.call_id, outcome, Fate(*fate) if any(fate) else _NEVER_SENT)
 
+    def _other_columns(self, call: Call) -> str:
+        """Return what is said of an unknown call that an export with other columns may have given another id."""
+        for told_by, (first, last) in self._earlier.items():
+            if told_by[:2] == call.told_by[:2] and told_by != call.told_by and first <= call.start_time <= last:
+                sides = (("with", {*told_by} - {*call.told_by}), ("without", {*call.told_by} - {*told_by}))
+                columns = " and ".join(f"{word} {', '.join(sorted(names))}" for word, names in sides if names)
+                return (
+                    f"Earlier exports {columns} gave the calls from {first} to {last} GMT other ids, and this one "
+                    f"may have been among them, so it is not sent. Export again {columns}, or cut such calls off "
+                    "with --since; give another telephone system a --site of its own."
+                )
+        return ""
+
     def _open_call(
         self,
         call: Call,
@@ -277,8 +305,8 @@ class Staging:
         if seq is not None:
             writes[_UPDATE_PAYLOAD].append((*PAYLOAD_OF(call), self._run, seq))
         else:
-            seq = self.next_seq
-            self.next_seq += 1
+            seq = self._next_seq
+            self._next_seq += 1
             writes[INSERT_PAYLOAD].append((*PAYLOAD_OF(call), self._run, self._now, seq))
         if state is None:
             writes[_INSERT_CALL].append((call.call_id, fingerprint, seq, *standing))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import cast
 
 import numpy as np
@@ -171,6 +171,21 @@ class Rules:
     zone_lines: int = 1
     name: str = ""
     keeps_zeros: bool = True
+
+    def told_by(self) -> tuple[str, ...]:
+        """Return site and format, and the columns of the file that make ids of calls, as the format spells them.
+
+        Without one that ties rows with ids of their own, as a parent's, calls keep the id of one of their rows.
+        """
+        own, candidates = {*self.format.call.row}, [*self.format.call.id, self.format.call.unique_by]
+        names = {
+            name
+            for place, some in enumerate(candidates)
+            if own.issuperset(some) or not any(each and own.issuperset(each) for each in candidates[place + 1 :])
+            for name in some
+        }
+        there = {*chain.from_iterable(map(self.format.origins, names))} & self.headers.keys()
+        return (self.plan.site, self.format.name, *sorted(map(self.format.shown, there)))
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return columns as the operator finds them in the file, without those that the file lacks.
