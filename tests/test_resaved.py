@@ -10,6 +10,7 @@ from itertools import product
 from operator import attrgetter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from conftest import SAMPLES
@@ -18,7 +19,7 @@ from importer.formats.dates import DateOrder, is_own, own_order, year_last
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.ledger.schema import create_ledger
-from importer.prepare.damage import UUID
+from importer.prepare.damage import UUID, other_keys, plain_keys
 from importer.settings.options import Settings
 from ledgers import CREATED, opened, take
 from samples import (
@@ -388,6 +389,22 @@ def test_extensions_written_as_decimals(tmp_path: Path) -> None:
         assert resaved != original and {call.call_id for call in calls} == ids, name
 
 
+def hour_of_24(found: re.Match[str]) -> str:
+    """Return a time of day without AM and PM."""
+    return f"{int(found[1]) % 12 + 12 * (found[3] == 'P'):02}:{found[2]}"
+
+
+def test_key_of_which_all_is_written_anew() -> None:
+    """Date, time, both numbers and duration in another way make a key known by the other, and one in one run."""
+    system = "u03/02/2026\x1f09:14 PM\x1f+12125550101\x1f+12125550142\x1fBusy\x1f0:00:25"
+    for other in (
+        "u3/2/2026\x1f9:14 PM\x1f12125550101\x1f12125550142\x1fBusy\x1f12:00:25 AM",
+        "u3/2/2026\x1f21:14\x1f0012125550101\x1f+12125550142\x1fBusy\x1f00:00:25",
+    ):
+        assert system in other_keys(other) and other in other_keys(system)
+        assert plain_keys(pd.Series([system, other], dtype="str")).nunique() == 1
+
+
 @pytest.mark.parametrize(
     ("name", "known", "given"),
     [
@@ -397,6 +414,9 @@ def test_extensions_written_as_decimals(tmp_path: Path) -> None:
         ("unify-osbiz/uncompressed.csv", r"\b00(44\d{10})\b", r"\1"),
         ("ringcentral-call-log/detailed.csv", r'"?\b(\d:\d\d:\d\d)\b', r"0\1"),
         ("ringcentral-call-log/simple.csv", r"\b0(\d/)0(\d/2026),0?(\d+:\d\d [AP]M)", r"\1\2,\3"),
+        ("ringcentral-call-log/simple.csv", r"\b0(:\d\d:\d\d)\b", r"12\1 AM"),
+        ("ringcentral-call-log/simple.csv", r"(\d\d):(\d\d) ([AP])M", hour_of_24),
+        ("kx-hts/day.csv", ",(10[1-6]),", r",\1.0,"),
         ("teams-direct-routing/calls.csv", r",\+(1\d{10})\b", r",\1"),
         ("telnyx/report.csv", UUID, lambda found: found[0].upper()),
         ("3cx-database/psql.csv", UUID, lambda found: found[0].upper()),

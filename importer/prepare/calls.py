@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice, product
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.agents import Agent
-from importer.prepare.damage import UUID, zeros_behind
+from importer.prepare.damage import UUID, other_keys, zeros_behind
 from importer.prepare.evidence import call_id_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Rows
 from importer.prepare.hints import call_hint
@@ -27,9 +27,6 @@ FUTURE_SECONDS = 300
 """So far may the telephone system's clock be ahead of ours."""
 
 MOST_LOST_ZEROS = 4
-MOST_SPELLINGS = 64
-DAY_OR_HOUR = r"(?<![0-9:])0?([0-9])(?=/[0-9]|:[0-9]{2} [AP]M)"
-"""Month, day and hour of 03/02/2026, 09:14 AM, which Excel writes as 3/2/2026, 9:14 AM."""
 
 Prepared = Call | ResultRow
 
@@ -173,32 +170,28 @@ class CallMaker:
     def _call_ids(self, calls: pd.DataFrame) -> list[str]:
         """Return the ids of calls: those under which the ledger holds them, where a program cut the export's own.
 
-        Of 1772460847.50 they leave 1772460847.5 (`zeros_behind`), of +447700900123 the digits, LibreOffice writes
-        0:00:25 as 00:00:25, and UUIDs come in large and small letters: where these make the id, a call is known by
-        them in either way.
+        Of 1772460847.50 they leave 1772460847.5 (`zeros_behind`); other parts of keys are written in several ways
+        (`other_keys`). Such a call is known by either.
         """
         site, held = self._plan.site, self._plan.held
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
         if held is None:
             return call_ids
-        others: dict[str, list[str]] = {}
+        known, others = held(call_ids), dict[str, list[str]]()
         for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
             call, keeps_zeros = self._files[file].format.call, self._files[file].keeps_zeros
             cut, is_joined = call.cut_id, any(len(names) > 1 for names in call.id)
             found = re.fullmatch(zeros_behind(cut), text) if cut else None
+            if call_id in known:
+                continue
             if found and (found[2] or not keeps_zeros):
                 zeros = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
                 texts = [found[1] + "0" * count for count in zeros]
                 others[call_id] = [call_id_of(site, text, f"i{text}") for text in texts]
-            elif (key[:1] == "u" or is_joined or re.search(UUID, key)) and (keys := _other_spellings(key)):
-                others[call_id] = [call_id_of(site, "", each) for each in keys]
-        known = held([*others, *chain(*others.values())]) if others else {}
-        return [
-            call_id
-            if call_id in known
-            else next((each for each in others.get(call_id, ()) if each in known), call_id)
-            for call_id in call_ids
-        ]
+            elif key[:1] == "u" or is_joined or re.search(UUID, key):
+                others[call_id] = [call_id_of(site, "", each) for each in other_keys(key)]
+        known = held([*chain(*others.values())]) if others else {}
+        return [next((each for each in others.get(call_id, ()) if each in known), call_id) for call_id in call_ids]
 
     def _place(self, code: int) -> Place:
         return Place(self._files[code // LINES_PER_FILE].name, code % LINES_PER_FILE)
@@ -275,24 +268,6 @@ _BESIDE = {
         "they cannot be told apart. Export again and import the file as the telephone system wrote it.",
     ),
 }
-
-
-def _other_spellings(key: str) -> list[str]:
-    """Return the keys of a call without an id, or with one of several columns or a UUID, as others write them.
-
-    Numbers begin with a plus, zeros or neither, durations, months, days and hours with a 0 or not; an extension is
-    101.0 or 101.00. The letters of a UUID are large or small ones.
-    """
-    spellings, mark = [], "\x1f" if key[0] == "u" else "."
-    for part in key[1:].split(mark):
-        number, duration = r"(?:\+|0{0,2})([1-9][0-9]{6,14})", r"0?([0-9](?::[0-9]{2}){2})"
-        found = re.fullmatch(rf"{number}|{duration}|([0-9]{{2,7}})\.0{{1,2}}", part)
-        bare = next(filter(None, found.groups())) if found else part
-        marked = {begin + bare for begin in (("0",) if ":" in bare else ("+", "0", "00"))}
-        cases = {part.lower(), part.upper()} if re.fullmatch(UUID, part) else set()
-        cases |= {re.sub(DAY_OR_HOUR, zero + r"\1", part) for zero in ("", "0")}
-        spellings.append([part, *sorted((cases | ({bare, *marked} if found else set())) - {part})])
-    return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
 
 def _cells(rows: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:

@@ -6,11 +6,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.compute as pc
 
 from importer.formats.detection import DECIMAL_ID
 from importer.formats.language import Test
-from importer.prepare.damage import UUID, without_decimals, zeros_behind
+from importer.prepare.damage import PLUS, UUID, plain_keys, without_decimals, zeros_behind
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
     DECIDED,
@@ -29,7 +28,7 @@ from importer.prepare.hints import keyless_hint, value_hints
 from importer.prepare.index import Index
 from importer.prepare.plan import Rules
 from importer.reading.chunks import Chunk
-from importer.reading.conditions import Coded, Conditions, Flags, arrow_of, joined
+from importer.reading.conditions import Coded, Conditions, Flags, joined
 from schemas.call import customer_schema, numbers_only
 from schemas.vocabulary import ATTENDED_SINCE, PASSED_OVER, Direction, State
 
@@ -48,9 +47,6 @@ _hashes = partial(pd.util.hash_array, categorize=False)
 
 FEW_ROWS = 5_000
 """To index all rows of a file that begins with a chunk of no more costs less than to read it a second time."""
-
-PLUS = r"\+([0-9]{7})"
-"""A plus before a number: some programs drop it."""
 
 UNIQUE_ID = f"[0-9A-Fa-f]{{32}}|{UUID}"
 """An id that no program cuts and no system gives twice: rows of other agents and customers, such as consultations,
@@ -260,22 +256,8 @@ class RowPreparer:
         return index, np.concatenate(joins)
 
     def _keys(self, texts: pd.Series) -> Keys:
-        """Return the keys of the index for those of calls, in one of the ways in which programs write them.
-
-        An id may have lost the zeros at its end, a number its plus or zeros, a date or hour a 0; a duration may
-        have got one. The letters of a UUID are large or small ones.
-        """
-        with_uuid = texts.str.contains(UUID, regex=True)
-        if with_uuid.any():
-            texts = texts.mask(with_uuid, texts.str.lower())
-        if pc.any(pc.match_substring(arrow_of(texts), "+"), min_count=0).as_py():
-            texts = texts.str.replace(PLUS, r"\1", regex=True)
-        without_id = texts.str.startswith("u")
-        if without_id.any():
-            zeros = r"(^u|\x1f)0{1,2}([0-9]:[0-9]{2}:[0-9]{2}\b|[1-9][0-9]{6})"
-            dates = r"(^u|\b)0([1-9](?:/|:[0-9]{2} [AP]M))"
-            bare = texts.str.replace(zeros, r"\1\2", regex=True).str.replace(dates, r"\1\2", regex=True)
-            texts = texts.mask(without_id, bare)
+        """Return the keys of the index for those of calls, also where an id has lost the zeros at its end."""
+        texts = plain_keys(texts)
         keys, cut = texts.to_numpy(dtype=object), self.rules.format.call.cut_id
         if cut is not None:
             ends_in_zero = texts.str.endswith("0").to_numpy()
