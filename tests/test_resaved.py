@@ -285,7 +285,7 @@ attempts of VICIdial's carriers the other one is."""
 @pytest.mark.slow
 @pytest.mark.parametrize("path", INPUTS, ids=map(sample_name, INPUTS))
 def test_optional_columns_left_out(tmp_path: Path, path: Path) -> None:
-    """Without one of its optional columns a sample makes no call of a row that was incoming, internal or a leg."""
+    """Without an optional column no row that was incoming, internal or a leg is a call, and no call is such a row."""
     without_a_column(tmp_path, path)
 
 
@@ -322,7 +322,7 @@ def test_columns_of_ids_left_out(tmp_path: Path, name: str) -> None:
     assert said
 
 
-@pytest.mark.parametrize("name", ["dialpad/calls.csv", "3cx-database/day.csv"])
+@pytest.mark.parametrize("name", ["dialpad/calls.csv", "3cx-database/day.csv", "grandstream-csv/day.csv"])
 def test_columns_left_out_that_tell_which_way_a_call_went(tmp_path: Path, name: str) -> None:
     """Of these formats too, whose rows of one call, agents and causes stand in columns of their own."""
     without_a_column(tmp_path, SAMPLES / name)
@@ -362,6 +362,7 @@ def without_a_column(folder: Path, path: Path) -> None:
         for line, outcome in _by_line(folder, path, [[*row[:at], *row[at + 1 :]] for row in rows]):
             known, untold = as_they_were.get(line), IN_NO_OTHER_COLUMN.get((found.format.name, name))
             assert outcome != "call" or known not in NO_CALLS - {untold}, (name, line)
+            assert known != "call" or outcome not in {"incoming", "internal"}, (name, line)
 
 
 def _by_line(folder: Path, path: Path, rows: Rows) -> list[tuple[int, str]]:
