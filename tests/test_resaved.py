@@ -285,7 +285,7 @@ attempts of VICIdial's carriers the other one is."""
 @pytest.mark.slow
 @pytest.mark.parametrize("path", INPUTS, ids=map(sample_name, INPUTS))
 def test_optional_columns_left_out(tmp_path: Path, path: Path) -> None:
-    """Without an optional column no row that was incoming, internal or a leg is a call, and no call is such a row."""
+    """Without an optional column no row that was incoming, internal or a leg is a call; no call becomes one."""
     without_a_column(tmp_path, path)
 
 
@@ -388,6 +388,26 @@ def test_extensions_written_as_decimals(tmp_path: Path) -> None:
         held = {"held": lambda asked, ids=ids: {each: True for each in asked if each in ids}}
         calls = prepared_text(tmp_path, resaved, **held).calls()
         assert resaved != original and {call.call_id for call in calls} == ids, name
+
+
+def test_numbers_of_keys_in_scientific_notation(tmp_path: Path) -> None:
+    """A call without an id, of whose numbers a program has cut one, is of no known call: it is rejected."""
+    for name, column in (
+        ("aircall/older.csv", "from"),
+        ("callnotify/day.csv", "from"),
+        ("didww/outbound.csv", "source"),
+        ("justcall-api/calls.csv", "justcall_number"),
+        ("zoom-phone/logs.csv", "from_number"),
+    ):
+        found = detected(SAMPLES / name)
+        rows, at = [[*row] for row in cells_of(SAMPLES / name)], found.positions[column]
+        for row in rows[_body(found, rows) :]:
+            row[at : at + 1] = [re.sub(r"\+?(\d)(\d)\d{8,}", r"\1.\2E+10", cell) for cell in row[at : at + 1]]
+        (tmp_path / "export").write_text(saved(rows), encoding="utf-8")
+        again = detect(tmp_path / "export", [found.format], Settings(format=found.format.name))
+        result = prepared([again], plan_for(found.format.name))
+        ids = {call.call_id for call in as_it_is(SAMPLES / name).calls()}
+        assert {call.call_id for call in result.calls()} <= ids, name
 
 
 def hour_of_24(found: re.Match[str]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from itertools import islice, product
+from itertools import chain, islice, product
 
 import numpy as np
 import pandas as pd
@@ -138,7 +138,8 @@ def add_damage(rows: pd.DataFrame, rules: Rules, starts: pd.Series) -> None:
     A start that stands in for an id must have its seconds.
     """
     keyless, time = rows.loc[rows["call.key"] == ""], rules.format.time
-    for name, reason, cut in cuts(keyless, rules.format) if len(keyless) else ():
+    found = chain(cut_numbers(keyless, rules.format), cuts(keyless, rules.format)) if len(keyless) else ()
+    for name, reason, cut in found:
         if cut.any():
             faults = pd.Series(reason, index=keyless.index[cut])
             rows.loc[faults.index, "call.problem"] = reason
@@ -187,12 +188,22 @@ def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, 
     """
     names = (name for candidate in cdr_format.call.id for name in candidate)
     for column in dict.fromkeys(origin for name in names for origin in cdr_format.origins(name)):
-        if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
-            yield column, "scientific_notation", matches(rows[column], _CUT)
+        yield from _in_scientific_notation(rows, column)
         cut_id = cdr_format.call.cut_id
         if cut_id is not None and matches(rows[column], f"(?:{cut_id})(?:,[0-9]+)?").any():
             yield column, "cut_id", matches(rows[column], cut_id)
             yield column, "decimal_comma", matches(rows[column], f"(?:{cut_id}),[0-9]+")
+
+
+def cut_numbers(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, Flags]]:
+    """Yield the same of the columns that stand in for an id."""
+    for column in dict.fromkeys(chain.from_iterable(map(cdr_format.origins, cdr_format.call.unique_by))):
+        yield from _in_scientific_notation(rows, column)
+
+
+def _in_scientific_notation(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, str, Flags]]:
+    if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
+        yield column, "scientific_notation", matches(rows[column], _CUT)
 
 
 def without_decimals(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:

@@ -12,7 +12,15 @@ import pandas as pd
 
 from importer.formats.dates import column_layouts
 from importer.formats.language import CUT_EPOCH, ZONE_SOURCES, Cause, CdrFormat, OutcomeRule, TimeSpec, word_key
-from importer.prepare.damage import add_damage, add_unmeasured, all_filled, cuts, has_id_without, unmeasured
+from importer.prepare.damage import (
+    add_damage,
+    add_unmeasured,
+    all_filled,
+    cut_numbers,
+    cuts,
+    has_id_without,
+    unmeasured,
+)
 from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Policies, Rules
@@ -379,6 +387,8 @@ def call_keys(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
         if call.unique_by:
             parts = [rows[name] for name in call.unique_by]
             key = key.where(~(keyless & all_filled(parts)), "u" + joined(parts))
+            for _, _, cut in cut_numbers(rows, cdr_format):
+                key = key.where(~(keyless & cut), "")
     for _, _, cut in cuts(rows, cdr_format):
         key = key.where(~cut, "") if cut.any() else key
     return pd.DataFrame({"source_id": source_id, "key": key})
