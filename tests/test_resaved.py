@@ -421,6 +421,7 @@ def test_key_of_which_all_is_written_anew() -> None:
     for other in (
         "u3/2/2026\x1f9:14 PM\x1f12125550101\x1f12125550142\x1fBusy\x1f12:00:25 AM",
         "u3/2/2026\x1f21:14\x1f0012125550101\x1f+12125550142\x1fBusy\x1f00:00:25",
+        "u03/02/2026\x1f09:14 PM\x1f12125550101.0\x1f12125550142.0\x1fBusy\x1f0:00:25",
     ):
         assert system in other_keys(other) and other in other_keys(system)
         assert plain_keys(pd.Series([system, other], dtype="str")).nunique() == 1

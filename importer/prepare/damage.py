@@ -31,7 +31,7 @@ PLUS = r"\+([0-9]{7})"
 
 _CLOCK = "([0-9]{1,2})((?::[0-9]{2}){1,2})"
 _DATE = "(?:[A-Za-z]{3},? )?(?:[0-9]{1,4}/){2}[0-9]{2,4}"
-MOST_SPELLINGS = 400
+MOST_SPELLINGS = 600
 
 
 def zeros_behind(cut_id: str, mark: str = "") -> str:
@@ -64,7 +64,7 @@ def plain_keys(keys: pd.Series) -> pd.Series:
 _NEEDLESS_ZEROS = (
     r"(^u|[\x1f ])0{1,2}([1-9][0-9]{6}|[0-9]:[0-9]{2})",
     r"(^u|\b)0([0-9]/)",
-    r"((?:^u|\x1f)[0-9]{1,6})\.0{1,2}(\b)",
+    r"((?:^u|\x1f)[0-9]{1,15})\.0{1,2}(\b)",
 )
 
 
@@ -82,8 +82,8 @@ def other_keys(key: str) -> list[str]:
 def _spellings(part: str) -> Iterable[str]:
     if re.search(UUID, part):
         return part.lower(), part.upper()
-    if found := re.fullmatch(r"(?:\+|0{0,2})([1-9][0-9]{6,14})", part):
-        return [begin + found[1] for begin in ("", "+", "0", "00")]
+    if found := re.fullmatch(r"(?:\+|0{0,2})([1-9][0-9]{6,14})(?:\.0)?", part):
+        return [*(begin + found[1] for begin in ("", "+", "0", "00")), f"{found[1]}.0"]
     if found := re.fullmatch(r"([0-9]{1,6})(?:\.0{1,2})?", part):
         return [found[1] + zeros for zeros in ("", ".0", ".00")]
     if not (found := re.fullmatch(f"({_DATE})?( ?)(?:{_CLOCK}(?: ([AP])M)?)?", part)):
