@@ -1,7 +1,7 @@
 """Spooled rows, now that every call is decided, to calls ready to be staged and lines of the results."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -27,6 +27,9 @@ FUTURE_SECONDS = 300
 """So far may the telephone system's clock be ahead of ours."""
 
 MOST_LOST_ZEROS = 4
+
+SPELT_AT_ONCE = 1_000
+"""Of so many unknown calls the other ids are in memory at once: hundreds of each."""
 
 Prepared = Call | ResultRow
 
@@ -177,21 +180,25 @@ class CallMaker:
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
         if held is None:
             return call_ids
-        known, others = held(call_ids), dict[str, list[str]]()
+        written: dict[str, tuple[str, Iterable[int]]] = {}  # the key, and how many zeros its id may have lost
         for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
             call, keeps_zeros = self._files[file].format.call, self._files[file].keeps_zeros
             cut, is_joined = call.cut_id, any(len(names) > 1 for names in call.id)
             found = re.fullmatch(zeros_behind(cut), text) if cut else None
-            if call_id in known:
-                continue
             if found and (found[2] or not keeps_zeros):
-                zeros = [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
-                texts = [found[1] + "0" * count for count in zeros]
-                others[call_id] = [call_id_of(site, text, f"i{text}") for text in texts]
+                written[call_id] = f"i{found[1]}", [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
             elif key[:1] == "u" or is_joined or re.search(UUID, key):
-                others[call_id] = [call_id_of(site, "", each) for each in other_keys(key)]
-        known = held([*chain(*others.values())]) if others else {}
-        return [next((each for each in others.get(call_id, ()) if each in known), call_id) for call_id in call_ids]
+                written[call_id] = key, ()
+        unknown, spelt = [*(written.keys() - held([*written]).keys())], dict[str, str]()
+        for start in range(0, len(unknown), SPELT_AT_ONCE):
+            others: dict[str, list[str]] = {}
+            for call_id in unknown[start : start + SPELT_AT_ONCE]:
+                key, zeros = written[call_id]
+                keys = [key + "0" * count for count in zeros] or other_keys(key)
+                others[call_id] = [call_id_of(site, each[1:] if zeros else "", each) for each in keys]
+            known = held([*chain(*others.values())])
+            spelt |= {mine: each for mine, them in others.items() for each in reversed(them) if each in known}
+        return [spelt.get(call_id, call_id) for call_id in call_ids]
 
     def _place(self, code: int) -> Place:
         return Place(self._files[code // LINES_PER_FILE].name, code % LINES_PER_FILE)
