@@ -157,9 +157,9 @@ class Staging:
             met[call.call_id] = fingerprint
             writes[_MEET].append((call.call_id, fingerprint))
             staged.append(self._take(call, fingerprint, known.get(call.call_id), again, writes))
-            if staged[-1].outcome is not Outcome.REJECTED:
-                first, last = self._spans.get(call.told_by, (call.start_time, call.start_time))
-                self._spans[call.told_by] = min(first, call.start_time), max(last, call.start_time)
+            span, start = self._spans.get(call.told_by), call.start_time
+            if (span is None or not span[0] <= start <= span[1]) and staged[-1].outcome is not Outcome.REJECTED:
+                self._spans[call.told_by] = (min(start, span[0]), max(start, span[1])) if span else (start, start)
         for statement, rows in writes.items():
             if statement is _MEET or not self._is_dry:
                 self._write(statement, rows)
