@@ -34,7 +34,7 @@ from ledgers import (
     ticking,
 )
 from schemas.vocabulary import CallState, Outcome
-from states import ACCEPTED, PENDING, REFUSED, UNCERTAIN
+from states import ACCEPTED, CLOSED, PENDING, REFUSED, UNCERTAIN
 
 CASES = cases("ledger_restore")
 
@@ -62,7 +62,7 @@ def copied(path: Path) -> Path:
 
 def told(call_id: str, accepted: bool, sent_at: str = "2026-03-01 02:00:00") -> ReportedCall:
     """Return what a results file tells of a call."""
-    return ReportedCall(call(call_id), accepted, sent_at)
+    return ReportedCall(call_id, ACCEPTED if accepted else UNCERTAIN, sent_at, None if accepted else call(call_id))
 
 
 def sent_and_died(path: Path) -> Path:
@@ -277,20 +277,100 @@ def test_forgotten_while_the_clock_was_behind(path: Path) -> None:
 
 
 def test_list_of_forgotten_numbers(path: Path) -> None:
-    """The list is private, grows by one line for each number, and holds none; a damaged one is exit 78."""
+    """The list is private, has one line for each number and call, and no number; a damaged one is exit 78."""
     kept = companion(path, FORGOTTEN)
     with opened(path) as ledger:
+        bring_to(ledger, CLOSED, call())
         for number in (call().customer_number, call().customer_number, call().agent_number):
             ledger.forget(number, who="ann")
     lines = kept.read_text().splitlines()
-    assert (len(lines), kept.stat().st_mode & 0o777) == (2, 0o600)
+    assert (lines[0], len(lines), kept.stat().st_mode & 0o777) == ("a1 closed", 3, 0o600)
     assert not any(number.strip("+") in line for line in lines for number in (AGENT, CUSTOMER))
-    kept.write_text(lines[0][:-1])
+    kept.write_text(lines[1][:-1])
     with opened(path) as ledger, pytest.raises(ConfigurationError, match="damaged"):
         ledger.forget(CUSTOMER, who="ann")
     put_back(copied(path), path)
     with restored(path) as ledger, pytest.raises(ConfigurationError, match="damaged"):
         ledger.accept_restore([], complete=True)
+
+
+def say(ledger: Ledger, word: Decision | str) -> None:
+    """Have a person say something of the call ``a1``."""
+    if word == "reopen":
+        ledger.reopen(["a1"])
+    else:
+        ledger.resolve(["a1"], Decision(word), note="", who="ann")
+
+
+@pytest.mark.fault(155)
+@pytest.mark.parametrize(("before", "since", "complete", "state", "reason"), CASES["said"])
+def test_what_was_said_since(
+    path: Path, before: list[str], since: list[str], complete: bool, state: str, reason: str
+) -> None:
+    """What `resolve` settled after the backup stays so, what it took back is uncertain, and none of it is sent."""
+    backup = None
+    with opened(path) as ledger:
+        if before:
+            bring_to(ledger, UNCERTAIN, call())
+        for word in before[1:]:
+            say(ledger, word)
+        backup = copied(path)
+        if not before:
+            bring_to(ledger, UNCERTAIN, call())
+        for word in since:
+            say(ledger, word)
+    put_back(backup, path)
+    with restored(path) as ledger:
+        ledger.accept_restore([], complete=complete)
+        fate = ledger.fates(["a1"])["a1"]
+        assert (fate.state, fate.reason) == (state, reason)
+        assert len(ledger._rows("SELECT * FROM payloads")) == (state in (PENDING, UNCERTAIN))
+        assert ledger.held(["a1"]) == {"a1": state != CLOSED}
+    with opened(path, LATER_RUN) as ledger:
+        assert [one.call.call_id for one in claimed(ledger)] == (["a1"] if state == PENDING else [])
+
+
+def test_settled_since_outranks_doubt(path: Path) -> None:
+    """A call that results show perhaps sent, and a person settled, is settled; one shown accepted is accepted."""
+    with opened(path) as ledger:
+        for one in ("a1", "b1", "c1"):
+            bring_to(ledger, UNCERTAIN, call(one))
+        backup = copied(path)
+        ledger.resolve(["a1"], Decision.SENT, note="", who="ann")
+        ledger.resolve(["b1", "c1"], Decision.CLOSE, note="", who="ann")
+    put_back(backup, path)
+    with restored(path) as ledger:
+        told_since = [told("a1", False), told("b1", False), told("c1", True), told("d1", False)]
+        assert ledger.accept_restore(told_since, complete=True) == Restored(2, 0, 1, None, 0, closed=1)
+        assert [fate.state for fate in ledger.fates(["a1", "b1", "c1"]).values()] == [ACCEPTED, CLOSED, ACCEPTED]
+
+
+def test_reminder_ended_since(path: Path) -> None:
+    """A call corrected in Zoho after the backup, and said to be, is not reminded of again."""
+    with opened(path) as ledger:
+        bring_to(ledger, ACCEPTED, call())
+        with ledger.staging() as stage:
+            stage.show_attended(["a1"])
+        backup = copied(path)
+        ledger.resolve(["a1"], Decision.CLOSE, note="", who="ann")
+    for _ in range(2):
+        put_back(backup, path)
+        with restored(path) as ledger:
+            assert ledger.accept_restore([], complete=True) == Restored(0, 0, 0, None)
+            assert (ledger.attended_since(9), ledger.held(["a1"])) == ([], {"a1": False})
+            assert ledger._rows("SELECT decision, who FROM decisions") == [("close", "accept-restore")]
+
+
+def test_word_that_the_disk_does_not_take(path: Path) -> None:
+    """A decision that cannot be kept beside the ledger is not taken, and says so."""
+    with opened(path) as ledger:
+        bring_to(ledger, UNCERTAIN, call())
+        companion(path, f"{FORGOTTEN}.new").mkdir()
+        with pytest.raises(LedgerError, match="forgotten"):
+            ledger.resolve(["a1"], Decision.SENT, note="", who="ann")
+    companion(path, f"{FORGOTTEN}.new").rmdir()
+    with opened(path, LATER_RUN) as ledger:
+        assert ledger.fates(["a1"])["a1"].state is UNCERTAIN
 
 
 def test_crash_while_accepting(path: Path) -> None:

@@ -358,8 +358,8 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
 
     Calls they tell accepted are never sent again. Without --complete every call still pending, and every unknown
     call from before now, becomes uncertain: it waits for a person. The .part files of a run that died may be given
-    too, but make no complete results: each of its calls may have been sent. What was forgotten since the backup is
-    forgotten again.
+    too, but make no complete results: each of its calls may have been sent. What was forgotten, or settled as sent
+    or closed, since the backup is so again.
     """
     from importer.pipeline.dead_runs import evidence_of
     from importer.pipeline.ending import held_ledger
@@ -370,7 +370,8 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     with held_ledger(settings, "ledger accept-restore", show_message, restored=True) as ledger:
         counts = ledger.accept_restore(evidence, complete=complete)
     made = counted(counts.accepted, "call was", "calls were")
-    show(f"{made} made accepted, {counted(counts.added, 'accepted one')} added.")
+    closed = f", {counts.closed} closed, as `resolve` said since the backup" if counts.closed else ""
+    show(f"{made} made accepted, {counted(counts.added, 'accepted one')} added{closed}.")
     if counts.forgotten:
         closed = counted(counts.forgotten, "open call was", "open calls were")
         show(f"{closed} closed: their number was forgotten since the backup.")

@@ -1,8 +1,8 @@
 """The ledger's place and the files beside it: what the disk must hold besides the calls for none to be sent twice.
 
 A ledger stands on a disk of this machine, in a folder of its user, with nothing planted beside it. The generation
-file shows when the ledger is older than the last run that used it. The list of forgotten numbers outlives a backup
-put in the ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. The
+file shows when the ledger is older than the last run that used it. What people said outlives a backup put in the
+ledger's place. The ``-wal`` file is kept long enough for answers that come when the disk is full. The
 locks let one run in; the kernel's, they vanish with the process, so none is ever stale. Free of SQLite.
 """
 
@@ -10,6 +10,7 @@ import fcntl
 import hmac
 import os
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ RESERVE_BYTES = 32 + (COMMITS_PER_TURN + _COMMITS_IN_FLIGHT) * _PAGES_PER_COMMIT
 _GENERATION_TEXT = re.compile(r"generation=(\d{1,18})\n(?:closed=(\d+ \d+ \d+)\n)?")
 _LONGEST_TEXT = 1000
 _HOLDER = re.compile(r"pid=(\d{1,10}) since=([0-9T: Z-]{1,30})(?:$| run=)")
-_FORGOTTEN_LINE = re.compile(r"([0-9a-f]{32}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+_SAID_LINE = re.compile(r"(\S+) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|pending|uncertain|accepted|closed)")
 _DISK_HINT = "Look at the disk (space, mount, errors, rights)."
 RESTORED_HINT = (
     "Calls that were sent since then would be sent again. Say what was sent since, with the results files: "
@@ -150,22 +151,31 @@ def hashed(number: str, key: bytes) -> str:
     return hmac.digest(key, b"forgotten " + number.encode(), "sha256").hex()[:32]
 
 
-def read_forgotten(ledger: Path) -> dict[str, str]:
-    """Return when each number was last forgotten (GMT text), by its hash; `ConfigurationError` for damage."""
+def read_said(ledger: Path) -> dict[str, str]:
+    """Return what people said that a backup may not have; raises `ConfigurationError` for damage.
+
+    By the hash of a number that is when it was last forgotten (GMT text); by the id of a call the state in which
+    the last word on it left it.
+    """
     path = companion(ledger, FORGOTTEN)
-    found = [_FORGOTTEN_LINE.fullmatch(line) for line in (_read(path) or "").splitlines()]
+    found = [_SAID_LINE.fullmatch(line) for line in (_read(path) or "").splitlines()]
     if None in found:
         raise ConfigurationError(
-            f"{path} is damaged, so nobody knows which numbers were forgotten",
+            f"{path} is damaged, so nobody knows which numbers were forgotten and which calls settled",
             hint="Put an earlier copy of it back; or move it away and forget those numbers again first of all.",
         )
     return {match[1]: match[2] for match in found if match}
 
 
-def keep_forgotten(ledger: Path, hash_of_number: str, at: str) -> None:
-    """Make durable that a number was forgotten at that moment (GMT text); raises as `read_forgotten`."""
-    kept = {**read_forgotten(ledger), hash_of_number: at}
-    _replace(companion(ledger, FORGOTTEN), "".join(f"{each} {moment}\n" for each, moment in kept.items()))
+def keep_said(ledger: Path, said: Mapping[str, str]) -> None:
+    """Make durable what a person said, in place of what `read_said` has of the same; raises as that does.
+
+    To be called before the ledger's commit. A death in between leaves a word that its ledger does not know: the
+    call is uncertain there, and what is said of it next replaces that word. The other way round a ledger restored
+    afterwards would not know a word on which its person relies, and might send the call.
+    """
+    kept = {**read_said(ledger), **said}
+    _replace(companion(ledger, FORGOTTEN), "".join(f"{what} {word}\n" for what, word in kept.items()))
 
 
 def extend_wal(ledger: Path) -> os.stat_result:

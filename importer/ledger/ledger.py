@@ -254,6 +254,7 @@ class Ledger(LedgerReader):
         naming the first call that is neither.
         """
         wanted = list(dict.fromkeys(call_ids))
+        said = dict.fromkeys(wanted, CallState.CLOSED)
         with self._transaction() as connection:
             fates = self.fates(wanted)
             shown = [row[0] for row in select_in(connection, _SHOWN_ATTENDED, wanted)]
@@ -274,7 +275,9 @@ class Ledger(LedgerReader):
                 connection.execute(upkeep.KEEP_REOPENABLE, (call_id,))
                 state, reason = (CallState.CLOSED, ATTENDED) if call_id in kept_back else _DECIDED[decision]
                 self._leave(CallState.UNCERTAIN, Receipt(call_id, state, reason=reason))
+                said[call_id] = state
             self._note_decisions(connection, wanted, decision, note, who)
+            beside.keep_said(self._path, said)
         return kept_back
 
     def reopen(self, call_ids: Sequence[str]) -> None:
@@ -292,6 +295,7 @@ class Ledger(LedgerReader):
                 connection.execute(payload, {"call_id": call_id})
                 for statement in others:
                     expect_rows(connection.execute(statement, {"call_id": call_id}).rowcount, 1)
+            beside.keep_said(self._path, dict.fromkeys(call_ids, CallState.UNCERTAIN))
 
     def end_reopening(self) -> None:
         """Delete what `resolve` left for `reopen`: a run is about to send."""
@@ -320,7 +324,7 @@ class Ledger(LedgerReader):
             call_ids = list(staged_at)
             # A call staged while the clock was ahead is forgotten with the others.
             at = max([self._now(), *staged_at.values()])
-            beside.keep_forgotten(self._path, beside.hashed(number, self._fingerprint_key), at)
+            beside.keep_said(self._path, {beside.hashed(number, self._fingerprint_key): at})
             stood = [fate.state for fate in self.fates(call_ids).values()]
             upkeep.scrub(connection, call_ids)
             settled = "DELETE FROM reopenable WHERE agent_number = ? OR customer_number = ?"
@@ -352,8 +356,8 @@ class Ledger(LedgerReader):
         """Take up a ledger that was restored from a backup, by what results files report of the time since.
 
         ``reported`` names each call once. Unless it is ``complete``, every call still pending becomes `uncertain`,
-        and so do calls unknown that started before now when they are staged. Calls of numbers forgotten since the
-        backup are closed. Raises `UsageError` when the ledger is the one that the last run left.
+        and so do calls unknown that started before now when they are staged. What people said since the backup
+        holds again. Raises `UsageError` when the ledger is the one that the last run left.
         """
         if self._restored is None:
             raise UsageError(
@@ -361,11 +365,12 @@ class Ledger(LedgerReader):
                 hint="Just go on with it.",
             )
         self.recover()
-        kept, forgotten = beside.read_generation(self._path), beside.read_forgotten(self._path)
+        kept, said = beside.read_generation(self._path), beside.read_said(self._path)
         with self._transaction() as connection:
             run = (self._run_number, self._now(), self._fingerprint_key)
-            counts, gone = upkeep.restore(connection, run, reported, forgotten, complete=complete)
-            self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
+            counts, closed = upkeep.restore(connection, run, reported, said, complete=complete)
+            for why, call_ids in closed.items():
+                self._note_decisions(connection, call_ids, Decision.CLOSE, why, "accept-restore")
             generation = max(schema.kept(connection, "generation"), kept.number or 0)
             schema.keep(connection, "generation", generation)
         self._restored = None

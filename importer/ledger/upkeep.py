@@ -1,7 +1,9 @@
 """What is done to a ledger between runs, inside a transaction of `Ledger`: purge, forget, take up a backup."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from importer.ledger import staging
 from importer.ledger.beside import hashed
@@ -14,7 +16,7 @@ OPEN_WITH_NUMBER = """SELECT call_id, staged_at FROM open_calls
     WHERE ledger_state IN ('pending', 'uncertain') AND (agent_number = ? OR customer_number = ?)"""
 """The calls with this number that wait for sending or for a person, and when they were staged."""
 _RESTORE = """INSERT INTO calls (call_id, fingerprint, state, seq, attempts, sent_at, reason, hint)
-    VALUES (?, x'', ?, ?, 1, ?, 'restored', ?)
+    VALUES (?, x'', ?, ?, 1, ?, ?, ?)
     ON CONFLICT (call_id) DO UPDATE SET state = excluded.state, seq = excluded.seq, reason = excluded.reason,
         hint = excluded.hint, http_status = NULL, code = '',
         fingerprint = iif(excluded.state = 'accepted', excluded.fingerprint, fingerprint),
@@ -83,20 +85,32 @@ def restore(
     connection: sqlite3.Connection,
     run: tuple[int, str, bytes],
     reported: Iterable[ReportedCall],
-    forgotten: Mapping[str, str],
+    said: Mapping[str, str],
     *,
     complete: bool,
-) -> tuple[Restored, list[str]]:
-    """Take a restored backup up; return the counts, and the open calls closed as their number was forgotten since.
+) -> tuple[Restored, dict[str, list[str]]]:
+    """Take a restored backup up; return the counts, and the calls to be noted as closed, by the reason.
 
-    ``run`` is its number, its time (GMT text) and the ledger's key. ``reported`` names each call once.
-    ``forgotten`` has when (GMT text) by the number's hash; calls of such a number from before are not sent, known
-    or not. Unless ``complete``, what is left pending becomes uncertain, and unknown calls that started before now
-    do so when they are staged.
+    ``run`` is its number, its time (GMT text) and the ledger's key. ``reported`` names each call once. ``said`` is
+    what `read_said` has: it outranks doubt. Calls of a forgotten number from before that are not sent, known or
+    not. Unless ``complete``, what is left pending becomes uncertain, and unknown calls that started before now do
+    so when they are staged.
     """
     run_number, now, key = run
+    states = {call_id: CallState(word) for call_id, word in said.items() if word in {*CallState}}
+    settled = [ReportedCall(*each) for each in states.items() if each[1] in (CallState.ACCEPTED, CallState.CLOSED)]
+    forgotten = {each: word for each, word in said.items() if each not in states}
+    # Where the backup has an earlier word, a person took that back.
+    query = "SELECT call_id, state FROM calls WHERE call_id IN (SELECT call_id FROM reopenable)"
+    taken_back = {each for each, state in connection.execute(query) if states.get(each, state) != state}
+    for call_id in taken_back:
+        for statement in TAKE_BACK:
+            connection.execute(statement, {"call_id": call_id})
     connection.execute("DELETE FROM reopenable")
-    accepted, added, doubted = _take_reported(connection, run_number, now, reported)
+    # Results may show such a call accepted by the very word that was taken back.
+    reported = chain((one for one in reported if one.call_id not in taken_back), settled)
+    doubted = set(taken_back)
+    counts = _take_reported(connection, run_number, now, reported, doubted)
     query = "SELECT call_id, staged_at, agent_number, customer_number FROM open_calls"
     gone = [
         call_id
@@ -111,38 +125,50 @@ def restore(
         uncertain += connection.execute(_DOUBT_PENDING, (staging.RESTORED_HINT,)).rowcount
         raise_moment(connection, "doubt_before", staging.later(now, staging.AHEAD_SECONDS))
     doubt_before = kept(connection, "doubt_before")
-    return Restored(accepted, added, uncertain, doubt_before, len(gone)), gone
+    # A call that is accepted stays so, but is not reminded of.
+    again = [one.call_id for one in settled if one.state is CallState.CLOSED]
+    noted = "SELECT call_id FROM decisions WHERE decision = 'close' AND call_id"
+    known = {row[0] for row in staging.select_in(connection, noted, again)}
+    made = (counts["accepted"], counts["added"], uncertain, doubt_before, len(gone), counts["closed"])
+    return Restored(*made), {"forgotten": gone, "restored": [each for each in again if each not in known]}
 
 
 def _take_reported(
-    connection: sqlite3.Connection, run: int, now: str, reported: Iterable[ReportedCall]
-) -> tuple[int, int, set[str]]:
-    """Return how many known calls became accepted, as reported, how many unknown ones, and which uncertain."""
+    connection: sqlite3.Connection, run: int, now: str, reported: Iterable[ReportedCall], doubted: set[str]
+) -> Counter[str]:
+    """Return how many calls became ``accepted`` as reported, were ``added`` as that, or ``closed``.
+
+    Adds to ``doubted`` what became uncertain, and takes from it what did not stay so.
+    """
     next_seq: int = kept(connection, "next_seq")
-    accepted = added = 0
-    doubted: set[str] = set()
+    counts: Counter[str] = Counter()
+    query = "SELECT state, seq, sent_at FROM calls WHERE call_id = ?"
     for one in reported:
-        call_id, state = one.call.call_id, CallState.ACCEPTED if one.accepted else CallState.UNCERTAIN
-        known = connection.execute("SELECT state, seq FROM calls WHERE call_id = ?", (call_id,)).fetchone()
-        before, seq = known or (None, None)
-        if before in (state, CallState.ACCEPTED, CallState.CLOSED):
+        before, seq, sent_at = connection.execute(query, (one.call_id,)).fetchone() or (None, None, "")
+        if before in (one.state, CallState.ACCEPTED, CallState.CLOSED):
             continue
-        if one.accepted:
-            accepted, added = accepted + bool(known), added + (not known)
-            if seq is not None:
-                expect_rows(connection.execute("DELETE FROM payloads WHERE seq = ?", (seq,)).rowcount, 1)
-                seq = None
-        else:
-            doubted.add(call_id)
-            if seq is None:
+        reason, hint = "restored", ""
+        if one.state is CallState.UNCERTAIN:
+            hint = staging.RESTORED_HINT
+            doubted.add(one.call_id)
+            if seq is None and one.call is not None:
                 seq, next_seq = next_seq, next_seq + 1
                 # Not now: if its number was forgotten since, it was so after this moment.
                 staged_at = one.sent_at or one.call.start_time
                 connection.execute(staging.INSERT_PAYLOAD, (*staging.PAYLOAD_OF(one.call), run, staged_at, seq))
-        hint = "" if one.accepted else staging.RESTORED_HINT
-        expect_rows(connection.execute(_RESTORE, (call_id, state, seq, one.sent_at or now, hint)).rowcount, 1)
+        else:
+            if one.state is CallState.CLOSED:
+                reason = "closed"
+                counts["closed"] += 1
+            else:
+                counts["accepted" if before else "added"] += 1
+            doubted.discard(one.call_id)
+            connection.execute("DELETE FROM payloads WHERE seq = ?", (seq,))
+            seq = None
+        values = (one.call_id, one.state, seq, one.sent_at or sent_at or now, reason, hint)
+        expect_rows(connection.execute(_RESTORE, values).rowcount, 1)
     keep(connection, "next_seq", next_seq)
-    return accepted, added, doubted
+    return counts
 
 
 def scrub(connection: sqlite3.Connection, call_ids: Sequence[str]) -> None:

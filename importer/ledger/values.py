@@ -98,18 +98,23 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class ReportedCall:
-    """A call as results files report it after a backup: accepted, or else perhaps sent; when, in GMT, or empty."""
+    """Where a call stands since a backup, as results files or a person say, and when it was sent (GMT) or empty.
 
-    call: Call
-    accepted: bool
-    sent_at: str
+    ``call`` is what may have been posted of it, which only an uncertain one needs.
+    """
+
+    call_id: str
+    state: CallState
+    sent_at: str = ""
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What taking a backup up came to: calls made accepted, accepted ones added, calls made uncertain.
 
-    ``forgotten`` counts open calls that were closed, since their number was forgotten after the backup.
+    ``forgotten`` counts open calls that were closed, since their number was forgotten after the backup, ``closed``
+    those that a person had closed since.
     Unknown calls that start before ``doubt_before`` (GMT text) are not sent by themselves; None when the
     results reported everything.
     """
@@ -119,3 +124,4 @@ class Restored:
     uncertain: int
     doubt_before: str | None
     forgotten: int = 0
+    closed: int = 0

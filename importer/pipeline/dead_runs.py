@@ -124,24 +124,24 @@ def evidence_of(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
     found: dict[str, ReportedCall] = {}
     for path in paths:
         for one in filter(None, (_evidence_in(path, row) for row in read_rows(path))):
-            known = found.get(one.call.call_id)
-            if known is None or one.accepted > known.accepted:
-                found[one.call.call_id] = one
+            if one.state is CallState.ACCEPTED or one.call_id not in found:
+                found[one.call_id] = one
     return list(found.values())
 
 
 def _evidence_in(path: Path, row: Mapping[str, str]) -> ReportedCall | None:
     outcome = Outcome(row["outcome"])
-    accepted = outcome in _TAKEN
+    if outcome in _TAKEN and row["call_id"]:
+        # No more of it is needed: a run whose parts are gone has left its id alone.
+        return ReportedCall(row["call_id"], CallState.ACCEPTED, row["sent_at"])
     closed = outcome is Outcome.SKIPPED and row["reason"] in _NEVER_TO_BE_SENT and row["state"]
     doubtful = outcome is Outcome.UNCERTAIN or (outcome is Outcome.PENDING and path.suffix == PART)
-    if not row["call_id"] or not (accepted or closed or doubtful):
+    if not row["call_id"] or not (closed or doubtful):
         return None
     try:
         call = Call(
             call_id=row["call_id"],
-            # Of an accepted call only the id counts: a run whose parts are gone has left no more of it.
-            state=State.BUSY if accepted else State(row["state"]),
+            state=State(row["state"]),
             agent_number=row["from"],
             customer_number=row["to"],
             start_time=row["start_time"],
@@ -152,4 +152,4 @@ def _evidence_in(path: Path, row: Mapping[str, str]) -> ReportedCall | None:
         )
     except ValueError as error:
         raise no_results_file(path, f"the row of {row['call_id'][:40]!r} has another state or line") from error
-    return ReportedCall(call, accepted, row["sent_at"])
+    return ReportedCall(call.call_id, CallState.UNCERTAIN, row["sent_at"], call)

@@ -37,7 +37,8 @@ def violations(history: History) -> list[str]:
         records[record.call_id].append(record)
     found: list[str] = []
     for call_id in sorted({*posts, *history.ledger, *history.staged}):
-        case = _Case(call_id, history.ledger.get(call_id), posts[call_id], records[call_id], history.is_recovered)
+        said = _standing(records[call_id])
+        case = _Case(call_id, history.ledger.get(call_id), posts[call_id], said, history.is_recovered)
         found += case.breaches(call_id in history.staged)
     found += _results_breaches(history)
     found += _uncertain_breaches(history)
@@ -45,6 +46,19 @@ def violations(history: History) -> list[str]:
     found += _leaks(history)
     found += [f"bug: a run ended with exit {code}, {OURS[code]}" for code in history.exit_codes if code in OURS]
     return found
+
+
+def _standing(records: Sequence[Record]) -> list[Record]:
+    """Return the records of a call without the words that were taken back."""
+    kept: list[Record] = []
+    for record in records:
+        if record.kind == "reopened":
+            words = [number for number, each in enumerate(kept) if each.kind in ("sent", "not_sent", "close")]
+            for number in words[-1:]:
+                del kept[number]
+        else:
+            kept.append(record)
+    return kept
 
 
 @dataclass(frozen=True)
@@ -124,7 +138,7 @@ class _Case:
             yield self._says(rule, "is refused without an answer that refuses it")
 
     def _closed(self) -> Iterator[str]:
-        if not self._said("close", "forgotten", "attended"):
+        if not self._said("close", "corrected", "forgotten", "attended"):
             yield self._says(2, "is closed though nobody closed it")
 
     def _said(self, *kinds: str) -> int:
@@ -184,7 +198,7 @@ def _uncertain_breaches(history: History) -> Iterator[str]:
     explained = sum(death.workers for death in history.deaths) + nameless + unclear.total()
     held = [call for call in history.ledger.values() if call.state == "uncertain"]
     decided = sum(record.kind in ("sent", "not_sent", "close", "resend") for record in history.records)
-    restored = sum(record.kind == "restored" for record in history.records)
+    restored = sum(record.kind in ("restored", "reopened") for record in history.records)
     if len(held) + decided > explained + restored:
         evidence = (
             f"{len(history.deaths)} kills and {nameless + unclear.total()} unclear answers explain {explained}"

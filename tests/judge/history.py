@@ -27,11 +27,12 @@ class Post:
 class Record:
     """One thing an operator said of a call, and when.
 
-    ``sent``, ``not_sent``, ``close``: `resolve`; ``resend``: `--on-uncertain resend` for an uncertain call;
-    ``retry``: `--retry-refused` for a refused one; ``new_content``: a row imported with other content under the
-    same id; ``attended``: an import showed a call of the ledger attended; ``corrected``: `resolve --close` ended
-    the reminder of it; ``restored``: a backup was accepted in the ledger's place; ``forgotten``: its number was
-    forgotten while it was open; ``purged``: settled, it was deleted.
+    ``sent``, ``not_sent``, ``close``: `resolve`; ``reopened``: `resolve --reopen` took the last of these back;
+    ``resend``: `--on-uncertain resend` for an uncertain call; ``retry``: `--retry-refused` for a refused one;
+    ``new_content``: a row imported with other content under the same id; ``attended``: an import showed a call of
+    the ledger attended; ``corrected``: `resolve --close` ended the reminder of it; ``restored``: a backup was
+    accepted in the ledger's place; ``forgotten``: its number was forgotten while it was open; ``purged``: settled,
+    it was deleted.
     """
 
     moment: float
