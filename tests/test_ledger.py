@@ -492,6 +492,29 @@ def test_purge_keeps_reminders(path: Path, ledger: Ledger) -> None:
     assert ledger.purge("2027-01-01 00:00:00")[0] == 1
 
 
+def test_purge_by_a_clock_that_is_ahead(ledger: Ledger) -> None:
+    """A purge by a clock that is years ahead keeps no call to come from being sent."""
+    bring_to(ledger, ACCEPTED, call())
+    sent_at = ledger.fates(["a1"])["a1"].sent_at
+    assert ledger.purge("2036-03-01 00:00:00")[0] == 1
+    later = replace(call("b1"), start_time="2026-03-02 00:00:00")
+    assert outcomes(take(ledger, call(), later)) == [Outcome.REJECTED, None]
+    assert ledger._kept("horizon") == sent_at
+
+
+def test_purge_of_what_was_sent_by_a_clock_that_was_behind(path: Path) -> None:
+    """A call that was sent while the clock was years behind is not new after a purge."""
+    with opened(path) as ledger:
+        take(ledger, call())
+    with Ledger.open(path, run=LATER_RUN, now=lambda: "2020-01-01 00:00:00") as ledger:
+        ledger.mark_sending("a1")
+        ledger.settle(Receipt("a1", ACCEPTED))
+        assert ledger.fates(["a1"])["a1"].sent_at == "2026-02-28 09:55:00"
+    with opened(path, replace(RUN, run_id="run3")) as ledger:
+        assert ledger.purge("2025-03-01 00:00:00")[0] == 0
+        assert outcomes(take(ledger, call())) == [Outcome.ALREADY_ACCEPTED]
+
+
 def test_how_long_calls_wait(ledger: Ledger) -> None:
     """Uncertain calls are counted with when the oldest was sent; a pending one met again keeps its age."""
     assert (ledger.uncertain_since(), ledger.oldest_pending()) == ((0, ""), None)

@@ -16,7 +16,7 @@ from importer.errors import ConfigurationError, ExitCode, ImporterError, LedgerE
 from importer.ledger import beside, schema, upkeep
 from importer.ledger.beside import LedgerLock
 from importer.ledger.reader import RUNS, LedgerReader, existing
-from importer.ledger.staging import OPEN_CALL, Staging, call_of, expect_rows, select_in
+from importer.ledger.staging import AHEAD_SECONDS, OPEN_CALL, Staging, call_of, expect_rows, select_in
 from importer.ledger.values import (
     Claimed,
     Decision,
@@ -219,11 +219,13 @@ class Ledger(LedgerReader):
                 self._begin_wal_anew()
 
         def mark(connection: sqlite3.Connection) -> None:
+            # No request begins before its call, whatever a clock says that was set back since the call was staged:
+            # `purge` would take what was just sent for old, and the next import would send it again.
             changed = connection.execute(
-                """UPDATE calls SET state = 'sending', attempts = attempts + 1, sent_at = ?, sent_run = ?
-                    WHERE call_id = ? AND state = 'pending'
-                    AND (SELECT max(number) FROM runs) = ?""",
-                (self._now(), self._run_number, call_id, self._run_number),
+                """UPDATE calls SET state = 'sending', attempts = attempts + 1, sent_run = ?2,
+                    sent_at = (SELECT max(?1, datetime(start_time, ?3)) FROM payloads WHERE seq = calls.seq)
+                    WHERE call_id = ?4 AND state = 'pending' AND (SELECT max(number) FROM runs) = ?2""",
+                (self._now(), self._run_number, f"-{AHEAD_SECONDS} seconds", call_id),
             )
             if not changed.rowcount and self._rows("SELECT max(number) FROM runs") != [(self._run_number,)]:
                 raise TryLaterError(

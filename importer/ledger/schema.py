@@ -162,6 +162,11 @@ def translated_errors(path: Path) -> Iterator[None]:
                 f"another program is writing to the ledger {path} ({name})",
                 hint="Close what has the ledger open, then run again.",
             ) from error
+        if code == sqlite3.SQLITE_FULL:
+            raise LedgerError(
+                f"the ledger {path} cannot be written: its disk is full ({name})",
+                hint="Free some space there, then run again: what was done until now is in the ledger.",
+            ) from error
         is_right = code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
         raise LedgerError(
             f"the ledger {path} cannot be read or written ({name}){f'; {whose(path)}' if is_right else ''}",

@@ -44,19 +44,21 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> tupl
 
     Returns how many calls, decisions and runs were deleted.
     The moment is GMT text. A call that was closed without ever being sent counts from that decision, or from when
-    an export showed it attended. What was notified and attended since stays until a person closes it. Whatever
-    is deleted started less than `AHEAD_SECONDS` after the horizon, which stagings go by from now on. What a run
-    that died settled stays until its results, which need that, are complete.
+    an export showed it attended. What was notified and attended since stays until a person closes it. What a run
+    that died settled stays until its results, which need that, are complete. Stagings go by the latest of these
+    moments from now on: whatever is deleted started less than `AHEAD_SECONDS` after it. A later one, by a clock
+    that is ahead, would keep calls to come from being sent.
     """
     unfinished = "SELECT min(started_at) FROM runs WHERE finished_at IS NULL AND results != ''"
     (died,) = connection.execute(unfinished).fetchone()
     older_than = min(older_than, died or older_than)
-    connection.execute("CREATE TEMP TABLE old (call_id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID")
+    connection.execute("CREATE TEMP TABLE old (call_id TEXT PRIMARY KEY, moment TEXT NOT NULL) WITHOUT ROWID")
     calls = connection.execute(
         # Without a request or a decision the moment is NULL, which is before none.
-        """INSERT INTO old SELECT call_id FROM calls WHERE seq IS NULL AND coalesce(nullif(sent_at, ''),
+        """INSERT INTO old SELECT * FROM (SELECT call_id, coalesce(nullif(sent_at, ''),
             (SELECT max(decided_at) FROM decisions WHERE decisions.call_id = calls.call_id),
-            nullif(attended_at, '')) < ? AND call_id NOT IN (SELECT call_id FROM attended_since)""",
+            nullif(attended_at, '')) AS moment FROM calls WHERE seq IS NULL)
+            WHERE moment < ? AND call_id NOT IN (SELECT call_id FROM attended_since)""",
         (older_than,),
     ).rowcount
     decisions = connection.execute("DELETE FROM decisions WHERE call_id IN (SELECT call_id FROM old)").rowcount
@@ -70,9 +72,10 @@ def purge(connection: sqlite3.Connection, older_than: str, own_run: int) -> tupl
         (older_than, own_run),
     ).rowcount
     connection.execute("DELETE FROM listed_rows WHERE listed_at < ?", (older_than,))
+    (latest,) = connection.execute("SELECT max(moment) FROM old").fetchone()
     connection.execute("DROP TABLE temp.old")
-    if calls:
-        raise_moment(connection, "horizon", older_than)
+    if latest:
+        raise_moment(connection, "horizon", latest)
     return calls, decisions, runs
 
 
