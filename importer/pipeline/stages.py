@@ -7,6 +7,7 @@ pandas and requests come in where they are used: `deliver` and `check` do withou
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from importer import __version__
@@ -159,7 +160,7 @@ def _results(run: Run, ledger: Ledger | None, target: Path, read: ReadSoFar) -> 
             raise
         with suppress(ImporterError, OSError):
             if results is not None and is_kept:
-                standing = results.standing(ledger.fates)
+                standing = results.standing(ledger.fates, partial(ledger.run_fates, run.run_id))
                 run.listener.broke_off(summary_of(run, target, read, standing, None, None))
             else:
                 ledger.finish_run(exit_code_of(error), json.dumps({"reason": reason_of(error)}))

@@ -239,6 +239,8 @@ class ResultsFile:
         with writing(self.path):
             for stream in self._streams:
                 stream.close()  # which writes the bytes that a full disk did not take before
+            for part in (self._parts.rows, self._parts.carried):
+                part.stat()  # one that was deleted meanwhile is not one without rows
             if self._open or self._carried:
                 rows = final_rows(self._parts, fates or (lambda _: {}))
                 write_final(self._parts, self._counts.counting(rows, open_only=True))
@@ -248,13 +250,20 @@ class ResultsFile:
         self._finished = replace(self._counts, carried=self._carried)
         return self._finished
 
-    def standing(self, fates: Fates) -> Finished:
-        """Return the counts of the results as they would be now, for a run that cannot finish them."""
+    def standing(self, fates: Fates, sent: Callable[[], Mapping[str, Fate]]) -> Finished:
+        """Return the counts of the results as they would be now, for a run that cannot finish them.
+
+        ``sent`` returns the calls that the run sent: what else was open is pending, where the parts were deleted.
+        """
         if self._finished is not None:
             return self._finished
         self.leave()
         if not self._parts.rows.exists():
-            return self._counts
+            if not self.path.exists():
+                states = [OUTCOME_OF_STATE[fate.state] for fate in sent().values()]
+                self._counts.outcomes.update(states)
+                self._counts.outcomes[Outcome.PENDING] += self._open + self._carried - len(states)
+            return replace(self._counts, carried=self._carried)
         counts, carried = Finished(), 0
         for _, _, own in counts.counting(final_rows(self._parts, fates)):
             carried += not own

@@ -15,13 +15,14 @@ import pytest
 
 from conftest import Program, call_row, read_results, write_export
 from disks import filling_disk
-from importer.errors import ExitCode, LedgerError, TryLaterError
+from importer.errors import CannotCreateError, ExitCode, LedgerError, TryLaterError
 from importer.pipeline.run import Listener
-from importer.records import Receipt
+from importer.records import Receipt, RunSummary
 from judge.world import ForkServer, World
 from ledgers import CREATED, opened
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
+from schemas.vocabulary import Outcome
 from steps import Step, at
 
 CALLS = 3
@@ -49,6 +50,34 @@ BUGS = {
 }
 """What a bug at a step leaves in the ledger, and the most requests that the service has seen by then."""
 CHEAP = (Step.BEFORE_INTENT, Step.WRITTEN)
+
+
+@pytest.mark.fault(106)
+@pytest.mark.parametrize("taken", ["folder", "parts"])
+def test_results_taken_away(
+    program: Program, account: Simulator, part_sent: Path, tmp_path: Path, taken: str
+) -> None:
+    """A run whose results are deleted meanwhile ends with 73 and right counts; the next one writes them."""
+    results = tmp_path / "folder" / "results.csv"
+    results.parent.mkdir()
+
+    def take_away() -> None:
+        for part in results.parent.iterdir():
+            part.unlink()
+        if taken == "folder":
+            results.parent.rmdir()
+
+    seen: list[RunSummary] = []
+    with pytest.raises(CannotCreateError, match="No such file"):
+        more = write_export(tmp_path / "more.csv", [call_row(8), call_row(9, to="no number")])
+        imported(more, Listener(broke_off=seen.append), step=at(Step.SETTLED, 2, take_away), results=str(results))
+    (said,) = seen
+    counts = (said.rows, said.carried, said.outcomes[Outcome.ACCEPTED], said.outcomes[Outcome.REJECTED])
+    assert (counts, said.adds_up()) == ((2, 2, 3, 1), True)
+    results.parent.mkdir(exist_ok=True)
+    assert not results.exists()
+    assert "as the ledger has them" in program("deliver", "--verbose").stderr
+    assert [row["outcome"] for row in read_results(results)] == ["accepted"] * 3
 
 
 @pytest.mark.fault(97, 98, 103, 104)
