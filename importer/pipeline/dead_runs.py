@@ -14,7 +14,7 @@ from importer.pipeline.run import Run, epoch_of, gmt_text
 from importer.private_files import check_ours
 from importer.records import OUTCOME_OF_STATE, Call, Place, ResultRow
 from importer.results.cells import PART, fused, no_results_file, read_rows
-from importer.results.file import CHUNK_ROWS, SANDBOX, ResultsFile, complete_parts
+from importer.results.file import CHUNK_ROWS, SANDBOX, ResultsFile, complete_parts, results_path
 from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, CallState, Outcome, State
 
 _OPEN = (CallState.PENDING, CallState.SENDING, CallState.UNCERTAIN)
@@ -30,7 +30,7 @@ def finish_dead_runs(run: Run, ledger: Ledger) -> None:
         try:
             note = complete_parts(Path(dead.results), dead.run_id, ledger.fates) if dead.results else ""
             if note is None:
-                note = _rebuild(ledger, dead)
+                note = _rebuild(run, ledger, dead)
         except ImporterError as problem:
             run.listener.note(
                 f"The results of the run {dead.run_id}, which died, cannot be completed: {problem.message}. "
@@ -67,15 +67,21 @@ def drop_old_results(run: Run, ledger: Ledger, own: Path, keep_seconds: float) -
                 run.listener.detail(f"{path} is deleted, as --keep-results says")
 
 
-def _rebuild(ledger: Ledger, dead: RunRecord) -> str:
-    """Write the results of a run whose parts are gone: the calls that it was the last to send, by the ledger."""
+def _rebuild(run: Run, ledger: Ledger, dead: RunRecord) -> str:
+    """Write the results of a run whose parts are gone: the calls that it was the last to send, by the ledger.
+
+    Where the folder is gone too, they go where results without a name do.
+    """
     fates = ledger.run_fates(dead.run_id)
     if not fates:
         return (
             f"The run {dead.run_id} died before it sent a call and left no results. Import its files again: "
             "no call is sent twice."
         )
-    results = ResultsFile(Path(dead.results))
+    path = Path(dead.results)
+    if not path.parent.is_dir():
+        path = results_path(None, dead.run_id, None, run.settings.ledger)
+    results = ResultsFile(path)
     rows = {
         call_id: ResultRow(Place("", 0), OUTCOME_OF_STATE[fate.state], call_id, **fate_fields(fate))
         for call_id, fate in fates.items()
@@ -91,7 +97,7 @@ def _rebuild(ledger: Ledger, dead: RunRecord) -> str:
         raise
     return (
         f"The parts of the results of the run {dead.run_id}, which died, are gone; the calls that it sent are in "
-        f"{dead.results}, as the ledger has them."
+        f"{path}, as the ledger has them."
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 from conftest import Program, call_row, read_results, write_export
 from disks import filling_disk
 from importer.errors import CannotCreateError, ExitCode, LedgerError, TryLaterError
+from importer.ledger.reader import open_reader
 from importer.pipeline.run import Listener
 from importer.records import Receipt, RunSummary
 from judge.world import ForkServer, World
@@ -74,10 +75,13 @@ def test_results_taken_away(
     (said,) = seen
     counts = (said.rows, said.carried, said.outcomes[Outcome.ACCEPTED], said.outcomes[Outcome.REJECTED])
     assert (counts, said.adds_up()) == ((2, 2, 3, 1), True)
-    results.parent.mkdir(exist_ok=True)
     assert not results.exists()
-    assert "as the ledger has them" in program("deliver", "--verbose").stderr
+    if taken == "folder":
+        results = tmp_path / f"cdr-importer.results-{said.run_id}.csv"
+    assert f"{results}, as the ledger has them" in program("deliver", "--verbose").stderr
     assert [row["outcome"] for row in read_results(results)] == ["accepted"] * 3
+    with open_reader(tmp_path / "ledger.sqlite") as reader:
+        assert all(run.finished_at for run in reader.runs(-1))
 
 
 @pytest.mark.fault(97, 98, 103, 104)
