@@ -370,9 +370,12 @@ class Ledger(LedgerReader):
         kept, said = beside.read_generation(self._path), beside.read_said(self._path)
         with self._transaction() as connection:
             run = (self._run_number, self._now(), self._fingerprint_key)
-            counts, closed = upkeep.restore(connection, run, reported, said, complete=complete)
-            for why, call_ids in closed.items():
-                self._note_decisions(connection, call_ids, Decision.CLOSE, why, "accept-restore")
+            counts, gone = upkeep.restore(connection, run, reported, said, complete=complete)
+            self._note_decisions(connection, gone, Decision.CLOSE, "forgotten", "accept-restore")
+            # What was corrected in Zoho is accepted still, and not to be reminded of.
+            closed = self.held([call_id for call_id, word in said.items() if word == CallState.CLOSED])
+            corrected = [call_id for call_id, is_reminded in closed.items() if is_reminded]
+            self._note_decisions(connection, corrected, Decision.CLOSE, "restored", "accept-restore")
             generation = max(schema.kept(connection, "generation"), kept.number or 0)
             schema.keep(connection, "generation", generation)
         self._restored = None

@@ -91,13 +91,12 @@ def restore(
     said: Mapping[str, str],
     *,
     complete: bool,
-) -> tuple[Restored, dict[str, list[str]]]:
-    """Take a restored backup up; return the counts, and the calls to be noted as closed, by the reason.
+) -> tuple[Restored, list[str]]:
+    """Take a restored backup up; return the counts, and the open calls closed as their number was forgotten since.
 
     ``run`` is its number, its time (GMT text) and the ledger's key. ``reported`` names each call once. ``said`` is
-    what `read_said` has: it outranks doubt. Calls of a forgotten number from before that are not sent, known or
-    not. Unless ``complete``, what is left pending becomes uncertain, and unknown calls that started before now do
-    so when they are staged.
+    as `read_said` returns it and outranks doubt; no call of a forgotten number from before that is sent. Unless
+    ``complete``, what is left pending becomes uncertain, and so do unknown calls from before now, when staged.
     """
     run_number, now, key = run
     states = {call_id: CallState(word) for call_id, word in said.items() if word in {*CallState}}
@@ -128,12 +127,8 @@ def restore(
         uncertain += connection.execute(_DOUBT_PENDING, (staging.RESTORED_HINT,)).rowcount
         raise_moment(connection, "doubt_before", staging.later(now, staging.AHEAD_SECONDS))
     doubt_before = kept(connection, "doubt_before")
-    # A call that is accepted stays so, but is not reminded of.
-    again = [one.call_id for one in settled if one.state is CallState.CLOSED]
-    noted = "SELECT call_id FROM decisions WHERE decision = 'close' AND call_id"
-    known = {row[0] for row in staging.select_in(connection, noted, again)}
     made = (counts["accepted"], counts["added"], uncertain, doubt_before, len(gone), counts["closed"])
-    return Restored(*made), {"forgotten": gone, "restored": [each for each in again if each not in known]}
+    return Restored(*made), gone
 
 
 def _take_reported(
@@ -166,8 +161,9 @@ def _take_reported(
             else:
                 counts["accepted" if before else "added"] += 1
             doubted.discard(one.call_id)
-            connection.execute("DELETE FROM payloads WHERE seq = ?", (seq,))
-            seq = None
+            if seq is not None:
+                expect_rows(connection.execute("DELETE FROM payloads WHERE seq = ?", (seq,)).rowcount, 1)
+                seq = None
         values = (one.call_id, one.state, seq, one.sent_at or sent_at or now, reason, hint)
         expect_rows(connection.execute(_RESTORE, values).rowcount, 1)
     keep(connection, "next_seq", next_seq)
