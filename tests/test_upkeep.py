@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Program, call_row, outcomes_in, write_export
-from misbehaviour import Simulator
+from misbehaviour import Fault, Simulator
 from runs import ledger_counts
 
 
@@ -67,6 +67,27 @@ def test_restore_with_all_results(program: Program, account: Simulator, restored
     assert program("import", "--results", tmp_path / "after.csv", restored).code == 0
     assert outcomes_in(tmp_path / "after.csv") == ["already_accepted"] * 5
     assert len(account.accepted) == 5
+
+
+@pytest.mark.fault(110)
+def test_restore_of_calls_settled_since(program: Program, account: Simulator, tmp_path: Path) -> None:
+    """A call to be sent again by the backup, and said to be in Zoho since, is not sent; one given up stays so."""
+    account.script(Fault.lost_answer(), Fault.lost_answer())
+    export = write_export(tmp_path / "export.csv", rows(2))
+    assert program("import", "--init-ledger", export).code == 4
+    assert program("resolve", "call00000", "--not-sent", "--note", "n").code == 0
+    assert program("ledger", "backup", tmp_path / "backup.sqlite").code == 0
+    assert program("resolve", "call00000", "--reopen").code == 4
+    assert program("resolve", "call00000", "--sent", "--note", "it came late").code == 0
+    assert program("resolve", "call00001", "--close", "--note", "n").code == 0
+    shutil.copy(tmp_path / "backup.sqlite", tmp_path / "ledger.sqlite")
+    assert program("import", "--results", tmp_path / "refused.csv", export).code == 78
+    ran = program("ledger", "accept-restore", "--complete", *tmp_path.glob("*results*.csv"))
+    said = "1 call was made accepted, 0 accepted ones added, 1 closed, as `resolve` said since the backup."
+    assert (ran.code, ran.stdout.splitlines()[0]) == (0, said)
+    sent = len(account.arrivals)
+    assert program("import", "--results", tmp_path / "after.csv", "--all-rows", export).code == 0
+    assert (outcomes_in(tmp_path / "after.csv"), len(account.arrivals)) == (["already_accepted", "skipped"], sent)
 
 
 def test_restore_of_calls_attended_since(
