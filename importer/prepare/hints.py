@@ -165,7 +165,7 @@ def call_hint(reason: str, row: Sequence[str], rules: Rules) -> str:
     if reason == "future_time":
         return (
             f"{subject(rules.shown(rules.format.time.columns))}: the call would start at {start_text} GMT, which "
-            "is not possible: check --timezone, and the clock of the telephone system."
+            "is not possible: check --timezone, and the clocks of the telephone system and this machine."
         )
     if reason == "no_agent_number":
         columns = rules.shown(call.agent)
