@@ -337,8 +337,8 @@ def write_rejects(path: Path, records: Iterable[tuple[str, Sequence[str] | None]
 
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[str]]:
-    """Give a new file that is gone again after an exception; raises CannotCreateError."""
-    stream = create(path)
+    """Give a new file that is gone again after an exception; raises OSError."""
+    stream = io.TextIOWrapper(open_new(path), encoding="utf-8", newline="")
     try:
         with stream:
             yield stream
@@ -348,7 +348,7 @@ def _whole(path: Path) -> Iterator[IO[str]]:
 
 
 def create(path: Path) -> IO[str]:
-    """Create a file that only we may read, for results or rejects; raises CannotCreateError."""
+    """Create a file that only we may read, for results; raises CannotCreateError."""
     with writing(path):
         return io.TextIOWrapper(open_new(path), encoding="utf-8", newline="")
 

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Program, call_row, read_results, write_export
 from disks import filling_disk
-from importer.errors import CannotCreateError, ExitCode, LedgerError, TryLaterError
+from importer.errors import CannotCreateError, ExitCode, ImporterError, LedgerError, TryLaterError
 from importer.ledger.reader import open_reader
 from importer.pipeline.run import Listener
 from importer.records import Receipt, RunSummary
@@ -51,6 +51,19 @@ BUGS = {
 }
 """What a bug at a step leaves in the ledger, and the most requests that the service has seen by then."""
 CHEAP = (Step.BEFORE_INTENT, Step.WRITTEN)
+
+
+@pytest.mark.fault(106)
+def test_folder_of_rejects_taken_away(account: Simulator, tmp_path: Path) -> None:
+    """Without the folder of its rejects a run ends with 73 when all is sent, and says how they are had."""
+    export = write_export(tmp_path / "export.csv", [call_row(8), call_row(9, to="no number")])
+    rejects = tmp_path / "rejects" / "rejects.csv"
+    rejects.parent.mkdir()
+    told: list[ImporterError] = []
+    listener, step = Listener(problem=told.append), at(Step.SETTLED, 1, rejects.parent.rmdir)
+    assert imported(export, listener, step=step, rejects=str(rejects)).exit_code == 73
+    assert ["with --rejects once more" in (problem.hint or "") for problem in told] == [True]
+    assert ledger_counts(tmp_path) == {"accepted": 1}
 
 
 @pytest.mark.fault(106)
