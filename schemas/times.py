@@ -77,21 +77,6 @@ _Texts: TypeAlias = Any
 _Fields: TypeAlias = Mapping[str, Any]
 
 
-SECONDS_FROM_1601_TO_1970 = 11_644_473_600
-
-
-def filetime_seconds(texts: pd.Series) -> pd.Series:
-    """Return the epoch seconds of 64-bit counts of 100 ns since 1601, in 16 hexadecimal digits and any ``-``.
-
-    ``texts`` are strings; the result is Int64, missing for any other text. Source: [MS-DTYP] 2.3.3.
-    """
-    bare = texts.str.replace("-", "", regex=False)
-    is_read = bare.str.fullmatch("[0-9A-Fa-f]{16}").fillna(False).to_numpy(dtype=np.bool_)
-    seconds = pd.Series(pd.NA, index=texts.index, dtype="Int64")
-    seconds[is_read] = [int(each, 16) // 10_000_000 - SECONDS_FROM_1601_TO_1970 for each in bare[is_read]]
-    return seconds
-
-
 def read_times(
     texts: pd.Series, formats: tuple[str, ...], zone: str | None, evidence: pd.Series | None = None
 ) -> pd.DataFrame:

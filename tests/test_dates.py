@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import CALLNOTIFY_HEADER, SAMPLES, call_row, cases, table
-from importer.formats.dates import DateOrder, is_rewritten, written_back
+from importer.formats.dates import DateOrder, filetime_second, is_rewritten, written_back
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.settings.options import Settings
@@ -104,3 +104,9 @@ def test_ids_of_another_clock_prove_the_order(tmp_path: Path) -> None:
     found = found_in(tmp_path, f"{header}\n{row.replace('2026-03-02T', '3/2/2026 ')}\n")
     assert found.rewriting is not None
     assert found.rewriting[0] is MONTH
+
+
+def test_filetime_second() -> None:
+    """Sixteen hexadecimal digits are ticks of 100 ns since 1601; any other text tells nothing."""
+    texts = ("01dc-aa4f-2a1b-9380", "019DB1DED53E8000", "", "01dc-aa4f-2a1b-938", "0" * 15 + "g")
+    assert [*map(filetime_second, texts)] == [1772460989, 0, None, None, None]

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from conftest import cases, table
 from schemas.times import (
     REASONS,
-    filetime_seconds,
     layouts_of,
     offsets_of,
     proved_offsets,
@@ -216,9 +215,3 @@ def test_neighbours_do_not_matter(instants: list[int], zone: str, data: st.DataO
     frame = read_times(pd.Series(texts, dtype="str"), (ISO,), zone, evidence)
     found = wire_text(frame["utc"]) + frame["reason"]
     assert found.tolist() == [read(text, zone=zone, made=each) for text, each in zip(texts, made, strict=True)]
-
-
-def test_filetime_seconds() -> None:
-    """Sixteen hexadecimal digits are ticks of 100 ns since 1601; any other text tells nothing."""
-    texts = pd.Series(["01dc-aa4f-2a1b-9380", "019DB1DED53E8000", "", "01dc-aa4f-2a1b-938", "0" * 15 + "g"])
-    assert filetime_seconds(texts).to_list() == [1772460989, 0, pd.NA, pd.NA, pd.NA]

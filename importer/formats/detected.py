@@ -4,7 +4,6 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 from importer.errors import ConfigurationError, InputUnusableError
@@ -14,14 +13,13 @@ from importer.formats.dates import (
     DateOrder,
     OrderEvidence,
     column_layouts,
+    filetime_second,
     is_own,
     is_rewritten,
     offset_in,
     own_order,
 )
-from importer.formats.language import CUT_EPOCH, CdrFormat, named_group
-
-ROWS_AT_ONCE = 10_000
+from importer.formats.language import CUT_EPOCH, CdrFormat, TimeSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +30,8 @@ class Detection:
     row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, 0 where it is
     the keys of JSON objects, None without one; rows stand below ``last_line_above``; ``sample`` holds the cells of
     the first rows. Where a spreadsheet program wrote the file anew, ``dialect`` is its own, and ``rewriting`` is
-    the order of its dates and the layouts of each column that holds one. ``titles`` says how the lines above the
-    header begin.
+    the order of its dates and the layouts of each column that holds one; ``pointed`` are columns of words in which
+    it wrote 486.0 for 486. ``titles`` says how the lines above the header begin.
     """
 
     file: ExportFile
@@ -47,6 +45,7 @@ class Detection:
     header_line: int | None = None
     header: tuple[str, ...] = ()
     rewriting: tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None = None
+    pointed: frozenset[str] = frozenset()
     open_end: bool = False
     titles: frozenset[str] = frozenset()
 
@@ -60,11 +59,15 @@ class Detection:
         origins = (origin for name in names for origin in self.format.origins(name))
         return [self.positions[name] for name in origins if name in self.positions]
 
+    def texts(self, name: str) -> list[str]:
+        """Return the cells of the first rows in a column of the file, as they are meant."""
+        place = self.positions.get(name)
+        return [plain_cell(row[place]) for row in self.sample if place is not None and place < len(row)]
+
     def shows_seconds(self) -> bool:
         """Return whether a start of the first rows has seconds: a spreadsheet hides those of none or of all."""
-        places = self.places(self.format.time.columns)
-        cells = (row[place] for row in self.sample for place in places if place < len(row))
-        return any(re.search(r":\d\d:\d\d", cell) for cell in cells)
+        origins = (origin for name in self.format.time.columns for origin in self.format.origins(name))
+        return any(re.search(r":\d\d:\d\d", text) for origin in origins for text in self.texts(origin))
 
     def times_carry_offsets(self) -> bool:
         """Return whether all starts of the first rows carry an offset from GMT, or ``Z``, behind a time of day."""
@@ -101,8 +104,7 @@ def rewriting_of(
         layouts |= {origin: some for origin in detection.format.origins(name) if origin in detection.positions}
     own, is_rewritten_mostly = own_order(spec.formats), False
     for name, wanted in layouts.items():
-        place = detection.positions[name]
-        texts = [plain_cell(cells[place]) for cells in detection.sample if place < len(cells)]
+        texts = detection.texts(name)
         anew = sum(is_rewritten(text, wanted) for text in texts)
         is_rewritten_mostly |= anew > sum(is_own(text, wanted) for text in texts)
         for text in texts:
@@ -113,40 +115,27 @@ def rewriting_of(
         return None
     seen = OrderEvidence()
     places = [detection.positions[name] for name in layouts]
+    ids = detection.places([spec.evidence.column]) if spec.evidence else []
     with detection.file.open_text(detection.encoding) as source:
-        records = numbered_records(source, detection.dialect, detection.file.first_line)
-        # Reading rejects the row of an over-long cell.
-        rows = ((line, cells or []) for line, cells in records if line > detection.last_line_above)
-        while batch := list(islice(rows, ROWS_AT_ONCE)):
-            for (line, cells), epoch in zip(batch, _made([cells for _, cells in batch], detection), strict=True):
-                for place in (place for place in places if place < len(cells)):
-                    seen.look(line, plain_cell(cells[place]), epoch)
+        for line, cells in numbered_records(source, detection.dialect, detection.file.first_line):
+            if cells is None or line <= detection.last_line_above:
+                continue  # reading rejects the row of an over-long cell
+            id_text = next(filter(None, (plain_cell(cells[place]) for place in ids if place < len(cells))), "")
+            epoch = _made_at(id_text, spec) if id_text else None
+            for place in (place for place in places if place < len(cells)):
+                seen.look(line, plain_cell(cells[place]), epoch)
     return _decided(seen, own, chosen, detection), layouts
 
 
-def _made(rows: list[list[str]], detection: Detection) -> list[int | None]:
-    """Return the epoch second in the id of each row, also in one that a spreadsheet cut to whole seconds."""
-    spec = detection.format.time.evidence
-    if spec is None:
-        return [None] * len(rows)
-    places = detection.places([spec.column])
-    cells = ((plain_cell(row[place]) for place in places if place < len(row)) for row in rows)
-    texts = [next(filter(None, each), "") for each in cells]
-    found = texts
-    if spec.extract is not None:
-        import pyarrow as pa  # by re-saved files only
-        import pyarrow.compute as pc
-
-        groups = pc.extract_regex(pa.array(texts, pa.large_string()), pattern=named_group(spec.extract))
-        found = [str(group or "") for group in pc.struct_field(groups, "value").to_pylist()]
-    if detection.format.time.evidence_clock == "filetime":
-        import pandas as pd
-
-        from schemas.times import filetime_seconds
-
-        return [None if each is pd.NA else int(each) for each in filetime_seconds(pd.Series(found, dtype="str"))]
-    cut = (one or (re.fullmatch(CUT_EPOCH, text) or ("", ""))[1] for one, text in zip(found, texts, strict=True))
-    return [int(each) if each.isdecimal() and len(each) < 19 else None for each in cut]
+def _made_at(id_text: str, spec: TimeSpec) -> int | None:
+    """Return the epoch second in the id of a row, also in one that a spreadsheet cut to whole seconds."""
+    pattern = spec.evidence.extract if spec.evidence else None
+    found = re.search(pattern, id_text, re.ASCII) if pattern else None
+    text = (found[1] or "" if found else "") if pattern else id_text
+    if spec.evidence_clock == "filetime":
+        return filetime_second(text)
+    text = text or (re.fullmatch(CUT_EPOCH, id_text) or ("", ""))[1]
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def _decided(

@@ -155,7 +155,9 @@ def _detect(
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
     _require_bare_names(detection)
     _require_one_header(sample, detection, formats)
-    detection = replace(detection, format=with_cut_ids(detection))
+    words = cdr_format.columns_of_words() & detection.positions.keys()
+    pointed = (name for name in words if any(re.match(DECIMAL, text) for text in detection.texts(name)))
+    detection = replace(detection, format=with_cut_ids(detection), pointed=frozenset(pointed))
     return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
 
 
@@ -182,10 +184,8 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     found = detection.format
     if found.call.cut_id:
         return found
-    columns = [
-        {ungrouped(plain_cell(cells[place])) for cells in detection.sample if place < len(cells)} - {""}
-        for place in detection.places([name for names in found.call.id for name in names])
-    ]
+    origins = {origin for names in found.call.id for name in names for origin in found.origins(name)}
+    columns = [{*map(ungrouped, detection.texts(name))} - {""} for name in origins]
     long = [text for text in set().union(*columns) if re.fullmatch(f"[1-9][0-9]{{{KEPT_DIGITS},}}", text)]
     zeros = sum(len(text) - KEPT_DIGITS for text in long)
     cut = []

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.formats.dates import column_layouts
+from importer.formats.dates import column_layouts, filetime_second
 from importer.formats.language import CUT_EPOCH, ZONE_SOURCES, Cause, CdrFormat, OutcomeRule, TimeSpec, word_key
 from importer.prepare.damage import (
     add_damage,
@@ -244,7 +244,7 @@ def _evidence(rows: pd.DataFrame, rules: Rules) -> pd.Series | None:
         return None
     epochs = extracted(rows[spec.column], spec.extract)
     if rules.format.time.evidence_clock == "filetime":
-        return times.filetime_seconds(epochs)
+        return pd.Series([*map(filetime_second, epochs)], epochs.index, dtype="Int64")
     if rules.is_resaved:
         epochs = epochs.where(epochs != "", extracted(rows[spec.column], CUT_EPOCH))
     return whole_numbers(epochs)

@@ -29,18 +29,22 @@ NEARLY_ALL, FEW = 0.9, 0.6
 
 @dataclass(slots=True)
 class CountryEvidence:
-    """Collects chunk by chunk the customers' numbers of one file as they were dialled, with + and without."""
+    """Collects chunk by chunk the customers' numbers of one file as they were dialled, with + and without.
 
-    national: dict[str, None] = field(default_factory=dict)
-    international: dict[str, None] = field(default_factory=dict)
+    Each text has the E.164 number that it is under the rules of the file, "" where it is none.
+    """
 
-    def add(self, texts: pd.Series) -> None:
-        """Add numbers as they stand in the file."""
+    national: dict[str, str] = field(default_factory=dict)
+    international: dict[str, str] = field(default_factory=dict)
+
+    def add(self, texts: pd.Series, book: NumberBook) -> None:
+        """Add numbers as they stand in the file, which ``book`` reads."""
         if min(len(self.national), len(self.international)) < MOST_TEXTS:
             for text in texts.unique().tolist():
                 kind = self.international if "+" in text else self.national
                 if len(kind) < MOST_TEXTS and len(digits_in(text)) >= SHORTEST_NUMBER:
-                    kind[text] = None
+                    reading = book.read(text)
+                    kind[text] = "" if reading.reason else reading.e164
 
 
 def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
@@ -60,12 +64,15 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
     at_home = [home for home, _ in Counter(map(region_of, agents - {""})).most_common(1)]
     at_home += [main_region(found) for found in filter(None, [country_of(plan.timezone or "")])]
     given, prefix = main_region(plan.country), missing_trunk_prefix(plan.country, texts)
-    own, own_pairs = _read_in(plan.country, texts, written, rules)
+    here = [number for number in evidence.national.values() if number]
+    own, own_pairs = len(here), len(written.intersection(here))
     if own_pairs and not prefix and own > FEW * len(texts):
         return  # whatever else speaks for another country; the numbers need not be read as of it
     often = [found for found, _ in Counter(map(region_of, written)).most_common(MOST_WRITTEN)]
     for country in dict.fromkeys([*at_home, *often]):
-        theirs, pairs = (0, 0) if country in {given, ""} else _read_in(country, texts, written, rules)
+        readings = map(NumberBook(replace(rules.numbers.rules, country=country)).read, texts)
+        there = [each.e164 for each in readings if not each.reason] if country not in {given, ""} else []
+        theirs, pairs = len(there), len(written.intersection(there))
         are_theirs = len(texts) >= LEAST_TEXTS and theirs >= NEARLY_ALL * len(texts)
         reasons = [f"{own} of {len(texts)} are numbers there, {theirs} in {country}"]
         if pairs >= LEAST_PAIRS and not own_pairs:
@@ -86,14 +93,6 @@ def missing_trunk_prefix(country: str, texts: Iterable[str], outside: str = "") 
     """Return what is dialled in a country before national numbers if none has it, behind ``outside``; else ""."""
     prefix = trunk_prefix(country) or ""
     return "" if any(text.lstrip(" (").startswith(outside + prefix) for text in texts) else prefix
-
-
-def _read_in(country: str, texts: list[str], written: set[str], rules: Rules) -> tuple[int, int]:
-    """Return how many texts are numbers in a country, and how many of these stand in the file with its code."""
-    own = rules.numbers.rules
-    book = rules.numbers if country == own.country else NumberBook(replace(own, country=country))
-    numbers = [reading.e164 for reading in map(book.read, texts) if not reading.reason]
-    return len(numbers), len(written.intersection(numbers))
 
 
 @dataclass(slots=True)
@@ -124,7 +123,7 @@ class FileEvidence:
             self.zone.join(later.zone)
         mine, country = self.country, later.country
         for kind, more in ((mine.national, country.national), (mine.international, country.international)):
-            kind.update(dict.fromkeys([text for text in more if text not in kind][: MOST_TEXTS - len(kind)]))
+            kind.update([pair for pair in more.items() if pair[0] not in kind][: MOST_TEXTS - len(kind)])
         if self.gaps is not None:
             self.gaps.join(later.gaps)
         self.endpoints.join(later.endpoints)

@@ -156,14 +156,12 @@ class Preparation:
         index["place"] += number * LINES_PER_FILE
         index["agent"] = codes[index["agent"]]
         self._index.add(index, part.joins)
-        tables = []
         for rows in tables_in(part.spooled):
             slot, files = rows["slot"], pa.array(np.full(len(rows), number, dtype=np.int64))
             behind = pc.if_else(pc.less(slot, 0), slot, pc.add(slot, slots))
             for name, column in (("file", files), ("slot", behind)):
                 rows = rows.set_column(rows.column_names.index(name), name, column)
-            tables.append(rows)
-        self._spool.add(tables)
+            self._spool.add(rows)
         return part.evidence
 
     def _kept(self, name: str, detection: Detection, rules: Rules, evidence: FileEvidence) -> int:
@@ -188,19 +186,15 @@ class Preparation:
         # Every row of a long file would cost 5 % of `check`; some of them prove of each day as much.
         rules = replace(rules, zone_lines=min(1 + detection.file.size() // ZONE_BYTES, MOST_ZONE_LINES))
         preparer = RowPreparer(rules, self._agents, len(self._files), self._index, is_second=is_second)
-
-        def tables() -> Iterator[pa.Table]:
-            # `map` forgets a chunk once it is prepared: a variable would hold it while the next one is read.
-            before, evidence = 0, preparer.evidence
-            for spooled in map(preparer.prepare, read_chunks(detection, self._plan.chunk_rows)):
-                # pandera's errors hold frames in cycles, and the collector comes seldom: up to 200 MB of chunks.
-                gc.collect(1)
-                pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
-                progress(evidence.read - before)
-                before = evidence.read
-                yield pa.Table.from_pandas(spooled, preserve_index=False)
-
-        self._spool.add(tables())
+        before, evidence = 0, preparer.evidence
+        # `map` forgets a chunk once it is prepared: a variable would hold it while the next one is read.
+        for spooled in map(preparer.prepare, read_chunks(detection, self._plan.chunk_rows)):
+            # pandera's errors hold frames in cycles, and the collector comes seldom: up to 200 MB of chunks.
+            gc.collect(1)
+            pa.default_memory_pool().release_unused()  # else Arrow keeps some 40 MB of it
+            progress(evidence.read - before)
+            before = evidence.read
+            self._spool.add(pa.Table.from_pandas(spooled, preserve_index=False))
         return preparer
 
     def results(self) -> Iterator[list[Prepared]]:

@@ -204,7 +204,7 @@ class RowPreparer:
                 "is_invalid": some["call.said"] == Rank.INVALID,
             }
         )
-        self.evidence.country.add(some[call.customer])
+        self.evidence.country.add(some[call.customer], rules.numbers)
         read = customer_schema(rules.numbers, rules.plain_numbers).validate(dialled)["customer_number"]
         rows["call.customer"] = read.reindex(rows.index, fill_value="")
         faults = read[(numbers_only(read) == "") & (some["call.problem"] == "")]

@@ -1,7 +1,7 @@
 """Rows on their way, kept in a nameless temporary file: memory stays flat however long the exports are."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from types import TracebackType
@@ -20,7 +20,7 @@ of every column operation took half of the time."""
 
 
 class Spool:
-    """Frames of one column set, written file by file and read back in the order written.
+    """Rows of one column set, written file by file and read back as frames in the order written.
 
     The temporary file has no name and is readable by nobody else (POSIX), since it holds telephone numbers.
     """
@@ -38,45 +38,34 @@ class Spool:
         with suppress(OSError):  # what a full disk left in the buffer; `add` has raised for it
             self._file.close()
 
-    def add(self, tables: Iterable[pa.Table]) -> None:
-        """Write the rows of one input file; when making them fails half-way, none of them stays.
-
-        Raises CannotCreateError when the disk does not take them, and what ``tables`` raises.
-        """
+    def add(self, rows: pa.Table) -> None:
+        """Write further rows of one input file; raises CannotCreateError when the disk does not take them."""
         with temporary_writes():
             self._file.seek(self._end)
-            self._file.truncate()
-        writer = None
-        for table in tables:
-            with temporary_writes():
-                if writer is None:
-                    writer = pyarrow.ipc.new_stream(self._file, table.schema)
-                writer.write_table(table, max_chunksize=FRAME_ROWS)
-        if writer is not None:
-            with temporary_writes():
-                writer.close()
-                self._file.flush()
-            self._streams.append(self._end)
-            self._end = self._file.tell()
+            with pyarrow.ipc.new_stream(self._file, rows.schema) as writer:
+                writer.write_table(rows, max_chunksize=FRAME_ROWS)
+            self._file.flush()
+        self._streams.append(self._end)
+        self._end = self._file.tell()
 
     def content(self) -> bytes:
-        """Return the rows as bytes, for `tables_in`; they must have been added at once."""
+        """Return all rows as bytes, for `tables_in`."""
         self._file.seek(0)
         return self._file.read(self._end)
 
     def keep_file(self) -> None:
-        """Keep the frames added so far, whatever becomes of the next file."""
+        """Keep the rows added so far, whatever becomes of the next file."""
         self._kept = len(self._streams), self._end
 
     def drop_file(self) -> None:
-        """Forget the frames of a file that is not kept."""
+        """Forget the rows of a file that is not kept."""
         streams, self._end = self._kept
         del self._streams[streams:]
 
     def frames(self) -> Iterator[pd.DataFrame]:
-        """Yield the rows of all files in the order written, `FRAME_ROWS` or some more at a time."""
+        """Yield the rows of all files kept in the order written, `FRAME_ROWS` or some more at a time."""
         waiting: list[pa.RecordBatch] = []
-        for offset in self._streams:
+        for offset in self._streams[: self._kept[0]]:
             self._file.seek(offset)
             with pyarrow.ipc.open_stream(self._file) as reader:
                 for batch in reader:
@@ -90,10 +79,9 @@ class Spool:
 
 def tables_in(content: bytes) -> Iterator[pa.Table]:
     """Yield the rows of a spool's content as they were written."""
-    if content:
-        with pyarrow.ipc.open_stream(content) as reader:
-            for batch in reader:
-                yield pa.Table.from_batches([batch])
+    source = pa.BufferReader(content)
+    while source.tell() < len(content):
+        yield pyarrow.ipc.open_stream(source).read_all()
 
 
 class Parts:

@@ -370,10 +370,8 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
                 frame[positions[name]] = pd.Series(texts, index=values.index, dtype=TEXT)
     index, words = pd.Index(kept), detection.format.empty_words
     cleaned = {place: text_series(column, index) for place, column in clean_columns(frame, text, words)}
-    for name in detection.format.columns_of_words() & positions.keys():
-        place = positions[name]  # such programs write all cells of a column so: the first rows tell
-        if any(re.match(DECIMAL, plain_cell(cells[place])) for cells in detection.sample if place < len(cells)):
-            cleaned[place] = cleaned[place].str.replace(DECIMAL, r"\1", regex=True)
+    for name in detection.pointed:
+        cleaned[positions[name]] = cleaned[positions[name]].str.replace(DECIMAL, r"\1", regex=True)
     call, origins = detection.format.call, detection.format.origins
     for place in detection.places([name for names in call.id for name in names]):
         if are_grouped(plain_cell(cells[place]) for cells in detection.sample if place < len(cells)):
