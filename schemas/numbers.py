@@ -7,7 +7,7 @@ nothing. Here the text is judged first, and only digits reach it.
 import re
 import unicodedata
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache, partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -98,24 +98,14 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 class NumberBook:
-    """Reads number cells under one set of rules and remembers what it read.
+    """Reads number cells under one set of rules: ``read`` returns what one text says.
 
-    After ``capacity`` texts it forgets them all and reads them again, so that the memory never changes a result.
+    It remembers the latest ``capacity`` texts, which never changes a result.
     """
 
     def __init__(self, rules: NumberRules, *, capacity: int = 300_000) -> None:
         self.rules = rules
-        self._capacity = capacity
-        self._known: dict[str, NumberReading] = {}
-
-    def read(self, text: str) -> NumberReading:
-        """Return what one text says."""
-        reading = self._known.get(text)
-        if reading is None:
-            if len(self._known) >= self._capacity:
-                self._known.clear()
-            reading = self._known[text] = _reading(text, self.rules)
-        return reading
+        self.read = lru_cache(capacity)(partial(_reading, rules=rules))
 
     def read_column(self, texts: pd.Series) -> pd.DataFrame:
         """Return columns ``e164`` and ``reason`` on the index of ``texts``.
@@ -123,7 +113,7 @@ class NumberBook:
         Each distinct text is read once; a missing value reads as "".
         """
         places, distinct = pd.factorize(texts)
-        readings = [self.read(text) for text in distinct.tolist()]
+        readings = [*map(self.read, distinct.tolist())]
         readings.append(unusable("missing_number"))  # pandas factorises a missing value as place -1
         return pd.DataFrame(
             {

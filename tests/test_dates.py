@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import CALLNOTIFY_HEADER, SAMPLES, call_row, cases, table
-from importer.formats.dates import DateOrder, filetime_second, is_rewritten, written_back
+from importer.formats.dates import DateOrder, is_rewritten, written_back
 from importer.formats.detected import Detection
 from importer.formats.detection import detect
+from importer.formats.language import Source, TimeSpec
 from importer.settings.options import Settings
 from samples import catalogue, plan_for, prepared
 
@@ -106,7 +107,8 @@ def test_ids_of_another_clock_prove_the_order(tmp_path: Path) -> None:
     assert found.rewriting[0] is MONTH
 
 
-def test_filetime_second() -> None:
+def test_filetime_in_an_id() -> None:
     """Sixteen hexadecimal digits are ticks of 100 ns since 1601; any other text tells nothing."""
     texts = ("01dc-aa4f-2a1b-9380", "019DB1DED53E8000", "", "01dc-aa4f-2a1b-938", "0" * 15 + "g")
-    assert [*map(filetime_second, texts)] == [1772460989, 0, None, None, None]
+    spec = TimeSpec(columns=("start",), formats=ISO, evidence=Source(column="id"), evidence_clock="filetime")
+    assert [spec.made_at(text, is_cut=False) for text in texts] == [1772460989, 0, None, None, None]

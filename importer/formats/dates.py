@@ -55,7 +55,6 @@ _SPECIAL_SHAPES: Final[Mapping[str, str]] = {
     "epoch_ms": r"\d+(?:\.\d+)?",
 }
 _ISO_LAYOUT: Final = "%Y-%m-%d %H:%M:%S"
-SECONDS_FROM_1601_TO_1970: Final = 11_644_473_600
 _SECONDS: Final = re.compile(r"[:.]?%S(?:\.%f)?")
 
 
@@ -82,16 +81,6 @@ def offset_in(text: str) -> str:
     """Return the offset from GMT that stands behind a time, with the space before it, "" without one."""
     end = _END_OF_TIME.search(text)
     return end["z"] if end else ""
-
-
-def filetime_second(text: str) -> int | None:
-    """Return the epoch second of a 64-bit count of 100 ns since 1601 in hexadecimal digits, None of another text.
-
-    Any ``-`` in it is left out. Source: [MS-DTYP] 2.3.3.
-    """
-    digits = text.replace("-", "")
-    is_count = re.fullmatch("[0-9A-Fa-f]{16}", digits) is not None
-    return int(digits, 16) // 10_000_000 - SECONDS_FROM_1601_TO_1970 if is_count else None
 
 
 def column_layouts(formats: Sequence[str], columns: int) -> list[tuple[str, ...]]:

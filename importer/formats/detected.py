@@ -13,13 +13,12 @@ from importer.formats.dates import (
     DateOrder,
     OrderEvidence,
     column_layouts,
-    filetime_second,
     is_own,
     is_rewritten,
     offset_in,
     own_order,
 )
-from importer.formats.language import CUT_EPOCH, CdrFormat, TimeSpec
+from importer.formats.language import CdrFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +120,10 @@ def rewriting_of(
             if cells is None or line <= detection.last_line_above:
                 continue  # reading rejects the row of an over-long cell
             id_text = next(filter(None, (plain_cell(cells[place]) for place in ids if place < len(cells))), "")
-            epoch = _made_at(id_text, spec) if id_text else None
+            epoch = spec.made_at(id_text, is_cut=True)
             for place in (place for place in places if place < len(cells)):
                 seen.look(line, plain_cell(cells[place]), epoch)
     return _decided(seen, own, chosen, detection), layouts
-
-
-def _made_at(id_text: str, spec: TimeSpec) -> int | None:
-    """Return the epoch second in the id of a row, also in one that a spreadsheet cut to whole seconds."""
-    pattern = spec.evidence.extract if spec.evidence else None
-    found = re.search(pattern, id_text, re.ASCII) if pattern else None
-    text = (found[1] or "" if found else "") if pattern else id_text
-    if spec.evidence_clock == "filetime":
-        return filetime_second(text)
-    text = text or (re.fullmatch(CUT_EPOCH, id_text) or ("", ""))[1]
-    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def _decided(

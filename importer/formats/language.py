@@ -234,7 +234,8 @@ class OutcomeRule(_Table):
         return self
 
 
-CUT_EPOCH = r"^(?:.+-)?(\d{9,10})$"
+SECONDS_FROM_1601_TO_1970 = 11_644_473_600
+CUT_EPOCH = r"(?:.+-)?(\d{9,10})"
 """An id of an epoch and a count, such as Asterisk's, of which a spreadsheet program has cut the count."""
 
 
@@ -279,6 +280,23 @@ class TimeSpec(_Table):
         if self.evidence is not None and (len(self.evidence.columns()) > 1 or self.evidence.agent):
             raise ValueError("`evidence` takes `column` and `extract` only")
         return self
+
+    def made_at(self, id_text: str, *, is_cut: bool) -> int | None:
+        """Return the epoch second at which the id of a row was made, None where it does not tell.
+
+        A ``filetime`` is a 64-bit count of 100 ns since 1601 ([MS-DTYP] 2.3.3), written in hexadecimal digits.
+        With ``is_cut`` ids are also read of which a spreadsheet program left whole seconds.
+        """
+        pattern, digits = self.evidence.extract if self.evidence else None, id_text
+        if pattern is not None:
+            found = re.search(pattern, id_text, re.ASCII)  # as Arrow's RE2 would
+            digits = found[1] or "" if found else ""
+        if self.evidence_clock == "filetime":
+            count = re.fullmatch("[0-9A-Fa-f]{16}", digits.replace("-", ""))
+            return int(count[0], 16) // 10_000_000 - SECONDS_FROM_1601_TO_1970 if count else None
+        if is_cut and not digits and (found := re.fullmatch(CUT_EPOCH, id_text, re.ASCII)):
+            digits = found[1]
+        return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
 class NumberSpec(_Table):

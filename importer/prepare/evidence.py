@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.formats.dates import column_layouts, filetime_second
-from importer.formats.language import CUT_EPOCH, ZONE_SOURCES, Cause, CdrFormat, OutcomeRule, TimeSpec, word_key
+from importer.formats.dates import column_layouts
+from importer.formats.language import ZONE_SOURCES, Cause, CdrFormat, OutcomeRule, TimeSpec, word_key
 from importer.prepare.damage import (
     add_damage,
     add_unmeasured,
@@ -25,7 +25,7 @@ from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Policies, Rules
 from importer.prepare.zones import ZoneEvidence
-from importer.reading.conditions import Conditions, extracted, joined, seconds_of, whole_numbers
+from importer.reading.conditions import Conditions, joined, seconds_of
 from schemas import times, zones
 from schemas.call import CALL_ID, judged, start_schema
 from schemas.vocabulary import Direction, Verdict
@@ -239,15 +239,12 @@ def _texts_of(rows: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series:
 
 def _evidence(rows: pd.DataFrame, rules: Rules) -> pd.Series | None:
     """Return the epoch second at which the channel of each row was made, None where no id carries it."""
-    spec = rules.format.time.evidence
-    if spec is None:
+    time = rules.format.time
+    if time.evidence is None:
         return None
-    epochs = extracted(rows[spec.column], spec.extract)
-    if rules.format.time.evidence_clock == "filetime":
-        return pd.Series([*map(filetime_second, epochs)], epochs.index, dtype="Int64")
-    if rules.is_resaved:
-        epochs = epochs.where(epochs != "", extracted(rows[spec.column], CUT_EPOCH))
-    return whole_numbers(epochs)
+    ids = rows[time.evidence.column]
+    made = [time.made_at(text, is_cut=rules.is_resaved) for text in ids.tolist()]
+    return pd.Series(made, ids.index, dtype="Int64")
 
 
 def _add_start(rows: pd.DataFrame, texts: pd.Series, rules: Rules) -> None:
