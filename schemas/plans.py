@@ -106,7 +106,9 @@ def planned(content: str, rules: NumberRules) -> NumberReading:
     if is_plain and len(digits) < SHORTEST_NUMBER and len(digits) < shortest_number(rules):
         return unusable("short_number")
     if is_plain and rules.plain_digits == "national":
-        return _national(digits, rules.country)
+        if rules.country is None:
+            return unusable("no_country")
+        return settled_national(digits, rules.country) or asked_national(digits, rules.country)
     if digits.startswith("0"):
         # No country code does: some gateways put a plus before the international prefix, which alone explains it.
         number = _parsed(digits, rules.country) if rules.country else ""
@@ -139,15 +141,8 @@ def asked_international(digits: str) -> NumberReading:
     return unusable(number) if isinstance(number, str) else _judged(number, is_international=True)
 
 
-def _national(digits: str, country: str | None) -> NumberReading:
-    """Judge digits as dialled inside the country, the country's own international prefix included."""
-    if country is None:
-        return unusable("no_country")
-    return settled_national(digits, country) or asked_national(digits, country)
-
-
 def asked_national(digits: str, country: str) -> NumberReading:
-    """Judge digits as dialled inside the country by libphonenumber's functions.
+    """Judge digits as dialled inside the country, its own international prefix included, by libphonenumber.
 
     A number in no range that libphonenumber knows is taken where its form proves that it is whole.
     """
@@ -182,7 +177,8 @@ def asked_national(digits: str, country: str) -> NumberReading:
     if not reading.reason or (is_whole and not is_bare):
         return NumberReading(reading.e164)
     # 00491570156 in Germany: Leer behind a 0 for the line, rather than seven digits behind Germany's own code.
-    if not _national(digits[1:], country).reason:
+    behind = settled_national(digits[1:], country) or asked_national(digits[1:], country)
+    if not behind.reason:
         return unusable("invalid_number")
     return NumberReading(reading.e164) if is_whole else reading
 

@@ -110,8 +110,6 @@ def load_catalogue(config: Path | None = None, *folders: Path) -> Catalogue:
         words = {**table.words, **below.words, **table.words}  # its own words come first
         causes[path.stem] = CauseTable(name=path.stem, title=table.title or below.title, words=words)
     formats = {cdr_format.name: cdr_format for cdr_format in shipped_formats}
-    for cdr_format in formats.values():
-        _check_tables(cdr_format, causes, TomlText(f"{cdr_format.name}.toml", ""))
     own: dict[str, CdrFormat] = {}
     for path in own_files(folders, "formats"):
         cdr_format = load_format(path, causes)
@@ -138,7 +136,15 @@ def load_format(path: Path, causes: Mapping[str, CauseTable]) -> CdrFormat:
     cdr_format = _checked(file, CdrFormat)
     if cdr_format.name in RESERVED_NAMES:
         raise file.fault(("name",), f"{cdr_format.name!r} is a command of `cdr-importer formats`", "Rename it.")
-    _check_tables(cdr_format, causes, file)
+    for number, rule in enumerate(cdr_format.outcome):
+        if rule.table is not None and rule.table not in causes:
+            near = difflib.get_close_matches(rule.table, causes, n=1)
+            hint = f"{f'Did you mean {near[0]}? ' if near else ''}Known cause tables: {', '.join(sorted(causes))}."
+            raise file.fault(("outcome", number, "table"), f"there is no cause table {rule.table!r}", hint)
+        for word, directive in rule.words.items():
+            if directive not in DIRECTIVES:
+                hint = f"Use one of: {', '.join(sorted(DIRECTIVES))}."
+                raise file.fault(("outcome", number, "words", word), f"{directive!r} is not a verdict", hint)
     return cdr_format
 
 
@@ -190,15 +196,3 @@ def _checked(file: TomlText, model: type[Model], context: Mapping[str, str] | No
         return model.model_validate(tables, context=context)
     except ValidationError as error:
         raise file.fault_of(error, model) from error
-
-
-def _check_tables(cdr_format: CdrFormat, causes: Mapping[str, CauseTable], file: TomlText) -> None:
-    for number, rule in enumerate(cdr_format.outcome):
-        if rule.table is not None and rule.table not in causes:
-            near = difflib.get_close_matches(rule.table, causes, n=1)
-            hint = f"{f'Did you mean {near[0]}? ' if near else ''}Known cause tables: {', '.join(sorted(causes))}."
-            raise file.fault(("outcome", number, "table"), f"there is no cause table {rule.table!r}", hint)
-        for word, directive in rule.words.items():
-            if directive not in DIRECTIVES:
-                hint = f"Use one of: {', '.join(sorted(DIRECTIVES))}."
-                raise file.fault(("outcome", number, "words", word), f"{directive!r} is not a verdict", hint)
