@@ -72,17 +72,17 @@ def _detected(path: Path, content: str | bytes, cdr_format: CdrFormat, **overrid
 
 
 def _read(detection: Detection, chunk_rows: int = 100_000, block_bytes: int = 1 << 20) -> Read:
-    """Return (line, cells) of all rows, and the bad ones, having checked that they are numbered without a gap."""
+    """Return (line, cells) of all rows, and the bad ones, having checked that no line comes twice or too late."""
     rows: list[Row] = []
     bad: list[BadRow] = []
-    ordinals: list[int] = []
+    lines: list[int] = []
     for chunk in read_chunks(detection, chunk_rows, block_bytes=block_bytes):
         assert 0 < len(chunk) <= chunk_rows
         cells = chunk.frame[list(NAMES)].itertuples(index=False, name=None)
         rows += zip(chunk.frame["call.line"].tolist(), cells, strict=True)
         bad += chunk.bad
-        ordinals += sorted([*chunk.frame.index.tolist(), *(each.ordinal for each in chunk.bad)])
-    assert ordinals == list(range(len(ordinals)))
+        lines += sorted([*chunk.frame["call.line"].tolist(), *(each.line for each in chunk.bad)])
+    assert lines == sorted({*lines})
     return rows, bad
 
 

@@ -1,4 +1,4 @@
-"""Chunks of rows as text columns, each row with its number in the file and its physical line."""
+"""Chunks of rows as text columns, each row with its physical line."""
 
 import csv
 import hashlib
@@ -72,9 +72,8 @@ _LEADS = tuple(mark.encode("utf-8")[:2] for mark in "\u00ad\u061c\u00a0\u200b\u2
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A record whose shape makes it unusable: its number in the file (from 0), its line, why, and a hash of it."""
+    """A record whose shape makes it unusable: its line, why, and a hash of it."""
 
-    ordinal: int
     line: int
     reason: str
     hint: str
@@ -87,9 +86,8 @@ class Chunk:
 
     ``frame`` has ``call.line`` (int64) and one text column for each column of the format that preparing needs
     (empty text where the cell is empty), and for one that the export lacks only where its cells are read as they
-    are; its index is the row's number in the file, from 0. ``bad`` are the records that could not become a row.
-    ``guessed`` has the columns of ``frame`` for these: counted from the first cell, and from the last one, since
-    what is wrong with such a record stands between.
+    are. ``bad`` are the records that could not become a row. ``guessed`` has the columns of ``frame`` for these:
+    counted from the first cell, and from the last one, since what is wrong with such a record stands between.
     """
 
     frame: pd.DataFrame
@@ -111,7 +109,7 @@ def read_chunks(
     damaged (a quote that is not closed and has further rows behind it), put together from two layouts, or changes
     while it is read.
     """
-    ordinal, no_rows = 0, NoRows(detection)
+    no_rows = NoRows(detection)
     latest: deque[bytes] = deque(maxlen=NEIGHBOURS + 1)
     waiting: list[Chunk] = []
     blocks = record_blocks(detection, block_bytes)
@@ -131,8 +129,7 @@ def read_chunks(
                 continue
             starts, ends = (spans[-NEIGHBOURS - 1 :].tolist() for spans in (records.starts, records.ends))
             latest.extend(records.text[first:end] for first, end in zip(starts, ends, strict=True))
-            chunk = _chunk(records, ordinal, detection, _unfinished(records, latest, detection))
-            ordinal += len(records)
+            chunk = _chunk(records, detection, _unfinished(records, latest, detection))
             if len(waiting) == MOST_BLOCKS or (waiting and sum(map(len, waiting)) + len(chunk) > chunk_rows):
                 yield _taken(waiting)
             waiting.append(chunk)
@@ -145,7 +142,7 @@ def _taken(waiting: list[Chunk]) -> Chunk:
     bad = tuple(row for chunk in waiting for row in chunk.bad)
     columns = ([chunk.frame for chunk in waiting], [chunk.guessed for chunk in waiting])
     waiting.clear()
-    frame, guessed = (pd.concat(frames) if len(frames) > 1 else frames[0] for frames in columns)
+    frame, guessed = (pd.concat(each, ignore_index=True) if len(each) > 1 else each[0] for each in columns)
     return Chunk(frame, bad, guessed)
 
 
@@ -248,7 +245,7 @@ def _unfinished(records: Records, latest: Sequence[bytes], detection: Detection)
     )
 
 
-def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str) -> Chunk:
+def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
     wrong = _misshapen(records, detection, fewest_cells=detection.field_count)
     if unfinished:
         wrong[len(records) - 1] = UNFINISHED_ROW, unfinished
@@ -271,12 +268,11 @@ def _chunk(records: Records, ordinal: int, detection: Detection, unfinished: str
     frame = frame.loc[[index not in wrong for index in frame.index]] if wrong else frame
     frame = frame[[name for name in detection.format.used_columns() if name in frame]]
     frame["call.line"] = records.lines[frame.index.to_numpy()]
-    frame.index = frame.index + ordinal
     bad: list[BadRow] = []
     guessed: list[dict[str, str]] = []
     for index, (reason, hint) in sorted(wrong.items()):
         record, line = records.text[records.starts[index] : records.ends[index]], int(records.lines[index])
-        bad.append(BadRow(ordinal + index, line, reason, hint, hashlib.sha256(record).hexdigest()))
+        bad.append(BadRow(line, reason, hint, hashlib.sha256(record).hexdigest()))
         # An unfinished row the next import takes, or another file of this run has it whole.
         if reason != UNFINISHED_ROW and len(record) <= LONGEST_RECORD_BYTES:
             source = io.StringIO(record.replace(b"\0", b"").decode("utf-8"), newline="")
