@@ -22,10 +22,6 @@ LONG_EXTENSION_DIGITS = 6
 SERIAL, SERIAL_DIGITS = "-[0-9a-f]+$", "0123456789abcdef"
 """The end of a pattern that asks for a serial number, and what such a number is made of."""
 
-SAMPLED_CELLS = 200
-"""Where few of so many first cells match, those that do are found before their groups are: for a group RE2 goes
-back and forth, a match alone takes it a fifth of the time."""
-
 _TEXT = pd.StringDtype(na_value=np.nan)
 """What pandas calls "str"."""
 
@@ -239,8 +235,6 @@ class Conditions:
     def _answer(self, column: str, test: Test) -> Flags:
         if test.matches is not None and self._begins_otherwise(column, test.matches):
             return np.zeros(len(self.frame), dtype=np.bool_)
-        if test in _EMPTY_OR_NOT and column not in self._coded and column in self.frame:
-            return np.asarray((self.frame[column] == "") == test.empty, dtype=np.bool_)
         coded, extensions = self.column(column), self.extensions
         values = coded.values
         holds = np.ones(len(values), dtype=np.bool_)
@@ -316,19 +310,11 @@ class Conditions:
         return bool(begin) and not pc.any(pc.starts_with(arrow_of(self.frame[column]), begin), min_count=0).as_py()
 
 
-_EMPTY_OR_NOT = (Test(empty=True), Test(empty=False))
-
-
 def extracted(values: pd.Series, pattern: str | None) -> pd.Series:
     """Return the one group of ``pattern`` in each value, empty where it does not match; all without a pattern."""
     if pattern is None:
         return values
-    texts, pattern = arrow_of(values), named_group(pattern)
-    if len(texts) > SAMPLED_CELLS:
-        found = pc.match_substring_regex(texts[:SAMPLED_CELLS], pattern=pattern)
-        if 2 * (pc.sum(found).as_py() or 0) < SAMPLED_CELLS:
-            texts = pc.if_else(pc.match_substring_regex(texts, pattern=pattern), texts, None)
-    groups = pc.extract_regex(texts, pattern=pattern)
+    groups = pc.extract_regex(arrow_of(values), pattern=named_group(pattern))
     return text_series(pc.fill_null(pc.struct_field(groups, "value"), ""), values.index)
 
 
