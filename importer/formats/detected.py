@@ -30,7 +30,8 @@ class Detection:
     the keys of JSON objects, None without one; rows stand below ``last_line_above``; ``sample`` holds the cells of
     the first rows. Where a spreadsheet program wrote the file anew, ``dialect`` is its own, and ``rewriting`` is
     the order of its dates and the layouts of each column that holds one; ``pointed`` are columns of words in which
-    it wrote 486.0 for 486. ``titles`` says how the lines above the header begin.
+    it wrote 486.0 for 486, ``grouped`` those of ids whose thousands it parted. ``titles`` says how the lines above
+    the header begin.
     """
 
     file: ExportFile
@@ -45,6 +46,7 @@ class Detection:
     header: tuple[str, ...] = ()
     rewriting: tuple[DateOrder, Mapping[str, tuple[str, ...]]] | None = None
     pointed: frozenset[str] = frozenset()
+    grouped: frozenset[str] = frozenset()
     open_end: bool = False
     titles: frozenset[str] = frozenset()
 

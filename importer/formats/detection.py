@@ -12,7 +12,7 @@ from importer.errors import InputUnusableError
 from importer.files.export import ExportFile, open_tables, readable, without_rows
 from importer.files.packing import sql_dump
 from importer.files.workbooks import EMPTY_COLUMNS
-from importer.formats.cells import DECIMAL, Dialect, plain_cell, ungrouped
+from importer.formats.cells import DECIMAL, Dialect, are_grouped, plain_cell, ungrouped
 from importer.formats.dates import DateOrder, bare_time, column_layouts, written_back
 from importer.formats.detected import Detection, rewriting_of
 from importer.formats.encoding import certain_encoding, fallback_encoding
@@ -155,10 +155,18 @@ def _detect(
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
     _require_bare_names(detection)
     _require_one_header(sample, detection, formats)
-    words = cdr_format.columns_of_words() & detection.positions.keys()
+    return _with_rewritten(detection, settings.date_order)
+
+
+def _with_rewritten(detection: Detection, date_order: str | None) -> Detection:
+    """Return a detection that knows what, by the first rows, another program has made of the cells."""
+    words, ids = detection.format.columns_of_words(), detection.format.origins_of_ids()
     pointed = (name for name in words if any(re.match(DECIMAL, text) for text in detection.texts(name)))
-    detection = replace(detection, format=with_cut_ids(detection), pointed=frozenset(pointed))
-    return replace(detection, rewriting=rewriting_of(detection, settings.date_order))
+    grouped = (name for name in ids if are_grouped(detection.texts(name)))
+    detection = replace(
+        detection, format=with_cut_ids(detection), pointed=frozenset(pointed), grouped=frozenset(grouped)
+    )
+    return replace(detection, rewriting=rewriting_of(detection, date_order))
 
 
 def _require_text(text: str, encoding: str | None, shown: str) -> None:
@@ -184,8 +192,7 @@ def with_cut_ids(detection: Detection) -> CdrFormat:
     found = detection.format
     if found.call.cut_id:
         return found
-    origins = {origin for names in found.call.id for name in names for origin in found.origins(name)}
-    columns = [{*map(ungrouped, detection.texts(name))} - {""} for name in origins]
+    columns = [{*map(ungrouped, detection.texts(name))} - {""} for name in found.origins_of_ids()]
     long = [text for text in set().union(*columns) if re.fullmatch(f"[1-9][0-9]{{{KEPT_DIGITS},}}", text)]
     zeros = sum(len(text) - KEPT_DIGITS for text in long)
     cut = []

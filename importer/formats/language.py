@@ -463,6 +463,11 @@ class CdrFormat(Shape):
         names = {*self.call.unique_by, *(name for candidate in self.call.id for name in candidate)}
         return names.union(*map(self.origins, names))
 
+    def origins_of_ids(self) -> tuple[str, ...]:
+        """Return the columns of the file that the id of a call is taken from, the first choice first."""
+        names = (name for candidate in self.call.id for name in candidate)
+        return tuple(dict.fromkeys(origin for name in names for origin in self.origins(name)))
+
     def text_columns(self) -> set[str]:
         """Return the columns whose cells preparing reads as they are, beside testing them."""
         call, time = self.call, self.time
@@ -476,9 +481,8 @@ class CdrFormat(Shape):
         """Return the columns that hold ids, or of which it matters whether they are empty, but for words."""
         names = {name for tests in self._tests() for name, test in tests.items() if test.empty is not None}
         names -= {rule.column for rule in self.outcome}
-        names |= {name for candidate in self.call.id for name in candidate}
         names |= {*filter(None, [self.call.zohouser])}
-        return tuple(sorted({origin for name in names for origin in self.origins(name)}))
+        return tuple(sorted({*self.origins_of_ids()}.union(*map(self.origins, names))))
 
     def columns_of_words(self) -> set[str]:
         """Return the columns of words, codes and durations in which 486.0 is 486: no test asks for the point."""

@@ -31,6 +31,11 @@ PLUS = r"\+([0-9]{7})"
 
 _CLOCK = "([0-9]{1,2})((?::[0-9]{2}){1,2})"
 _DATE = "(?:[A-Za-z]{3},? )?(?:[0-9]{1,4}/){2}[0-9]{2,4}"
+_NEEDLESS_ZEROS = (
+    r"(^u|[\x1f ])0{1,2}([1-9][0-9]{6}|[0-9]:[0-9]{2})",
+    r"(^u|\b)0([0-9]/)",
+    r"((?:^u|\x1f)[0-9]{1,15})\.0{1,2}(\b)",
+)
 MOST_SPELLINGS = 600
 
 
@@ -59,13 +64,6 @@ def plain_keys(keys: pd.Series) -> pd.Series:
             bare = bare.str.replace(pattern, r"\1\2", regex=True)
         keys = keys.mask(without_id, bare)
     return keys
-
-
-_NEEDLESS_ZEROS = (
-    r"(^u|[\x1f ])0{1,2}([1-9][0-9]{6}|[0-9]:[0-9]{2})",
-    r"(^u|\b)0([0-9]/)",
-    r"((?:^u|\x1f)[0-9]{1,15})\.0{1,2}(\b)",
-)
 
 
 def other_keys(key: str) -> list[str]:
@@ -186,8 +184,7 @@ def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, 
 
     Calls of one hour may share what is left of such an id.
     """
-    names = (name for candidate in cdr_format.call.id for name in candidate)
-    for column in dict.fromkeys(origin for name in names for origin in cdr_format.origins(name)):
+    for column in cdr_format.origins_of_ids():
         yield from _in_scientific_notation(rows, column)
         cut_id = cdr_format.call.cut_id
         if cut_id is not None and matches(rows[column], f"(?:{cut_id})(?:,[0-9]+)?").any():

@@ -26,13 +26,13 @@ from importer.formats.cells import (
     NO_TIME,
     NULLS,
     Quotes,
-    are_grouped,
     cell_reader,
     plain_cell,
     ungrouped,
 )
 from importer.formats.dates import column_layouts, is_own, written_back
 from importer.formats.detected import Detection
+from importer.formats.language import CdrFormat
 from importer.formats.sample import spilled
 from importer.reading.blocks import BLOCK_BYTES, record_blocks
 from importer.reading.conditions import Conditions, Extensions, arrow_of, matches, seconds_of, text_series
@@ -368,17 +368,11 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
     cleaned = {place: text_series(column, index) for place, column in clean_columns(frame, text, words)}
     for name in detection.pointed:
         cleaned[positions[name]] = cleaned[positions[name]].str.replace(DECIMAL, r"\1", regex=True)
-    call, origins = detection.format.call, detection.format.origins
-    for place in detection.places([name for names in call.id for name in names]):
-        if are_grouped(plain_cell(cells[place]) for cells in detection.sample if place < len(cells)):
-            cleaned[place] = cleaned[place].map(ungrouped).astype("str")
-    nothing = dict.fromkeys(detection.format.columns_that_may_be_empty(), NO_ID)
-    nothing |= {each: NO_LONE_ID for names in call.id if len(names) == 1 for each in origins(names[0])}
-    if call.answer_time:  # else it is attended
-        no_time = NO_DATE_TIME if len(detection.format.time.columns) == 1 else NO_TIME
-        nothing |= dict.fromkeys(origins(call.answer_time), no_time)
-    for name in nothing.keys() & positions.keys():
-        cleaned[positions[name]] = _emptied(cleaned[positions[name]], nothing[name])
+    for name in detection.grouped:
+        cleaned[positions[name]] = cleaned[positions[name]].map(ungrouped).astype("str")
+    for name, nothing in _words_for_nothing(detection.format).items():
+        if name in positions:
+            cleaned[positions[name]] = _emptied(cleaned[positions[name]], nothing)
     lacking = pd.Series("", index=index, dtype="str")
     columns: dict[str | int, pd.Series] = {
         name: cleaned[positions[name]] if name in positions else lacking
@@ -386,6 +380,17 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
         if name in positions or name in as_they_are
     }
     return pd.DataFrame(columns | {place: cleaned[place] for place in surplus}, index=index)
+
+
+def _words_for_nothing(cdr_format: CdrFormat) -> dict[str, str]:
+    """Return the pattern of what stands for nothing, by the column in which it may."""
+    call, origins = cdr_format.call, cdr_format.origins
+    nothing = dict.fromkeys(cdr_format.columns_that_may_be_empty(), NO_ID)
+    nothing |= {each: NO_LONE_ID for names in call.id if len(names) == 1 for each in origins(names[0])}
+    if call.answer_time:  # else it is attended
+        no_time = NO_DATE_TIME if len(cdr_format.time.columns) == 1 else NO_TIME
+        nothing |= dict.fromkeys(origins(call.answer_time), no_time)
+    return nothing
 
 
 def _emptied(cells: pd.Series, nothing: str) -> pd.Series:
