@@ -189,16 +189,15 @@ def sandbox_command(host: str, port: int, rate_limit: str | None) -> None:
     except (ValueError, OSError) as error:
         said = f"--host/--port: cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}"
         raise UsageError(said, hint="Name another with --port, such as --port 8081.") from error
-    show(f"The sandbox answers at {sandbox.base_url}")
-    show(f"Accepted calls: {sandbox.base_url}/sandbox/calls")
-    show("Point an import at it from another terminal:")
-    show(f"  export CDR_IMPORTER_ACCOUNTS_URL={sandbox.base_url}")
-    show(f"  export CDR_IMPORTER_API_URL={sandbox.base_url}")
-    show_lines(f"  export CDR_IMPORTER_{name.upper()}={secret}" for name, secret in SANDBOX_CREDENTIALS.items())
+    url = sandbox.base_url
     # In the ledger of real runs what the sandbox took would count as notified.
-    show(f"  export CDR_IMPORTER_LEDGER={shlex.quote(str(Settings().ledger.with_name('sandbox.sqlite')))}")
-    show("  export CDR_IMPORTER_INIT_LEDGER=true")
-    show(f"For `auth login`, a code that is good for three minutes: {sandbox.base_url}/sandbox/code")
+    ledger = shlex.quote(str(Settings().ledger.with_name("sandbox.sqlite")))
+    values = {"accounts_url": url, "api_url": url, **SANDBOX_CREDENTIALS, "ledger": ledger, "init_ledger": "true"}
+    show(f"The sandbox answers at {url}")
+    show(f"Accepted calls: {url}/sandbox/calls")
+    show("Point an import at it from another terminal:")
+    show_lines(f"  export CDR_IMPORTER_{name.upper()}={value}" for name, value in values.items())
+    show(f"For `auth login`, a code that is good for three minutes: {url}/sandbox/code")
     show("Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

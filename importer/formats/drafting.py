@@ -218,6 +218,13 @@ def _layouts(whole: list[str]) -> tuple[str, ...]:
     return ("iso8601",) if is_iso else (*best,)
 
 
+def _column_name(title: str) -> str:
+    """Return what a format calls a column, "" where its title begins with no letter from A to Z."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title))
+    name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
+    return name if name[:1].isalpha() else ""
+
+
 def draft_of(path: Path, settings: Settings) -> Draft:
     """Return what an export shows of its format; names of columns are lower case letters, digits and underscores.
 
@@ -248,20 +255,18 @@ def draft_of(path: Path, settings: Settings) -> Draft:
     columns: dict[str, Column] = {}
     for place, column in enumerate(zip(*rows, strict=True)):
         title = plain_cell(header[place]) if header else ""
-        plain = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title))
-        name = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower()).strip("_")
-        name = name if name[:1].isalpha() else f"cell_{place + 1}"
+        name = _column_name(title) or f"cell_{place + 1}"
         while name in columns:
             name = f"{name}_{place + 1}"
         counts = Counter(filter(None, column))
         columns[name] = Column(name, title, counts, _layouts([*islice(counts, LOOKED_AT)]))
-    mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, repr(delimiter))
-    where = f"header in line {header_line}" if header_line else "no header"
-    first = "the first " if len(rows) == MOST_ROWS else ""
-    about = f"{encoding}, delimiter {mark}, {where}"
-    if file.is_table:
-        about = where if file.sheet is not None else "JSON objects"
-    seen = f"{first}{counted(len(rows), 'row')}, {about}"
+    about = f"header in line {header_line}" if header_line else "no header"
+    if not file.is_table:
+        mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, repr(delimiter))
+        about = f"{encoding}, delimiter {mark}, {about}"
+    elif file.sheet is None:
+        about = "JSON objects"
+    seen = f"{'the first ' if len(rows) == MOST_ROWS else ''}{counted(len(rows), 'row')}, {about}"
     delimiters = [delimiter, *(each for each in RESAVED_DELIMITERS if each != delimiter and header)]
     return Draft(file.shown, seen, delimiters, len(rows), columns)
 

@@ -246,7 +246,7 @@ class Intake:
 
     def _alarms(self) -> Iterator[ImporterError]:
         """Yield why this is not the input expected; the run goes on, so nothing is lost, and ends with 66."""
-        settings, ledger, changed = self._run.settings, self._ledger, []
+        settings, changed = self._run.settings, []
         for detection in self._detections:
             with suppress(OSError):
                 changed.append(detection.path.stat().st_mtime)
@@ -271,18 +271,7 @@ class Intake:
                 hint="Look whether an export is missing or cut. This alarm held no rows back.",
                 reason="gap_in_rows",
             )
-        fewest, whence, limit = 0.0, "", settings.min_rows
-        if limit is not None and limit.percent is not None:
-            from statistics import median
-
-            earlier = ledger.rows_of_complete_runs("import", settings.site, COMPARED_RUNS) if ledger else []
-            if len(earlier) < FEWEST_COMPARED_RUNS:
-                self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
-            else:
-                fewest, usual = median(earlier) * limit.percent / 100, f"{median(earlier):g}"
-                whence = f", {limit} of {usual}, the median of {len(earlier)} complete runs"
-        elif limit is not None:
-            fewest = limit.count or 0
+        fewest, whence = self._fewest_rows()
         if self._found.rows < fewest:
             rows = counted(self._found.rows, "row")
             yield NoInputError(
@@ -290,6 +279,23 @@ class Intake:
                 hint="Look whether the export is empty or cut. This alarm held no rows back.",
                 reason="too_few_rows",
             )
+
+    def _fewest_rows(self) -> tuple[float, str]:
+        """Return how many rows --min-rows expects at least, 0 for any, and what a share is taken of."""
+        settings, limit = self._run.settings, self._run.settings.min_rows
+        if limit is None or limit.percent is None:
+            return limit.count or 0 if limit else 0, ""
+        from statistics import median
+
+        earlier: list[int] = []
+        if self._ledger is not None:
+            earlier = self._ledger.rows_of_complete_runs("import", settings.site, COMPARED_RUNS)
+        if len(earlier) < FEWEST_COMPARED_RUNS:
+            self._run.listener.detail(f"--min-rows {limit}: {len(earlier)} complete runs are too few to tell")
+            return 0, ""
+        usual = median(earlier)
+        whence = f", {limit} of {usual:g}, the median of {len(earlier)} complete runs"
+        return usual * limit.percent / 100, whence
 
     def take_in(self, results: ResultsFile) -> Outlook | None:
         """Write the rows into the results, and make every call durable as pending in the ledger, all or none.

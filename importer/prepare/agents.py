@@ -32,7 +32,8 @@ FALLBACK_ENCODINGS = ("cp1252",)
 """What Excel writes in western Europe and America; its other code pages look alike and need --encoding."""
 
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+([.,][0-9]*)?E[+-][0-9]+|[0-9]+[.,][0-9]*E[0-9]+", re.IGNORECASE)
-DAMAGED = re.compile(rf"{SCIENTIFIC.pattern}|[+-]?[0-9]+[.,]0+", re.IGNORECASE)
+_DAMAGED = rf"{SCIENTIFIC.pattern}|[+-]?[0-9]+[.,]0+"
+DAMAGED = {"extension": _DAMAGED, "number": _DAMAGED, "zohouser": f"{_DAMAGED}|{DECIMAL}"}
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -174,9 +175,7 @@ def _rows(path: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, str
                 hint = (
                     "Write it on one line. If it holds the text of several cells, a quote before it is not closed."
                 )
-            elif (column in ("extension", "number", "zohouser") and DAMAGED.fullmatch(text)) or (
-                column == "zohouser" and re.fullmatch(DECIMAL, text)
-            ):
+            elif column in DAMAGED and re.fullmatch(DAMAGED[column], text, re.IGNORECASE):
                 fault = "is what a spreadsheet made of a number"
                 hint = "Its digits may be lost: write it anew, in a column that the spreadsheet keeps as text."
             elif column == "zohouser" and not re.fullmatch(ZOHOUSER, text):
