@@ -206,6 +206,7 @@ def test_broken_own_cause_table_is_refused(text: str, said: str, tmp_path: Path)
 def test_samples_keep_their_promises(tmp_path: Path) -> None:
     """Each sample is of its folder's format alone, as a day without rows too, whatever its name; no lookalike."""
     nothing_fits = catalogue().formats["callnotify"].model_copy(update={"columns": {"id": ("no such column",)}})
+    headers = set()
     for path in INPUTS:
         other = tmp_path / "twilio-freepbx.txt"
         other.write_bytes(path.read_bytes())
@@ -213,12 +214,13 @@ def test_samples_keep_their_promises(tmp_path: Path) -> None:
         assert found.format.name == path.parent.name, path
         if found.header_line is not None:
             lines = path.read_text(encoding=found.encoding).splitlines(keepends=True)
-            quiet = _file(tmp_path, "".join(lines[: found.header_line]))
-            assert detected(quiet).format.name == path.parent.name, f"{path} without rows"
+            headers.add((path.parent.name, "".join(lines[: found.header_line])))
         with pytest.raises(InputUnusableError, match=r"no format known|an SQL dump"):
             detect(path, [nothing_fits], Settings(), catalogue().lookalikes)
         numbers = re.findall(r"(?:\+|\b011)(\d{9,15})(?![\d:-])", path.read_text(encoding="latin-1"))
         assert [number for number in numbers if not FICTIONAL.match(number)] == [], path
+    for name, header in headers:
+        assert detected(_file(tmp_path, header)).format.name == name, f"{header} without rows"
 
 
 def test_ambiguous_file_is_refused_with_both_names() -> None:

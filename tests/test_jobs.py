@@ -101,13 +101,13 @@ def checked(
 
 
 def groups() -> list[Any]:
-    """Return samples by the options they are read with: every eighth of the most, and all with -m slow."""
+    """Return samples by the options they are read with: every sixteenth of the most, and all with -m slow."""
     found: defaultdict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in sample_files():
         found[tuple(sample_options(path))].append(path)
     most = max(found, key=lambda options: len(found[options]))
     return [
-        pytest.param(most, found[most][::8], id="few"),
+        pytest.param(most, found[most][::16], id="few"),
         *(
             pytest.param(*group, marks=pytest.mark.slow, id=f"{number}")
             for number, group in enumerate(found.items())
