@@ -18,7 +18,7 @@ from importer.formats.cells import caseless, plain_cell
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.private_files import open_small, why
-from importer.reading.conditions import DECIMAL_EXTENSION, Extensions
+from importer.reading.conditions import Extensions, bare_extension
 from schemas.call import DECIMAL, ZOHOUSER
 from schemas.numbers import NumberBook
 from schemas.plans import NumberRules
@@ -70,13 +70,9 @@ class AgentBook:
 
         The agents file decides; else, where no candidate is an extension, one that is a telephone number itself:
         beside an extension it is a caller id, which may be the company's. Else the default. The number is empty
-        when nothing answers. pandas writes extension 101 as 101.0, Excel as 101.00.
+        when nothing answers.
         """
-        named = [
-            decimal[1] if (decimal := re.fullmatch(DECIMAL_EXTENSION, each)) else each
-            for each in candidates
-            if each
-        ]
+        named = [bare_extension(each) for each in candidates if each]
         listed = next((agent for text in named if (agent := self.listed(text, numbers))), Agent("", ""))
         number = listed.number
         if not number:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Self
+from unicodedata import decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +30,14 @@ Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
 
-DECIMAL_EXTENSION = r"([0-9]{1,7})\.0{1,2}"
-"""How pandas and Excel write extension 101 in a column of numbers: 101.0, 101.00."""
+SPELT_EXTENSION = re.compile("[\"'\u201c-\u201e]?(\\d{1,7})(?:[.,]0{1,2})?[\"'\u201c-\u201e]?")
+"""Extension 101 as pandas and Excel write it among numbers (101.0, 101,00), in quotes, or in other digits."""
+
+
+def bare_extension(text: str) -> str:
+    """Return an extension in plain digits; any other text as it is."""
+    found = SPELT_EXTENSION.fullmatch(text)
+    return "".join(str(decimal(digit)) for digit in found[1]) if found else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +55,10 @@ class Extensions:
     is_chosen: bool = False
 
     def are_extensions(self, values: pd.Series) -> Flags:
-        """Return which of these texts are internal numbers, also as pandas and Excel write them: 101.0, 101.00."""
-        if pc.any(pc.match_substring(arrow_of(values), ".0"), min_count=0).as_py():
-            values = values.str.replace(f"^{DECIMAL_EXTENSION}$", r"\1", regex=True)
+        """Return which of these texts are internal numbers, however they are written (`bare_extension`)."""
+        plain = matches(values, r"[\w+*#/:@ -]*")
+        if not plain.all():
+            values = values.where(plain, values.map(bare_extension))
         alike = matches(values, self.pattern)
         if self.trunks:
             alike &= ~matches(values, self.trunks)
