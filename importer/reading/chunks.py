@@ -386,7 +386,8 @@ def _words_for_nothing(cdr_format: CdrFormat) -> dict[str, str]:
     """Return the pattern of what stands for nothing, by the column in which it may."""
     call, origins = cdr_format.call, cdr_format.origins
     nothing = dict.fromkeys(cdr_format.columns_that_may_be_empty(), NO_ID)
-    nothing |= {each: NO_LONE_ID for names in call.id if len(names) == 1 for each in origins(names[0])}
+    lone = [*(names[0] for names in call.id if len(names) == 1), *filter(None, [call.zohouser])]
+    nothing |= {each: NO_LONE_ID for name in lone for each in origins(name)}
     if call.answer_time:  # else it is attended
         no_time = NO_DATE_TIME if len(cdr_format.time.columns) == 1 else NO_TIME
         nothing |= dict.fromkeys(origins(call.answer_time), no_time)
