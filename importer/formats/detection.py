@@ -153,7 +153,7 @@ def _detect(
     cdr_format, (_, read_by) = matches[0]
     encoding = encoding or fallback_encoding(file, cdr_format.file.encodings)
     detection = read_by(file=file, format=cdr_format, encoding=encoding)
-    _require_bare_names(detection)
+    _require_sound_header(detection)
     _require_one_header(sample, detection, formats)
     return _with_rewritten(detection, settings.date_order)
 
@@ -330,11 +330,16 @@ def _require_clear(cells: Sequence[str], positions: Mapping[str, int], cdr_forma
             )
 
 
-def _require_bare_names(detection: Detection) -> None:
-    """Raise InputUnusableError where a unit, zone or other note stands behind the name of a column.
+def _require_sound_header(detection: Detection) -> None:
+    """Raise InputUnusableError where rows stand in the header, or a unit, zone or other note behind a name.
 
     A column that the format can do without would be missed in silence, and with it who answered.
     """
+    if not detection.sample and any(re.search("[\v\f\u2028\u2029]", cell) for cell in detection.header):
+        raise InputUnusableError(
+            f"{detection.file.shown}: other signs stand for line ends (vertical tab, form feed, U+2028 or U+2029)",
+            hint="Save it with the line ends of Windows or Unix.",
+        )
     used = {*detection.positions.values()}
     others = [cell.strip() for place, cell in enumerate(detection.header) if place not in used]
     noted = {column_key(NOTE.split(cell, maxsplit=1)[0]): cell for cell in others}

@@ -36,7 +36,7 @@ from importer.formats.language import CdrFormat
 from importer.formats.sample import spilled
 from importer.reading.blocks import BLOCK_BYTES, record_blocks
 from importer.reading.conditions import Conditions, Extensions, arrow_of, matches, seconds_of, text_series
-from importer.reading.no_rows import NoRows
+from importer.reading.no_rows import NoRows, require_one_system
 from importer.reading.scanning import Ints, Records, scan, unclosed
 from schemas.vocabulary import UNFINISHED_ROW
 
@@ -250,6 +250,7 @@ def _chunk(records: Records, detection: Detection, unfinished: str) -> Chunk:
     if unfinished:
         wrong[len(records) - 1] = UNFINISHED_ROW, unfinished
     frame = _text_frame(records, detection, wrong)
+    require_one_system(frame, records, detection)
     surplus = [column for column in frame.columns if isinstance(column, int)]
     for index in frame.index[(frame[surplus] != "").any(axis=1)] if surplus else ():
         hint = (

@@ -1,8 +1,11 @@
 """Which records of a file are no rows: the header again, totals, titles, and what database clients print."""
 
 import io
+import re
 
 import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
 
 from importer.errors import InputUnusableError
 from importer.formats.cells import cell_reader, plain_cell
@@ -15,7 +18,7 @@ from importer.formats.detection import (
     without_empty_tail,
 )
 from importer.formats.sample import TOTALS_BEGIN, column_key, is_printed, is_total
-from importer.reading.conditions import Flags
+from importer.reading.conditions import Flags, arrow_of, matches
 from importer.reading.scanning import QUOTE, SPACE, Records
 
 MOST_FILLER = 256
@@ -24,6 +27,8 @@ LONGEST_WORD = 80
 """So many bytes of a first word are looked at."""
 LONGEST_BYTES = 16 * 1024
 """A record that is longer is none of these."""
+FEWEST_NAMES = 5
+"""So many words, all different and without a digit in the whole row, are the names of columns."""
 
 
 class NoRows:
@@ -115,3 +120,23 @@ class NoRows:
                 hint=TWO_LAYOUTS,
             )
         return is_none
+
+
+def require_one_system(frame: pd.DataFrame, records: Records, detection: Detection) -> None:
+    """Raise InputUnusableError where a row names the columns of another system, whose rows follow.
+
+    ``frame`` has the rows by their number in ``records``. The first row may show the names in another language.
+    """
+    for name in {*detection.format.origins(detection.format.time.columns[0])} & {*frame.columns}:
+        begin_with_letter = np.flatnonzero(pc.greater_equal(arrow_of(frame[name]), ":"))
+        without_digit = ~matches(frame[name].iloc[begin_with_letter], ".*[0-9].*")
+        for index in frame.index[begin_with_letter[without_digit]]:
+            text = records.text[records.starts[index] : records.ends[index]].decode("utf-8")
+            cells = list(filter(None, next(cell_reader(io.StringIO(text, newline=""), detection.dialect), [])))
+            line = int(records.lines[index])
+            is_varied = len({*map(column_key, cells)}) == len(cells) >= FEWEST_NAMES
+            if is_varied and not re.search(r"\d", text) and line > detection.last_line_above + 1:
+                raise InputUnusableError(
+                    f"{detection.file.shown}: line {line}: the names of other columns stand here",
+                    hint=TWO_LAYOUTS,
+                )
