@@ -83,7 +83,7 @@ class AgentBook:
 
     def listed(self, text: str, numbers: NumberBook) -> Agent | None:
         """Return the agent that the agents file knows by this text, None without one."""
-        text = re.sub(r"^([0-9]+)\.0{1,2}$", r"\1", text.strip())  # pandas writes 12125550103.0
+        text = re.sub(r"^([0-9]+)[.,]0{1,2}$", r"\1", text.strip())  # pandas writes 12125550103.0
         agent, reading = self.by_key.get(caseless(text)), numbers.read(text)
         return agent if agent or reading.reason else self.by_key.get(reading.e164)
 
