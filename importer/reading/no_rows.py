@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from importer.errors import InputUnusableError
+from importer.formats.catalogue import load_catalogue
 from importer.formats.cells import cell_reader, plain_cell
 from importer.formats.detected import Detection
 from importer.formats.detection import (
@@ -27,8 +28,6 @@ LONGEST_WORD = 80
 """So many bytes of a first word are looked at."""
 LONGEST_BYTES = 16 * 1024
 """A record that is longer is none of these."""
-FEWEST_NAMES = 5
-"""So many words, all different and without a digit in the whole row, are the names of columns."""
 
 
 class NoRows:
@@ -132,11 +131,11 @@ def require_one_system(frame: pd.DataFrame, records: Records, detection: Detecti
         without_digit = ~matches(frame[name].iloc[begin_with_letter], ".*[0-9].*")
         for index in frame.index[begin_with_letter[without_digit]]:
             text = records.text[records.starts[index] : records.ends[index]].decode("utf-8")
-            cells = list(filter(None, next(cell_reader(io.StringIO(text, newline=""), detection.dialect), [])))
             line = int(records.lines[index])
-            is_varied = len({*map(column_key, cells)}) == len(cells) >= FEWEST_NAMES
-            if is_varied and not re.search(r"\d", text) and line > detection.last_line_above + 1:
+            if line == detection.last_line_above + 1 or re.search(r"\d", text):
+                continue
+            cells, formats = next(cell_reader(io.StringIO(text), detection.dialect), []), load_catalogue().formats
+            if other := next((each.name for each in formats.values() if header_positions(cells, each, {})), None):
                 raise InputUnusableError(
-                    f"{detection.file.shown}: line {line}: the names of other columns stand here",
-                    hint=TWO_LAYOUTS,
+                    f"{detection.file.shown}: line {line}: the header of {other} stands here", hint=TWO_LAYOUTS
                 )
