@@ -55,7 +55,7 @@ def test_init(program: Program, tmp_path: Path) -> None:
     assert config == {"timezone": "Europe/London", "country": "GB", "agents": str(tmp_path / "agents.csv")}
     assert stat.S_IMODE(config_path().stat().st_mode) == 0o600
     assert "1. cdr-importer auth login\n" in ran.stdout
-    assert "takes calls older than 30 days only with --since DATE, or --yes" in ran.stdout
+    assert "Calls older than 30 days go at first only with --since DATE, or --yes" in ran.stdout
     assert program("status").code == 0
     path = tmp_path / "etc" / "own.toml"
     ran = program("init", "--config", path, "--ledger", tmp_path / "var" / "ledger.sqlite")

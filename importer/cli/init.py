@@ -147,7 +147,7 @@ def _next_steps(named: str, export: str, seen: Seen | None) -> list[str]:
     first = seen.first if seen else ""
     is_old = first < gmt_text(time.time() - OLD_DAYS * 86_400)  # also where nobody knows
     since = f"--since {first[:10] or 'DATE'}"
-    said = f"The first import takes calls older than {OLD_DAYS} days only with {since}, or --yes."
+    said = f"Calls older than {OLD_DAYS} days go at first only with {since}, or --yes."
     return ["Next, first a trial that sends nothing:" if seen else "Next:", *lines, *([said] if is_old else [])]
 
 
