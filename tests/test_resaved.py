@@ -20,6 +20,7 @@ from importer.formats.detected import Detection
 from importer.formats.detection import detect
 from importer.ledger.schema import create_ledger
 from importer.prepare.damage import UUID, other_keys, plain_keys
+from importer.prepare.evidence import call_id_of
 from importer.settings.options import Settings
 from ledgers import CREATED, opened, take
 from samples import (
@@ -453,3 +454,16 @@ def test_calls_known_by_what_another_program_makes_of_them(
         held = replace(plan, held=lambda asked, ids=ids: {each: True for each in asked if each in ids})
         assert {call.call_id for call in prepared([export], held).calls()} == ids
     assert len(prepared(exports, plan).calls()) == len(first)
+
+
+def test_ids_taken_in_with_parted_thousands(tmp_path: Path) -> None:
+    """A call that was taken in under 17,724,610,000,101 is known by that, whatever mark stood in it."""
+    original = (SAMPLES / "ozonetel/api.csv").read_text(encoding="utf-8")
+    path, plan = tmp_path / "grouped.csv", plan_for("ozonetel")
+    for mark in (",", ".", " ", "'", "\u2019"):
+        parted = re.sub("17724610000([0-9]{3})", rf'"17{mark}724{mark}610{mark}000{mark}\1"', original)
+        path.write_text(parted, encoding="utf-8", newline="")
+        ungrouped = {call.call_id: call.source_id for call in prepared([detected(path)], plan).calls()}
+        ids = {call_id_of("", "", f"i{int(each):,}".replace(",", mark)) for each in ungrouped.values()}
+        held = replace(plan, held=lambda asked, ids=ids: {each: True for each in asked if each in ids})
+        assert {call.call_id for call in prepared([detected(path)], held).calls()} == ids != {*ungrouped}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from importer.prepare.agents import Agent
-from importer.prepare.damage import UUID, other_keys, zeros_behind
+from importer.prepare.damage import UUID, grouped_keys, other_keys, zeros_behind
 from importer.prepare.evidence import call_id_of
 from importer.prepare.groups import LINES_PER_FILE, NO_START, SKIPPED_FOR, Decision, Rows
 from importer.prepare.hints import call_hint
@@ -174,12 +174,13 @@ class CallMaker:
         """Return the ids of calls: those under which the ledger holds them, where a program cut the export's own.
 
         Of 1772460847.50 they leave 1772460847.5 (`zeros_behind`); other parts of keys are written in several ways
-        (`other_keys`). Such a call is known by either.
+        (`other_keys`), or its id with parted thousands (`grouped_keys`). Such a call is known by either.
         """
         site, held = self._plan.site, self._plan.held
         call_ids = [call_id_of(site, *each) for each in _cells(calls, "source_id", "key")]
         if held is None:
             return call_ids
+        had_groups = any(each.had_groups for each in self._files)
         written: dict[str, tuple[str, Iterable[int]]] = {}  # the key, and how many zeros its id may have lost
         for call_id, (file, text, key) in zip(call_ids, _cells(calls, "file", "source_id", "key"), strict=True):
             call, keeps_zeros = self._files[file].format.call, self._files[file].keeps_zeros
@@ -187,7 +188,7 @@ class CallMaker:
             found = re.fullmatch(zeros_behind(cut), text) if cut else None
             if found and (found[2] or not keeps_zeros):
                 written[call_id] = f"i{found[1]}", [0] if found[2] else range(1, MOST_LOST_ZEROS + 1)
-            elif key[:1] == "u" or is_joined or re.search(UUID, key):
+            elif key[:1] == "u" or is_joined or had_groups or re.search(UUID, key):
                 written[call_id] = key, ()
         unknown, spelt = [*(written.keys() - held([*written]).keys())], dict[str, str]()
         for start in range(0, len(unknown), SPELT_AT_ONCE):
@@ -195,6 +196,7 @@ class CallMaker:
             for call_id in unknown[start : start + SPELT_AT_ONCE]:
                 key, zeros = written[call_id]
                 keys = [key + "0" * count for count in zeros] or other_keys(key)
+                keys += grouped_keys([key, *keys]) if had_groups else []
                 others[call_id] = [call_id_of(site, each[1:] if zeros else "", each) for each in keys]
             known = held([*chain(*others.values())])
             spelt |= {mine: each for mine, them in others.items() for each in reversed(them) if each in known}

@@ -77,6 +77,13 @@ def other_keys(key: str) -> list[str]:
     return [key[0] + mark.join(parts) for parts in islice(product(*spellings), 1, MOST_SPELLINGS)]
 
 
+def grouped_keys(keys: Iterable[str]) -> list[str]:
+    """Return the keys that ids with parted thousands had while these marks were taken for a part of them."""
+    ids = [re.split("(?<![0-9])([1-9][0-9]{3,})", key, maxsplit=1) for key in keys if key[0] == "i"]
+    parted = [(begin, f"{int(digits):,}", end) for begin, digits, end in (each for each in ids if len(each) > 1)]
+    return [begin + digits.replace(",", mark) + end for begin, digits, end in parted for mark in ",. '\u2019"]
+
+
 def _spellings(part: str) -> Iterable[str]:
     if re.search(UUID, part):
         return part.lower(), part.upper()

@@ -152,9 +152,9 @@ class Rules:
     ``plain_numbers`` those that nobody dials a prefix for: agents', and what the system sent to the line;
     ``extensions`` says how our own internal numbers are recognised, also by what the rows prove of the names at
     the ends of calls; ``time_formats`` are the layouts of the start. ``is_resaved`` says that a spreadsheet
-    program wrote its dates anew, and may hide their seconds, ``shows_seconds`` that some have them; one of
-    ``zone_lines`` is held against the zone. When the file is read, ``name`` is as the operator gave it, and
-    ``keeps_zeros`` says that an id ends in 0.
+    program wrote its dates anew, and may hide their seconds, ``shows_seconds`` that some have them,
+    ``had_groups`` that a program had parted the thousands of ids; one of ``zone_lines`` is held against the zone.
+    When the file is read, ``name`` is as the operator gave it, and ``keeps_zeros`` says that an id ends in 0.
     """
 
     format: CdrFormat
@@ -168,6 +168,7 @@ class Rules:
     time_formats: tuple[str, ...]
     is_resaved: bool
     shows_seconds: bool
+    had_groups: bool
     zone_lines: int = 1
     name: str = ""
     keeps_zeros: bool = True

@@ -258,4 +258,5 @@ class Preparation:
             time_formats=(*formats, *without_seconds(formats)) if is_resaved else formats,
             is_resaved=is_resaved,
             shows_seconds=detection.shows_seconds(),
+            had_groups=bool(detection.grouped),
         )
