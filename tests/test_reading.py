@@ -42,8 +42,8 @@ Row = tuple[int, tuple[str, ...]]
 Read = tuple[list[Row], list[BadRow]]
 
 
-def _format(empty_words: tuple[str, ...] = (), **file: Any) -> CdrFormat:
-    """Return a format of three columns; ``file`` is its table of that name."""
+def _format(empty_words: tuple[str, ...] = (), *, asks_empty: bool = False, **file: Any) -> CdrFormat:
+    """Return a format of three columns, which may ask whether one is empty; ``file`` is its table of that name."""
     with_header = file.get("header", True)
     shape: dict[str, Any] = (
         {"columns": {name: name.title() for name in NAMES}} if with_header else {"layouts": [{"columns": NAMES}]}
@@ -56,8 +56,10 @@ def _format(empty_words: tuple[str, ...] = (), **file: Any) -> CdrFormat:
             "file": file,
             **shape,
             "empty_words": empty_words,
-            "direction": [{"when": {"caller": {"empty": False}}, "is": "outgoing"}],
-            "outcome": [{"when": {"called": {"empty": False}}, "is": "busy"}],
+            "direction": [
+                {"when": {"caller": {"empty": False} if asks_empty else {"matches": ".*"}}, "is": "outgoing"}
+            ],
+            "outcome": [{"when": {"called": {"matches": ".*"}}, "is": "busy"}],
             "time": {"columns": "begun", "formats": ["%Y-%m-%d %H:%M:%S"]},
             "call": {"customer": "called", "agent": "caller", "row": NAMES, "unique_by": NAMES},
         }
@@ -464,7 +466,8 @@ def test_cell_as_it_was_meant(tmp_path: Path, written: str, meant: str) -> None:
 @table("word", ["NA", "N/A", "n/a", "#N/A", "-", "--"])
 def test_word_for_nothing(tmp_path: Path, word: str) -> None:
     """It is empty where a format asks whether a cell is, and else a text."""
-    assert _read_text(tmp_path, f"{HEADER}{word},x,{word}\n{ROW}")[0][0] == (2, ("", "x", word))
+    detection = _detected(tmp_path / "export.csv", f"{HEADER}{word},x,{word}\n{ROW}", _format(asks_empty=True))
+    assert _read(detection)[0][0] == (2, ("", "x", word))
 
 
 MARKS = "\u00a0\u202f\u2007\u200b\u200c\u200e\u202a\u2066\ufeff\u00ad\u061c"

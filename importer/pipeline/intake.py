@@ -209,7 +209,10 @@ class Intake:
             if prepare is None or found.file.spool is not None:
                 yield _pinned(found), None
             else:
-                (_, pin), of_file = next(by_file)
+                begun = next(by_file, None)
+                if begun is None:  # a scheduler that goes while a part is given to it ends the parts of all files
+                    raise BrokenExecutor
+                (_, pin), of_file = begun
                 yield replace(found, file=replace(found.file, pinned=pin)), of_file
 
     def _read(
