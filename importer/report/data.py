@@ -7,7 +7,7 @@ import heapq
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -71,10 +71,10 @@ class Report:
     no line of the agents file names, with their rows. ``sent`` counts calls by epoch second, in a history
     requests. ``hours`` has the calls of each hour on the clock of ``zone``; in a history the requests.
     ``skipped_known``: the outcomes count the skipped rows though no row shows them. ``carried`` calls were of
-    earlier runs. ``ledger`` is where the
-    `resolve` lines lead, empty for the default. ``facts`` are names and values, ``settings`` options, values and
-    what they mean. ``latest`` are the days of the latest runs on that clock: calls that were to be sent, those
-    accepted, rows rejected. ``stopped`` is the exit code with its reason, of a run that did not come to its end.
+    earlier runs. ``ledger`` is where the `resolve` lines lead, empty for the default. ``facts`` are names and
+    values, ``settings`` options, values and what they mean. ``latest`` are the days of the latest runs on that
+    clock: calls that were to be sent, those accepted, rows rejected. ``stopped`` is the exit code with its reason,
+    of a run that did not come to its end.
     """
 
     title: str = ""
@@ -197,7 +197,9 @@ def _in_spans(moments: Mapping[int, int], most_spans: int, least_seconds: int = 
 def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown_ledger: str = "") -> Report:
     """Return a report of one run by its results file, else by the ledger; raises as `read_rows`."""
     results = Path(run.results)
-    summary, runs = _summary_of(ledger, run), ledger.runs(-1)
+    runs = [each for each in ledger.runs(-1) if each.started_at <= run.started_at]
+    summaries = {each.run_id: _summary_of(ledger, each) for each in runs}
+    summary = summaries[run.run_id]
     if results.is_file():
         report = results_report(results, timezone)
     else:
@@ -229,7 +231,7 @@ def run_report(ledger: LedgerReader, run: RunRecord, timezone: str | None, shown
         skipped_known="skipped" in summary,
         facts=tuple(facts),
         settings=tuple(sorted(settings)),
-        latest=_latest_days(ledger, [each for each in runs if each.started_at <= run.started_at], timezone),
+        latest=_latest_days(runs, summaries.values(), timezone),
         stopped="" if run.exit_code in _ORDINARY_ENDS else facts[3][1],
         ledger=shown_ledger,
     )
@@ -260,7 +262,7 @@ def history_report(ledger: LedgerReader, path: Path, timezone: str | None, shown
         skipped_known=True,
         uncertain_count=states[CallState.UNCERTAIN],
         ledger=shown_ledger,
-        latest=_latest_days(ledger, runs, timezone),
+        latest=_latest_days(runs, summaries, timezone),
         is_history=True,
         ledger_states=states,
         runs=tuple(groups),
@@ -283,13 +285,12 @@ def _in_words(value: Any) -> str:
 
 
 def _latest_days(
-    ledger: LedgerReader, runs: Sequence[RunRecord], timezone: str | None
+    runs: Iterable[RunRecord], summaries: Iterable[Mapping[str, Any]], timezone: str | None
 ) -> tuple[tuple[str, int, int, int], ...]:
     """Return the latest days on which an import or delivery began, the newest last, with what became of calls."""
     days: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for run in runs:
+    for run, summary in zip(runs, summaries, strict=True):
         if run.command in _SENDING and (began := _moment(run.started_at)):
-            summary = _summary_of(ledger, run)
             days[f"{_hour(began, timezone or 'GMT'):%Y-%m-%d}"].update(
                 {each: int(summary.get(each, 0)) for each in _OF_RUNS}
             )
