@@ -200,7 +200,8 @@ def zone_evidence_of(rules: Rules) -> ZoneEvidence | None:
     time = rules.format.time
     if time.evidence is None or time.zone_column in rules.headers or time.zone not in ZONE_SOURCES:
         return None
-    return ZoneEvidence(_zone(rules), ZoneEvidence("UTC"))
+    since = rules.plan.since
+    return ZoneEvidence(_zone(rules), ZoneEvidence("UTC", since=since), since)
 
 
 def add_zone_evidence(evidence: ZoneEvidence, rows: pd.DataFrame, rules: Rules) -> None:

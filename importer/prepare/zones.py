@@ -32,6 +32,8 @@ LEAST_SHARE = 0.02
 """Offsets proved by a smaller share of the rows come from later legs of long calls."""
 SHOWN_ZONES = 5
 MOST_MOMENTS = 60
+MARGIN_SECONDS = 2 * DAY_SECONDS
+"""So long before the window a row cannot come to stand in it, whatever zone it is read in."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -40,11 +42,13 @@ class ZoneEvidence:
     """Collects chunk by chunk what the rows of one file prove; ``zone`` is the one they are read in, if any.
 
     ``counts`` are rows by the offset in seconds that they prove. ``stated`` collects the same of values that carry
-    an offset of their own, held against the GMT that they state.
+    an offset of their own, held against the GMT that they state. With ``since``, where the window begins (epoch
+    second), rows from `MARGIN_SECONDS` before it do not contradict: the clock may have been changed after them.
     """
 
     zone: str | None
     stated: "ZoneEvidence | None" = None
+    since: int | None = None
     counts: Counter[int] = field(default_factory=Counter)
     _rows: Counter[tuple[int, int]] = field(default_factory=Counter)
     _moments: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -68,6 +72,8 @@ class ZoneEvidence:
             return
         expected = offsets_of(epochs, self.zone)
         contrary = offsets != expected
+        if self.since is not None:
+            contrary &= epochs >= self.since - MARGIN_SECONDS
         if not contrary.any():
             return
         for moved in (-CHANGE_SECONDS, CHANGE_SECONDS):
@@ -133,7 +139,8 @@ def shown_zones(moments: Iterable[tuple[int, int]]) -> str:
     """Return the zones that fit as a person reads them."""
     fitting = zones_that_fit(moments)
     more = f" and {len(fitting) - SHOWN_ZONES} more" if len(fitting) > SHOWN_ZONES else ""
-    return ", ".join(fitting[:SHOWN_ZONES]) + more if fitting else "none: its clock was set by hand, or changed"
+    none = "none: its clock was set by hand, or changed (then take --since, two days after that or later)"
+    return ", ".join(fitting[:SHOWN_ZONES]) + more if fitting else none
 
 
 def shown_evidence(evidence: ZoneEvidence) -> list[str]:
