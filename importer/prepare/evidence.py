@@ -66,6 +66,10 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
     rows["call.problem"] = ""
     rows["call.hint"] = ""
     _add_ranks(rows, conditions, rules)
+    starts = _texts_of(rows, rules.format.time.columns)
+    _add_start(rows, starts, rules)
+    was_cancelled = (rows["call.rank"] == Rank.CANCELLED).to_numpy()
+    _count_cancelled(rows, rules)
     unknown = rows["call.direction"] == ""
     open_rows = unknown & rows["call.rank"].isin([*range(Rank.BUSY, Rank.NOANSWER + 1), Rank.PROBLEM])
     if open_rows.any():  # of the others it does not matter which way they went: none would be notified
@@ -75,10 +79,6 @@ def add_evidence(rows: pd.DataFrame, conditions: Conditions, rules: Rules) -> pd
         undirected = with_texts(undirected, conditions.select(open_rows.to_numpy(), undirected), names)
         rows.loc[open_rows, "call.hint"] = direction_hints(undirected, rules)
         rows.loc[open_rows, "call.rank"] = np.uint8(Rank.PROBLEM)
-    starts = _texts_of(rows, rules.format.time.columns)
-    _add_start(rows, starts, rules)
-    was_cancelled = (rows["call.rank"] == Rank.CANCELLED).to_numpy()
-    _count_cancelled(rows, rules)
     add_unmeasured(rows, was_cancelled, rules)
     rows[["call.source_id", "call.key"]] = call_keys(rows, rules.format)
     add_damage(rows, rules, starts)
