@@ -341,18 +341,28 @@ def test_login_at_a_terminal(unsigned: Simulator, tmp_path: Path) -> None:
 
 def test_login_again(program: Program, unsigned: Simulator, typed: Typed) -> None:
     """A second sign-in replaces the first one only when it works; a code used before is told apart."""
-    save_credentials(SIGN_IN)
-    typed("1000.WRONG", "wrong", "1000.code")
-    assert program("auth", "login").code == ExitCode.NOT_PERMITTED
-    assert load_credentials({}) == SIGN_IN
     account = unsigned.credentials
-    typed(account.client_id, account.client_secret, "1000.used.before")
-    ran = program("auth", "login")
-    assert (ran.code, "the code is refused: used before" in ran.stderr) == (ExitCode.NOT_PERMITTED, True)
-    assert load_credentials({}) == SIGN_IN
+    before = Credentials(account.client_id, "before", "1000.before")
+    save_credentials(before)
+    for secret, code, said in (("wrong", "1000.code", ""), (account.client_secret, "1000.used", "used before")):
+        typed(account.client_id, secret, code)
+        ran = program("auth", "login")
+        assert (ran.code, said in ran.stderr) == (ExitCode.NOT_PERMITTED, True)
+        assert load_credentials({}) == before
     typed(account.client_id, account.client_secret, unsigned.service.issue_grant_code())
     assert program("auth", "login").code == 0
     assert load_credentials({}).refresh_token == account.refresh_token
+
+
+def test_login_to_a_simulator(program: Program, unsigned: Simulator, typed: Typed) -> None:
+    """A simulator's sign-in replaces no other client's, nor one that cannot be read, and no code is used up."""
+    path = save_credentials(SIGN_IN)
+    for mode in (0o600, 0o644):
+        path.chmod(mode)
+        typed(unsigned.credentials.client_id, unsigned.credentials.client_secret, "1000.code")
+        ran = program("auth", "login")
+        assert (ran.code, "would replace" in ran.stderr) == (ExitCode.CONFIGURATION, True), ran.stderr
+        assert (SIGN_IN.refresh_token in path.read_text(), unsigned.token_requests) == (True, 0)
 
 
 @table("lines", [(), ("1000.ID",), ("1000.ID", "secret", "two words"), ('"1000.ID"', "secret", "1000.code")])
@@ -523,3 +533,16 @@ def test_credentials_in_keyring(keyring: Keyring) -> None:
     keyring.kept.clear()
     with pytest.raises(ConfigurationError, match="missing for the sign-in"):
         load_credentials({})
+
+
+def test_keyring_of_another_session(keyring: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that is chosen but cannot be reached or unlocked here, as in cron, is said to be that."""
+    save_credentials(SIGN_IN, in_keyring=True)
+
+    def fails(*_: object) -> float:
+        raise RuntimeError
+
+    for name in ("get_password", "set_password", "priority"):
+        monkeypatch.setattr(type(keyring), name, property(fails) if name == "priority" else fails)
+        with pytest.raises(ConfigurationError, match=r"keyring cannot be used \(RuntimeError\)"):
+            save_credentials(SIGN_IN, in_keyring=True) if name == "set_password" else load_credentials({})

@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,15 +11,17 @@ import click
 
 from importer.cli.options import ACCOUNT, PATH, Command, options
 from importer.cli.output import aligned, ask_secret, escaped, show, show_json, show_lines, wrapped
-from importer.errors import ExitCode, ImporterError, UsageError
+from importer.errors import ConfigurationError, ExitCode, ImporterError, UsageError
 from importer.private_files import write_new
 from importer.records import ACT, OK, Check
 from importer.settings.credentials import (
     CREDENTIALS_NAME,
     SECRETS,
     Credentials,
+    credentials_path,
     load_credentials,
     save_credentials,
+    system_keyring,
 )
 from importer.settings.loading import load_settings
 from importer.settings.options import Settings, variable_of
@@ -42,6 +45,9 @@ def login_command(settings: Settings, keyring: bool) -> None:
     from importer.pipeline.sending import sign_in_of
     from importer.setup.sign_in import SCOPE, exchange_code
 
+    if keyring:
+        with system_keyring():  # whether there is one is found out before a code is used up
+            pass
     accounts_url = sign_in_of(settings, Credentials("", "", "")).accounts_url
     # Only https://api-console.zoho.com stands in Zoho's pages; the others are named like their sign-in hosts.
     console_url = accounts_url.replace("//accounts.", "//api-console.", 1)
@@ -65,6 +71,14 @@ def login_command(settings: Settings, keyring: bool) -> None:
         show(f"Id and secret: {' and '.join(map(variable_of, SECRETS[:2]))}.", err=True)
     else:
         client_id, client_secret = ask_secret("Client id"), ask_secret("Client secret")
+    if accounts_url.startswith("http:") and credentials_path().exists():  # loopback: a simulator
+        known = ""
+        with suppress(ImporterError):  # one that cannot be read may still be wanted
+            known = load_credentials({}).client_id
+        if known != client_id:
+            said = f"a sign-in to {accounts_url} would replace that of another client in {credentials_path()}"
+            hint = "Try it in another home folder: HOME=/tmp/trial cdr-importer auth login"
+            raise ConfigurationError(said, hint=hint)
     code = ask_secret("Code")
     sign_in = sign_in_of(settings, Credentials(client_id, client_secret, ""))
     refresh_token = exchange_code(code, sign_in)

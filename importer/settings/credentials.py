@@ -2,8 +2,8 @@
 
 import importlib
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,10 @@ UNITS = Path("/etc/systemd/system")
 _FILE_BYTES = 16 * 1024
 _TOML_POSITION = r"\(at (line [0-9]+, column [0-9]+|end of document)\)"
 _KEYRING_KEY = "keyring"
-_NO_KEYRING = "Install it with `pip install 'cdr-importer[keyring]'`, or run `auth login` without --keyring."
+_NO_KEYRING = (
+    "Run `auth login` without --keyring, as cron and services must, which have no session to unlock one. The "
+    "package comes with `pip install 'cdr-importer[keyring]'`."
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -104,13 +107,9 @@ def save_credentials(credentials: Credentials, *, in_keyring: bool = False) -> P
     secrets = asdict(credentials)
     lines = [f'{name} = "{secret}"' for name, secret in secrets.items()]
     if in_keyring:
-        keyring = _keyring(where)
-        try:
+        with system_keyring() as keyring:
             for name, secret in secrets.items():
                 keyring.set_password(APPLICATION, name, secret)
-        except Exception as error:
-            fault = f"the system keyring refused the secrets ({type(error).__name__})"
-            raise ConfigurationError(fault, hint=_NO_KEYRING) from None
         lines = [f"{_KEYRING_KEY} = true"]
     text = "\n".join((f"# The sign-in of {APPLICATION}: keep it to yourself.", *lines, ""))
     hint = "See to its folder's rights and space."
@@ -144,7 +143,8 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
             hint='Write three lines like client_id = "...", or run `cdr-importer auth login`.',
         ) from None
     if found.get(_KEYRING_KEY) is True and len(found) == 1:
-        return {name: secret for name in SECRETS if (secret := _keyring(path).get_password(APPLICATION, name))}
+        with system_keyring() as keyring:
+            return {name: secret for name in SECRETS if (secret := keyring.get_password(APPLICATION, name))}
     secrets = {key.replace("-", "_"): value for key, value in found.items()}
     if not set(SECRETS).issuperset(secrets) or not all(isinstance(value, str) for value in secrets.values()):
         raise ConfigurationError(
@@ -154,12 +154,17 @@ def _read(path: Path, *, is_ours: bool = True) -> dict[str, str]:
     return {name: secret for name, secret in secrets.items() if secret}
 
 
-def _keyring(path: Path) -> Any:
+@contextmanager
+def system_keyring() -> Iterator[Any]:
+    """Give the system's keyring; raises ConfigurationError where there is none, and where it fails inside."""
     fault = "has no backend on this machine"
     try:
-        keyring = importlib.import_module("keyring")
-        if getattr(keyring.get_keyring(), "priority", 0) > 0:
-            return keyring
+        library = importlib.import_module("keyring")
+        if library.get_keyring().priority > 0:
+            yield library
+            return
     except ImportError:
-        fault = f"is wanted by {path}, but the package keyring is not installed"
+        fault = "needs the package keyring, which is not installed"
+    except Exception as error:  # locked, or without the session that it belongs to
+        fault = f"cannot be used ({type(error).__name__})"
     raise ConfigurationError(f"the system keyring {fault}", hint=_NO_KEYRING)
