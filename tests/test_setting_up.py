@@ -67,6 +67,9 @@ def test_init_that_is_refused(program: Program, tmp_path: Path) -> None:
     """A value that cannot be used leaves nothing behind, and a config file that is there is never overwritten."""
     ran = program("init", "--timezone", "Atlantis", "--ledger", tmp_path / "ledger.sqlite")
     assert (ran.code, config_path().exists(), (tmp_path / "ledger.sqlite").exists()) == (2, False, False)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    assert program("init", "--ledger", tmp_path / "open" / "ledger.sqlite").code == 78
     assert program("init").code == 0
     before = config_path().read_bytes()
     assert program("init", "--agents", tmp_path / "new" / "agents.csv").code == 2

@@ -125,12 +125,12 @@ def _made(path: Path, given: dict[str, str], seen: Seen | None) -> list[str]:
             raise UsageError(f"--agents {settings.agents} is not there", hint="Correct the path, or leave it out.")
         write_new(settings.agents, _agents_text(seen, given))
         made.append(f"wrote  {settings.agents}, to be completed")
-    write_new(path, config_text(given, seen))
     if settings.ledger.exists():
         made.append(f"kept   {settings.ledger}, which was there already")
     else:
         create_ledger(settings.ledger, now=gmt_text(time.time()))
         made.append(f"made   {settings.ledger}")
+    write_new(path, config_text(given, seen))  # last: with it there, `init` is not run again
     return made
 
 
