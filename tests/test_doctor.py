@@ -103,6 +103,15 @@ def answered(fault: Fault, path: str = CALLS) -> Defect:
     return lambda its: its.account.script(fault, path=path)
 
 
+def closed(name: str) -> Defect:
+    """Return the defect of a file that this user, who is not root, may not write to."""
+
+    def may(path: str | Path, how: int, access: Callable[..., bool] = os.access) -> bool:
+        return Path(path).name != name and access(path, how)
+
+    return lambda its: its.environment.setattr(os, "access", may)
+
+
 def waiting(its: Night) -> None:
     """Leave 600 calls pending, at a rate that takes them 10 hours."""
     execute = "INSERT INTO calls (call_id, fingerprint, state, seq) VALUES (?, x'', 'pending', ?)"
@@ -135,6 +144,7 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
     (on("ledger.sqlite", Path.chmod, 0o666), "act ledger", "changed by others", "chmod go-w"),
     (on("ledger.sqlite.witness", Path.write_text, "generation=999\n"), "act ledger", "restored", "accept-restore"),
     (on("ledger.sqlite.backed-up", os.utime, (1_700_000_000,) * 2), "look backup", "2023-11-14", "ledger backup"),
+    (closed("ledger.sqlite.lock"), "act ledger", "cannot be written: ", "ls -l"),
     (waiting, "look backlog", "600 calls pending: about 9 h 59 min", "--max-runtime"),
     (option('log = "logs/cdr.log"'), "act outputs", "cannot write to", "Make the folder"),
     (option('log = "bin"'), "act outputs", "cannot write to bin", "Make"),

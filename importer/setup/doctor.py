@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from importer.errors import ImporterError, TryLaterError
 from importer.formats.catalogue import load_catalogue
-from importer.ledger.beside import check_place
+from importer.ledger.beside import LOCK, check_place, companion
 from importer.ledger.reader import open_reader
 from importer.pipeline.inputs import check_apart
 from importer.pipeline.intake import policy_book
@@ -122,12 +122,18 @@ def _site(settings: Settings) -> Iterator[Check]:
 
 def _ledger(settings: Settings) -> Iterator[Check]:
     now, named = time.time(), config_words(settings.config)
-    check_place(Path(os.path.realpath(settings.ledger)))
+    path = Path(os.path.realpath(settings.ledger))
+    check_place(path)
     with open_reader(settings.ledger) as ledger:
         ledger.check_latest()
         counts, copied, held = ledger.counts(), ledger.backed_up_at() or 0, ledger.held_until()
         last = next((run for run in ledger.runs(100) if run.command in ("import", "deliver")), None)
-    yield Check(OK, "ledger", f"{settings.ledger}, ours alone; {counted(sum(counts.values()), 'call')}")
+    found = f"{settings.ledger}, ours alone; {counted(sum(counts.values()), 'call')}"
+    # Reading needs no right to write: modes, or a disk that Linux has remounted read-only after an error.
+    written = (path.parent, path, companion(path, LOCK), companion(path, "-shm"))
+    closed = [str(each) for each in written if each.exists() and not os.access(each, os.W_OK)]
+    found = f"cannot be written: {', '.join(closed)}" if closed else found
+    yield _rated("ledger", found, "ls -l it: mend mode or disk (mount, dmesg)", act=bool(closed))
     found = f"copied {gmt_text(copied)} GMT" if copied else "none by this program"
     hint = f"{_PROGRAM} ledger backup{named} /BACKUP/ledger-$(date +%F).sqlite"
     yield _rated("backup", found, hint, look=now - copied > BACKUP_DAYS * 86_400)
