@@ -4,11 +4,13 @@ import json
 import os
 import pwd
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import Program, Ran, call_row, cases, table, write_export
+from conftest import ROOT, Program, Ran, call_row, cases, table, write_export
 from ledgers import make_waiting
 from misbehaviour import Simulator
 from terminal import Terminal
@@ -30,6 +32,17 @@ def test_errors_as_json_by_the_environment(program: Program, monkeypatch: pytest
     for value, is_json in (("true", True), ("false", False), ("0", False)):
         monkeypatch.setenv("CDR_IMPORTER_JSON", value)
         assert bool(program("imprt").stdout) == is_json, value
+
+
+def test_interrupted_while_it_loads(tmp_path: Path) -> None:
+    """Ctrl-C before the libraries are there is one line and 130, as later."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    script = "from importer.__main__ import main\nmain()"  # as pip writes it
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stderr) == (130, "cdr-importer: interrupted\n")
 
 
 @table(("words", "said"), CASES["slips"])
