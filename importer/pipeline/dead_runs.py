@@ -14,7 +14,7 @@ from importer.pipeline.run import Run, epoch_of, gmt_text
 from importer.private_files import check_ours
 from importer.records import OUTCOME_OF_STATE, Call, Place, ResultRow
 from importer.results.cells import PART, fused, no_results_file, read_rows
-from importer.results.file import CHUNK_ROWS, SANDBOX, ResultsFile, complete_parts, results_path
+from importer.results.file import CHUNK_ROWS, OF_SANDBOX, SANDBOX, ResultsFile, complete_parts, results_path
 from schemas.vocabulary import ATTENDED, RESULT_COLUMNS, CallState, Outcome, State
 
 _OPEN = (CallState.PENDING, CallState.SENDING, CallState.UNCERTAIN)
@@ -109,9 +109,6 @@ def evidence_of(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
     Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file, or if
     they are to be ``complete`` with a part of results among or beside them.
     """
-    if of_sandbox := next((path for path in paths if SANDBOX in path.name), None):
-        said = f"{of_sandbox} is of the sandbox: Zoho got none of its calls"
-        raise InputUnusableError(said, hint="Leave out all files of such a name.")
     header = ",".join(RESULT_COLUMNS).encode()
     looked_beside = paths if complete else ()
     beside = [part for path in looked_beside for part in (path, *sorted(path.parent.glob("*" + PART)))]
@@ -129,8 +126,12 @@ def evidence_of(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
             )
     found: dict[str, ReportedCall] = {}
     for path in paths:
-        for one in filter(None, (_evidence_in(path, row) for row in read_rows(path))):
-            if one.state is CallState.ACCEPTED or one.call_id not in found:
+        for row in read_rows(path):
+            if SANDBOX in path.name or row["hint"] == OF_SANDBOX:
+                said = f"{path} is of the sandbox: Zoho got none of its calls"
+                raise InputUnusableError(said, hint="Leave out all files of trials.")
+            one = _evidence_in(path, row)
+            if one and (one.state is CallState.ACCEPTED or one.call_id not in found):
                 found[one.call_id] = one
     return list(found.values())
 

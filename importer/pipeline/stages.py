@@ -7,6 +7,7 @@ pandas and requests come in where they are used: `deliver` and `check` do withou
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from importer.pipeline.outlook import ask_to_deliver
 from importer.pipeline.run import Run, gmt_text, lock_wait
 from importer.private_files import whose
 from importer.records import RunSummary, Stop
-from importer.results.file import SANDBOX, Finished, ResultsFile, results_path
+from importer.results.file import OF_SANDBOX, SANDBOX, Fates, Finished, ResultsFile, results_path
 from importer.settings.credentials import Credentials
 
 
@@ -78,7 +79,10 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
         # 6 Deliver. Needs the ledger and the API; gives receipts, each durable before the next step.
         stop = delivery.send(ledger, results, outlook) if ledger and delivery and outlook else None
         # 7 Results. Needs the ledger's fates; gives rejects, counts, and a results file unless nothing was read.
-        finished = results.finish(ledger.fates if ledger else None, may_drop=bool(read.problems) and not read.rows)
+        fates: Fates | None = ledger.fates if ledger else None
+        if fates and run.settings.sandbox:
+            fates = _of_sandbox(fates)
+        finished = results.finish(fates, may_drop=bool(read.problems) and not read.rows)
         if note and finished.is_written:
             run.listener.note(note)
         if intake is not None and run.settings.rejects is not None:
@@ -89,6 +93,10 @@ def _run(run: Run, paths: Sequence[Path], sign_in: Credentials | None, known: Le
             ended = intake.move_done(run.settings.done, finished, ledger, ended)
         run.listener.ended(ended)
     return ended
+
+
+def _of_sandbox(fates: Fates) -> Fates:
+    return lambda ids: {each: replace(fate, hint=fate.hint or OF_SANDBOX) for each, fate in fates(ids).items()}
 
 
 def _ended(

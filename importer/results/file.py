@@ -22,7 +22,8 @@ from schemas.vocabulary import REASON_COLUMNS, SEEN_BEFORE, UNFINISHED_ROW, Outc
 
 CHUNK_ROWS = 500
 SANDBOX = ".results-sandbox-"
-"""What stands in the name of results of the sandbox, which are no evidence of what Zoho has."""
+OF_SANDBOX = "a trial: Zoho got nothing of this call"
+"""What stands in the names of the sandbox's results, and as hint of their calls: no evidence of what Zoho has."""
 
 Fates = Callable[[Sequence[str]], Mapping[str, Fate]]
 """Returns the fates of calls by call id, as the ledger does."""
