@@ -18,7 +18,7 @@ from importer.ledger.values import Fate
 from importer.pipeline.run import epoch_of
 from importer.records import Call, Place, ResultRow
 from importer.results.cells import begin_rows, defused
-from importer.results.file import CHUNK_ROWS, ResultsFile
+from importer.results.file import CHUNK_ROWS, ResultsFile, complete_parts
 from ledgers import execute
 from misbehaviour import Fault, Simulator
 from schemas.vocabulary import RESULT_COLUMNS, CallState, Outcome, State
@@ -116,6 +116,20 @@ def test_where_a_file_has_one_name(
         "r.csv.html",
     }
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_death_between_a_rename_and_tidying(tmp_path: Path) -> None:
+    """Results that have their name already, which a run died on before it removed their parts, are known again."""
+    results, path = ResultsFile(tmp_path / "r.csv"), tmp_path / "r.csv"
+    results.add([row(1)], Outcome.PENDING)
+    results.sync()
+    results.leave()
+    taken = lambda ids: {each: fate(CallState.ACCEPTED) for each in ids}  # noqa: E731
+    parts = {each: each.read_bytes() for each in tmp_path.iterdir()}
+    results.finish(taken)
+    for part, content in parts.items():  # what a rename leaves of them; a link would leave the last one too
+        part.write_bytes(content)
+    assert (complete_parts(path, "dead", taken), [*tmp_path.iterdir()]) == ("", [path])
 
 
 LONG_AGO = "2026-01-02 03:04:05"

@@ -1,6 +1,7 @@
 """The files of results and rejects, which only we may read and which replace nothing: from parts to results."""
 
 import csv
+import filecmp
 import io
 import os
 import re
@@ -113,6 +114,9 @@ def complete_parts(path: Path, run_id: str, fates: Fates) -> str | None:
             has_begun = parts.staging.exists()
             parts.discard()
             return "" if path.exists() else not_taken_in if has_begun else None
+        if path.is_file() and filecmp.cmp(parts.final, path, shallow=False):  # a rename: there are no hard links
+            parts.discard()
+            return ""
         if os.path.lexists(path):
             return (
                 f"The results of the run {run_id}, which died, are in {parts.final}, because another file is at "
