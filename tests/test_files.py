@@ -255,6 +255,9 @@ def test_names(folder: Path) -> None:
     found = named_files([folder / "b.csv", folder, folder / "*.csv"])
     assert found.paths == (folder / "b.csv", folder / "a.csv.gz")
     assert sum("named twice" in note for note in found.notes) == 2
+    star = written(folder, TEXT, "*.csv")  # `> *.csv` makes it in an empty folder
+    assert named_files([star]).paths == (star, folder / "b.csv")
+    star.unlink()
     (folder / "empty").mkdir()
     for name in ("none-*.csv", "empty"):
         found = named_files([folder / name, folder / "b.csv"])

@@ -35,7 +35,8 @@ def named_files(names: Sequence[Path]) -> NamedFiles:
     """Return the files of the names, in the order of the names; files of a folder or pattern are sorted by name.
 
     A folder gives the files right in it, without hidden ones. A pattern (`*`, `?`, `[...]`) gives the files that
-    match, unless a file has the pattern itself for a name. Marks of open workbooks are in neither.
+    match, unless a file has the pattern itself for a name; one called `*.csv` is among those that match. Marks of
+    open workbooks are in neither.
     """
     paths: dict[Path, Path] = {}
     notes: list[str] = []
@@ -68,7 +69,7 @@ def _files_of(name: Path, notes: list[str]) -> list[Path]:
             notes.append(f"{counted(len(folders), 'folder')} in {name} passed over: {', '.join(folders)}.")
     elif is_remote(name) and glob.has_magic(str(name)) and not name.is_file():
         entries = sorted(each for each in name.parent.iterdir() if fnmatch(each.name, name.name))
-    elif not is_remote(name) and glob.has_magic(str(name)) and not name.exists():
+    elif not is_remote(name) and glob.has_magic(str(name)) and ("*" in name.name or not name.exists()):
         with suppress(FileNotFoundError, NotADirectoryError):  # a folder that cannot be read matches nothing
             os.scandir(name.parent).close()
         entries = sorted(Path(match) for match in glob.glob(str(name)))  # noqa: PTH207 Path.glob drops `./` and keeps no `..`
