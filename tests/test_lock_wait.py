@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from conftest import ROOT, Program, call_row, write_export
-from importer.errors import ExitCode, StoppedError, TryLaterError
+from importer.errors import CannotCreateError, ExitCode, StoppedError, TryLaterError
 from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
 from importer.pipeline.run import Listener, Run
@@ -83,6 +84,14 @@ def test_other_run_goes_on(ledger: Path, program: Program) -> None:
     assert (ran.code, ran.stderr.count("holds the ledger")) == (75, 2)
     assert "waiting for its end, 1 s at most" in ran.stderr
     time.holder.close()
+    assert ledger_counts(ledger.parent) == {"pending": 2}
+
+
+def test_results_of_the_run_waited_for(ledger: Path) -> None:
+    """Results that the other run has put in this one's place are found before anything is sent."""
+    told = SimpleNamespace(append=lambda _: Path("deliver.csv").touch())
+    with pytest.raises(CannotCreateError, match=r"deliver\.csv is in the way"):
+        deliver(Waiting(ledger, looks=5), told)
     assert ledger_counts(ledger.parent) == {"pending": 2}
 
 

@@ -173,11 +173,10 @@ class ResultsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._parts = Parts(path)
-        for part in self._parts.all:
-            if os.path.lexists(part):
-                raise CannotCreateError(
-                    f"{part} is in the way of the results", hint="Remove it, or name other results with --results."
-                )
+        for there in (path, *self._parts.all):  # also what another run made while this one waited for its end
+            if os.path.lexists(there):
+                hint = "Name other results with --results, or move it away."
+                raise CannotCreateError(f"{there} is in the way of the results", hint=hint)
         self._streams: list[IO[str]] = []
         self._carried = self._open = 0
         self._counts = Finished()
