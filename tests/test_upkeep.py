@@ -90,6 +90,23 @@ def test_restore_of_calls_settled_since(program: Program, account: Simulator, tm
     assert (outcomes_in(tmp_path / "after.csv"), len(account.arrivals)) == (["already_accepted", "skipped"], sent)
 
 
+@pytest.mark.parametrize("is_backed_up_first", [True, False])
+def test_restore_of_a_word_taken_back(
+    program: Program, account: Simulator, tmp_path: Path, is_backed_up_first: bool
+) -> None:
+    """A call said to be in Zoho by mistake is uncertain, whatever results from before that was taken back say."""
+    account.script(Fault(close_after_reading=True))
+    export = write_export(tmp_path / "export.csv", rows(1))
+    assert program("import", "--init-ledger", export).code == 4
+    steps = [("resolve", "call00000", "--sent", "--note", "n"), ("import", export)]
+    steps.append(("resolve", "call00000", "--reopen"))
+    steps.insert(0 if is_backed_up_first else 3, ("ledger", "backup", tmp_path / "backup.sqlite"))
+    assert sorted(program(*step).code for step in steps) == [0, 0, 0, 4]
+    shutil.copy(tmp_path / "backup.sqlite", tmp_path / "ledger.sqlite")
+    assert program("ledger", "accept-restore", "--complete", *tmp_path.glob("*results*.csv")).code == 0
+    assert (ledger_counts(tmp_path), len(account.accepted)) == ({"uncertain": 1}, 0)
+
+
 def test_restore_of_calls_attended_since(
     program: Program, account: Simulator, export: Path, tmp_path: Path
 ) -> None:

@@ -104,7 +104,7 @@ def _rebuild(run: Run, ledger: Ledger, dead: RunRecord) -> str:
 def evidence_of(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
     """Return each call that results files show accepted or perhaps sent, once; accepted outranks.
 
-    A call that a person closed counts as perhaps sent, so that it is not sent again; so does one that is pending
+    A call that a person settled counts as perhaps sent, so that it is not sent again; so does one that is pending
     in a part of results. The recording's address is not in a results file and stays empty.
     Raises NoInputError for a file that cannot be read, InputUnusableError for one that is no results file, or if
     they are to be ``complete`` with a part of results among or beside them.
@@ -138,12 +138,13 @@ def evidence_of(paths: Sequence[Path], *, complete: bool) -> list[ReportedCall]:
 
 def _evidence_in(path: Path, row: Mapping[str, str]) -> ReportedCall | None:
     outcome = Outcome(row["outcome"])
-    if outcome in _TAKEN and row["call_id"]:
+    # By the word of a person, who may have taken it back: the last word stands beside the ledger.
+    settled = row["reason"] in _NEVER_TO_BE_SENT and outcome in (Outcome.SKIPPED, *_TAKEN) and row["state"]
+    if outcome in _TAKEN and row["call_id"] and not settled:
         # No more of it is needed: a run whose parts are gone has left its id alone.
         return ReportedCall(row["call_id"], CallState.ACCEPTED, row["sent_at"])
-    closed = outcome is Outcome.SKIPPED and row["reason"] in _NEVER_TO_BE_SENT and row["state"]
     doubtful = outcome is Outcome.UNCERTAIN or (outcome is Outcome.PENDING and path.suffix == PART)
-    if not row["call_id"] or not (closed or doubtful):
+    if not row["call_id"] or not (settled or doubtful):
         return None
     try:
         call = Call(
