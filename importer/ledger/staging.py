@@ -127,7 +127,6 @@ class Staging:
         self._forgotten: dict[str, str] = dict(self._connection.execute(query, (FORGOTTEN,)))
         spans = json.loads(kept(self._connection, "spans") or "[]")
         self._spans: dict[tuple[str, ...], tuple[str, str]] = {(*told_by,): (*span,) for told_by, span in spans}
-        self._earlier = self._spans.copy()
 
     def add(self, calls: Sequence[Call], *, retry_refused: bool, resend_uncertain: bool) -> list[Staged]:
         """Take calls in; return for each, in order, that it is pending now or what is known of it.
@@ -282,7 +281,7 @@ class Staging:
 
     def _other_columns(self, call: Call) -> str:
         """Return what is said of an unknown call that an export with other columns may have given another id."""
-        for told_by, (first, last) in self._earlier.items():
+        for told_by, (first, last) in self._spans.items():
             if told_by[:2] == call.told_by[:2] and told_by != call.told_by and first <= call.start_time <= last:
                 sides = (("with", {*told_by} - {*call.told_by}), ("without", {*call.told_by} - {*told_by}))
                 columns = " and ".join(f"{word} {', '.join(sorted(names))}" for word, names in sides if names)
