@@ -124,6 +124,9 @@ E164 = r"^\+[1-9][0-9]{6,14}$"
 WIRE_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 """``start_time`` on the wire and in the results file, always GMT."""
 
+LONGEST_CALL_SECONDS = 24 * 3600
+"""Rows of one call start nearer to each other: systems that number calls anew use ids again, and so do cut ids."""
+
 
 def counted(count: int, one: str, many: str = "") -> str:
     """Return a count with its words, ``1 call`` or ``2,000 calls``; ``many`` where an ``s`` makes no plural."""

@@ -14,13 +14,13 @@ from importer.prepare.groups import (
     JOIN,
     JOIN_SECONDS,
     LINES_PER_FILE,
-    LONGEST_CALL_SECONDS,
     NO_START,
     Decision,
     Rank,
     Rows,
 )
 from importer.prepare.index import INDEX_ROWS, Index
+from schemas.vocabulary import LONGEST_CALL_SECONDS
 
 STATES = (Rank.BUSY, Rank.REJECTED, Rank.BLOCKED, Rank.INVALID, Rank.NOTAVAILABLE, Rank.NOANSWER)
 LARGEST = (1 << 64) - 1

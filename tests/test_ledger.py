@@ -415,11 +415,34 @@ def test_resolve(ledger: Ledger, decision: Decision, state: CallState) -> None:
     assert len(kept) % 2 == 0
 
 
+@table(
+    ("changed", "is_other"),
+    [
+        ({"customer_number": "+61491570006", "start_time": "2026-03-01 10:00:01"}, True),
+        ({"customer_number": "+61491570006", "start_time": "2026-02-27 09:59:59"}, True),
+        ({"customer_number": "+61491570006", "start_time": "2026-03-01 10:00:00"}, False),
+        ({"start_time": "2026-03-02 10:00:00"}, False),
+    ],
+)
+def test_id_used_again(tmp_path: Path, changed: dict[str, str], is_other: bool) -> None:
+    """A call that waits is neither replaced nor closed by one of its id to another customer, days apart."""
+    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
+    other = replace(call(), **changed)  # type: ignore[arg-type]
+    with opened(tmp_path / "ledger.sqlite") as ledger:
+        take(ledger, call())
+        assert outcomes(take(ledger, other)) == [Outcome.CONFLICT if is_other else None]
+        assert [one.call for one in claimed(ledger)] == [call() if is_other else other]
+        take(ledger, call())
+        with ledger.staging() as stage:
+            stage.show_attended([("a1", other.customer_number, other.start_time)])
+        assert ledger.fates(["a1"])["a1"].state == (PENDING if is_other else CLOSED)
+
+
 # --- attended after all ---------------------------------------------------------------------------------
 def show_attended(ledger: Ledger, *call_ids: str) -> list[Staged]:
     """Have the input of a run show calls attended."""
     with ledger.staging() as stage:
-        return stage.show_attended(call_ids)
+        return stage.show_attended([(call_id, "", "") for call_id in call_ids])
 
 
 @table(
@@ -444,7 +467,7 @@ def test_shown_attended(
     bring_to(ledger, before, call(before))
     for number in range(2 if after is before else 1):
         with open_reader(path) as reader, reader.dry_staging(CREATED) as stage:
-            (foretold,) = stage.show_attended([before])
+            (foretold,) = stage.show_attended([(before, "", "")])
         assert (row(path, before, "state, attended_at = ''"), ledger.held([before])) == (
             (before, number == 0),
             {before: True},
@@ -475,7 +498,7 @@ def test_shown_attended_in_a_staging_that_failed(path: Path, ledger: Ledger) -> 
     take(ledger, call("b1"))
     with pytest.raises(KeyboardInterrupt), ledger.staging() as stage:
         add(stage, call("c1"))
-        stage.show_attended(["a1", "b1"])
+        stage.show_attended([("a1", "", ""), ("b1", "", "")])
         raise KeyboardInterrupt
     assert (ledger.attended_since(9), row(path, "b1")) == ([], (PENDING,))
     assert [one.call for one in claimed(ledger)] == [call("b1")]

@@ -350,7 +350,7 @@ def test_reminder_ended_since(path: Path) -> None:
     with opened(path) as ledger:
         bring_to(ledger, ACCEPTED, call())
         with ledger.staging() as stage:
-            stage.show_attended(["a1"])
+            stage.show_attended([("a1", "", "")])
         backup = copied(path)
         ledger.resolve(["a1"], Decision.CLOSE, note="", who="ann")
     for _ in range(2):

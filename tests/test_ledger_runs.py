@@ -54,7 +54,7 @@ def test_upgrade_keeps_every_call(tmp_path: Path) -> None:
         assert ledger.runs(9)[1] == RunRecord("old", CREATED, "0.1.0")
         assert [one.call.call_id for one in claimed(ledger)] == ["pending"]
         with ledger.staging() as stage:
-            shown = stage.show_attended(["accepted", "pending"])
+            shown = stage.show_attended([("accepted", "", ""), ("pending", "", "")])
         assert ([one.outcome for one in shown], ledger.attended_since(9)) == (
             [Outcome.CONFLICT, None],
             ["accepted"],

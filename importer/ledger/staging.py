@@ -15,7 +15,16 @@ from importer.ledger.beside import hashed
 from importer.ledger.schema import keep, kept
 from importer.ledger.values import Fate, LedgerInvariantError, Staged
 from importer.records import Call, Place
-from schemas.vocabulary import ATTENDED, ATTENDED_SINCE, OTHER_CONTENT, WIRE_TIME_FORMAT, CallState, Outcome, State
+from schemas.vocabulary import (
+    ATTENDED,
+    ATTENDED_SINCE,
+    LONGEST_CALL_SECONDS,
+    OTHER_CONTENT,
+    WIRE_TIME_FORMAT,
+    CallState,
+    Outcome,
+    State,
+)
 
 AHEAD_SECONDS = 300
 """How far ahead of the clock a call may start and be taken in, so how far it may lie after its own sending."""
@@ -209,18 +218,22 @@ class Staging:
     def _row_hash(self, text: bytes) -> bytes:
         return hmac.digest(self._key, b"row " + text, "sha256")[:_FINGERPRINT_BYTES]
 
-    def show_attended(self, call_ids: Sequence[str]) -> list[Staged]:
+    def show_attended(self, shown: Sequence[tuple[str, str, str]]) -> list[Staged]:
         """Take in that the input shows these calls attended, each once, which the ledger holds as not attended.
 
+        ``shown`` are ids with customer and start (GMT text), empty where unknown.
         What Zoho has is a `conflict` from now on, until a person closes it; what it may have stays `uncertain`.
         What it does not have is closed, so that it is never sent. For calls that were open, ``call`` is what was
         to be posted; without ``outcome`` their fate is the ledger's, since they were pending until now.
         """
         query = f"SELECT {OPEN_CALL} FROM open_calls WHERE seq = ?"  # noqa: S608 no value in it
-        known, staged = self._known(call_ids), []
-        for call_id in call_ids:
+        known, staged = self._known([call_id for call_id, *_ in shown]), []
+        for call_id, customer, start in shown:
             state, seq, _, _, *others = known[call_id]
             fate, call = Fate(*others), None
+            if self._is_other_call(seq, customer, start):
+                staged.append(Staged(call_id, Outcome.SKIPPED, Fate(ATTENDED)))
+                continue
             if row := self._connection.execute(query, (seq,)).fetchone():
                 call = call_of(row)
             if state in (CallState.ACCEPTED, CallState.UNCERTAIN):
@@ -254,6 +267,8 @@ class Staging:
         if before is not None:
             same = kept in (fingerprint, UNKNOWN_CONTENT)
             outcome = judge(_STATES[state], same, frozenset() if attended_at else again)
+            if outcome is None and not same and self._is_other_call(seq, call.customer_number, call.start_time):
+                outcome = Outcome.CONFLICT
         elif call.start_time < self._stale_before:
             hint = (
                 f"Calls sent before {self._horizon} GMT were purged from the ledger, so nobody knows if this "
@@ -278,6 +293,15 @@ class Staging:
         if outcome is Outcome.CONFLICT:
             fate[:2] = _OTHER_CONTENT.reason, _OTHER_CONTENT.hint
         return Staged(call.call_id, outcome, Fate(*fate) if any(fate) else _NEVER_SENT)
+
+    def _is_other_call(self, seq: int | None, customer_number: str, start_time: str) -> bool:
+        """Say whether an id was used again: what waits here has another customer, and starts days apart."""
+        query = "SELECT start_time FROM payloads WHERE seq = ? AND customer_number != ?"
+        held = self._connection.execute(query, (seq, customer_number)).fetchone()
+        if held is None or not (customer_number and start_time):
+            return False
+        first, last = sorted((str(held[0]), start_time))
+        return later(first, LONGEST_CALL_SECONDS) < last
 
     def _other_columns(self, call: Call) -> str:
         """Return what is said of an unknown call that an export with other columns may have given another id."""

@@ -459,7 +459,10 @@ def _staged_rows(
     rejected = [each for each in rows if each.outcome is Outcome.REJECTED]
     keys = [(each.place.file, site, each.reason, each.content or each.call_id) for each in rejected]
     are_seen = iter(staging.listed(keys))
-    shown = iter(staging.show_attended([each.call_id for each in rows if each.reason == ATTENDED_SINCE]))
+    attended = (each for each in rows if each.reason == ATTENDED_SINCE)
+    shown = iter(
+        staging.show_attended([(each.call_id, each.customer_number, each.start_time) for each in attended])
+    )
     answers = iter(staged)
     for row in batch:
         if isinstance(row, Call):

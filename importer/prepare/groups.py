@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from importer.reading.conditions import Flags
-from schemas.vocabulary import ATTENDED
+from schemas.vocabulary import ATTENDED, LONGEST_CALL_SECONDS
 
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.bytes_]
@@ -25,10 +25,6 @@ NO_START = np.iinfo(np.int64).max
 JOIN_SECONDS = 2 * 3600
 """Rows that share the name of a channel are one call when they start so near to each other: Asterisk numbers its
 channels anew when it starts, and names come again."""
-
-
-LONGEST_CALL_SECONDS = 24 * 3600
-"""Rows of one call start nearer to each other: systems that number calls anew use ids again, and so do cut ids."""
 
 
 class Rank(IntEnum):
