@@ -73,14 +73,14 @@ NO_LONE_ID: Final = rf"{NO_ID}|[Uu]nknown|(?:[-0]+|-1)(?:\.0+)?"
 """The same of an id in one column; zeros may be a part of one that is made of several."""
 
 NO_TIME: Final = (
-    r"[^0-9]*|0+(?:\.0+)?|-1|(?:000[01]|1899|19[07]0|1969)-.*|"
+    r"#?[^0-9#]*|0+(?:\.0+)?|-1|(?:000[01]|1899|19[07]0|1969)-.*|"
     r"[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:1899|19[07]0|1969)\b.*|(?:0?1/0?0/|0?0\.0?1\.).*|"
     r".*\b(?:[A-Z][a-z]{2} [0-9]{1,2},?|[0-9]{1,2} [A-Z][a-z]{2}) (?:1970|1969)\b.*"
 )
 """What stands in place of a time that never was: `-`, `NA`, `0`, `-1`, and how programs write a date of zero.
 
 MySQL: 0000-00-00; .NET: 0001-01-01; OLE: 1899-12-30; SQL Server, of an empty text: 1900-01-01; Excel: `1/0/1900`,
-`00.01.1900`; of epoch 0: 1970-01-01, `Jan 1 1970`, or the evening before. Midnight is a time.
+`00.01.1900`; of epoch 0: 1970-01-01, `Jan 1 1970`, or the evening before. Midnight is a time, and `###` may be.
 """
 
 NO_DATE_TIME: Final = NO_TIME + r"|0?0:00:00(?:\.0+)?|12:00:00 [Aa][Mm]"

@@ -29,9 +29,9 @@ class Detection:
     row has, at least where ``open_end`` is set; ``header_line`` is the physical line of the header, 0 where it is
     the keys of JSON objects, None without one; rows stand below ``last_line_above``; ``sample`` holds the cells of
     the first rows. Where a spreadsheet program wrote the file anew, ``dialect`` is its own, and ``rewriting`` is
-    the order of its dates and the layouts of each column that holds one; ``pointed`` are columns of words in which
-    it wrote 486.0 for 486, ``grouped`` those of ids whose thousands it parted. ``titles`` says how the lines above
-    the header begin.
+    the order of its dates and the layouts of each column that holds a start or an end; ``pointed`` are columns of
+    words in which it wrote 486.0 for 486, ``grouped`` those of ids whose thousands it parted. ``titles`` says how
+    the lines above the header begin.
     """
 
     file: ExportFile
@@ -125,6 +125,9 @@ def rewriting_of(
             epoch = spec.made_at(id_text, is_cut=True)
             for place in (place for place in places if place < len(cells)):
                 seen.look(line, plain_cell(cells[place]), epoch)
+    ends = detection.format.call.end_time
+    for name, some in zip(ends, column_layouts(spec.formats, len(ends)), strict=False):
+        layouts |= {origin: some for origin in detection.format.origins(name) if origin in detection.positions}
     return _decided(seen, own, chosen, detection), layouts
 
 

@@ -120,10 +120,18 @@ def unmeasured(durations: pd.Series) -> Flags:
 
 
 def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> None:
-    """Add ``call.problem`` and its hint where talk, or the ringing of a call that was given up, cannot be read."""
+    """Add ``call.problem`` and its hint where talk, or the ringing of a call that was given up, cannot be read.
+
+    `####` in place of the time of the answer may be one, or a date of zero.
+    """
     call, derived = rules.format.call, rules.format.derived
-    tests = (test for rule in rules.format.outcome for test in rule.when.items())
+    tests = [test for rule in rules.format.outcome for test in rule.when.items()]
     talk = {call.talk_seconds or "", *(name for name, test in tests if test.over is not None)}
+    for name in {call.answer_time, *(name for name, test in tests if test.empty is not None)} & {*rows}:
+        hidden = (rows["call.rank"] <= Rank.NOANSWER).to_numpy() & matches(rows[name], "##+")
+        rows.loc[hidden, "call.problem"] = "unreadable_time"
+        faults = rows.loc[hidden, "call.problem"]
+        rows.loc[hidden, "call.hint"] = value_hints(faults, rows[name], rows, rules, name)
     is_open = (rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")).to_numpy()
     for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
         asked = is_open if name in talk else is_open & was_cancelled

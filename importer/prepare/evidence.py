@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from importer.formats.cells import NO_TIME
 from importer.formats.dates import column_layouts
 from importer.formats.language import ZONE_SOURCES, Cause, CdrFormat, OutcomeRule, TimeSpec, word_key
 from importer.prepare.damage import (
@@ -25,7 +26,7 @@ from importer.prepare.groups import Rank
 from importer.prepare.hints import direction_hints, missing_status_hints, quoted, unknown_word_hint, value_hints
 from importer.prepare.plan import Policies, Rules
 from importer.prepare.zones import ZoneEvidence
-from importer.reading.conditions import Conditions, joined, seconds_of
+from importer.reading.conditions import Conditions, joined, matches, seconds_of
 from schemas import times, zones
 from schemas.call import CALL_ID, judged, start_schema
 from schemas.vocabulary import Direction, Verdict
@@ -187,8 +188,13 @@ def _count_cancelled(rows: pd.DataFrame, rules: Rules) -> None:
     counts = rang >= policies.cancelled_ring_seconds
     if policies.cancelled_unknown is Verdict.NOANSWER:
         if call.end_time:
-            ended = _read_times(_texts_of(cancelled, call.end_time), cancelled, rules)["utc"]
-            between = (ended - cancelled["call.start_time"]).dt.total_seconds()
+            texts = _texts_of(cancelled, call.end_time)
+            ended = _read_times(texts, cancelled, rules)
+            between = (ended["utc"] - cancelled["call.start_time"]).dt.total_seconds()
+            is_lost = rang.isna() & lasted.isna() & (cancelled["call.problem"] == "") & ~matches(texts, NO_TIME)
+            faults = ended["reason"][is_lost & (ended["reason"] == "unreadable_time")]
+            rows.loc[faults.index, "call.problem"] = faults
+            rows.loc[faults.index, "call.hint"] = value_hints(faults, texts, rows, rules, call.end_time[0])
             # An end that is the start says nothing: systems write one stamp twice where they measured nothing.
             lasted = lasted.fillna(between.where(between > 0))
         counts |= rang.isna() & ~(lasted < policies.cancelled_ring_seconds)
