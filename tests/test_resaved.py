@@ -307,8 +307,14 @@ def test_columns_of_ids_left_out(tmp_path: Path, name: str) -> None:
     call_of = attrgetter("agent_number", "customer_number", "start_time")
     for column in found.format.id_columns() & found.format.optional_columns.keys() & found.positions.keys():
         at = found.positions[column]
-        (tmp_path / column).write_text(saved([[*row[:at], *row[at + 1 :]] for row in rows]), encoding="utf-8")
-        exports.append(tmp_path / column)
+        body = _body(found, rows)
+        emptied = [[*row[:at], *[""] * (at < len(row)), *row[at + 1 :]] for row in rows[body:]]
+        for way, some in (
+            ("without", [[*row[:at], *row[at + 1 :]] for row in rows]),
+            ("empty", [*rows[:body], *emptied]),
+        ):
+            exports.append(tmp_path / f"{way}-{column}")
+            exports[-1].write_text(saved(some), encoding="utf-8")
     plan, said = plan_for(path.parent.name), 0
     whole, *others = (prepared([detected(each)], plan).calls() for each in exports)
     pairs = [*product([whole], others), *product(others, [whole])]
@@ -348,7 +354,7 @@ def test_note_behind_the_name_of_a_column(tmp_path: Path, name: str) -> None:
     found, rows = detected(SAMPLES / name), [*cells_of(SAMPLES / name)]
     header, at = found.header, _body(found, rows) - 1
     for place in found.places(found.format.used_columns()):
-        for note in (" (min)", " [UTC]", ", seconds", "\n(s)"):
+        for note in (" (min)", " [UTC]", ", seconds", "\n(s)", "_x", ".1"):
             rows[at] = [cell + note if number == place else cell for number, cell in enumerate(header)]
             (tmp_path / "export").write_text(saved(rows), encoding="utf-8")
             with pytest.raises(InputUnusableError, match=r"may be column|no format known"):

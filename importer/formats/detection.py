@@ -50,8 +50,8 @@ NEAR_SHARE = 0.5
 MOST_NULS = 4
 """More than one NUL among so many characters makes a text UTF-16 that nothing marks."""
 
-NOTE = re.compile(r"[(\[{,;/]| - ")
-"""What parts the name of a column from its unit, as in `Duration (min)`."""
+NOTE = re.compile(r"[(\[{,;/]| - |_[xy]$|\.[0-9]$")
+"""What parts the name of a column from its unit, as in `Duration (min)`, or from what a merge in pandas adds."""
 
 _T_IN_ISO = re.compile(r"(?<=\d-\d\d)[Tt](?=\d\d:)| {2,}(?=\d\d:)")
 

@@ -127,11 +127,13 @@ def add_unmeasured(rows: pd.DataFrame, was_cancelled: Flags, rules: Rules) -> No
     call, derived = rules.format.call, rules.format.derived
     tests = [test for rule in rules.format.outcome for test in rule.when.items()]
     talk = {call.talk_seconds or "", *(name for name, test in tests if test.over is not None)}
-    for name in {call.answer_time, *(name for name, test in tests if test.empty is not None)} & {*rows}:
+    answers = {call.answer_time or "", *(name for name, test in tests if test.empty is not None)}
+    for name in sorted(answers & {*rows}):
         hidden = (rows["call.rank"] <= Rank.NOANSWER).to_numpy() & matches(rows[name], "##+")
-        rows.loc[hidden, "call.problem"] = "unreadable_time"
-        faults = rows.loc[hidden, "call.problem"]
-        rows.loc[hidden, "call.hint"] = value_hints(faults, rows[name], rows, rules, name)
+        if hidden.any():
+            faults = pd.Series("unreadable_time", index=rows.index[hidden])
+            rows.loc[faults.index, "call.problem"] = faults
+            rows.loc[faults.index, "call.hint"] = value_hints(faults, rows[name], rows, rules, name)
     is_open = (rows["call.rank"].between(Rank.BUSY, Rank.NOANSWER) & (rows["call.problem"] == "")).to_numpy()
     for name in (*sorted(talk), call.ring_seconds or "", call.duration_seconds or ""):
         asked = is_open if name in talk else is_open & was_cancelled

@@ -101,8 +101,9 @@ class FileEvidence:
 
     ``endpoints`` are the names at both ends of calls; ``first_roles`` has the roles with which the first rows of
     each part were decided. ``is_led``: other rows decide for some of them; ``leads``: some decide for others, if
-    they are in the index (``indexes_leads``). ``keeps_zeros``: an id ends in 0, so that none lost one. ``read``
-    counts rows, ``skipped`` those that no result row names.
+    they are in the index (``indexes_leads``). ``keeps_zeros``: an id ends in 0, so that none lost one; ``filled``
+    are the columns of ids that are not empty throughout. ``read`` counts rows, ``skipped`` those that no result
+    row names.
     """
 
     zone: ZoneEvidence | None
@@ -114,6 +115,7 @@ class FileEvidence:
     leads: bool = False
     indexes_leads: bool = False
     keeps_zeros: bool = False
+    filled: frozenset[str] = frozenset()
     read: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -132,6 +134,7 @@ class FileEvidence:
         self.leads |= later.leads
         self.indexes_leads &= later.indexes_leads
         self.keeps_zeros |= later.keeps_zeros
+        self.filled |= later.filled
         self.read += later.read
         self.skipped += later.skipped
 

@@ -154,7 +154,8 @@ class Rules:
     the ends of calls; ``time_formats`` are the layouts of the start. ``is_resaved`` says that a spreadsheet
     program wrote its dates anew, and may hide their seconds, ``shows_seconds`` that some have them,
     ``had_groups`` that a program had parted the thousands of ids; one of ``zone_lines`` is held against the zone.
-    When the file is read, ``name`` is as the operator gave it, and ``keeps_zeros`` says that an id ends in 0.
+    When the file is read, ``name`` is as the operator gave it, ``keeps_zeros`` says that an id ends in 0, and
+    ``filled`` are the columns of ids that are not empty throughout.
     """
 
     format: CdrFormat
@@ -172,9 +173,10 @@ class Rules:
     zone_lines: int = 1
     name: str = ""
     keeps_zeros: bool = True
+    filled: frozenset[str] = frozenset()
 
     def told_by(self) -> tuple[str, ...]:
-        """Return site and format, and the columns of the file that make ids of calls, as the format spells them.
+        """Return site and format, and the filled columns of the file that make ids, as the format spells them.
 
         Without one that ties rows with ids of their own, as a parent's, calls keep the id of one of their rows.
         """
@@ -185,7 +187,7 @@ class Rules:
             if own.issuperset(some) or not any(each and own.issuperset(each) for each in candidates[place + 1 :])
             for name in some
         }
-        there = {*chain.from_iterable(map(self.format.origins, names))} & self.headers.keys()
+        there = {*chain.from_iterable(map(self.format.origins, names))} & self.filled
         return (self.plan.site, self.format.name, *sorted(map(self.format.shown, there)))
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:

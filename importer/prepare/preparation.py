@@ -170,7 +170,7 @@ class Preparation:
             is_local = evidence.read > 0 and not detection.times_carry_offsets()
             require_zone(evidence.zone, name, must_be_proved=is_local)
         require_country(evidence.country, rules, name)
-        self._files.append(replace(rules, name=name, keeps_zeros=evidence.keeps_zeros))
+        self._files.append(replace(rules, name=name, keeps_zeros=evidence.keeps_zeros, filled=evidence.filled))
         self._index.keep_file()
         self._spool.keep_file()
         self.skipped += evidence.skipped

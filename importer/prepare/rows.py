@@ -95,6 +95,8 @@ class RowPreparer:
         if not evidence.read and len(chunk) <= FEW_ROWS:
             evidence.indexes_leads |= bool(evidence.endpoints.rules)
         evidence.read += len(chunk)
+        empty = (self.rules.format.id_columns() & {*frame}) - evidence.filled
+        evidence.filled |= {name for name in empty if (frame[name] != "").any()}
         conditions = self._conditions(frame)
         if evidence.gaps is not None:
             evidence.gaps.add(known_starts(frame, conditions, self.rules))
