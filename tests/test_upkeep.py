@@ -64,6 +64,7 @@ def test_restore_with_all_results(program: Program, account: Simulator, restored
     assert (ran.code, "ledger accept-restore" in ran.stderr) == (78, True)
     ran = program("ledger", "accept-restore", "--complete", tmp_path / "lost.csv")
     assert (ran.code, ran.stdout.splitlines()[0]) == (0, "2 calls were made accepted, 2 accepted ones added.")
+    assert ran.stdout.splitlines()[-1].startswith("Import the exports since the backup again")
     assert program("import", "--results", tmp_path / "after.csv", restored).code == 0
     assert outcomes_in(tmp_path / "after.csv") == ["already_accepted"] * 5
     assert len(account.accepted) == 5

@@ -379,6 +379,7 @@ def accept_restore_command(settings: Settings, results: tuple[Path, ...], comple
     show(f"{uncertain} uncertain now{': `cdr-importer status` lists them' if counts.uncertain else ''}.")
     if counts.doubt_before:
         show(f"Unknown calls from before {counts.doubt_before} GMT will be uncertain, not sent.")
+    show("Import the exports since the backup again: calls that waited since then are not in it.")
     return ExitCode.UNCERTAIN if counts.uncertain else ExitCode.OK
 
 
