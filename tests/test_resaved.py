@@ -246,15 +246,19 @@ def test_ids_with_a_decimal_comma(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["freepbx", "issabel", "yeastar-s", "cisco-gateway", "freeswitch-csv", "twilio", "ringcentral-api"]
+    "folder",
+    [
+        *("freepbx", "issabel", "yeastar-p", "yeastar-s", "cisco-gateway", "freeswitch-csv", "netsapiens"),
+        *("twilio", "ringcentral-api"),
+    ],
 )
 def test_words_for_nothing(tmp_path: Path, folder: str) -> None:
     """`NA`, `none`, dashes, errors, and 0 where an id, a number dialled in or a time of the answer would be."""
     path = max((each for each in INPUTS if each.parent.name == folder), key=lambda each: each.stat().st_size)
-    found, names = detected(path), ("did", "didnumber", "srctrunk", "connect_time", "to_extension")
+    found, names = detected(path), ("did", "didnumber", "source_trunk", "srctrunk", "connect_time", "to_extension")
     ids = {each for names in found.format.call.id if len(names) == 1 for each in found.format.origins(names[0])}
     may_be_empty = found.format.columns_that_may_be_empty()
-    words = ("NA", "--", "none", "undefined", "#REF!")
+    words = ("NA", "--", "none", "undefined", "#REF!", "Unknown")
     for columns, texts in ((may_be_empty, words), ({*ids, *names}, ("0",))):
         places = {found.positions[name] for name in columns if name in found.positions}
         rows = [list(row) for row in cells_of(path)]

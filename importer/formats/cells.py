@@ -64,12 +64,12 @@ Letter case counts, and `NA` and `N/A` are no such words: some systems write the
 """
 
 NO_ID: Final = (
-    r"[-\x{2010}-\x{2015}\x{2212}]+|N/?A|n/?a|Null|none|nil|NIL|undefined|[Ff]alse|FALSE|\(blank\)|\[\]|\{\}|"
-    r"#(?:N/A|REF!|VALUE!|NAME\?|NULL!)"
+    r"[-\x{2010}-\x{2015}\x{2212}]+|N/?A|n/?a|Null|none|nil|NIL|undefined|[Ff]alse|FALSE|[Uu]nknown|"
+    r"\(blank\)|\[\]|\{\}|#(?:N/A|REF!|VALUE!|NAME\?|NULL!)"
 )
 """What stands in place of an id; R, Ruby, PHP, JavaScript, Excel and pandas write it. Calls would share it."""
 
-NO_LONE_ID: Final = rf"{NO_ID}|[Uu]nknown|(?:[-0]+|-1)(?:\.0+)?"
+NO_LONE_ID: Final = rf"{NO_ID}|(?:[-0]+|-1)(?:\.0+)?"
 """The same of an id in one column; zeros may be a part of one that is made of several."""
 
 NO_TIME: Final = (
