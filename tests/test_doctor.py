@@ -31,7 +31,7 @@ class Night:
 Defect = Callable[[Night], object]
 NAMES = (
     *("config", "time zone", "agents", "ledger", "backup", "last run", "uncertain", "backlog", "outputs"),
-    *("disk", "sign-in", "data centre", "calls", "users", "clock", "timer"),
+    *("watching", "disk", "sign-in", "data centre", "calls", "users", "clock", "timer"),
 )
 CONFIG = 'timezone = "America/New_York"\ncountry = "US"\nagents = "agents.csv"\nledger = "ledger.sqlite"\n'
 AGENTS = "extension,number,zohouser,email,name\n101,+12125550101,20068510101,,\n"
@@ -47,7 +47,9 @@ def night(program: Program, account: Simulator, tmp_path: Path, monkeypatch: pyt
     (folder / "own.toml").write_text(CONFIG)
     crontab = "30 3 * * * cdr-importer import --ping-url secret"
     (folder / "bin/crontab").write_text(f"#!/bin/sh\n[ -z $CDR_IMPORTER_CLIENT_ID ] && echo '{crontab}'\n")
-    (folder / "bin/crontab").chmod(0o700)
+    for name in ("crontab", "sendmail"):
+        (folder / "bin" / name).touch(0o700)
+        (folder / "bin" / name).chmod(0o700)
     monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
     for name in ("LEDGER", "RATE", "YES"):
         monkeypatch.delenv(f"CDR_IMPORTER_{name}")
@@ -149,6 +151,12 @@ DEFECTS: list[tuple[Defect, str, str, str]] = [
     (option('log = "logs/cdr.log"'), "act outputs", "cannot write to", "Make the folder"),
     (option('log = "bin"'), "act outputs", "cannot write to bin", "Make"),
     (option('results = "bin"'), "act outputs", "exists already", "--results"),
+    (
+        lambda its: its.environment.setattr(shutil, "which", lambda *_, **__: None),
+        "look watching",
+        "nobody would see",
+        "ping-url =",
+    ),
     (option('format = "astrisk"'), "act config", "no format", "Did you mean"),
     (option("sandbox = true"), "act config", "no call goes to Zoho", "Take `sandbox` out"),
     (answered(Fault(reset_before_reading=True)), "act calls", "gave no answer (reset)", "Check the network"),

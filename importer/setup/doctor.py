@@ -52,7 +52,7 @@ def examine(
         (("config",), partial(_config, environment=environment)),
         (("time zone", "agents"), _site),
         (("ledger", "backup", "last run", "uncertain", "backlog"), _ledger),
-        (("outputs", "disk"), _places),
+        (("outputs", "watching", "disk"), _places),
         ((*ACCOUNT_CHECKS, "clock"), partial(_account, environment=environment)),
     )
     if isinstance(settings, Settings):
@@ -165,6 +165,13 @@ def _places(settings: Settings) -> Iterator[Check]:
     bad = ", ".join(map(str, closed))
     found = f"this user cannot write to {bad}" if bad else "folders of log, results and the like are there"
     yield _rated("outputs", found, "Make the folder, give it to this user, or correct the config.", act=bool(bad))
+    seen = ["ping-url"] * bool(settings.ping_url) + ["metrics"] * bool(settings.metrics)
+    if mailer := shutil.which("sendmail", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib"):
+        seen.append(f"mail of cron ({mailer})")
+    found = f"a night that fails shows by {', '.join(seen)}"
+    found = found if seen else "nobody would see that a night failed: no ping-url, metrics or sendmail for cron"
+    hint = 'Write into the config: ping-url = "https://hc-ping.com/your-uuid"   (README, Watching it)'
+    yield _rated("watching", found, hint, look=not seen)
     places = Path(os.path.realpath(settings.ledger)).parent, Path(tempfile.gettempdir())
     there = [next(each for each in (path, *path.parents) if each.exists()) for path in places]
     free, folder = min((shutil.disk_usage(path).free, path) for path in there)
