@@ -110,6 +110,8 @@ def _usage_text(error: click.UsageError, context: click.Context, arguments: list
     if isinstance(error, click.NoSuchOption):
         # Of `-limit` click names the first letter only.
         typed = next((each for each in arguments if each.startswith(error.option_name)), error.option_name)
+        if os.path.lexists(typed):
+            return f"{typed} is a file: write ./{typed}"
         shown = typed.partition("=")[0]
         name = f"--{shown.lstrip('-')}"
         if not command:
