@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from misbehaviour.connections import Behaviour, Server
 ROOT = Path(__file__).parent.parent
 MEMORY_FOLDER = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
+PATIENCE_SECONDS = 60.0
 SAMPLES = ROOT / "sample_data"
 
 
@@ -200,6 +202,14 @@ def pytest_collection_finish() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that writes expected files which are missing."""
     parser.addoption("--write-missing-expected", action="store_true", help="write missing *.expected.csv files")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for it, but not for ever."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def closed_port() -> int:

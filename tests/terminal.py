@@ -65,8 +65,9 @@ class Terminal:
         return re.split(r"\r\n|\r|\n", _ESCAPES.sub("", self.shown))
 
     def _read(self, deadline: float) -> bool:
-        ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
+        seen = select.poll()  # unlike select() it takes descriptors beyond 1023
+        seen.register(self._master, select.POLLIN)
+        if not seen.poll(1000 * max(0.0, deadline - time.monotonic())):
             return False
         try:
             data = os.read(self._master, 65_536)

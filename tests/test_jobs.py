@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from clusters import REASON, Cluster, cluster
-from conftest import SAMPLES, call_row, read_results, sample_files, sample_options, write_export
+from conftest import SAMPLES, call_row, read_results, sample_files, sample_options, wait_until, write_export
 from importer.cli.output import error_text
 from importer.errors import ExitCode, ImporterError
 from importer.formats.catalogue import load_catalogue
@@ -270,14 +270,6 @@ def processes_of(session: int) -> list[int]:
             state, _, _, own, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
             found += [int(folder.name)] if int(own) == session and state != "Z" else []
     return sorted(found)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for it, but not for ever."""
-    deadline = time.monotonic() + LONGEST_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")

@@ -9,10 +9,11 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from conftest import ROOT, Program, call_row, write_export
+from conftest import ROOT, Program, call_row, wait_until, write_export
 from importer.errors import CannotCreateError, ExitCode, StoppedError, TryLaterError
 from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
@@ -111,8 +112,13 @@ def test_commands_that_hold_it(ledger: Path, program: Program) -> None:
     holder = opened(ledger)
     ran = program(*HOLDING[0], "--lock-wait", "1")
     assert (ran.code, ran.stderr.count("waiting for its end, 1 s at most")) == (75, 1), ran.stderr
+
+    def end_when_waited_for(said: Any) -> None:
+        wait_until(lambda: "waiting for its end" in said.getvalue())
+        holder.close()
+
     for command in HOLDING:
-        threading.Timer(0.3, holder.close).start()
+        threading.Thread(target=end_when_waited_for, args=(sys.stderr,)).start()
         ran = program(*command, "--lock-wait", "60")
         assert ("waiting for its end" in ran.stderr, ran.code in (0, 2)) == (True, True), ran.stderr
         holder = opened(ledger)

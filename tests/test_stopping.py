@@ -5,14 +5,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Begin, Program, call_row, read_results, write_export
+from conftest import Begin, Program, call_row, read_results, wait_until, write_export
 from disks import filling_disk
 from importer.cli.screen import Screen
 from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
@@ -33,14 +33,6 @@ WAIT_SECONDS = 20
 def export(tmp_path: Path) -> Path:
     """Return an export of six good calls."""
     return write_export(tmp_path / "export.csv", (call_row(number) for number in range(6)))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for it, but not for ever."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 Sending = Callable[..., tuple[int, Callable[[], int]]]
@@ -105,15 +97,15 @@ def test_two_signals(account: Simulator, sending: Sending, tmp_path: Path) -> No
 
 def test_signal_that_asks(account: Simulator, sending: Sending, tmp_path: Path) -> None:
     """SIGUSR1 writes how far the run has come, as often as it comes, and ends nothing."""
-    account.script(Fault(delay_seconds=2))
+    released = threading.Event()
+    account.script(Fault(held=released))
     make_waiting(tmp_path / "ledger.sqlite", 2)
-    (process, ended), line = (
-        sending(1, "deliver"),
-        "cdr-importer: phase=sending done=0 per_minute=0 total=2 left=unknown",
-    )
+    process, ended = sending(1, "deliver")
+    line = "cdr-importer: phase=sending done=0 per_minute=0 total=2 left=unknown"
     for times in range(1, 4):
         os.kill(process, signal.SIGUSR1)
         wait_until(lambda times=times: (tmp_path / "output").read_text().count("\n") == times)
+    released.set()
     assert (ended(), (tmp_path / "output").read_text()) == (0, f"{line} uncertain=0\n" * 3)
     assert ledger_counts(tmp_path) == {"accepted": 2}
 

@@ -12,7 +12,7 @@ from email.utils import formatdate
 import pytest
 
 from conftest import closed_port
-from faults.night import NOW_EPOCH_SECONDS, Night, ids_in
+from faults.night import NOW_EPOCH_SECONDS, PATIENT, Night, ids_in
 from importer.auth import SignIn
 from importer.client.api import TokenTransport
 from importer.errors import CannotCreateError
@@ -77,7 +77,8 @@ def expired(status: int, calls: int = 6, workers: int = 1) -> Case:
 def no_token(code: int, asked: int, *answers: Fault, words: str = "") -> Case:
     """Return that the token endpoint answers so, the last answer for ever, and is asked so many times."""
     answers = (*answers[:-1], answers[-1].repeated(FOREVER))
-    return Case((), (code, ""), {"pending": 3}, [], answers, asked, words, {"limits": IMPATIENT})
+    limits = IMPATIENT if answers[0].hang else PATIENT
+    return Case((), (code, ""), {"pending": 3}, [], answers, asked, words, {"limits": limits})
 
 
 def outage(*before: Fault, fault: Fault, states: dict[str, int]) -> Case:

@@ -140,6 +140,8 @@ class Simulator(Server):
         delay_seconds = fault.delay_seconds + (self.latency_seconds if path == CALLS else 0.0)
         if delay_seconds and peer.over.wait(delay_seconds):
             return False
+        if fault.held:
+            fault.held.wait(PATIENCE_SECONDS)
         if fault.raw_answer is not None:
             _send(peer, arrival, fault.raw_answer)
             return False

@@ -3,6 +3,7 @@
 import http
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
@@ -23,8 +24,8 @@ class Fault:
 
     Answered are ``status``, ``headers`` (in place of default ones of the same name) and ``body``; or these very
     bytes, ``raw_answer``, then the end of the connection; or else the ordinary answer, with ``changes`` of keys in
-    its JSON and without those of ``drops``. ``early_hints`` sends a 103 first; ``delay_seconds`` waits;
-    ``cut_body_after`` declares the whole length, sends so many bytes of the body and closes.
+    its JSON and without those of ``drops``. ``early_hints`` sends a 103 first; ``delay_seconds`` waits, ``held``
+    until it is set; ``cut_body_after`` declares the whole length, sends so many bytes of the body and closes.
 
     Without an answer ``reset_before_reading`` ends the connection when the head was read and the body was not,
     ``close_after_reading`` and ``reset_after_reading`` when the whole request was; ``hang`` keeps it silently.
@@ -41,6 +42,7 @@ class Fault:
     drops: tuple[str, ...] = ()
     early_hints: bool = False
     delay_seconds: float = 0.0
+    held: threading.Event | None = None
     cut_body_after: int | None = None
     reset_before_reading: bool = False
     close_after_reading: bool = False
