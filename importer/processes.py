@@ -83,8 +83,14 @@ def begin_server() -> bool:
 def _end_server() -> None:
     """End the server, if one was started: it has 100 MB, and calls may be sent for hours."""
     if server := sys.modules.get("multiprocessing.forkserver"):
+
+        def stop() -> None:
+            # The folder of its socket goes first where the program ends meanwhile.
+            with suppress(FileNotFoundError):
+                server._forkserver._stop()
+
         # CPython 3.11 to 3.14 have no public way. It waits until the workers have ended too.
-        threading.Thread(target=server._forkserver._stop, daemon=True).start()
+        threading.Thread(target=stop, daemon=True).start()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -242,13 +243,16 @@ def test_signals_while_workers_start() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
-def test_server_of_workers() -> None:
+def test_server_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that forks workers has loaded what they do, and ends with them: calls may be sent for hours."""
+    folder = tempfile.mkdtemp()
+    monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", folder)  # type: ignore[attr-defined]
     with working(2) as executor:
         assert executor is not None
         assert prepare_part.__module__ in executor.submit(eval, "[*__import__('sys').modules]").result()
         server = executor.submit(os.getppid).result()
         assert server != os.getpid()
+    shutil.rmtree(folder)  # as the end of the program does
     wait_until(lambda: not Path(f"/proc/{server}").exists())
 
 
