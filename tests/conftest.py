@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from _pytest.mark import ParameterSet
 from hypothesis import is_hypothesis_test, settings
+from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from certificates import Certificate, make_certificate
 from importer.cli import run
@@ -184,13 +185,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let every property run again among the slow tests; keep those that need the one fork server together."""
-    is_slow = config.option.markexpr == "slow"
+    """Let every property run again among the slow tests."""
     for item in items:
-        if is_slow and is_hypothesis_test(getattr(item, "obj", None)):
+        if config.option.markexpr == "slow" and is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("slow")
-        if not is_slow and "server" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("fork server"))
+
+
+class WholeFiles(LoadScopeScheduling):
+    """Deals out files, the largest first, since the tests of one share what a process makes once.
+
+    The samples and cases of `test_golden.py` share nothing, and are dealt out last and one by one. Marks of
+    groups would say this too, but xdist 3.8 puts them into what pytest 9.2 no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "test_golden" in nodeid else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    """Deal out whole files, but the slow tests, which are long, one by one."""
+    return None if config.option.markexpr == "slow" else WholeFiles(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -49,17 +49,12 @@ def sample_name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def for_each(paths: Iterable[Path], always: Collection[str] = REPRESENTATIVES) -> list[Any]:
-    """Return samples as parameters of a test: those named ``always``, the others with -m slow.
-
-    The tests of one sample run in one process, which prepares it as it is once.
-    """
+def for_each(paths: Collection[Path], always: Collection[str] = REPRESENTATIVES) -> list[Any]:
+    """Return samples as parameters of a test: those named ``always``, the others with -m slow."""
+    names = map(sample_name, paths)
     return [
-        pytest.param(
-            path, id=name, marks=[pytest.mark.xdist_group(name), *([] if name in always else [pytest.mark.slow])]
-        )
-        for path in paths
-        for name in [sample_name(path)]
+        pytest.param(path, id=name, marks=[] if name in always else pytest.mark.slow)
+        for path, name in zip(paths, names, strict=True)
     ]
 
 
