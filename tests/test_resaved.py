@@ -298,10 +298,20 @@ def test_optional_columns_left_out(tmp_path: Path, path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("3cx-database/day.csv", "aircall/current.csv", "aircall-api/calls.csv", "cucm/day.csv"),
-        *("genesys-cloud/year-first.csv", "grandstream-csv/day.csv", "issabel/grid.csv", "justcall-api/calls.csv"),
-        *("ozonetel/api.csv", "ringcentral-call-log/simple.csv", "switchvox/log.csv", "telnyx/report.csv"),
-        *("vicidial-alternate/day.csv", "yeastar-p/day.csv"),
+        *("3cx-database/day.csv", "aircall-api/calls.csv", "issabel/grid.csv", "vicidial-alternate/day.csv"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                *(
+                    "aircall/current.csv",
+                    "cucm/day.csv",
+                    "genesys-cloud/year-first.csv",
+                    "grandstream-csv/day.csv",
+                ),
+                *("justcall-api/calls.csv", "ozonetel/api.csv", "ringcentral-call-log/simple.csv"),
+                *("switchvox/log.csv", "telnyx/report.csv", "yeastar-p/day.csv"),
+            )
+        ),
     ],
 )
 def test_columns_of_ids_left_out(tmp_path: Path, name: str) -> None:
@@ -336,7 +346,7 @@ def test_columns_of_ids_left_out(tmp_path: Path, name: str) -> None:
     assert said
 
 
-@pytest.mark.parametrize("name", ["dialpad/calls.csv", "3cx-database/day.csv", "grandstream-csv/day.csv"])
+@pytest.mark.parametrize("name", ["dialpad/calls.csv", "3cx-database/day.csv"])
 def test_columns_left_out_that_tell_which_way_a_call_went(tmp_path: Path, name: str) -> None:
     """Of these formats too, whose rows of one call, agents and causes stand in columns of their own."""
     without_a_column(tmp_path, SAMPLES / name)
@@ -438,26 +448,30 @@ def test_key_of_which_all_is_written_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "given"),
+    ("name", "changes"),
     [
-        ("3cx-trunk/day.csv", r",\+(\d{11}),", r",\1,"),
-        ("kx-hts/day.csv", r",00(44\d{10}),", r",\1,"),
-        ("ringcentral-call-log/detailed.csv", r'"?\b(\d:\d\d:\d\d)\b', r"0\1"),
-        ("ringcentral-call-log/simple.csv", r"\b0(\d/)0(\d/2026),0?(\d+:\d\d [AP]M)", r"\1\2,\3"),
-        ("ringcentral-call-log/simple.csv", r"\b0(:\d\d:\d\d)\b", r"12\1 AM"),
-        ("ringcentral-call-log/simple.csv", r"(\d\d):(\d\d) ([AP])M", hour_of_24),
-        ("kx-hts/day.csv", ",(10[1-6]),", r",\1.0,"),
-        ("teams-direct-routing/calls.csv", r",\+(1\d{10})\b", r",\1"),
-        ("3cx-database/psql.csv", UUID, lambda found: found[0].upper()),
+        ("3cx-trunk/day.csv", {r",\+(\d{11}),": r",\1,"}),
+        ("3cx-database/psql.csv", {UUID: lambda found: found[0].upper()}),
+        ("kx-hts/day.csv", {r",00(44\d{10}),": r",\1,", ",(10[1-6]),": r",\1.0,"}),
+        ("ringcentral-call-log/detailed.csv", {r'"?\b(\d:\d\d:\d\d)\b': r"0\1"}),
+        (
+            "ringcentral-call-log/simple.csv",
+            {r"\b0(\d/)0(\d/2026),0?(\d+:\d\d [AP]M)": r"\1\2,\3", r"\b0(:\d\d:\d\d)\b": r"12\1 AM"},
+        ),
+        ("ringcentral-call-log/simple.csv", {r"(\d\d):(\d\d) ([AP])M": hour_of_24}),
+        ("teams-direct-routing/calls.csv", {r",\+(1\d{10})\b": r",\1"}),
     ],
 )
 def test_calls_known_by_what_another_program_makes_of_them(
-    tmp_path: Path, name: str, known: str, given: str | Callable[[re.Match[str]], str]
+    tmp_path: Path, name: str, changes: dict[str, str | Callable[[re.Match[str]], str]]
 ) -> None:
     """Numbers lose plus or zeros, dates and hours a 0, durations get one, UUIDs large letters; also in one run."""
-    original = (SAMPLES / name).read_text(encoding="utf-8")
+    texts = [(SAMPLES / name).read_text(encoding="utf-8")]
+    for known, given in changes.items():
+        texts.append(re.sub(known, given, texts[-1]))
+        assert texts[-1] != texts[-2]
     paths, plan = [tmp_path / "first", tmp_path / "second"], plan_for(name.partition("/")[0])
-    for path, text in zip(paths, (original, re.sub(known, given, original)), strict=True):
+    for path, text in zip(paths, (texts[0], texts[-1]), strict=True):
         path.write_text(text, encoding="utf-8", newline="")
     exports = [*map(detected, paths)]
     first, second = ({call.call_id for call in prepared([each], plan).calls()} for each in exports)
