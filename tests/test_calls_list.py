@@ -11,11 +11,15 @@ import pandas as pd
 import pytest
 
 from conftest import Program, call_row, cases, table, write_export
+from importer.errors import ExitCode
+from importer.ledger.schema import create_ledger
 from importer.pipeline.calls_list import COLUMNS, look_up
 from importer.records import Call, Place
-from misbehaviour import Fault, Simulator
+from ledgers import CREATED, bring_to, call, opened
+from misbehaviour import Simulator
 from runs import ledger_counts
 from schemas.vocabulary import State
+from states import UNCERTAIN
 from terminal import Terminal
 
 CASES = cases("calls_list")
@@ -32,10 +36,14 @@ ZONE = ("--timezone", "America/New_York")
 
 
 @pytest.fixture
-def uncertain(program: Program, account: Simulator, tmp_path: Path) -> Path:
+def uncertain(account: Simulator, tmp_path: Path) -> Path:
     """Leave three uncertain calls, at 14:00:00, :01 and :02 GMT, and return the list of Zoho's calls."""
-    account.script(*[Fault.lost_answer()] * 3)
-    program("import", "--init-ledger", write_export(tmp_path / "day.csv", map(call_row, range(3))))
+    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
+    with opened(tmp_path / "ledger.sqlite") as ledger:
+        for number in range(3):
+            moment = {"start_time": f"2026-03-02 14:00:0{number}", "customer_number": f"+1212555010{number}"}
+            bring_to(ledger, UNCERTAIN, replace(call(f"call0000{number}"), **moment))
+        ledger.finish_run(ExitCode.UNCERTAIN, "{}")
     return write_list(tmp_path, *LIST)
 
 
@@ -76,7 +84,6 @@ def test_at_a_terminal(account: Simulator, uncertain: Path, tmp_path: Path, prog
         assert ledger_counts(tmp_path) == counts
     assert max(map(len, terminal.lines())) <= 80
     assert program("status").code == 4
-    assert len(account.arrivals) == 3
 
 
 def test_nothing_is_uncertain(program: Program, account: Simulator, tmp_path: Path) -> None:
@@ -93,7 +100,7 @@ def test_clock_of_the_list(program: Program, uncertain: Path, tmp_path: Path) ->
     assert "nobody has said whose clock calls.csv shows" in ran.stderr
     ran = program("resolve", "--from", uncertain, "--timezone", "UTC")
     assert found(ran.stdout)[0] == ("call00000", "no", "2", "'-18000 s")
-    program("import", *ZONE, tmp_path / "day.csv")
+    program("import", *ZONE, write_export(tmp_path / "day.csv", map(call_row, range(3))))
     ran = program("resolve", "--from", uncertain)
     assert "on the clock of America/New_York, as in the latest run" in ran.stderr
     assert [row[1] for row in found(ran.stdout)] == ["yes", "yes", "no"]

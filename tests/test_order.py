@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,14 +15,15 @@ from importer.cli.screen import outlook_lines
 from importer.errors import ExitCode, StoppedError
 from importer.formats.catalogue import load_catalogue
 from importer.ledger.reader import open_reader
+from importer.ledger.schema import create_ledger
 from importer.pipeline.run import Listener, Outlook, Run
 from importer.pipeline.stages import deliver_pending
 from importer.settings.credentials import load_credentials
 from importer.settings.loading import load_settings
-from ledgers import bring_to, call, make_waiting, opened
+from ledgers import CREATED, bring_to, call, make_waiting, opened, take
 from misbehaviour import Simulator
 from runs import imported, ledger_counts
-from states import UNCERTAIN
+from states import ACCEPTED, UNCERTAIN
 
 CASES = cases("order")
 
@@ -34,17 +36,23 @@ def at_nine(number: int, day: str) -> str:
 
 
 @pytest.fixture(name="backlog")
-def make_backlog(program: Program, account: Simulator, tmp_path: Path) -> Path:
+def make_backlog(account: Simulator, tmp_path: Path) -> Path:
     """Leave one sent call and four pending ones, and return an export of one of them and a new one."""
-    rows = [at_nine(number, day) for number, day in enumerate((OLD, OLD, NEW, MIDDLE, MIDDLE))]
-    ran = program("import", "--init-ledger", "--limit", "1", write_export(tmp_path / "old.csv", rows))
-    assert (ran.code, ran.stderr, ledger_counts(tmp_path)) == (0, "", {"accepted": 1, "pending": 4})
-    return write_export(tmp_path / "fresh.csv", [at_nine(9, NEW), rows[3]])
+    create_ledger(tmp_path / "ledger.sqlite", now=CREATED)
+    first, *others = (
+        replace(call(f"call{number:05}"), start_time=f"{day} 09:00:{number:02}")
+        for number, day in enumerate((OLD, OLD, NEW, MIDDLE, MIDDLE))
+    )
+    with opened(tmp_path / "ledger.sqlite") as ledger:
+        bring_to(ledger, ACCEPTED, first)
+        take(ledger, *others)
+        ledger.finish_run(ExitCode.OK, "{}")
+    return write_export(tmp_path / "fresh.csv", [at_nine(9, NEW), at_nine(3, MIDDLE)])
 
 
 def sent(account: Simulator) -> list[int]:
-    """Return the numbers of the calls sent behind the first one, in order."""
-    return [int(arrival.fields["id"][-2:]) for arrival in account.arrivals[1:]]
+    """Return the numbers of the calls sent, in order."""
+    return [int(arrival.fields["id"][-2:]) for arrival in account.arrivals]
 
 
 @pytest.mark.parametrize(("command", "numbers", "left"), CASES["orders"])
@@ -69,7 +77,7 @@ def test_deliver_asks(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_p
         deliver_pending(Run(settings, load_catalogue(), listener), load_credentials(os.environ))
     assert [(each.calls, each.left_pending, each.from_earlier) for each in asked] == [(3, 1, 3)]
     assert (asked[0].first, asked[0].last) == (f"{MIDDLE} 09:00:03", f"{NEW} 09:00:02")
-    assert (len(account.arrivals), ledger_counts(tmp_path)) == (1, {"accepted": 1, "pending": 4})
+    assert (account.arrivals, ledger_counts(tmp_path)) == ((), {"accepted": 1, "pending": 4})
     assert sorted(path.name for path in tmp_path.glob("no.csv*")) == []
     with open_reader(tmp_path / "ledger.sqlite") as ledger:
         assert ledger.runs(1)[0].exit_code == 130
