@@ -763,14 +763,8 @@ class LedgerMachine(RuleBasedStateMachine):
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
+@pytest.mark.slow
 class TestLedgerMachine(LedgerMachine.TestCase):  # type: ignore[valid-type, misc]
     """No sequence of steps makes ledger and model differ."""
-
-    settings = settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=QUIET)
-
-
-@pytest.mark.slow
-class TestLedgerMachineLong(LedgerMachine.TestCase):  # type: ignore[valid-type, misc]
-    """The same, searched for longer."""
 
     settings = settings(max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=QUIET)
