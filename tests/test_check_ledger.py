@@ -41,10 +41,15 @@ def told(path: Path) -> list[tuple[str, ...]]:
     return [tuple(row[name] for name in names) for row in rows]
 
 
+@pytest.mark.fault(19, 79, 133)
 def test_says_what_import_says(known: Path, program: Program, account: Simulator) -> None:
     """Outcome, reason and hint of each row are those of the import after it, which sends what it said."""
     folder, ledger = known.parent, known.parent / "ledger.sqlite"
     kept, sent = ledger.read_bytes(), len(account.arrivals)
+
+    def ids() -> list[str]:
+        return [arrival.fields["id"] for arrival in account.arrivals[sent:]]
+
     checked = program("check", "--ledger", ledger, "--results", folder / "checked.csv", known)
     assert (ledger.read_bytes(), len(account.arrivals)) == (kept, sent)
     imported = program("import", "--results", folder / "imported.csv", known)
@@ -55,6 +60,11 @@ def test_says_what_import_says(known: Path, program: Program, account: Simulator
     ]
     assert [(*row[:2], "accepted", *row[3:]) if row[2] in PENDING_NOW else row for row in said] == done
     assert (checked.code, imported.code) == (4, 4)
+    assert said[8][6] == "same_id_other_content" and "correct the call in Zoho" in said[8][7]
+    # Neither what was accepted nor what was refused is sent again unasked.
+    assert sorted(ids()) == ["call00003", "call00004", "call00008", "call00009"]
+    program("import", "--retry-refused", "--results", folder / "retried.csv", known)
+    assert ids()[4:] == ["call00001"]
     counts = {name: int(checked.summary()[name]) for name in ("would_send", "pending", "conflict", "rows")}
     assert counts == {"would_send": 2, "pending": 2, "conflict": 1, "rows": 11}
 

@@ -23,7 +23,7 @@ from conftest import (
     sample_options,
     write_export,
 )
-from misbehaviour import ORDINARY, Fault, Simulator
+from misbehaviour import Fault, Simulator
 from schemas.vocabulary import Outcome
 
 CASES = cases("import")
@@ -71,20 +71,6 @@ def test_results_are_what_was_sent(program: Program, account: Simulator, tmp_pat
     checked = read_results(expected_file(SAMPLES / sample))
     assert list(said) == [row["call_id"] for row in checked if row["outcome"] == "would_send"] != []
     assert len(account.arrivals) == len(said) == len(accepted)
-
-
-@pytest.mark.fault(133)
-def test_second_import_posts_nothing(program: Program, account: Simulator, tmp_path: Path) -> None:
-    """Every call sent before is already_accepted, and nothing else about the file changes."""
-    sample = "asterisk-csv/day.csv"
-    options = (*sample_options(SAMPLES / sample), "--results")
-    first = run_import(program, *options, tmp_path / "1.csv", SAMPLES / sample)
-    posted = len(account.arrivals)
-    second = run_import(program, *options, tmp_path / "2.csv", SAMPLES / sample)
-    counts = outcomes(first)
-    counts["already_accepted"] = counts.pop("accepted")
-    again = Counter(row["outcome"] for row in read_results(tmp_path / "2.csv"))
-    assert (first.code, second.code, again, len(account.arrivals)) == (3, 0, counts, posted)
 
 
 def test_counts_add_up_to_the_rows(program: Program, account: Simulator, tmp_path: Path) -> None:
@@ -138,17 +124,6 @@ def test_carried_calls_keep_their_own_file_and_line(program: Program, account: S
     assert rows == [(str(early), "3", "call00002"), (str(late), "2", "call00003")]
     assert (said["rows"], said["carried"], said["accepted"]) == (1, 1, 2)
     assert posted_ids(account) == ["call00001", "call00003", "call00002"]
-
-
-@pytest.mark.fault(19)
-def test_accepted_call_with_other_content_is_a_conflict(program: Program, account: Simulator) -> None:
-    """The id of a call that was taken, with another content, is not sent; its row says what a person must do."""
-    run_import(program, exported(call_row(1)))
-    again = run_import(program, exported(call_row(1, state="noanswer")))
-    assert (again.code, again.summary()["conflict"], len(account.arrivals)) == (3, "1", 1)
-    (row,) = read_results(again.summary()["results"])
-    assert (row["reason"], row["code"]) == ("same_id_other_content", "SUCCESS")
-    assert "correct the call in Zoho" in row["hint"]
 
 
 PARTIAL_HEADER = (
@@ -269,19 +244,6 @@ def test_attended_while_uncertain(program: Program, account: Simulator, tmp_path
     assert (ran.code, "Not sent" in ran.stdout) == (0, True)
     assert program("deliver").code == 0
     assert len(account.arrivals) == 1
-
-
-@pytest.mark.fault(79)
-def test_refused_call_is_not_sent_again_unasked(program: Program, account: Simulator) -> None:
-    """A refusal is exit 3 and is remembered; only --retry-refused sends the call again."""
-    account.script(ORDINARY, Fault.refusal("INVALID_USER"))
-    path = exported(call_row(1, zohouser="7"), call_row(2, zohouser="8"))
-    first = run_import(program, path)
-    assert (first.code, first.summary()["refused"], first.summary()["accepted"]) == (3, "1", "1")
-    second = run_import(program, path)
-    assert (second.code, second.summary()["refused"], len(account.arrivals)) == (3, "1", 2)
-    third = run_import(program, "--retry-refused", path)
-    assert (third.code, posted_ids(account)) == (0, ["call00001", "call00002", "call00002"])
 
 
 def test_uncertain_call_of_an_earlier_night(program: Program, account: Simulator) -> None:

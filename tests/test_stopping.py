@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from conftest import Begin, Program, call_row, read_results, wait_until, write_export
-from disks import filling_disk
 from importer.cli.screen import Screen
-from importer.errors import CannotCreateError, ConfigurationError, ExitCode, LedgerError, StoppedError
+from importer.errors import ConfigurationError, ExitCode, StoppedError
 from importer.pipeline.run import Listener
 from importer.records import Receipt
 from importer.requirements import NEEDED, check_versions, found_versions
@@ -24,7 +23,7 @@ from ledgers import make_waiting
 from misbehaviour import Fault, Simulator
 from runs import imported, ledger_counts
 from schemas.vocabulary import CallState
-from steps import Step, at
+from steps import Step
 
 WAIT_SECONDS = 20
 
@@ -207,35 +206,12 @@ def test_wait_beyond_the_time_left(program: Program, account: Simulator, tmp_pat
     assert (again.code, again.summary()["reason"], len(account.arrivals)) == (75, "held", 1)
 
 
-@pytest.mark.fault(105)
-def test_ledger_that_fails_after_the_answer(account: Simulator, tmp_path: Path, export: Path) -> None:
-    """What the answer was is told once, the run ends with 74, and the ledger does not claim to know it."""
-    unrecorded: list[Receipt] = []
-    with filling_disk() as fill, pytest.raises(LedgerError):
-        imported(export, Listener(unrecorded=unrecorded.append), step=at(Step.ANSWERED, 1, fill))
-    assert [(each.call_id, each.state.value, each.http_status, each.code) for each in unrecorded] == [
-        ("call00000", "accepted", 200, "SUCCESS")
-    ]
-    assert (ledger_counts(tmp_path), len(account.arrivals)) == ({"sending": 1, "pending": 5}, 1)
-
-
 def test_evidence_line(capsys: pytest.CaptureFixture[str]) -> None:
     """What the ledger could not take is one line on stderr, without any number."""
     receipt = Receipt("call00000", CallState.UNCERTAIN, reason="timeout")
     Screen(Settings()).listener().unrecorded(receipt)
     line = "LEDGER-WRITE-FAILED call_id=call00000 outcome=uncertain http_status=- code=-\n"
     assert capsys.readouterr().err == line
-
-
-@pytest.mark.fault(106)
-def test_disk_full_for_results(program: Program, account: Simulator, tmp_path: Path, export: Path) -> None:
-    """Results that cannot be written are 73 with the ledger complete, and the next run writes them."""
-    with filling_disk() as fill, pytest.raises(CannotCreateError, match=r"results\.csv") as failed:
-        imported(export, step=at(Step.NOTED, 6, fill))
-    assert "the ledger: its next `import` or `deliver` completes these results" in failed.value.hint
-    assert ledger_counts(tmp_path) == {"accepted": 6}
-    assert program("deliver", "--results", tmp_path / "next.csv").code == 0
-    assert [row["outcome"] for row in read_results(tmp_path / "results.csv")] == ["accepted"] * 6
 
 
 @pytest.mark.fault(35)

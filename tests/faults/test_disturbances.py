@@ -82,9 +82,10 @@ def test_results_taken_away(
             results.parent.rmdir()
 
     seen: list[RunSummary] = []
-    with pytest.raises(CannotCreateError, match="No such file"):
+    with pytest.raises(CannotCreateError, match="No such file") as failed:
         more = write_export(tmp_path / "more.csv", [call_row(8), call_row(9, to="no number")])
         imported(more, Listener(broke_off=seen.append), step=at(Step.SETTLED, 2, take_away), results=str(results))
+    assert "the ledger: its next `import` or `deliver` completes these results" in (failed.value.hint or "")
     (said,) = seen
     counts = (said.rows, said.carried, said.outcomes[Outcome.ACCEPTED], said.outcomes[Outcome.REJECTED])
     assert (counts, said.adds_up()) == ((2, 2, 3, 1), True)
@@ -265,4 +266,6 @@ def test_person_who_holds_the_ledger_for_good(
             with pytest.raises(error):
                 imported(part_sent, Listener(unrecorded=unrecorded.append), step=at(step, 1, hold))
         assert len(account.arrivals) == sent
-    assert [(each.call_id, each.state.value) for each in unrecorded] == [("call00001", "accepted")]
+    told = [(each.call_id, each.state.value, each.http_status, each.code) for each in unrecorded]
+    assert told == [("call00001", "accepted", 200, "SUCCESS")]
+    assert ledger_counts(tmp_path) == {"accepted": 1, "sending": 1, "pending": 1}
