@@ -31,6 +31,7 @@ from importer.ledger.schema import create_ledger
 from ledgers import CREATED, opened
 from misbehaviour import Simulator
 from misbehaviour.connections import Behaviour, Server
+from terminal import Terminal
 
 ROOT = Path(__file__).parent.parent
 MEMORY_FOLDER = Path("/dev/shm")
@@ -191,6 +192,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("slow")
 
 
+FORKING = (
+    "/judge/",
+    "calls_list",
+    "test_cli",
+    "dead_runs",
+    "_done",
+    "setting_up",
+    "status",
+    "stopping",
+    "two_users",
+)
+"""Files of tests that need the fork server, which one process has."""
+
+
 class WholeFiles(LoadScopeScheduling):
     """Deals out files, the largest first, since the tests of one share what a process makes once.
 
@@ -199,12 +214,15 @@ class WholeFiles(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if "test_golden" in nodeid else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        if any(name in file for name in FORKING):
+            return "fork server"
+        return nodeid if "test_golden" in file else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
     """Deal out whole files, but the slow tests, which are long, one by one."""
-    return None if config.option.markexpr == "slow" else WholeFiles(config, log)
+    return WholeFiles(config, log) if config.option.markexpr == "not slow" else None
 
 
 def pytest_collection_finish() -> None:
@@ -317,6 +335,15 @@ def died(server: Any, begin: Begin) -> Died:
         assert server.wait(begin(*arguments, at=at, CDR_IMPORTER_RESULTS=str(results))) == -signal.SIGKILL
 
     return run_and_die
+
+
+AtTerminal = Callable[..., Terminal]
+
+
+@pytest.fixture
+def at_terminal(server: Any, tmp_path: Path) -> AtTerminal:
+    """Return a function that begins a command at a terminal."""
+    return lambda arguments, typed_ahead="": Terminal(server, arguments, tmp_path, typed_ahead)
 
 
 @pytest.fixture(scope="module")

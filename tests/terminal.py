@@ -1,15 +1,14 @@
-"""A pseudo-terminal of 80 columns with a program in it, for tests of what a person sees and types."""
+"""A pseudo-terminal of 80 columns, with a child of the fork server in it: what a person sees and types."""
 
 import os
 import pty
 import re
 import select
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PATIENCE_SECONDS = 60.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -18,18 +17,13 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 class Terminal:
     """One run of the program at a terminal; `expect` waits for words, `type` answers, `finish` gives the code."""
 
-    def __init__(self, arguments: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, server: Any, arguments: Sequence[str | Path], folder: Path, typed_ahead: str = "") -> None:
         self._master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (24, 80))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "importer", *map(str, arguments)],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=environment,
-            cwd=folder,
-            start_new_session=True,
-        )
+        if typed_ahead:
+            self.type(typed_ahead)
+        job = {"arguments": [*map(str, arguments)], "environment": dict(os.environ), "folder": str(folder)}
+        self._server, self._pid = server, server.start(job | {"terminal": os.ttyname(slave), "at": None})
         os.close(slave)
         self.shown = ""
         self._seen = 0
@@ -58,7 +52,7 @@ class Terminal:
         while self._read(deadline):
             pass
         os.close(self._master)
-        return self._process.wait(PATIENCE_SECONDS)
+        return int(self._server.wait(self._pid))
 
     def lines(self) -> list[str]:
         """Return the lines as they stand on the screen, without colours; what a bar drew over counts as lines."""

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import Program, call_row, cases, table, write_export
+from conftest import AtTerminal, Program, call_row, cases, table, write_export
 from importer.errors import ExitCode
 from importer.ledger.schema import create_ledger
 from importer.pipeline.calls_list import COLUMNS, look_up
@@ -20,7 +19,6 @@ from misbehaviour import Simulator
 from runs import ledger_counts
 from schemas.vocabulary import State
 from states import UNCERTAIN
-from terminal import Terminal
 
 CASES = cases("calls_list")
 
@@ -73,10 +71,12 @@ def test_without_a_terminal(program: Program, uncertain: Path, tmp_path: Path) -
     assert ledger_counts(tmp_path) == {"uncertain": 3}
 
 
-def test_at_a_terminal(account: Simulator, uncertain: Path, tmp_path: Path, program: Program) -> None:
+def test_at_a_terminal(
+    at_terminal: AtTerminal, account: Simulator, uncertain: Path, tmp_path: Path, program: Program
+) -> None:
     """A person sees the table and is asked; a yes settles those found as sent and no other, a no none."""
     for answer, counts in (("n", {"uncertain": 3}), ("y", {"uncertain": 1, "accepted": 2})):
-        terminal = Terminal(["resolve", "--from", uncertain, *ZONE], os.environ, tmp_path)
+        terminal = at_terminal(["resolve", "--from", uncertain, *ZONE])
         terminal.expect("Settle those found (2) as sent?")
         terminal.type(answer)
         assert terminal.finish() == 4

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Program, Ran, call_row, cases, table, write_export
+from conftest import ROOT, AtTerminal, Program, Ran, call_row, cases, table, write_export
 from ledgers import make_waiting
 from misbehaviour import Simulator
-from terminal import Terminal
 
 CASES = cases("cli")
 
@@ -96,24 +95,25 @@ def test_trouble_ends_with_the_summary_line(program: Program, account: Simulator
     assert (ran.code, ran.stdout, ran.summary()["rows"], ran.summary()["exit"]) == (3, "", "2", "3")
 
 
-def test_terminal_shows_progress_and_counts(account: Simulator, tmp_path: Path) -> None:
+def test_terminal_shows_progress_and_counts(at_terminal: AtTerminal, account: Simulator, tmp_path: Path) -> None:
     """On a terminal there is a line of progress, a table of counts and the summary line; with --quiet nothing."""
     make_waiting(tmp_path / "ledger.sqlite", 21)
-    quiet = Terminal(["deliver", "--quiet", "--limit", "1"], os.environ, tmp_path)
+    quiet = at_terminal(["deliver", "--quiet", "--limit", "1"])
     assert (quiet.finish(), quiet.shown, len(account.accepted)) == (0, "", 1)
-    terminal = Terminal(["deliver"], os.environ, tmp_path)
+    terminal = at_terminal(["deliver"])
     assert terminal.finish() == 0
     assert re.search(r"Sending: 20/20 calls \[\S+, uncertain=0, refused=0, accepted=20\]", terminal.shown)
     assert re.search(r"^accepted +20$", "\n".join(terminal.lines()), re.MULTILINE)
     assert "accepted=20" in terminal.shown.splitlines()[-1]
 
 
-def test_typed_ahead_answers_nothing(account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_typed_ahead_answers_nothing(
+    at_terminal: AtTerminal, account: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Keys that were pressed before a question was shown are no answer to it."""
     monkeypatch.delenv("CDR_IMPORTER_YES")
     make_waiting(tmp_path / "ledger.sqlite", 1)
-    terminal = Terminal(["deliver"], os.environ, tmp_path)
-    terminal.type("y")
+    terminal = at_terminal(["deliver"], typed_ahead="y")
     terminal.expect("About to notify 1 call to Zoho")
     terminal.expect("Send them? [y/N]: ")
     terminal.type("n")
@@ -147,10 +147,10 @@ def test_what_could_not_be_used_comes_first(program: Program, tmp_path: Path) ->
     assert program("check", "--results", tmp_path / "new.csv", *again, missing[0]).stderr.count("twice") == 8
 
 
-def test_error_that_stops_everything_at_a_terminal(tmp_path: Path) -> None:
+def test_error_that_stops_everything_at_a_terminal(at_terminal: AtTerminal, tmp_path: Path) -> None:
     """Its sentence and the advice are the last lines; the line for machines is for pipes."""
-    terminal = Terminal(["check", "--agents", "gone.csv", "day.csv"], os.environ, tmp_path)
     write_export(tmp_path / "day.csv", [call_row(1)])
+    terminal = at_terminal(["check", "--agents", "gone.csv", "day.csv"])
     assert terminal.finish() == 78
     assert terminal.shown.splitlines() == [
         "cdr-importer: agents file gone.csv cannot be read: No such file or directory",

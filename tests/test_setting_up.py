@@ -14,14 +14,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from conftest import SAMPLES, Program, asterisk_row, cases, read_results, table
+from conftest import SAMPLES, AtTerminal, Program, asterisk_row, cases, read_results, table
 from importer.cli.init import config_text
 from importer.errors import ConfigurationError, ExitCode
 from importer.settings.credentials import Credentials, credentials_path, load_credentials, save_credentials
 from importer.settings.loading import config_path, load_settings
 from importer.settings.options import OPTIONS
 from misbehaviour import FOREVER, USERS, Fault, Simulator
-from terminal import Terminal
 
 CASES = cases("setting_up")
 
@@ -329,10 +328,10 @@ def test_login(program: Program, unsigned: Simulator, typed: Typed) -> None:
     assert program("auth", "check").code == 0
 
 
-def test_login_at_a_terminal(unsigned: Simulator, tmp_path: Path) -> None:
+def test_login_at_a_terminal(at_terminal: AtTerminal, unsigned: Simulator, tmp_path: Path) -> None:
     """What is typed for the secret is not shown."""
     account = unsigned.credentials
-    terminal = Terminal(["auth", "login"], os.environ, tmp_path)
+    terminal = at_terminal(["auth", "login"])
     for question, typed in (("id", account.client_id), ("secret", account.client_secret)):
         terminal.expect(f"Client {question}: ")
         terminal.type(typed)

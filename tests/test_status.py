@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Program, call_row, write_export
+from conftest import AtTerminal, Program, call_row, write_export
 from importer.errors import UsageError
 from importer.ledger.ledger import Ledger
 from importer.ledger.values import Decision
@@ -18,7 +18,6 @@ from importer.private_files import user_name
 from ledgers import AGENT, CUSTOMER, bring_to, call, opened
 from misbehaviour import Fault, Simulator
 from states import ACCEPTED, UNCERTAIN
-from terminal import Terminal
 
 
 def history(program: Program) -> list[dict[str, Any]]:
@@ -139,11 +138,13 @@ def test_commands_to_settle_can_be_pasted(
     assert commands == [name] * 3
 
 
-def test_numbers_at_a_terminal_only(program: Program, account: Simulator, tmp_path: Path, path: Path) -> None:
+def test_numbers_at_a_terminal_only(
+    at_terminal: AtTerminal, program: Program, account: Simulator, tmp_path: Path, path: Path
+) -> None:
     """`status` shows who was called by whom at a terminal; what may be mailed has no number."""
     with opened(path) as ledger:
         bring_to(ledger, UNCERTAIN, call())
-    terminal = Terminal(["status"], os.environ, tmp_path)
+    terminal = at_terminal(["status"])
     assert (terminal.finish(), f"           to {CUSTOMER}  by agent {AGENT}" in terminal.lines()) == (4, True)
     ran = program("status")
     assert (ran.code, CUSTOMER in ran.stdout, "uncertain: a1" in ran.stdout) == (4, False, True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ BEGAN = datetime.now(UTC) - timedelta(days=6, hours=4)
 class Week:
     """The folders of an installation, its commands, and what every one of them showed."""
 
-    def __init__(self, folder: Path, account: Simulator) -> None:
-        self.folder, self.account = folder, account
+    def __init__(self, folder: Path, account: Simulator, server: Any) -> None:
+        self.folder, self.account, self.server = folder, account, server
         self.spool, self.done = folder / "spool", folder / "done"
         self.ledger = Path(os.environ["HOME"], ".local/state/cdr-importer/ledger.sqlite")
         self.spool.mkdir()
@@ -42,7 +43,7 @@ class Week:
 
     def at_terminal(self, *arguments: str | Path, answers: dict[str, str] | None = None) -> tuple[int, str]:
         """Return exit code and screen of a command at the terminal; ``answers`` are typed where it asks."""
-        terminal = Terminal(arguments, os.environ, self.folder)
+        terminal = Terminal(self.server, arguments, self.folder)
         terminal.answer(answers or {})
         code = terminal.finish()
         own = (str(self.folder), os.environ["HOME"], "rows=")  # paths are as long as they are
@@ -76,11 +77,11 @@ class Week:
 
 
 @pytest.fixture
-def week(tmp_path: Path, account: Simulator, monkeypatch: pytest.MonkeyPatch) -> Week:
+def week(tmp_path: Path, account: Simulator, server: Any, monkeypatch: pytest.MonkeyPatch) -> Week:
     """Return a machine on which nothing has been set up but the sign-in."""
     for name in ("CDR_IMPORTER_YES", "CDR_IMPORTER_LEDGER", "CDR_IMPORTER_RATE"):
         monkeypatch.delenv(name)
-    return Week(tmp_path, account)
+    return Week(tmp_path, account, server)
 
 
 @pytest.mark.slow

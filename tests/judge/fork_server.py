@@ -4,10 +4,12 @@ A line of JSON on standard input is a job, answered by its process id, or a proc
 its exit code. A child may kill itself, or send itself a signal, at the nth time its run comes to a step.
 """
 
+import fcntl
 import importlib
 import json
 import os
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,21 @@ for name in LATE:  # every child would import them; one of another user may not 
     importlib.import_module(name)
 
 
-def become(job: dict[str, Any]) -> int:
-    """Do one job in a child: its own folder, environment and output; nothing of the server's."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for number, source in enumerate((null, output, output)):
+def become(job: dict[str, Any], terminal: int | None) -> int:
+    """Do one job in a child: its own folder, environment and output or terminal; nothing of the server's."""
+    if terminal is None:
+        null = os.open(os.devnull, os.O_RDONLY)
+        output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        streams = (null, output, output)
+    else:
+        os.setsid()
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        streams = (terminal,) * 3
+    for number, source in enumerate(streams):
         os.dup2(source, number)
     os.closerange(3, 64)
+    if terminal is not None:
+        sys.stdin, sys.stdout, sys.stderr = map(os.fdopen, range(3), "rww")  # as Python makes them for one
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
     os.umask(0o077)
@@ -53,11 +63,14 @@ def become(job: dict[str, Any]) -> int:
 
 def fork(job: dict[str, Any]) -> int:
     """Start a child for a job; return its process id."""
+    terminal = os.open(job["terminal"], os.O_RDWR | os.O_NOCTTY) if "terminal" in job else None
     if pid := os.fork():
+        if terminal is not None:
+            os.close(terminal)
         return pid
     code = 70
     try:
-        code = become(job)
+        code = become(job, terminal)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
