@@ -135,7 +135,8 @@ NOT_HTTP = (
 QUICK = Timeouts(connect_seconds=0.05, gap_seconds=5, deadline_seconds=10)
 HASTY = Timeouts(connect_seconds=5, gap_seconds=0.2, deadline_seconds=10)
 SHORT = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=0.4)
-AFTER_TLS = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=1.5)
+IN_TLS = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=0.6)
+AFTER_TLS = Timeouts(connect_seconds=5, gap_seconds=5, deadline_seconds=1)
 PENDING, UNKNOWN = (69, "pending"), (4, "uncertain")
 SIGN_IN, MALFORMED = (78, "proxy_sign_in"), (76, "malformed")
 
@@ -152,7 +153,7 @@ FAILURES: dict[str, tuple[str, Behaviour, tuple[int, str], str, Timeouts]] = {
     "handshake is reset": ("https", in_turn(begin_handshake, Peer.reset), PENDING, "reset", PATIENT),
     "handshake is closed": ("https", begin_handshake, PENDING, "tls reset", PATIENT),
     "handshake hangs": ("https", Peer.wait, PENDING, "timeout", QUICK),
-    "handshake drips": ("https", drip_handshake, PENDING, "deadline timeout", SHORT),
+    "handshake drips": ("https", drip_handshake, PENDING, "deadline timeout", IN_TLS),
     "handshake in plain HTTP": ("https", plain_handshake, PENDING, "tls", PATIENT),
     "proxy wants a sign-in": ("proxy", last_words(b"HTTP/1.1 407 No\r\n\r\n"), SIGN_IN, "proxy_sign_in", PATIENT),
     "proxy has no way": ("proxy", last_words(b"HTTP/1.1 502 No\r\n\r\n"), PENDING, "proxy", PATIENT),
