@@ -11,7 +11,7 @@ from email.utils import formatdate
 
 import pytest
 
-from conftest import closed_port
+from conftest import closed_port, wait_until
 from faults.night import NOW_EPOCH_SECONDS, PATIENT, Night, ids_in
 from importer.auth import SignIn
 from importer.client.api import TokenTransport
@@ -263,9 +263,13 @@ def test_results_that_cannot_take_a_batch(night: Night, monkeypatch: pytest.Monk
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def fill() -> None:
+        wait_until(lambda: len(night.api.arrivals) == 2)
+        monkeypatch.setattr(os, "fsync", full)
+
     night.take_in(6)
     with pytest.raises(CannotCreateError):
-        night.run(batch_size=2, workers=2, step=at(Step.NOTED, 1, lambda: monkeypatch.setattr(os, "fsync", full)))
+        night.run(batch_size=2, workers=2, step=at(Step.NOTED, 1, fill))
     assert (night.states(), len(night.api.arrivals)) == ({"accepted": 2, "pending": 4}, 2)
 
 
