@@ -202,7 +202,9 @@ def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, 
     Calls of one hour may share what is left of such an id.
     """
     for column in cdr_format.origins_of_ids():
-        yield from _shown_in_part(rows, column)
+        yield from _in_scientific_notation(rows, column)
+        if pc.any(pc.starts_with(arrow_of(rows[column]), "##"), min_count=0).as_py():  # in a narrow column
+            yield column, "cut_id", matches(rows[column], "##+")
         cut_id = cdr_format.call.cut_id
         if cut_id is not None and matches(rows[column], f"(?:{cut_id})(?:,[0-9]+)?").any():
             yield column, "cut_id", matches(rows[column], cut_id)
@@ -212,14 +214,12 @@ def cuts(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, 
 def cut_numbers(rows: pd.DataFrame, cdr_format: CdrFormat) -> Iterator[tuple[str, str, Flags]]:
     """Yield the same of the columns that stand in for an id."""
     for column in dict.fromkeys(chain.from_iterable(map(cdr_format.origins, cdr_format.call.unique_by))):
-        yield from _shown_in_part(rows, column)
+        yield from _in_scientific_notation(rows, column)
 
 
-def _shown_in_part(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, str, Flags]]:
+def _in_scientific_notation(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, str, Flags]]:
     if pc.any(pc.match_substring(arrow_of(rows[column]), "+"), min_count=0).as_py():
         yield column, "scientific_notation", matches(rows[column], _CUT)
-    if pc.any(pc.starts_with(arrow_of(rows[column]), "##"), min_count=0).as_py():  # in a narrow column
-        yield column, "cut_id", matches(rows[column], "##+")
 
 
 def without_decimals(rows: pd.DataFrame, cdr_format: CdrFormat) -> pd.DataFrame:
