@@ -50,9 +50,8 @@ def zeros_behind(cut_id: str, mark: str = "") -> str:
 
 def plain_keys(keys: pd.Series) -> pd.Series:
     """Return the keys of calls in one of the ways in which programs write them (`other_keys`)."""
-    with_uuid = keys.str.contains(UUID, regex=True)
-    if with_uuid.any():
-        keys = keys.mask(with_uuid, keys.str.lower())
+    if pc.any(pc.match_substring(arrow_of(keys), "-"), min_count=0).as_py():  # a tenth of the time of the pattern
+        keys = keys.mask(keys.str.contains(UUID, regex=True), keys.str.lower())
     if pc.any(pc.match_substring(arrow_of(keys), "+"), min_count=0).as_py():
         keys = keys.str.replace(PLUS, r"\1", regex=True)
     without_id = keys.str.startswith("u")

@@ -26,6 +26,8 @@ SERIAL, SERIAL_DIGITS = "-[0-9a-f]+$", "0123456789abcdef"
 _TEXT = pd.StringDtype(na_value=np.nan)
 """What pandas calls "str"."""
 
+_NOTHING = pd.Series([""], dtype=_TEXT)
+
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
@@ -56,9 +58,9 @@ class Extensions:
 
     def are_extensions(self, values: pd.Series) -> Flags:
         """Return which of these texts are internal numbers, however they are written (`bare_extension`)."""
-        plain = matches(values, r"[\w+*#/:@ -]*")
-        if not plain.all():
-            values = values.where(plain, values.map(bare_extension))
+        odd = ~matches(values, r"[\w+*#/:@ -]*")
+        if odd.any():
+            values = values.mask(odd, values[odd].map(bare_extension))
         alike = matches(values, self.pattern)
         if self.trunks:
             alike &= ~matches(values, self.trunks)
@@ -117,7 +119,7 @@ class Coded:
     @classmethod
     def empty(cls, rows: int) -> Self:
         """Return a column of empty cells."""
-        return cls(pd.Series([""], dtype=_TEXT), np.zeros(rows, dtype=np.intp))
+        return cls(_NOTHING, np.zeros(rows, dtype=np.intp))
 
     @cached_property
     def filled(self) -> Flags:
@@ -226,7 +228,7 @@ class Conditions:
             found = found.with_values(pd.Series(listed, dtype=_TEXT))
         if not source.when or rows is None:
             return found
-        values = pd.concat([found.values, pd.Series([""], dtype=_TEXT)], ignore_index=True)
+        values = pd.concat([found.values, _NOTHING], ignore_index=True)
         return Coded(values, np.where(rows, found.codes, len(found.values)))
 
     def hold(self, tests: Mapping[str, Test]) -> Flags:
@@ -243,6 +245,9 @@ class Conditions:
     def _answer(self, column: str, test: Test) -> Flags:
         if test.matches is not None and self._begins_otherwise(column, test.matches):
             return np.zeros(len(self.frame), dtype=np.bool_)
+        is_coded = column in self._coded or column not in self.frame
+        if test.empty is not None and not is_coded and test == Test(empty=test.empty):
+            return np.asarray((self.frame[column] == "").to_numpy(dtype=np.bool_) == test.empty)
         coded, extensions = self.column(column), self.extensions
         values = coded.values
         holds = np.ones(len(values), dtype=np.bool_)
@@ -293,7 +298,7 @@ class Conditions:
         if column in self.frame and ends_in_serial:
             if column not in self._headed:
                 texts = arrow_of(self.frame[column])
-                heads = pc.utf8_rtrim(texts, characters=SERIAL_DIGITS)
+                heads = pc.ascii_rtrim(texts, characters=SERIAL_DIGITS)
                 heads = pc.if_else(pc.equal(heads, texts), "", heads)  # one without a serial number is emptied
                 self._headed[column] = Coded.of(text_series(heads, self.frame.index))
             coded, pattern = self._headed[column], pattern.removesuffix(SERIAL) + "-$"
@@ -302,9 +307,10 @@ class Conditions:
         wanted = None if rows is None else np.flatnonzero(coded.among(rows))
         if wanted is None or 2 * len(wanted) > len(coded.values):
             return coded.with_values(extracted(coded.values, pattern))
-        values = np.full(len(coded.values), "", dtype=object)
-        values[wanted] = extracted(coded.values.iloc[wanted], pattern).to_numpy(dtype=object)
-        return coded.with_values(pd.Series(values, dtype=_TEXT))
+        found = Coded.of(extracted(coded.values.iloc[wanted], pattern))
+        codes = np.full(len(coded.values), len(found.values))
+        codes[wanted] = found.codes
+        return Coded(pd.concat([found.values, _NOTHING], ignore_index=True), codes[coded.codes])
 
     def _begins_otherwise(self, column: str, pattern: str) -> bool:
         """Return whether no cell of a column begins as every match of the pattern does, as far as a glance tells.
