@@ -5,6 +5,7 @@ number would be wrong. So the numbers of a file are held against --country, and 
 something else speaks for, too: the agents' numbers, the time zone, and the numbers that the export writes with +.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -66,12 +67,18 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
     given, prefix = main_region(plan.country), missing_trunk_prefix(plan.country, texts)
     here = [number for number in evidence.national.values() if number]
     own, own_pairs = len(here), len(written.intersection(here))
-    if own_pairs and not prefix and own > FEW * len(texts):
+    is_likely = not prefix and own > FEW * len(texts)
+    if own_pairs and is_likely:
         return  # whatever else speaks for another country; the numbers need not be read as of it
+    # Where it is likely only pairs can speak against it, and digits alone end as the number that they are.
+    endings = {number[-4:] for number in written}
+    near = [text for text in texts if text[-4:] in endings or not re.fullmatch("[0-9]+", text)]
     often = [found for found, _ in Counter(map(region_of, written)).most_common(MOST_WRITTEN)]
     for country in dict.fromkeys([*at_home, *often]):
-        readings = map(NumberBook(replace(rules.numbers.rules, country=country)).read, texts)
-        there = [each.e164 for each in readings if not each.reason] if country not in {given, ""} else []
+        book = NumberBook(replace(rules.numbers.rules, country=country))
+        if country in {given, ""} or (is_likely and len(written & {*_numbers(near, book)}) < LEAST_PAIRS):
+            continue
+        there = _numbers(texts, book)
         theirs, pairs = len(there), len(written.intersection(there))
         are_theirs = len(texts) >= LEAST_TEXTS and theirs >= NEARLY_ALL * len(texts)
         reasons = [f"{own} of {len(texts)} are numbers there, {theirs} in {country}"]
@@ -87,6 +94,10 @@ def require_country(evidence: CountryEvidence, rules: Rules, name: str) -> None:
             "Nothing was sent.",
             reason="country",
         )
+
+
+def _numbers(texts: Iterable[str], book: NumberBook) -> list[str]:
+    return [reading.e164 for reading in map(book.read, texts) if not reading.reason]
 
 
 def missing_trunk_prefix(country: str, texts: Iterable[str], outside: str = "") -> str:
