@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -22,7 +22,6 @@ from importer.formats.language import CdrFormat, Detect, Layout
 from importer.reading.chunks import (
     LONGEST_RECORD_BYTES,
     SURPLUS_CELLS,
-    TEXT,
     BadRow,
     clean_columns,
     read_chunks,
@@ -463,11 +462,13 @@ def test_cell_as_it_was_meant(tmp_path: Path, written: str, meant: str) -> None:
     assert _read_text(tmp_path, f"{HEADER}x,y,{written}\n{ROW}")[0][0] == (2, ("x", "y", meant))
 
 
-@table("word", ["NA", "N/A", "n/a", "#N/A", "-", "--"])
-def test_word_for_nothing(tmp_path: Path, word: str) -> None:
-    """It is empty where a format asks whether a cell is, and else a text."""
-    detection = _detected(tmp_path / "export.csv", f"{HEADER}{word},x,{word}\n{ROW}", _format(asks_empty=True))
-    assert _read(detection)[0][0] == (2, ("", "x", word))
+def test_words_for_nothing(tmp_path: Path) -> None:
+    """They are empty where a format asks whether a cell is, and else a text."""
+    words = ["NA", "N/A", "n/a", "#N/A", "#REF!", "-", "-" * 12, "\u2010", "\u2212" * 4, "(blank)", "[]", "{}"]
+    words += ["Null", "none", "nil", "NIL", "undefined", "False", "false", "FALSE"]
+    text = HEADER + "".join(f"{word},x,{word}\n" for word in words) + ROW
+    rows, _ = _read(_detected(tmp_path / "export.csv", text, _format(asks_empty=True)))
+    assert [cells for _, cells in rows[:-1]] == [("", "x", word) for word in words]
 
 
 MARKS = "\u00a0\u202f\u2007\u200b\u200c\u200e\u202a\u2066\ufeff\u00ad\u061c"
@@ -479,8 +480,8 @@ MARKED = st.lists(st.sampled_from(["\\N", *("a1+ \t\"'=(\n" + MARKS)]), max_size
 @example(["'+\n"])
 def test_cleaning_of_columns(cells: list[str]) -> None:
     """Whole columns are cleaned as single cells are."""
-    frame = pd.DataFrame({0: pd.Series(cells, dtype=TEXT)})
-    ((_, cleaned),) = clean_columns(frame, "\n".join(cells).encode("utf-8"), ())
+    column = pa.array(cells, type=pa.large_string())
+    ((_, cleaned),) = clean_columns({0: column}, "\n".join(cells).encode("utf-8"), ())
     assert cleaned.to_pylist() == [plain_cell(cell) for cell in cells]
 
 
