@@ -14,7 +14,8 @@ from schemas.vocabulary import E164, State
 CALL_ID = r"^[A-Za-z0-9]{1,64}$"
 VOICEURI = r"(https?://[^\s/$.?#][^\s]*)?"
 ZOHOUSER = r"^[A-Za-z0-9_.-]{0,64}$"
-DECIMAL = r"[0-9]+\.0+|[0-9]{1,3}(?:\.[0-9]{3}){2,}"  # what pandas and Excel make of a number
+DAMAGED_USER = r"[0-9]+\.0+|[0-9]{1,3}(?:\.[0-9]{3}){2,}"
+"""What pandas and Excel make of a user id of digits."""
 
 EARLIEST = np.datetime64("2000-12-30T00:00:00", "s")  # 2001 on any clock of the world
 
@@ -76,7 +77,7 @@ def call_schema(*, latest: np.datetime64) -> pa.DataFrameSchema:
                 str,
                 [
                     pa.Check.str_matches(ZOHOUSER, error="invalid_zohouser"),
-                    pa.Check(lambda users: ~users.str.fullmatch(DECIMAL), error="invalid_zohouser"),
+                    pa.Check(lambda users: ~users.str.fullmatch(DAMAGED_USER), error="invalid_zohouser"),
                 ],
             ),
             "voiceuri": pa.Column(str, uris),

@@ -86,8 +86,8 @@ MySQL: 0000-00-00; .NET: 0001-01-01; OLE: 1899-12-30; SQL Server, of an empty te
 NO_DATE_TIME: Final = NO_TIME + r"|0?0:00:00(?:\.0+)?|12:00:00 [Aa][Mm]"
 """The same where a date stands before the time: of 0 in such a cell workbooks and Visual Basic make midnight."""
 
-DECIMAL: Final = r"^([0-9]{1,15})[.,]0{1,2}$"
-"""How pandas and Excel write code 486 in a column of numbers: 486.0, 486,00."""
+POINTED: Final = r"^([0-9]{1,15})[.,]0{1,2}$"
+"""How pandas and Excel write 486 in a column of numbers: 486.0, 486,00."""
 
 
 def cut_line(line: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -117,6 +117,11 @@ def plain_cell(text: str) -> str:
         if match := pattern.fullmatch(text):
             text = match[1].strip()
     return "" if text in NULLS else text
+
+
+def without_point(text: str) -> str:
+    """Return a whole number without the decimal point that a program gave it; any other text as it is."""
+    return re.sub(POINTED, r"\1", text)
 
 
 def caseless(text: str) -> str:

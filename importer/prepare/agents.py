@@ -14,12 +14,12 @@ from importer.errors import ConfigurationError, InputUnusableError, NoInputError
 from importer.files.export import open_export
 from importer.files.spooling import SpoolLimits
 from importer.files.workbooks import is_workbook
-from importer.formats.cells import caseless, plain_cell
+from importer.formats.cells import caseless, plain_cell, without_point
 from importer.formats.encoding import certain_encoding, fallback_encoding
 from importer.formats.sample import RESAVED_DELIMITERS, SEPARATOR_LINE, column_key
 from importer.private_files import open_small, why
 from importer.reading.conditions import Extensions, bare_extension
-from schemas.call import DECIMAL, ZOHOUSER
+from schemas.call import DAMAGED_USER, ZOHOUSER
 from schemas.numbers import NumberBook
 from schemas.plans import NumberRules
 
@@ -33,7 +33,7 @@ FALLBACK_ENCODINGS = ("cp1252",)
 
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+([.,][0-9]*)?E[+-][0-9]+|[0-9]+[.,][0-9]*E[0-9]+", re.IGNORECASE)
 _DAMAGED = rf"{SCIENTIFIC.pattern}|[+-]?[0-9]+[.,]0+"
-DAMAGED = {"extension": _DAMAGED, "number": _DAMAGED, "zohouser": f"{_DAMAGED}|{DECIMAL}"}
+DAMAGED = {"extension": _DAMAGED, "number": _DAMAGED, "zohouser": f"{_DAMAGED}|{DAMAGED_USER}"}
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -83,7 +83,7 @@ class AgentBook:
 
     def listed(self, text: str, numbers: NumberBook) -> Agent | None:
         """Return the agent that the agents file knows by this text, None without one."""
-        text = re.sub(r"^([0-9]+)[.,]0{1,2}$", r"\1", text.strip())  # pandas writes 12125550103.0
+        text = without_point(text.strip())  # pandas writes 12125550103.0
         agent, reading = self.by_key.get(caseless(text)), numbers.read(text)
         return agent if agent or reading.reason else self.by_key.get(reading.e164)
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from importer.formats.detection import DECIMAL_ID
 from importer.formats.language import Test
+from importer.formats.resaved import POINTED_ID
 from importer.prepare.damage import PLUS, UUID, plain_keys, without_decimals, zeros_behind
 from importer.prepare.endpoints import Endpoints
 from importer.prepare.evidence import (
@@ -117,7 +117,7 @@ class RowPreparer:
         conditions = conditions if in_group.all() else conditions.select(in_group, grouped)
         self._index.add(*self._index_rows(grouped, conditions))
         self._index.add(self._misshapen(chunk.guessed, SHORTEST_ID), np.empty(0, JOIN))
-        if DECIMAL_ID in (self.rules.format.call.cut_id or ""):
+        if POINTED_ID in (self.rules.format.call.cut_id or ""):
             whole = without_decimals(frame[[*chunk.guessed.columns]], self.rules.format)
             self._index.add(self._misshapen(whole, shortest_id=1), np.empty(0, JOIN))
         if self.rules.plan.all_rows:

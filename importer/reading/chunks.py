@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from importer.formats.cells import (
     APOSTROPHE,
-    DECIMAL,
     FORCED,
     INVISIBLE,
     NO_BREAK_SPACES,
@@ -25,6 +24,7 @@ from importer.formats.cells import (
     NO_LONE_ID,
     NO_TIME,
     NULLS,
+    POINTED,
     Quotes,
     cell_reader,
     plain_cell,
@@ -359,8 +359,8 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
     if len(frame) != len(kept):
         raise AssertionError(f"pandas read {len(frame)} rows where {len(kept)} were scanned")
     if detection.rewriting is not None:
-        order, layouts_of = detection.rewriting
-        for name, layouts in layouts_of.items():
+        order, columns_of_times = detection.rewriting
+        for name, layouts in columns_of_times.items():
             if name in positions:  # cell by cell, since only re-saved files need it
                 values = frame[positions[name]]
                 texts = [written_back(plain_cell(each), layouts, order) for each in values.tolist()]
@@ -368,7 +368,7 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
     index, words = pd.Index(kept), detection.format.empty_words
     cleaned = {place: text_series(column, index) for place, column in clean_columns(frame, text, words)}
     for name in detection.pointed:
-        cleaned[positions[name]] = cleaned[positions[name]].str.replace(DECIMAL, r"\1", regex=True)
+        cleaned[positions[name]] = cleaned[positions[name]].str.replace(POINTED, r"\1", regex=True)
     for name in detection.grouped:
         cleaned[positions[name]] = cleaned[positions[name]].map(ungrouped).astype("str")
     for name, nothing in _words_for_nothing(detection.format).items():

@@ -11,9 +11,10 @@ from importer.errors import InputUnusableError
 from importer.formats.catalogue import load_catalogue
 from importer.formats.cells import cell_reader, plain_cell
 from importer.formats.detected import Detection
-from importer.formats.detection import (
+from importer.formats.headers import (
     TWO_LAYOUTS,
     call_places,
+    format_of_header,
     header_positions,
     title_key,
     without_empty_tail,
@@ -135,7 +136,7 @@ def require_one_system(frame: pd.DataFrame, records: Records, detection: Detecti
             if line == detection.last_line_above + 1 or re.search(r"\d", text):
                 continue
             cells, formats = next(cell_reader(io.StringIO(text), detection.dialect), []), load_catalogue().formats
-            if other := next((each.name for each in formats.values() if header_positions(cells, each, {})), None):
+            if other := format_of_header(cells, formats.values()):
                 raise InputUnusableError(
                     f"{detection.file.shown}: line {line}: the header of {other} stands here", hint=TWO_LAYOUTS
                 )
