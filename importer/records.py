@@ -41,7 +41,7 @@ class Call:
 
     ``agent_number`` and ``customer_number`` are E.164 with ``+``; ``start_time`` is GMT text
     ``yyyy-MM-dd HH:mm:ss``; ``zohouser``, ``voiceuri`` and ``source_id`` are empty where there is none;
-    ``told_by`` are the site, the format and the columns of the export of which ids are made.
+    ``id_scheme`` is the site, the format and the columns of the export from which call ids are made.
     """
 
     call_id: str
@@ -53,7 +53,7 @@ class Call:
     voiceuri: str
     source_id: str
     place: Place
-    told_by: tuple[str, ...] = ()
+    id_scheme: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,7 +257,7 @@ def test_words_for_nothing(tmp_path: Path, folder: str) -> None:
     path = max((each for each in INPUTS if each.parent.name == folder), key=lambda each: each.stat().st_size)
     found, names = detected(path), ("did", "didnumber", "source_trunk", "srctrunk", "connect_time", "to_extension")
     ids = {each for names in found.format.call.id if len(names) == 1 for each in found.format.origins(names[0])}
-    may_be_empty = found.format.columns_that_may_be_empty()
+    may_be_empty = {*found.format.origins_of_ids(), *found.format.columns_tested_for_emptiness()}
     words = ("NA", "--", "none", "undefined", "#REF!", "Unknown")
     for columns, texts in ((may_be_empty, words), ({*ids, *names}, ("0",))):
         places = {found.positions[name] for name in columns if name in found.positions}
@@ -330,7 +330,7 @@ def test_columns_of_ids_left_out(tmp_path: Path, name: str) -> None:
         known, calls = {each.call_id for each in taken}, {call_of(each) for each in first}
         for each, call in zip(again, second, strict=True):
             if each.call_id not in known and (each.outcome is Outcome.REJECTED or call_of(call) in calls):
-                columns, said = {*first[0].told_by} ^ {*second[0].told_by}, said + 1
+                columns, said = {*first[0].id_scheme} ^ {*second[0].id_scheme}, said + 1
                 assert (each.outcome, each.receipt.reason) == (Outcome.REJECTED, "other_id_columns"), call
                 assert all(column in each.receipt.hint for column in columns)
     assert said

@@ -259,7 +259,7 @@ class TimeSpec(_Table):
     def _can_be_read(cls, value: str | tuple[str, ...] | None, info: ValidationInfo) -> object:
         if value is None or info.context is BUILT_IN:
             return value
-        from schemas.times import layouts_of  # loads pandas
+        from schemas.time_layouts import layouts_of  # loads pyarrow
         from schemas.zones import fixed_advice, is_fixed, is_zone
 
         if not isinstance(value, str):
@@ -477,12 +477,10 @@ class CdrFormat(Shape):
         names = {*call.agent, call.customer, *call.row, *call.end_time, *time.columns, *self.id_columns()}
         return names.union(filter(None, singles))
 
-    def columns_that_may_be_empty(self) -> tuple[str, ...]:
-        """Return the columns that hold ids, or of which it matters whether they are empty, but for words."""
+    def columns_tested_for_emptiness(self) -> set[str]:
+        """Return the columns of the file that a condition asks to be empty or filled, except those of words."""
         names = {name for tests in self._tests() for name, test in tests.items() if test.empty is not None}
-        names -= {rule.column for rule in self.outcome}
-        names |= {*filter(None, [self.call.zohouser])}
-        return tuple(sorted({*self.origins_of_ids()}.union(*map(self.origins, names))))
+        return {origin for name in names - {rule.column for rule in self.outcome} for origin in self.origins(name)}
 
     def columns_of_words(self) -> set[str]:
         """Return the columns of words, codes and durations in which 486.0 is 486: no test asks for the point."""

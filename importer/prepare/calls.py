@@ -70,7 +70,7 @@ class CallMaker:
         self._keys = keys
         self._schema = call_schema(latest=np.datetime64(plan.now + FUTURE_SECONDS, "s"))
         self._found: dict[tuple[int, int, str], Agent] = {}
-        self._told_by = [rules.told_by() for rules in files]
+        self._id_schemes = [rules.id_scheme() for rules in files]
 
     def make(self, spooled: pd.DataFrame, resolved: Rows) -> list[Prepared]:
         """Return one call or result row for each row of a spooled frame, in its order.
@@ -90,7 +90,7 @@ class CallMaker:
                 map(_STATE_BY_WORD.__getitem__, calls["state"].tolist()),
                 *(calls[name].tolist() for name in texts),
                 map(Place, [self._files[file].name for file in calls["file"].tolist()], calls["line"].tolist()),
-                map(self._told_by.__getitem__, calls["file"].tolist()),
+                map(self._id_schemes.__getitem__, calls["file"].tolist()),
             )
         ]
         others = rows.loc[~plain]

@@ -29,6 +29,7 @@ from importer.prepare.zones import ZoneEvidence
 from importer.reading.conditions import Conditions, joined, matches, seconds_of
 from schemas import times, zones
 from schemas.call import CALL_ID, judged, start_schema
+from schemas.time_layouts import SPECIAL_FORMATS, WITH_FRACTION, WITH_OFFSET
 from schemas.vocabulary import Direction, Verdict
 
 UNDECIDED = 255
@@ -285,8 +286,8 @@ def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
     spec = rules.format.time
     names = rows.loc[other, spec.zone_column] if spec.zone_column else pd.Series("", index=rows.index[other])
     for column in spec.columns:
-        rows.loc[other, column] = rows.loc[other, column].str.replace(times.WITH_FRACTION, r"\1", regex=True)
-    if spec.formats[0] in times.SPECIAL_FORMATS:
+        rows.loc[other, column] = rows.loc[other, column].str.replace(WITH_FRACTION, r"\1", regex=True)
+    if spec.formats[0] in SPECIAL_FORMATS:
         return
     for name in names.unique().tolist():
         some = rows.loc[names.index[names == name]]
@@ -294,7 +295,7 @@ def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
         if zone is None:
             _require_zone(rows, some, rules)
             continue
-        bare = some[[*spec.columns]].apply(lambda each: each.str.replace(times.WITH_OFFSET, r"\1", regex=True))
+        bare = some[[*spec.columns]].apply(lambda each: each.str.replace(WITH_OFFSET, r"\1", regex=True))
         read = times.read_times(_texts_of(bare, spec.columns), rules.time_formats, zone)
         is_same = read["is_own"] & (read["utc"] == some["call.start_time"])
         written = bare[is_same] if is_same.any() else bare.iloc[:0]
@@ -305,7 +306,7 @@ def _write_back(rows: pd.DataFrame, other: pd.Series, rules: Rules) -> None:
 
 def _local_texts(starts: pd.Series, zone: str, spec: TimeSpec) -> pd.DataFrame:
     """Return starts as the format writes them, by column; without seconds where its first layout has none."""
-    layouts = [each for each in spec.formats if each not in times.SPECIAL_FORMATS]
+    layouts = [each for each in spec.formats if each not in SPECIAL_FORMATS]
     exact = next((each for each in layouts if "%S" in each), layouts[0])
     is_short = (starts.dt.second == 0).to_numpy() & (layouts[0] != exact)
     written = []

@@ -175,10 +175,11 @@ class Rules:
     keeps_zeros: bool = True
     filled: frozenset[str] = frozenset()
 
-    def told_by(self) -> tuple[str, ...]:
-        """Return site and format, and the filled columns of the file that make ids, as the format spells them.
+    def id_scheme(self) -> tuple[str, ...]:
+        """Return site, format and the filled columns from which call ids are made, as the format spells them.
 
-        Without one that ties rows with ids of their own, as a parent's, calls keep the id of one of their rows.
+        A column that ties rows which have ids of their own, such as a parent's id, is left out: without it a call
+        still gets the id of one of its rows.
         """
         own, candidates = {*self.format.call.row}, [*self.format.call.id, self.format.call.unique_by]
         names = {

@@ -384,9 +384,9 @@ def _text_frame(records: Records, detection: Detection, left_out: Collection[int
 
 
 def _words_for_nothing(cdr_format: CdrFormat) -> dict[str, str]:
-    """Return the pattern of what stands for nothing, by the column in which it may."""
+    """Return for columns that may be empty the pattern of the words that programs write in place of nothing."""
     call, origins = cdr_format.call, cdr_format.origins
-    nothing = dict.fromkeys(cdr_format.columns_that_may_be_empty(), NO_ID)
+    nothing = dict.fromkeys((*cdr_format.origins_of_ids(), *cdr_format.columns_tested_for_emptiness()), NO_ID)
     lone = [*(names[0] for names in call.id if len(names) == 1), *filter(None, [call.zohouser])]
     nothing |= {each: NO_LONE_ID for name in lone for each in origins(name)}
     if call.answer_time:  # else it is attended
