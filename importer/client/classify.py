@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from importer.client.connection import BODY_LIMIT_BYTES, Answer, SendFailure
+from importer.client.connection import BODY_LIMIT_BYTES, Answer
+from importer.client.failures import SendFailure
 from importer.errors import ExitCode
 from importer.pacing import parse_retry_after
 
